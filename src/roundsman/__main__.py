@@ -1,0 +1,5 @@
+"""`python -m roundsman`."""
+
+from roundsman.cli import main
+
+main()

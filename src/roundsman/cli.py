@@ -1,0 +1,498 @@
+"""The commands. Results on standard output, complaints on standard error; 0 fine, 1 it failed, 2 it was asked wrongly."""
+
+import importlib.resources
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+import typer
+
+import roundsman
+from roundsman import config as configuration, logs
+from roundsman.config import Config, ConfigError
+from roundsman.settings import duration, moment
+from roundsman.store import KEYS_KEPT, Filter, Reader, Store, StoreError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,  # they show local variables, and so secrets
+    rich_markup_mode=None,
+    help="Polls what only answers questions, and tells each new thing once.",
+)
+dead_app = typer.Typer(no_args_is_help=True, help="Events that a sink will never take.")
+app.add_typer(dead_app, name="dead")
+
+ConfigPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        help="The configuration. Default: $ROUNDSMAN_CONFIG, ./roundsman.toml, /etc/roundsman/roundsman.toml.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+FOLLOW_EVERY = 0.3
+"""Seconds between two looks for new events or a new status."""
+
+
+def main() -> None:
+    """The `roundsman` command."""
+    try:
+        app()
+    except ConfigError as exc:
+        complain(*exc.problems)
+        sys.exit(2)
+    except StoreError as exc:
+        complain(str(exc))
+        sys.exit(2 if "is in use by" in str(exc) else 1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whoever read has enough
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def complain(*lines: str) -> None:
+    for line in lines:
+        print(logs.safe(line), file=sys.stderr)
+
+
+def fail(message: str, status: int = 1) -> NoReturn:
+    complain(message)
+    raise typer.Exit(status)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"roundsman {roundsman.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+# -- setting up --------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def init(path: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("roundsman.toml")) -> None:
+    """Write a commented starter configuration; never overwrites."""
+    text = importlib.resources.files("roundsman").joinpath("starter.toml").read_text(encoding="utf-8")
+    try:
+        # 0600 from the start: sooner or later somebody writes a secret into it.
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        fail(f"{path}: is there already, and is not overwritten")
+    except OSError as exc:
+        fail(f"{path}: cannot be written: {exc.strerror}")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)
+    print(f"wrote {path}; fill in your source, then: roundsman check -c {path}")
+
+
+@app.command()
+def check(
+    config: ConfigPath = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="Ask every source one harmless question, and open every sink.")
+    ] = False,
+) -> None:
+    """Validate the configuration."""
+    loaded = configuration.load(configuration.find(config))
+    for warning in configuration.warnings(loaded):
+        complain(f"warning: {warning}")
+    print(
+        f"{loaded.path}: {len(loaded.sources)} sources, {len(loaded.sinks)} sinks, store {loaded.store}: fine"
+    )
+    if live:
+        from roundsman import service
+
+        logs.configure("warning", loaded.daemon.log_format)
+        raise typer.Exit(service.run(lambda: _check_live(loaded)))
+
+
+async def _check_live(config: Config) -> int:
+    from roundsman.http import Http
+    from roundsman.service import web
+
+    connections, code = web(config.http), 0
+    for name, source in config.sources.items():
+        try:
+            # A poll is a value: dropped, it did not happen.
+            poll = await source.poll(Http(connections, source.auth(), source.identity()), {})
+            print(f"sources.{name}: answers" + (f", {poll.rows} rows" if poll.rows else ""))
+        except Exception as exc:  # noqa: BLE001 - a plugin may raise anything, and the next one wants its turn
+            complain(f"sources.{name}: {str(exc) or type(exc).__name__}")
+            code = 1
+    for name, sink in config.sinks.items():
+        try:
+            async with sink.open(Http(connections), None):
+                print(f"sinks.{name}: opens")
+        except Exception as exc:  # noqa: BLE001 - as above
+            complain(f"sinks.{name}: {str(exc) or type(exc).__name__}")
+            code = 1
+    await connections.aclose()
+    return code
+
+
+# -- running -----------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def run(config: ConfigPath = None) -> None:
+    """Run the daemon. SIGTERM and SIGINT stop it, SIGHUP reloads the configuration."""
+    from roundsman import service
+
+    loaded = configuration.load(configuration.find(config))
+    raise typer.Exit(service.run(lambda: service.daemon(loaded)))
+
+
+@app.command()
+def once(
+    config: ConfigPath = None,
+    now: Annotated[bool, typer.Option("--now", help="Visit every source, due or not.")] = False,
+) -> None:
+    """Visit every source that is due, deliver, and end; for cron."""
+    from roundsman import service
+
+    loaded = configuration.load(configuration.find(config))
+    raise typer.Exit(service.run(lambda: service.once(loaded, everything=now)))
+
+
+@app.command()
+def poll(
+    source: Annotated[str, typer.Argument(help="Its name in the configuration.")],
+    config: ConfigPath = None,
+    as_json: Json = False,
+) -> None:
+    """Visit one source dry: print the events it would emit, commit nothing."""
+    from roundsman import service
+
+    loaded = configuration.load(configuration.find(config))
+    if source not in loaded.sources:
+        fail(f"{source}: no such source; there is {', '.join(loaded.sources)}", 2)
+    logs.configure("warning", loaded.daemon.log_format)
+    raise typer.Exit(service.run(lambda: _poll(loaded, source, as_json)))
+
+
+async def _poll(config: Config, name: str, as_json: bool) -> int:
+    from roundsman.http import Http
+    from roundsman.service import web
+
+    connections, source, seen = web(config.http), config.sources[name], set[str]()
+    reader = Reader.open(config.store) if config.store.exists() else None
+    state: Any = reader.state(name)[0] if reader else {}
+    http = Http(connections, source.auth(), source.identity())
+    show = _printer(as_json)
+    try:
+        more = True
+        while more:
+            visit = await source.poll(http, state)
+            ids = [event.id for event in visit.events]
+            known = reader.known(name, ids) if reader else set()
+            for event in visit.events:
+                if event.id not in known and event.id not in seen:
+                    show(event)
+            # Only the last page's ids: pages overlap, and memory is bounded by a page.
+            seen, state, more = set(ids), visit.state, visit.more
+    except Exception as exc:  # noqa: BLE001 - a plugin may raise anything
+        complain(f"sources.{name}: {str(exc) or type(exc).__name__}")
+        return 1
+    finally:
+        await connections.aclose()
+        if reader:
+            reader.close()
+    return 0
+
+
+# -- looking -----------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def status(
+    config: ConfigPath = None,
+    as_json: Json = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on showing it.")] = False,
+) -> None:
+    """Show every source and sink: last visit, last change, next due, failures, what waits."""
+    from roundsman import screen
+
+    path = configuration.find(config)
+    loaded = configuration.load(path, only_daemon=True)
+    try:
+        filters = {
+            n: Filter(s.types, s.sources, s.outcomes) for n, s in configuration.load(path).sinks.items()
+        }
+    except ConfigError:  # a secret that only the service can read, say
+        filters = {}
+    with _reading(loaded) as reader:
+        console = screen.console()
+        if watch and console.is_terminal and not as_json:
+            from rich.live import Live
+
+            with Live(console=console, screen=False, auto_refresh=False) as live:
+                while True:
+                    live.update(screen.status_tables(screen.status(reader, filters)), refresh=True)
+                    time.sleep(FOLLOW_EVERY * 3)
+        while True:
+            found = screen.status(reader, filters)
+            if as_json:
+                print(json.dumps(found, indent=None if watch else 2), flush=True)
+            elif console.is_terminal:
+                console.print(screen.status_tables(found))
+            else:
+                print(*screen.status_lines(found), sep="\n", flush=True)
+            if not watch:
+                return
+            time.sleep(FOLLOW_EVERY * 3)
+
+
+@app.command()
+def events(
+    config: ConfigPath = None,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with new ones.")] = False,
+    count: Annotated[
+        int | None, typer.Option("-n", help="How many; 20 unless --since is given.", min=0)
+    ] = None,
+    source: Annotated[
+        list[str] | None, typer.Option("--source", help="Only of this source; globs, repeatable.")
+    ] = None,
+    kind: Annotated[
+        list[str] | None, typer.Option("--type", help="Only of this type; globs, repeatable.")
+    ] = None,
+    outcome: Annotated[
+        list[str] | None, typer.Option("--outcome", help="Only with this outcome; globs, repeatable.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", help='Logged since: a date-time, or "2h" for two hours ago.')
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Read the log, or follow it."""
+    loaded = configuration.load(configuration.find(config), only_daemon=True)
+    wanted = Filter(kind or (), source or (), outcome or ())
+    start = _when(since).timestamp() if since else 0.0
+    show = _printer(as_json)
+    with _reading(loaded) as reader:
+        at = reader.head()
+        for event in _last(reader, count, wanted, start, since is not None, at):
+            show(event)
+        version = reader.version()
+        while follow:
+            time.sleep(FOLLOW_EVERY)
+            if (now := reader.version()) == version:
+                continue
+            version, head = now, reader.head()
+            while found := reader.events(at, head, 500, wanted):
+                for event, _ in found:
+                    show(event)
+                at = found[-1][0].seq
+            at = head
+
+
+def _last(
+    reader: Reader, count: int | None, wanted: Filter, start: float, ranged: bool, head: int
+) -> Iterator[Any]:
+    if count is None and ranged:
+        at = reader.before(start)
+        while found := reader.events(at, head, 500, wanted):
+            yield from (event for event, _ in found)
+            at = found[-1][0].seq
+    else:
+        yield from (event for event, _ in reader.last(20 if count is None else count, wanted, start))
+
+
+# -- steering ----------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def replay(
+    sink: Annotated[str, typer.Argument(help="Its name in the configuration.")],
+    begin: Annotated[
+        str,
+        typer.Option("--from", help='"beginning", a date-time, "2h" for two hours ago, or "#123" for a seq.'),
+    ],
+    config: ConfigPath = None,
+) -> None:
+    """Deliver events to a sink again, from a point in the log on. Works while the daemon runs."""
+    with _writing(config) as store:
+        if begin == "beginning":
+            after = 0
+        elif begin.startswith("#") and begin[1:].isdigit():
+            after = int(begin[1:]) - 1
+        else:
+            after = store.before(_when(begin).timestamp())
+        after = max(0, min(after, store.head()))
+        if not store.replay(sink, after):
+            fail(
+                f"{sink}: no such sink; there is {', '.join(row['name'] for row in store.sinks()) or 'none yet'}",
+                2,
+            )
+        print(f"{sink}: {store.head() - after} events from #{after + 1} on will be delivered again")
+
+
+@app.command()
+def rewind(
+    source: Annotated[str, typer.Argument(help="Its name in the configuration.")],
+    to: Annotated[str, typer.Option("--to", help='"beginning", a date-time, or "2h" for two hours ago.')],
+    config: ConfigPath = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Even so far back that events may be told again.")
+    ] = False,
+) -> None:
+    """Read a source again from a point in the vendor's time on. What the log has is not told twice."""
+    loaded = configuration.load(configuration.find(config))
+    if source not in loaded.sources:
+        fail(f"{source}: no such source; there is {', '.join(loaded.sources)}", 2)
+    target = None if to == "beginning" else _when(to)
+    with _writing(config) as store:
+        if not force and store.forgot() and (target is None or time.time() - target.timestamp() > KEYS_KEPT):
+            fail(
+                "ids are remembered for 35 days; what is older may be told again. --force does it all the same",
+                2,
+            )
+        state, _ = store.state(source)
+        try:
+            store.rewind(source, loaded.sources[source].rewound(state, target))
+        except NotImplementedError as exc:
+            fail(str(exc), 2)
+    print(f"{source}: will be read again from {to} on")
+
+
+@dead_app.command("list")
+def dead_list(
+    sink: Annotated[str, typer.Argument()], config: ConfigPath = None, as_json: Json = False
+) -> None:
+    """Show what is buried."""
+    from roundsman import screen
+
+    loaded = configuration.load(configuration.find(config), only_daemon=True)
+    with _reading(loaded) as reader:
+        rows = reader.dead(sink)
+    if as_json:
+        print(
+            json.dumps(
+                [{**row, "buried": screen.stamp(row["buried"]), "retry": bool(row["retry"])} for row in rows],
+                indent=2,
+            )
+        )
+        return
+    for row in rows:
+        again = "  (to be tried again)" if row["retry"] else ""
+        print(
+            logs.safe(
+                f"#{row['seq']}  {screen.stamp(row['buried'])}  {row['source']}  {row['type']}  {row['id']}: {row['reason']}{again}"
+            )
+        )
+
+
+Seqs = Annotated[
+    list[int] | None, typer.Argument(help="Their numbers, as `dead list` shows them; all without.")
+]
+
+
+@dead_app.command("retry")
+def dead_retry(sink: Annotated[str, typer.Argument()], seqs: Seqs = None, config: ConfigPath = None) -> None:
+    """Try buried events again; the daemon does so at once, `once` when it runs."""
+    with _writing(config) as store:
+        print(f"{sink}: {store.raise_dead(sink, seqs or None)} events will be tried again")
+
+
+@dead_app.command("drop")
+def dead_drop(sink: Annotated[str, typer.Argument()], seqs: Seqs = None, config: ConfigPath = None) -> None:
+    """Forget buried events."""
+    with _writing(config) as store:
+        print(f"{sink}: {store.drop_dead(sink, seqs or None)} events dropped")
+
+
+# -- the rest ----------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def schema(what: Annotated[Literal["config", "events"], typer.Argument()]) -> None:
+    """Print a JSON Schema: of the configuration file, or of the events."""
+    from roundsman.events import schemas
+
+    print(json.dumps(configuration.json_schema() if what == "config" else schemas(), indent=2))
+
+
+@app.command()
+def demo(
+    length: Annotated[
+        str | None, typer.Option("--for", help='How long, such as "30s"; until Ctrl-C without.')
+    ] = None,
+) -> None:
+    """Run the daemon against a made-up building on this machine, and show events as they come."""
+    from roundsman import service
+    from roundsman.sandbox.demo import demo as show
+
+    try:
+        seconds = duration(length) if length is not None else None
+    except ValueError as exc:
+        fail(f"--for: {length} {exc}", 2)
+    raise typer.Exit(service.run(lambda: show(seconds)))
+
+
+def _when(text: str) -> datetime:
+    """A date-time, or as long ago as a duration."""
+    try:
+        return datetime.fromtimestamp(time.time() - duration(text), UTC)
+    except ValueError:
+        pass
+    try:
+        return moment(text)
+    except ValueError:
+        fail(f'{text}: is neither a date-time such as "2026-05-01T00:00:00Z" nor a duration such as "2h"', 2)
+
+
+@contextmanager
+def _reading(config: Config) -> Iterator[Reader]:
+    reader = Reader.open(config.store)
+    try:
+        yield reader
+    finally:
+        reader.close()
+
+
+@contextmanager
+def _writing(path: Path | None) -> Iterator[Store]:
+    loaded = configuration.load(configuration.find(path), only_daemon=True)
+    store = Store.open(loaded.store, daemon=False)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def _printer(as_json: bool) -> Callable[[Any], None]:
+    if as_json:
+        return lambda event: print(event.body.decode("utf-8", "replace"), flush=True)
+    from roundsman import screen
+
+    console = screen.console()
+    colour = console.is_terminal
+
+    def show(event: Any) -> None:
+        line = screen.event_line(event, colour=colour)
+        if colour:
+            console.print(line)
+        else:
+            print(line, flush=True)
+
+    return show
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,339 @@
+"""TOML to plugins, or every reason why not, each in one line that names the place, the value and what would be right."""
+
+import difflib
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from roundsman.http import HttpOptions, is_loopback
+from roundsman.plugin import FLOOR, Plugin, Sink, Source, secrets
+from roundsman.settings import DataPath, Duration, Options, Secret, redact, relative_to, spell
+from roundsman.sinks import SINKS
+from roundsman.sources import SOURCES
+from roundsman.store import default_path
+
+PLACES = (Path("roundsman.toml"), Path("/etc/roundsman/roundsman.toml"))
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
+
+class DaemonOptions(Options):
+    """`[daemon]`: the process itself."""
+
+    store: DataPath | None = None
+    """The SQLite file. Default: $STATE_DIRECTORY/roundsman.db under systemd, else the user's state directory."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least important level that is logged."""
+    log_format: Literal["auto", "json", "console"] = "auto"
+    """`auto` is console on a terminal, JSON lines elsewhere."""
+    retention: Duration = 35 * 86400.0
+    """Payloads of delivered events are pruned after this; their ids are kept for 35 days at least."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """A configuration that can be run."""
+
+    path: Path
+    daemon: DaemonOptions = field(default_factory=DaemonOptions)
+    http: HttpOptions = field(default_factory=HttpOptions)
+    sources: Mapping[str, Source] = field(default_factory=dict)
+    sinks: Mapping[str, Sink] = field(default_factory=dict)
+
+    @property
+    def store(self) -> Path:
+        return self.daemon.store or default_path()
+
+
+class ConfigError(Exception):
+    """Everything that is wrong with the configuration, a line each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def find(path: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
+    """The configuration file to use: named, from $ROUNDSMAN_CONFIG, here, or in /etc."""
+    named = path or (Path(environ["ROUNDSMAN_CONFIG"]) if environ.get("ROUNDSMAN_CONFIG") else None)
+    if named is not None:
+        return named
+    for place in PLACES:
+        if place.exists():
+            return place
+    raise ConfigError(
+        [
+            f"no configuration: neither {' nor '.join(map(str, PLACES))} exists; `roundsman init` writes one, -c names one"
+        ]
+    )
+
+
+def load(path: Path, *, only_daemon: bool = False) -> Config:
+    """The configuration in the file. ConfigError lists every mistake.
+
+    With `only_daemon`, sources, sinks and their secrets are not looked at: commands that only read the store work
+    where the service's credentials cannot be had.
+    """
+    document = _parse(path)
+    problems: list[str] = []
+    with relative_to(path.absolute().parent):
+        known: dict[str, type[BaseModel]] = {"daemon": DaemonOptions, "http": HttpOptions}
+        tables: dict[str, Any] = {}
+        for key in document:
+            if key not in {*known, "sources", "sinks"}:
+                problems.append(f"{key}: unknown table{_nearest(key, [*known, 'sources', 'sinks'])}")
+        for key, model in known.items():
+            tables[key] = _read(model, key, document.get(key, {}), problems)
+        if only_daemon:
+            problems = [p for p in problems if p.startswith("daemon")]
+            if problems:
+                raise ConfigError(problems)
+            return Config(path, tables["daemon"])
+        sources = _plugins("sources", sources_registry(), document.get("sources", {}), problems)
+        sinks = _plugins("sinks", sinks_registry(), document.get("sinks", {}), problems)
+    for name, source in sources.items():
+        if source.interval < FLOOR and not is_loopback(source.base_url):
+            problems.append(
+                f"sources.{name}.interval: {spell(source.interval)} is under the {spell(FLOOR)} minimum"
+            )
+    if not document.get("sources"):
+        problems.append("sources: there is none; add a table such as [sources.front-doors]")
+    if not document.get("sinks"):
+        problems.append('sinks: there is none; add a table such as [sinks.console] with type = "stdout"')
+    store = tables["daemon"].store if tables["daemon"] else None
+    problems += _shared_places(sinks, store or default_path())
+    if problems:
+        raise ConfigError(problems)
+    return Config(path, tables["daemon"], tables["http"], sources, sinks)
+
+
+def warnings(config: Config) -> list[str]:
+    """What is allowed and unwise: literal secrets, and files that others can read."""
+    found = []
+    files: dict[Path, str] = {}
+    plugins: list[tuple[str, BaseModel]] = [(f"sources.{n}", s) for n, s in config.sources.items()]
+    plugins += [(f"sinks.{n}", s) for n, s in config.sinks.items()]
+    for place, plugin in plugins:
+        for secret in secrets(plugin):
+            if secret.origin == "literal":
+                found.append(
+                    f'{place}: a secret stands in the file; write {{ credential = "name" }}, {{ env = "NAME" }} or '
+                    '{ file = "path" } instead'
+                )
+                files[config.path] = "holds a secret"
+            elif isinstance(secret.origin, Path):
+                files[secret.origin] = "is a secret"
+    files.setdefault(config.path, "tells where secrets are")
+    files.setdefault(config.store, "holds what was told")
+    for path, why in files.items():
+        try:
+            mode = stat.S_IMODE(path.stat().st_mode)
+        except OSError:
+            continue
+        # A configuration without secrets of its own may be read by all: /etc is full of them.
+        if mode & 0o007 and why != "tells where secrets are":
+            found.append(
+                f"{path}: {why}, and its mode {mode:04o} lets every user of this machine read it; chmod 600"
+            )
+        elif mode & 0o022:
+            found.append(f"{path}: {why}, and its mode {mode:04o} lets others write it; chmod go-w")
+    return found
+
+
+def sources_registry() -> dict[str, type[Source]]:
+    return SOURCES | _entry_points("roundsman.sources")
+
+
+def sinks_registry() -> dict[str, type[Sink]]:
+    return SINKS | _entry_points("roundsman.sinks")
+
+
+def _entry_points(group: str) -> dict[str, Any]:
+    return {point.name: point.load() for point in entry_points(group=group)}
+
+
+def json_schema() -> dict[str, Any]:
+    """A JSON Schema of the whole file, for editors."""
+    definitions: dict[str, Any] = {}
+
+    def reference(model: type[BaseModel], name: str) -> dict[str, Any]:
+        schema = TypeAdapter(model).json_schema(ref_template="#/$defs/{model}", mode="validation")
+        definitions.update(schema.pop("$defs", {}))
+        definitions[name] = schema
+        return {"$ref": f"#/$defs/{name}"}
+
+    def any_of(registry: Mapping[str, type[Plugin]]) -> dict[str, Any]:
+        kinds = [reference(cls, kind) for kind, cls in registry.items()]
+        typed = {"type": "object", "required": ["type"], "properties": {"type": {"enum": list(registry)}}}
+        branches = [
+            {"if": {"properties": {"type": {"const": kind}}}, "then": ref}
+            for kind, ref in zip(registry, kinds, strict=True)
+        ]
+        return {
+            "type": "object",
+            "minProperties": 1,
+            "propertyNames": {"pattern": f"^{NAME.pattern}$"},
+            "additionalProperties": {**typed, "allOf": branches},
+        }
+
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Roundsman configuration",
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["sources", "sinks"],
+        "properties": {
+            "daemon": reference(DaemonOptions, "daemon"),
+            "http": reference(HttpOptions, "http"),
+            "sources": any_of(sources_registry()),
+            "sinks": any_of(sinks_registry()),
+        },
+        "$defs": definitions,
+    }
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise ConfigError([f"{path}: cannot be read: {exc.strerror}"]) from None
+    except UnicodeDecodeError:
+        raise ConfigError([f"{path}: is not UTF-8 text"]) from None
+    except tomllib.TOMLDecodeError as exc:
+        raise ConfigError([f"{path}: is not TOML: {_without_values(str(exc))}"]) from None
+
+
+def _without_values(message: str) -> str:
+    """A TOML parser quotes what it stumbled over, which may be half a secret."""
+    return re.sub(r"'[^']*'|\"[^\"]*\"", "...", message)
+
+
+def _plugins(
+    section: str, registry: Mapping[str, type[Any]], tables: object, problems: list[str]
+) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if not isinstance(tables, dict):
+        problems.append(f"{section}: is not a table; write [{section}.some-name]")
+        return found
+    for name, table in tables.items():
+        place = f"{section}.{name}"
+        if not NAME.fullmatch(name):
+            problems.append(f"{place}: a name is made of letters, digits, dots, dashes and underscores")
+        elif not isinstance(table, dict):
+            problems.append(f"{place}: is not a table; write [{place}]")
+        elif "type" not in table:
+            problems.append(f"{place}.type: is missing; one of {', '.join(registry)}")
+        elif not isinstance(kind := table["type"], str) or kind not in registry:
+            problems.append(f"{place}.type: {_show(kind)} is unknown{_nearest(str(kind), list(registry))}")
+        elif plugin := _read(registry[kind], place, table, problems):
+            found[name] = plugin.named(name)
+    return found
+
+
+def _read(model: type[BaseModel], place: str, table: object, problems: list[str]) -> Any:
+    if not isinstance(table, dict):
+        problems.append(f"{place}: is not a table; write [{place}]")
+        return None
+    try:
+        return model.model_validate(table)
+    except ValidationError as exc:
+        for error in exc.errors(include_url=False, include_context=True, include_input=True):
+            problems.append(_sentence(model, place, error))
+    return None
+
+
+def _sentence(model: type[BaseModel], place: str, error: Any) -> str:
+    """pydantic's finding as a sentence: `sources.doors.batch: 0 is less than 1`."""
+    path = [part for part in error["loc"] if not (isinstance(part, str) and part.startswith("function-"))]
+    owner, secret = _owner(model, path)
+    where = ".".join([place, *(str(part) for part in path)])
+    context, value = error.get("ctx", {}), error["input"]
+    shown = "the value" if secret else _show(value)
+    match error["type"]:
+        case "missing":
+            return f"{where}: is missing"
+        case "extra_forbidden":
+            return f"{where}: unknown option{_nearest(str(path[-1]), list(owner.model_fields))}"
+        case "value_error":
+            message = str(context["error"])
+            return f"{where}: {message if secret or not message.startswith(('is ', 'cannot ')) else f'{shown} {message}'}"
+        case "literal_error":
+            expected = context["expected"].replace("'", "")
+            return f"{where}: {shown} is not one of {expected}{_nearest(str(value), expected.split(', '))}"
+        case "greater_than_equal":
+            return f"{where}: {shown} is less than {context['ge']}"
+        case "greater_than":
+            return f"{where}: {shown} is not more than {context['gt']}"
+        case "less_than_equal":
+            return f"{where}: {shown} is more than {context['le']}"
+        case "model_type" | "dict_type" | "model_attributes_type":
+            return f"{where}: {shown} is not a table"
+        case kind if kind.endswith(("_type", "_parsing")):
+            wanted = {
+                "bool": "true or false",
+                "int": "a whole number",
+                "string": "a text",
+                "float": "a number",
+            }
+            noun = kind.removesuffix("_type").removesuffix("_parsing")
+            return f"{where}: {shown} is not {wanted.get(noun, f'a {noun}')}"
+        case "int_from_float":
+            return f"{where}: {shown} is not a whole number"
+        case _:
+            return f"{where}: {shown}: {error['msg'][:1].lower()}{error['msg'][1:]}"
+
+
+def _owner(model: type[BaseModel], path: list[Any]) -> tuple[type[BaseModel], bool]:
+    """The table that a path's last key belongs to, and whether a secret is expected (or lies) there."""
+    owner, secret = model, False
+    for part in path:
+        info = owner.model_fields.get(part) if isinstance(part, str) else None
+        if info is None:
+            continue
+        names = _types(info.annotation)
+        secret = secret or Secret in names
+        tables = [t for t in names if isinstance(t, type) and issubclass(t, BaseModel)]
+        if tables and part != path[-1]:
+            owner = tables[0]
+    return owner, secret
+
+
+def _types(annotation: Any) -> set[Any]:
+    inner = getattr(annotation, "__args__", None)
+    return {annotation}.union(*(_types(a) for a in inner)) if inner else {annotation}
+
+
+def _show(value: object) -> str:
+    """A value as the user wrote it, shortened; tables and lists by kind only, for they may hold secrets."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict | list):
+        return "a table" if isinstance(value, dict) else "a list"
+    text = redact(str(value))
+    text = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    return (text if len(text) <= 60 else text[:57] + "...") or '""'
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(known)}"
+
+
+def _shared_places(sinks: Mapping[str, Sink], store: Path) -> list[str]:
+    taken = {str(store.resolve()): "the store"}
+    found = []
+    for name, sink in sinks.items():
+        place = sink.place()
+        if place is None:
+            continue
+        if place in taken:
+            found.append(f"sinks.{name}: {place} is already written by {taken[place]}")
+        taken.setdefault(place, f"sinks.{name}")
+    return found

@@ -1,0 +1,184 @@
+"""One sink's way through the log: read, deliver, ack; back off, bury, begin again."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import structlog
+
+from roundsman.events import Event
+from roundsman.http import Http
+from roundsman.plugin import Backoff, Deliver, Receipt, Reject, Sink
+from roundsman.store import Filter, Moved, Store, StoreError
+
+READ_AHEAD = 1000
+"""Events read from the store in one go, at most."""
+FIRST, LONGEST = 1.0, 300.0
+"""Seconds between two tries of a sink that fails: from, doubling, to."""
+
+log = structlog.get_logger()
+
+
+def pause(failures: int, asked: float = 0.0, jitter: float = 0.5) -> float:
+    """Seconds to wait after `failures` failures in a row; `jitter` in 0..1 spreads them by a quarter."""
+    return max(asked, min(LONGEST, FIRST * 2.0 ** min(failures - 1, 20)) * (0.75 + jitter / 2))
+
+
+class Delivery:
+    """Delivers the log to one sink, from the sink's cursor on, until told to stop."""
+
+    def __init__(self, sink: Sink, http: Http, store: Store, *, now: Callable[[], float] = time.time) -> None:
+        self.sink = sink
+        self.name = sink.name
+        self.caught_up = asyncio.Event()
+        """Set while there is nothing left to deliver."""
+        self._http = http
+        self._store = store
+        self._now = now
+        self._wanted = Filter(sink.types, sink.sources, sink.outcomes)
+        self._wake = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._reopen = False
+        self._failures = 0
+        self._failing: float | None = None
+
+    def wake(self) -> None:
+        """There may be something new in the log."""
+        self.caught_up.clear()
+        self._wake.set()
+
+    def reopen(self) -> None:
+        """Leave the place and open it anew, between two deliveries: a log rotation has moved the file."""
+        self._reopen = True
+        self.wake()
+
+    def stop(self) -> None:
+        """End after the delivery under way."""
+        self._stop.set()
+        self.wake()
+
+    async def run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                _, receipt = self._store.cursor(self.name)
+                async with self.sink.open(self._http, receipt) as deliver:
+                    await self._pump(deliver)
+            except Exception as exc:  # noqa: BLE001 - whatever a sink raises means "again"
+                await self._again(exc)
+
+    async def once(self) -> bool:
+        """Deliver what there is, without trying anything twice; whether it went well."""
+        try:
+            _, receipt = self._store.cursor(self.name)
+            async with self.sink.open(self._http, receipt) as deliver:
+                while await self.step(deliver):
+                    pass
+        except Exception as exc:  # noqa: BLE001 - whatever a sink raises means "again", another time
+            self._write_up(exc, 0.0)
+            return False
+        if self._store.sick(self.name):
+            self._recovered()
+        return True
+
+    async def step(self, deliver: Deliver) -> bool:
+        """One read of the log and what follows from it; whether there may be more."""
+        try:
+            for event in self._store.retries(self.name):
+                await self._retry(deliver, event)
+            cursor, _ = self._store.cursor(self.name)
+            head = self._store.head()
+            events = [e for e, _ in self._store.events(cursor, head, READ_AHEAD, self._wanted)]
+            for at in range(0, len(events), self.sink.batch):
+                if self._stop.is_set():
+                    return False
+                cursor = await self._chunk(deliver, cursor, events[at : at + self.sink.batch])
+            if not events and head > cursor:
+                self._store.ack(self.name, cursor, head, None, self._now(), moved=False)
+            return bool(events)
+        except Moved:
+            return True
+
+    async def _pump(self, deliver: Deliver) -> None:
+        self._reopen = False
+        while not (self._stop.is_set() or self._reopen):
+            self._wake.clear()
+            if await self.step(deliver):
+                continue
+            if self._failing is not None:
+                self._recovered()  # opening was what failed
+            if not self._wake.is_set():
+                self.caught_up.set()
+                await self._wake.wait()
+
+    async def _chunk(self, deliver: Deliver, cursor: int, events: Sequence[Event]) -> int:
+        """Deliver and ack; the new cursor. A chunk that is refused goes one by one, to bury only the poison."""
+        began = time.perf_counter()
+        try:
+            receipt = await deliver(events)
+        except Reject as reject:
+            if len(events) > 1:
+                for event in events:
+                    cursor = await self._chunk(deliver, cursor, [event])
+                return cursor
+            [event] = events
+            self._store.bury(self.name, cursor, event.seq, str(reject), self._now())
+            log.error("event.buried", sink=self.name, seq=event.seq, id=event.id, reason=str(reject))
+            return event.seq
+        self._acked(cursor, events[-1].seq, receipt)
+        ms = round((time.perf_counter() - began) * 1000, 1)
+        log.debug("sink.delivered", sink=self.name, events=len(events), ms=ms)
+        return events[-1].seq
+
+    async def _retry(self, deliver: Deliver, event: Event) -> None:
+        try:
+            receipt = await deliver([event])
+        except Reject as reject:
+            self._store.rebury(self.name, event.seq, str(reject), self._now())
+            log.error("event.buried", sink=self.name, seq=event.seq, id=event.id, reason=str(reject))
+        else:
+            cursor, _ = self._store.cursor(self.name)
+            self._acked(cursor, cursor, receipt)
+            self._store.drop_dead(self.name, [event.seq])
+            log.info("event.raised", sink=self.name, seq=event.seq, id=event.id)
+
+    def _acked(self, was: int, cursor: int, receipt: Receipt | None) -> None:
+        self._store.ack(self.name, was, cursor, receipt, self._now())
+        if self._failing is not None:
+            self._recovered()
+
+    def _recovered(self) -> None:
+        log.info("sink.recovered", sink=self.name, failures=self._failures)
+        self._failures, self._failing = 0, None
+        self._book(None)
+
+    async def _again(self, exc: Exception) -> None:
+        asked = exc.after if isinstance(exc, Backoff) else 0.0
+        wait = pause(self._failures + 1, asked, random.random())
+        self._write_up(exc, wait)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), wait)
+
+    def _write_up(self, exc: Exception, wait: float) -> None:
+        self._failures += 1
+        self._failing = self._failing or self._now()
+        error = str(exc) or type(exc).__name__
+        expected = isinstance(exc, OSError | Backoff | StoreError) or type(exc).__module__.startswith(
+            "roundsman."
+        )
+        log.warning(
+            "sink.failing",
+            sink=self.name,
+            error=error,
+            failures=self._failures,
+            wait=round(wait, 1),
+            exc_info=None if expected else exc,
+        )
+        self._book(error)
+
+    def _book(self, error: str | None) -> None:
+        try:
+            self._store.suffer(self.name, self._failures, self._failing, error)
+        except StoreError as exc:
+            log.error("store.failed", error=str(exc))

@@ -1,0 +1,502 @@
+"""The rounds: due -> poll -> commit, for every source; and stopping.
+
+A poll is a value: it is committed whole or it did not happen. `except Exception` stands here and in `delivery.py`, for
+the same reason in both: whatever a plugin raises means "again later", and must not end the daemon.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import structlog
+
+from roundsman.alarms import Alarms
+from roundsman.delivery import Delivery
+from roundsman.events import Event, notice
+from roundsman.http import CAP, Http, Web
+from roundsman.plugin import Backoff, Denied, Poll, Sink, Source
+from roundsman.settings import spell
+from roundsman.store import Moved, Store, StoreError, Visited
+
+GRACE = 5.0
+"""Seconds that a delivery under way is given when the daemon stops."""
+PATIENCE = 3
+"""Intervals without a good answer after which a source is failing, out loud."""
+BEAT = 1.0
+"""Seconds between two heartbeats: books, clock, other processes' changes."""
+STEP = 2.0
+"""Seconds that the wall clock may drift from the monotonic one between two heartbeats before it is a step."""
+SPREAD = 0.02
+"""Seconds between the first visits of two sources, so that a thousand of them do not start at once."""
+PRUNE_EVERY = 3600.0
+PRUNE_PAUSE = 0.05
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    now: Callable[[], float] = time.time
+    """Unix time: for `due`, which must survive a restart."""
+    monotonic: Callable[[], float] = time.monotonic
+    """For durations, and for noticing that the other one was set."""
+    sleep: Callable[[float], "asyncio.Future[None]"] = asyncio.sleep  # type: ignore[assignment] # a coroutine will do
+
+
+@dataclass(slots=True)
+class Reading:
+    """A backlog being read, for the progress line."""
+
+    since: float
+    rows: int = 0
+    new: int = 0
+
+
+@dataclass(slots=True)
+class Watch:
+    """A source on the round, and how it fares."""
+
+    source: Source
+    auth: httpx.Auth | None
+    identity: str
+    web: Web
+    due: float = 0.0
+    visited: float | None = None
+    answered: float | None = None
+    polls: int = 0
+    failures: int = 0
+    failing: float | None = None
+    first: float = 0.0
+    """When this process first asked it: what "no answer for three intervals" counts from, before any answer."""
+    task: "asyncio.Task[None] | None" = None
+    rung: bool = False
+    """Somebody rang while a visit was under way."""
+    reading: Reading | None = None
+
+
+def pause(interval: float, failures: int, asked: float = 0.0, jitter: float = 0.5) -> float:
+    """Seconds until a source is asked again after `failures` failures in a row: doubling, up to an hour.
+
+    Never under `interval` nor what the vendor `asked` for; `jitter` in 0..1 adds up to a tenth.
+    """
+    doubled = min(interval * 2.0 ** min(failures, 30), max(CAP, interval))
+    return max(doubled * (1 + jitter / 10), asked)
+
+
+def next_due(started: float, ended: float, interval: float, asked: float = 0.0) -> float:
+    """When a source is due after a good visit: an interval after its start, or after its end where it overran."""
+    due = started + interval
+    return max(due if due > ended else ended + interval, ended + asked)
+
+
+class Engine:
+    """Visits sources when they are due and keeps one delivery loop per sink."""
+
+    def __init__(
+        self,
+        store: Store,
+        alarms: Alarms,
+        web: Web,
+        *,
+        clock: Clock | None = None,
+        retention: float = 35 * 86400.0,
+        grace: float = GRACE,
+    ) -> None:
+        self.store = store
+        self.web = web
+        self.watches: dict[str, Watch] = {}
+        self.deliveries: dict[str, Delivery] = {}
+        self.retention = retention
+        self.grace = grace
+        self._alarms = alarms
+        self._clock = clock or Clock()
+        self._group: asyncio.TaskGroup | None = None
+        self._loops: dict[str, asyncio.Task[None]] = {}
+        self._stop = asyncio.Event()
+        self._dirty: set[str] = set()
+        self._drift = self._clock.now() - self._clock.monotonic()
+        self._version = 0
+        self._pruned = self._clock.monotonic()
+
+    # -- what is watched ---------------------------------------------------------------------------------------------
+
+    def setup(self, sources: Mapping[str, Source], sinks: Mapping[str, Sink], web: Web | None = None) -> None:
+        """Take over this set of sources and sinks; state and cursors are kept by name.
+
+        A visit under way goes on with the options it began with, and the next one has the new ones.
+        """
+        kinds = {name: source.type for name, source in sources.items()}
+        self.store.register(kinds, {name: sink.type for name, sink in sinks.items()})
+        if web is not None and web is not self.web:
+            self._retire(self.web)
+            self.web = web
+        rows = self._rows()
+        for name in self.watches.keys() - sources.keys():
+            self._drop(name)
+        now = self._clock.now()
+        for position, (name, source) in enumerate(sources.items()):
+            watch = self.watches.get(name)
+            if watch is not None:
+                if watch.source != source:
+                    watch.auth, watch.identity = source.auth(), source.identity()
+                watch.source, watch.web = source, self.web
+                continue
+            row = rows[name]
+            watch = self.watches[name] = Watch(source, source.auth(), source.identity(), self.web)
+            watch.visited, watch.answered, watch.polls = row["visited"], row["answered"], row["polls"]
+            watch.failures, watch.failing = row["failures"], row["failing"]
+            # A stored `due` is believed, unless the clock was set back since: nothing legitimate is that far ahead.
+            furthest = now + max(source.interval, CAP) * 1.1
+            spread = min(position * SPREAD, source.interval * position / len(sources))
+            watch.due = min(row["due"], furthest) if row["due"] > now else now + spread
+            if self._group is not None:
+                self._alarms.set(name, watch.due)
+        self._set_sinks(sinks)
+
+    def _rows(self) -> dict[str, dict[str, Any]]:
+        return {row["name"]: row for row in self.store.sources()}
+
+    def _set_sinks(self, sinks: Mapping[str, Sink]) -> None:
+        for name, delivery in list(self.deliveries.items()):
+            if sinks.get(name) != delivery.sink:
+                delivery.stop()
+                del self.deliveries[name]
+            else:
+                delivery.reopen()
+        for name, sink in sinks.items():
+            if name not in self.deliveries:
+                http = Http(self.web)
+                self.deliveries[name] = Delivery(sink, http, self.store, now=self._clock.now)
+                if self._group is not None:
+                    self._start(name)
+
+    def _start(self, name: str) -> None:
+        """Start the delivery loop of a sink, after the one it replaces has ended: two must never write."""
+        assert self._group is not None
+        before, delivery = self._loops.get(name), self.deliveries[name]
+
+        async def loop() -> None:
+            if before is not None:
+                await asyncio.wait([before], timeout=self.grace)
+                before.cancel()
+                await asyncio.wait([before])
+            await delivery.run()
+
+        self._loops[name] = self._group.create_task(loop(), name=f"sink {name}")
+
+    def _drop(self, name: str) -> None:
+        self._alarms.clear(name)
+        watch = self.watches.pop(name)
+        if watch.task is not None:
+            watch.task.cancel()
+
+    def _retire(self, web: Web) -> None:
+        """Close connections of the old options once the visits that use them have ended."""
+
+        async def close() -> None:
+            running = [w.task for w in self.watches.values() if w.task is not None]
+            if running:
+                await asyncio.wait(running)
+            await web.aclose()
+
+        if self._group is not None:
+            self._group.create_task(close(), name="retire")
+
+    # -- the round ---------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Make rounds until `stop()`."""
+        self._version = self.store.version()
+        async with asyncio.TaskGroup() as self._group:
+            try:
+                self._alarms.start(self._ring)
+                for name, watch in self.watches.items():
+                    self._alarms.set(name, watch.due)
+                for name in self.deliveries:
+                    self._start(name)
+                beat = self._group.create_task(self._beat(), name="beat")
+                await self._stop.wait()
+                beat.cancel()
+            finally:
+                self._alarms.stop()
+                await self._end()
+        self._flush()
+
+    async def once(self, *, everything: bool = False) -> bool:
+        """Visit every source that is due (or every one), deliver what there is to deliver; whether all went well."""
+        now = self._clock.now()
+        due = [name for name, row in self._rows().items() if everything or row["due"] <= now]
+        self.store.claim([(name, now + self.watches[name].source.interval) for name in due])
+        visits = await asyncio.gather(*(self.visit(name) for name in due))
+        deliveries = await asyncio.gather(*(delivery.once() for delivery in self.deliveries.values()))
+        self._flush()
+        return all([*visits, *deliveries])
+
+    def stop(self) -> None:
+        """Stop promptly: polls did not happen, deliveries under way get the grace."""
+        self._stop.set()
+
+    async def _end(self) -> None:
+        for watch in self.watches.values():
+            if watch.task is not None:
+                watch.task.cancel()
+        for delivery in self.deliveries.values():
+            delivery.stop()
+        loops = [task for task in self._loops.values() if not task.done()]
+        if loops:
+            _, late = await asyncio.wait(loops, timeout=self.grace)
+            for task in late:
+                task.cancel()
+
+    def ring(self, name: str) -> None:
+        """Visit a source now instead of at `due`; while a visit is under way, once more after it."""
+        watch = self.watches[name]
+        if watch.task is not None:
+            watch.rung = True
+        else:
+            self._ring([name])
+
+    def _ring(self, names: Iterable[str]) -> None:
+        """The alarm: move `due` on, on disk, and only then ask."""
+        now = self._clock.now()
+        idle = [(name, w) for name in names if (w := self.watches.get(name)) is not None and w.task is None]
+        for _, watch in idle:
+            watch.due = now + watch.source.interval
+        try:
+            self.store.claim([(name, watch.due) for name, watch in idle])
+        except StoreError as exc:
+            # Without a place to write down what comes, asking is pointless.
+            log.error("store.failed", error=str(exc), waiting=[name for name, _ in idle][:10])
+            for name, watch in idle:
+                self._alarms.set(name, watch.due)
+            return
+        if self._group is None:
+            return
+        for name, watch in idle:
+            watch.task = self._group.create_task(self._visit(name, watch))
+
+    async def _visit(self, name: str, watch: Watch) -> None:
+        try:
+            await self.visit(name)
+        finally:
+            watch.task = None
+            watch.reading = None
+            if self.watches.get(name) is watch and not self._stop.is_set():
+                if watch.rung:
+                    watch.rung = False
+                    watch.due = min(watch.due, self._clock.now())
+                self._alarms.set(name, watch.due)
+
+    async def visit(self, name: str) -> bool:
+        """One visit, page after page until nothing is left; whether it went well."""
+        watch = self.watches[name]
+        source = watch.source
+        http = Http(watch.web, watch.auth, watch.identity)
+        started = self._clock.now()
+        watch.first = watch.first or started
+        while True:
+            began = self._clock.monotonic()
+            state, revision = self.store.state(name)
+            try:
+                poll = await source.poll(http, state)
+                more = poll.more and not http.wait
+                self._good(name, watch, revision, poll, poll.state == state, started, http.wait, began)
+                if not more:
+                    return True
+            except Moved:
+                log.info("source.rewound", source=name)
+            except Exception as exc:  # noqa: BLE001 - whatever a source raises means "again later"
+                self._bad(name, watch, revision, exc, http.wait)
+                return False
+            await asyncio.sleep(0)  # a backlog must not keep the others waiting
+
+    def _good(
+        self,
+        name: str,
+        watch: Watch,
+        revision: int,
+        poll: Poll,
+        same: bool,
+        started: float,
+        asked: float,
+        began: float,
+    ) -> None:
+        now = self._clock.now()
+        recovered = watch.failing is not None
+        if poll.more and not asked:
+            due = now  # a restart in the middle of a backlog goes on with it
+        else:
+            due = next_due(started, now, watch.source.interval, asked)
+        if same and not poll.events and not watch.failures and not recovered:
+            # The common case: nothing new. `due` is on disk since the alarm rang; the rest can wait for the heartbeat.
+            if due > watch.due + 0.5:
+                self.store.claim([(name, due)])
+            watch.due, watch.visited, watch.answered = due, now, now
+            watch.polls += 1
+            self._dirty.add(name)
+            log.debug("poll.unchanged", source=name)
+            return
+        events = list(poll.events)
+        if recovered:
+            since = datetime.fromtimestamp(watch.failing or now, UTC)
+            events.append(self._notice("roundsman.source.recovered", name, "It answers again.", since))
+        new = self.store.commit(name, revision, poll.state, events, now=now, due=due)
+        watch.due, watch.visited, watch.answered = due, now, now
+        watch.polls += 1
+        watch.failures, watch.failing = 0, None
+        self._dirty.add(name)
+        ms = round((self._clock.monotonic() - began) * 1000, 1)
+        if recovered:
+            log.info("source.recovered", source=name)
+        if poll.more or watch.reading is not None:
+            watch.reading = watch.reading or Reading(began)
+            watch.reading.rows += poll.rows
+            watch.reading.new += new
+        if new:
+            log.info("poll.committed", source=name, new=new, seen=len(events) - new, more=poll.more, ms=ms)
+            self._wake()
+        else:
+            log.debug("poll.unchanged", source=name, seen=len(events), ms=ms)
+
+    def _bad(self, name: str, watch: Watch, revision: int, exc: Exception, asked: float) -> None:
+        now = self._clock.now()
+        watch.failures += 1
+        watch.visited = now
+        watch.polls += 1
+        if isinstance(exc, Backoff):
+            asked = max(asked, exc.after)
+        wait = pause(watch.source.interval, watch.failures, asked, random.random())
+        watch.due = now + wait
+        error = str(exc) or type(exc).__name__
+        expected = isinstance(exc, Backoff | Denied | StoreError) or type(exc).__module__.startswith(
+            "roundsman."
+        )
+        log.warning(
+            "poll.failed",
+            source=name,
+            error=error,
+            failures=watch.failures,
+            wait=round(wait, 1),
+            exc_info=None if expected else exc,
+        )
+        loud = isinstance(exc, Denied) or self._overdue(watch, now)
+        self._write_up(name, watch, revision, error, loud=loud, now=now)
+
+    def _overdue(self, watch: Watch, now: float) -> bool:
+        return now - max(watch.answered or 0.0, watch.first or now) >= PATIENCE * watch.source.interval
+
+    def _write_up(
+        self, name: str, watch: Watch, revision: int, error: str, *, loud: bool, now: float
+    ) -> None:
+        """Store a source's failure; the first time it is `loud`, as an event for every sink to tell."""
+        events = []
+        begins = loud and watch.failing is None
+        if begins:
+            watch.failing = now
+            since = datetime.fromtimestamp(watch.answered or watch.first or now, UTC)
+            message = f"No good answer since {since:%Y-%m-%dT%H:%M:%SZ}: {error}"
+            events = [
+                self._notice("roundsman.source.failing", name, message, datetime.fromtimestamp(now, UTC))
+            ]
+        try:
+            self.store.commit(
+                name,
+                revision,
+                None,
+                events,
+                now=now,
+                due=watch.due,
+                failures=watch.failures,
+                failing=watch.failing,
+                error=error,
+            )
+        except Moved:
+            watch.due = now
+        except StoreError as exc:
+            if begins:
+                watch.failing = None  # it was not told; the next failure tells it
+            log.error("store.failed", error=str(exc))
+            return
+        self._dirty.add(name)
+        if begins:
+            log.error("source.failing", source=name, error=error)
+            self._wake()
+
+    def _notice(self, kind: str, name: str, message: str, since: datetime) -> Event:
+        now = datetime.fromtimestamp(self._clock.now(), UTC)
+        return notice(kind, name, since.isoformat(), message, since=since, now=now)
+
+    def _wake(self) -> None:
+        for delivery in self.deliveries.values():
+            delivery.wake()
+
+    # -- the heartbeat -----------------------------------------------------------------------------------------------
+
+    async def _beat(self) -> None:
+        while True:
+            await self._clock.sleep(BEAT)
+            try:
+                self.beat()
+                if self._clock.monotonic() - self._pruned > PRUNE_EVERY:
+                    await self._prune()
+            except StoreError as exc:
+                log.error("store.failed", error=str(exc))
+
+    def beat(self) -> None:
+        """What wants doing about once a second."""
+        self._flush()
+        self._check_clock()
+        self._hear()
+        now = self._clock.now()
+        for name, watch in self.watches.items():
+            # A visit that hangs is no answer either.
+            if watch.task is not None and watch.failing is None and self._overdue(watch, now):
+                waiting = spell(now - (watch.answered or watch.first or now))
+                _, revision = self.store.state(name)
+                self._write_up(name, watch, revision, f"no answer for {waiting}", loud=True, now=now)
+
+    def _flush(self) -> None:
+        if self._dirty:
+            watches = [(name, w) for name in self._dirty if (w := self.watches.get(name)) is not None]
+            self.store.note(Visited(name, w.visited, w.answered, w.polls) for name, w in watches)
+            self._dirty.clear()
+
+    def _check_clock(self) -> None:
+        """After a step of the wall clock, keep the *distance* to every due: neither a burst nor a silence."""
+        drift = self._clock.now() - self._clock.monotonic()
+        step, self._drift = drift - self._drift, drift
+        if abs(step) < STEP:
+            return
+        log.warning("clock.stepped", seconds=round(step, 1))
+        for name, watch in self.watches.items():
+            watch.due += step
+            if watch.task is None:
+                self._alarms.set(name, watch.due)
+        self.store.claim([(name, watch.due) for name, watch in self.watches.items()])
+
+    def _hear(self) -> None:
+        """Notice what a command wrote beside us: a replay, a rewind, a retry."""
+        version = self.store.version()
+        if version == self._version:
+            return
+        self._version = version
+        self._wake()
+        for name in self.store.asked():
+            if name in self.watches:
+                self.ring(name)
+
+    async def _prune(self) -> None:
+        self._pruned = self._clock.monotonic()
+        while self.store.prune(list(self.deliveries), self._clock.now(), self.retention):
+            await self._clock.sleep(PRUNE_PAUSE)
+
+    def healthy(self) -> bool:
+        """Whether the rounds are really made: no idle source is long overdue, and every sink has its loop."""
+        late = self._clock.now() - 30
+        overdue = any(w.task is None and w.due < late for w in self.watches.values())
+        return not overdue and all(not task.done() for n, task in self._loops.items() if n in self.deliveries)

@@ -1,0 +1,229 @@
+"""What happened, as CloudEvents 1.0: encoded once, when it is first seen, and from then on carried as bytes.
+
+The shapes of `data` are `TypedDict`s: plain dictionaries where speed counts, and the source of the JSON Schemas that
+`roundsman schema events` prints. Specification: https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal, NotRequired
+
+import msgspec
+from pydantic import ConfigDict, Field, TypeAdapter, with_config
+from typing_extensions import TypedDict
+
+from roundsman import wire
+
+Outcome = Literal["succeeded", "partial", "failed", "empty", "granted", "denied", "unknown"]
+Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+"""RFC 3339 in UTC, ending in `Z`."""
+
+_strict = with_config(ConfigDict(extra="forbid", use_attribute_docstrings=True))
+
+
+@_strict
+class Ref(TypedDict):
+    """A thing at the vendor."""
+
+    id: str | None
+    name: str | None
+
+
+@_strict
+class Person(TypedDict):
+    """Somebody; all null when the vendor has blanked personal data."""
+
+    id: str | None
+    name: str | None
+    email: str | None
+
+
+@_strict
+class Access(TypedDict):
+    """Somebody tried a door."""
+
+    occurred_at: Time | None
+    """When it happened at the door."""
+    recorded_at: Time | None
+    """When the vendor stored it; later than `occurred_at` for locks that were offline."""
+    door: Ref | None
+    user: Person | None
+    place: Ref | None
+    key: Ref | None
+    activity: str | None
+    """The vendor's word for what was done, where it sends one."""
+    raw: dict[str, Any]
+    """The vendor's object, untouched."""
+
+
+@_strict
+class Notice(TypedDict):
+    """The daemon's own trouble, told like everything else."""
+
+    source: str
+    """The configured source's name."""
+    message: str
+    """What happened and what to do, in a sentence."""
+    since: Time | None
+    """When it began."""
+    details: dict[str, Any]
+
+
+TYPES: dict[str, Any] = {
+    "co.parakey.event_log.created": Access,
+    "roundsman.source.failing": Notice,
+    "roundsman.source.recovered": Notice,
+    "roundsman.source.gap": Notice,
+}
+"""Every event type with the shape of its data."""
+
+
+@_strict
+class Envelope(TypedDict):
+    """A CloudEvent, with `outcome` as our one extension attribute."""
+
+    specversion: Literal["1.0"]
+    id: Annotated[str, Field(min_length=1)]
+    source: Annotated[str, Field(min_length=1)]
+    type: Annotated[str, Field(min_length=1)]
+    subject: NotRequired[Annotated[str, Field(min_length=1)]]
+    time: NotRequired[Time]
+    datacontenttype: Literal["application/json"]
+    outcome: NotRequired[Outcome]
+    data: dict[str, Any]
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """One thing that happened: what decides its way through us, and its JSON, encoded once."""
+
+    id: str
+    """Unique within its source, and derived from the vendor's own id."""
+    source: str
+    """The configured source's name."""
+    type: str
+    outcome: str | None
+    body: bytes
+    """The whole CloudEvent as one line of JSON, without the line's end."""
+    seq: int = 0
+    """Its number in our log; 0 until it is there."""
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        vendor: str,
+        source: str,
+        type: str,  # noqa: A002 - the CloudEvents attribute's name
+        id: str,  # noqa: A002 - likewise
+        data: Mapping[str, Any],
+        time: str | None = None,
+        subject: str | None = None,
+        outcome: Outcome | None = None,
+    ) -> "Event":
+        envelope: dict[str, Any] = {
+            "specversion": "1.0",
+            "id": id,
+            "source": f"/{vendor}/{source}",
+            "type": type,
+        }
+        if subject:
+            envelope["subject"] = subject
+        if time:
+            envelope["time"] = time
+        envelope["datacontenttype"] = "application/json"
+        if outcome:
+            envelope["outcome"] = outcome
+        envelope["data"] = data
+        return cls(id, source, type, outcome, wire.encode(envelope))
+
+    def document(self) -> dict[str, Any]:
+        """The CloudEvent as a dictionary."""
+        document: dict[str, Any] = wire.decode(self.body)
+        return document
+
+
+def notice(
+    kind: str,
+    source: str,
+    about: str,
+    message: str,
+    *,
+    since: datetime | None = None,
+    now: datetime | None = None,
+    details: Mapping[str, Any] | None = None,
+) -> Event:
+    """The daemon's own event `kind`; its id is derived from what it is `about`, so that a repeat is the same event."""
+    data: Notice = {
+        "source": source,
+        "message": message,
+        "since": rfc3339(since) if since else None,
+        "details": dict(details or {}),
+    }
+    return Event.of(
+        vendor="roundsman",
+        source=source,
+        type=kind,
+        id=f"{source}:{kind.rpartition('.')[2]}:{about}",
+        data=data,
+        time=rfc3339(when) if (when := now or since) else None,
+        subject=source,
+    )
+
+
+_FRACTION = re.compile(r"(\.\d{6})\d+")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def parse_time(value: object) -> datetime | None:
+    """A vendor's time as UTC, or None where it is none.
+
+    Takes ISO 8601 text (any offset, none meaning UTC, any number of decimals) and numbers of seconds or milliseconds.
+    """
+    try:
+        if isinstance(value, str):
+            try:
+                parsed = datetime.fromisoformat(value)
+            except ValueError:
+                parsed = datetime.fromisoformat(_FRACTION.sub(r"\1", value.strip()))
+            if parsed.tzinfo is UTC:
+                return parsed
+            return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return _EPOCH + timedelta(seconds=value / 1000 if abs(value) > 1e11 else value)
+    except (ValueError, OverflowError):
+        pass
+    return None
+
+
+def rfc3339(moment: datetime) -> str:
+    """`2026-05-01T06:58:12Z`, with milliseconds (or microseconds) only where there are some."""
+    if not moment.microsecond:
+        return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    text = moment.strftime("%Y-%m-%dT%H:%M:%S.%f")
+    return (text.removesuffix("000")) + "Z"
+
+
+def schemas() -> dict[str, Any]:
+    """A JSON Schema of every event: the envelope, and by type the shape of its data."""
+    definitions: dict[str, Any] = {}
+    choices = []
+    for kind, shape in TYPES.items():
+        schema = TypeAdapter(shape).json_schema(ref_template="#/$defs/{model}")
+        definitions |= schema.pop("$defs", {})
+        definitions[shape.__name__] = schema
+        choices.append(
+            {
+                "if": {"properties": {"type": {"const": kind}}},
+                "then": {"properties": {"data": {"$ref": f"#/$defs/{shape.__name__}"}}},
+            }
+        )
+    envelope = TypeAdapter(Envelope).json_schema()
+    envelope["properties"]["type"]["examples"] = list(TYPES)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Roundsman event",
+        **envelope,
+        "allOf": choices,
+        "$defs": definitions,
+    }

@@ -1,0 +1,461 @@
+"""Speaking HTTP: conditional GET, retries, limits per host, and every header that says "not so fast".
+
+    Http            what a plugin is given: get() and send()
+    Web             all connections of the daemon: one pooled client per host
+    Patient         the transport below each client: slots, deadline, size limit, retries
+
+Errors, all of which mean that the poll or the delivery did not happen:
+
+    Trouble         the other side is unreachable, slow, or answered what it should not
+      TooLarge      more body than allowed
+    Backoff         429, or 503 with Retry-After (from plugin.py)
+    Denied          401 or 403 (from plugin.py)
+    Unreadable      not the JSON it should be (from wire.py)
+"""
+
+import asyncio
+import hashlib
+import ipaddress
+import random
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from pathlib import Path
+from typing import Annotated, Any
+
+import aiohttp
+import httpx
+import tenacity
+from httpx_aiohttp import AiohttpTransport
+from pydantic import AfterValidator, Field
+
+from roundsman import wire
+from roundsman.plugin import Backoff, Denied
+from roundsman.settings import Duration, FilePath, Options, Size, redact
+
+CAP = 3600.0
+"""Seconds that a vendor can send us away for, at most: a garbled header must not silence a source for a year."""
+LEAST = 1.0
+"""Seconds that a Retry-After of 0, or one in the past, still means."""
+FLOOR_AFTER_429 = 60.0
+"""Seconds to stay away after a 429 that does not say how long."""
+TRANSIENT = frozenset({500, 502, 503, 504})
+IDEMPOTENT = frozenset({"GET", "HEAD"})
+
+Transport = Callable[[httpx.URL], httpx.AsyncBaseTransport]
+
+
+class Trouble(Exception):
+    """The other side is unreachable, slow, or answered what it should not."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class TooLarge(Trouble):
+    """More body than `[http] max_body` allows, after decompression."""
+
+
+def http_url(value: str) -> str:
+    """An absolute http or https URL, without a trailing slash."""
+    try:
+        url = httpx.URL(value)
+    except (httpx.InvalidURL, TypeError):
+        raise ValueError("is not a URL") from None
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise ValueError('is not an http(s) URL; write "https://host/path"')
+    return value.rstrip("/")
+
+
+Url = Annotated[str, AfterValidator(http_url)]
+
+
+def certificates(path: Path) -> Path:
+    """The path of a file with certificates, or ValueError."""
+    try:
+        ssl.create_default_context(cafile=str(path))
+    except OSError as exc:
+        raise ValueError(f"cannot be used: {exc.strerror or 'it holds no certificate'}") from None
+    return path
+
+
+class HttpOptions(Options):
+    """`[http]`: how the daemon speaks to the outside. Everything here has a default that fits."""
+
+    timeout: Annotated[Duration, Field(gt=0)] = 30.0
+    """Wait for a connection, and between two pieces of an answer, at most this long."""
+    deadline: Annotated[Duration, Field(gt=0)] = 120.0
+    """A whole answer takes at most this long."""
+    concurrency: Annotated[int, Field(ge=1, le=1000)] = 8
+    """Requests under way to one host at the same time, at most."""
+    max_body: Size = 64 * 2**20
+    """The largest answer that is read, after decompression."""
+    attempts: Annotated[int, Field(ge=1, le=10)] = 3
+    """Tries of one read in one visit, for faults that pass by themselves."""
+    proxy: Annotated[Url | None, Field(repr=False)] = None
+    """A proxy for all requests: "http://proxy.example:3128"."""
+    ca_file: Annotated[FilePath, AfterValidator(certificates)] | None = None
+    """A PEM file with further certificate authorities to trust, for a proxy or server of your own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back, whole."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    unchanged: bool = False
+    """304, or 200 with the very tag that was sent: an answer, not an error."""
+    tag: Mapping[str, str] | None = None
+    """What to send as `tag` next time: the ETag of a 200, bound to URL, credentials and headers."""
+
+    def json(self) -> Any:
+        return wire.decode(self.body)
+
+    def items(self, path: str = "") -> list[wire.Item]:
+        return wire.items(self.body, path)
+
+    def date(self) -> datetime | None:
+        """The vendor's clock, from the `Date` header."""
+        return http_date(self.headers.get("date"))
+
+
+@dataclass(slots=True)
+class Http:
+    """HTTP as one plugin may use it: with its credentials, and none of anybody else's."""
+
+    web: "Web"
+    auth: httpx.Auth | None = None
+    identity: str = ""
+    wait: float = field(default=0.0, init=False)
+    """Seconds the vendor asked us to stay away, over all answers so far."""
+
+    def now(self) -> datetime:
+        """Our clock, for *when to look again*; never for where to read from."""
+        return datetime.fromtimestamp(self.web.now(), UTC)
+
+    async def rest(self, seconds: float) -> None:
+        """Wait, where a source knows that it should not ask faster."""
+        await self.web.sleep(seconds)
+
+    async def get(
+        self,
+        url: str,
+        params: Mapping[str, str | int] | None = None,
+        headers: Mapping[str, str] | None = None,
+        tag: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """The answer to a GET: 200 or, with a `tag` that still holds, unchanged. All else is raised."""
+        asked = httpx.URL(url, params=params) if params else httpx.URL(url)
+        key = self._key("GET", asked, headers)
+        sent = tag["etag"] if tag and tag.get("key") == key else None
+        asking = {**(headers or {}), "if-none-match": sent} if sent else headers
+        answer = await self.send("GET", asked, headers=asking)
+        etag = answer.headers.get("etag")
+        if answer.status == 304 and sent:
+            return Answer(304, answer.headers, b"", unchanged=True, tag=tag)
+        if answer.status == 200:
+            same = sent is not None and etag is not None and _opaque(etag) == _opaque(sent)
+            fresh = {"key": key, "etag": etag} if etag and etag.isascii() else None
+            return Answer(200, answer.headers, answer.body, unchanged=same, tag=tag if same else fresh)
+        raise self._refusal("GET", asked, answer)
+
+    async def send(
+        self,
+        method: str,
+        url: str | httpx.URL,
+        *,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+    ) -> Answer:
+        """Whatever the other side answered, to whoever can judge it. Raises `Trouble` where there was no answer."""
+        client = self.web.client(url)
+        try:
+            request = client.build_request(method, url, headers=headers, content=content)
+            response = await client.send(request, auth=self.auth)
+        except httpx.TimeoutException:
+            raise Trouble(f"{_place(url)} did not answer in time") from None
+        except httpx.DecodingError:
+            raise Trouble(f"{_place(url)} sent a body that does not decompress") from None
+        except (httpx.TransportError, aiohttp.ClientError, ValueError) as exc:
+            raise Trouble(f"{_place(url)} cannot be reached: {_reason(exc)}") from None
+        answer = Answer(response.status_code, response.headers, response.content)
+        asked = patience(answer.status, answer.headers, self.web.now())
+        self.wait = max(self.wait, asked or 0.0)
+        return answer
+
+    def _refusal(self, method: str, url: httpx.URL, answer: Answer) -> Exception:
+        what = f"{method} {_place(url)}{url.path} answered {answer.status}"
+        if answer.status in {401, 403}:
+            return Denied(f"{what}: the credentials are refused or lack the right")
+        asked = patience(answer.status, answer.headers, self.web.now())
+        if answer.status == 429 or asked is not None:
+            return Backoff(asked or FLOOR_AFTER_429, what)
+        if 300 <= answer.status < 400:
+            target = redact(answer.headers.get("location", "nowhere"))[:200].partition("?")[0]
+            return Trouble(
+                f"{what}: it redirects to {target}, which is not followed; is base_url right?", answer.status
+            )
+        hint = ": is base_url right?" if answer.status == 404 else ""
+        return Trouble(what + hint, answer.status)
+
+    def _key(self, method: str, url: httpx.URL, headers: Mapping[str, str] | None) -> str:
+        """What an ETag belongs to. Headers are in it because a version header changes the answer."""
+        parts = (method, str(url), self.identity, repr(sorted((headers or {}).items())))
+        return hashlib.blake2b("\n".join(parts).encode(), digest_size=8).hexdigest()
+
+
+class Web:
+    """All connections of the daemon: one pooled client per host, shared by all sources and sinks there."""
+
+    def __init__(
+        self,
+        options: HttpOptions | None = None,
+        *,
+        version: str = "0",
+        now: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        transport: Transport | None = None,
+    ) -> None:
+        self.options = options or HttpOptions()
+        self.now = now
+        self.seen = 0
+        """Requests sent, retries included."""
+        self.sleep = sleep
+        self._headers = {
+            "user-agent": f"roundsman/{version}",
+            "accept": "application/json",
+            "accept-encoding": "gzip",  # one fixed value: an ETag may depend on it
+        }
+        self._transport = transport or self._connect
+        self._clients: dict[tuple[str, str, int | None], httpx.AsyncClient] = {}
+        self._tls: ssl.SSLContext | None = None
+
+    def client(self, url: str | httpx.URL) -> httpx.AsyncClient:
+        """The client for the URL's host, made on first use."""
+        url = httpx.URL(url) if isinstance(url, str) else url
+        origin = (url.scheme, url.host, url.port)
+        client = self._clients.get(origin)
+        if client is None:
+            patient = Patient(self._transport(url), self.options, self.sleep, self._count)
+            # Sources with different credentials share this client: no cookie may pass from one to another.
+            jar = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+            client = self._clients[origin] = httpx.AsyncClient(
+                transport=patient,
+                headers=self._headers,
+                cookies=jar,
+                timeout=self.options.timeout,
+                trust_env=False,
+            )
+        return client
+
+    async def aclose(self) -> None:
+        clients, self._clients = self._clients, {}
+        for client in clients.values():
+            await client.aclose()
+
+    def _count(self) -> None:
+        self.seen += 1
+
+    def _connect(self, url: httpx.URL) -> httpx.AsyncBaseTransport:
+        def session() -> aiohttp.ClientSession:
+            connector = aiohttp.TCPConnector(limit=self.options.concurrency, keepalive_timeout=75)
+            return aiohttp.ClientSession(
+                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), skip_auto_headers=("User-Agent",)
+            )
+
+        if url.scheme == "http" and not self.options.proxy:
+            plain = ssl.SSLContext(
+                ssl.PROTOCOL_TLS_CLIENT
+            )  # never used; the default one costs memory and start-up
+            return AiohttpTransport(verify=plain, client=session)
+        proxy = httpx.Proxy(self.options.proxy) if self.options.proxy else None
+        limits = httpx.Limits(max_connections=self.options.concurrency, keepalive_expiry=75)
+        return AiohttpTransport(verify=self._trust(), proxy=proxy, limits=limits)
+
+    def _trust(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = httpx.create_ssl_context()
+            if self.options.ca_file:
+                self._tls.load_verify_locations(self.options.ca_file)
+        return self._tls
+
+
+class Patient(httpx.AsyncBaseTransport):
+    """Waits for a free slot, asks, reads the whole answer within its limits, and asks again after a passing fault."""
+
+    def __init__(
+        self,
+        inner: httpx.AsyncBaseTransport,
+        options: HttpOptions,
+        sleep: Callable[[float], Awaitable[None]],
+        count: Callable[[], None],
+    ) -> None:
+        self._inner = inner
+        self._deadline = options.deadline
+        self._max_body = options.max_body
+        self._attempts = options.attempts
+        self._slots = asyncio.Semaphore(options.concurrency)
+        self._sleep = sleep
+        self._count = count
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        try:
+            response = await self._once(request)
+        except (httpx.TransportError, TimeoutError):
+            if request.method not in IDEMPOTENT or self._attempts == 1:
+                raise
+        else:
+            if not self._passing(request, response) or self._attempts == 1:
+                return response
+        return await self._again(request)
+
+    async def _again(self, request: httpx.Request) -> httpx.Response:
+        """The remaining attempts, jittered: apart from the common path because it is rare and costs."""
+        retrying = tenacity.AsyncRetrying(
+            stop=tenacity.stop_after_attempt(self._attempts - 1),
+            wait=tenacity.wait_exponential_jitter(initial=0.5, max=5, jitter=0.5),
+            # CancelledError is no Exception, and must never be retried.
+            retry=tenacity.retry_if_exception_type((httpx.TransportError, TimeoutError))
+            | tenacity.retry_if_result(lambda response: self._passing(request, response)),
+            sleep=self._sleep,
+            retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
+        )
+        await self._sleep(random.uniform(0.2, 0.8))
+        response: httpx.Response = await retrying(self._once, request)
+        return response
+
+    def _passing(self, request: httpx.Request, response: httpx.Response) -> bool:
+        told = "retry-after" in response.headers  # then the engine waits, not we
+        return request.method in IDEMPOTENT and response.status_code in TRANSIENT and not told
+
+    async def _once(self, request: httpx.Request) -> httpx.Response:
+        async with self._slots:
+            self._count()
+            try:
+                async with asyncio.timeout(self._deadline):
+                    response = await self._inner.handle_async_request(request)
+                    try:
+                        return await self._whole(request, response)
+                    finally:
+                        await response.aclose()
+            except TimeoutError:
+                raise httpx.ReadTimeout("deadline", request=request) from None
+            except aiohttp.ClientError as exc:  # the few that the aiohttp transport does not translate
+                raise httpx.ReadError(str(exc), request=request) from None
+
+    async def _whole(self, request: httpx.Request, response: httpx.Response) -> httpx.Response:
+        if response.status_code == 304 or request.method == "HEAD":
+            return httpx.Response(response.status_code, headers=response.headers, request=request)
+        body = bytearray()
+        async for piece in response.aiter_bytes():
+            body += piece
+            if len(body) > self._max_body:
+                raise TooLarge(f"{_place(request.url)} answered with more than {self._max_body} bytes")
+        headers = [
+            (name, value)
+            for name, value in response.headers.raw
+            if name.lower() not in {b"content-encoding", b"content-length", b"transfer-encoding"}
+        ]
+        return httpx.Response(response.status_code, headers=headers, content=bytes(body), request=request)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+class HeaderToken(httpx.Auth):
+    """A fixed token in a header."""
+
+    def __init__(self, header: str, value: str) -> None:
+        self._header = header
+        self._value = value
+
+    def auth_flow(self, request: httpx.Request) -> Any:
+        request.headers[self._header] = self._value
+        yield request
+
+
+def patience(status: int, headers: Mapping[str, str], now: float) -> float | None:
+    """Seconds the answer asks us to stay away, between `LEAST` and `CAP`; None where it does not ask.
+
+    Reads `Retry-After` (RFC 9110 section 10.2.3: seconds or a date), `X-RateLimit-Reset` where nothing remains (seconds,
+    or a Unix time), and `X-Poll-Interval`. Garbage asks for nothing.
+    """
+    asks = []
+    after = headers.get("retry-after")
+    if after is not None and status >= 300:
+        asks.append(_seconds(after, headers, now))
+    if headers.get("x-ratelimit-remaining", "").strip() == "0" or status == 429:
+        reset = _number(headers.get("x-ratelimit-reset"))
+        if reset is not None:
+            asks.append(max(LEAST, reset - now if reset > 1e9 else reset))
+    poll = _number(headers.get("x-poll-interval"))
+    if poll:
+        asks.append(poll)
+    known = [ask for ask in asks if ask is not None]
+    return min(CAP, max(known)) if known else None
+
+
+def _seconds(text: str, headers: Mapping[str, str], now: float) -> float | None:
+    seconds = _number(text)
+    if seconds is None:
+        until = http_date(text)
+        if until is None:
+            return None
+        # Against the vendor's own clock where it tells it: ours may be off.
+        since = http_date(headers.get("date"))
+        seconds = until.timestamp() - (since.timestamp() if since else now)
+    return max(LEAST, seconds)
+
+
+def _number(text: str | None) -> float | None:
+    text = (text or "").strip()
+    return float(text) if text.isascii() and text.replace(".", "", 1).isdigit() and len(text) < 20 else None
+
+
+def http_date(text: str | None) -> datetime | None:
+    try:
+        parsed = parsedate_to_datetime(text or "")
+        return parsed.replace(tzinfo=parsed.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _opaque(etag: str) -> str:
+    """The tag for weak comparison (RFC 9110 section 8.8.3.2)."""
+    return etag.removeprefix("W/")
+
+
+def _place(url: str | httpx.URL) -> str:
+    """Scheme, host and port: a query may hold what nobody should read in a log."""
+    url = httpx.URL(url) if isinstance(url, str) else url
+    port = f":{url.port}" if url.port else ""
+    return f"{url.scheme}://{url.host}{port}"
+
+
+def _reason(exc: Exception) -> str:
+    at: BaseException | None = exc
+    while at is not None:
+        if isinstance(at, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
+            return "its certificate is not trusted"
+        if isinstance(at, aiohttp.ClientConnectorDNSError):
+            return "its name cannot be resolved"
+        if isinstance(at, OSError) and at.strerror:
+            return at.strerror if "Connect call failed" not in at.strerror else "the connection was refused"
+        at = at.__cause__ or at.__context__
+    return redact(str(exc) or type(exc).__name__)
+
+
+def is_loopback(url: str) -> bool:
+    """Whether the URL's host can only be this machine."""
+    host = httpx.URL(url).host
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

@@ -1,0 +1,156 @@
+"""What a plugin speaks: `Source` and `Sink`, what a poll returns, and the two errors that say more than "again"."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+import httpx
+from pydantic import BaseModel, Field, PrivateAttr
+
+from roundsman.settings import Duration, Options, Secret, spell
+
+if TYPE_CHECKING:
+    from roundsman.events import Event
+    from roundsman.http import Http
+
+State = Mapping[str, Any]
+"""A source's memory: a small JSON object, `{}` on the first visit. Only the source reads it."""
+
+Receipt = Mapping[str, Any]
+"""What a sink wants to remember of its last delivery: a small JSON object, kept with the ack."""
+
+Deliver = Callable[["Sequence[Event]"], Awaitable["Receipt | None"]]
+"""Returning is the ack: all of these events are safe at the receiver. Raising means again."""
+
+FLOOR = 60.0
+"""Seconds between two visits to a vendor, at least: Parakey's documented minimum, and good manners elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """What one visit found. The engine commits all of it in one transaction, or none."""
+
+    state: State
+    """The new memory. The very object that came in means: nothing changed."""
+    events: "Sequence[Event]" = ()
+    """New or not: an id the log already has is left out there."""
+    more: bool = False
+    """A backlog: after the commit, visit again at once."""
+    rows: int = 0
+    """Rows read, for the progress line; told or not."""
+
+
+class Backoff(Exception):
+    """Not now: the engine waits at least `after` seconds before it asks again."""
+
+    def __init__(self, after: float, why: str = "") -> None:
+        super().__init__(why or f"asked to wait {spell(after)}")
+        self.after = after
+
+
+class Reject(Exception):
+    """Not ever: the sink's receiver will never take this event. It is buried as a dead letter."""
+
+
+class Denied(Exception):
+    """The vendor refuses our credentials (401, 403): the source is failing at once, not after a while."""
+
+
+class Plugin(Options, ABC):
+    """A plugin *is* its configuration; its fields are its options in TOML, their descriptions the documentation."""
+
+    _name: str = PrivateAttr(default="")
+
+    @property
+    def name(self) -> str:
+        """The key of its table in the configuration."""
+        return self._name
+
+    def named(self, name: str) -> Self:
+        """Itself, called `name`."""
+        self._name = name
+        return self
+
+    def identity(self) -> str:
+        """A fingerprint of the credentials: what was learned with one key is not believed with another."""
+        digest = hashlib.blake2b(digest_size=8)
+        for secret in secrets(self):
+            digest.update(secret.reveal().encode() + b"\0")
+        return digest.hexdigest()
+
+
+def secrets(options: BaseModel) -> "list[Secret]":
+    """Every secret in a table and the tables inside it."""
+    found: list[Secret] = []
+    for name in type(options).model_fields:
+        value = getattr(options, name)
+        for each in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(each, Secret):
+                found.append(each)
+            elif isinstance(each, BaseModel):
+                found += secrets(each)
+    return found
+
+
+class Source(Plugin):
+    """One thing to watch: a vendor's endpoint, and how to ask it.
+
+    A subclass adds `type: Literal["vendor.thing"]`, its options, and `poll`.
+    """
+
+    type: str
+    """Which kind of source."""
+    interval: Annotated[Duration, Field(gt=0)] = FLOOR
+    """Time between two visits: at least 60s, except where `base_url` is a loopback address."""
+    base_url: str
+    """Where the vendor's API is."""
+
+    def auth(self) -> httpx.Auth | None:
+        """How requests prove who we are; called once when the source is set up."""
+        return None
+
+    @abstractmethod
+    async def poll(self, http: "Http", state: State) -> Poll:
+        """Ask "anything new since `state`?".
+
+        Guaranteed to the author: never called while an earlier call for this source runs; called with the state of the
+        last *committed* poll; whatever is raised, a cancellation included, means that this poll did not happen.
+        """
+
+    def rewound(self, state: State, to: Any) -> State:
+        """The state that reads again from `to` (a UTC datetime, or None for the beginning)."""
+        raise NotImplementedError(f"a {type(self).model_fields['type'].default} source cannot be rewound")
+
+
+class Sink(Plugin):
+    """One place to deliver to.
+
+    A subclass adds `type: Literal["name"]`, its options, and `open`.
+    """
+
+    type: str
+    """Which kind of sink."""
+    types: tuple[str, ...] = ()
+    """Only events of these types; globs such as "co.parakey.*" allowed. Empty: all."""
+    sources: tuple[str, ...] = ()
+    """Only events of these sources, by name; globs allowed. Empty: all."""
+    outcomes: tuple[str, ...] = ()
+    """Only events with these outcomes; globs allowed. Empty: all, those without an outcome too."""
+    batch: Annotated[int, Field(ge=1, le=10_000)] = 1000
+    """Events handed over in one go, at most."""
+
+    @abstractmethod
+    def open(self, http: "Http", receipt: Receipt | None) -> AbstractAsyncContextManager[Deliver]:
+        """Open the place, and yield the function that delivers.
+
+        Guaranteed to the author: one call at a time, events in log order, the same events again after anything but a
+        return or a `Reject`; and after any failure the place is left and opened anew, with the receipt of the last
+        delivery that was acked. So opening is also recovering.
+        """
+
+    def place(self) -> str | None:
+        """What this sink alone may write to; two sinks with the same place are a mistake."""
+        return None

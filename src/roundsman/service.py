@@ -1,0 +1,202 @@
+"""The process: signals, systemd's notifications and watchdog, reloading, ending."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import sdnotify
+import structlog
+import uvloop
+
+import roundsman
+from roundsman import config as configuration, logs
+from roundsman.alarms import Scheduler
+from roundsman.config import Config, ConfigError
+from roundsman.engine import Engine
+from roundsman.http import HttpOptions, Web
+from roundsman.store import Store, StoreError
+
+TICK = 0.5
+"""Seconds between two looks at the progress and the watchdog."""
+STATUS_EVERY = 10.0
+
+log = structlog.get_logger()
+
+
+class Systemd:
+    """The notification protocol of sd_notify(3); silent where there is no systemd."""
+
+    def __init__(self) -> None:
+        self._notifier = sdnotify.SystemdNotifier() if os.environ.get("NOTIFY_SOCKET") else None
+        self._said = ""
+
+    def say(self, *words: str) -> None:
+        if self._notifier is not None:
+            self._notifier.notify("\n".join(words))
+
+    def status(self, text: str) -> None:
+        if text != self._said:
+            self._said = text
+            self.say(f"STATUS={text}")
+
+    @staticmethod
+    def watchdog() -> float | None:
+        """Seconds within which systemd wants to hear from us, if it does."""
+        micros, pid = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID", str(os.getpid()))
+        return int(micros) / 1e6 if micros.isdigit() and pid == str(os.getpid()) else None
+
+
+class Service:
+    """One daemon: a store, an engine, and what the outside may ask of them."""
+
+    def __init__(self, config: Config, line: logs.Line) -> None:
+        self.config = config
+        self.store = Store.open(config.store)
+        self.engine = Engine(self.store, Scheduler(), web(config.http), retention=config.daemon.retention)
+        self._line = line
+        self._systemd = Systemd()
+
+    async def run(self) -> None:
+        """Until a signal says stop."""
+        loop = asyncio.get_running_loop()
+        try:
+            self.engine.setup(self.config.sources, self.config.sinks)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self._stop, signal.Signals(number).name)
+            loop.add_signal_handler(signal.SIGHUP, self.reload)
+            log.info(
+                "daemon.started",
+                version=roundsman.__version__,
+                config=str(self.config.path),
+                store=str(self.config.store),
+                sources=len(self.config.sources),
+                sinks=len(self.config.sinks),
+            )
+            ticking = asyncio.create_task(self._tick())
+            ready = loop.call_soon(lambda: self._systemd.say("READY=1"))
+            try:
+                await self.engine.run()
+            finally:
+                ready.cancel()
+                ticking.cancel()
+                self._line.show("")
+        finally:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.engine.web.aclose(), 1)
+            self.store.close()
+        log.info("daemon.stopped")
+
+    def reload(self) -> None:
+        """Take over the configuration file as it is now, or refuse it and go on with the old one."""
+        self._systemd.say("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            new = configuration.load(self.config.path)
+            if new.store != self.config.store:
+                raise ConfigError([f"daemon.store: {new.store} is another store; that needs a restart"])  # noqa: TRY301
+            connections = web(new.http) if new.http != self.config.http else None
+            self.engine.setup(new.sources, new.sinks, connections)
+        except (ConfigError, StoreError) as exc:
+            log.error("config.refused", problems=str(exc).splitlines())
+        else:
+            self.engine.retention = new.daemon.retention
+            logs.configure(new.daemon.log_level, new.daemon.log_format, self._line)
+            self.config = new
+            log.info("config.reloaded", sources=len(new.sources), sinks=len(new.sinks))
+        self._systemd.say("READY=1")
+
+    def _stop(self, signal_name: str) -> None:
+        log.info("daemon.stopping", signal=signal_name)
+        self._systemd.say("STOPPING=1")
+        self.engine.stop()
+
+    async def _tick(self) -> None:
+        """Feed the watchdog while the rounds are made, and show how a long reading goes."""
+        patience = self._systemd.watchdog()
+        interactive = sys.stderr.isatty() and not any(s.type == "stdout" for s in self.config.sinks.values())
+        fed = said = 0.0
+        while True:
+            now = time.monotonic()
+            if patience and now - fed > patience / 3 and self.engine.healthy():
+                self._systemd.say("WATCHDOG=1")
+                fed = now
+            if now - said > STATUS_EVERY or not said:
+                self._systemd.status(summary(self.engine))
+                said = now
+            if interactive:
+                self._line.show(progress(self.engine, now))
+            await asyncio.sleep(TICK)
+
+
+def web(options: HttpOptions) -> Web:
+    return Web(options, version=roundsman.__version__)
+
+
+def summary(engine: Engine) -> str:
+    """One line about the rounds, for `systemctl status`."""
+    watches = engine.watches.values()
+    failing = sum(w.failing is not None for w in watches)
+    polls = sum(w.polls for w in watches)
+    trouble = f", {failing} failing" if failing else ""
+    return f"{len(engine.watches)} sources{trouble}, {len(engine.deliveries)} sinks; {polls} visits, {engine.store.head()} events"
+
+
+def progress(engine: Engine, now: float) -> str:
+    """How the reading of long backlogs goes; empty where there is none."""
+    parts = []
+    for name, watch in engine.watches.items():
+        reading = watch.reading
+        if reading is not None and now - reading.since > 1:
+            rate = reading.rows / (now - reading.since)
+            parts.append(f"{name}: {reading.rows:,} rows read, {reading.new:,} new, {rate:,.0f}/s")
+    return logs.safe("  ".join(parts)[:150])
+
+
+def run(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
+    """Run on the fast loop; the exit status. Does not wait for threads that hang in a dead disk or pipe."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_leaving(main))
+
+
+async def _leaving(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
+    code = await main()
+    loop = asyncio.get_running_loop()
+    try:
+        await asyncio.wait_for(asyncio.shield(loop.shutdown_default_executor()), 0.5)
+    except TimeoutError:
+        # Everything that matters is on the disk. A thread that hangs would keep the process for ever.
+        for stream in (sys.stderr,):
+            stream.flush()
+        os._exit(code)
+    return code
+
+
+async def daemon(config: Config) -> int:
+    """`roundsman run`."""
+    line = logs.configure(config.daemon.log_level, config.daemon.log_format)
+    await Service(config, line).run()
+    return 0
+
+
+async def once(config: Config, *, everything: bool) -> int:
+    """`roundsman once`: 0 if every visit and every delivery went well."""
+    logs.configure(config.daemon.log_level, config.daemon.log_format)
+    store = Store.open(config.store)
+    engine = Engine(store, Scheduler(), web(config.http), retention=config.daemon.retention)
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        engine.setup(config.sources, config.sinks)
+        return 0 if await engine.once(everything=everything) else 1
+    except asyncio.CancelledError:
+        log.info("daemon.stopping", signal="interrupted")
+        return 130
+    finally:
+        await engine.web.aclose()
+        store.close()

@@ -1,0 +1,231 @@
+"""What options are made of: durations, sizes, dates and secrets, each read from TOML or refused in one sentence."""
+
+import os
+import re
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
+from pydantic_core import core_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+    from pydantic.json_schema import JsonSchemaValue
+
+UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+BYTES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+
+_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)(ms|[smhdw]))")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
+
+
+class Options(BaseModel):
+    """A table of the configuration: frozen, keyword-only, unknown keys refused."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True
+    )
+
+
+def duration(value: object) -> float:
+    """Seconds from `"90s"`, `"5m"`, `"1h30m"` or a number of seconds."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError('is not a duration; write "90s", "5m", "1h30m" or a number of seconds')
+    if isinstance(value, str):
+        parts = _DURATION.findall(value)
+        if not parts or "".join(n + u for n, u in parts) != value.replace(" ", ""):
+            raise ValueError('is not a duration; write "90s", "5m", "1h30m" or a number of seconds')
+        value = sum(float(n) * UNITS[u] for n, u in parts)
+    if not 0 <= value < 10 * 366 * 86400:
+        raise ValueError("is not a duration between 0 and ten years")
+    return float(value)
+
+
+def spell(seconds: float) -> str:
+    """`5400` as `1h30m`: how durations are written to people."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f}ms" if seconds else "0s"
+    left, words = round(seconds), ""
+    for unit in ("d", "h", "m", "s"):
+        count, left = divmod(left, int(UNITS[unit]))
+        words += f"{count}{unit}" if count else ""
+    return words
+
+
+def size(value: object) -> int:
+    """Bytes from `"64MiB"`, `"100MB"` or a number."""
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    match = _SIZE.fullmatch(value.strip().lower()) if isinstance(value, str) else None
+    if match is None or match[2] not in BYTES or not (count := int(float(match[1]) * BYTES[match[2]])):
+        raise ValueError('is not a size; write "64MiB", "100MB" or a number of bytes')
+    return count
+
+
+def moment(value: object) -> datetime:
+    """A UTC date-time from RFC 3339 text, a TOML date-time or a TOML date."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError('is not a date-time; write "2026-05-01T00:00:00Z"') from None
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day, tzinfo=UTC)
+    if not isinstance(value, datetime):
+        raise ValueError('is not a date-time; write "2026-05-01T00:00:00Z"')
+    try:
+        return value.replace(tzinfo=value.tzinfo or UTC).astimezone(UTC)
+    except OverflowError:
+        raise ValueError("is a date out of reach") from None
+
+
+_DURATION_SCHEMA = {
+    "anyOf": [
+        {"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|[smhdw])\s*)+$", "examples": ["90s", "5m", "1h30m"]},
+        {"type": "number", "minimum": 0},
+    ]
+}
+_SIZE_SCHEMA = {
+    "anyOf": [{"type": "string", "examples": ["64MiB", "100MB"]}, {"type": "integer", "exclusiveMinimum": 0}]
+}
+
+Duration = Annotated[float, BeforeValidator(duration), WithJsonSchema(_DURATION_SCHEMA)]
+Size = Annotated[int, BeforeValidator(size), WithJsonSchema(_SIZE_SCHEMA)]
+
+
+class Secret:
+    """A value that is never shown: a string, or where to find one.
+
+    TOML: `{ credential = "name" }` (systemd's `LoadCredential`), `{ env = "NAME" }`, `{ file = "path" }`, or a
+    bare string, of which `roundsman check` warns. Read once, when the configuration is loaded.
+    """
+
+    __slots__ = ("_value", "origin")
+    kinds: ClassVar = ("credential", "env", "file")
+
+    def __init__(self, value: str, origin: str | Path = "literal") -> None:
+        self._value = value
+        self.origin = origin
+        """`literal`, `env NAME`, or the path of the file it came from."""
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    @classmethod
+    def read(cls, value: object) -> "Secret":
+        if isinstance(value, Secret):
+            return value
+        if isinstance(value, str):
+            return cls(_fit(value, "the text"))
+        if not isinstance(value, dict) or len(value) != 1 or not isinstance(next(iter(value.values())), str):
+            raise ValueError(
+                'is not a secret; write { credential = "name" }, { env = "NAME" } or { file = "path" }'
+            )
+        [(kind, name)] = value.items()
+        match kind:
+            case "env":
+                if name not in os.environ:
+                    raise ValueError(f"the environment has no variable {name}")
+                return cls(_fit(os.environ[name], f"the variable {name}"), f"env {name}")
+            case "file":
+                return cls(*_from_file(beside(name), f"the file {name}"))
+            case "credential":
+                folder = os.environ.get("CREDENTIALS_DIRECTORY")
+                if folder is None:
+                    raise ValueError(
+                        f"no credential {name}: $CREDENTIALS_DIRECTORY is not set (systemd sets it for LoadCredential=)"
+                    )
+                if Path(name).name != name:
+                    raise ValueError("a credential's name is a plain name, not a path")
+                return cls(*_from_file(Path(folder) / name, f"the credential {name}"))
+            case _:
+                raise ValueError(f"{kind} is not a place for a secret; use one of {', '.join(cls.kinds)}")
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _: Any, __: "GetCoreSchemaHandler") -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            cls.read, serialization=core_schema.plain_serializer_function_ser_schema(repr)
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, _: Any, __: "GetJsonSchemaHandler") -> "JsonSchemaValue":
+        places = [
+            {
+                "type": "object",
+                "properties": {k: {"type": "string"}},
+                "required": [k],
+                "additionalProperties": False,
+            }
+            for k in cls.kinds
+        ]
+        return {"anyOf": [*places, {"type": "string", "description": "a literal secret; check warns of it"}]}
+
+
+def _from_file(path: Path, what: str) -> tuple[str, Path]:
+    try:
+        return _fit(path.read_text(encoding="utf-8").rstrip("\r\n"), what), path
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8 text"
+        raise ValueError(f"{what} cannot be read: {reason}") from None
+
+
+def _fit(value: str, what: str) -> str:
+    if not value.strip():
+        raise ValueError(f"{what} is empty")
+    if any(ord(c) < 32 or ord(c) == 127 for c in value):
+        raise ValueError(f"{what} holds a line break or a control character")
+    return value
+
+
+_folder: ContextVar[Path] = ContextVar("folder", default=Path())
+
+
+@contextmanager
+def relative_to(folder: Path) -> "Iterator[None]":
+    """Paths in options are read relative to the configuration file, not to wherever the daemon was started."""
+    token = _folder.set(folder)
+    try:
+        yield
+    finally:
+        _folder.reset(token)
+
+
+def beside(path: str | Path) -> Path:
+    return _folder.get() / Path(path).expanduser()
+
+
+def _path(value: object) -> Path:
+    if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
+        raise ValueError("is not a path")
+    return beside(value)
+
+
+def _data_path(value: object) -> Path:
+    folder = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    return _path(Path(folder) / value if folder and isinstance(value, str) and value else value)
+
+
+_PATH_SCHEMA = {"type": "string", "minLength": 1}
+FilePath = Annotated[Path, BeforeValidator(_path), WithJsonSchema(_PATH_SCHEMA)]
+"""A file to read; relative to the configuration file."""
+DataPath = Annotated[Path, BeforeValidator(_data_path), WithJsonSchema(_PATH_SCHEMA)]
+"""A file to write; relative to systemd's `StateDirectory` where there is one, else to the configuration file."""
+
+
+def redact(text: str) -> str:
+    """The text without the user and password of any URL in it."""
+    return re.sub(r"(?<=://)[^/@\s]+@", "***@", text)

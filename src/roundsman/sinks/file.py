@@ -1,0 +1,241 @@
+"""A file with one event a line: rotated, and exact. After a crash no line is torn, lost or doubled.
+
+What is in the file but was not acked any more is found by the receipt of the last ack (which file, how long): lines after
+that are complete and not delivered again, or torn and cut off. So the crash between "written" and "acked" costs nothing.
+"""
+
+import asyncio
+import errno
+import fcntl
+import glob
+import gzip
+import os
+import shutil
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from roundsman import wire
+from roundsman.events import Event
+from roundsman.http import Http
+from roundsman.plugin import Deliver, Receipt, Sink
+from roundsman.settings import DataPath, Size
+
+OURS = b'{"specversion":"1.0"'
+"""How our lines begin: only a torn line of our own is ever cut off."""
+CHUNK = 1 << 16
+DOUBT = 16 << 20
+"""Bytes at the end of a file that a batch without ack can have written, amply."""
+
+
+class FileSink(Sink):
+    """Appends each event as one line of JSON to a file."""
+
+    type: Literal["file"]
+    path: DataPath
+    """The file; its folder is made if need be."""
+    rotate_size: Size | None = None
+    """Begin a new file before this one gets larger than this."""
+    rotate_daily: bool = False
+    """Begin a new file with each UTC day."""
+    keep: Annotated[int, Field(ge=1)] | None = None
+    """Rotated files to keep; the oldest go first. Default: all."""
+    compress: bool = False
+    """Compress rotated files with gzip."""
+    mode: Annotated[str, Field(pattern=r"^0?[0-7]{3}$")] = "0600"
+    """Permissions of a new file."""
+
+    def place(self) -> str:
+        return str(self.path.resolve())
+
+    @asynccontextmanager
+    async def open(self, http: Http, receipt: Receipt | None) -> AsyncIterator[Deliver]:
+        appender = _Appender(self, http.now)
+        try:
+            # In a thread: the disk may be slow or gone, and that must not stop the others.
+            await asyncio.to_thread(appender.open, receipt)
+
+            async def deliver(events: Sequence[Event]) -> Receipt:
+                return await asyncio.to_thread(appender.append, events)
+
+            yield deliver
+        finally:
+            appender.close()
+
+
+class _Appender:
+    """The open file. Any error leaves it to the next `open` to put things right."""
+
+    def __init__(self, options: FileSink, now: Callable[[], datetime]) -> None:
+        self._options = options
+        self._path = options.path
+        self._now = now
+        self._file = -1
+        self._size = 0
+        self._day = ""
+        self._busy = threading.Lock()
+        self._left = False
+        """Closed while a thread was writing: then that thread closes."""
+        self._doubtful: set[tuple[str, str]] = set()
+        """Source and id of the lines that are there, and not acked."""
+
+    def open(self, receipt: Receipt | None) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._finish_rotation()
+        self._open_file()
+        inode = os.fstat(self._file).st_ino
+        if receipt and receipt.get("inode") == inode:
+            known = min(receipt.get("size", 0), self._size)
+        else:
+            # Another file than at the last ack: we rotated before a batch that was not acked, or somebody moved it.
+            known = 0
+        self._repair(max(known, self._size - DOUBT))
+
+    def close(self) -> None:
+        self._left = True
+        if self._busy.acquire(blocking=False):
+            self._close()
+            self._busy.release()
+
+    def _close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def append(self, events: Sequence[Event]) -> Receipt:
+        """Write, and make sure that it is on the disk; the receipt says up to where."""
+        with self._busy:
+            try:
+                return self._append(events)
+            finally:
+                if self._left:
+                    self._close()
+
+    def _append(self, events: Sequence[Event]) -> Receipt:
+        fresh = events
+        if self._doubtful:
+            fresh = [e for e in events if (e.source, e.id) not in self._doubtful]
+            if fresh:  # past what was in doubt; from here on an old event is a replay, and written again
+                self._doubtful.clear()
+        if fresh:
+            lines = b"".join([event.body + b"\n" for event in fresh])
+            self._rotate_for(len(lines))
+            left = memoryview(lines)
+            while left:
+                left = left[os.write(self._file, left) :]
+            os.fdatasync(self._file)
+            self._size += len(lines)
+        return {"inode": os.fstat(self._file).st_ino, "size": self._size}
+
+    def _open_file(self) -> None:
+        new = not self._path.exists()
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        self._file = os.open(self._path, flags, int(self._options.mode, 8))
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._close()
+            raise OSError(errno.EBUSY, "another writer has it open", str(self._path)) from None
+        if new:
+            _sync_folder(self._path.parent)
+        status = os.fstat(self._file)
+        self._size = status.st_size
+        # The day that the file is of: that of its last line, not of today, or a restart would put off the rotation.
+        self._day = _day(datetime.fromtimestamp(status.st_mtime, UTC) if self._size else self._now())
+
+    def _repair(self, known: int) -> None:
+        """Read what is after `known`: whole lines are in doubt, a torn one goes."""
+        at = known
+        tail = b""
+        if at and os.pread(self._file, 1, at - 1) != b"\n":
+            at = self._line_start(at)
+        while piece := os.pread(self._file, CHUNK, at):
+            lines = (tail + piece).split(b"\n")
+            tail = lines.pop()
+            at += len(piece)
+            self._doubtful.update(key for line in lines if (key := _key(line)))
+        if tail:
+            if tail.startswith(OURS) or OURS.startswith(tail):
+                self._size -= len(tail)
+                os.ftruncate(self._file, self._size)
+            else:  # not our line: end it, and begin after it
+                self._size += os.write(self._file, b"\n")
+            os.fsync(self._file)
+
+    def _line_start(self, at: int) -> int:
+        while at > 0:
+            begin = max(0, at - CHUNK)
+            found = os.pread(self._file, at - begin, begin).rfind(b"\n")
+            if found >= 0:
+                return begin + found + 1
+            at = begin
+        return 0
+
+    # -- rotation ----------------------------------------------------------------------------------------------------
+
+    def _rotate_for(self, length: int) -> None:
+        """Begin a new file if these bytes are too many for this one, or of another day. Never within a batch."""
+        options, today = self._options, _day(self._now())
+        too_large = options.rotate_size is not None and self._size + length > options.rotate_size
+        if self._size and (too_large or (options.rotate_daily and today != self._day)):
+            target = self._free_name()
+            self._path.rename(target)
+            self._close()
+            self._open_file()
+            self._finish_rotation()
+        self._day = today
+
+    def _free_name(self) -> Path:
+        """`events-2026-05-01.0001.jsonl` and so on: names sort as they were written."""
+        path, number = self._path, 0
+        while True:
+            number += 1
+            name = path.with_name(f"{path.stem}-{self._day}.{number:04d}{path.suffix}")
+            if not name.exists() and not _gz(name).exists():
+                return name
+
+    def _finish_rotation(self) -> None:
+        """Compress and prune what is rotated; also what a crash left undone."""
+        rotated = glob.escape(self._path.stem) + "-????-??-??.????" + glob.escape(self._path.suffix)
+        if self._options.compress:
+            for plain in sorted(self._path.parent.glob(rotated)):
+                half = plain.with_name(plain.name + ".gz.tmp")
+                with plain.open("rb") as source, gzip.open(half, "wb", compresslevel=6) as target:
+                    shutil.copyfileobj(source, target, 1 << 20)
+                half.chmod(plain.stat().st_mode & 0o777)
+                half.replace(_gz(plain))
+                plain.unlink()
+        if self._options.keep is not None:
+            every = sorted([*self._path.parent.glob(rotated), *self._path.parent.glob(rotated + ".gz")])
+            for path in every[: -self._options.keep]:
+                path.unlink()
+
+
+def _key(line: bytes) -> tuple[str, str] | None:
+    if not line.startswith(OURS):
+        return None
+    with suppress(wire.Unreadable, KeyError, AttributeError, TypeError):
+        document = wire.decode(line)
+        return document["source"].rpartition("/")[2], document["id"]
+    return None
+
+
+def _day(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%d")
+
+
+def _gz(path: Path) -> Path:
+    return path.with_name(path.name + ".gz")
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

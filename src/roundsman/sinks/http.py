@@ -1,0 +1,135 @@
+"""An HTTP endpoint: CloudEvents 1.0 over HTTP, signed if you like.
+
+Modes: https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md
+Signature: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+"""
+
+import base64
+import binascii
+import gzip
+import hashlib
+import hmac
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+from pydantic import Field, field_validator
+
+from roundsman import wire
+from roundsman.events import Event
+from roundsman.http import Answer, Http, Trouble, Url, patience
+from roundsman.plugin import Backoff, Deliver, Receipt, Reject, Sink
+from roundsman.settings import Options, Secret
+
+REJECTED = frozenset({400, 409, 410, 411, 413, 414, 415, 422, 431, 451})
+"""Statuses about this very request, which no repetition mends. 401, 403 and 404 are about the setup: those are retried."""
+ENOUGH = 1024
+"""Bytes under which compression is not worth it."""
+
+
+class AuthHeader(Options):
+    """`auth`: a header that proves who sends."""
+
+    header: str = "Authorization"
+    value: Secret
+
+
+class HttpSink(Sink):
+    """Posts events to a URL; any 2xx is the ack."""
+
+    type: Literal["http"]
+    url: Url
+    """Where to post to."""
+    content: Literal["structured", "binary", "batch"] = "structured"
+    """structured: the event is the body. binary: its data is, the rest in `ce-` headers. batch: a list of events."""
+    batch: Annotated[int, Field(ge=1, le=10_000)] = 1
+    """Events in one request, in batch mode."""
+    auth: AuthHeader | None = None
+    """A header for authentication."""
+    signing_secret: Secret | None = None
+    """Sign as Standard Webhooks do: `whsec_` and base64."""
+    compress: bool = False
+    """Compress bodies with gzip."""
+    headers: dict[str, str] = {}
+    """Further headers."""
+
+    @field_validator("signing_secret")
+    @classmethod
+    def _key(cls, secret: Secret | None) -> Secret | None:
+        if secret is not None:
+            signing_key(secret)
+        return secret
+
+    @asynccontextmanager
+    async def open(self, http: Http, receipt: Receipt | None) -> AsyncIterator[Deliver]:  # noqa: ARG002 - it needs no more
+        headers = {**self.headers, **({self.auth.header: self.auth.value.reveal()} if self.auth else {})}
+        key = signing_key(self.signing_secret) if self.signing_secret else None
+
+        async def deliver(events: Sequence[Event]) -> None:
+            for group in [events] if self.content == "batch" else [[event] for event in events]:
+                body, about = encode(self.content, group)
+                if key:
+                    # One event keeps its id, so that a repeat is recognised; a batch is known by what is in it.
+                    message = group[0].id if len(group) == 1 else hashlib.sha256(body).hexdigest()[:32]
+                    about |= signature(key, f"{group[0].source}.{message}", http.now(), body)
+                if self.compress and len(body) >= ENOUGH:
+                    body, about = gzip.compress(body, 6, mtime=0), {**about, "content-encoding": "gzip"}
+                answer = await http.send("POST", self.url, headers={**headers, **about}, content=body)
+                judge(answer, http.web.now())
+
+        yield deliver
+
+
+def encode(content: str, events: Sequence[Event]) -> tuple[bytes, dict[str, str]]:
+    """Body and headers of one request."""
+    if content == "batch":
+        body = b"[" + b",".join([event.body for event in events]) + b"]"
+        return body, {"content-type": "application/cloudevents-batch+json; charset=utf-8"}
+    [event] = events
+    if content == "structured":
+        return event.body, {"content-type": "application/cloudevents+json; charset=utf-8"}
+    document = event.document()
+    data: Any = document.pop("data")
+    headers = {"content-type": document.pop("datacontenttype")}
+    # The binding's percent-encoding: everything outside printable ASCII, and space, quote and percent.
+    return wire.encode(data), headers | {
+        f"ce-{k}": quote(v, safe="!#$&'()*+,/:;<=>?@[\\]^`{|}~") for k, v in document.items()
+    }
+
+
+def signing_key(secret: Secret) -> bytes:
+    """The bytes of a `whsec_` secret, or ValueError."""
+    try:
+        key = base64.b64decode(secret.reveal().removeprefix("whsec_"), validate=True)
+    except binascii.Error:
+        raise ValueError('is not a signing secret; write "whsec_" and base64') from None
+    if not 24 <= len(key) <= 64:
+        raise ValueError("is not a signing secret of 24 to 64 bytes in base64")
+    return key
+
+
+def signature(key: bytes, message: str, now: datetime, body: bytes) -> dict[str, str]:
+    """The three headers of a Standard Webhook."""
+    message = quote(message, safe="!#$&'()*+,/:;=?@_~-")
+    stamp = str(int(now.timestamp()))
+    digest = hmac.digest(key, f"{message}.{stamp}.".encode() + body, "sha256")
+    return {
+        "webhook-id": message,
+        "webhook-timestamp": stamp,
+        "webhook-signature": "v1," + base64.b64encode(digest).decode(),
+    }
+
+
+def judge(answer: Answer, now: float) -> None:
+    """2xx is the ack; some statuses refuse this request for good; the rest means later."""
+    if 200 <= answer.status < 300:
+        return
+    what = f"the receiver answered {answer.status}"
+    if answer.status in REJECTED:
+        raise Reject(what)
+    after = patience(answer.status, answer.headers, now)
+    if after is not None:
+        raise Backoff(after, what)
+    raise Trouble(what, answer.status)

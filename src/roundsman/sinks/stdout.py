@@ -1,0 +1,46 @@
+"""Standard output: one event a line, for pipes and for people."""
+
+import asyncio
+import errno
+import os
+import select
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from roundsman.events import Event
+from roundsman.http import Http
+from roundsman.plugin import Deliver, Receipt, Sink
+
+
+class StdoutSink(Sink):
+    """Writes each event as one line of JSON to the daemon's standard output."""
+
+    type: Literal["stdout"]
+    batch: Annotated[int, Field(ge=1, le=10_000)] = 100
+    """Events handed over in one go, at most."""
+
+    def place(self) -> str:
+        return "standard output"
+
+    @asynccontextmanager
+    async def open(self, http: Http, receipt: Receipt | None) -> AsyncIterator[Deliver]:  # noqa: ARG002 - it needs no more
+        yield _deliver
+
+
+async def _deliver(events: Sequence[Event]) -> None:
+    # In a thread: whoever reads our output may have stopped reading, and that must not stop the others.
+    await asyncio.to_thread(_write, b"".join([event.body + b"\n" for event in events]))
+
+
+def _write(lines: bytes) -> None:
+    left = memoryview(lines)
+    while left:
+        try:
+            left = left[os.write(1, left) :]
+        except BlockingIOError:  # somebody made it non-blocking: a terminal is shared
+            select.select([], [1], [], 1.0)
+        except BrokenPipeError:
+            raise OSError(errno.EPIPE, "nobody reads standard output any more") from None

@@ -1,0 +1,437 @@
+"""Parakey: who opened which door.
+
+What is documented: every endpoint sends an ETag and answers 304 to `If-None-Match`; the list of event logs takes
+`limit`, `startDate` and `orderBy=createdAt:DESC`; poll every 60 seconds at most
+(https://help.parakey.co/sv/articles/209-event-log-polling). What is not: whether `orderBy=createdAt:ASC` works, how many
+rows an answer may have, whether there are pages, what `startDate` compares with and whether it is inclusive. So nothing of
+that is believed; `walk.py` finds it out from the answers.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
+
+import httpx
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+from roundsman import walk
+from roundsman.events import Access, Event, Outcome, Person, Ref, notice, parse_time, rfc3339
+from roundsman.http import Answer, HeaderToken, Http, TooLarge, Trouble, Url, is_loopback
+from roundsman.plugin import Poll, Source, State
+from roundsman.settings import Duration, Options, Secret, moment
+from roundsman.walk import Row
+
+GRANTED = frozenset({"true", "success", "succeeded", "granted", "ok", "allowed", "opened", "unlocked"})
+DENIED = frozenset({"false", "failure", "failed", "denied", "refused", "rejected", "error", "forbidden"})
+
+
+def _start(value: object) -> object:
+    if value in {"now", "beginning"}:
+        return value
+    try:
+        return moment(value)
+    except ValueError:
+        raise ValueError(
+            'is neither "now", "beginning" nor a date-time such as "2026-05-01T00:00:00Z"'
+        ) from None
+
+
+Start = Annotated[
+    Literal["now", "beginning"] | datetime,
+    BeforeValidator(_start),
+    WithJsonSchema({"anyOf": [{"enum": ["now", "beginning"]}, {"type": "string", "format": "date-time"}]}),
+]
+Paths = tuple[str, ...]
+
+
+class Request(Options):
+    """`request`: how to ask, where it differs from what is known."""
+
+    path: str = "/eventLogs"
+    """The list's path; the vendor's help spells it so, its code elsewhere has dashes."""
+    auth_header: str = "access-token"
+    """The header that carries the token."""
+    auth_format: Annotated[str, Field(pattern=r"\{token\}")] = "{token}"
+    """The header's value; "Bearer {token}" for a bearer token."""
+    version_header: str | None = None
+    """A header that chooses the API's version, with `version`."""
+    version: str | None = None
+    query: dict[str, str] = {}
+    """Further query parameters for every request."""
+    domain_param: str = "domainId"
+    """The query parameter that carries `domain_id`."""
+
+
+class Paging(Options):
+    """`paging`: how to read lists, where it should not be left to be found out."""
+
+    mode: Literal["auto", "keyset", "offset", "grow"] = "auto"
+    """What to read a long list with first."""
+    limit: Annotated[int, Field(ge=2, le=100_000)] = 1000
+    """Rows to ask for at a time."""
+    max_limit: Annotated[int, Field(ge=2, le=100_000)] = 8000
+    """Rows to ask for at a time at most, where only a larger limit helps."""
+    limit_param: str = "limit"
+    start_param: str = "startDate"
+    order_param: str = "orderBy"
+    order: str = "createdAt:ASC"
+    """The order to read in."""
+    probe_order: str | None = "createdAt:DESC"
+    """The order of the one-row question that the ETag belongs to."""
+    offset_params: Paths = ("offset", "skip")
+    """Query parameters that may mean "leave out the first n rows", tried in turn."""
+    items: str = ""
+    """Where the list is in the answer, such as "data.rows"; found by itself if there is only one."""
+    requests_per_minute: Annotated[int, Field(ge=1, le=6000)] = 60
+    """Pages of a backlog to read in a minute, at most; not applied to a loopback address."""
+
+
+class Reread(Options):
+    """`reread`: how far to look back for rows that came late. Reading again tells nothing twice."""
+
+    overlap: Duration = 600.0
+    """Read again this far behind the newest row whenever something changed."""
+    full_read_every: Duration = 1800.0
+    """Ignore the ETag this often."""
+    sweep_interval: Duration = 6 * 3600.0
+    """Look far back this often."""
+    sweep_depth: Annotated[Duration, Field(le=30 * 86400)] = 7 * 86400.0
+    """How far; for locks that were offline. 30 days at most: ids are remembered for 35."""
+
+
+class Fields(Options):
+    """`fields`: where things are in a row, each a list of dotted paths of which the first that is there counts."""
+
+    id: Paths = ("id",)
+    created_at: Paths = ("createdAt",)
+    occurred_at: Paths = ("timestamp",)
+    place: Paths = ("domain", "place", "domainId")
+    door: Paths = ("device", "door", "lock", "eventConfiguration", "deviceId")
+    key: Paths = ("access", "key", "accessId")
+    user: Paths = ("user", "member", "userId")
+    outcome: Paths = ("success", "succeeded", "granted", "result", "status")
+    activity: Paths = ("activity", "activityType")
+
+
+class EventLogs(Source):
+    """Parakey's event logs: one event per unlock, whether it succeeded or not."""
+
+    type: Literal["parakey.event_logs"]
+    base_url: Url = "https://api.parakey.co"
+    """Where the vendor's API is."""
+    access_token: Secret
+    """The integration's access token."""
+    domain_id: str | None = None
+    """The place's id, if the integration sees several."""
+    start: Start = "now"
+    """Where to begin on the first run: "now", "beginning", or a date-time."""
+    dedupe: Literal["id", "place"] = "id"
+    """What makes a row unique: its id, or its id within a place (for locks shared by places that repeat ids)."""
+    request: Request = Request()
+    paging: Paging = Paging()
+    reread: Reread = Reread()
+    fields_: Annotated[Fields, Field(alias="fields")] = Fields()
+
+    def auth(self) -> httpx.Auth:
+        value = self.request.auth_format.replace("{token}", self.access_token.reveal())
+        return HeaderToken(self.request.auth_header, value)
+
+    async def poll(self, http: Http, state: State) -> Poll:
+        return await _Visit(self, http, dict(state)).poll(state)
+
+    def rewound(self, state: State, to: datetime | None) -> State:
+        learned = {"largest": state["largest"]} if "largest" in state else {}
+        return {**learned, "begun": True, "floor": rfc3339(to) if to else None, "cursor": None}
+
+    def event(self, row: Row) -> Event:
+        """The row as an event."""
+        fields, (data, raw) = self.fields_, row.item
+        door, place = _ref(_find(data, fields.door)), _ref(_find(data, fields.place))
+        occurred = rfc3339(row.occurred) if row.occurred else None
+        recorded = rfc3339(row.created) if row.created else None
+        activity = _find(data, fields.activity)
+        access: Access = {
+            "occurred_at": occurred,
+            "recorded_at": recorded,
+            "door": door,
+            "user": _person(_find(data, fields.user)),
+            "place": place,
+            "key": _ref(_find(data, fields.key)),
+            "activity": activity if isinstance(activity, str) else None,
+            "raw": raw,  # type: ignore[typeddict-item] # bytes that encode as the object they are
+        }
+        return Event.of(
+            vendor="parakey",
+            source=self.name,
+            type="co.parakey.event_log.created",
+            id=f"{place['id']}:{row.id}" if self.dedupe == "place" and place else row.id,
+            data=access,
+            time=occurred or recorded,
+            subject=door["id"] if door else None,
+            outcome=_outcome(_find(data, fields.outcome)),
+        )
+
+    def rows(self, answer: Answer) -> list[Row]:
+        """The list's rows. A row without an id is known by its content."""
+        fields, rows = self.fields_, []
+        for item in answer.items(self.paging.items):
+            data, raw = item
+            key = _find(data, fields.id)
+            if key is None or key == "" or isinstance(key, dict | list | bool):
+                key = "row:" + hashlib.blake2b(bytes(raw), digest_size=12).hexdigest()
+            created, occurred = _find(data, fields.created_at), _find(data, fields.occurred_at)
+            rows.append(Row(str(key), parse_time(created), parse_time(occurred), item))
+        return rows
+
+    def url(self) -> str:
+        return f"{self.base_url}/{self.request.path.lstrip('/')}"
+
+    def query(self, **more: str | int) -> dict[str, str | int]:
+        domain = {self.request.domain_param: self.domain_id} if self.domain_id else {}
+        return {**domain, **self.request.query, **more}
+
+    def headers(self) -> dict[str, str]:
+        chosen = self.request.version_header
+        return {chosen: self.request.version or ""} if chosen else {}
+
+
+class _Visit:
+    """One poll. `memory` is the state to be; `walk` in it is a reading that goes over several polls."""
+
+    def __init__(self, source: EventLogs, http: Http, memory: dict[str, Any]) -> None:
+        self.source = source
+        self.http = http
+        self.memory = memory
+        self.events: list[Event] = []
+        self.count = 0
+
+    async def poll(self, state: State) -> Poll:
+        if state.get("walk"):
+            if not is_loopback(self.source.base_url):
+                await self.http.rest(60 / self.source.paging.requests_per_minute)
+            self.memory["walk"] = dict(state["walk"])
+            return await self._read()
+        now, reread = self.http.now(), self.source.reread
+        sweep = _is_due(state.get("swept_at"), reread.sweep_interval, now)
+        full = sweep or _is_due(state.get("full_at"), reread.full_read_every, now)
+        probe = await self._probe(None if full else state.get("tag"))
+        if probe.unchanged:
+            return Poll(state)
+        rows = self.source.rows(probe)
+        if not rows and state.get("cursor"):
+            raise Trouble(
+                "the list is empty although it had rows before: has the integration lost its keys or its place? "
+                "(if it is meant to be empty: roundsman rewind)"
+            )
+        self.memory["full_at"] = rfc3339(now)
+        if sweep:
+            self.memory["swept_at"] = rfc3339(now)
+            walk.forget(self.memory)
+        if not state.get("begun") and not await self._begin(probe, rows):
+            return Poll({**self.memory, "begun": True, "tag": probe.tag})
+        self.memory["begun"] = True
+        self._set_out(probe, rows, sweep=sweep)
+        return await self._read()
+
+    async def _probe(self, tag: Mapping[str, str] | None) -> Answer:
+        paging = self.source.paging
+        order = {paging.order_param: paging.probe_order} if paging.probe_order else {}
+        query = self.source.query(**{paging.limit_param: 1}, **order)
+        return await self.http.get(self.source.url(), query, self.source.headers(), tag)
+
+    async def _begin(self, probe: Answer, rows: list[Row]) -> bool:
+        """The first visit: settle the floor under which nothing is told. Whether there is something to read now."""
+        start = self.source.start
+        if start != "now":
+            self.memory |= {"floor": rfc3339(start) if isinstance(start, datetime) else None, "cursor": None}
+            return True
+        overlap = timedelta(seconds=self.source.reread.overlap)
+        date = probe.date()
+        vendor_now = date - overlap if date else None
+        newest = rows[0] if rows else None
+        if newest is None or newest.created is None:
+            # Never our clock: where the vendor tells no time, everything it shows from now on is new.
+            self.memory |= {"floor": rfc3339(vendor_now) if vendor_now else None, "cursor": None}
+            return bool(rows)
+        beside = await self._ask(walk.Question(newest.created, self.source.paging.limit))
+        if any(row.created and row.created > newest.created for row in beside):
+            # Not the newest: a row has just come, or the order is not what was asked for. Then the vendor's clock
+            # decides, some minutes early.
+            floor = max(newest.created, vendor_now) if vendor_now else newest.created
+            self.memory |= {"floor": rfc3339(floor), "cursor": None}
+            return True
+        there = {row.id for row in beside if row.created == newest.created} | {newest.id}
+        self.memory |= {
+            "floor": rfc3339(newest.created),
+            "cursor": rfc3339(newest.created),
+            "anchor": newest.id,
+        }
+        self.memory["before"] = sorted(there)  # rows that share the stamp and come later are new
+        return False
+
+    def _set_out(self, probe: Answer, rows: list[Row], *, sweep: bool) -> None:
+        """Begin to read: from a while before the cursor, or on a sweep from long before it."""
+        reread = self.source.reread
+        cursor, floor = parse_time(self.memory.get("cursor")), parse_time(self.memory.get("floor"))
+        back = timedelta(seconds=max(reread.sweep_depth, reread.overlap) if sweep else reread.overlap)
+        start = cursor - back if cursor else floor
+        if floor and start and start < floor:
+            start = floor
+        if start is not None:
+            start -= walk.MILLISECOND  # for servers whose startDate excludes
+        self.memory["walk"] = {"start": rfc3339(start) if start else None, "tag": probe.tag}
+        self.memory["walk"]["newest"] = rows[0].id if rows else None
+
+    async def _read(self) -> Poll:
+        paging = self.source.paging
+        limits = walk.Limits(paging.limit, paging.max_limit, paging.mode, paging.offset_params)
+        result = await walk.Walk(self.memory, limits, self._ask, self._take).go_on()
+        if result == "more":
+            return Poll(self.memory, self.events, more=True, rows=self.count)
+        if result == "gap":
+            self._tell_gap()
+        else:
+            self._arrive()
+        del self.memory["walk"]
+        return Poll(self.memory, self.events, rows=self.count)
+
+    async def _ask(self, question: walk.Question) -> list[Row]:
+        paging, limit = self.source.paging, question.limit
+        field = paging.order.partition(":")[0]
+        while True:
+            query: dict[str, str | int] = {paging.limit_param: limit}
+            query[paging.order_param] = f"{field}:DESC" if question.backwards else paging.order
+            if question.start is not None:
+                query[paging.start_param] = _wire_time(question.start)
+            if question.offset_param:
+                query[question.offset_param] = question.offset
+            try:
+                answer = await self.http.get(
+                    self.source.url(), self.source.query(**query), self.source.headers()
+                )
+                return self.source.rows(answer)
+            except TooLarge:
+                if limit < 2:
+                    raise
+                limit = max(1, limit // 4)
+
+    def _take(self, rows: list[Row]) -> None:
+        """Turn rows into events, and remember the newest."""
+        reading = self.memory["walk"]
+        floor = parse_time(self.memory.get("floor"))
+        # A server that does not know startDate answers with all it has: what is older than asked for is not new.
+        bound = max(filter(None, (floor, parse_time(reading["start"]))), default=None)
+        before = frozenset(self.memory.get("before", ()))
+        top = parse_time(reading.get("top"))
+        for row in rows:
+            if row.created is not None and (top is None or row.created > top):
+                top = row.created
+                reading["top_id"] = row.id
+            if row.id == reading["newest"]:
+                reading["newest"] = None
+            if row.id not in before and not (bound is not None and _older(row, bound)):
+                self.events.append(self.source.event(row))
+        if top is not None:
+            reading["top"] = rfc3339(top)
+        self.count += len(rows)
+
+    def _arrive(self) -> None:
+        """All is read: the cursor moves, and the ETag from before the reading counts."""
+        reading, memory = self.memory["walk"], self.memory
+        top, cursor = parse_time(reading.get("top")), parse_time(memory.get("cursor"))
+        if top is not None and (cursor is None or top > cursor):
+            memory |= {"cursor": reading["top"], "anchor": reading["top_id"]}
+        # If the row that the probe showed was not in the list: do not settle for its ETag before it is.
+        memory["tag"] = None if reading["newest"] else reading["tag"]
+        memory.pop("gap", None)
+
+    def _tell_gap(self) -> None:
+        """No way past the cut. What was seen is told, the cursor stays, and a notice says so, once."""
+        memory = self.memory
+        since = parse_time(memory.get("cursor") or memory.get("floor"))
+        about = rfc3339(since) if since else "beginning"
+        memory["tag"] = memory["walk"]["tag"]
+        if memory.get("gap") == about:
+            return
+        memory["gap"] = about
+        rows = memory.get("largest", 0)
+        message = (
+            f"The server cuts its answers at {rows} rows, and no parameter tried gets past that: rows after {about} may "
+            "be missing. Raise paging.max_limit, or name the right parameter in paging.offset_params; "
+            f"`roundsman rewind {self.source.name} --to` a later time accepts the loss."
+        )
+        details = {"cursor": memory.get("cursor"), "rows": rows}
+        now = self.http.now()
+        self.events.append(
+            notice(
+                "roundsman.source.gap",
+                self.source.name,
+                about,
+                message,
+                since=since,
+                now=now,
+                details=details,
+            )
+        )
+
+
+def _is_due(last: object, every: float, now: datetime) -> bool:
+    then = parse_time(last)
+    return then is None or not 0 <= (now - then).total_seconds() < every
+
+
+def _older(row: Row, bound: datetime) -> bool:
+    """Whether the row is certainly before `bound`."""
+    stamp = row.created or row.occurred
+    return stamp is not None and stamp < bound
+
+
+def _wire_time(stamp: datetime) -> str:
+    """UTC with milliseconds and `Z`, rounded down: the only form seen in use."""
+    return stamp.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{stamp.microsecond // 1000:03d}Z"
+
+
+def _find(data: Mapping[str, Any], paths: Sequence[str]) -> Any:
+    for path in paths:
+        value = data.get(path)
+        if value is None and "." in path:
+            value = data
+            for step in path.split("."):
+                value = value.get(step) if isinstance(value, dict) else None
+        if value is not None:
+            return value
+    return None
+
+
+def _ref(value: Any) -> Ref | None:
+    """A related thing: an object, or just its id."""
+    if isinstance(value, dict):
+        return {"id": _text(value.get("id")), "name": _text(value.get("name"))}
+    text = _text(value)
+    return {"id": text, "name": None} if text is not None else None
+
+
+def _person(value: Any) -> Person | None:
+    """Somebody; None when the vendor has blanked them after its retention."""
+    if isinstance(value, dict):
+        person: Person = {
+            "id": _text(value.get("id")),
+            "name": _text(value.get("name")),
+            "email": _text(value.get("email")),
+        }
+        return person if any(person.values()) else None
+    text = _text(value)
+    return {"id": text, "name": None, "email": None} if text is not None else None
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, str):
+        return value
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _outcome(value: Any) -> Outcome:
+    """Nothing is taken for success: a log is not yet an opened door."""
+    word = str(value).lower() if isinstance(value, bool | str) else ""
+    return "granted" if word in GRANTED else "denied" if word in DENIED else "unknown"

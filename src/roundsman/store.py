@@ -1,0 +1,520 @@
+"""Everything we must not forget, in one SQLite file, and all the SQL there is.
+
+    events    the log: append-only, numbered by `seq`, `(source, id)` unique
+    sources   what each source remembers, when it is due, how it fares
+    sinks     how far each sink is, and its receipt
+    dead      events that a sink will never take
+
+Methods do not await, so nothing can come between the statements of a transaction. Two connections write: the log with
+`synchronous=FULL` (what it says is committed survives a power cut), the books (due, cursors of sinks, counters) with
+`NORMAL` (they survive `kill -9`; a power cut may cost their last second, which means one early question or one repeat).
+"""
+
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sqlite_utils import Database
+from sqlite_utils.migrations import Migrations
+
+from roundsman import wire
+from roundsman.events import Event
+from roundsman.plugin import Receipt, State
+
+KEYS_KEPT = 35 * 86400.0
+"""Seconds that `(source, id)` is kept at least: longer than any re-read reaches back."""
+BATCH_BYTES = 8 * 2**20
+"""Bytes of events read in one go, roughly: rows of 10 MB must not fill the memory by the thousand."""
+BUSY = 5.0
+"""Seconds to wait for another process's short write (`replay`, `rewind`, `dead`)."""
+
+migrations = Migrations("roundsman")
+
+
+@migrations(name="001_log")
+def _log(db: Database) -> None:
+    # AUTOINCREMENT: without it a log pruned empty would number from 1 again, behind its readers.
+    for statement in [
+        "\n        CREATE TABLE sources (\n            id INTEGER PRIMARY KEY,\n            name TEXT NOT NULL UNIQUE,\n            type TEXT NOT NULL,\n            state TEXT NOT NULL DEFAULT '{}',\n            revision INTEGER NOT NULL DEFAULT 0,\n            due REAL NOT NULL DEFAULT 0,\n            visited REAL,\n            answered REAL,\n            changed REAL,\n            polls INTEGER NOT NULL DEFAULT 0,\n            failures INTEGER NOT NULL DEFAULT 0,\n            failing REAL,\n            error TEXT\n        )",
+        "\n        CREATE INDEX asked ON sources (due) WHERE due < 0",
+        "\n        CREATE TABLE sinks (\n            name TEXT PRIMARY KEY,\n            type TEXT NOT NULL,\n            cursor INTEGER NOT NULL,\n            receipt TEXT,\n            delivered REAL,\n            failures INTEGER NOT NULL DEFAULT 0,\n            failing REAL,\n            error TEXT\n        ) WITHOUT ROWID",
+        "\n        CREATE TABLE events (\n            seq INTEGER PRIMARY KEY AUTOINCREMENT,\n            source INTEGER NOT NULL REFERENCES sources (id),\n            id TEXT NOT NULL,\n            type TEXT NOT NULL,\n            outcome TEXT,\n            logged REAL NOT NULL,\n            body BLOB,\n            UNIQUE (source, id)\n        )",
+        "\n        CREATE TABLE dead (\n            sink TEXT NOT NULL,\n            seq INTEGER NOT NULL,\n            buried REAL NOT NULL,\n            reason TEXT NOT NULL,\n            retry INTEGER NOT NULL DEFAULT 0,\n            PRIMARY KEY (sink, seq)\n        ) WITHOUT ROWID",
+        "\n    ",
+    ]:
+        if statement.strip():
+            db.execute(statement)
+
+
+NAMES = frozenset({"001_log"})
+"""Every migration this program knows; a store with another one is newer than we are."""
+
+
+class StoreError(Exception):
+    """The store cannot be used; the message is one sentence that says why and what to do."""
+
+
+class Moved(Exception):
+    """Somebody moved the cursor (`rewind`, `replay`) since it was read: what was based on it is void."""
+
+
+class Visited(NamedTuple):
+    """One line of the books: how a source fares."""
+
+    name: str
+    visited: float | None
+    answered: float | None
+    polls: int
+
+
+class Filter(NamedTuple):
+    """Which events somebody wants; each a tuple of globs, empty for all."""
+
+    types: Sequence[str] = ()
+    sources: Sequence[str] = ()
+    outcomes: Sequence[str] = ()
+
+    def where(self) -> tuple[str, list[str]]:
+        clauses: list[str] = []
+        values: list[str] = []
+        for column, globs in (("e.type", self.types), ("s.name", self.sources), ("e.outcome", self.outcomes)):
+            if globs:
+                clauses.append("(" + " OR ".join([f"{column} GLOB ?"] * len(globs)) + ")")
+                values += globs
+        return "".join(f" AND {clause}" for clause in clauses), values
+
+
+_EVENT = "SELECT e.seq, s.name, e.id, e.type, e.outcome, e.body, e.logged FROM events e JOIN sources s ON s.id = e.source"
+
+
+class Reader:
+    """The store, read only: works beside a running daemon and never blocks it."""
+
+    def __init__(self, path: Path, db: Database) -> None:
+        self.path = path
+        self._db = db
+        self._run = db.conn.execute
+
+    @classmethod
+    def open(cls, path: Path) -> "Reader":
+        """The store at `path`; StoreError where there is none."""
+        if not path.exists():
+            raise StoreError(f"there is no store at {path} yet: has `roundsman run` or `once` ever run?")
+        with _plain(path):
+            db = _connect(path, readonly=True)
+            _known(path, db)
+        return cls(path, db)
+
+    def close(self) -> None:
+        self._db.close()
+
+    def version(self) -> int:
+        """A number that changes when another connection has written."""
+        return int(self._run("PRAGMA data_version").fetchone()[0])
+
+    def head(self) -> int:
+        """The last event's `seq`; 0 for an empty log."""
+        return int(self._run("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
+
+    def sources(self) -> list[dict[str, Any]]:
+        return self._rows("SELECT * FROM sources ORDER BY name")
+
+    def sinks(self) -> list[dict[str, Any]]:
+        return self._rows(
+            "SELECT k.*, (SELECT count(*) FROM dead d WHERE d.sink = k.name) AS dead FROM sinks k ORDER BY name"
+        )
+
+    def waiting(self, cursor: int, wanted: Filter) -> int:
+        """How many events after `cursor` somebody wants."""
+        where, values = wanted.where()
+        join = "FROM events e JOIN sources s ON s.id = e.source WHERE e.seq > ?"
+        return int(self._run(f"SELECT count(*) {join}{where}", [cursor, *values]).fetchone()[0])
+
+    def counts(self) -> dict[str, int]:
+        """Events in the log by source."""
+        return dict(
+            self._run(
+                "SELECT s.name, count(*) FROM events e JOIN sources s ON s.id = e.source GROUP BY 1"
+            ).fetchall()
+        )
+
+    def state(self, name: str) -> tuple[State, int]:
+        """What the source remembers, and the revision to commit against."""
+        row = self._run("SELECT state, revision FROM sources WHERE name = ?", (name,)).fetchone()
+        return (wire.decode(row[0].encode()), row[1]) if row else ({}, 0)
+
+    def events(self, after: int, upto: int, limit: int, wanted: Filter) -> list[tuple[Event, float]]:
+        """Events after `after` in log order, with the time each was logged; pruned ones are left out."""
+        where, values = wanted.where()
+        sql = f"{_EVENT} WHERE e.seq > ? AND e.seq <= ? AND e.body IS NOT NULL{where} ORDER BY e.seq LIMIT ?"
+        found: list[tuple[Event, float]] = []
+        volume = 0
+        cursor = self._run(sql, [after, upto, *values, limit])
+        for seq, source, key, kind, outcome, body, logged in cursor:
+            found.append((Event(key, source, kind, outcome, body, seq), logged))
+            volume += len(body)
+            if volume > BATCH_BYTES:
+                cursor.close()
+                break
+        return found
+
+    def last(self, count: int, wanted: Filter, since: float = 0.0) -> list[tuple[Event, float]]:
+        """The newest events, oldest first."""
+        where, values = wanted.where()
+        sql = f"{_EVENT} WHERE e.body IS NOT NULL AND e.logged >= ?{where} ORDER BY e.seq DESC LIMIT ?"
+        rows = self._run(sql, [since, *values, count]).fetchall()
+        return [(Event(k, s, t, o, b, q), logged) for q, s, k, t, o, b, logged in reversed(rows)]
+
+    def known(self, name: str, ids: Sequence[str]) -> set[str]:
+        """Which of these ids of a source the log has."""
+        found: set[str] = set()
+        for at in range(0, len(ids), 500):
+            some = ids[at : at + 500]
+            marks = ",".join("?" * len(some))
+            sql = f"SELECT e.id FROM events e JOIN sources s ON s.id = e.source WHERE s.name = ? AND e.id IN ({marks})"  # noqa: S608 - only marks
+            found.update(row[0] for row in self._run(sql, [name, *some]))
+        return found
+
+    def before(self, when: float) -> int:
+        """The `seq` after which events were logged at or after `when`, by bisection: `logged` grows with `seq`."""
+        low, high = 0, self.head()
+        while low < high:
+            middle = (low + high + 1) // 2
+            row = self._run(
+                "SELECT seq, logged FROM events WHERE seq <= ? ORDER BY seq DESC LIMIT 1", (middle,)
+            ).fetchone()
+            if row is None or row[1] < when:
+                low = middle
+            else:
+                high = row[0] - 1
+        return low
+
+    def asked(self) -> list[str]:
+        """Sources that a command wants visited at once."""
+        return [row[0] for row in self._run("SELECT name FROM sources WHERE due < 0")]
+
+    def dead(self, sink: str) -> list[dict[str, Any]]:
+        return self._rows(
+            "SELECT d.seq, d.buried, d.reason, d.retry, s.name AS source, e.id, e.type, e.outcome FROM dead d "
+            "LEFT JOIN events e ON e.seq = d.seq LEFT JOIN sources s ON s.id = e.source WHERE d.sink = ? ORDER BY d.seq",
+            (sink,),
+        )
+
+    def cursor(self, sink: str) -> tuple[int, Receipt | None]:
+        """Where a sink stands, and the receipt of its last ack."""
+        row = self._run("SELECT cursor, receipt FROM sinks WHERE name = ?", (sink,)).fetchone()
+        return (row[0], wire.decode(row[1].encode()) if row[1] else None) if row else (0, None)
+
+    def sick(self, sink: str) -> bool:
+        """Whether trouble is written up for a sink."""
+        row = self._run("SELECT failures FROM sinks WHERE name = ?", (sink,)).fetchone()
+        return bool(row and row[0])
+
+    def forgot(self) -> bool:
+        """Whether keys were ever forgotten: events before the log's first number."""
+        return int(self._run("SELECT coalesce(min(seq), 1) FROM events").fetchone()[0]) > 1
+
+    def retries(self, sink: str) -> list[Event]:
+        """Buried events that somebody wants tried again."""
+        sql = f"{_EVENT} JOIN dead d ON d.seq = e.seq WHERE d.sink = ? AND d.retry = 1 AND e.body IS NOT NULL"
+        rows = self._run(sql + " ORDER BY e.seq LIMIT 100", (sink,)).fetchall()
+        return [Event(k, s, t, o, b, q) for q, s, k, t, o, b, _ in rows]
+
+    def _rows(self, sql: str, values: Sequence[object] = ()) -> list[dict[str, Any]]:
+        cursor = self._run(sql, values)
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor]
+
+
+class Store(Reader):
+    """The store, for its one daemon; with `daemon=False`, for a command that writes one thing beside it."""
+
+    def __init__(self, path: Path, db: Database, books: Database, lock: int | None) -> None:
+        super().__init__(path, db)
+        self._books = books
+        self._lock = lock
+
+    @classmethod
+    def open(cls, path: Path, *, daemon: bool = True) -> "Store":
+        """Open or create the store. StoreError in one sentence where that cannot be."""
+        if not daemon and not path.exists():
+            raise StoreError(f"there is no store at {path} yet: has `roundsman run` or `once` ever run?")
+        lock = None
+        with _plain(path):
+            if daemon:
+                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                lock = _claim(path)
+            try:
+                # Created by us, so that the mode is right from the first byte; SQLite gives -wal and -shm the same.
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+                db = _connect(path)
+                _known(path, db)
+                migrations.apply(db)
+                books = _connect(path)
+                books.conn.execute("PRAGMA synchronous = NORMAL")
+                books.conn.execute("PRAGMA cache_size = -1000")
+            except BaseException:
+                if lock is not None:
+                    os.close(lock)
+                raise
+        return cls(path, db, books, lock)
+
+    def close(self) -> None:
+        self._books.close()
+        super().close()
+        if self._lock is not None:
+            os.close(self._lock)
+
+    def register(self, sources: Mapping[str, str], sinks: Mapping[str, str]) -> None:
+        """Make sure that every configured source and sink (name -> type) has its row. A new sink starts at the head."""
+        with _plain(self.path), self._db.atomic():
+            run = self._run
+            for name, kind in sources.items():
+                run("INSERT OR IGNORE INTO sources (name, type) VALUES (?, ?)", (name, kind))
+                [was] = run("SELECT type FROM sources WHERE name = ?", (name,)).fetchone()
+                if was != kind:
+                    raise StoreError(
+                        f"sources.{name} was a {was} and is now a {kind}: give the new source another name"
+                    )
+            for name, kind in sinks.items():
+                run(
+                    "INSERT INTO sinks (name, type, cursor) VALUES (?, ?, (SELECT coalesce(max(seq), 0) FROM events)) "
+                    "ON CONFLICT (name) DO UPDATE SET type = excluded.type, "
+                    "receipt = CASE WHEN type = excluded.type THEN receipt END",
+                    (name, kind),
+                )
+
+    def claim(self, dues: Iterable[tuple[str, float]]) -> None:
+        """Move `due` on *before* the visits: a daemon that dies during one does not ask again until then."""
+        with _plain(self.path), self._books.atomic():
+            self._books.conn.executemany(
+                "UPDATE sources SET due = ? WHERE name = ?", [(d, n) for n, d in dues]
+            )
+
+    def note(self, visits: Iterable[Visited]) -> None:
+        """Write up visits that found nothing, some at a time."""
+        with _plain(self.path), self._books.atomic():
+            self._books.conn.executemany(
+                "UPDATE sources SET visited = ?, answered = ?, polls = ? WHERE name = ?",
+                [(v.visited, v.answered, v.polls, v.name) for v in visits],
+            )
+
+    def commit(
+        self,
+        name: str,
+        revision: int,
+        state: State | None,
+        events: Sequence[Event],
+        *,
+        now: float,
+        due: float,
+        failures: int = 0,
+        failing: float | None = None,
+        error: str | None = None,
+    ) -> int:
+        """A visit's events, new state and fate in one transaction; how many of the events were new.
+
+        `state=None` keeps the old one (the visit failed). Raises `Moved` where the source was rewound meanwhile.
+        """
+        with _plain(self.path), self._db.atomic():
+            run = self._run
+            row = run(
+                "UPDATE sources SET due = ?, failures = ?, failing = ?, error = ?, visited = ?, "
+                "answered = CASE WHEN ? THEN answered ELSE ? END "
+                "WHERE name = ? AND revision = ? RETURNING id",
+                (due, failures, failing, error, now, state is None, now, name, revision),
+            ).fetchone()
+            if row is None:
+                raise Moved
+            if state is not None:
+                run("UPDATE sources SET state = ? WHERE id = ?", (wire.encode(state).decode(), row[0]))
+            if not events:
+                return 0
+            # Not INSERT OR IGNORE: an ignored row uses up a number, and every overlap would leave holes.
+            new = self._db.conn.executemany(
+                "INSERT INTO events (source, id, type, outcome, logged, body) SELECT ?1, ?2, ?3, ?4, ?5, ?6 "
+                "WHERE NOT EXISTS (SELECT 1 FROM events WHERE source = ?1 AND id = ?2)",
+                [(row[0], e.id, e.type, e.outcome, now, e.body) for e in events],
+            ).rowcount
+            if new:
+                run("UPDATE sources SET changed = ? WHERE id = ?", (now, row[0]))
+            return new
+
+    def ack(
+        self, sink: str, was: int, cursor: int, receipt: Receipt | None, now: float, *, moved: bool = True
+    ) -> None:
+        """The sink has everything up to `cursor`. Raises `Moved` where it was replayed meanwhile."""
+        with _plain(self.path), self._books.atomic():
+            done = self._books.conn.execute(
+                "UPDATE sinks SET cursor = ?, receipt = coalesce(?, receipt), failures = 0, failing = NULL, error = NULL, "
+                "delivered = CASE WHEN ? THEN ? ELSE delivered END WHERE name = ? AND cursor = ?",
+                (
+                    cursor,
+                    wire.encode(receipt).decode() if receipt is not None else None,
+                    moved,
+                    now,
+                    sink,
+                    was,
+                ),
+            ).rowcount
+            if not done:
+                raise Moved
+
+    def bury(self, sink: str, was: int, seq: int, reason: str, now: float) -> None:
+        """The sink will never take this event: remember it, and move on."""
+        with _plain(self.path), self._db.atomic():
+            if not self._run(
+                "UPDATE sinks SET cursor = ? WHERE name = ? AND cursor = ?", (seq, sink, was)
+            ).rowcount:
+                raise Moved
+            self._dead(sink, seq, reason, now)
+
+    def rebury(self, sink: str, seq: int, reason: str, now: float) -> None:
+        """A retried event was refused again."""
+        with _plain(self.path), self._db.atomic():
+            self._dead(sink, seq, reason, now)
+
+    def _dead(self, sink: str, seq: int, reason: str, now: float) -> None:
+        self._run(
+            "INSERT OR REPLACE INTO dead (sink, seq, buried, reason) VALUES (?, ?, ?, ?)",
+            (sink, seq, now, reason),
+        )
+
+    def raise_dead(self, sink: str, seqs: Sequence[int] | None) -> int:
+        """Mark buried events (all, without `seqs`) to be tried again; how many."""
+        return self._each_dead("UPDATE dead SET retry = 1 WHERE sink = ?", sink, seqs)
+
+    def drop_dead(self, sink: str, seqs: Sequence[int] | None) -> int:
+        """Forget buried events; how many."""
+        return self._each_dead("DELETE FROM dead WHERE sink = ?", sink, seqs)
+
+    def _each_dead(self, sql: str, sink: str, seqs: Sequence[int] | None) -> int:
+        with _plain(self.path), self._db.atomic():
+            if seqs is None:
+                return self._run(sql, (sink,)).rowcount
+            return sum(self._run(sql + " AND seq = ?", (sink, seq)).rowcount for seq in seqs)
+
+    def suffer(self, sink: str, failures: int, failing: float | None, error: str | None) -> None:
+        """Write up a sink's trouble, for `status`."""
+        with _plain(self.path), self._books.atomic():
+            self._books.conn.execute(
+                "UPDATE sinks SET failures = ?, failing = ?, error = ? WHERE name = ?",
+                (failures, failing, error, sink),
+            )
+
+    def replay(self, sink: str, after: int) -> bool:
+        """Move a sink's cursor; whether there is such a sink. Its daemon notices by itself."""
+        with _plain(self.path), self._db.atomic():
+            return bool(self._run("UPDATE sinks SET cursor = ? WHERE name = ?", (after, sink)).rowcount)
+
+    def rewind(self, source: str, state: State) -> None:
+        """Give a source another state, due at once; a poll under way in the daemon is void."""
+        with _plain(self.path), self._db.atomic():
+            self._run(
+                "UPDATE sources SET state = ?, revision = revision + 1, due = -1 WHERE name = ?",
+                (wire.encode(state).decode(), source),
+            )
+
+    def prune(self, sinks: Sequence[str], now: float, retention: float, limit: int = 500) -> int:
+        """One small step of forgetting: payloads that every sink has had for `retention`, later their keys too.
+
+        Returns how many rows it changed; 0 when there is nothing more to do. Buried events are kept.
+        """
+        run = self._run
+        old, older = self.before(now - retention), self.before(now - max(KEYS_KEPT, retention))
+        marks = ",".join("?" * len(sinks))
+        low = run(f"SELECT min(cursor) FROM sinks WHERE name IN ({marks})", sinks).fetchone()[0]  # noqa: S608 - only marks
+        with _plain(self.path), self._db.atomic():
+            gone = run(
+                "DELETE FROM events WHERE seq IN "
+                "(SELECT seq FROM events WHERE seq <= ? AND body IS NULL ORDER BY seq LIMIT ?)",
+                (older, limit),
+            ).rowcount
+            blank = run(
+                "UPDATE events SET body = NULL WHERE seq IN (SELECT seq FROM events WHERE seq <= ? "
+                "AND body IS NOT NULL AND seq NOT IN (SELECT seq FROM dead) ORDER BY seq LIMIT ?)",
+                (old if low is None else min(old, low), limit),
+            ).rowcount
+            return int(gone + blank)
+
+
+def _connect(path: Path, *, readonly: bool = False) -> Database:
+    uri = f"{path.absolute().as_uri()}?mode={'ro' if readonly else 'rw'}"
+    conn = sqlite3.connect(uri, uri=True, timeout=BUSY)
+    run = conn.execute
+    if not readonly:
+        run("PRAGMA page_size = 8192")  # with the long WAL below: half the cost of random keys, measured
+        run("PRAGMA journal_mode = WAL")
+        run("PRAGMA synchronous = FULL")
+        run("PRAGMA wal_autocheckpoint = 4000")
+        run("PRAGMA journal_size_limit = 67108864")
+    run("PRAGMA cache_size = -16000")
+    return Database(conn, recursive_triggers=False, execute_plugins=False)
+
+
+def _known(path: Path, db: Database) -> None:
+    """StoreError where the file was written by a program that knew more migrations, or is not ours."""
+    applied = {m.name for m in migrations.applied(db)}
+    newer = sorted(applied - NAMES)
+    if newer:
+        raise StoreError(
+            f"{path} was written by a newer roundsman (it has {newer[-1]}): upgrade, or use another store"
+        )
+    if not applied and db.table_names():
+        raise StoreError(f"{path} is a SQLite file of something else: use another path for the store")
+
+
+def _claim(path: Path) -> int:
+    """Take the lock beside the store, or say who holds it. The kernel releases it however the holder ends."""
+    lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(lock, 200, 0).decode(errors="replace").strip() or "another process"
+        os.close(lock)
+        raise StoreError(f"{path} is in use by {holder}: one daemon per store") from None
+    os.ftruncate(lock, 0)
+    started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    os.pwrite(lock, f"roundsman, pid {os.getpid()}, since {started}\n".encode(), 0)
+    return lock
+
+
+@contextmanager
+def _plain(path: Path) -> Iterator[None]:
+    """SQLite's and the system's words in a sentence that says what to do."""
+    try:
+        yield
+    except sqlite3.DatabaseError as exc:
+        name = getattr(exc, "sqlite_errorname", "") or ""
+        if "FULL" in name:
+            raise StoreError(f"{path} cannot be written: the disk is full") from None
+        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            raise StoreError(
+                f"{path} is damaged or not a SQLite file: restore it from a backup, or move it away to start anew"
+            ) from None
+        if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+            raise StoreError(f"{path} cannot be written: it or its folder is read-only or missing") from None
+        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            raise StoreError(f"{path} is locked by another program for more than {BUSY:.0f}s") from None
+        if name.startswith("SQLITE_IOERR"):
+            raise StoreError(
+                f"{path} cannot be read or written: the disk reports an error ({name})"
+            ) from None
+        raise
+    except OSError as exc:
+        raise StoreError(f"{path} cannot be opened: {exc.strerror}") from None
+
+
+def default_path(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where the store is without `[daemon] store`: systemd's state directory, else the user's."""
+    if folder := environ.get("STATE_DIRECTORY"):
+        return Path(folder.partition(":")[0]) / "roundsman.db"
+    home = environ.get("XDG_STATE_HOME") or str(
+        Path(environ.get("HOME", "~")).expanduser() / ".local" / "state"
+    )
+    return Path(home) / "roundsman" / "roundsman.db"

@@ -1,0 +1,255 @@
+"""Reading a list that grows, from a server that does not say how long its answers may be nor what its parameters mean.
+
+Nothing is believed that the answers do not prove, and what cannot be proved is read another way:
+
+    keyset    pages in ascending order, each from the last stamp of the one before, whose last row must reappear
+    offset    the same question with a growing offset, each page beginning with the last row of the one before
+    grow      one question with a growing limit
+    gap       none of these gets past a cut
+
+What was learned of a server is kept in the source's memory (`largest`, `ways`, `heads`, `by_created`, `exclusive`), and
+where a reading stands in its `walk`, so that it goes on after a crash.
+"""
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Any, Literal, NamedTuple
+
+from roundsman.events import parse_time, rfc3339
+from roundsman.wire import Item
+
+MILLISECOND = timedelta(milliseconds=1)
+"""The precision of stamps in questions."""
+SHORTEST = 5
+"""Rows that an answer has at least where a server cuts it; fewer than that are all there is."""
+BACKSTEPS = 6
+"""Times that an offset steps back after rows have vanished before it, until offsets are given up."""
+
+
+Step = Literal["done", "more", "again"]
+"""That was all; a page on; ask again, perhaps another way."""
+
+
+class Row(NamedTuple):
+    """One row of a list, as far as reading needs it."""
+
+    id: str
+    created: datetime | None
+    """What the list is sorted by: when the vendor stored it."""
+    occurred: datetime | None
+    """When it happened; earlier than `created`, sometimes much."""
+    item: Item
+
+
+class Question(NamedTuple):
+    """What to ask the server for."""
+
+    start: datetime | None
+    limit: int
+    offset_param: str = ""
+    offset: int = 0
+    backwards: bool = False
+    """Newest first."""
+
+
+class Limits(NamedTuple):
+    """The user's say in how to read."""
+
+    limit: int
+    most: int
+    mode: Literal["auto", "keyset", "offset", "grow"]
+    offset_params: tuple[str, ...]
+
+
+class Page(NamedTuple):
+    rows: list[Row]
+    cut: bool
+    """More rows may follow: it is full, or as long as any answer ever was."""
+    ascending: bool
+    descending: bool
+
+    def has(self, row_id: str | None) -> bool:
+        return any(row.id == row_id for row in self.rows)
+
+
+class Walk:
+    """One reading: `memory["walk"]` says from where (`start`) and where it stands."""
+
+    def __init__(
+        self,
+        memory: dict[str, Any],
+        limits: Limits,
+        ask: Callable[[Question], Awaitable[list[Row]]],
+        take: Callable[[list[Row]], None],
+    ) -> None:
+        self._memory = memory
+        self._walk: dict[str, Any] = memory["walk"]
+        self._limits = limits
+        self._ask = ask
+        self._take = take
+
+    async def go_on(self) -> Literal["done", "more", "gap"]:
+        """Read until a page brings the reading on; a way that fails hands over to the next."""
+        walk = self._walk
+        walk.setdefault("way", (self._memory.get("ways") or self._ways())[0])
+        walk.setdefault("limit", self._limits.limit)
+        while walk["way"] != "gap":
+            way, _, param = walk["way"].partition(":")
+            if way == "keyset":
+                done = await self._keyset()
+            elif way == "offset":
+                done = await self._offset(param)
+            else:
+                done = await self._grow()
+            if done != "again":
+                return done
+        self._memory.pop("ways", None)
+        return "gap"
+
+    def _ways(self) -> list[str]:
+        """Every way to get past a cut, in the order to try them."""
+        offsets = [f"offset:{name}" for name in self._limits.offset_params]
+        first = {"auto": [], "keyset": ["keyset"], "offset": offsets, "grow": ["grow"]}[self._limits.mode]
+        return [*first, *(way for way in ("keyset", *offsets, "grow") if way not in first), "gap"]
+
+    async def _keyset(self) -> Step:
+        walk, anchor = self._walk, self._walk.get("anchor")
+        at = parse_time(walk.get("at") or walk["start"])
+        exclusive = bool(anchor) and bool(self._memory.get("exclusive") or walk.get("earlier"))
+        page = await self._page(Question(at - MILLISECOND if at and exclusive else at, walk["limit"]))
+        if anchor and not page.has(anchor):
+            # Either startDate excludes (then a millisecond earlier brings it), or it does not compare with what the
+            # list is sorted by (then pages by that skip rows).
+            if not exclusive:
+                walk["earlier"] = True
+                return "again"
+            return self._another_way()
+        if walk.pop("earlier", None):
+            self._memory["exclusive"] = True
+        if not page.cut or (not anchor and self._reaches_down(page)):
+            return "done"
+        if not page.ascending or not (anchor or await self._begins_with_oldest(page, at)):
+            return self._another_way()
+        last = page.rows[-1]
+        assert last.created is not None  # it is sorted by it
+        if at is not None and anchor and last.created <= at:
+            # More rows share one stamp than a page holds.
+            if len(page.rows) < walk["limit"] or walk["limit"] >= self._limits.most:
+                return self._another_way()
+            walk["limit"] = min(walk["limit"] * 2, self._limits.most)
+            return "again"
+        if anchor and not self._compares_created(page, at) and self._has_offsets():
+            self._memory["unproved"] = True
+            return self._another_way()
+        walk |= {"at": rfc3339(last.created), "anchor": last.id}
+        return "more"
+
+    async def _offset(self, param: str) -> Step:
+        walk, offset = self._walk, self._walk.get("offset", 0)
+        start = parse_time(walk["start"])
+        page = await self._page(Question(start, walk["limit"], param if offset else "", offset))
+        if offset and page.rows and page.rows[0].id == walk.get("first"):
+            return self._another_way()  # the same page again: the parameter is not known there
+        if offset and not page.has(walk["anchor"]):
+            # Rows before it have vanished and the rest moved up: step back.
+            walk["back"] = walk.get("back", 0) + 1
+            if walk["back"] > BACKSTEPS:
+                return self._another_way()
+            walk |= {"offset": max(0, offset - max(1, self._memory["largest"] // 2)), "first": None}
+            return "more"
+        if not page.cut or (offset and len(page.rows) == 1):
+            return "done"
+        step = max(1, len(page.rows) - 1)  # one row again, to see that nothing is between
+        walk |= {"offset": offset + step, "anchor": page.rows[-1].id, "first": page.rows[0].id, "back": 0}
+        return "more"
+
+    async def _grow(self) -> Step:
+        walk = self._walk
+        page = await self._page(Question(parse_time(walk["start"]), walk["limit"]))
+        if not page.cut or self._reaches_down(page):
+            return "done"
+        if len(page.rows) >= walk["limit"] and walk["limit"] < self._limits.most:
+            walk["limit"] = min(walk["limit"] * 2, self._limits.most)
+            return "again"
+        return "done" if await self._same_from_the_end(page) else self._another_way()
+
+    def _another_way(self) -> Step:
+        """This way does not get past the cut: begin anew on the next one, and remember that."""
+        walk, ways = self._walk, self._ways()
+        left = ways[ways.index(walk["way"]) + 1 :] if walk["way"] in ways else ways
+        if left == ["gap"] and self._memory.pop("unproved", None):
+            # Keyset pages hang together, and only what startDate compares with is not proved: better than a gap.
+            self._memory["by_created"] = True
+            left = ["keyset", "gap"]
+        walk["way"] = left[0]
+        self._memory["ways"] = left
+        for key in ("at", "anchor", "offset", "first", "back", "earlier"):
+            walk.pop(key, None)
+        walk["limit"] = self._limits.limit
+        return "again"
+
+    # -- what an answer proves ---------------------------------------------------------------------------------------
+
+    async def _page(self, question: Question) -> Page:
+        page = await self._look(question)
+        self._take(page.rows)
+        return page
+
+    async def _look(self, question: Question) -> Page:
+        rows = await self._ask(question)
+        count, largest = len(rows), self._memory.get("largest", 0)
+        if question.limit > 1:
+            self._memory["largest"] = max(largest, count)
+        cut = count >= question.limit or (count >= SHORTEST and count >= largest)
+        stamps = [row.created for row in rows if row.created is not None]
+        sortable = len(stamps) == count
+        return Page(
+            rows,
+            cut,
+            sortable and stamps == sorted(stamps),
+            sortable and stamps == sorted(stamps, reverse=True),
+        )
+
+    def _reaches_down(self, page: Page) -> bool:
+        """Newest first, down to the newest row known: nothing new is cut off."""
+        return page.descending and not page.ascending and page.has(self._memory.get("anchor"))
+
+    async def _begins_with_oldest(self, page: Page, at: datetime | None) -> bool:
+        """Whether an ascending page holds the oldest rows, and not the newest ones in ascending order."""
+        if self._memory.get("heads"):
+            return True
+        one = (await self._look(Question(at, 1))).rows
+        spans = page.rows[0].created != page.rows[-1].created
+        same = bool(one) and (
+            one[0].id == page.rows[0].id or (spans and one[0].created == page.rows[0].created)
+        )
+        if same:
+            self._memory["heads"] = True
+        return same
+
+    def _compares_created(self, page: Page, at: datetime | None) -> bool:
+        """Whether some row proves that startDate compares with `created`: it happened before, and is listed."""
+        if not self._memory.get("by_created") and at is not None:
+            bound = at - MILLISECOND
+            self._memory["by_created"] = any(
+                row.occurred and row.created and row.occurred < bound <= row.created for row in page.rows
+            )
+        return bool(self._memory.get("by_created"))
+
+    def _has_offsets(self) -> bool:
+        return any(way.startswith("offset:") for way in self._memory.get("ways") or self._ways())
+
+    async def _same_from_the_end(self, page: Page) -> bool:
+        """Whether the newest rows are the oldest rows: then they are all, however suspicious their number."""
+        if not page.ascending or page.rows[0].created == page.rows[-1].created:
+            return False
+        back = await self._look(
+            Question(parse_time(self._walk["start"]), self._walk["limit"], backwards=True)
+        )
+        return back.descending and {row.id for row in back.rows} == {row.id for row in page.rows}
+
+
+def forget(memory: dict[str, Any]) -> None:
+    """Find out anew what the server can do: it may have changed."""
+    for key in ("ways", "heads", "by_created", "exclusive", "unproved"):
+        memory.pop(key, None)

@@ -1,0 +1,123 @@
+"""JSON in and out: fast where it is sane, lenient where it is not, and never a newline inside a document."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+Item = tuple[dict[str, Any], msgspec.Raw]
+"""One object of a list: decoded, and the bytes it came as."""
+
+
+class Unreadable(Exception):
+    """An answer that is not the JSON it should be; the message says what it is instead."""
+
+
+def decode(body: bytes) -> Any:
+    """The document in `body`.
+
+    What msgspec refuses and others send (lone surrogates, a byte order mark, broken UTF-8) is read the slow way;
+    what is no JSON at all raises `Unreadable`.
+    """
+    try:
+        return _decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _lenient(body)
+
+
+def items(body: bytes, path: str = "") -> list[Item]:
+    """The objects of a list answer: a bare array, or the one list member of an envelope (or the one at `path`).
+
+    A list of anything but objects, an envelope without a list or with several raises `Unreadable`.
+    """
+    try:
+        if not path and body.lstrip(b" \t\r\n")[:1] == b"[":
+            raws = _decode_list(body)
+        else:
+            raws = _decode_list(_list_in(body, path))
+        found = [(_decode(raw), raw) for raw in raws]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        listed = _find(_lenient(body), path)
+        found = [(row, msgspec.Raw(json.dumps(row).encode())) for row in listed]
+    if b"\n" in body or b"\r" in body:
+        found = [(row, msgspec.Raw(msgspec.json.format(raw, indent=-1))) for row, raw in found]
+    for position, (row, _) in enumerate(found):
+        if not isinstance(row, dict):
+            raise Unreadable(f"item {position} of the list is {_kind(row)}, not an object")
+    return found
+
+
+def _list_in(body: bytes, path: str) -> msgspec.Raw:
+    """The bytes of the list inside an envelope."""
+    at: Any = msgspec.Raw(body)
+    if path:
+        for step in path.split("."):
+            try:
+                at = _decode_object(at).get(step)
+            except msgspec.ValidationError:
+                at = None
+            if at is None:
+                raise Unreadable(f"the answer has no {path}")
+        if bytes(at[:1]) != b"[":
+            raise Unreadable(f"{path} of the answer is not a list")
+        return msgspec.Raw(bytes(at))
+    try:
+        members = _decode_object(at)
+    except msgspec.ValidationError:
+        raise Unreadable(f"the answer is {_kind(decode(body))}, not a list") from None
+    return _only({name: raw for name, raw in members.items() if bytes(raw)[:1] == b"["}, members)
+
+
+def _find(document: Any, path: str) -> list[Any]:
+    """As `_list_in`, in a document that only the slow way could read."""
+    for step in filter(None, path.split(".")):
+        document = document.get(step) if isinstance(document, dict) else None
+    if isinstance(document, dict) and not path:
+        document = _only({k: v for k, v in document.items() if isinstance(v, list)}, document)
+    if not isinstance(document, list):
+        raise Unreadable(f"the answer is {_kind(document)}, not a list")
+    return document
+
+
+def _only(lists: Mapping[str, Any], members: Mapping[str, Any]) -> Any:
+    if len(lists) == 1:
+        return next(iter(lists.values()))
+    if not lists:
+        raise Unreadable(
+            f"the answer is an object without a list (keys: {', '.join(list(members)[:8]) or 'none'})"
+        )
+    raise Unreadable(
+        f"the answer has several lists: {', '.join(list(lists)[:8])}; say which in the source's options"
+    )
+
+
+def _lenient(body: bytes) -> Any:
+    def refuse(word: str) -> Any:
+        raise ValueError(word)
+
+    try:
+        return json.loads(body.decode("utf-8-sig", "replace"), parse_constant=refuse)
+    except (ValueError, RecursionError):
+        raise Unreadable(f"the answer is {_guess(body)}, not JSON") from None
+
+
+def _guess(body: bytes) -> str:
+    head = body[:200].lstrip().lower()
+    if not body.strip():
+        return "empty"
+    if head.startswith((b"<!doctype html", b"<html")):
+        return "HTML"
+    return (
+        "XML" if head.startswith(b"<") else f"broken after {len(body)} bytes" if head[:1] in b"[{" else "text"
+    )
+
+
+def _kind(value: object) -> str:
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")
