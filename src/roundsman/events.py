@@ -197,11 +197,9 @@ def parse_time(value: object) -> datetime | None:
 
 
 def rfc3339(moment: datetime) -> str:
-    """`2026-05-01T06:58:12Z`, with milliseconds (or microseconds) only where there are some."""
-    if not moment.microsecond:
-        return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-    text = moment.strftime("%Y-%m-%dT%H:%M:%S.%f")
-    return (text.removesuffix("000")) + "Z"
+    """`2026-05-01T06:58:12Z` from a UTC date-time, with milliseconds (or microseconds) only where there are some."""
+    text = moment.isoformat()[:-6]  # without +00:00
+    return (text[:-3] if text.endswith("000") and moment.microsecond else text) + "Z"
 
 
 def schemas() -> dict[str, Any]:

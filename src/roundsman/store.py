@@ -269,6 +269,7 @@ class Store(Reader):
         super().close()
         if self._lock is not None:
             os.close(self._lock)
+            self._lock = None
 
     def register(self, sources: Mapping[str, str], sinks: Mapping[str, str]) -> None:
         """Make sure that every configured source and sink (name -> type) has its row. A new sink starts at the head."""

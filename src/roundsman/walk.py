@@ -22,6 +22,8 @@ MILLISECOND = timedelta(milliseconds=1)
 """The precision of stamps in questions."""
 SHORTEST = 5
 """Rows that an answer has at least where a server cuts it; fewer than that are all there is."""
+ROUND = 5
+"""What the numbers that servers cut at are multiples of."""
 BACKSTEPS = 6
 """Times that an offset steps back after rows have vanished before it, until offsets are given up."""
 
@@ -73,13 +75,16 @@ class Page(NamedTuple):
 
 
 class Walk:
-    """One reading: `memory["walk"]` says from where (`start`) and where it stands."""
+    """One reading: `memory["walk"]` says from where (`start`) and where it stands.
+
+    `ask` gives the rows, and the limit that was asked for in the end: less than wanted where the answer was too large.
+    """
 
     def __init__(
         self,
         memory: dict[str, Any],
         limits: Limits,
-        ask: Callable[[Question], Awaitable[list[Row]]],
+        ask: Callable[[Question], Awaitable[tuple[list[Row], int]]],
         take: Callable[[list[Row]], None],
     ) -> None:
         self._memory = memory
@@ -92,7 +97,7 @@ class Walk:
         """Read until a page brings the reading on; a way that fails hands over to the next."""
         walk = self._walk
         walk.setdefault("way", (self._memory.get("ways") or self._ways())[0])
-        walk.setdefault("limit", self._limits.limit)
+        walk.setdefault("limit", self._limit())
         while walk["way"] != "gap":
             way, _, param = walk["way"].partition(":")
             if way == "keyset":
@@ -126,6 +131,8 @@ class Walk:
             return self._another_way()
         if walk.pop("earlier", None):
             self._memory["exclusive"] = True
+        if anchor and not self._compares_created(page, at):
+            return self._another_way()
         if not page.cut or (not anchor and self._reaches_down(page)):
             return "done"
         if not page.ascending or not (anchor or await self._begins_with_oldest(page, at)):
@@ -138,9 +145,8 @@ class Walk:
                 return self._another_way()
             walk["limit"] = min(walk["limit"] * 2, self._limits.most)
             return "again"
-        if anchor and not self._compares_created(page, at) and self._has_offsets():
-            self._memory["unproved"] = True
-            return self._another_way()
+        last = self._telling(page, at) or last
+        assert last.created is not None
         walk |= {"at": rfc3339(last.created), "anchor": last.id}
         return "more"
 
@@ -160,33 +166,36 @@ class Walk:
         if not page.cut or (offset and len(page.rows) == 1):
             return "done"
         step = max(1, len(page.rows) - 1)  # one row again, to see that nothing is between
-        walk |= {"offset": offset + step, "anchor": page.rows[-1].id, "first": page.rows[0].id, "back": 0}
+        walk |= {"offset": offset + step, "anchor": page.rows[-1].id, "first": page.rows[0].id}
         return "more"
 
     async def _grow(self) -> Step:
-        walk = self._walk
+        walk, most = self._walk, min(self._limits.most, self._memory.get("fits", self._limits.most))
         page = await self._page(Question(parse_time(walk["start"]), walk["limit"]))
+        count = len(page.rows)
         if not page.cut or self._reaches_down(page):
             return "done"
-        if len(page.rows) >= walk["limit"] and walk["limit"] < self._limits.most:
-            walk["limit"] = min(walk["limit"] * 2, self._limits.most)
+        if count >= walk["limit"] and walk["limit"] < most:
+            walk |= {"limit": min(walk["limit"] * 2, most), "full": count}
             return "again"
+        if walk.get("full", count) < count < walk["limit"] and count % ROUND:
+            return "done"  # more than the last full answer and less than asked for, and no number to cut at
         return "done" if await self._same_from_the_end(page) else self._another_way()
 
     def _another_way(self) -> Step:
         """This way does not get past the cut: begin anew on the next one, and remember that."""
         walk, ways = self._walk, self._ways()
         left = ways[ways.index(walk["way"]) + 1 :] if walk["way"] in ways else ways
-        if left == ["gap"] and self._memory.pop("unproved", None):
-            # Keyset pages hang together, and only what startDate compares with is not proved: better than a gap.
-            self._memory["by_created"] = True
-            left = ["keyset", "gap"]
         walk["way"] = left[0]
         self._memory["ways"] = left
-        for key in ("at", "anchor", "offset", "first", "back", "earlier"):
+        for key in ("at", "anchor", "offset", "first", "back", "earlier", "full"):
             walk.pop(key, None)
-        walk["limit"] = self._limits.limit
+        walk["limit"] = self._limit()
         return "again"
+
+    def _limit(self) -> int:
+        """Rows to begin with: what the user says, or what fits."""
+        return min(self._limits.limit, self._memory.get("fits", self._limits.limit))
 
     # -- what an answer proves ---------------------------------------------------------------------------------------
 
@@ -196,11 +205,13 @@ class Walk:
         return page
 
     async def _look(self, question: Question) -> Page:
-        rows = await self._ask(question)
+        rows, limit = await self._ask(question)
+        if limit < question.limit:
+            self._walk["limit"] = self._memory["fits"] = limit
         count, largest = len(rows), self._memory.get("largest", 0)
         if question.limit > 1:
             self._memory["largest"] = max(largest, count)
-        cut = count >= question.limit or (count >= SHORTEST and count >= largest)
+        cut = count >= limit or (count >= SHORTEST and count >= largest)
         stamps = [row.created for row in rows if row.created is not None]
         sortable = len(stamps) == count
         return Page(
@@ -211,8 +222,8 @@ class Walk:
         )
 
     def _reaches_down(self, page: Page) -> bool:
-        """Newest first, down to the newest row known: nothing new is cut off."""
-        return page.descending and not page.ascending and page.has(self._memory.get("anchor"))
+        """Newest first, down to the newest row of the last such reading: nothing new is cut off."""
+        return page.descending and not page.ascending and page.has(self._walk.get("known"))
 
     async def _begins_with_oldest(self, page: Page, at: datetime | None) -> bool:
         """Whether an ascending page holds the oldest rows, and not the newest ones in ascending order."""
@@ -227,17 +238,35 @@ class Walk:
             self._memory["heads"] = True
         return same
 
+    def _telling(self, page: Page, at: datetime | None) -> Row | None:
+        """The last row that, as the next anchor, will prove what startDate compares with; None where none would."""
+        if self._memory.get("by_created"):
+            return None
+        rows = (row for row in reversed(page.rows) if row.created and (at is None or row.created > at))
+        return next(
+            (
+                row
+                for row in rows
+                if row.created and row.occurred and row.occurred < row.created - MILLISECOND
+            ),
+            None,
+        )
+
     def _compares_created(self, page: Page, at: datetime | None) -> bool:
-        """Whether some row proves that startDate compares with `created`: it happened before, and is listed."""
+        """Whether some row proves that startDate compares with `created`: it happened before, and is listed.
+
+        Rows that do not tell when they happened leave nothing else to compare with; and the user may know it.
+        """
         if not self._memory.get("by_created") and at is not None:
             bound = at - MILLISECOND
-            self._memory["by_created"] = any(
-                row.occurred and row.created and row.occurred < bound <= row.created for row in page.rows
+            self._memory["by_created"] = (
+                self._limits.mode == "keyset"
+                or not any(row.occurred for row in page.rows)
+                or any(
+                    row.occurred and row.created and row.occurred < bound <= row.created for row in page.rows
+                )
             )
         return bool(self._memory.get("by_created"))
-
-    def _has_offsets(self) -> bool:
-        return any(way.startswith("offset:") for way in self._memory.get("ways") or self._ways())
 
     async def _same_from_the_end(self, page: Page) -> bool:
         """Whether the newest rows are the oldest rows: then they are all, however suspicious their number."""
@@ -251,5 +280,5 @@ class Walk:
 
 def forget(memory: dict[str, Any]) -> None:
     """Find out anew what the server can do: it may have changed."""
-    for key in ("ways", "heads", "by_created", "exclusive", "unproved"):
+    for key in ("ways", "heads", "by_created", "exclusive", "fits"):
         memory.pop(key, None)

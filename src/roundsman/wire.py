@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -55,23 +55,24 @@ def items(body: bytes, path: str = "") -> list[Item]:
 
 def _list_in(body: bytes, path: str) -> msgspec.Raw:
     """The bytes of the list inside an envelope."""
-    at: Any = msgspec.Raw(body)
+    at: msgspec.Raw | None = msgspec.Raw(body)
     if path:
         for step in path.split("."):
             try:
-                at = _decode_object(at).get(step)
+                at = _decode_object(at or b"").get(step)
             except msgspec.ValidationError:
                 at = None
             if at is None:
                 raise Unreadable(f"the answer has no {path}")
-        if bytes(at[:1]) != b"[":
+        if at is None or bytes(at)[:1] != b"[":
             raise Unreadable(f"{path} of the answer is not a list")
-        return msgspec.Raw(bytes(at))
+        return at
     try:
-        members = _decode_object(at)
+        members = _decode_object(body)
     except msgspec.ValidationError:
         raise Unreadable(f"the answer is {_kind(decode(body))}, not a list") from None
-    return _only({name: raw for name, raw in members.items() if bytes(raw)[:1] == b"["}, members)
+    lists = {name: raw for name, raw in members.items() if bytes(raw)[:1] == b"["}
+    return cast(msgspec.Raw, _only(lists, members))
 
 
 def _find(document: Any, path: str) -> list[Any]:

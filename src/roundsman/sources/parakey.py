@@ -8,8 +8,9 @@ that is believed; `walk.py` finds it out from the answers.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import httpx
@@ -144,45 +145,10 @@ class EventLogs(Source):
         learned = {"largest": state["largest"]} if "largest" in state else {}
         return {**learned, "begun": True, "floor": rfc3339(to) if to else None, "cursor": None}
 
-    def event(self, row: Row) -> Event:
-        """The row as an event."""
-        fields, (data, raw) = self.fields_, row.item
-        door, place = _ref(_find(data, fields.door)), _ref(_find(data, fields.place))
-        occurred = rfc3339(row.occurred) if row.occurred else None
-        recorded = rfc3339(row.created) if row.created else None
-        activity = _find(data, fields.activity)
-        access: Access = {
-            "occurred_at": occurred,
-            "recorded_at": recorded,
-            "door": door,
-            "user": _person(_find(data, fields.user)),
-            "place": place,
-            "key": _ref(_find(data, fields.key)),
-            "activity": activity if isinstance(activity, str) else None,
-            "raw": raw,  # type: ignore[typeddict-item] # bytes that encode as the object they are
-        }
-        return Event.of(
-            vendor="parakey",
-            source=self.name,
-            type="co.parakey.event_log.created",
-            id=f"{place['id']}:{row.id}" if self.dedupe == "place" and place else row.id,
-            data=access,
-            time=occurred or recorded,
-            subject=door["id"] if door else None,
-            outcome=_outcome(_find(data, fields.outcome)),
-        )
-
-    def rows(self, answer: Answer) -> list[Row]:
-        """The list's rows. A row without an id is known by its content."""
-        fields, rows = self.fields_, []
-        for item in answer.items(self.paging.items):
-            data, raw = item
-            key = _find(data, fields.id)
-            if key is None or key == "" or isinstance(key, dict | list | bool):
-                key = "row:" + hashlib.blake2b(bytes(raw), digest_size=12).hexdigest()
-            created, occurred = _find(data, fields.created_at), _find(data, fields.occurred_at)
-            rows.append(Row(str(key), parse_time(created), parse_time(occurred), item))
-        return rows
+    @cached_property
+    def shape(self) -> "_Shape":
+        """How this source's rows are read."""
+        return _Shape(self)
 
     def url(self) -> str:
         return f"{self.base_url}/{self.request.path.lstrip('/')}"
@@ -194,6 +160,62 @@ class EventLogs(Source):
     def headers(self) -> dict[str, str]:
         chosen = self.request.version_header
         return {chosen: self.request.version or ""} if chosen else {}
+
+
+class _Shape:
+    """Turns the vendor's rows into ours. Its functions are made once, for they run for every row."""
+
+    def __init__(self, source: EventLogs) -> None:
+        fields = source.fields_
+        self._source = source.name
+        self._by_place = source.dedupe == "place"
+        self._items = source.paging.items
+        self._id, self._created, self._occurred = map(
+            _getter, (fields.id, fields.created_at, fields.occurred_at)
+        )
+        self._door, self._place, self._key = map(_getter, (fields.door, fields.place, fields.key))
+        self._user, self._outcome, self._activity = map(
+            _getter, (fields.user, fields.outcome, fields.activity)
+        )
+
+    def rows(self, answer: Answer) -> list[Row]:
+        """The list's rows. A row without an id is known by its content."""
+        rows = []
+        for item in answer.items(self._items):
+            data, raw = item
+            key = self._id(data)
+            if not isinstance(key, str) or not key:
+                key = str(key) if type(key) is int else f"row:{_digest(bytes(raw))}"
+            rows.append(Row(key, parse_time(self._created(data)), parse_time(self._occurred(data)), item))
+        return rows
+
+    def event(self, row: Row) -> Event:
+        """The row as an event."""
+        data, raw = row.item
+        door, place = _ref(self._door(data)), _ref(self._place(data))
+        occurred = rfc3339(row.occurred) if row.occurred else None
+        recorded = rfc3339(row.created) if row.created else None
+        activity = self._activity(data)
+        access: Access = {
+            "occurred_at": occurred,
+            "recorded_at": recorded,
+            "door": door,
+            "user": _person(self._user(data)),
+            "place": place,
+            "key": _ref(self._key(data)),
+            "activity": activity if isinstance(activity, str) else None,
+            "raw": raw,  # type: ignore[typeddict-item] # bytes that encode as the object they are
+        }
+        return Event.of(
+            vendor="parakey",
+            source=self._source,
+            type="co.parakey.event_log.created",
+            id=f"{place['id']}:{row.id}" if self._by_place and place else row.id,
+            data=access,
+            time=occurred or recorded,
+            subject=door["id"] if door else None,
+            outcome=_outcome(self._outcome(data)),
+        )
 
 
 class _Visit:
@@ -218,7 +240,7 @@ class _Visit:
         probe = await self._probe(None if full else state.get("tag"))
         if probe.unchanged:
             return Poll(state)
-        rows = self.source.rows(probe)
+        rows = self.source.shape.rows(probe)
         if not rows and state.get("cursor"):
             raise Trouble(
                 "the list is empty although it had rows before: has the integration lost its keys or its place? "
@@ -254,7 +276,7 @@ class _Visit:
             # Never our clock: where the vendor tells no time, everything it shows from now on is new.
             self.memory |= {"floor": rfc3339(vendor_now) if vendor_now else None, "cursor": None}
             return bool(rows)
-        beside = await self._ask(walk.Question(newest.created, self.source.paging.limit))
+        beside, _ = await self._ask(walk.Question(newest.created, self.source.paging.limit))
         if any(row.created and row.created > newest.created for row in beside):
             # Not the newest: a row has just come, or the order is not what was asked for. Then the vendor's clock
             # decides, some minutes early.
@@ -275,13 +297,20 @@ class _Visit:
         reread = self.source.reread
         cursor, floor = parse_time(self.memory.get("cursor")), parse_time(self.memory.get("floor"))
         back = timedelta(seconds=max(reread.sweep_depth, reread.overlap) if sweep else reread.overlap)
-        start = cursor - back if cursor else floor
-        if floor and start and start < floor:
-            start = floor
-        if start is not None:
-            start -= walk.MILLISECOND  # for servers whose startDate excludes
-        self.memory["walk"] = {"start": rfc3339(start) if start else None, "tag": probe.tag}
-        self.memory["walk"]["newest"] = rows[0].id if rows else None
+        begin = cursor or floor
+        # A sweep asks from before the floor, too: a server whose startDate compares with the time of the unlock would not
+        # list what happened before it and was stored after it. A millisecond more, for servers whose startDate excludes.
+        start = begin - back - walk.MILLISECOND if begin else None
+        # The last reading of the same depth: what it knew is the ground that this one must reach.
+        last = self.memory.get("swept", {}) if sweep else self.memory
+        self.memory["walk"] = {
+            "start": rfc3339(start) if start else None,
+            "tag": probe.tag,
+            "newest": rows[0].id if rows else None,
+            "known": last.get("anchor"),
+            "since": last.get("cursor") or self.memory.get("floor"),
+            "sweep": sweep,
+        }
 
     async def _read(self) -> Poll:
         paging = self.source.paging
@@ -296,7 +325,7 @@ class _Visit:
         del self.memory["walk"]
         return Poll(self.memory, self.events, rows=self.count)
 
-    async def _ask(self, question: walk.Question) -> list[Row]:
+    async def _ask(self, question: walk.Question) -> tuple[list[Row], int]:
         paging, limit = self.source.paging, question.limit
         field = paging.order.partition(":")[0]
         while True:
@@ -310,7 +339,7 @@ class _Visit:
                 answer = await self.http.get(
                     self.source.url(), self.source.query(**query), self.source.headers()
                 )
-                return self.source.rows(answer)
+                return self.source.shape.rows(answer), limit
             except TooLarge:
                 if limit < 2:
                     raise
@@ -324,16 +353,17 @@ class _Visit:
         bound = max(filter(None, (floor, parse_time(reading["start"]))), default=None)
         before = frozenset(self.memory.get("before", ()))
         top = parse_time(reading.get("top"))
+        top_id, newest, event = reading.get("top_id"), reading["newest"], self.source.shape.event
         for row in rows:
+            stamp = row.created or row.occurred
             if row.created is not None and (top is None or row.created > top):
-                top = row.created
-                reading["top_id"] = row.id
-            if row.id == reading["newest"]:
+                top, top_id = row.created, row.id
+            if row.id == newest:
                 reading["newest"] = None
-            if row.id not in before and not (bound is not None and _older(row, bound)):
-                self.events.append(self.source.event(row))
+            if row.id not in before and (bound is None or stamp is None or stamp >= bound):
+                self.events.append(event(row))
         if top is not None:
-            reading["top"] = rfc3339(top)
+            reading |= {"top": rfc3339(top), "top_id": top_id}
         self.count += len(rows)
 
     def _arrive(self) -> None:
@@ -342,6 +372,8 @@ class _Visit:
         top, cursor = parse_time(reading.get("top")), parse_time(memory.get("cursor"))
         if top is not None and (cursor is None or top > cursor):
             memory |= {"cursor": reading["top"], "anchor": reading["top_id"]}
+        if reading["sweep"]:
+            memory["swept"] = {"cursor": memory.get("cursor"), "anchor": memory.get("anchor")}
         # If the row that the probe showed was not in the list: do not settle for its ETag before it is.
         memory["tag"] = None if reading["newest"] else reading["tag"]
         memory.pop("gap", None)
@@ -349,7 +381,7 @@ class _Visit:
     def _tell_gap(self) -> None:
         """No way past the cut. What was seen is told, the cursor stays, and a notice says so, once."""
         memory = self.memory
-        since = parse_time(memory.get("cursor") or memory.get("floor"))
+        since = parse_time(memory["walk"]["since"])
         about = rfc3339(since) if since else "beginning"
         memory["tag"] = memory["walk"]["tag"]
         if memory.get("gap") == about:
@@ -358,7 +390,8 @@ class _Visit:
         rows = memory.get("largest", 0)
         message = (
             f"The server cuts its answers at {rows} rows, and no parameter tried gets past that: rows after {about} may "
-            "be missing. Raise paging.max_limit, or name the right parameter in paging.offset_params; "
+            "be missing. Raise paging.max_limit, name the right parameter in paging.offset_params, "
+            'or set paging.mode = "keyset" if startDate is known to compare with createdAt; '
             f"`roundsman rewind {self.source.name} --to` a later time accepts the loss."
         )
         details = {"cursor": memory.get("cursor"), "rows": rows}
@@ -381,10 +414,8 @@ def _is_due(last: object, every: float, now: datetime) -> bool:
     return then is None or not 0 <= (now - then).total_seconds() < every
 
 
-def _older(row: Row, bound: datetime) -> bool:
-    """Whether the row is certainly before `bound`."""
-    stamp = row.created or row.occurred
-    return stamp is not None and stamp < bound
+def _digest(raw: bytes) -> str:
+    return hashlib.blake2b(raw, digest_size=12).hexdigest()
 
 
 def _wire_time(stamp: datetime) -> str:
@@ -392,22 +423,40 @@ def _wire_time(stamp: datetime) -> str:
     return stamp.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{stamp.microsecond // 1000:03d}Z"
 
 
-def _find(data: Mapping[str, Any], paths: Sequence[str]) -> Any:
-    for path in paths:
-        value = data.get(path)
-        if value is None and "." in path:
-            value = data
-            for step in path.split("."):
-                value = value.get(step) if isinstance(value, dict) else None
-        if value is not None:
-            return value
-    return None
+def _getter(paths: Sequence[str]) -> Callable[[dict[str, Any]], Any]:
+    """A function that finds the first of these paths that is there. Nearly always that is the first one."""
+    first, *others = paths
+    if any("." in path for path in paths):
+        steps = [path.split(".") for path in paths]
+        return lambda data: next(
+            (found for path in steps if (found := _descend(data, path)) is not None), None
+        )
+
+    def get(data: dict[str, Any]) -> Any:
+        value = data.get(first)
+        if value is None:
+            for other in others:
+                value = data.get(other)
+                if value is not None:
+                    break
+        return value
+
+    return get
+
+
+def _descend(data: Any, steps: Sequence[str]) -> Any:
+    for step in steps:
+        data = data.get(step) if isinstance(data, dict) else None
+    return data
 
 
 def _ref(value: Any) -> Ref | None:
     """A related thing: an object, or just its id."""
     if isinstance(value, dict):
-        return {"id": _text(value.get("id")), "name": _text(value.get("name"))}
+        key, name = value.get("id"), value.get("name")
+        if type(key) is str and type(name) is str:  # nearly always
+            return {"id": key, "name": name}
+        return {"id": _text(key), "name": _text(name)}
     text = _text(value)
     return {"id": text, "name": None} if text is not None else None
 
@@ -420,18 +469,20 @@ def _person(value: Any) -> Person | None:
             "name": _text(value.get("name")),
             "email": _text(value.get("email")),
         }
-        return person if any(person.values()) else None
+        return person if person["id"] or person["name"] or person["email"] else None
     text = _text(value)
     return {"id": text, "name": None, "email": None} if text is not None else None
 
 
 def _text(value: Any) -> str | None:
-    if isinstance(value, str):
+    if value is None or type(value) is str:
         return value
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _outcome(value: Any) -> Outcome:
     """Nothing is taken for success: a log is not yet an opened door."""
+    if value is True:
+        return "granted"
     word = str(value).lower() if isinstance(value, bool | str) else ""
     return "granted" if word in GRANTED else "denied" if word in DENIED else "unknown"

@@ -1,0 +1,36 @@
+# Everything sets itself up: a fresh clone, Python 3.11 and its venv module are enough.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready-$(shell cksum pyproject.toml | cut -d' ' -f1)
+
+.PHONY: help demo test check bench clean
+.DEFAULT_GOAL := help
+
+help:  ## what there is to make
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: $(READY)  ## 30 seconds of a made-up building, polled by the real daemon
+	$(BIN)/roundsman demo --for 30s
+
+test: $(READY)  ## all tests
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(READY)  ## format, lint and types
+	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests
+	$(BIN)/mypy
+
+bench: $(READY)  ## our figures beside the bare tools', in one table
+	$(BIN)/python tests/benchmarks/run.py
+
+clean:  ## remove what this file made
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
+
+# pip's own version may be as old as Python's: it learns dependency groups first.
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade --disable-pip-version-check 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group test --group check
+	@rm -f $(VENV)/.ready-*
+	@touch $@

@@ -1,0 +1,58 @@
+"""One source, one recorder, a clock by hand: what most tests of a source or of the engine want."""
+
+from pathlib import Path
+from typing import Any
+
+from roundsman.engine import Engine
+from roundsman.events import Event
+from roundsman.plugin import Sink, Source
+from roundsman.sandbox import Parakey
+from roundsman.store import Filter, Store
+from worlds import ByHand, Recorder, Straight, Time, event_logs, web_of
+
+
+class Rounds:
+    """Visits by hand, and what came of them."""
+
+    def __init__(
+        self, folder: Path, parakey: Parakey, time: Time, source: Source | None = None, **options: Any
+    ) -> None:
+        self.parakey, self.time = parakey, time
+        self.path = folder / "roundsman.db"
+        self.source = source or event_logs(**options)
+        self.sink: Sink = Recorder().named("recorder")
+        self.boot()
+
+    def boot(self) -> None:
+        self.store = Store.open(self.path)
+        self.transport = Straight(self.parakey)
+        self.alarms = ByHand()
+        self.engine = Engine(
+            self.store, self.alarms, web_of(self.transport, self.time), clock=self.time.clock()
+        )
+        self.engine.setup({"doors": self.source}, {"recorder": self.sink})
+
+    def reboot(self) -> None:
+        """What `kill -9` and a restart leave."""
+        self.store.close()
+        self.boot()
+
+    async def visit(self, after: float = 61.0) -> bool:
+        self.time.advance(after)
+        return await self.engine.once()
+
+    @property
+    def state(self) -> Any:
+        return self.store.state("doors")[0]
+
+    def events(self, kind: str = "*") -> list[Event]:
+        return [event for event, _ in self.store.events(0, 10**9, 10**6, Filter(types=(kind,)))]
+
+    def ids(self) -> list[str]:
+        return [event.id for event in self.events("co.parakey.*")]
+
+    def asked(self) -> list[dict[str, str]]:
+        """The queries since the last call."""
+        queries = [dict(request.url.params) for request in self.transport.requests]
+        self.transport.requests.clear()
+        return queries

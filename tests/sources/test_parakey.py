@@ -1,0 +1,555 @@
+"""Parakey's event logs: every pitfall of the published recipe, and every doubt about the server, as a promise."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from roundsman.sandbox import Fault, Parakey, Quirks
+from rounds import Rounds
+from worlds import START, Time
+
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+def rounds(tmp_path: Path, parakey: Parakey, time: Time) -> Any:
+    opened: list[Rounds] = []
+
+    def make(**options: Any) -> Rounds:
+        opened.append(Rounds(tmp_path, parakey, time, **options))
+        return opened[-1]
+
+    yield make
+    for each in opened:
+        each.store.close()
+
+
+def fill(parakey: Parakey, time: Time, count: int, prefix: str = "h", apart: float = 60.0) -> list[str]:
+    now = time.utc()
+    ids = [f"{prefix}{n}" for n in range(count)]
+    for n, log_id in enumerate(ids):
+        created = now - timedelta(seconds=apart * (count - n))
+        parakey.add(created=created, timestamp=created - timedelta(seconds=1), log_id=log_id)
+    return ids
+
+
+async def test_a_quiet_door_costs_one_request_and_no_event(rounds: Any, parakey: Parakey, time: Time) -> None:
+    ids = fill(parakey, time, 3)
+    world = rounds()
+    await world.visit()
+    assert world.ids() == ids
+    world.asked()
+    await world.visit()
+    assert [q["limit"] for q in world.asked()] == ["1"]
+    assert world.ids() == ids
+
+
+async def test_an_etag_counts_only_after_the_list_was_read(rounds: Any, parakey: Parakey, time: Time) -> None:
+    """Pitfall 1: a list that fails after the probe must not hide its rows behind a 304."""
+    fill(parakey, time, 1)
+    world = rounds()
+    await world.visit()
+    parakey.add(log_id="new")
+    answer = parakey.answer
+
+    def fail_the_list(method: str, path: str, query: Any, headers: Any) -> Any:
+        reply = answer(method, path, query, headers)
+        return type(reply)(500, {}, b"") if "startDate" in query else reply
+
+    parakey.answer = fail_the_list  # type: ignore[method-assign]
+    assert not await world.visit()
+    assert "new" not in world.ids()
+    parakey.answer = answer  # type: ignore[method-assign]
+    await world.visit(after=200)
+    assert "new" in world.ids()
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 500])
+async def test_an_error_with_an_etag_of_its_own_changes_nothing(
+    status: int, rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    """Pitfall 2."""
+    fill(parakey, time, 2)
+    world = rounds()
+    await world.visit()
+    before = world.state
+    parakey.faults.extend([Fault(status=status, headers={"ETag": '"error"'}, body=b"[]")] * 3)
+    assert not await world.visit()
+    assert world.state == before
+    parakey.faults.clear()
+    parakey.add(log_id="after")
+    await world.visit(after=4000)
+    assert "after" in world.ids()
+
+
+async def test_a_refused_key_is_loud_at_once(rounds: Any, parakey: Parakey, time: Time) -> None:
+    world = rounds()
+    await world.visit()
+    parakey.token = "another"
+    await world.visit()
+    [failing] = world.events("roundsman.source.failing")
+    assert "401" in failing.document()["data"]["message"]
+    parakey.token = "sandbox-access-token"
+    await world.visit(after=4000)
+    assert len(world.events("roundsman.source.recovered")) == 1
+
+
+async def test_our_clock_is_no_cursor(rounds: Any, parakey: Parakey, time: Time) -> None:
+    """Pitfalls 3 and 4: a clock that is ahead skips what is created in the meantime."""
+    fill(parakey, time, 1)
+    world = rounds()
+    vendor = Time(time.wall)
+    parakey.now = vendor.utc
+    time.set_wall(3600)  # ours is an hour ahead
+    await world.visit()
+    vendor.advance(30)
+    parakey.add(log_id="r1")
+    await world.visit()
+    vendor.advance(1)
+    parakey.add(log_id="r2")
+    await world.visit()
+    assert world.ids()[-2:] == ["r1", "r2"]
+
+
+@pytest.mark.parametrize("cap", [20, 1000])
+async def test_more_rows_than_an_answer_holds_are_all_told(
+    cap: int, rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    """Pitfall 5."""
+    parakey.quirks.cap = cap
+    ids = fill(parakey, time, 2135 if cap == 1000 else 135)
+    world = rounds()
+    await world.visit()
+    assert world.ids() == ids
+
+
+@pytest.mark.parametrize(
+    "quirks", [Quirks(cap=20), Quirks(cap=20, offset_param="skip"), Quirks(cap=20, inclusive=False)]
+)
+async def test_rows_that_share_a_stamp_at_a_page_edge_are_all_told(
+    quirks: Quirks, rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    """Pitfall 6."""
+    parakey.quirks = quirks
+    fill(parakey, time, 15)
+    together = time.utc()
+    for n in range(15):
+        parakey.add(created=together, timestamp=together - MINUTE * n, log_id=f"same{n}")
+    time.advance(30)
+    parakey.add(log_id="last")
+    world = rounds()
+    await world.visit()
+    assert len(world.ids()) == 31
+    assert world.events("roundsman.source.gap") == []
+
+
+async def test_more_rows_of_one_stamp_than_an_answer_holds_are_told_or_said_to_be_missing(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    parakey.quirks = Quirks(cap=10)
+    now = time.utc()
+    for n in range(25):
+        parakey.add(created=now, timestamp=now - MINUTE, log_id=f"same{n}")
+    world = rounds()
+    await world.visit()
+    [gap] = world.events("roundsman.source.gap")
+    assert "cuts its answers at 10 rows" in gap.document()["data"]["message"]
+    assert world.state["cursor"] is None, "the cursor never moves past a gap"
+    parakey.quirks = Quirks(cap=10, offset_param="offset")  # and when there is a way, it is taken
+    await world.visit(after=7 * 3600)
+    assert len(world.ids()) == 25
+
+
+async def test_one_of_several_rows_with_a_stamp_that_arrives_later_is_told(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    """A strict cursor loses it."""
+    world = rounds()
+    now = time.utc()
+    parakey.add(created=now, log_id="a")
+    parakey.add(created=now, log_id="b")
+    await world.visit()
+    parakey.add(created=now, log_id="c")
+    await world.visit()
+    assert sorted(world.ids()) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("filters", ["createdAt", "timestamp"])
+async def test_a_log_of_a_lock_that_was_offline_is_told(
+    filters: Any, rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    """Pitfall 7: at once where startDate means createdAt, with the next sweep where it means the time of the unlock."""
+    parakey.quirks.filters = filters
+    fill(parakey, time, 3)
+    world = rounds()
+    await world.visit()
+    time.advance(3 * 3600)
+    now = time.utc()
+    parakey.add(created=now, timestamp=now - timedelta(hours=2), log_id="late")
+    await world.visit()
+    await world.visit(after=6 * 3600)
+    assert world.ids().count("late") == 1
+
+
+async def test_a_probe_whose_etag_does_not_move_is_not_trusted_for_long(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    """Pitfalls 8 and 12: a row behind the newest one moves no tag; a full read every half hour finds it."""
+    fill(parakey, time, 3, apart=10)
+    world = rounds()
+    await world.visit()
+    parakey.add(created=time.utc() - timedelta(seconds=75), log_id="behind")
+    await world.visit()
+    assert "behind" not in world.ids(), "nothing showed that it was there"
+    await world.visit(after=1800)
+    assert world.ids().count("behind") == 1
+
+
+async def test_a_row_that_becomes_visible_late_is_told(rounds: Any, parakey: Parakey, time: Time) -> None:
+    """Pitfall 9."""
+    fill(parakey, time, 2)
+    world = rounds()
+    now = time.utc()
+    parakey.add(created=now, visible=now + timedelta(seconds=90), log_id="hidden")
+    parakey.add(created=now + timedelta(seconds=1), log_id="seen")
+    await world.visit()
+    assert "hidden" not in world.ids()
+    time.advance(60)
+    parakey.add(log_id="next")
+    await world.visit()
+    assert world.ids().count("hidden") == 1
+
+
+async def test_start_now_tells_nothing_old_and_everything_new(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    """Pitfall 10."""
+    fill(parakey, time, 30)
+    world = rounds(start="now")
+    await world.visit()
+    assert world.ids() == []
+    parakey.add(created=parakey.logs[-1].created, log_id="same-stamp")
+    parakey.add(log_id="new")
+    await world.visit()
+    assert world.ids() == ["same-stamp", "new"]
+
+
+async def test_start_now_where_the_order_lies_does_not_tell_the_whole_history(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    parakey.quirks.order = "shuffled"
+    fill(parakey, time, 200)
+    world = rounds(start="now")
+    await world.visit()
+    assert len(world.ids()) <= 11, "at most the overlap"
+    parakey.add(log_id="new")
+    await world.visit(after=1800)
+    assert "new" in world.ids()
+
+
+async def test_start_now_at_an_empty_place_tells_the_first_log(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    world = rounds(start="now")
+    await world.visit()
+    parakey.add(log_id="first")
+    await world.visit()
+    assert world.ids() == ["first"]
+
+
+async def test_a_start_date_is_inclusive(rounds: Any, parakey: Parakey, time: Time) -> None:
+    ids = fill(parakey, time, 10)
+    start = datetime.fromtimestamp(START, UTC) - 5 * MINUTE
+    world = rounds(start=start.isoformat())
+    await world.visit()
+    assert world.ids() == ids[5:]
+
+
+async def test_blanked_personal_data_is_no_new_event(rounds: Any, parakey: Parakey, time: Time) -> None:
+    """Pitfalls 11 and 17."""
+    parakey.add(log_id="a", user={"id": "u", "email": "a@example.com"})
+    world = rounds()
+    await world.visit()
+    time.advance(3600)
+    assert parakey.blank(time.utc()) == 1
+    await world.visit()
+    assert world.ids() == ["a"]
+    assert world.events()[0].document()["data"]["user"]["email"] == "a@example.com"
+
+
+async def test_a_tag_of_another_key_is_not_sent(
+    rounds: Any, parakey: Parakey, time: Time, tmp_path: Path
+) -> None:
+    """Pitfall 13."""
+    fill(parakey, time, 1)
+    world = rounds()
+    await world.visit()
+    world.store.close()
+    parakey.token = "new-token"
+    again = rounds(access_token="new-token")
+    await again.visit()
+    assert all("if-none-match" not in r.headers for r in again.transport.requests)
+    assert {r.headers["accept-encoding"] for r in again.transport.requests} == {"gzip"}
+
+
+@pytest.mark.parametrize("quirks", [Quirks(weak_etag=True), Quirks(unconditional=True)])
+async def test_weak_tags_and_servers_that_never_say_304_are_fine(
+    quirks: Quirks, rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    parakey.quirks = quirks
+    fill(parakey, time, 2)
+    world = rounds()
+    await world.visit()
+    world.asked()
+    await world.visit()
+    assert len(world.asked()) == 1, "200 with the tag that was sent is unchanged"
+
+
+async def test_an_empty_list_where_rows_were_is_a_trouble_and_not_silence(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    """Pitfall 15."""
+    fill(parakey, time, 2)
+    world = rounds()
+    await world.visit()
+    kept, parakey.logs = parakey.logs, []
+    assert not await world.visit()
+    assert "lost its keys" in world.store.sources()[0]["error"]
+    parakey.logs = kept
+    parakey.add(log_id="back")
+    await world.visit(after=4000)
+    assert "back" in world.ids()
+
+
+async def test_offset_pages_that_shift_while_being_read_lose_nothing(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    """Pitfall 18: rows vanish and appear between two pages."""
+    parakey.quirks = Quirks(cap=20, order="descending", offset_param="offset")
+    ids = fill(parakey, time, 90)
+    world = rounds()
+    asked = 0
+    answer = parakey.answer
+
+    def shifting(method: str, path: str, query: Any, headers: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked in (5, 6):
+            del parakey.logs[-3:]
+        if asked == 7:
+            parakey.add(log_id="fresh")
+        return answer(method, path, query, headers)
+
+    parakey.answer = shifting  # type: ignore[method-assign]
+    await world.visit()
+    parakey.answer = answer  # type: ignore[method-assign]
+    await world.visit()
+    assert set(world.ids()) >= {*ids, "fresh"} - set(ids[-6:])
+
+
+@pytest.mark.parametrize(
+    ("quirks", "way"),
+    [
+        (Quirks(cap=50), None),
+        (Quirks(cap=50, order="descending", offset_param="offset"), "offset:offset"),
+        (Quirks(cap=50, order="descending", offset_param="skip"), "offset:skip"),
+        (Quirks(cap=4000, order="descending"), "grow"),
+        (Quirks(cap=50, filters="timestamp", offset_param="skip"), None),
+        (Quirks(cap=50, filters="nothing", offset_param="offset"), None),
+    ],
+)
+async def test_whatever_the_server_can_a_backlog_is_read_whole(
+    quirks: Quirks, way: str | None, rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    parakey.quirks = quirks
+    ids = fill(parakey, time, 1203, apart=3)
+    world = rounds()
+    await world.visit()
+    assert sorted(world.ids()) == sorted(ids)
+    assert world.events("roundsman.source.gap") == []
+    if way:
+        assert world.state["ways"][0] == way, "and the way is remembered"
+    time.advance(5)
+    parakey.add(log_id="new")
+    await world.visit()
+    assert world.ids()[-1] == "new"
+
+
+async def test_a_gap_is_told_once_and_the_cursor_stays(rounds: Any, parakey: Parakey, time: Time) -> None:
+    parakey.quirks = Quirks(cap=20, order="descending")
+    ids = fill(parakey, time, 50)
+    world = rounds()
+    for _ in range(3):
+        await world.visit()
+        parakey.add()
+    assert len(world.events("roundsman.source.gap")) == 1
+    assert world.state["cursor"] is None
+    assert set(world.ids()) >= set(ids[-20:]), "what could be seen is told"
+
+
+async def test_a_backlog_goes_on_where_it_was_after_a_crash(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    parakey.quirks.cap = 20
+    ids = fill(parakey, time, 100)
+    world = rounds()
+    asked = 0
+
+    class Died(BaseException):
+        pass
+
+    def die() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 13:
+            raise Died
+
+    world.transport.before = die
+    with pytest.raises(Died):
+        await world.visit()
+    told = len(world.ids())
+    assert 0 < told < 100
+    world.reboot()
+    await world.visit(after=0)
+    assert world.ids() == ids
+    assert world.asked()[0]["limit"] != "1", "it went on instead of beginning anew"
+
+
+@pytest.mark.parametrize("envelope", [None, "data", "items"])
+async def test_a_bare_list_and_an_envelope_are_read_alike(
+    envelope: str | None, rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    parakey.quirks.envelope = envelope
+    ids = fill(parakey, time, 3)
+    world = rounds()
+    await world.visit()
+    assert world.ids() == ids
+
+
+async def test_missing_null_and_odd_fields_become_null(rounds: Any, parakey: Parakey, time: Time) -> None:
+    parakey.add(
+        log_id="1", user=None, device="plain-id", access={"id": 7, "name": None}, domain=[], extra={"x": 1}
+    )
+    parakey.logs[0].encoded = parakey.logs[0].encoded.replace(b'"createdAt"', b'"created"')
+    world = rounds()
+    await world.visit()
+    [event] = world.events("co.parakey.*")
+    document = event.document()
+    data = document["data"]
+    assert data["user"] is None
+    assert data["door"] == {"id": "plain-id", "name": None}
+    assert data["key"] == {"id": "7", "name": None}
+    assert data["place"] is None
+    assert data["recorded_at"] is None
+    assert data["raw"]["extra"] == {"x": 1}
+    assert document["outcome"] == "unknown"
+
+
+async def test_a_row_without_an_id_is_told_once(rounds: Any, parakey: Parakey, time: Time) -> None:
+    parakey.add(log_id="x")
+    parakey.logs[0].encoded = parakey.logs[0].encoded.replace(b'"id":"x",', b"")
+    world = rounds()
+    await world.visit()
+    await world.visit(after=7 * 3600)
+    [only] = world.ids()
+    assert only.startswith("row:")
+
+
+@pytest.mark.parametrize(
+    ("value", "outcome"),
+    [
+        (True, "granted"),
+        (False, "denied"),
+        ("DENIED", "denied"),
+        ("ok", "granted"),
+        ("pending", "unknown"),
+        (1, "unknown"),
+    ],
+)
+async def test_success_is_never_assumed(
+    value: object, outcome: str, rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    """Pitfall 21."""
+    parakey.add(log_id="a", success=value)
+    world = rounds()
+    await world.visit()
+    assert world.events()[0].outcome == outcome
+
+
+async def test_a_lock_shared_by_two_places_can_repeat_ids(rounds: Any, parakey: Parakey, time: Time) -> None:
+    """Pitfall 22."""
+    for place in ("p1", "p2"):
+        time.advance(1)
+        parakey.add(log_id="same", domain={"id": place, "name": place})
+    world = rounds(dedupe="place")
+    await world.visit()
+    assert world.ids() == ["p1:same", "p2:same"]
+
+
+async def test_questions_are_utc_with_milliseconds_and_encoded(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    """Pitfall 25."""
+    fill(parakey, time, 2)
+    world = rounds(domain_id="d 1")
+    await world.visit()
+    time.advance(5)
+    parakey.add()
+    world.asked()
+    await world.visit()
+    raw = [str(request.url) for request in world.transport.requests]
+    assert all("domainId=d+1" in url or "domainId=d%201" in url for url in raw)
+    assert any("startDate=2026-05-01T05%3A48%3A59.999Z" in url for url in raw), raw
+    assert any("orderBy=createdAt%3ADESC" in url for url in raw)
+
+
+async def test_the_vendors_object_is_kept_to_the_byte(rounds: Any, parakey: Parakey, time: Time) -> None:
+    parakey.add(log_id="a")
+    parakey.logs[
+        0
+    ].encoded = (
+        b'{"id":"a","createdAt":"2026-05-01T05:00:00Z","n":1.10000000000000000001,"n":2,"s":"\\u00e9"}'
+    )
+    world = rounds()
+    await world.visit()
+    assert b'"raw":' + parakey.logs[0].encoded in world.events()[0].body
+
+
+async def test_an_answer_of_several_lines_is_still_one_line_an_event(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    parakey.add(log_id="a")
+    parakey.logs[0].encoded = b'{\n  "id": "a",\r\n  "note": "x y"\n}'
+    world = rounds()
+    await world.visit()
+    assert b"\n" not in world.events()[0].body
+    assert b'"raw":{"id":"a","note":"x y"}' in world.events()[0].body
+
+
+async def test_an_answer_that_is_too_large_is_asked_for_in_smaller_pieces(
+    tmp_path: Path, parakey: Parakey, time: Time
+) -> None:
+    for n in range(40):
+        time.advance(1)
+        parakey.add(log_id=f"big{n}", note="x" * 10_000)
+    world = Rounds(tmp_path, parakey, time)
+    world.engine.web.options = world.engine.web.options.model_copy(update={"max_body": 150_000})
+    await world.visit()
+    assert len(world.ids()) == 40
+    world.store.close()
+
+
+async def test_a_rewind_tells_again_only_what_the_log_does_not_have(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    ids = fill(parakey, time, 6)
+    world = rounds(start=datetime.fromtimestamp(START - 150, UTC).isoformat())
+    await world.visit()
+    assert world.ids() == ids[4:]
+    state, _ = world.store.state("doors")
+    world.store.rewind("doors", world.source.rewound(state, None))
+    await world.visit(after=0)
+    assert sorted(world.ids()) == ids
+    assert len(world.ids()) == 6
