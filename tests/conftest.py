@@ -1,6 +1,7 @@
 """Fixtures, and how a test says what it needs."""
 
 import os
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -51,3 +52,15 @@ def need(there: bool, how: str) -> None:
     if not there:
         assert not os.environ.get("ROUNDSMAN_NO_SKIP"), how
         pytest.skip(how)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 2 MB of its own."""
+    need(os.geteuid() == 0, "needs root, to mount a small disk")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)], check=False)
+    need(mounted.returncode == 0, "needs the right to mount a tmpfs (in a container: CAP_SYS_ADMIN)")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)

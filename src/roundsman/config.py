@@ -169,8 +169,8 @@ def json_schema() -> dict[str, Any]:
         definitions[name] = schema
         return {"$ref": f"#/$defs/{name}"}
 
-    def any_of(registry: Mapping[str, type[Plugin]]) -> dict[str, Any]:
-        kinds = [reference(cls, kind) for kind, cls in registry.items()]
+    def any_of(section: str, registry: Mapping[str, type[Plugin]]) -> dict[str, Any]:
+        kinds = [reference(cls, f"{section}.{kind}") for kind, cls in registry.items()]
         typed = {"type": "object", "required": ["type"], "properties": {"type": {"enum": list(registry)}}}
         branches = [
             {"if": {"properties": {"type": {"const": kind}}}, "then": ref}
@@ -192,8 +192,8 @@ def json_schema() -> dict[str, Any]:
         "properties": {
             "daemon": reference(DaemonOptions, "daemon"),
             "http": reference(HttpOptions, "http"),
-            "sources": any_of(sources_registry()),
-            "sinks": any_of(sinks_registry()),
+            "sources": any_of("sources", sources_registry()),
+            "sinks": any_of("sinks", sinks_registry()),
         },
         "$defs": definitions,
     }

@@ -72,7 +72,14 @@ def http_url(value: str) -> str:
     return value.rstrip("/")
 
 
-Url = Annotated[str, AfterValidator(http_url)]
+def plain_url(value: str) -> str:
+    """As `http_url`, and without a user and password: secrets have options of their own."""
+    if httpx.URL(value := http_url(value)).userinfo:
+        raise ValueError("holds a user or password; secrets have options of their own")
+    return value
+
+
+Url = Annotated[str, AfterValidator(plain_url)]
 
 
 def certificates(path: Path) -> Path:
@@ -97,7 +104,7 @@ class HttpOptions(Options):
     """The largest answer that is read, after decompression."""
     attempts: Annotated[int, Field(ge=1, le=10)] = 3
     """Tries of one read in one visit, for faults that pass by themselves."""
-    proxy: Annotated[Url | None, Field(repr=False)] = None
+    proxy: Annotated[str, AfterValidator(http_url), Field(repr=False)] | None = None
     """A proxy for all requests: "http://proxy.example:3128"."""
     ca_file: Annotated[FilePath, AfterValidator(certificates)] | None = None
     """A PEM file with further certificate authorities to trust, for a proxy or server of your own."""
@@ -179,11 +186,11 @@ class Http:
         try:
             request = client.build_request(method, url, headers=headers, content=content)
             response = await client.send(request, auth=self.auth)
-        except httpx.TimeoutException:
-            raise Trouble(f"{_place(url)} did not answer in time") from None
         except httpx.DecodingError:
             raise Trouble(f"{_place(url)} sent a body that does not decompress") from None
         except (httpx.TransportError, aiohttp.ClientError, ValueError) as exc:
+            if _timed_out(exc):
+                raise Trouble(f"{_place(url)} did not answer in time") from None
             raise Trouble(f"{_place(url)} cannot be reached: {_reason(exc)}") from None
         answer = Answer(response.status_code, response.headers, response.content)
         asked = patience(answer.status, answer.headers, self.web.now())
@@ -320,7 +327,7 @@ class Patient(httpx.AsyncBaseTransport):
         """The remaining attempts, jittered: apart from the common path because it is rare and costs."""
         retrying = tenacity.AsyncRetrying(
             stop=tenacity.stop_after_attempt(self._attempts - 1),
-            wait=tenacity.wait_exponential_jitter(initial=0.5, max=5, jitter=0.5),
+            wait=tenacity.wait_exponential(multiplier=0.5, max=5) + tenacity.wait_random(0, 0.5),
             # CancelledError is no Exception, and must never be retried.
             retry=tenacity.retry_if_exception_type((httpx.TransportError, TimeoutError))
             | tenacity.retry_if_result(lambda response: self._passing(request, response)),
@@ -437,6 +444,13 @@ def _place(url: str | httpx.URL) -> str:
     url = httpx.URL(url) if isinstance(url, str) else url
     port = f":{url.port}" if url.port else ""
     return f"{url.scheme}://{url.host}{port}"
+
+
+def _timed_out(exc: Exception) -> bool:
+    """Whether it was slowness. The aiohttp transport calls every failed connection a timeout; its cause is the truth."""
+    if exc.__cause__ is not None:
+        return isinstance(exc.__cause__, TimeoutError)
+    return isinstance(exc, httpx.TimeoutException)
 
 
 def _reason(exc: Exception) -> str:

@@ -195,7 +195,8 @@ class Walk:
 
     def _limit(self) -> int:
         """Rows to begin with: what the user says, or what fits."""
-        return min(self._limits.limit, self._memory.get("fits", self._limits.limit))
+        fits: int = self._memory.get("fits", self._limits.limit)
+        return min(self._limits.limit, fits)
 
     # -- what an answer proves ---------------------------------------------------------------------------------------
 
@@ -222,7 +223,7 @@ class Walk:
         )
 
     def _reaches_down(self, page: Page) -> bool:
-        """Newest first, down to the newest row of the last such reading: nothing new is cut off."""
+        """Newest first, down to a row that was the newest once: nothing newer is cut off."""
         return page.descending and not page.ascending and page.has(self._walk.get("known"))
 
     async def _begins_with_oldest(self, page: Page, at: datetime | None) -> bool:

@@ -533,7 +533,7 @@ async def test_an_answer_that_is_too_large_is_asked_for_in_smaller_pieces(
 ) -> None:
     for n in range(40):
         time.advance(1)
-        parakey.add(log_id=f"big{n}", note="x" * 10_000)
+        parakey.add(log_id=f"big{n}", timestamp=time.utc() - timedelta(seconds=1), note="x" * 10_000)
     world = Rounds(tmp_path, parakey, time)
     world.engine.web.options = world.engine.web.options.model_copy(update={"max_body": 150_000})
     await world.visit()

@@ -301,14 +301,13 @@ class _Visit:
         # A sweep asks from before the floor, too: a server whose startDate compares with the time of the unlock would not
         # list what happened before it and was stored after it. A millisecond more, for servers whose startDate excludes.
         start = begin - back - walk.MILLISECOND if begin else None
-        # The last reading of the same depth: what it knew is the ground that this one must reach.
-        last = self.memory.get("swept", {}) if sweep else self.memory
         self.memory["walk"] = {
             "start": rfc3339(start) if start else None,
             "tag": probe.tag,
             "newest": rows[0].id if rows else None,
-            "known": last.get("anchor"),
-            "since": last.get("cursor") or self.memory.get("floor"),
+            # For news it is enough to reach down to the newest row known; a sweep looks for what came below that.
+            "known": None if sweep else self.memory.get("anchor"),
+            "since": self.memory.get("swept" if sweep else "cursor") or self.memory.get("floor"),
             "sweep": sweep,
         }
 
@@ -373,7 +372,7 @@ class _Visit:
         if top is not None and (cursor is None or top > cursor):
             memory |= {"cursor": reading["top"], "anchor": reading["top_id"]}
         if reading["sweep"]:
-            memory["swept"] = {"cursor": memory.get("cursor"), "anchor": memory.get("anchor")}
+            memory["swept"] = memory.get("cursor")
         # If the row that the probe showed was not in the list: do not settle for its ETag before it is.
         memory["tag"] = None if reading["newest"] else reading["tag"]
         memory.pop("gap", None)

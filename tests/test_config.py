@@ -1,0 +1,309 @@
+"""Every mistake in one line that names the place, the value and what would be right; and secrets never."""
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from roundsman import config
+from roundsman.config import ConfigError
+from roundsman.settings import Secret, duration, size, spell
+
+ROOT = Path(__file__).parent.parent
+SINK = '[sinks.out]\ntype = "stdout"\n'
+SOURCE = '[sources.doors]\ntype = "parakey.event_logs"\naccess_token = "s3cret-token"\n'
+FINE = SOURCE + SINK
+
+
+def load(tmp_path: Path, text: str) -> config.Config:
+    path = tmp_path / "roundsman.toml"
+    path.write_text(text)
+    path.chmod(0o600)
+    return config.load(path)
+
+
+def problems(tmp_path: Path, text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text)
+    assert "s3cret" not in str(caught.value)
+    assert "s3cret" not in repr(caught.value)
+    return caught.value.problems
+
+
+def test_a_fine_one_loads(tmp_path: Path) -> None:
+    loaded = load(tmp_path, FINE)
+    assert loaded.sources["doors"].name == "doors"
+    assert loaded.sources["doors"].interval == 60
+    assert "s3cret" not in repr(loaded)
+
+
+@pytest.mark.parametrize("name", ["config.example.toml", "src/roundsman/starter.toml"])
+def test_what_we_hand_out_loads(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARAKEY_ACCESS_TOKEN", "x")
+    monkeypatch.setenv("CRM_AUTH", "x")
+    config.load(ROOT / name)
+
+
+def test_the_example_has_every_option_with_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARAKEY_ACCESS_TOKEN", "x")
+    monkeypatch.setenv("CRM_AUTH", "x")
+    text = (ROOT / "config.example.toml").read_text()
+    shown = tomllib.loads(text)
+
+    def options(model: Any, table: dict[str, Any], place: str) -> None:
+        for field, info in model.model_fields.items():
+            key = info.alias or field
+            assert key in table or f"# {key} = " in text, f"{place}.{key} is not in the example"
+            inner = info.annotation
+            if isinstance(inner, type) and hasattr(inner, "model_fields") and key in table:
+                options(inner, table[key], f"{place}.{key}")
+
+    options(config.DaemonOptions, shown["daemon"], "daemon")
+    options(config.HttpOptions, shown["http"], "http")
+    options(config.SOURCES["parakey.event_logs"], shown["sources"]["front-doors"], "sources.front-doors")
+    filters = {"types", "sources", "outcomes"}
+    for name in ("archive", "crm"):
+        table = shown["sinks"][name]
+        options(config.SINKS[table["type"]], table | dict.fromkeys(filters), f"sinks.{name}")
+    loaded = config.load(ROOT / "config.example.toml")
+    plain = config.SOURCES["parakey.event_logs"](
+        type="parakey.event_logs", access_token="x", domain_id="dOmAiN0001"
+    )
+    assert loaded.sources["front-doors"] == plain.named("front-doors"), "and they are the defaults"
+    assert loaded.daemon == config.DaemonOptions()
+    assert loaded.http == config.HttpOptions()
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            FINE.replace("access_token", "acces_token"),
+            "sources.doors.acces_token: unknown option; did you mean access_token?",
+        ),
+        (SOURCE + "frobnicate = 1\n" + SINK, "sources.doors.frobnicate: unknown option; known: "),
+        (SINK + '[sources.doors]\ntype = "parakey.event_logs"\n', "sources.doors.access_token: is missing"),
+        (
+            FINE.replace("parakey.event_logs", "parakey.eventlogs"),
+            "sources.doors.type: parakey.eventlogs is unknown; did you mean parakey.event_logs?",
+        ),
+        (SINK + "[sources.doors]\n", "sources.doors.type: is missing; one of parakey.event_logs"),
+        (SOURCE + 'interval = "30s"\n' + SINK, "sources.doors.interval: 30s is under the 1m minimum"),
+        (
+            SOURCE + 'interval = "soon"\n' + SINK,
+            'sources.doors.interval: soon is not a duration; write "90s", "5m", "1h30m" or a number of seconds',
+        ),
+        (SOURCE + "interval = true\n" + SINK, "sources.doors.interval: true is not a duration; "),
+        (
+            SOURCE + "interval = -1\n" + SINK,
+            "sources.doors.interval: -1 is not a duration between 0 and ten years",
+        ),
+        (SOURCE + "interval = 0\n" + SINK, "sources.doors.interval: 0 is not more than 0"),
+        (
+            SOURCE + "interval = nan\n" + SINK,
+            "sources.doors.interval: nan is not a duration between 0 and ten years",
+        ),
+        (
+            SOURCE + 'start = "2026-02-30"\n' + SINK,
+            'sources.doors.start: 2026-02-30 is neither "now", "beginning" nor a date-time',
+        ),
+        (
+            SOURCE + 'start = "yesterday"\n' + SINK,
+            'sources.doors.start: yesterday is neither "now", "beginning" nor',
+        ),
+        (
+            SOURCE + 'base_url = "ftp://x"\n' + SINK,
+            'sources.doors.base_url: ftp://x is not an http(s) URL; write "https://host/path"',
+        ),
+        (SOURCE + 'base_url = "https://user:s3cret@x"\n' + SINK, "sources.doors.base_url: "),
+        (SOURCE + "domain_id = 7\n" + SINK, "sources.doors.domain_id: 7 is not a text"),
+        (SOURCE + "paging = 7\n" + SINK, "sources.doors.paging: 7 is not a table"),
+        (
+            SOURCE + "[sources.doors.paging]\nlimit = 1\n" + SINK,
+            "sources.doors.paging.limit: 1 is less than 2",
+        ),
+        (
+            SOURCE + '[sources.doors.paging]\nlimit = "many"\n' + SINK,
+            "sources.doors.paging.limit: many is not a whole number",
+        ),
+        (
+            SOURCE + '[sources.doors.paging]\nmode = "kyset"\n' + SINK,
+            "sources.doors.paging.mode: kyset is not one of auto, keyset, offset or grow; did you mean keyset?",
+        ),
+        (
+            SOURCE + '[sources.doors.pagin]\nmode = "auto"\n' + SINK,
+            "sources.doors.pagin: unknown option; did you mean paging?",
+        ),
+        (
+            FINE.replace('"s3cret-token"', '{ env = "NO_SUCH_S" }'),
+            "sources.doors.access_token: the environment has no variable NO_SUCH_S",
+        ),
+        (
+            FINE.replace('"s3cret-token"', '{ file = "gone" }'),
+            "sources.doors.access_token: the file gone cannot be read: No such file or directory",
+        ),
+        (
+            FINE.replace('"s3cret-token"', '{ credential = "x" }'),
+            "sources.doors.access_token: no credential x: $CREDENTIALS_DIRECTORY is not set",
+        ),
+        (
+            FINE.replace('"s3cret-token"', '["s3cret"]'),
+            'sources.doors.access_token: is not a secret; write { credential = "name" }',
+        ),
+        (
+            FINE.replace('"s3cret-token"', '{ vault = "s3cret" }'),
+            "sources.doors.access_token: vault is not a place for a secret; use one of credential, env, file",
+        ),
+        (
+            FINE.replace('"s3cret-token"', '"s3cret\\nline"'),
+            "sources.doors.access_token: the text holds a line break or a control character",
+        ),
+        (FINE.replace('"s3cret-token"', '""'), "sources.doors.access_token: the text is empty"),
+        (SOURCE + '[sinks.out]\ntype = "file"\n', "sinks.out.path: is missing"),
+        (
+            SOURCE + '[sinks.out]\ntype = "http"\nurl = "https://x"\nsigning_secret = "s3cret"\n',
+            "sinks.out.signing_secret: is not a signing secret; write",
+        ),
+        (
+            SOURCE + '[sinks.a]\ntype = "file"\npath = "x"\n[sinks.b]\ntype = "file"\npath = "./x"\n',
+            "is already written by sinks.a",
+        ),
+        (
+            SOURCE + '[sinks.a]\ntype = "stdout"\n[sinks.b]\ntype = "stdout"\n',
+            "sinks.b: standard output is already written by sinks.a",
+        ),
+        (
+            '[daemon]\nstore = "x"\n' + SOURCE + '[sinks.a]\ntype = "file"\npath = "x"\n',
+            "is already written by the store",
+        ),
+        (SOURCE, "sinks: there is none; add a table such as [sinks.console]"),
+        (SINK, "sources: there is none; add a table such as [sources.front-doors]"),
+        (
+            '[sources."a b"]\ntype = "parakey.event_logs"\n' + SINK,
+            "sources.a b: a name is made of letters, digits, dots, dashes and underscores",
+        ),
+        ("sources = 3\n" + SINK, "sources: is not a table; write [sources.some-name]"),
+        ("[sources]\ndoors = 3\n" + SINK, "sources.doors: is not a table; write [sources.doors]"),
+        ("[demon]\n" + FINE, "demon: unknown table; did you mean daemon?"),
+        (
+            '[daemon]\nlog_level = "loud"\n' + FINE,
+            "daemon.log_level: loud is not one of debug, info, warning or error",
+        ),
+        (
+            '[http]\nmax_body = "big"\n' + FINE,
+            'http.max_body: big is not a size; write "64MiB", "100MB" or a number of bytes',
+        ),
+        ('[http]\nca_file = "gone.pem"\n' + FINE, "http.ca_file: "),
+        ("this is s3cret not = toml", "roundsman.toml: is not TOML: "),
+    ],
+)
+def test_each_mistake_is_one_line_that_helps(tmp_path: Path, text: str, line: str) -> None:
+    found = problems(tmp_path, text)
+    assert any(line in problem for problem in found), found
+    assert len(found) <= 2
+
+
+def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
+    text = (
+        '[sources.doors]\ntype = "parakey.event_logs"\nintervall = 5\nstart = "x"\n[sinks.a]\ntype = "fil"\n'
+    )
+    found = problems(tmp_path, text)
+    assert [problem.partition(":")[0] for problem in found] == [
+        "sources.doors.access_token",
+        "sources.doors.start",
+        "sources.doors.intervall",
+        "sinks.a.type",
+    ] or len(found) == 4
+
+
+def test_the_floor_is_waived_on_loopback_only(tmp_path: Path) -> None:
+    for host in ("127.0.0.1:8399", "localhost", "[::1]:80"):
+        assert (
+            load(tmp_path, SOURCE + f'interval = 1\nbase_url = "http://{host}"\n' + SINK)
+            .sources["doors"]
+            .interval
+            == 1
+        )
+    for host in ("localhost.example.org", "127.0.0.1.example.org", "10.0.0.1"):
+        assert problems(tmp_path, SOURCE + f'interval = 1\nbase_url = "http://{host}"\n' + SINK)
+
+
+def test_secrets_come_from_files_and_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "token").write_text("from-file\n")
+    loaded = load(tmp_path, FINE.replace('"s3cret-token"', '{ file = "token" }'))
+    assert loaded.sources["doors"].access_token.reveal() == "from-file"  # type: ignore[attr-defined]
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    loaded = load(tmp_path, FINE.replace('"s3cret-token"', '{ credential = "token" }'))
+    assert loaded.sources["doors"].access_token.reveal() == "from-file"  # type: ignore[attr-defined]
+    assert problems(tmp_path, FINE.replace('"s3cret-token"', '{ credential = "../token" }'))
+
+
+def test_unwise_files_and_literal_secrets_are_warned_of(tmp_path: Path) -> None:
+    loaded = load(tmp_path, FINE)
+    assert len(config.warnings(loaded)) == 1
+    assert "a secret stands in the file" in config.warnings(loaded)[0]
+    loaded.path.chmod(0o644)
+    assert "lets every user of this machine read it; chmod 600" in config.warnings(loaded)[1]
+    secret = tmp_path / "token"
+    secret.write_text("x")
+    secret.chmod(0o604)
+    loaded = load(tmp_path, FINE.replace('"s3cret-token"', '{ file = "token" }'))
+    [warning] = config.warnings(loaded)
+    assert warning.startswith(f"{secret}: is a secret, and its mode 0604")
+
+
+def test_paths_to_write_are_under_systemds_state_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = '[daemon]\nstore = "a.db"\n' + SOURCE + '[sinks.f]\ntype = "file"\npath = "b.jsonl"\n'
+    assert load(tmp_path, text).store == tmp_path / "a.db"
+    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/roundsman")
+    loaded = load(tmp_path, text)
+    assert loaded.store == Path("/var/lib/roundsman/a.db")
+    assert loaded.sinks["f"].place() == "/var/lib/roundsman/b.jsonl"
+    assert load(tmp_path, FINE).store == Path("/var/lib/roundsman/roundsman.db")
+
+
+def test_commands_that_only_read_need_no_secrets(tmp_path: Path) -> None:
+    path = tmp_path / "roundsman.toml"
+    path.write_text('[daemon]\nstore = "a.db"\n' + FINE.replace('"s3cret-token"', '{ credential = "x" }'))
+    assert config.load(path, only_daemon=True).store == tmp_path / "a.db"
+
+
+def test_the_schema_accepts_what_loads_and_refuses_what_does_not() -> None:
+    schema = config.json_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    for name in ("config.example.toml", "src/roundsman/starter.toml"):
+        document = json.loads(json.dumps(tomllib.loads((ROOT / name).read_text())))
+        assert list(validator.iter_errors(document)) == []
+    bad = tomllib.loads(FINE)
+    bad["sources"]["doors"]["acces_token"] = "x"
+    assert list(validator.iter_errors(bad))
+    assert "description" in json.dumps(schema), "editors show what an option is for"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("5m", 300), ("1h30m", 5400), ("1d", 86400), ("250ms", 0.25), (7, 7)]
+)
+def test_durations(text: object, seconds: float) -> None:
+    assert duration(text) == seconds
+    assert duration(spell(seconds)) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5", "5x", "m5", "1h banana", "99999d", [], None, "1.s"])
+def test_what_is_no_duration(text: object) -> None:
+    with pytest.raises(ValueError, match="is not a duration"):
+        duration(text)
+
+
+def test_sizes() -> None:
+    assert (size("64MiB"), size("1.5 kB"), size(7)) == (64 * 2**20, 1500, 7)
+
+
+def test_a_secret_shows_itself_to_nobody() -> None:
+    secret = Secret("s3cret")
+    assert "s3cret" not in f"{secret} {secret!r} {[secret]} { ({'a': secret}) }"

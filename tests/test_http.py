@@ -1,0 +1,341 @@
+"""Speaking HTTP: what is honoured, what survives, what is never sent."""
+
+import asyncio
+import gzip
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+import respx
+
+import roundsman
+from roundsman.http import CAP, HeaderToken, Http, HttpOptions, TooLarge, Trouble, Web, patience
+from roundsman.plugin import Backoff, Denied
+from roundsman.sandbox import Fault, Sandbox
+from roundsman.wire import Unreadable
+from worlds import START, Time
+
+URL = "https://vendor.example/list"
+
+
+@pytest.fixture
+def router() -> respx.MockRouter:
+    return respx.MockRouter(assert_all_called=False)
+
+
+@pytest.fixture
+def http_for(router: respx.MockRouter, time: Time) -> Callable[..., Http]:
+    def make(auth: httpx.Auth | None = None, identity: str = "me", **options: Any) -> Http:
+        web = Web(
+            HttpOptions(**options),
+            version=roundsman.__version__,
+            now=time.now,
+            sleep=time.sleep,
+            transport=lambda url: httpx.MockTransport(router.async_handler),
+        )
+        return Http(web, auth, identity)
+
+    return make
+
+
+async def test_a_tag_is_sent_back_byte_for_byte(router: respx.MockRouter, http_for: Any) -> None:
+    route = router.get(URL).mock(return_value=httpx.Response(200, json=[], headers={"ETag": 'W/"a b"'}))
+    http = http_for()
+    first = await http.get(URL)
+    assert not first.unchanged
+    route.mock(return_value=httpx.Response(304))
+    second = await http.get(URL, tag=first.tag)
+    assert second.unchanged
+    assert second.tag == first.tag
+    assert route.calls.last.request.headers["if-none-match"] == 'W/"a b"'
+
+
+@pytest.mark.parametrize("change", ["url", "params", "identity", "header"])
+async def test_a_tag_belongs_to_one_question(change: str, router: respx.MockRouter, http_for: Any) -> None:
+    router.get(url__startswith="https://vendor.example").mock(
+        return_value=httpx.Response(200, json=[], headers={"ETag": '"a"'})
+    )
+    tag = (await http_for().get(URL, {"limit": 1})).tag
+    http = http_for(identity="another" if change == "identity" else "me")
+    url = URL + "2" if change == "url" else URL
+    params = {"limit": 2 if change == "params" else 1}
+    headers = {"x-version": "2"} if change == "header" else None
+    await http.get(url, params, headers, tag=tag)
+    assert "if-none-match" not in router.calls.last.request.headers
+
+
+async def test_200_with_the_tag_that_was_sent_is_unchanged(router: respx.MockRouter, http_for: Any) -> None:
+    router.get(URL).mock(return_value=httpx.Response(200, json=[], headers={"ETag": 'W/"a"'}))
+    first = await http_for().get(URL)
+    assert (await http_for().get(URL, tag=first.tag)).unchanged
+
+
+async def test_a_304_that_was_not_asked_for_is_a_trouble(router: respx.MockRouter, http_for: Any) -> None:
+    router.get(URL).mock(return_value=httpx.Response(304))
+    with pytest.raises(Trouble, match="answered 304"):
+        await http_for().get(URL)
+
+
+async def test_a_tag_is_taken_from_a_200_only(router: respx.MockRouter, http_for: Any) -> None:
+    router.get(URL).mock(return_value=httpx.Response(404, headers={"ETag": '"a"'}))
+    with pytest.raises(Trouble, match=r"GET https://vendor.example/list answered 404: is base_url right\?"):
+        await http_for().get(URL)
+
+
+@pytest.mark.parametrize(
+    "fault", [httpx.Response(502), httpx.Response(500), httpx.ConnectError("x"), httpx.ReadTimeout("x")]
+)
+async def test_passing_faults_are_tried_again(
+    fault: Any, router: respx.MockRouter, http_for: Any, time: Time
+) -> None:
+    router.get(URL).mock(side_effect=[fault, fault, httpx.Response(200, json=[1])])
+    assert (await http_for().get(URL)).json() == [1]
+    assert 0.2 < time.ticks < 12, "with pauses between"
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 422, 429])
+async def test_what_does_not_pass_is_not_tried_again(
+    status: int, router: respx.MockRouter, http_for: Any
+) -> None:
+    route = router.get(URL).mock(return_value=httpx.Response(status))
+    with pytest.raises((Trouble, Denied, Backoff)):
+        await http_for().get(URL)
+    assert route.call_count == 1
+
+
+async def test_the_tries_are_counted(router: respx.MockRouter, http_for: Any) -> None:
+    route = router.get(URL).mock(return_value=httpx.Response(503))
+    with pytest.raises(Trouble, match="answered 503"):
+        await http_for(attempts=3).get(URL)
+    assert route.call_count == 3
+
+
+async def test_a_post_is_never_repeated_by_itself(router: respx.MockRouter, http_for: Any) -> None:
+    route = router.post(URL).mock(return_value=httpx.Response(503))
+    assert (await http_for().send("POST", URL, content=b"x")).status == 503
+    assert route.call_count == 1
+
+
+async def test_a_cancellation_is_never_tried_again(router: respx.MockRouter, http_for: Any) -> None:
+    calls = 0
+
+    async def hang(request: httpx.Request) -> httpx.Response:
+        nonlocal calls
+        calls += 1
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    router.get(URL).mock(side_effect=hang)
+    task = asyncio.create_task(http_for().get(URL))
+    while not calls:
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert calls == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"Retry-After": "120"}, 120),
+        ({"Retry-After": "0"}, 1),
+        ({"Retry-After": "-5"}, None),
+        ({"Retry-After": "1e9"}, None),
+        ({"Retry-After": "soon"}, None),
+        ({"Retry-After": ""}, None),
+        ({"Retry-After": "99999999"}, CAP),
+        ({"Retry-After": "Fri, 01 May 2026 06:02:00 GMT", "Date": "Fri, 01 May 2026 06:01:00 GMT"}, 60),
+        ({"Retry-After": "Fri, 01 May 2026 06:02:00 GMT"}, 120),
+        ({"Retry-After": "Fri, 01 May 2020 06:02:00 GMT"}, 1),
+        ({"Retry-After": "Fri, 99 May 2026 06:02:00 GMT"}, None),
+        ({"X-RateLimit-Reset": "30"}, 30),
+        ({"X-RateLimit-Reset": str(int(START) + 40)}, 40),
+        ({"X-RateLimit-Reset": str(int(START) - 40)}, 1),
+        ({"X-RateLimit-Reset": "junk"}, None),
+        ({"X-Poll-Interval": "300"}, 300),
+        ({}, None),
+    ],
+)
+def test_how_long_to_stay_away(headers: dict[str, str], seconds: float | None) -> None:
+    assert patience(429, httpx.Headers(headers), START) == seconds
+
+
+def test_limits_that_are_not_reached_ask_for_nothing() -> None:
+    assert (
+        patience(200, httpx.Headers({"X-RateLimit-Remaining": "5", "X-RateLimit-Reset": "30"}), START) is None
+    )
+    assert (
+        patience(200, httpx.Headers({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "30"}), START) == 30
+    )
+    assert patience(200, httpx.Headers({"Retry-After": "30"}), START) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "after"),
+    [(429, {}, 60), (429, {"Retry-After": "7"}, 7), (503, {"Retry-After": "90"}, 90)],
+)
+async def test_the_engine_is_told_to_back_off(
+    status: int, headers: dict[str, str], after: float, router: respx.MockRouter, http_for: Any
+) -> None:
+    route = router.get(URL).mock(return_value=httpx.Response(status, headers=headers))
+    with pytest.raises(Backoff) as caught:
+        await http_for().get(URL)
+    assert caught.value.after == after
+    assert route.call_count == 1
+
+
+async def test_a_poll_interval_is_remembered_for_the_engine(router: respx.MockRouter, http_for: Any) -> None:
+    router.get(URL).mock(return_value=httpx.Response(200, json=[], headers={"X-Poll-Interval": "300"}))
+    http = http_for()
+    await http.get(URL)
+    assert http.wait == 300
+
+
+async def test_no_cookie_goes_from_one_source_to_another(router: respx.MockRouter, http_for: Any) -> None:
+    router.get(URL).mock(return_value=httpx.Response(200, json=[], headers={"Set-Cookie": "session=mine"}))
+    http = http_for()
+    await http.get(URL)
+    await http.get(URL)
+    assert "cookie" not in router.calls.last.request.headers
+
+
+async def test_redirects_are_not_followed_with_our_credentials(
+    router: respx.MockRouter, http_for: Any
+) -> None:
+    router.get(URL).mock(
+        return_value=httpx.Response(302, headers={"Location": "https://u:p@evil.example/x?token=1"})
+    )
+    with pytest.raises(Trouble, match=r"redirects to https://\*\*\*@evil.example/x, which is not followed"):
+        await http_for(HeaderToken("x-token", "s3cret")).get(URL)
+    assert router.calls.call_count == 1
+
+
+async def test_it_says_who_asks(router: respx.MockRouter, http_for: Any) -> None:
+    router.get(URL).mock(return_value=httpx.Response(200, json=[]))
+    await http_for(HeaderToken("access-token", "s3cret")).get(URL)
+    headers = router.calls.last.request.headers
+    assert headers["user-agent"] == f"roundsman/{roundsman.__version__}"
+    assert headers["access-token"] == "s3cret"
+
+
+async def test_a_bomb_is_stopped_while_it_unpacks(router: respx.MockRouter, http_for: Any) -> None:
+    bomb = gzip.compress(b" " * 50_000_000)
+    router.get(URL).mock(return_value=httpx.Response(200, content=bomb, headers={"Content-Encoding": "gzip"}))
+    with pytest.raises(TooLarge, match="more than 1000000 bytes"):
+        await http_for(max_body=1_000_000).get(URL)
+
+
+async def test_a_body_that_does_not_decompress_is_a_trouble(router: respx.MockRouter, http_for: Any) -> None:
+    class Stream(httpx.AsyncByteStream):
+        async def __aiter__(self) -> Any:
+            yield b"not gzip"
+
+    router.get(URL).mock(
+        return_value=httpx.Response(200, stream=Stream(), headers={"Content-Encoding": "gzip"})
+    )
+    with pytest.raises(Trouble, match="does not decompress"):
+        await http_for().get(URL)
+
+
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        (b"", "empty"),
+        (b"<!DOCTYPE html><p>", "HTML"),
+        (b'[{"a":', "broken after 6 bytes"),
+        (b"<x/>", "XML"),
+        (b"hello", "text"),
+        (b"[NaN]", "broken"),
+        (b"[" * 100_000, "broken"),
+    ],
+)
+async def test_what_is_no_json_is_named(
+    body: bytes, what: str, router: respx.MockRouter, http_for: Any
+) -> None:
+    router.get(URL).mock(return_value=httpx.Response(200, content=body))
+    with pytest.raises(Unreadable, match=f"the answer is {what}"):
+        (await http_for().get(URL)).items()
+
+
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        (b"{}", r"an object without a list \(keys: none\)"),
+        (b'{"error": "x"}', r"an object without a list \(keys: error\)"),
+        (b'{"a": [], "b": []}', "several lists: a, b"),
+        (b"[1]", "item 0 of the list is a number, not an object"),
+        (b"null", "null, not a list"),
+        (b'"x"', "a string, not a list"),
+    ],
+)
+async def test_json_of_another_shape_is_named(
+    body: bytes, what: str, router: respx.MockRouter, http_for: Any
+) -> None:
+    router.get(URL).mock(return_value=httpx.Response(200, content=body))
+    with pytest.raises(Unreadable, match=what):
+        (await http_for().get(URL)).items()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b'\xef\xbb\xbf[{"a": 1}]', b'[{"a": "\\ud800"}]', b'[{"a": "caf\xe9"}]', b'{"x": [{"a": 1}], "n": 3}'],
+)
+async def test_odd_json_is_read_all_the_same(body: bytes, router: respx.MockRouter, http_for: Any) -> None:
+    router.get(URL).mock(return_value=httpx.Response(200, content=body))
+    [(row, raw)] = (await http_for().get(URL)).items()
+    assert "a" in row
+    assert b"\n" not in bytes(raw)
+
+
+# -- on real sockets ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_server_that_hangs_is_left_in_time(sandbox: Sandbox) -> None:
+    sandbox.parakey.faults.append(Fault(kind="hang"))
+    web = Web(HttpOptions(timeout=0.05, attempts=1))
+    with pytest.raises(Trouble, match="did not answer in time"):
+        await Http(web).get(f"{sandbox.url}/eventLogs")
+    await web.aclose()
+
+
+async def test_a_body_without_end_is_left(sandbox: Sandbox) -> None:
+    sandbox.parakey.faults.append(Fault(kind="endless"))
+    web = Web(HttpOptions(max_body=200_000, attempts=1))
+    with pytest.raises(TooLarge):
+        await Http(web).get(f"{sandbox.url}/eventLogs")
+    await web.aclose()
+
+
+async def test_a_connection_that_drops_is_tried_again(sandbox: Sandbox) -> None:
+    sandbox.parakey.faults.append(Fault(kind="drop"))
+    web = Web(HttpOptions(attempts=2), sleep=Time().sleep)
+    answer = await Http(web, HeaderToken("access-token", sandbox.parakey.token)).get(
+        f"{sandbox.url}/eventLogs"
+    )
+    assert answer.status == 200
+    assert answer.tag
+    await web.aclose()
+
+
+async def test_a_dead_server_is_named_without_the_query() -> None:
+    web = Web(HttpOptions(attempts=1))
+    with pytest.raises(Trouble, match=r"^http://127.0.0.1:1 cannot be reached: the connection was refused$"):
+        await Http(web).get("http://127.0.0.1:1/x?token=s3cret")
+    await web.aclose()
+
+
+async def test_requests_to_one_host_are_limited(sandbox: Sandbox) -> None:
+    sandbox.parakey.faults.extend([Fault(kind="hang")] * 5)
+    web = Web(HttpOptions(concurrency=2, timeout=5))
+    tasks = [asyncio.create_task(Http(web).get(f"{sandbox.url}/eventLogs")) for _ in range(5)]
+    while sandbox.parakey.asked < 2:
+        await asyncio.sleep(0.001)
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert sandbox.parakey.asked == 2
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await web.aclose()

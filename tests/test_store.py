@@ -1,0 +1,247 @@
+"""The store: what it promises of files, locks, transactions and its own trouble."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from roundsman import store as store_module
+from roundsman.plugin import State
+from roundsman.store import KEYS_KEPT, Filter, Moved, Reader, Store, StoreError
+from worlds import START, an_event
+
+
+def put(store: Store, *events: object, state: State | None = None, now: float = START) -> int:
+    store.register({"doors": "parakey.event_logs"}, {"archive": "file"})
+    return store.commit("doors", 0, state or {}, events, now=now, due=now + 60)  # type: ignore[arg-type]
+
+
+def test_its_files_are_for_its_owner_only(tmp_path: Path) -> None:
+    os.umask(umask := os.umask(0))
+    store = Store.open(tmp_path / "new" / "roundsman.db")
+    put(store, an_event(1))
+    assert {p.stat().st_mode & 0o777 for p in (tmp_path / "new").iterdir()} == {0o600}
+    assert os.umask(umask) == umask
+    store.close()
+
+
+def test_it_is_durable(store: Store) -> None:
+    assert store._run("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert store._run("PRAGMA synchronous").fetchone() == (2,)
+
+
+def test_an_event_is_kept_once_and_numbers_have_no_holes(store: Store) -> None:
+    assert put(store, an_event(1), an_event(2), an_event(1)) == 2
+    assert put(store, an_event(2), an_event(3)) == 1
+    assert [e.seq for e, _ in store.events(0, 100, 100, Filter())] == [1, 2, 3]
+
+
+def test_a_commit_is_whole_or_not_at_all(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(store, an_event(1), state={"cursor": "a"})
+    bad = an_event(2)
+    broken = type(bad)(bad.id, bad.source, None, None, bad.body)  # type: ignore[arg-type]
+    with pytest.raises(sqlite3.IntegrityError):
+        put(store, an_event(3), broken, state={"cursor": "b"})
+    assert store.state("doors")[0] == {"cursor": "a"}
+    assert store.head() == 1
+
+
+def test_a_source_that_was_rewound_meanwhile_is_not_overwritten(store: Store) -> None:
+    put(store, state={"cursor": "old"})
+    _, revision = store.state("doors")
+    store.rewind("doors", {"cursor": "back"})
+    with pytest.raises(Moved):
+        store.commit("doors", revision, {"cursor": "new"}, [an_event(1)], now=START, due=START)
+    assert store.state("doors")[0] == {"cursor": "back"}
+    assert store.head() == 0
+    assert store.asked() == ["doors"]
+
+
+def test_a_sink_that_was_replayed_meanwhile_is_not_overwritten(store: Store) -> None:
+    put(store, *map(an_event, range(5)))
+    store.replay("archive", 2)
+    with pytest.raises(Moved):
+        store.ack("archive", 0, 5, None, START)
+    assert store.cursor("archive")[0] == 2
+
+
+def test_a_new_sink_begins_at_the_head(store: Store) -> None:
+    put(store, an_event(1), an_event(2))
+    store.register({}, {"late": "stdout"})
+    assert store.cursor("late") == (2, None)
+    assert store.cursor("archive") == (0, None)
+
+
+def test_the_numbers_go_on_when_everything_was_forgotten(store: Store) -> None:
+    put(store, *map(an_event, range(3)))
+    store.ack("archive", 0, 3, None, START)
+    later = START + KEYS_KEPT + 60
+    while store.prune(["archive"], later, 60.0):
+        pass
+    assert store._run("SELECT count(*) FROM events").fetchone() == (0,)
+    put(store, an_event(9), now=later)
+    assert store.events(0, 100, 10, Filter())[0][0].seq == 4
+
+
+def test_payloads_go_first_and_ids_stay_for_35_days(store: Store) -> None:
+    put(store, *map(an_event, range(3)))
+    store.ack("archive", 0, 2, None, START)
+    while store.prune(["archive"], START + 1000, 60.0):
+        pass
+    assert [e.seq for e, _ in store.events(0, 100, 10, Filter())] == [3], "what a sink has not got stays"
+    assert put(store, an_event(0), an_event(1)) == 0, "and what it has got is still known"
+
+
+def test_buried_events_are_never_pruned(store: Store) -> None:
+    put(store, *map(an_event, range(3)))
+    store.bury("archive", 0, 1, "no", START)
+    store.ack("archive", 1, 3, None, START)
+    while store.prune(["archive"], START + 10 * KEYS_KEPT, 60.0):
+        pass
+    assert [e.seq for e, _ in store.events(0, 100, 10, Filter())] == [1]
+    assert store.dead("archive")[0]["reason"] == "no"
+
+
+def test_bisection_finds_when(store: Store) -> None:
+    for n in range(20):
+        put(store, an_event(n), now=START + n * 10)
+    assert store.before(START - 1) == 0
+    assert store.before(START + 95) == 10
+    assert store.before(START + 100) == 10
+    assert store.before(START + 1e6) == 20
+
+
+def test_filters_are_globs_over_types_sources_and_outcomes(store: Store) -> None:
+    put(store, an_event(1), an_event(2, outcome="denied"), an_event(3, outcome=None))
+    count = lambda **wanted: store.waiting(0, Filter(**wanted))  # noqa: E731 - said four times below
+    assert count(outcomes=("d*",)) == 1
+    assert count(types=("co.parakey.*",), sources=("do*",)) == 3
+    assert count(sources=("windows",)) == 0
+    assert count(outcomes=("granted", "denied")) == 2
+
+
+def test_large_events_are_read_a_few_at_a_time(store: Store) -> None:
+    put(store, *(an_event(n, note="x" * 3_000_000) for n in range(6)))
+    assert len(store.events(0, 100, 1000, Filter())) == 3
+
+
+def test_one_daemon_per_store_and_the_second_says_who_has_it(tmp_path: Path) -> None:
+    first = Store.open(tmp_path / "a.db")
+    with pytest.raises(StoreError, match=rf"in use by roundsman, pid {os.getpid()}, since 20"):
+        Store.open(tmp_path / "a.db")
+    first.close()
+    Store.open(tmp_path / "a.db").close()
+
+
+def test_the_lock_ends_with_its_holder(tmp_path: Path) -> None:
+    code = f"import os; from pathlib import Path; from roundsman.store import Store; Store.open(Path({str(tmp_path / 'a.db')!r})); os._exit(9)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
+    Store.open(tmp_path / "a.db").close()
+
+
+def test_readers_work_beside_the_daemon_and_do_not_block_it(store: Store) -> None:
+    put(store, an_event(1))
+    reader = Reader.open(store.path)
+    reader._run("BEGIN")
+    assert reader.head() == 1
+    put(store, an_event(2))
+    assert reader.head() == 1, "a reader sees its moment"
+    reader._run("COMMIT")
+    assert reader.head() == 2
+    reader.close()
+
+
+def test_a_reader_writes_nothing(store: Store) -> None:
+    reader = Reader.open(store.path)
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        reader._run("DELETE FROM events")
+    reader.close()
+
+
+def test_a_newer_store_is_left_alone(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "a.db")
+    store._run(
+        "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('roundsman', '999_future', 'x')"
+    )
+    store._db.conn.commit()
+    store.close()
+    with pytest.raises(StoreError, match="was written by a newer roundsman .it has 999_future.: upgrade"):
+        Store.open(tmp_path / "a.db")
+    with pytest.raises(StoreError, match="newer roundsman"):
+        Reader.open(tmp_path / "a.db")
+
+
+def test_every_migration_is_known_by_name() -> None:
+    assert {m.name for m in store_module.migrations._migrations} == store_module.NAMES
+
+
+def test_a_file_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    other = tmp_path / "other.db"
+    conn = sqlite3.connect(other)
+    conn.execute("CREATE TABLE theirs (x)")
+    conn.commit()
+    conn.close()
+    before = other.read_bytes()
+    with pytest.raises(StoreError, match="is a SQLite file of something else"):
+        Store.open(other)
+    text = tmp_path / "notes.txt"
+    text.write_text("not a database at all, but long enough to look at" * 30)
+    with pytest.raises(StoreError, match="is damaged or not a SQLite file"):
+        Store.open(text)
+    assert text.read_text().startswith("not a database")
+    assert other.read_bytes()[100:] == before[100:]
+
+
+def test_a_damaged_store_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    store = Store.open(path)
+    put(store, *(an_event(n, note="x" * 500) for n in range(200)))
+    store.close()
+    body = bytearray(path.read_bytes())
+    body[8192:-8192] = os.urandom(len(body) - 16384)
+    path.write_bytes(body)
+    with pytest.raises(StoreError, match="is damaged"):
+        store = Store.open(path)
+        put(store, *(an_event(n) for n in range(1000)))
+
+
+def test_a_folder_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot be opened: (Not a directory|File exists)"):
+        Store.open(tmp_path / "file" / "a.db")
+
+
+def test_a_read_only_folder_says_so(small_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(StoreError, match="cannot be opened: Read-only file system"):
+        Store.open(small_disk / "a.db")
+
+
+def test_a_full_disk_is_one_sentence_and_damages_nothing(small_disk: Path) -> None:
+    store = Store.open(small_disk / "a.db")
+    put(store, an_event(0), state={"at": 0})
+    number = 1
+    with pytest.raises(StoreError, match="the disk is full"):
+        while True:
+            put(store, *(an_event(number + n, note="x" * 2000) for n in range(50)), state={"at": number})
+            number += 50
+    assert store.state("doors")[0]["at"] == (number - 50 if number > 1 else 0)
+    head = store.head()
+    store.close()
+    subprocess.run(["mount", "-o", "remount,size=32m", str(small_disk)], check=True)
+    store = Store.open(small_disk / "a.db")
+    assert store.head() == head
+    assert store._run("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert put(store, an_event(10**5)) == 1
+    store.close()
+
+
+def test_no_store_yet_is_said_to_who_only_reads(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="there is no store at .* yet"):
+        Reader.open(tmp_path / "none.db")
+    with pytest.raises(StoreError, match="there is no store at .* yet"):
+        Store.open(tmp_path / "none.db", daemon=False)
+    assert list(tmp_path.iterdir()) == []
