@@ -16,8 +16,12 @@ from worlds import PLANS, RECORDS, Time
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
     """No log on the terminal, nothing left over from the test before, and no configuration from the environment."""
+
+    def drop(*_: object) -> dict[str, object]:
+        raise structlog.DropEvent
+
     structlog.reset_defaults()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    structlog.configure(processors=[drop], wrapper_class=structlog.make_filtering_bound_logger(10))
     yield
     RECORDS.clear()
     PLANS.clear()

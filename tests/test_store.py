@@ -57,7 +57,7 @@ def test_a_source_that_was_rewound_meanwhile_is_not_overwritten(store: Store) ->
         store.commit("doors", revision, {"cursor": "new"}, [an_event(1)], now=START, due=START)
     assert store.state("doors")[0] == {"cursor": "back"}
     assert store.head() == 0
-    assert store.asked() == ["doors"]
+    assert store.wanted() == ["doors"]
 
 
 def test_a_sink_that_was_replayed_meanwhile_is_not_overwritten(store: Store) -> None:

@@ -43,8 +43,12 @@ class Time:
         self.advance(seconds)
         await asyncio.sleep(0)
 
+    async def never(self, seconds: float) -> None:
+        """What the heartbeat waits for: tests beat by hand."""
+        await asyncio.Event().wait()
+
     def clock(self) -> Clock:
-        return Clock(self.now, lambda: self.ticks, self.sleep)
+        return Clock(self.now, lambda: self.ticks, self.never)
 
 
 class ByHand:

@@ -7,7 +7,7 @@ the same reason in both: whatever a plugin raises means "again later", and must 
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -45,7 +45,7 @@ class Clock:
     """Unix time: for `due`, which must survive a restart."""
     monotonic: Callable[[], float] = time.monotonic
     """For durations, and for noticing that the other one was set."""
-    sleep: Callable[[float], "asyncio.Future[None]"] = asyncio.sleep  # type: ignore[assignment] # a coroutine will do
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
 
 @dataclass(slots=True)
@@ -71,8 +71,8 @@ class Watch:
     polls: int = 0
     failures: int = 0
     failing: float | None = None
-    first: float = 0.0
-    """When this process first asked it: what "no answer for three intervals" counts from, before any answer."""
+    unanswered: float | None = None
+    """When the first question without a good answer was asked: what "no answer for three intervals" counts from."""
     task: "asyncio.Task[None] | None" = None
     rung: bool = False
     """Somebody rang while a visit was under way."""
@@ -149,7 +149,11 @@ class Engine:
             row = rows[name]
             watch = self.watches[name] = Watch(source, source.auth(), source.identity(), self.web)
             watch.visited, watch.answered, watch.polls = row["visited"], row["answered"], row["polls"]
-            watch.failures, watch.failing = row["failures"], row["failing"]
+            watch.failures, watch.unanswered, watch.failing = (
+                row["failures"],
+                row["unanswered"],
+                row["failing"],
+            )
             # A stored `due` is believed, unless the clock was set back since: nothing legitimate is that far ahead.
             furthest = now + max(source.interval, CAP) * 1.1
             spread = min(position * SPREAD, source.interval * position / len(sources))
@@ -298,7 +302,7 @@ class Engine:
         source = watch.source
         http = Http(watch.web, watch.auth, watch.identity)
         started = self._clock.now()
-        watch.first = watch.first or started
+        watch.unanswered = watch.unanswered or started
         while True:
             began = self._clock.monotonic()
             state, revision = self.store.state(name)
@@ -336,7 +340,7 @@ class Engine:
             # The common case: nothing new. `due` is on disk since the alarm rang; the rest can wait for the heartbeat.
             if due > watch.due + 0.5:
                 self.store.claim([(name, due)])
-            watch.due, watch.visited, watch.answered = due, now, now
+            watch.due, watch.visited, watch.answered, watch.unanswered = due, now, now, None
             watch.polls += 1
             self._dirty.add(name)
             log.debug("poll.unchanged", source=name)
@@ -348,7 +352,7 @@ class Engine:
         new = self.store.commit(name, revision, poll.state, events, now=now, due=due)
         watch.due, watch.visited, watch.answered = due, now, now
         watch.polls += 1
-        watch.failures, watch.failing = 0, None
+        watch.failures, watch.unanswered, watch.failing = 0, None, None
         self._dirty.add(name)
         ms = round((self._clock.monotonic() - began) * 1000, 1)
         if recovered:
@@ -388,7 +392,7 @@ class Engine:
         self._write_up(name, watch, revision, error, loud=loud, now=now)
 
     def _overdue(self, watch: Watch, now: float) -> bool:
-        return now - max(watch.answered or 0.0, watch.first or now) >= PATIENCE * watch.source.interval
+        return watch.unanswered is not None and now - watch.unanswered >= PATIENCE * watch.source.interval
 
     def _write_up(
         self, name: str, watch: Watch, revision: int, error: str, *, loud: bool, now: float
@@ -398,7 +402,7 @@ class Engine:
         begins = loud and watch.failing is None
         if begins:
             watch.failing = now
-            since = datetime.fromtimestamp(watch.answered or watch.first or now, UTC)
+            since = datetime.fromtimestamp(watch.answered or watch.unanswered or now, UTC)
             message = f"No good answer since {since:%Y-%m-%dT%H:%M:%SZ}: {error}"
             events = [
                 self._notice("roundsman.source.failing", name, message, datetime.fromtimestamp(now, UTC))
@@ -412,6 +416,7 @@ class Engine:
                 now=now,
                 due=watch.due,
                 failures=watch.failures,
+                unanswered=watch.unanswered,
                 failing=watch.failing,
                 error=error,
             )
@@ -456,7 +461,7 @@ class Engine:
         for name, watch in self.watches.items():
             # A visit that hangs is no answer either.
             if watch.task is not None and watch.failing is None and self._overdue(watch, now):
-                waiting = spell(now - (watch.answered or watch.first or now))
+                waiting = spell(now - (watch.unanswered or now))
                 _, revision = self.store.state(name)
                 self._write_up(name, watch, revision, f"no answer for {waiting}", loud=True, now=now)
 
@@ -486,7 +491,7 @@ class Engine:
             return
         self._version = version
         self._wake()
-        for name in self.store.asked():
+        for name in self.store.wanted():
             if name in self.watches:
                 self.ring(name)
 

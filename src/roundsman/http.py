@@ -104,7 +104,7 @@ class HttpOptions(Options):
     """The largest answer that is read, after decompression."""
     attempts: Annotated[int, Field(ge=1, le=10)] = 3
     """Tries of one read in one visit, for faults that pass by themselves."""
-    proxy: Annotated[str, AfterValidator(http_url), Field(repr=False)] | None = None
+    proxy: Annotated[Annotated[str, AfterValidator(http_url)] | None, Field(repr=False)] = None
     """A proxy for all requests: "http://proxy.example:3128"."""
     ca_file: Annotated[FilePath, AfterValidator(certificates)] | None = None
     """A PEM file with further certificate authorities to trust, for a proxy or server of your own."""

@@ -36,19 +36,68 @@ BUSY = 5.0
 migrations = Migrations("roundsman")
 
 
+LOG = (
+    """
+    CREATE TABLE sources (
+        id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        type TEXT NOT NULL,
+        state TEXT NOT NULL DEFAULT '{}',
+        revision INTEGER NOT NULL DEFAULT 0, -- moved by rewind: a visit begun before it is void
+        due REAL NOT NULL DEFAULT 0,         -- -1: wanted at once
+        visited REAL,
+        answered REAL,
+        changed REAL,
+        polls INTEGER NOT NULL DEFAULT 0,
+        failures INTEGER NOT NULL DEFAULT 0, -- in a row
+        unanswered REAL,                     -- since when there is no good answer
+        failing REAL,                        -- since when that was said out loud
+        error TEXT
+    )
+    """,
+    "CREATE INDEX wanted ON sources (due) WHERE due < 0",
+    """
+    CREATE TABLE sinks (
+        name TEXT PRIMARY KEY,
+        type TEXT NOT NULL,
+        cursor INTEGER NOT NULL,             -- the last seq it has
+        receipt TEXT,                        -- what it wanted to remember of that
+        delivered REAL,
+        failures INTEGER NOT NULL DEFAULT 0,
+        failing REAL,
+        error TEXT
+    ) WITHOUT ROWID
+    """,
+    # AUTOINCREMENT: without it a log pruned empty would number from 1 again, behind its readers.
+    """
+    CREATE TABLE events (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        source INTEGER NOT NULL REFERENCES sources (id),
+        id TEXT NOT NULL,
+        type TEXT NOT NULL,
+        outcome TEXT,
+        logged REAL NOT NULL,
+        body BLOB,                           -- the CloudEvent; NULL when pruned
+        UNIQUE (source, id)
+    )
+    """,
+    """
+    CREATE TABLE dead (
+        sink TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        buried REAL NOT NULL,
+        reason TEXT NOT NULL,
+        retry INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (sink, seq)
+    ) WITHOUT ROWID
+    """,
+)
+
+
 @migrations(name="001_log")
 def _log(db: Database) -> None:
-    # AUTOINCREMENT: without it a log pruned empty would number from 1 again, behind its readers.
-    for statement in [
-        "\n        CREATE TABLE sources (\n            id INTEGER PRIMARY KEY,\n            name TEXT NOT NULL UNIQUE,\n            type TEXT NOT NULL,\n            state TEXT NOT NULL DEFAULT '{}',\n            revision INTEGER NOT NULL DEFAULT 0,\n            due REAL NOT NULL DEFAULT 0,\n            visited REAL,\n            answered REAL,\n            changed REAL,\n            polls INTEGER NOT NULL DEFAULT 0,\n            failures INTEGER NOT NULL DEFAULT 0,\n            failing REAL,\n            error TEXT\n        )",
-        "\n        CREATE INDEX asked ON sources (due) WHERE due < 0",
-        "\n        CREATE TABLE sinks (\n            name TEXT PRIMARY KEY,\n            type TEXT NOT NULL,\n            cursor INTEGER NOT NULL,\n            receipt TEXT,\n            delivered REAL,\n            failures INTEGER NOT NULL DEFAULT 0,\n            failing REAL,\n            error TEXT\n        ) WITHOUT ROWID",
-        "\n        CREATE TABLE events (\n            seq INTEGER PRIMARY KEY AUTOINCREMENT,\n            source INTEGER NOT NULL REFERENCES sources (id),\n            id TEXT NOT NULL,\n            type TEXT NOT NULL,\n            outcome TEXT,\n            logged REAL NOT NULL,\n            body BLOB,\n            UNIQUE (source, id)\n        )",
-        "\n        CREATE TABLE dead (\n            sink TEXT NOT NULL,\n            seq INTEGER NOT NULL,\n            buried REAL NOT NULL,\n            reason TEXT NOT NULL,\n            retry INTEGER NOT NULL DEFAULT 0,\n            PRIMARY KEY (sink, seq)\n        ) WITHOUT ROWID",
-        "\n    ",
-    ]:
-        if statement.strip():
-            db.execute(statement)
+    for statement in LOG:
+        db.execute(statement)
 
 
 NAMES = frozenset({"001_log"})
@@ -194,7 +243,7 @@ class Reader:
                 high = row[0] - 1
         return low
 
-    def asked(self) -> list[str]:
+    def wanted(self) -> list[str]:
         """Sources that a command wants visited at once."""
         return [row[0] for row in self._run("SELECT name FROM sources WHERE due < 0")]
 
@@ -315,6 +364,7 @@ class Store(Reader):
         now: float,
         due: float,
         failures: int = 0,
+        unanswered: float | None = None,
         failing: float | None = None,
         error: str | None = None,
     ) -> int:
@@ -325,10 +375,10 @@ class Store(Reader):
         with _plain(self.path), self._db.atomic():
             run = self._run
             row = run(
-                "UPDATE sources SET due = ?, failures = ?, failing = ?, error = ?, visited = ?, "
+                "UPDATE sources SET due = ?, failures = ?, unanswered = ?, failing = ?, error = ?, visited = ?, "
                 "answered = CASE WHEN ? THEN answered ELSE ? END "
                 "WHERE name = ? AND revision = ? RETURNING id",
-                (due, failures, failing, error, now, state is None, now, name, revision),
+                (due, failures, unanswered, failing, error, now, state is None, now, name, revision),
             ).fetchone()
             if row is None:
                 raise Moved

@@ -81,8 +81,8 @@ class _Appender:
         self._busy = threading.Lock()
         self._left = False
         """Closed while a thread was writing: then that thread closes."""
-        self._doubtful: set[tuple[str, str]] = set()
-        """Source and id of the lines that are there, and not acked."""
+        self._doubtful: dict[tuple[str, str], int] = {}
+        """Source and id of the lines that are there and not acked, with where each ends."""
 
     def open(self, receipt: Receipt | None) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -117,20 +117,29 @@ class _Appender:
                     self._close()
 
     def _append(self, events: Sequence[Event]) -> Receipt:
-        fresh = events
+        acked = self._size
         if self._doubtful:
-            fresh = [e for e in events if (e.source, e.id) not in self._doubtful]
+            fresh = []
+            for event in events:
+                end = self._doubtful.pop((event.source, event.id), None)
+                if end is None:
+                    fresh.append(event)
+                else:
+                    acked = end
             if fresh:  # past what was in doubt; from here on an old event is a replay, and written again
                 self._doubtful.clear()
-        if fresh:
-            lines = b"".join([event.body + b"\n" for event in fresh])
+            events = fresh
+        if events:
+            lines = b"".join([event.body + b"\n" for event in events])
             self._rotate_for(len(lines))
             left = memoryview(lines)
             while left:
                 left = left[os.write(self._file, left) :]
             os.fdatasync(self._file)
             self._size += len(lines)
-        return {"inode": os.fstat(self._file).st_ino, "size": self._size}
+        if not self._doubtful:
+            acked = self._size
+        return {"inode": os.fstat(self._file).st_ino, "size": acked}
 
     def _open_file(self) -> None:
         new = not self._path.exists()
@@ -155,10 +164,14 @@ class _Appender:
         if at and os.pread(self._file, 1, at - 1) != b"\n":
             at = self._line_start(at)
         while piece := os.pread(self._file, CHUNK, at):
+            end = at - len(tail)
             lines = (tail + piece).split(b"\n")
             tail = lines.pop()
             at += len(piece)
-            self._doubtful.update(key for line in lines if (key := _key(line)))
+            for line in lines:
+                end += len(line) + 1
+                if key := _key(line):
+                    self._doubtful[key] = end
         if tail:
             if tail.startswith(OURS) or OURS.startswith(tail):
                 self._size -= len(tail)

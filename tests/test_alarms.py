@@ -1,0 +1,68 @@
+"""Alarms on APScheduler, with the real clock and short times."""
+
+import asyncio
+import time
+
+from roundsman.alarms import STEP, Scheduler
+
+
+async def test_it_rings_at_the_moment_and_never_before() -> None:
+    rung: dict[str, float] = {}
+    done = asyncio.Event()
+
+    def ring(names: list[str]) -> None:
+        rung.update(dict.fromkeys(names, time.time()))
+        if len(rung) == 3:
+            done.set()
+
+    alarms = Scheduler()
+    alarms.start(ring)
+    now = time.time()
+    wanted = {"a": now + 0.05, "b": now + 0.15, "late": now - 5}
+    for name, at in wanted.items():
+        alarms.set(name, at)
+    await asyncio.wait_for(done.wait(), 5)
+    assert all(rung[name] >= at for name, at in wanted.items())
+    alarms.stop()
+
+
+async def test_an_alarm_that_is_set_again_rings_once_and_a_cleared_one_never() -> None:
+    rung: list[str] = []
+    done = asyncio.Event()
+
+    def ring(names: list[str]) -> None:
+        rung.extend(names)
+        if "end" in names:
+            done.set()
+
+    alarms = Scheduler()
+    alarms.start(ring)
+    now = time.time()
+    alarms.set("a", now + 0.01)
+    alarms.set("a", now + 0.1)
+    alarms.set("gone", now + 0.05)
+    alarms.clear("gone")
+    alarms.clear("never-there")
+    alarms.set("end", now + 0.3)
+    await asyncio.wait_for(done.wait(), 5)
+    assert rung == ["a", "end"]
+    alarms.stop()
+
+
+async def test_many_sources_of_one_moment_share_an_alarm() -> None:
+    rung: list[str] = []
+    done = asyncio.Event()
+
+    def ring(names: list[str]) -> None:
+        rung.extend(names)
+        done.set()
+
+    alarms = Scheduler()
+    alarms.start(ring)
+    at = (time.time() // STEP + 3) * STEP - STEP / 2
+    for n in range(1000):
+        alarms.set(f"s{n}", at)
+    assert len(alarms._scheduler.get_jobs()) == 1
+    await asyncio.wait_for(done.wait(), 5)
+    assert len(rung) == 1000
+    alarms.stop()

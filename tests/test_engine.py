@@ -1,0 +1,605 @@
+"""The rounds: when a source is asked, what a failure leads to, and how it all ends."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from structlog.testing import capture_logs
+
+from roundsman.engine import Engine, next_due, pause
+from roundsman.events import Event
+from roundsman.http import Http
+from roundsman.plugin import Backoff, Deliver, Poll, Receipt, Reject, Sink, Source, State
+from roundsman.sandbox import Fault, Parakey
+from roundsman.store import Store, StoreError
+from rounds import Rounds
+from worlds import PLANS, RECORDS, START, ByHand, Recorder, Straight, Time, an_event, event_logs, web_of
+
+
+class Scripted(Source):
+    """Does what the test says, by name."""
+
+    type: Literal["scripted"] = "scripted"
+    base_url: str = "http://127.0.0.1:1"
+
+    async def poll(self, http: Http, state: State) -> Poll:
+        return await SCRIPTS[self.name](http, state)
+
+
+SCRIPTS: dict[str, Any] = {}
+
+
+@pytest.fixture
+def engine(store: Store, parakey: Parakey, time: Time) -> Engine:
+    return Engine(store, ByHand(), web_of(Straight(parakey), time), clock=time.clock(), grace=0.2)
+
+
+@asynccontextmanager
+async def running(engine: Engine) -> AsyncIterator["asyncio.Task[None]"]:
+    task = asyncio.create_task(engine.run())
+    await asyncio.sleep(0)
+    try:
+        yield task
+    finally:
+        engine.stop()
+        await asyncio.wait_for(task, 5)
+
+
+async def until(condition: Any) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+def alarms(engine: Engine) -> ByHand:
+    assert isinstance(engine._alarms, ByHand)
+    return engine._alarms
+
+
+# -- when --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_failure_doubles_the_pause_up_to_an_hour() -> None:
+    assert [pause(60, n, jitter=0) for n in (1, 2, 3, 10, 500)] == [120, 240, 480, 3600, 3600]
+    assert pause(7200, 3, jitter=0) == 7200, "but never under the interval"
+    assert pause(60, 1, asked=900, jitter=0) == 900
+    assert pause(60, 1, jitter=1) == pytest.approx(132)
+
+
+def test_an_interval_counts_from_the_start_of_a_visit_unless_it_overran() -> None:
+    assert next_due(started=100, ended=110, interval=60) == 160
+    assert next_due(started=100, ended=190, interval=60) == 250
+    assert next_due(started=100, ended=110, interval=60, asked=300) == 410
+
+
+async def test_due_is_on_the_disk_before_the_question_is_asked(engine: Engine, time: Time) -> None:
+    """A daemon that dies in each visit must not ask at each restart."""
+    seen = []
+
+    async def look(http: Http, state: State) -> Poll:
+        seen.append(engine.store.sources()[0]["due"])
+        return Poll(state)
+
+    SCRIPTS["a"] = look
+    engine.setup({"a": Scripted().named("a")}, {})
+    async with running(engine):
+        alarms(engine).ring_due(time.now())
+        await until(lambda: seen)
+    assert seen == [START + 60]
+
+
+async def test_a_restart_does_not_ask_before_due(tmp_path: Path, parakey: Parakey, time: Time) -> None:
+    world = Rounds(tmp_path, parakey, time)
+    await world.visit()
+    for _ in range(5):
+        world.reboot()
+        await world.visit(after=1)
+        assert world.asked() == []
+        assert world.engine.watches["doors"].due == pytest.approx(START + 61 + 60)
+    world.store.close()
+
+
+async def test_two_visits_of_one_source_never_overlap(engine: Engine, time: Time) -> None:
+    inside = most = visits = 0
+    gate = asyncio.Event()
+
+    async def slow(http: Http, state: State) -> Poll:
+        nonlocal inside, most, visits
+        inside, visits = inside + 1, visits + 1
+        most = max(most, inside)
+        await gate.wait()
+        inside -= 1
+        return Poll(state)
+
+    SCRIPTS["a"] = slow
+    engine.setup({"a": Scripted().named("a")}, {})
+    async with running(engine):
+        alarms(engine).ring_due(time.now())
+        await until(lambda: visits == 1)
+        for _ in range(5):
+            time.advance(100)
+            engine.ring("a")
+            engine._ring(["a"])
+            await asyncio.sleep(0.001)
+        assert (visits, most) == (1, 1)
+        gate.set()
+        await until(lambda: engine.watches["a"].task is None)
+        alarms(engine).ring_due(time.now())
+        await until(lambda: visits == 2)
+        assert most == 1, "and the ring that came meanwhile was not forgotten"
+
+
+async def test_what_the_vendor_asks_for_moves_due(tmp_path: Path, parakey: Parakey, time: Time) -> None:
+    world = Rounds(tmp_path, parakey, time)
+    parakey.faults.append(Fault(429, {"Retry-After": "1800"}))
+    await world.visit()
+    assert world.engine.watches["doors"].due - time.now() == pytest.approx(1800, abs=5)
+    world.reboot()
+    assert world.engine.watches["doors"].due - time.now() == pytest.approx(1800, abs=5), "also over a restart"
+    world.store.close()
+
+
+async def test_a_clock_set_back_silences_nobody(engine: Engine, time: Time) -> None:
+    visits = []
+
+    async def count(http: Http, state: State) -> Poll:
+        visits.append(time.ticks)
+        return Poll(state)
+
+    SCRIPTS["a"] = count
+    engine.setup({"a": Scripted().named("a")}, {})
+    async with running(engine):
+        alarms(engine).ring_due(time.now())
+        await until(lambda: len(visits) == 1)
+        for step in (-86400, 86400 * 3):
+            await until(lambda: engine.watches["a"].task is None)
+            before = len(visits)
+            time.set_wall(step)
+            with capture_logs() as logs:
+                engine.beat()
+            assert [entry["seconds"] for entry in logs if entry["event"] == "clock.stepped"] == [step]
+            assert alarms(engine).ring_due(time.now()) == [], "neither a burst"
+            time.advance(61)
+            alarms(engine).ring_due(time.now())
+            await until(lambda n=before: len(visits) == n + 1)  # nor a silence
+
+
+async def test_a_due_of_another_time_is_not_believed_after_a_restart(
+    tmp_path: Path, parakey: Parakey, time: Time
+) -> None:
+    world = Rounds(tmp_path, parakey, time)
+    await world.visit()
+    time.set_wall(-30 * 86400)
+    world.reboot()
+    assert world.engine.watches["doors"].due <= time.now() + 3600 * 1.1
+    world.store.close()
+
+
+def test_first_visits_are_spread(store: Store, parakey: Parakey, time: Time) -> None:
+    engine = Engine(store, ByHand(), web_of(Straight(parakey), time), clock=time.clock())
+    engine.setup({f"s{n}": event_logs(f"s{n}") for n in range(100)}, {})
+    dues = [watch.due for watch in engine.watches.values()]
+    assert dues[0] == time.now()
+    assert dues == sorted(set(dues))
+    assert dues[-1] - dues[0] < 60
+
+
+# -- what ---------------------------------------------------------------------------------------------------------------
+
+
+async def test_events_and_state_come_together_or_not_at_all(engine: Engine, time: Time) -> None:
+    async def poll(http: Http, state: State) -> Poll:
+        return Poll({"at": state.get("at", 0) + 1}, [an_event(state.get("at", 0), "a")])
+
+    SCRIPTS["a"] = poll
+    engine.setup({"a": Scripted().named("a")}, {})
+
+    class Died(BaseException):
+        pass
+
+    real = engine.store._db.conn
+
+    class Dies:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(real, name)
+
+        def executemany(self, *args: Any) -> Any:
+            raise Died
+
+    engine.store._db.conn = Dies()  # type: ignore[assignment]
+    with pytest.raises(Died):
+        await engine.visit("a")
+    engine.store._db.conn = real
+    assert engine.store.state("a")[0] == {}
+    assert engine.store.head() == 0
+    await engine.visit("a")
+    assert engine.store.state("a")[0] == {"at": 1}
+    assert engine.store.head() == 1
+
+
+async def test_a_backlog_is_committed_page_by_page(engine: Engine) -> None:
+    heads = []
+
+    async def pages(http: Http, state: State) -> Poll:
+        page = state.get("page", 0)
+        heads.append(engine.store.head())
+        return Poll(
+            {"page": page + 1}, [an_event(n, "a") for n in range(page * 10, page * 10 + 10)], more=page < 3
+        )
+
+    SCRIPTS["a"] = pages
+    engine.setup({"a": Scripted().named("a")}, {})
+    assert await engine.visit("a")
+    assert heads == [0, 10, 20, 30]
+    assert engine.store.head() == 40
+
+
+async def test_whatever_a_source_raises_the_daemon_lives_on(engine: Engine, time: Time) -> None:
+    async def bad(http: Http, state: State) -> Poll:
+        raise ZeroDivisionError
+
+    async def good(http: Http, state: State) -> Poll:
+        return Poll({"n": 1}, [an_event(1, "good")])
+
+    SCRIPTS.update(bad=bad, good=good)
+    engine.setup({"bad": Scripted().named("bad"), "good": Scripted().named("good")}, {})
+    with capture_logs() as logs:
+        assert not await engine.once()
+    assert engine.store.head() == 1
+    assert engine.store.sources()[0]["error"] == "ZeroDivisionError"
+    assert [entry["source"] for entry in logs if entry["event"] == "poll.failed"] == ["bad"]
+
+
+async def test_no_good_answer_for_three_intervals_is_loud_once(
+    tmp_path: Path, parakey: Parakey, time: Time
+) -> None:
+    world = Rounds(tmp_path, parakey, time)
+    await world.visit()
+    answer = parakey.answer
+    parakey.answer = lambda *args: type(answer("GET", "/", {}, {}))(500, {}, b"")  # type: ignore[method-assign]
+    with capture_logs() as logs:  # each in a process of its own, as `once` is
+        for _ in range(30):
+            await world.visit(after=60)
+            world.reboot()
+    assert len(world.events("roundsman.source.failing")) == 1
+    assert len([entry for entry in logs if entry["event"] == "source.failing"]) == 1
+    parakey.answer = answer  # type: ignore[method-assign]
+    with capture_logs() as logs:
+        await world.visit(after=3700)
+        await world.visit()
+    assert [entry["event"] for entry in logs if entry["event"].startswith("source.")] == ["source.recovered"]
+    assert len(world.events("roundsman.source.recovered")) == 1
+    assert RECORDS["recorder"][-1].type == "roundsman.source.recovered", "sinks hear of it too"
+    world.store.close()
+
+
+async def test_a_visit_that_hangs_is_loud_too(engine: Engine, time: Time) -> None:
+    async def hang(http: Http, state: State) -> Poll:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    SCRIPTS["a"] = hang
+    engine.setup({"a": Scripted().named("a")}, {})
+    async with running(engine):
+        alarms(engine).ring_due(time.now())
+        await until(lambda: engine.watches["a"].unanswered)
+        with capture_logs() as logs:
+            time.advance(179)
+            engine.beat()
+            assert logs == []
+            time.advance(2)
+            engine.beat()
+            engine.beat()
+        assert [entry["event"] for entry in logs] == ["source.failing"]
+
+
+async def test_a_full_disk_stops_nobody_and_loses_nothing(
+    small_disk: Path, parakey: Parakey, time: Time
+) -> None:
+    import subprocess
+
+    for n in range(400):
+        parakey.add(log_id=f"r{n}", note="x" * 4000)
+        time.advance(1)
+    world = Rounds(small_disk, parakey, time, paging={"limit": 50})
+    with capture_logs() as logs:
+        assert not await world.visit()
+    assert any("the disk is full" in str(entry.get("error")) for entry in logs)
+    assert world.store.head() < 400
+    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    assert await world.visit(after=4000)
+    assert world.ids() == [f"r{n}" for n in range(400)]
+    world.store.close()
+
+
+async def test_a_store_that_cannot_be_written_asks_nobody(
+    engine: Engine, time: Time, monkeypatch: Any
+) -> None:
+    async def never(http: Http, state: State) -> Poll:
+        raise AssertionError("asked, with no place to write the answer")
+
+    def full(dues: object) -> None:
+        raise StoreError("the disk is full")
+
+    SCRIPTS["a"] = never
+    engine.setup({"a": Scripted().named("a")}, {})
+    async with running(engine):
+        monkeypatch.setattr(engine.store, "claim", full)
+        with capture_logs() as logs:
+            alarms(engine).ring_due(time.now())
+        assert [entry["event"] for entry in logs] == ["store.failed"]
+        assert alarms(engine).at["a"] == time.now() + 60, "but it will try again"
+        monkeypatch.undo()
+
+
+# -- commands beside it ------------------------------------------------------------------------------------------------
+
+
+async def test_a_rewind_beside_the_daemon_is_heard(engine: Engine, time: Time) -> None:
+    states = []
+
+    async def poll(http: Http, state: State) -> Poll:
+        states.append(dict(state))
+        return Poll({"at": "end"})
+
+    SCRIPTS["a"] = poll
+    engine.setup({"a": Scripted().named("a")}, {})
+    beside = Store.open(engine.store.path, daemon=False)
+    async with running(engine):
+        alarms(engine).ring_due(time.now())
+        await until(lambda: len(states) == 1 and engine.watches["a"].task is None)
+        beside.rewind("a", {"at": "beginning"})
+        engine.beat()
+        await until(lambda: len(states) == 2)
+    assert states[1] == {"at": "beginning"}
+    beside.close()
+
+
+async def test_a_rewind_during_a_visit_is_not_lost(engine: Engine, time: Time) -> None:
+    states = []
+
+    async def poll(http: Http, state: State) -> Poll:
+        states.append(dict(state))
+        if len(states) == 1:
+            beside = Store.open(engine.store.path, daemon=False)
+            beside.rewind("a", {"at": "beginning"})
+            beside.close()
+        return Poll({"at": "end"}, [an_event(len(states), "a")])
+
+    SCRIPTS["a"] = poll
+    engine.setup({"a": Scripted().named("a")}, {})
+    await engine.visit("a")
+    assert states == [{}, {"at": "beginning"}]
+    assert engine.store.state("a")[0] == {"at": "end"}
+
+
+# -- sinks ---------------------------------------------------------------------------------------------------------------
+
+
+def put(engine: Engine, *events: Event) -> None:
+    engine.store.commit("a", 0, {}, events, now=START, due=START)
+
+
+@pytest.fixture
+def fed(engine: Engine) -> Engine:
+    """An engine with an idle source, whose log the test fills."""
+
+    async def nothing(http: Http, state: State) -> Poll:
+        return Poll(state)
+
+    SCRIPTS["a"] = nothing
+    engine.setup(
+        {"a": Scripted().named("a")}, {"one": Recorder(batch=3).named("one"), "two": Recorder().named("two")}
+    )
+    return engine
+
+
+async def test_every_sink_gets_every_event_in_order(fed: Engine) -> None:
+    async with running(fed):
+        put(fed, *(an_event(n, "a") for n in range(10)))
+        fed._wake()
+        await until(lambda: len(RECORDS.get("one", [])) == 10 and len(RECORDS.get("two", [])) == 10)
+    assert [e.seq for e in RECORDS["one"]] == list(range(1, 11))
+
+
+async def test_one_failing_sink_neither_stops_nor_loses_for_another(fed: Engine) -> None:
+    down = True
+
+    def one(event: Event) -> None:
+        if down:
+            raise OSError("down")
+
+    PLANS["one"] = one
+    put(fed, *(an_event(n, "a") for n in range(5)))
+    with capture_logs() as logs:
+        assert not await fed.once()
+    assert len(RECORDS["two"]) == 5
+    assert RECORDS.get("one", []) == []
+    assert [entry["sink"] for entry in logs if entry["event"] == "sink.failing"] == ["one"]
+    assert fed.store.sinks()[0]["error"] == "down"
+    down = False
+    with capture_logs() as logs:
+        await fed.once()
+    assert len(RECORDS["one"]) == 5
+    assert [entry["event"] for entry in logs if entry["event"].startswith("sink.r")] == ["sink.recovered"]
+    assert fed.store.sinks()[0]["error"] is None
+
+
+async def test_the_poison_is_buried_and_the_rest_goes_on(fed: Engine) -> None:
+    def one(event: Event) -> None:
+        if event.id == "id00004":
+            raise Reject("too salty")
+
+    PLANS["one"] = one
+    put(fed, *(an_event(n, "a") for n in range(8)))
+    await fed.once()
+    assert {e.id for e in RECORDS["one"]} == {f"id{n:05d}" for n in range(8)} - {"id00004"}
+    [dead] = fed.store.dead("one")
+    assert (dead["id"], dead["reason"]) == ("id00004", "too salty")
+    assert fed.store.dead("two") == []
+    assert fed.store.cursor("one")[0] == 8
+
+
+async def test_buried_events_are_tried_again_when_somebody_says_so(fed: Engine) -> None:
+    PLANS["one"] = lambda event: (_ for _ in ()).throw(Reject("no"))
+    put(fed, an_event(1, "a"))
+    await fed.once()
+    assert fed.store.raise_dead("one", None) == 1
+    await fed.once()
+    assert fed.store.dead("one")[0]["retry"] == 0, "refused again, buried again"
+    del PLANS["one"]
+    fed.store.raise_dead("one", [1])
+    await fed.once()
+    assert fed.store.dead("one") == []
+    assert [e.seq for e in RECORDS["one"]] == [1]
+
+
+async def test_a_crash_between_delivery_and_ack_sends_again(fed: Engine, monkeypatch: Any) -> None:
+    class Died(BaseException):
+        pass
+
+    def die(*args: Any, **kwargs: Any) -> None:
+        raise Died
+
+    put(fed, an_event(1, "a"), an_event(2, "a"))
+    with monkeypatch.context() as patched, pytest.raises(Died):
+        patched.setattr(fed.store, "ack", die)
+        await fed.deliveries["two"].once()
+    await fed.deliveries["two"].once()
+    assert [e.id for e in RECORDS["two"]] == ["id00001", "id00002"] * 2
+
+
+async def test_filters_choose_and_the_cursor_moves_all_the_same(engine: Engine) -> None:
+    engine.setup({"a": Scripted().named("a")}, {"one": Recorder(outcomes=("den*",)).named("one")})
+    put(engine, an_event(1, "a"), an_event(2, "a", outcome="denied"), an_event(3, "a"))
+    await engine.deliveries["one"].once()
+    assert [e.id for e in RECORDS["one"]] == ["id00002"]
+    assert engine.store.cursor("one")[0] == 3
+
+
+async def test_a_replay_beside_the_daemon_is_heard(fed: Engine) -> None:
+    put(fed, *(an_event(n, "a") for n in range(4)))
+    beside = Store.open(fed.store.path, daemon=False)
+    async with running(fed):
+        await until(lambda: len(RECORDS.get("one", [])) == 4)
+        beside.replay("one", 2)
+        fed.beat()
+        await until(lambda: len(RECORDS["one"]) == 6)
+    assert [e.seq for e in RECORDS["one"]] == [1, 2, 3, 4, 3, 4]
+    assert len(RECORDS["two"]) == 4
+    beside.close()
+
+
+async def test_an_hour_of_trouble_is_asked_of_a_sink_ever_more_rarely() -> None:
+    from roundsman.delivery import pause as sink_pause
+
+    waits = [sink_pause(n) for n in range(1, 20)]
+    assert waits[:3] == [1, 2, 4]
+    assert max(waits) == 300
+    assert sink_pause(1, asked=900) == 900
+    assert sink_pause(10**6) == 300
+
+
+# -- stopping -------------------------------------------------------------------------------------------------------------
+
+
+async def test_it_stops_promptly_whatever_a_visit_does(engine: Engine, time: Time) -> None:
+    started = asyncio.Event()
+
+    async def hang(http: Http, state: State) -> Poll:
+        started.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    SCRIPTS["a"] = hang
+    engine.setup({"a": Scripted().named("a")}, {"one": Recorder().named("one")})
+    task = asyncio.create_task(engine.run())
+    await asyncio.sleep(0)
+    alarms(engine).ring_due(time.now())
+    await started.wait()
+    engine.stop()
+    await asyncio.wait_for(task, 1)
+    assert engine.store.state("a")[0] == {}
+
+
+class Hanging(Sink):
+    type: Literal["hanging"] = "hanging"
+
+    @asynccontextmanager
+    async def open(self, http: Http, receipt: Receipt | None) -> AsyncIterator[Deliver]:
+        async def deliver(events: Sequence[Event]) -> None:
+            RECORDS.setdefault(self.name, []).extend(events)
+            await asyncio.Event().wait()
+
+        yield deliver
+
+
+async def test_a_delivery_that_hangs_gets_the_grace_and_no_more(engine: Engine) -> None:
+    engine.setup(
+        {"a": Scripted().named("a")}, {"stuck": Hanging().named("stuck"), "fine": Recorder().named("fine")}
+    )
+    put(engine, an_event(1, "a"))
+    task = asyncio.create_task(engine.run())
+    await until(lambda: RECORDS.get("stuck") and RECORDS.get("fine"))
+    engine.stop()
+    await asyncio.wait_for(task, 2)
+    assert engine.store.cursor("stuck")[0] == 0
+    assert engine.store.cursor("fine")[0] == 1
+
+
+async def test_a_sink_that_backs_off_does_not_hold_up_the_stop(fed: Engine) -> None:
+    PLANS["one"] = lambda event: (_ for _ in ()).throw(Backoff(3600))
+    put(fed, an_event(1, "a"))
+    async with running(fed):
+        await until(lambda: fed.deliveries["one"]._failures == 1)
+
+
+# -- reloading ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_new_set_is_taken_over_without_losing_a_visit(engine: Engine, time: Time) -> None:
+    gate = asyncio.Event()
+    done = []
+
+    async def slow(http: Http, state: State) -> Poll:
+        await gate.wait()
+        done.append("a")
+        return Poll({"n": 1}, [an_event(1, "a")])
+
+    async def quick(http: Http, state: State) -> Poll:
+        done.append("b")
+        return Poll({"n": 1})
+
+    SCRIPTS.update(a=slow, b=quick)
+    engine.setup({"a": Scripted().named("a")}, {"one": Recorder().named("one")})
+    async with running(engine):
+        alarms(engine).ring_due(time.now())
+        await until(lambda: engine.watches["a"].task)
+        engine.setup(
+            {"a": Scripted(interval=90).named("a"), "b": Scripted().named("b")},
+            {"two": Recorder().named("two")},
+        )
+        gate.set()
+        await until(lambda: engine.watches["a"].task is None)
+        time.advance(1)
+        alarms(engine).ring_due(time.now())
+        await until(lambda: done == ["a", "b"])
+        await until(lambda: len(RECORDS.get("two", [])) == 1)
+        assert engine.watches["a"].source.interval == 90
+        engine.setup({"b": Scripted().named("b")}, {"two": Recorder().named("two")})
+        assert list(engine.watches) == ["b"]
+        assert "a" not in alarms(engine).at
+    assert RECORDS.get("one", []) == [] or len(RECORDS["one"]) == 1
+
+
+async def test_a_source_of_another_type_under_an_old_name_is_refused_whole(engine: Engine) -> None:
+    engine.setup({"a": Scripted().named("a")}, {})
+    with pytest.raises(
+        StoreError, match=r"sources\.a was a scripted and is now a parakey.event_logs: give the new"
+    ):
+        engine.setup({"a": event_logs("a"), "b": Scripted().named("b")}, {})
+    assert list(engine.watches) == ["a"]
+    assert [row["name"] for row in engine.store.sources()] == ["a"]
