@@ -1,0 +1,76 @@
+"""The shape of the tree: imports point inward, SQL stands in one place, and so does what swallows errors."""
+
+import ast
+from pathlib import Path
+
+SRC = Path(__file__).parent.parent / "src" / "roundsman"
+INWARD: dict[str, set[str]] = {
+    "settings": set(),
+    "wire": set(),
+    "logs": {"wire"},
+    "events": {"wire"},
+    "plugin": {"settings", "events", "http"},  # events and http by name only, for annotations
+    "http": {"plugin", "settings", "wire"},
+    "walk": {"events", "wire"},
+    "store": {"events", "plugin", "wire"},
+    "alarms": set(),
+    "delivery": {"events", "http", "plugin", "store"},
+    "engine": {"alarms", "delivery", "events", "http", "plugin", "settings", "store"},
+    "sources": {"events", "http", "plugin", "settings", "walk", "wire", "sources"},
+    "sinks": {"events", "http", "plugin", "settings", "wire", "sinks"},
+    "config": {"http", "plugin", "settings", "sinks", "sources", "store"},
+    "screen": {"events", "logs", "settings", "store"},
+    "service": {"alarms", "config", "engine", "http", "logs", "store"},
+}
+OUTERMOST = {"cli", "__main__", "__init__", "sandbox"}
+
+
+def modules() -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for path in SRC.rglob("*.py"):
+        found.setdefault(path.relative_to(SRC).parts[0].removesuffix(".py"), []).append(path)
+    return found
+
+
+def imports(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "roundsman":
+            parts = node.module.split(".")
+            names |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+    return {name for name in names if name in {*INWARD, *OUTERMOST}}
+
+
+def test_imports_point_inward() -> None:
+    for name, paths in modules().items():
+        if name not in OUTERMOST:
+            for path in paths:
+                assert imports(path) <= INWARD[name], path.name
+
+
+def test_only_the_command_line_knows_the_sandbox() -> None:
+    knowing = {name for name, paths in modules().items() for path in paths if "sandbox" in imports(path)}
+    assert knowing <= {"cli", "sandbox"}
+
+
+def test_all_sql_is_in_the_store() -> None:
+    words = ("SELECT ", "INSERT ", "UPDATE ", "DELETE FROM", "PRAGMA ")
+    for path in SRC.rglob("*.py"):
+        if path.name != "store.py":
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    assert not node.value.strip().startswith(words), path
+
+
+def test_errors_are_swallowed_in_few_places() -> None:
+    broad = {
+        path.name
+        for path in SRC.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ExceptHandler)
+        and isinstance(node.type, ast.Name)
+        and node.type.id == "Exception"
+    }
+    assert broad == {"engine.py", "delivery.py", "cli.py"}, (
+        "cli: `check --live` and `poll` show what a plugin raised"
+    )

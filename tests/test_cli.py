@@ -1,0 +1,244 @@
+"""The commands as a user meets them: what they print, where, and their exit status."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jsonschema
+import pytest
+
+from roundsman import cli, events
+from roundsman.store import Reader, Store
+from worlds import START, an_event
+
+CONFIG = """
+[daemon]
+store = "roundsman.db"
+[sources.doors]
+type = "parakey.event_logs"
+base_url = "http://127.0.0.1:1"
+access_token = "s3cret"
+[sinks.archive]
+type = "file"
+path = "events.jsonl"
+"""
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def roundsman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> Callable[..., Result]:
+    """The command, in an empty folder without any configuration."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("ROUNDSMAN_CONFIG", "STATE_DIRECTORY", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+    def run(*args: str) -> Result:
+        monkeypatch.setattr(sys, "argv", ["roundsman", *args])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as exc:
+            code = exc.code if isinstance(exc.code, int) else 1
+        return Result(code, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> Path:
+    (tmp_path / "roundsman.toml").write_text(CONFIG)
+    store = Store.open(tmp_path / "roundsman.db")
+    store.register({"doors": "parakey.event_logs"}, {"archive": "file"})
+    store.commit(
+        "doors",
+        0,
+        {"cursor": "x"},
+        [an_event(1), an_event(2, outcome="denied", user={"name": "Eve\x1b[31m"}), an_event(3)],
+        now=START,
+        due=START + 60,
+    )
+    store.bury("archive", 0, 1, "too large", START)
+    store.close()
+    return tmp_path
+
+
+def test_without_a_configuration_it_says_where_it_looked(roundsman: Any) -> None:
+    result = roundsman("check")
+    assert result.code == 2
+    assert (
+        "neither roundsman.toml nor /etc/roundsman/roundsman.toml exists; `roundsman init` writes one"
+        in result.err
+    )
+
+
+def test_init_never_overwrites(roundsman: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    assert roundsman("init").code == 0
+    assert (tmp_path / "roundsman.toml").stat().st_mode & 0o777 == 0o600
+    again = roundsman("init")
+    assert (again.code, again.out) == (1, "")
+    assert "is there already, and is not overwritten" in again.err
+    monkeypatch.setenv("PARAKEY_ACCESS_TOKEN", "x")
+    assert roundsman("check").code == 0, "what it writes is fine as it is"
+    assert (
+        roundsman("init", "no/such/folder.toml").err
+        == "no/such/folder.toml: cannot be written: No such file or directory\n"
+    )
+
+
+def test_check_shows_every_mistake_and_warning(roundsman: Any, filled: Path) -> None:
+    fine = roundsman("check")
+    assert fine.code == 0
+    assert "1 sources, 1 sinks" in fine.out
+    assert "warning: sources.doors: a secret stands in the file" in fine.err
+    (filled / "roundsman.toml").write_text(CONFIG.replace("path =", "pth ="))
+    wrong = roundsman("check")
+    assert (wrong.code, wrong.out) == (2, "")
+    assert wrong.err.splitlines() == [
+        "sinks.archive.path: is missing",
+        "sinks.archive.pth: unknown option; did you mean path?",
+    ]
+    assert "s3cret" not in fine.out + fine.err + wrong.err
+
+
+def test_check_live_asks(roundsman: Any, filled: Path) -> None:
+    result = roundsman("check", "--live")
+    assert result.code == 1
+    assert "sources.doors: http://127.0.0.1:1 cannot be reached: the connection was refused" in result.err
+    assert "sinks.archive: opens" in result.out
+
+
+def test_once_says_1_when_something_failed(roundsman: Any, filled: Path) -> None:
+    result = roundsman("once", "--now")
+    assert result.code == 1
+    assert '"event":"poll.failed"' in result.err
+    assert (filled / "events.jsonl").read_text().count("\n") == 2, "and delivers all the same"
+
+
+def test_poll_names_the_sources_there_are(roundsman: Any, filled: Path) -> None:
+    assert roundsman("poll", "windows").err == "windows: no such source; there is doors\n"
+    result = roundsman("poll", "doors")
+    assert (result.code, result.out) == (1, "")
+    assert Reader.open(filled / "roundsman.db").state("doors")[0] == {"cursor": "x"}
+
+
+def test_status_is_one_line_each_and_json(roundsman: Any, filled: Path) -> None:
+    plain = roundsman("status")
+    assert plain.code == 0
+    assert plain.out.splitlines()[0].startswith(
+        "source doors type=parakey.event_logs state=ok visited=2026-05-01T06:00:00Z"
+    )
+    assert "sink archive type=file state=ok cursor=1 waiting=2 failures=0 dead=1" in plain.out
+    found = json.loads(roundsman("status", "--json").out)
+    assert found["sources"][0]["events"] == 3
+    assert found["sinks"][0]["dead"] == 1
+
+
+def test_events_are_filtered_and_escaped(roundsman: Any, filled: Path) -> None:
+    assert len(roundsman("events").out.splitlines()) == 3
+    denied = roundsman("events", "--outcome", "den*")
+    assert "Eve\\x1b[31m" in denied.out
+    assert "\x1b" not in denied.out
+    assert len(denied.out.splitlines()) == 1
+    assert json.loads(roundsman("events", "-n", "1", "--json").out)["id"] == "id00003"
+    assert roundsman("events", "--source", "win*").out == ""
+    assert len(roundsman("events", "--since", "2026-05-01").out.splitlines()) == 3
+    assert roundsman("events", "--since", "1s").out == ""
+    assert roundsman("events", "--since", "whenever").code == 2
+
+
+def test_reading_without_a_store_is_one_sentence(roundsman: Any, tmp_path: Path) -> None:
+    (tmp_path / "roundsman.toml").write_text(CONFIG)
+    for command in (
+        ["status"],
+        ["events"],
+        ["dead", "list", "archive"],
+        ["replay", "archive", "--from", "beginning"],
+    ):
+        result = roundsman(*command)
+        assert result.code == 1
+        assert "has `roundsman run` or `once` ever run?" in result.err
+        assert result.err.count("\n") == 1
+
+
+def test_replay_moves_a_sink_back(roundsman: Any, filled: Path) -> None:
+    assert "3 events from #1 on" in roundsman("replay", "archive", "--from", "beginning").out
+    assert "1 events from #3 on" in roundsman("replay", "archive", "--from", "#3").out
+    assert "3 events from #1 on" in roundsman("replay", "archive", "--from", "2026-05-01T06:00:00Z").out
+    assert (
+        roundsman("replay", "nobody", "--from", "beginning").err == "nobody: no such sink; there is archive\n"
+    )
+
+
+def test_rewind_moves_a_source_back(roundsman: Any, filled: Path) -> None:
+    assert roundsman("rewind", "doors", "--to", "2026-04-30T00:00:00Z").code == 0
+    store = Store.open(filled / "roundsman.db")
+    assert store.state("doors")[0]["floor"] == "2026-04-30T00:00:00Z"
+    assert store.wanted() == ["doors"]
+    store.close()
+
+
+def test_dead_letters_are_listed_retried_and_dropped(roundsman: Any, filled: Path) -> None:
+    assert "id00001: too large" in roundsman("dead", "list", "archive").out
+    assert json.loads(roundsman("dead", "list", "archive", "--json").out)[0]["reason"] == "too large"
+    assert roundsman("dead", "retry", "archive", "1").out == "archive: 1 events will be tried again\n"
+    assert "(to be tried again)" in roundsman("dead", "list", "archive").out
+    assert roundsman("dead", "drop", "archive").out == "archive: 1 events dropped\n"
+
+
+def test_schemas_are_schemas(roundsman: Any, filled: Path) -> None:
+    jsonschema.Draft202012Validator.check_schema(json.loads(roundsman("schema", "config").out))
+    schema = json.loads(roundsman("schema", "events").out)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert schema == events.schemas()
+    assert roundsman("schema", "nonsense").code == 2
+
+
+def test_a_wrong_command_line_is_2(roundsman: Any) -> None:
+    assert roundsman("frobnicate").code == 2
+    assert roundsman("demo", "--for", "soon").code == 2
+    assert roundsman("replay", "archive").code == 2
+
+
+def test_the_demo_shows_and_sums_up(roundsman: Any) -> None:
+    result = roundsman("demo", "--for", "3s")
+    assert result.code == 0, result.err
+    assert result.err == ""
+    assert "one for each." in result.out
+    assert result.out.count("event_log.created") >= 40
+
+
+def test_help_names_every_command(roundsman: Any) -> None:
+    text = roundsman("--help").out
+    for command in (
+        "init",
+        "check",
+        "run",
+        "once",
+        "poll",
+        "status",
+        "events",
+        "replay",
+        "rewind",
+        "dead",
+        "schema",
+        "demo",
+    ):
+        assert f"\n  {command} " in text
+    assert roundsman("--version").out.startswith("roundsman 0.")
+
+
+def test_the_configuration_is_found_by_environment(roundsman: Any, filled: Path, monkeypatch: Any) -> None:
+    (filled / "other.toml").write_text(CONFIG)
+    (filled / "roundsman.toml").unlink()
+    monkeypatch.setenv("ROUNDSMAN_CONFIG", str(filled / "other.toml"))
+    assert roundsman("status").code == 0
+    assert os.environ["ROUNDSMAN_CONFIG"]

@@ -1,0 +1,286 @@
+"""What every source and every sink must keep, tested once over all of them."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jsonschema
+import pytest
+from cloudevents.core.bindings.http import HTTPMessage, from_http_event
+from cloudevents.core.formats.json import JSONFormat
+from hypothesis import given, settings, strategies as st
+from pydantic import BaseModel, ValidationError
+
+from roundsman import events
+from roundsman.engine import Engine
+from roundsman.http import Http, HttpOptions, Web
+from roundsman.plugin import Sink, Source, secrets
+from roundsman.sandbox import TOKEN, Building, Fault, Parakey
+from roundsman.settings import Secret
+from roundsman.sinks import SINKS
+from roundsman.sources import SOURCES
+from roundsman.store import Filter, Store
+from worlds import ByHand, Straight, Time, an_event, web_of
+
+SOURCE_OPTIONS: dict[str, dict[str, Any]] = {
+    "parakey.event_logs": {"base_url": "http://127.0.0.1:1", "access_token": TOKEN, "start": "beginning"},
+}
+SINK_OPTIONS: dict[str, dict[str, Any]] = {
+    "stdout": {},
+    "file": {"path": "events.jsonl"},
+    "http": {"url": "http://127.0.0.1:1/events", "auth": {"value": "s3cret"}},
+}
+
+
+def make_source(kind: str) -> Source:
+    return SOURCES[kind](type=kind, **SOURCE_OPTIONS[kind]).named("it")
+
+
+def make_sink(kind: str, folder: Path) -> Sink:
+    options = dict(SINK_OPTIONS[kind])
+    if "path" in options:
+        options["path"] = folder / options["path"]
+    return SINKS[kind](type=kind, **options).named("it")
+
+
+@pytest.fixture(params=SOURCES)
+def source(request: pytest.FixtureRequest) -> Source:
+    return make_source(request.param)
+
+
+@pytest.fixture(params=SINKS)
+def sink(request: pytest.FixtureRequest, tmp_path: Path) -> Sink:
+    return make_sink(request.param, tmp_path)
+
+
+@pytest.fixture
+def world(parakey: Parakey, time: Time) -> Parakey:
+    Building(parakey).fill(30, time.utc())
+    time.advance(600)
+    return parakey
+
+
+async def visit(source: Source, parakey: Parakey, time: Time, state: Any) -> Any:
+    polls = []
+    while True:
+        poll = await source.poll(
+            Http(web_of(Straight(parakey), time), source.auth(), source.identity()), state
+        )
+        polls.append(poll)
+        state = poll.state
+        if not poll.more:
+            return [event for poll in polls for event in poll.events], state
+
+
+def test_every_plugin_is_covered_here() -> None:
+    assert set(SOURCE_OPTIONS) == set(SOURCES)
+    assert set(SINK_OPTIONS) == set(SINKS)
+
+
+# -- sources -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_poll_is_a_value(source: Source, world: Parakey, time: Time) -> None:
+    """The same state and the same world give the same events; what came in is not changed."""
+    first, state = await visit(source, world, time, {})
+    again, _ = await visit(source, world, time, {})
+    assert [e.id for e in first] == [e.id for e in again]
+    assert first
+    before = json.dumps(state)
+    await visit(source, world, time, state)
+    assert json.dumps(state) == before, "the state is small JSON, and left alone"
+
+
+async def test_nothing_new_is_no_event_and_the_same_state(source: Source, world: Parakey, time: Time) -> None:
+    _, state = await visit(source, world, time, {})
+    fresh, after = await visit(source, world, time, state)
+    assert fresh == []
+    assert after == state
+
+
+async def test_ids_are_the_vendors_and_do_not_change(source: Source, world: Parakey, time: Time) -> None:
+    first, state = await visit(source, world, time, {})
+    time.advance(86400)  # a sweep reads everything again
+    again, _ = await visit(source, world, time, state)
+    assert {e.id for e in again} <= {e.id for e in first}
+
+
+async def test_every_event_keeps_the_event_contract(source: Source, world: Parakey, time: Time) -> None:
+    found, _ = await visit(source, world, time, {})
+    validator = jsonschema.Draft202012Validator(events.schemas())
+    for event in found:
+        assert b"\n" not in event.body
+        document = json.loads(event.body)
+        assert list(validator.iter_errors(document)) == []
+        assert document["type"] in events.TYPES
+        headers = {"content-type": "application/cloudevents+json"}
+        parsed = from_http_event(HTTPMessage(headers, event.body), JSONFormat())
+        assert parsed.get_id() == event.id
+        assert parsed.get_source() == document["source"]
+        assert document["source"].endswith("/it")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(401),
+        Fault(403),
+        Fault(404),
+        Fault(429),
+        Fault(500),
+        Fault(200, body=b"<html>"),
+        Fault(200, body=b""),
+        Fault(200, body=b"[1,"),
+        Fault(200, body=b"7"),
+        Fault(kind="hang"),
+        Fault(kind="drop"),
+        Fault(302),
+    ],
+)
+async def test_trouble_is_raised_and_never_read_as_nothing_new(
+    fault: Fault, source: Source, world: Parakey, time: Time
+) -> None:
+    _, state = await visit(source, world, time, {})
+    world.faults.extend([fault] * 10)
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - any, for the engine treats all alike
+        await visit(source, world, time, state)
+    assert TOKEN not in str(caught.value) + repr(caught.value)
+    assert str(caught.value)
+
+
+async def test_a_cancelled_poll_leaves_nothing_behind(source: Source, world: Parakey, time: Time) -> None:
+    class Hangs(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    http = Http(Web(HttpOptions(), transport=lambda url: Hangs()), source.auth(), source.identity())
+    task = asyncio.create_task(source.poll(http, {}))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@given(
+    body=st.one_of(
+        st.binary(max_size=300),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+            lambda inner: (
+                st.lists(inner, max_size=4)
+                | st.dictionaries(
+                    st.sampled_from(["id", "createdAt", "timestamp", "user", "device", "data", "x"]),
+                    inner,
+                    max_size=4,
+                )
+            ),
+            max_leaves=20,
+        ).map(lambda v: json.dumps(v).encode()),
+    )
+)
+@settings(max_examples=300, deadline=None)
+@pytest.mark.parametrize("kind", SOURCES)
+def test_whatever_a_server_answers_the_daemon_lives_on(kind: str, body: bytes) -> None:
+    """Either it is read, or it is an error with a sentence; and the source goes on afterwards."""
+    time = Time()
+    parakey = Parakey(now=time.utc)
+    answer = parakey.answer
+    parakey.answer = lambda *args: type(answer(*args))(200, {"ETag": '"x"'}, body)  # type: ignore[method-assign]
+    source = make_source(kind)
+    try:
+        found, state = asyncio.run(visit(source, parakey, time, {}))
+    except Exception as exc:  # noqa: BLE001 - as the engine does
+        assert type(exc).__module__.startswith("roundsman."), repr(exc)
+        state = {}
+    else:
+        assert all(json.loads(event.body) for event in found)
+    parakey.answer = answer  # type: ignore[method-assign]
+    parakey.add(log_id="after")
+    time.advance(86400)
+    found, _ = asyncio.run(visit(source, parakey, time, state))
+    assert "after" in {event.id for event in found}
+
+
+# -- sinks -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", sorted(set(SINKS) - {"stdout"}))  # standard output is always there
+async def test_a_place_that_is_not_there_is_an_error_and_not_an_ack(kind: str, tmp_path: Path) -> None:
+    sink = make_sink(kind, tmp_path)
+    if kind == "file":
+        (tmp_path / "file").write_text("")
+        sink = sink.model_copy(update={"path": tmp_path / "file" / "x.jsonl"})
+    web = Web(HttpOptions(attempts=1))
+    with pytest.raises(Exception, match=r".+"):
+        async with sink.open(Http(web), None) as deliver:
+            await deliver([an_event(1)])
+    await web.aclose()
+
+
+async def test_opening_twice_in_a_row_is_fine(sink: Sink, time: Time) -> None:
+    for _ in range(2):
+        async with sink.open(Http(Web()), None):
+            pass
+
+
+async def test_the_filters_work(sink: Sink, tmp_path: Path, store: Store, time: Time) -> None:
+    engine = Engine(store, ByHand(), web_of(Straight(Parakey()), time), clock=time.clock())
+    picky = sink.model_copy(update={"outcomes": ("denied",)}).named("it")
+    engine.setup({}, {"it": picky})
+    store.register({"doors": "parakey.event_logs"}, {})
+    store.commit("doors", 0, {}, [an_event(1), an_event(2, outcome="denied")], now=0, due=0)
+    wanted = Filter(picky.types, picky.sources, picky.outcomes)
+    assert [e.id for e, _ in store.events(0, 9, 9, wanted)] == ["id00002"]
+
+
+# -- both --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=[*SOURCES, *SINKS])
+def plugin(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+    kind = request.param
+    yield make_source(kind) if kind in SOURCES else make_sink(kind, tmp_path)
+
+
+def test_a_plugin_is_frozen_and_refuses_unknown_options(plugin: Any) -> None:
+    with pytest.raises(ValidationError):
+        plugin.type = "other"
+    with pytest.raises(ValidationError):
+        type(plugin).model_validate({"type": plugin.type, "frobnicate": 1})
+
+
+def test_every_option_has_a_description(plugin: Any) -> None:
+    def check(model: type[BaseModel]) -> None:
+        for name, info in model.model_fields.items():
+            inner = [
+                a for a in (info.annotation, *getattr(info.annotation, "__args__", ())) if isinstance(a, type)
+            ]
+            nested = [a for a in inner if issubclass(a, BaseModel)]
+            for each in nested:
+                check(each)
+            assert (
+                info.description
+                or nested
+                or name == "type"
+                or name.endswith(("_param", "header", "value", "version"))
+                or (model.__name__ == "Fields")
+            ), f"{model.__name__}.{name}"
+
+    check(type(plugin))
+
+
+def test_secrets_are_shown_by_nothing(plugin: Any) -> None:
+    for secret in secrets(plugin):
+        assert isinstance(secret, Secret)
+        value = secret.reveal()
+        assert value not in repr(plugin) + str(plugin) + plugin.model_dump_json() + repr(plugin.model_dump())
+
+
+def test_another_key_is_another_identity(plugin: Any) -> None:
+    if secrets(plugin) and isinstance(plugin, Source):
+        other = type(plugin)(**{**SOURCE_OPTIONS[plugin.type], "type": plugin.type, "access_token": "other"})
+        assert other.identity() != plugin.identity()
