@@ -9,13 +9,13 @@ from typing import Any, Literal
 import pytest
 from structlog.testing import capture_logs
 
+from rounds import Rounds
 from roundsman.engine import Engine, next_due, pause
 from roundsman.events import Event
 from roundsman.http import Http
 from roundsman.plugin import Backoff, Deliver, Poll, Receipt, Reject, Sink, Source, State
 from roundsman.sandbox import Fault, Parakey
 from roundsman.store import Store, StoreError
-from rounds import Rounds
 from worlds import PLANS, RECORDS, START, ByHand, Recorder, Straight, Time, an_event, event_logs, web_of
 
 

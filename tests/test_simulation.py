@@ -101,7 +101,7 @@ class World(RuleBasedStateMachine):
         super().__init__()
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
         self.folder = Path(
-            tempfile.mkdtemp(prefix="roundsman-sim-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
+            tempfile.mkdtemp(prefix="roundsman-sim-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
         )
         self.loop = asyncio.new_event_loop()
         self.time = Time()

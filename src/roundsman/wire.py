@@ -72,7 +72,7 @@ def _list_in(body: bytes, path: str) -> msgspec.Raw:
     except msgspec.ValidationError:
         raise Unreadable(f"the answer is {_kind(decode(body))}, not a list") from None
     lists = {name: raw for name, raw in members.items() if bytes(raw)[:1] == b"["}
-    return cast(msgspec.Raw, _only(lists, members))
+    return cast("msgspec.Raw", _only(lists, members))
 
 
 def _find(document: Any, path: str) -> list[Any]:

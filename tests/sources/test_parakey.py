@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from roundsman.sandbox import Fault, Parakey, Quirks
 from rounds import Rounds
+from roundsman.sandbox import Fault, Parakey, Quirks
 from worlds import START, Time
 
 MINUTE = timedelta(minutes=1)

@@ -10,7 +10,7 @@ that is believed; `walk.py` finds it out from the answers.
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 import httpx
@@ -145,10 +145,10 @@ class EventLogs(Source):
         learned = {"largest": state["largest"]} if "largest" in state else {}
         return {**learned, "begun": True, "floor": rfc3339(to) if to else None, "cursor": None}
 
-    @cached_property
+    @property
     def shape(self) -> "_Shape":
         """How this source's rows are read."""
-        return _Shape(self)
+        return _shape(self.fields_, self.dedupe == "place", self.paging.items)
 
     def url(self) -> str:
         return f"{self.base_url}/{self.request.path.lstrip('/')}"
@@ -165,11 +165,9 @@ class EventLogs(Source):
 class _Shape:
     """Turns the vendor's rows into ours. Its functions are made once, for they run for every row."""
 
-    def __init__(self, source: EventLogs) -> None:
-        fields = source.fields_
-        self._source = source.name
-        self._by_place = source.dedupe == "place"
-        self._items = source.paging.items
+    def __init__(self, fields: Fields, by_place: bool, items: str) -> None:
+        self._by_place = by_place
+        self._items = items
         self._id, self._created, self._occurred = map(
             _getter, (fields.id, fields.created_at, fields.occurred_at)
         )
@@ -189,8 +187,8 @@ class _Shape:
             rows.append(Row(key, parse_time(self._created(data)), parse_time(self._occurred(data)), item))
         return rows
 
-    def event(self, row: Row) -> Event:
-        """The row as an event."""
+    def event(self, row: Row, source: str) -> Event:
+        """The row as an event of this source."""
         data, raw = row.item
         door, place = _ref(self._door(data)), _ref(self._place(data))
         occurred = rfc3339(row.occurred) if row.occurred else None
@@ -208,7 +206,7 @@ class _Shape:
         }
         return Event.of(
             vendor="parakey",
-            source=self._source,
+            source=source,
             type="co.parakey.event_log.created",
             id=f"{place['id']}:{row.id}" if self._by_place and place else row.id,
             data=access,
@@ -216,6 +214,9 @@ class _Shape:
             subject=door["id"] if door else None,
             outcome=_outcome(self._outcome(data)),
         )
+
+
+_shape = lru_cache(_Shape)  # alike for nearly all sources, of which there may be very many
 
 
 class _Visit:
@@ -352,7 +353,8 @@ class _Visit:
         bound = max(filter(None, (floor, parse_time(reading["start"]))), default=None)
         before = frozenset(self.memory.get("before", ()))
         top = parse_time(reading.get("top"))
-        top_id, newest, event = reading.get("top_id"), reading["newest"], self.source.shape.event
+        top_id, newest = reading.get("top_id"), reading["newest"]
+        event, name = self.source.shape.event, self.source.name
         for row in rows:
             stamp = row.created or row.occurred
             if row.created is not None and (top is None or row.created > top):
@@ -360,7 +362,7 @@ class _Visit:
             if row.id == newest:
                 reading["newest"] = None
             if row.id not in before and (bound is None or stamp is None or stamp >= bound):
-                self.events.append(event(row))
+                self.events.append(event(row, name))
         if top is not None:
             reading |= {"top": rfc3339(top), "top_id": top_id}
         self.count += len(rows)

@@ -1,0 +1,173 @@
+"""The README says what is: commands, logs, events, the plugin example, the layout."""
+
+import importlib
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from roundsman import config, events
+from roundsman.cli import app, dead_app
+from roundsman.http import Http
+from roundsman.sinks.http import REJECTED
+from worlds import Time, web_of
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def section(title: str) -> str:
+    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def test_the_table_of_logs_is_the_code() -> None:
+    documented = set(
+        re.findall(
+            r"`([a-z]+\.[a-z]+)`",
+            "\n".join(line.split("|")[1] for line in section("Logs").splitlines() if line.startswith("| `")),
+        )
+    )
+    written = set()
+    for path in (ROOT / "src").rglob("*.py"):
+        text = path.read_text()
+        written |= set(re.findall(r'log\.(?:debug|info|warning|error|log)\(\s*"([a-z.]+)"', text))
+        written |= set(re.findall(r'log\.log\([^"]*"([a-z.]+)"', text))
+    assert documented == written
+
+
+def test_the_table_of_events_is_the_code() -> None:
+    assert set(re.findall(r"^\| `([a-z_.]+)`", section("Events"), re.MULTILINE)) == set(events.TYPES)
+
+
+def test_the_table_of_commands_is_the_code() -> None:
+    documented = set(re.findall(r"^\| `roundsman ([a-z]+)", section("Commands"), re.MULTILINE))
+    assert documented == {c.name or c.callback.__name__ for c in app.registered_commands} | {"dead"}
+    assert {c.name for c in dead_app.registered_commands} == {"list", "retry", "drop"}
+    for line in re.findall(r"^\| `roundsman (.*?)` \|", section("Commands"), re.MULTILINE):
+        name = line.split()[0]
+        help_text = subprocess.run(
+            [sys.executable, "-m", "roundsman", name, "--help"], capture_output=True, text=True, check=True
+        ).stdout
+        for option in re.findall(r"--[a-z]+", line):
+            assert option in help_text, (name, option)
+
+
+def test_the_sinks_and_sources_are_documented() -> None:
+    assert set(re.findall(r"^\| `([a-z]+)`", section("Sinks"), re.MULTILINE)) == set(config.SINKS)
+    assert set(re.findall(r"^### `([a-z._]+)`", section("Sources"), re.MULTILINE)) == set(config.SOURCES)
+    told = set(
+        map(int, re.findall(r"\b(4\d\d)\b", section("Sinks").split("refuse an event")[0].split("2xx")[1]))
+    )
+    assert told == REJECTED
+
+
+def test_the_makefile_has_what_is_promised() -> None:
+    text = subprocess.run(["make", "help"], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    for target in ("help", "demo", "test", "check", "bench"):
+        assert f"make {target}" in text
+
+
+def example() -> str:
+    return next(
+        block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "Releases" in block
+    )
+
+
+def test_a_source_is_under_80_lines() -> None:
+    assert len(example().splitlines()) < 80
+
+
+@pytest.fixture
+def releases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    (tmp_path / "readme_example.py").write_text(example())
+    monkeypatch.syspath_prepend(tmp_path)
+    yield importlib.import_module("readme_example").Releases
+    del sys.modules["readme_example"]
+
+
+async def test_the_example_source_works(releases: Any, time: Time) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.headers.get("if-none-match") == '"1"':
+            return httpx.Response(304)
+        rows = [
+            {"id": 2, "tag_name": "v2", "published_at": "2026-05-02T00:00:00Z"},
+            {"id": 1, "tag_name": "v1"},
+        ]
+        return httpx.Response(200, json=rows, headers={"ETag": '"1"'})
+
+    source = releases(type="github.releases", repository="a/b").named("mine")
+    http = Http(web_of(httpx.MockTransport(answer), time))
+    first = await source.poll(http, {})
+    assert [event.id for event in first.events] == ["1", "2"]
+    second = await source.poll(http, first.state)
+    assert second.state is first.state
+    assert second.events == ()
+
+
+def test_the_steps_of_the_service_section_name_what_there_is() -> None:
+    steps = re.search(r"```sh\n(.*?)```", section("As a service"), re.DOTALL)
+    assert steps
+    assert len(steps[1].strip().splitlines()) == 5
+    unit = (ROOT / "systemd" / "roundsman.service").read_text()
+    assert "LoadCredential=parakey:/etc/roundsman/parakey.secret" in unit
+    assert "/etc/roundsman/parakey.secret" in steps[1]
+    starter = (ROOT / "src/roundsman/starter.toml").read_text()
+    assert '{ env = "PARAKEY_ACCESS_TOKEN" }' in starter, "what sed replaces"
+
+
+def test_every_file_the_readme_links_to_is_there() -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / target).exists(), target
+    for target in re.findall(r"`((?:tests|src|systemd)/[\w./]+)`", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_the_first_event_is_reached_as_described(tmp_path: Path) -> None:
+    """From `init` to the first event, with the sandbox as vendor: the commands of that section, run."""
+    text = section("From nothing to the first event")
+    assert 'base_url = "http://127.0.0.1:8399"' in text
+    box = subprocess.Popen(
+        [sys.executable, "-m", "roundsman.sandbox", "--per-second", "20"], stdout=subprocess.PIPE, text=True
+    )
+    assert box.stdout
+    url, token = box.stdout.readline().split()
+    assert token == "access_token=" + re.findall(r"PARAKEY_ACCESS_TOKEN=(\S+)", text)[0]
+    environ = {
+        "PATH": str(Path(sys.executable).parent),
+        "HOME": str(tmp_path),
+        "PARAKEY_ACCESS_TOKEN": token.split("=")[1],
+    }
+
+    def roundsman(*args: str) -> str:
+        command = [sys.executable, "-m", "roundsman", *args]
+        return subprocess.run(
+            command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=True
+        ).stdout
+
+    try:
+        roundsman("init")
+        starter = (tmp_path / "roundsman.toml").read_text()
+        head = "[sources.front-doors]\n"
+        (tmp_path / "roundsman.toml").write_text(
+            starter.replace(head, f'{head}base_url = "{url}"\n').replace(
+                'interval = "60s"', 'interval = "2s"'
+            )
+        )
+        assert "sources.front-doors: answers" in roundsman("check", "--live")
+        roundsman("once", "--now")
+        found = ""
+        while not found:
+            found = roundsman("once", "--now")
+        assert '"co.parakey.event_log.created"' in found
+        assert "front-doors" in roundsman("status")
+        assert textwrap.shorten(roundsman("events"), 40)
+    finally:
+        box.terminate()
+        box.wait()
+        box.stdout.close()
