@@ -1,5 +1,6 @@
 """Fixtures, and how a test says what it needs."""
 
+import logging
 import os
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -23,6 +24,7 @@ def quiet() -> Iterator[None]:
     structlog.reset_defaults()
     structlog.configure(processors=[drop], wrapper_class=structlog.make_filtering_bound_logger(10))
     yield
+    logging.captureWarnings(False)
     RECORDS.clear()
     PLANS.clear()
 

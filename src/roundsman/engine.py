@@ -11,7 +11,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import httpx
 import structlog
@@ -34,6 +33,8 @@ STEP = 2.0
 """Seconds that the wall clock may drift from the monotonic one between two heartbeats before it is a step."""
 SPREAD = 0.02
 """Seconds between the first visits of two sources, so that a thousand of them do not start at once."""
+SAY_EVERY = 10.0
+"""Seconds between two lines in the log about one long reading."""
 PRUNE_EVERY = 3600.0
 PRUNE_PAUSE = 0.05
 
@@ -56,6 +57,8 @@ class Reading:
     since: float
     rows: int = 0
     new: int = 0
+    said: float = 0.0
+    """When the log last heard of it."""
 
 
 @dataclass(slots=True)
@@ -136,7 +139,7 @@ class Engine:
         if web is not None and web is not self.web:
             self._retire(self.web)
             self.web = web
-        rows = self._rows()
+        fares = {fare.name: fare for fare in self.store.fares()}
         for name in self.watches.keys() - sources.keys():
             self._drop(name)
         now = self._clock.now()
@@ -147,24 +150,17 @@ class Engine:
                     watch.auth, watch.identity = source.auth(), source.identity()
                 watch.source, watch.web = source, self.web
                 continue
-            row = rows[name]
+            fare = fares[name]
             watch = self.watches[name] = Watch(source, source.auth(), source.identity(), self.web)
-            watch.visited, watch.answered, watch.polls = row["visited"], row["answered"], row["polls"]
-            watch.failures, watch.unanswered, watch.failing = (
-                row["failures"],
-                row["unanswered"],
-                row["failing"],
-            )
+            watch.visited, watch.answered, watch.polls = fare.visited, fare.answered, fare.polls
+            watch.failures, watch.unanswered, watch.failing = fare.failures, fare.unanswered, fare.failing
             # A stored `due` is believed, unless the clock was set back since: nothing legitimate is that far ahead.
             furthest = now + max(source.interval, CAP) * 1.1
             spread = min(position * SPREAD, source.interval * position / len(sources))
-            watch.due = min(row["due"], furthest) if row["due"] > now else now + spread
+            watch.due = min(fare.due, furthest) if fare.due > now else now + spread
             if self._group is not None:
                 self._alarms.set(name, watch.due)
         self._set_sinks(sinks)
-
-    def _rows(self) -> dict[str, dict[str, Any]]:
-        return {row["name"]: row for row in self.store.sources()}
 
     def _set_sinks(self, sinks: Mapping[str, Sink]) -> None:
         for name, delivery in list(self.deliveries.items()):
@@ -238,7 +234,11 @@ class Engine:
     async def once(self, *, everything: bool = False) -> bool:
         """Visit every source that is due (or every one), deliver what there is to deliver; whether all went well."""
         now = self._clock.now()
-        due = [name for name, row in self._rows().items() if everything or row["due"] <= now]
+        due = [
+            fare.name
+            for fare in self.store.fares()
+            if fare.name in self.watches and (everything or fare.due <= now)
+        ]
         self.store.claim([(name, now + self.watches[name].source.interval) for name in due])
         visits = await asyncio.gather(*(self.visit(name) for name in due))
         deliveries = await asyncio.gather(*(delivery.once() for delivery in self.deliveries.values()))
@@ -361,15 +361,23 @@ class Engine:
         ms = round((self._clock.monotonic() - began) * 1000, 1)
         if recovered:
             log.info("source.recovered", source=name)
-        if poll.more or watch.reading is not None:
-            watch.reading = watch.reading or Reading(began)
-            watch.reading.rows += poll.rows
-            watch.reading.new += new
         if new:
-            log.info("poll.committed", source=name, new=new, seen=len(events) - new, more=poll.more, ms=ms)
             self._wake()
+        reading = watch.reading
+        if poll.more or reading is not None:
+            reading = watch.reading = reading or Reading(began, said=began)
+            reading.rows += poll.rows
+            reading.new += new
+            end = self._clock.monotonic()
+            if poll.more and end - reading.said < SAY_EVERY:
+                return
+            reading.said = end
+            ms = round((end - reading.since) * 1000, 1)
+            log.info("poll.committed", source=name, new=reading.new, rows=reading.rows, more=poll.more, ms=ms)
+        elif new:
+            log.info("poll.committed", source=name, new=new, rows=poll.rows, ms=ms)
         else:
-            log.debug("poll.unchanged", source=name, seen=len(events), ms=ms)
+            log.debug("poll.unchanged", source=name, rows=poll.rows, ms=ms)
 
     def _bad(self, name: str, watch: Watch, revision: int, exc: Exception, asked: float) -> None:
         now = self._clock.now()

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from roundsman.events import Event, rfc3339
 from roundsman.logs import safe
@@ -84,10 +85,10 @@ def status_tables(found: Mapping[str, Any]) -> RenderableType:
         padding=(0, 2),
     )
     for row in found["sources"]:
-        times = [ago(_unix(row[key]), now) for key in ("visited", "answered", "changed", "due")]
+        times = [ago(_unix(row[key]), now) for key in ("visited", "answered", "changed")]
+        due = _unix(row["due"])
+        times.append(ago(due, now) if due and due > now else "now")
         sources.add_row(escape(safe(row["name"])), _state(row["state"]), *times, f"{row['events']:,}")
-        if row["error"]:
-            sources.add_row("", "", f"[red]{escape(safe(row['error']))}[/]")
     sinks = Table("sink", "state", "last delivery", "waiting", "buried", box=None, padding=(0, 2))
     for row in found["sinks"]:
         dead = f"[red]{row['dead']}[/]" if row["dead"] else "0"
@@ -98,9 +99,12 @@ def status_tables(found: Mapping[str, Any]) -> RenderableType:
             f"{row['waiting']:,}",
             dead,
         )
-        if row["error"]:
-            sinks.add_row("", "", f"[red]{escape(safe(row['error']))}[/]")
-    return Group(sources, "", sinks)
+    troubles = [
+        Text.from_markup(f"  [red]{escape(safe(row['name']))}: {escape(safe(row['error']))}[/]")
+        for row in [*found["sources"], *found["sinks"]]
+        if row["error"]
+    ]
+    return Group(sources, "", sinks, *(["", *troubles] if troubles else []))
 
 
 def status_lines(found: Mapping[str, Any]) -> Iterable[str]:

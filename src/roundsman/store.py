@@ -112,6 +112,19 @@ class Moved(Exception):
     """Somebody moved the cursor (`rewind`, `replay`) since it was read: what was based on it is void."""
 
 
+class Fare(NamedTuple):
+    """How a source fared, for the engine to go on from."""
+
+    name: str
+    due: float
+    visited: float | None
+    answered: float | None
+    polls: int
+    failures: int
+    unanswered: float | None
+    failing: float | None
+
+
 class Visited(NamedTuple):
     """One line of the books: how a source fares."""
 
@@ -172,6 +185,10 @@ class Reader:
 
     def sources(self) -> list[dict[str, Any]]:
         return self._rows("SELECT * FROM sources ORDER BY name")
+
+    def fares(self) -> Iterator[Fare]:
+        """How each source fared; one at a time, for there may be very many."""
+        return map(Fare._make, self._run(f"SELECT {', '.join(Fare._fields)} FROM sources"))  # noqa: S608 - fixed names
 
     def sinks(self) -> list[dict[str, Any]]:
         return self._rows(

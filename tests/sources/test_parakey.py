@@ -8,7 +8,7 @@ import pytest
 
 from rounds import Rounds
 from roundsman.sandbox import Fault, Parakey, Quirks
-from worlds import START, Time
+from worlds import PLANS, RECORDS, START, Time
 
 MINUTE = timedelta(minutes=1)
 
@@ -553,3 +553,112 @@ async def test_a_rewind_tells_again_only_what_the_log_does_not_have(
     await world.visit(after=0)
     assert sorted(world.ids()) == ids
     assert len(world.ids()) == 6
+
+
+# -- what the simulation found ------------------------------------------------------------------------------------------
+
+
+async def test_offsets_that_never_fit_together_are_given_up(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    """The newest rows in ascending order, by offset: no page begins where the one before ended. It asked without end."""
+    parakey.quirks = Quirks(cap=5, order="newest-ascending", offset_param="offset")
+    fill(parakey, time, 9)
+    world = rounds()
+    await world.visit()
+    assert len(world.asked()) < 60
+    assert len(world.events("roundsman.source.gap")) == 1
+
+
+async def test_rows_that_only_a_sweep_could_see_are_said_to_be_missing(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    """Newest first, cut, and startDate compares with the time of the unlock: the sweep took reaching a known row for all."""
+    parakey.quirks = Quirks(cap=5, order="descending", filters="timestamp")
+    fill(parakey, time, 1)
+    world = rounds()
+    await world.visit()
+    for n in range(5):
+        time.advance(1)
+        now = time.utc()
+        parakey.add(created=now, timestamp=now - timedelta(hours=1), log_id=f"late{n}")
+    parakey.add(log_id="new")
+    await world.visit()
+    await world.visit(after=7 * 3600)
+    assert set(world.ids()) >= {f"late{n}" for n in range(5)} or world.events("roundsman.source.gap")
+
+
+async def test_a_short_last_page_does_not_prove_what_start_date_means(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    """A late row after a full page, stamps that prove nothing, startDate by the time of the unlock: it was passed over."""
+    parakey.quirks = Quirks(cap=5, filters="timestamp")
+    now = time.utc()
+    for n in range(5):
+        parakey.add(created=now - MINUTE * (5 - n), log_id=f"h{n}")
+    parakey.add(created=now, timestamp=now - MINUTE * 5, log_id="late")
+    world = rounds()
+    await world.visit()
+    assert "late" in world.ids() or world.events("roundsman.source.gap")
+
+
+async def test_rows_that_become_visible_below_the_newest_are_swept_or_said_to_be_missing(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    parakey.quirks = Quirks(cap=5, order="descending")
+    now = time.utc()
+    for n in range(5):
+        parakey.add(created=now + n * MINUTE / 60, visible=now + 2 * MINUTE, log_id=f"hidden{n}")
+    parakey.add(created=now + MINUTE / 2, log_id="seen")
+    world = rounds()
+    await world.visit()
+    assert world.ids() == ["seen"]
+    await world.visit(after=7 * 3600)
+    assert len(world.ids()) == 6 or world.events("roundsman.source.gap")
+
+
+# -- faults that last -------------------------------------------------------------------------------------------------
+
+
+async def test_a_sink_that_is_down_for_an_hour_gets_everything_in_order(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    def down(event: Any) -> None:
+        raise OSError("the receiver is down")
+
+    world = rounds()
+    PLANS["recorder"] = down
+    for n in range(60):
+        parakey.add(log_id=f"r{n:02d}")
+        await world.visit()
+    assert RECORDS.get("recorder", []) == []
+    del PLANS["recorder"]
+    await world.visit()
+    assert [event.id for event in RECORDS["recorder"]] == [f"r{n:02d}" for n in range(60)]
+
+
+@pytest.mark.parametrize("fault", [Fault(401), Fault(kind="drop"), Fault(502)])
+async def test_nothing_is_missing_after_two_hours_of_trouble(
+    fault: Fault, rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    world = rounds()
+    await world.visit()
+    for n in range(120):
+        time.advance(60)
+        parakey.add(log_id=f"r{n:03d}", timestamp=time.utc() - MINUTE / 60)
+        parakey.faults.extend([fault] * 9)
+        await world.visit(after=1)
+        parakey.faults.clear()
+    await world.visit(after=4000)
+    assert world.ids() == [f"r{n:03d}" for n in range(120)]
+    assert len(world.events("roundsman.source.failing")) == 1
+    assert len(world.events("roundsman.source.recovered")) == 1
+
+
+async def test_rows_of_ten_megabytes_pass(rounds: Any, parakey: Parakey, time: Time) -> None:
+    for n in range(3):
+        time.advance(1)
+        parakey.add(log_id=f"huge{n}", timestamp=time.utc() - MINUTE / 60, note="x" * 10_000_000)
+    world = rounds()
+    await world.visit()
+    assert [event.id for event in RECORDS["recorder"]] == ["huge0", "huge1", "huge2"]

@@ -1,0 +1,72 @@
+"""Logs: names and facts, no secrets, no control characters."""
+
+import io
+import json
+import logging
+
+import pytest
+import structlog
+
+from roundsman import logs
+
+
+@pytest.fixture
+def out() -> io.StringIO:
+    return io.StringIO()
+
+
+def test_json_lines_carry_time_level_and_name_first(out: io.StringIO) -> None:
+    logs.configure("info", "json", logs.Line(out))
+    structlog.get_logger().warning("poll.failed", source="doors", error="no\nway \x1b[31m", wait=3)
+    structlog.get_logger().debug("poll.unchanged")
+    [line] = out.getvalue().splitlines()
+    entry = json.loads(line)
+    assert list(entry)[:3] == ["timestamp", "level", "event"]
+    assert entry["error"] == "no\\nway \\x1b[31m"
+
+
+def test_a_terminal_is_steered_by_nobody_outside(out: io.StringIO) -> None:
+    logs.configure("info", "console", logs.Line(out))
+    structlog.get_logger().info("poll.failed", error="\x1b]0;owned\x07")
+    assert "owned" in out.getvalue()
+    assert "\x1b]" not in out.getvalue()
+
+
+def test_a_traceback_shows_no_variables(out: io.StringIO) -> None:
+    for form in ("json", "console"):
+        logs.configure("info", form, logs.Line(out))  # type: ignore[arg-type]
+        password = "hunter2"
+        try:
+            {}[len(password)]
+        except KeyError as exc:
+            structlog.get_logger().error("poll.failed", exc_info=exc)
+    assert "KeyError" in out.getvalue()
+    assert "hunter2" not in out.getvalue()
+
+
+def test_what_libraries_say_is_one_of_our_lines(out: io.StringIO) -> None:
+    logs.configure("info", "json", logs.Line(out))
+    logging.getLogger("somebody").warning("odd: %s", 7)
+    logging.getLogger("somebody").info("chatter")
+    [line] = out.getvalue().splitlines()
+    assert json.loads(line) | {"timestamp": ""} == {
+        "timestamp": "",
+        "level": "warning",
+        "event": "library.message",
+        "logger": "somebody",
+        "message": "odd: 7",
+    }
+
+
+def test_progress_stays_at_the_end_and_goes(out: io.StringIO) -> None:
+    line = logs.Line(out)
+    line.show("doors: 5 rows")
+    line.msg("an entry")
+    line.show("")
+    assert out.getvalue() == "\r\x1b[Kdoors: 5 rows\r\x1b[Kan entry\ndoors: 5 rows\r\x1b[K"
+
+
+def test_what_is_no_json_is_logged_all_the_same(out: io.StringIO) -> None:
+    logs.configure("info", "json", logs.Line(out))
+    structlog.get_logger().info("odd.value", thing=object(), half="\ud800")
+    assert json.loads(out.getvalue())["event"] == "odd.value"
