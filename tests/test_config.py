@@ -179,6 +179,10 @@ def test_the_example_has_every_option_with_its_default(monkeypatch: pytest.Monke
             '[daemon]\nstore = "x"\n' + SOURCE + '[sinks.a]\ntype = "file"\npath = "x"\n',
             "is already written by the store",
         ),
+        (
+            SOURCE + '[sinks.out]\ntype = "http"\nurl = "https://x"\nbatch = 5\n',
+            'sinks.out: batch = 1 is all that content = "structured"',
+        ),
         (SOURCE, "sinks: there is none; add a table such as [sinks.console]"),
         (SINK, "sources: there is none; add a table such as [sources.front-doors]"),
         (

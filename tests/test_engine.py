@@ -132,6 +132,34 @@ async def test_two_visits_of_one_source_never_overlap(engine: Engine, time: Time
         assert most == 1, "and the ring that came meanwhile was not forgotten"
 
 
+async def test_a_slow_host_keeps_nobody_elsewhere_waiting(engine: Engine, time: Time) -> None:
+    """However many of its sources hang: they wait as names, are visited in turn, and are loud."""
+    inside: set[str] = set()
+
+    async def hang(http: Http, state: State) -> Poll:
+        inside.add("slow")
+        SCRIPTS["count"] = SCRIPTS.get("count", 0) + 1
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def quick(http: Http, state: State) -> Poll:
+        inside.add("quick")
+        return Poll(state)
+
+    SCRIPTS.pop("count", None)
+    sources: dict[str, Source] = {f"s{n}": Scripted().named(f"s{n}") for n in range(100)}
+    SCRIPTS.update(dict.fromkeys(sources, hang), quick=quick)
+    engine.setup({**sources, "quick": Scripted(base_url="http://localhost:1").named("quick")}, {})
+    async with running(engine):
+        time.advance(30)
+        alarms(engine).ring_due(time.now())
+        await until(lambda: "quick" in inside)
+        assert SCRIPTS["count"] == 32
+        time.advance(181)
+        engine.beat()
+        assert all(watch.failing for name, watch in engine.watches.items() if name != "quick")
+
+
 async def test_what_the_vendor_asks_for_moves_due(tmp_path: Path, parakey: Parakey, time: Time) -> None:
     world = Rounds(tmp_path, parakey, time)
     parakey.faults.append(Fault(429, {"Retry-After": "1800"}))

@@ -156,7 +156,7 @@ def test_readers_work_beside_the_daemon_and_do_not_block_it(store: Store) -> Non
 
 def test_a_reader_writes_nothing(store: Store) -> None:
     reader = Reader.open(store.path)
-    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+    with pytest.raises(StoreError, match="cannot be written"):
         reader._run("DELETE FROM events")
     reader.close()
 

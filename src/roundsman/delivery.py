@@ -34,7 +34,7 @@ class Delivery:
         self.name = sink.name
         self.caught_up = asyncio.Event()
         """Set while there is nothing left to deliver."""
-        self._http = http
+        self.http = http
         self._store = store
         self._now = now
         self._wanted = Filter(sink.types, sink.sources, sink.outcomes)
@@ -63,7 +63,7 @@ class Delivery:
         while not self._stop.is_set():
             try:
                 _, receipt = self._store.cursor(self.name)
-                async with self.sink.open(self._http, receipt) as deliver:
+                async with self.sink.open(self.http, receipt) as deliver:
                     await self._pump(deliver)
             except Exception as exc:  # noqa: BLE001 - whatever a sink raises means "again"
                 await self._again(exc)
@@ -72,7 +72,7 @@ class Delivery:
         """Deliver what there is, without trying anything twice; whether it went well."""
         try:
             _, receipt = self._store.cursor(self.name)
-            async with self.sink.open(self._http, receipt) as deliver:
+            async with self.sink.open(self.http, receipt) as deliver:
                 while await self.step(deliver):
                     pass
         except Exception as exc:  # noqa: BLE001 - whatever a sink raises means "again", another time

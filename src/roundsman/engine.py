@@ -8,6 +8,7 @@ import asyncio
 import gc
 import random
 import time
+from collections import Counter, defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,6 +34,8 @@ STEP = 2.0
 """Seconds that the wall clock may drift from the monotonic one between two heartbeats before it is a step."""
 SPREAD = 0.02
 """Seconds between the first visits of two sources, so that a thousand of them do not start at once."""
+PER_HOST = 32
+"""Visits under way to one host; more than that wait as names, which cost nothing. Requests are limited in `[http]`."""
 SAY_EVERY = 10.0
 """Seconds between two lines in the log about one long reading."""
 PRUNE_EVERY = 3600.0
@@ -69,6 +72,7 @@ class Watch:
     auth: httpx.Auth | None
     identity: str
     web: Web
+    host: str
     due: float = 0.0
     visited: float | None = None
     answered: float | None = None
@@ -78,9 +82,14 @@ class Watch:
     unanswered: float | None = None
     """When the first question without a good answer was asked: what "no answer for three intervals" counts from."""
     task: "asyncio.Task[None] | None" = None
+    queued: bool = False
+    """Its alarm has rung, and others at its host are first."""
     rung: bool = False
     """Somebody rang while a visit was under way."""
     reading: Reading | None = None
+
+    def busy(self) -> bool:
+        return self.task is not None or self.queued
 
 
 def pause(interval: float, failures: int, asked: float = 0.0, jitter: float = 0.5) -> float:
@@ -96,6 +105,10 @@ def next_due(started: float, ended: float, interval: float, asked: float = 0.0) 
     """When a source is due after a good visit: an interval after its start, or after its end where it overran."""
     due = started + interval
     return max(due if due > ended else ended + interval, ended + asked)
+
+
+def _host(source: Source) -> str:
+    return httpx.URL(source.base_url).host
 
 
 class Engine:
@@ -123,6 +136,9 @@ class Engine:
         self._loops: dict[str, asyncio.Task[None]] = {}
         self._stop = asyncio.Event()
         self._dirty: set[str] = set()
+        self._retired: list[Web] = []
+        self._queues: defaultdict[str, deque[str]] = defaultdict(deque)
+        self._under_way: Counter[str] = Counter()
         self._drift = self._clock.now() - self._clock.monotonic()
         self._version = 0
         self._pruned = self._clock.monotonic()
@@ -137,7 +153,7 @@ class Engine:
         kinds = {name: source.type for name, source in sources.items()}
         self.store.register(kinds, {name: sink.type for name, sink in sinks.items()})
         if web is not None and web is not self.web:
-            self._retire(self.web)
+            self._retired.append(self.web)  # visits and deliveries under way still use it
             self.web = web
         fares = {fare.name: fare for fare in self.store.fares()}
         for name in self.watches.keys() - sources.keys():
@@ -147,11 +163,13 @@ class Engine:
             watch = self.watches.get(name)
             if watch is not None:
                 if watch.source != source:
-                    watch.auth, watch.identity = source.auth(), source.identity()
+                    watch.auth, watch.identity, watch.host = source.auth(), source.identity(), _host(source)
                 watch.source, watch.web = source, self.web
                 continue
             fare = fares[name]
-            watch = self.watches[name] = Watch(source, source.auth(), source.identity(), self.web)
+            watch = self.watches[name] = Watch(
+                source, source.auth(), source.identity(), self.web, _host(source)
+            )
             watch.visited, watch.answered, watch.polls = fare.visited, fare.answered, fare.polls
             watch.failures, watch.unanswered, watch.failing = fare.failures, fare.unanswered, fare.failing
             # A stored `due` is believed, unless the clock was set back since: nothing legitimate is that far ahead.
@@ -168,6 +186,7 @@ class Engine:
                 delivery.stop()
                 del self.deliveries[name]
             else:
+                delivery.http.web = self.web
                 delivery.reopen()
         for name, sink in sinks.items():
             if name not in self.deliveries:
@@ -195,18 +214,6 @@ class Engine:
         watch = self.watches.pop(name)
         if watch.task is not None:
             watch.task.cancel()
-
-    def _retire(self, web: Web) -> None:
-        """Close connections of the old options once the visits that use them have ended."""
-
-        async def close() -> None:
-            running = [w.task for w in self.watches.values() if w.task is not None]
-            if running:
-                await asyncio.wait(running)
-            await web.aclose()
-
-        if self._group is not None:
-            self._group.create_task(close(), name="retire")
 
     # -- the round ---------------------------------------------------------------------------------------------------
 
@@ -261,10 +268,15 @@ class Engine:
             for task in late:
                 task.cancel()
 
+    async def aclose(self) -> None:
+        """Close all connections."""
+        for web in (*self._retired, self.web):
+            await web.aclose()
+
     def ring(self, name: str) -> None:
         """Visit a source now instead of at `due`; while a visit is under way, once more after it."""
         watch = self.watches[name]
-        if watch.task is not None:
+        if watch.busy():
             watch.rung = True
         else:
             self._ring([name])
@@ -272,7 +284,7 @@ class Engine:
     def _ring(self, names: Iterable[str]) -> None:
         """The alarm: move `due` on, on disk, and only then ask."""
         now = self._clock.now()
-        idle = [(name, w) for name in names if (w := self.watches.get(name)) is not None and w.task is None]
+        idle = [(name, w) for name in names if (w := self.watches.get(name)) is not None and not w.busy()]
         for _, watch in idle:
             watch.due = now + watch.source.interval
         try:
@@ -286,14 +298,31 @@ class Engine:
         if self._group is None:
             return
         for name, watch in idle:
-            watch.task = self._group.create_task(self._visit(name, watch))
+            watch.queued, watch.unanswered = True, watch.unanswered or now
+            self._queues[watch.host].append(name)
+        for host in {watch.host for _, watch in idle}:
+            self._admit(host)
 
-    async def _visit(self, name: str, watch: Watch) -> None:
+    def _admit(self, host: str) -> None:
+        """Begin the visits that wait for this host, as far as there is room: a slow one must not fill the memory."""
+        queue = self._queues[host]
+        while queue and self._under_way[host] < PER_HOST and self._group is not None:
+            name = queue.popleft()
+            watch = self.watches.get(name)
+            if watch is not None and watch.queued:
+                watch.queued = False
+                self._under_way[host] += 1
+                watch.task = self._group.create_task(self._visit(name, watch, host))
+
+    async def _visit(self, name: str, watch: Watch, host: str) -> None:
         try:
             await self.visit(name)
         finally:
             watch.task = None
             watch.reading = None
+            self._under_way[host] -= 1
+            if not self._stop.is_set():
+                self._admit(host)
             if self.watches.get(name) is watch and not self._stop.is_set():
                 if watch.rung:
                     watch.rung = False
@@ -306,14 +335,14 @@ class Engine:
         source = watch.source
         http = Http(watch.web, watch.auth, watch.identity)
         started = self._clock.now()
-        watch.unanswered = watch.unanswered or started
+        watch.unanswered, watch.reading, revision = watch.unanswered or started, None, 0
         while True:
             began = self._clock.monotonic()
-            state, revision = self.store.state(name)
             try:
+                state, revision = self.store.state(name)
                 poll = await source.poll(http, state)
                 more = poll.more and not http.wait
-                self._good(name, watch, revision, poll, poll.state == state, started, http.wait, began)
+                self._good(name, watch, revision, poll, poll.state == state, started, http, began)
                 if not more:
                     return True
             except Moved:
@@ -331,15 +360,15 @@ class Engine:
         poll: Poll,
         same: bool,
         started: float,
-        asked: float,
+        http: Http,
         began: float,
     ) -> None:
         now = self._clock.now()
         recovered = watch.failing is not None
-        if poll.more and not asked:
+        if poll.more and not http.wait:
             due = now  # a restart in the middle of a backlog goes on with it
         else:
-            due = next_due(started, now, watch.source.interval, asked)
+            due = next_due(started, now, watch.source.interval, max(http.wait, http.interval))
         if same and not poll.events and not watch.failures and not recovered:
             # The common case: nothing new. `due` is on disk since the alarm rang; the rest can wait for the heartbeat.
             if due > watch.due + 0.5:
@@ -472,7 +501,7 @@ class Engine:
         now = self._clock.now()
         for name, watch in self.watches.items():
             # A visit that hangs is no answer either.
-            if watch.task is not None and watch.failing is None and self._overdue(watch, now):
+            if watch.busy() and watch.failing is None and self._overdue(watch, now):
                 waiting = spell(now - (watch.unanswered or now))
                 _, revision = self.store.state(name)
                 self._write_up(name, watch, revision, f"no answer for {waiting}", loud=True, now=now)
@@ -492,7 +521,7 @@ class Engine:
         log.warning("clock.stepped", seconds=round(step, 1))
         for name, watch in self.watches.items():
             watch.due += step
-            if watch.task is None:
+            if not watch.busy():
                 self._alarms.set(name, watch.due)
         self.store.claim([(name, watch.due) for name, watch in self.watches.items()])
 
@@ -515,5 +544,5 @@ class Engine:
     def healthy(self) -> bool:
         """Whether the rounds are really made: no idle source is long overdue, and every sink has its loop."""
         late = self._clock.now() - 30
-        overdue = any(w.task is None and w.due < late for w in self.watches.values())
+        overdue = any(not w.busy() and w.due < late for w in self.watches.values())
         return not overdue and all(not task.done() for n, task in self._loops.items() if n in self.deliveries)

@@ -142,6 +142,8 @@ class Http:
     identity: str = ""
     wait: float = field(default=0.0, init=False)
     """Seconds the vendor asked us to stay away, over all answers so far."""
+    interval: float = field(default=0.0, init=False)
+    """Seconds the vendor wants between two visits; pages of one visit are not meant."""
 
     def now(self) -> datetime:
         """Our clock, for *when to look again*; never for where to read from."""
@@ -195,6 +197,7 @@ class Http:
         answer = Answer(response.status_code, response.headers, response.content)
         asked = patience(answer.status, answer.headers, self.web.now())
         self.wait = max(self.wait, asked or 0.0)
+        self.interval = max(self.interval, min(CAP, _number(answer.headers.get("x-poll-interval")) or 0.0))
         return answer
 
     def _refusal(self, method: str, url: httpx.URL, answer: Answer) -> Exception:
@@ -391,8 +394,8 @@ class HeaderToken(httpx.Auth):
 def patience(status: int, headers: Mapping[str, str], now: float) -> float | None:
     """Seconds the answer asks us to stay away, between `LEAST` and `CAP`; None where it does not ask.
 
-    Reads `Retry-After` (RFC 9110 section 10.2.3: seconds or a date), `X-RateLimit-Reset` where nothing remains (seconds,
-    or a Unix time), and `X-Poll-Interval`. Garbage asks for nothing.
+    Reads `Retry-After` (RFC 9110 section 10.2.3: seconds or a date) and `X-RateLimit-Reset` where nothing remains (seconds,
+    or a Unix time). Garbage asks for nothing.
     """
     asks = []
     after = headers.get("retry-after")
@@ -402,9 +405,6 @@ def patience(status: int, headers: Mapping[str, str], now: float) -> float | Non
         reset = _number(headers.get("x-ratelimit-reset"))
         if reset is not None:
             asks.append(max(LEAST, reset - now if reset > 1e9 else reset))
-    poll = _number(headers.get("x-poll-interval"))
-    if poll:
-        asks.append(poll)
     known = [ask for ask in asks if ask is not None]
     return min(CAP, max(known)) if known else None
 

@@ -104,7 +104,7 @@ def status_tables(found: Mapping[str, Any]) -> RenderableType:
         for row in [*found["sources"], *found["sinks"]]
         if row["error"]
     ]
-    return Group(sources, "", sinks, *(["", *troubles] if troubles else []))
+    return Group(sources, "", sinks, *([Text(), *troubles] if troubles else []))
 
 
 def status_lines(found: Mapping[str, Any]) -> Iterable[str]:

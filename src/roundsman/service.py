@@ -87,7 +87,7 @@ class Service:
                 self._line.show("")
         finally:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.engine.web.aclose(), 1)
+                await asyncio.wait_for(self.engine.aclose(), 1)
             self.store.close()
         log.info("daemon.stopped")
 
@@ -198,5 +198,5 @@ async def once(config: Config, *, everything: bool) -> int:
         log.info("daemon.stopping", signal="interrupted")
         return 130
     finally:
-        await engine.web.aclose()
+        await engine.aclose()
         store.close()

@@ -160,7 +160,10 @@ class Reader:
     def __init__(self, path: Path, db: Database) -> None:
         self.path = path
         self._db = db
-        self._run = db.conn.execute
+
+    def _run(self, sql: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+        with _plain(self.path):
+            return self._db.conn.execute(sql, values)
 
     @classmethod
     def open(cls, path: Path) -> "Reader":
@@ -573,6 +576,8 @@ def _plain(path: Path) -> Iterator[None]:
             raise StoreError(
                 f"{path} cannot be read or written: the disk reports an error ({name})"
             ) from None
+        if isinstance(exc, sqlite3.OperationalError):
+            raise StoreError(f"{path} cannot be used: {exc}") from None
         raise
     except OSError as exc:
         raise StoreError(f"{path} cannot be opened: {exc.strerror}") from None

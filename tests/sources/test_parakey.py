@@ -555,6 +555,17 @@ async def test_a_rewind_tells_again_only_what_the_log_does_not_have(
     assert len(world.ids()) == 6
 
 
+async def test_a_stamp_of_the_future_does_not_carry_the_cursor_away(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    world = rounds()
+    parakey.add(created=time.utc() + timedelta(days=400), visible=time.utc(), log_id="odd")
+    await world.visit()
+    parakey.add(log_id="normal")
+    await world.visit(after=1800)
+    assert world.ids() == ["odd", "normal"]
+
+
 # -- what the simulation found ------------------------------------------------------------------------------------------
 
 

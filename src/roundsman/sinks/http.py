@@ -12,10 +12,10 @@ import hmac
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from roundsman import wire
 from roundsman.events import Event
@@ -45,7 +45,7 @@ class HttpSink(Sink):
     content: Literal["structured", "binary", "batch"] = "structured"
     """structured: the event is the body. binary: its data is, the rest in `ce-` headers. batch: a list of events."""
     batch: Annotated[int, Field(ge=1, le=10_000)] = 1
-    """Events in one request, in batch mode."""
+    """Events in one request: 100 with content = "batch", else 1."""
     auth: AuthHeader | None = None
     """A header for authentication."""
     signing_secret: Secret | None = None
@@ -54,6 +54,20 @@ class HttpSink(Sink):
     """Compress bodies with gzip."""
     headers: dict[str, str] = {}
     """Further headers."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _batches(cls, options: Any) -> Any:
+        """Only lists hold several events: else a refusal of one would send the others again."""
+        if isinstance(options, dict) and options.get("content") == "batch":
+            return {"batch": 100, **options}
+        return options
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if self.batch > 1 and self.content != "batch":
+            raise ValueError('batch = 1 is all that content = "structured" and "binary" can send')
+        return self
 
     @field_validator("signing_secret")
     @classmethod

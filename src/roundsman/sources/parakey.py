@@ -305,6 +305,8 @@ class _Visit:
         self.memory["walk"] = {
             "start": rfc3339(start) if start else None,
             "tag": probe.tag,
+            # A stamp of the future would carry the cursor past rows to come. By the vendor's clock, where it tells it.
+            "latest": rfc3339((probe.date() or self.http.now()) + timedelta(seconds=reread.overlap)),
             "newest": rows[0].id if rows else None,
             # For news it is enough to reach down to the newest row known; a sweep looks for what came below that.
             "known": None if sweep else self.memory.get("anchor"),
@@ -354,10 +356,11 @@ class _Visit:
         before = frozenset(self.memory.get("before", ()))
         top = parse_time(reading.get("top"))
         top_id, newest = reading.get("top_id"), reading["newest"]
+        latest = parse_time(reading["latest"]) or datetime.max.replace(tzinfo=UTC)
         event, name = self.source.shape.event, self.source.name
         for row in rows:
             stamp = row.created or row.occurred
-            if row.created is not None and (top is None or row.created > top):
+            if row.created is not None and (top is None or top < row.created) and row.created <= latest:
                 top, top_id = row.created, row.id
             if row.id == newest:
                 reading["newest"] = None
