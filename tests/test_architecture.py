@@ -6,6 +6,7 @@ from pathlib import Path
 SRC = Path(__file__).parent.parent / "src" / "roundsman"
 INWARD: dict[str, set[str]] = {
     "settings": set(),
+    "threads": set(),
     "wire": set(),
     "logs": {"wire"},
     "events": {"wire"},
@@ -17,7 +18,7 @@ INWARD: dict[str, set[str]] = {
     "delivery": {"events", "http", "plugin", "store"},
     "engine": {"alarms", "delivery", "events", "http", "plugin", "settings", "store"},
     "sources": {"events", "http", "plugin", "settings", "walk", "wire", "sources"},
-    "sinks": {"events", "http", "plugin", "settings", "wire", "sinks"},
+    "sinks": {"events", "http", "plugin", "settings", "threads", "wire", "sinks"},
     "config": {"http", "plugin", "settings", "sinks", "sources", "store"},
     "screen": {"events", "logs", "settings", "store"},
     "service": {"alarms", "config", "engine", "http", "logs", "store"},

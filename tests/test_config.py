@@ -183,6 +183,23 @@ def test_the_example_has_every_option_with_its_default(monkeypatch: pytest.Monke
             SOURCE + '[sinks.out]\ntype = "http"\nurl = "https://x"\nbatch = 5\n',
             'sinks.out: batch = 1 is all that content = "structured"',
         ),
+        (
+            '[http]\nproxy = "user:s3cret@proxy:3128"\n' + FINE,
+            "http.proxy: ***@proxy:3128 is not an http(s) URL",
+        ),
+        (
+            '[http]\nproxy = "ftp://user:s3/cret@proxy:3128"\n' + FINE,
+            "http.proxy: ftp://***@proxy:3128 is not",
+        ),
+        (
+            SOURCE + '[sources.doors.request]\nauth_header = "bad header"\n' + SINK,
+            "request.auth_header: bad header is not the name of a header",
+        ),
+        (SOURCE + 'start = "0001-01-01"\n' + SINK, "sources.doors.start: 0001-01-01 is neither"),
+        (
+            SOURCE + '[sinks.a]\ntype = "file"\npath = "~nosuchuser/x"\n',
+            "sinks.a.path: names the home of nobody",
+        ),
         (SOURCE, "sinks: there is none; add a table such as [sinks.console]"),
         (SINK, "sources: there is none; add a table such as [sources.front-doors]"),
         (

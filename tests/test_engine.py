@@ -1,6 +1,7 @@
 """The rounds: when a source is asked, what a failure leads to, and how it all ends."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from rounds import Rounds
-from roundsman.engine import Engine, next_due, pause
+from roundsman.engine import Engine, pause, rest
 from roundsman.events import Event
 from roundsman.http import Http
 from roundsman.plugin import Backoff, Deliver, Poll, Receipt, Reject, Sink, Source, State
@@ -70,9 +71,9 @@ def test_a_failure_doubles_the_pause_up_to_an_hour() -> None:
 
 
 def test_an_interval_counts_from_the_start_of_a_visit_unless_it_overran() -> None:
-    assert next_due(started=100, ended=110, interval=60) == 160
-    assert next_due(started=100, ended=190, interval=60) == 250
-    assert next_due(started=100, ended=110, interval=60, asked=300) == 410
+    assert rest(took=10, interval=60) == 50
+    assert rest(took=90, interval=60) == 60
+    assert rest(took=10, interval=60, asked=300) == 300
 
 
 async def test_due_is_on_the_disk_before_the_question_is_asked(engine: Engine, time: Time) -> None:
@@ -631,3 +632,119 @@ async def test_a_source_of_another_type_under_an_old_name_is_refused_whole(engin
         engine.setup({"a": event_logs("a"), "b": Scripted().named("b")}, {})
     assert list(engine.watches) == ["a"]
     assert [row["name"] for row in engine.store.sources()] == ["a"]
+
+
+async def test_once_ignores_a_source_that_is_configured_no_more(engine: Engine, time: Time) -> None:
+    async def nothing(http: Http, state: State) -> Poll:
+        return Poll(state)
+
+    SCRIPTS.update(a=nothing, b=nothing)
+    engine.setup({"a": Scripted().named("a")}, {})
+    await engine.once()
+    time.advance(3600)
+    engine.setup({"b": Scripted().named("b")}, {})
+    assert await engine.once()
+
+
+async def test_once_does_not_believe_a_due_of_another_time(engine: Engine, time: Time) -> None:
+    visits = []
+
+    async def count(http: Http, state: State) -> Poll:
+        visits.append(1)
+        return Poll(state)
+
+    SCRIPTS["a"] = count
+    engine.setup({"a": Scripted().named("a")}, {})
+    await engine.once()
+    time.set_wall(-365 * 86400)
+    await engine.once()
+    assert len(visits) == 2
+
+
+async def test_a_clock_set_during_a_visit_moves_nothing(engine: Engine, time: Time) -> None:
+    async def step(http: Http, state: State) -> Poll:
+        time.advance(5)
+        time.set_wall(-86400)
+        return Poll(state)
+
+    SCRIPTS["a"] = step
+    engine.setup({"a": Scripted().named("a")}, {})
+    await engine.visit("a")
+    assert engine.watches["a"].due - time.now() == pytest.approx(55)
+
+
+async def test_being_sent_away_for_an_hour_is_no_good_answer(
+    tmp_path: Path, parakey: Parakey, time: Time
+) -> None:
+    world = Rounds(tmp_path, parakey, time)
+    parakey.faults.append(Fault(503, {"Retry-After": "3600"}))
+    await world.visit()
+    time.advance(200)
+    world.engine.beat()
+    assert len(world.events("roundsman.source.failing")) == 1
+    world.store.close()
+
+
+async def test_a_mended_source_is_asked_soon_after_a_reload(
+    tmp_path: Path, parakey: Parakey, time: Time
+) -> None:
+    world = Rounds(tmp_path, parakey, time)
+    parakey.token = "new"
+    for _ in range(6):
+        await world.visit(after=4000)
+    assert world.engine.watches["doors"].due - time.now() > 3000
+    world.engine.setup({"doors": event_logs(access_token="new")}, {"recorder": world.sink})
+    assert world.engine.watches["doors"].due - time.now() <= 60
+    world.store.close()
+
+
+class BrokenDisk:
+    """A connection to a file on a disk that has died."""
+
+    in_transaction = False
+
+    def execute(self, *args: Any) -> Any:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    executemany = execute
+
+
+async def test_a_store_that_breaks_while_running_ends_nothing(engine: Engine, time: Time) -> None:
+    async def never(http: Http, state: State) -> Poll:
+        raise AssertionError
+
+    SCRIPTS["a"] = never
+    engine.setup({"a": Scripted().named("a")}, {"one": Recorder().named("one")})
+    async with running(engine) as task:
+        whole, engine.store._db.conn = engine.store._db.conn, BrokenDisk()  # type: ignore[assignment]
+        with capture_logs() as logs:
+            alarms(engine).ring_due(time.now())
+            engine.deliveries["one"].wake()
+            await until(lambda: {"sink.failing", "store.failed"} <= {entry["event"] for entry in logs})
+        assert not task.done()
+        engine.store._db.conn = whole
+
+
+async def test_new_http_options_reach_sources_and_sinks(engine: Engine, time: Time) -> None:
+    engine.setup({"a": event_logs("a")}, {"one": Recorder().named("one")})
+    fresh = web_of(Straight(Parakey()), time)
+    engine.setup({"a": event_logs("a")}, {"one": Recorder().named("one")}, fresh)
+    assert engine.watches["a"].web is fresh
+    assert engine.deliveries["one"].http.web is fresh
+    await engine.aclose()
+
+
+async def test_a_retried_event_that_fails_does_not_hold_up_the_new_ones(fed: Engine) -> None:
+    def one(event: Event) -> None:
+        if event.id == "id00001":
+            raise Reject("no") if not RECORDS.get("one") else OSError("500")
+
+    PLANS["one"] = one
+    put(fed, an_event(1, "a"), an_event(2, "a"))
+    await fed.once()
+    fed.store.raise_dead("one", None)
+    put(fed, an_event(3, "a"))
+    await fed.once()
+    await fed.once()
+    assert [e.id for e in RECORDS["one"]] == ["id00002", "id00003"]
+    assert fed.store.dead("one")[0]["reason"] == "500"

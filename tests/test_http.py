@@ -338,3 +338,13 @@ async def test_requests_to_one_host_are_limited(sandbox: Sandbox) -> None:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     await web.aclose()
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_no_connection_keeps_cookies(scheme: str) -> None:
+    """The pooled connections below the client have a jar of their own, which must stay empty, with TLS too."""
+    web = Web()
+    transport = web._connect(httpx.URL(f"{scheme}://vendor.example"))
+    session = transport.get_client()  # type: ignore[attr-defined]
+    assert type(session.cookie_jar).__name__ == "DummyCookieJar"
+    await session.close()

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from roundsman import store as store_module
@@ -245,3 +246,29 @@ def test_no_store_yet_is_said_to_who_only_reads(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="there is no store at .* yet"):
         Store.open(tmp_path / "none.db", daemon=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ids_are_remembered_as_far_back_as_readings_reach_from_a_quiet_source(store: Store) -> None:
+    stamped = [msgspec.structs.replace(an_event(n), stamp=START + n * 86400) for n in range(7)]
+    put(store, *stamped, now=START + 7 * 86400)
+    store.ack("archive", 0, 7, None, START)
+    late = START + 400 * 86400
+    while store.prune(["archive"], late, 60.0):
+        pass
+    assert put(store, *stamped, now=late) == 0, "however long it is quiet"
+    put(store, msgspec.structs.replace(an_event(99), stamp=late), now=late)
+    store.ack("archive", 7, 8, None, late)
+    while store.prune(["archive"], late + 36 * 86400, 60.0):
+        pass
+    assert store._run("SELECT id FROM events").fetchall() == [("id00099",)], "and no longer than that"
+
+
+def test_a_clock_that_was_in_the_past_makes_nobody_forget_what_is_recent(store: Store) -> None:
+    put(store, *map(an_event, range(10)))
+    put(store, *map(an_event, range(10, 20)), now=5000.0)
+    put(store, *map(an_event, range(20, 25)))
+    store.ack("archive", 0, 25, None, START)
+    while store.prune(["archive"], START + 3600, 35 * 86400.0):
+        pass
+    kept = {e.id for e, _ in store.events(0, 100, 100, Filter())}
+    assert {f"id{n:05d}" for n in (*range(10), *range(20, 25))} <= kept

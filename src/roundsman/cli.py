@@ -140,6 +140,8 @@ async def _check_live(config: Config) -> int:
         try:
             async with sink.open(Http(connections), None):
                 print(f"sinks.{name}: opens")
+        except BlockingIOError:
+            print(f"sinks.{name}: is open already, by a running daemon")
         except Exception as exc:  # noqa: BLE001 - as above
             complain(f"sinks.{name}: {str(exc) or type(exc).__name__}")
             code = 1

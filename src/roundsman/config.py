@@ -130,6 +130,9 @@ def warnings(config: Config) -> list[str]:
                 files[config.path] = "holds a secret"
             elif isinstance(secret.origin, Path):
                 files[secret.origin] = "is a secret"
+    if config.http.proxy and "@" in config.http.proxy:
+        found.append("http.proxy: a password stands in the file")
+        files[config.path] = "holds a secret"
     files.setdefault(config.path, "tells where secrets are")
     files.setdefault(config.store, "holds what was told")
     for path, why in files.items():
@@ -156,7 +159,13 @@ def sinks_registry() -> dict[str, type[Sink]]:
 
 
 def _entry_points(group: str) -> dict[str, Any]:
-    return {point.name: point.load() for point in entry_points(group=group)}
+    found = {}
+    for point in entry_points(group=group):
+        try:
+            found[point.name] = point.load()
+        except (ImportError, AttributeError) as exc:
+            raise ConfigError([f"the plugin {point.name} ({point.value}) cannot be loaded: {exc}"]) from None
+    return found
 
 
 def json_schema() -> dict[str, Any]:
@@ -206,6 +215,8 @@ def _parse(path: Path) -> dict[str, Any]:
         raise ConfigError([f"{path}: cannot be read: {exc.strerror}"]) from None
     except UnicodeDecodeError:
         raise ConfigError([f"{path}: is not UTF-8 text"]) from None
+    except RecursionError:
+        raise ConfigError([f"{path}: is not TOML that anybody would write: nested too deeply"]) from None
     except tomllib.TOMLDecodeError as exc:
         raise ConfigError([f"{path}: is not TOML: {_without_values(str(exc))}"]) from None
 

@@ -62,6 +62,7 @@ class Delivery:
     async def run(self) -> None:
         while not self._stop.is_set():
             try:
+                self._reopen = False  # before opening: what is moved meanwhile is opened again
                 _, receipt = self._store.cursor(self.name)
                 async with self.sink.open(self.http, receipt) as deliver:
                     await self._pump(deliver)
@@ -101,7 +102,6 @@ class Delivery:
             return True
 
     async def _pump(self, deliver: Deliver) -> None:
-        self._reopen = False
         while not (self._stop.is_set() or self._reopen):
             self._wake.clear()
             if await self.step(deliver):
@@ -134,9 +134,12 @@ class Delivery:
     async def _retry(self, deliver: Deliver, event: Event) -> None:
         try:
             receipt = await deliver([event])
-        except Reject as reject:
-            self._store.rebury(self.name, event.seq, str(reject), self._now())
-            log.error("event.buried", sink=self.name, seq=event.seq, id=event.id, reason=str(reject))
+        except Exception as exc:
+            reason = str(exc) or type(exc).__name__
+            self._store.rebury(self.name, event.seq, reason, self._now())
+            log.error("event.buried", sink=self.name, seq=event.seq, id=event.id, reason=reason)
+            if not isinstance(exc, Reject):
+                raise  # the place is left and opened anew
         else:
             cursor, _ = self._store.cursor(self.name)
             self._acked(cursor, cursor, receipt)

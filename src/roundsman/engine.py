@@ -79,6 +79,9 @@ class Watch:
     polls: int = 0
     failures: int = 0
     failing: float | None = None
+    error: str | None = None
+    held: float = 0.0
+    """Until when the vendor asked us to stay away."""
     unanswered: float | None = None
     """When the first question without a good answer was asked: what "no answer for three intervals" counts from."""
     task: "asyncio.Task[None] | None" = None
@@ -101,10 +104,14 @@ def pause(interval: float, failures: int, asked: float = 0.0, jitter: float = 0.
     return max(doubled * (1 + jitter / 10), asked)
 
 
-def next_due(started: float, ended: float, interval: float, asked: float = 0.0) -> float:
-    """When a source is due after a good visit: an interval after its start, or after its end where it overran."""
-    due = started + interval
-    return max(due if due > ended else ended + interval, ended + asked)
+def rest(took: float, interval: float, asked: float = 0.0) -> float:
+    """Seconds until a source is due after a good visit: an interval from its start, or from its end where it overran."""
+    return max(interval - took if took < interval else interval, asked)
+
+
+def furthest(interval: float) -> float:
+    """Seconds that a `due` can lie ahead: more than that, and the clock was set back since."""
+    return max(interval, CAP) * 1.1
 
 
 def _host(source: Source) -> str:
@@ -164,6 +171,12 @@ class Engine:
             if watch is not None:
                 if watch.source != source:
                     watch.auth, watch.identity, watch.host = source.auth(), source.identity(), _host(source)
+                    # Somebody has mended it: do not wait out a long pause, unless the vendor wants us to.
+                    soon = max(now, watch.held, (watch.visited or 0.0) + source.interval)
+                    if not watch.busy() and soon < watch.due:
+                        watch.due = soon
+                        if self._group is not None:
+                            self._alarms.set(name, soon)
                 watch.source, watch.web = source, self.web
                 continue
             fare = fares[name]
@@ -173,9 +186,8 @@ class Engine:
             watch.visited, watch.answered, watch.polls = fare.visited, fare.answered, fare.polls
             watch.failures, watch.unanswered, watch.failing = fare.failures, fare.unanswered, fare.failing
             # A stored `due` is believed, unless the clock was set back since: nothing legitimate is that far ahead.
-            furthest = now + max(source.interval, CAP) * 1.1
             spread = min(position * SPREAD, source.interval * position / len(sources))
-            watch.due = min(fare.due, furthest) if fare.due > now else now + spread
+            watch.due = min(fare.due, now + furthest(source.interval)) if fare.due > now else now + spread
             if self._group is not None:
                 self._alarms.set(name, watch.due)
         self._set_sinks(sinks)
@@ -241,11 +253,13 @@ class Engine:
     async def once(self, *, everything: bool = False) -> bool:
         """Visit every source that is due (or every one), deliver what there is to deliver; whether all went well."""
         now = self._clock.now()
-        due = [
-            fare.name
-            for fare in self.store.fares()
-            if fare.name in self.watches and (everything or fare.due <= now)
-        ]
+        due = []
+        for fare in self.store.fares():
+            watch = self.watches.get(fare.name)
+            if watch is not None and (
+                everything or not now < fare.due < now + furthest(watch.source.interval)
+            ):
+                due.append(fare.name)
         self.store.claim([(name, now + self.watches[name].source.interval) for name in due])
         visits = await asyncio.gather(*(self.visit(name) for name in due))
         deliveries = await asyncio.gather(*(delivery.once() for delivery in self.deliveries.values()))
@@ -334,8 +348,8 @@ class Engine:
         watch = self.watches[name]
         source = watch.source
         http = Http(watch.web, watch.auth, watch.identity)
-        started = self._clock.now()
-        watch.unanswered, watch.reading, revision = watch.unanswered or started, None, 0
+        started = self._clock.monotonic()
+        watch.unanswered, watch.reading, revision = watch.unanswered or self._clock.now(), None, 0
         while True:
             began = self._clock.monotonic()
             try:
@@ -368,7 +382,9 @@ class Engine:
         if poll.more and not http.wait:
             due = now  # a restart in the middle of a backlog goes on with it
         else:
-            due = next_due(started, now, watch.source.interval, max(http.wait, http.interval))
+            asked = max(http.wait, http.interval)
+            watch.held = now + asked
+            due = now + rest(self._clock.monotonic() - started, watch.source.interval, asked)
         if same and not poll.events and not watch.failures and not recovered:
             # The common case: nothing new. `due` is on disk since the alarm rang; the rest can wait for the heartbeat.
             if due > watch.due + 0.5:
@@ -385,7 +401,7 @@ class Engine:
         new = self.store.commit(name, revision, poll.state, events, now=now, due=due)
         watch.due, watch.visited, watch.answered = due, now, now
         watch.polls += 1
-        watch.failures, watch.unanswered, watch.failing = 0, None, None
+        watch.failures, watch.unanswered, watch.failing, watch.error = 0, None, None, None
         self._dirty.add(name)
         ms = round((self._clock.monotonic() - began) * 1000, 1)
         if recovered:
@@ -416,8 +432,8 @@ class Engine:
         if isinstance(exc, Backoff):
             asked = max(asked, exc.after)
         wait = pause(watch.source.interval, watch.failures, asked, random.random())
-        watch.due = now + wait
-        error = str(exc) or type(exc).__name__
+        watch.due, watch.held = now + wait, now + asked
+        watch.error = error = str(exc) or type(exc).__name__
         expected = isinstance(exc, Backoff | Denied | StoreError) or type(exc).__module__.startswith(
             "roundsman."
         )
@@ -500,11 +516,11 @@ class Engine:
         self._hear()
         now = self._clock.now()
         for name, watch in self.watches.items():
-            # A visit that hangs is no answer either.
-            if watch.busy() and watch.failing is None and self._overdue(watch, now):
-                waiting = spell(now - (watch.unanswered or now))
+            # A visit that hangs is no answer either, nor is a vendor that sends us away for an hour.
+            if watch.failing is None and self._overdue(watch, now):
+                error = watch.error or f"no answer for {spell(now - (watch.unanswered or now))}"
                 _, revision = self.store.state(name)
-                self._write_up(name, watch, revision, f"no answer for {waiting}", loud=True, now=now)
+                self._write_up(name, watch, revision, error, loud=True, now=now)
 
     def _flush(self) -> None:
         if self._dirty:
@@ -521,6 +537,9 @@ class Engine:
         log.warning("clock.stepped", seconds=round(step, 1))
         for name, watch in self.watches.items():
             watch.due += step
+            watch.held += step
+            if watch.unanswered is not None:
+                watch.unanswered += step
             if not watch.busy():
                 self._alarms.set(name, watch.due)
         self.store.claim([(name, watch.due) for name, watch in self.watches.items()])

@@ -107,6 +107,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     """The whole CloudEvent as one line of JSON, without the line's end."""
     seq: int = 0
     """Its number in our log; 0 until it is there."""
+    stamp: float | None = None
+    """The vendor's time that readings go by (Unix): ids are remembered as far back as readings can reach."""
 
     @classmethod
     def of(
@@ -120,6 +122,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         time: str | None = None,
         subject: str | None = None,
         outcome: Outcome | None = None,
+        stamp: datetime | None = None,
     ) -> "Event":
         envelope: dict[str, Any] = {
             "specversion": "1.0",
@@ -135,7 +138,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         if outcome:
             envelope["outcome"] = outcome
         envelope["data"] = data
-        return cls(id, source, type, outcome, wire.encode(envelope))
+        at = stamp.timestamp() if stamp is not None else None
+        return cls(id, source, type, outcome, wire.encode(envelope), 0, at)
 
     def document(self) -> dict[str, Any]:
         """The CloudEvent as a dictionary."""
@@ -186,6 +190,8 @@ def parse_time(value: object) -> datetime | None:
                 parsed = datetime.fromisoformat(value)
             except ValueError:
                 parsed = datetime.fromisoformat(_FRACTION.sub(r"\1", value.strip()))
+            if parsed.year < 1970:
+                return None  # how some programs write "none"
             if parsed.tzinfo is UTC:
                 return parsed
             return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)

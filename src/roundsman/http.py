@@ -274,20 +274,20 @@ class Web:
         self.seen += 1
 
     def _connect(self, url: httpx.URL) -> httpx.AsyncBaseTransport:
+        # Without TLS an empty context will do; the real one costs memory and start-up.
+        plain = url.scheme == "http" and not self.options.proxy
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else self._trust()
+
         def session() -> aiohttp.ClientSession:
-            connector = aiohttp.TCPConnector(limit=self.options.concurrency, keepalive_timeout=75)
+            # The transport's own session would keep cookies, and hand them from one source to another.
             return aiohttp.ClientSession(
-                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), skip_auto_headers=("User-Agent",)
+                connector=aiohttp.TCPConnector(limit=self.options.concurrency, keepalive_timeout=75, ssl=tls),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                skip_auto_headers=("User-Agent",),
             )
 
-        if url.scheme == "http" and not self.options.proxy:
-            plain = ssl.SSLContext(
-                ssl.PROTOCOL_TLS_CLIENT
-            )  # never used; the default one costs memory and start-up
-            return AiohttpTransport(verify=plain, client=session)
         proxy = httpx.Proxy(self.options.proxy) if self.options.proxy else None
-        limits = httpx.Limits(max_connections=self.options.concurrency, keepalive_expiry=75)
-        return AiohttpTransport(verify=self._trust(), proxy=proxy, limits=limits)
+        return AiohttpTransport(verify=tls, proxy=proxy, client=session)
 
     def _trust(self) -> ssl.SSLContext:
         if self._tls is None:
@@ -442,8 +442,7 @@ def _opaque(etag: str) -> str:
 def _place(url: str | httpx.URL) -> str:
     """Scheme, host and port: a query may hold what nobody should read in a log."""
     url = httpx.URL(url) if isinstance(url, str) else url
-    port = f":{url.port}" if url.port else ""
-    return f"{url.scheme}://{url.host}{port}"
+    return f"{url.scheme}://{url.netloc.decode('ascii', 'replace')}"
 
 
 def _timed_out(exc: Exception) -> bool:

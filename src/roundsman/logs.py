@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from contextlib import suppress
 from typing import Any, Literal, TextIO
 
 import structlog
@@ -25,16 +26,20 @@ class Line:
     def msg(self, message: str) -> None:
         """Write a line of the log."""
         erase = "\r\x1b[K" if self._shown else ""
-        self._stream.write(f"{erase}{message}\n{self._shown}")
-        self._stream.flush()
+        with suppress(
+            OSError
+        ):  # a full disk behind standard error must not end the daemon; there is nowhere to say it
+            self._stream.write(f"{erase}{message}\n{self._shown}")
+            self._stream.flush()
 
     log = debug = info = warning = error = critical = exception = msg
 
     def show(self, progress: str) -> None:
         """Show the progress, or take it away with an empty text."""
         if progress != self._shown:
-            self._stream.write("\r\x1b[K" + progress)
-            self._stream.flush()
+            with suppress(OSError):
+                self._stream.write("\r\x1b[K" + progress)
+                self._stream.flush()
             self._shown = progress
 
 
@@ -74,7 +79,11 @@ def configure(level: str, form: Literal["auto", "json", "console"], line: Line |
 def printable(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """Control characters from outside escaped: nobody steers a terminal through our log."""
     return {
-        key: safe(value) if isinstance(value, str) and key != "exception" else value
+        key: "\n".join(map(safe, value.split("\n")))
+        if key == "exception" and isinstance(value, str)
+        else safe(value)
+        if isinstance(value, str)
+        else value
         for key, value in event.items()
     }
 

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -107,7 +108,8 @@ class Service:
             logs.configure(new.daemon.log_level, new.daemon.log_format, self._line)
             self.config = new
             log.info("config.reloaded", sources=len(new.sources), sinks=len(new.sinks))
-        self._systemd.say("READY=1")
+        finally:
+            self._systemd.say("READY=1")
 
     def _stop(self, signal_name: str) -> None:
         log.info("daemon.stopping", signal=signal_name)
@@ -125,7 +127,8 @@ class Service:
                 self._systemd.say("WATCHDOG=1")
                 fed = now
             if now - said > STATUS_EVERY or not said:
-                self._systemd.status(summary(self.engine))
+                with contextlib.suppress(StoreError):  # the engine says so, louder
+                    self._systemd.status(summary(self.engine))
                 said = now
             if interactive:
                 self._line.show(progress(self.engine, now))
@@ -163,15 +166,23 @@ def run(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
 
 
 async def _leaving(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
-    code = await main()
+    failure: BaseException | None = None
+    code = 1
+    try:
+        code = await main()
+    except (Exception, asyncio.CancelledError) as exc:  # noqa: BLE001 - raised again below
+        failure = exc
     loop = asyncio.get_running_loop()
     try:
         await asyncio.wait_for(asyncio.shield(loop.shutdown_default_executor()), 0.5)
     except TimeoutError:
-        # Everything that matters is on the disk. A thread that hangs would keep the process for ever.
-        for stream in (sys.stderr,):
-            stream.flush()
+        # Everything that matters is on the disk. A thread that hangs (in a name's resolution) would keep us for ever.
+        if failure is not None:
+            traceback.print_exception(failure)
+        sys.stderr.flush()
         os._exit(code)
+    if failure is not None:
+        raise failure
     return code
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
 from pydantic_core import core_schema
 
 if TYPE_CHECKING:
@@ -78,10 +78,9 @@ def moment(value: object) -> datetime:
         value = datetime(value.year, value.month, value.day, tzinfo=UTC)
     if not isinstance(value, datetime):
         raise ValueError('is not a date-time; write "2026-05-01T00:00:00Z"')
-    try:
-        return value.replace(tzinfo=value.tzinfo or UTC).astimezone(UTC)
-    except OverflowError:
-        raise ValueError("is a date out of reach") from None
+    if not 1970 < value.year < 9999:
+        raise ValueError("is a date out of reach")
+    return value.replace(tzinfo=value.tzinfo or UTC).astimezone(UTC)
 
 
 _DURATION_SCHEMA = {
@@ -205,7 +204,10 @@ def relative_to(folder: Path) -> "Iterator[None]":
 
 
 def beside(path: str | Path) -> Path:
-    return _folder.get() / Path(path).expanduser()
+    try:
+        return _folder.get() / Path(path).expanduser()
+    except RuntimeError:
+        raise ValueError("names the home of nobody") from None
 
 
 def _path(value: object) -> Path:
@@ -226,6 +228,22 @@ DataPath = Annotated[Path, BeforeValidator(_data_path), WithJsonSchema(_PATH_SCH
 """A file to write; relative to systemd's `StateDirectory` where there is one, else to the configuration file."""
 
 
+def _header_name(value: str) -> str:
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", value):
+        raise ValueError("is not the name of a header")
+    return value
+
+
+def _header_value(value: str) -> str:
+    if not value.isprintable() or not value.isascii():
+        raise ValueError("is not what a header can carry: printable ASCII")
+    return value
+
+
+HeaderName = Annotated[str, AfterValidator(_header_name)]
+HeaderValue = Annotated[str, AfterValidator(_header_value)]
+
+
 def redact(text: str) -> str:
-    """The text without the user and password of any URL in it."""
-    return re.sub(r"(?<=://)[^/@\s]+@", "***@", text)
+    """The text without whatever stands before an `@`: the user and password of a URL, however broken."""
+    return re.sub(r"([A-Za-z][A-Za-z0-9+.-]*://)\S*@|\S+:\S*@", lambda match: (match[1] or "") + "***@", text)

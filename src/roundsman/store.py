@@ -30,7 +30,7 @@ KEYS_KEPT = 35 * 86400.0
 """Seconds that `(source, id)` is kept at least: longer than any re-read reaches back."""
 BATCH_BYTES = 8 * 2**20
 """Bytes of events read in one go, roughly: rows of 10 MB must not fill the memory by the thousand."""
-BUSY = 5.0
+BUSY = 1.0
 """Seconds to wait for another process's short write (`replay`, `rewind`, `dead`)."""
 
 migrations = Migrations("roundsman")
@@ -52,7 +52,8 @@ LOG = (
         failures INTEGER NOT NULL DEFAULT 0, -- in a row
         unanswered REAL,                     -- since when there is no good answer
         failing REAL,                        -- since when that was said out loud
-        error TEXT
+        error TEXT,
+        position REAL                        -- the newest stamp: readings reach back from it
     )
     """,
     "CREATE INDEX wanted ON sources (due) WHERE due < 0",
@@ -77,6 +78,7 @@ LOG = (
         type TEXT NOT NULL,
         outcome TEXT,
         logged REAL NOT NULL,
+        stamp REAL,                          -- the vendor's time, as in sources.position
         body BLOB,                           -- the CloudEvent; NULL when pruned
         UNIQUE (source, id)
     )
@@ -286,7 +288,11 @@ class Reader:
 
     def forgot(self) -> bool:
         """Whether keys were ever forgotten: events before the log's first number."""
-        return int(self._run("SELECT coalesce(min(seq), 1) FROM events").fetchone()[0]) > 1
+        [low] = self._run("SELECT min(seq) FROM events").fetchone()
+        [last] = self._run(
+            "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'events'"
+        ).fetchone()
+        return bool(low > 1 if low is not None else last)
 
     def retries(self, sink: str) -> list[Event]:
         """Buried events that somebody wants tried again."""
@@ -408,12 +414,17 @@ class Store(Reader):
                 return 0
             # Not INSERT OR IGNORE: an ignored row uses up a number, and every overlap would leave holes.
             new = self._db.conn.executemany(
-                "INSERT INTO events (source, id, type, outcome, logged, body) SELECT ?1, ?2, ?3, ?4, ?5, ?6 "
+                "INSERT INTO events (source, id, type, outcome, logged, stamp, body) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7 "
                 "WHERE NOT EXISTS (SELECT 1 FROM events WHERE source = ?1 AND id = ?2)",
-                [(row[0], e.id, e.type, e.outcome, now, e.body) for e in events],
+                [(row[0], e.id, e.type, e.outcome, now, e.stamp, e.body) for e in events],
             ).rowcount
             if new:
-                run("UPDATE sources SET changed = ? WHERE id = ?", (now, row[0]))
+                # A stamp of the future must not make us forget what is not old.
+                newest = max((min(e.stamp, now) for e in events if e.stamp is not None), default=0.0)
+                run(
+                    "UPDATE sources SET changed = ?, position = max(coalesce(position, 0), ?) WHERE id = ?",
+                    (now, newest, row[0]),
+                )
             return new
 
     def ack(
@@ -497,19 +508,22 @@ class Store(Reader):
         Returns how many rows it changed; 0 when there is nothing more to do. Buried events are kept.
         """
         run = self._run
-        old, older = self.before(now - retention), self.before(now - max(KEYS_KEPT, retention))
+        # By our time *and* by the vendor's: where a source is quiet, readings still reach back from its last event.
+        kept = max(KEYS_KEPT, retention)
+        old, older = self.before(now - retention), self.before(now - kept)
         marks = ",".join("?" * len(sinks))
         low = run(f"SELECT min(cursor) FROM sinks WHERE name IN ({marks})", sinks).fetchone()[0]  # noqa: S608 - only marks
         with _plain(self.path), self._db.atomic():
             gone = run(
-                "DELETE FROM events WHERE seq IN "
-                "(SELECT seq FROM events WHERE seq <= ? AND body IS NULL ORDER BY seq LIMIT ?)",
-                (older, limit),
+                "DELETE FROM events WHERE seq IN (SELECT e.seq FROM events e JOIN sources s ON s.id = e.source "
+                "WHERE e.seq <= ? AND e.logged < ? AND e.body IS NULL "
+                "AND (e.stamp IS NULL OR e.stamp < s.position - ?) ORDER BY e.seq LIMIT ?)",
+                (older, now - kept, kept, limit),
             ).rowcount
             blank = run(
-                "UPDATE events SET body = NULL WHERE seq IN (SELECT seq FROM events WHERE seq <= ? "
+                "UPDATE events SET body = NULL WHERE seq IN (SELECT seq FROM events WHERE seq <= ? AND logged < ? "
                 "AND body IS NOT NULL AND seq NOT IN (SELECT seq FROM dead) ORDER BY seq LIMIT ?)",
-                (old if low is None else min(old, low), limit),
+                (old if low is None else min(old, low), now - retention, limit),
             ).rowcount
             return int(gone + blank)
 

@@ -141,9 +141,9 @@ class Walk:
         assert last.created is not None  # it is sorted by it
         if at is not None and anchor and last.created <= at:
             # More rows share one stamp than a page holds.
-            if len(page.rows) < walk["limit"] or walk["limit"] >= self._limits.most:
+            if len(page.rows) < walk["limit"] or walk["limit"] >= self._most():
                 return self._another_way()
-            walk["limit"] = min(walk["limit"] * 2, self._limits.most)
+            walk["limit"] = min(walk["limit"] * 2, self._most())
             return "again"
         last = self._telling(page, at) or last
         assert last.created is not None
@@ -170,7 +170,7 @@ class Walk:
         return "more"
 
     async def _grow(self) -> Step:
-        walk, most = self._walk, min(self._limits.most, self._memory.get("fits", self._limits.most))
+        walk, most = self._walk, self._most()
         page = await self._page(Question(parse_time(walk["start"]), walk["limit"]))
         count = len(page.rows)
         if not page.cut or self._reaches_down(page):
@@ -197,6 +197,11 @@ class Walk:
         """Rows to begin with: what the user says, or what fits."""
         fits: int = self._memory.get("fits", self._limits.limit)
         return min(self._limits.limit, fits)
+
+    def _most(self) -> int:
+        """Rows to ask for at most: what the user says, or what fits."""
+        fits: int = self._memory.get("fits", self._limits.most)
+        return min(self._limits.most, fits)
 
     # -- what an answer proves ---------------------------------------------------------------------------------------
 

@@ -1,12 +1,13 @@
 """JSON in and out: fast where it is sane, lenient where it is not, and never a newline inside a document."""
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any, cast
 
 import msgspec
 
-encode = msgspec.json.Encoder().encode
+_encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -19,7 +20,15 @@ class Unreadable(Exception):
     """An answer that is not the JSON it should be; the message says what it is instead."""
 
 
-def decode(body: bytes) -> Any:
+def encode(document: Any) -> bytes:
+    """The document as JSON in one line. What UTF-8 cannot say (lone surrogates) becomes a question mark."""
+    try:
+        return _encode(document)
+    except UnicodeEncodeError:
+        return _encode(_clean(document))
+
+
+def decode(body: bytes | msgspec.Raw) -> Any:
     """The document in `body`.
 
     What msgspec refuses and others send (lone surrogates, a byte order mark, broken UTF-8) is read the slow way;
@@ -28,7 +37,7 @@ def decode(body: bytes) -> Any:
     try:
         return _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _lenient(body)
+        return _clean(_lenient(bytes(body)))
 
 
 def items(body: bytes, path: str = "") -> list[Item]:
@@ -41,16 +50,30 @@ def items(body: bytes, path: str = "") -> list[Item]:
             raws = _decode_list(body)
         else:
             raws = _decode_list(_list_in(body, path))
-        found = [(_decode(raw), raw) for raw in raws]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         listed = _find(_lenient(body), path)
-        found = [(row, msgspec.Raw(json.dumps(row).encode())) for row in listed]
+        found = [
+            (_clean(row), msgspec.Raw(json.dumps(_finite(row), allow_nan=False).encode())) for row in listed
+        ]
+    else:
+        found = [_item(raw) for raw in raws]
     if b"\n" in body or b"\r" in body:
         found = [(row, msgspec.Raw(msgspec.json.format(raw, indent=-1))) for row, raw in found]
     for position, (row, _) in enumerate(found):
         if not isinstance(row, dict):
             raise Unreadable(f"item {position} of the list is {_kind(row)}, not an object")
     return found
+
+
+def _item(raw: msgspec.Raw) -> tuple[Any, msgspec.Raw]:
+    """A row, and its bytes as they came, unless they are no UTF-8."""
+    try:
+        return _decode(raw), raw
+    except UnicodeDecodeError:
+        row = _lenient(bytes(raw))
+        return row, msgspec.Raw(json.dumps(_finite(row), allow_nan=False).encode())
+    except (msgspec.DecodeError, RecursionError):
+        return _clean(_lenient(bytes(raw))), raw
 
 
 def _list_in(body: bytes, path: str) -> msgspec.Raw:
@@ -106,6 +129,24 @@ def _lenient(body: bytes) -> Any:
         return json.loads(body.decode("utf-8-sig", "replace"), parse_constant=refuse)
     except (ValueError, RecursionError):
         raise Unreadable(f"the answer is {_guess(body)}, not JSON") from None
+
+
+def _clean(value: Any) -> Any:
+    """The value with every text one that UTF-8 can say."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_clean(key): _clean(each) for key, each in value.items()}
+    return [_clean(each) for each in value] if isinstance(value, list) else value
+
+
+def _finite(value: Any) -> Any:
+    """The value with null for every number that JSON cannot say, such as 1e999."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, list) else value
 
 
 def _guess(body: bytes) -> str:

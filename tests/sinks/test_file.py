@@ -190,3 +190,32 @@ async def test_a_slow_disk_does_not_hold_the_loop(writer: Writer, monkeypatch: p
     assert not task.done()
     gate.set()
     await task
+
+
+async def test_keeping_some_keeps_the_newest(tmp_path: Path, time: Time) -> None:
+    writer = Writer(tmp_path, time, rotate_size=400, keep=2)
+    for event in E:
+        await writer.deliver(event)
+    files = [*sorted(tmp_path.glob("events-*.jsonl")), writer.path]
+    lines = [line for path in files for line in path.read_bytes().splitlines()]
+    assert [wire.decode(line)["id"] for line in lines] == [e.id for e in E[-3:]]
+
+
+async def test_two_crashes_in_a_row_double_nothing(tmp_path: Path, time: Time) -> None:
+    """A rotation between them would have left lines without ack behind in the old file."""
+    writer = Writer(tmp_path, time, rotate_size=1200)
+    await writer.deliver(*E[:3])
+    await writer.deliver(*E[3:6], ack=False)
+    await writer.deliver(*E[3:10], ack=False)
+    await writer.deliver(*E[3:12])
+    files = [*sorted(tmp_path.glob("events-*.jsonl")), writer.path]
+    lines = [line for path in files for line in path.read_bytes().splitlines()]
+    assert [wire.decode(line)["id"] for line in lines] == [e.id for e in E[:12]]
+
+
+async def test_a_very_large_batch_without_ack_is_not_doubled(writer: Writer) -> None:
+    await writer.deliver(E[0])
+    large = [an_event(n, note="x" * 3_000_000) for n in range(10, 17)]
+    await writer.deliver(*large, ack=False)
+    await writer.deliver(*large)
+    assert writer.ids() == [e.id for e in [E[0], *large]]

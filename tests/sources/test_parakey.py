@@ -1,5 +1,6 @@
 """Parakey's event logs: every pitfall of the published recipe, and every doubt about the server, as a promise."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -673,3 +674,66 @@ async def test_rows_of_ten_megabytes_pass(rounds: Any, parakey: Parakey, time: T
     world = rounds()
     await world.visit()
     assert [event.id for event in RECORDS["recorder"]] == ["huge0", "huge1", "huge2"]
+
+
+# -- what was found by trying to break it -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("odd", [b'"a\\ud83d"', b"1e999", b'"caf\xe9"'])
+async def test_a_row_that_json_can_hardly_say_blocks_nobody(
+    odd: bytes, rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    for n in range(3):
+        time.advance(1)
+        parakey.add(log_id=f"r{n}", device={"id": "d", "name": "door"})
+    parakey.logs[1].encoded = parakey.logs[1].encoded.replace(b'"door"', odd)
+    world = rounds()
+    await world.visit()
+    assert world.ids() == ["r0", "r1", "r2"]
+    for event in world.events():
+        assert event.document()["data"]["raw"]["id"] == event.id
+        json.loads(event.body, parse_constant=pytest.fail)
+
+
+async def test_rows_of_one_stamp_that_do_not_fit_are_not_asked_for_without_end(
+    tmp_path: Path, parakey: Parakey, time: Time
+) -> None:
+    for n in range(12):
+        time.advance(1)
+        parakey.add(log_id=f"r{n}", timestamp=time.utc() - MINUTE, note="x" * 10_000)
+    now = time.utc() + MINUTE
+    time.advance(120)
+    for n in range(12):
+        parakey.add(created=now, timestamp=now - MINUTE, log_id=f"same{n}", note="x" * 10_000)
+    world = Rounds(tmp_path, parakey, time)
+    world.engine.web.options = world.engine.web.options.model_copy(update={"max_body": 65_000})
+    await world.visit()
+    assert len(world.asked()) < 100
+    assert len(world.events("roundsman.source.gap")) == 1
+    world.store.close()
+
+
+@pytest.mark.parametrize("stamp", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+async def test_stamps_that_mean_never_are_no_stamps(
+    stamp: str, rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    parakey.add(log_id="a")
+    parakey.logs[0].encoded = b'{"id":"a","createdAt":"%s"}' % stamp.encode()
+    world = rounds()
+    assert await world.visit()
+    parakey.add(log_id="b")
+    assert await world.visit(after=1900)
+    assert sorted(world.ids()) == ["a", "b"]
+
+
+async def test_a_quiet_door_is_not_told_again_when_its_ids_grow_old(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    fill(parakey, time, 3, apart=86400)
+    world = rounds()
+    await world.visit()
+    for _ in range(8):
+        await world.visit(after=15 * 86400)
+        while world.store.prune(["recorder"], time.now(), 35 * 86400.0):
+            pass
+    assert [event.id for event in RECORDS["recorder"] if event.type.startswith("co.")] == ["h0", "h1", "h2"]

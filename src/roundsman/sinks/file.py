@@ -4,12 +4,11 @@ What is in the file but was not acked any more is found by the receipt of the la
 that are complete and not delivered again, or torn and cut off. So the crash between "written" and "acked" costs nothing.
 """
 
-import asyncio
 import errno
 import fcntl
-import glob
 import gzip
 import os
+import re
 import shutil
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -25,6 +24,7 @@ from roundsman.events import Event
 from roundsman.http import Http
 from roundsman.plugin import Deliver, Receipt, Sink
 from roundsman.settings import DataPath, Size
+from roundsman.threads import in_thread
 
 OURS = b'{"specversion":"1.0"'
 """How our lines begin: only a torn line of our own is ever cut off."""
@@ -58,10 +58,10 @@ class FileSink(Sink):
         appender = _Appender(self, http.now)
         try:
             # In a thread: the disk may be slow or gone, and that must not stop the others.
-            await asyncio.to_thread(appender.open, receipt)
+            await in_thread(appender.open, receipt)
 
             async def deliver(events: Sequence[Event]) -> Receipt:
-                return await asyncio.to_thread(appender.append, events)
+                return await in_thread(appender.append, events)
 
             yield deliver
         finally:
@@ -73,7 +73,7 @@ class _Appender:
 
     def __init__(self, options: FileSink, now: Callable[[], datetime]) -> None:
         self._options = options
-        self._path = options.path
+        self._path = options.path.resolve()  # rotation must not rename a link
         self._now = now
         self._file = -1
         self._size = 0
@@ -86,15 +86,15 @@ class _Appender:
 
     def open(self, receipt: Receipt | None) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._finish_rotation()
         self._open_file()
+        self._finish_rotation()
         inode = os.fstat(self._file).st_ino
         if receipt and receipt.get("inode") == inode:
             known = min(receipt.get("size", 0), self._size)
         else:
             # Another file than at the last ack: we rotated before a batch that was not acked, or somebody moved it.
-            known = 0
-        self._repair(max(known, self._size - DOUBT))
+            known = max(0, self._size - DOUBT)
+        self._repair(known)
 
     def close(self) -> None:
         self._left = True
@@ -117,7 +117,7 @@ class _Appender:
                     self._close()
 
     def _append(self, events: Sequence[Event]) -> Receipt:
-        acked = self._size
+        acked, certain = self._size, not self._doubtful
         if self._doubtful:
             fresh = []
             for event in events:
@@ -131,7 +131,8 @@ class _Appender:
             events = fresh
         if events:
             lines = b"".join([event.body + b"\n" for event in events])
-            self._rotate_for(len(lines))
+            if certain:  # else lines without ack would be left behind in the old file
+                self._rotate_for(len(lines))
             left = memoryview(lines)
             while left:
                 left = left[os.write(self._file, left) :]
@@ -149,7 +150,7 @@ class _Appender:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._close()
-            raise OSError(errno.EBUSY, "another writer has it open", str(self._path)) from None
+            raise BlockingIOError(errno.EBUSY, "another writer has it open", str(self._path)) from None
         if new:
             _sync_folder(self._path.parent)
         status = os.fstat(self._file)
@@ -204,29 +205,45 @@ class _Appender:
         self._day = today
 
     def _free_name(self) -> Path:
-        """`events-2026-05-01.0001.jsonl` and so on: names sort as they were written."""
-        path, number = self._path, 0
-        while True:
-            number += 1
-            name = path.with_name(f"{path.stem}-{self._day}.{number:04d}{path.suffix}")
-            if not name.exists() and not _gz(name).exists():
-                return name
+        """`events-2026-05-01.0001.jsonl` and so on; never the number of one that was there before."""
+        taken = [number for day, number, _ in self._rotated() if day == self._day]
+        path = self._path
+        return path.with_name(f"{path.stem}-{self._day}.{max(taken, default=0) + 1:04d}{path.suffix}")
+
+    def _rotated(self) -> list[tuple[str, int, Path]]:
+        """Day, number and path of what is rotated, oldest first."""
+        path = self._path
+        name = re.compile(
+            re.escape(path.stem) + r"-(\d{4}-\d\d-\d\d)\.(\d{4,})" + re.escape(path.suffix) + r"(?:\.gz)?"
+        )
+        with os.scandir(path.parent) as entries:
+            found = [(name.fullmatch(entry.name), entry.path) for entry in entries]
+        return sorted((match[1], int(match[2]), Path(where)) for match, where in found if match)
 
     def _finish_rotation(self) -> None:
         """Compress and prune what is rotated; also what a crash left undone."""
-        rotated = glob.escape(self._path.stem) + "-????-??-??.????" + glob.escape(self._path.suffix)
-        if self._options.compress:
-            for plain in sorted(self._path.parent.glob(rotated)):
-                half = plain.with_name(plain.name + ".gz.tmp")
-                with plain.open("rb") as source, gzip.open(half, "wb", compresslevel=6) as target:
-                    shutil.copyfileobj(source, target, 1 << 20)
-                half.chmod(plain.stat().st_mode & 0o777)
-                half.replace(_gz(plain))
-                plain.unlink()
+        rotated = self._rotated()
         if self._options.keep is not None:
-            every = sorted([*self._path.parent.glob(rotated), *self._path.parent.glob(rotated + ".gz")])
-            for path in every[: -self._options.keep]:
+            for _, _, path in rotated[: -self._options.keep]:
                 path.unlink()
+            rotated = rotated[-self._options.keep :]
+        if self._options.compress:
+            for _, _, path in rotated:
+                if path.suffix != ".gz":
+                    _compress(path)
+
+
+def _compress(path: Path) -> None:
+    half = path.with_name(path.name + ".gz.tmp")
+    with path.open("rb") as source, half.open("wb") as target:
+        with gzip.open(target, "wb", compresslevel=6) as packed:
+            shutil.copyfileobj(source, packed, 1 << 20)
+        target.flush()
+        os.fsync(target.fileno())
+    half.chmod(path.stat().st_mode & 0o777)
+    half.replace(path.with_name(path.name + ".gz"))
+    _sync_folder(path.parent)
+    path.unlink()
 
 
 def _key(line: bytes) -> tuple[str, str] | None:
@@ -240,10 +257,6 @@ def _key(line: bytes) -> tuple[str, str] | None:
 
 def _day(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%d")
-
-
-def _gz(path: Path) -> Path:
-    return path.with_name(path.name + ".gz")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -21,7 +21,7 @@ from roundsman import wire
 from roundsman.events import Event
 from roundsman.http import Answer, Http, Trouble, Url, patience
 from roundsman.plugin import Backoff, Deliver, Receipt, Reject, Sink
-from roundsman.settings import Options, Secret
+from roundsman.settings import HeaderName, HeaderValue, Options, Secret
 
 REJECTED = frozenset({400, 409, 410, 411, 413, 414, 415, 422, 431, 451})
 """Statuses about this very request, which no repetition mends. 401, 403 and 404 are about the setup: those are retried."""
@@ -32,7 +32,7 @@ ENOUGH = 1024
 class AuthHeader(Options):
     """`auth`: a header that proves who sends."""
 
-    header: str = "Authorization"
+    header: HeaderName = "Authorization"
     value: Secret
 
 
@@ -52,7 +52,7 @@ class HttpSink(Sink):
     """Sign as Standard Webhooks do: `whsec_` and base64."""
     compress: bool = False
     """Compress bodies with gzip."""
-    headers: dict[str, str] = {}
+    headers: dict[HeaderName, HeaderValue] = {}
     """Further headers."""
 
     @model_validator(mode="before")

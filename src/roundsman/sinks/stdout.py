@@ -1,9 +1,9 @@
 """Standard output: one event a line, for pipes and for people."""
 
-import asyncio
 import errno
 import os
 import select
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Literal
@@ -13,6 +13,7 @@ from pydantic import Field
 from roundsman.events import Event
 from roundsman.http import Http
 from roundsman.plugin import Deliver, Receipt, Sink
+from roundsman.threads import in_thread
 
 
 class StdoutSink(Sink):
@@ -32,11 +33,22 @@ class StdoutSink(Sink):
 
 async def _deliver(events: Sequence[Event]) -> None:
     # In a thread: whoever reads our output may have stopped reading, and that must not stop the others.
-    await asyncio.to_thread(_write, b"".join([event.body + b"\n" for event in events]))
+    await in_thread(_write, b"".join([event.body + b"\n" for event in events]))
+
+
+_one = threading.Lock()
 
 
 def _write(lines: bytes) -> None:
-    left = memoryview(lines)
+    if not _one.acquire(blocking=False):
+        raise OSError(errno.EBUSY, "an earlier write still waits for its reader")
+    try:
+        _write_all(memoryview(lines))
+    finally:
+        _one.release()
+
+
+def _write_all(left: memoryview) -> None:
     while left:
         try:
             left = left[os.write(1, left) :]

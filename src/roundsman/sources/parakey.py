@@ -20,7 +20,7 @@ from roundsman import walk
 from roundsman.events import Access, Event, Outcome, Person, Ref, notice, parse_time, rfc3339
 from roundsman.http import Answer, HeaderToken, Http, TooLarge, Trouble, Url, is_loopback
 from roundsman.plugin import Poll, Source, State
-from roundsman.settings import Duration, Options, Secret, moment
+from roundsman.settings import Duration, HeaderName, HeaderValue, Options, Secret, moment
 from roundsman.walk import Row
 
 GRANTED = frozenset({"true", "success", "succeeded", "granted", "ok", "allowed", "opened", "unlocked"})
@@ -51,13 +51,13 @@ class Request(Options):
 
     path: str = "/eventLogs"
     """The list's path; the vendor's help spells it so, its code elsewhere has dashes."""
-    auth_header: str = "access-token"
+    auth_header: HeaderName = "access-token"
     """The header that carries the token."""
-    auth_format: Annotated[str, Field(pattern=r"\{token\}")] = "{token}"
+    auth_format: Annotated[HeaderValue, Field(pattern=r"\{token\}")] = "{token}"
     """The header's value; "Bearer {token}" for a bearer token."""
-    version_header: str | None = None
+    version_header: HeaderName | None = None
     """A header that chooses the API's version, with `version`."""
-    version: str | None = None
+    version: HeaderValue | None = None
     query: dict[str, str] = {}
     """Further query parameters for every request."""
     domain_param: str = "domainId"
@@ -213,6 +213,7 @@ class _Shape:
             time=occurred or recorded,
             subject=door["id"] if door else None,
             outcome=_outcome(self._outcome(data)),
+            stamp=row.created or row.occurred,
         )
 
 
