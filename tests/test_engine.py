@@ -266,6 +266,15 @@ async def test_a_backlog_is_committed_page_by_page(engine: Engine) -> None:
     assert engine.store.head() == 40
 
 
+async def test_a_backlog_that_brings_nothing_ends(engine: Engine) -> None:
+    async def spin(http: Http, state: State) -> Poll:
+        return Poll(state, more=True)
+
+    SCRIPTS["a"] = spin
+    engine.setup({"a": Scripted().named("a")}, {})
+    assert await asyncio.wait_for(engine.visit("a"), 5)
+
+
 async def test_whatever_a_source_raises_the_daemon_lives_on(engine: Engine, time: Time) -> None:
     async def bad(http: Http, state: State) -> Poll:
         raise ZeroDivisionError

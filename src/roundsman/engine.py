@@ -349,15 +349,17 @@ class Engine:
         source = watch.source
         http = Http(watch.web, watch.auth, watch.identity)
         started = self._clock.monotonic()
-        watch.unanswered, watch.reading, revision = watch.unanswered or self._clock.now(), None, 0
+        watch.reading, revision = None, 0
         while True:
             began = self._clock.monotonic()
+            watch.unanswered = watch.unanswered or self._clock.now()
             try:
                 state, revision = self.store.state(name)
                 poll = await source.poll(http, state)
-                more = poll.more and not http.wait
-                self._good(name, watch, revision, poll, poll.state == state, started, http, began)
-                if not more:
+                same = poll.state == state
+                self._good(name, watch, revision, poll, same, started, http, began)
+                # A page that brings neither events nor a new state would bring the same again, without end.
+                if not poll.more or http.wait or (same and not poll.events):
                     return True
             except Moved:
                 log.info("source.rewound", source=name)
