@@ -72,6 +72,5 @@ def test_errors_are_swallowed_in_few_places() -> None:
         and isinstance(node.type, ast.Name)
         and node.type.id == "Exception"
     }
-    assert broad == {"engine.py", "delivery.py", "cli.py"}, (
-        "cli: `check --live` and `poll` show what a plugin raised"
-    )
+    # cli: `check --live` and `poll` show what a plugin raised; config: importing somebody else's may raise anything.
+    assert broad == {"engine.py", "delivery.py", "cli.py", "config.py"}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 import jsonschema
 import pytest
 
-from roundsman import cli, events
+from roundsman import cli, config, events
 from roundsman.store import Reader, Store
 from worlds import START, an_event
 
@@ -88,21 +89,19 @@ def test_init_never_overwrites(roundsman: Any, tmp_path: Path, monkeypatch: Any)
     assert "is there already, and is not overwritten" in again.err
     monkeypatch.setenv("PARAKEY_ACCESS_TOKEN", "x")
     assert roundsman("check").code == 0, "what it writes is fine as it is"
-    assert (
-        roundsman("init", "no/such/folder.toml").err
-        == "no/such/folder.toml: cannot be written: No such file or directory\n"
-    )
+    (tmp_path / "file").write_text("")
+    assert roundsman("init", "file/folder.toml").err == "file/folder.toml: cannot be written: File exists\n"
 
 
 def test_check_shows_every_mistake_and_warning(roundsman: Any, filled: Path) -> None:
     fine = roundsman("check")
     assert fine.code == 0
-    assert "1 sources, 1 sinks" in fine.out
+    assert "no mistakes; 1 source, 1 sink, store" in fine.out
     assert "warning: sources.doors: a secret stands in the file" in fine.err
     (filled / "roundsman.toml").write_text(CONFIG.replace("path =", "pth ="))
     wrong = roundsman("check")
     assert (wrong.code, wrong.out) == (2, "")
-    assert wrong.err.splitlines() == [
+    assert wrong.err.splitlines()[1:] == [
         "sinks.archive.path: is missing",
         "sinks.archive.pth: unknown option; did you mean path?",
     ]
@@ -133,7 +132,8 @@ def test_poll_names_the_sources_there_are(roundsman: Any, filled: Path) -> None:
 def test_status_is_one_line_each_and_json(roundsman: Any, filled: Path) -> None:
     plain = roundsman("status")
     assert plain.code == 0
-    assert plain.out.splitlines()[0].startswith(
+    assert plain.out.splitlines()[0] == "daemon not running"
+    assert plain.out.splitlines()[1].startswith(
         "source doors type=parakey.event_logs state=ok visited=2026-05-01T06:00:00Z"
     )
     assert "sink archive type=file state=ok cursor=1 waiting=2 failures=0 dead=1" in plain.out
@@ -170,9 +170,19 @@ def test_reading_without_a_store_is_one_sentence(roundsman: Any, tmp_path: Path)
 
 
 def test_replay_moves_a_sink_back(roundsman: Any, filled: Path) -> None:
+    def to_3() -> None:
+        store = Store.open(filled / "roundsman.db", daemon=False)
+        store.ack("archive", store.cursor("archive")[0], 3, None, START)
+        store.close()
+
+    to_3()
     assert "3 events from #1 on" in roundsman("replay", "archive", "--from", "beginning").out
+    to_3()
     assert "1 events from #3 on" in roundsman("replay", "archive", "--from", "#3").out
     assert "3 events from #1 on" in roundsman("replay", "archive", "--from", "2026-05-01T06:00:00Z").out
+    assert "3 events from #1 on" in roundsman("replay", "archive", "--from", "2037-01-01").out, (
+        "never forward"
+    )
     assert (
         roundsman("replay", "nobody", "--from", "beginning").err == "nobody: no such sink; there is archive\n"
     )
@@ -242,3 +252,44 @@ def test_the_configuration_is_found_by_environment(roundsman: Any, filled: Path,
     monkeypatch.setenv("ROUNDSMAN_CONFIG", str(filled / "other.toml"))
     assert roundsman("status").code == 0
     assert os.environ["ROUNDSMAN_CONFIG"]
+
+
+def test_a_rewind_to_the_future_is_refused(roundsman: Any, filled: Path) -> None:
+    result = roundsman("rewind", "doors", "--to", "2037-01-01")
+    assert result.code == 2
+    assert "is in the future" in result.err
+
+
+@pytest.mark.parametrize("verb", ["list", "retry", "drop"])
+def test_dead_names_the_sinks_there_are(verb: str, roundsman: Any, filled: Path) -> None:
+    result = roundsman("dead", verb, "nobody")
+    assert (result.code, result.err) == (2, "nobody: no such sink; there is archive\n")
+
+
+def test_a_full_disk_behind_the_output_is_one_sentence(filled: Path) -> None:
+    command = f"{sys.executable} -m roundsman status -c {filled}/roundsman.toml > /dev/full"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    assert "No space left on device" in done.stderr
+
+
+def test_closed_output_ends_nothing(filled: Path) -> None:
+    """A socket or the store must not get the number of standard output."""
+    command = f"{sys.executable} -m roundsman once --now -c {filled}/roundsman.toml >&-"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "poll.failed" in done.stderr
+
+
+def test_a_broken_plugin_hurts_only_who_uses_it(roundsman: Any, filled: Path, monkeypatch: Any) -> None:
+    import importlib.metadata
+
+    point = importlib.metadata.EntryPoint("broken.thing", "no_such_module:Thing", "roundsman.sources")
+    monkeypatch.setattr(config, "entry_points", lambda group: [point] if group == "roundsman.sources" else [])
+    assert roundsman("check").code == 0
+    (filled / "roundsman.toml").write_text(CONFIG.replace("parakey.event_logs", "broken.thing"))
+    result = roundsman("check")
+    assert result.code == 2
+    assert (
+        "the plugin broken.thing (no_such_module:Thing) cannot be loaded: ModuleNotFoundError" in result.err
+    )

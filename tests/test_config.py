@@ -91,7 +91,7 @@ def test_the_example_has_every_option_with_its_default(monkeypatch: pytest.Monke
             "sources.doors.type: parakey.eventlogs is unknown; did you mean parakey.event_logs?",
         ),
         (SINK + "[sources.doors]\n", "sources.doors.type: is missing; one of parakey.event_logs"),
-        (SOURCE + 'interval = "30s"\n' + SINK, "sources.doors.interval: 30s is under the 1m minimum"),
+        (SOURCE + 'interval = "30s"\n' + SINK, "sources.doors.interval: 30s is under the 60s minimum"),
         (
             SOURCE + 'interval = "soon"\n' + SINK,
             'sources.doors.interval: soon is not a duration; write "90s", "5m", "1h30m" or a number of seconds',

@@ -115,8 +115,8 @@ def test_the_steps_of_the_service_section_name_what_there_is() -> None:
     assert steps
     assert len(steps[1].strip().splitlines()) == 5
     unit = (ROOT / "systemd" / "roundsman.service").read_text()
-    assert "LoadCredential=parakey:/etc/roundsman/parakey.secret" in unit
-    assert "/etc/roundsman/parakey.secret" in steps[1]
+    assert "LoadCredential=parakey:/etc/roundsman/credentials/parakey" in unit
+    assert "/etc/roundsman/credentials/parakey" in steps[1]
     starter = (ROOT / "src/roundsman/starter.toml").read_text()
     assert '{ env = "PARAKEY_ACCESS_TOKEN" }' in starter, "what sed replaces"
 

@@ -111,6 +111,7 @@ async def test_a_wrong_configuration_ends_with_2_and_all_the_reasons(tmp_path: P
     async with Daemon(config) as daemon:
         assert await asyncio.wait_for(daemon.process.wait(), 10) == 2
     assert daemon.stderr.splitlines() == [
+        f"{config}: 2 mistakes",
         "sources.doors.access_token: the environment has no variable PARAKEY_TOKEN",
         "sources.doors.intervall: unknown option; did you mean interval?",
     ]

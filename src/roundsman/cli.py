@@ -16,6 +16,7 @@ import typer
 import roundsman
 from roundsman import config as configuration, logs
 from roundsman.config import Config, ConfigError
+from roundsman.plugin import reason
 from roundsman.settings import duration, moment
 from roundsman.store import KEYS_KEPT, Filter, Reader, Store, StoreError
 
@@ -44,9 +45,16 @@ FOLLOW_EVERY = 0.3
 
 def main() -> None:
     """The `roundsman` command."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:  # closed by whoever started us: a socket or the store must not get its number
+            os.open(os.devnull, os.O_RDWR)
     try:
         app()
     except ConfigError as exc:
+        if exc.path:
+            complain(f"{exc.path}: {_count(len(exc.problems), 'mistake')}")
         complain(*exc.problems)
         sys.exit(2)
     except StoreError as exc:
@@ -54,8 +62,15 @@ def main() -> None:
         sys.exit(2 if "is in use by" in str(exc) else 1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whoever read has enough
+    except OSError as exc:
+        complain(reason(exc))
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def complain(*lines: str) -> None:
@@ -90,11 +105,12 @@ def _root(
 def init(path: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("roundsman.toml")) -> None:
     """Write a commented starter configuration; never overwrites."""
     text = importlib.resources.files("roundsman").joinpath("starter.toml").read_text(encoding="utf-8")
+    if path.exists():
+        fail(f"{path}: is there already, and is not overwritten")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         # 0600 from the start: sooner or later somebody writes a secret into it.
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        fail(f"{path}: is there already, and is not overwritten")
     except OSError as exc:
         fail(f"{path}: cannot be written: {exc.strerror}")
     with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -113,9 +129,8 @@ def check(
     loaded = configuration.load(configuration.find(config))
     for warning in configuration.warnings(loaded):
         complain(f"warning: {warning}")
-    print(
-        f"{loaded.path}: {len(loaded.sources)} sources, {len(loaded.sinks)} sinks, store {loaded.store}: fine"
-    )
+    what = f"{_count(len(loaded.sources), 'source')}, {_count(len(loaded.sinks), 'sink')}"
+    print(f"{loaded.path}: no mistakes; {what}, store {loaded.store}")
     if live:
         from roundsman import service
 
@@ -134,7 +149,7 @@ async def _check_live(config: Config) -> int:
             poll = await source.poll(Http(connections, source.auth(), source.identity()), {})
             print(f"sources.{name}: answers" + (f", {poll.rows} rows" if poll.rows else ""))
         except Exception as exc:  # noqa: BLE001 - a plugin may raise anything, and the next one wants its turn
-            complain(f"sources.{name}: {str(exc) or type(exc).__name__}")
+            complain(f"sources.{name}: {reason(exc)}")
             code = 1
     for name, sink in config.sinks.items():
         try:
@@ -143,7 +158,7 @@ async def _check_live(config: Config) -> int:
         except BlockingIOError:
             print(f"sinks.{name}: is open already, by a running daemon")
         except Exception as exc:  # noqa: BLE001 - as above
-            complain(f"sinks.{name}: {str(exc) or type(exc).__name__}")
+            complain(f"sinks.{name}: {reason(exc)}")
             code = 1
     await connections.aclose()
     return code
@@ -198,6 +213,7 @@ async def _poll(config: Config, name: str, as_json: bool) -> int:
     state: Any = reader.state(name)[0] if reader else {}
     http = Http(connections, source.auth(), source.identity())
     show = _printer(as_json)
+    told = 0
     try:
         more = True
         while more:
@@ -207,15 +223,19 @@ async def _poll(config: Config, name: str, as_json: bool) -> int:
             for event in visit.events:
                 if event.id not in known and event.id not in seen:
                     show(event)
+                    told += 1
             # Only the last page's ids: pages overlap, and memory is bounded by a page.
             seen, state, more = set(ids), visit.state, visit.more
     except Exception as exc:  # noqa: BLE001 - a plugin may raise anything
-        complain(f"sources.{name}: {str(exc) or type(exc).__name__}")
+        complain(f"sources.{name}: {reason(exc)}")
         return 1
     finally:
         await connections.aclose()
         if reader:
             reader.close()
+    if not told:
+        first = "" if reader else ' (a first visit with start = "now" only marks where now is)'
+        complain(f"{name}: nothing new{first}")
     return 0
 
 
@@ -336,12 +356,9 @@ def replay(
             after = int(begin[1:]) - 1
         else:
             after = store.before(_when(begin).timestamp())
-        after = max(0, min(after, store.head()))
-        if not store.replay(sink, after):
-            fail(
-                f"{sink}: no such sink; there is {', '.join(row['name'] for row in store.sinks()) or 'none yet'}",
-                2,
-            )
+        _known_sink(store, sink)
+        after = max(0, min(after, store.cursor(sink)[0]))
+        store.replay(sink, after)
         print(f"{sink}: {store.head() - after} events from #{after + 1} on will be delivered again")
 
 
@@ -355,10 +372,14 @@ def rewind(
     ] = False,
 ) -> None:
     """Read a source again from a point in the vendor's time on. What the log has is not told twice."""
+    from roundsman import screen
+
     loaded = configuration.load(configuration.find(config))
     if source not in loaded.sources:
         fail(f"{source}: no such source; there is {', '.join(loaded.sources)}", 2)
     target = None if to == "beginning" else _when(to)
+    if target is not None and target.timestamp() > time.time():
+        fail(f"{to}: is in the future; what happens until then would not be told", 2)
     with _writing(config) as store:
         if not force and store.forgot() and (target is None or time.time() - target.timestamp() > KEYS_KEPT):
             fail(
@@ -370,7 +391,9 @@ def rewind(
             store.rewind(source, loaded.sources[source].rewound(state, target))
         except NotImplementedError as exc:
             fail(str(exc), 2)
-    print(f"{source}: will be read again from {to} on")
+    print(
+        f"{source}: will be read again from {screen.stamp(target.timestamp()) if target else 'the beginning'} on"
+    )
 
 
 @dead_app.command("list")
@@ -382,6 +405,7 @@ def dead_list(
 
     loaded = configuration.load(configuration.find(config), only_daemon=True)
     with _reading(loaded) as reader:
+        _known_sink(reader, sink)
         rows = reader.dead(sink)
     if as_json:
         print(
@@ -409,6 +433,7 @@ Seqs = Annotated[
 def dead_retry(sink: Annotated[str, typer.Argument()], seqs: Seqs = None, config: ConfigPath = None) -> None:
     """Try buried events again; the daemon does so at once, `once` when it runs."""
     with _writing(config) as store:
+        _known_sink(store, sink)
         print(f"{sink}: {store.raise_dead(sink, seqs or None)} events will be tried again")
 
 
@@ -416,6 +441,7 @@ def dead_retry(sink: Annotated[str, typer.Argument()], seqs: Seqs = None, config
 def dead_drop(sink: Annotated[str, typer.Argument()], seqs: Seqs = None, config: ConfigPath = None) -> None:
     """Forget buried events."""
     with _writing(config) as store:
+        _known_sink(store, sink)
         print(f"{sink}: {store.drop_dead(sink, seqs or None)} events dropped")
 
 
@@ -445,6 +471,12 @@ def demo(
     except ValueError as exc:
         fail(f"--for: {length} {exc}", 2)
     raise typer.Exit(service.run(lambda: show(seconds)))
+
+
+def _known_sink(reader: Reader, sink: str) -> None:
+    names = [row["name"] for row in reader.sinks()]
+    if sink not in names:
+        fail(f"{sink}: no such sink; there is {', '.join(names) or 'none yet'}", 2)
 
 
 def _when(text: str) -> datetime:

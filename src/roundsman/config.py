@@ -7,15 +7,16 @@ import stat
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Literal
 
+import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from roundsman.http import HttpOptions, is_loopback
 from roundsman.plugin import FLOOR, Plugin, Sink, Source, secrets
-from roundsman.settings import DataPath, Duration, Options, Secret, redact, relative_to, spell
+from roundsman.settings import DataPath, Duration, Options, Secret, duration, redact, relative_to, spell
 from roundsman.sinks import SINKS
 from roundsman.sources import SOURCES
 from roundsman.store import default_path
@@ -55,9 +56,11 @@ class Config:
 class ConfigError(Exception):
     """Everything that is wrong with the configuration, a line each."""
 
-    def __init__(self, problems: list[str]) -> None:
+    def __init__(self, problems: list[str], path: Path | None = None) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+        self.path = path
+        """The file they are in, where they are about what is in it."""
 
 
 def find(path: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
@@ -94,15 +97,11 @@ def load(path: Path, *, only_daemon: bool = False) -> Config:
         if only_daemon:
             problems = [p for p in problems if p.startswith("daemon")]
             if problems:
-                raise ConfigError(problems)
+                raise ConfigError(problems, path)
             return Config(path, tables["daemon"])
         sources = _plugins("sources", sources_registry(), document.get("sources", {}), problems)
         sinks = _plugins("sinks", sinks_registry(), document.get("sinks", {}), problems)
-    for name, source in sources.items():
-        if source.interval < FLOOR and not is_loopback(source.base_url):
-            problems.append(
-                f"sources.{name}.interval: {spell(source.interval)} is under the {spell(FLOOR)} minimum"
-            )
+    problems += _too_often(document.get("sources"), sources)
     if not document.get("sources"):
         problems.append("sources: there is none; add a table such as [sources.front-doors]")
     if not document.get("sinks"):
@@ -110,7 +109,7 @@ def load(path: Path, *, only_daemon: bool = False) -> Config:
     store = tables["daemon"].store if tables["daemon"] else None
     problems += _shared_places(sinks, store or default_path())
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError(problems, path)
     return Config(path, tables["daemon"], tables["http"], sources, sinks)
 
 
@@ -133,6 +132,15 @@ def warnings(config: Config) -> list[str]:
     if config.http.proxy and "@" in config.http.proxy:
         found.append("http.proxy: a password stands in the file")
         files[config.path] = "holds a secret"
+    places = [("daemon.store", config.store)]
+    for name, sink in config.sinks.items():
+        where = sink.place()
+        if where is not None and "/" in where:
+            places.append((f"sinks.{name}.path", Path(where)))
+    for what, file in places:
+        folder = next(parent for parent in file.absolute().parents if parent.exists())
+        if not os.access(folder, os.W_OK | os.X_OK) or not folder.is_dir():
+            found.append(f"{what}: {folder} cannot be written by this user")
     files.setdefault(config.path, "tells where secrets are")
     files.setdefault(config.store, "holds what was told")
     for path, why in files.items():
@@ -150,22 +158,24 @@ def warnings(config: Config) -> list[str]:
     return found
 
 
-def sources_registry() -> dict[str, type[Source]]:
-    return SOURCES | _entry_points("roundsman.sources")
+def sources_registry() -> dict[str, type[Source] | EntryPoint]:
+    return {**SOURCES, **{point.name: point for point in entry_points(group="roundsman.sources")}}
 
 
-def sinks_registry() -> dict[str, type[Sink]]:
-    return SINKS | _entry_points("roundsman.sinks")
+def sinks_registry() -> dict[str, type[Sink] | EntryPoint]:
+    return {**SINKS, **{point.name: point for point in entry_points(group="roundsman.sinks")}}
 
 
-def _entry_points(group: str) -> dict[str, Any]:
-    found = {}
-    for point in entry_points(group=group):
-        try:
-            found[point.name] = point.load()
-        except (ImportError, AttributeError) as exc:
-            raise ConfigError([f"the plugin {point.name} ({point.value}) cannot be loaded: {exc}"]) from None
-    return found
+def _loaded(plugin: type[Any] | EntryPoint) -> type[Any]:
+    """The class; somebody else's is loaded only where it is used."""
+    if not isinstance(plugin, EntryPoint):
+        return plugin
+    try:
+        loaded: type[Any] = plugin.load()
+    except Exception as exc:  # noqa: BLE001 - importing somebody else's code may raise anything
+        what = f"{type(exc).__name__}: {exc}"
+        raise ConfigError([f"the plugin {plugin.name} ({plugin.value}) cannot be loaded: {what}"]) from None
+    return loaded
 
 
 def json_schema() -> dict[str, Any]:
@@ -178,8 +188,8 @@ def json_schema() -> dict[str, Any]:
         definitions[name] = schema
         return {"$ref": f"#/$defs/{name}"}
 
-    def any_of(section: str, registry: Mapping[str, type[Plugin]]) -> dict[str, Any]:
-        kinds = [reference(cls, f"{section}.{kind}") for kind, cls in registry.items()]
+    def any_of(section: str, registry: Mapping[str, type[Plugin] | EntryPoint]) -> dict[str, Any]:
+        kinds = [reference(_loaded(cls), f"{section}.{kind}") for kind, cls in registry.items()]
         typed = {"type": "object", "required": ["type"], "properties": {"type": {"enum": list(registry)}}}
         branches = [
             {"if": {"properties": {"type": {"const": kind}}}, "then": ref}
@@ -227,7 +237,7 @@ def _without_values(message: str) -> str:
 
 
 def _plugins(
-    section: str, registry: Mapping[str, type[Any]], tables: object, problems: list[str]
+    section: str, registry: Mapping[str, type[Any] | EntryPoint], tables: object, problems: list[str]
 ) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if not isinstance(tables, dict):
@@ -237,14 +247,33 @@ def _plugins(
         place = f"{section}.{name}"
         if not NAME.fullmatch(name):
             problems.append(f"{place}: a name is made of letters, digits, dots, dashes and underscores")
-        elif not isinstance(table, dict):
+        if not isinstance(table, dict):
             problems.append(f"{place}: is not a table; write [{place}]")
         elif "type" not in table:
             problems.append(f"{place}.type: is missing; one of {', '.join(registry)}")
         elif not isinstance(kind := table["type"], str) or kind not in registry:
             problems.append(f"{place}.type: {_show(kind)} is unknown{_nearest(str(kind), list(registry))}")
-        elif plugin := _read(registry[kind], place, table, problems):
+        elif plugin := _read(_loaded(registry[kind]), place, table, problems):
             found[name] = plugin.named(name)
+    return found
+
+
+def _too_often(tables: object, sources: Mapping[str, Source]) -> list[str]:
+    """Intervals under the floor, also in tables that have other mistakes."""
+    found = []
+    for name, table in tables.items() if isinstance(tables, dict) else ():
+        if not isinstance(table, dict) or "interval" not in table:
+            continue
+        try:
+            interval = duration(table["interval"])
+            base_url = (
+                sources[name].base_url if name in sources else str(table.get("base_url", "https://vendor"))
+            )
+            waived = is_loopback(base_url)
+        except (ValueError, httpx.InvalidURL):
+            continue
+        if 0 < interval < FLOOR and not waived:
+            found.append(f"sources.{name}.interval: {spell(interval)} is under the {FLOOR:.0f}s minimum")
     return found
 
 
@@ -271,19 +300,28 @@ def _sentence(model: type[BaseModel], place: str, error: Any) -> str:
         case "missing":
             return f"{where}: is missing"
         case "extra_forbidden":
-            return f"{where}: unknown option{_nearest(str(path[-1]), list(owner.model_fields))}"
+            known = [info.alias or name for name, info in owner.model_fields.items()]
+            return f"{where}: unknown option{_nearest(str(path[-1]), known)}"
         case "value_error":
             message = str(context["error"])
             return f"{where}: {message if secret or not message.startswith(('is ', 'cannot ')) else f'{shown} {message}'}"
         case "literal_error":
             expected = context["expected"].replace("'", "")
-            return f"{where}: {shown} is not one of {expected}{_nearest(str(value), expected.split(', '))}"
+            close = difflib.get_close_matches(str(value), re.split(", | or ", expected), n=1)
+            return f"{where}: {shown} is not one of {expected}" + (
+                f"; did you mean {close[0]}?" if close else ""
+            )
+        case "string_pattern_mismatch":
+            return f"{where}: {shown} is not of the form {context['pattern']}"
         case "greater_than_equal":
             return f"{where}: {shown} is less than {context['ge']}"
         case "greater_than":
             return f"{where}: {shown} is not more than {context['gt']}"
         case "less_than_equal":
-            return f"{where}: {shown} is more than {context['le']}"
+            most = (
+                spell(context["le"]) if isinstance(value, str) else context["le"]
+            )  # a duration, as it was written
+            return f"{where}: {shown} is more than {most}"
         case "model_type" | "dict_type" | "model_attributes_type":
             return f"{where}: {shown} is not a table"
         case kind if kind.endswith(("_type", "_parsing")):
@@ -292,6 +330,7 @@ def _sentence(model: type[BaseModel], place: str, error: Any) -> str:
                 "int": "a whole number",
                 "string": "a text",
                 "float": "a number",
+                "tuple": "a list",
             }
             noun = kind.removesuffix("_type").removesuffix("_parsing")
             return f"{where}: {shown} is not {wanted.get(noun, f'a {noun}')}"

@@ -10,7 +10,7 @@ import structlog
 
 from roundsman.events import Event
 from roundsman.http import Http
-from roundsman.plugin import Backoff, Deliver, Receipt, Reject, Sink
+from roundsman.plugin import Backoff, Deliver, Receipt, Reject, Sink, reason
 from roundsman.store import Filter, Moved, Store, StoreError
 
 READ_AHEAD = 1000
@@ -23,7 +23,7 @@ log = structlog.get_logger()
 
 def pause(failures: int, asked: float = 0.0, jitter: float = 0.5) -> float:
     """Seconds to wait after `failures` failures in a row; `jitter` in 0..1 spreads them by a quarter."""
-    return max(asked, min(LONGEST, FIRST * 2.0 ** min(failures - 1, 20)) * (0.75 + jitter / 2))
+    return max(asked, min(LONGEST, FIRST * 2.0 ** min(failures - 1, 20) * (0.75 + jitter / 2)))
 
 
 class Delivery:
@@ -135,9 +135,9 @@ class Delivery:
         try:
             receipt = await deliver([event])
         except Exception as exc:
-            reason = str(exc) or type(exc).__name__
-            self._store.rebury(self.name, event.seq, reason, self._now())
-            log.error("event.buried", sink=self.name, seq=event.seq, id=event.id, reason=reason)
+            why = reason(exc)
+            self._store.rebury(self.name, event.seq, why, self._now())
+            log.error("event.buried", sink=self.name, seq=event.seq, id=event.id, reason=why)
             if not isinstance(exc, Reject):
                 raise  # the place is left and opened anew
         else:
@@ -166,7 +166,7 @@ class Delivery:
     def _write_up(self, exc: Exception, wait: float) -> None:
         self._failures += 1
         self._failing = self._failing or self._now()
-        error = str(exc) or type(exc).__name__
+        error = reason(exc)
         expected = isinstance(exc, OSError | Backoff | StoreError) or type(exc).__module__.startswith(
             "roundsman."
         )

@@ -20,7 +20,7 @@ from roundsman.alarms import Alarms
 from roundsman.delivery import Delivery
 from roundsman.events import Event, notice
 from roundsman.http import CAP, Http, Web
-from roundsman.plugin import Backoff, Denied, Poll, Sink, Source
+from roundsman.plugin import Backoff, Denied, Poll, Sink, Source, reason
 from roundsman.settings import spell
 from roundsman.store import Moved, Store, StoreError, Visited
 
@@ -356,6 +356,8 @@ class Engine:
             try:
                 state, revision = self.store.state(name)
                 poll = await source.poll(http, state)
+                if not isinstance(poll, Poll):
+                    raise TypeError(f"poll() must return a Poll, not {type(poll).__name__}")  # noqa: TRY301 - told as any
                 same = poll.state == state
                 self._good(name, watch, revision, poll, same, started, http, began)
                 # A page that brings neither events nor a new state would bring the same again, without end.
@@ -435,7 +437,7 @@ class Engine:
             asked = max(asked, exc.after)
         wait = pause(watch.source.interval, watch.failures, asked, random.random())
         watch.due, watch.held = now + wait, now + asked
-        watch.error = error = str(exc) or type(exc).__name__
+        watch.error = error = reason(exc)
         expected = isinstance(exc, Backoff | Denied | StoreError) or type(exc).__module__.startswith(
             "roundsman."
         )

@@ -59,6 +59,13 @@ class Denied(Exception):
     """The vendor refuses our credentials (401, 403): the source is failing at once, not after a while."""
 
 
+def reason(exc: BaseException) -> str:
+    """What to say of an error, in a log or to a person."""
+    if isinstance(exc, OSError) and exc.strerror:
+        return f"{exc.filename}: {exc.strerror}" if exc.filename else exc.strerror
+    return str(exc) or type(exc).__name__
+
+
 class Plugin(Options, ABC):
     """A plugin *is* its configuration; its fields are its options in TOML, their descriptions the documentation."""
 

@@ -10,12 +10,13 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from roundsman.events import Event, rfc3339
+from roundsman.events import Event, parse_time, rfc3339
 from roundsman.logs import safe
 from roundsman.settings import spell
-from roundsman.store import Filter, Reader
+from roundsman.store import Filter, Reader, holder
 
 COLOURS = {"granted": "green", "succeeded": "green", "denied": "red", "failed": "red", "partial": "yellow"}
+LATE = 60.0
 RED = {"roundsman.source.failing", "roundsman.source.gap"}
 
 
@@ -68,7 +69,14 @@ def status(reader: Reader, filters: Mapping[str, Filter] | None = None) -> dict[
         }
         for row in reader.sinks()
     ]
-    return {"store": str(reader.path), "events": reader.head(), "sources": sources, "sinks": sinks}
+    running = holder(reader.path)
+    return {
+        "store": str(reader.path),
+        "daemon": running,
+        "events": reader.head(),
+        "sources": sources,
+        "sinks": sinks,
+    }
 
 
 def status_tables(found: Mapping[str, Any]) -> RenderableType:
@@ -80,6 +88,7 @@ def status_tables(found: Mapping[str, Any]) -> RenderableType:
         "last answer",
         "last change",
         "next",
+        "failures",
         "events",
         box=None,
         padding=(0, 2),
@@ -88,7 +97,13 @@ def status_tables(found: Mapping[str, Any]) -> RenderableType:
         times = [ago(_unix(row[key]), now) for key in ("visited", "answered", "changed")]
         due = _unix(row["due"])
         times.append(ago(due, now) if due and due > now else "now")
-        sources.add_row(escape(safe(row["name"])), _state(row["state"]), *times, f"{row['events']:,}")
+        sources.add_row(
+            escape(safe(row["name"])),
+            _state(row["state"]),
+            *times,
+            str(row["failures"] or ""),
+            f"{row['events']:,}",
+        )
     sinks = Table("sink", "state", "last delivery", "waiting", "buried", box=None, padding=(0, 2))
     for row in found["sinks"]:
         dead = f"[red]{row['dead']}[/]" if row["dead"] else "0"
@@ -104,11 +119,13 @@ def status_tables(found: Mapping[str, Any]) -> RenderableType:
         for row in [*found["sources"], *found["sinks"]]
         if row["error"]
     ]
-    return Group(sources, "", sinks, *([Text(), *troubles] if troubles else []))
+    running = Text(f"  {found['daemon']}" if found["daemon"] else "  no daemon is running", style="dim")
+    return Group(running, Text(), sources, Text(), sinks, *([Text(), *troubles] if troubles else []))
 
 
 def status_lines(found: Mapping[str, Any]) -> Iterable[str]:
     """One line each, `key=value`: for grep."""
+    yield f"daemon {found['daemon'] or 'not running'}"
     for kind in ("sources", "sinks"):
         for row in found[kind]:
             facts = " ".join(f"{k}={_plain(v)}" for k, v in row.items() if k != "name" and v is not None)
@@ -122,22 +139,30 @@ def event_line(event: Event, *, colour: bool) -> str:
     if event.type.startswith("roundsman."):
         what = str(data.get("message", ""))
     else:
-        parts = [(data.get(key) or {}) for key in ("user", "door", "place")]
-        what = ", ".join(
-            str(p.get("name") or p.get("email") or p.get("id")) for p in parts if any(p.values())
-        )
+        parts = [p for key in ("user", "door", "place") if isinstance(p := data.get(key), dict)]
+        named = [str(p.get("name") or p.get("email") or p.get("id")) for p in parts if any(p.values())]
+        what = ", ".join(named) or str(data.get("name") or document.get("subject") or document["id"])
+        late = _late(data)
+        what += f" ({late} late)" if late else ""
     short = event.type.removeprefix("co.parakey.").removeprefix("roundsman.")
     columns = [
-        document.get("time", "-")[:19].ljust(19),
+        (document["time"][:19] + "Z" if "time" in document else "-").ljust(20),
         event.source.ljust(14),
         short.ljust(17),
         (event.outcome or "-").ljust(8),
     ]
-    text = safe("  ".join([*columns, what]))
+    text = safe("  ".join([*columns, what])).rstrip()
     if not colour:
         return text
     tone = "red" if event.type in RED else COLOURS.get(event.outcome or "")
     return f"[{tone}]{escape(text)}[/]" if tone else escape(text)
+
+
+def _late(data: Mapping[str, Any]) -> str:
+    """How long a log took to reach the vendor, where that is remarkable: the lock was offline."""
+    occurred, recorded = parse_time(data.get("occurred_at")), parse_time(data.get("recorded_at"))
+    took = (recorded - occurred).total_seconds() if occurred and recorded else 0.0
+    return spell(took) if took >= LATE else ""
 
 
 def console() -> Console:

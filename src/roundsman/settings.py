@@ -130,7 +130,9 @@ class Secret:
             return value
         if isinstance(value, str):
             return cls(_fit(value, "the text"))
-        if not isinstance(value, dict) or len(value) != 1 or not isinstance(next(iter(value.values())), str):
+        if isinstance(value, dict) and len(value) > 1:
+            raise ValueError("names several places; one of credential, env, file")
+        if not isinstance(value, dict) or not value or not isinstance(next(iter(value.values())), str):
             raise ValueError(
                 'is not a secret; write { credential = "name" }, { env = "NAME" } or { file = "path" }'
             )

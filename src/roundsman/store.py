@@ -418,7 +418,7 @@ class Store(Reader):
                 "WHERE NOT EXISTS (SELECT 1 FROM events WHERE source = ?1 AND id = ?2)",
                 [(row[0], e.id, e.type, e.outcome, now, e.stamp, e.body) for e in events],
             ).rowcount
-            if new:
+            if new and state is not None:
                 # A stamp of the future must not make us forget what is not old.
                 newest = max((min(e.stamp, now) for e in events if e.stamp is not None), default=0.0)
                 run(
@@ -490,9 +490,11 @@ class Store(Reader):
             )
 
     def replay(self, sink: str, after: int) -> bool:
-        """Move a sink's cursor; whether there is such a sink. Its daemon notices by itself."""
+        """Move a sink's cursor back, never on; whether there is such a sink. Its daemon notices by itself."""
         with _plain(self.path), self._db.atomic():
-            return bool(self._run("UPDATE sinks SET cursor = ? WHERE name = ?", (after, sink)).rowcount)
+            return bool(
+                self._run("UPDATE sinks SET cursor = min(cursor, ?) WHERE name = ?", (after, sink)).rowcount
+            )
 
     def rewind(self, source: str, state: State) -> None:
         """Give a source another state, due at once; a poll under way in the daemon is void."""
@@ -595,6 +597,21 @@ def _plain(path: Path) -> Iterator[None]:
         raise
     except OSError as exc:
         raise StoreError(f"{path} cannot be opened: {exc.strerror}") from None
+
+
+def holder(path: Path) -> str | None:
+    """Who runs on the store: `roundsman, pid 123, since ...`; None where nobody does."""
+    try:
+        lock = os.open(path.with_name(path.name + ".lock"), os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.pread(lock, 200, 0).decode(errors="replace").strip()
+    finally:
+        os.close(lock)
+    return None
 
 
 def default_path(environ: Mapping[str, str] = os.environ) -> Path:

@@ -2,7 +2,7 @@
 
 import argparse
 import asyncio
-import contextlib
+import sys
 from datetime import UTC, datetime, timedelta
 
 from roundsman.sandbox.building import Building
@@ -29,5 +29,9 @@ if __name__ == "__main__":
     parser.add_argument("--rows", type=int, default=100, help="event logs to begin with")
     parser.add_argument("--per-second", type=float, default=1.0, help="new ones; 0: none")
     args = parser.parse_args()
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         asyncio.run(serve(args.port, args.rows, args.per_second))
+    except KeyboardInterrupt:
+        pass
+    except OSError as exc:
+        sys.exit(f"port {args.port}: {exc.strerror}")

@@ -59,7 +59,9 @@ async def _show(folder: Path, sandbox: Sandbox, building: Building, seconds: flo
     length = f"for {seconds:.0f} seconds" if seconds is not None else "until Ctrl-C"
     console.print(
         f"A made-up building at {sandbox.url}, polled every {INTERVAL:.0f} seconds (a real vendor: 60), {length}.\n"
-        f"First its history, then what happens now; red is a door that stayed shut.\n"
+        "First its history, then what happens now; times are UTC."
+        + (" Red is a door that stayed shut." if console.is_terminal else "")
+        + '\nA log marked "late" is of a lock that was offline: it happened before what stands above it.\n'
     )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
