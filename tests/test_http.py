@@ -2,17 +2,23 @@
 
 import asyncio
 import gzip
+import shutil
+import ssl
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import respx
+from aiohttp import web
 
 import roundsman
+from conftest import need
 from roundsman.http import CAP, HeaderToken, Http, HttpOptions, TooLarge, Trouble, Web, patience
 from roundsman.plugin import Backoff, Denied
-from roundsman.sandbox import Fault, Sandbox
+from roundsman.sandbox import Fault, Parakey, Sandbox
 from roundsman.wire import Unreadable
 from worlds import START, Time
 
@@ -348,3 +354,73 @@ async def test_no_connection_keeps_cookies(scheme: str) -> None:
     session = transport.get_client()  # type: ignore[attr-defined]
     assert type(session.cookie_jar).__name__ == "DummyCookieJar"
     await session.close()
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A key and a certificate for 127.0.0.1 that nobody knows."""
+    need(shutil.which("openssl") is not None, "needs openssl: apt-get install openssl")
+    pem, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "1",
+    ]
+    names = ["-subj", "/CN=vendor", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*command, *names, "-out", str(pem), "-keyout", str(key)], check=True, capture_output=True)
+    return pem
+
+
+async def test_tls_is_checked_and_ca_file_adds_trust(certificate: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, certificate.with_name("key.pem"))
+    parakey = Parakey()
+
+    async def serve(request: web.BaseRequest) -> web.Response:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        reply = parakey.answer(request.method, request.path, dict(request.query), headers)
+        return web.Response(status=reply.status, headers=reply.headers, body=reply.body)
+
+    runner = web.ServerRunner(web.Server(serve), shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+    url = f"https://127.0.0.1:{runner.addresses[0][1]}/eventLogs"
+    auth = HeaderToken("access-token", parakey.token)
+    strict, trusting = Web(HttpOptions(attempts=1)), Web(HttpOptions(ca_file=certificate))
+    with pytest.raises(Trouble, match="its certificate is not trusted"):
+        await Http(strict, auth).get(url)
+    first = await Http(trusting, auth).get(url)
+    assert (await Http(trusting, auth).get(url, tag=first.tag)).unchanged
+    for each in (strict, trusting):
+        await each.aclose()
+    await runner.cleanup()
+
+
+@pytest.mark.filterwarnings(
+    "ignore:BasicAuth is deprecated"
+)  # httpx-aiohttp's way to tell aiohttp; not ours to change
+async def test_a_proxy_is_asked_instead(sandbox: Sandbox) -> None:
+    seen = []
+
+    async def proxy(request: web.BaseRequest) -> web.Response:
+        seen.append((request.raw_path, request.headers.get("proxy-authorization")))
+        return web.json_response([{"id": "by-proxy"}])
+
+    runner = web.ServerRunner(web.Server(proxy), shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    options = HttpOptions(proxy=f"http://me:pw@127.0.0.1:{runner.addresses[0][1]}")
+    assert "pw" not in repr(options)
+    through = Web(options)
+    answer = await Http(through).get("http://vendor.example/eventLogs", {"limit": 1})
+    assert answer.json() == [{"id": "by-proxy"}]
+    assert seen == [("http://vendor.example/eventLogs?limit=1", "Basic bWU6cHc=")]
+    await through.aclose()
+    await runner.cleanup()
