@@ -403,9 +403,6 @@ async def test_tls_is_checked_and_ca_file_adds_trust(certificate: Path) -> None:
     await runner.cleanup()
 
 
-@pytest.mark.filterwarnings(
-    "ignore:BasicAuth is deprecated"
-)  # httpx-aiohttp's way to tell aiohttp; not ours to change
 async def test_a_proxy_is_asked_instead(sandbox: Sandbox) -> None:
     seen = []
 

@@ -14,6 +14,7 @@ Errors, all of which mean that the poll or the delivery did not happen:
 """
 
 import asyncio
+import base64
 import hashlib
 import ipaddress
 import random
@@ -278,15 +279,19 @@ class Web:
         plain = url.scheme == "http" and not self.options.proxy
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else self._trust()
 
+        proxy = _proxy(self.options.proxy)
+        # Without TLS the request itself goes to the proxy, and with it the proxy's password; with TLS only CONNECT does.
+        own = dict(proxy.headers) if proxy is not None and url.scheme == "http" else None
+
         def session() -> aiohttp.ClientSession:
             # The transport's own session would keep cookies, and hand them from one source to another.
             return aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=self.options.concurrency, keepalive_timeout=75, ssl=tls),
                 cookie_jar=aiohttp.DummyCookieJar(),
+                headers=own,
                 skip_auto_headers=("User-Agent",),
             )
 
-        proxy = httpx.Proxy(self.options.proxy) if self.options.proxy else None
         return AiohttpTransport(verify=tls, proxy=proxy, client=session)
 
     def _trust(self) -> ssl.SSLContext:
@@ -389,6 +394,17 @@ class HeaderToken(httpx.Auth):
     def auth_flow(self, request: httpx.Request) -> Any:
         request.headers[self._header] = self._value
         yield request
+
+
+def _proxy(address: str | None) -> httpx.Proxy | None:
+    """The proxy, its user and password as the header that aiohttp wants them in."""
+    if address is None:
+        return None
+    url = httpx.URL(address)
+    if not url.userinfo:
+        return httpx.Proxy(url)
+    password = base64.b64encode(f"{url.username}:{url.password}".encode()).decode()
+    return httpx.Proxy(url.copy_with(userinfo=b""), headers={"Proxy-Authorization": f"Basic {password}"})
 
 
 def patience(status: int, headers: Mapping[str, str], now: float) -> float | None:
