@@ -79,8 +79,10 @@ async def ours(url: str, folder: Path, sources: int, interval: float, seconds: f
         {},
     )
     running = asyncio.create_task(engine.run())
-    # The first visits set out from nothing and take two requests; then they are spread over the interval.
-    await asyncio.sleep(max(interval, sources * 0.002) + 2)
+    # First visits set out from nothing: two requests and a commit each. What is measured is the round after them all.
+    while any(watch.answered is None for watch in engine.watches.values()):
+        await asyncio.sleep(1)
+    await asyncio.sleep(interval)
     LATE.clear()
     cpu, wall = time.process_time(), time.perf_counter()
     await asyncio.sleep(seconds)
