@@ -16,7 +16,7 @@ from roundsman.events import Event
 from roundsman.http import Http
 from roundsman.plugin import Backoff, Deliver, Poll, Receipt, Reject, Sink, Source, State
 from roundsman.sandbox import Fault, Parakey
-from roundsman.store import Store, StoreError
+from roundsman.store import Filter, Store, StoreError
 from worlds import PLANS, RECORDS, START, ByHand, Recorder, Straight, Time, an_event, event_logs, web_of
 
 
@@ -653,6 +653,19 @@ async def test_once_ignores_a_source_that_is_configured_no_more(engine: Engine, 
     time.advance(3600)
     engine.setup({"b": Scripted().named("b")}, {})
     assert await engine.once()
+
+
+async def test_once_forgets_what_is_old(engine: Engine, time: Time) -> None:
+    async def one(http: Http, state: State) -> Poll:
+        return Poll({"n": 1}, [an_event(1, "a")])
+
+    SCRIPTS["a"] = one
+    engine.setup({"a": Scripted().named("a")}, {"one": Recorder().named("one")})
+    await engine.once()
+    time.advance(36 * 86400)
+    await engine.once()
+    assert engine.store.events(0, 9, 9, Filter()) == []
+    assert engine.store.head() == 1
 
 
 async def test_once_does_not_believe_a_due_of_another_time(engine: Engine, time: Time) -> None:

@@ -70,3 +70,13 @@ def test_what_is_no_json_is_logged_all_the_same(out: io.StringIO) -> None:
     logs.configure("info", "json", logs.Line(out))
     structlog.get_logger().info("odd.value", thing=object(), half="\ud800")
     assert json.loads(out.getvalue())["event"] == "odd.value"
+
+
+def test_a_full_disk_behind_standard_error_ends_nothing() -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    line = logs.Line(Full())
+    line.msg("an entry")
+    line.show("progress")

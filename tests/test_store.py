@@ -77,10 +77,21 @@ def test_a_new_sink_begins_at_the_head(store: Store) -> None:
     assert store.cursor("archive") == (0, None)
 
 
-def test_the_numbers_go_on_when_everything_was_forgotten(store: Store) -> None:
+def test_ids_without_a_stamp_are_kept_for_good(store: Store) -> None:
+    """A source that always lists everything would tell it all again."""
     put(store, *map(an_event, range(3)))
     store.ack("archive", 0, 3, None, START)
-    later = START + KEYS_KEPT + 60
+    while store.prune(["archive"], START + 10 * KEYS_KEPT, 60.0):
+        pass
+    assert put(store, *map(an_event, range(4)), now=START + 10 * KEYS_KEPT) == 1
+
+
+def test_the_numbers_go_on_when_everything_was_forgotten(store: Store) -> None:
+    put(store, *(msgspec.structs.replace(an_event(n), stamp=START) for n in range(3)))
+    store.ack("archive", 0, 3, None, START)
+    later = START + 2 * KEYS_KEPT + 60
+    store._run("UPDATE sources SET position = ?", (later,))
+    store._db.conn.commit()
     while store.prune(["archive"], later, 60.0):
         pass
     assert store._run("SELECT count(*) FROM events").fetchone() == (0,)

@@ -40,6 +40,8 @@ SAY_EVERY = 10.0
 """Seconds between two lines in the log about one long reading."""
 PRUNE_EVERY = 3600.0
 PRUNE_PAUSE = 0.05
+PRUNE_ONCE = 20
+"""Steps of forgetting in one `once`, at most: cron wants it to end."""
 
 log = structlog.get_logger()
 
@@ -264,6 +266,9 @@ class Engine:
         visits = await asyncio.gather(*(self.visit(name) for name in due))
         deliveries = await asyncio.gather(*(delivery.once() for delivery in self.deliveries.values()))
         self._flush()
+        for _ in range(PRUNE_ONCE):
+            if not self.store.prune(list(self.deliveries), self._clock.now(), self.retention):
+                break
         return all([*visits, *deliveries])
 
     def stop(self) -> None:

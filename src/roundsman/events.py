@@ -108,7 +108,10 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     seq: int = 0
     """Its number in our log; 0 until it is there."""
     stamp: float | None = None
-    """The vendor's time that readings go by (Unix): ids are remembered as far back as readings can reach."""
+    """The vendor's time that readings go by (Unix): ids are remembered 35 days back from the newest.
+
+    None where a reading may bring anything, however old: then the id is kept for good.
+    """
 
     @classmethod
     def of(

@@ -510,7 +510,8 @@ class Store(Reader):
         Returns how many rows it changed; 0 when there is nothing more to do. Buried events are kept.
         """
         run = self._run
-        # By our time *and* by the vendor's: where a source is quiet, readings still reach back from its last event.
+        # By our time *and* by the vendor's: where a source is quiet, readings still reach back from its last event. Without
+        # a stamp nobody knows how far readings reach back: such ids are kept for good.
         kept = max(KEYS_KEPT, retention)
         old, older = self.before(now - retention), self.before(now - kept)
         marks = ",".join("?" * len(sinks))
@@ -519,7 +520,7 @@ class Store(Reader):
             gone = run(
                 "DELETE FROM events WHERE seq IN (SELECT e.seq FROM events e JOIN sources s ON s.id = e.source "
                 "WHERE e.seq <= ? AND e.logged < ? AND e.body IS NULL "
-                "AND (e.stamp IS NULL OR e.stamp < s.position - ?) ORDER BY e.seq LIMIT ?)",
+                "AND (e.stamp < s.position - ? OR e.type GLOB 'roundsman.*') ORDER BY e.seq LIMIT ?)",
                 (older, now - kept, kept, limit),
             ).rowcount
             blank = run(
