@@ -11,12 +11,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from rounds import Rounds
-from roundsman.engine import Engine, pause, rest
+from roundsman.engine import Engine
 from roundsman.events import Event
 from roundsman.http import Http
 from roundsman.plugin import Backoff, Deliver, Poll, Receipt, Reject, Sink, Source, State
 from roundsman.sandbox import Fault, Parakey
 from roundsman.store import Filter, Store, StoreError
+from roundsman.visit import pause, rest
 from worlds import PLANS, RECORDS, START, ByHand, Recorder, Straight, Time, an_event, event_logs, web_of
 
 

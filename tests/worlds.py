@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 import httpx
 
-from roundsman.engine import Clock
 from roundsman.events import Event
 from roundsman.http import Http, HttpOptions, Web
 from roundsman.plugin import Deliver, Receipt, Sink
 from roundsman.sandbox import TOKEN, Parakey
 from roundsman.sources.parakey import EventLogs
+from roundsman.visit import Clock
 
 START = datetime(2026, 5, 1, 6, tzinfo=UTC).timestamp()
 

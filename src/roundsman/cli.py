@@ -5,8 +5,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
@@ -16,7 +16,7 @@ import typer
 import roundsman
 from roundsman import config as configuration, logs
 from roundsman.config import Config, ConfigError
-from roundsman.plugin import reason
+from roundsman.plugin import polls, reason
 from roundsman.settings import duration, moment
 from roundsman.store import KEYS_KEPT, Filter, Reader, Store, StoreError
 
@@ -144,10 +144,16 @@ async def _check_live(config: Config) -> int:
 
     connections, code = web(config.http), 0
     for name, source in config.sources.items():
+        asked = connections.seen
         try:
             # A poll is a value: dropped, it did not happen.
-            poll = await source.poll(Http(connections, source.auth(), source.identity()), {})
-            print(f"sources.{name}: answers" + (f", {poll.rows} rows" if poll.rows else ""))
+            http = Http(connections, source.auth(), source.identity(), concurrency=source.concurrency)
+            async with aclosing(polls(source, http, {})) as found:
+                poll = await anext(found)
+            if connections.seen == asked:
+                print(f"sources.{name}: has nothing to ask before something is followed")
+            else:
+                print(f"sources.{name}: answers" + (f", {poll.rows} rows" if poll.rows else ""))
         except Exception as exc:  # noqa: BLE001 - a plugin may raise anything, and the next one wants its turn
             complain(f"sources.{name}: {reason(exc)}")
             code = 1
@@ -210,22 +216,30 @@ async def _poll(config: Config, name: str, as_json: bool) -> int:
 
     connections, source, seen = web(config.http), config.sources[name], set[str]()
     reader = Reader.open(config.store) if config.store.exists() else None
-    state: Any = reader.state(name)[0] if reader else {}
-    http = Http(connections, source.auth(), source.identity())
+
+    def known(ids: Sequence[str]) -> set[str]:
+        return reader.known(name, ids) if reader else set()
+
+    http = Http(connections, source.auth(), source.identity(), known, source.concurrency)
     show = _printer(as_json)
     told = 0
     try:
+        state: Any = reader.state(name)[0] if reader else {}
+        if reader and (ids := reader.inbox(name)[0]):
+            state = source.follow(state, ids)
         more = True
         while more:
-            visit = await source.poll(http, state)
-            ids = [event.id for event in visit.events]
-            known = reader.known(name, ids) if reader else set()
-            for event in visit.events:
-                if event.id not in known and event.id not in seen:
-                    show(event)
-                    told += 1
-            # Only the last page's ids: pages overlap, and memory is bounded by a page.
-            seen, state, more = set(ids), visit.state, visit.more
+            async for visit in polls(source, http, state):
+                ids = [event.id for event in visit.events]
+                there = known(ids)
+                for event in visit.events:
+                    if event.id not in there and event.id not in seen:
+                        show(event)
+                        told += 1
+                for remark in visit.remarks:
+                    complain(f"{name}: {remark}")
+                # Only the last page's ids: pages overlap, and memory is bounded by a page.
+                seen, state, more = set(ids), visit.state, visit.more
     except Exception as exc:  # noqa: BLE001 - a plugin may raise anything
         complain(f"sources.{name}: {reason(exc)}")
         return 1

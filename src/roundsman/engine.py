@@ -1,33 +1,23 @@
-"""The rounds: due -> poll -> commit, for every source; and stopping.
-
-A poll is a value: it is committed whole or it did not happen. `except Exception` stands here and in `delivery.py`, for
-the same reason in both: whatever a plugin raises means "again later", and must not end the daemon.
-"""
+"""The rounds: whose turn it is, one delivery loop per sink, the heartbeat; and stopping."""
 
 import asyncio
 import gc
-import random
-import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping
 
 import httpx
 import structlog
 
 from roundsman.alarms import Alarms
 from roundsman.delivery import Delivery
-from roundsman.events import Event, notice
 from roundsman.http import CAP, Http, Web
-from roundsman.plugin import Backoff, Denied, Poll, Sink, Source, reason
+from roundsman.plugin import Sink, Source
 from roundsman.settings import spell
-from roundsman.store import Moved, Store, StoreError, Visited
+from roundsman.store import Store, StoreError, Visited
+from roundsman.visit import Clock, Visits, Watch
 
 GRACE = 5.0
 """Seconds that a delivery under way is given when the daemon stops."""
-PATIENCE = 3
-"""Intervals without a good answer after which a source is failing, out loud."""
 BEAT = 1.0
 """Seconds between two heartbeats: books, clock, other processes' changes."""
 STEP = 2.0
@@ -36,79 +26,12 @@ SPREAD = 0.02
 """Seconds between the first visits of two sources, so that a thousand of them do not start at once."""
 PER_HOST = 32
 """Visits under way to one host; more than that wait as names, which cost nothing. Requests are limited in `[http]`."""
-SAY_EVERY = 10.0
-"""Seconds between two lines in the log about one long reading."""
 PRUNE_EVERY = 3600.0
 PRUNE_PAUSE = 0.05
 PRUNE_ONCE = 20
 """Steps of forgetting in one `once`, at most: cron wants it to end."""
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Clock:
-    now: Callable[[], float] = time.time
-    """Unix time: for `due`, which must survive a restart."""
-    monotonic: Callable[[], float] = time.monotonic
-    """For durations, and for noticing that the other one was set."""
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-
-
-@dataclass(slots=True)
-class Reading:
-    """A backlog being read, for the progress line."""
-
-    since: float
-    rows: int = 0
-    new: int = 0
-    said: float = 0.0
-    """When the log last heard of it."""
-
-
-@dataclass(slots=True)
-class Watch:
-    """A source on the round, and how it fares."""
-
-    source: Source
-    auth: httpx.Auth | None
-    identity: str
-    web: Web
-    host: str
-    due: float = 0.0
-    visited: float | None = None
-    answered: float | None = None
-    polls: int = 0
-    failures: int = 0
-    failing: float | None = None
-    error: str | None = None
-    held: float = 0.0
-    """Until when the vendor asked us to stay away."""
-    unanswered: float | None = None
-    """When the first question without a good answer was asked: what "no answer for three intervals" counts from."""
-    task: "asyncio.Task[None] | None" = None
-    queued: bool = False
-    """Its alarm has rung, and others at its host are first."""
-    rung: bool = False
-    """Somebody rang while a visit was under way."""
-    reading: Reading | None = None
-
-    def busy(self) -> bool:
-        return self.task is not None or self.queued
-
-
-def pause(interval: float, failures: int, asked: float = 0.0, jitter: float = 0.5) -> float:
-    """Seconds until a source is asked again after `failures` failures in a row: doubling, up to an hour.
-
-    Never under `interval` nor what the vendor `asked` for; `jitter` in 0..1 adds up to a tenth.
-    """
-    doubled = min(interval * 2.0 ** min(failures, 30), max(CAP, interval))
-    return max(doubled * (1 + jitter / 10), asked)
-
-
-def rest(took: float, interval: float, asked: float = 0.0) -> float:
-    """Seconds until a source is due after a good visit: an interval from its start, or from its end where it overran."""
-    return max(interval - took if took < interval else interval, asked)
 
 
 def furthest(interval: float) -> float:
@@ -141,10 +64,11 @@ class Engine:
         self.grace = grace
         self._alarms = alarms
         self._clock = clock or Clock()
+        self._dirty: set[str] = set()
+        self._visits = Visits(store, self._clock, self._wake, self._dirty.add)
         self._group: asyncio.TaskGroup | None = None
         self._loops: dict[str, asyncio.Task[None]] = {}
         self._stop = asyncio.Event()
-        self._dirty: set[str] = set()
         self._retired: list[Web] = []
         self._queues: defaultdict[str, deque[str]] = defaultdict(deque)
         self._under_way: Counter[str] = Counter()
@@ -349,158 +273,8 @@ class Engine:
                 self._alarms.set(name, watch.due)
 
     async def visit(self, name: str) -> bool:
-        """One visit, page after page until nothing is left; whether it went well."""
-        watch = self.watches[name]
-        source = watch.source
-        http = Http(watch.web, watch.auth, watch.identity)
-        started = self._clock.monotonic()
-        watch.reading, revision = None, 0
-        while True:
-            began = self._clock.monotonic()
-            watch.unanswered = watch.unanswered or self._clock.now()
-            try:
-                state, revision = self.store.state(name)
-                poll = await source.poll(http, state)
-                if not isinstance(poll, Poll):
-                    raise TypeError(f"poll() must return a Poll, not {type(poll).__name__}")  # noqa: TRY301 - told as any
-                same = poll.state == state
-                self._good(name, watch, revision, poll, same, started, http, began)
-                # A page that brings neither events nor a new state would bring the same again, without end.
-                if not poll.more or http.wait or (same and not poll.events):
-                    return True
-            except Moved:
-                log.info("source.rewound", source=name)
-            except Exception as exc:  # noqa: BLE001 - whatever a source raises means "again later"
-                self._bad(name, watch, revision, exc, http.wait)
-                return False
-            await asyncio.sleep(0)  # a backlog must not keep the others waiting
-
-    def _good(
-        self,
-        name: str,
-        watch: Watch,
-        revision: int,
-        poll: Poll,
-        same: bool,
-        started: float,
-        http: Http,
-        began: float,
-    ) -> None:
-        now = self._clock.now()
-        recovered = watch.failing is not None
-        if poll.more and not http.wait:
-            due = now  # a restart in the middle of a backlog goes on with it
-        else:
-            asked = max(http.wait, http.interval)
-            watch.held = now + asked
-            due = now + rest(self._clock.monotonic() - started, watch.source.interval, asked)
-        if same and not poll.events and not watch.failures and not recovered:
-            # The common case: nothing new. `due` is on disk since the alarm rang; the rest can wait for the heartbeat.
-            if due > watch.due + 0.5:
-                self.store.claim([(name, due)])
-            watch.due, watch.visited, watch.answered, watch.unanswered = due, now, now, None
-            watch.polls += 1
-            self._dirty.add(name)
-            log.debug("poll.unchanged", source=name)
-            return
-        events = list(poll.events)
-        if recovered:
-            since = datetime.fromtimestamp(watch.failing or now, UTC)
-            events.append(self._notice("roundsman.source.recovered", name, "It answers again.", since))
-        new = self.store.commit(name, revision, poll.state, events, now=now, due=due)
-        watch.due, watch.visited, watch.answered = due, now, now
-        watch.polls += 1
-        watch.failures, watch.unanswered, watch.failing, watch.error = 0, None, None, None
-        self._dirty.add(name)
-        ms = round((self._clock.monotonic() - began) * 1000, 1)
-        if recovered:
-            log.info("source.recovered", source=name)
-        if new:
-            self._wake()
-        reading = watch.reading
-        if poll.more or reading is not None:
-            reading = watch.reading = reading or Reading(began, said=began)
-            reading.rows += poll.rows
-            reading.new += new
-            end = self._clock.monotonic()
-            if poll.more and end - reading.said < SAY_EVERY:
-                return
-            reading.said = end
-            ms = round((end - reading.since) * 1000, 1)
-            log.info("poll.committed", source=name, new=reading.new, rows=reading.rows, more=poll.more, ms=ms)
-        elif new:
-            log.info("poll.committed", source=name, new=new, rows=poll.rows, ms=ms)
-        else:
-            log.debug("poll.unchanged", source=name, rows=poll.rows, ms=ms)
-
-    def _bad(self, name: str, watch: Watch, revision: int, exc: Exception, asked: float) -> None:
-        now = self._clock.now()
-        watch.failures += 1
-        watch.visited = now
-        watch.polls += 1
-        if isinstance(exc, Backoff):
-            asked = max(asked, exc.after)
-        wait = pause(watch.source.interval, watch.failures, asked, random.random())
-        watch.due, watch.held = now + wait, now + asked
-        watch.error = error = reason(exc)
-        expected = isinstance(exc, Backoff | Denied | StoreError) or type(exc).__module__.startswith(
-            "roundsman."
-        )
-        log.warning(
-            "poll.failed",
-            source=name,
-            error=error,
-            failures=watch.failures,
-            wait=round(wait, 1),
-            exc_info=None if expected else exc,
-        )
-        loud = isinstance(exc, Denied) or self._overdue(watch, now)
-        self._write_up(name, watch, revision, error, loud=loud, now=now)
-
-    def _overdue(self, watch: Watch, now: float) -> bool:
-        return watch.unanswered is not None and now - watch.unanswered >= PATIENCE * watch.source.interval
-
-    def _write_up(
-        self, name: str, watch: Watch, revision: int, error: str, *, loud: bool, now: float
-    ) -> None:
-        """Store a source's failure; the first time it is `loud`, as an event for every sink to tell."""
-        events = []
-        begins = loud and watch.failing is None
-        if begins:
-            watch.failing = now
-            since = datetime.fromtimestamp(watch.answered or watch.unanswered or now, UTC)
-            message = f"No good answer since {since:%Y-%m-%dT%H:%M:%SZ}: {error}"
-            events = [
-                self._notice("roundsman.source.failing", name, message, datetime.fromtimestamp(now, UTC))
-            ]
-        try:
-            self.store.commit(
-                name,
-                revision,
-                None,
-                events,
-                now=now,
-                due=watch.due,
-                failures=watch.failures,
-                unanswered=watch.unanswered,
-                failing=watch.failing,
-                error=error,
-            )
-        except Moved:
-            watch.due = now
-        except StoreError as exc:
-            if begins:
-                watch.failing = None  # it was not told; the next failure tells it
-            log.error("store.failed", error=str(exc))
-            return
-        self._dirty.add(name)
-        if begins:
-            log.error("source.failing", source=name, error=error)
-            self._wake()
-
-    def _notice(self, kind: str, name: str, message: str, since: datetime) -> Event:
-        now = datetime.fromtimestamp(self._clock.now(), UTC)
-        return notice(kind, name, since.isoformat(), message, since=since, now=now)
+        """One visit to a source now; whether it went well."""
+        return await self._visits.visit(name, self.watches[name])
 
     def _wake(self) -> None:
         for delivery in self.deliveries.values():
@@ -526,10 +300,10 @@ class Engine:
         now = self._clock.now()
         for name, watch in self.watches.items():
             # A visit that hangs is no answer either, nor is a vendor that sends us away for an hour.
-            if watch.failing is None and self._overdue(watch, now):
+            if watch.failing is None and self._visits.overdue(watch, now):
                 error = watch.error or f"no answer for {spell(now - (watch.unanswered or now))}"
                 _, revision = self.store.state(name)
-                self._write_up(name, watch, revision, error, loud=True, now=now)
+                self._visits.write_up(name, watch, revision, error, loud=True, now=now)
 
     def _flush(self) -> None:
         if self._dirty:

@@ -58,6 +58,94 @@ class Access(TypedDict):
 
 
 @_strict
+class FieldError(TypedDict):
+    """What is wrong with one field of what was sent."""
+
+    field: str | None
+    message: str | None
+
+
+@_strict
+class Failure(TypedDict):
+    """Something that somebody asked for did not happen: the same shape whoever reports it."""
+
+    batch_id: str | None
+    item_id: str | None
+    """The vendor's id of the item, or the one that its sender gave it."""
+    index: int | None
+    """Its place in the batch, from 0."""
+    code: str | None
+    """The vendor's word or number for what went wrong."""
+    message: str | None
+    fields: list[FieldError]
+    person: Person | None
+    """Whom it concerns, where the vendor says so."""
+    about: Ref | None
+    """What it concerns: a key, a journal entry."""
+    raw: dict[str, Any]
+    """The vendor's object, untouched, except that signed links are cut out."""
+
+
+@_strict
+class Item(TypedDict):
+    """Something that somebody asked for happened."""
+
+    batch_id: str | None
+    item_id: str | None
+    index: int | None
+    code: str | None
+    person: Person | None
+    about: Ref | None
+    raw: dict[str, Any]
+
+
+@_strict
+class Push(Failure):
+    """One write to an accounting system has ended; where it failed, with all that a `Failure` has."""
+
+    connection: str | None
+    """The connection that it went through, or the business."""
+    environment: Literal["sandbox", "production"] | None
+    service: str | None
+    """The accounting system."""
+    status: str | None
+    """The vendor's word."""
+    requested_at: Time | None
+    completed_at: Time | None
+    object_ids: list[str]
+    """What it became at the accounting system."""
+
+
+@_strict
+class FailedItem(TypedDict):
+    """A failure in short."""
+
+    item_id: str | None
+    code: str | None
+    message: str | None
+    person: Person | None
+
+
+@_strict
+class Batch(TypedDict):
+    """Many things that somebody asked for at once have ended, each in its own way."""
+
+    batch_id: str
+    outcome: Outcome
+    status: str | None
+    """The vendor's word; "finished" is not yet success."""
+    total: int | None
+    failed: int | None
+    submitted_at: Time | None
+    completed_at: Time | None
+    failures: list[FailedItem] | None
+    """The first of what failed, each of which is an event of its own; null where that is not known (yet)."""
+    failures_cap: int
+    """How many of them are listed at most."""
+    raw: dict[str, Any]
+
+
+@_strict
 class Notice(TypedDict):
     """The daemon's own trouble, told like everything else."""
 
@@ -70,11 +158,24 @@ class Notice(TypedDict):
     details: dict[str, Any]
 
 
+FAILURES_CAP = 20
+"""Failures that a batch's event lists."""
+
 TYPES: dict[str, Any] = {
     "co.parakey.event_log.created": Access,
+    "co.parakey.batch.completed": Batch,
+    "co.parakey.batch.item_failed": Failure,
+    "com.mailchimp.batch.completed": Batch,
+    "com.mailchimp.batch.operation_failed": Failure,
+    "com.mailchimp.batch.operation_succeeded": Item,
+    "ai.railz.push.completed": Push,
+    "ai.railz.delete.completed": Push,
+    "ai.railz.batch_push.completed": Batch,
     "roundsman.source.failing": Notice,
     "roundsman.source.recovered": Notice,
     "roundsman.source.gap": Notice,
+    "roundsman.batch.stalled": Notice,
+    "roundsman.batch.gone": Notice,
 }
 """Every event type with the shape of its data."""
 
@@ -112,6 +213,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
     None where a reading may bring anything, however old: then the id is kept for good.
     """
+    failure: int | None = None
+    """1 where something went wrong for somebody, which `roundsman failures` lists."""
 
     @classmethod
     def of(
@@ -142,7 +245,9 @@ class Event(msgspec.Struct, frozen=True, gc=False):
             envelope["outcome"] = outcome
         envelope["data"] = data
         at = stamp.timestamp() if stamp is not None else None
-        return cls(id, source, type, outcome, wire.encode(envelope), 0, at)
+        # A batch that lists its failures does not count: they are events of their own.
+        failure = 1 if outcome in {"failed", "partial"} and not data.get("failures") else None
+        return cls(id, source, type, outcome, wire.encode(envelope), 0, at, failure)
 
     def document(self) -> dict[str, Any]:
         """The CloudEvent as a dictionary."""
@@ -203,6 +308,15 @@ def parse_time(value: object) -> datetime | None:
     except (ValueError, OverflowError):
         pass
     return None
+
+
+def batch_outcome(total: int | None, failed: int | None) -> Outcome:
+    """Our word for how a batch ended: "finished" alone says nothing."""
+    if failed:
+        return "partial" if total is None or failed < total else "failed"
+    if failed is None:
+        return "unknown"
+    return "empty" if total == 0 else "succeeded"
 
 
 def rfc3339(moment: datetime) -> str:

@@ -1,6 +1,6 @@
 """Speaking HTTP: conditional GET, retries, limits per host, and every header that says "not so fast".
 
-    Http            what a plugin is given: get() and send()
+    Http            what a plugin is given: get(), send(), download()
     Web             all connections of the daemon: one pooled client per host
     Patient         the transport below each client: slots, deadline, size limit, retries
 
@@ -18,9 +18,11 @@ import base64
 import hashlib
 import ipaddress
 import random
+import re
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -44,6 +46,8 @@ LEAST = 1.0
 """Seconds that a Retry-After of 0, or one in the past, still means."""
 FLOOR_AFTER_429 = 60.0
 """Seconds to stay away after a 429 that does not say how long."""
+DOWNLOAD = 600.0
+"""Seconds that a download may take: as long as the shortest-lived signed link."""
 TRANSIENT = frozenset({500, 502, 503, 504})
 IDEMPOTENT = frozenset({"GET", "HEAD"})
 
@@ -141,6 +145,10 @@ class Http:
     web: "Web"
     auth: httpx.Auth | None = None
     identity: str = ""
+    told: Callable[[Sequence[str]], set[str]] = lambda _: set()
+    """Which of these event ids of this source the log has already: what was told needs no second look."""
+    concurrency: int | None = None
+    """Requests under way with these credentials, at most; None for what `[http]` says."""
     wait: float = field(default=0.0, init=False)
     """Seconds the vendor asked us to stay away, over all answers so far."""
     interval: float = field(default=0.0, init=False)
@@ -174,7 +182,7 @@ class Http:
             same = sent is not None and etag is not None and _opaque(etag) == _opaque(sent)
             fresh = {"key": key, "etag": etag} if etag and etag.isascii() else None
             return Answer(200, answer.headers, answer.body, unchanged=same, tag=tag if same else fresh)
-        raise self._refusal("GET", asked, answer)
+        raise refusal("GET", asked, answer, self.web.now())
 
     async def send(
         self,
@@ -185,36 +193,46 @@ class Http:
         content: bytes | None = None,
     ) -> Answer:
         """Whatever the other side answered, to whoever can judge it. Raises `Trouble` where there was no answer."""
-        client = self.web.client(url)
-        try:
-            request = client.build_request(method, url, headers=headers, content=content)
+        async with self.web.slot(self.identity, self.concurrency), _troubles(url):
+            client = self.web.client(url)
+            clock = {"now": self.web.now}
+            request = client.build_request(method, url, headers=headers, content=content, extensions=clock)
             response = await client.send(request, auth=self.auth)
-        except httpx.DecodingError:
-            raise Trouble(f"{_place(url)} sent a body that does not decompress") from None
-        except (httpx.TransportError, aiohttp.ClientError, ValueError) as exc:
-            if _timed_out(exc):
-                raise Trouble(f"{_place(url)} did not answer in time") from None
-            raise Trouble(f"{_place(url)} cannot be reached: {_reason(exc)}") from None
         answer = Answer(response.status_code, response.headers, response.content)
+        self._heed(answer)
+        return answer
+
+    @asynccontextmanager
+    async def download(self, url: str, hosts: Sequence[str]) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The body of a GET in pieces, undecoded, from a signed link that a vendor gave us.
+
+        Without our credentials, only from `hosts` (or a loopback address), only over https (there: or http), without
+        following redirects. Raises `Trouble`, with the status where there was one. The link is in no message: it is a secret.
+        """
+        asked = _link(url, hosts)
+        client = self.web.client(asked)
+        request = client.build_request("GET", asked, headers={"accept": "*/*", "accept-encoding": "identity"})
+        request.extensions["streamed"] = True
+        try:
+            async with asyncio.timeout(DOWNLOAD):
+                async with _troubles(asked):
+                    response = await client.send(request, auth=None, stream=True)
+                try:
+                    if response.status_code != 200:
+                        raise Trouble(
+                            f"{_place(asked)} answered {response.status_code} to a download",
+                            response.status_code,
+                        )
+                    yield _pieces(asked, response)
+                finally:
+                    await response.aclose()
+        except TimeoutError:
+            raise Trouble(f"{_place(asked)} did not send a download within {DOWNLOAD:.0f} seconds") from None
+
+    def _heed(self, answer: Answer) -> None:
         asked = patience(answer.status, answer.headers, self.web.now())
         self.wait = max(self.wait, asked or 0.0)
         self.interval = max(self.interval, min(CAP, _number(answer.headers.get("x-poll-interval")) or 0.0))
-        return answer
-
-    def _refusal(self, method: str, url: httpx.URL, answer: Answer) -> Exception:
-        what = f"{method} {_place(url)}{url.path} answered {answer.status}"
-        if answer.status in {401, 403}:
-            return Denied(f"{what}: the credentials are refused or lack the right")
-        asked = patience(answer.status, answer.headers, self.web.now())
-        if answer.status == 429 or asked is not None:
-            return Backoff(asked or FLOOR_AFTER_429, what)
-        if 300 <= answer.status < 400:
-            target = redact(answer.headers.get("location", "nowhere"))[:200].partition("?")[0]
-            return Trouble(
-                f"{what}: it redirects to {target}, which is not followed; is base_url right?", answer.status
-            )
-        hint = ": is base_url right?" if answer.status == 404 else ""
-        return Trouble(what + hint, answer.status)
 
     def _key(self, method: str, url: httpx.URL, headers: Mapping[str, str] | None) -> str:
         """What an ETag belongs to. Headers are in it because a version header changes the answer."""
@@ -246,6 +264,7 @@ class Web:
         }
         self._transport = transport or self._connect
         self._clients: dict[tuple[str, str, int | None], httpx.AsyncClient] = {}
+        self._slots: dict[tuple[str, int], asyncio.Semaphore] = {}
         self._tls: ssl.SSLContext | None = None
 
     def client(self, url: str | httpx.URL) -> httpx.AsyncClient:
@@ -265,6 +284,12 @@ class Web:
                 trust_env=False,
             )
         return client
+
+    def slot(self, identity: str, concurrency: int | None) -> AbstractAsyncContextManager[Any]:
+        """A place among the requests that may be under way with these credentials."""
+        if concurrency is None:
+            return nullcontext()
+        return self._slots.setdefault((identity, concurrency), asyncio.Semaphore(concurrency))
 
     async def aclose(self) -> None:
         clients, self._clients = self._clients, {}
@@ -321,6 +346,8 @@ class Patient(httpx.AsyncBaseTransport):
         self._count = count
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if request.extensions.get("streamed"):
+            return await self._streamed(request)
         try:
             response = await self._once(request)
         except (httpx.TransportError, TimeoutError):
@@ -365,6 +392,19 @@ class Patient(httpx.AsyncBaseTransport):
             except aiohttp.ClientError as exc:  # the few that the aiohttp transport does not translate
                 raise httpx.ReadError(str(exc), request=request) from None
 
+    async def _streamed(self, request: httpx.Request) -> httpx.Response:
+        """The answer as it comes; whoever reads it limits it. It holds a slot until it is closed."""
+        await self._slots.acquire()
+        try:
+            self._count()
+            response = await self._inner.handle_async_request(request)
+        except BaseException:
+            self._slots.release()
+            raise
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        response.stream = _Slotted(response.stream, self._slots)
+        return response
+
     async def _whole(self, request: httpx.Request, response: httpx.Response) -> httpx.Response:
         if response.status_code == 304 or request.method == "HEAD":
             return httpx.Response(response.status_code, headers=response.headers, request=request)
@@ -382,6 +422,24 @@ class Patient(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         await self._inner.aclose()
+
+
+class _Slotted(httpx.AsyncByteStream):
+    """A body under way, and the slot that it holds."""
+
+    def __init__(self, stream: httpx.AsyncByteStream, slots: asyncio.Semaphore) -> None:
+        self._stream = stream
+        self._slots: asyncio.Semaphore | None = slots
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for piece in self._stream:
+            yield piece
+
+    async def aclose(self) -> None:
+        slots, self._slots = self._slots, None
+        if slots is not None:
+            slots.release()
+        await self._stream.aclose()
 
 
 class HeaderToken(httpx.Auth):
@@ -405,6 +463,91 @@ def _proxy(address: str | None) -> httpx.Proxy | None:
         return httpx.Proxy(url)
     password = base64.b64encode(f"{url.username}:{url.password}".encode()).decode()
     return httpx.Proxy(url.copy_with(userinfo=b""), headers={"Proxy-Authorization": f"Basic {password}"})
+
+
+def refusal(method: str, url: str | httpx.URL, answer: Answer, now: float) -> Exception:
+    """An answer that is none, as the error that says what to do about it."""
+    url = httpx.URL(url)
+    what = f"{method} {_place(url)}{url.path} answered {answer.status}"
+    said = _said(answer.body)
+    said = f" ({said})" if said else ""
+    if answer.status in {401, 403}:
+        return Denied(
+            f"{what}: the credentials are refused or lack the right{said}",
+            answer.status,
+            answer.body[:10_000],
+        )
+    asked = patience(answer.status, answer.headers, now)
+    if answer.status == 429 or asked is not None:
+        return Backoff(asked or FLOOR_AFTER_429, what + said)
+    if 300 <= answer.status < 400:
+        target = redact(answer.headers.get("location", "nowhere"))[:200].partition("?")[0]
+        return Trouble(
+            f"{what}: it redirects to {target}, which is not followed; is base_url right?", answer.status
+        )
+    hint = ": is base_url right?" if answer.status == 404 else ""
+    return Trouble(what + hint + said, answer.status)
+
+
+_TOKEN = re.compile(r"[A-Za-z0-9_\-.=+/]{28,}")
+
+
+def _said(body: bytes) -> str:
+    """What an error body says for itself, in short: problem+json, a message, or a list of messages.
+
+    Whatever could be a token is masked, for some servers repeat what they were given.
+    """
+    try:
+        document = wire.decode(body) if len(body) < 100_000 else None
+    except wire.Unreadable:
+        return ""
+    found: Any = document
+    for _ in range(3):
+        if not isinstance(found, dict):
+            break
+        found = next((found[key] for key in ("detail", "message", "error", "title") if found.get(key)), None)
+    if isinstance(found, list):
+        found = "; ".join(str(each) for each in found[:5] if isinstance(each, str))
+    text = " ".join(found.split()) if isinstance(found, str) else ""
+    text = redact(_TOKEN.sub("***", text))
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
+def _link(url: str, hosts: Sequence[str]) -> httpx.URL:
+    """The link, if it leads where it may."""
+    try:
+        link = httpx.URL(url)
+    except (httpx.InvalidURL, TypeError):
+        raise Trouble("the vendor's link is not a URL") from None
+    local = is_loopback(str(link))
+    if link.scheme != "https" and not (local and link.scheme == "http"):
+        raise Trouble(
+            f"the vendor's link is not an https link but {link.scheme or 'relative'}, and is not followed"
+        )
+    if link.userinfo or not (link.host in hosts or local):
+        raise Trouble(
+            f"the vendor's link leads to {link.host[:100]}, which is not among result_hosts, and is not followed"
+        )
+    return link
+
+
+async def _pieces(url: httpx.URL, response: httpx.Response) -> AsyncIterator[bytes]:
+    async with _troubles(url):
+        async for piece in response.aiter_raw():
+            yield piece
+
+
+@asynccontextmanager
+async def _troubles(url: str | httpx.URL) -> AsyncIterator[None]:
+    """The transports' errors in our words."""
+    try:
+        yield
+    except httpx.DecodingError:
+        raise Trouble(f"{_place(url)} sent a body that does not decompress") from None
+    except (httpx.TransportError, aiohttp.ClientError, ValueError) as exc:
+        if _timed_out(exc):
+            raise Trouble(f"{_place(url)} did not answer in time") from None
+        raise Trouble(f"{_place(url)} cannot be reached: {_reason(exc)}") from None
 
 
 def patience(status: int, headers: Mapping[str, str], now: float) -> float | None:

@@ -2,9 +2,9 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import httpx
@@ -41,6 +41,8 @@ class Poll:
     """A backlog: after the commit, visit again at once."""
     rows: int = 0
     """Rows read, for the progress line; told or not."""
+    remarks: Sequence[str] = ()
+    """What was odd about the answers and should stand in the log, in words for a person."""
 
 
 class Backoff(Exception):
@@ -57,6 +59,12 @@ class Reject(Exception):
 
 class Denied(Exception):
     """The vendor refuses our credentials (401, 403): the source is failing at once, not after a while."""
+
+    def __init__(self, message: str, status: int | None = None, body: bytes = b"") -> None:
+        super().__init__(message)
+        self.status = status
+        self.body = body
+        """What came with the refusal, for a source that can tell refusals apart."""
 
 
 def reason(exc: BaseException) -> str:
@@ -114,22 +122,53 @@ class Source(Plugin):
     """Time between two visits: at least 60s, except where `base_url` is a loopback address."""
     base_url: str
     """Where the vendor's API is."""
+    concurrency: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """Requests under way with these credentials at the same time, over all sources that have them; else as in [http]."""
 
     def auth(self) -> httpx.Auth | None:
         """How requests prove who we are; called once when the source is set up."""
         return None
 
     @abstractmethod
-    async def poll(self, http: "Http", state: State) -> Poll:
-        """Ask "anything new since `state`?".
+    def poll(self, http: "Http", state: State) -> Awaitable[Poll] | AsyncIterator[Poll]:
+        """Ask "anything new since `state`?": return one `Poll`, or yield several where a reading is long.
 
         Guaranteed to the author: never called while an earlier call for this source runs; called with the state of the
-        last *committed* poll; whatever is raised, a cancellation included, means that this poll did not happen.
+        last *committed* poll; whatever is raised, a cancellation included, means that this poll did not happen. What is
+        yielded is committed before the next one is asked for.
         """
+
+    @classmethod
+    def follow(cls, state: State, ids: Sequence[str]) -> State:
+        """The state that also follows these things of the vendor's until they end; ValueError for what is no id of it.
+
+        Ids come from `roundsman track`; following one twice, or one that has ended, must do no harm.
+        """
+        raise NotImplementedError(f"a {cls.model_fields['type'].default} source follows nothing by id")
 
     def rewound(self, state: State, to: Any) -> State:
         """The state that reads again from `to` (a UTC datetime, or None for the beginning)."""
         raise NotImplementedError(f"a {type(self).model_fields['type'].default} source cannot be rewound")
+
+
+async def polls(source: Source, http: "Http", state: State) -> AsyncGenerator[Poll, None]:
+    """One call of `source.poll`, as the polls it gives. Of several, each says `more`; the last one settles the visit."""
+    found = source.poll(http, state)
+    if isinstance(found, Awaitable):
+        yield _checked(await found)
+        return
+    last = Poll(state)
+    async with aclosing(found) as yielded:  # type: ignore[type-var] # an async generator, in practice
+        async for poll in yielded:
+            last = _checked(poll)
+            yield replace(last, more=True)
+    yield Poll(last.state, more=last.more)
+
+
+def _checked(poll: object) -> Poll:
+    if not isinstance(poll, Poll):
+        raise TypeError(f"poll() must return or yield a Poll, not {type(poll).__name__}")
+    return poll
 
 
 class Sink(Plugin):

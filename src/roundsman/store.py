@@ -2,6 +2,7 @@
 
     events    the log: append-only, numbered by `seq`, `(source, id)` unique
     sources   what each source remembers, when it is due, how it fares
+    inbox     ids that somebody wants a source to follow, until a visit takes them up
     sinks     how far each sink is, and its receipt
     dead      events that a sink will never take
 
@@ -102,7 +103,28 @@ def _log(db: Database) -> None:
         db.execute(statement)
 
 
-NAMES = frozenset({"001_log"})
+FOLLOW = (
+    # AUTOINCREMENT: a visit takes up what was there when it began, by number.
+    """
+    CREATE TABLE inbox (
+        n INTEGER PRIMARY KEY AUTOINCREMENT,
+        source INTEGER NOT NULL REFERENCES sources (id),
+        id TEXT NOT NULL,
+        UNIQUE (source, id)
+    )
+    """,
+    "ALTER TABLE events ADD COLUMN failure INTEGER",  # 1: something went wrong for somebody; 0: ticked off; else NULL
+    "CREATE INDEX failures ON events (failure, seq) WHERE failure IS NOT NULL",
+)
+
+
+@migrations(name="002_follow")
+def _follow(db: Database) -> None:
+    for statement in FOLLOW:
+        db.execute(statement)
+
+
+NAMES = frozenset({"001_log", "002_follow"})
 """Every migration this program knows; a store with another one is newer than we are."""
 
 
@@ -218,6 +240,34 @@ class Reader:
         """What the source remembers, and the revision to commit against."""
         row = self._run("SELECT state, revision FROM sources WHERE name = ?", (name,)).fetchone()
         return (wire.decode(row[0].encode()), row[1]) if row else ({}, 0)
+
+    def inbox(self, name: str) -> tuple[list[str], int]:
+        """Ids that wait to be followed, and the number to commit when they are taken up; 0 where none wait."""
+        sql = "SELECT i.id, i.n FROM inbox i JOIN sources s ON s.id = i.source WHERE s.name = ? ORDER BY i.n LIMIT 1000"
+        rows = self._run(sql, (name,)).fetchall()
+        return [row[0] for row in rows], rows[-1][1] if rows else 0
+
+    def failures(
+        self, sources: Sequence[str] = (), since: float = 0.0, *, done: bool = False, limit: int = -1
+    ) -> list[tuple[Event, float, bool]]:
+        """What went wrong for somebody, newest first: event, when it was logged, whether it is ticked off."""
+        where, values = Filter(sources=sources).where()
+        which = "IS NOT NULL" if done else "= 1"
+        sql = _EVENT.replace(" FROM", ", e.failure FROM") + f" WHERE e.failure {which} AND e.body IS NOT NULL"
+        rows = self._run(
+            f"{sql} AND e.logged >= ?{where} ORDER BY e.seq DESC LIMIT ?", [since, *values, limit]
+        ).fetchall()
+        return [(Event(k, s, t, o, b, q), logged, not f) for q, s, k, t, o, b, logged, f in rows]
+
+    def open_failures(self) -> int:
+        """How many failures nobody has ticked off."""
+        sql = "SELECT count(*) FROM events WHERE failure = 1 AND body IS NOT NULL"
+        return int(self._run(sql).fetchone()[0])
+
+    def kind(self, source: str) -> str | None:
+        """The type that a source was registered with; None where it never was."""
+        row = self._run("SELECT type FROM sources WHERE name = ?", (source,)).fetchone()
+        return str(row[0]) if row else None
 
     def events(self, after: int, upto: int, limit: int, wanted: Filter) -> list[tuple[Event, float]]:
         """Events after `after` in log order, with the time each was logged; pruned ones are left out."""
@@ -393,10 +443,11 @@ class Store(Reader):
         unanswered: float | None = None,
         failing: float | None = None,
         error: str | None = None,
+        taken: int = 0,
     ) -> int:
         """A visit's events, new state and fate in one transaction; how many of the events were new.
 
-        `state=None` keeps the old one (the visit failed). Raises `Moved` where the source was rewound meanwhile.
+        `state=None` keeps the old one (the visit failed). `taken` is how far the inbox was taken up. Raises `Moved` where the source was rewound meanwhile.
         """
         with _plain(self.path), self._db.atomic():
             run = self._run
@@ -410,13 +461,16 @@ class Store(Reader):
                 raise Moved
             if state is not None:
                 run("UPDATE sources SET state = ? WHERE id = ?", (wire.encode(state).decode(), row[0]))
+            if taken:
+                run("DELETE FROM inbox WHERE source = ? AND n <= ?", (row[0], taken))
             if not events:
                 return 0
             # Not INSERT OR IGNORE: an ignored row uses up a number, and every overlap would leave holes.
             new = self._db.conn.executemany(
-                "INSERT INTO events (source, id, type, outcome, logged, stamp, body) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7 "
+                "INSERT INTO events (source, id, type, outcome, logged, stamp, body, failure) "
+                "SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 "
                 "WHERE NOT EXISTS (SELECT 1 FROM events WHERE source = ?1 AND id = ?2)",
-                [(row[0], e.id, e.type, e.outcome, now, e.stamp, e.body) for e in events],
+                [(row[0], e.id, e.type, e.outcome, now, e.stamp, e.body, e.failure) for e in events],
             ).rowcount
             if new and state is not None:
                 # A stamp of the future must not make us forget what is not old.
@@ -503,6 +557,20 @@ class Store(Reader):
                 "UPDATE sources SET state = ?, revision = revision + 1, due = -1 WHERE name = ?",
                 (wire.encode(state).decode(), source),
             )
+
+    def follow(self, source: str, ids: Sequence[str]) -> int:
+        """Leave ids for a source to follow from its next visit on; how many were not waiting already."""
+        with _plain(self.path), self._db.atomic():
+            return self._db.conn.executemany(
+                "INSERT OR IGNORE INTO inbox (source, id) SELECT s.id, ?2 FROM sources s WHERE s.name = ?1",
+                [(source, each) for each in ids],
+            ).rowcount
+
+    def tick_off(self, seqs: Sequence[int]) -> list[int]:
+        """Mark failures as done; those that there are."""
+        with _plain(self.path), self._db.atomic():
+            sql = "UPDATE events SET failure = 0 WHERE seq = ? AND failure IS NOT NULL"
+            return [seq for seq in seqs if self._run(sql, (seq,)).rowcount]
 
     def prune(self, sinks: Sequence[str], now: float, retention: float, limit: int = 500) -> int:
         """One small step of forgetting: payloads that every sink has had for `retention`, later their keys too.

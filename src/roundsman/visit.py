@@ -1,0 +1,271 @@
+"""One visit to one source: poll, commit, and write up how it fared.
+
+A poll is a value: it is committed whole or it did not happen. `except Exception` stands here and in `delivery.py`, for
+the same reason in both: whatever a plugin raises means "again later", and must not end the daemon.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import httpx
+import structlog
+
+from roundsman.events import Event, notice
+from roundsman.http import CAP, Http, Web
+from roundsman.plugin import Backoff, Denied, Poll, Source, polls, reason
+from roundsman.store import Moved, Store, StoreError
+
+PATIENCE = 3
+"""Intervals without a good answer after which a source is failing, out loud."""
+SAY_EVERY = 10.0
+"""Seconds between two lines in the log about one long reading."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    now: Callable[[], float] = time.time
+    """Unix time: for `due`, which must survive a restart."""
+    monotonic: Callable[[], float] = time.monotonic
+    """For durations, and for noticing that the other one was set."""
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+
+@dataclass(slots=True)
+class Reading:
+    """A backlog being read, for the progress line."""
+
+    since: float
+    rows: int = 0
+    new: int = 0
+    said: float = 0.0
+    """When the log last heard of it."""
+
+
+@dataclass(slots=True)
+class Watch:
+    """A source on the round, and how it fares."""
+
+    source: Source
+    auth: httpx.Auth | None
+    identity: str
+    web: Web
+    host: str
+    due: float = 0.0
+    visited: float | None = None
+    answered: float | None = None
+    polls: int = 0
+    failures: int = 0
+    failing: float | None = None
+    error: str | None = None
+    held: float = 0.0
+    """Until when the vendor asked us to stay away."""
+    unanswered: float | None = None
+    """When the first question without a good answer was asked: what "no answer for three intervals" counts from."""
+    task: "asyncio.Task[None] | None" = None
+    queued: bool = False
+    """Its alarm has rung, and others at its host are first."""
+    rung: bool = False
+    """Somebody rang while a visit was under way."""
+    reading: Reading | None = None
+
+    def busy(self) -> bool:
+        return self.task is not None or self.queued
+
+
+def pause(interval: float, failures: int, asked: float = 0.0, jitter: float = 0.5) -> float:
+    """Seconds until a source is asked again after `failures` failures in a row: doubling, up to an hour.
+
+    Never under `interval` nor what the vendor `asked` for; `jitter` in 0..1 adds up to a tenth.
+    """
+    doubled = min(interval * 2.0 ** min(failures, 30), max(CAP, interval))
+    return max(doubled * (1 + jitter / 10), asked)
+
+
+def rest(took: float, interval: float, asked: float = 0.0) -> float:
+    """Seconds until a source is due after a good visit: an interval from its start, or from its end where it overran."""
+    return max(interval - took if took < interval else interval, asked)
+
+
+class Visits:
+    """Makes visits for the engine: `wake` is called where there is something new, `noted` where the books are behind."""
+
+    def __init__(
+        self, store: Store, clock: Clock, wake: Callable[[], None], noted: Callable[[str], None]
+    ) -> None:
+        self.store = store
+        self._clock = clock
+        self._wake = wake
+        self._noted = noted
+
+    async def visit(self, name: str, watch: Watch) -> bool:
+        """One visit, poll after poll until nothing is left; whether it went well."""
+        source = watch.source
+        told = lambda ids: self.store.known(name, ids)  # noqa: E731 - one line says it
+        http = Http(watch.web, watch.auth, watch.identity, told, source.concurrency)
+        started = self._clock.monotonic()
+        watch.reading, revision = None, 0
+        while True:
+            began = self._clock.monotonic()
+            watch.unanswered = watch.unanswered or self._clock.now()
+            try:
+                state, revision = self.store.state(name)
+                asked, taken = state, 0
+                if type(source).follow is not Source.follow:
+                    ids, taken = self.store.inbox(name)
+                    asked = source.follow(state, ids) if ids else state
+                more = False
+                async with aclosing(polls(source, http, asked)) as found:
+                    async for poll in found:
+                        same = poll.state == state and not taken
+                        self._good(name, watch, revision, poll, same, started, http, began, taken)
+                        if http.wait:
+                            return True
+                        # A page that brings neither events nor a new state would bring the same again, without end.
+                        more = poll.more and not (same and not poll.events)
+                        state, taken, began = poll.state, 0, self._clock.monotonic()
+                        await asyncio.sleep(0)  # a backlog must not keep the others waiting
+                if not more:
+                    return True
+            except Moved:
+                log.info("source.rewound", source=name)
+                await asyncio.sleep(0)
+            except Exception as exc:  # noqa: BLE001 - whatever a source raises means "again later"
+                self._bad(name, watch, revision, exc, http.wait)
+                return False
+
+    def _good(
+        self,
+        name: str,
+        watch: Watch,
+        revision: int,
+        poll: Poll,
+        same: bool,
+        started: float,
+        http: Http,
+        began: float,
+        taken: int,
+    ) -> None:
+        now = self._clock.now()
+        recovered = watch.failing is not None
+        if poll.more and not http.wait:
+            due = now  # a restart in the middle of a backlog goes on with it
+        else:
+            asked = max(http.wait, http.interval)
+            watch.held = now + asked
+            due = now + rest(self._clock.monotonic() - started, watch.source.interval, asked)
+        quiet = same and not poll.events and not poll.remarks
+        if quiet and not watch.failures and not recovered and (poll.more or watch.reading is None):
+            # The common case: nothing new. `due` is on disk since the alarm rang; the rest can wait for the heartbeat.
+            if due > watch.due + 0.5:
+                self.store.claim([(name, due)])
+            watch.due, watch.visited, watch.answered, watch.unanswered = due, now, now, None
+            watch.polls += not poll.more
+            self._noted(name)
+            log.debug("poll.unchanged", source=name)
+            return
+        events = list(poll.events)
+        if recovered:
+            since = datetime.fromtimestamp(watch.failing or now, UTC)
+            events.append(self._notice("roundsman.source.recovered", name, "It answers again.", since))
+        new = self.store.commit(name, revision, poll.state, events, now=now, due=due, taken=taken)
+        for remark in poll.remarks:
+            log.warning("vendor.surprise", source=name, what=remark)
+        watch.due, watch.visited, watch.answered = due, now, now
+        watch.polls += not poll.more
+        watch.failures, watch.unanswered, watch.failing, watch.error = 0, None, None, None
+        self._noted(name)
+        ms = round((self._clock.monotonic() - began) * 1000, 1)
+        if recovered:
+            log.info("source.recovered", source=name)
+        if new:
+            self._wake()
+        reading = watch.reading
+        if poll.more or reading is not None:
+            reading = watch.reading = reading or Reading(began, said=began)
+            reading.rows += poll.rows
+            reading.new += new
+            end = self._clock.monotonic()
+            if poll.more and end - reading.said < SAY_EVERY:
+                return
+            reading.said = end
+            ms = round((end - reading.since) * 1000, 1)
+            say = log.info if reading.new or reading.rows else log.debug
+            say("poll.committed", source=name, new=reading.new, rows=reading.rows, more=poll.more, ms=ms)
+        elif new:
+            log.info("poll.committed", source=name, new=new, rows=poll.rows, ms=ms)
+        else:
+            log.debug("poll.unchanged", source=name, rows=poll.rows, ms=ms)
+
+    def _bad(self, name: str, watch: Watch, revision: int, exc: Exception, asked: float) -> None:
+        now = self._clock.now()
+        watch.failures += 1
+        watch.visited = now
+        watch.polls += 1
+        if isinstance(exc, Backoff):
+            asked = max(asked, exc.after)
+        wait = pause(watch.source.interval, watch.failures, asked, random.random())
+        watch.due, watch.held = now + wait, now + asked
+        watch.error = error = reason(exc)
+        expected = isinstance(exc, Backoff | Denied | StoreError) or type(exc).__module__.startswith(
+            "roundsman."
+        )
+        log.warning(
+            "poll.failed",
+            source=name,
+            error=error,
+            failures=watch.failures,
+            wait=round(wait, 1),
+            exc_info=None if expected else exc,
+        )
+        loud = isinstance(exc, Denied) or self.overdue(watch, now)
+        self.write_up(name, watch, revision, error, loud=loud, now=now)
+
+    def overdue(self, watch: Watch, now: float) -> bool:
+        return watch.unanswered is not None and now - watch.unanswered >= PATIENCE * watch.source.interval
+
+    def write_up(self, name: str, watch: Watch, revision: int, error: str, *, loud: bool, now: float) -> None:
+        """Store a source's failure; the first time it is `loud`, as an event for every sink to tell."""
+        events = []
+        begins = loud and watch.failing is None
+        if begins:
+            watch.failing = now
+            since = datetime.fromtimestamp(watch.answered or watch.unanswered or now, UTC)
+            message = f"No good answer since {since:%Y-%m-%dT%H:%M:%SZ}: {error}"
+            events = [
+                self._notice("roundsman.source.failing", name, message, datetime.fromtimestamp(now, UTC))
+            ]
+        try:
+            self.store.commit(
+                name,
+                revision,
+                None,
+                events,
+                now=now,
+                due=watch.due,
+                failures=watch.failures,
+                unanswered=watch.unanswered,
+                failing=watch.failing,
+                error=error,
+            )
+        except Moved:
+            watch.due = now
+        except StoreError as exc:
+            if begins:
+                watch.failing = None  # it was not told; the next failure tells it
+            log.error("store.failed", error=str(exc))
+            return
+        self._noted(name)
+        if begins:
+            log.error("source.failing", source=name, error=error)
+            self._wake()
+
+    def _notice(self, kind: str, name: str, message: str, since: datetime) -> Event:
+        now = datetime.fromtimestamp(self._clock.now(), UTC)
+        return notice(kind, name, since.isoformat(), message, since=since, now=now)
