@@ -5,13 +5,14 @@ import os
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
 
 from roundsman.sandbox import Parakey, Sandbox
 from roundsman.store import Store
-from worlds import PLANS, RECORDS, Time
+from worlds import PLANS, RECORDS, Time, keeps_the_contract
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +28,19 @@ def quiet() -> Iterator[None]:
     logging.captureWarnings(False)
     RECORDS.clear()
     PLANS.clear()
+
+
+@pytest.fixture(autouse=True)
+def every_event_keeps_the_contract(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever any test commits: the shape of its type, the envelope, and what the CloudEvents SDK can parse."""
+    commit = Store.commit
+
+    def checked(self: Store, name: str, revision: int, state: Any, events: Any, **more: Any) -> int:
+        for event in events:
+            keeps_the_contract(event)
+        return commit(self, name, revision, state, events, **more)
+
+    monkeypatch.setattr(Store, "commit", checked)
 
 
 @pytest.fixture

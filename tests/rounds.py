@@ -6,7 +6,7 @@ from typing import Any
 from roundsman.engine import Engine
 from roundsman.events import Event
 from roundsman.plugin import Sink, Source
-from roundsman.sandbox import Parakey
+from roundsman.sandbox import Vendor
 from roundsman.store import Filter, Store
 from worlds import ByHand, Recorder, Straight, Time, event_logs, web_of
 
@@ -15,9 +15,9 @@ class Rounds:
     """Visits by hand, and what came of them."""
 
     def __init__(
-        self, folder: Path, parakey: Parakey, time: Time, source: Source | None = None, **options: Any
+        self, folder: Path, vendor: Vendor, time: Time, source: Source | None = None, **options: Any
     ) -> None:
-        self.parakey, self.time = parakey, time
+        self.vendor, self.time = vendor, time
         self.path = folder / "roundsman.db"
         self.source = source or event_logs(**options)
         self.sink: Sink = Recorder().named("recorder")
@@ -25,12 +25,12 @@ class Rounds:
 
     def boot(self) -> None:
         self.store = Store.open(self.path)
-        self.transport = Straight(self.parakey)
+        self.transport = Straight(self.vendor)
         self.alarms = ByHand()
         self.engine = Engine(
             self.store, self.alarms, web_of(self.transport, self.time), clock=self.time.clock()
         )
-        self.engine.setup({"doors": self.source}, {"recorder": self.sink})
+        self.engine.setup({self.source.name: self.source}, {"recorder": self.sink})
 
     def reboot(self) -> None:
         """What `kill -9` and a restart leave."""
@@ -43,13 +43,17 @@ class Rounds:
 
     @property
     def state(self) -> Any:
-        return self.store.state("doors")[0]
+        return self.store.state(self.source.name)[0]
 
     def events(self, kind: str = "*") -> list[Event]:
         return [event for event, _ in self.store.events(0, 10**9, 10**6, Filter(types=(kind,)))]
 
     def ids(self) -> list[str]:
         return [event.id for event in self.events("co.parakey.*")]
+
+    def told(self, kind: str = "*") -> list[Any]:
+        """The documents of the events of this kind."""
+        return [event.document() for event in self.events(kind)]
 
     def asked(self) -> list[dict[str, str]]:
         """The queries since the last call."""

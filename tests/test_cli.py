@@ -63,7 +63,11 @@ def filled(tmp_path: Path) -> Path:
         "doors",
         0,
         {"cursor": "x"},
-        [an_event(1), an_event(2, outcome="denied", user={"name": "Eve\x1b[31m"}), an_event(3)],
+        [
+            an_event(1),
+            an_event(2, outcome="denied", user={"id": None, "name": "Eve\x1b[31m", "email": None}),
+            an_event(3),
+        ],
         now=START,
         due=START + 60,
     )

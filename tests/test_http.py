@@ -16,7 +16,8 @@ from aiohttp import web
 
 import roundsman
 from conftest import need
-from roundsman.http import CAP, HeaderToken, Http, HttpOptions, TooLarge, Trouble, Web, patience
+from roundsman.auth import HeaderToken
+from roundsman.http import CAP, Http, HttpOptions, TooLarge, Trouble, Web, patience
 from roundsman.plugin import Backoff, Denied
 from roundsman.sandbox import Fault, Parakey, Sandbox
 from roundsman.wire import Unreadable
@@ -298,7 +299,7 @@ async def test_odd_json_is_read_all_the_same(body: bytes, router: respx.MockRout
 
 
 async def test_a_server_that_hangs_is_left_in_time(sandbox: Sandbox) -> None:
-    sandbox.parakey.faults.append(Fault(kind="hang"))
+    sandbox.vendor.faults.append(Fault(kind="hang"))
     web = Web(HttpOptions(timeout=0.05, attempts=1))
     with pytest.raises(Trouble, match="did not answer in time"):
         await Http(web).get(f"{sandbox.url}/eventLogs")
@@ -306,7 +307,7 @@ async def test_a_server_that_hangs_is_left_in_time(sandbox: Sandbox) -> None:
 
 
 async def test_a_body_without_end_is_left(sandbox: Sandbox) -> None:
-    sandbox.parakey.faults.append(Fault(kind="endless"))
+    sandbox.vendor.faults.append(Fault(kind="endless"))
     web = Web(HttpOptions(max_body=200_000, attempts=1))
     with pytest.raises(TooLarge):
         await Http(web).get(f"{sandbox.url}/eventLogs")
@@ -314,9 +315,9 @@ async def test_a_body_without_end_is_left(sandbox: Sandbox) -> None:
 
 
 async def test_a_connection_that_drops_is_tried_again(sandbox: Sandbox) -> None:
-    sandbox.parakey.faults.append(Fault(kind="drop"))
+    sandbox.vendor.faults.append(Fault(kind="drop"))
     web = Web(HttpOptions(attempts=2), sleep=Time().sleep)
-    answer = await Http(web, HeaderToken("access-token", sandbox.parakey.token)).get(
+    answer = await Http(web, HeaderToken("access-token", sandbox.vendor.token)).get(
         f"{sandbox.url}/eventLogs"
     )
     assert answer.status == 200
@@ -332,14 +333,14 @@ async def test_a_dead_server_is_named_without_the_query() -> None:
 
 
 async def test_requests_to_one_host_are_limited(sandbox: Sandbox) -> None:
-    sandbox.parakey.faults.extend([Fault(kind="hang")] * 5)
+    sandbox.vendor.faults.extend([Fault(kind="hang")] * 5)
     web = Web(HttpOptions(concurrency=2, timeout=5))
     tasks = [asyncio.create_task(Http(web).get(f"{sandbox.url}/eventLogs")) for _ in range(5)]
-    while sandbox.parakey.asked < 2:
+    while sandbox.vendor.asked < 2:
         await asyncio.sleep(0.001)
     for _ in range(50):
         await asyncio.sleep(0)
-    assert sandbox.parakey.asked == 2
+    assert sandbox.vendor.asked == 2
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -19,7 +19,7 @@ def lines(path: Path) -> int:
 
 
 async def test_it_says_when_it_is_ready_and_what_it_does(sandbox: Sandbox, tmp_path: Path) -> None:
-    sandbox.parakey.add(log_id="a")
+    sandbox.vendor.add(log_id="a")
     config = configure(tmp_path, sandbox.url, FILE, interval="200ms")
     async with Daemon(config, PARAKEY_TOKEN=TOKEN, WATCHDOG_USEC="300000") as daemon:
         await daemon.ready()
@@ -37,10 +37,10 @@ async def test_it_says_when_it_is_ready_and_what_it_does(sandbox: Sandbox, tmp_p
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_it_stops_promptly_while_a_server_hangs(number: int, sandbox: Sandbox, tmp_path: Path) -> None:
-    sandbox.parakey.faults.extend([Fault(kind="hang")] * 3)
+    sandbox.vendor.faults.extend([Fault(kind="hang")] * 3)
     async with Daemon(configure(tmp_path, sandbox.url, FILE), PARAKEY_TOKEN=TOKEN) as daemon:
         await daemon.ready()
-        await daemon.until(lambda: sandbox.parakey.asked)
+        await daemon.until(lambda: sandbox.vendor.asked)
         assert await daemon.stop(number) < 2
         assert daemon.code == 0
 
@@ -48,7 +48,7 @@ async def test_it_stops_promptly_while_a_server_hangs(number: int, sandbox: Sand
 async def test_it_stops_while_nobody_reads_its_output(sandbox: Sandbox, tmp_path: Path) -> None:
     """A full pipe hangs a thread; the grace is 5 s, and then it goes."""
     for n in range(300):
-        sandbox.parakey.add(log_id=f"r{n}", note="x" * 4000)
+        sandbox.vendor.add(log_id=f"r{n}", note="x" * 4000)
     config = configure(tmp_path, sandbox.url, FILE + '[sinks.out]\ntype = "stdout"\n')
     read, write = os.pipe()
     async with Daemon(config, stdout=write, PARAKEY_TOKEN=TOKEN) as daemon:
@@ -70,12 +70,12 @@ async def test_a_good_new_file_is_taken_over_and_a_bad_one_refused(sandbox: Sand
         assert daemon.logged("config.refused")[0]["problems"] == [
             "sinks.second.type: fil is unknown; did you mean file?"
         ]
-        sandbox.parakey.add(log_id="a")
+        sandbox.vendor.add(log_id="a")
         await daemon.until(lambda: lines(tmp_path / "events.jsonl") == 1)
         config.write_text(good + '[sinks.second]\ntype = "file"\npath = "second.jsonl"\n')
         daemon.send(signal.SIGHUP)
         await daemon.until(lambda: daemon.logged("config.reloaded"))
-        sandbox.parakey.add(log_id="b")
+        sandbox.vendor.add(log_id="b")
         await daemon.until(lambda: lines(tmp_path / "second.jsonl") == 1)
         await daemon.until(lambda: lines(tmp_path / "events.jsonl") == 2)
         assert daemon.said.count("RELOADING=1") == 2
@@ -83,7 +83,7 @@ async def test_a_good_new_file_is_taken_over_and_a_bad_one_refused(sandbox: Sand
 
 
 async def test_files_are_reopened_for_logrotate(sandbox: Sandbox, tmp_path: Path) -> None:
-    sandbox.parakey.add(log_id="a")
+    sandbox.vendor.add(log_id="a")
     async with Daemon(
         configure(tmp_path, sandbox.url, FILE, interval="100ms"), PARAKEY_TOKEN=TOKEN
     ) as daemon:
@@ -91,7 +91,7 @@ async def test_files_are_reopened_for_logrotate(sandbox: Sandbox, tmp_path: Path
         (tmp_path / "events.jsonl").rename(tmp_path / "events.jsonl.1")
         daemon.send(signal.SIGHUP)
         await daemon.until(lambda: daemon.logged("config.reloaded"))
-        sandbox.parakey.add(log_id="b")
+        sandbox.vendor.add(log_id="b")
         await daemon.until(lambda: lines(tmp_path / "events.jsonl") == 1)
     assert lines(tmp_path / "events.jsonl.1") == 1
 
@@ -138,7 +138,7 @@ async def test_under_journald_lines_have_priorities(sandbox: Sandbox, tmp_path: 
 
     ours, theirs = socket.socketpair()
     status = os.fstat(theirs.fileno())
-    sandbox.parakey.token = "another"
+    sandbox.vendor.token = "another"
     config = configure(tmp_path, sandbox.url, FILE)
     environ = os.environ | {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}", "PARAKEY_TOKEN": TOKEN}
     process = subprocess.Popen(

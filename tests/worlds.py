@@ -1,18 +1,25 @@
 """Small worlds to test in: a clock that is set by hand, transports without sockets, sinks that remember."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import httpx
+from cloudevents.core.formats.json import JSONFormat
+from pydantic import TypeAdapter
 
-from roundsman.events import Event
+from roundsman import events
+from roundsman.events import Access, Event
 from roundsman.http import Http, HttpOptions, Web
 from roundsman.plugin import Deliver, Receipt, Sink
-from roundsman.sandbox import TOKEN, Parakey
-from roundsman.sources.parakey import EventLogs
+from roundsman.sandbox import TOKEN, Vendor
+from roundsman.sandbox.mailchimp import API_KEY
+from roundsman.sandbox.railz import CLIENT_ID, SECRET_KEY
+from roundsman.sources import mailchimp, railz
+from roundsman.sources.parakey import Batches, EventLogs
 from roundsman.visit import Clock
 
 START = datetime(2026, 5, 1, 6, tzinfo=UTC).timestamp()
@@ -82,8 +89,8 @@ class ByHand:
 class Straight(httpx.AsyncBaseTransport):
     """From the request to the sandbox's answer without a socket."""
 
-    def __init__(self, parakey: Parakey, before: Callable[[], None] = lambda: None) -> None:
-        self.parakey = parakey
+    def __init__(self, vendor: Vendor, before: Callable[[], None] = lambda: None) -> None:
+        self.vendor = vendor
         self.before = before
         self.requests: list[httpx.Request] = []
 
@@ -91,13 +98,14 @@ class Straight(httpx.AsyncBaseTransport):
         self.requests.append(request)
         self.before()
         headers = {name.lower(): value for name, value in request.headers.items()}
-        reply = self.parakey.answer(request.method, request.url.path, dict(request.url.params), headers)
+        reply = self.vendor.answer(request.method, request.url.path, dict(request.url.params), headers)
         self.before()
         if reply.kind == "hang":
             raise httpx.ReadTimeout("hangs", request=request)
         if reply.kind == "drop":
             raise httpx.RemoteProtocolError("dropped", request=request)
-        return httpx.Response(reply.status, headers=reply.headers, content=reply.body, request=request)
+        body = httpx.ByteStream(reply.body)
+        return httpx.Response(reply.status, headers=reply.headers, stream=body, request=request)
 
 
 def web_of(transport: httpx.AsyncBaseTransport, time: Time, **options: Any) -> Web:
@@ -112,6 +120,28 @@ def event_logs(name: str = "doors", **options: Any) -> EventLogs:
         "interval": 60,
     } | options
     return EventLogs(type="parakey.event_logs", **given).named(name)
+
+
+def mailchimp_batches(name: str = "news", **options: Any) -> mailchimp.Batches:
+    given = {"base_url": "http://127.0.0.1:1/3.0", "api_key": API_KEY, "start": "beginning"} | options
+    return mailchimp.Batches(type="mailchimp.batches", **given).named(name)
+
+
+def railz_pushes(name: str = "ledger", **options: Any) -> railz.Pushes:
+    given = {
+        "base_url": "http://127.0.0.1:1",
+        "auth_url": "http://127.0.0.1:1/getAccess",
+        "client_id": CLIENT_ID,
+        "secret_key": SECRET_KEY,
+        "connections": "discover",
+        "start": "beginning",
+    } | options
+    return railz.Pushes(type="railz.pushes", **given).named(name)
+
+
+def parakey_batches(name: str = "keys", **options: Any) -> Batches:
+    given = {"base_url": "http://127.0.0.1:1", "access_token": TOKEN, "start": "beginning"} | options
+    return Batches(type="parakey.batches", **given).named(name)
 
 
 class Recorder(Sink):
@@ -138,12 +168,46 @@ PLANS: dict[str, Callable[[Event], None]] = {}
 
 
 def an_event(number: int, source: str = "doors", outcome: Any = "granted", **data: Any) -> Event:
+    """A valid event whose raw object has a number in it."""
+    access: Access = {
+        "occurred_at": None,
+        "recorded_at": None,
+        "door": None,
+        "user": None,
+        "place": None,
+        "key": None,
+        "activity": None,
+        "raw": {"number": number},
+    }
+    for name, value in data.items():
+        if name in access:
+            access[name] = value  # type: ignore[literal-required]
+        else:
+            access["raw"][name] = value
     return Event.of(
         vendor="parakey",
         source=source,
         type="co.parakey.event_log.created",
         id=f"id{number:05d}",
-        data={"number": number, **data},
+        data=access,
         time="2026-05-01T06:00:00Z",
         outcome=outcome,
     )
+
+
+SHAPES = {kind: TypeAdapter(shape) for kind, shape in events.TYPES.items()}
+ENVELOPE = TypeAdapter(events.Envelope)
+
+
+def keeps_the_contract(event: Event) -> None:
+    """That it has the shape of its type, and is a CloudEvent to the official SDK."""
+    assert b"\n" not in event.body
+    document = json.loads(event.body)
+    ENVELOPE.validate_python(document, strict=True)
+    if event.type in SHAPES:  # a test's own type has a shape of its own
+        SHAPES[event.type].validate_python(document["data"], strict=True)
+    parsed = JSONFormat().read(None, event.body)
+    assert parsed.get_id() == event.id == document["id"]
+    assert parsed.get_type() == event.type
+    assert parsed.get_source() == document["source"]
+    assert document["source"].endswith(f"/{event.source}")

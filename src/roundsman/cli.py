@@ -29,6 +29,8 @@ app = typer.Typer(
 )
 dead_app = typer.Typer(no_args_is_help=True, help="Events that a sink will never take.")
 app.add_typer(dead_app, name="dead")
+failures_app = typer.Typer(help="What went wrong for whom, over all vendors.")
+app.add_typer(failures_app, name="failures")
 
 ConfigPath = Annotated[
     Path | None,
@@ -350,6 +352,60 @@ def _last(
         yield from (event for event, _ in reader.last(20 if count is None else count, wanted, start))
 
 
+@failures_app.callback(invoke_without_command=True)
+def failures(
+    context: typer.Context,
+    config: ConfigPath = None,
+    since: Annotated[
+        str | None, typer.Option("--since", help='Logged since: a date-time, or "2h" for two hours ago.')
+    ] = None,
+    source: Annotated[
+        list[str] | None, typer.Option("--source", help="Only of this source; globs, repeatable.")
+    ] = None,
+    count: Annotated[int | None, typer.Option("-n", help="How many, at most.", min=0)] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Those that were ticked off, too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """What went wrong for whom, over all vendors, newest first. `failures done ID...` ticks one off."""
+    if context.invoked_subcommand is not None:
+        return
+    from roundsman import screen
+
+    loaded = configuration.load(configuration.find(config), only_daemon=True)
+    start = _when(since).timestamp() if since else 0.0
+    with _reading(loaded) as reader:
+        found = reader.failures(source or (), start, done=everything, limit=-1 if count is None else count)
+    rows = [screen.failure(event, logged, done) for event, logged, done in found]
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    console = screen.console()
+    for row in rows:
+        if console.is_terminal:
+            console.print(screen.failure_line(row, colour=True))
+        else:
+            print(screen.failure_line(row, colour=False))
+    if not rows:
+        complain("nothing went wrong" if not (since or source) else "nothing of that went wrong")
+
+
+@failures_app.command("done")
+def failures_done(
+    ids: Annotated[list[str], typer.Argument(help='Their numbers, as `failures` shows them: "#12" or 12.')],
+    config: ConfigPath = None,
+) -> None:
+    """Tick failures off: somebody has seen to them."""
+    wrong = [each for each in ids if not each.removeprefix("#").isdecimal()]
+    if wrong:
+        fail(f"{', '.join(wrong)}: not the number of a failure; `roundsman failures` shows them", 2)
+    numbers = list(dict.fromkeys(int(each.removeprefix("#")) for each in ids))
+    with _writing(config) as store:
+        done = store.tick_off(numbers)
+        print(f"{_count(len(done), 'failure')} ticked off, {store.open_failures()} left")
+    if missing := [f"#{number}" for number in numbers if number not in done]:
+        fail(f"{', '.join(missing)}: no such failure")
+
+
 # -- steering ----------------------------------------------------------------------------------------------------------
 
 
@@ -408,6 +464,26 @@ def rewind(
     print(
         f"{source}: will be read again from {screen.stamp(target.timestamp()) if target else 'the beginning'} on"
     )
+
+
+@app.command()
+def track(
+    source: Annotated[str, typer.Argument(help="Its name in the configuration.")],
+    ids: Annotated[list[str], typer.Argument(help="Ids of batches or pushes.")],
+    config: ConfigPath = None,
+) -> None:
+    """Have a source follow batches or pushes until they end. Works while the daemon runs; needs no secrets."""
+    with _writing(config) as store:
+        kind = store.kind(source)
+        if kind is None:
+            names = [row["name"] for row in store.sources()]
+            fail(f"{source}: no such source; there is {', '.join(names) or 'none yet'}", 2)
+        try:
+            configuration.source_class(kind).follow({}, ids)
+        except (NotImplementedError, ValueError) as exc:
+            fail(f"{source}: {exc}", 2)
+        new = store.follow(source, ids)
+    print(f"{source}: {_count(new, 'id')} will be followed from the next visit on")
 
 
 @dead_app.command("list")

@@ -166,6 +166,14 @@ def sinks_registry() -> dict[str, type[Sink] | EntryPoint]:
     return {**SINKS, **{point.name: point for point in entry_points(group="roundsman.sinks")}}
 
 
+def source_class(kind: str) -> type[Source]:
+    """The class of a source's type. ConfigError where it is not installed any more."""
+    registry = sources_registry()
+    if kind not in registry:
+        raise ConfigError([f"the type {kind} is not installed; there is {', '.join(registry)}"])
+    return _loaded(registry[kind])
+
+
 def _loaded(plugin: type[Any] | EntryPoint) -> type[Any]:
     """The class; somebody else's is loaded only where it is used."""
     if not isinstance(plugin, EntryPoint):

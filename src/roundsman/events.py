@@ -310,6 +310,22 @@ def parse_time(value: object) -> datetime | None:
     return None
 
 
+def is_due(last: object, every: float, now: datetime) -> bool:
+    """Whether `every` seconds have passed since a time that was written down; also where none was, or one of the future."""
+    then = parse_time(last)
+    return then is None or not 0 <= (now - then).total_seconds() < every
+
+
+def in_short(failure: Failure) -> FailedItem:
+    """The failure as its batch lists it."""
+    return {
+        "item_id": failure["item_id"],
+        "code": failure["code"],
+        "message": failure["message"],
+        "person": failure["person"],
+    }
+
+
 def batch_outcome(total: int | None, failed: int | None) -> Outcome:
     """Our word for how a batch ended: "finished" alone says nothing."""
     if failed:

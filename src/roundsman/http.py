@@ -402,8 +402,8 @@ class Patient(httpx.AsyncBaseTransport):
             self._slots.release()
             raise
         assert isinstance(response.stream, httpx.AsyncByteStream)
-        response.stream = _Slotted(response.stream, self._slots)
-        return response
+        stream = _Slotted(response.stream, self._slots)
+        return httpx.Response(response.status_code, headers=response.headers, stream=stream, request=request)
 
     async def _whole(self, request: httpx.Request, response: httpx.Response) -> httpx.Response:
         if response.status_code == 304 or request.method == "HEAD":
@@ -440,18 +440,6 @@ class _Slotted(httpx.AsyncByteStream):
         if slots is not None:
             slots.release()
         await self._stream.aclose()
-
-
-class HeaderToken(httpx.Auth):
-    """A fixed token in a header."""
-
-    def __init__(self, header: str, value: str) -> None:
-        self._header = header
-        self._value = value
-
-    def auth_flow(self, request: httpx.Request) -> Any:
-        request.headers[self._header] = self._value
-        yield request
 
 
 def _proxy(address: str | None) -> httpx.Proxy | None:

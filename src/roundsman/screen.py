@@ -74,6 +74,7 @@ def status(reader: Reader, filters: Mapping[str, Filter] | None = None) -> dict[
         "store": str(reader.path),
         "daemon": running,
         "events": reader.head(),
+        "open_failures": reader.open_failures(),
         "sources": sources,
         "sinks": sinks,
     }
@@ -120,12 +121,17 @@ def status_tables(found: Mapping[str, Any]) -> RenderableType:
         if row["error"]
     ]
     running = Text(f"  {found['daemon']}" if found["daemon"] else "  no daemon is running", style="dim")
+    count = found["open_failures"]
+    if count:
+        noun = "failure is" if count == 1 else "failures are"
+        troubles.append(Text.from_markup(f"  [yellow]{count:,} {noun} open: roundsman failures[/]"))
     return Group(running, Text(), sources, Text(), sinks, *([Text(), *troubles] if troubles else []))
 
 
 def status_lines(found: Mapping[str, Any]) -> Iterable[str]:
     """One line each, `key=value`: for grep."""
     yield f"daemon {found['daemon'] or 'not running'}"
+    yield f"failures open={found['open_failures']}"
     for kind in ("sources", "sinks"):
         for row in found[kind]:
             facts = " ".join(f"{k}={_plain(v)}" for k, v in row.items() if k != "name" and v is not None)
@@ -136,26 +142,83 @@ def event_line(event: Event, *, colour: bool) -> str:
     """An event for a person, in one line; rich markup if `colour`."""
     document = event.document()
     data = document.get("data") or {}
-    if event.type.startswith("roundsman."):
-        what = str(data.get("message", ""))
-    else:
-        parts = [p for key in ("user", "door", "place") if isinstance(p := data.get(key), dict)]
-        named = [str(p.get("name") or p.get("email") or p.get("id")) for p in parts if any(p.values())]
-        what = ", ".join(named) or str(data.get("name") or document.get("subject") or document["id"])
-        late = _late(data)
-        what += f" ({late} late)" if late else ""
-    short = event.type.removeprefix("co.parakey.").removeprefix("roundsman.")
     columns = [
         (document["time"][:19] + "Z" if "time" in document else "-").ljust(20),
         event.source.ljust(14),
-        short.ljust(17),
-        (event.outcome or "-").ljust(8),
+        ".".join(event.type.split(".")[-2:]).ljust(24),
+        (event.outcome or "-").ljust(9),
     ]
-    text = safe("  ".join([*columns, what])).rstrip()
+    text = safe("  ".join([*columns, _what(document, data)])).rstrip()
     if not colour:
         return text
     tone = "red" if event.type in RED else COLOURS.get(event.outcome or "")
     return f"[{tone}]{escape(text)}[/]" if tone else escape(text)
+
+
+def _what(document: Mapping[str, Any], data: Mapping[str, Any]) -> str:
+    """What an event is about, for a person: by what its data has, whatever its type."""
+    if str(document["type"]).startswith("roundsman."):
+        return str(data.get("message", ""))
+    if "failures_cap" in data:
+        total, failed = data.get("total"), data.get("failed")
+        counts = f"{failed} of {total} failed" if failed and total is not None else f"{total} done"
+        return f"{data.get('batch_id')}: {counts}" if total is not None else str(data.get("batch_id"))
+    if "item_id" in data:
+        return concerned(data)
+    parts = [p for key in ("user", "door", "place") if isinstance(p := data.get(key), dict)]
+    named = [str(p.get("name") or p.get("email") or p.get("id")) for p in parts if any(p.values())]
+    what = ", ".join(named) or str(data.get("name") or document.get("subject") or document["id"])
+    late = _late(data)
+    return what + (f" ({late} late)" if late else "")
+
+
+def concerned(data: Mapping[str, Any]) -> str:
+    """Whom and what a failure or a push concerns, and what is wrong."""
+    person, about = data.get("person") or {}, data.get("about") or {}
+    who = person.get("name") or person.get("email") or person.get("id")
+    if person.get("name") and person.get("email"):
+        who = f"{person['name']} <{person['email']}>"
+    what = about.get("name") or about.get("id")
+    item = data.get("item_id")
+    named = [str(each) for each in (who, what, item if item not in {who, None} else None) if each]
+    where = ", ".join(named) or (f"item {data['index']}" if data.get("index") is not None else "something")
+    message, code = data.get("message"), data.get("code")
+    if not message and not (code and data.get("status") != "success" and "fields" in data):
+        return where
+    return f"{where}: {message}" + (f" ({code})" if code else "") if message else f"{where}: {code}"
+
+
+def failure(event: Event, logged: float, done: bool) -> dict[str, Any]:
+    """What `failures` tells of one, whoever reported it."""
+    document = event.document()
+    data = document.get("data") or {}
+    names = ("batch_id", "item_id", "person", "about", "code", "message", "fields")
+    told = {name: data.get(name) for name in names}
+    if "failures_cap" in data:  # a batch of which no more is known
+        failed, total = data.get("failed"), data.get("total")
+        count = f"{failed} of {total}" if failed and total else "some"
+        told["message"] = f"{count} failed; which ones is not known"
+    return {
+        "id": f"#{event.seq}",
+        "logged": stamp(logged),
+        "time": document.get("time"),
+        "source": event.source,
+        "type": event.type,
+        "outcome": event.outcome,
+        "done": done,
+        **told,
+    }
+
+
+def failure_line(row: Mapping[str, Any], *, colour: bool) -> str:
+    """A failure for a person, in one line."""
+    what = concerned({**row, "status": None}) if row["item_id"] or row["person"] or row["about"] else None
+    if what is None:
+        what = f"{row['batch_id'] or ''}: {row['message'] or row['code'] or 'failed'}".lstrip(": ")
+    when = (row["time"] or row["logged"] or "-")[:19].removesuffix("Z") + "Z"
+    text = safe("  ".join([row["id"].ljust(6), when, row["source"].ljust(14), what]))
+    text += "  (done)" if row["done"] else ""
+    return f"[{'dim' if row['done'] else 'red'}]{escape(text)}[/]" if colour else text
 
 
 def _late(data: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
 from pydantic_core import core_schema
@@ -95,6 +95,25 @@ _SIZE_SCHEMA = {
 
 Duration = Annotated[float, BeforeValidator(duration), WithJsonSchema(_DURATION_SCHEMA)]
 Size = Annotated[int, BeforeValidator(size), WithJsonSchema(_SIZE_SCHEMA)]
+
+
+def _start(value: object) -> object:
+    if value in {"now", "beginning"}:
+        return value
+    try:
+        return moment(value)
+    except ValueError:
+        raise ValueError(
+            'is neither "now", "beginning" nor a date-time such as "2026-05-01T00:00:00Z"'
+        ) from None
+
+
+Start = Annotated[
+    Literal["now", "beginning"] | datetime,
+    BeforeValidator(_start),
+    WithJsonSchema({"anyOf": [{"enum": ["now", "beginning"]}, {"type": "string", "format": "date-time"}]}),
+]
+"""Where a source begins on its first run."""
 
 
 class Secret:

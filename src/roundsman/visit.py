@@ -123,7 +123,7 @@ class Visits:
                 more = False
                 async with aclosing(polls(source, http, asked)) as found:
                     async for poll in found:
-                        same = poll.state == state and not taken
+                        same = (poll.state is state or poll.state == state) and not taken
                         self._good(name, watch, revision, poll, same, started, http, began, taken)
                         if http.wait:
                             return True
@@ -196,7 +196,7 @@ class Visits:
                 return
             reading.said = end
             ms = round((end - reading.since) * 1000, 1)
-            say = log.info if reading.new or reading.rows else log.debug
+            say = log.info if reading.new or poll.more else log.debug
             say("poll.committed", source=name, new=reading.new, rows=reading.rows, more=poll.more, ms=ms)
         elif new:
             log.info("poll.committed", source=name, new=new, rows=poll.rows, ms=ms)

@@ -40,6 +40,20 @@ def decode(body: bytes | msgspec.Raw) -> Any:
         return _clean(_lenient(bytes(body)))
 
 
+def line(body: bytes) -> Any:
+    """The object in `body` for use inside another document: its bytes as they came, if they are fit for one line."""
+    decoded = decode(body)
+    try:
+        _decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return decoded
+    return (
+        msgspec.Raw(msgspec.json.format(body, indent=-1))
+        if b"\n" in body or b"\r" in body
+        else msgspec.Raw(body)
+    )
+
+
 def items(body: bytes, path: str = "") -> list[Item]:
     """The objects of a list answer: a bare array, or the one list member of an envelope (or the one at `path`).
 

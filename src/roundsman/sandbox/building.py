@@ -19,20 +19,20 @@ class Building:
     """Makes event logs in a sandbox's Parakey."""
 
     def __init__(self, parakey: Parakey, seed: int = 1) -> None:
-        self._parakey = parakey
+        self.parakey = parakey
         self._random = random.Random(seed)
 
     def unlock(self, when: datetime | None = None, *, late: timedelta | None = None) -> None:
         """Somebody tries a door; `late` is how long the log took to arrive."""
-        now = when or self._parakey.now()
-        self._parakey.add(
+        now = when or self.parakey.now()
+        self.parakey.add(
             created=now, timestamp=now - (late or self._moment()), log_id=self._id(), **self._scene()
         )
 
     def step(self) -> int:
         """A moment in the building: mostly one unlock, sometimes a lock that was offline and brings several at once."""
         if self._random.random() < OFFLINE:
-            now = self._parakey.now()
+            now = self.parakey.now()
             for minutes in range(self._random.randint(2, 5)):
                 self.unlock(now, late=timedelta(minutes=7 * (minutes + 1)))
             return minutes + 1

@@ -78,7 +78,7 @@ async def _show(folder: Path, sandbox: Sandbox, building: Building, seconds: flo
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(*living)
         await connections.aclose()
-    _summary(console, store, sandbox.parakey, archive.path, connections.seen, time.monotonic() - began)
+    _summary(console, store, building.parakey, archive.path, connections.seen, time.monotonic() - began)
     store.close()
 
 

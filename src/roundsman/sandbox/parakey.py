@@ -1,7 +1,6 @@
 """A made-up Parakey: event logs with ETags, `limit`, `startDate` and `orderBy`, and every doubt about them as a quirk.
 
-It is a function from request to answer, so that it can stand behind a socket (`server.py`) or behind a transport. What the
-vendor documents is the default; what it leaves open are the `Quirks`. The shape of a row is made up except for `id`,
+What the vendor documents is the default; what it leaves open are the `Quirks`. The shape of a row is made up except for `id`,
 `createdAt` and `timestamp` (https://help.parakey.co/sv/articles/209-event-log-polling).
 """
 
@@ -9,25 +8,15 @@ import bisect
 import json
 import secrets
 import zlib
-from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from roundsman.events import parse_time, rfc3339
+from roundsman.sandbox.vendor import Reply, Vendor, tagged
 
 TOKEN = "sandbox-access-token"  # noqa: S105 - it opens nothing
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """What goes wrong instead of the next answer."""
-
-    status: int = 500
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
-    kind: Literal["answer", "hang", "drop", "endless"] = "answer"
 
 
 @dataclass(slots=True)
@@ -47,6 +36,8 @@ class Quirks:
     envelope: str | None = None
     """The name of the list's member in an object around it; None for a bare list."""
     weak_etag: bool = False
+    batch_list: bool = False
+    """Whether there is a list of batches."""
     unconditional: bool = False
     """Answers 200 with the same ETag instead of 304."""
 
@@ -64,26 +55,50 @@ class Log:
     encoded: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    status: int
-    headers: dict[str, str]
-    body: bytes
-    kind: str = "answer"
+@dataclass(slots=True)
+class Batch:
+    """A batch of access keys. Its shape is made up: only its address and that items say what failed are documented."""
+
+    id: str
+    created: datetime
+    completed: datetime | None
+    items: Sequence[dict[str, Any]]
+    """As they are in the end; with an `error`, if they failed."""
+    status: str = "completed"
+    hidden: bool = False
+
+    def seen(self, now: datetime) -> dict[str, Any]:
+        ended = self.completed is not None and self.completed <= now
+        items = [
+            {
+                "index": n,
+                **item,
+                "status": ("failed" if "error" in item else "succeeded") if ended else "pending",
+            }
+            if ended
+            else {"index": n, **{k: v for k, v in item.items() if k != "error"}, "status": "pending"}
+            for n, item in enumerate(self.items)
+        ]
+        return {
+            "id": self.id,
+            "domain": {"id": "dOmAiN0001"},
+            "status": self.status if ended else "processing",
+            "createdAt": rfc3339(self.created),
+            "completedAt": rfc3339(self.completed) if ended and self.completed else None,
+            "items": items,
+        }
 
 
-class Parakey:
+class Parakey(Vendor):
     """A place's event logs, and the list that answers questions about them."""
 
     def __init__(self, now: Callable[[], datetime] | None = None, quirks: Quirks | None = None) -> None:
-        self.now = now or (lambda: datetime.now(UTC))
+        super().__init__(now)
         self.quirks = quirks or Quirks()
         self.token = TOKEN
         self.logs: list[Log] = []
         """In order of `created`."""
-        self.faults: deque[Fault] = deque()
-        self.asked = 0
-        """Requests so far, faults included."""
+        self.batches: dict[str, Batch] = {}
         self._latest_visible = datetime.min.replace(tzinfo=UTC)
 
     def add(
@@ -121,23 +136,45 @@ class Parakey:
                 count += 1
         return count
 
-    def answer(self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Reply:
-        """The answer to one request. Header names in lower case."""
-        self.asked += 1
-        date = {"Date": self.now().strftime("%a, %d %b %Y %H:%M:%S GMT"), "Content-Type": "application/json"}
-        if self.faults:
-            fault = self.faults.popleft()
-            return Reply(fault.status, {**date, **fault.headers}, fault.body, fault.kind)
+    def reply(self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Reply:
         if headers.get("access-token") != self.token:
-            return Reply(401, date, b'{"message":"Unauthorized"}')
+            return Reply(401, {}, b'{"message":"Unauthorized"}')
+        if method == "GET" and (path == "/batches" or path.startswith("/batches/")):
+            return self._batches(path[9:], headers)
         if path != "/eventLogs" or method != "GET":
-            return Reply(404, date, b'{"message":"Not found"}')
+            return Reply(404, {}, b'{"message":"Not found"}')
         body = self._list(query)
-        etag = f'"{zlib.crc32(body):08x}-{len(body):x}"'
-        etag = "W/" + etag if self.quirks.weak_etag else etag
-        if headers.get("if-none-match") == etag and not self.quirks.unconditional:
-            return Reply(304, {**date, "ETag": etag}, b"")
-        return Reply(200, {**date, "ETag": etag}, body)
+        return tagged(body, headers, weak=self.quirks.weak_etag, conditional=not self.quirks.unconditional)
+
+    def _batches(self, key: str, headers: Mapping[str, str]) -> Reply:
+        now, quirks = self.now(), self.quirks
+        if not key:
+            if not quirks.batch_list:
+                return Reply(404, {}, b'{"message":"Not found"}')
+            rows = [
+                {k: v for k, v in b.seen(now).items() if k != "items"}
+                for b in self.batches.values()
+                if not b.hidden
+            ]
+            return tagged(json.dumps(rows).encode(), headers)
+        batch = self.batches.get(key)
+        if batch is None or batch.hidden:
+            return Reply(404, {}, b'{"message":"Not found"}')
+        return tagged(json.dumps(batch.seen(now), separators=(",", ":")).encode(), headers)
+
+    def batch(
+        self,
+        items: Sequence[dict[str, Any]],
+        *,
+        batch_id: str | None = None,
+        took: timedelta | None = timedelta(0),
+        **more: Any,
+    ) -> Batch:
+        """Submit a batch of keys; `took` is how long it takes, None for ever."""
+        key = batch_id or secrets.token_hex(5)
+        now = _milliseconds(self.now())
+        batch = self.batches[key] = Batch(key, now, now + took if took is not None else None, items, **more)
+        return batch
 
     def _list(self, query: Mapping[str, str]) -> bytes:
         quirks, logs = self.quirks, self.logs

@@ -6,16 +6,17 @@ from typing import Self
 
 from aiohttp import web
 
-from roundsman.sandbox.parakey import Parakey, Reply
+from roundsman.sandbox.vendor import Reply, Town, Vendor
 
 PIECE = b" " * 65536
 
 
 class Sandbox:
-    """Serves made-up vendors: `async with Sandbox(parakey) as box: box.url`."""
+    """Serves a made-up vendor, or a town of them: `async with Sandbox(Parakey()) as box: box.url`."""
 
-    def __init__(self, parakey: Parakey, host: str = "127.0.0.1", port: int = 0) -> None:
-        self.parakey = parakey
+    def __init__(self, vendor: Vendor, host: str = "127.0.0.1", port: int = 0, latency: float = 0.0) -> None:
+        self.vendor = vendor
+        self._latency = latency
         self._host, self._port = host, port
         self._runner: web.ServerRunner | None = None
 
@@ -39,7 +40,15 @@ class Sandbox:
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         headers = {name.lower(): value for name, value in request.headers.items()}
-        reply = self.parakey.answer(request.method, request.path, dict(request.query), headers)
+        vendor = self.vendor.whose(request.path) if isinstance(self.vendor, Town) else self.vendor
+        holds = vendor.holds_slot(request.path)
+        vendor.under_way += holds
+        try:
+            if self._latency:
+                await asyncio.sleep(self._latency)
+            reply = self.vendor.answer(request.method, request.path, dict(request.query), headers)
+        finally:
+            vendor.under_way -= holds
         if reply.kind == "hang":
             await asyncio.Event().wait()
         if reply.kind == "drop" and request.transport is not None:

@@ -1,56 +1,64 @@
-"""Parakey: who opened which door.
+"""Parakey: who opened which door, and how batches of access keys ended.
 
 What is documented: every endpoint sends an ETag and answers 304 to `If-None-Match`; the list of event logs takes
 `limit`, `startDate` and `orderBy=createdAt:DESC`; poll every 60 seconds at most
 (https://help.parakey.co/sv/articles/209-event-log-polling). What is not: whether `orderBy=createdAt:ASC` works, how many
 rows an answer may have, whether there are pages, what `startDate` compares with and whether it is inclusive. So nothing of
 that is believed; `walk.py` finds it out from the answers.
+
+Of batches it is documented that `GET /batches/{id}` exists, with results that say which items failed and why
+(https://help.parakey.co/nb/articles/681873-receiving-batch-completions). No state, no field and no list of them is: all
+names are options.
 """
 
+import asyncio
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 import httpx
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import Field
 
-from roundsman import walk
-from roundsman.events import Access, Event, Outcome, Person, Ref, notice, parse_time, rfc3339
-from roundsman.http import Answer, HeaderToken, Http, TooLarge, Trouble, Url, is_loopback
+from roundsman import follow, lenient, walk, wire
+from roundsman.auth import HeaderToken
+from roundsman.events import (
+    FAILURES_CAP,
+    Access,
+    Batch,
+    Event,
+    FailedItem,
+    Failure,
+    Outcome,
+    batch_outcome,
+    in_short,
+    is_due,
+    notice,
+    parse_time,
+    rfc3339,
+)
+from roundsman.http import Answer, Http, TooLarge, Trouble, Url, is_loopback
 from roundsman.plugin import Poll, Source, State
-from roundsman.settings import Duration, HeaderName, HeaderValue, Options, Secret, moment
+from roundsman.settings import Duration, HeaderName, HeaderValue, Options, Secret, Start
 from roundsman.walk import Row
+from roundsman.wire import Unreadable
 
 GRANTED = frozenset({"true", "success", "succeeded", "granted", "ok", "allowed", "opened", "unlocked"})
 DENIED = frozenset({"false", "failure", "failed", "denied", "refused", "rejected", "error", "forbidden"})
 
 
-def _start(value: object) -> object:
-    if value in {"now", "beginning"}:
-        return value
-    try:
-        return moment(value)
-    except ValueError:
-        raise ValueError(
-            'is neither "now", "beginning" nor a date-time such as "2026-05-01T00:00:00Z"'
-        ) from None
-
-
-Start = Annotated[
-    Literal["now", "beginning"] | datetime,
-    BeforeValidator(_start),
-    WithJsonSchema({"anyOf": [{"enum": ["now", "beginning"]}, {"type": "string", "format": "date-time"}]}),
-]
+BATCH_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+SURE = timedelta(minutes=1)
+"""A first reading of a list of batches with `start = "now"` begins so long before the vendor's clock."""
 Paths = tuple[str, ...]
 
 
-class Request(Options):
-    """`request`: how to ask, where it differs from what is known."""
+class Asking(Options):
+    """How to ask, where it differs from what is known."""
 
-    path: str = "/eventLogs"
-    """The list's path; the vendor's help spells it so, its code elsewhere has dashes."""
     auth_header: HeaderName = "access-token"
     """The header that carries the token."""
     auth_format: Annotated[HeaderValue, Field(pattern=r"\{token\}")] = "{token}"
@@ -62,6 +70,22 @@ class Request(Options):
     """Further query parameters for every request."""
     domain_param: str = "domainId"
     """The query parameter that carries `domain_id`."""
+
+
+class Request(Asking):
+    """`request`: how to ask, where it differs from what is known."""
+
+    path: str = "/eventLogs"
+    """The list's path; the vendor's help spells it so, its code elsewhere has dashes."""
+
+
+class BatchRequest(Asking):
+    """`request`: how to ask, where it differs from what is known."""
+
+    path: Annotated[str, Field(pattern=r"\{id\}")] = "/batches/{id}"
+    """The path of one batch."""
+    list_path: str | None = None
+    """The path of a list of batches, if your API has one: then all of them are followed, not only those tracked."""
 
 
 class Paging(Options):
@@ -115,16 +139,95 @@ class Fields(Options):
     activity: Paths = ("activity", "activityType")
 
 
-class EventLogs(Source):
-    """Parakey's event logs: one event per unlock, whether it succeeded or not."""
+class BatchFields(Options):
+    """`fields`: where things are in a batch, each a list of dotted paths of which the first that is there counts."""
 
-    type: Literal["parakey.event_logs"]
+    id: Paths = ("id",)
+    status: Paths = ("status", "state")
+    submitted_at: Paths = ("createdAt",)
+    completed_at: Paths = ("completedAt", "finishedAt")
+    items: Paths = ("items", "results")
+    item_id: Paths = ("id", "itemId")
+    item_status: Paths = ("status", "state", "success", "result.status")
+    code: Paths = ("error.code", "errorCode", "code")
+    message: Paths = ("error.message", "error", "message", "reason")
+    user: Paths = ("user", "member", "email", "userId")
+    key: Paths = ("access", "key", "accessId")
+
+
+class States(Options):
+    """`states`: the words for how batches and items fare; upper case, dashes and underscores do not matter."""
+
+    running: Paths = (
+        "pending",
+        "queued",
+        "created",
+        "scheduled",
+        "running",
+        "processing",
+        "in progress",
+        "started",
+    )
+    """A batch in one of these states goes on."""
+    ended: Paths = (
+        *("completed", "complete", "done", "finished", "succeeded", "success", "failed", "failure", "error"),
+        *(
+            "partial",
+            "partially completed",
+            "partially failed",
+            "completed with errors",
+            "completed with failures",
+        ),
+        *("cancelled", "canceled", "aborted", "expired", "timed out"),
+    )
+    """A batch in one of these states has ended. Whatever is in neither list has not, which is said once."""
+    failed: Paths = (
+        "failed",
+        "failure",
+        "error",
+        "rejected",
+        "refused",
+        "denied",
+        "invalid",
+        "cancelled",
+        "canceled",
+        "expired",
+        "timed out",
+        "false",
+    )
+    """An item in one of these states has failed; so has one with an error."""
+    succeeded: Paths = ("succeeded", "success", "completed", "complete", "done", "ok", "granted", "true")
+    """An item in one of these states has not. Whatever is in neither list is not taken for a failure; that is said once."""
+
+
+class _Parakey(Source):
+    """What Parakey's sources have in common."""
+
     base_url: Url = "https://api.parakey.co"
     """Where the vendor's API is."""
     access_token: Secret
     """The integration's access token."""
     domain_id: str | None = None
     """The place's id, if the integration sees several."""
+    request: Asking
+
+    def auth(self) -> httpx.Auth:
+        value = self.request.auth_format.replace("{token}", self.access_token.reveal())
+        return HeaderToken(self.request.auth_header, value)
+
+    def query(self, **more: str | int) -> dict[str, str | int]:
+        domain = {self.request.domain_param: self.domain_id} if self.domain_id else {}
+        return {**domain, **self.request.query, **more}
+
+    def headers(self) -> dict[str, str]:
+        chosen = self.request.version_header
+        return {chosen: self.request.version or ""} if chosen else {}
+
+
+class EventLogs(_Parakey):
+    """Parakey's event logs: one event per unlock, whether it succeeded or not."""
+
+    type: Literal["parakey.event_logs"]
     start: Start = "now"
     """Where to begin on the first run: "now", "beginning", or a date-time."""
     dedupe: Literal["id", "place"] = "id"
@@ -133,10 +236,6 @@ class EventLogs(Source):
     paging: Paging = Paging()
     reread: Reread = Reread()
     fields_: Annotated[Fields, Field(alias="fields")] = Fields()
-
-    def auth(self) -> httpx.Auth:
-        value = self.request.auth_format.replace("{token}", self.access_token.reveal())
-        return HeaderToken(self.request.auth_header, value)
 
     async def poll(self, http: Http, state: State) -> Poll:
         return await _Visit(self, http, dict(state)).poll(state)
@@ -153,14 +252,6 @@ class EventLogs(Source):
     def url(self) -> str:
         return f"{self.base_url}/{self.request.path.lstrip('/')}"
 
-    def query(self, **more: str | int) -> dict[str, str | int]:
-        domain = {self.request.domain_param: self.domain_id} if self.domain_id else {}
-        return {**domain, **self.request.query, **more}
-
-    def headers(self) -> dict[str, str]:
-        chosen = self.request.version_header
-        return {chosen: self.request.version or ""} if chosen else {}
-
 
 class _Shape:
     """Turns the vendor's rows into ours. Its functions are made once, for they run for every row."""
@@ -169,11 +260,11 @@ class _Shape:
         self._by_place = by_place
         self._items = items
         self._id, self._created, self._occurred = map(
-            _getter, (fields.id, fields.created_at, fields.occurred_at)
+            lenient.getter, (fields.id, fields.created_at, fields.occurred_at)
         )
-        self._door, self._place, self._key = map(_getter, (fields.door, fields.place, fields.key))
+        self._door, self._place, self._key = map(lenient.getter, (fields.door, fields.place, fields.key))
         self._user, self._outcome, self._activity = map(
-            _getter, (fields.user, fields.outcome, fields.activity)
+            lenient.getter, (fields.user, fields.outcome, fields.activity)
         )
 
     def rows(self, answer: Answer) -> list[Row]:
@@ -190,7 +281,7 @@ class _Shape:
     def event(self, row: Row, source: str) -> Event:
         """The row as an event of this source."""
         data, raw = row.item
-        door, place = _ref(self._door(data)), _ref(self._place(data))
+        door, place = lenient.ref(self._door(data)), lenient.ref(self._place(data))
         occurred = rfc3339(row.occurred) if row.occurred else None
         recorded = rfc3339(row.created) if row.created else None
         activity = self._activity(data)
@@ -198,9 +289,9 @@ class _Shape:
             "occurred_at": occurred,
             "recorded_at": recorded,
             "door": door,
-            "user": _person(self._user(data)),
+            "user": lenient.person(self._user(data)),
             "place": place,
-            "key": _ref(self._key(data)),
+            "key": lenient.ref(self._key(data)),
             "activity": activity if isinstance(activity, str) else None,
             "raw": raw,  # type: ignore[typeddict-item] # bytes that encode as the object they are
         }
@@ -237,8 +328,8 @@ class _Visit:
             self.memory["walk"] = dict(state["walk"])
             return await self._read()
         now, reread = self.http.now(), self.source.reread
-        sweep = _is_due(state.get("swept_at"), reread.sweep_interval, now)
-        full = sweep or _is_due(state.get("full_at"), reread.full_read_every, now)
+        sweep = is_due(state.get("swept_at"), reread.sweep_interval, now)
+        full = sweep or is_due(state.get("full_at"), reread.full_read_every, now)
         probe = await self._probe(None if full else state.get("tag"))
         if probe.unchanged:
             return Poll(state)
@@ -414,11 +505,6 @@ class _Visit:
         )
 
 
-def _is_due(last: object, every: float, now: datetime) -> bool:
-    then = parse_time(last)
-    return then is None or not 0 <= (now - then).total_seconds() < every
-
-
 def _digest(raw: bytes) -> str:
     return hashlib.blake2b(raw, digest_size=12).hexdigest()
 
@@ -428,66 +514,269 @@ def _wire_time(stamp: datetime) -> str:
     return stamp.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{stamp.microsecond // 1000:03d}Z"
 
 
-def _getter(paths: Sequence[str]) -> Callable[[dict[str, Any]], Any]:
-    """A function that finds the first of these paths that is there. Nearly always that is the first one."""
-    first, *others = paths
-    if any("." in path for path in paths):
-        steps = [path.split(".") for path in paths]
-        return lambda data: next(
-            (found for path in steps if (found := _descend(data, path)) is not None), None
-        )
-
-    def get(data: dict[str, Any]) -> Any:
-        value = data.get(first)
-        if value is None:
-            for other in others:
-                value = data.get(other)
-                if value is not None:
-                    break
-        return value
-
-    return get
-
-
-def _descend(data: Any, steps: Sequence[str]) -> Any:
-    for step in steps:
-        data = data.get(step) if isinstance(data, dict) else None
-    return data
-
-
-def _ref(value: Any) -> Ref | None:
-    """A related thing: an object, or just its id."""
-    if isinstance(value, dict):
-        key, name = value.get("id"), value.get("name")
-        if type(key) is str and type(name) is str:  # nearly always
-            return {"id": key, "name": name}
-        return {"id": _text(key), "name": _text(name)}
-    text = _text(value)
-    return {"id": text, "name": None} if text is not None else None
-
-
-def _person(value: Any) -> Person | None:
-    """Somebody; None when the vendor has blanked them after its retention."""
-    if isinstance(value, dict):
-        person: Person = {
-            "id": _text(value.get("id")),
-            "name": _text(value.get("name")),
-            "email": _text(value.get("email")),
-        }
-        return person if person["id"] or person["name"] or person["email"] else None
-    text = _text(value)
-    return {"id": text, "name": None, "email": None} if text is not None else None
-
-
-def _text(value: Any) -> str | None:
-    if value is None or type(value) is str:
-        return value
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
 def _outcome(value: Any) -> Outcome:
     """Nothing is taken for success: a log is not yet an opened door."""
     if value is True:
         return "granted"
     word = str(value).lower() if isinstance(value, bool | str) else ""
     return "granted" if word in GRANTED else "denied" if word in DENIED else "unknown"
+
+
+class Batches(_Parakey):
+    """Parakey's batches of access keys: one event per batch that ended, and one per item that failed."""
+
+    type: Literal["parakey.batches"]
+    start: Start = "now"
+    """With `request.list_path`: where to begin on the first run."""
+    concurrency: Annotated[int, Field(ge=1, le=100)] = 2
+    """Requests under way with this token at the same time."""
+    stall_after: Duration = 3600.0
+    """Tell that a batch has not moved for so long."""
+    request: BatchRequest = BatchRequest()
+    fields_: Annotated[BatchFields, Field(alias="fields")] = BatchFields()
+    states: States = States()
+
+    async def poll(self, http: Http, state: State) -> Poll:
+        return await _BatchVisit(self, http, state).poll()
+
+    @classmethod
+    def follow(cls, state: State, ids: Sequence[str]) -> State:
+        for each in ids:
+            if not BATCH_ID.fullmatch(each):
+                raise ValueError(f"{each[:80]!r} is not the id of a batch")
+        return {**state, "wanted": list(dict.fromkeys([*state.get("wanted", ()), *ids]))}
+
+
+class _BatchVisit:
+    """One visit to the batches that are followed. `memory` is the state to be:
+
+    open     batches by id, as `follow.py` has them, each with the `tag` of its last answer
+    wanted   ids that somebody wants followed
+    list     the tag of the list, where there is one; `floor`: what was submitted before it is not followed
+    odd      states that were remarked on
+    """
+
+    def __init__(self, source: Batches, http: Http, state: State) -> None:
+        self.source, self.http, self.state = source, http, state
+        self.memory: dict[str, Any] = wire.decode(wire.encode(state))
+        self.open: dict[str, Any] = self.memory.setdefault("open", {})
+        self.now = http.now()
+        self.events: list[Event] = []
+        self.remarks: list[str] = []
+        fields = source.fields_
+        self._get = {name: lenient.getter(getattr(fields, name)) for name in BatchFields.model_fields}
+        states = source.states
+        self._running, self._ended = _words(states.running), _words(states.ended)
+        self._failed, self._succeeded = _words(states.failed), _words(states.succeeded)
+
+    async def poll(self) -> Poll:
+        wanted = self.memory.pop("wanted", [])
+        if self.source.request.list_path:
+            wanted += await self._list(self.source.request.list_path)
+        told = self.http.told([f"{key}:completed" for key in wanted])
+        for key in wanted:
+            if f"{key}:completed" not in told:
+                self.open.setdefault(key, follow.entry(self.now))
+        found = await asyncio.gather(*(self._ask(key) for key in self.open))
+        for key, answer in zip(list(self.open), found, strict=True):
+            self._take(key, answer)
+        for key, entry in self.open.items():
+            after = self.source.stall_after
+            self.events += follow.stalled(self.source.name, "batch", key, entry, after, self.now, {})
+        memory = {k: v for k, v in self.memory.items() if v not in ({}, [], None)}
+        same = memory == self.state
+        return Poll(self.state if same else memory, self.events, rows=len(found), remarks=self.remarks)
+
+    async def _list(self, path: str) -> list[str]:
+        """Ids in the list that are not followed yet."""
+        url = f"{self.source.base_url}/{path.lstrip('/')}"
+        answer = await self.http.get(url, self.source.query(), self.source.headers(), self.memory.get("list"))
+        if answer.unchanged:
+            return []
+        start, date = self.source.start, answer.date()
+        if "floor" not in self.memory:
+            floor = date - SURE if start == "now" and date else start if isinstance(start, datetime) else None
+            self.memory["floor"] = rfc3339(floor) if floor else ""
+        floor = parse_time(self.memory["floor"])
+        ids = []
+        for row in answer.items():
+            data = row[0]
+            key, begun = lenient.text(self._get["id"](data)), parse_time(self._get["submitted_at"](data))
+            running = _word(self._get["status"](data)) in self._running
+            if key is None or not BATCH_ID.fullmatch(key):
+                self._remark(
+                    f"the list has a batch with an id that cannot be asked for: {str(key)[:80]!r}",
+                    f"id {key}",
+                )
+            elif running or floor is None or begun is None or begun >= floor:
+                ids.append(key)
+        self.memory["list"] = answer.tag
+        return ids
+
+    async def _ask(self, key: str) -> Answer | None:
+        """The batch; None where the vendor does not know it."""
+        url = f"{self.source.base_url}/{self.source.request.path.lstrip('/').replace('{id}', quote(key, safe=''))}"
+        tag = self.open[key].get("tag")
+        try:
+            return await self.http.get(url, self.source.query(), self.source.headers(), tag)
+        except Trouble as exc:
+            if exc.status != 404:
+                raise
+            return None
+
+    def _take(self, key: str, answer: Answer | None) -> None:
+        """One batch as it is now: followed on, or told with all that failed in it."""
+        entry = self.open[key]
+        if answer is None:
+            if follow.missed(entry):
+                del self.open[key]
+                self.events.append(follow.gone(self.source.name, "batch", key, entry, self.now))
+            return
+        if answer.unchanged:
+            entry["misses"] = 0
+            return
+        data = answer.json()
+        if not isinstance(data, dict):
+            raise Unreadable(f"the answer about batch {key} is not an object")
+        entry["tag"] = answer.tag
+        state = self._get["status"](data)
+        items = self._get["items"](data)
+        items = [item for item in items if isinstance(item, dict)] if isinstance(items, list) else None
+        outcomes = [self._outcome(item) for item in items or ()]
+        if self._has_ended(key, data, state, outcomes):
+            del self.open[key]
+            self._tell(key, data, answer.body, items, outcomes)
+        else:
+            follow.saw(
+                entry,
+                [lenient.text(state), *(outcomes.count(o) for o in ("succeeded", "failed", "unknown"))],
+                self.now,
+            )
+
+    def _has_ended(self, key: str, data: dict[str, Any], state: Any, outcomes: list[Outcome]) -> bool:
+        word = _word(state)
+        if word in self._ended:
+            return True
+        if word is None:  # without a state, the rest may speak
+            return bool(self._get["completed_at"](data)) or (bool(outcomes) and "unknown" not in outcomes)
+        if word not in self._running:
+            self._remark(
+                f"batch {key} has the unknown state {lenient.text(state)!r}: not taken for an end; if it is one, name it in states.ended",
+                about=f"state {word}",
+            )
+        return False
+
+    def _outcome(self, item: dict[str, Any]) -> Outcome:
+        word = _word(self._get["item_status"](item))
+        error = item.get("error")
+        if word in self._failed or (error and word not in self._succeeded):
+            return "failed"
+        return "succeeded" if word in self._succeeded else "unknown"
+
+    def _tell(
+        self,
+        key: str,
+        data: dict[str, Any],
+        body: bytes,
+        items: list[dict[str, Any]] | None,
+        outcomes: list[Outcome],
+    ) -> None:
+        submitted, completed = (
+            parse_time(self._get["submitted_at"](data)),
+            parse_time(self._get["completed_at"](data)),
+        )
+        time = rfc3339(completed or submitted or self.now)
+        brief: list[FailedItem] = []
+        seen: set[str] = set()
+        for index, (item, outcome) in enumerate(zip(items or (), outcomes, strict=True)):
+            if outcome == "unknown":
+                state = self._get["item_status"](item)
+                self._remark(
+                    f"item {index} of batch {key} has the unknown state {lenient.text(state)!r}: not taken for a failure; "
+                    "if it is one, name it in states.failed",
+                    about=f"item {_word(state)}",
+                )
+            if outcome != "failed":
+                continue
+            failure = self._failure(key, index, item)
+            own = failure["item_id"] or str(index)
+            own = own if own not in seen else f"{own}#{index}"
+            seen.add(own)
+            brief.append(in_short(failure))
+            self.events.append(
+                Event.of(
+                    vendor="parakey",
+                    source=self.source.name,
+                    type="co.parakey.batch.item_failed",
+                    id=f"{key}:{own}:failed",
+                    data=failure,
+                    time=time,
+                    subject=key,
+                    outcome="failed",
+                )
+            )
+        total = len(items) if items is not None else None
+        failed = outcomes.count("failed") if items is not None else None
+        word = _word(self._get["status"](data))
+        if not failed and word in self._failed:
+            failed = None  # it says that it failed, and not what
+        batch: Batch = {
+            "batch_id": key,
+            "outcome": batch_outcome(total, failed)
+            if failed is not None or word not in self._failed
+            else "failed",
+            "status": lenient.text(self._get["status"](data)),
+            "total": total,
+            "failed": failed,
+            "submitted_at": rfc3339(submitted) if submitted else None,
+            "completed_at": rfc3339(completed) if completed else None,
+            "failures": brief[:FAILURES_CAP] if failed is not None else None,
+            "failures_cap": FAILURES_CAP,
+            "raw": wire.line(body),
+        }
+        self.events.append(
+            Event.of(
+                vendor="parakey",
+                source=self.source.name,
+                type="co.parakey.batch.completed",
+                id=f"{key}:completed",
+                data=batch,
+                time=time,
+                subject=key,
+                outcome=batch["outcome"],
+            )
+        )
+
+    def _failure(self, key: str, index: int, item: dict[str, Any]) -> Failure:
+        get = self._get
+        code, message = get["code"](item), get["message"](item)
+        about = lenient.ref(get["key"](item))
+        return {
+            "batch_id": key,
+            "item_id": lenient.text(get["item_id"](item)),
+            "index": index,
+            "code": lenient.text(code),
+            "message": lenient.text(message),
+            "fields": [],
+            "person": lenient.person(get["user"](item)),
+            "about": about if about and (about["id"] or about["name"]) else None,
+            "raw": item,
+        }
+
+    def _remark(self, what: str, about: str) -> None:
+        """Say it in the log, once for good."""
+        odd = self.memory.get("odd", [])
+        if about not in odd:
+            self.memory["odd"] = [*odd, about[:100]][-50:]
+            self.remarks.append(what)
+
+
+def _words(words: Paths) -> frozenset[str | None]:
+    return frozenset(_word(word) for word in words)
+
+
+def _word(value: Any) -> str | None:
+    """A state as one word in small letters: "Timed_Out" and "timed out" are the same."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "".join(c for c in value.lower() if c.isalnum()) or None if isinstance(value, str) else None

@@ -1,0 +1,140 @@
+"""Reading a tar archive that somebody else packed: in a stream, trusting neither its names, its sizes nor its contents.
+
+Nothing is extracted. Only regular files are read, one at a time; links, devices and folders are passed over; names are
+never used as paths. What is too large ends the reading before it is in memory.
+"""
+
+import gzip
+import tarfile
+import tempfile
+import zlib
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import IO, Annotated
+
+from pydantic import Field
+
+from roundsman.settings import Options, Size
+from roundsman.wire import Unreadable
+
+BLOCK = 512
+"""Bytes of a tar header, and what everything is padded to."""
+IN_MEMORY = 1024 * 1024
+"""Bytes of a packed archive up to which it is kept in memory; a larger one goes into a nameless temporary file."""
+WITHOUT_DATA = frozenset(
+    {tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE}
+)
+"""Kinds of entries that carry no data, whatever size their header claims."""
+FILES = frozenset({tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE})
+
+
+class Oversized(Unreadable):
+    """More than the limits allow: another try would bring the same."""
+
+
+class Limits(Options):
+    """`limits`: the largest archive that is read."""
+
+    packed: Size = 64 * 2**20
+    """Bytes to download."""
+    unpacked: Size = 1024 * 2**20
+    """Bytes after decompression; they are read in a stream, never held."""
+    member: Size = 16 * 2**20
+    """Bytes of one file in the archive, which is held in memory."""
+    members: Annotated[int, Field(ge=1)] = 1_000_000
+    """Files in the archive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One file of an archive."""
+
+    name: str
+    """As the archive has it, which may be anything."""
+    body: bytes
+    problem: str = ""
+    """Why its body is not here."""
+
+
+async def fetch(pieces: AsyncIterator[bytes], limits: Limits) -> IO[bytes]:
+    """The packed archive, whole, in a place without a name. Close it when done."""
+    file = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 - the caller closes it
+    size = 0
+    try:
+        async for piece in pieces:
+            size += len(piece)
+            if size > limits.packed:
+                raise Oversized(f"the archive is larger than limits.packed ({limits.packed} bytes)")  # noqa: TRY301 - as any fault
+            file.write(piece)
+    except BaseException:
+        file.close()
+        raise
+    file.seek(0)
+    return file
+
+
+def members(packed: IO[bytes], limits: Limits) -> Iterator[Member]:
+    """The files in a tar archive, packed with gzip or not. Raises `Unreadable` where it is damaged, `Oversized` where too large."""
+    try:
+        yield from _members(packed, limits)
+    except (OSError, EOFError, zlib.error, tarfile.HeaderError) as exc:
+        raise Unreadable(f"the archive is damaged: {exc}") from None
+
+
+def _members(packed: IO[bytes], limits: Limits) -> Iterator[Member]:
+    zipped = packed.read(2) == b"\x1f\x8b"
+    packed.seek(0)
+    stream = _Counted(gzip.GzipFile(fileobj=packed, mode="rb") if zipped else packed, limits.unpacked)
+    count = 0
+    while True:
+        header = stream.read(BLOCK)
+        if header == tarfile.NUL * BLOCK or (not header and zipped and count):
+            return  # gzip vouches for an end without a mark
+        if len(header) < BLOCK:
+            raise Unreadable("the archive is damaged: it ends in the middle")
+        # Only the header's own words are heeded. Extended headers could say more (a longer name, say), and are passed over
+        # like everything that is no file: they are how an archive makes a reader hold what it should not.
+        info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+        count += 1
+        if count > limits.members:
+            raise Oversized(f"the archive has more than limits.members ({limits.members}) entries")
+        if info.size < 0:
+            raise Unreadable("the archive is damaged: a size under zero")
+        name = info.name.encode("utf-8", "replace").decode()
+        if info.type not in FILES:
+            stream.skip(0 if info.type in WITHOUT_DATA else info.size)
+        elif info.size > limits.member:
+            stream.skip(info.size)
+            yield Member(name, b"", f"is larger than limits.member ({limits.member} bytes)")
+        else:
+            body = stream.read(info.size)
+            if len(body) < info.size:
+                raise Unreadable("the archive is damaged: it ends in the middle")
+            stream.skip(0, after=info.size)
+            yield Member(name, body)
+
+
+class _Counted:
+    """Counts what is unpacked, and stops where it is too much."""
+
+    def __init__(self, stream: IO[bytes] | gzip.GzipFile, most: int) -> None:
+        self._read = stream.read
+        self._most = most
+        self._left = most
+
+    def read(self, size: int) -> bytes:
+        self._left -= size
+        if self._left < 0:
+            raise Oversized(f"the archive unpacks to more than limits.unpacked ({self._most} bytes)")
+        return self._read(size)
+
+    def skip(self, size: int, *, after: int = 0) -> None:
+        """Pass over `size` bytes, and the padding behind them (and behind the `after` bytes read before)."""
+        left = size + -(size + after) % BLOCK
+        if left > self._left:
+            self.read(left)  # says so, before anything is unpacked
+        while left:
+            piece = self.read(min(left, 65536))
+            if not piece:
+                raise Unreadable("the archive is damaged: it ends in the middle")
+            left -= len(piece)

@@ -1,0 +1,94 @@
+"""How requests prove who we are, as httpx's auth flows (https://www.python-httpx.org/advanced/authentication/)."""
+
+import asyncio
+import base64
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+import httpx
+
+from roundsman import wire
+from roundsman.http import Answer, refusal
+from roundsman.plugin import Denied
+from roundsman.wire import Unreadable
+
+
+class HeaderToken(httpx.Auth):
+    """A fixed token in a header."""
+
+    def __init__(self, header: str, value: str) -> None:
+        self._header = header
+        self._value = value
+
+    def auth_flow(self, request: httpx.Request) -> Any:
+        request.headers[self._header] = self._value
+        yield request
+
+
+class FetchedToken(httpx.Auth):
+    """A bearer token that is fetched with a user and a password, kept in memory, and renewed ahead of its end.
+
+    Requests side by side share one token: who finds it old fetches it, the others wait. After a 401 it is renewed once and
+    the request repeated once; a second 401 goes to whoever asked.
+    """
+
+    requires_response_body = True
+
+    def __init__(self, url: str, user: str, password: str, *, life: float, margin: float) -> None:
+        """`life` is how many seconds a token is good for where it does not say so itself; `margin` is how much earlier to renew."""
+        self._url = url
+        self._basic = httpx.BasicAuth(user, password)
+        self._life = life
+        self._margin = margin
+        self._token: str | None = None
+        self._until = 0.0
+        self._lock = asyncio.Lock()
+
+    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
+        now: Callable[[], float] = request.extensions["now"]
+        token = self._token
+        if token is None or not self._until - self._life <= now() < self._until:
+            async with self._lock:
+                if self._token is token:  # nobody renewed it while we waited
+                    self._take((yield self._question(request)), now())
+        token = self._token
+        request.headers["Authorization"] = f"Bearer {token}"
+        response = yield request
+        if response.status_code != 401:
+            return
+        async with self._lock:
+            if self._token is token:
+                self._take((yield self._question(request)), now())
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        yield request
+
+    def _question(self, request: httpx.Request) -> httpx.Request:
+        question = httpx.Request("GET", self._url, headers=request.headers, extensions=request.extensions)
+        question.headers["host"] = httpx.URL(self._url).netloc.decode("ascii")
+        question.headers.pop("if-none-match", None)
+        return next(self._basic.sync_auth_flow(question))
+
+    def _take(self, response: httpx.Response, now: float) -> None:
+        self._token = None
+        answer = Answer(response.status_code, response.headers, response.content)
+        if answer.status != 200:
+            exc = refusal("GET", self._url, answer, now)
+            raise Denied(str(exc), 401) if isinstance(exc, Denied) else exc
+        document = answer.json()
+        token = document.get("access_token") if isinstance(document, dict) else None
+        if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token:
+            raise Unreadable("the answer to the token request has no access_token")
+        life = min(self._life, _life(token) or self._life)
+        self._token = token
+        self._until = now + max(life - self._margin, life / 2)
+
+
+def _life(token: str) -> float | None:
+    """Seconds that a JWT says it lives, by its issuer's clock alone; None where it does not say."""
+    try:
+        payload = token.split(".")[1]
+        claims = wire.decode(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        life = claims["exp"] - claims["iat"]
+    except (IndexError, ValueError, KeyError, TypeError, Unreadable):
+        return None
+    return float(life) if life > 0 else None

@@ -1,0 +1,61 @@
+"""Following things by id until they end: what moved, what stalls, what the vendor no longer knows.
+
+An entry is a small JSON object in a source's state:
+
+    seen      what was last seen of it, as a list; None before the first look
+    since     when that was, by our clock: how long it has not moved
+    misses    looks in a row at which the vendor did not know it
+    stalled   whether its stalling was told
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from roundsman.events import Event, notice, parse_time, rfc3339
+
+Entry = dict[str, Any]
+GONE_AFTER = 2
+"""Looks in a row at which the vendor does not know a thing, before it is believed: one may be a slip."""
+
+
+def entry(now: datetime) -> Entry:
+    """Something followed from now on."""
+    return {"seen": None, "since": rfc3339(now), "misses": 0, "stalled": False}
+
+
+def saw(entry: Entry, seen: Sequence[Any], now: datetime) -> None:
+    """Take note of how it looks now."""
+    entry["misses"] = 0
+    if entry["seen"] != list(seen):
+        entry |= {"seen": list(seen), "since": rfc3339(now), "stalled": False}
+
+
+def missed(entry: Entry) -> bool:
+    """Take note that the vendor did not know it; whether it is gone."""
+    entry["misses"] += 1
+    return bool(entry["misses"] >= GONE_AFTER)
+
+
+def stalled(
+    source: str, what: str, key: str, entry: Entry, after: float, now: datetime, details: Mapping[str, Any]
+) -> list[Event]:
+    """The notice that it has not moved for `after` seconds, once for each time it stalls. Stalling is not failing."""
+    since = parse_time(entry["since"])
+    if entry["stalled"] or since is None or (now - since).total_seconds() < after:
+        return []
+    entry["stalled"] = True
+    message = (
+        f"{what} {key} has not moved since {rfc3339(since)}. It is followed on; nothing says that it failed."
+    )
+    about = f"{key}:{entry['since']}"
+    kind = "roundsman.batch.stalled"
+    return [notice(kind, source, about, message, since=since, now=now, details={"id": key, **details})]
+
+
+def gone(source: str, what: str, key: str, entry: Entry, now: datetime, why: str = "") -> Event:
+    """The notice that the vendor no longer knows it: how it ended cannot be found out."""
+    since = parse_time(entry["since"])
+    message = f"The vendor no longer knows {what} {key}: it was deleted, or has expired. {why}How it ended is not known."
+    details = {"id": key, "last_seen": entry["seen"]}
+    return notice("roundsman.batch.gone", source, key, message, since=since, now=now, details=details)

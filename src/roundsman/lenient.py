@@ -1,0 +1,78 @@
+"""Vendors' objects, read leniently: what is missing, or of another kind than documented, is None and never an error."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from roundsman.events import Person, Ref
+
+
+def text(value: Any) -> str | None:
+    """Text, or a number as text. Vendors write "none" as empty text, too."""
+    if type(value) is str:
+        return value or None
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def count(value: Any) -> int | None:
+    """How many."""
+    return value if type(value) is int and value >= 0 else None
+
+
+def first(data: dict[str, Any], *names: str) -> str | None:
+    """The first of these members that is text."""
+    return next((value for name in names if isinstance(value := data.get(name), str) and value), None)
+
+
+def getter(paths: Sequence[str]) -> Callable[[dict[str, Any]], Any]:
+    """A function that finds the first of these dotted paths that is there. Nearly always that is the first one."""
+    first, *others = paths
+    if any("." in path for path in paths):
+        steps = [path.split(".") for path in paths]
+        return lambda data: next(
+            (found for path in steps if (found := _descend(data, path)) is not None), None
+        )
+
+    def get(data: dict[str, Any]) -> Any:
+        value = data.get(first)
+        if value is None:
+            for other in others:
+                value = data.get(other)
+                if value is not None:
+                    break
+        return value
+
+    return get
+
+
+def _descend(data: Any, steps: Sequence[str]) -> Any:
+    for step in steps:
+        data = data.get(step) if isinstance(data, dict) else None
+    return data
+
+
+def ref(value: Any) -> Ref | None:
+    """A related thing: an object, or just its id."""
+    if isinstance(value, dict):
+        key, name = value.get("id"), value.get("name")
+        if type(key) is str and type(name) is str:  # nearly always
+            return {"id": key, "name": name}
+        return {"id": text(key), "name": text(name)}
+    key = text(value)
+    return {"id": key, "name": None} if key is not None else None
+
+
+def person(value: Any) -> Person | None:
+    """Somebody: an object, an address, or an id; None when the vendor has blanked them after its retention."""
+    if isinstance(value, dict):
+        found: Person = {
+            "id": text(value.get("id")),
+            "name": text(value.get("name")),
+            "email": text(value.get("email")),
+        }
+        return found if found["id"] or found["name"] or found["email"] else None
+    key = text(value)
+    if key is None:
+        return None
+    return (
+        {"id": None, "name": None, "email": key} if "@" in key else {"id": key, "name": None, "email": None}
+    )

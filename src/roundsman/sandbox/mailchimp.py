@@ -1,0 +1,276 @@
+"""A made-up Mailchimp: batches that advance, lists in pages, and result archives behind signed links that expire.
+
+As documented at https://mailchimp.com/developer/marketing/guides/run-async-requests-batch-endpoint/ and in the vendor's
+OpenAPI; whatever parameter that does not have is refused, so that nobody gets used to it. What is not documented (the order
+of the list) is a quirk.
+"""
+
+import base64
+import hashlib
+import hmac
+import io
+import json
+import secrets
+import tarfile
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+from roundsman.sandbox.vendor import Reply, Vendor, document, tagged
+
+API_KEY = "0123456789abcdef0123456789abcdef-us6"
+STATUSES = ("pending", "preprocessing", "started", "finalizing", "finished")
+LIST = {"count", "offset", "fields", "exclude_fields"}
+FIELDS = {
+    "id",
+    "status",
+    "total_operations",
+    "finished_operations",
+    "errored_operations",
+    "submitted_at",
+    "completed_at",
+    "response_body_url",
+    "_links",
+}
+
+
+@dataclass(slots=True)
+class Quirks:
+    """What the vendor's documentation leaves open, and what it got reported for."""
+
+    order: Literal["newest", "oldest", "shuffled"] = "newest"
+    etag: bool = False
+    cap: int = 1000
+    keep: timedelta = timedelta(days=7)
+    link_life: timedelta = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What became of one request in a batch."""
+
+    status: int = 200
+    response: Any = None
+    """JSON, or text as it is."""
+    id: str | None = None
+
+    def result(self) -> dict[str, Any]:
+        text = self.response if isinstance(self.response, str) else json.dumps(self.response or {})
+        return {
+            "status_code": self.status,
+            **({"operation_id": self.id} if self.id is not None else {}),
+            "response": text,
+        }
+
+
+@dataclass(slots=True)
+class Batch:
+    id: str
+    submitted: datetime
+    operations: Sequence[Operation]
+    took: timedelta
+    stuck: str | None = None
+    """A status that it does not get past."""
+    deleted: bool = False
+    archive: bytes | None = None
+    """Another archive than the one of its operations."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """Other counts than those of its operations."""
+
+    def status(self, now: datetime) -> str:
+        age = (now - self.submitted) / self.took if self.took else 9.0
+        at = 0 if age < 0.1 else 1 if age < 0.2 else 2 if age < 0.8 else 3 if age < 1 else 4
+        status = STATUSES[at]
+        if self.stuck and (self.stuck not in STATUSES or STATUSES.index(self.stuck) < at):
+            return self.stuck
+        return status
+
+    def seen(self, now: datetime) -> dict[str, Any]:
+        """As the API shows it, without links."""
+        status = self.status(now)
+        total = len(self.operations)
+        begun = status != "pending"
+        share = min(1.0, (now - self.submitted) / self.took) if self.took else 1.0
+        done = total if status in {"finalizing", "finished"} else int(total * share) if begun else 0
+        failed = sum(not 200 <= o.status < 300 for o in self.operations[:done])
+        finished = status == "finished"
+        return {
+            "id": self.id,
+            "status": status,
+            "total_operations": total if begun else 0,
+            "finished_operations": done,
+            "errored_operations": failed,
+            "submitted_at": _stamp(self.submitted),
+            "completed_at": _stamp(self.submitted + self.took) if finished else "",
+            **self.counts,
+        }
+
+
+def pack(operations: Sequence[Operation]) -> bytes:
+    """The result archive: a folder, and a file for each operation."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz", compresslevel=1) as tar:
+        folder = tarfile.TarInfo("results")
+        folder.type = tarfile.DIRTYPE
+        tar.addfile(folder)
+        for number, operation in enumerate(operations):
+            body = json.dumps([operation.result()]).encode()
+            info = tarfile.TarInfo(f"results/{number:06x}.json")
+            info.size = len(body)
+            tar.addfile(info, io.BytesIO(body))
+    return out.getvalue()
+
+
+class Mailchimp(Vendor):
+    """An account's batches."""
+
+    slots = 10
+
+    def __init__(self, now: Callable[[], datetime] | None = None, quirks: Quirks | None = None) -> None:
+        super().__init__(now)
+        self.quirks = quirks or Quirks()
+        self.key = API_KEY
+        self.batches: dict[str, Batch] = {}
+        """In the order of submission."""
+        self.downloads = 0
+        self._secret = secrets.token_bytes(16)
+        self._packed: dict[str, bytes] = {}
+
+    def add(
+        self,
+        operations: Sequence[Operation] = (),
+        *,
+        batch_id: str | None = None,
+        submitted: datetime | None = None,
+        took: timedelta = timedelta(0),
+        **more: Any,
+    ) -> Batch:
+        """Submit a batch; `took` is how long it takes to be finished."""
+        key = batch_id or secrets.token_hex(5)
+        batch = self.batches[key] = Batch(key, submitted or self.now(), operations, took, **more)
+        return batch
+
+    def holds_slot(self, path: str) -> bool:
+        return path.startswith("/3.0/")  # downloads are another host's
+
+    def reply(self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Reply:
+        if path.startswith("/rsg-api-batches-prod/"):
+            return self._download(path, query, headers)
+        if not self._knows(headers.get("authorization", "")):
+            return _problem(
+                401,
+                "API Key Invalid",
+                "Your API key may be invalid, or you've attempted to access the wrong datacenter.",
+            )
+        if method != "GET" or not path.startswith("/3.0/batches"):
+            return _problem(404, "Resource Not Found", "The requested resource could not be found.")
+        unknown = set(query) - (LIST if path == "/3.0/batches" else {"fields", "exclude_fields"})
+        if unknown or {"fields", "exclude_fields"} <= set(query):
+            return _problem(
+                400, "Invalid Resource", f"Unknown or clashing parameters: {', '.join(sorted(unknown))}"
+            )
+        host = headers.get("host", "127.0.0.1")
+        return self._list(query, headers) if path == "/3.0/batches" else self._one(path[13:], query, host)
+
+    def _knows(self, authorization: str) -> bool:
+        kind, _, value = authorization.partition(" ")
+        if kind == "Basic":
+            return base64.b64decode(value).decode().partition(":")[2] == self.key
+        return kind == "Bearer" and value == self.key
+
+    def _list(self, query: Mapping[str, str], headers: Mapping[str, str]) -> Reply:
+        now = self.now()
+        rows = [b for b in self.batches.values() if not b.deleted and now - b.submitted < self.quirks.keep]
+        rows = [b for b in rows if b.submitted <= now]
+        if self.quirks.order == "newest":
+            rows.reverse()
+        elif self.quirks.order == "shuffled":
+            rows.sort(key=lambda b: zlib.crc32(b.id.encode() + str(now.minute).encode()))
+        count, offset = int(query.get("count", 10)), int(query.get("offset", 0))
+        if count > 1000:
+            return _problem(400, "Invalid Resource", "count must be at most 1000")
+        page = rows[offset : offset + min(count, self.quirks.cap)]
+        left_out = set(filter(None, query.get("exclude_fields", "").split(",")))
+        if not left_out <= {*(f"batches.{name}" for name in FIELDS), "_links", "total_items", "batches"}:
+            return _problem(400, "Invalid Resource", f"Invalid exclude_fields: {query['exclude_fields']}")
+        inner = {name.removeprefix("batches.") for name in left_out if name.startswith("batches.")}
+        listed = [{k: v for k, v in self._row(b, now, "").items() if k not in inner} for b in page]
+        body: dict[str, Any] = {"batches": listed, "total_items": len(rows)}
+        if "_links" not in left_out:
+            body["_links"] = []
+        encoded = json.dumps(body).encode()
+        return tagged(encoded, headers) if self.quirks.etag else Reply(200, {}, encoded)
+
+    def _one(self, key: str, query: Mapping[str, str], host: str) -> Reply:
+        batch, now = self.batches.get(key), self.now()
+        if batch is None or batch.deleted or now - batch.submitted >= self.quirks.keep:
+            return _problem(404, "Resource Not Found", "The requested resource could not be found.")
+        left_out = set(filter(None, query.get("exclude_fields", "").split(",")))
+        if not left_out <= FIELDS:
+            return _problem(400, "Invalid Resource", f"Invalid exclude_fields: {query['exclude_fields']}")
+        return document(200, {k: v for k, v in self._row(batch, now, host).items() if k not in left_out})
+
+    def _row(self, batch: Batch, now: datetime, host: str) -> dict[str, Any]:
+        seen = batch.seen(now)
+        link = ""
+        if seen["status"] == "finished" and (batch.operations or batch.archive is not None):
+            # A new signature each time, also within a second.
+            expires = f"{int((now + self.quirks.link_life).timestamp())}.{secrets.randbelow(10**6):06d}"
+            path = f"/rsg-api-batches-prod/{batch.id}-response.tar.gz"
+            link = f"http://{host}{path}?GoogleAccessId=sandbox&Expires={expires}&Signature={self._sign(path, expires)}"
+        return {
+            **seen,
+            "response_body_url": link,
+            "_links": [{"rel": "parent", "href": "https://x", "method": "GET"}],
+        }
+
+    def _sign(self, path: str, expires: str) -> str:
+        return hmac.new(self._secret, f"{path}?{expires}".encode(), hashlib.sha256).hexdigest()
+
+    def _download(self, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Reply:
+        expires = query.get("Expires", "")
+        good = hmac.compare_digest(self._sign(path, expires), query.get("Signature", ""))
+        kind = {"Content-Type": "application/xml"}
+        if "authorization" in headers:  # it would have been told our credentials
+            return Reply(400, kind, b"<Error><Code>InvalidArgument</Code></Error>")
+        if not good or float(expires) < self.now().timestamp():
+            return Reply(403, kind, b"<Error><Code>AccessDenied</Code><Message>Expired</Message></Error>")
+        batch = self.batches[path.rpartition("/")[2].removesuffix("-response.tar.gz")]
+        self.downloads += 1
+        packed = batch.archive
+        if packed is None:
+            packed = self._packed.get(batch.id)
+        if packed is None:
+            packed = self._packed[batch.id] = pack(batch.operations)
+        return Reply(200, {"Content-Type": "application/gzip"}, packed)
+
+
+def bad_address(email: str, key: str | None = None) -> Operation:
+    """The refusal that an address with a mistake gets."""
+    detail = f"{email} looks fake or invalid, please enter a real email address."
+    problem = {
+        "type": "about:blank",
+        "title": "Invalid Resource",
+        "status": 400,
+        "detail": detail,
+        "instance": secrets.token_hex(8),
+    }
+    return Operation(400, problem, key)
+
+
+def _problem(status: int, title: str, detail: str) -> Reply:
+    body = {
+        "type": "about:blank",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": secrets.token_hex(8),
+    }
+    reply = document(status, body)
+    return Reply(status, {"Content-Type": "application/problem+json; charset=utf-8"}, reply.body)
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.astimezone(UTC).replace(microsecond=0).isoformat()

@@ -1,0 +1,215 @@
+"""A made-up Railz: tokens that expire, pushes that end, lists whose pages work or do not.
+
+As documented at https://docs.railz.ai/reference/push-creating-and-updating-data and in the vendor's OpenAPI. What is not
+documented (order, whether `offset` works on this list) is a quirk.
+"""
+
+import base64
+import json
+import secrets
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from roundsman.sandbox.vendor import Reply, Vendor, document, tagged
+
+CLIENT_ID = "sandbox-client"
+SECRET_KEY = "SB_sandbox-secret-key"  # noqa: S105 - it opens nothing
+
+
+@dataclass(slots=True)
+class Quirks:
+    """What the vendor's documentation leaves open."""
+
+    paging: Literal["honoured", "ignored", "refused", "absent"] = "honoured"
+    """What `offset` does; "absent": no word of pages in the answer, and all rows in it."""
+    order: Literal["newest", "oldest", "shuffled"] = "newest"
+    cap: int = 100
+    etag: bool = True
+    token_life: timedelta = timedelta(minutes=60)
+    says_expiry: bool = True
+    """Whether tokens say when they end."""
+    empty: Literal[200, 204] = 200
+
+
+@dataclass(slots=True)
+class Push:
+    """One write, on its way or at its end."""
+
+    id: str
+    connection: str
+    requested: datetime
+    completed: datetime | None
+    """When it ends; None: never."""
+    status: str = "success"
+    """How it ends."""
+    code: int = 200
+    batch: str | None = None
+    data_type: str = "journalEntries"
+    errors: Any = None
+    visible: datetime | None = None
+    """From when on it is in lists, where that is later than it was asked for."""
+    hidden: bool = False
+    """The vendor no longer shows it."""
+    deletion: bool = False
+    more: dict[str, Any] = field(default_factory=dict)
+
+    def row(self, now: datetime) -> dict[str, Any]:
+        ended = self.completed is not None and self.completed <= now
+        failed = ended and self.status == "failed"
+        return {
+            ("deleteCommunicationId" if self.deletion else "pushCommunicationId"): self.id,
+            **({"batchId": self.batch} if self.batch else {}),
+            "serviceName": "xero",
+            "dataType": self.data_type,
+            "requestedOn": _stamp(self.requested),
+            **(
+                {"completedOn": _stamp(self.completed)} if ended and self.completed else {"completedOn": None}
+            ),
+            "status": self.status if ended else "pending",
+            "responseCode": self.code if ended else 202,
+            "sourceObjectIds": [] if failed or not ended else [str(zlib.crc32(self.id.encode()))],
+            **({"validation": {"errors": self.errors}} if failed and self.errors is not None else {}),
+            **self.more,
+        }
+
+
+class Railz(Vendor):
+    """An account: its connections, and what was pushed through them."""
+
+    def __init__(self, now: Callable[[], datetime] | None = None, quirks: Quirks | None = None) -> None:
+        super().__init__(now)
+        self.quirks = quirks or Quirks()
+        self.secret = SECRET_KEY
+        self.connections: dict[str, dict[str, Any]] = {}
+        self.broken: dict[str, int] = {}
+        """Connections that answer with an error."""
+        self.pushes: dict[str, list[Push]] = {}
+        """By connection."""
+        self.tokens: dict[str, datetime] = {}
+        """Until when each is good."""
+        self.handed_out = 0
+
+    def connect(self, key: str, business: str = "Harbour House") -> str:
+        """A connection to a business's accounting system."""
+        self.connections[key] = {
+            "connectionUuid": key,
+            "businessName": business,
+            "serviceName": "xero",
+            "status": "active",
+        }
+        self.pushes.setdefault(key, [])
+        return key
+
+    def push(
+        self,
+        connection: str,
+        *,
+        push_id: str | None = None,
+        requested: datetime | None = None,
+        took: timedelta | None = timedelta(0),
+        **more: Any,
+    ) -> Push:
+        """Ask for a write; `took` is how long it takes to end, None for ever."""
+        begun = requested or self.now()
+        ended = begun + took if took is not None else None
+        push = Push(push_id or secrets.token_hex(12), connection, begun, ended, **more)
+        self.pushes[connection].append(push)
+        return push
+
+    def reply(self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Reply:
+        if method != "GET":
+            return _error(404, "Not Found")
+        if path == "/getAccess":
+            return self._token(headers.get("authorization", ""))
+        kind, _, token = headers.get("authorization", "").partition(" ")
+        if kind != "Bearer" or self.tokens.get(token, self.now()) <= self.now():
+            return _error(401, "Unauthorized")
+        match path:
+            case "/v2/connections":
+                return self._page(list(self.connections.values()), query, headers, {})
+            case "/v2/data/pushStatus" | "/v2/data/deleteStatus":
+                return self._status(
+                    query.get("connectionUuid"), path.endswith("deleteStatus"), query, headers
+                )
+            case "/data/pushStatus":
+                names = [
+                    k for k, c in self.connections.items() if c["businessName"] == query.get("businessName")
+                ]
+                return self._status(names[0] if names else None, False, query, headers)
+        return _error(404, "Not Found")
+
+    def _token(self, authorization: str) -> Reply:
+        expected = base64.b64encode(f"{CLIENT_ID}:{self.secret}".encode()).decode()
+        if authorization != f"Basic {expected}":
+            return _error(401, "Unauthorized")
+        now = self.now()
+        claims: dict[str, Any] = {"customerId": 1, "sandbox": True, "iat": int(now.timestamp())}
+        if self.quirks.says_expiry:
+            claims["exp"] = int((now + self.quirks.token_life).timestamp())
+        middle = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+        token = f"eyJhbGciOiJIUzI1NiJ9.{middle}.{secrets.token_urlsafe(24)}"
+        self.tokens[token] = now + self.quirks.token_life
+        self.handed_out += 1
+        return document(200, {"access_token": token})
+
+    def _status(
+        self, connection: str | None, deletions: bool, query: Mapping[str, str], headers: Mapping[str, str]
+    ) -> Reply:
+        if connection is None:
+            return _error(400, "connectionUuid or businessName is required")
+        if connection in self.broken:
+            return _error(self.broken[connection], "Something is wrong with this connection")
+        if connection not in self.connections:
+            return _error(404, "Connection not found")
+        now = self.now()
+        shown = [p for p in self.pushes[connection] if p.deletion is deletions and not p.hidden]
+        shown = [p for p in shown if (p.visible or p.requested) <= now]
+        only = query.get("deleteCommunicationId" if deletions else "pushCommunicationId")
+        if only is not None:
+            shown = [p for p in shown if p.id == only]
+        if "batchId" in query:
+            shown = [p for p in shown if p.batch == query["batchId"]]
+        if self.quirks.order == "shuffled":
+            shown.sort(key=lambda p: zlib.crc32(p.id.encode()))
+        else:
+            shown.sort(key=lambda p: p.requested, reverse=self.quirks.order == "newest")
+        if not shown and self.quirks.empty == 204:
+            return Reply(204, {}, b"")
+        meta = {**self.connections[connection]}
+        return self._page([p.row(now) for p in shown], query, headers, {"meta": meta})
+
+    def _page(
+        self,
+        rows: list[dict[str, Any]],
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        around: dict[str, Any],
+    ) -> Reply:
+        quirks = self.quirks
+        if quirks.paging == "absent":
+            return self._tagged({**around, "data": rows}, headers)
+        if quirks.paging == "refused" and {"offset", "limit"} & query.keys() and "meta" in around:
+            return _error(400, ["property offset should not exist"])
+        works = quirks.paging == "honoured" or "meta" not in around
+        offset = int(query.get("offset", 0)) if works else 0
+        limit = min(int(query.get("limit", 100)), 500, quirks.cap) if works else min(100, quirks.cap)
+        pages = {"offset": offset, "limit": limit, "count": len(rows)}
+        return self._tagged({**around, "pagination": pages, "data": rows[offset : offset + limit]}, headers)
+
+    def _tagged(self, body: dict[str, Any], headers: Mapping[str, str]) -> Reply:
+        encoded = json.dumps(body, separators=(",", ":")).encode()
+        return tagged(encoded, headers, weak=True) if self.quirks.etag else Reply(200, {}, encoded)
+
+
+def _error(status: int, message: Any) -> Reply:
+    text = message if isinstance(message, list) else [message]
+    return document(
+        status, {"error": {"statusCode": status, "message": text, "error": "Error"}, "payload": {}}
+    )
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"

@@ -1,0 +1,642 @@
+"""Mailchimp: how batch operations ended, and which of them failed.
+
+Documented: the list shows the batches of the last seven days in pages of up to 1,000, in no stated order and without any
+filter; `finished` means that results are ready, not that anything succeeded; results are a gzip'd tar behind a signed link
+that works for ten minutes; ten requests at a time for a user, however many programs share them
+(https://mailchimp.com/developer/marketing/guides/run-async-requests-batch-endpoint/). So the list is read whole at each
+visit, and only what is not in it is asked for singly.
+"""
+
+import hashlib
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import IO, Annotated, Any, Literal, Self
+from urllib.parse import quote
+
+import httpx
+from pydantic import Field, model_validator
+
+from roundsman import archive, follow, lenient, wire
+from roundsman.archive import Limits, Oversized
+from roundsman.events import (
+    FAILURES_CAP,
+    Batch,
+    Event,
+    FailedItem,
+    Failure,
+    FieldError,
+    Item,
+    Outcome,
+    Person,
+    batch_outcome,
+    in_short,
+    notice,
+    parse_time,
+    rfc3339,
+)
+from roundsman.http import Answer, Http, Trouble, Url
+from roundsman.plugin import Backoff, Denied, Poll, Source, State
+from roundsman.settings import Duration, Secret, Start
+from roundsman.wire import Unreadable
+
+STATUSES = frozenset({"pending", "preprocessing", "started", "finalizing", "finished"})
+DATA_CENTRE = re.compile(r"-([a-z]{1,4}\d{1,3})$")
+ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+EMAIL = re.compile(r"[^\s@\"'<>(),;:]{1,64}@[^\s@\"'<>(),;:]+\.[A-Za-z]{2,24}")
+OVERLAP = 10
+"""Rows that two pages of the list share: it shifts while it is read."""
+WALKS = 3
+"""Times that the list is read in one visit, where it changes under our hands."""
+SECOND = timedelta(seconds=1)
+SURE = timedelta(minutes=1)
+"""A first visit with `start = "now"` begins so long before the vendor's clock."""
+GOOD_EVERY = 3600.0
+"""Seconds between two notes in the state that all is well."""
+FORBIDDEN_WAIT = 300.0
+"""Seconds to stay away after a 403 without a reason: that is throttling."""
+EVENTS_AT_ONCE, OPERATIONS_AT_ONCE = 500, 250
+"""Events of an archive in one commit, and operations read before others get their turn."""
+RETRY_FIRST, RETRY_LONGEST = 60.0, 3600.0
+"""Seconds between two tries to read results: from, doubling, to."""
+
+
+class Batches(Source):
+    """Mailchimp's batches: one event per finished batch, and one per operation that failed."""
+
+    type: Literal["mailchimp.batches"]
+    base_url: Url = "https://api.mailchimp.com/3.0"
+    """Where the vendor's API is; by default made from the key's suffix, such as "-us6"."""
+    api_key: Secret
+    """The API key, or an OAuth token."""
+    concurrency: Annotated[int, Field(ge=1, le=10)] = 2
+    """Requests under way with this key at the same time; the vendor allows a user ten, over all programs."""
+    start: Start = "now"
+    """Where to begin on the first run: "now", "beginning" (the last seven days), or a date-time."""
+    results: Literal["off", "failures", "all"] = "failures"
+    """Download results and tell each failed operation; "all": each successful one, too."""
+    result_hosts: tuple[str, ...] = ("storage.googleapis.com", "mailchimp-api-batch.s3.amazonaws.com")
+    """Hosts that results may be downloaded from."""
+    stall_after: Duration = 8 * 3600.0
+    """Tell that a batch has not moved for so long; "all done, not yet finished" was seen for 7.4 hours."""
+    retention: Annotated[Duration, Field(gt=0)] = 7 * 86400.0
+    """How long the vendor keeps batches and results."""
+    page_size: Annotated[int, Field(ge=20, le=1000)] = 1000
+    """Batches to ask for at a time."""
+    limits: Limits = Limits()
+
+    @model_validator(mode="after")
+    def _address(self) -> Self:
+        found = DATA_CENTRE.search(self.api_key.reveal())
+        if found and "base_url" not in self.model_fields_set:
+            self.__dict__["base_url"] = f"https://{found[1]}.api.mailchimp.com/3.0"
+        return self
+
+    def auth(self) -> httpx.Auth:
+        return httpx.BasicAuth("roundsman", self.api_key.reveal())
+
+    def poll(self, http: Http, state: State) -> AsyncIterator[Poll]:
+        return _Visit(self, http, state).polls()
+
+    @classmethod
+    def follow(cls, state: State, ids: Sequence[str]) -> State:
+        for each in ids:
+            if not ID.fullmatch(each):
+                raise ValueError(f"{each[:80]!r} is not the id of a batch")
+        wanted = {**dict.fromkeys(state.get("wanted", ())), **dict.fromkeys(ids)}
+        return {**state, "wanted": list(wanted), "list": None, "tag": None}
+
+
+class _Visit:
+    """One visit. `memory` is the state to be:
+
+    floor    finished batches that were completed before it are not told
+    open     unfinished batches by id, as `follow.py` has them
+    owed     finished batches whose results are to be read
+    wanted   ids that somebody wants followed, until they are found
+    list     a digest of the list when it was last gone through, and the `tag` of that answer
+    good     when all was well, within the hour
+    odd      statuses that were remarked on
+    """
+
+    def __init__(self, source: Batches, http: Http, state: State) -> None:
+        self.source, self.http, self.state = source, http, state
+        self.memory: dict[str, Any] = wire.decode(wire.encode(state))
+        self.open: dict[str, Any] = self.memory.setdefault("open", {})
+        self.owed: dict[str, Any] = self.memory.setdefault("owed", {})
+        self.now = http.now()
+        self.vendor_now: datetime | None = None
+        """The vendor's clock at the first answer, where it tells it."""
+        self.events: list[Event] = []
+        self.remarks: list[str] = []
+        self.rows = 0
+
+    async def polls(self) -> AsyncIterator[Poll]:
+        await self._list()
+        await self._singly()
+        self._mind_the_gap()
+        for key, entry in self.open.items():
+            details = {"seen": entry["seen"]}
+            self.events += follow.stalled(
+                self.source.name, "batch", key, entry, self.source.stall_after, self.now, details
+            )
+        yield self._poll()
+        for key in list(self.owed):
+            if not self._too_early(self.owed[key]):
+                async for poll in self._results(key, self.owed[key]):
+                    yield poll
+
+    def _poll(self) -> Poll:
+        """What was found so far, and a copy of the memory: what is committed does not change any more."""
+        memory = wire.decode(wire.encode({k: v for k, v in self.memory.items() if v not in ({}, [], None)}))
+        same = memory == self.state
+        poll = Poll(self.state if same else memory, self.events, rows=self.rows, remarks=self.remarks)
+        self.state, self.events, self.remarks, self.rows = poll.state, [], [], 0
+        return poll
+
+    # -- finding batches ---------------------------------------------------------------------------------------------
+
+    async def _get(self, path: str, tag: Any = None, **query: str | int) -> Answer:
+        try:
+            return await self.http.get(f"{self.source.base_url}/batches{path}", query, tag=tag)
+        except Denied as exc:
+            # The vendor's throttling wears a 403 without a reason in it; a refusal has one.
+            if exc.status == 403 and not exc.body.lstrip().startswith(b"{"):
+                raise Backoff(
+                    FORBIDDEN_WAIT, "403 without a reason: the account is being throttled"
+                ) from None
+            raise
+
+    async def _list(self) -> None:
+        """Read the list whole, as one answer if it fits, and take up what is in it."""
+        for _ in range(WALKS):
+            rows, total, tag, unchanged = await self._walk()
+            if unchanged:
+                return
+            if len(rows) >= total:
+                break
+        self._begin(rows)
+        seen = {key: _seen(data) for key, (data, _) in rows.items()}
+        digest = hashlib.blake2b(wire.encode(sorted(seen.items())), digest_size=8).hexdigest()
+        for key, entry in self.open.items():
+            entry["listed"] = key in rows
+        if digest == self.memory.get("list"):
+            return
+        self.rows += len(rows)
+        finished = [key for key, (data, _) in rows.items() if data.get("status") == "finished"]
+        told = self.http.told([f"{key}:completed" for key in finished])
+        for key, (data, raw) in rows.items():
+            if f"{key}:completed" not in told:
+                self._take(key, data, raw, listed=True)
+            else:
+                self._forget(key)
+        self.memory |= {"list": digest, "tag": tag}
+
+    async def _walk(self) -> tuple[dict[str, wire.Item], int, Any, bool]:
+        """Rows by id; how many there should be; the tag, if one answer had them all; whether nothing changed."""
+        size = self.source.page_size
+        left_out = "_links,batches._links,batches.response_body_url"
+        rows: dict[str, wire.Item] = {}
+        tag, offset, totals = None, 0, set()
+        while True:
+            tagged = self.memory.get("tag") if not offset else None
+            answer = await self._get("", tagged, count=size, offset=offset, exclude_fields=left_out)
+            if answer.unchanged and not offset:
+                return {}, 0, None, True
+            page = self._ids(answer.items("batches"))
+            document = answer.json()
+            total = lenient.count(document.get("total_items")) or len(page)
+            totals.add(total)
+            if self.vendor_now is None:
+                self.vendor_now = answer.date()
+            fresh = page.keys() - rows.keys()
+            rows |= page
+            if not offset and len(page) >= total:
+                tag = answer.tag
+            offset += max(1, len(page) - OVERLAP)
+            if len(rows) >= total or not fresh:
+                # Where the total changed on the way, something may have slipped past.
+                return rows, total if len(totals) == 1 else len(rows) + 1, tag, False
+
+    def _ids(self, items: list[wire.Item]) -> dict[str, wire.Item]:
+        found = {}
+        for data, raw in items:
+            key = data.get("id")
+            if isinstance(key, str) and key:
+                found[key] = (data, raw)
+            else:
+                self._remark("a batch without an id is in the list")
+        return found
+
+    def _begin(self, rows: Mapping[str, wire.Item]) -> None:
+        """The first visit: settle the floor under which nothing is told. By the vendor's clock, never by ours."""
+        if "floor" in self.memory:
+            return
+        floor = self.source.start if isinstance(self.source.start, datetime) else None
+        if self.source.start == "now":
+            ends = (parse_time(data.get("completed_at")) for data, _ in rows.values())
+            newest = max(filter(None, ends), default=None)
+            floor = self.vendor_now - SURE if self.vendor_now else newest + SECOND if newest else None
+        self.memory["floor"] = rfc3339(floor) if floor else ""
+
+    async def _singly(self) -> None:
+        """Ask for what is followed and was not in the list."""
+        wanted = self.memory.pop("wanted", [])
+        told = self.http.told([f"{key}:completed" for key in wanted])
+        for key in wanted:
+            if f"{key}:completed" not in told and key not in self.owed:
+                self.open.setdefault(key, {**follow.entry(self.now), "listed": False})
+        for key in [key for key, entry in self.open.items() if not entry.get("listed")]:
+            if not ID.fullmatch(key):
+                self._gone(key)  # an id that cannot be asked for
+                continue
+            try:
+                answer = await self._get(f"/{quote(key, safe='')}", exclude_fields="_links,response_body_url")
+            except Trouble as exc:
+                if exc.status != 404:
+                    raise
+                if follow.missed(self.open[key]):
+                    self._gone(key)
+                continue
+            data = answer.json()
+            if not isinstance(data, dict):
+                raise Unreadable(f"the answer about batch {key} is not an object")
+            self._take(key, data, answer.body, listed=False)
+
+    def _gone(self, key: str) -> None:
+        entry = self.open.pop(key)
+        self.events.append(follow.gone(self.source.name, "batch", key, entry, self.now))
+
+    def _take(self, key: str, data: dict[str, Any], raw: Any, *, listed: bool) -> None:
+        """One batch as it is now: followed on, told, or known to be old."""
+        status = data.get("status")
+        if status != "finished":
+            if status not in STATUSES:
+                self._remark(
+                    f"batch {key} has the unknown status {status!r}: not taken for an end",
+                    about=f"status {status}",
+                )
+            entry = self.open.setdefault(key, follow.entry(self.now))
+            entry["listed"] = listed
+            before, seen = entry["seen"], _seen(data)
+            if before and any(
+                then and now is not None and now < then
+                for then, now in zip(before[1:4], seen[1:4], strict=True)
+            ):
+                self._remark(
+                    f"the counts of batch {key} shrank from {before[1:4]} to {seen[1:4]}",
+                    about=f"shrunk {key}",
+                )
+            follow.saw(entry, seen, self.now)
+            return
+        followed = self.open.pop(key, None) is not None
+        batch = _batch(key, data, raw)
+        if not followed and self._is_old(batch):
+            return
+        wants = self.source.results != "off" and batch["total"] != 0 and bool(ID.fullmatch(key))
+        if key not in self.owed and wants and (batch["failed"] != 0 or self.source.results == "all"):
+            self.owed[key] = {"batch": batch, "told": False, "tries": 0, "next": None}
+        elif key not in self.owed:
+            if not batch["failed"]:
+                batch["failures"] = []
+            self.events.append(self._completed(batch))
+
+    def _forget(self, key: str) -> None:
+        self.open.pop(key, None)
+
+    def _is_old(self, batch: Batch) -> bool:
+        floor = parse_time(self.memory.get("floor"))
+        at = parse_time(batch["completed_at"]) or parse_time(batch["submitted_at"])
+        return floor is not None and at is not None and at < floor
+
+    def _completed(self, batch: Batch) -> Event:
+        completed = batch["completed_at"] or batch["submitted_at"]
+        return Event.of(
+            vendor="mailchimp",
+            source=self.source.name,
+            type="com.mailchimp.batch.completed",
+            id=f"{batch['batch_id']}:completed",
+            data=batch,
+            time=completed,
+            subject=batch["batch_id"],
+            outcome=batch["outcome"],
+            stamp=parse_time(completed),
+        )
+
+    # -- what people should hear of ----------------------------------------------------------------------------------
+
+    def _remark(self, what: str, about: str = "") -> None:
+        """Say it in the log; with `about`, once for good."""
+        odd = self.memory.setdefault("odd", [])
+        if about in odd:
+            return
+        if about:
+            self.memory["odd"] = [*odd, about[:100]][-50:]
+        self.remarks.append(what)
+
+    def _mind_the_gap(self) -> None:
+        """Batches that came and went while we were away longer than the vendor keeps them."""
+        good = parse_time(self.memory.get("good"))
+        away = (self.now - good).total_seconds() if good else 0.0
+        if good and away > self.source.retention:
+            message = (
+                f"There was no visit since {rfc3339(good)}, and the vendor shows only the batches of the last "
+                f"{self.source.retention / 86400:g} days: what ended before {rfc3339(self.now - timedelta(seconds=self.source.retention))} is missing."
+            )
+            self.events.append(
+                notice(
+                    "roundsman.source.gap", self.source.name, rfc3339(good), message, since=good, now=self.now
+                )
+            )
+        if good is None or not 0 <= away < GOOD_EVERY:
+            self.memory["good"] = rfc3339(self.now)
+
+    # -- results -----------------------------------------------------------------------------------------------------
+
+    def _too_early(self, entry: dict[str, Any]) -> bool:
+        then = parse_time(entry["next"])
+        return then is not None and then > self.now and (then - self.now).total_seconds() <= RETRY_LONGEST
+
+    async def _results(self, key: str, entry: dict[str, Any]) -> AsyncIterator[Poll]:
+        """Read the results of one batch. The completed batch is told after them, or at once where they cannot be had."""
+        try:
+            packed = await self._fetch(key)
+        except Trouble as exc:
+            self._postpone(key, entry, str(exc), final=exc.status == 404)
+        except Oversized as exc:
+            self._postpone(key, entry, str(exc), final=True)
+        else:
+            reading = _Reading(self.source, entry["batch"])
+            try:
+                for events in reading.pages(packed):
+                    yield Poll(self.state, events, rows=len(events))
+            except Oversized as exc:
+                self._postpone(key, entry, str(exc), final=True)
+            except Unreadable as exc:
+                self._postpone(key, entry, str(exc), final=False)
+            else:
+                self._read(key, entry, reading)
+            finally:
+                packed.close()
+        yield self._poll()
+
+    async def _fetch(self, key: str) -> IO[bytes]:
+        """The archive, through a link that is made for this download; once more where it has expired."""
+        for attempt in (1, 2):
+            answer = (await self._get(f"/{quote(key, safe='')}", exclude_fields="_links")).json()
+            link = answer.get("response_body_url") if isinstance(answer, dict) else None
+            if not isinstance(link, str) or not link:
+                raise Trouble(f"there is no link to the results of batch {key}")
+            try:
+                async with self.http.download(link, self.source.result_hosts) as pieces:
+                    return await archive.fetch(pieces, self.source.limits)
+            except Trouble as exc:
+                if attempt == 2 or exc.status not in {400, 401, 403}:
+                    # 404 of a link is not yet 404 of the batch.
+                    raise Trouble(str(exc)) from None
+        raise AssertionError
+
+    def _postpone(self, key: str, entry: dict[str, Any], why: str, *, final: bool) -> None:
+        """Results cannot be had now: tell the batch, and try again later; or give up, out loud."""
+        batch: Batch = entry["batch"]
+        if not entry["told"]:
+            entry["told"] = True
+            self.events.append(self._completed(batch))
+        entry["tries"] += 1
+        wait = min(RETRY_LONGEST, RETRY_FIRST * 2.0 ** min(entry["tries"] - 1, 10))
+        entry["next"] = rfc3339(self.now + timedelta(seconds=wait))
+        since = (
+            parse_time(batch["submitted_at"])
+            or parse_time(batch["completed_at"])
+            or parse_time(entry.setdefault("since", rfc3339(self.now)))
+        )
+        over = since is not None and (self.now - since).total_seconds() > self.source.retention
+        if final or over:
+            del self.owed[key]
+        else:
+            self.remarks.append(f"the results of batch {key} cannot be read: {why}; again in {wait:.0f}s")
+        if final or over or "result_hosts" in why:
+            self._missing(batch, f"cannot be read: {why}")
+
+    def _missing(self, batch: Batch, why: str) -> None:
+        message = f"The results of batch {batch['batch_id']} {why}. Operations that failed there may not have been told."
+        details = {"batch_id": batch["batch_id"], "total": batch["total"], "failed": batch["failed"]}
+        self.events.append(
+            notice(
+                "roundsman.source.gap",
+                self.source.name,
+                f"results:{batch['batch_id']}",
+                message,
+                now=self.now,
+                details=details,
+            )
+        )
+
+    def _read(self, key: str, entry: dict[str, Any], reading: "_Reading") -> None:
+        batch: Batch = entry["batch"]
+        if not entry["told"]:
+            self.events.append(self._completed({**batch, "failures": reading.failures}))
+        if reading.problems:
+            count = (
+                f"{reading.bad} file{'s' if reading.bad > 1 else ''} of them, such as {reading.problems[0]}"
+            )
+            self._missing(batch, f"could not be read in full: {count}")
+        if not reading.problems and batch["failed"] is not None and reading.failed != batch["failed"]:
+            self.remarks.append(
+                f"batch {key} counts {batch['failed']} failed operations, and its results show {reading.failed}"
+            )
+        del self.owed[key]
+
+
+class _Reading:
+    """One archive, operation by operation."""
+
+    def __init__(self, source: Batches, batch: Batch) -> None:
+        self._source = source
+        self._batch = batch
+        self._stamp = parse_time(batch["completed_at"] or batch["submitted_at"])
+        self.failures: list[FailedItem] = []
+        """The first of them, in short."""
+        self.failed = 0
+        self.bad = 0
+        self.problems: list[str] = []
+        """The first files that could not be read, and why."""
+
+    def pages(self, packed: IO[bytes]) -> Iterator[list[Event]]:
+        """Events, some at a time; now and then none, so that others get their turn."""
+        events: list[Event] = []
+        count = 0
+        seen: set[bytes] = set()
+        for member in archive.members(packed, self._source.limits):
+            if member.problem:
+                self._bad(member.name, member.problem)
+                continue
+            name = self._place(member.name, seen)
+            try:
+                operations = _operations(member.body)
+            except Unreadable as exc:
+                self._bad(member.name, str(exc))
+                continue
+            for index, (operation, raw) in enumerate(operations):
+                event = self._event(name, index, operation, raw)
+                if event is not None:
+                    events.append(event)
+                count += 1
+                if len(events) >= EVENTS_AT_ONCE or count % OPERATIONS_AT_ONCE == 0:
+                    yield events
+                    events = []
+        yield events
+
+    def _place(self, name: str, seen: set[bytes]) -> str:
+        """What the file is called in ids: its name, if that is plain; a digest, if it is not or was there before."""
+        digest = hashlib.blake2b(name.encode(), digest_size=8)
+        times = 0
+        while digest.digest() in seen:
+            times += 1
+            digest.update(b"again")
+        seen.add(digest.digest())
+        return name if not times and re.fullmatch(r"[0-9A-Za-z_./-]{1,80}", name) else digest.hexdigest()
+
+    def _bad(self, name: str, why: str) -> None:
+        self.bad += 1
+        if len(self.problems) < 10:
+            self.problems.append(
+                f"{name[:80]!r}, which {why}" if why.startswith("is ") else f"{name[:80]!r}: {why}"
+            )
+
+    def _event(self, file: str, index: int, operation: dict[str, Any], raw: Any) -> Event | None:
+        status = operation.get("status_code")
+        good = type(status) is int and 200 <= status < 300
+        if good and self._source.results != "all":
+            return None
+        response = _response(operation.get("response"))
+        problem = response if isinstance(response, dict) else {}
+        if b"response_body_url" in bytes(raw):
+            raw = _without_links(operation)
+        item_id = operation.get("operation_id")
+        item_id = item_id if isinstance(item_id, str) else None
+        code = str(status) if type(status) in {int, str} else lenient.text(problem.get("status"))
+        person = _person(problem, item_id)
+        item: Item = {
+            "batch_id": self._batch["batch_id"],
+            "item_id": item_id,
+            "index": index,
+            "code": code,
+            "person": person,
+            "about": None,
+            "raw": raw,
+        }
+        data: Item | Failure = item
+        kind: str
+        outcome: Outcome
+        kind, outcome = "operation_succeeded", "succeeded"
+        if not good:
+            kind, outcome = "operation_failed", "failed"
+            problem_text = lenient.text(problem.get("detail")) or lenient.text(problem.get("title"))
+            message = problem_text or _plain(response)
+            failure: Failure = {**item, "message": message, "fields": _fields(problem.get("errors"))}
+            data = failure
+            self.failed += 1
+            if len(self.failures) < FAILURES_CAP:
+                self.failures.append(in_short(failure))
+        return Event.of(
+            vendor="mailchimp",
+            source=self._source.name,
+            type=f"com.mailchimp.batch.{kind}",
+            id=f"{self._batch['batch_id']}:{file}:{index}",
+            data=data,
+            time=self._batch["completed_at"],
+            subject=item_id or self._batch["batch_id"],
+            outcome=outcome,
+            stamp=self._stamp,
+        )
+
+
+def _seen(data: dict[str, Any]) -> list[Any]:
+    """What counts as a change. The link does not: it is signed anew each time."""
+    names = ("total_operations", "finished_operations", "errored_operations")
+    return [
+        data.get("status"),
+        *(lenient.count(data.get(name)) for name in names),
+        data.get("completed_at") or None,
+    ]
+
+
+def _batch(key: str, data: dict[str, Any], raw: Any) -> Batch:
+    total, failed = lenient.count(data.get("total_operations")), lenient.count(data.get("errored_operations"))
+    submitted, completed = parse_time(data.get("submitted_at")), parse_time(data.get("completed_at"))
+    if data.get("response_body_url") or "_links" in data:
+        raw = {k: v for k, v in data.items() if k not in {"response_body_url", "_links"}}
+    return {
+        "batch_id": key,
+        "outcome": batch_outcome(total, failed),
+        "status": lenient.text(data.get("status")),
+        "total": total,
+        "failed": failed,
+        "submitted_at": rfc3339(submitted) if submitted else None,
+        "completed_at": rfc3339(completed) if completed else None,
+        "failures": None,
+        "failures_cap": FAILURES_CAP,
+        "raw": raw if isinstance(raw, dict) else wire.decode(raw),
+    }
+
+
+def _operations(body: bytes) -> list[wire.Item]:
+    """The operations in one file of the archive: a list of objects, or one object. An empty file has none."""
+    body = body.strip()
+    if not body:
+        return []
+    return wire.items(b"[" + body + b"]" if body[:1] == b"{" else body)
+
+
+def _response(value: Any) -> Any:
+    """What the operation was answered: JSON as text, if it is; else as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return wire.decode(value.encode("utf-8", "replace"))
+    except Unreadable:
+        return value
+
+
+def _without_links(value: Any) -> Any:
+    """The value without what would let its reader download results: also inside the text of a response."""
+    if isinstance(value, dict):
+        return {k: _without_links(v) for k, v in value.items() if k not in {"response_body_url", "_links"}}
+    if isinstance(value, list):
+        return [_without_links(each) for each in value]
+    if isinstance(value, str) and "response_body_url" in value:
+        inner = _response(value)
+        return (
+            "(cut: it holds a signed link)"
+            if isinstance(inner, str)
+            else wire.encode(_without_links(inner)).decode()
+        )
+    return value
+
+
+def _person(problem: dict[str, Any], item_id: str | None) -> Person | None:
+    """Whom it concerns: the address in the answer, in its words, or in the operation's id."""
+    email = lenient.text(problem.get("email_address"))
+    for text in (problem.get("detail"), item_id):
+        found = EMAIL.search(text) if email is None and isinstance(text, str) else None
+        email = found[0] if found else email
+    name = lenient.text(problem.get("full_name"))
+    key = lenient.text(problem.get("unique_email_id")) or None
+    return {"id": key, "name": name, "email": email} if email or name else None
+
+
+def _fields(errors: Any) -> list[FieldError]:
+    return [
+        {"field": lenient.text(each.get("field")), "message": lenient.text(each.get("message"))}
+        for each in (errors if isinstance(errors, list) else [])[:100]
+        if isinstance(each, dict)
+    ]
+
+
+def _plain(response: Any) -> str | None:
+    """An answer that is no problem object, for a person."""
+    if isinstance(response, str) and response.strip():
+        text = " ".join(response.split())
+        return text if len(text) <= 300 else text[:297] + "..."
+    return None

@@ -1,0 +1,853 @@
+"""Railz (FIS Accounting Data as a Service): how pushes to accounting systems ended.
+
+Documented: a token by `GET getAccess`, good for an hour; `pushStatus` for one connection, or one push or batch of it, without
+any filter by time; statuses `pending`, `success`, `failed`; answers carry `pagination`, but `offset` is not among the
+parameters of this list (https://docs.railz.ai/reference/push-creating-and-updating-data). There is no resource for a batch: it
+has ended when none of its pushes is pending. So each connection is asked at each visit; what is pending is followed by id.
+"""
+
+import asyncio
+import hashlib
+import re
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+import httpx
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+
+from roundsman import follow, lenient, wire
+from roundsman.auth import FetchedToken
+from roundsman.events import (
+    FAILURES_CAP,
+    Batch,
+    Event,
+    FieldError,
+    Outcome,
+    Push,
+    batch_outcome,
+    is_due,
+    notice,
+    parse_time,
+    rfc3339,
+)
+from roundsman.http import Answer, Http, Trouble, Url, is_loopback
+from roundsman.plugin import Backoff, Denied, Poll, Source, State
+from roundsman.settings import Duration, Secret, Start, spell
+from roundsman.wire import Unreadable
+
+OUTCOMES: dict[str, Outcome] = {"success": "succeeded", "failed": "failed"}
+"""The statuses that are an end. Any other is not one yet."""
+SPEC = re.compile(r"(?:([^/\s]{1,120})/)?(batch:)?([0-9A-Za-z_-]{1,64})")
+CHUNK = 50
+"""Connections asked in one go, and committed together."""
+OVERLAP = 10
+"""Rows that two pages share: lists shift while they are read."""
+PAGES = 20
+"""Pages of one list that are read in one visit, at most; the next visit goes on."""
+SINGLY = 100
+"""Ids of one connection asked for singly in one visit, at most; the others have their turn at the next ones."""
+SURE = timedelta(minutes=1)
+"""A first visit with `start = "now"` begins so long before the vendor's clock."""
+IN_A_ROW = 3
+"""Connections that fail for want of any answer, one after the other, until it is taken for the vendor's trouble."""
+LOUD = 3
+"""Failures of one connection in a row until it is said out loud."""
+LONGEST = 3600.0
+"""Seconds between two tries of a connection that fails, at most."""
+
+
+def _connections(value: object) -> object:
+    if value == "discover":
+        return value
+    if not isinstance(value, list | tuple) or not value or not all(isinstance(v, str) and v for v in value):
+        raise ValueError('is neither "discover" nor a list of connections such as ["CON-..."]')
+    return tuple(dict.fromkeys(value))
+
+
+Connections = Annotated[
+    Literal["discover"] | tuple[str, ...],
+    BeforeValidator(_connections),
+    WithJsonSchema(
+        {"anyOf": [{"const": "discover"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
+    ),
+]
+
+
+class Pushes(Source):
+    """Railz's pushes: one event per push that ended, and one per batch of them."""
+
+    type: Literal["railz.pushes"]
+    base_url: Url = "https://api.railz.ai"
+    """Where the vendor's API is."""
+    auth_url: Url = "https://auth.railz.ai/getAccess"
+    """Where tokens are fetched."""
+    client_id: Annotated[str, Field(min_length=1)]
+    """The client's id, from the dashboard."""
+    secret_key: Secret
+    """The secret key: "SB_..." is the sandbox's, "ID_..." production's."""
+    connections: Connections
+    """Connections to watch, by their uuid, or "discover" for all there are; with v1, names of businesses."""
+    concurrency: Annotated[int, Field(ge=1, le=1000)] = 2
+    """Requests under way with this key at the same time."""
+    start: Start = "now"
+    """Where to begin on the first run: "now", "beginning", or a date-time."""
+    api_version: Literal["v2", "v1"] = "v2"
+    """Which generation of the API to ask."""
+    deletes: bool = False
+    """Watch deletions, too: a second question per connection."""
+    messages: bool = True
+    """Keep the accounting system's messages in events; they may hold your customers' data."""
+    page_size: Annotated[int, Field(ge=20, le=500)] = 100
+    """Rows to ask for at a time, where a list has pages."""
+    overlap: Duration = 600.0
+    """Read again this far behind the newest push whenever a long list changed."""
+    full_read_every: Duration = 1800.0
+    """Read long lists whole this often."""
+    discover_every: Duration = 600.0
+    """Look for new connections this often."""
+    requests_per_minute: Annotated[int, Field(ge=1, le=60_000)] = 300
+    """Requests in a minute, at most; not applied to a loopback address."""
+    stall_after: Duration = 24 * 3600.0
+    """Tell that a push has been pending for so long."""
+    token_ttl: Annotated[Duration, Field(gt=0)] = 3600.0
+    """How long a token is good, where it does not say so itself."""
+    token_refresh_margin: Duration = 300.0
+    """How much earlier it is renewed."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.api_version == "v1" and self.connections == "discover":
+            raise ValueError('cannot discover with api_version = "v1": list the businesses in connections')
+        if self.api_version == "v1" and self.deletes:
+            raise ValueError('cannot watch deletes with api_version = "v1"')
+        return self
+
+    def auth(self) -> httpx.Auth:
+        key = self.secret_key.reveal()
+        return FetchedToken(
+            self.auth_url, self.client_id, key, life=self.token_ttl, margin=self.token_refresh_margin
+        )
+
+    def poll(self, http: Http, state: State) -> AsyncIterator[Poll]:
+        return _Visit(self, http, state).polls()
+
+    @classmethod
+    def follow(cls, state: State, ids: Sequence[str]) -> State:
+        for each in ids:
+            if not SPEC.fullmatch(each):
+                raise ValueError(
+                    f"{each[:80]!r} is not the id of a push; write ID, batch:ID, CONNECTION/ID or CONNECTION/batch:ID"
+                )
+        return {**state, "wanted": {**dict.fromkeys(ids, 0), **state.get("wanted", {})}}
+
+    @property
+    def environment(self) -> Literal["sandbox", "production"] | None:
+        """Which one the key opens; both are at the same address."""
+        kinds: dict[str, Literal["sandbox", "production"]] = {"SB": "sandbox", "ID": "production"}
+        return kinds.get(self.secret_key.reveal().partition("_")[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Pushes and deletions are listed alike."""
+
+    path: str
+    id: str
+    event: str
+
+
+PUSHES = Kind("data/pushStatus", "pushCommunicationId", "ai.railz.push.completed")
+DELETES = Kind("data/deleteStatus", "deleteCommunicationId", "ai.railz.delete.completed")
+
+
+class Page(NamedTuple):
+    """Some rows of a list, and how many it says there are."""
+
+    rows: dict[str, wire.Item]
+    total: int | None
+    tag: Any = None
+    unchanged: bool = False
+
+
+class _Visit:
+    """One visit to all connections. `memory` is the state to be:
+
+    floor     what ended before it is not told; "" for everything
+    found     connections that were discovered, and when
+    books     by connection (and "#deletes"), as `_Connection` has them
+    wanted    ids that somebody wants followed, and in how many rounds they were not found
+    at        where the next round begins, if this one was cut short
+    odd       statuses that were remarked on
+    """
+
+    def __init__(self, source: Pushes, http: Http, state: State) -> None:
+        self.source, self.http, self.state = source, http, state
+        self.memory: dict[str, Any] = dict(state)
+        self.books: dict[str, Any] = dict(self.memory.get("books", {}))
+        self.wanted: dict[str, int] = dict(self.memory.get("wanted", {}))
+        self.now = http.now()
+        self.events: list[Event] = []
+        self.remarks: list[str] = []
+        self.rows = 0
+        self.good = 0
+        self.errors: list[Exception] = []
+        self.stop: Exception | None = None
+        """Why the round is cut short."""
+        self.only: str | None = None
+        """The connection, where there is only one."""
+        self.alone = False
+        self._silent = 0
+
+    async def polls(self) -> AsyncIterator[Poll]:
+        connections = await self._which()
+        self.only = connections[0] if len(connections) == 1 else None
+        kinds = (PUSHES, DELETES) if self.source.deletes else (PUSHES,)
+        names = [name + ("#deletes" if kind is DELETES else "") for name in connections for kind in kinds]
+        self.alone = len(names) == 1
+        self._tidy(names)
+        begin = self.memory.pop("at", None)
+        if begin in names:
+            names = names[names.index(begin) :] + names[: names.index(begin)]
+        for at in range(0, len(names), CHUNK):
+            asked = self.http.web.seen
+            done = await asyncio.gather(*(self._one(name) for name in names[at : at + CHUNK]))
+            if self.stop is not None:
+                self.memory["at"] = names[at + done.index(False)]
+            yield self._poll()
+            if self.stop is not None:
+                raise self.stop
+            await self._rest(self.http.web.seen - asked)
+        self._not_found(connections)
+        yield self._poll()
+        if not self.good and names:
+            raise self.errors[0] if self.errors else Trouble("none of the connections answers")
+
+    def _poll(self) -> Poll:
+        self.memory |= {"books": self.books, "wanted": self.wanted}
+        memory = {k: v for k, v in self.memory.items() if v not in ({}, [], None)}
+        poll = Poll(
+            self.state if memory == self.state else memory, self.events, rows=self.rows, remarks=self.remarks
+        )
+        # What was yielded is committed, and must not change any more.
+        self.state, self.books, self.wanted = poll.state, dict(self.books), dict(self.wanted)
+        self.events, self.remarks, self.rows = [], [], 0
+        return poll
+
+    async def _rest(self, requests: int) -> None:
+        if not is_loopback(self.source.base_url):
+            await self.http.rest(requests * 60 / self.source.requests_per_minute)
+
+    async def _one(self, name: str) -> bool:
+        """Ask one connection; whether it had its turn. Its trouble is not the others'."""
+        if self.stop is not None:
+            return False
+        connection = _Connection(self, name)
+        if connection.waits():
+            return True
+        try:
+            await connection.visit()
+        except Backoff as exc:
+            self.stop = exc
+            return False
+        except (Trouble, Unreadable, Denied) as exc:
+            status = getattr(exc, "status", None)
+            if isinstance(exc, Denied) and status == 401:
+                self.stop = exc  # the key itself
+                return False
+            self.errors.append(exc)
+            if isinstance(exc, Trouble) and (status is None or status >= 500):
+                self._silent += 1
+                if self._silent >= IN_A_ROW:
+                    self.stop = exc
+                    return False
+            connection.fail(exc)
+        else:
+            self._silent = 0
+            self.good += 1
+            connection.succeed()
+        return True
+
+    # -- which connections -------------------------------------------------------------------------------------------
+
+    async def _which(self) -> list[str]:
+        if self.source.connections != "discover":
+            return list(self.source.connections)
+        found = self.memory.get("found", {})
+        looked = parse_time(found.get("at"))
+        age = (self.now - looked).total_seconds() if looked else -1.0
+        if not 0 <= age < self.source.discover_every:
+            try:
+                ids = await self._discover()
+            except Trouble as exc:
+                if not found:
+                    raise
+                self.remarks.append(f"connections cannot be discovered: {exc}")
+                ids = found["ids"]
+            self.memory["found"] = {"ids": ids, "at": rfc3339(self.now)}
+        known: list[str] = self.memory["found"]["ids"]
+        # What is under way at a connection that is no longer listed can still end.
+        busy = [
+            n
+            for n, book in self.books.items()
+            if (book.get("pending") or book.get("batches")) and "#" not in n
+        ]
+        return sorted({*known, *busy})
+
+    async def _discover(self) -> list[str]:
+        found: dict[str, None] = {}
+        offset = 0
+        while True:
+            answer = await self.http.get(
+                f"{self.source.base_url}/v2/connections", {"limit": 500, "offset": offset}
+            )
+            self._begin(answer)
+            rows = answer.items("data")
+            names = [
+                name
+                for data, _ in rows
+                if (name := lenient.first(data, "connectionUuid", "connectionUUid", "connectionId"))
+            ]
+            fresh = [name for name in names if name not in found]
+            found |= dict.fromkeys(fresh)
+            total = _total(answer.json())
+            offset += len(rows)
+            if not fresh or total is None or len(found) >= total:
+                return sorted(found)
+
+    def _begin(self, answer: Answer) -> None:
+        """The first answer of all: settle the floor under which nothing is told. By the vendor's clock, never by ours."""
+        if "floor" in self.memory:
+            return
+        start, date = self.source.start, answer.date()
+        floor = date - SURE if start == "now" and date else start if isinstance(start, datetime) else None
+        self.memory["floor"] = rfc3339(floor) if floor else ""
+
+    def _tidy(self, names: Iterable[str]) -> None:
+        """Forget what belongs to connections that are no longer watched."""
+        if self.books.keys() - set(names):
+            self.books = {name: book for name, book in self.books.items() if name in set(names)}
+
+    def _not_found(self, connections: Sequence[str]) -> None:
+        """After a whole round: ids that no connection knew."""
+        for spec, rounds in list(self.wanted.items()):
+            at = SPEC.fullmatch(spec)
+            assert at is not None
+            if at[1] and at[1] not in connections:
+                why = f"{at[1]} is not among the connections of this source. "
+            elif rounds + 1 >= follow.GONE_AFTER:
+                why = ""
+            else:
+                self.wanted[spec] = rounds + 1
+                continue
+            del self.wanted[spec]
+            entry = follow.entry(self.now)
+            self.events.append(follow.gone(self.source.name, "push", spec, entry, self.now, why))
+
+    def remark(self, what: str, about: str = "") -> None:
+        """Say it in the log; with `about`, once for good."""
+        odd = self.memory.get("odd", [])
+        if about in odd:
+            return
+        if about:
+            self.memory["odd"] = [*odd, about[:100]][-50:]
+        self.remarks.append(what)
+
+
+class _Connection:
+    """One connection's list at one visit. `book` is what is remembered of it:
+
+    page      a digest of the list's first answer, `count` how many rows it said there are, `tag` its ETag
+    newest    when the newest push was asked for: how far a long list has to be read
+    full      when a long list was last read whole
+    cut       that its pages do not work, which was told
+    pending   pushes by id, as `follow.py` has them; `listed`: in the first answer; `batch`
+    batches   batches by id: `look` is what the last look showed, if nothing was pending
+    failed    how often it failed in a row, and until when it waits
+    """
+
+    def __init__(self, visit: _Visit, name: str) -> None:
+        self._visit = visit
+        self._source = visit.source
+        self._name = name
+        self._connection, _, kind = name.partition("#")
+        self._kind = DELETES if kind else PUSHES
+        self._book: dict[str, Any] = wire.decode(wire.encode(visit.books.get(name, {})))
+        self._pending: dict[str, Any] = self._book.setdefault("pending", {})
+        self._batches: dict[str, Any] = self._book.setdefault("batches", {})
+        self._events: dict[str, Event] = {}
+        self._found: dict[str, bool] = {}
+        """Ids that were seen at this visit, and whether in the first answer."""
+        self._rows = 0
+        self._placed: list[str] = []
+
+    def waits(self) -> bool:
+        """Whether it failed lately and is left alone."""
+        until = parse_time(self._book.get("failed", {}).get("until"))
+        return until is not None and 0 < (until - self._visit.now).total_seconds() <= LONGEST
+
+    async def visit(self) -> None:
+        first = await self._ask(tag=None if self._wants_all() else self._book.get("tag"))
+        self._place_wanted()
+        if not first.unchanged:
+            await self._list(first)
+        for key in self._turn():
+            await self._singly(key)
+        for batch in list(self._batches):
+            if not any(e.get("batch") == batch and e.get("listed") for e in self._pending.values()):
+                await self._look(batch)
+        await self._wanted()
+        for what, entries in (("push", self._pending), ("batch", self._batches)):
+            for key, entry in entries.items():
+                details = {"connection": self._connection, "batch": entry.get("batch")}
+                after, now = self._source.stall_after, self._visit.now
+                for event in follow.stalled(self._source.name, what, key, entry, after, now, details):
+                    self._events[event.id] = event
+
+    def succeed(self) -> None:
+        """Hand over what was found."""
+        visit = self._visit
+        failed = self._book.pop("failed", None)
+        if failed and failed["times"] >= LOUD:
+            since = parse_time(failed["since"])
+            text = f"The connection {self._connection} answers again."
+            self._notice("roundsman.source.recovered", f"{self._name}:{failed['since']}", text, since)
+        visit.events += self._events.values()
+        visit.rows += self._rows
+        for spec in self._placed:
+            visit.wanted.pop(spec, None)
+        self._keep()
+
+    def fail(self, exc: Exception) -> None:
+        """This visit did not happen; take note of that, and say it out loud the third time."""
+        visit = self._visit
+        if visit.alone:
+            return  # then the source itself fails
+        self._book = wire.decode(wire.encode(visit.books.get(self._name, {})))
+        self._events = {}
+        failed = self._book.setdefault("failed", {"times": 0, "since": rfc3339(visit.now)})
+        failed["times"] += 1
+        pause = min(LONGEST, self._source.interval * 2.0 ** min(failed["times"] - 1, 10))
+        failed["until"] = rfc3339(visit.now + timedelta(seconds=pause - 1))
+        if failed["times"] == LOUD:
+            since = parse_time(failed["since"])
+            text = f"No good answer about the connection {self._connection} since {failed['since']}: {exc}"
+            self._notice("roundsman.source.failing", f"{self._name}:{failed['since']}", text, since)
+            visit.events += self._events.values()
+        visit.remark(f"connection {self._connection}: {exc}; again in {spell(pause)}")
+        self._keep()
+
+    def _keep(self) -> None:
+        book = {key: value for key, value in self._book.items() if value not in ({}, [], None)}
+        if book != self._visit.books.get(self._name, {}):
+            self._visit.books[self._name] = book
+
+    def _notice(self, kind: str, about: str, message: str, since: datetime | None = None) -> None:
+        details = {"connection": self._connection}
+        now, name = self._visit.now, self._source.name
+        event = notice(kind, name, about, message, since=since, now=now, details=details)
+        self._events[event.id] = event
+
+    # -- asking ------------------------------------------------------------------------------------------------------
+
+    async def _ask(self, tag: Any = None, **query: str | int) -> Page:
+        v2 = self._source.api_version == "v2"
+        url = f"{self._source.base_url}/{'v2/' if v2 else ''}{self._kind.path}"
+        about = {"connectionUuid" if v2 else "businessName": self._connection}
+        try:
+            answer = await self._visit.http.get(url, {**about, **query}, tag=tag)
+        except Trouble as exc:
+            if exc.status == 204:
+                return Page({}, 0)
+            raise
+        self._visit._begin(answer)  # noqa: SLF001 - of one file
+        if answer.unchanged:
+            return Page({}, None, answer.tag, unchanged=True)
+        rows = {}
+        for data, raw in answer.items("data"):
+            key = lenient.first(data, self._kind.id)
+            if key:
+                rows[key] = (data, raw)
+            else:
+                self._visit.remark(f"a row without {self._kind.id} is in the list of {self._connection}")
+        return Page(rows, _total(answer.json()), answer.tag)
+
+    async def _list(self, first: Page) -> None:
+        """Take up the list, as far as it has changed."""
+        book, now = self._book, self._visit.now
+        count = first.total if first.total is not None else len(first.rows)
+        if not first.rows and book.get("count"):
+            self._visit.remark(
+                f"the list of {self._connection} is empty although it had rows before",
+                about=f"empty {self._name}",
+            )
+        long = count > len(first.rows)
+        full = long and ("full" not in book or self._wants_all())
+        page = hashlib.blake2b(
+            wire.encode(
+                [
+                    count,
+                    [[key, data.get("status"), data.get("batchId")] for key, (data, _) in first.rows.items()],
+                ]
+            ),
+            digest_size=8,
+        ).hexdigest()
+        known = book.get("page")
+        self._take(first.rows, listed=True)
+        complete = True
+        if long and (full or page != known):
+            complete = await self._pages(first, count, full=full)
+        elif not long:
+            book.pop("cut", None)
+        for key, entry in self._pending.items():
+            entry["listed"] = self._found.get(key, False)
+        if complete:
+            book |= {"page": page, "count": count, "tag": first.tag}
+            if full:
+                book["full"] = rfc3339(now)
+
+    async def _pages(self, first: Page, count: int, *, full: bool) -> bool:
+        """The rest of a long list, or as much of it as can be new; whether nothing slipped past."""
+        book = self._book
+        if book.get("cut") and not full:
+            return True
+        newest, older = parse_time(book.get("newest")), timedelta(seconds=self._source.overlap)
+        stamps = [parse_time(data.get("requestedOn")) for data, _ in first.rows.values()]
+        falling = all(a and b and a >= b for a, b in pairwise(stamps))
+        rising = all(a and b and a <= b for a, b in pairwise(stamps)) and not falling
+        top = max(filter(None, [newest, *stamps]), default=None)
+        seen, size = set(first.rows), len(first.rows)
+        offset = max(1, size - OVERLAP)
+        if "resume" in book:
+            offset = book.pop("resume")
+        elif not full and newest and rising:
+            offset = max(offset, book.get("count", 0) - size)  # what is new is at the end
+        last, steady = stamps[-1] if stamps else None, True
+        for _ in range(PAGES):
+            if not full and newest and falling and last and last < newest - older:
+                break
+            try:
+                limit = min(self._source.page_size, max(size, OVERLAP * 2))
+                page = await self._ask(offset=offset, limit=limit)
+            except Trouble as exc:
+                if exc.status != 400:
+                    raise
+                return self._cut(len(seen), count, "it refuses offset")
+            if page.rows and list(page.rows) == list(first.rows):
+                return self._cut(len(seen), count, "it answers with the same rows whatever the offset")
+            fresh = page.rows.keys() - seen
+            self._take(page.rows, listed=False)
+            seen |= fresh
+            stamps = [parse_time(data.get("requestedOn")) for data, _ in page.rows.values()]
+            last, top = stamps[-1] if stamps else None, max(filter(None, [top, *stamps]), default=None)
+            if page.total is not None:
+                # It may shift while it is read; by more rows than pages share, something may have slipped past.
+                steady, count = steady and abs(page.total - count) <= OVERLAP, page.total
+            offset += max(1, len(page.rows) - OVERLAP)
+            if not fresh or offset >= count:
+                break
+        else:
+            book["resume"] = offset
+            return False
+        book.pop("cut", None)
+        if top is not None:
+            book["newest"] = rfc3339(top)
+        return steady
+
+    def _cut(self, rows: int, count: int, why: str) -> bool:
+        if not self._book.get("cut"):
+            self._book["cut"] = True
+            message = (
+                f"The list of {self._connection} has {count} pushes and shows {rows}: {why}. Pushes beyond that may be "
+                f"missing; those known to be pending are followed one by one, and `roundsman track {self._source.name} "
+                f"{self._connection}/ID` follows any other."
+            )
+            self._notice("roundsman.source.gap", f"{self._name}:cut", message)
+        return True
+
+    def _wants_all(self) -> bool:
+        """Whether it is time to read a long list whole, or cheaper than to ask for what it hides one by one."""
+        book = self._book
+        if "full" not in book:
+            return False
+        hidden = sum(not entry.get("listed") for entry in self._pending.values())
+        few = book.get("count", 0) / (self._source.page_size - OVERLAP) + 2
+        return is_due(book["full"], self._source.full_read_every, self._visit.now) or (
+            hidden > few and not book.get("cut")
+        )
+
+    def _turn(self) -> list[str]:
+        """Ids to ask for singly at this visit: what neither the list nor a look at its batch shows."""
+        keys = [
+            key
+            for key, entry in self._pending.items()
+            if not (entry.get("listed") or key in self._found or entry.get("batch") in self._batches)
+        ]
+        if len(keys) > SINGLY:
+            for key in keys[:SINGLY]:  # where there are very many, each in its turn
+                self._pending[key] = self._pending.pop(key)  # to the end
+        return keys[:SINGLY]
+
+    async def _singly(self, key: str) -> None:
+        page = await self._ask(**{self._kind.id: key})
+        row = page.rows.get(key)
+        if row is not None:
+            self._take({key: row}, listed=False)
+        elif follow.missed(self._pending[key]):
+            entry = self._pending.pop(key)
+            event = follow.gone(self._source.name, "push", key, entry, self._visit.now)
+            self._events[event.id] = event
+
+    async def _look(self, batch: str) -> None:
+        """All pushes of one batch. It is complete when two looks in a row show the same ones, and none pending."""
+        book = self._batches[batch]
+        rows: dict[str, wire.Item] = {}
+        total = None
+        for _ in range(PAGES):
+            more = (
+                {"offset": len(rows) - min(OVERLAP, len(rows) - 1), "limit": self._source.page_size}
+                if rows
+                else {}
+            )
+            try:
+                page = await self._ask(batchId=batch, **more)
+            except Trouble as exc:
+                if exc.status != 400 or not rows:
+                    raise
+                break
+            fresh = page.rows.keys() - rows.keys()
+            rows |= page.rows
+            total = page.total
+            if not fresh or total is None or len(rows) >= total:
+                break
+        if not rows:
+            if follow.missed(book):
+                del self._batches[batch]
+                for key in [k for k, e in self._pending.items() if e.get("batch") == batch]:
+                    self._pending[key]["batch"] = None  # asked for singly from now on
+                event = follow.gone(self._source.name, "batch", batch, book, self._visit.now)
+                self._events[event.id] = event
+            return
+        book["misses"] = 0
+        self._take(rows, listed=False, batch=batch, asked=book.get("asked", False))
+        for key in [k for k, e in self._pending.items() if e.get("batch") == batch and k not in rows]:
+            self._pending[key]["batch"] = None
+        pending = [key for key, (data, _) in rows.items() if data.get("status") not in OUTCOMES]
+        look = hashlib.blake2b(wire.encode([sorted(rows), sorted(pending)]), digest_size=8).hexdigest()
+        before, book["look"] = book.get("look"), look
+        follow.saw(book, [look], self._visit.now)
+        hidden = total is not None and len(rows) < total
+        if hidden:
+            self._visit.remark(
+                f"batch {batch} has {total} pushes and shows {len(rows)}: it cannot be seen whether it has ended",
+                about=f"cut {batch}",
+            )
+        if pending or before != look or hidden:
+            return
+        del self._batches[batch]
+        event = self._batch_event(batch, [data for data, _ in rows.values()])
+        self._events[event.id] = event
+
+    # -- what somebody wants followed ---------------------------------------------------------------------------------
+
+    def _mine(self) -> Iterable[tuple[str, "re.Match[str]"]]:
+        """What is wanted and may be at this connection."""
+        if self._kind is PUSHES:
+            for spec in self._visit.wanted:
+                at = SPEC.fullmatch(spec)
+                if at is not None and (at[1] or self._visit.only or self._connection) == self._connection:
+                    yield spec, at
+
+    def _place_wanted(self) -> None:
+        """Take up what can only be here; the rest is asked for after the list."""
+        for spec, at in self._mine():
+            key = at[3]
+            if not (at[1] or self._visit.only):
+                continue
+            self._placed.append(spec)
+            done = [f"{key}:completed"] if at[2] else [f"{key}:{status}" for status in OUTCOMES]
+            if self._visit.http.told(done):
+                continue
+            if at[2]:
+                self._batches.setdefault(key, {**follow.entry(self._visit.now), "asked": True})
+            else:
+                self._pending.setdefault(
+                    key, {**follow.entry(self._visit.now), "batch": None, "listed": False}
+                )
+
+    async def _wanted(self) -> None:
+        """Ask for what may be at any connection, and take it up if it is at this one."""
+        for spec, at in list(self._mine()):
+            if spec in self._placed:
+                continue
+            key = at[3]
+            page = await self._ask(**{"batchId" if at[2] else self._kind.id: key})
+            if page.rows:
+                self._placed.append(spec)
+                if at[2] and not self._visit.http.told([f"{key}:completed"]):
+                    self._batches.setdefault(key, {**follow.entry(self._visit.now), "asked": True})
+                elif not at[2]:
+                    self._take(page.rows, listed=False, asked=True)
+
+    # -- rows --------------------------------------------------------------------------------------------------------
+
+    def _take(
+        self, rows: Mapping[str, wire.Item], *, listed: bool, batch: str | None = None, asked: bool = False
+    ) -> None:
+        """Follow what is pending; tell what has ended, unless that was before we began."""
+        floor = parse_time(self._visit.memory.get("floor"))
+        ended = [key for key, (data, _) in rows.items() if data.get("status") in OUTCOMES]
+        told = self._visit.http.told([f"{key}:{rows[key][0]['status']}" for key in ended]) if ended else set()
+        opened = set()
+        for key, (data, raw) in rows.items():
+            self._found[key] = self._found.get(key, False) or listed
+            status = data.get("status")
+            own = _batch_id(data.get("batchId")) or batch
+            if status not in OUTCOMES:
+                if status != "pending":
+                    self._visit.remark(
+                        f"push {key} has the unknown status {status!r}: not taken for an end",
+                        about=f"status {status}",
+                    )
+                entry = self._pending.setdefault(key, {**follow.entry(self._visit.now), "listed": listed})
+                entry["batch"] = own
+                follow.saw(entry, [status], self._visit.now)
+                opened.add(own)
+                continue
+            followed = self._pending.pop(key, None) is not None or asked
+            if f"{key}:{status}" in told:
+                continue
+            stamp = parse_time(data.get("completedOn")) or parse_time(data.get("requestedOn"))
+            if floor is not None and stamp is not None and stamp < floor and not followed:
+                continue
+            self._rows += 1
+            event = self._push_event(key, status, data, raw, own)
+            self._events[event.id] = event
+            opened.add(own)
+        if self._kind is PUSHES:
+            self._open(opened - {None, *self._batches})
+
+    def _open(self, batches: set[Any]) -> None:
+        told = self._visit.http.told([f"{batch}:completed" for batch in batches]) if batches else set()
+        for batch in sorted(batches):
+            if f"{batch}:completed" not in told:
+                self._batches[batch] = follow.entry(self._visit.now)
+
+    def _push_event(self, key: str, status: str, data: dict[str, Any], raw: Any, batch: str | None) -> Event:
+        requested, completed = parse_time(data.get("requestedOn")), parse_time(data.get("completedOn"))
+        fields = _validation(data) if self._source.messages else []
+        if not self._source.messages and "validation" in data:
+            raw = {name: value for name, value in data.items() if name != "validation"}
+        kind = lenient.text(data.get("dataType"))
+        push: Push = {
+            "batch_id": batch,
+            "item_id": key,
+            "index": None,
+            "code": lenient.text(data.get("responseCode")),
+            "message": "; ".join(f["message"] for f in fields if f["message"]) or None,
+            "fields": fields,
+            "person": None,
+            "about": {"id": next(iter(_ids(data)), None), "name": kind} if kind else None,
+            "raw": raw,
+            "connection": self._connection,
+            "environment": self._source.environment,
+            "service": lenient.text(data.get("serviceName")),
+            "status": status,
+            "requested_at": rfc3339(requested) if requested else None,
+            "completed_at": rfc3339(completed) if completed else None,
+            "object_ids": _ids(data),
+        }
+        at = completed or requested
+        return Event.of(
+            vendor="railz",
+            source=self._source.name,
+            type=self._kind.event,
+            id=f"{key}:{status}",
+            data=push,
+            time=rfc3339(at) if at else None,
+            subject=key,
+            outcome=OUTCOMES[status],
+        )
+
+    def _batch_event(self, batch: str, rows: list[dict[str, Any]]) -> Event:
+        failed = [data for data in rows if data.get("status") == "failed"]
+        begun = min(filter(None, (parse_time(data.get("requestedOn")) for data in rows)), default=None)
+        ended = max(filter(None, (parse_time(data.get("completedOn")) for data in rows)), default=None)
+        data: Batch = {
+            "batch_id": batch,
+            "outcome": batch_outcome(len(rows), len(failed)),
+            "status": None,
+            "total": len(rows),
+            "failed": len(failed),
+            "submitted_at": rfc3339(begun) if begun else None,
+            "completed_at": rfc3339(ended) if ended else None,
+            "failures": [
+                {
+                    "item_id": lenient.first(row, self._kind.id),
+                    "code": lenient.text(row.get("responseCode")),
+                    "message": "; ".join(f["message"] for f in _validation(row) if f["message"]) or None
+                    if self._source.messages
+                    else None,
+                    "person": None,
+                }
+                for row in failed[:FAILURES_CAP]
+            ],
+            "failures_cap": FAILURES_CAP,
+            "raw": {"batchId": batch, "connection": self._connection},
+        }
+        return Event.of(
+            vendor="railz",
+            source=self._source.name,
+            type="ai.railz.batch_push.completed",
+            id=f"{batch}:completed",
+            data=data,
+            time=data["completed_at"],
+            subject=batch,
+            outcome=data["outcome"],
+        )
+
+
+def _total(document: Any) -> int | None:
+    """How many rows there are, as far as the answer says so."""
+    for name in ("pagination", "meta"):
+        about = document.get(name) if isinstance(document, dict) else None
+        count = about.get("count") if isinstance(about, dict) else None
+        if type(count) is int and count >= 0:
+            return count
+    return None
+
+
+def _batch_id(value: Any) -> str | None:
+    """The batch's id: text in examples, an object in the schema."""
+    if isinstance(value, dict):
+        return next((each for each in value.values() if isinstance(each, str) and each), None)
+    return value if isinstance(value, str) and value else None
+
+
+def _ids(data: dict[str, Any]) -> list[str]:
+    """What a push became: a list in v2, one id in v1."""
+    many = data.get("sourceObjectIds")
+    found = [text for each in many if (text := lenient.text(each))] if isinstance(many, list) else []
+    one = lenient.text(data.get("sourceObjectId"))
+    return found or ([one] if one else [])
+
+
+def _validation(data: dict[str, Any]) -> list[FieldError]:
+    """What the accounting system had against it. Fields and even the list may be missing; the message may be a list."""
+    validation = data.get("validation")
+    errors = validation.get("errors") if isinstance(validation, dict) else validation
+    found: list[FieldError] = []
+    for each in (errors if isinstance(errors, list) else [errors] if errors else [])[:100]:
+        if isinstance(each, dict):
+            message = each.get("message")
+            text = (
+                "; ".join(m for m in message if isinstance(m, str))
+                if isinstance(message, list)
+                else lenient.text(message)
+            )
+            found.append({"field": lenient.text(each.get("field")), "message": text or None})
+        elif isinstance(each, str) and each:
+            found.append({"field": None, "message": each})
+    return found

@@ -1,0 +1,733 @@
+"""Mailchimp's batches: each pitfall of its API, and each kind of bad input, as a promise."""
+
+import asyncio
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from structlog.testing import capture_logs
+
+from rounds import Rounds
+from roundsman.http import HttpOptions, Web
+from roundsman.sandbox import Fault, Sandbox
+from roundsman.sandbox.mailchimp import API_KEY, Mailchimp, Operation, Quirks, bad_address
+from roundsman.sources.mailchimp import Batches
+from worlds import Time, mailchimp_batches
+
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+COMPLETED, FAILED = "com.mailchimp.batch.completed", "com.mailchimp.batch.operation_failed"
+GAP = "roundsman.source.gap"
+
+
+class Killed(BaseException):
+    """`kill -9`, as far as a test can raise it."""
+
+
+@pytest.fixture
+def account(time: Time) -> Mailchimp:
+    return Mailchimp(now=time.utc)
+
+
+@pytest.fixture
+def rounds(tmp_path: Path, account: Mailchimp, time: Time) -> Iterator[Any]:
+    opened: list[Rounds] = []
+
+    def make(**options: Any) -> Rounds:
+        opened.append(Rounds(tmp_path, account, time, mailchimp_batches(**options)))
+        return opened[-1]
+
+    yield make
+    for each in opened:
+        each.store.close()
+
+
+def paths(world: Rounds) -> list[str]:
+    """The paths asked for since the last call."""
+    found = [request.url.path for request in world.transport.requests]
+    world.transport.requests.clear()
+    return found
+
+
+async def test_finished_is_not_success(rounds: Any, account: Mailchimp) -> None:
+    """Pitfall 1."""
+    for name, operations in {
+        "good": [Operation()] * 3,
+        "mixed": [Operation(), bad_address("a@b.example")],
+        "bad": [bad_address("a@b.example")] * 2,
+        "none": [],
+    }.items():
+        account.add(operations, batch_id=name)
+    world = rounds()
+    await world.visit()
+    told = {e["data"]["batch_id"]: e for e in world.told(COMPLETED)}
+    assert {name: e["outcome"] for name, e in told.items()} == {
+        "good": "succeeded",
+        "mixed": "partial",
+        "bad": "failed",
+        "none": "empty",
+    }
+    assert (told["mixed"]["data"]["total"], told["mixed"]["data"]["failed"]) == (2, 1)
+    assert [f["message"] for f in told["mixed"]["data"]["failures"]] == [
+        "a@b.example looks fake or invalid, please enter a real email address."
+    ]
+
+
+async def test_a_batch_is_told_once_however_often_it_is_read(rounds: Any, account: Mailchimp) -> None:
+    """Pitfall 2: the link is signed anew in each answer, and is no change."""
+    account.add([Operation(), bad_address("a@b.example", "op-1")], batch_id="b1")
+    world = rounds()
+    for _ in range(5):
+        await world.visit()
+    assert sorted(event.type for event in world.events()) == [COMPLETED, FAILED]
+    assert account.downloads == 1
+
+
+async def test_the_list_is_asked_for_with_nothing_the_api_does_not_have(
+    rounds: Any, account: Mailchimp
+) -> None:
+    world = rounds()
+    await world.visit()
+    [query] = world.asked()
+    assert query == {
+        "count": "1000",
+        "offset": "0",
+        "exclude_fields": "_links,batches._links,batches.response_body_url",
+    }
+
+
+async def test_all_done_is_not_finished_and_a_stall_is_told_once(
+    rounds: Any, account: Mailchimp, time: Time
+) -> None:
+    """Pitfall 3."""
+    account.add([Operation()], batch_id="b1", stuck="finalizing")
+    world = rounds()
+    for _ in range(12):
+        await world.visit(after=3600)
+    assert world.told(COMPLETED) == []
+    [stalled] = world.told("roundsman.batch.stalled")
+    assert "b1" in stalled["data"]["message"]
+    account.batches["b1"].stuck = None
+    await world.visit()
+    assert len(world.told(COMPLETED)) == 1
+
+
+async def test_results_come_through_a_link_made_for_the_download(
+    rounds: Any, account: Mailchimp, time: Time
+) -> None:
+    """Pitfall 4: a link from the visit before would have expired."""
+    account.quirks.link_life = timedelta(seconds=30)
+    account.add([bad_address("a@b.example")], batch_id="b1")
+    world = rounds()
+    await world.visit()
+    assert paths(world) == ["/3.0/batches", "/3.0/batches/b1", "/rsg-api-batches-prod/b1-response.tar.gz"]
+    assert len(world.told(FAILED)) == 1
+
+
+@pytest.mark.parametrize("status", [400, 403])
+async def test_a_link_that_has_expired_is_made_anew_once(
+    status: int, rounds: Any, account: Mailchimp
+) -> None:
+    account.add([bad_address("a@b.example")], batch_id="b1")
+    account.faults.append(Fault(status, path="/rsg-api", body=b"<Error/>"))
+    world = rounds()
+    await world.visit()
+    assert len(world.told(FAILED)) == 1
+    assert paths(world).count("/3.0/batches/b1") == 2
+
+
+async def test_signed_links_are_in_no_event_no_log_and_no_file(
+    rounds: Any, account: Mailchimp, tmp_path: Path
+) -> None:
+    inner = {
+        "id": "b0",
+        "response_body_url": "https://storage.googleapis.com/x?Signature=deadbeef",
+        "_links": [],
+    }
+    account.add([Operation(500, inner), bad_address("a@b.example")], batch_id="b1")
+    account.add([bad_address("a@b.example")], batch_id="b2")
+    account.faults.extend(
+        [Fault(403, path="/rsg-api-batches-prod/b2"), Fault(403, path="/rsg-api-batches-prod/b2")]
+    )
+    account.faults.append(Fault(kind="drop", path="/rsg-api-batches-prod/b1"))
+    world = rounds()
+    with capture_logs() as logs:
+        for _ in range(4):
+            await world.visit(after=200)
+    assert len(world.told(FAILED)) == 3
+    written = (
+        b"".join(path.read_bytes() for path in tmp_path.iterdir()) + json.dumps(logs, default=str).encode()
+    )
+    assert b"Signature" not in written
+    assert b"deadbeef" not in written
+    assert b"GoogleAccessId" not in written
+
+
+async def test_downloads_carry_no_credentials(rounds: Any, account: Mailchimp) -> None:
+    account.add([bad_address("a@b.example")], batch_id="b1")
+    world = rounds()
+    await world.visit()
+    for request in world.transport.requests:
+        assert ("authorization" in request.headers) == request.url.path.startswith("/3.0/")
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "http://storage.googleapis.com/x",
+        "https://evil.example/x",
+        "https://storage.googleapis.com.evil.example/x",
+        "https://user:pass@storage.googleapis.com/x",
+        "ftp://storage.googleapis.com/x",
+        "file:///etc/passwd",
+        "//storage.googleapis.com/x",
+        "gibberish",
+        "https://169.254.169.254/latest",
+    ],
+)
+async def test_links_are_only_followed_to_result_hosts(link: str, rounds: Any, account: Mailchimp) -> None:
+    """Pitfall 13."""
+    account.add([bad_address("a@b.example")], batch_id="b1")
+    row = account._row
+    account._row = lambda *args: {**row(*args), "response_body_url": link}  # type: ignore[method-assign]
+    world = rounds()
+    with capture_logs() as logs:
+        await world.visit()
+    assert all(request.url.host == "127.0.0.1" for request in world.transport.requests)
+    [completed] = world.told(COMPLETED)
+    assert completed["data"]["failures"] is None, "the batch is told all the same"
+    assert any(entry["event"] == "vendor.surprise" for entry in logs)
+
+
+async def test_a_redirect_of_a_link_is_not_followed(rounds: Any, account: Mailchimp) -> None:
+    account.add([bad_address("a@b.example")], batch_id="b1")
+    account.faults.extend([Fault(302, headers={"Location": "https://evil.example/"}, path="/rsg-api")] * 4)
+    world = rounds()
+    await world.visit()
+    assert all(request.url.host == "127.0.0.1" for request in world.transport.requests)
+    assert len(world.told(COMPLETED)) == 1
+
+
+async def test_being_away_for_more_than_seven_days_is_said(
+    rounds: Any, account: Mailchimp, time: Time
+) -> None:
+    """Pitfall 5."""
+    world = rounds()
+    await world.visit()
+    await world.visit(after=6.9 * 86400)
+    assert world.told(GAP) == []
+    account.add(batch_id="missed")
+    world.reboot()
+    await world.visit(after=8 * 86400)
+    [gap] = world.told(GAP)
+    assert "7 days" in gap["data"]["message"]
+    await world.visit()
+    assert len(world.told(GAP)) == 1
+
+
+async def test_a_batch_that_vanished_is_told_after_two_looks(rounds: Any, account: Mailchimp) -> None:
+    account.add([Operation()], batch_id="b1", took=HOUR)
+    world = rounds()
+    await world.visit()
+    account.batches["b1"].deleted = True
+    await world.visit()
+    assert world.told("roundsman.batch.gone") == []
+    await world.visit()
+    [gone] = world.told("roundsman.batch.gone")
+    assert gone["data"]["details"]["id"] == "b1"
+    await world.visit()
+    assert len(world.told("roundsman.batch.gone")) == 1
+    assert "open" not in world.state
+
+
+@pytest.mark.parametrize("order", ["newest", "oldest", "shuffled"])
+async def test_pages_that_shift_while_being_read_lose_nothing(
+    order: Any, rounds: Any, account: Mailchimp
+) -> None:
+    """Pitfall 6."""
+    account.quirks.order = order
+    for number in range(130):
+        account.add(batch_id=f"b{number}")
+    world = rounds(page_size=50)
+    answer = account.answer
+
+    def busy(*args: Any) -> Any:
+        account.add(batch_id=f"new{len(account.batches)}")
+        return answer(*args)
+
+    account.answer = busy  # type: ignore[method-assign]
+    await world.visit()
+    account.answer = answer  # type: ignore[method-assign]
+    await world.visit()
+    assert {e["data"]["batch_id"] for e in world.told(COMPLETED)} == set(account.batches)
+
+
+async def test_an_offset_that_is_ignored_makes_no_loop(rounds: Any, account: Mailchimp) -> None:
+    for number in range(130):
+        account.add(batch_id=f"b{number}")
+    answer = account.answer
+    account.answer = lambda m, p, q, h: answer(m, p, {**q, "offset": "0"} if "offset" in q else q, h)  # type: ignore[method-assign]
+    world = rounds(page_size=50)
+    await world.visit()
+    assert len(paths(world)) <= 6
+
+
+async def test_an_unfinished_batch_costs_no_request_of_its_own(rounds: Any, account: Mailchimp) -> None:
+    """Pitfall 7: the list shows up to a thousand of them."""
+    for number in range(20):
+        account.add([Operation()], batch_id=f"b{number}", took=HOUR)
+    world = rounds()
+    await world.visit()
+    paths(world)
+    await world.visit()
+    assert paths(world) == ["/3.0/batches"]
+
+
+async def test_of_the_ten_slots_two_are_used(account: Mailchimp) -> None:
+    """Pitfall 8: also by several sources with the same key."""
+    account.slots = 2
+    for number in range(30):
+        account.add([bad_address("a@b.example")], batch_id=f"b{number}")
+    web = Web(HttpOptions(attempts=1))
+    async with Sandbox(account, latency=0.01) as box:
+        sources = [mailchimp_batches(base_url=f"{box.url}/3.0") for _ in range(3)]
+        from roundsman.http import Http
+        from roundsman.plugin import polls
+
+        async def visit(source: Batches) -> int:
+            http = Http(web, source.auth(), source.identity(), concurrency=source.concurrency)
+            found = 0
+            async for poll in polls(source, http, {}):
+                found += len(poll.events)
+            return found
+
+        assert await asyncio.gather(*map(visit, sources)) == [60] * 3
+    await web.aclose()
+
+
+async def test_a_403_without_a_reason_is_throttling(rounds: Any, account: Mailchimp, time: Time) -> None:
+    """Pitfall 9."""
+    world = rounds()
+    await world.visit()
+    account.faults.append(Fault(403, body=b"<html>Forbidden</html>"))
+    await world.visit()
+    assert world.told("roundsman.source.failing") == []
+    assert world.engine.watches["news"].due - time.now() >= 300
+
+
+async def test_a_403_with_a_reason_is_a_refusal(rounds: Any, account: Mailchimp, time: Time) -> None:
+    world = rounds()
+    problem = json.dumps({"title": "Forbidden", "detail": "This account has been deactivated."}).encode()
+    account.faults.append(Fault(403, body=problem))
+    await world.visit()
+    [failing] = world.told("roundsman.source.failing")
+    assert "deactivated" in failing["data"]["message"]
+
+
+async def test_a_wrong_key_is_loud_and_not_repeated(rounds: Any, account: Mailchimp) -> None:
+    account.key = "another"
+    world = rounds()
+    await world.visit()
+    [failing] = world.told("roundsman.source.failing")
+    assert "API key may be invalid" in failing["data"]["message"]
+    assert API_KEY not in failing["data"]["message"]
+
+
+async def test_what_is_empty_is_null(rounds: Any, account: Mailchimp) -> None:
+    """Pitfalls 10 and 11: `completed_at` of "", and counts of 0 that grow."""
+    account.add([Operation()] * 4, batch_id="b1", took=10 * MINUTE)
+    account.add(batch_id="odd", counts={"completed_at": ""})  # type: ignore[dict-item]
+    world = rounds()
+    await world.visit()
+    [odd] = world.told(COMPLETED)
+    assert odd["data"]["completed_at"] is None
+    assert world.state["open"]["b1"]["seen"][-1] is None
+    for _ in range(10):
+        await world.visit()
+    assert [e["data"]["total"] for e in world.told(COMPLETED)] == [0, 4]
+
+
+@pytest.mark.parametrize(("start", "told"), [("now", {"new"}), ("beginning", {"old", "new"})])
+async def test_the_first_run_tells_the_past_only_if_asked(
+    start: str, told: set[str], rounds: Any, account: Mailchimp, time: Time
+) -> None:
+    """Pitfall 12. What was unfinished at the first visit is told in either case."""
+    account.add(batch_id="old")
+    time.advance(3600)
+    account.add(batch_id="new", took=5 * MINUTE)
+    world = rounds(start=start)
+    for _ in range(8):
+        await world.visit()
+    assert {e["data"]["batch_id"] for e in world.told(COMPLETED)} == told
+
+
+async def test_our_clock_decides_nothing(rounds: Any, account: Mailchimp, time: Time) -> None:
+    """A first run with a clock that is an hour ahead must not skip what ends in the next hour."""
+    vendor = Time(time.wall - 3600)
+    account.now = vendor.utc
+    account.add(batch_id="b1", took=5 * MINUTE)
+    world = rounds(start="now")
+    await world.visit()
+    vendor.advance(20 * 60)
+    account.add(batch_id="b2")
+    await world.visit()
+    assert {e["data"]["batch_id"] for e in world.told(COMPLETED)} == {"b1", "b2"}
+
+
+async def test_a_code_other_than_200_of_the_right_kind_is_success(rounds: Any, account: Mailchimp) -> None:
+    account.add([Operation(204, ""), Operation(201), bad_address("a@b.example")], batch_id="b1")
+    world = rounds(results="all")
+    await world.visit()
+    kinds = [e["type"].rpartition(".")[2] for e in world.told("com.mailchimp.batch.operation_*")]
+    assert sorted(kinds) == ["operation_failed", "operation_succeeded", "operation_succeeded"]
+
+
+async def test_a_failure_says_whom_it_concerns_and_what_was_wrong(rounds: Any, account: Mailchimp) -> None:
+    errors = [{"field": "email_address", "message": "This value should not be blank."}]
+    account.add(
+        [
+            bad_address("x.y+z@b.example", "row-7"),
+            Operation(
+                400, {"title": "Invalid Resource", "detail": "Schema", "errors": errors}, "who@c.example"
+            ),
+            Operation(404, "nothing there"),
+            Operation(418, None),
+        ],
+        batch_id="b1",
+    )
+    world = rounds()
+    await world.visit()
+    data = [e["data"] for e in world.told(FAILED)]
+    assert [d["person"] and d["person"]["email"] for d in data] == [
+        "x.y+z@b.example",
+        "who@c.example",
+        None,
+        None,
+    ]
+    assert [d["item_id"] for d in data] == ["row-7", "who@c.example", None, None]
+    assert [d["code"] for d in data] == ["400", "400", "404", "418"]
+    assert data[1]["fields"] == errors
+    assert data[2]["message"] == "nothing there"
+    assert data[0]["raw"]["status_code"] == 400
+    assert [event.id for event in world.events(FAILED)] == [f"b1:results/{n:06x}.json:0" for n in range(4)]
+
+
+async def test_without_results_nothing_is_downloaded(rounds: Any, account: Mailchimp) -> None:
+    account.add([bad_address("a@b.example")], batch_id="b1")
+    world = rounds(results="off")
+    await world.visit()
+    assert paths(world) == ["/3.0/batches"]
+    [event] = world.events()
+    assert event.failure == 0 or event.document()["data"]["failures"] is None
+
+
+async def test_results_that_cannot_be_had_delay_nobody_and_come_later(
+    rounds: Any, account: Mailchimp, time: Time
+) -> None:
+    account.add([bad_address("a@b.example")], batch_id="b1")
+    account.add([Operation()], batch_id="b2")
+    account.faults.extend([Fault(503, path="/rsg-api")] * 2)
+    world = rounds()
+    await world.visit()
+    assert {e["data"]["batch_id"] for e in world.told(COMPLETED)} == {"b1", "b2"}
+    assert world.told(FAILED) == []
+    await world.visit(after=61)
+    await world.visit(after=130)
+    assert len(world.told(FAILED)) == 1
+    assert len(world.told(COMPLETED)) == 2
+    assert "owed" not in world.state
+
+
+async def test_results_that_are_gone_are_given_up_out_loud(
+    rounds: Any, account: Mailchimp, time: Time
+) -> None:
+    account.add([bad_address("a@b.example")], batch_id="b1")
+    answer = account.answer
+
+    def broken(method: str, path: str, query: Any, headers: Any) -> Any:
+        reply = answer(method, path, query, headers)
+        return type(reply)(500, {}, b"") if path.startswith("/rsg-api") else reply
+
+    account.answer = broken  # type: ignore[method-assign]
+    world = rounds()
+    for _ in range(9):
+        await world.visit(after=86400)
+    [gap] = world.told(GAP)
+    assert "results of batch b1" in gap["data"]["message"]
+    assert "owed" not in world.state
+
+
+async def test_a_crash_in_the_middle_of_an_archive_tells_the_rest_and_nothing_twice(
+    rounds: Any, account: Mailchimp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account.add([bad_address(f"a{n}@b.example") for n in range(1500)], batch_id="b1")
+    world = rounds()
+    commit = type(world.store).commit
+    left = 3
+
+    def mortal(self: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if not left:
+            raise Killed
+        return commit(self, *args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(world.store), "commit", mortal)
+        with pytest.raises(Killed):
+            await world.visit()
+    assert 0 < len(world.told(FAILED)) < 1500
+    assert world.told(COMPLETED) == []
+    world.reboot()
+    await world.visit()
+    assert len(world.told(FAILED)) == 1500
+    assert len(world.told(COMPLETED)) == 1
+
+
+# -- archives that are not what they should be ------------------------------------------------------------------------
+
+
+def packed(*members: tuple[str, Any], mode: str = "w:gz") -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode=mode) as tar:  # type: ignore[call-overload]
+        for name, content in members:
+            info = content if isinstance(content, tarfile.TarInfo) else tarfile.TarInfo(name)
+            body = content if isinstance(content, bytes) else b""
+            info.name, info.size = name, len(body)
+            tar.addfile(info, io.BytesIO(body))
+    return out.getvalue()
+
+
+def entry(kind: bytes, target: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo()
+    info.type, info.linkname = kind, target
+    return info
+
+
+def failing(*ids: str) -> bytes:
+    return json.dumps([bad_address("a@b.example", each).result() for each in ids]).encode()
+
+
+@pytest.mark.parametrize(
+    ("archive", "ids", "problem"),
+    [
+        (packed(("a.json", failing("1", "2")), ("b.json", failing("3"))), "123", ""),
+        (packed(("../../etc/passwd", failing("1")), ("/abs", failing("2"))), "12", ""),
+        (packed(("a", failing("1")), ("a", failing("2")), ("a", failing("3"))), "123", ""),
+        (packed(("x" * 300, failing("1")), ("x" * 299 + "y", failing("2"))), "12", ""),
+        (packed(("é\udcff", failing("1"))), "1", ""),
+        (packed(("l", entry(tarfile.SYMTYPE, "/etc/passwd")), ("h", entry(tarfile.LNKTYPE, "l")), ("a", failing("1"))), "1", ""),
+        (packed(("d", entry(tarfile.CHRTYPE)), ("p", entry(tarfile.FIFOTYPE)), ("f", entry(tarfile.DIRTYPE)), ("a", failing("1"))), "1", ""),
+        (packed(("empty", b""), ("a", failing("1"))), "1", ""),
+        (packed(("one", failing("1")[1:-1])), "1", ""),
+        (packed(("a", failing("1")), mode="w"), "1", ""),
+        (packed(("bad", b"<html>"), ("a", failing("1"))), "1", "'bad': the answer is HTML"),
+        (packed(("n", b"[1, 2]"), ("a", failing("1"))), "1", "not an object"),
+        (packed(("big", b" " * 3000), ("a", failing("1"))), "1", "larger than limits.member"),
+        (packed(*((f"m{n}", b"[]") for n in range(30))), "", "more than limits.members"),
+        (packed(("a", failing("1")), *((f"z{n}", b"0" * 1900) for n in range(9))), "", "unpacks to more"),
+        (b"<Error>", "", "damaged"),
+        (b"", "", "damaged"),
+        (packed(("a", failing("1")), ("b", failing("2")))[:-40], "", "damaged"),
+        (b"\x1f\x8b" + b"\0" * 200, "", "damaged"),
+        (b"\0" * 100_000, "", ""),
+    ],
+    ids=[
+        "fine", "escaping-names", "repeated-names", "long-names", "undecodable-name", "links", "devices",
+        "empty-member", "bare-object", "not-zipped", "html-member", "list-of-numbers", "large-member",
+        "many-members", "bomb", "xml", "nothing", "cut", "broken-gzip", "zeros",
+    ],
+)  # fmt: skip
+async def test_an_archive_is_read_as_far_as_it_is_one(
+    archive: bytes, ids: str, problem: str, rounds: Any, account: Mailchimp, tmp_path: Path
+) -> None:
+    """Pitfalls 15 and 16: whatever is in it, nothing is written by its names, and the source goes on."""
+    account.add(
+        batch_id="b1", archive=archive, counts={"errored_operations": len(ids) or 1, "total_operations": 9}
+    )
+    limits = {"packed": 100_000, "unpacked": 20_000, "member": 2000, "members": 15}
+    world = rounds(limits=limits)
+    before = set(tmp_path.iterdir())
+    with capture_logs() as logs:
+        await world.visit()
+    assert set(tmp_path.iterdir()) == before
+    found = [e["data"]["item_id"] for e in world.told(FAILED)]
+    assert found[: len(ids)] == list(ids)
+    said = json.dumps(logs, default=str) + " ".join(e["data"]["message"] for e in world.told(GAP))
+    assert problem in said
+    assert len(world.told(COMPLETED)) == 1
+    account.add(batch_id="after")
+    await world.visit()
+    assert {e["data"]["batch_id"] for e in world.told(COMPLETED)} == {"b1", "after"}
+
+
+async def test_a_gzip_bomb_is_not_unpacked(rounds: Any, account: Mailchimp) -> None:
+    zeros = packed(("a", failing("1")), ("zeros", b"\0" * 60_000_000))
+    assert len(zeros) < 100_000
+    account.add(batch_id="b1", archive=zeros, counts={"errored_operations": 1, "total_operations": 1})
+    world = rounds(limits={"unpacked": "1MiB", "member": "1MiB"})
+    await world.visit()
+    [gap] = world.told(GAP)
+    assert "limits.unpacked" in gap["data"]["message"]
+    assert "owed" not in world.state, "another try would bring the same"
+
+
+async def test_a_download_without_end_is_cut(rounds: Any, account: Mailchimp) -> None:
+    account.add(
+        batch_id="b1",
+        archive=b"\x1f\x8b" + b"x" * 300_000,
+        counts={"errored_operations": 1, "total_operations": 1},
+    )
+    world = rounds(limits={"packed": "100KiB"})
+    await world.visit()
+    [gap] = world.told(GAP)
+    assert "limits.packed" in gap["data"]["message"]
+
+
+async def test_a_link_that_stays_empty_is_no_error_without_operations(
+    rounds: Any, account: Mailchimp
+) -> None:
+    account.add([], batch_id="b1")
+    world = rounds(results="all")
+    await world.visit()
+    [completed] = world.told(COMPLETED)
+    assert completed["outcome"] == "empty"
+    assert paths(world) == ["/3.0/batches"]
+
+
+# -- rows that are not what they should be ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["..", "a/b", "a?b=c", "ä", "x" * 300, "a b", "%2e%2e"])
+async def test_an_odd_batch_id_is_told_and_never_becomes_a_path(
+    key: str, rounds: Any, account: Mailchimp
+) -> None:
+    account.add([bad_address("a@b.example")], batch_id=key)
+    account.add([Operation()], batch_id="b1")
+    world = rounds()
+    await world.visit()
+    assert {e["data"]["batch_id"] for e in world.told(COMPLETED)} == {key, "b1"}
+    assert set(paths(world)) == {"/3.0/batches"}
+
+
+async def test_counts_that_shrink_and_unknown_statuses_are_said_once(rounds: Any, account: Mailchimp) -> None:
+    account.add([Operation()] * 9, batch_id="b1", stuck="started", took=MINUTE)
+    world = rounds()
+    with capture_logs() as logs:
+        await world.visit()
+        account.batches["b1"].counts = {"total_operations": 3}
+        for _ in range(3):
+            await world.visit()
+        account.batches["b1"].stuck = "paused"
+        for _ in range(3):
+            await world.visit()
+    said = [entry["what"] for entry in logs if entry["event"] == "vendor.surprise"]
+    assert len(said) == 2
+    assert "shrank" in said[0]
+    assert "'paused'" in said[1]
+    assert world.told(COMPLETED) == []
+    account.batches["b1"].stuck = None
+    await world.visit()
+    assert len(world.told(COMPLETED)) == 1
+
+
+async def test_unchanged_costs_one_small_request_where_there_are_etags(
+    rounds: Any, account: Mailchimp
+) -> None:
+    account.quirks = Quirks(etag=True)
+    account.add(batch_id="b1")
+    account.add([Operation()], batch_id="b2", stuck="started")
+    world = rounds()
+    await world.visit()
+    await world.visit()
+    paths(world)
+    await world.visit()
+    [request] = world.transport.requests
+    assert "if-none-match" in request.headers
+    account.batches["b2"].stuck = None
+    await world.visit()
+    assert len(world.told(COMPLETED)) == 2
+
+
+async def test_a_tracked_batch_is_followed_although_the_list_does_not_show_it(
+    rounds: Any, account: Mailchimp, time: Time
+) -> None:
+    account.quirks.order = "oldest"
+    account.add([bad_address("a@b.example")], batch_id="b1", took=10 * MINUTE)
+    listed = account._list
+    account._list = lambda query, headers: httpx_list()  # type: ignore[method-assign]
+
+    def httpx_list() -> Any:
+        from roundsman.sandbox.vendor import document
+
+        return document(200, {"batches": [], "total_items": 0})
+
+    world = rounds(start="now")
+    await world.visit()
+    world.store.follow("news", ["b1", "b1"])
+    for _ in range(3):
+        await world.visit()
+    assert world.store.inbox("news") == ([], 0)
+    world.reboot()
+    account._list = listed  # type: ignore[method-assign]
+    await world.visit(after=700)
+    assert [e["type"] for e in world.told()] == [FAILED, COMPLETED]
+    world.store.follow("news", ["b1"])
+    await world.visit()
+    assert len(world.told(COMPLETED)) == 1, "what has ended is not told again"
+
+
+async def test_a_tracked_id_that_nobody_knows_is_gone(rounds: Any, account: Mailchimp) -> None:
+    world = rounds()
+    world.store.follow("news", ["nosuch"])
+    for _ in range(3):
+        await world.visit()
+    [gone] = world.told("roundsman.batch.gone")
+    assert gone["data"]["details"]["id"] == "nosuch"
+
+
+def test_the_address_is_made_from_the_keys_suffix() -> None:
+    make = lambda **more: Batches(type="mailchimp.batches", **more)  # noqa: E731 - short
+    assert make(api_key="0" * 32 + "-us19").base_url == "https://us19.api.mailchimp.com/3.0"
+    assert make(api_key="oauth-token").base_url == "https://api.mailchimp.com/3.0"
+    assert make(api_key="0-us19", base_url="https://x.example/3.0").base_url == "https://x.example/3.0"
+
+
+async def test_two_accounts_do_not_share_what_they_know(
+    rounds: Any, account: Mailchimp, tmp_path: Path, time: Time
+) -> None:
+    """Pitfall 22: batch ids are per account; the source's name is in every id's scope."""
+    account.add(batch_id="b1")
+    world = rounds(name="one")
+    await world.visit()
+    other = mailchimp_batches("two")
+    world.engine.setup({"one": world.source, "two": other}, {"recorder": world.sink})
+    await world.visit()
+    assert [(e.source, e.id) for e in world.events(COMPLETED)] == [
+        ("one", "b1:completed"),
+        ("two", "b1:completed"),
+    ]
+
+
+async def test_plain_http_is_refused_by_the_vendor_and_said(rounds: Any, account: Mailchimp) -> None:
+    account.faults.append(Fault(426))
+    world = rounds()
+    with capture_logs() as logs:
+        await world.visit()
+    assert "426" in next(entry["error"] for entry in logs if entry["event"] == "poll.failed")
+
+
+def test_httpx_logs_would_show_links_and_are_not_shown(caplog: pytest.LogCaptureFixture) -> None:
+    """httpx writes each URL at INFO; nothing of ours turns that on."""
+    import logging
+
+    from roundsman import logs
+
+    logs.configure("debug", "json")
+    assert logging.getLogger("httpx").getEffectiveLevel() > logging.INFO
+    assert httpx.__name__ == "httpx"
