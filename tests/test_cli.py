@@ -1,5 +1,6 @@
 """The commands as a user meets them: what they print, where, and their exit status."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -12,8 +13,22 @@ import jsonschema
 import pytest
 
 from roundsman import cli, config, events
+from roundsman.engine import Engine
+from roundsman.sandbox import Fault, Parakey, Town
+from roundsman.sandbox.mailchimp import Mailchimp, Operation, bad_address
+from roundsman.sandbox.railz import Railz
 from roundsman.store import Reader, Store
-from worlds import START, an_event
+from worlds import (
+    START,
+    ByHand,
+    Straight,
+    Time,
+    an_event,
+    mailchimp_batches,
+    parakey_batches,
+    railz_pushes,
+    web_of,
+)
 
 CONFIG = """
 [daemon]
@@ -137,7 +152,7 @@ def test_status_is_one_line_each_and_json(roundsman: Any, filled: Path) -> None:
     plain = roundsman("status")
     assert plain.code == 0
     assert plain.out.splitlines()[0] == "daemon not running"
-    assert plain.out.splitlines()[1].startswith(
+    assert plain.out.splitlines()[2].startswith(
         "source doors type=parakey.event_logs state=ok visited=2026-05-01T06:00:00Z"
     )
     assert "sink archive type=file state=ok cursor=1 waiting=2 failures=0 dead=1" in plain.out
@@ -297,3 +312,102 @@ def test_a_broken_plugin_hurts_only_who_uses_it(roundsman: Any, filled: Path, mo
     assert (
         "the plugin broken.thing (no_such_module:Thing) cannot be loaded: ModuleNotFoundError" in result.err
     )
+
+
+# -- failures and tracking ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def troubled(tmp_path: Path) -> Path:
+    """A log with a failure of each vendor, and what is none."""
+    world = Time()
+    parakey, mailchimp, railz = Parakey(world.utc), Mailchimp(world.utc), Railz(world.utc)
+    parakey.batch(
+        [{"user": {"email": "ada@a.example"}, "error": {"message": "no such key"}}, {}], batch_id="b1"
+    )
+    mailchimp.add([Operation(), bad_address("x@y.example", "row-2")], batch_id="m1")
+    mailchimp.add([bad_address("z@y.example")], batch_id="m2")
+    railz.connect("CON-1")
+    railz.push("CON-1", push_id="p1", status="failed", code=400, errors=[{"message": "period is closed"}])
+    railz.push("CON-1", push_id="p2")
+    mailchimp.faults.extend([Fault(500, path="/rsg-api-batches-prod/m2")] * 9)
+    town = Town({"": parakey, "/3.0": mailchimp, "/rsg-api": mailchimp, "/v2": railz, "/getAccess": railz})
+    store = Store.open(tmp_path / "roundsman.db")
+    engine = Engine(store, ByHand(), web_of(Straight(town), world), clock=world.clock())
+    sources = {
+        "keys": parakey_batches("keys"),
+        "news": mailchimp_batches("news"),
+        "ledger": railz_pushes("ledger"),
+    }
+    engine.setup(sources, {})
+    store.follow("keys", ["b1"])
+    asyncio.run(engine.once())
+    store.close()
+    (tmp_path / "roundsman.toml").write_text(CONFIG)
+    return tmp_path
+
+
+def test_failures_of_all_vendors_look_the_same(roundsman: Any, troubled: Path) -> None:
+    rows = json.loads(roundsman("failures", "--json").out)
+    assert {(row["source"], row["item_id"], row["message"]) for row in rows} == {
+        ("keys", None, "no such key"),
+        ("news", "row-2", "x@y.example looks fake or invalid, please enter a real email address."),
+        ("news", None, "1 of 1 failed; which ones is not known"),
+        ("ledger", "p1", "period is closed"),
+    }
+    assert len({frozenset(row) for row in rows}) == 1
+    seqs = [int(row["id"][1:]) for row in rows]
+    assert seqs == sorted(seqs, reverse=True), "newest first"
+    lines = roundsman("failures").out.splitlines()
+    assert len(lines) == 4
+    assert any("ada@a.example" in line and "no such key" in line for line in lines)
+    assert len(roundsman("failures", "--source", "le*").out.splitlines()) == 1
+    assert len(roundsman("failures", "-n", "2").out.splitlines()) == 2
+    assert roundsman("failures", "--since", "1s").out == ""
+
+
+def test_a_failure_is_ticked_off_and_counted(roundsman: Any, troubled: Path) -> None:
+    first, second, *_ = [row["id"] for row in json.loads(roundsman("failures", "--json").out)]
+    assert json.loads(roundsman("status", "--json").out)["open_failures"] == 4
+    assert (
+        roundsman("failures", "done", first, second.removeprefix("#")).out
+        == "2 failures ticked off, 2 left\n"
+    )
+    assert "failures open=2" in roundsman("status").out
+    assert len(roundsman("failures").out.splitlines()) == 2
+    everything = json.loads(roundsman("failures", "--all", "--json").out)
+    assert sum(row["done"] for row in everything) == 2
+    assert roundsman("failures", "done", "#99999").code == 1
+    assert roundsman("failures", "done", "p1:failed").code == 2
+
+
+def test_nothing_went_wrong_is_said(roundsman: Any, filled: Path) -> None:
+    result = roundsman("failures")
+    assert (result.code, result.out, result.err) == (0, "", "nothing went wrong\n")
+    assert json.loads(roundsman("failures", "--json").out) == []
+
+
+def test_events_of_all_vendors_are_one_line_each(roundsman: Any, troubled: Path) -> None:
+    lines = roundsman("events").out.splitlines()
+    assert len(lines) == 7
+    assert any("batch.completed" in line and "b1: 1 of 2 failed" in line for line in lines)
+    assert any("push.completed" in line and "period is closed (400)" in line for line in lines)
+
+
+def test_tracking_needs_no_secret_and_refuses_what_cannot_be(roundsman: Any, troubled: Path) -> None:
+    (troubled / "roundsman.toml").write_text(CONFIG.replace('"s3cret"', '{ env = "NOT_SET" }'))
+    assert (
+        roundsman("track", "news", "abc", "def", "abc").out
+        == "news: 2 ids will be followed from the next visit on\n"
+    )
+    assert roundsman("track", "news", "abc").out == "news: 0 ids will be followed from the next visit on\n"
+    assert roundsman("track", "ledger", "CON-1/batch:x").code == 0
+    wrong = roundsman("track", "news", "a/b")
+    assert (wrong.code, wrong.err) == (2, "news: 'a/b' is not the id of a batch\n")
+    missing = roundsman("track", "nosuch", "a")
+    assert (missing.code, missing.err) == (2, "nosuch: no such source; there is keys, ledger, news\n")
+
+
+def test_what_follows_nothing_says_so(roundsman: Any, filled: Path) -> None:
+    result = roundsman("track", "doors", "x")
+    assert (result.code, result.err) == (2, "doors: this type of source follows nothing by id\n")

@@ -43,13 +43,14 @@ def test_a_fine_one_loads(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["config.example.toml", "src/roundsman/starter.toml"])
 def test_what_we_hand_out_loads(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PARAKEY_ACCESS_TOKEN", "x")
-    monkeypatch.setenv("CRM_AUTH", "x")
+    for variable in ("CRM_AUTH", "MAILCHIMP_API_KEY", "RAILZ_SECRET_KEY"):
+        monkeypatch.setenv(variable, "x")
     config.load(ROOT / name)
 
 
 def test_the_example_has_every_option_with_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PARAKEY_ACCESS_TOKEN", "x")
-    monkeypatch.setenv("CRM_AUTH", "x")
+    for variable in ("PARAKEY_ACCESS_TOKEN", "CRM_AUTH", "MAILCHIMP_API_KEY", "RAILZ_SECRET_KEY"):
+        monkeypatch.setenv(variable, "x")
     text = (ROOT / "config.example.toml").read_text()
     shown = tomllib.loads(text)
 
@@ -63,16 +64,24 @@ def test_the_example_has_every_option_with_its_default(monkeypatch: pytest.Monke
 
     options(config.DaemonOptions, shown["daemon"], "daemon")
     options(config.HttpOptions, shown["http"], "http")
-    options(config.SOURCES["parakey.event_logs"], shown["sources"]["front-doors"], "sources.front-doors")
+    kinds = {table["type"]: name for name, table in shown["sources"].items()}
+    assert set(kinds) == set(config.SOURCES)
+    for kind, name in kinds.items():
+        options(config.SOURCES[kind], shown["sources"][name], f"sources.{name}")
     filters = {"types", "sources", "outcomes"}
     for name in ("archive", "crm"):
         table = shown["sinks"][name]
         options(config.SINKS[table["type"]], table | dict.fromkeys(filters), f"sinks.{name}")
     loaded = config.load(ROOT / "config.example.toml")
-    plain = config.SOURCES["parakey.event_logs"](
-        type="parakey.event_logs", access_token="x", domain_id="dOmAiN0001"
-    )
-    assert loaded.sources["front-doors"] == plain.named("front-doors"), "and they are the defaults"
+    needed = {
+        "parakey.event_logs": {"access_token": "x", "domain_id": "dOmAiN0001"},
+        "parakey.batches": {"access_token": "x"},
+        "mailchimp.batches": {"api_key": "x"},
+        "railz.pushes": {"secret_key": "x", "client_id": "...", "connections": "discover"},
+    }
+    for kind, name in kinds.items():
+        plain = config.SOURCES[kind](type=kind, **needed[kind])
+        assert loaded.sources[name] == plain.named(name), "and they are the defaults"
     assert loaded.daemon == config.DaemonOptions()
     assert loaded.http == config.HttpOptions()
 

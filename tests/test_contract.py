@@ -201,6 +201,22 @@ async def test_ids_are_the_vendors_and_do_not_change(source: Source, world: Vend
     assert {e.id for e in again} <= {e.id for e in [*found, *more]}
 
 
+async def test_rewinding_reads_again_what_was_not_told(source: Source, time: Time) -> None:
+    """A source that began now, rewound to the beginning, tells its history."""
+    if source.type == "parakey.batches":
+        source = parakey_batches("it", request={"list_path": "/batches"}, start="now")
+    else:
+        source = KINDS[source.type].make("it", start="now")
+    vendor = KINDS[source.type].vendor(time)
+    if isinstance(vendor, Parakey):
+        vendor.quirks.batch_list = True
+    found, state = await visit(source, vendor, time, {})
+    assert found == []
+    state = source.rewound(state, None)
+    found, _ = await visit(source, vendor, time, state)
+    assert found
+
+
 async def test_every_event_keeps_the_event_contract(source: Source, world: Vendor, time: Time) -> None:
     found, _ = await visit(source, world, time, first(source))
     validator = jsonschema.Draft202012Validator(events.schemas())

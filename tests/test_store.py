@@ -8,10 +8,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from sqlite_utils import Database
 
 from roundsman import store as store_module
 from roundsman.plugin import State
-from roundsman.store import KEYS_KEPT, Filter, Moved, Reader, Store, StoreError
+from roundsman.store import KEYS_KEPT, Filter, Moved, Reader, Store, StoreError, migrations
 from worlds import START, an_event
 
 
@@ -284,3 +285,35 @@ def test_a_clock_that_was_in_the_past_makes_nobody_forget_what_is_recent(store: 
         pass
     kept = {e.id for e, _ in store.events(0, 100, 100, Filter())}
     assert {f"id{n:05d}" for n in (*range(10), *range(20, 25))} <= kept
+
+
+def test_a_store_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> None:
+    old = Database(tmp_path / "roundsman.db")
+    migrations.apply(old, stop_before="002_follow")
+    old.execute("INSERT INTO sources (name, type) VALUES ('doors', 'parakey.event_logs')")
+    old.execute("INSERT INTO events (source, id, type, logged, body) VALUES (1, 'a', 't', 1.0, x'7b7d')")
+    old.conn.commit()
+    old.close()
+    store = Store.open(tmp_path / "roundsman.db")
+    assert [event.id for event, _ in store.events(0, 9, 9, Filter())] == ["a"]
+    assert store.follow("doors", ["x", "y", "x"]) == 2
+    assert store.inbox("doors") == (["x", "y"], 2)
+    store.close()
+
+
+def test_what_came_into_the_inbox_during_a_visit_waits_for_the_next(store: Store) -> None:
+    store.register({"doors": "parakey.event_logs"}, {})
+    store.follow("doors", ["a"])
+    ids, taken = store.inbox("doors")
+    store.follow("doors", ["b"])
+    store.commit("doors", 0, {"open": ids}, [], now=START, due=START, taken=taken)
+    assert store.inbox("doors")[0] == ["b"]
+    store.follow("doors", ["a"])
+    assert store.inbox("doors")[0] == ["b", "a"]
+
+
+def test_a_visit_that_fails_takes_nothing_from_the_inbox(store: Store) -> None:
+    store.register({"doors": "parakey.event_logs"}, {})
+    store.follow("doors", ["a"])
+    store.commit("doors", 0, None, [], now=START, due=START, failures=1)
+    assert store.inbox("doors")[0] == ["a"]

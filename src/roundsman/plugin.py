@@ -144,11 +144,11 @@ class Source(Plugin):
 
         Ids come from `roundsman track`; following one twice, or one that has ended, must do no harm.
         """
-        raise NotImplementedError(f"a {cls.model_fields['type'].default} source follows nothing by id")
+        raise NotImplementedError("this type of source follows nothing by id")
 
     def rewound(self, state: State, to: Any) -> State:
         """The state that reads again from `to` (a UTC datetime, or None for the beginning)."""
-        raise NotImplementedError(f"a {type(self).model_fields['type'].default} source cannot be rewound")
+        raise NotImplementedError(f"a {self.type} source cannot be rewound")
 
 
 async def polls(source: Source, http: "Http", state: State) -> AsyncGenerator[Poll, None]:

@@ -106,6 +106,9 @@ class Batches(Source):
         wanted = {**dict.fromkeys(state.get("wanted", ())), **dict.fromkeys(ids)}
         return {**state, "wanted": list(wanted), "list": None, "tag": None}
 
+    def rewound(self, state: State, to: datetime | None) -> State:
+        return {**state, "floor": rfc3339(to) if to else "", "list": None, "tag": None}
+
 
 class _Visit:
     """One visit. `memory` is the state to be:

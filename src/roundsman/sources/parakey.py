@@ -546,6 +546,11 @@ class Batches(_Parakey):
                 raise ValueError(f"{each[:80]!r} is not the id of a batch")
         return {**state, "wanted": list(dict.fromkeys([*state.get("wanted", ()), *ids]))}
 
+    def rewound(self, state: State, to: datetime | None) -> State:
+        if not self.request.list_path:
+            raise NotImplementedError("without request.list_path there is nothing to read again")
+        return {**state, "floor": rfc3339(to) if to else "", "list": None}
+
 
 class _BatchVisit:
     """One visit to the batches that are followed. `memory` is the state to be:

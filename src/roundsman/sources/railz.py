@@ -143,6 +143,13 @@ class Pushes(Source):
                 )
         return {**state, "wanted": {**dict.fromkeys(ids, 0), **state.get("wanted", {})}}
 
+    def rewound(self, state: State, to: datetime | None) -> State:
+        kept = ("pending", "batches", "cut")
+        books = {
+            name: {k: book[k] for k in kept if k in book} for name, book in state.get("books", {}).items()
+        }
+        return {**state, "floor": rfc3339(to) if to else "", "books": books}
+
     @property
     def environment(self) -> Literal["sandbox", "production"] | None:
         """Which one the key opens; both are at the same address."""
@@ -200,6 +207,7 @@ class _Visit:
         """The connection, where there is only one."""
         self.alone = False
         self._silent = 0
+        self._turns = asyncio.Semaphore(source.concurrency)
 
     async def polls(self) -> AsyncIterator[Poll]:
         connections = await self._which()
@@ -242,8 +250,10 @@ class _Visit:
 
     async def _one(self, name: str) -> bool:
         """Ask one connection; whether it had its turn. Its trouble is not the others'."""
-        if self.stop is not None:
-            return False
+        async with self._turns:
+            return self.stop is None and await self._ask(name)
+
+    async def _ask(self, name: str) -> bool:
         connection = _Connection(self, name)
         if connection.waits():
             return True

@@ -1,0 +1,220 @@
+"""Parakey's batches: what is not documented is read leniently, and nothing that failed goes untold."""
+
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from rounds import Rounds
+from roundsman.sandbox import Fault, Parakey
+from roundsman.sources.parakey import Batches
+from worlds import Time, parakey_batches
+
+MINUTE = timedelta(minutes=1)
+COMPLETED, FAILED = "co.parakey.batch.completed", "co.parakey.batch.item_failed"
+ADA = {"user": {"email": "ada@harbour.example", "name": "Ada"}, "access": {"id": "k1", "name": "Staff"}}
+REFUSED = {**ADA, "error": {"code": "NO_SUCH_KEY", "message": "the key is not shared with this integration"}}
+
+
+@pytest.fixture
+def rounds(tmp_path: Path, parakey: Parakey, time: Time) -> Iterator[Any]:
+    opened: list[Rounds] = []
+
+    def make(*ids: str, **options: Any) -> Rounds:
+        world = Rounds(tmp_path, parakey, time, parakey_batches(**options))
+        world.store.follow("keys", ids)
+        opened.append(world)
+        return world
+
+    yield make
+    for each in opened:
+        each.store.close()
+
+
+def answering(parakey: Parakey, document: Any) -> None:
+    """Every batch looks like this."""
+    answer = parakey.answer
+
+    def reply(*args: Any) -> Any:
+        return type(answer(*args))(200, {}, json.dumps(document).encode())
+
+    parakey.answer = reply  # type: ignore[method-assign]
+
+
+async def test_a_tracked_batch_is_told_when_it_ends_with_each_item_that_failed(
+    rounds: Any, parakey: Parakey
+) -> None:
+    """Pitfall 23."""
+    parakey.batch([ADA, REFUSED, ADA], batch_id="b1", took=3 * MINUTE)
+    world = rounds("b1")
+    for _ in range(6):
+        await world.visit()
+    [failed], [completed] = world.told(FAILED), world.told(COMPLETED)
+    assert [event.id for event in world.events()] == ["b1:1:failed", "b1:completed"]
+    assert completed["outcome"] == "partial"
+    assert (completed["data"]["total"], completed["data"]["failed"]) == (3, 1)
+    data = failed["data"]
+    assert data["person"] == {"id": None, "name": "Ada", "email": "ada@harbour.example"}
+    assert data["about"] == {"id": "k1", "name": "Staff"}
+    assert (data["code"], data["message"]) == ("NO_SUCH_KEY", "the key is not shared with this integration")
+    assert completed["data"]["failures"][0]["person"]["name"] == "Ada"
+
+
+async def test_without_anything_tracked_nothing_is_asked(rounds: Any, parakey: Parakey) -> None:
+    world = rounds()
+    assert await world.visit()
+    assert parakey.asked == 0
+
+
+async def test_an_unchanged_batch_costs_a_304(rounds: Any, parakey: Parakey) -> None:
+    parakey.batch([ADA], batch_id="b1", took=None)
+    world = rounds("b1")
+    await world.visit()
+    await world.visit()
+    world.transport.requests.clear()
+    await world.visit()
+    [request] = world.transport.requests
+    assert "if-none-match" in request.headers
+
+
+@pytest.mark.parametrize(
+    ("batch", "outcome", "items"),
+    [
+        ({"status": "COMPLETED", "items": [{"status": "FAILED"}]}, "failed", ["0"]),
+        ({"state": "Partially_Failed", "results": [{"state": "ok", "id": "a"}, {"state": "denied", "id": "b"}]}, "partial", ["b"]),
+        ({"status": "done", "items": [{"success": True}, {"success": False, "id": 7}]}, "partial", ["7"]),
+        ({"status": "finished", "items": [{"error": "no such user"}, {}]}, "partial", ["0"]),
+        ({"status": "finished", "items": [{"error": None, "status": "succeeded"}]}, "succeeded", []),
+        ({"status": "finished", "items": []}, "empty", []),
+        ({"status": "finished"}, "unknown", []),
+        ({"status": "failed"}, "failed", []),
+        ({"status": "timed-out", "items": "?"}, "failed", []),
+        ({"completedAt": "2026-05-01T06:00:00Z", "items": [{"status": "failed"}]}, "failed", ["0"]),
+        ({"items": [{"status": "failed"}, {"status": "ok"}]}, "partial", ["0"]),
+        ({"status": "completed", "items": [{"status": "failed", "id": "x"}, {"status": "failed", "id": "x"}]}, "failed", ["x", "x#1"]),
+    ],
+)  # fmt: skip
+async def test_states_and_items_are_read_leniently(
+    batch: Any, outcome: str, items: list[str], rounds: Any, parakey: Parakey
+) -> None:
+    answering(parakey, {"id": "b1", **batch})
+    world = rounds("b1")
+    await world.visit()
+    [completed] = world.told(COMPLETED)
+    assert completed["outcome"] == outcome
+    assert [event.id for event in world.events(FAILED)] == [f"b1:{item}:failed" for item in items]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        ({"code": "X", "message": "no"}, "X", "no"),
+        ({"code": 7}, "7", None),
+        ("no", None, "no"),
+        (["a", "b"], None, None),
+        ({"message": {"en": "no"}}, None, None),
+    ],
+)
+async def test_an_error_is_read_whatever_it_is(
+    error: Any, code: Any, message: Any, rounds: Any, parakey: Parakey
+) -> None:
+    answering(
+        parakey, {"id": "b1", "status": "completed", "items": [{"error": error, "user": "a@b.example"}]}
+    )
+    world = rounds("b1")
+    await world.visit()
+    [failed] = world.told(FAILED)
+    assert (failed["data"]["code"], failed["data"]["message"]) == (code, message)
+    assert failed["data"]["person"]["email"] == "a@b.example"
+
+
+async def test_an_unknown_state_is_no_end_and_said_once(rounds: Any, parakey: Parakey) -> None:
+    batch = parakey.batch([ADA], batch_id="b1", status="archived")
+    world = rounds("b1")
+    with capture_logs() as logs:
+        for _ in range(4):
+            await world.visit()
+    assert world.told() == []
+    [said] = [entry["what"] for entry in logs if entry["event"] == "vendor.surprise"]
+    assert "states.ended" in said
+    batch.status = "completed"
+    await world.visit()
+    assert len(world.told(COMPLETED)) == 1
+
+
+async def test_an_item_in_an_unknown_state_is_no_failure_and_said(rounds: Any, parakey: Parakey) -> None:
+    answering(
+        parakey, {"id": "b1", "status": "completed", "items": [{"status": "skipped"}, {"status": "ok"}]}
+    )
+    world = rounds("b1")
+    with capture_logs() as logs:
+        await world.visit()
+    assert world.told(FAILED) == []
+    assert any("'skipped'" in entry.get("what", "") for entry in logs)
+
+
+async def test_the_words_can_be_changed(rounds: Any, parakey: Parakey) -> None:
+    answering(parakey, {"key": "b1", "phase": "over", "rows": {"list": [{"how": "nope"}]}})
+    options = {
+        "fields": {"status": ["phase"], "items": ["rows.list"], "item_status": ["how"]},
+        "states": {"ended": ["over"], "failed": ["nope"]},
+    }
+    world = rounds("b1", **options)
+    await world.visit()
+    assert [event.type for event in world.events()] == [FAILED, COMPLETED]
+
+
+async def test_a_batch_that_stalls_is_said_once(rounds: Any, parakey: Parakey) -> None:
+    parakey.batch([ADA], batch_id="b1", took=None)
+    world = rounds("b1")
+    for _ in range(8):
+        await world.visit(after=1800)
+    assert len(world.told("roundsman.batch.stalled")) == 1
+
+
+async def test_a_batch_that_nobody_knows_is_gone_after_two_looks(rounds: Any, parakey: Parakey) -> None:
+    world = rounds("nosuch")
+    await world.visit()
+    assert world.told() == []
+    await world.visit()
+    await world.visit()
+    assert len(world.told("roundsman.batch.gone")) == 1
+
+
+async def test_one_bad_answer_delays_and_loses_nothing(rounds: Any, parakey: Parakey) -> None:
+    """Pitfall 24: items are told once, however often the batch is read."""
+    parakey.batch([REFUSED], batch_id="b1")
+    parakey.batch([REFUSED], batch_id="b2")
+    parakey.faults.append(Fault(200, body=b"<html>", path="/batches/b2"))
+    world = rounds("b1", "b2")
+    assert not await world.visit()
+    world.reboot()
+    assert await world.visit(after=200)
+    assert sorted(event.id for event in world.events(FAILED)) == ["b1:0:failed", "b2:0:failed"]
+
+
+@pytest.mark.parametrize(("start", "told"), [("now", {"slow", "new"}), ("beginning", {"old", "slow", "new"})])
+async def test_where_there_is_a_list_all_batches_are_followed(
+    start: str, told: set[str], rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    parakey.quirks.batch_list = True
+    parakey.batch([ADA], batch_id="old")
+    parakey.batch([ADA], batch_id="slow", took=70 * MINUTE)
+    time.advance(3600)
+    world = rounds(start=start, request={"list_path": "/batches"})
+    await world.visit()
+    parakey.batch([REFUSED], batch_id="new")
+    for _ in range(20):
+        await world.visit()
+    assert {e["data"]["batch_id"] for e in world.told(COMPLETED)} == told
+    assert len(world.told(FAILED)) == 1
+
+
+@pytest.mark.parametrize("key", ["", "a/b", "..", "a b", "x" * 65])
+def test_what_is_no_id_is_refused(key: str) -> None:
+    with pytest.raises(ValueError, match="not the id of a batch"):
+        Batches.follow({}, [key])

@@ -1,0 +1,641 @@
+"""Railz's pushes: each pitfall of its API, and each kind of bad input, as a promise."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+from structlog.testing import capture_logs
+
+from rounds import Rounds
+from roundsman.http import Http, HttpOptions, Web
+from roundsman.plugin import polls
+from roundsman.sandbox import Fault, Sandbox
+from roundsman.sandbox.railz import CLIENT_ID, SECRET_KEY, Quirks, Railz
+from roundsman.sources.railz import Pushes
+from worlds import Time, railz_pushes
+
+SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
+PUSH, BATCH, GAP = "ai.railz.push.completed", "ai.railz.batch_push.completed", "roundsman.source.gap"
+STATUS = "/v2/data/pushStatus"
+
+
+@pytest.fixture
+def ledger(time: Time) -> Railz:
+    railz = Railz(now=time.utc)
+    railz.connect("CON-1")
+    return railz
+
+
+@pytest.fixture
+def rounds(tmp_path: Path, ledger: Railz, time: Time) -> Iterator[Any]:
+    opened: list[Rounds] = []
+
+    def make(**options: Any) -> Rounds:
+        opened.append(Rounds(tmp_path, ledger, time, railz_pushes(**options)))
+        return opened[-1]
+
+    yield make
+    for each in opened:
+        each.store.close()
+
+
+def queries(world: Rounds) -> list[dict[str, str]]:
+    """The queries for statuses since the last call."""
+    found = [dict(r.url.params) for r in world.transport.requests if r.url.path == STATUS]
+    world.transport.requests.clear()
+    return found
+
+
+def ids(world: Rounds, kind: str = PUSH) -> list[str]:
+    return [event.id for event in world.events(kind)]
+
+
+async def test_a_push_is_told_once_when_it_has_ended(rounds: Any, ledger: Railz) -> None:
+    """Pitfall 1: there is no question for what is new."""
+    ledger.push("CON-1", push_id="p1", took=2 * MINUTE)
+    ledger.push(
+        "CON-1",
+        push_id="p2",
+        status="failed",
+        code=400,
+        errors=[{"field": "customerRef.id", "message": "unknown"}],
+    )
+    world = rounds()
+    for _ in range(6):
+        await world.visit()
+    assert ids(world) == ["p2:failed", "p1:success"]
+    [data] = [e["data"] for e in world.told(PUSH) if e["outcome"] == "failed"]
+    assert (data["code"], data["message"]) == ("400", "unknown")
+    assert data["fields"] == [{"field": "customerRef.id", "message": "unknown"}]
+    assert data["environment"] == "sandbox"
+    assert data["about"]["name"] == "journalEntries"
+
+
+async def test_an_idle_connection_costs_one_request(rounds: Any, ledger: Railz) -> None:
+    for number in range(350):
+        ledger.push("CON-1", push_id=f"p{number}")
+    world = rounds()
+    await world.visit()
+    await world.visit()
+    queries(world)
+    await world.visit()
+    assert queries(world) == [{"connectionUuid": "CON-1"}]
+    assert len(ids(world)) == 350
+
+
+async def test_a_pending_push_is_followed_when_it_falls_off_the_list(
+    rounds: Any, ledger: Railz, time: Time
+) -> None:
+    """Pitfall 2."""
+    ledger.quirks.paging = "ignored"
+    ledger.push("CON-1", push_id="slow", took=20 * MINUTE)
+    world = rounds()
+    await world.visit()
+    for number in range(150):
+        ledger.push("CON-1", push_id=f"p{number}", requested=time.utc() + number * SECOND / 10)
+    time.advance(60)
+    await world.visit()
+    await world.visit()
+    assert {"connectionUuid": "CON-1", "pushCommunicationId": "slow"} in queries(world)
+    for _ in range(20):
+        await world.visit()
+    assert "slow:success" in ids(world)
+    assert "pending" not in world.state["books"]["CON-1"]
+
+
+@pytest.mark.parametrize("paging", ["ignored", "refused"])
+async def test_pages_that_do_not_work_make_no_loop_and_are_said_once(
+    paging: Any, rounds: Any, ledger: Railz, time: Time
+) -> None:
+    """Pitfall 3: what is cut off is a notice, and what is known to be pending is followed one by one."""
+    ledger.quirks.paging = paging
+    for number in range(250):
+        ledger.push("CON-1", push_id=f"p{number}", requested=time.utc() - number * SECOND)
+    world = rounds()
+    for _ in range(4):
+        await world.visit()
+        assert len(queries(world)) <= 3
+    [gap] = world.told(GAP)
+    assert "250 pushes and shows 100" in gap["data"]["message"]
+    assert len(ids(world)) == 100
+    ledger.quirks.paging = "honoured"
+    await world.visit(after=3600)
+    assert len(ids(world)) == 250, "and where they work again, the rest is read"
+
+
+async def test_an_answer_without_pages_is_read_as_it_is(rounds: Any, ledger: Railz) -> None:
+    ledger.quirks.paging = "absent"
+    for number in range(150):
+        ledger.push("CON-1", push_id=f"p{number}")
+    world = rounds()
+    await world.visit()
+    assert len(ids(world)) == 150
+    assert world.told(GAP) == []
+
+
+@pytest.mark.parametrize("order", ["newest", "oldest", "shuffled"])
+@pytest.mark.parametrize("etag", [True, False])
+async def test_lists_that_shift_while_being_read_lose_nothing(
+    order: Any, etag: bool, rounds: Any, ledger: Railz, time: Time
+) -> None:
+    """Pitfall 4."""
+    ledger.quirks = Quirks(order=order, etag=etag)
+    for number in range(330):
+        ledger.push("CON-1", push_id=f"p{number}", requested=time.utc() - (400 - number) * MINUTE)
+    world = rounds()
+    answer, count = ledger.answer, 330
+
+    def busy(method: str, path: str, query: Any, headers: Any) -> Any:
+        nonlocal count
+        if path == STATUS:
+            ledger.push("CON-1", push_id=f"p{count}")
+            count += 1
+        return answer(method, path, query, headers)
+
+    ledger.answer = busy  # type: ignore[method-assign]
+    for _ in range(4):
+        await world.visit()
+    ledger.answer = answer  # type: ignore[method-assign]
+    for _ in range(3):
+        await world.visit()
+    await world.visit(after=2000)
+    assert set(ids(world)) == {f"p{number}:success" for number in range(count)}
+
+
+@pytest.mark.parametrize("order", ["newest", "oldest"])
+async def test_what_is_new_in_a_long_list_is_found_without_reading_it_all(
+    order: Any, rounds: Any, ledger: Railz, time: Time
+) -> None:
+    ledger.quirks.order = order
+    for number in range(1700):
+        ledger.push("CON-1", push_id=f"p{number}", requested=time.utc() - (2000 - number) * MINUTE)
+    world = rounds()
+    await world.visit()
+    await world.visit()
+    queries(world)
+    ledger.push("CON-1", push_id="new")
+    await world.visit()
+    assert len(queries(world)) <= 4
+    assert "new:success" in ids(world)
+
+
+async def test_a_very_long_list_is_read_over_several_visits(rounds: Any, ledger: Railz, time: Time) -> None:
+    for number in range(4500):
+        ledger.push("CON-1", push_id=f"p{number}", requested=time.utc() - number * SECOND)
+    world = rounds()
+    await world.visit()
+    assert 1000 < len(ids(world)) < 4500
+    for _ in range(3):
+        await world.visit()
+    assert len(ids(world)) == 4500
+
+
+async def test_a_connection_that_fails_does_not_stop_the_others(
+    rounds: Any, ledger: Railz, time: Time
+) -> None:
+    """Pitfall 5."""
+    for number in range(2, 6):
+        ledger.connect(f"CON-{number}")
+        ledger.push(f"CON-{number}", push_id=f"p{number}")
+    ledger.broken["CON-3"] = 404
+    world = rounds()
+    for _ in range(8):
+        assert await world.visit()
+    assert set(ids(world)) == {"p2:success", "p4:success", "p5:success"}
+    [failing] = world.told("roundsman.source.failing")
+    assert "CON-3" in failing["data"]["message"]
+    assert "Something is wrong with this connection" in failing["data"]["message"]
+    del ledger.broken["CON-3"]
+    await world.visit(after=3700)
+    assert "p3:success" in ids(world)
+    assert len(world.told("roundsman.source.recovered")) == 1
+
+
+async def test_if_all_connections_fail_the_source_fails(rounds: Any, ledger: Railz) -> None:
+    ledger.connect("CON-2")
+    ledger.broken = {"CON-1": 403, "CON-2": 403}
+    world = rounds()
+    assert not await world.visit()
+    assert not await world.visit(after=200)
+    assert any("CON-1" not in e["data"]["message"] for e in world.told("roundsman.source.failing"))
+
+
+async def test_a_vendor_that_is_down_is_not_asked_for_every_connection(rounds: Any, ledger: Railz) -> None:
+    for number in range(2, 60):
+        ledger.connect(f"CON-{number}")
+    world = rounds()
+    await world.visit()
+    queries(world)
+    ledger.faults.extend([Fault(503, path=STATUS)] * 1000)
+    assert not await world.visit()
+    assert len(queries(world)) <= 5 * 3
+    ledger.faults.clear()
+    for number in range(1, 60):
+        ledger.push(f"CON-{number}", push_id=f"p{number}")
+    await world.visit(after=4000)
+    assert len(ids(world)) == 59
+
+
+async def test_being_sent_away_in_the_middle_goes_on_there(rounds: Any, ledger: Railz, time: Time) -> None:
+    """Pitfall 13: the connections before it must not be asked again and again while those after it wait."""
+    names = [f"CON-{number:03d}" for number in range(120)]
+    ledger.connections.clear()
+    for name in names:
+        ledger.connect(name)
+        ledger.push(name, push_id=f"p-{name}")
+    world = rounds()
+    answer, left = ledger.answer, 0
+
+    def limited(method: str, path: str, query: Any, headers: Any) -> Any:
+        nonlocal left
+        left -= path == STATUS
+        reply = answer(method, path, query, headers)
+        return reply if left >= 0 else type(reply)(429, {"X-RateLimit-Reset": "90"}, b"")
+
+    ledger.answer = limited  # type: ignore[method-assign]
+    for _ in range(8):
+        left = 30
+        await world.visit(after=1)
+        assert world.engine.watches["ledger"].due - time.now() >= 89 or len(ids(world)) == 120
+        time.advance(300)
+    assert len(ids(world)) == 120
+
+
+async def test_connections_are_discovered(rounds: Any, ledger: Railz) -> None:
+    world = rounds()
+    await world.visit()
+    ledger.connect("CON-9")
+    ledger.connections["CON-9"]["status"] = "disconnected"  # a push there can still end
+    ledger.push("CON-9", push_id="late")
+    await world.visit(after=700)
+    assert ids(world) == ["late:success"]
+
+
+async def test_what_is_under_way_at_a_connection_that_vanished_is_followed(
+    rounds: Any, ledger: Railz
+) -> None:
+    ledger.push("CON-1", push_id="p1", took=20 * MINUTE)
+    world = rounds()
+    await world.visit()
+    kept = dict(ledger.connections)
+    page = ledger._page
+    ledger._page = lambda rows, q, h, around: page([] if "meta" not in around else rows, q, h, around)  # type: ignore[method-assign]
+    await world.visit(after=700)
+    await world.visit(after=700)
+    assert ids(world) == ["p1:success"]
+    assert kept
+
+
+# -- tokens ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_token_is_renewed_ahead_of_its_end(rounds: Any, ledger: Railz) -> None:
+    """Pitfall 6."""
+    world = rounds()
+    for _ in range(70):
+        assert await world.visit()
+    assert ledger.handed_out == 2
+    statuses = [entry for entry in world.transport.requests if entry.url.path == "/getAccess"]
+    assert len(statuses) == 2
+
+
+async def test_a_token_that_ends_early_is_renewed_once(rounds: Any, ledger: Railz) -> None:
+    world = rounds()
+    await world.visit()
+    ledger.tokens.clear()
+    ledger.push("CON-1", push_id="p1")
+    assert await world.visit()
+    assert ids(world) == ["p1:success"]
+    assert ledger.handed_out == 2
+
+
+async def test_the_token_says_itself_how_long_it_lives(rounds: Any, ledger: Railz) -> None:
+    ledger.quirks.token_life = 10 * MINUTE
+    world = rounds()
+    for _ in range(9):
+        await world.visit()
+    unauthorized = ledger.handed_out
+    assert unauthorized == 2, "renewed at half of its ten minutes, before the vendor refuses it"
+
+
+@pytest.mark.parametrize("says", [True, False])
+async def test_requests_side_by_side_share_one_token(says: bool, ledger: Railz) -> None:
+    ledger.quirks.says_expiry = says
+    for number in range(2, 12):
+        ledger.connect(f"CON-{number}")
+    web = Web(HttpOptions())
+    async with Sandbox(ledger, latency=0.005) as box:
+        source = railz_pushes(base_url=box.url, auth_url=f"{box.url}/getAccess", concurrency=5)
+        source = source.model_copy(update={"connections": tuple(ledger.connections)}).named("ledger")
+        http = Http(web, source.auth(), source.identity(), concurrency=5)
+        ledger.now = Time().utc
+        web.now = Time().now
+        async for _ in polls(source, http, {}):
+            pass
+        assert ledger.handed_out == 1
+        ledger.tokens.clear()  # all at once find it refused
+        async for _ in polls(source, http, {}):
+            pass
+    assert ledger.handed_out == 2
+    await web.aclose()
+
+
+async def test_a_wrong_key_is_loud_and_shown_to_nobody(rounds: Any, ledger: Railz) -> None:
+    ledger.secret = "another"
+    world = rounds()
+    with capture_logs() as logs:
+        assert not await world.visit()
+    assert ledger.asked <= 2
+    [failing] = world.told("roundsman.source.failing")
+    assert "/getAccess answered 401" in failing["data"]["message"]
+    assert SECRET_KEY not in json.dumps([failing, logs], default=str)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>", b"{}", b'{"access_token": 7}', b'{"access_token": "a\\nb"}', b"[]"]
+)
+async def test_a_token_answer_that_is_none_is_said(body: bytes, rounds: Any, ledger: Railz) -> None:
+    ledger.faults.append(Fault(200, body=body, path="/getAccess"))
+    world = rounds()
+    with capture_logs() as logs:
+        assert not await world.visit()
+    assert next(entry["error"] for entry in logs if entry["event"] == "poll.failed")
+    await world.visit(after=200)
+    assert len(world.transport.requests) >= 3
+
+
+# -- rows --------------------------------------------------------------------------------------------------------------
+
+
+async def test_the_environment_is_the_keys(rounds: Any) -> None:
+    """Pitfall 7: both are at one address."""
+    make = lambda key: railz_pushes(secret_key=key).environment  # noqa: E731 - short
+    assert (make("SB_1"), make("ID_1"), make("other")) == ("sandbox", "production", None)
+
+
+@pytest.mark.parametrize(
+    ("errors", "message", "fields"),
+    [
+        ([{"message": "a"}], "a", [{"field": None, "message": "a"}]),
+        ([{"field": "x"}], None, [{"field": "x", "message": None}]),
+        ([{"field": "x", "message": ["a", "b"]}], "a; b", [{"field": "x", "message": "a; b"}]),
+        (["plain"], "plain", [{"field": None, "message": "plain"}]),
+        ("text", "text", [{"field": None, "message": "text"}]),
+        ({"message": "a"}, "a", [{"field": None, "message": "a"}]),
+        (None, None, []),
+        ([None, 7, [], {}], None, [{"field": None, "message": None}]),
+    ],
+)
+async def test_what_was_wrong_is_read_however_it_is_written(
+    errors: Any, message: Any, fields: Any, rounds: Any, ledger: Railz
+) -> None:
+    """Pitfalls 8, 9 and 11."""
+    ledger.push("CON-1", push_id="p1", status="failed", code=500, errors=errors)
+    world = rounds()
+    await world.visit()
+    [event] = world.told(PUSH)
+    assert (event["data"]["message"], event["data"]["fields"]) == (message, fields)
+    assert (event["outcome"], event["data"]["code"]) == ("failed", "500")
+
+
+async def test_messages_can_be_left_out(rounds: Any, ledger: Railz) -> None:
+    ledger.push("CON-1", push_id="p1", status="failed", batch="b", errors=[{"message": "Ada owes 7"}])
+    world = rounds(messages=False)
+    for _ in range(3):
+        await world.visit()
+    assert len(world.events()) == 2
+    assert b"Ada owes" not in b"".join(event.body for event in world.events())
+
+
+@pytest.mark.parametrize("completed", [None, "", "soon"])
+@pytest.mark.parametrize("batch", ["b1", {"id": "b1"}, {}, 7])
+async def test_rows_are_read_leniently(completed: Any, batch: Any, rounds: Any, ledger: Railz) -> None:
+    """Pitfall 10."""
+    more = {
+        "completedOn": completed,
+        "batchId": batch,
+        "unheardOf": {"a": 1},
+        "serviceName": "brandNew",
+        "sourceObjectIds": None,
+    }
+    ledger.push("CON-1", push_id="p1", more=more)
+    world = rounds()
+    await world.visit()
+    [event] = world.told(PUSH)
+    assert event["data"]["completed_at"] is None
+    assert event["data"]["object_ids"] == []
+    assert event["data"]["batch_id"] == ("b1" if batch in ("b1", {"id": "b1"}) else None)
+
+
+@pytest.mark.parametrize("message", [["a", "b"], "a", None, {"x": 1}, 7])
+async def test_an_error_is_told_whatever_its_message_is(message: Any, rounds: Any, ledger: Railz) -> None:
+    body = json.dumps({"error": {"statusCode": 400, "message": message}, "payload": {}}).encode()
+    ledger.faults.append(Fault(400, body=body, path=STATUS))
+    world = rounds()
+    with capture_logs() as logs:
+        assert not await world.visit()
+    error = next(entry["error"] for entry in logs if entry["event"] == "poll.failed")
+    assert "400" in error
+    assert ("a; b" in error) == (message == ["a", "b"])
+
+
+async def test_no_content_is_an_empty_list_and_not_ready_is_not(rounds: Any, ledger: Railz) -> None:
+    """Pitfall 12."""
+    ledger.quirks.empty = 204
+    world = rounds()
+    assert await world.visit()
+    ledger.push("CON-1", push_id="p1")
+    ledger.faults.append(Fault(202, path=STATUS))
+    assert not await world.visit()
+    assert await world.visit(after=200)
+    assert ids(world) == ["p1:success"]
+
+
+async def test_an_unknown_status_is_no_end_and_said_once(rounds: Any, ledger: Railz) -> None:
+    push = ledger.push("CON-1", push_id="p1", status="reviewing")
+    world = rounds()
+    with capture_logs() as logs:
+        for _ in range(4):
+            await world.visit()
+    assert ids(world) == []
+    assert sum("'reviewing'" in entry.get("what", "") for entry in logs) == 1
+    push.status = "success"
+    await world.visit()
+    assert ids(world) == ["p1:success"]
+
+
+async def test_a_push_that_never_ends_is_said_once(rounds: Any, ledger: Railz) -> None:
+    ledger.push("CON-1", push_id="p1", took=None)
+    world = rounds()
+    for _ in range(30):
+        await world.visit(after=3600)
+    [stalled] = world.told("roundsman.batch.stalled")
+    assert stalled["data"]["details"] == {"id": "p1", "connection": "CON-1", "batch": None}
+
+
+async def test_a_push_that_vanishes_is_told_after_two_looks(rounds: Any, ledger: Railz) -> None:
+    push = ledger.push("CON-1", push_id="p1", took=None)
+    world = rounds()
+    await world.visit()
+    push.hidden = True
+    await world.visit()
+    assert world.told("roundsman.batch.gone") == []
+    await world.visit()
+    assert len(world.told("roundsman.batch.gone")) == 1
+
+
+@pytest.mark.parametrize(("start", "told"), [("now", {"slow", "new"}), ("beginning", {"old", "slow", "new"})])
+async def test_the_first_run_tells_the_past_only_if_asked(
+    start: str, told: set[str], rounds: Any, ledger: Railz, time: Time
+) -> None:
+    ledger.push("CON-1", push_id="old")
+    ledger.push("CON-1", push_id="slow", took=90 * MINUTE)
+    time.advance(3600)
+    world = rounds(start=start)
+    await world.visit()
+    ledger.push("CON-1", push_id="new")
+    for _ in range(3):
+        await world.visit(after=1000)
+    assert {key.partition(":")[0] for key in ids(world)} == told
+
+
+# -- batches -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_batch_is_told_once_when_nothing_of_it_is_pending(rounds: Any, ledger: Railz) -> None:
+    """Pitfall 14."""
+    for number in range(3):
+        failed: Any = {"status": "failed", "code": 400, "errors": [{"message": "no"}]} if number == 1 else {}
+        ledger.push("CON-1", push_id=f"p{number}", batch="b1", took=number * 2 * MINUTE, **failed)
+    world = rounds()
+    for _ in range(9):
+        await world.visit()
+    assert len(ids(world)) == 3
+    [batch] = world.told(BATCH)
+    assert batch["outcome"] == "partial"
+    assert (batch["data"]["total"], batch["data"]["failed"]) == (3, 1)
+    assert [f["item_id"] for f in batch["data"]["failures"]] == ["p1"]
+    assert "batches" not in world.state["books"]["CON-1"]
+
+
+async def test_a_batch_whose_rows_appear_one_by_one_is_not_told_too_early(
+    rounds: Any, ledger: Railz, time: Time
+) -> None:
+    now = time.utc()
+    for number in range(4):
+        ledger.push(
+            "CON-1", push_id=f"p{number}", batch="b1", requested=now, visible=now + number * 50 * SECOND
+        )
+    world = rounds()
+    for _ in range(8):
+        await world.visit()
+    [batch] = world.told(BATCH)
+    assert batch["data"]["total"] == 4
+
+
+async def test_a_large_batch_is_looked_at_as_one(rounds: Any, ledger: Railz) -> None:
+    for number in range(230):
+        ledger.push("CON-1", push_id=f"p{number}", batch="b1", took=MINUTE * 3)
+    world = rounds()
+    for _ in range(8):
+        await world.visit()
+    [batch] = world.told(BATCH)
+    assert batch["data"]["total"] == 230
+    assert len(ids(world)) == 230
+
+
+async def test_deletes_are_watched_if_asked(rounds: Any, ledger: Railz) -> None:
+    ledger.push("CON-1", push_id="d1", deletion=True)
+    ledger.push("CON-1", push_id="p1")
+    world = rounds(deletes=True)
+    await world.visit()
+    assert ids(world, "ai.railz.delete.completed") == ["d1:success"]
+    assert ids(world) == ["p1:success"]
+
+
+async def test_the_first_generation_asks_by_business(rounds: Any, ledger: Railz) -> None:
+    ledger.push("CON-1", push_id="p1")
+    world = rounds(api_version="v1", connections=["Harbour House"])
+    await world.visit()
+    assert ids(world) == ["p1:success"]
+
+
+# -- tracking ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spec", ["p1", "CON-1/p1", "batch:b1", "CON-1/batch:b1"])
+@pytest.mark.parametrize("connections", [1, 3])
+async def test_what_is_tracked_is_followed_to_its_end(
+    spec: str, connections: int, rounds: Any, ledger: Railz, time: Time
+) -> None:
+    for number in range(2, connections + 1):
+        ledger.connect(f"CON-{number}")
+    ledger.quirks.paging = "ignored"
+    old = time.utc()
+    for number in range(120):
+        ledger.push("CON-1", push_id=f"x{number}")
+    time.advance(3600)
+    world = rounds(start="now")
+    await world.visit()
+    ledger.push("CON-1", push_id="p1", batch="b1", requested=old - MINUTE, took=80 * MINUTE)
+    world.store.follow("ledger", [spec])
+    for _ in range(25):
+        await world.visit()
+    assert ids(world) == ["p1:success"]
+    assert len(world.told(BATCH)) == 1
+    assert "wanted" not in world.state
+    world.store.follow("ledger", [spec])
+    for _ in range(3):
+        await world.visit()
+    assert len(world.events()) == len({e.id for e in world.events()})
+    assert world.told("roundsman.batch.gone") == []
+
+
+@pytest.mark.parametrize("spec", ["nosuch", "CON-1/nosuch", "CON-9/p1", "batch:nosuch"])
+async def test_what_nobody_knows_is_gone(spec: str, rounds: Any, ledger: Railz) -> None:
+    ledger.connect("CON-2")
+    world = rounds()
+    await world.visit()
+    world.store.follow("ledger", [spec])
+    for _ in range(5):
+        await world.visit()
+    assert len(world.told("roundsman.batch.gone")) == 1
+    assert "wanted" not in world.state
+
+
+@pytest.mark.parametrize("spec", ["a b", "a/b/c", "", "batch:", "x" * 65, "ä"])
+def test_what_is_no_id_is_refused(spec: str) -> None:
+    with pytest.raises(ValueError, match="not the id of a push"):
+        Pushes.follow({}, [spec])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"connections": []},
+        {"connections": "all"},
+        {"connections": [""]},
+        {"api_version": "v1"},
+        {"api_version": "v1", "connections": ["x"], "deletes": True},
+        {"client_id": ""},
+    ],
+)
+def test_what_does_not_fit_is_refused(options: Any) -> None:
+    given = {"client_id": CLIENT_ID, "secret_key": SECRET_KEY, "connections": "discover"} | options
+    with pytest.raises(ValidationError):
+        Pushes(type="railz.pushes", **given)
+
+
+async def test_only_reading_is_done(rounds: Any, ledger: Railz) -> None:
+    """Pitfall 20."""
+    ledger.push("CON-1", push_id="p1", batch="b1", took=MINUTE)
+    world = rounds(deletes=True)
+    for _ in range(4):
+        await world.visit()
+    assert {request.method for request in world.transport.requests} == {"GET"}
+    await asyncio.sleep(0)
