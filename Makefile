@@ -10,7 +10,7 @@ READY := $(VENV)/.ready-$(shell cksum pyproject.toml | cut -d' ' -f1)
 help:  ## what there is to make
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-demo: $(READY)  ## 30 seconds of a made-up building, polled by the real daemon
+demo: $(READY)  ## 30 seconds of a made-up company at three vendors, watched by the real daemon
 	$(BIN)/roundsman demo --for 30s
 
 test: $(READY)  ## all tests

@@ -1,10 +1,12 @@
 """The README says what is: commands, logs, events, the plugin example, the layout."""
 
 import importlib
+import json
 import re
 import subprocess
 import sys
 import textwrap
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -174,3 +176,78 @@ def test_the_first_event_is_reached_as_described(tmp_path: Path) -> None:
         box.terminate()
         box.wait()
         box.stdout.close()
+
+
+def test_each_vendors_example_works_against_the_sandbox(tmp_path: Path) -> None:
+    """The TOML of each source's section, pointed at the sandbox, until each has told something."""
+    box = subprocess.Popen(
+        [sys.executable, "-m", "roundsman.sandbox", "--per-second", "5"], stdout=subprocess.PIPE, text=True
+    )
+    assert box.stdout
+    parakey, mailchimp, railz = (dict(_words(box.stdout.readline())) for _ in range(3))
+    examples = "\n".join(re.findall(r"```toml\n(.*?)```", section("Sources"), re.DOTALL))
+    assert examples.count("[sources.") == len(config.SOURCES)
+    document = tomllib.loads(examples)["sources"]
+    for table in document.values():
+        table["interval"] = "1s"
+        table.pop("domain_id", None)
+        match table["type"].partition(".")[0]:
+            case "parakey":
+                table["base_url"] = parakey["url"]
+            case "mailchimp":
+                table["base_url"] = mailchimp["url"]
+            case "railz":
+                table.update(base_url=railz["url"], auth_url=railz["auth_url"], client_id=railz["client_id"])
+    lines = [
+        f"[sources.{name}]\n" + "".join(f"{k} = {_toml(v)}\n" for k, v in t.items())
+        for name, t in document.items()
+    ]
+    file = tmp_path / "roundsman.toml"
+    file.write_text('[daemon]\nstore = "x.db"\n' + "".join(lines) + '[sinks.out]\ntype = "stdout"\n')
+    environ = {
+        "PATH": str(Path(sys.executable).parent),
+        "HOME": str(tmp_path),
+        "PARAKEY_ACCESS_TOKEN": parakey["access_token"],
+        "MAILCHIMP_API_KEY": mailchimp["api_key"],
+        "RAILZ_SECRET_KEY": railz["secret_key"],
+    }
+
+    def roundsman(*args: str) -> str:
+        command = [sys.executable, "-m", "roundsman", *args]
+        return subprocess.run(
+            command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=True
+        ).stdout
+
+    try:
+        roundsman("check", "--live")
+        roundsman("once", "--now")
+        batch = box.stdout.readline().split()[-1]
+        roundsman("track", "keys", batch)
+        told = ""
+        wanted = {
+            *("co.parakey.event_log.created", "co.parakey.batch.item_failed", "co.parakey.batch.completed"),
+            *("com.mailchimp.batch.operation_failed", "com.mailchimp.batch.completed"),
+            *("ai.railz.push.completed", "ai.railz.batch_push.completed"),
+        }
+        while not all(kind in told for kind in wanted):
+            told += roundsman("once", "--now")
+        assert {row["source"] for row in json.loads(roundsman("failures", "--json"))} == {
+            "keys",
+            "newsletter",
+            "ledger",
+        }
+    finally:
+        box.terminate()
+        box.wait()
+        box.stdout.close()
+
+
+def _words(line: str) -> list[tuple[str, str]]:
+    url, *pairs = line.split()
+    return [("url", url), *(tuple(pair.split("=", 1)) for pair in pairs)]  # type: ignore[list-item]
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{k} = {_toml(v)}" for k, v in value.items()) + " }"
+    return json.dumps(value)

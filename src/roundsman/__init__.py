@@ -8,7 +8,7 @@ from roundsman.http import Answer, Http
 from roundsman.plugin import Backoff, Deliver, Poll, Reject, Sink, Source, State
 from roundsman.settings import Duration, Secret, Size
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Answer",

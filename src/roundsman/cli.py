@@ -552,7 +552,7 @@ def demo(
         str | None, typer.Option("--for", help='How long, such as "30s"; until Ctrl-C without.')
     ] = None,
 ) -> None:
-    """Run the daemon against a made-up building on this machine, and show events as they come."""
+    """Run the daemon against a made-up company at three vendors on this machine, and show events as they come."""
     from roundsman import service
     from roundsman.sandbox.demo import demo as show
 

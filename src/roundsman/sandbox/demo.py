@@ -1,4 +1,4 @@
-"""`roundsman demo`: a lively made-up building, the real daemon against it, and events as they come."""
+"""`roundsman demo`: a made-up company, the real daemon watching its three vendors, and events as they come."""
 
 import asyncio
 import contextlib
@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from rich.console import Console
@@ -17,51 +17,72 @@ from roundsman.alarms import Scheduler
 from roundsman.engine import Engine
 from roundsman.events import Event
 from roundsman.http import HttpOptions
-from roundsman.sandbox.building import Building
-from roundsman.sandbox.parakey import TOKEN, Parakey
+from roundsman.plugin import Source
+from roundsman.sandbox.company import Company
+from roundsman.sandbox.mailchimp import API_KEY
+from roundsman.sandbox.parakey import TOKEN
+from roundsman.sandbox.railz import CLIENT_ID, SECRET_KEY
 from roundsman.sandbox.server import Sandbox
 from roundsman.service import web
 from roundsman.sinks.file import FileSink
-from roundsman.sources.parakey import EventLogs
+from roundsman.sources import mailchimp, parakey, railz
 from roundsman.store import Filter, Reader, Store
 
-HISTORY = 40
-PER_SECOND = 1.2
+HISTORY = 20
+PER_SECOND = 0.7
 INTERVAL = 2.0
+SHOWN = 12
+"""Failures on the last screen."""
 
 
 async def demo(seconds: float | None) -> int:
     """Run for so long, or until Ctrl-C."""
     logs.configure("warning", "auto")
-    parakey = Parakey()
-    building = Building(parakey, seed=int(time.time()))
-    building.fill(HISTORY, datetime.now(UTC) - timedelta(minutes=30), timedelta(seconds=45))
+    company = Company(seed=int(time.time()))
+    company.fill(HISTORY, timedelta(seconds=45))
     with tempfile.TemporaryDirectory(prefix="roundsman-demo-") as folder:
-        async with Sandbox(parakey) as sandbox:
-            await _show(Path(folder), sandbox, building, seconds)
+        async with Sandbox(company.town) as sandbox:
+            await _show(Path(folder), sandbox.url, company, seconds)
     return 0
 
 
-async def _show(folder: Path, sandbox: Sandbox, building: Building, seconds: float | None) -> None:
+def _sources(url: str) -> dict[str, Source]:
+    """What somebody would write into the configuration."""
+    found: dict[str, Source] = {
+        "front-doors": parakey.EventLogs(
+            type="parakey.event_logs", base_url=url, access_token=TOKEN, interval=INTERVAL, start="beginning"
+        ),
+        "keys": parakey.Batches(type="parakey.batches", base_url=url, access_token=TOKEN, interval=INTERVAL),
+        "newsletter": mailchimp.Batches(
+            type="mailchimp.batches", base_url=f"{url}/3.0", api_key=API_KEY, interval=INTERVAL
+        ),
+        "ledger": railz.Pushes(
+            type="railz.pushes",
+            base_url=url,
+            auth_url=f"{url}/getAccess",
+            client_id=CLIENT_ID,
+            secret_key=SECRET_KEY,
+            connections="discover",
+            interval=INTERVAL,
+        ),
+    }
+    return {name: source.named(name) for name, source in found.items()}
+
+
+async def _show(folder: Path, url: str, company: Company, seconds: float | None) -> None:
     console = screen.console()
-    source = EventLogs(
-        type="parakey.event_logs",
-        base_url=sandbox.url,
-        access_token=TOKEN,
-        interval=INTERVAL,
-        start="beginning",
-    )
     archive = FileSink(type="file", path=folder / "events.jsonl")
     store = Store.open(folder / "roundsman.db")
     connections = web(HttpOptions())
     engine = Engine(store, Scheduler(), connections)
-    engine.setup({"harbour-house": source.named("harbour-house")}, {"archive": archive.named("archive")})
+    engine.setup(_sources(url), {"archive": archive.named("archive")})
     length = f"for {seconds:.0f} seconds" if seconds is not None else "until Ctrl-C"
     console.print(
-        f"A made-up building at {sandbox.url}, polled every {INTERVAL:.0f} seconds (a real vendor: 60), {length}.\n"
-        "First its history, then what happens now; times are UTC."
-        + (" Red is a door that stayed shut." if console.is_terminal else "")
-        + '\nA log marked "late" is of a lock that was offline: it happened before what stands above it.\n'
+        f"A made-up company at {url}: its doors and keys (Parakey), its newsletter (Mailchimp), its ledger (Railz),\n"
+        f"each visited every {INTERVAL:.0f} seconds (real vendors: 60), {length}. First the doors' history, then what "
+        "happens now; times are UTC."
+        + (" Red is what somebody wanted and did not get." if console.is_terminal else "")
+        + "\n"
     )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -69,7 +90,17 @@ async def _show(folder: Path, sandbox: Sandbox, building: Building, seconds: flo
     if seconds is not None:
         loop.call_later(seconds, engine.stop)
     began = time.monotonic()
-    living = [asyncio.create_task(_live(building)), asyncio.create_task(_print_log(store.path, console))]
+
+    def track(batch: str) -> None:
+        """What `roundsman track keys ID` does, beside the daemon."""
+        door = Store.open(store.path, daemon=False)
+        door.follow("keys", [batch])
+        door.close()
+
+    living = [
+        asyncio.create_task(company.live(PER_SECOND, track)),
+        asyncio.create_task(_print_log(store.path, console)),
+    ]
     try:
         await engine.run()
     finally:
@@ -78,14 +109,8 @@ async def _show(folder: Path, sandbox: Sandbox, building: Building, seconds: flo
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(*living)
         await connections.aclose()
-    _summary(console, store, building.parakey, archive.path, connections.seen, time.monotonic() - began)
+    _summary(console, store, archive.path, connections.seen, time.monotonic() - began)
     store.close()
-
-
-async def _live(building: Building) -> None:
-    for pause in building.pauses(PER_SECOND):
-        await asyncio.sleep(pause)
-        building.step()
 
 
 async def _print_log(path: Path, console: Console) -> None:
@@ -103,26 +128,29 @@ async def _print_log(path: Path, console: Console) -> None:
 
 
 def _print(event: Event, console: Console) -> None:
-    colour = console.is_terminal
-    line = screen.event_line(event, colour=colour)
-    if colour:
+    _line(screen.event_line(event, colour=console.is_terminal), console)
+
+
+def _line(line: str, console: Console) -> None:
+    if console.is_terminal:
         console.print(line)
     else:
         print(line, flush=True)  # noqa: T201 - a demo prints
 
 
-def _summary(
-    console: Console, store: Store, parakey: Parakey, archive: Path, requests: int, seconds: float
-) -> None:
-    outcomes = Counter(event.outcome for event, _ in store.events(0, store.head(), 1_000_000, Filter()))
+def _summary(console: Console, store: Store, archive: Path, requests: int, seconds: float) -> None:
+    sources = Counter(event.source for event, _ in store.events(0, store.head(), 1_000_000, Filter()))
     lines = archive.read_bytes().count(b"\n") if archive.exists() else 0
-    known = store.known("harbour-house", [log.id for log in parakey.logs])
-    waiting = len(parakey.logs) - len(known)
+    counts = ", ".join(f"{count} from {name}" for name, count in sources.most_common())
     console.print(
-        f"\n{seconds:.0f} seconds: the building made {len(parakey.logs)} logs; {requests} requests found "
-        f"{store.head()} of them"
-        + (f" ({waiting} came after the last visit)" if waiting else "")
-        + f": {', '.join(f'{count} {outcome}' for outcome, count in outcomes.most_common())}.\n"
+        f"\n{seconds:.0f} seconds, {requests} requests: {store.head()} events, {counts}.\n"
         f"The archive has {lines} lines, one for each."
     )
+    failures = store.failures(limit=SHOWN)
+    left = store.open_failures() - len(failures)
+    console.print(f"\nroundsman failures{f' -n {SHOWN}' if left else ''}\n")
+    for event, logged, done in failures:
+        _line(screen.failure_line(screen.failure(event, logged, done), colour=console.is_terminal), console)
+    if left:
+        console.print(f"... and {left} more")
     sys.stdout.flush()

@@ -1,0 +1,112 @@
+"""A made-up company with an account at each vendor: its building, its newsletter, its ledger, and what goes wrong there."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from roundsman.sandbox.building import KEYS, PEOPLE, Building
+from roundsman.sandbox.mailchimp import Mailchimp, Operation, bad_address
+from roundsman.sandbox.parakey import Parakey
+from roundsman.sandbox.railz import Railz
+from roundsman.sandbox.vendor import Town
+
+CONNECTION = "CON-harbour-xero"
+EVERY = 8.0
+"""Seconds between two jobs that somebody gives a vendor."""
+TYPOS = ["{}@harbour", "{}@@harbour.example", "{} at harbour.example"]
+REFUSALS = [
+    ("journalEntries", "The accounting period is closed."),
+    ("journalEntries", "Debits and credits do not match."),
+    ("invoices", "customerRef.id: no such customer."),
+]
+
+
+class Company:
+    """Makes things happen at all three vendors, which stand in one town."""
+
+    def __init__(self, seed: int = 1, now: Callable[[], datetime] | None = None) -> None:
+        self.parakey, self.mailchimp, self.railz = Parakey(now), Mailchimp(now), Railz(now)
+        self.building = Building(self.parakey, seed)
+        self.railz.connect(CONNECTION, "Harbour House AB")
+        self.town = Town(
+            {
+                "": self.parakey,
+                "/3.0": self.mailchimp,
+                "/rsg-api-batches-prod": self.mailchimp,
+                "/getAccess": self.railz,
+                "/v2": self.railz,
+                "/data": self.railz,
+            }
+        )
+        self._random = random.Random(seed)
+
+    def hand_out_keys(self) -> str:
+        """A batch of access keys, of which one is refused; its id, which only whoever submits it knows."""
+        people = self._random.sample(PEOPLE, 4)
+        items: list[dict[str, Any]] = [
+            {
+                "user": {"name": name, "email": f"{name.lower()}@harbour.example"},
+                "access": {
+                    "id": f"aCcEsS{(key := self._random.randrange(len(KEYS))):04d}",
+                    "name": KEYS[key],
+                },
+            }
+            for name in people
+        ]
+        items[-1]["error"] = {
+            "code": "ACCESS_NOT_SHARED",
+            "message": "this integration may not manage the key",
+        }
+        return self.parakey.batch(items, took=timedelta(seconds=self._random.uniform(2, 5))).id
+
+    def import_contacts(self) -> None:
+        """A newsletter import with some bad addresses."""
+        operations = []
+        for number in range(self._random.randint(10, 20)):
+            name = self._random.choice(PEOPLE).lower()
+            if self._random.random() < 0.15 or not number:
+                operations.append(bad_address(self._random.choice(TYPOS).format(name), f"row-{number + 1}"))
+            else:
+                operations.append(
+                    Operation(200, {"email_address": f"{name}@harbour.example"}, f"row-{number + 1}")
+                )
+        self.mailchimp.add(operations, took=timedelta(seconds=self._random.uniform(3, 6)))
+
+    def push_entries(self) -> None:
+        """Some journal entries as one batch, one of them refused."""
+        key = f"{self._random.getrandbits(96):024x}"
+        for number in range(self._random.randint(2, 4)):
+            took = timedelta(seconds=self._random.uniform(1, 5))
+            if number:
+                self.railz.push(CONNECTION, took=took, batch=key)
+            else:
+                kind, message = self._random.choice(REFUSALS)
+                errors = [{"message": message}]
+                more: dict[str, Any] = {"status": "failed", "code": 400, "errors": errors, "data_type": kind}
+                self.railz.push(CONNECTION, took=took, batch=key, **more)
+
+    def fill(self, rows: int, apart: timedelta) -> None:
+        """A history of unlocks."""
+        self.building.fill(rows, datetime.now(UTC) - rows * apart - timedelta(minutes=1), apart)
+
+    async def live(self, per_second: float, submitted: Callable[[str], None] = lambda _: None) -> None:
+        """Go on: unlocks, and now and then a job. `submitted` hears of each batch of keys."""
+        jobs = asyncio.create_task(self._work(submitted))
+        try:
+            for pause in self.building.pauses(per_second):
+                await asyncio.sleep(pause)
+                self.building.step()
+        finally:
+            jobs.cancel()
+
+    async def _work(self, submitted: Callable[[str], None]) -> None:
+        while True:
+            await asyncio.sleep(EVERY / 4)
+            self.import_contacts()
+            await asyncio.sleep(EVERY / 4)
+            self.push_entries()
+            await asyncio.sleep(EVERY / 4)
+            submitted(self.hand_out_keys())
+            await asyncio.sleep(EVERY / 4)
