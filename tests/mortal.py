@@ -1,0 +1,215 @@
+"""What a simulation needs: a daemon that dies between any two steps, sinks that fail and refuse, and the last judgement."""
+
+import asyncio
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import structlog
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from roundsman import wire
+from roundsman.engine import Engine
+from roundsman.http import Web
+from roundsman.plugin import Reject, Sink, Source
+from roundsman.sandbox import Fault, Vendor
+from roundsman.sinks.file import FileSink
+from roundsman.store import Filter, Store
+from worlds import PLANS, RECORDS, ByHand, Recorder, Straight, Time, web_of
+
+
+class Killed(BaseException):
+    """`kill -9`, as far as a test can raise it."""
+
+
+class Endless(BaseException):
+    """A visit that asks without end."""
+
+
+class Fuse:
+    """Counts steps, and kills at the one that was chosen."""
+
+    def __init__(self) -> None:
+        self.left: int | None = None
+
+    def step(self) -> None:
+        if self.left is not None:
+            self.left -= 1
+            if self.left < 0:
+                self.left = None
+                raise Killed
+
+
+class MortalStore(Store):
+    """A store whose process may die before or after any write."""
+
+    fuse: Fuse
+
+    def commit(self, *args: Any, **kwargs: Any) -> int:
+        self.fuse.step()
+        new = super().commit(*args, **kwargs)
+        self.fuse.step()
+        return new
+
+    def ack(self, *args: Any, **kwargs: Any) -> None:
+        self.fuse.step()
+        super().ack(*args, **kwargs)
+        self.fuse.step()
+
+    def claim(self, dues: Any) -> None:
+        self.fuse.step()
+        super().claim(dues)
+        self.fuse.step()
+
+
+def faults(*paths: str) -> st.SearchStrategy[Fault]:
+    """What may go wrong, everywhere or at some paths."""
+    path = st.sampled_from(paths or ("",))
+    return st.one_of(
+        st.builds(Fault, status=st.sampled_from([400, 401, 403, 404, 500, 502, 503]), path=path),
+        st.builds(
+            Fault,
+            status=st.just(429),
+            headers=st.sampled_from([{"Retry-After": "90"}, {"Retry-After": "soon"}, {}]),
+            path=path,
+        ),
+        st.builds(
+            Fault,
+            status=st.just(200),
+            body=st.sampled_from([b"", b"<html>", b'[{"id":', b"{}", b"[1]", b"null"]),
+            path=path,
+        ),
+        st.builds(Fault, kind=st.sampled_from(["hang", "drop"]), path=path),
+    )
+
+
+class Mortal(RuleBasedStateMachine):
+    """A daemon on some vendors. Whoever derives from it sets `vendor` and has `sources`, and calls `boot`."""
+
+    vendor: Vendor
+
+    def __init__(self) -> None:
+        super().__init__()
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+        self.folder = Path(
+            tempfile.mkdtemp(prefix="roundsman-sim-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
+        )
+        self.loop = asyncio.new_event_loop()
+        self.time = Time()
+        self.fuse = Fuse()
+        self.name = f"recorder-{id(self)}"
+        self.refused: set[str] = set()
+        self.sink_fails = 0
+        self.engine: Engine | None = None
+        self.asked = 0
+        PLANS[self.name] = self._receive
+
+    def sources(self) -> dict[str, Source]:
+        raise NotImplementedError
+
+    def boot(self) -> None:
+        store = MortalStore.open(self.folder / "store.db")
+        assert isinstance(store, MortalStore)
+        store.fuse = self.fuse
+        self.transport = Straight(self.vendor, self._request)
+        web: Web = web_of(self.transport, self.time, attempts=2)
+        self.engine = Engine(store, ByHand(), web, clock=self.time.clock())
+        archive = FileSink(type="file", path=self.folder / "events.jsonl", batch=4, rotate_size=3000)
+        sinks: dict[str, Sink] = {
+            self.name: Recorder(batch=3).named(self.name),
+            "archive": archive.named("archive"),
+        }
+        self.engine.setup(self.sources(), sinks)
+
+    def _request(self) -> None:
+        self.fuse.step()
+        self.asked += 1
+        if self.asked > 1000:
+            raise Endless
+
+    def _receive(self, event: Any) -> None:
+        self.fuse.step()
+        if self.sink_fails:
+            self.sink_fails -= 1
+            raise OSError("the receiver is down")
+        if event.id in self.refused:
+            raise Reject("never")
+
+    @rule(steps=st.integers(0, 40))
+    def kill_soon(self, steps: int) -> None:
+        self.fuse.left = steps
+
+    @rule(times=st.integers(1, 3))
+    def sink_down(self, times: int) -> None:
+        self.sink_fails = times
+
+    @rule()
+    def restart(self) -> None:
+        self.shut()
+        self.boot()
+
+    @rule()
+    def visit(self) -> None:
+        self.round()
+
+    def round(self) -> None:
+        assert self.engine is not None
+        early = all(row["due"] > self.time.now() for row in self.engine.store.sources())
+        self.asked = 0
+        try:
+            self.loop.run_until_complete(self.engine.once())
+        except Killed:
+            self.shut()
+            self.boot()
+        else:
+            assert not (early and self.asked), "asked before due"
+
+    def shut(self) -> None:
+        if self.engine is not None:
+            self.engine.store.close()
+            self.engine = None
+
+    def log(self) -> list[Any]:
+        """Every event in the log."""
+        assert self.engine is not None
+        return [event for event, _ in self.engine.store.events(0, 10**9, 10**6, Filter())]
+
+    @invariant()
+    def log_is_exact(self) -> None:
+        if self.engine is not None:
+            ids = [(event.source, event.id) for event in self.log()]
+            assert len(ids) == len(set(ids))
+
+    def teardown(self) -> None:
+        try:
+            if self.engine is not None:
+                self.fuse.left = None
+                self.sink_fails = 0
+                self.heal_and_check()
+        finally:
+            self.shut()
+            PLANS.pop(self.name, None)
+            RECORDS.pop(self.name, None)
+            self.loop.close()
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def heal_and_check(self) -> None:
+        raise NotImplementedError
+
+    def check_sinks(self) -> None:
+        """Everything in the log reached every sink, in order."""
+        assert self.engine is not None
+        log = [event.id for event in self.log()]
+        buried = {row["id"] for row in self.engine.store.dead(self.name)}
+        got = list(dict.fromkeys((event.source, event.id) for event in RECORDS.get(self.name, [])))
+        wanted = [(event.source, event.id) for event in self.log() if event.id not in buried]
+        assert got == wanted, "every event reached the recorder, in order"
+        # By age: their names have the day of the machine's clock, which is not the simulation's.
+        files = sorted(
+            self.folder.glob("events*.jsonl"), key=lambda p: (p.name == "events.jsonl", p.stat().st_mtime_ns)
+        )
+        lines = [line for path in files for line in path.read_bytes().splitlines()]
+        written = [wire.decode(line)["id"] for line in lines]
+        assert written == log, "every event is in the file once, in order"
