@@ -89,6 +89,8 @@ class Mortal(RuleBasedStateMachine):
     """A daemon on some vendors. Whoever derives from it sets `vendor` and has `sources`, and calls `boot`."""
 
     vendor: Vendor
+    patience = 1000
+    """Requests in one round after which it is taken for endless."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -126,7 +128,7 @@ class Mortal(RuleBasedStateMachine):
     def _request(self) -> None:
         self.fuse.step()
         self.asked += 1
-        if self.asked > 1000:
+        if self.asked > self.patience:
             raise Endless
 
     def _receive(self, event: Any) -> None:

@@ -43,6 +43,8 @@ FAULTS = faults("", "/3.0", "/rsg-api", "/getAccess", "/v2/data", "/v2/connectio
 
 
 class Vendors(Mortal):
+    patience = 5000
+
     @initialize(
         mailchimp=MAILCHIMP,
         railz=RAILZ,
@@ -61,6 +63,7 @@ class Vendors(Mortal):
         self.count = 0
         self.hidden: set[str] = set()
         self.tracked: set[str] = set()
+        self.hurry = (0, "")
         self.boot()
         for _ in range(history):
             self.import_contacts([True, False], 0.0, None)
@@ -110,7 +113,7 @@ class Vendors(Mortal):
                 took=(took + number) * SECOND,
                 batch=batch,
                 status="success" if fine else "failed",
-                visible=now + (number % 3) * 20 * SECOND,
+                visible=now + (number % 3) * 25 * SECOND,  # within the minute that two looks are apart
             )
 
     @rule(good=st.lists(st.booleans(), max_size=4), took=TOOK)
@@ -148,7 +151,7 @@ class Vendors(Mortal):
     def pages_change(self, paging: Any) -> None:
         self.railz.quirks.paging = paging
 
-    @rule(seconds=st.sampled_from([1.0, 61.0, 61.0, 61.0, 700.0, 4000.0]))
+    @rule(seconds=st.sampled_from([1.0, 35.0, 61.0, 61.0, 700.0, 4000.0]))
     def wait(self, seconds: float) -> None:
         self.time.advance(seconds)
 
@@ -157,9 +160,22 @@ class Vendors(Mortal):
         for vendor in (self.mailchimp, self.railz, self.parakey):
             vendor.faults.extend([fault] * times)
 
-    @rule(kind=st.sampled_from(["visit", "visit"]))
-    def go_round(self, kind: str) -> None:
-        self.time.advance(61)
+    @rule(requests=st.integers(1, 12), connection=st.sampled_from(CONNECTIONS))
+    def busy(self, requests: int, connection: str) -> None:
+        """While the next requests are on their way, more happens at the vendors: lists shift while they are read."""
+        self.hurry = (requests, connection)
+
+    def _request(self) -> None:
+        super()._request()
+        requests, connection = self.hurry
+        if requests:
+            self.hurry = (requests - 1, connection)
+            self.import_contacts([True, False], 0.0, None)
+            self.push(connection, 2, 0.0, [True, False], batched=False)
+
+    @rule(seconds=st.sampled_from([61.0, 61.0, 61.0, 20.0, 3.0]))
+    def go_round(self, seconds: float) -> None:
+        self.time.advance(seconds)
         self.round()
 
     def heal_and_check(self) -> None:
@@ -167,6 +183,7 @@ class Vendors(Mortal):
         for vendor in (self.mailchimp, self.railz, self.parakey):
             vendor.faults.clear()
         self.unstick()
+        self.hurry = (0, "")
         for seconds in (3700, 3700, 3700, 3700, 61, 61, 2000, 61, 61):
             self.time.advance(seconds)
             self.round()
