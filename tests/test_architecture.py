@@ -14,6 +14,7 @@ INWARD: dict[str, set[str]] = {
     "http": {"plugin", "settings", "wire"},
     "walk": {"events", "wire"},
     "follow": {"events"},
+    "draft": {"events", "plugin", "wire"},
     "lenient": {"events"},
     "archive": {"settings", "wire"},
     "auth": {"http", "plugin", "wire"},
@@ -26,6 +27,7 @@ INWARD: dict[str, set[str]] = {
         *(
             "archive",
             "auth",
+            "draft",
             "events",
             "follow",
             "http",

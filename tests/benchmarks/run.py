@@ -1,6 +1,6 @@
 """`make bench`: our figures beside the bare tools', in one Markdown table. Ratios and medians: machines are noisy.
 
-`run.py quick` leaves out the two long rows (50,000 sources, 1,000,000 events).
+`run.py quick` leaves out the long rows (50,000 sources, 1,000,000 events, 10,000 connections).
 """
 
 import asyncio
@@ -23,8 +23,15 @@ ENVIRON = {"PYTHONPATH": str(HERE.parent), **os.environ}
 @contextlib.contextmanager
 def sandbox(rows: int) -> Iterator[str]:
     """A vendor in a process of its own."""
-    command = [sys.executable, "-m", "roundsman.sandbox", "--rows", str(rows), "--per-second", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with serving("-m", "roundsman.sandbox", "--rows", str(rows), "--per-second", "0") as url:
+        yield url
+
+
+@contextlib.contextmanager
+def serving(*args: str) -> Iterator[str]:
+    """A process that prints its address first."""
+    command = [sys.executable, *args]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRON) as process:
         assert process.stdout is not None
         try:
             if (os.cpu_count() or 1) > 1:
@@ -109,6 +116,34 @@ def million() -> None:
     )
 
 
+def archive() -> None:
+    for failing, note in (("0.05", "5 % of them failed"), ("1", "all of them failed")):
+        with serving(str(HERE / "vendors.py"), "serve", "archive", "100000", failing) as url:
+            bare, ours = in_turn(
+                3,
+                lambda url=url: measure("vendors.py", "bare-archive", url),
+                lambda url=url: measure("vendors.py", "archive", url),
+            )
+        row(
+            f"results of 100,000 operations, {note}, link to JSON lines",
+            f"{ours['rate']:,.0f} operations/s = {ours['rate'] / bare['rate']:.2f} x, {ours['peak_mb']:.0f} MB",
+            f"{bare['rate']:,.0f} operations/s: download, tarfile, json, count",
+            "20,000 operations/s, under 150 MB",
+        )
+
+
+def connections() -> None:
+    with serving(str(HERE / "vendors.py"), "serve", "connections", "10000") as url:
+        bare = measure("vendors.py", "bare-connections", url, 3000)
+        ours = measure("vendors.py", "connections", url, 125)
+    row(
+        "10,000 Railz connections at 60 s, nothing new, CPU for each",
+        f"{ours['us']:.0f} us = {ours['us'] / bare['us']:.2f} x; a round takes {ours['round_s']:.1f} s, {ours['peak_mb']:.0f} MB",
+        f"{bare['us']:.0f} us: the 304 alone, httpx over aiohttp",
+        "2 x the bare request, one request each",
+    )
+
+
 def latency() -> None:
     [ours] = in_turn(3, lambda: measure("latency.py", 200))
     row(
@@ -188,6 +223,8 @@ def main() -> None:
         *(() if quick else (many,)),
         backlog,
         *(() if quick else (million,)),
+        archive,
+        *(() if quick else (connections,)),
         latency,
         start_and_idle,
     ):

@@ -266,6 +266,30 @@ async def test_being_sent_away_in_the_middle_goes_on_there(rounds: Any, ledger: 
     assert len(ids(world)) == 120
 
 
+async def test_a_vendor_that_wants_a_rest_hears_of_the_other_connections_first(
+    rounds: Any, ledger: Railz, time: Time
+) -> None:
+    """`X-RateLimit-Remaining: 0` ends a visit, and the next one begins where it ended."""
+    for number in range(120):
+        name = ledger.connect(f"CON-{number:03d}")
+        ledger.push(name, push_id=f"p-{name}")
+    world = rounds()
+    answer = ledger.answer
+
+    def tired(*args: Any) -> Any:
+        reply = answer(*args)
+        return type(reply)(
+            reply.status,
+            {**reply.headers, "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "7"},
+            reply.body,
+        )
+
+    ledger.answer = tired  # type: ignore[method-assign]
+    for _ in range(3):
+        await world.visit()
+    assert len(ids(world)) == 120
+
+
 async def test_connections_are_discovered(rounds: Any, ledger: Railz) -> None:
     world = rounds()
     await world.visit()

@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 
 from roundsman import archive, follow, lenient, wire
 from roundsman.archive import Limits, Oversized
+from roundsman.draft import Draft
 from roundsman.events import (
     FAILURES_CAP,
     Batch,
@@ -110,7 +111,7 @@ class Batches(Source):
         return {**state, "floor": rfc3339(to) if to else "", "list": None, "tag": None}
 
 
-class _Visit:
+class _Visit(Draft):
     """One visit. `memory` is the state to be:
 
     floor    finished batches that were completed before it are not told
@@ -123,16 +124,13 @@ class _Visit:
     """
 
     def __init__(self, source: Batches, http: Http, state: State) -> None:
-        self.source, self.http, self.state = source, http, state
-        self.memory: dict[str, Any] = wire.decode(wire.encode(state))
+        super().__init__(state)
+        self.source, self.http = source, http
         self.open: dict[str, Any] = self.memory.setdefault("open", {})
         self.owed: dict[str, Any] = self.memory.setdefault("owed", {})
         self.now = http.now()
         self.vendor_now: datetime | None = None
         """The vendor's clock at the first answer, where it tells it."""
-        self.events: list[Event] = []
-        self.remarks: list[str] = []
-        self.rows = 0
 
     async def polls(self) -> AsyncIterator[Poll]:
         await self._list()
@@ -143,19 +141,11 @@ class _Visit:
             self.events += follow.stalled(
                 self.source.name, "batch", key, entry, self.source.stall_after, self.now, details
             )
-        yield self._poll()
+        yield self.poll()
         for key in list(self.owed):
             if not self._too_early(self.owed[key]):
                 async for poll in self._results(key, self.owed[key]):
                     yield poll
-
-    def _poll(self) -> Poll:
-        """What was found so far, and a copy of the memory: what is committed does not change any more."""
-        memory = wire.decode(wire.encode({k: v for k, v in self.memory.items() if v not in ({}, [], None)}))
-        same = memory == self.state
-        poll = Poll(self.state if same else memory, self.events, rows=self.rows, remarks=self.remarks)
-        self.state, self.events, self.remarks, self.rows = poll.state, [], [], 0
-        return poll
 
     # -- finding batches ---------------------------------------------------------------------------------------------
 
@@ -228,7 +218,7 @@ class _Visit:
             if isinstance(key, str) and key:
                 found[key] = (data, raw)
             else:
-                self._remark("a batch without an id is in the list")
+                self.remark("a batch without an id is in the list")
         return found
 
     def _begin(self, rows: Mapping[str, wire.Item]) -> None:
@@ -275,7 +265,7 @@ class _Visit:
         status = data.get("status")
         if status != "finished":
             if status not in STATUSES:
-                self._remark(
+                self.remark(
                     f"batch {key} has the unknown status {status!r}: not taken for an end",
                     about=f"status {status}",
                 )
@@ -286,7 +276,7 @@ class _Visit:
                 then and now is not None and now < then
                 for then, now in zip(before[1:4], seen[1:4], strict=True)
             ):
-                self._remark(
+                self.remark(
                     f"the counts of batch {key} shrank from {before[1:4]} to {seen[1:4]}",
                     about=f"shrunk {key}",
                 )
@@ -328,15 +318,6 @@ class _Visit:
 
     # -- what people should hear of ----------------------------------------------------------------------------------
 
-    def _remark(self, what: str, about: str = "") -> None:
-        """Say it in the log; with `about`, once for good."""
-        odd = self.memory.setdefault("odd", [])
-        if about in odd:
-            return
-        if about:
-            self.memory["odd"] = [*odd, about[:100]][-50:]
-        self.remarks.append(what)
-
     def _mind_the_gap(self) -> None:
         """Batches that came and went while we were away longer than the vendor keeps them."""
         good = parse_time(self.memory.get("good"))
@@ -372,7 +353,7 @@ class _Visit:
             reading = _Reading(self.source, entry["batch"])
             try:
                 for events in reading.pages(packed):
-                    yield Poll(self.state, events, rows=len(events))
+                    yield self.page(events)
             except Oversized as exc:
                 self._postpone(key, entry, str(exc), final=True)
             except Unreadable as exc:
@@ -381,7 +362,7 @@ class _Visit:
                 self._read(key, entry, reading)
             finally:
                 packed.close()
-        yield self._poll()
+        yield self.poll()
 
     async def _fetch(self, key: str) -> IO[bytes]:
         """The archive, through a link that is made for this download; once more where it has expired."""

@@ -25,6 +25,7 @@ from pydantic import Field
 
 from roundsman import follow, lenient, walk, wire
 from roundsman.auth import HeaderToken
+from roundsman.draft import Draft
 from roundsman.events import (
     FAILURES_CAP,
     Access,
@@ -537,7 +538,7 @@ class Batches(_Parakey):
     states: States = States()
 
     async def poll(self, http: Http, state: State) -> Poll:
-        return await _BatchVisit(self, http, state).poll()
+        return await _BatchVisit(self, http, state).visit()
 
     @classmethod
     def follow(cls, state: State, ids: Sequence[str]) -> State:
@@ -552,7 +553,7 @@ class Batches(_Parakey):
         return {**state, "floor": rfc3339(to) if to else "", "list": None}
 
 
-class _BatchVisit:
+class _BatchVisit(Draft):
     """One visit to the batches that are followed. `memory` is the state to be:
 
     open     batches by id, as `follow.py` has them, each with the `tag` of its last answer
@@ -562,19 +563,17 @@ class _BatchVisit:
     """
 
     def __init__(self, source: Batches, http: Http, state: State) -> None:
-        self.source, self.http, self.state = source, http, state
-        self.memory: dict[str, Any] = wire.decode(wire.encode(state))
+        super().__init__(state)
+        self.source, self.http = source, http
         self.open: dict[str, Any] = self.memory.setdefault("open", {})
         self.now = http.now()
-        self.events: list[Event] = []
-        self.remarks: list[str] = []
         fields = source.fields_
         self._get = {name: lenient.getter(getattr(fields, name)) for name in BatchFields.model_fields}
         states = source.states
         self._running, self._ended = _words(states.running), _words(states.ended)
         self._failed, self._succeeded = _words(states.failed), _words(states.succeeded)
 
-    async def poll(self) -> Poll:
+    async def visit(self) -> Poll:
         wanted = self.memory.pop("wanted", [])
         if self.source.request.list_path:
             wanted += await self._list(self.source.request.list_path)
@@ -588,9 +587,8 @@ class _BatchVisit:
         for key, entry in self.open.items():
             after = self.source.stall_after
             self.events += follow.stalled(self.source.name, "batch", key, entry, after, self.now, {})
-        memory = {k: v for k, v in self.memory.items() if v not in ({}, [], None)}
-        same = memory == self.state
-        return Poll(self.state if same else memory, self.events, rows=len(found), remarks=self.remarks)
+        self.rows = len(found)
+        return self.poll()
 
     async def _list(self, path: str) -> list[str]:
         """Ids in the list that are not followed yet."""
@@ -609,7 +607,7 @@ class _BatchVisit:
             key, begun = lenient.text(self._get["id"](data)), parse_time(self._get["submitted_at"](data))
             running = _word(self._get["status"](data)) in self._running
             if key is None or not BATCH_ID.fullmatch(key):
-                self._remark(
+                self.remark(
                     f"the list has a batch with an id that cannot be asked for: {str(key)[:80]!r}",
                     f"id {key}",
                 )
@@ -665,7 +663,7 @@ class _BatchVisit:
         if word is None:  # without a state, the rest may speak
             return bool(self._get["completed_at"](data)) or (bool(outcomes) and "unknown" not in outcomes)
         if word not in self._running:
-            self._remark(
+            self.remark(
                 f"batch {key} has the unknown state {lenient.text(state)!r}: not taken for an end; if it is one, name it in states.ended",
                 about=f"state {word}",
             )
@@ -696,7 +694,7 @@ class _BatchVisit:
         for index, (item, outcome) in enumerate(zip(items or (), outcomes, strict=True)):
             if outcome == "unknown":
                 state = self._get["item_status"](item)
-                self._remark(
+                self.remark(
                     f"item {index} of batch {key} has the unknown state {lenient.text(state)!r}: not taken for a failure; "
                     "if it is one, name it in states.failed",
                     about=f"item {_word(state)}",
@@ -767,13 +765,6 @@ class _BatchVisit:
             "about": about if about and (about["id"] or about["name"]) else None,
             "raw": item,
         }
-
-    def _remark(self, what: str, about: str) -> None:
-        """Say it in the log, once for good."""
-        odd = self.memory.get("odd", [])
-        if about not in odd:
-            self.memory["odd"] = [*odd, about[:100]][-50:]
-            self.remarks.append(what)
 
 
 def _words(words: Paths) -> frozenset[str | None]:

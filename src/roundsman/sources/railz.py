@@ -20,6 +20,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from roundsman import follow, lenient, wire
 from roundsman.auth import FetchedToken
+from roundsman.draft import Draft
 from roundsman.events import (
     FAILURES_CAP,
     Batch,
@@ -179,7 +180,7 @@ class Page(NamedTuple):
     unchanged: bool = False
 
 
-class _Visit:
+class _Visit(Draft):
     """One visit to all connections. `memory` is the state to be:
 
     floor     what ended before it is not told; "" for everything
@@ -191,14 +192,13 @@ class _Visit:
     """
 
     def __init__(self, source: Pushes, http: Http, state: State) -> None:
-        self.source, self.http, self.state = source, http, state
-        self.memory: dict[str, Any] = dict(state)
-        self.books: dict[str, Any] = dict(self.memory.get("books", {}))
+        super().__init__({key: value for key, value in state.items() if key != "books"})
+        self._state = state
+        self.source, self.http = source, http
+        # By far the largest part: its members are replaced, never changed, and so need no copy.
+        self.books: dict[str, Any] = dict(state.get("books", {}))
         self.wanted: dict[str, int] = dict(self.memory.get("wanted", {}))
         self.now = http.now()
-        self.events: list[Event] = []
-        self.remarks: list[str] = []
-        self.rows = 0
         self.good = 0
         self.errors: list[Exception] = []
         self.stop: Exception | None = None
@@ -224,6 +224,8 @@ class _Visit:
             done = await asyncio.gather(*(self._one(name) for name in names[at : at + CHUNK]))
             if self.stop is not None:
                 self.memory["at"] = names[at + done.index(False)]
+            elif self.http.wait and names[at + CHUNK :]:
+                self.memory["at"] = names[at + CHUNK]  # the vendor wants a rest, and the engine gives it one
             yield self._poll()
             if self.stop is not None:
                 raise self.stop
@@ -234,15 +236,8 @@ class _Visit:
             raise self.errors[0] if self.errors else Trouble("none of the connections answers")
 
     def _poll(self) -> Poll:
-        self.memory |= {"books": self.books, "wanted": self.wanted}
-        memory = {k: v for k, v in self.memory.items() if v not in ({}, [], None)}
-        poll = Poll(
-            self.state if memory == self.state else memory, self.events, rows=self.rows, remarks=self.remarks
-        )
-        # What was yielded is committed, and must not change any more.
-        self.state, self.books, self.wanted = poll.state, dict(self.books), dict(self.wanted)
-        self.events, self.remarks, self.rows = [], [], 0
-        return poll
+        self.memory |= {"books": dict(self.books), "wanted": dict(self.wanted)}
+        return self.poll(settled=True)
 
     async def _rest(self, requests: int) -> None:
         if not is_loopback(self.source.base_url):
@@ -355,15 +350,6 @@ class _Visit:
             del self.wanted[spec]
             entry = follow.entry(self.now)
             self.events.append(follow.gone(self.source.name, "push", spec, entry, self.now, why))
-
-    def remark(self, what: str, about: str = "") -> None:
-        """Say it in the log; with `about`, once for good."""
-        odd = self.memory.get("odd", [])
-        if about in odd:
-            return
-        if about:
-            self.memory["odd"] = [*odd, about[:100]][-50:]
-        self.remarks.append(what)
 
 
 class _Connection:

@@ -1,0 +1,49 @@
+"""A poll in the making: the state to be, what was found so far, and what was odd."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from roundsman import wire
+from roundsman.events import Event
+from roundsman.plugin import Poll, State
+
+ODD = 50
+"""Oddities that are remembered as said, per source."""
+
+
+class Draft:
+    """What a visit works on. `memory` may be changed at will; what `poll` returned does not change any more."""
+
+    def __init__(self, state: State) -> None:
+        self.memory: dict[str, Any] = _copy(state)
+        self.events: list[Event] = []
+        self.remarks: list[str] = []
+        self.rows = 0
+        self._state = state
+
+    def remark(self, what: str, about: str = "") -> None:
+        """Have it said in the log; with `about`, once for good."""
+        odd = self.memory.get("odd", [])
+        if about[:100] in odd:
+            return
+        if about:
+            self.memory["odd"] = [*odd, about[:100]][-ODD:]
+        self.remarks.append(what)
+
+    def poll(self, *, settled: bool = False) -> Poll:
+        """What was found since the last one. `settled`: the memory's members are replaced and never changed, so no copy is needed."""
+        memory = {key: value for key, value in self.memory.items() if value not in ({}, [], None)}
+        if memory != self._state:
+            self._state = memory if settled else _copy(memory)
+        poll = Poll(self._state, self.events, rows=self.rows, remarks=self.remarks)
+        self.events, self.remarks, self.rows = [], [], 0
+        return poll
+
+    def page(self, events: list[Event]) -> Poll:
+        """Some events on the way, with the memory as it was."""
+        return Poll(self._state, events, rows=len(events))
+
+
+def _copy(state: Mapping[str, Any]) -> dict[str, Any]:
+    copy: dict[str, Any] = wire.decode(wire.encode(state))
+    return copy
