@@ -38,6 +38,7 @@ RAILZ = st.builds(
     token_life=st.sampled_from([timedelta(minutes=2), timedelta(minutes=60)]),
     says_expiry=st.booleans(),
     empty=st.sampled_from([200, 204]),
+    per_minute=st.sampled_from([None, None, 10]),
 )
 FAULTS = faults("", "/3.0", "/rsg-api", "/getAccess", "/v2/data", "/v2/connections", "/batches")
 
@@ -184,6 +185,7 @@ class Vendors(Mortal):
             vendor.faults.clear()
         self.unstick()
         self.hurry = (0, "")
+        self.railz.quirks.per_minute = None
         for seconds in (3700, 3700, 3700, 3700, 61, 61, 2000, 61, 61):
             self.time.advance(seconds)
             self.round()

@@ -32,6 +32,8 @@ class Quirks:
     says_expiry: bool = True
     """Whether tokens say when they end."""
     empty: Literal[200, 204] = 200
+    per_minute: int | None = None
+    """Requests that it answers in a minute; further ones get 429 and are told when to come again."""
 
 
 @dataclass(slots=True)
@@ -91,6 +93,7 @@ class Railz(Vendor):
         self.tokens: dict[str, datetime] = {}
         """Until when each is good."""
         self.handed_out = 0
+        self._minute, self._count = 0, 0
 
     def connect(self, key: str, business: str = "Harbour House") -> str:
         """A connection to a business's accounting system."""
@@ -122,6 +125,20 @@ class Railz(Vendor):
     def reply(self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Reply:
         if method != "GET":
             return _error(404, "Not Found")
+        if self.quirks.per_minute is None:
+            return self._reply(path, query, headers)
+        seconds = int(self.now().timestamp())
+        self._minute, self._count = seconds // 60, self._count * (self._minute == seconds // 60) + 1
+        limits = {
+            "X-RateLimit-Limit": str(self.quirks.per_minute),
+            "X-RateLimit-Remaining": str(max(0, self.quirks.per_minute - self._count)),
+            "X-RateLimit-Reset": str(60 - seconds % 60),
+        }
+        over = self._count > self.quirks.per_minute
+        reply = _error(429, "Too Many Requests") if over else self._reply(path, query, headers)
+        return Reply(reply.status, {**reply.headers, **limits}, reply.body)
+
+    def _reply(self, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Reply:
         if path == "/getAccess":
             return self._token(headers.get("authorization", ""))
         kind, _, token = headers.get("authorization", "").partition(" ")

@@ -1,0 +1,148 @@
+"""One visit, where a source yields several polls, follows ids, and has something to remark."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Literal
+
+import pytest
+from structlog.testing import capture_logs
+
+from roundsman.engine import Engine
+from roundsman.http import Http
+from roundsman.plugin import Poll, Source, State
+from roundsman.sandbox import Parakey
+from roundsman.store import Filter, Store
+from worlds import START, ByHand, Straight, Time, an_event, web_of
+
+
+class Yielding(Source):
+    """Does what the test says, page by page."""
+
+    type: Literal["yielding"] = "yielding"
+    base_url: str = "http://127.0.0.1:1"
+
+    def poll(self, http: Http, state: State) -> AsyncIterator[Poll]:
+        return SCRIPTS[self.name](http, state)
+
+    @classmethod
+    def follow(cls, state: State, ids: Sequence[str]) -> State:
+        return {**state, "ids": [*state.get("ids", ()), *ids]}
+
+
+SCRIPTS: dict[str, Any] = {}
+
+
+@pytest.fixture
+def engine(store: Store, time: Time) -> Engine:
+    engine = Engine(store, ByHand(), web_of(Straight(Parakey(time.utc)), time), clock=time.clock())
+    engine.setup({"doors": Yielding().named("doors")}, {})
+    return engine
+
+
+def logged(engine: Engine) -> list[str]:
+    return [event.id for event, _ in engine.store.events(0, 10**6, 10**6, Filter())]
+
+
+async def test_each_page_is_committed_before_the_next_is_asked_for(engine: Engine) -> None:
+    seen = []
+
+    async def pages(http: Http, state: State) -> AsyncIterator[Poll]:
+        for number in range(3):
+            seen.append((logged(engine), engine.store.state("doors")[0]))
+            yield Poll({"at": number}, [an_event(number)])
+
+    SCRIPTS["doors"] = pages
+    assert await engine.visit("doors")
+    assert seen == [([], {}), (["id00000"], {"at": 0}), (["id00000", "id00001"], {"at": 1})]
+    assert engine.watches["doors"].due == START + 60
+    assert engine.watches["doors"].polls == 1, "one visit, however many pages"
+
+
+async def test_what_was_committed_stays_when_a_later_page_fails(engine: Engine) -> None:
+    async def pages(http: Http, state: State) -> AsyncIterator[Poll]:
+        yield Poll({"at": 1}, [an_event(1)])
+        raise OSError("the vendor went away")
+
+    SCRIPTS["doors"] = pages
+    assert not await engine.visit("doors")
+    assert logged(engine) == ["id00001"]
+    assert engine.store.state("doors")[0] == {"at": 1}
+    assert engine.watches["doors"].failures == 1
+
+
+async def test_a_rewind_between_two_pages_begins_anew_and_closes_what_was_open(engine: Engine) -> None:
+    begun, closed = [], []
+
+    async def pages(http: Http, state: State) -> AsyncIterator[Poll]:
+        begun.append(dict(state))
+        try:
+            yield Poll({"at": 1}, [an_event(1)])
+            if len(begun) == 1:
+                engine.store.rewind("doors", {"at": "back"})
+            yield Poll({"at": 2}, [an_event(2)])
+        finally:
+            closed.append(1)
+
+    SCRIPTS["doors"] = pages
+    assert await engine.visit("doors")
+    assert begun == [{}, {"at": "back"}]
+    assert len(closed) == 2
+    assert logged(engine) == ["id00001", "id00002"]
+    assert engine.store.state("doors")[0] == {"at": 2}
+
+
+async def test_a_vendor_that_wants_a_rest_gets_it_between_two_pages(engine: Engine) -> None:
+    closed = []
+
+    async def pages(http: Http, state: State) -> AsyncIterator[Poll]:
+        try:
+            http.wait = 90
+            yield Poll({"at": 1}, [an_event(1)])
+            yield Poll({"at": 2}, [an_event(2)])
+        finally:
+            closed.append(1)
+
+    SCRIPTS["doors"] = pages
+    assert await engine.visit("doors")
+    assert logged(engine) == ["id00001"]
+    assert closed == [1]
+    assert engine.watches["doors"].due >= START + 90
+
+
+async def test_ids_to_follow_are_given_until_a_visit_with_them_was_committed(engine: Engine) -> None:
+    given = []
+
+    async def pages(http: Http, state: State) -> AsyncIterator[Poll]:
+        given.append(list(state.get("ids", ())))
+        engine.store.follow("doors", ["late"])  # while the visit is under way
+        if len(given) == 1:
+            raise OSError("not yet")
+        yield Poll(state)
+
+    SCRIPTS["doors"] = pages
+    engine.store.follow("doors", ["a", "b"])
+    assert not await engine.visit("doors")
+    assert await engine.visit("doors")
+    assert given == [["a", "b"], ["a", "b", "late"]]
+    assert engine.store.inbox("doors")[0] == []
+    assert engine.store.state("doors")[0] == {"ids": ["a", "b", "late"]}
+
+
+async def test_what_is_odd_stands_in_the_log_after_the_commit(engine: Engine) -> None:
+    async def pages(http: Http, state: State) -> AsyncIterator[Poll]:
+        yield Poll({"at": 1}, remarks=["the counts shrank"])
+
+    SCRIPTS["doors"] = pages
+    with capture_logs() as logs:
+        await engine.visit("doors")
+    [entry] = [entry for entry in logs if entry["event"] == "vendor.surprise"]
+    assert (entry["source"], entry["what"]) == ("doors", "the counts shrank")
+
+
+async def test_nothing_but_polls_may_be_yielded(engine: Engine) -> None:
+    async def pages(http: Http, state: State) -> AsyncIterator[Any]:
+        yield {"at": 1}
+
+    SCRIPTS["doors"] = pages
+    with capture_logs() as logs:
+        assert not await engine.visit("doors")
+    assert "must return or yield a Poll, not dict" in logs[0]["error"]
