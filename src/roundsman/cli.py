@@ -381,10 +381,7 @@ def failures(
         return
     console = screen.console()
     for row in rows:
-        if console.is_terminal:
-            console.print(screen.failure_line(row, colour=True))
-        else:
-            print(screen.failure_line(row, colour=False))
+        screen.show_failure(row, console)
     if not rows:
         complain("nothing went wrong" if not (since or source) else "nothing of that went wrong")
 
@@ -606,16 +603,7 @@ def _printer(as_json: bool) -> Callable[[Any], None]:
     from roundsman import screen
 
     console = screen.console()
-    colour = console.is_terminal
-
-    def show(event: Any) -> None:
-        line = screen.event_line(event, colour=colour)
-        if colour:
-            console.print(line)
-        else:
-            print(line, flush=True)
-
-    return show
+    return lambda event: screen.show_event(event, console)
 
 
 if __name__ == "__main__":

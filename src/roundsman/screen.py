@@ -1,7 +1,7 @@
 """What a person sees: tables on a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -138,21 +138,46 @@ def status_lines(found: Mapping[str, Any]) -> Iterable[str]:
             yield safe(f"{kind.removesuffix('s')} {row['name']} {facts}")
 
 
-def event_line(event: Event, *, colour: bool) -> str:
-    """An event for a person, in one line; rich markup if `colour`."""
-    document = event.document()
-    data = document.get("data") or {}
-    columns = [
-        (document["time"][:19] + "Z" if "time" in document else "-").ljust(20),
-        event.source.ljust(14),
-        ".".join(event.type.split(".")[-2:]).ljust(24),
-        (event.outcome or "-").ljust(9),
-    ]
-    text = safe("  ".join([*columns, _what(document, data)])).rstrip()
-    if not colour:
-        return text
+WIDTHS = (20, 12, 22, 9)
+"""Columns of time, source, type and outcome; the rest of the line says what it is about."""
+NARROW = 100
+"""Columns of a terminal under which lines are left to it to break."""
+
+
+def show_event(event: Event, console: Console) -> None:
+    """Print an event for a person: in columns and colours on a terminal, else in one line."""
+    cells = _event_cells(event)
     tone = "red" if event.type in RED else COLOURS.get(event.outcome or "")
-    return f"[{tone}]{escape(text)}[/]" if tone else escape(text)
+    _show(cells, WIDTHS, tone, console)
+
+
+def _event_cells(event: Event) -> list[str]:
+    document = event.document()
+    return [
+        document["time"][:19] + "Z" if "time" in document else "-",
+        event.source,
+        ".".join(event.type.split(".")[-2:]),
+        event.outcome or "-",
+        _what(document, document.get("data") or {}),
+    ]
+
+
+def _show(cells: Sequence[str], widths: Sequence[int], tone: str | None, console: Console) -> None:
+    cells = [safe(cell) for cell in cells]
+    *heads, what = cells
+    if console.is_terminal and console.width >= NARROW:
+        grid = Table.grid(padding=(0, 2))
+        for width in widths:
+            grid.add_column(width=width, no_wrap=True, overflow="ellipsis")
+        grid.add_column(overflow="fold")
+        grid.add_row(*(Text(cell, style=tone or "") for cell in cells))
+        console.print(grid, soft_wrap=False)
+        return
+    line = "  ".join([*(cell.ljust(width) for cell, width in zip(heads, widths, strict=True)), what]).rstrip()
+    if console.is_terminal:
+        console.print(Text(line, style=tone or ""))
+    else:
+        print(line, flush=True)  # noqa: T201 - what a person reads, or grep
 
 
 def _what(document: Mapping[str, Any], data: Mapping[str, Any]) -> str:
@@ -210,15 +235,14 @@ def failure(event: Event, logged: float, done: bool) -> dict[str, Any]:
     }
 
 
-def failure_line(row: Mapping[str, Any], *, colour: bool) -> str:
-    """A failure for a person, in one line."""
+def show_failure(row: Mapping[str, Any], console: Console) -> None:
+    """Print a failure for a person, as `show_event` does."""
     what = concerned({**row, "status": None}) if row["item_id"] or row["person"] or row["about"] else None
     if what is None:
         what = f"{row['batch_id'] or ''}: {row['message'] or row['code'] or 'failed'}".lstrip(": ")
     when = (row["time"] or row["logged"] or "-")[:19].removesuffix("Z") + "Z"
-    text = safe("  ".join([row["id"].ljust(6), when, row["source"].ljust(14), what]))
-    text += "  (done)" if row["done"] else ""
-    return f"[{'dim' if row['done'] else 'red'}]{escape(text)}[/]" if colour else text
+    what += "  (done)" if row["done"] else ""
+    _show([row["id"], when, row["source"], what], (6, 20, 12), "dim" if row["done"] else "red", console)
 
 
 def _late(data: Mapping[str, Any]) -> str:

@@ -15,7 +15,6 @@ from rich.console import Console
 from roundsman import logs, screen
 from roundsman.alarms import Scheduler
 from roundsman.engine import Engine
-from roundsman.events import Event
 from roundsman.http import HttpOptions
 from roundsman.plugin import Source
 from roundsman.sandbox.company import Company
@@ -120,22 +119,11 @@ async def _print_log(path: Path, console: Console) -> None:
     try:
         while True:
             for event, _ in reader.events(at, reader.head(), 100, Filter()):
-                _print(event, console)
+                screen.show_event(event, console)
                 at = event.seq
             await asyncio.sleep(0.1)
     finally:
         reader.close()
-
-
-def _print(event: Event, console: Console) -> None:
-    _line(screen.event_line(event, colour=console.is_terminal), console)
-
-
-def _line(line: str, console: Console) -> None:
-    if console.is_terminal:
-        console.print(line)
-    else:
-        print(line, flush=True)  # noqa: T201 - a demo prints
 
 
 def _summary(console: Console, store: Store, archive: Path, requests: int, seconds: float) -> None:
@@ -150,7 +138,7 @@ def _summary(console: Console, store: Store, archive: Path, requests: int, secon
     left = store.open_failures() - len(failures)
     console.print(f"\nroundsman failures{f' -n {SHOWN}' if left else ''}\n")
     for event, logged, done in failures:
-        _line(screen.failure_line(screen.failure(event, logged, done), colour=console.is_terminal), console)
+        screen.show_failure(screen.failure(event, logged, done), console)
     if left:
         console.print(f"... and {left} more")
     sys.stdout.flush()
