@@ -75,6 +75,11 @@ class Watch:
     """Somebody rang while a visit was under way."""
     reading: Reading | None = None
 
+    @property
+    def follows(self) -> bool:
+        """Whether ids may wait for it; a source that follows nothing need not look."""
+        return type(self.source).follow.__func__ is not Source.follow.__func__  # type: ignore[attr-defined]
+
     def busy(self) -> bool:
         return self.task is not None or self.queued
 
@@ -117,7 +122,7 @@ class Visits:
             try:
                 state, revision = self.store.state(name)
                 asked, taken = state, 0
-                if type(source).follow is not Source.follow:
+                if watch.follows:
                     ids, taken = self.store.inbox(name)
                     asked = source.follow(state, ids) if ids else state
                 more = False

@@ -204,6 +204,17 @@ async def test_links_are_only_followed_to_result_hosts(link: str, rounds: Any, a
     assert any(entry["event"] == "vendor.surprise" for entry in logs)
 
 
+async def test_a_link_to_this_machine_is_not_followed_for_a_real_account(time: Time) -> None:
+    from roundsman.http import Http, Trouble
+    from worlds import Straight, web_of
+
+    http = Http(web_of(Straight(Mailchimp(time.utc)), time))
+    for link in ("http://127.0.0.1:6379/", "https://localhost/x", "https://[::1]/x"):
+        with pytest.raises(Trouble, match="not followed"):
+            async with http.download(link, ["storage.googleapis.com"]):
+                pass
+
+
 async def test_a_redirect_of_a_link_is_not_followed(rounds: Any, account: Mailchimp) -> None:
     account.add([bad_address("a@b.example")], batch_id="b1")
     account.faults.extend([Fault(302, headers={"Location": "https://evil.example/"}, path="/rsg-api")] * 4)

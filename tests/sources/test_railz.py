@@ -623,6 +623,52 @@ async def test_what_nobody_knows_is_gone(spec: str, rounds: Any, ledger: Railz) 
     assert "wanted" not in world.state
 
 
+@pytest.mark.parametrize("spec", ["CON-1/p1", "p1"])
+async def test_what_is_tracked_waits_for_a_connection_that_fails(
+    spec: str, rounds: Any, ledger: Railz, time: Time
+) -> None:
+    """Not having been asked is not the same as not being known."""
+    ledger.connect("CON-2")
+    ledger.quirks.paging = "ignored"
+    world = rounds(start="now")
+    await world.visit()
+    push = ledger.push("CON-1", push_id="p1", requested=time.utc() - 90 * MINUTE)
+    push.visible = time.utc() + 9000 * MINUTE  # in no list
+    ledger.broken["CON-1"] = 404
+    world.store.follow("ledger", [spec])
+    for _ in range(6):
+        await world.visit()
+    assert world.told("roundsman.batch.gone") == []
+    del ledger.broken["CON-1"]
+    push.visible = None
+    await world.visit(after=4000)
+    await world.visit()
+    assert ids(world) == ["p1:success"]
+
+
+async def test_an_offset_that_is_ignored_is_found_out_while_the_list_shifts(
+    rounds: Any, ledger: Railz, time: Time
+) -> None:
+    ledger.quirks.paging = "ignored"
+    for number in range(300):
+        ledger.push("CON-1", push_id=f"p{number}", requested=time.utc() - number * SECOND)
+    answer, count = ledger.answer, 300
+
+    def busy(method: str, path: str, query: Any, headers: Any) -> Any:
+        nonlocal count
+        if path == STATUS:
+            ledger.push("CON-1", push_id=f"p{count}")
+            count += 1
+        return answer(method, path, query, headers)
+
+    ledger.answer = busy  # type: ignore[method-assign]
+    world = rounds()
+    await world.visit()
+    ledger.answer = answer  # type: ignore[method-assign]
+    await world.visit()
+    assert len(world.told(GAP)) == 1
+
+
 @pytest.mark.parametrize("spec", ["a b", "a/b/c", "", "batch:", "x" * 65, "ä"])
 def test_what_is_no_id_is_refused(spec: str) -> None:
     with pytest.raises(ValueError, match="not the id of a push"):

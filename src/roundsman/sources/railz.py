@@ -205,7 +205,7 @@ class _Visit(Draft):
         """Why the round is cut short."""
         self.only: str | None = None
         """The connection, where there is only one."""
-        self.alone = False
+        self.alone, self.asked = False, 0
         self._silent = 0
         self._turns = asyncio.Semaphore(source.concurrency)
 
@@ -214,7 +214,7 @@ class _Visit(Draft):
         self.only = connections[0] if len(connections) == 1 else None
         kinds = (PUSHES, DELETES) if self.source.deletes else (PUSHES,)
         names = [name + ("#deletes" if kind is DELETES else "") for name in connections for kind in kinds]
-        self.alone = len(names) == 1
+        self.alone, self.asked = len(names) == 1, len(names)
         self._tidy(names)
         begin = self.memory.pop("at", None)
         if begin in names:
@@ -342,6 +342,8 @@ class _Visit(Draft):
             assert at is not None
             if at[1] and at[1] not in connections:
                 why = f"{at[1]} is not among the connections of this source. "
+            elif at[1] or self.good < self.asked:
+                continue  # its connection, or one that may have it, did not answer
             elif rounds + 1 >= follow.GONE_AFTER:
                 why = ""
             else:
@@ -515,7 +517,7 @@ class _Connection:
         rising = all(a and b and a <= b for a, b in pairwise(stamps)) and not falling
         top = max(filter(None, [newest, *stamps]), default=None)
         seen, size = set(first.rows), len(first.rows)
-        offset = max(1, size - OVERLAP)
+        offset = step(size)
         if "resume" in book:
             offset = book.pop("resume")
         elif not full and newest and rising:
@@ -541,9 +543,11 @@ class _Connection:
             if page.total is not None:
                 # It may shift while it is read; by more rows than pages share, something may have slipped past.
                 steady, count = steady and abs(page.total - count) <= OVERLAP, page.total
-            offset += max(1, len(page.rows) - OVERLAP)
-            if not fresh or offset >= count:
+            if offset + len(page.rows) >= count or not page.rows:
                 break
+            if not fresh:
+                return self._cut(len(seen), count, "its pages bring nothing new")
+            offset += step(len(page.rows))
         else:
             book["resume"] = offset
             return False
@@ -803,6 +807,11 @@ class _Connection:
             subject=batch,
             outcome=data["outcome"],
         )
+
+
+def step(rows: int) -> int:
+    """How far the next page begins behind this one: they share some rows, for lists shift while they are read."""
+    return max(1, rows - min(OVERLAP, rows // 2))
 
 
 def _total(document: Any) -> int | None:
