@@ -111,6 +111,7 @@ class Engine:
             )
             watch.visited, watch.answered, watch.polls = fare.visited, fare.answered, fare.polls
             watch.failures, watch.unanswered, watch.failing = fare.failures, fare.unanswered, fare.failing
+            watch.error = fare.error
             # A stored `due` is believed, unless the clock was set back since: nothing legitimate is that far ahead.
             spread = min(position * SPREAD, source.interval * position / len(sources))
             watch.due = min(fare.due, now + furthest(source.interval)) if fare.due > now else now + spread

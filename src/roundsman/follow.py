@@ -56,6 +56,6 @@ def stalled(
 def gone(source: str, what: str, key: str, entry: Entry, now: datetime, why: str = "") -> Event:
     """The notice that the vendor no longer knows it: how it ended cannot be found out."""
     since = parse_time(entry["since"])
-    message = f"The vendor no longer knows {what} {key}: it was deleted, or has expired. {why}How it ended is not known."
+    message = f"The vendor does not know {what} {key}: it was deleted, has expired, or never was. {why}How it ended is not known."
     details = {"id": key, "last_seen": entry["seen"]}
     return notice("roundsman.batch.gone", source, key, message, since=since, now=now, details=details)

@@ -149,6 +149,8 @@ class Http:
     """Which of these event ids of this source the log has already: what was told needs no second look."""
     concurrency: int | None = None
     """Requests under way with these credentials, at most; None for what `[http]` says."""
+    asked: int = field(default=0, init=False)
+    """Questions that were asked."""
     wait: float = field(default=0.0, init=False)
     """Seconds the vendor asked us to stay away, over all answers so far."""
     interval: float = field(default=0.0, init=False)
@@ -196,6 +198,7 @@ class Http:
         async with self.web.slot(self.identity, self.concurrency), _troubles(url):
             client = self.web.client(url)
             clock = {"now": self.web.now}
+            self.asked += 1
             request = client.build_request(method, url, headers=headers, content=content, extensions=clock)
             response = await client.send(request, auth=self.auth)
         answer = Answer(response.status_code, response.headers, response.content)
@@ -475,7 +478,7 @@ def refusal(method: str, url: str | httpx.URL, answer: Answer, now: float) -> Ex
         return Trouble(
             f"{what}: it redirects to {target}, which is not followed; is base_url right?", answer.status
         )
-    hint = ": is base_url right?" if answer.status == 404 else ""
+    hint = ": is base_url right?" if answer.status == 404 and not said else ""
     return Trouble(what + hint + said, answer.status)
 
 

@@ -146,6 +146,11 @@ class Source(Plugin):
         """
         raise NotImplementedError("this type of source follows nothing by id")
 
+    @classmethod
+    def following(cls, state: State) -> Sequence[str]:  # noqa: ARG003 - for those who follow something
+        """What is followed at present, for `status` to show."""
+        return ()
+
     def rewound(self, state: State, to: Any) -> State:
         """The state that reads again from `to` (a UTC datetime, or None for the beginning)."""
         raise NotImplementedError(f"a {self.type} source cannot be rewound")

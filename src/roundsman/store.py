@@ -147,6 +147,7 @@ class Fare(NamedTuple):
     failures: int
     unanswered: float | None
     failing: float | None
+    error: str | None
 
 
 class Visited(NamedTuple):
@@ -569,8 +570,11 @@ class Store(Reader):
     def tick_off(self, seqs: Sequence[int]) -> list[int]:
         """Mark failures as done; those that there are."""
         with _plain(self.path), self._db.atomic():
-            sql = "UPDATE events SET failure = 0 WHERE seq = ? AND failure IS NOT NULL"
-            return [seq for seq in seqs if self._run(sql, (seq,)).rowcount]
+            self._db.conn.executemany(
+                "UPDATE events SET failure = 0 WHERE seq = ? AND failure = 1", [(s,) for s in seqs]
+            )
+            there = "SELECT 1 FROM events WHERE seq = ? AND failure = 0"
+            return [seq for seq in seqs if self._run(there, (seq,)).fetchone()]
 
     def prune(self, sinks: Sequence[str], now: float, retention: float, limit: int = 500) -> int:
         """One small step of forgetting: payloads that every sink has had for `retention`, later their keys too.

@@ -170,7 +170,8 @@ class Visits:
             # The common case: nothing new. `due` is on disk since the alarm rang; the rest can wait for the heartbeat.
             if due > watch.due + 0.5:
                 self.store.claim([(name, due)])
-            watch.due, watch.visited, watch.answered, watch.unanswered = due, now, now, None
+            watch.due, watch.visited, watch.unanswered = due, now, None
+            watch.answered = now if http.asked else watch.answered  # nothing asked, nothing answered
             watch.polls += not poll.more
             self._noted(name)
             log.debug("poll.unchanged", source=name)
@@ -182,6 +183,10 @@ class Visits:
         new = self.store.commit(name, revision, poll.state, events, now=now, due=due, taken=taken)
         for remark in poll.remarks:
             log.warning("vendor.surprise", source=name, what=remark)
+        for event in poll.events:
+            if event.type.startswith("roundsman."):
+                what = event.document()["data"]["message"]
+                log.warning("source.notice", source=name, type=event.type, what=what)
         watch.due, watch.visited, watch.answered = due, now, now
         watch.polls += not poll.more
         watch.failures, watch.unanswered, watch.failing, watch.error = 0, None, None, None

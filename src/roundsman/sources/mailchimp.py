@@ -15,7 +15,7 @@ from typing import IO, Annotated, Any, Literal, Self
 from urllib.parse import quote
 
 import httpx
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from roundsman import archive, follow, lenient, wire
 from roundsman.archive import Limits, Oversized
@@ -45,6 +45,9 @@ STATUSES = frozenset({"pending", "preprocessing", "started", "finalizing", "fini
 DATA_CENTRE = re.compile(r"-([a-z]{1,4}\d{1,3})$")
 ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 EMAIL = re.compile(r"[^\s@\"'<>(),;:]{1,64}@[^\s@\"'<>(),;:]+\.[A-Za-z]{2,24}")
+FAKE = re.compile(r"(\S.{0,99}?) looks fake or invalid")
+SOME = re.compile(r"[^\s\"'<>(),;:]*@[^\s\"'<>(),;:]*[^\s\"'<>(),;:.!?]")
+"""Addresses with a mistake in them: what the vendor complains of is seldom a good one."""
 OVERLAP = 10
 """Rows that two pages of the list share: it shifts while it is read."""
 WALKS = 3
@@ -62,6 +65,13 @@ RETRY_FIRST, RETRY_LONGEST = 60.0, 3600.0
 """Seconds between two tries to read results: from, doubling, to."""
 
 
+def _host(value: str) -> str:
+    """A plain host name, in small letters."""
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", value := value.lower()):
+        raise ValueError("is not a plain host name such as storage.googleapis.com")
+    return value
+
+
 class Batches(Source):
     """Mailchimp's batches: one event per finished batch, and one per operation that failed."""
 
@@ -76,7 +86,10 @@ class Batches(Source):
     """Where to begin on the first run: "now", "beginning" (the last seven days), or a date-time."""
     results: Literal["off", "failures", "all"] = "failures"
     """Download results and tell each failed operation; "all": each successful one, too."""
-    result_hosts: tuple[str, ...] = ("storage.googleapis.com", "mailchimp-api-batch.s3.amazonaws.com")
+    result_hosts: tuple[Annotated[str, AfterValidator(_host)], ...] = (
+        "storage.googleapis.com",
+        "mailchimp-api-batch.s3.amazonaws.com",
+    )
     """Hosts that results may be downloaded from."""
     stall_after: Duration = 8 * 3600.0
     """Tell that a batch has not moved for so long; "all done, not yet finished" was seen for 7.4 hours."""
@@ -106,6 +119,10 @@ class Batches(Source):
                 raise ValueError(f"{each[:80]!r} is not the id of a batch")
         wanted = {**dict.fromkeys(state.get("wanted", ())), **dict.fromkeys(ids)}
         return {**state, "wanted": list(wanted), "list": None, "tag": None}
+
+    @classmethod
+    def following(cls, state: State) -> Sequence[str]:
+        return list(dict.fromkeys([*state.get("wanted", ()), *state.get("open", ()), *state.get("owed", ())]))
 
     def rewound(self, state: State, to: datetime | None) -> State:
         return {**state, "floor": rfc3339(to) if to else "", "list": None, "tag": None}
@@ -606,9 +623,10 @@ def _without_links(value: Any) -> Any:
 def _person(problem: dict[str, Any], item_id: str | None) -> Person | None:
     """Whom it concerns: the address in the answer, in its words, or in the operation's id."""
     email = lenient.text(problem.get("email_address"))
-    for text in (problem.get("detail"), item_id):
-        found = EMAIL.search(text) if email is None and isinstance(text, str) else None
-        email = found[0] if found else email
+    for words in (problem.get("detail"), item_id):
+        if email is None and isinstance(words, str):
+            found = FAKE.match(words) or EMAIL.search(words) or SOME.search(words)
+            email = found[found.lastindex or 0] if found else None
     name = lenient.text(problem.get("full_name"))
     key = lenient.text(problem.get("unique_email_id")) or None
     return {"id": key, "name": name, "email": email} if email or name else None

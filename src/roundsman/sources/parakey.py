@@ -547,6 +547,10 @@ class Batches(_Parakey):
                 raise ValueError(f"{each[:80]!r} is not the id of a batch")
         return {**state, "wanted": list(dict.fromkeys([*state.get("wanted", ()), *ids]))}
 
+    @classmethod
+    def following(cls, state: State) -> Sequence[str]:
+        return [*state.get("wanted", ()), *state.get("open", ())]
+
     def rewound(self, state: State, to: datetime | None) -> State:
         if not self.request.list_path:
             raise NotImplementedError("without request.list_path there is nothing to read again")

@@ -63,8 +63,12 @@ LONGEST = 3600.0
 def _connections(value: object) -> object:
     if value == "discover":
         return value
-    if not isinstance(value, list | tuple) or not value or not all(isinstance(v, str) and v for v in value):
+    if isinstance(value, str):
+        raise ValueError(f'is neither "discover" nor a list; write ["{value}"] if it is a connection')
+    if not isinstance(value, list | tuple) or not all(isinstance(v, str) and v.strip() for v in value):
         raise ValueError('is neither "discover" nor a list of connections such as ["CON-..."]')
+    if not value:
+        raise ValueError('is empty; write "discover" to watch all there are')
     return tuple(dict.fromkeys(value))
 
 
@@ -143,6 +147,13 @@ class Pushes(Source):
                     f"{each[:80]!r} is not the id of a push; write ID, batch:ID, CONNECTION/ID or CONNECTION/batch:ID"
                 )
         return {**state, "wanted": {**dict.fromkeys(ids, 0), **state.get("wanted", {})}}
+
+    @classmethod
+    def following(cls, state: State) -> Sequence[str]:
+        books = state.get("books", {})
+        pending = [f"{name}/{key}" for name, book in books.items() for key in book.get("pending", ())]
+        batches = [f"{name}/batch:{key}" for name, book in books.items() for key in book.get("batches", ())]
+        return [*state.get("wanted", ()), *pending, *batches]
 
     def rewound(self, state: State, to: datetime | None) -> State:
         kept = ("pending", "batches", "cut")
@@ -226,14 +237,15 @@ class _Visit(Draft):
                 self.memory["at"] = names[at + done.index(False)]
             elif self.http.wait and names[at + CHUNK :]:
                 self.memory["at"] = names[at + CHUNK]  # the vendor wants a rest, and the engine gives it one
-            yield self._poll()
+            if self.good:  # without any good answer there is nothing to commit, and the visit fails
+                yield self._poll()
             if self.stop is not None:
                 raise self.stop
             await self._rest(self.http.web.seen - asked)
-        self._not_found(connections)
-        yield self._poll()
         if not self.good and names:
             raise self.errors[0] if self.errors else Trouble("none of the connections answers")
+        self._not_found(connections)
+        yield self._poll()
 
     def _poll(self) -> Poll:
         self.memory |= {"books": dict(self.books), "wanted": dict(self.wanted)}
@@ -434,7 +446,8 @@ class _Connection:
             text = f"No good answer about the connection {self._connection} since {failed['since']}: {exc}"
             self._notice("roundsman.source.failing", f"{self._name}:{failed['since']}", text, since)
             visit.events += self._events.values()
-        visit.remark(f"connection {self._connection}: {exc}; again in {spell(pause)}")
+        about = f"failing {self._name} {failed['since']}"
+        visit.remark(f"connection {self._connection}: {exc}; again in {spell(pause)}", about=about)
         self._keep()
 
     def _keep(self) -> None:
