@@ -90,22 +90,24 @@ async def test_a_rewind_between_two_pages_begins_anew_and_closes_what_was_open(e
     assert engine.store.state("doors")[0] == {"at": 2}
 
 
-async def test_a_vendor_that_wants_a_rest_gets_it_between_two_pages(engine: Engine) -> None:
-    closed = []
+async def test_a_visit_that_fails_in_the_end_has_failed_however_much_it_yielded(
+    engine: Engine, time: Time
+) -> None:
+    """Neither "recovered" nor a good answer is said of it; the pauses grow, and after three intervals it is loud."""
 
     async def pages(http: Http, state: State) -> AsyncIterator[Poll]:
-        try:
-            http.wait = 90
-            yield Poll({"at": 1}, [an_event(1)])
-            yield Poll({"at": 2}, [an_event(2)])
-        finally:
-            closed.append(1)
+        yield Poll({"at": state.get("at", 0) + 1}, [an_event(state.get("at", 0))])
+        raise OSError("the vendor went away")
 
     SCRIPTS["doors"] = pages
-    assert await engine.visit("doors")
-    assert logged(engine) == ["id00001"]
-    assert closed == [1]
-    assert engine.watches["doors"].due >= START + 90
+    for visit in range(4):
+        assert not await engine.visit("doors")
+        time.advance(100)
+        engine.beat()
+        assert engine.watches["doors"].failures == visit + 1
+    kinds = [event.type for event, _ in engine.store.events(0, 99, 99, Filter(types=("roundsman.*",)))]
+    assert kinds == ["roundsman.source.failing"]
+    assert engine.store.sources()[0]["failures"] == 4
 
 
 async def test_ids_to_follow_are_given_until_a_visit_with_them_was_committed(engine: Engine) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 
 from roundsman import wire
-from roundsman.http import Answer, refusal
-from roundsman.plugin import Denied
+from roundsman.http import Answer, Trouble, refusal
+from roundsman.plugin import Backoff, Denied
 from roundsman.wire import Unreadable
 
 
@@ -25,6 +25,10 @@ class HeaderToken(httpx.Auth):
         yield request
 
 
+class NoToken(Trouble):
+    """No token can be had: nothing can be asked with these credentials."""
+
+
 class FetchedToken(httpx.Auth):
     """A bearer token that is fetched with a user and a password, kept in memory, and renewed ahead of its end.
 
@@ -37,6 +41,7 @@ class FetchedToken(httpx.Auth):
     def __init__(self, url: str, user: str, password: str, *, life: float, margin: float) -> None:
         """`life` is how many seconds a token is good for where it does not say so itself; `margin` is how much earlier to renew."""
         self._url = url
+        self._password = password
         self._basic = httpx.BasicAuth(user, password)
         self._life = life
         self._margin = margin
@@ -72,12 +77,17 @@ class FetchedToken(httpx.Auth):
         self._token = None
         answer = Answer(response.status_code, response.headers, response.content)
         if answer.status != 200:
-            exc = refusal("GET", self._url, answer, now)
-            raise Denied(str(exc), 401) if isinstance(exc, Denied) else exc
-        document = answer.json()
+            exc = refusal("GET", self._url, answer, now, (self._password,))
+            if isinstance(exc, Denied):
+                raise Denied(str(exc), 401)
+            raise exc if isinstance(exc, Backoff) else NoToken(str(exc))
+        try:
+            document = answer.json()
+        except Unreadable as exc:
+            raise NoToken(f"the answer to the token request cannot be read: {exc}") from None
         token = document.get("access_token") if isinstance(document, dict) else None
         if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token:
-            raise Unreadable("the answer to the token request has no access_token")
+            raise NoToken("the answer to the token request has no access_token")
         life = min(self._life, _life(token) or self._life)
         self._token = token
         self._until = now + max(life - self._margin, life / 2)

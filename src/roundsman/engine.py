@@ -187,7 +187,9 @@ class Engine:
                 everything or not now < fare.due < now + furthest(watch.source.interval)
             ):
                 due.append(fare.name)
-        self.store.claim([(name, now + self.watches[name].source.interval) for name in due])
+        for name in due:
+            self.watches[name].due = now + self.watches[name].source.interval
+        self.store.claim([(name, self.watches[name].due) for name in due])
         visits = await asyncio.gather(*(self.visit(name) for name in due))
         deliveries = await asyncio.gather(*(delivery.once() for delivery in self.deliveries.values()))
         self._flush()

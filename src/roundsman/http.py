@@ -149,6 +149,10 @@ class Http:
     """Which of these event ids of this source the log has already: what was told needs no second look."""
     concurrency: int | None = None
     """Requests under way with these credentials, at most; None for what `[http]` says."""
+    hidden: Sequence[str] = ()
+    """What must not be shown, should a server repeat it: our secrets."""
+    retry_timeouts: bool = True
+    """Whether to ask again at once after a timeout; not where the first request may still hold a slot at the vendor."""
     asked: int = field(default=0, init=False)
     """Questions that were asked."""
     wait: float = field(default=0.0, init=False)
@@ -184,7 +188,7 @@ class Http:
             same = sent is not None and etag is not None and _opaque(etag) == _opaque(sent)
             fresh = {"key": key, "etag": etag} if etag and etag.isascii() else None
             return Answer(200, answer.headers, answer.body, unchanged=same, tag=tag if same else fresh)
-        raise refusal("GET", asked, answer, self.web.now())
+        raise refusal("GET", asked, answer, self.web.now(), self.hidden)
 
     async def send(
         self,
@@ -197,7 +201,7 @@ class Http:
         """Whatever the other side answered, to whoever can judge it. Raises `Trouble` where there was no answer."""
         async with self.web.slot(self.identity, self.concurrency), _troubles(url):
             client = self.web.client(url)
-            clock = {"now": self.web.now}
+            clock = {"now": self.web.now, "retry_timeouts": self.retry_timeouts}
             self.asked += 1
             request = client.build_request(method, url, headers=headers, content=content, extensions=clock)
             response = await client.send(request, auth=self.auth)
@@ -269,7 +273,7 @@ class Web:
         }
         self._transport = transport or self._connect
         self._clients: dict[tuple[str, str, int | None], httpx.AsyncClient] = {}
-        self._slots: dict[tuple[str, int], asyncio.Semaphore] = {}
+        self._slots: dict[str, tuple[int, asyncio.Semaphore]] = {}
         self._tls: ssl.SSLContext | None = None
 
     def client(self, url: str | httpx.URL) -> httpx.AsyncClient:
@@ -294,7 +298,11 @@ class Web:
         """A place among the requests that may be under way with these credentials."""
         if concurrency is None:
             return nullcontext()
-        return self._slots.setdefault((identity, concurrency), asyncio.Semaphore(concurrency))
+        most, slots = self._slots.get(identity, (concurrency, None))
+        if slots is None or concurrency < most:  # sources that share credentials share the smaller number
+            slots = asyncio.Semaphore(concurrency)
+            self._slots[identity] = (concurrency, slots)
+        return slots
 
     async def aclose(self) -> None:
         clients, self._clients = self._clients, {}
@@ -355,7 +363,10 @@ class Patient(httpx.AsyncBaseTransport):
             return await self._streamed(request)
         try:
             response = await self._once(request)
-        except (httpx.TransportError, TimeoutError):
+        except (httpx.TransportError, TimeoutError) as exc:
+            slow = isinstance(exc, TimeoutError | httpx.TimeoutException)
+            if slow and not request.extensions.get("retry_timeouts", True):
+                raise
             if request.method not in IDEMPOTENT or self._attempts == 1:
                 raise
         else:
@@ -458,11 +469,13 @@ def _proxy(address: str | None) -> httpx.Proxy | None:
     return httpx.Proxy(url.copy_with(userinfo=b""), headers={"Proxy-Authorization": f"Basic {password}"})
 
 
-def refusal(method: str, url: str | httpx.URL, answer: Answer, now: float) -> Exception:
-    """An answer that is none, as the error that says what to do about it."""
+def refusal(
+    method: str, url: str | httpx.URL, answer: Answer, now: float, hidden: Sequence[str] = ()
+) -> Exception:
+    """An answer that is none, as the error that says what to do about it, without what is to be `hidden`."""
     url = httpx.URL(url)
     what = f"{method} {_place(url)}{url.path} answered {answer.status}"
-    said = _said(answer.body)
+    said = _said(answer.body, hidden)
     said = f" ({said})" if said else ""
     if answer.status in {401, 403}:
         return Denied(
@@ -485,7 +498,7 @@ def refusal(method: str, url: str | httpx.URL, answer: Answer, now: float) -> Ex
 _TOKEN = re.compile(r"[A-Za-z0-9_\-.=+/]{28,}")
 
 
-def _said(body: bytes) -> str:
+def _said(body: bytes, hidden: Sequence[str]) -> str:
     """What an error body says for itself, in short: problem+json, a message, or a list of messages.
 
     Whatever could be a token is masked, for some servers repeat what they were given.
@@ -502,6 +515,8 @@ def _said(body: bytes) -> str:
     if isinstance(found, list):
         found = "; ".join(str(each) for each in found[:5] if isinstance(each, str))
     text = " ".join(found.split()) if isinstance(found, str) else ""
+    for secret in hidden:
+        text = text.replace(secret, "***")
     text = redact(_TOKEN.sub("***", text))
     return text if len(text) <= 200 else text[:197] + "..."
 

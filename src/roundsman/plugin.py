@@ -43,6 +43,8 @@ class Poll:
     """Rows read, for the progress line; told or not."""
     remarks: Sequence[str] = ()
     """What was odd about the answers and should stand in the log, in words for a person."""
+    page: bool = False
+    """Set for what was yielded: it is committed, but only the end of the visit says how the source fares."""
 
 
 class Backoff(Exception):
@@ -135,7 +137,7 @@ class Source(Plugin):
 
         Guaranteed to the author: never called while an earlier call for this source runs; called with the state of the
         last *committed* poll; whatever is raised, a cancellation included, means that this poll did not happen. What is
-        yielded is committed before the next one is asked for.
+        yielded is committed before the next one is asked for, and stays when something is raised later: then the visit failed.
         """
 
     @classmethod
@@ -166,7 +168,7 @@ async def polls(source: Source, http: "Http", state: State) -> AsyncGenerator[Po
     async with aclosing(found) as yielded:  # type: ignore[type-var] # an async generator, in practice
         async for poll in yielded:
             last = _checked(poll)
-            yield replace(last, more=True)
+            yield replace(last, more=True, page=True)
     yield Poll(last.state, more=last.more)
 
 

@@ -17,7 +17,7 @@ import structlog
 
 from roundsman.events import Event, notice
 from roundsman.http import CAP, Http, Web
-from roundsman.plugin import Backoff, Denied, Poll, Source, polls, reason
+from roundsman.plugin import Backoff, Denied, Poll, Source, polls, reason, secrets
 from roundsman.store import Moved, Store, StoreError
 
 PATIENCE = 3
@@ -76,6 +76,11 @@ class Watch:
     reading: Reading | None = None
 
     @property
+    def hidden(self) -> list[str]:
+        """What no message may show."""
+        return [secret.reveal() for secret in secrets(self.source)]
+
+    @property
     def follows(self) -> bool:
         """Whether ids may wait for it; a source that follows nothing need not look."""
         return type(self.source).follow.__func__ is not Source.follow.__func__  # type: ignore[attr-defined]
@@ -113,7 +118,7 @@ class Visits:
         """One visit, poll after poll until nothing is left; whether it went well."""
         source = watch.source
         told = lambda ids: self.store.known(name, ids)  # noqa: E731 - one line says it
-        http = Http(watch.web, watch.auth, watch.identity, told, source.concurrency)
+        http = Http(watch.web, watch.auth, watch.identity, told, source.concurrency, watch.hidden)
         started = self._clock.monotonic()
         watch.reading, revision = None, 0
         while True:
@@ -129,9 +134,12 @@ class Visits:
                 async with aclosing(polls(source, http, asked)) as found:
                     async for poll in found:
                         same = (poll.state is state or poll.state == state) and not taken
-                        self._good(name, watch, revision, poll, same, started, http, began, taken)
-                        if http.wait:
-                            return True
+                        if poll.page:
+                            self._page(name, watch, revision, poll, same, taken)
+                        else:
+                            self._good(name, watch, revision, poll, same, started, http, began, taken)
+                            if http.wait:
+                                return True
                         # A page that brings neither events nor a new state would bring the same again, without end.
                         more = poll.more and not (same and not poll.events)
                         state, taken, began = poll.state, 0, self._clock.monotonic()
@@ -166,7 +174,7 @@ class Visits:
             watch.held = now + asked
             due = now + rest(self._clock.monotonic() - started, watch.source.interval, asked)
         quiet = same and not poll.events and not poll.remarks
-        if quiet and not watch.failures and not recovered and (poll.more or watch.reading is None):
+        if quiet and not watch.failures and not recovered and watch.reading is None:
             # The common case: nothing new. `due` is on disk since the alarm rang; the rest can wait for the heartbeat.
             if due > watch.due + 0.5:
                 self.store.claim([(name, due)])
@@ -181,12 +189,7 @@ class Visits:
             since = datetime.fromtimestamp(watch.failing or now, UTC)
             events.append(self._notice("roundsman.source.recovered", name, "It answers again.", since))
         new = self.store.commit(name, revision, poll.state, events, now=now, due=due, taken=taken)
-        for remark in poll.remarks:
-            log.warning("vendor.surprise", source=name, what=remark)
-        for event in poll.events:
-            if event.type.startswith("roundsman."):
-                what = event.document()["data"]["message"]
-                log.warning("source.notice", source=name, type=event.type, what=what)
+        self._say(name, poll)
         watch.due, watch.visited, watch.answered = due, now, now
         watch.polls += not poll.more
         watch.failures, watch.unanswered, watch.failing, watch.error = 0, None, None, None
@@ -212,6 +215,45 @@ class Visits:
             log.info("poll.committed", source=name, new=new, rows=poll.rows, ms=ms)
         else:
             log.debug("poll.unchanged", source=name, rows=poll.rows, ms=ms)
+
+    def _page(self, name: str, watch: Watch, revision: int, poll: Poll, same: bool, taken: int) -> None:
+        """Commit what a visit has yielded on its way. How the source fares is for the visit's end to say."""
+        if same and not poll.events and not poll.remarks:
+            return
+        now = self._clock.now()
+        new = self.store.commit(
+            name,
+            revision,
+            poll.state,
+            poll.events,
+            now=now,
+            due=watch.due,
+            failures=watch.failures,
+            unanswered=watch.unanswered,
+            failing=watch.failing,
+            error=watch.error,
+            taken=taken,
+        )
+        self._say(name, poll)
+        if new:
+            self._wake()
+        began = self._clock.monotonic()
+        reading = watch.reading = watch.reading or Reading(began, said=began)
+        reading.rows += poll.rows
+        reading.new += new
+        if began - reading.said >= SAY_EVERY:
+            reading.said = began
+            ms = round((began - reading.since) * 1000, 1)
+            log.info("poll.committed", source=name, new=reading.new, rows=reading.rows, more=True, ms=ms)
+
+    def _say(self, name: str, poll: Poll) -> None:
+        """What a person who reads the log should hear of."""
+        for remark in poll.remarks:
+            log.warning("vendor.surprise", source=name, what=remark)
+        for event in poll.events:
+            if event.type.startswith("roundsman."):
+                what = event.document()["data"]["message"]
+                log.warning("source.notice", source=name, type=event.type, what=what)
 
     def _bad(self, name: str, watch: Watch, revision: int, exc: Exception, asked: float) -> None:
         now = self._clock.now()

@@ -250,7 +250,7 @@ async def test_being_sent_away_in_the_middle_goes_on_there(rounds: Any, ledger: 
         ledger.push(name, push_id=f"p-{name}")
     world = rounds()
     ledger.quirks.per_minute = 30
-    for _ in range(8):
+    for _ in range(12):
         await world.visit()
         assert world.engine.watches["ledger"].due > time.now()
         time.advance(300)
@@ -276,7 +276,7 @@ async def test_a_vendor_that_wants_a_rest_hears_of_the_other_connections_first(
         )
 
     ledger.answer = tired  # type: ignore[method-assign]
-    for _ in range(3):
+    for _ in range(7):
         await world.visit()
     assert len(ids(world)) == 120
 

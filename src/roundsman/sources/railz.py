@@ -19,7 +19,7 @@ import httpx
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from roundsman import follow, lenient, wire
-from roundsman.auth import FetchedToken
+from roundsman.auth import FetchedToken, NoToken
 from roundsman.draft import Draft
 from roundsman.events import (
     FAILURES_CAP,
@@ -41,15 +41,17 @@ from roundsman.wire import Unreadable
 
 OUTCOMES: dict[str, Outcome] = {"success": "succeeded", "failed": "failed"}
 """The statuses that are an end. Any other is not one yet."""
-SPEC = re.compile(r"(?:([^/\s]{1,120})/)?(batch:)?([0-9A-Za-z_-]{1,64})")
-CHUNK = 50
-"""Connections asked in one go, and committed together."""
+SPEC = re.compile(r"(?:([^/\x00-\x1f]{1,120})/)?(batch:)?([0-9A-Za-z_-]{1,64})")
+CHUNK = 20
+"""Connections asked in one go."""
+COMMIT = 500
+"""Connections asked, or events found, until they are committed."""
 OVERLAP = 10
 """Rows that two pages share: lists shift while they are read."""
 PAGES = 20
 """Pages of one list that are read in one visit, at most; the next visit goes on."""
-SINGLY = 100
-"""Ids of one connection asked for singly in one visit, at most; the others have their turn at the next ones."""
+SINGLY = 50
+"""Pushes, and batches, of one connection asked for singly in one visit, at most; the others have their turn later."""
 SURE = timedelta(minutes=1)
 """A first visit with `start = "now"` begins so long before the vendor's clock."""
 IN_A_ROW = 3
@@ -213,7 +215,8 @@ class _Visit(Draft):
         self.good = 0
         self.errors: list[Exception] = []
         self.stop: Exception | None = None
-        """Why the round is cut short."""
+        """Why the round is cut short, and at which connection."""
+        self.stopped = ""
         self.only: str | None = None
         """The connection, where there is only one."""
         self.alone, self.asked = False, 0
@@ -230,18 +233,28 @@ class _Visit(Draft):
         begin = self.memory.pop("at", None)
         if begin in names:
             names = names[names.index(begin) :] + names[: names.index(begin)]
+        unsaid = 0
         for at in range(0, len(names), CHUNK):
-            asked = self.http.web.seen
-            done = await asyncio.gather(*(self._one(name) for name in names[at : at + CHUNK]))
+            chunk = names[at : at + CHUNK]
+            await asyncio.gather(*(self._one(name) for name in chunk))
+            rest = names[at + CHUNK :]
             if self.stop is not None:
-                self.memory["at"] = names[at + done.index(False)]
-            elif self.http.wait and names[at + CHUNK :]:
-                self.memory["at"] = names[at + CHUNK]  # the vendor wants a rest, and the engine gives it one
-            if self.good:  # without any good answer there is nothing to commit, and the visit fails
+                # The next round begins behind whoever ended this one: it may be that one's own trouble.
+                self.memory["at"] = names[(names.index(self.stopped) + 1) % len(names)]
+            elif self.http.wait and rest:
+                self.memory["at"] = rest[0]
+            unsaid += len(chunk)
+            ends = self.stop is not None or self.http.wait or not rest
+            # Without any good answer there is nothing to commit, and the visit fails.
+            if self.good and rest and (ends or unsaid >= COMMIT or len(self.events) >= COMMIT):
+                unsaid = 0
                 yield self._poll()
             if self.stop is not None:
+                if self.good and not rest:
+                    yield self._poll()
                 raise self.stop
-            await self._rest(self.http.web.seen - asked)
+            if self.http.wait:
+                break  # the vendor wants a rest
         if not self.good and names:
             raise self.errors[0] if self.errors else Trouble("none of the connections answers")
         self._not_found(connections)
@@ -251,41 +264,41 @@ class _Visit(Draft):
         self.memory |= {"books": dict(self.books), "wanted": dict(self.wanted)}
         return self.poll(settled=True)
 
-    async def _rest(self, requests: int) -> None:
+    async def get(self, url: str, query: Mapping[str, str | int], tag: Any = None) -> Answer:
+        """As `http.get`, no faster than the source may."""
         if not is_loopback(self.source.base_url):
-            await self.http.rest(requests * 60 / self.source.requests_per_minute)
+            await self.http.rest(60 * self.source.concurrency / self.source.requests_per_minute)
+        return await self.http.get(url, query, tag=tag)
 
-    async def _one(self, name: str) -> bool:
-        """Ask one connection; whether it had its turn. Its trouble is not the others'."""
+    async def _one(self, name: str) -> None:
+        """Ask one connection, when its turn comes. Its trouble is not the others'; what it answered before that counts."""
         async with self._turns:
-            return self.stop is None and await self._ask(name)
+            if self.stop is not None:
+                return
+            connection = _Connection(self, name)
+            if connection.waits():
+                return
+            try:
+                await connection.visit()
+            except (Trouble, Unreadable, Denied, Backoff) as exc:
+                connection.hand_over()
+                if self._ends_round(exc):
+                    self.stop, self.stopped = exc, name
+                else:
+                    self.errors.append(exc)
+                    connection.fail(exc)
+            else:
+                self._silent = 0
+                self.good += 1
+                connection.succeed()
 
-    async def _ask(self, name: str) -> bool:
-        connection = _Connection(self, name)
-        if connection.waits():
+    def _ends_round(self, exc: Exception) -> bool:
+        """Whether it is everybody's trouble: to be sent away, a key or token that is refused, a vendor that is down."""
+        if isinstance(exc, Backoff | NoToken) or (isinstance(exc, Denied) and exc.status == 401):
             return True
-        try:
-            await connection.visit()
-        except Backoff as exc:
-            self.stop = exc
-            return False
-        except (Trouble, Unreadable, Denied) as exc:
-            status = getattr(exc, "status", None)
-            if isinstance(exc, Denied) and status == 401:
-                self.stop = exc  # the key itself
-                return False
-            self.errors.append(exc)
-            if isinstance(exc, Trouble) and (status is None or status >= 500):
-                self._silent += 1
-                if self._silent >= IN_A_ROW:
-                    self.stop = exc
-                    return False
-            connection.fail(exc)
-        else:
-            self._silent = 0
-            self.good += 1
-            connection.succeed()
-        return True
+        silent = isinstance(exc, Trouble) and (exc.status is None or exc.status >= 500)
+        self._silent = self._silent + 1 if silent else 0
+        return self._silent >= IN_A_ROW
 
     # -- which connections -------------------------------------------------------------------------------------------
 
@@ -295,7 +308,10 @@ class _Visit(Draft):
         found = self.memory.get("found", {})
         looked = parse_time(found.get("at"))
         age = (self.now - looked).total_seconds() if looked else -1.0
-        if not 0 <= age < self.source.discover_every:
+        unknown = any(
+            at[1] and at[1] not in found.get("ids", ()) for at in map(SPEC.fullmatch, self.wanted) if at
+        )
+        if unknown or not 0 <= age < self.source.discover_every:
             try:
                 ids = await self._discover()
             except Trouble as exc:
@@ -307,9 +323,9 @@ class _Visit(Draft):
         known: list[str] = self.memory["found"]["ids"]
         # What is under way at a connection that is no longer listed can still end.
         busy = [
-            n
+            n.partition("#")[0]
             for n, book in self.books.items()
-            if (book.get("pending") or book.get("batches")) and "#" not in n
+            if book.get("pending") or book.get("batches")
         ]
         return sorted({*known, *busy})
 
@@ -317,9 +333,14 @@ class _Visit(Draft):
         found: dict[str, None] = {}
         offset = 0
         while True:
-            answer = await self.http.get(
-                f"{self.source.base_url}/v2/connections", {"limit": 500, "offset": offset}
-            )
+            try:
+                answer = await self.get(
+                    f"{self.source.base_url}/v2/connections", {"limit": 500, "offset": offset}
+                )
+            except Trouble as exc:
+                if exc.status != 204:
+                    raise
+                return sorted(found)
             self._begin(answer)
             rows = answer.items("data")
             names = [
@@ -339,7 +360,10 @@ class _Visit(Draft):
         if "floor" in self.memory:
             return
         start, date = self.source.start, answer.date()
-        floor = date - SURE if start == "now" and date else start if isinstance(start, datetime) else None
+        floor = start if isinstance(start, datetime) else None
+        if start == "now":
+            # A vendor's clock that is ahead would hide what is to come. Without one, ours has to do, some time early.
+            floor = min(date, self.now) - SURE if date else self.now - timedelta(hours=1)
         self.memory["floor"] = rfc3339(floor) if floor else ""
 
     def _tidy(self, names: Iterable[str]) -> None:
@@ -352,12 +376,11 @@ class _Visit(Draft):
         for spec, rounds in list(self.wanted.items()):
             at = SPEC.fullmatch(spec)
             assert at is not None
-            if at[1] and at[1] not in connections:
-                why = f"{at[1]} is not among the connections of this source. "
-            elif at[1] or self.good < self.asked:
+            strange = at[1] is not None and at[1] not in connections
+            if not strange and (at[1] or self.good < self.asked):
                 continue  # its connection, or one that may have it, did not answer
-            elif rounds + 1 >= follow.GONE_AFTER:
-                why = ""
+            if rounds + 1 >= follow.GONE_AFTER:
+                why = f"{at[1]} is not among the connections of this source. " if strange else ""
             else:
                 self.wanted[spec] = rounds + 1
                 continue
@@ -403,11 +426,11 @@ class _Connection:
         self._place_wanted()
         if not first.unchanged:
             await self._list(first)
-        for key in self._turn():
+        for key in self._in_turn(self._pending, self._hidden()):
             await self._singly(key)
-        for batch in list(self._batches):
-            if not any(e.get("batch") == batch and e.get("listed") for e in self._pending.values()):
-                await self._look(batch)
+        pending = {e.get("batch") for e in self._pending.values() if e.get("listed")}
+        for batch in self._in_turn(self._batches, [batch for batch in self._batches if batch not in pending]):
+            await self._look(batch)
         await self._wanted()
         for what, entries in (("push", self._pending), ("batch", self._batches)):
             for key, entry in entries.items():
@@ -417,26 +440,29 @@ class _Connection:
                     self._events[event.id] = event
 
     def succeed(self) -> None:
-        """Hand over what was found."""
-        visit = self._visit
+        """All went well."""
         failed = self._book.pop("failed", None)
         if failed and failed["times"] >= LOUD:
             since = parse_time(failed["since"])
             text = f"The connection {self._connection} answers again."
             self._notice("roundsman.source.recovered", f"{self._name}:{failed['since']}", text, since)
+        self.hand_over()
+
+    def hand_over(self) -> None:
+        """Give the visit what was found so far: each step leaves the book and the events as true as they were."""
+        visit = self._visit
         visit.events += self._events.values()
         visit.rows += self._rows
+        self._events, self._rows = {}, 0
         for spec in self._placed:
             visit.wanted.pop(spec, None)
         self._keep()
 
     def fail(self, exc: Exception) -> None:
-        """This visit did not happen; take note of that, and say it out loud the third time."""
+        """Take note of its trouble, leave it alone for a while, and say it out loud the third time."""
         visit = self._visit
         if visit.alone:
             return  # then the source itself fails
-        self._book = wire.decode(wire.encode(visit.books.get(self._name, {})))
-        self._events = {}
         failed = self._book.setdefault("failed", {"times": 0, "since": rfc3339(visit.now)})
         failed["times"] += 1
         pause = min(LONGEST, self._source.interval * 2.0 ** min(failed["times"] - 1, 10))
@@ -445,10 +471,9 @@ class _Connection:
             since = parse_time(failed["since"])
             text = f"No good answer about the connection {self._connection} since {failed['since']}: {exc}"
             self._notice("roundsman.source.failing", f"{self._name}:{failed['since']}", text, since)
-            visit.events += self._events.values()
         about = f"failing {self._name} {failed['since']}"
         visit.remark(f"connection {self._connection}: {exc}; again in {spell(pause)}", about=about)
-        self._keep()
+        self.hand_over()
 
     def _keep(self) -> None:
         book = {key: value for key, value in self._book.items() if value not in ({}, [], None)}
@@ -468,7 +493,7 @@ class _Connection:
         url = f"{self._source.base_url}/{'v2/' if v2 else ''}{self._kind.path}"
         about = {"connectionUuid" if v2 else "businessName": self._connection}
         try:
-            answer = await self._visit.http.get(url, {**about, **query}, tag=tag)
+            answer = await self._visit.get(url, {**about, **query}, tag)
         except Trouble as exc:
             if exc.status == 204:
                 return Page({}, 0)
@@ -556,7 +581,7 @@ class _Connection:
             if page.total is not None:
                 # It may shift while it is read; by more rows than pages share, something may have slipped past.
                 steady, count = steady and abs(page.total - count) <= OVERLAP, page.total
-            if offset + len(page.rows) >= count or not page.rows:
+            if offset + len(page.rows) >= count:
                 break
             if not fresh:
                 return self._cut(len(seen), count, "its pages bring nothing new")
@@ -591,20 +616,33 @@ class _Connection:
             hidden > few and not book.get("cut")
         )
 
-    def _turn(self) -> list[str]:
-        """Ids to ask for singly at this visit: what neither the list nor a look at its batch shows."""
-        keys = [
+    def _hidden(self) -> list[str]:
+        """What neither the list nor a look at its batch shows."""
+        return [
             key
             for key, entry in self._pending.items()
             if not (entry.get("listed") or key in self._found or entry.get("batch") in self._batches)
         ]
+
+    def _in_turn(self, entries: dict[str, Any], keys: list[str]) -> list[str]:
+        """What to ask for at this visit: where there are very many, whoever has waited longest."""
         if len(keys) > SINGLY:
-            for key in keys[:SINGLY]:  # where there are very many, each in its turn
-                self._pending[key] = self._pending.pop(key)  # to the end
-        return keys[:SINGLY]
+            keys = sorted(keys, key=lambda key: entries[key].get("looked") or "")[:SINGLY]
+            for key in keys:
+                entries[key]["looked"] = rfc3339(self._visit.now)
+        return keys
+
+    async def _about(self, **query: str | int) -> Page:
+        """As `_ask`, about one thing: that the vendor does not know it, or will not tell, is no trouble of the connection."""
+        try:
+            return await self._ask(**query)
+        except (Trouble, Denied) as exc:
+            if exc.status not in {400, 403, 404, 410}:
+                raise
+            return Page({}, 0)
 
     async def _singly(self, key: str) -> None:
-        page = await self._ask(**{self._kind.id: key})
+        page = await self._about(**{self._kind.id: key})
         row = page.rows.get(key)
         if row is not None:
             self._take({key: row}, listed=False)
@@ -616,30 +654,10 @@ class _Connection:
     async def _look(self, batch: str) -> None:
         """All pushes of one batch. It is complete when two looks in a row show the same ones, and none pending."""
         book = self._batches[batch]
-        rows: dict[str, wire.Item] = {}
-        total = None
-        for _ in range(PAGES):
-            more = (
-                {"offset": len(rows) - min(OVERLAP, len(rows) - 1), "limit": self._source.page_size}
-                if rows
-                else {}
-            )
-            try:
-                page = await self._ask(batchId=batch, **more)
-            except Trouble as exc:
-                if exc.status != 400 or not rows:
-                    raise
-                break
-            fresh = page.rows.keys() - rows.keys()
-            rows |= page.rows
-            total = page.total
-            if not fresh or total is None or len(rows) >= total:
-                break
+        rows, total = await self._rows_of(batch)
         if not rows:
             if follow.missed(book):
-                del self._batches[batch]
-                for key in [k for k, e in self._pending.items() if e.get("batch") == batch]:
-                    self._pending[key]["batch"] = None  # asked for singly from now on
+                self._give_up(batch)
                 event = follow.gone(self._source.name, "batch", batch, book, self._visit.now)
                 self._events[event.id] = event
             return
@@ -647,21 +665,54 @@ class _Connection:
         self._take(rows, listed=False, batch=batch, asked=book.get("asked", False))
         for key in [k for k, e in self._pending.items() if e.get("batch") == batch and k not in rows]:
             self._pending[key]["batch"] = None
-        pending = [key for key, (data, _) in rows.items() if data.get("status") not in OUTCOMES]
+        pending = [key for key, (data, _) in rows.items() if lenient.text(data.get("status")) not in OUTCOMES]
         look = hashlib.blake2b(wire.encode([sorted(rows), sorted(pending)]), digest_size=8).hexdigest()
         before, book["look"] = book.get("look"), look
         follow.saw(book, [look], self._visit.now)
-        hidden = total is not None and len(rows) < total
-        if hidden:
-            self._visit.remark(
-                f"batch {batch} has {total} pushes and shows {len(rows)}: it cannot be seen whether it has ended",
-                about=f"cut {batch}",
+        if total is not None and len(rows) < total:
+            message = (
+                f"Batch {batch} has {total} pushes and shows {len(rows)}, and no parameter tried shows the others: when it has "
+                "ended cannot be seen, and will not be told. Its pushes are told as far as the list shows them."
             )
-        if pending or before != look or hidden:
+            self._notice("roundsman.source.gap", f"batch:{batch}", message)
+            self._give_up(batch)
+            return
+        if pending or before != look:
             return
         del self._batches[batch]
         event = self._batch_event(batch, [data for data, _ in rows.values()])
         self._events[event.id] = event
+
+    async def _rows_of(self, batch: str) -> tuple[dict[str, wire.Item], int | None]:
+        """All pushes of a batch, as far as they are shown, and how many there are said to be."""
+        rows: dict[str, wire.Item] = {}
+        more: dict[str, str | int] = {}
+        for _ in range(PAGES):
+            page = await self._about(batchId=batch, **more)
+            found = self._of_batch(page.rows, batch)
+            fresh = found.keys() - rows.keys()
+            rows |= found
+            if page.total is None or len(rows) >= page.total or not rows:
+                return rows, page.total
+            if "offset" in more and not fresh:
+                more = {"limit": 500}  # perhaps a larger answer, where there are no pages
+            elif more and not fresh:
+                return rows, page.total
+            else:
+                more = {"offset": step(len(rows)), "limit": self._source.page_size}
+            total = page.total
+        return rows, total
+
+    def _of_batch(self, rows: Mapping[str, wire.Item], batch: str) -> dict[str, wire.Item]:
+        """Without the rows of other batches, which a server that does not know the parameter would show."""
+        return {key: row for key, row in rows.items() if (_batch_id(row[0].get("batchId")) or batch) == batch}
+
+    def _give_up(self, batch: str) -> None:
+        """Look at the batch no longer; what is pending of it is asked for singly from now on."""
+        del self._batches[batch]
+        for entry in self._pending.values():
+            if entry.get("batch") == batch:
+                entry["batch"] = None
 
     # -- what somebody wants followed ---------------------------------------------------------------------------------
 
@@ -696,13 +747,18 @@ class _Connection:
             if spec in self._placed:
                 continue
             key = at[3]
-            page = await self._ask(**{"batchId" if at[2] else self._kind.id: key})
-            if page.rows:
+            page = await self._about(**{"batchId" if at[2] else self._kind.id: key})
+            rows = (
+                self._of_batch(page.rows, key)
+                if at[2]
+                else {k: row for k, row in page.rows.items() if k == key}
+            )
+            if rows:
                 self._placed.append(spec)
                 if at[2] and not self._visit.http.told([f"{key}:completed"]):
                     self._batches.setdefault(key, {**follow.entry(self._visit.now), "asked": True})
                 elif not at[2]:
-                    self._take(page.rows, listed=False, asked=True)
+                    self._take(rows, listed=False, asked=True)
 
     # -- rows --------------------------------------------------------------------------------------------------------
 
@@ -711,12 +767,13 @@ class _Connection:
     ) -> None:
         """Follow what is pending; tell what has ended, unless that was before we began."""
         floor = parse_time(self._visit.memory.get("floor"))
-        ended = [key for key, (data, _) in rows.items() if data.get("status") in OUTCOMES]
-        told = self._visit.http.told([f"{key}:{rows[key][0]['status']}" for key in ended]) if ended else set()
+        states = {key: lenient.text(data.get("status")) or "" for key, (data, _) in rows.items()}
+        ended = [f"{key}:{status}" for key, status in states.items() if status in OUTCOMES]
+        told = self._visit.http.told(ended) if ended else set()
         opened = set()
         for key, (data, raw) in rows.items():
             self._found[key] = self._found.get(key, False) or listed
-            status = data.get("status")
+            status = states[key]
             own = _batch_id(data.get("batchId")) or batch
             if status not in OUTCOMES:
                 if status != "pending":
