@@ -37,7 +37,7 @@ from roundsman.events import (
     rfc3339,
 )
 from roundsman.http import Answer, Http, Trouble, Url, is_loopback
-from roundsman.plugin import Backoff, Denied, Poll, Source, State
+from roundsman.plugin import Backoff, Denied, Poll, Source, State, reason
 from roundsman.settings import Duration, Secret, Start
 from roundsman.wire import Unreadable
 
@@ -61,6 +61,11 @@ FORBIDDEN_WAIT = 300.0
 """Seconds to stay away after a 403 without a reason: that is throttling."""
 EVENTS_AT_ONCE, OPERATIONS_AT_ONCE = 500, 250
 """Events of an archive in one commit, and operations read before others get their turn."""
+INCOMPLETE = 5
+"""Times that results are read again which show fewer failures than the batch counts: they may come late."""
+SIGNED = re.compile(rb"\?[^\s\"\\]*Signature=[^\s\"\\]*")
+LINK = re.compile(r"(https?://[^\s?]+)\?\S+")
+"""Signed links in what a vendor says: whoever has one has the results."""
 RETRY_FIRST, RETRY_LONGEST = 60.0, 3600.0
 """Seconds between two tries to read results: from, doubling, to."""
 
@@ -135,6 +140,7 @@ class _Visit(Draft):
     open     unfinished batches by id, as `follow.py` has them
     owed     finished batches whose results are to be read
     wanted   ids that somebody wants followed, until they are found
+    missed   batches whose results were given up: following one again has them tried again
     list     a digest of the list when it was last gone through, and the `tag` of that answer
     good     when all was well, within the hour
     odd      statuses that were remarked on
@@ -146,6 +152,7 @@ class _Visit(Draft):
         self.open: dict[str, Any] = self.memory.setdefault("open", {})
         self.owed: dict[str, Any] = self.memory.setdefault("owed", {})
         self.now = http.now()
+        http.retry_timeouts = False  # what timed out here may still hold one of the user's ten slots there
         self.vendor_now: datetime | None = None
         """The vendor's clock at the first answer, where it tells it."""
 
@@ -160,6 +167,8 @@ class _Visit(Draft):
             )
         yield self.poll()
         for key in list(self.owed):
+            if self.http.wait:
+                return  # the vendor wants a rest
             if not self._too_early(self.owed[key]):
                 async for poll in self._results(key, self.owed[key]):
                     yield poll
@@ -168,7 +177,7 @@ class _Visit(Draft):
 
     async def _get(self, path: str, tag: Any = None, **query: str | int) -> Answer:
         try:
-            return await self.http.get(f"{self.source.base_url}/batches{path}", query, tag=tag)
+            answer = await self.http.get(f"{self.source.base_url}/batches{path}", query, tag=tag)
         except Denied as exc:
             # The vendor's throttling wears a 403 without a reason in it; a refusal has one.
             if exc.status == 403 and not exc.body.lstrip().startswith(b"{"):
@@ -176,6 +185,8 @@ class _Visit(Draft):
                     FORBIDDEN_WAIT, "403 without a reason: the account is being throttled"
                 ) from None
             raise
+        self.vendor_now = self.vendor_now or answer.date()
+        return answer
 
     async def _list(self) -> None:
         """Read the list whole, as one answer if it fits, and take up what is in it."""
@@ -186,8 +197,7 @@ class _Visit(Draft):
             if len(rows) >= total:
                 break
         else:
-            # Once more at the next visit. If it stays so, the pages do not work, and somebody should know.
-            self.remark(f"the list has {total} batches and shows {len(rows)}", about="short list")
+            self._tell_short(total, len(rows))
         self._begin(rows)
         seen = {key: _seen(data) for key, (data, _) in rows.items()}
         digest = hashlib.blake2b(wire.encode(sorted(seen.items())), digest_size=8).hexdigest()
@@ -220,8 +230,7 @@ class _Visit(Draft):
             document = answer.json()
             total = lenient.count(document.get("total_items")) or len(page)
             totals.add(total)
-            if self.vendor_now is None:
-                self.vendor_now = answer.date()
+
             fresh = page.keys() - rows.keys()
             rows |= page
             if not offset and len(page) >= total:
@@ -249,15 +258,23 @@ class _Visit(Draft):
         if self.source.start == "now":
             ends = (parse_time(data.get("completed_at")) for data, _ in rows.values())
             newest = max(filter(None, ends), default=None)
-            floor = self.vendor_now - SURE if self.vendor_now else newest + SECOND if newest else None
+            # A clock that is ahead would hide what is to come.
+            floor = (
+                min(self.vendor_now, self.now) - SURE
+                if self.vendor_now
+                else newest + SECOND
+                if newest
+                else None
+            )
         self.memory["floor"] = rfc3339(floor) if floor else ""
 
     async def _singly(self) -> None:
         """Ask for what is followed and was not in the list."""
         wanted = self.memory.pop("wanted", [])
         told = self.http.told([f"{key}:completed" for key in wanted])
+        missed = self.memory.get("missed", [])
         for key in wanted:
-            if f"{key}:completed" not in told and key not in self.owed:
+            if key not in self.owed and (f"{key}:completed" not in told or key in missed):
                 self.open.setdefault(key, {**follow.entry(self.now), "listed": False})
         for key in [key for key, entry in self.open.items() if not entry.get("listed")]:
             if not ID.fullmatch(key):
@@ -265,24 +282,45 @@ class _Visit(Draft):
                 continue
             try:
                 answer = await self._get(f"/{quote(key, safe='')}", exclude_fields="_links,response_body_url")
-            except Trouble as exc:
-                if exc.status != 404:
-                    raise
-                if follow.missed(self.open[key]):
-                    self._gone(key)
-                continue
-            data = answer.json()
-            if not isinstance(data, dict):
-                raise Unreadable(f"the answer about batch {key} is not an object")
-            self._take(key, data, answer.body, listed=False)
+                data = answer.json()
+                if not isinstance(data, dict):
+                    raise Unreadable("the answer is not an object")  # noqa: TRY301 - told as any
+            except (Trouble, Unreadable, Denied) as exc:
+                self._trouble_with(key, exc)
+            else:
+                self._take(key, data, answer.body, listed=False)
 
-    def _gone(self, key: str) -> None:
+    def _trouble_with(self, key: str, exc: Exception) -> None:
+        """One batch that cannot be asked for is no trouble of the others, which the list has just shown."""
+        if getattr(exc, "status", None) == 401:
+            raise exc
+        entry = self.open[key]
+        since = parse_time(entry["since"])
+        late = since is not None and (self.now - since).total_seconds() > self.source.retention
+        if getattr(exc, "status", None) == 404:
+            if follow.missed(entry):
+                self._gone(key)
+        elif late:
+            self._gone(key, f"({exc}) ")
+        else:
+            self.remark(f"batch {key} cannot be asked for: {exc}", about=f"asking {key}")
+
+    def _gone(self, key: str, why: str = "") -> None:
         entry = self.open.pop(key)
-        self.events.append(follow.gone(self.source.name, "batch", key, entry, self.now))
+        self.events.append(follow.gone(self.source.name, "batch", key, entry, self.now, why))
+
+    def _tell_short(self, total: int, shown: int) -> None:
+        """The list's pages do not show what it says it has, however often it is read."""
+        if not self.memory.get("short"):
+            self.memory["short"] = True
+            message = f"The list has {total} batches and shows {shown}: batches may be missing that `roundsman track` did not name."
+            self.events.append(
+                notice("roundsman.source.gap", self.source.name, "short list", message, now=self.now)
+            )
 
     def _take(self, key: str, data: dict[str, Any], raw: Any, *, listed: bool) -> None:
         """One batch as it is now: followed on, told, or known to be old."""
-        status = data.get("status")
+        status = lenient.text(data.get("status"))
         if status != "finished":
             if status not in STATUSES:
                 self.remark(
@@ -306,10 +344,13 @@ class _Visit(Draft):
         batch = _batch(key, data, raw)
         if not followed and self._is_old(batch):
             return
+        missed = self.memory.get("missed", [])
+        again = key in missed  # its completion was told, and its results were not
+        self.memory["missed"] = [each for each in missed if each != key]
         wants = self.source.results != "off" and batch["total"] != 0 and bool(ID.fullmatch(key))
         if key not in self.owed and wants and (batch["failed"] != 0 or self.source.results == "all"):
-            self.owed[key] = {"batch": batch, "told": False, "tries": 0, "next": None}
-        elif key not in self.owed:
+            self.owed[key] = {"batch": batch, "told": again, "tries": 0, "next": None}
+        elif key not in self.owed and not again:
             if not batch["failed"]:
                 batch["failures"] = []
             self.events.append(self._completed(batch))
@@ -365,10 +406,14 @@ class _Visit(Draft):
         """Read the results of one batch. The completed batch is told after them, or at once where they cannot be had."""
         try:
             packed = await self._fetch(key)
-        except Trouble as exc:
-            self._postpone(key, entry, str(exc), final=exc.status == 404)
         except Oversized as exc:
             self._postpone(key, entry, str(exc), final=True)
+        except (Trouble, Unreadable, Denied, OSError) as exc:
+            status = getattr(exc, "status", None)
+            if status == 401:
+                raise
+            entry["missing"] = entry.get("missing", 0) + 1 if status == 404 else 0
+            self._postpone(key, entry, reason(exc), final=entry["missing"] >= follow.GONE_AFTER)
         else:
             reading = _Reading(self.source, entry["batch"])
             try:
@@ -415,9 +460,10 @@ class _Visit(Draft):
             or parse_time(batch["completed_at"])
             or parse_time(entry.setdefault("since", rfc3339(self.now)))
         )
-        over = since is not None and (self.now - since).total_seconds() > self.source.retention
+        now = self.vendor_now or self.now  # it is the vendor who forgets
+        over = since is not None and (now - since).total_seconds() > self.source.retention
         if final or over:
-            del self.owed[key]
+            self._give_up(key)
         else:
             self.remarks.append(f"the results of batch {key} cannot be read: {why}; again in {wait:.0f}s")
         if final or over or "result_hosts" in why:
@@ -437,8 +483,20 @@ class _Visit(Draft):
             )
         )
 
+    def _give_up(self, key: str) -> None:
+        del self.owed[key]
+        self.memory["missed"] = [*self.memory.get("missed", []), key][-200:]
+
     def _read(self, key: str, entry: dict[str, Any], reading: "_Reading") -> None:
         batch: Batch = entry["batch"]
+        if batch["failed"] is None:
+            failed = reading.failed
+            batch = {**batch, "failed": failed, "outcome": batch_outcome(batch["total"], failed)}
+        short = not reading.bad and reading.failed < (batch["failed"] or 0)
+        why = f"show {reading.failed} of {batch['failed']} failed operations"
+        if short and entry["tries"] < INCOMPLETE:
+            self._postpone(key, entry, f"they {why}", final=False)
+            return
         if not entry["told"]:
             self.events.append(self._completed({**batch, "failures": reading.failures}))
         if reading.problems:
@@ -446,11 +504,12 @@ class _Visit(Draft):
                 f"{reading.bad} file{'s' if reading.bad > 1 else ''} of them, such as {reading.problems[0]}"
             )
             self._missing(batch, f"could not be read in full: {count}")
-        if not reading.problems and batch["failed"] is not None and reading.failed != batch["failed"]:
-            self.remarks.append(
-                f"batch {key} counts {batch['failed']} failed operations, and its results show {reading.failed}"
-            )
-        del self.owed[key]
+        if short:
+            self._missing(batch, why)
+        if short or reading.problems:
+            self._give_up(key)
+        else:
+            del self.owed[key]
 
 
 class _Reading:
@@ -472,7 +531,10 @@ class _Reading:
         events: list[Event] = []
         count = 0
         seen: set[bytes] = set()
-        for member in archive.members(packed, self._source.limits):
+        for member in self._members(packed):
+            if isinstance(member, Unreadable):
+                yield events  # what was readable counts
+                raise member
             if member.problem:
                 self._bad(member.name, member.problem)
                 continue
@@ -491,6 +553,13 @@ class _Reading:
                     yield events
                     events = []
         yield events
+
+    def _members(self, packed: IO[bytes]) -> Iterator[archive.Member | Unreadable]:
+        """The files of the archive; in the end, why it is not read any further."""
+        try:
+            yield from archive.members(packed, self._source.limits)
+        except Unreadable as exc:
+            yield exc
 
     def _place(self, name: str, seen: set[bytes]) -> str:
         """What the file is called in ids: its name, if that is plain; a digest, if it is not or was there before."""
@@ -516,8 +585,11 @@ class _Reading:
             return None
         response = _response(operation.get("response"))
         problem = response if isinstance(response, dict) else {}
-        if b"response_body_url" in bytes(raw):
+        body = bytes(raw)
+        if b"response_body_url" in body:
             raw = _without_links(operation)
+        elif SIGNED.search(body):
+            raw = wire.line(SIGNED.sub(rb"?***", body))
         item_id = operation.get("operation_id")
         item_id = item_id if isinstance(item_id, str) else None
         code = str(status) if type(status) in {int, str} else lenient.text(problem.get("status"))
@@ -525,7 +597,7 @@ class _Reading:
         item: Item = {
             "batch_id": self._batch["batch_id"],
             "item_id": item_id,
-            "index": index,
+            "index": None,
             "code": code,
             "person": person,
             "about": None,
@@ -539,6 +611,7 @@ class _Reading:
             kind, outcome = "operation_failed", "failed"
             problem_text = lenient.text(problem.get("detail")) or lenient.text(problem.get("title"))
             message = problem_text or _plain(response)
+            message = LINK.sub(r"\1?***", message) if message else None
             failure: Failure = {**item, "message": message, "fields": _fields(problem.get("errors"))}
             data = failure
             self.failed += 1
