@@ -16,7 +16,7 @@ import typer
 import roundsman
 from roundsman import config as configuration, logs
 from roundsman.config import Config, ConfigError
-from roundsman.plugin import polls, reason
+from roundsman.plugin import Source, State, polls, reason
 from roundsman.settings import duration, moment
 from roundsman.store import KEYS_KEPT, Filter, Reader, Store, StoreError
 
@@ -41,6 +41,8 @@ ConfigPath = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+ENOUGH = 100
+"""Rows that are proof enough for `check --live` that a source answers."""
 FOLLOW_EVERY = 0.3
 """Seconds between two looks for new events or a new status."""
 
@@ -140,6 +142,19 @@ def check(
         raise typer.Exit(service.run(lambda: _check_live(loaded)))
 
 
+async def _ask_once(source: Source, http: Any, state: State) -> tuple[int, list[str]]:
+    """One visit, or the first pages of it: rows read, and what was odd. Raises what the visit ends in."""
+    rows = 0
+    remarks: list[str] = []
+    async with aclosing(polls(source, http, state)) as found:
+        async for poll in found:
+            rows += poll.rows
+            remarks += poll.remarks
+            if poll.page and rows > ENOUGH:
+                break
+    return rows, remarks
+
+
 async def _check_live(config: Config) -> int:
     from roundsman.http import Http
     from roundsman.service import web
@@ -150,12 +165,15 @@ async def _check_live(config: Config) -> int:
         try:
             # A poll is a value: dropped, it did not happen.
             http = Http(connections, source.auth(), source.identity(), concurrency=source.concurrency)
-            async with aclosing(polls(source, http, {})) as found:
-                poll = await anext(found)
-            if connections.seen == asked:
-                print(f"sources.{name}: has nothing to ask before something is followed")
-            else:
-                print(f"sources.{name}: answers" + (f", {poll.rows} rows" if poll.rows else ""))
+            rows, remarks = await _ask_once(source, http, {})
+            if (
+                connections.seen == asked
+            ):  # nothing is followed yet: a question about nothing, for the sake of the key
+                _, remarks = await _ask_once(source, http, source.follow({}, ["roundsman-check"]))
+            print(f"sources.{name}: answers" + (f", {rows} rows" if rows else ""))
+            for remark in remarks:
+                complain(f"sources.{name}: {remark}")
+                code = 1
         except Exception as exc:  # noqa: BLE001 - a plugin may raise anything, and the next one wants its turn
             complain(f"sources.{name}: {reason(exc)}")
             code = 1

@@ -1,14 +1,17 @@
 """A poll in the making: the state to be, what was found so far, and what was odd."""
 
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 from roundsman import wire
-from roundsman.events import Event
+from roundsman.events import Event, rfc3339
 from roundsman.plugin import Poll, State
 
 ODD = 50
 """Oddities that are remembered as said, per source."""
+SURE, UNSURE = timedelta(minutes=1), timedelta(hours=1)
+"""How long before now a first visit begins, with the vendor's clock and without."""
 
 
 class Draft:
@@ -29,6 +32,19 @@ class Draft:
         if about:
             self.memory["odd"] = [*odd, about[:100]][-ODD:]
         self.remarks.append(what)
+
+    def begin(self, start: str | datetime, date: datetime | None, now: datetime) -> None:
+        """At the first answer of all: settle `floor`, the time before which nothing is told; "" for everything.
+
+        `date` is the vendor's clock. With "now" that decides, a minute early; but not where it is ahead of ours, for then it
+        would hide what is to come. Without one, ours has to do, an hour early.
+        """
+        if "floor" in self.memory:
+            return
+        floor = start if isinstance(start, datetime) else None
+        if start == "now":
+            floor = min(date, now) - SURE if date else now - UNSURE
+        self.memory["floor"] = rfc3339(floor) if floor else ""
 
     def poll(self, *, settled: bool = False) -> Poll:
         """What was found since the last one. `settled`: the memory's members are replaced and never changed, so no copy is needed."""

@@ -445,10 +445,11 @@ class Store(Reader):
         failing: float | None = None,
         error: str | None = None,
         taken: int = 0,
+        answered: bool = True,
     ) -> int:
         """A visit's events, new state and fate in one transaction; how many of the events were new.
 
-        `state=None` keeps the old one (the visit failed). `taken` is how far the inbox was taken up. Raises `Moved` where the source was rewound meanwhile.
+        `state=None` keeps the old one (the visit failed); so does `answered=False` the time of the last good answer. `taken` is how far the inbox was taken up. Raises `Moved` where the source was rewound meanwhile.
         """
         with _plain(self.path), self._db.atomic():
             run = self._run
@@ -456,7 +457,18 @@ class Store(Reader):
                 "UPDATE sources SET due = ?, failures = ?, unanswered = ?, failing = ?, error = ?, visited = ?, "
                 "answered = CASE WHEN ? THEN answered ELSE ? END "
                 "WHERE name = ? AND revision = ? RETURNING id",
-                (due, failures, unanswered, failing, error, now, state is None, now, name, revision),
+                (
+                    due,
+                    failures,
+                    unanswered,
+                    failing,
+                    error,
+                    now,
+                    state is None or not answered,
+                    now,
+                    name,
+                    revision,
+                ),
             ).fetchone()
             if row is None:
                 raise Moved

@@ -233,6 +233,7 @@ class Visits:
             failing=watch.failing,
             error=watch.error,
             taken=taken,
+            answered=False,
         )
         self._say(name, poll)
         if new:

@@ -286,6 +286,9 @@ async def test_an_offset_that_is_ignored_makes_no_loop(rounds: Any, account: Mai
     world = rounds(page_size=50)
     await world.visit()
     assert len(paths(world)) <= 6
+    await world.visit()
+    [gap] = world.told(GAP)
+    assert "130 batches and shows" in gap["data"]["message"]
 
 
 async def test_an_unfinished_batch_costs_no_request_of_its_own(rounds: Any, account: Mailchimp) -> None:
@@ -428,6 +431,20 @@ async def test_a_failure_says_whom_it_concerns_and_what_was_wrong(rounds: Any, a
     assert [event.id for event in world.events(FAILED)] == [f"b1:results/{n:06x}.json:0" for n in range(4)]
 
 
+@pytest.mark.parametrize(
+    "address", ["ada@@harbour.example", "ada@harbour", "ada at harbour.example", "a b@c"]
+)
+async def test_an_address_with_a_mistake_is_named_all_the_same(
+    address: str, rounds: Any, account: Mailchimp
+) -> None:
+    account.add([bad_address(address), Operation(400, {"detail": f"{address} has bounced"})], batch_id="b1")
+    world = rounds()
+    await world.visit()
+    told = [e["data"]["person"] for e in world.told(FAILED)]
+    assert told[0]["email"] == address
+    assert (told[1] is None) == ("@" not in address)
+
+
 async def test_without_results_nothing_is_downloaded(rounds: Any, account: Mailchimp) -> None:
     account.add([bad_address("a@b.example")], batch_id="b1")
     world = rounds(results="off")
@@ -471,6 +488,153 @@ async def test_results_that_are_gone_are_given_up_out_loud(
     [gap] = world.told(GAP)
     assert "results of batch b1" in gap["data"]["message"]
     assert "owed" not in world.state
+
+
+async def test_one_404_for_the_link_loses_nothing(rounds: Any, account: Mailchimp) -> None:
+    account.add([bad_address("a@b.example")], batch_id="b1")
+    account.faults.append(Fault(404, path="/3.0/batches/b1"))
+    world = rounds()
+    await world.visit()
+    assert len(world.told(COMPLETED)) == 1
+    await world.visit(after=100)
+    assert len(world.told(FAILED)) == 1
+    assert world.told(GAP) == []
+
+
+async def test_results_that_are_complete_later_are_read_again(rounds: Any, account: Mailchimp) -> None:
+    batch = account.add(
+        [bad_address("a@b.example"), bad_address("c@b.example")], batch_id="b1", archive=packed()
+    )
+    world = rounds()
+    await world.visit()
+    assert world.told(FAILED) == []
+    batch.archive = None
+    for _ in range(3):
+        await world.visit(after=100)
+    assert len(world.told(FAILED)) == 2
+    assert account.downloads == 2
+    assert world.told(GAP) == []
+
+
+async def test_results_that_stay_incomplete_are_said_and_not_read_without_end(
+    rounds: Any, account: Mailchimp
+) -> None:
+    archive = packed(("a", failing("1")))
+    account.add([bad_address("a@b.example")] * 2, batch_id="b1", archive=archive)
+    world = rounds()
+    for _ in range(40):
+        await world.visit(after=3700)
+    assert account.downloads <= 6
+    assert len(world.told(FAILED)) == 1
+    [gap] = world.told(GAP)
+    assert "show 1 of 2 failed operations" in gap["data"]["message"]
+
+
+@pytest.mark.parametrize(
+    "fault", [Fault(200, body=b"<html>"), Fault(403, body=b'{"detail": "no"}'), Fault(500)]
+)
+async def test_results_of_one_batch_do_not_block_the_others(
+    fault: Fault, rounds: Any, account: Mailchimp
+) -> None:
+    account.add([bad_address("a@b.example")], batch_id="good")
+    account.add([bad_address("a@b.example")], batch_id="bad")
+    account.faults.extend([Fault(fault.status, body=fault.body, path="/3.0/batches/bad")] * 30)
+    world = rounds()
+    for _ in range(3):
+        assert await world.visit()
+    assert {e["data"]["batch_id"] for e in world.told(COMPLETED)} == {"good", "bad"}
+    assert [e["data"]["batch_id"] for e in world.told(FAILED)] == ["good"]
+
+
+@pytest.mark.parametrize("status", [400, 403, 410, 500])
+async def test_a_tracked_id_that_cannot_be_asked_for_stops_nobody(
+    status: int, rounds: Any, account: Mailchimp
+) -> None:
+    world = rounds()
+    answer = account.answer
+
+    def reply(method: str, path: str, query: Any, headers: Any) -> Any:
+        found = answer(method, path, query, headers)
+        return type(found)(status, {}, b'{"detail": "no"}') if path.endswith("/odd") else found
+
+    account.answer = reply  # type: ignore[method-assign]
+    world.store.follow("news", ["odd"])
+    await world.visit()
+    account.add([bad_address("a@b.example")], batch_id="good")
+    for _ in range(3):
+        assert await world.visit()
+    assert len(world.told(FAILED)) == 1
+    for _ in range(9):
+        await world.visit(after=86400)
+    assert len(world.told("roundsman.batch.gone")) == 1
+
+
+async def test_what_was_readable_of_an_archive_is_told_and_larger_limits_help(
+    rounds: Any, account: Mailchimp
+) -> None:
+    many = packed(*((f"m{n}", failing(str(n))) for n in range(200)))
+    account.add(batch_id="b1", archive=many, counts={"errored_operations": 200, "total_operations": 200})
+    world = rounds(limits={"members": 150})
+    await world.visit()
+    assert len(world.told(FAILED)) == 150
+    assert "limits.members" in world.told(GAP)[0]["data"]["message"]
+    world.source = mailchimp_batches()
+    world.reboot()
+    world.store.follow("news", ["b1"])
+    for _ in range(2):
+        await world.visit()
+    assert len(world.told(FAILED)) == 200
+    assert len(world.told(COMPLETED)) == 1
+
+
+async def test_a_signed_link_in_what_went_wrong_is_cut(rounds: Any, account: Mailchimp) -> None:
+    link = "https://storage.googleapis.com/x.tar.gz?GoogleAccessId=a&Signature=SECRETSIG"
+    account.add(
+        [Operation(500, {"detail": f"could not read {link} twice"}), Operation(500, link)], batch_id="b1"
+    )
+    world = rounds()
+    await world.visit()
+    assert len(world.told(FAILED)) == 2
+    assert b"SECRETSIG" not in b"".join(event.body for event in world.events())
+
+
+@pytest.mark.parametrize("status", [{"x": 1}, ["pending"], None, 7])
+async def test_a_status_of_another_kind_is_no_end(status: Any, rounds: Any, account: Mailchimp) -> None:
+    account.add([Operation()], batch_id="odd", counts={"status": status})
+    account.add([Operation()], batch_id="good")
+    world = rounds()
+    assert await world.visit()
+    assert [e["data"]["batch_id"] for e in world.told(COMPLETED)] == ["good"]
+
+
+async def test_a_clock_that_is_days_ahead_gives_nothing_up(
+    rounds: Any, account: Mailchimp, time: Time
+) -> None:
+    vendor = Time(time.wall)
+    account.now = vendor.utc
+    account.add([bad_address("a@b.example")], batch_id="b1")
+    account.faults.extend([Fault(503, path="/rsg-api")] * 2)
+    time.set_wall(8 * 86400)
+    world = rounds()
+    for _ in range(4):
+        await world.visit(after=100)
+    assert len(world.told(FAILED)) == 1
+
+
+async def test_failures_that_the_batch_does_not_count_are_counted(rounds: Any, account: Mailchimp) -> None:
+    account.add([bad_address("a@b.example"), Operation()], batch_id="b1", counts={"errored_operations": None})  # type: ignore[dict-item]
+    world = rounds()
+    await world.visit()
+    [completed] = world.told(COMPLETED)
+    assert (completed["outcome"], completed["data"]["failed"]) == ("partial", 1)
+
+
+async def test_a_timeout_is_not_repeated_at_once(rounds: Any, account: Mailchimp) -> None:
+    """What timed out here may still hold a slot there."""
+    account.faults.append(Fault(kind="hang"))
+    world = rounds()
+    assert not await world.visit()
+    assert len(world.transport.requests) == 1
 
 
 async def test_a_crash_in_the_middle_of_an_archive_tells_the_rest_and_nothing_twice(

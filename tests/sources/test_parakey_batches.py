@@ -104,6 +104,7 @@ async def test_states_and_items_are_read_leniently(
     answering(parakey, {"id": "b1", **batch})
     world = rounds("b1")
     await world.visit()
+    await world.visit()  # without a state, the second look counts
     [completed] = world.told(COMPLETED)
     assert completed["outcome"] == outcome
     assert [event.id for event in world.events(FAILED)] == [f"b1:{item}:failed" for item in items]
@@ -191,9 +192,10 @@ async def test_one_bad_answer_delays_and_loses_nothing(rounds: Any, parakey: Par
     parakey.batch([REFUSED], batch_id="b2")
     parakey.faults.append(Fault(200, body=b"<html>", path="/batches/b2"))
     world = rounds("b1", "b2")
-    assert not await world.visit()
+    assert await world.visit()
+    assert [event.id for event in world.events(FAILED)] == ["b1:0:failed"]
     world.reboot()
-    assert await world.visit(after=200)
+    assert await world.visit()
     assert sorted(event.id for event in world.events(FAILED)) == ["b1:0:failed", "b2:0:failed"]
 
 
@@ -212,6 +214,89 @@ async def test_where_there_is_a_list_all_batches_are_followed(
         await world.visit()
     assert {e["data"]["batch_id"] for e in world.told(COMPLETED)} == told
     assert len(world.told(FAILED)) == 1
+
+
+@pytest.mark.parametrize("status", [400, 403, 410, 500])
+async def test_a_batch_that_cannot_be_asked_for_stops_no_other(
+    status: int, rounds: Any, parakey: Parakey
+) -> None:
+    parakey.batch([REFUSED], batch_id="good", took=5 * MINUTE)
+    answer = parakey.answer
+
+    def reply(method: str, path: str, query: Any, headers: Any) -> Any:
+        found = answer(method, path, query, headers)
+        return type(found)(status, {}, b"") if path.endswith("/odd") else found
+
+    parakey.answer = reply  # type: ignore[method-assign]
+    world = rounds("odd", "good")
+    for _ in range(8):
+        await world.visit()
+    assert [event.type for event in world.events("co.parakey.*")] == [FAILED, COMPLETED]
+    for _ in range(9):
+        await world.visit(after=86400)
+    assert len(world.told("roundsman.batch.gone")) == 1, "and is not asked for without end"
+    assert "open" not in world.state
+
+
+async def test_a_token_that_is_refused_is_loud_although_one_batch_is_followed(
+    rounds: Any, parakey: Parakey
+) -> None:
+    parakey.batch([ADA], batch_id="b1", took=None)
+    parakey.token = "another"
+    world = rounds("b1")
+    assert not await world.visit()
+    assert len(world.told("roundsman.source.failing")) == 1
+
+
+@pytest.mark.parametrize(
+    ("item", "outcome"),
+    [
+        ({"errorCode": "ACCESS_NOT_SHARED"}, "failed"),
+        ({"reason": "no such key"}, "failed"),
+        ({"errors": ["x"]}, "failed"),
+        ({"status": 403}, "failed"),
+        ({"status": 201}, "succeeded"),
+        ({"status": "ok", "message": "granted"}, "succeeded"),
+        ({"status": "not_granted"}, "unknown"),
+        ({"status": "pending"}, "unknown"),
+        ({}, "unknown"),
+        ("i1", "unknown"),
+    ],
+)
+async def test_what_is_not_known_to_have_succeeded_is_not_told_as_success(
+    item: Any, outcome: str, rounds: Any, parakey: Parakey
+) -> None:
+    answering(parakey, {"id": "b1", "status": "completed", "items": [item]})
+    world = rounds("b1")
+    await world.visit()
+    [completed] = world.told(COMPLETED)
+    assert completed["outcome"] == outcome
+    assert len(world.told(FAILED)) == (outcome == "failed")
+
+
+async def test_a_batch_without_a_state_has_not_ended_while_it_grows(rounds: Any, parakey: Parakey) -> None:
+    world = rounds("b1")
+    items = [{"status": "ok"}, {"status": "ok"}, {"status": "failed"}]
+    for count in (1, 2, 3):
+        answering(parakey, {"id": "b1", "items": items[:count]})
+        await world.visit()
+        assert world.told() == []
+    await world.visit()
+    assert [event.type for event in world.events()] == [FAILED, COMPLETED]
+
+
+async def test_very_many_batches_are_asked_for_in_turn(rounds: Any, parakey: Parakey) -> None:
+    for number in range(100):
+        parakey.batch([ADA], batch_id=f"b{number}", took=20 * MINUTE)
+    world = rounds(*(f"b{number}" for number in range(100)))
+    await world.visit()
+    assert len(world.asked()) == 30
+    parakey.faults.append(Fault(429, headers={"Retry-After": "90"}))
+    assert not await world.visit()
+    assert len(world.asked()) <= 2, "and nobody is asked any more after a 429"
+    for _ in range(30):
+        await world.visit(after=200)
+    assert len(world.told(COMPLETED)) == 100
 
 
 @pytest.mark.parametrize("key", ["", "a/b", "..", "a b", "x" * 65])

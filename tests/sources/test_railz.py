@@ -281,6 +281,221 @@ async def test_a_vendor_that_wants_a_rest_hears_of_the_other_connections_first(
     assert len(ids(world)) == 120
 
 
+async def test_more_than_the_vendor_allows_in_a_minute_comes_bit_by_bit(
+    rounds: Any, ledger: Railz, time: Time
+) -> None:
+    ledger.quirks.per_minute = 100
+    for number in range(300):
+        ledger.push("CON-1", push_id=f"p{number}", batch=f"b{number // 2}")
+    world = rounds()
+    for _ in range(12):
+        await world.visit(after=400)
+    assert len(ids(world)) == 300
+    assert len(world.told(BATCH)) == 150
+
+
+@pytest.mark.parametrize("status", [429, 401])
+async def test_a_connection_that_alone_is_refused_starves_no_other(
+    status: int, rounds: Any, ledger: Railz
+) -> None:
+    for number in range(2, 9):
+        ledger.connect(f"CON-{number}")
+        ledger.push(f"CON-{number}", push_id=f"p{number}")
+    ledger.broken["CON-2"] = status
+    world = rounds()
+    for _ in range(12):
+        await world.visit(after=4000)
+    assert set(ids(world)) == {f"p{number}:success" for number in range(3, 9)}
+
+
+@pytest.mark.parametrize("connections", ["discover", ["CON-1"], ["CON-1", "CON-2"]])
+@pytest.mark.parametrize("trouble", ["key", "server", "connections"])
+async def test_trouble_is_said_once_and_pauses_grow(
+    connections: Any, trouble: str, rounds: Any, ledger: Railz, time: Time
+) -> None:
+    """However few connections there are, and although a visit yields."""
+    world = rounds(connections=connections)
+    await world.visit()
+    ledger.connect("CON-2")
+    if trouble == "key":
+        ledger.secret = "another"
+        ledger.tokens.clear()
+    elif trouble == "server":
+        ledger.faults.extend([Fault(kind="drop")] * 10_000)
+    else:
+        ledger.broken = {"CON-1": 404, "CON-2": 404}
+    pauses = []
+    for _ in range(6):
+        world.engine.beat()
+        assert not await world.visit(after=max(61.0, world.engine.watches["ledger"].due - time.now() + 1))
+        pauses.append(world.engine.watches["ledger"].due - time.now())
+    world.engine.beat()
+    assert pauses == sorted(pauses)
+    assert pauses[-1] > 3000
+    kinds = [e["type"] for e in world.told("roundsman.source.*") if "connection" not in e["data"]["details"]]
+    assert kinds == ["roundsman.source.failing"]
+
+
+@pytest.mark.parametrize("status", [400, 404, 410])
+async def test_a_push_that_cannot_be_asked_for_stops_nothing_else(
+    status: int, rounds: Any, ledger: Railz, time: Time
+) -> None:
+    ledger.quirks.paging = "ignored"
+    ledger.push("CON-1", push_id="odd", took=None, requested=time.utc() - MINUTE)
+    ledger.push("CON-1", push_id="b0", batch="odd-batch")
+    world = rounds()
+    await world.visit()
+    answer = ledger.answer
+
+    def reply(method: str, path: str, query: Any, headers: Any) -> Any:
+        if "odd" in query.get("pushCommunicationId", "") or "odd" in query.get("batchId", ""):
+            return type(answer(method, path, query, headers))(status, {}, b"")
+        return answer(method, path, query, headers)
+
+    ledger.answer = reply  # type: ignore[method-assign]
+    for number in range(120):
+        ledger.push("CON-1", push_id=f"p{number}")
+    for _ in range(5):
+        assert await world.visit()
+    assert "p0:success" in ids(world)
+    assert len(world.told("roundsman.batch.gone")) == 2
+
+
+async def test_very_many_hidden_pushes_are_asked_for_in_turn(rounds: Any, ledger: Railz, time: Time) -> None:
+    ledger.quirks.paging = "ignored"
+    old = time.utc() - 900 * MINUTE
+    for number in range(130):
+        ledger.push("CON-1", push_id=f"x{number}")
+    for number in range(170):
+        ledger.push(
+            "CON-1",
+            push_id=f"p{number}",
+            requested=old,
+            took=timedelta(minutes=930) if number > 100 else None,
+        )
+    world = rounds(start="now")
+    await world.visit()
+    world.store.follow("ledger", [f"CON-1/p{number}" for number in range(170)])
+    for _ in range(50):
+        await world.visit()
+    assert set(ids(world)) >= {f"p{number}:success" for number in range(101, 170)}
+
+
+async def test_a_new_connection_is_looked_for_when_something_there_is_tracked(
+    rounds: Any, ledger: Railz, time: Time
+) -> None:
+    world = rounds()
+    await world.visit()
+    ledger.connect("CON-NEW")
+    ledger.push("CON-NEW", push_id="first", took=5 * MINUTE)
+    world.store.follow("ledger", ["CON-NEW/first"])
+    for _ in range(8):
+        await world.visit()
+    assert ids(world) == ["first:success"]
+    assert world.told("roundsman.batch.gone") == []
+
+
+async def test_a_deletion_at_a_connection_that_vanished_is_followed(rounds: Any, ledger: Railz) -> None:
+    ledger.connect("CON-2")
+    ledger.push("CON-2", push_id="d1", took=30 * MINUTE, deletion=True, status="failed")
+    world = rounds(deletes=True)
+    await world.visit()
+    page = ledger._page
+    ledger._page = lambda rows, q, h, around: page(  # type: ignore[method-assign]
+        [row for row in rows if row.get("connectionUuid") != "CON-2"] if "meta" not in around else rows,
+        q,
+        h,
+        around,
+    )
+    for _ in range(6):
+        await world.visit(after=700)
+    assert ids(world, "ai.railz.delete.completed") == ["d1:failed"]
+
+
+async def test_a_second_page_that_is_empty_is_a_cut(rounds: Any, ledger: Railz) -> None:
+    for number in range(300):
+        ledger.push("CON-1", push_id=f"p{number}")
+    answer = ledger.answer
+
+    def reply(method: str, path: str, query: Any, headers: Any) -> Any:
+        found = answer(method, path, query, headers)
+        if "offset" in query and path == STATUS:
+            body = json.loads(found.body) | {"data": []}
+            return type(found)(200, {}, json.dumps(body).encode())
+        return found
+
+    ledger.answer = reply  # type: ignore[method-assign]
+    world = rounds()
+    await world.visit()
+    assert len(world.told(GAP)) == 1
+
+
+async def test_a_batch_that_hides_pushes_is_given_up_out_loud(rounds: Any, ledger: Railz) -> None:
+    ledger.quirks.paging = "ignored"
+    for number in range(150):
+        ledger.push("CON-1", push_id=f"p{number}", batch="big")
+    world = rounds()
+    for _ in range(4):
+        await world.visit()
+    assert any("Batch big has 150 pushes" in e["data"]["message"] for e in world.told(GAP))
+    queries(world)
+    await world.visit()
+    assert len(queries(world)) == 1
+
+
+@pytest.mark.parametrize("status", [["failed"], {"x": 1}, None, 7])
+async def test_a_status_of_another_kind_stops_nobody(status: Any, rounds: Any, ledger: Railz) -> None:
+    ledger.connect("CON-2")
+    ledger.push("CON-1", push_id="odd", more={"status": status})
+    ledger.push("CON-2", push_id="good")
+    world = rounds()
+    assert await world.visit()
+    assert ids(world) == ["good:success"]
+
+
+@pytest.mark.parametrize("fault", [Fault(200, body=b"<html>"), Fault(400), Fault(404), Fault(500)])
+async def test_a_token_that_cannot_be_had_is_no_connections_trouble(
+    fault: Fault, rounds: Any, ledger: Railz
+) -> None:
+    for number in range(2, 30):
+        ledger.connect(f"CON-{number}")
+    world = rounds(connections=list(ledger.connections))
+    faults = [Fault(fault.status, body=fault.body, path="/getAccess")] * 100
+    ledger.faults.extend(faults)
+    for _ in range(5):
+        assert not await world.visit(after=4000)
+    assert ledger.asked <= 5 * 2 * 3
+    assert len(world.told("roundsman.source.failing")) <= 1
+
+
+async def test_a_secret_that_a_server_repeats_is_masked(rounds: Any, ledger: Railz) -> None:
+    said = json.dumps({"error": {"message": [f"no such key: {SECRET_KEY}"]}}).encode()
+    ledger.faults.extend([Fault(401, body=said, path="/getAccess")] * 9)
+    world = rounds()
+    with capture_logs() as logs:
+        await world.visit()
+    assert "no such key: ***" in json.dumps(logs, default=str)
+    assert SECRET_KEY not in json.dumps([logs, world.told()], default=str)
+
+
+async def test_requests_are_no_faster_than_they_may_be(ledger: Railz, time: Time) -> None:
+    """Counted are its own requests, and the wait is before each of them."""
+    from worlds import Straight, web_of
+
+    for number in range(2, 40):
+        ledger.connect(f"CON-{number}")
+    source = railz_pushes(
+        base_url="https://api.railz.example", auth_url="https://auth.railz.example/getAccess", interval=60
+    )
+    web = web_of(Straight(ledger), time)
+    web.seen = 100_000  # others have been busy
+    began = time.now()
+    http = Http(web, source.auth(), source.identity(), concurrency=source.concurrency)
+    async for _ in polls(source, http, {}):
+        pass
+    assert 40 / 300 * 60 <= time.now() - began <= 3 * 40 / 300 * 60
+
+
 async def test_connections_are_discovered(rounds: Any, ledger: Railz) -> None:
     world = rounds()
     await world.visit()

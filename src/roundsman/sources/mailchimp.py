@@ -9,7 +9,7 @@ visit, and only what is not in it is asked for singly.
 
 import hashlib
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import IO, Annotated, Any, Literal, Self
 from urllib.parse import quote
@@ -198,7 +198,7 @@ class _Visit(Draft):
                 break
         else:
             self._tell_short(total, len(rows))
-        self._begin(rows)
+        self.begin(self.source.start, self.vendor_now, self.now)
         seen = {key: _seen(data) for key, (data, _) in rows.items()}
         digest = hashlib.blake2b(wire.encode(sorted(seen.items())), digest_size=8).hexdigest()
         for key, entry in self.open.items():
@@ -249,24 +249,6 @@ class _Visit(Draft):
             else:
                 self.remark("a batch without an id is in the list")
         return found
-
-    def _begin(self, rows: Mapping[str, wire.Item]) -> None:
-        """The first visit: settle the floor under which nothing is told. By the vendor's clock, never by ours."""
-        if "floor" in self.memory:
-            return
-        floor = self.source.start if isinstance(self.source.start, datetime) else None
-        if self.source.start == "now":
-            ends = (parse_time(data.get("completed_at")) for data, _ in rows.values())
-            newest = max(filter(None, ends), default=None)
-            # A clock that is ahead would hide what is to come.
-            floor = (
-                min(self.vendor_now, self.now) - SURE
-                if self.vendor_now
-                else newest + SECOND
-                if newest
-                else None
-            )
-        self.memory["floor"] = rfc3339(floor) if floor else ""
 
     async def _singly(self) -> None:
         """Ask for what is followed and was not in the list."""

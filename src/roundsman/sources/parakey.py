@@ -14,7 +14,7 @@ names are options.
 import asyncio
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Annotated, Any, Literal
@@ -42,7 +42,7 @@ from roundsman.events import (
     rfc3339,
 )
 from roundsman.http import Answer, Http, TooLarge, Trouble, Url, is_loopback
-from roundsman.plugin import Poll, Source, State
+from roundsman.plugin import Backoff, Denied, Poll, Source, State
 from roundsman.settings import Duration, HeaderName, HeaderValue, Options, Secret, Start
 from roundsman.walk import Row
 from roundsman.wire import Unreadable
@@ -52,6 +52,10 @@ DENIED = frozenset({"false", "failure", "failed", "denied", "refused", "rejected
 
 
 BATCH_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+AT_ONCE = 30
+"""Batches asked for at one visit, at most; the others have their turn at the next ones."""
+GIVE_UP = 7 * 86400.0
+"""Seconds after which a batch is given up that answers with nothing but errors."""
 SURE = timedelta(minutes=1)
 """A first reading of a list of batches with `start = "now"` begins so long before the vendor's clock."""
 Paths = tuple[str, ...]
@@ -537,8 +541,8 @@ class Batches(_Parakey):
     fields_: Annotated[BatchFields, Field(alias="fields")] = BatchFields()
     states: States = States()
 
-    async def poll(self, http: Http, state: State) -> Poll:
-        return await _BatchVisit(self, http, state).visit()
+    def poll(self, http: Http, state: State) -> AsyncIterator[Poll]:
+        return _BatchVisit(self, http, state).polls()
 
     @classmethod
     def follow(cls, state: State, ids: Sequence[str]) -> State:
@@ -571,13 +575,17 @@ class _BatchVisit(Draft):
         self.source, self.http = source, http
         self.open: dict[str, Any] = self.memory.setdefault("open", {})
         self.now = http.now()
+        self.good = 0
+        self.errors: list[Exception] = []
+        self.stop: Exception | None = None
+        """Why no more is asked at this visit."""
         fields = source.fields_
         self._get = {name: lenient.getter(getattr(fields, name)) for name in BatchFields.model_fields}
         states = source.states
         self._running, self._ended = _words(states.running), _words(states.ended)
         self._failed, self._succeeded = _words(states.failed), _words(states.succeeded)
 
-    async def visit(self) -> Poll:
+    async def polls(self) -> AsyncIterator[Poll]:
         wanted = self.memory.pop("wanted", [])
         if self.source.request.list_path:
             wanted += await self._list(self.source.request.list_path)
@@ -585,14 +593,55 @@ class _BatchVisit(Draft):
         for key in wanted:
             if f"{key}:completed" not in told:
                 self.open.setdefault(key, follow.entry(self.now))
-        found = await asyncio.gather(*(self._ask(key) for key in self.open))
-        for key, answer in zip(list(self.open), found, strict=True):
-            self._take(key, answer)
+        turns = asyncio.Semaphore(self.source.concurrency)
+        await asyncio.gather(*(self._one(key, turns) for key in self._in_turn()))
         for key, entry in self.open.items():
             after = self.source.stall_after
             self.events += follow.stalled(self.source.name, "batch", key, entry, after, self.now, {})
-        self.rows = len(found)
-        return self.poll()
+        if self.good or self.events:
+            yield self.poll()
+        if self.stop is not None:
+            raise self.stop
+        # Without any good answer it is the vendor's trouble or the token's; but not where one batch is refused as such.
+        theirs = [exc for exc in self.errors if not 400 <= (getattr(exc, "status", None) or 0) < 500]
+        ours = [exc for exc in self.errors if isinstance(exc, Denied)]
+        if not self.good and (theirs or ours):
+            raise (ours or theirs)[0]
+        yield self.poll()
+
+    def _in_turn(self) -> list[str]:
+        """Batches to ask for at this visit: where there are very many, whoever has waited longest."""
+        keys = list(self.open)
+        if len(keys) > AT_ONCE:
+            keys = sorted(keys, key=lambda key: self.open[key].get("looked") or "")[:AT_ONCE]
+            for key in keys:
+                self.open[key]["looked"] = rfc3339(self.now)
+        return keys
+
+    async def _one(self, key: str, turns: asyncio.Semaphore) -> None:
+        """Ask for one batch. Its trouble is not the others'."""
+        async with turns:
+            if self.stop is not None:
+                return
+            try:
+                self._take(key, await self._ask(key))
+            except Backoff as exc:
+                self.stop = exc
+            except (Trouble, Unreadable, Denied) as exc:
+                if isinstance(exc, Denied) and exc.status == 401:
+                    self.stop = exc
+                    return
+                self.errors.append(exc)
+                self.remark(f"batch {key} cannot be asked for: {exc}", about=f"asking {key}")
+                entry = self.open[key]
+                since = parse_time(entry["since"])
+                if since is not None and (self.now - since).total_seconds() > GIVE_UP:
+                    del self.open[key]
+                    self.events.append(
+                        follow.gone(self.source.name, "batch", key, entry, self.now, f"({exc}) ")
+                    )
+            else:
+                self.good += 1
 
     async def _list(self, path: str) -> list[str]:
         """Ids in the list that are not followed yet."""
@@ -600,10 +649,7 @@ class _BatchVisit(Draft):
         answer = await self.http.get(url, self.source.query(), self.source.headers(), self.memory.get("list"))
         if answer.unchanged:
             return []
-        start, date = self.source.start, answer.date()
-        if "floor" not in self.memory:
-            floor = date - SURE if start == "now" and date else start if isinstance(start, datetime) else None
-            self.memory["floor"] = rfc3339(floor) if floor else ""
+        self.begin(self.source.start, answer.date(), self.now)
         floor = parse_time(self.memory["floor"])
         ids = []
         for row in answer.items():
@@ -645,27 +691,31 @@ class _BatchVisit(Draft):
         data = answer.json()
         if not isinstance(data, dict):
             raise Unreadable(f"the answer about batch {key} is not an object")
-        entry["tag"] = answer.tag
         state = self._get["status"](data)
         items = self._get["items"](data)
-        items = [item for item in items if isinstance(item, dict)] if isinstance(items, list) else None
+        items = (
+            [item if isinstance(item, dict) else {} for item in items] if isinstance(items, list) else None
+        )
         outcomes = [self._outcome(item) for item in items or ()]
-        if self._has_ended(key, data, state, outcomes):
+        # Without a state, a second look at the same thing counts: so no tag, which would spare us that look.
+        entry["tag"] = answer.tag if _word(state) else None
+        seen = [lenient.text(state), *(outcomes.count(o) for o in ("succeeded", "failed", "unknown"))]
+        if self._has_ended(key, data, state, outcomes, again=entry["seen"] == seen):
             del self.open[key]
             self._tell(key, data, answer.body, items, outcomes)
         else:
-            follow.saw(
-                entry,
-                [lenient.text(state), *(outcomes.count(o) for o in ("succeeded", "failed", "unknown"))],
-                self.now,
-            )
+            follow.saw(entry, seen, self.now)
 
-    def _has_ended(self, key: str, data: dict[str, Any], state: Any, outcomes: list[Outcome]) -> bool:
+    def _has_ended(
+        self, key: str, data: dict[str, Any], state: Any, outcomes: list[Outcome], *, again: bool
+    ) -> bool:
         word = _word(state)
         if word in self._ended:
             return True
-        if word is None:  # without a state, the rest may speak
-            return bool(self._get["completed_at"](data)) or (bool(outcomes) and "unknown" not in outcomes)
+        if word is None:  # without a state, the rest may speak, if it does not change any more
+            return bool(self._get["completed_at"](data)) or (
+                again and bool(outcomes) and "unknown" not in outcomes
+            )
         if word not in self._running:
             self.remark(
                 f"batch {key} has the unknown state {lenient.text(state)!r}: not taken for an end; if it is one, name it in states.ended",
@@ -674,11 +724,17 @@ class _BatchVisit(Draft):
         return False
 
     def _outcome(self, item: dict[str, Any]) -> Outcome:
-        word = _word(self._get["item_status"](item))
-        error = item.get("error")
-        if word in self._failed or (error and word not in self._succeeded):
+        """How an item fared: by its state, or by an error, however that is written."""
+        state = self._get["item_status"](item)
+        word = _word(state)
+        if type(state) is int:  # an HTTP status, perhaps
+            word = "true" if 200 <= state < 300 else "false" if state >= 400 else None
+        if word in self._failed:
             return "failed"
-        return "succeeded" if word in self._succeeded else "unknown"
+        if word in self._succeeded:
+            return "succeeded"
+        faults = (self._get["code"](item), self._get["message"](item), item.get("error"), item.get("errors"))
+        return "failed" if any(faults) and word not in self._running else "unknown"
 
     def _tell(
         self,
@@ -725,8 +781,8 @@ class _BatchVisit(Draft):
         total = len(items) if items is not None else None
         failed = outcomes.count("failed") if items is not None else None
         word = _word(self._get["status"](data))
-        if not failed and word in self._failed:
-            failed = None  # it says that it failed, and not what
+        if not failed and (word in self._failed or "unknown" in outcomes):
+            failed = None  # it says that it failed, and not what; or an item says what nobody understands
         batch: Batch = {
             "batch_id": key,
             "outcome": batch_outcome(total, failed)

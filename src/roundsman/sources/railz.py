@@ -215,8 +215,9 @@ class _Visit(Draft):
         self.good = 0
         self.errors: list[Exception] = []
         self.stop: Exception | None = None
-        """Why the round is cut short, and at which connection."""
-        self.stopped = ""
+        """Why the round is cut short."""
+        self.done: set[str] = set()
+        """Connections that had their turn in it."""
         self.only: str | None = None
         """The connection, where there is only one."""
         self.alone, self.asked = False, 0
@@ -239,19 +240,17 @@ class _Visit(Draft):
             await asyncio.gather(*(self._one(name) for name in chunk))
             rest = names[at + CHUNK :]
             if self.stop is not None:
-                # The next round begins behind whoever ended this one: it may be that one's own trouble.
-                self.memory["at"] = names[(names.index(self.stopped) + 1) % len(names)]
+                # The next round begins where this one ended, or behind that one: it may be its own trouble.
+                left = [name for name in names if name not in self.done]
+                self.memory["at"] = left[0] if left[0] != names[0] else names[1 % len(names)]
             elif self.http.wait and rest:
                 self.memory["at"] = rest[0]
             unsaid += len(chunk)
             ends = self.stop is not None or self.http.wait or not rest
-            # Without any good answer there is nothing to commit, and the visit fails.
-            if self.good and rest and (ends or unsaid >= COMMIT or len(self.events) >= COMMIT):
+            if ends or unsaid >= COMMIT or len(self.events) >= COMMIT:
                 unsaid = 0
                 yield self._poll()
             if self.stop is not None:
-                if self.good and not rest:
-                    yield self._poll()
                 raise self.stop
             if self.http.wait:
                 break  # the vendor wants a rest
@@ -277,19 +276,22 @@ class _Visit(Draft):
                 return
             connection = _Connection(self, name)
             if connection.waits():
+                self.done.add(name)
                 return
             try:
                 await connection.visit()
             except (Trouble, Unreadable, Denied, Backoff) as exc:
                 connection.hand_over()
                 if self._ends_round(exc):
-                    self.stop, self.stopped = exc, name
+                    self.stop = exc
                 else:
+                    self.done.add(name)
                     self.errors.append(exc)
                     connection.fail(exc)
             else:
                 self._silent = 0
                 self.good += 1
+                self.done.add(name)
                 connection.succeed()
 
     def _ends_round(self, exc: Exception) -> bool:
@@ -341,7 +343,7 @@ class _Visit(Draft):
                 if exc.status != 204:
                     raise
                 return sorted(found)
-            self._begin(answer)
+            self.begin(self.source.start, answer.date(), self.now)
             rows = answer.items("data")
             names = [
                 name
@@ -354,17 +356,6 @@ class _Visit(Draft):
             offset += len(rows)
             if not fresh or total is None or len(found) >= total:
                 return sorted(found)
-
-    def _begin(self, answer: Answer) -> None:
-        """The first answer of all: settle the floor under which nothing is told. By the vendor's clock, never by ours."""
-        if "floor" in self.memory:
-            return
-        start, date = self.source.start, answer.date()
-        floor = start if isinstance(start, datetime) else None
-        if start == "now":
-            # A vendor's clock that is ahead would hide what is to come. Without one, ours has to do, some time early.
-            floor = min(date, self.now) - SURE if date else self.now - timedelta(hours=1)
-        self.memory["floor"] = rfc3339(floor) if floor else ""
 
     def _tidy(self, names: Iterable[str]) -> None:
         """Forget what belongs to connections that are no longer watched."""
@@ -498,7 +489,7 @@ class _Connection:
             if exc.status == 204:
                 return Page({}, 0)
             raise
-        self._visit._begin(answer)  # noqa: SLF001 - of one file
+        self._visit.begin(self._source.start, answer.date(), self._visit.now)
         if answer.unchanged:
             return Page({}, None, answer.tag, unchanged=True)
         rows = {}
