@@ -361,7 +361,7 @@ def test_failures_of_all_vendors_look_the_same(roundsman: Any, troubled: Path) -
         ("ledger", "p1", "period is closed"),
     }
     assert len({frozenset(row) for row in rows}) == 1
-    seqs = [int(row["id"][1:]) for row in rows]
+    seqs = [row["id"] for row in rows]
     assert seqs == sorted(seqs, reverse=True), "newest first"
     lines = roundsman("failures").out.splitlines()
     assert len(lines) == 4
@@ -374,21 +374,60 @@ def test_failures_of_all_vendors_look_the_same(roundsman: Any, troubled: Path) -
 def test_a_failure_is_ticked_off_and_counted(roundsman: Any, troubled: Path) -> None:
     first, second, *_ = [row["id"] for row in json.loads(roundsman("failures", "--json").out)]
     assert json.loads(roundsman("status", "--json").out)["open_failures"] == 4
-    assert (
-        roundsman("failures", "done", first, second.removeprefix("#")).out
-        == "2 failures ticked off, 2 left\n"
-    )
+    assert roundsman("failures", "done", f"#{first}", str(second)).out == "2 failures ticked off, 2 left\n"
+    assert roundsman("failures", "done", str(first)).out == "0 failures ticked off, 2 left\n"
     assert "failures open=2" in roundsman("status").out
     assert len(roundsman("failures").out.splitlines()) == 2
     everything = json.loads(roundsman("failures", "--all", "--json").out)
     assert sum(row["done"] for row in everything) == 2
-    assert roundsman("failures", "done", "#99999").code == 1
-    assert roundsman("failures", "done", "p1:failed").code == 2
+    missing = roundsman("failures", "done", "99999")
+    assert (missing.code, missing.err) == (1, "99999: no such failure\n")
+    for wrong in ("p1:failed", "9" * 30, "1-x", "-"):
+        assert roundsman("failures", "done", "--", wrong).code == 2, wrong
+    assert roundsman("failures", "done").code == 2
+    assert roundsman("failures", "done", "1-100").out == "2 failures ticked off, 0 left\n"
+    assert roundsman("failures", "done", "--all").out == "0 failures ticked off, 0 left\n"
+    assert roundsman("failures").err == "nothing is open; --all shows what was ticked off\n"
+
+
+def test_failures_say_where_they_are(roundsman: Any, troubled: Path) -> None:
+    out = roundsman("failures").out
+    assert "period is closed (400)  [CON-1]" in out
+    assert "[m1]" in out
+    rows = json.loads(roundsman("failures", "--json", "--source", "ledger").out)
+    assert (rows[0]["connection"], rows[0]["environment"]) == ("CON-1", "sandbox")
+    wrong = roundsman("failures", "--source", "nope")
+    assert (wrong.code, wrong.err) == (2, "nope: no such source; there is keys, ledger, news\n")
+
+
+def test_events_are_found_by_the_names_that_are_shown(roundsman: Any, troubled: Path) -> None:
+    assert len(roundsman("events", "--type", "batch.completed").out.splitlines()) == 3
+    assert len(roundsman("events", "--type", "com.mailchimp.*").out.splitlines()) == 3
+    assert roundsman("events", "--source", "nope").code == 2
+
+
+def test_what_is_followed_is_shown(roundsman: Any, troubled: Path) -> None:
+    roundsman("track", "keys", "x1", "x2")
+    rows = {row["name"]: row for row in json.loads(roundsman("status", "--json").out)["sources"]}
+    assert rows["keys"]["following"] == 2
+    assert rows["news"]["following"] == 1, "results that are still owed"
+
+
+def test_commands_for_one_source_need_only_its_secrets(roundsman: Any, troubled: Path) -> None:
+    other = '[sources.other]\ntype = "mailchimp.batches"\napi_key = { env = "NOT_SET" }\n'
+    (troubled / "roundsman.toml").write_text(CONFIG + other)
+    assert "no such source; there is doors, other" in roundsman("rewind", "nope", "--to", "1h").err
+    assert "cannot be reached" in roundsman("poll", "doors").err
+    assert "NOT_SET" in roundsman("poll", "other").err
 
 
 def test_nothing_went_wrong_is_said(roundsman: Any, filled: Path) -> None:
     result = roundsman("failures")
-    assert (result.code, result.out, result.err) == (0, "", "nothing went wrong\n")
+    assert (result.code, result.out, result.err) == (
+        0,
+        "",
+        "nothing is open; --all shows what was ticked off\n",
+    )
     assert json.loads(roundsman("failures", "--json").out) == []
 
 
@@ -405,7 +444,10 @@ def test_tracking_needs_no_secret_and_refuses_what_cannot_be(roundsman: Any, tro
         roundsman("track", "news", "abc", "def", "abc").out
         == "news: 2 ids will be followed from the next visit on\n"
     )
-    assert roundsman("track", "news", "abc").out == "news: 0 ids will be followed from the next visit on\n"
+    assert (
+        roundsman("track", "news", "abc").out
+        == "news: 0 ids will be followed from the next visit on, 1 waited for it already\n"
+    )
     assert roundsman("track", "ledger", "CON-1/batch:x").code == 0
     wrong = roundsman("track", "news", "a/b")
     assert (wrong.code, wrong.err) == (2, "news: 'a/b' is not the id of a batch\n")

@@ -285,6 +285,34 @@ def test_unwise_files_and_literal_secrets_are_warned_of(tmp_path: Path) -> None:
     assert warning.startswith(f"{secret}: is a secret, and its mode 0604")
 
 
+def test_filters_that_match_nothing_are_warned_of(tmp_path: Path) -> None:
+    sink = '[sinks.x]\ntype = "stdout"\ntypes = ["batch.completed"]\noutcomes = ["fail"]\nsources = ["dooors", "d*"]\n'
+    found = config.warnings(load(tmp_path, SOURCE + sink))
+    assert "sinks.x.sources: dooors matches nothing that there is; did you mean doors?" in found
+    assert "sinks.x.outcomes: fail matches nothing that there is; did you mean failed?" in found
+    assert any(line.startswith("sinks.x.types: batch.completed matches nothing") for line in found)
+    assert not any("d*" in line for line in found)
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ("connections = []", 'is empty; write "discover" to watch all there are'),
+        ('connections = "CON-x"', 'is neither "discover" nor a list; write ["CON-x"] if it is a connection'),
+        ("connections = [7]", 'is neither "discover" nor a list of connections such as ["CON-..."]'),
+    ],
+)
+def test_connections_that_are_none_are_said(options: str, line: str, tmp_path: Path) -> None:
+    ledger = f'[sources.l]\ntype = "railz.pushes"\nclient_id = "a"\nsecret_key = "b"\n{options}\n'
+    assert any(line in problem for problem in problems(tmp_path, ledger + SINK))
+
+
+@pytest.mark.parametrize("host", ["https://storage.googleapis.com/x", "*.googleapis.com", "", "a b"])
+def test_result_hosts_are_plain_names(host: str, tmp_path: Path) -> None:
+    news = f'[sources.n]\ntype = "mailchimp.batches"\napi_key = "a-us1"\nresult_hosts = ["{host}"]\n'
+    assert any("is not a plain host name" in problem for problem in problems(tmp_path, news + SINK))
+
+
 def test_paths_to_write_are_under_systemds_state_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -294,6 +294,8 @@ def test_a_store_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> No
     old.execute("INSERT INTO events (source, id, type, logged, body) VALUES (1, 'a', 't', 1.0, x'7b7d')")
     old.conn.commit()
     old.close()
+    with pytest.raises(StoreError, match="older roundsman"):
+        Reader.open(tmp_path / "roundsman.db")
     store = Store.open(tmp_path / "roundsman.db")
     assert [event.id for event, _ in store.events(0, 9, 9, Filter())] == ["a"]
     assert store.follow("doors", ["x", "y", "x"]) == 2

@@ -223,9 +223,7 @@ def poll(
     """Visit one source dry: print the events it would emit, commit nothing."""
     from roundsman import service
 
-    loaded = configuration.load(configuration.find(config))
-    if source not in loaded.sources:
-        fail(f"{source}: no such source; there is {', '.join(loaded.sources)}", 2)
+    loaded = configuration.load(configuration.find(config), only_source=source)
     logs.configure("warning", loaded.daemon.log_format)
     raise typer.Exit(service.run(lambda: _poll(loaded, source, as_json)))
 
@@ -294,16 +292,24 @@ def status(
     except ConfigError:  # a secret that only the service can read, say
         filters = {}
     with _reading(loaded) as reader:
+
+        def following(name: str, kind: str) -> Sequence[str]:
+            try:
+                state = configuration.source_class(kind).following(reader.state(name)[0])
+            except ConfigError:  # a type that is not installed any more
+                return reader.inbox(name)[0]
+            return [*state, *reader.inbox(name)[0]]
+
         console = screen.console()
         if watch and console.is_terminal and not as_json:
             from rich.live import Live
 
             with Live(console=console, screen=False, auto_refresh=False) as live:
                 while True:
-                    live.update(screen.status_tables(screen.status(reader, filters)), refresh=True)
+                    live.update(screen.status_tables(screen.status(reader, filters, following)), refresh=True)
                     time.sleep(FOLLOW_EVERY * 3)
         while True:
-            found = screen.status(reader, filters)
+            found = screen.status(reader, filters, following)
             if as_json:
                 print(json.dumps(found, indent=None if watch else 2), flush=True)
             elif console.is_terminal:
@@ -338,10 +344,12 @@ def events(
 ) -> None:
     """Read the log, or follow it."""
     loaded = configuration.load(configuration.find(config), only_daemon=True)
-    wanted = Filter(kind or (), source or (), outcome or ())
+    # The short names that are shown are understood, too: batch.completed for any vendor's.
+    wanted = Filter([*(kind or ()), *(f"*.{each}" for each in kind or ())], source or (), outcome or ())
     start = _when(since).timestamp() if since else 0.0
     show = _printer(as_json)
     with _reading(loaded) as reader:
+        _known_sources(reader, source or ())
         at = reader.head()
         for event in _last(reader, count, wanted, start, since is not None, at):
             show(event)
@@ -380,7 +388,7 @@ def failures(
     source: Annotated[
         list[str] | None, typer.Option("--source", help="Only of this source; globs, repeatable.")
     ] = None,
-    count: Annotated[int | None, typer.Option("-n", help="How many, at most.", min=0)] = None,
+    count: Annotated[int | None, typer.Option("-n", help="How many, at most.", min=1)] = None,
     everything: Annotated[bool, typer.Option("--all", help="Those that were ticked off, too.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -392,7 +400,9 @@ def failures(
     loaded = configuration.load(configuration.find(config), only_daemon=True)
     start = _when(since).timestamp() if since else 0.0
     with _reading(loaded) as reader:
+        _known_sources(reader, source or ())
         found = reader.failures(source or (), start, done=everything, limit=-1 if count is None else count)
+        left = reader.open_failures()
     rows = [screen.failure(event, logged, done) for event, logged, done in found]
     if as_json:
         print(json.dumps(rows, indent=2))
@@ -401,23 +411,44 @@ def failures(
     for row in rows:
         screen.show_failure(row, console)
     if not rows:
-        complain("nothing went wrong" if not (since or source) else "nothing of that went wrong")
+        complain(
+            "nothing of that is open"
+            if since or source
+            else "nothing is open; --all shows what was ticked off"
+        )
+    elif console.is_terminal and left:
+        complain(
+            f"\n{_count(left, 'failure')} open. Ticked off by its number: roundsman failures done {rows[0]['id']}"
+        )
 
 
 @failures_app.command("done")
 def failures_done(
-    ids: Annotated[list[str], typer.Argument(help='Their numbers, as `failures` shows them: "#12" or 12.')],
+    ids: Annotated[
+        list[str] | None, typer.Argument(help="Their numbers, as `failures` shows them; 9-12 for several.")
+    ] = None,
     config: ConfigPath = None,
+    everything: Annotated[bool, typer.Option("--all", help="All that are open.")] = False,
 ) -> None:
     """Tick failures off: somebody has seen to them."""
-    wrong = [each for each in ids if not each.removeprefix("#").isdecimal()]
-    if wrong:
-        fail(f"{', '.join(wrong)}: not the number of a failure; `roundsman failures` shows them", 2)
-    numbers = list(dict.fromkeys(int(each.removeprefix("#")) for each in ids))
+    if not ids and not everything:
+        fail("which ones? their numbers, 9-12 for several, or --all", 2)
+    numbers: list[int] = []
+    for each in ids or ():
+        first, dash, last = each.removeprefix("#").partition("-")
+        span = [part.removeprefix("#") for part in ((first, last) if dash else (first, first))]
+        if not all(part.isascii() and part.isdecimal() and len(part) < 19 for part in span):
+            fail(f"{each}: not the number of a failure; `roundsman failures` shows them", 2)
+        numbers += range(int(span[0]), min(int(span[1]), int(span[0]) + 100_000) + 1)
     with _writing(config) as store:
+        if everything:
+            numbers += [event.seq for event, _, _ in store.failures()]
+        before = store.open_failures()
         done = store.tick_off(numbers)
-        print(f"{_count(len(done), 'failure')} ticked off, {store.open_failures()} left")
-    if missing := [f"#{number}" for number in numbers if number not in done]:
+        left = store.open_failures()
+        print(f"{_count(before - left, 'failure')} ticked off, {left} left")
+    named = [int(each.removeprefix("#")) for each in ids or () if "-" not in each]
+    if missing := [str(number) for number in named if number not in done]:
         fail(f"{', '.join(missing)}: no such failure")
 
 
@@ -459,9 +490,7 @@ def rewind(
     """Read a source again from a point in the vendor's time on. What the log has is not told twice."""
     from roundsman import screen
 
-    loaded = configuration.load(configuration.find(config))
-    if source not in loaded.sources:
-        fail(f"{source}: no such source; there is {', '.join(loaded.sources)}", 2)
+    loaded = configuration.load(configuration.find(config), only_source=source)
     target = None if to == "beginning" else _when(to)
     if target is not None and target.timestamp() > time.time():
         fail(f"{to}: is in the future; what happens until then would not be told", 2)
@@ -475,7 +504,7 @@ def rewind(
         try:
             store.rewind(source, loaded.sources[source].rewound(state, target))
         except NotImplementedError as exc:
-            fail(str(exc), 2)
+            fail(f"{source}: {exc}", 2)
     print(
         f"{source}: will be read again from {screen.stamp(target.timestamp()) if target else 'the beginning'} on"
     )
@@ -498,7 +527,11 @@ def track(
         except (NotImplementedError, ValueError) as exc:
             fail(f"{source}: {exc}", 2)
         new = store.follow(source, ids)
-    print(f"{source}: {_count(new, 'id')} will be followed from the next visit on")
+    waiting = len(set(ids)) - new
+    print(
+        f"{source}: {_count(new, 'id')} will be followed from the next visit on"
+        + (f", {waiting} waited for it already" if waiting else "")
+    )
 
 
 @dead_app.command("list")
@@ -572,10 +605,18 @@ def demo(
     from roundsman.sandbox.demo import demo as show
 
     try:
-        seconds = duration(length) if length is not None else None
+        seconds = duration(float(length) if length.isdecimal() else length) if length is not None else None
     except ValueError as exc:
         fail(f"--for: {length} {exc}", 2)
     raise typer.Exit(service.run(lambda: show(seconds)))
+
+
+def _known_sources(reader: Reader, names: Sequence[str]) -> None:
+    """A name without globs that is no source's is a slip, and no reason to say that there is nothing."""
+    there = [row["name"] for row in reader.sources()]
+    for name in names:
+        if name not in there and not set(name) & set("*?["):
+            fail(f"{name}: no such source; there is {', '.join(there) or 'none yet'}", 2)
 
 
 def _known_sink(reader: Reader, sink: str) -> None:

@@ -7,13 +7,15 @@ import stat
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from roundsman.events import TYPES, Outcome
 from roundsman.http import HttpOptions, is_loopback
 from roundsman.plugin import FLOOR, Plugin, Sink, Source, secrets
 from roundsman.settings import DataPath, Duration, Options, Secret, duration, redact, relative_to, spell
@@ -78,11 +80,11 @@ def find(path: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
     )
 
 
-def load(path: Path, *, only_daemon: bool = False) -> Config:
+def load(path: Path, *, only_daemon: bool = False, only_source: str | None = None) -> Config:
     """The configuration in the file. ConfigError lists every mistake.
 
     With `only_daemon`, sources, sinks and their secrets are not looked at: commands that only read the store work
-    where the service's credentials cannot be had.
+    where the service's credentials cannot be had. With `only_source`, no other source and no sink is.
     """
     document = _parse(path)
     problems: list[str] = []
@@ -99,6 +101,8 @@ def load(path: Path, *, only_daemon: bool = False) -> Config:
             if problems:
                 raise ConfigError(problems, path)
             return Config(path, tables["daemon"])
+        if only_source is not None:
+            return _one(path, document, only_source, tables, problems)
         sources = _plugins("sources", sources_registry(), document.get("sources", {}), problems)
         sinks = _plugins("sinks", sinks_registry(), document.get("sinks", {}), problems)
     problems += _too_often(document.get("sources"), sources)
@@ -111,6 +115,21 @@ def load(path: Path, *, only_daemon: bool = False) -> Config:
     if problems:
         raise ConfigError(problems, path)
     return Config(path, tables["daemon"], tables["http"], sources, sinks)
+
+
+def _one(
+    path: Path, document: dict[str, Any], name: str, tables: dict[str, Any], problems: list[str]
+) -> Config:
+    """The configuration as far as one source needs it."""
+    known = document.get("sources", {})
+    if name not in known:
+        there = ", ".join(known) or "none"
+        raise ConfigError([f"{name}: no such source; there is {there}"])
+    problems = [problem for problem in problems if problem.startswith(("daemon", "http"))]
+    sources = _plugins("sources", sources_registry(), {name: known[name]}, problems)
+    if problems:
+        raise ConfigError(problems, path)
+    return Config(path, tables["daemon"], tables["http"], sources)
 
 
 def warnings(config: Config) -> list[str]:
@@ -129,6 +148,7 @@ def warnings(config: Config) -> list[str]:
                 files[config.path] = "holds a secret"
             elif isinstance(secret.origin, Path):
                 files[secret.origin] = "is a secret"
+    found += _filters_for_nothing(config)
     if config.http.proxy and "@" in config.http.proxy:
         found.append("http.proxy: a password stands in the file")
         files[config.path] = "holds a secret"
@@ -155,6 +175,27 @@ def warnings(config: Config) -> list[str]:
             )
         elif mode & 0o022:
             found.append(f"{path}: {why}, and its mode {mode:04o} lets others write it; chmod go-w")
+    return found
+
+
+def _filters_for_nothing(config: Config) -> list[str]:
+    """Filters of sinks that no event can pass: a typo there is silence."""
+    kinds = {source.type for source in config.sources.values()}
+    ours = kinds <= set(SOURCES)  # somebody else's source has types and outcomes of its own
+    known = {"sources": list(config.sources)}
+    if ours:
+        known |= {"types": list(TYPES), "outcomes": list(get_args(Outcome))}
+    found = []
+    for name, sink in config.sinks.items():
+        for what, words in known.items():
+            for each in getattr(sink, what):
+                if not any(fnmatchcase(word, each) for word in words):
+                    nearest = (
+                        _nearest(each, words)
+                        if what != "types"
+                        else "; as in README's table, or a glob such as *.failed"
+                    )
+                    found.append(f"sinks.{name}.{what}: {each} matches nothing that there is{nearest}")
     return found
 
 

@@ -1,7 +1,7 @@
 """What a person sees: tables on a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,8 +30,15 @@ def ago(moment: float | None, now: float) -> str:
     return f"in {spell(moment - now)}" if moment > now + 0.5 else f"{spell(round(now - moment))} ago"
 
 
-def status(reader: Reader, filters: Mapping[str, Filter] | None = None) -> dict[str, Any]:
-    """Everything `status` tells. `filters` by sink, where the configuration could be read: then waiting is exact."""
+def status(
+    reader: Reader,
+    filters: Mapping[str, Filter] | None = None,
+    following: Callable[[str, str], Sequence[str]] | None = None,
+) -> dict[str, Any]:
+    """Everything `status` tells. `filters` by sink, where the configuration could be read: then waiting is exact.
+
+    `following` says what a source (by name and type) follows.
+    """
     counts = reader.counts()
     sources = [
         {
@@ -43,6 +50,8 @@ def status(reader: Reader, filters: Mapping[str, Filter] | None = None) -> dict[
             if row["failures"]
             else "ok"
             if row["answered"]
+            else "idle"
+            if row["visited"]
             else "new",
             "visited": stamp(row["visited"]),
             "answered": stamp(row["answered"]),
@@ -52,6 +61,7 @@ def status(reader: Reader, filters: Mapping[str, Filter] | None = None) -> dict[
             "failures": row["failures"],
             "error": row["error"],
             "events": counts.get(row["name"], 0),
+            "following": len(following(row["name"], row["type"])) if following else 0,
         }
         for row in reader.sources()
     ]
@@ -82,20 +92,16 @@ def status(reader: Reader, filters: Mapping[str, Filter] | None = None) -> dict[
 
 def status_tables(found: Mapping[str, Any]) -> RenderableType:
     now = time.time()
-    sources = Table(
-        "source",
-        "state",
-        "last visit",
-        "last answer",
-        "last change",
-        "next",
-        "failures",
-        "events",
-        box=None,
-        padding=(0, 2),
+    sources = Table(box=None, padding=(0, 1))
+    sources.add_column(
+        "source", no_wrap=True, min_width=min(24, max((len(r["name"]) for r in found["sources"]), default=0))
     )
+    for head in ("state", "answered", "changed", "next"):
+        sources.add_column(head, no_wrap=True)
+    for head in ("errors", "follows", "events"):
+        sources.add_column(head, justify="right", no_wrap=True)
     for row in found["sources"]:
-        times = [ago(_unix(row[key]), now) for key in ("visited", "answered", "changed")]
+        times = [ago(_unix(row[key]), now) for key in ("answered", "changed")]
         due = _unix(row["due"])
         times.append(ago(due, now) if due and due > now else "now")
         sources.add_row(
@@ -103,6 +109,7 @@ def status_tables(found: Mapping[str, Any]) -> RenderableType:
             _state(row["state"]),
             *times,
             str(row["failures"] or ""),
+            str(row["following"] or ""),
             f"{row['events']:,}",
         )
     sinks = Table("sink", "state", "last delivery", "waiting", "buried", box=None, padding=(0, 2))
@@ -217,14 +224,24 @@ def failure(event: Event, logged: float, done: bool) -> dict[str, Any]:
     """What `failures` tells of one, whoever reported it."""
     document = event.document()
     data = document.get("data") or {}
-    names = ("batch_id", "item_id", "person", "about", "code", "message", "fields")
+    names = (
+        "connection",
+        "environment",
+        "batch_id",
+        "item_id",
+        "person",
+        "about",
+        "code",
+        "message",
+        "fields",
+    )
     told = {name: data.get(name) for name in names}
     if "failures_cap" in data:  # a batch of which no more is known
         failed, total = data.get("failed"), data.get("total")
         count = f"{failed} of {total}" if failed and total else "some"
         told["message"] = f"{count} failed; which ones is not known"
     return {
-        "id": f"#{event.seq}",
+        "id": event.seq,
         "logged": stamp(logged),
         "time": document.get("time"),
         "source": event.source,
@@ -241,8 +258,12 @@ def show_failure(row: Mapping[str, Any], console: Console) -> None:
     if what is None:
         what = f"{row['batch_id'] or ''}: {row['message'] or row['code'] or 'failed'}".lstrip(": ")
     when = (row["time"] or row["logged"] or "-")[:19].removesuffix("Z") + "Z"
+    where = row["connection"] or (
+        row["batch_id"] if what and not what.startswith(str(row["batch_id"])) else None
+    )
+    what += f"  [{where}]" if where else ""
     what += "  (done)" if row["done"] else ""
-    _show([row["id"], when, row["source"], what], (6, 20, 12), "dim" if row["done"] else "red", console)
+    _show([str(row["id"]), when, row["source"], what], (6, 20, 12), "dim" if row["done"] else "red", console)
 
 
 def _late(data: Mapping[str, Any]) -> str:

@@ -197,7 +197,10 @@ class Reader:
             raise StoreError(f"there is no store at {path} yet: has `roundsman run` or `once` ever run?")
         with _plain(path):
             db = _connect(path, readonly=True)
-            _known(path, db)
+            if NAMES - _known(path, db):
+                raise StoreError(
+                    f"{path} was written by an older roundsman: `roundsman run` or `once` brings it up to date"
+                )
         return cls(path, db)
 
     def close(self) -> None:
@@ -629,8 +632,8 @@ def _connect(path: Path, *, readonly: bool = False) -> Database:
     return Database(conn, recursive_triggers=False, execute_plugins=False)
 
 
-def _known(path: Path, db: Database) -> None:
-    """StoreError where the file was written by a program that knew more migrations, or is not ours."""
+def _known(path: Path, db: Database) -> set[str]:
+    """What was applied to the file. StoreError where the file was written by a program that knew more migrations, or is not ours."""
     applied = {m.name for m in migrations.applied(db)}
     newer = sorted(applied - NAMES)
     if newer:
@@ -639,6 +642,7 @@ def _known(path: Path, db: Database) -> None:
         )
     if not applied and db.table_names():
         raise StoreError(f"{path} is a SQLite file of something else: use another path for the store")
+    return applied
 
 
 def _claim(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""`python -m roundsman.sandbox`: the sandbox alone, to point a daemon at. Prints addresses and what opens them."""
+"""`python -m roundsman.sandbox`: the sandbox alone, to point a daemon at. Prints its address, and a configuration."""
 
 import argparse
 import asyncio
@@ -11,19 +11,57 @@ from roundsman.sandbox.parakey import TOKEN
 from roundsman.sandbox.railz import CLIENT_ID, SECRET_KEY
 from roundsman.sandbox.server import Sandbox
 
+CONFIGURATION = """
+export PARAKEY_ACCESS_TOKEN={token} MAILCHIMP_API_KEY={key} RAILZ_SECRET_KEY={secret}
+
+[sources.front-doors]
+type = "parakey.event_logs"
+base_url = "{url}"
+interval = "2s"
+access_token = {{ env = "PARAKEY_ACCESS_TOKEN" }}
+
+[sources.keys]
+type = "parakey.batches"
+base_url = "{url}"
+interval = "2s"
+access_token = {{ env = "PARAKEY_ACCESS_TOKEN" }}
+
+[sources.newsletter]
+type = "mailchimp.batches"
+base_url = "{url}/3.0"
+interval = "2s"
+api_key = {{ env = "MAILCHIMP_API_KEY" }}
+
+[sources.ledger]
+type = "railz.pushes"
+base_url = "{url}"
+auth_url = "{url}/getAccess"
+interval = "2s"
+client_id = "{client}"
+secret_key = {{ env = "RAILZ_SECRET_KEY" }}
+connections = "discover"
+
+[sinks.archive]
+type = "file"
+path = "events.jsonl"
+"""
+
 
 async def serve(port: int, rows: int, per_second: float) -> None:
     company = Company()
     company.fill(rows, timedelta(milliseconds=250))
     async with Sandbox(company.town, port=port) as sandbox:
-        print(f"{sandbox.url} access_token={TOKEN}")  # noqa: T201 - it says where it is
-        print(f"{sandbox.url}/3.0 api_key={API_KEY}")  # noqa: T201 - likewise
-        print(  # noqa: T201 - likewise
-            f"{sandbox.url} auth_url={sandbox.url}/getAccess client_id={CLIENT_ID} secret_key={SECRET_KEY}",
-            flush=True,
-        )
+        words = {
+            "url": sandbox.url,
+            "token": TOKEN,
+            "key": API_KEY,
+            "secret": SECRET_KEY,
+            "client": CLIENT_ID,
+        }
+        print(f"{sandbox.url} is Parakey, Mailchimp and Railz, until Ctrl-C. To point a daemon at them:")  # noqa: T201
+        print(CONFIGURATION.format(**words), flush=True)  # noqa: T201 - it says where it is
         if per_second:
-            tell = lambda key: print(f"batch of keys: {key}", flush=True)  # noqa: E731, T201 - one line says it
+            tell = lambda key: print(f"submitted: roundsman track keys {key}", flush=True)  # noqa: E731, T201
             await company.live(per_second, tell)
         await asyncio.Event().wait()
 
