@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -163,10 +164,25 @@ class Mortal(RuleBasedStateMachine):
         try:
             self.loop.run_until_complete(self.engine.once())
         except Killed:
+            self.bury()
             self.shut()
             self.boot()
         else:
             assert not (early and self.asked), "asked before due"
+
+    def bury(self) -> None:
+        """What was under way beside the visit that died has died with it."""
+        left = asyncio.all_tasks(self.loop)
+        for task in left:
+            task.cancel()
+
+        async def end() -> None:
+            await asyncio.gather(*left, return_exceptions=True)
+
+        self.loop.run_until_complete(end())
+        for thread in threading.enumerate():
+            if thread.daemon:  # a write that had begun, which a real end would have cut short
+                thread.join()
 
     def shut(self) -> None:
         if self.engine is not None:
@@ -214,4 +230,4 @@ class Mortal(RuleBasedStateMachine):
         )
         lines = [line for path in files for line in path.read_bytes().splitlines()]
         written = [wire.decode(line)["id"] for line in lines]
-        assert written == log, "every event is in the file once, in order"
+        assert written == log, (written, log, "every event is in the file once, in order")

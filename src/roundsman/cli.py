@@ -417,9 +417,8 @@ def failures(
             else "nothing is open; --all shows what was ticked off"
         )
     elif console.is_terminal and left:
-        complain(
-            f"\n{_count(left, 'failure')} open. Ticked off by its number: roundsman failures done {rows[0]['id']}"
-        )
+        done = f"roundsman failures done {rows[0]['id']}"
+        complain("", f"{_count(left, 'failure')} open; to tick off the first: {done}")
 
 
 @failures_app.command("done")

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import os
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from roundsman import wire
 from roundsman.events import Event
 from roundsman.http import Http, Web
-from roundsman.sinks.file import FileSink
+from roundsman.sinks.file import FileSink, _Appender
 from worlds import Time, an_event
 
 
@@ -219,3 +220,29 @@ async def test_a_very_large_batch_without_ack_is_not_doubled(writer: Writer) -> 
     await writer.deliver(*large, ack=False)
     await writer.deliver(*large)
     assert writer.ids() == [e.id for e in [E[0], *large]]
+
+
+async def test_a_sink_that_is_left_while_it_opens_locks_nobody_out(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reload, or a stop, that comes while a slow disk opens the file."""
+    inside, gate, really = threading.Event(), threading.Event(), _Appender._open
+
+    def slow(self: Any, receipt: Any) -> None:
+        inside.set()
+        gate.wait(5)
+        really(self, receipt)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_Appender, "_open", slow)
+        task = asyncio.create_task(writer.deliver(E[0]))
+        while not inside.is_set():
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        gate.set()
+        for thread in threading.enumerate():
+            if thread.daemon:
+                thread.join(5)
+    await writer.deliver(E[1])
+    assert writer.ids() == [E[1].id]

@@ -80,11 +80,19 @@ class _Appender:
         self._day = ""
         self._busy = threading.Lock()
         self._left = False
-        """Closed while a thread was writing: then that thread closes."""
+        """Closed while a thread was opening or writing: then that thread closes."""
         self._doubtful: dict[tuple[str, str], int] = {}
         """Source and id of the lines that are there and not acked, with where each ends."""
 
     def open(self, receipt: Receipt | None) -> None:
+        with self._busy:
+            try:
+                self._open(receipt)
+            finally:
+                if self._left:
+                    self._close()
+
+    def _open(self, receipt: Receipt | None) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._open_file()
         self._finish_rotation()

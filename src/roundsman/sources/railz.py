@@ -48,6 +48,8 @@ COMMIT = 500
 """Connections asked, or events found, until they are committed."""
 OVERLAP = 10
 """Rows that two pages share: lists shift while they are read."""
+LARGEST = 500
+"""Rows that may be asked for at a time, at most."""
 PAGES = 20
 """Pages of one list that are read in one visit, at most; the next visit goes on."""
 SINGLY = 50
@@ -678,20 +680,24 @@ class _Connection:
         """All pushes of a batch, as far as they are shown, and how many there are said to be."""
         rows: dict[str, wire.Item] = {}
         more: dict[str, str | int] = {}
+        total: int | None = None
         for _ in range(PAGES):
             page = await self._about(batchId=batch, **more)
             found = self._of_batch(page.rows, batch)
             fresh = found.keys() - rows.keys()
             rows |= found
-            if page.total is None or len(rows) >= page.total or not rows:
-                return rows, page.total
-            if "offset" in more and not fresh:
-                more = {"limit": 500}  # perhaps a larger answer, where there are no pages
-            elif more and not fresh:
-                return rows, page.total
-            else:
+            if page.total is not None and not more:
+                total = page.total  # further answers may only be refusals
+            if not rows or total is None or len(rows) >= total:
+                break
+            if fresh and "limit" not in more:
                 more = {"offset": step(len(rows)), "limit": self._source.page_size}
-            total = page.total
+            elif fresh:
+                more = {**more, "offset": step(len(rows))}
+            elif more.get("limit") != LARGEST:
+                more = {"limit": LARGEST}  # perhaps a larger answer, where there are no pages
+            else:
+                break
         return rows, total
 
     def _of_batch(self, rows: Mapping[str, wire.Item], batch: str) -> dict[str, wire.Item]:
