@@ -59,7 +59,7 @@ GOOD_EVERY = 3600.0
 """Seconds between two notes in the state that all is well."""
 FORBIDDEN_WAIT = 300.0
 """Seconds to stay away after a 403 without a reason: that is throttling."""
-EVENTS_AT_ONCE, OPERATIONS_AT_ONCE = 500, 250
+EVENTS_AT_ONCE, OPERATIONS_AT_ONCE = 2000, 250
 """Events of an archive in one commit, and operations read before others get their turn."""
 INCOMPLETE = 5
 """Times that results are read again which show fewer failures than the batch counts: they may come late."""
@@ -531,9 +531,11 @@ class _Reading:
                 if event is not None:
                     events.append(event)
                 count += 1
-                if len(events) >= EVENTS_AT_ONCE or count % OPERATIONS_AT_ONCE == 0:
+                if len(events) >= EVENTS_AT_ONCE:
                     yield events
                     events = []
+                elif count % OPERATIONS_AT_ONCE == 0:
+                    yield []
         yield events
 
     def _members(self, packed: IO[bytes]) -> Iterator[archive.Member | Unreadable]:
