@@ -40,7 +40,7 @@ INWARD: dict[str, set[str]] = {
         ),
     },
     "sinks": {"events", "http", "plugin", "settings", "threads", "wire", "sinks"},
-    "config": {"http", "plugin", "settings", "sinks", "sources", "store"},
+    "config": {"events", "http", "plugin", "settings", "sinks", "sources", "store"},
     "screen": {"events", "logs", "settings", "store"},
     "service": {"alarms", "config", "engine", "http", "logs", "store"},
 }
