@@ -199,7 +199,7 @@ class Vendors(Mortal):
     def check_newsletter(self, told: set[str]) -> None:
         for batch in self.mailchimp.batches.values():
             completed = f"{batch.id}:completed" in told
-            operations = sum(key.startswith(f"{batch.id}:results/") for key in told)
+            operations = sum(key.startswith(f"{batch.id}:") for key in told) - completed
             if batch.id in self.hidden:
                 assert completed + (f"news:gone:{batch.id}" in told) <= 1
                 continue

@@ -54,7 +54,8 @@ class FetchedToken(httpx.Auth):
         token = self._token
         if token is None or not self._until - self._life <= now() < self._until:
             async with self._lock:
-                if self._token is token:  # nobody renewed it while we waited
+                # Unless somebody renewed it while we waited; who failed to has left none.
+                if self._token is token or self._token is None:
                     self._take((yield self._question(request)), now())
         token = self._token
         request.headers["Authorization"] = f"Bearer {token}"
@@ -62,7 +63,7 @@ class FetchedToken(httpx.Auth):
         if response.status_code != 401:
             return
         async with self._lock:
-            if self._token is token:
+            if self._token is token or self._token is None:
                 self._take((yield self._question(request)), now())
         request.headers["Authorization"] = f"Bearer {self._token}"
         yield request

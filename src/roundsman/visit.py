@@ -218,9 +218,11 @@ class Visits:
 
     def _page(self, name: str, watch: Watch, revision: int, poll: Poll, same: bool, taken: int) -> None:
         """Commit what a visit has yielded on its way. How the source fares is for the visit's end to say."""
+        now = self._clock.now()
+        if poll.rows or poll.events:
+            watch.unanswered = now  # it does answer, however long the visit takes
         if same and not poll.events and not poll.remarks:
             return
-        now = self._clock.now()
         new = self.store.commit(
             name,
             revision,
@@ -277,7 +279,7 @@ class Visits:
             wait=round(wait, 1),
             exc_info=None if expected else exc,
         )
-        loud = isinstance(exc, Denied) or self.overdue(watch, now)
+        loud = isinstance(exc, Denied) or self.overdue(watch, now) or watch.failures > PATIENCE
         self.write_up(name, watch, revision, error, loud=loud, now=now)
 
     def overdue(self, watch: Watch, now: float) -> bool:

@@ -428,7 +428,8 @@ async def test_a_failure_says_whom_it_concerns_and_what_was_wrong(rounds: Any, a
     assert data[1]["fields"] == errors
     assert data[2]["message"] == "nothing there"
     assert data[0]["raw"]["status_code"] == 400
-    assert [event.id for event in world.events(FAILED)] == [f"b1:results/{n:06x}.json:0" for n in range(4)]
+    assert len({event.id for event in world.events(FAILED)}) == 4
+    assert all(event.id.startswith("b1:") for event in world.events(FAILED))
 
 
 @pytest.mark.parametrize(
@@ -514,6 +515,67 @@ async def test_results_that_are_complete_later_are_read_again(rounds: Any, accou
     assert len(world.told(FAILED)) == 2
     assert account.downloads == 2
     assert world.told(GAP) == []
+
+
+async def test_results_that_come_in_another_order_are_told_once_each(rounds: Any, account: Mailchimp) -> None:
+    first = packed(("r.json", failing("B")))
+    batch = account.add(
+        [], batch_id="b1", archive=first, counts={"errored_operations": 4, "total_operations": 4}
+    )
+    world = rounds()
+    await world.visit()
+    both = json.loads(failing("A")) + json.loads(first_of(first)) + json.loads(failing("C", "C"))
+    batch.archive = packed(("s.json", json.dumps(both).encode()))
+    for _ in range(3):
+        await world.visit(after=100)
+    assert sorted(e["data"]["item_id"] for e in world.told(FAILED)) == ["A", "B", "C", "C"]
+
+
+def first_of(archive: bytes) -> bytes:
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        content = tar.extractfile(tar.next())  # type: ignore[arg-type]
+        assert content
+        return content.read()
+
+
+async def test_a_tracked_batch_is_not_forgotten_over_one_bad_answer(
+    rounds: Any, account: Mailchimp, time: Time
+) -> None:
+    account.add([bad_address("a@b.example")], batch_id="old")
+    time.advance(7200)
+    world = rounds(start="now")
+    await world.visit()
+    world.store.follow("news", ["old"])
+    account.faults.extend([Fault(500, path="/3.0/batches/old")] * 3)
+    await world.visit()
+    assert world.told(COMPLETED) == []
+    account.add(batch_id="another")
+    for _ in range(2):
+        await world.visit()
+    assert len(world.told(FAILED)) == 1
+
+
+async def test_throttling_over_one_batch_stops_no_other(rounds: Any, account: Mailchimp) -> None:
+    """A 403 without a reason, always for the same id: the list is told all the same, and the id is given up in the end."""
+    world = rounds()
+    answer = account.answer
+
+    def reply(method: str, path: str, query: Any, headers: Any) -> Any:
+        found = answer(method, path, query, headers)
+        return type(found)(403, {}, b"<html>") if path.endswith(("/odd", "/aaa")) else found
+
+    account.answer = reply  # type: ignore[method-assign]
+    world.store.follow("news", ["odd"])
+    account.add([bad_address("a@b.example")], batch_id="aaa")
+    account.add([bad_address("a@b.example")], batch_id="good")
+    for _ in range(12):
+        await world.visit(after=86400 / 8)
+    assert {e["data"]["batch_id"] for e in world.told(COMPLETED)} == {"aaa", "good"}
+    assert [e["data"]["batch_id"] for e in world.told(FAILED)] == ["good"]
+    for _ in range(9):
+        await world.visit(after=86400)
+    assert len(world.told("roundsman.batch.gone")) == 1
+    assert any("results of batch aaa" in e["data"]["message"] for e in world.told(GAP))
 
 
 async def test_results_that_stay_incomplete_are_said_and_not_read_without_end(

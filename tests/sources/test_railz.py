@@ -261,7 +261,7 @@ async def test_a_vendor_that_wants_a_rest_hears_of_the_other_connections_first(
     rounds: Any, ledger: Railz, time: Time
 ) -> None:
     """`X-RateLimit-Remaining: 0` ends a visit, and the next one begins where it ended."""
-    for number in range(120):
+    for number in range(6):
         name = ledger.connect(f"CON-{number:03d}")
         ledger.push(name, push_id=f"p-{name}")
     world = rounds()
@@ -278,7 +278,7 @@ async def test_a_vendor_that_wants_a_rest_hears_of_the_other_connections_first(
     ledger.answer = tired  # type: ignore[method-assign]
     for _ in range(7):
         await world.visit()
-    assert len(ids(world)) == 120
+    assert len(ids(world)) == 6
 
 
 async def test_more_than_the_vendor_allows_in_a_minute_comes_bit_by_bit(
@@ -451,6 +451,104 @@ async def test_a_status_of_another_kind_stops_nobody(status: Any, rounds: Any, l
     world = rounds()
     assert await world.visit()
     assert ids(world) == ["good:success"]
+
+
+async def test_nothing_is_asked_without_a_token(ledger: Railz, time: Time) -> None:
+    """Who waited for a token that could not be had fetches it, or fails as the first did."""
+    web = Web(HttpOptions(attempts=1))
+    for number in range(2, 12):
+        ledger.connect(f"CON-{number}")
+    seen = []
+    answer = ledger.answer
+
+    def reply(method: str, path: str, query: Any, headers: Any) -> Any:
+        seen.append(headers.get("authorization", ""))
+        return answer(method, path, query, headers)
+
+    ledger.answer = reply  # type: ignore[method-assign]
+    async with Sandbox(ledger, latency=0.01) as box:
+        source = railz_pushes(
+            base_url=box.url,
+            auth_url=f"{box.url}/getAccess",
+            connections=list(ledger.connections),
+            concurrency=4,
+        )
+        ledger.faults.append(Fault(503, headers={"Retry-After": "900"}, path="/getAccess"))
+        http = Http(web, source.auth(), source.identity(), concurrency=4)
+        async for _ in polls(source, http, {}):
+            pass
+    assert http.wait == 900
+    assert "Bearer None" not in seen
+    await web.aclose()
+
+
+async def test_pages_that_are_no_content_are_a_cut_and_each_cut_is_said(rounds: Any, ledger: Railz) -> None:
+    for number in range(250):
+        ledger.push("CON-1", push_id=f"p{number}")
+    answer = ledger.answer
+
+    def reply(method: str, path: str, query: Any, headers: Any) -> Any:
+        found = answer(method, path, query, headers)
+        return type(found)(204, {}, b"") if "offset" in query and path == STATUS else found
+
+    ledger.answer = reply  # type: ignore[method-assign]
+    world = rounds()
+    for _ in range(3):
+        await world.visit()
+    assert len(world.told(GAP)) == 1
+    ledger.answer = answer  # type: ignore[method-assign]
+    await world.visit(after=4000)
+    assert len(ids(world)) == 250
+    ledger.quirks.paging = "ignored"
+    for number in range(150):
+        ledger.push("CON-1", push_id=f"q{number}")
+    await world.visit()
+    assert len(world.told(GAP)) == 2
+
+
+async def test_a_push_that_the_vendor_stumbles_over_delays_no_other(
+    rounds: Any, ledger: Railz, time: Time
+) -> None:
+    ledger.quirks.paging = "ignored"
+    for number in range(120):
+        ledger.push("CON-1", push_id=f"x{number}")
+    world = rounds(start="now")
+    await world.visit()
+    ledger.push("CON-1", push_id="bad", requested=time.utc() - 900 * MINUTE, took=None)
+    ledger.push("CON-1", push_id="p1", batch="B", requested=time.utc() - 900 * MINUTE, status="failed")
+    answer = ledger.answer
+
+    def reply(method: str, path: str, query: Any, headers: Any) -> Any:
+        found = answer(method, path, query, headers)
+        return type(found)(500, {}, b"") if query.get("pushCommunicationId") == "bad" else found
+
+    ledger.answer = reply  # type: ignore[method-assign]
+    world.store.follow("ledger", ["bad", "batch:B"])
+    for _ in range(4):
+        assert await world.visit()
+    assert ids(world) == ["p1:failed"]
+    assert len(world.told(BATCH)) == 1
+
+
+async def test_fewer_requests_than_connections_is_slow_and_no_failure(rounds: Any, ledger: Railz) -> None:
+    for number in range(2, 121):
+        ledger.connect(f"CON-{number}")
+    ledger.quirks.per_minute = 50
+    world = rounds()
+    for _ in range(12):
+        assert await world.visit()
+    assert world.told("roundsman.*") == []
+
+
+async def test_a_discovery_that_is_suddenly_empty_forgets_nobody(rounds: Any, ledger: Railz) -> None:
+    world = rounds()
+    await world.visit()
+    page = ledger._page
+    ledger._page = lambda rows, q, h, around: page([] if "meta" not in around else rows, q, h, around)  # type: ignore[method-assign]
+    await world.visit(after=700)
+    ledger.push("CON-1", push_id="y", status="failed")
+    await world.visit()
+    assert ids(world) == ["y:failed"]
 
 
 @pytest.mark.parametrize("fault", [Fault(200, body=b"<html>"), Fault(400), Fault(404), Fault(500)])
@@ -856,8 +954,8 @@ async def test_what_is_tracked_waits_for_a_connection_that_fails(
     assert world.told("roundsman.batch.gone") == []
     del ledger.broken["CON-1"]
     push.visible = None
-    await world.visit(after=4000)
-    await world.visit()
+    for _ in range(32):
+        await world.visit(after=4000)
     assert ids(world) == ["p1:success"]
 
 

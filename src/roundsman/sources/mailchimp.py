@@ -9,6 +9,7 @@ visit, and only what is not in it is asked for singly.
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import IO, Annotated, Any, Literal, Self
@@ -142,6 +143,7 @@ class _Visit(Draft):
     wanted   ids that somebody wants followed, until they are found
     missed   batches whose results were given up: following one again has them tried again
     list     a digest of the list when it was last gone through, and the `tag` of that answer
+    turn     "results", where single questions have had theirs
     good     when all was well, within the hour
     odd      statuses that were remarked on
     """
@@ -152,6 +154,8 @@ class _Visit(Draft):
         self.open: dict[str, Any] = self.memory.setdefault("open", {})
         self.owed: dict[str, Any] = self.memory.setdefault("owed", {})
         self.now = http.now()
+        self.tired: Backoff | None = None
+        """Why no more is asked at this visit."""
         http.retry_timeouts = False  # what timed out here may still hold one of the user's ten slots there
         self.vendor_now: datetime | None = None
         """The vendor's clock at the first answer, where it tells it."""
@@ -166,12 +170,14 @@ class _Visit(Draft):
                 self.source.name, "batch", key, entry, self.source.stall_after, self.now, details
             )
         yield self.poll()
-        for key in list(self.owed):
-            if self.http.wait:
-                return  # the vendor wants a rest
+        for key in sorted(self.owed, key=lambda key: int(self.owed[key]["tries"])):
+            if self.tired is not None or self.http.wait:
+                break  # the vendor wants a rest
             if not self._too_early(self.owed[key]):
                 async for poll in self._results(key, self.owed[key]):
                     yield poll
+        if self.tired is not None:
+            raise self.tired
 
     # -- finding batches ---------------------------------------------------------------------------------------------
 
@@ -202,7 +208,9 @@ class _Visit(Draft):
         seen = {key: _seen(data) for key, (data, _) in rows.items()}
         digest = hashlib.blake2b(wire.encode(sorted(seen.items())), digest_size=8).hexdigest()
         for key, entry in self.open.items():
-            entry["listed"] = key in rows
+            entry["listed"] = (
+                key in rows and entry["seen"] is not None
+            )  # what was never seen is asked for until it is
         if digest == self.memory.get("list"):
             return
         self.rows += len(rows)
@@ -211,8 +219,8 @@ class _Visit(Draft):
         for key, (data, raw) in rows.items():
             if f"{key}:completed" not in told:
                 self._take(key, data, raw, listed=True)
-            else:
-                self._forget(key)
+            elif key not in self.memory.get("missed", ()):
+                self.open.pop(key, None)
         self.memory |= {"list": digest, "tag": tag}
 
     async def _walk(self) -> tuple[dict[str, wire.Item], int, Any, bool]:
@@ -258,7 +266,10 @@ class _Visit(Draft):
         for key in wanted:
             if key not in self.owed and (f"{key}:completed" not in told or key in missed):
                 self.open.setdefault(key, {**follow.entry(self.now), "listed": False})
-        for key in [key for key, entry in self.open.items() if not entry.get("listed")]:
+        if self.memory.pop("turn", None) == "results":
+            return
+        hidden = [key for key, entry in self.open.items() if not entry.get("listed")]
+        for key in [key for key in hidden if not self._too_early(self.open[key])]:
             if not ID.fullmatch(key):
                 self._gone(key)  # an id that cannot be asked for
                 continue
@@ -267,8 +278,14 @@ class _Visit(Draft):
                 data = answer.json()
                 if not isinstance(data, dict):
                     raise Unreadable("the answer is not an object")  # noqa: TRY301 - told as any
-            except (Trouble, Unreadable, Denied) as exc:
+            except (Trouble, Unreadable, Denied, Backoff) as exc:
                 self._trouble_with(key, exc)
+                if isinstance(exc, Backoff):
+                    # No more questions at this visit; and the next one has its time for results.
+                    self.tired, self.memory["turn"] = exc, "results"
+                    if key in self.open:
+                        self._later(self.open[key])
+                    return
             else:
                 self._take(key, data, answer.body, listed=False)
 
@@ -337,9 +354,6 @@ class _Visit(Draft):
                 batch["failures"] = []
             self.events.append(self._completed(batch))
 
-    def _forget(self, key: str) -> None:
-        self.open.pop(key, None)
-
     def _is_old(self, batch: Batch) -> bool:
         floor = parse_time(self.memory.get("floor"))
         at = parse_time(batch["completed_at"]) or parse_time(batch["submitted_at"])
@@ -381,7 +395,7 @@ class _Visit(Draft):
     # -- results -----------------------------------------------------------------------------------------------------
 
     def _too_early(self, entry: dict[str, Any]) -> bool:
-        then = parse_time(entry["next"])
+        then = parse_time(entry.get("next"))
         return then is not None and then > self.now and (then - self.now).total_seconds() <= RETRY_LONGEST
 
     async def _results(self, key: str, entry: dict[str, Any]) -> AsyncIterator[Poll]:
@@ -390,7 +404,8 @@ class _Visit(Draft):
             packed = await self._fetch(key)
         except Oversized as exc:
             self._postpone(key, entry, str(exc), final=True)
-        except (Trouble, Unreadable, Denied, OSError) as exc:
+        except (Trouble, Unreadable, Denied, Backoff, OSError) as exc:
+            self.tired = exc if isinstance(exc, Backoff) else None
             status = getattr(exc, "status", None)
             if status == 401:
                 raise
@@ -434,9 +449,7 @@ class _Visit(Draft):
         if not entry["told"]:
             entry["told"] = True
             self.events.append(self._completed(batch))
-        entry["tries"] += 1
-        wait = min(RETRY_LONGEST, RETRY_FIRST * 2.0 ** min(entry["tries"] - 1, 10))
-        entry["next"] = rfc3339(self.now + timedelta(seconds=wait))
+        wait = self._later(entry)
         since = (
             parse_time(batch["submitted_at"])
             or parse_time(batch["completed_at"])
@@ -450,6 +463,13 @@ class _Visit(Draft):
             self.remarks.append(f"the results of batch {key} cannot be read: {why}; again in {wait:.0f}s")
         if final or over or "result_hosts" in why:
             self._missing(batch, f"cannot be read: {why}")
+
+    def _later(self, entry: dict[str, Any]) -> float:
+        """Leave it alone for a while, longer each time; how long."""
+        entry["tries"] = entry.get("tries", 0) + 1
+        wait: float = min(RETRY_LONGEST, RETRY_FIRST * 2.0 ** min(entry["tries"] - 1, 10))
+        entry["next"] = rfc3339(self.now + timedelta(seconds=wait))
+        return wait
 
     def _missing(self, batch: Batch, why: str) -> None:
         message = f"The results of batch {batch['batch_id']} {why}. Operations that failed there may not have been told."
@@ -504,6 +524,7 @@ class _Reading:
         self.failures: list[FailedItem] = []
         """The first of them, in short."""
         self.failed = 0
+        self._seen: Counter[str] = Counter()
         self.bad = 0
         self.problems: list[str] = []
         """The first files that could not be read, and why."""
@@ -512,7 +533,6 @@ class _Reading:
         """Events, some at a time; now and then none, so that others get their turn."""
         events: list[Event] = []
         count = 0
-        seen: set[bytes] = set()
         for member in self._members(packed):
             if isinstance(member, Unreadable):
                 yield events  # what was readable counts
@@ -520,14 +540,13 @@ class _Reading:
             if member.problem:
                 self._bad(member.name, member.problem)
                 continue
-            name = self._place(member.name, seen)
             try:
                 operations = _operations(member.body)
             except Unreadable as exc:
                 self._bad(member.name, str(exc))
                 continue
-            for index, (operation, raw) in enumerate(operations):
-                event = self._event(name, index, operation, raw)
+            for operation, raw in operations:
+                event = self._event(operation, raw)
                 if event is not None:
                     events.append(event)
                 count += 1
@@ -545,15 +564,15 @@ class _Reading:
         except Unreadable as exc:
             yield exc
 
-    def _place(self, name: str, seen: set[bytes]) -> str:
-        """What the file is called in ids: its name, if that is plain; a digest, if it is not or was there before."""
-        digest = hashlib.blake2b(name.encode(), digest_size=8)
-        times = 0
-        while digest.digest() in seen:
-            times += 1
-            digest.update(b"again")
-        seen.add(digest.digest())
-        return name if not times and re.fullmatch(r"[0-9A-Za-z_./-]{1,80}", name) else digest.hexdigest()
+    def _key(self, body: bytes) -> str:
+        """What an operation is called in ids: by what it says, and the how-manieth of its like it is.
+
+        Not by its place: results that are read again, for some were missing, may have it elsewhere.
+        """
+        digest = hashlib.blake2b(body, digest_size=9).hexdigest()
+        self._seen[digest] += 1
+        times = self._seen[digest]
+        return digest if times == 1 else f"{digest}:{times}"
 
     def _bad(self, name: str, why: str) -> None:
         self.bad += 1
@@ -562,7 +581,7 @@ class _Reading:
                 f"{name[:80]!r}, which {why}" if why.startswith("is ") else f"{name[:80]!r}: {why}"
             )
 
-    def _event(self, file: str, index: int, operation: dict[str, Any], raw: Any) -> Event | None:
+    def _event(self, operation: dict[str, Any], raw: Any) -> Event | None:
         status = operation.get("status_code")
         good = type(status) is int and 200 <= status < 300
         if good and self._source.results != "all":
@@ -605,7 +624,7 @@ class _Reading:
             vendor="mailchimp",
             source=self._source.name,
             type=f"com.mailchimp.batch.{kind}",
-            id=f"{self._batch['batch_id']}:{file}:{index}",
+            id=f"{self._batch['batch_id']}:{self._key(body)}",
             data=data,
             time=self._batch["completed_at"],
             subject=item_id or self._batch["batch_id"],

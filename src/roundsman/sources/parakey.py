@@ -588,7 +588,11 @@ class _BatchVisit(Draft):
     async def polls(self) -> AsyncIterator[Poll]:
         wanted = self.memory.pop("wanted", [])
         if self.source.request.list_path:
-            wanted += await self._list(self.source.request.list_path)
+            try:
+                wanted += await self._list(self.source.request.list_path)
+            except (Trouble, Unreadable) as exc:
+                self.errors.append(exc)  # what is tracked by id can do without it
+                self.remark(f"the list of batches cannot be read: {exc}", about="list")
         told = self.http.told([f"{key}:completed" for key in wanted])
         for key in wanted:
             if f"{key}:completed" not in told:
@@ -604,7 +608,10 @@ class _BatchVisit(Draft):
             raise self.stop
         # Without any good answer it is the vendor's trouble or the token's; but not where one batch is refused as such.
         theirs = [exc for exc in self.errors if not 400 <= (getattr(exc, "status", None) or 0) < 500]
+        # Once the token was good, a single 403 is about that one batch, of which its stalling will tell.
         ours = [exc for exc in self.errors if isinstance(exc, Denied)]
+        if self.memory.get("fine") and len(ours) == 1:
+            ours = []
         if not self.good and (theirs or ours):
             raise (ours or theirs)[0]
         yield self.poll()
@@ -642,6 +649,7 @@ class _BatchVisit(Draft):
                     )
             else:
                 self.good += 1
+                self.memory["fine"] = True
 
     async def _list(self, path: str) -> list[str]:
         """Ids in the list that are not followed yet."""

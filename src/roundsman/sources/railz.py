@@ -9,7 +9,7 @@ has ended when none of its pushes is pending. So each connection is asked at eac
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -58,6 +58,8 @@ SURE = timedelta(minutes=1)
 """A first visit with `start = "now"` begins so long before the vendor's clock."""
 IN_A_ROW = 3
 """Connections that fail for want of any answer, one after the other, until it is taken for the vendor's trouble."""
+SELDOM = 30
+"""Visits between two questions to every connection about an id that one of them, which fails, may have."""
 LOUD = 3
 """Failures of one connection in a row until it is said out loud."""
 LONGEST = 3600.0
@@ -218,8 +220,9 @@ class _Visit(Draft):
         self.errors: list[Exception] = []
         self.stop: Exception | None = None
         """Why the round is cut short."""
+        self.tried: set[str] = set()
         self.done: set[str] = set()
-        """Connections that had their turn in it."""
+        """Connections that were asked in it, and those that had their turn."""
         self.only: str | None = None
         """The connection, where there is only one."""
         self.alone, self.asked = False, 0
@@ -241,12 +244,11 @@ class _Visit(Draft):
             chunk = names[at : at + CHUNK]
             await asyncio.gather(*(self._one(name) for name in chunk))
             rest = names[at + CHUNK :]
-            if self.stop is not None:
+            left = [name for name in names if name not in self.done]
+            if left and (self.stop is not None or self.http.wait):
                 # The next round begins where this one ended, or behind that one: it may be its own trouble.
-                left = [name for name in names if name not in self.done]
-                self.memory["at"] = left[0] if left[0] != names[0] else names[1 % len(names)]
-            elif self.http.wait and rest:
-                self.memory["at"] = rest[0]
+                own = left[0] == names[0] and left[0] in self.tried
+                self.memory["at"] = names[1 % len(names)] if own else left[0]
             unsaid += len(chunk)
             ends = self.stop is not None or self.http.wait or not rest
             if ends or unsaid >= COMMIT or len(self.events) >= COMMIT:
@@ -274,8 +276,9 @@ class _Visit(Draft):
     async def _one(self, name: str) -> None:
         """Ask one connection, when its turn comes. Its trouble is not the others'; what it answered before that counts."""
         async with self._turns:
-            if self.stop is not None:
-                return
+            if self.stop is not None or (self.http.wait and self.tried):
+                return  # the vendor wants a rest; but one at least is asked in each round
+            self.tried.add(name)
             connection = _Connection(self, name)
             if connection.waits():
                 self.done.add(name)
@@ -284,8 +287,10 @@ class _Visit(Draft):
                 await connection.visit()
             except (Trouble, Unreadable, Denied, Backoff) as exc:
                 connection.hand_over()
+                if isinstance(exc, Backoff):
+                    self.http.wait = max(self.http.wait, exc.after)  # for all; and for this one a while more
                 if self._ends_round(exc):
-                    self.stop = exc
+                    self.stop = self.stop or exc
                 else:
                     self.done.add(name)
                     self.errors.append(exc)
@@ -293,12 +298,13 @@ class _Visit(Draft):
             else:
                 self._silent = 0
                 self.good += 1
+                self.rows += 1  # an answer, for those who watch how the visit goes
                 self.done.add(name)
                 connection.succeed()
 
     def _ends_round(self, exc: Exception) -> bool:
-        """Whether it is everybody's trouble: to be sent away, a key or token that is refused, a vendor that is down."""
-        if isinstance(exc, Backoff | NoToken) or (isinstance(exc, Denied) and exc.status == 401):
+        """Whether it is everybody's trouble: a key or token that is refused, a vendor that is down."""
+        if isinstance(exc, NoToken) or (isinstance(exc, Denied) and exc.status == 401):
             return True
         silent = isinstance(exc, Trouble) and (exc.status is None or exc.status >= 500)
         self._silent = self._silent + 1 if silent else 0
@@ -322,6 +328,12 @@ class _Visit(Draft):
                 if not found:
                     raise
                 self.remarks.append(f"connections cannot be discovered: {exc}")
+                ids = found["ids"]
+            if not ids and found.get("ids"):
+                self.remark(
+                    "no connection is discovered any more, although there were some: they are watched on",
+                    "no connections",
+                )
                 ids = found["ids"]
             self.memory["found"] = {"ids": ids, "at": rfc3339(self.now)}
         known: list[str] = self.memory["found"]["ids"]
@@ -364,15 +376,21 @@ class _Visit(Draft):
         if self.books.keys() - set(names):
             self.books = {name: book for name, book in self.books.items() if name in set(names)}
 
+    @staticmethod
+    def asks(rounds: int) -> bool:
+        """Whether it is time to ask every connection for an id: at first at each visit, later now and then."""
+        return rounds < follow.GONE_AFTER or rounds % SELDOM == 0
+
     def _not_found(self, connections: Sequence[str]) -> None:
         """After a whole round: ids that no connection knew."""
         for spec, rounds in list(self.wanted.items()):
             at = SPEC.fullmatch(spec)
             assert at is not None
             strange = at[1] is not None and at[1] not in connections
-            if not strange and (at[1] or self.good < self.asked):
-                continue  # its connection, or one that may have it, did not answer
-            if rounds + 1 >= follow.GONE_AFTER:
+            if not strange and at[1]:
+                continue  # its connection did not answer
+            unsure = self.good < self.asked and not strange  # one that may have it did not
+            if rounds + 1 >= follow.GONE_AFTER and self.asks(rounds) and not unsure:
                 why = f"{at[1]} is not among the connections of this source. " if strange else ""
             else:
                 self.wanted[spec] = rounds + 1
@@ -407,6 +425,7 @@ class _Connection:
         self._found: dict[str, bool] = {}
         """Ids that were seen at this visit, and whether in the first answer."""
         self._rows = 0
+        self._stumbles = 0
         self._placed: list[str] = []
 
     def waits(self) -> bool:
@@ -419,12 +438,18 @@ class _Connection:
         self._place_wanted()
         if not first.unchanged:
             await self._list(first)
-        for key in self._in_turn(self._pending, self._hidden()):
-            await self._singly(key)
+        for number, key in enumerate(self._in_turn(self._pending, self._hidden())):
+            if self._visit.http.wait and number:
+                break  # one at least: a vendor that always wants a rest is asked slowly, not never
+            await self._patiently(self._singly(key))
         pending = {e.get("batch") for e in self._pending.values() if e.get("listed")}
-        for batch in self._in_turn(self._batches, [batch for batch in self._batches if batch not in pending]):
-            await self._look(batch)
-        await self._wanted()
+        looks = [batch for batch in self._batches if batch not in pending]
+        for number, batch in enumerate(self._in_turn(self._batches, looks)):
+            if self._visit.http.wait and number:
+                break
+            await self._patiently(self._look(batch))
+        if not self._visit.http.wait:
+            await self._wanted()
         for what, entries in (("push", self._pending), ("batch", self._batches)):
             for key, entry in entries.items():
                 details = {"connection": self._connection, "batch": entry.get("batch")}
@@ -566,6 +591,8 @@ class _Connection:
                 return self._cut(len(seen), count, "it refuses offset")
             if page.rows and list(page.rows) == list(first.rows):
                 return self._cut(len(seen), count, "it answers with the same rows whatever the offset")
+            if not page.rows and offset < count:
+                return self._cut(len(seen), count, "its further pages are empty")
             fresh = page.rows.keys() - seen
             self._take(page.rows, listed=False)
             seen |= fresh
@@ -595,7 +622,7 @@ class _Connection:
                 f"missing; those known to be pending are followed one by one, and `roundsman track {self._source.name} "
                 f"{self._connection}/ID` follows any other."
             )
-            self._notice("roundsman.source.gap", f"{self._name}:cut", message)
+            self._notice("roundsman.source.gap", f"{self._name}:cut:{rfc3339(self._visit.now)}", message)
         return True
 
     def _wants_all(self) -> bool:
@@ -633,6 +660,15 @@ class _Connection:
             if exc.status not in {400, 403, 404, 410}:
                 raise
             return Page({}, 0)
+
+    async def _patiently(self, step: Coroutine[Any, Any, None]) -> None:
+        """One step about one thing. That the vendor stumbles over it, once or twice in a visit, is that thing's trouble."""
+        try:
+            await step
+        except Trouble as exc:
+            self._stumbles += 1
+            if isinstance(exc, NoToken) or self._stumbles >= IN_A_ROW or (exc.status or 0) < 500:
+                raise
 
     async def _singly(self, key: str) -> None:
         page = await self._about(**{self._kind.id: key})
@@ -740,8 +776,8 @@ class _Connection:
 
     async def _wanted(self) -> None:
         """Ask for what may be at any connection, and take it up if it is at this one."""
-        for spec, at in list(self._mine()):
-            if spec in self._placed:
+        for spec, at in list(self._mine())[:SINGLY]:
+            if spec in self._placed or not self._visit.asks(self._visit.wanted[spec]):
                 continue
             key = at[3]
             page = await self._about(**{"batchId" if at[2] else self._kind.id: key})
