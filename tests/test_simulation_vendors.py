@@ -211,7 +211,7 @@ class Vendors(Mortal):
     def check_ledger(self, told: set[str]) -> None:
         batches: dict[str, list[Any]] = {}
         for connection, pushes in self.railz.pushes.items():
-            cut = f"ledger:gap:{connection}:cut" in told
+            cut = any(key.startswith(f"ledger:gap:{connection}:cut") for key in told)
             for push in pushes:
                 if push.batch:
                     batches.setdefault(push.batch, []).append((push, cut))
