@@ -53,7 +53,6 @@ OVERLAP = 10
 """Rows that two pages of the list share: it shifts while it is read."""
 WALKS = 3
 """Times that the list is read in one visit, where it changes under our hands."""
-SECOND = timedelta(seconds=1)
 SURE = timedelta(minutes=1)
 """A first visit with `start = "now"` begins so long before the vendor's clock."""
 GOOD_EVERY = 3600.0

@@ -244,14 +244,13 @@ class _Visit(Draft):
             chunk = names[at : at + CHUNK]
             await asyncio.gather(*(self._one(name) for name in chunk))
             rest = names[at + CHUNK :]
-            left = [name for name in names if name not in self.done]
-            if left and (self.stop is not None or self.http.wait):
-                # The next round begins where this one ended, or behind that one: it may be its own trouble.
-                own = left[0] == names[0] and left[0] in self.tried
-                self.memory["at"] = names[1 % len(names)] if own else left[0]
+            cut = self.stop is not None or self.http.wait
+            # The next round begins where this one ended, or behind that one: it may be its own trouble.
+            left = next((name for name in names if name not in self.done), None) if cut else None
+            if left is not None:
+                self.memory["at"] = names[1 % len(names)] if left == names[0] and left in self.tried else left
             unsaid += len(chunk)
-            ends = self.stop is not None or self.http.wait or not rest
-            if ends or unsaid >= COMMIT or len(self.events) >= COMMIT:
+            if cut or not rest or unsaid >= COMMIT or len(self.events) >= COMMIT:
                 unsaid = 0
                 yield self._poll()
             if self.stop is not None:
