@@ -40,7 +40,15 @@ def every_event_keeps_the_contract(monkeypatch: pytest.MonkeyPatch) -> None:
             keeps_the_contract(event)
         return commit(self, name, revision, state, events, **more)
 
+    receive = Store.receive
+
+    def checked_mails(self: Store, mails: Any, now: float) -> list[int]:
+        for event in (event for mail in mails for event in mail.events):
+            keeps_the_contract(event)
+        return receive(self, mails, now)
+
     monkeypatch.setattr(Store, "commit", checked)
+    monkeypatch.setattr(Store, "receive", checked_mails)
 
 
 @pytest.fixture

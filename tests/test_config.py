@@ -3,7 +3,7 @@
 import json
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema
 import pytest
@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 SINK = '[sinks.out]\ntype = "stdout"\n'
 SOURCE = '[sources.doors]\ntype = "parakey.event_logs"\naccess_token = "s3cret-token"\n'
 FINE = SOURCE + SINK
+LISTEN = "[listen]\n"
 
 
 def load(tmp_path: Path, text: str) -> config.Config:
@@ -40,17 +41,22 @@ def test_a_fine_one_loads(tmp_path: Path) -> None:
     assert "s3cret" not in repr(loaded)
 
 
-@pytest.mark.parametrize("name", ["config.example.toml", "src/roundsman/starter.toml"])
-def test_what_we_hand_out_loads(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PARAKEY_ACCESS_TOKEN", "x")
-    for variable in ("CRM_AUTH", "MAILCHIMP_API_KEY", "RAILZ_SECRET_KEY"):
+@pytest.fixture
+def secrets_of_the_example(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("PARAKEY_ACCESS_TOKEN", "CRM_AUTH", "MAILCHIMP_API_KEY", "RAILZ_SECRET_KEY"):
         monkeypatch.setenv(variable, "x")
+    for variable in ("PARAKEY_HOOK", "MAILCHIMP_HOOK_TOKEN", "RAILZ_HOOK_SECRET"):
+        monkeypatch.setenv(variable, "0123456789abcdef")
+
+
+@pytest.mark.usefixtures("secrets_of_the_example")
+@pytest.mark.parametrize("name", ["config.example.toml", "src/roundsman/starter.toml"])
+def test_what_we_hand_out_loads(name: str) -> None:
     config.load(ROOT / name)
 
 
-def test_the_example_has_every_option_with_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in ("PARAKEY_ACCESS_TOKEN", "CRM_AUTH", "MAILCHIMP_API_KEY", "RAILZ_SECRET_KEY"):
-        monkeypatch.setenv(variable, "x")
+@pytest.mark.usefixtures("secrets_of_the_example")
+def test_the_example_has_every_option_with_its_default() -> None:
     text = (ROOT / "config.example.toml").read_text()
     shown = tomllib.loads(text)
 
@@ -58,12 +64,13 @@ def test_the_example_has_every_option_with_its_default(monkeypatch: pytest.Monke
         for field, info in model.model_fields.items():
             key = info.alias or field
             assert key in table or f"# {key} = " in text, f"{place}.{key} is not in the example"
-            inner = info.annotation
-            if isinstance(inner, type) and hasattr(inner, "model_fields") and key in table:
-                options(inner, table[key], f"{place}.{key}")
+            for inner in (info.annotation, *get_args(info.annotation)):
+                if isinstance(inner, type) and hasattr(inner, "model_fields") and key in table:
+                    options(inner, table[key], f"{place}.{key}")
 
     options(config.DaemonOptions, shown["daemon"], "daemon")
     options(config.HttpOptions, shown["http"], "http")
+    options(config.ListenOptions, shown["listen"], "listen")
     kinds = {table["type"]: name for name, table in shown["sources"].items()}
     assert set(kinds) == set(config.SOURCES)
     for kind, name in kinds.items():
@@ -81,9 +88,11 @@ def test_the_example_has_every_option_with_its_default(monkeypatch: pytest.Monke
     }
     for kind, name in kinds.items():
         plain = config.SOURCES[kind](type=kind, **needed[kind])
-        assert loaded.sources[name] == plain.named(name), "and they are the defaults"
+        without = loaded.sources[name].model_copy(update={"webhook": None})
+        assert without == plain.named(name), "and they are the defaults"
     assert loaded.daemon == config.DaemonOptions()
     assert loaded.http == config.HttpOptions()
+    assert loaded.listen == config.ListenOptions()
 
 
 @pytest.mark.parametrize(
@@ -100,6 +109,42 @@ def test_the_example_has_every_option_with_its_default(monkeypatch: pytest.Monke
             "sources.doors.type: parakey.eventlogs is unknown; did you mean parakey.event_logs?",
         ),
         (SINK + "[sources.doors]\n", "sources.doors.type: is missing; one of parakey.event_logs"),
+        (
+            LISTEN + SOURCE + "[sources.doors.webhook]\n" + SINK,
+            "sources.doors.webhook: has nothing to recognise the vendor by; set header and value, or token",
+        ),
+        (
+            LISTEN + SOURCE + '[sources.doors.webhook]\nheader = "X-Key"\n' + SINK,
+            "sources.doors.webhook: names only one of header and value; the vendor sends both",
+        ),
+        (
+            LISTEN + SOURCE + '[sources.doors.webhook]\ntoken = "short"\n' + SINK,
+            "sources.doors.webhook.token: is not a token: 16 or more letters, digits, dots, dashes and underscores, made at random",
+        ),
+        (
+            LISTEN + SOURCE + '[sources.doors.webhook]\nheader = "X-Key"\nvalue = "\u00e4"\n' + SINK,
+            "sources.doors.webhook.value: is not what a header can carry: printable ASCII",
+        ),
+        (
+            LISTEN + SOURCE + '[sources.doors.webhook]\nsigning_secret = "x"\n' + SINK,
+            "sources.doors.webhook.signing_secret: unknown option; known: token, header, value",
+        ),
+        (
+            SOURCE + '[sources.doors.webhook]\ntoken = "0123456789abcdef"\n' + SINK,
+            "sources.doors.webhook: nobody would hear it; add [listen]",
+        ),
+        (
+            FINE + '[listen]\naddress = "hooks.example.org"\n',
+            'listen.address: hooks.example.org is not an address; write "127.0.0.1:8377", "[::1]:8377" or "unix:/',
+        ),
+        (
+            FINE + '[listen]\naddress = "127.0.0.1:99999"\n',
+            'listen.address: 127.0.0.1:99999 is not an address; write "127.0.0.1:8377"',
+        ),
+        (
+            FINE + '[listen]\ntls_key = "key.pem"\n',
+            "listen: names only one of tls_certificate and tls_key",
+        ),
         (SOURCE + 'interval = "30s"\n' + SINK, "sources.doors.interval: 30s is under the 60s minimum"),
         (
             SOURCE + 'interval = "soon"\n' + SINK,

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from roundsman import config, events
-from roundsman.cli import app, dead_app
+from roundsman.cli import app, dead_app, hooks_app
 from roundsman.http import Http
 from roundsman.sinks.http import REJECTED
 from worlds import Time, web_of
@@ -52,12 +52,15 @@ def test_the_table_of_commands_is_the_code() -> None:
     assert documented == {c.name or c.callback.__name__ for c in app.registered_commands} | {
         "dead",
         "failures",
+        "hooks",
     }
+    assert {c.name for c in hooks_app.registered_commands} == {"list", "create", "delete", "unread"}
     assert {c.name for c in dead_app.registered_commands} == {"list", "retry", "drop"}
     for line in re.findall(r"^\| `roundsman (.*?)` \|", section("Commands"), re.MULTILINE):
-        name = line.split()[0]
+        names = line.split()[:1] + [word for word in line.split()[1:2] if word == "unread"]
+        name = " ".join(names)
         help_text = subprocess.run(
-            [sys.executable, "-m", "roundsman", name, "--help"], capture_output=True, text=True, check=True
+            [sys.executable, "-m", "roundsman", *names, "--help"], capture_output=True, text=True, check=True
         ).stdout
         for option in re.findall(r"--[a-z]+", line):
             assert option in help_text, (name, option)

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,9 +16,10 @@ import typer
 import roundsman
 from roundsman import config as configuration, logs
 from roundsman.config import Config, ConfigError
-from roundsman.plugin import Source, State, polls, reason
+from roundsman.plugin import Source, State, polls, reason, secrets
 from roundsman.settings import duration, moment
 from roundsman.store import KEYS_KEPT, Filter, Reader, Store, StoreError
+from roundsman.webhook import Registrar
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,6 +30,8 @@ app = typer.Typer(
 )
 dead_app = typer.Typer(no_args_is_help=True, help="Events that a sink will never take.")
 app.add_typer(dead_app, name="dead")
+hooks_app = typer.Typer(no_args_is_help=True, help="A vendor's webhooks that lead to a source.")
+app.add_typer(hooks_app, name="hooks")
 failures_app = typer.Typer(help="What went wrong for whom, over all vendors.")
 app.add_typer(failures_app, name="failures")
 
@@ -40,6 +43,7 @@ ConfigPath = Annotated[
         help="The configuration. Default: $ROUNDSMAN_CONFIG, ./roundsman.toml, /etc/roundsman/roundsman.toml.",
     ),
 ]
+Named = Annotated[str, typer.Argument(metavar="SOURCE", help="Its name in the configuration.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 ENOUGH = 100
 """Rows that are proof enough for `check --live` that a source answers."""
@@ -580,6 +584,161 @@ def dead_drop(sink: Annotated[str, typer.Argument()], seqs: Seqs = None, config:
     with _writing(config) as store:
         _known_sink(store, sink)
         print(f"{sink}: {store.drop_dead(sink, seqs or None)} events dropped")
+
+
+# -- webhooks ----------------------------------------------------------------------------------------------------------
+
+
+@hooks_app.command("list")
+def hooks_list(source: Named, config: ConfigPath = None, as_json: Json = False) -> None:
+    """Show the webhooks that the vendor has, and whether one leads here."""
+    from roundsman import hooks
+
+    async def show(found: Source, registrar: Registrar | None) -> int:
+        if registrar is None:
+            fail(
+                f"{source}: this vendor has no API that lists webhooks; `hooks create` says what to enter where",
+                2,
+            )
+        rows = await registrar.list()
+        if as_json:
+            here = [hooks.leads_here(found, row) for row in rows]
+            urls = [hooks.masked(found, row.url) for row in rows]
+            print(
+                json.dumps(
+                    [
+                        {"id": r.id, "url": u, "enabled": r.enabled, "leads_here": h}
+                        for r, u, h in zip(rows, urls, here, strict=True)
+                    ],
+                    indent=2,
+                )
+            )
+        else:
+            for row in rows:
+                what = "" if row.enabled else "  disabled"
+                what += "  leads here" if hooks.leads_here(found, row) else ""
+                print(logs.safe(f"{row.id}  {hooks.masked(found, row.url)}{what}"))
+            print(f"{len(rows)} of {registrar.most} that the vendor allows")
+        wrong = hooks.troubles(found, rows)
+        complain(*(f"warning: {each}" for each in wrong))
+        return 1 if wrong else 0
+
+    _at_vendor(config, source, show)
+
+
+@hooks_app.command("create")
+def hooks_create(
+    source: Named,
+    url: Annotated[
+        str,
+        typer.Option("--url", help="The public address of the listener, such as https://hooks.example.org."),
+    ],
+    config: ConfigPath = None,
+    reveal: Annotated[
+        bool, typer.Option("--reveal", help="Print secrets that have to be entered by hand.")
+    ] = False,
+) -> None:
+    """Have the vendor send webhooks here; where it has no API for that, say what to enter where."""
+    from roundsman import hooks
+
+    async def make(found: Source, registrar: Registrar | None) -> int:
+        place = hooks.address(found, url)
+        if registrar is None:
+            print(*hooks.advice(found, place, reveal=reveal), sep="\n")
+            return 0
+        made = await hooks.create(found, registrar, place)
+        print(f"{made.id}: sends to {hooks.masked(found, made.url or place)}")
+        if made.secret:
+            print(f"signing secret, shown this once: {made.secret}")
+            complain(
+                f"store it, and name it in [sources.{source}.webhook] signing_secret; then reload the daemon"
+            )
+        return 0
+
+    _at_vendor(config, source, make)
+
+
+@hooks_app.command("delete")
+def hooks_delete(
+    source: Named,
+    key: Annotated[str, typer.Argument(metavar="ID", help="As `hooks list` shows it.")],
+    config: ConfigPath = None,
+) -> None:
+    """Have the vendor send no more."""
+
+    async def delete(_: Source, registrar: Registrar | None) -> int:
+        if registrar is None:
+            fail(f"{source}: this vendor has no API for webhooks: delete it where it was entered", 2)
+        await registrar.delete(key)
+        print(f"{key}: deleted")
+        return 0
+
+    _at_vendor(config, source, delete)
+
+
+@hooks_app.command("unread")
+def hooks_unread(
+    source: Named,
+    config: ConfigPath = None,
+    as_json: Json = False,
+    drop: Annotated[bool, typer.Option("--drop", help="Forget them.")] = False,
+) -> None:
+    """Show webhooks that were authentic and not understood; with --json, their bodies, too."""
+    from roundsman import screen
+
+    if drop:
+        with _writing(config) as store:
+            _known_sources(store, [source])
+            print(f"{source}: {_count(store.drop_unread(source, None), 'webhook')} dropped")
+        return
+    loaded = configuration.load(configuration.find(config), only_daemon=True)
+    with _reading(loaded) as reader:
+        _known_sources(reader, [source])
+        rows = reader.unread(source)
+    if as_json:
+        shown = [
+            {**row, "received": screen.stamp(row["received"]), "body": row["body"].decode("utf-8", "replace")}
+            for row in rows
+        ]
+        print(json.dumps(shown, indent=2))
+        return
+    for row in rows:
+        print(
+            logs.safe(f"{row['n']}  {screen.stamp(row['received'])}  {len(row['body'])} bytes: {row['why']}")
+        )
+
+
+def _at_vendor(
+    path: Path | None, name: str, act: Callable[[Source, Registrar | None], Coroutine[Any, Any, int]]
+) -> NoReturn:
+    """Do something with a vendor's webhooks."""
+    from roundsman import service
+    from roundsman.hooks import HookError
+    from roundsman.http import Http
+
+    loaded = configuration.load(configuration.find(path), only_source=name)
+    logs.configure("warning", loaded.daemon.log_format)
+    source = loaded.sources[name]
+
+    async def run() -> int:
+        connections = service.web(loaded.http)
+        hidden = [secret.reveal() for secret in secrets(source)]
+        http = Http(
+            connections, source.auth(), source.identity(), concurrency=source.concurrency, hidden=hidden
+        )
+        try:
+            return await act(source, source.registrar(http))
+        except typer.Exit:
+            raise
+        except HookError as exc:
+            complain(f"{name}: {exc}")
+        except Exception as exc:  # noqa: BLE001 - a plugin may raise anything
+            complain(f"{name}: {reason(exc)}")
+        finally:
+            await connections.aclose()
+        return 1
+
+    raise typer.Exit(service.run(run))
 
 
 # -- the rest ----------------------------------------------------------------------------------------------------------

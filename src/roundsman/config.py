@@ -18,7 +18,17 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from roundsman.events import TYPES, Outcome
 from roundsman.http import HttpOptions, is_loopback
 from roundsman.plugin import FLOOR, Plugin, Sink, Source, secrets
-from roundsman.settings import DataPath, Duration, Options, Secret, duration, redact, relative_to, spell
+from roundsman.settings import (
+    DataPath,
+    Duration,
+    ListenOptions,
+    Options,
+    Secret,
+    duration,
+    redact,
+    relative_to,
+    spell,
+)
 from roundsman.sinks import SINKS
 from roundsman.sources import SOURCES
 from roundsman.store import default_path
@@ -47,6 +57,8 @@ class Config:
     path: Path
     daemon: DaemonOptions = field(default_factory=DaemonOptions)
     http: HttpOptions = field(default_factory=HttpOptions)
+    listen: ListenOptions | None = None
+    """None: nobody listens."""
     sources: Mapping[str, Source] = field(default_factory=dict)
     sinks: Mapping[str, Sink] = field(default_factory=dict)
 
@@ -89,7 +101,11 @@ def load(path: Path, *, only_daemon: bool = False, only_source: str | None = Non
     document = _parse(path)
     problems: list[str] = []
     with relative_to(path.absolute().parent):
-        known: dict[str, type[BaseModel]] = {"daemon": DaemonOptions, "http": HttpOptions}
+        known: dict[str, type[BaseModel]] = {
+            "daemon": DaemonOptions,
+            "http": HttpOptions,
+            "listen": ListenOptions,
+        }
         tables: dict[str, Any] = {}
         for key in document:
             if key not in {*known, "sources", "sinks"}:
@@ -101,6 +117,7 @@ def load(path: Path, *, only_daemon: bool = False, only_source: str | None = Non
             if problems:
                 raise ConfigError(problems, path)
             return Config(path, tables["daemon"])
+        listen = tables["listen"] if "listen" in document else None
         if only_source is not None:
             return _one(path, document, only_source, tables, problems)
         sources = _plugins("sources", sources_registry(), document.get("sources", {}), problems)
@@ -112,9 +129,15 @@ def load(path: Path, *, only_daemon: bool = False, only_source: str | None = Non
         problems.append('sinks: there is none; add a table such as [sinks.console] with type = "stdout"')
     store = tables["daemon"].store if tables["daemon"] else None
     problems += _shared_places(sinks, store or default_path())
+    if "listen" not in document:
+        problems += [
+            f"sources.{name}.webhook: nobody would hear it; add [listen]"
+            for name, source in sources.items()
+            if source.webhook is not None
+        ]
     if problems:
         raise ConfigError(problems, path)
-    return Config(path, tables["daemon"], tables["http"], sources, sinks)
+    return Config(path, tables["daemon"], tables["http"], listen, sources, sinks)
 
 
 def _one(
@@ -129,7 +152,7 @@ def _one(
     sources = _plugins("sources", sources_registry(), {name: known[name]}, problems)
     if problems:
         raise ConfigError(problems, path)
-    return Config(path, tables["daemon"], tables["http"], sources)
+    return Config(path, tables["daemon"], tables["http"], None, sources)
 
 
 def warnings(config: Config) -> list[str]:
@@ -149,6 +172,11 @@ def warnings(config: Config) -> list[str]:
             elif isinstance(secret.origin, Path):
                 files[secret.origin] = "is a secret"
     found += _filters_for_nothing(config)
+    listen = config.listen
+    if listen is not None and not listen.address.is_local and listen.tls_certificate is None:
+        found.append(
+            f"listen.address: {listen.address} takes webhooks in the clear; set tls_certificate and tls_key"
+        )
     if config.http.proxy and "@" in config.http.proxy:
         found.append("http.proxy: a password stands in the file")
         files[config.path] = "holds a secret"
@@ -260,6 +288,7 @@ def json_schema() -> dict[str, Any]:
         "properties": {
             "daemon": reference(DaemonOptions, "daemon"),
             "http": reference(HttpOptions, "http"),
+            "listen": reference(ListenOptions, "listen"),
             "sources": any_of("sources", sources_registry()),
             "sinks": any_of("sinks", sinks_registry()),
         },

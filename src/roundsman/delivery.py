@@ -10,6 +10,7 @@ import structlog
 
 from roundsman.events import Event
 from roundsman.http import Http
+from roundsman.meter import Meter
 from roundsman.plugin import Backoff, Deliver, Receipt, Reject, Sink, reason
 from roundsman.store import Filter, Moved, Store, StoreError
 
@@ -29,15 +30,24 @@ def pause(failures: int, asked: float = 0.0, jitter: float = 0.5) -> float:
 class Delivery:
     """Delivers the log to one sink, from the sink's cursor on, until told to stop."""
 
-    def __init__(self, sink: Sink, http: Http, store: Store, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        http: Http,
+        store: Store,
+        meter: Meter | None = None,
+        *,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self.sink = sink
         self.name = sink.name
         self.caught_up = asyncio.Event()
         """Set while there is nothing left to deliver."""
         self.http = http
         self._store = store
+        self._meter = meter or Meter()
         self._now = now
-        self._wanted = Filter(sink.types, sink.sources, sink.outcomes)
+        self.wanted = Filter(sink.types, sink.sources, sink.outcomes)
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
         self._reopen = False
@@ -90,7 +100,7 @@ class Delivery:
                 await self._retry(deliver, event)
             cursor, _ = self._store.cursor(self.name)
             head = self._store.head()
-            events = [e for e, _ in self._store.events(cursor, head, READ_AHEAD, self._wanted)]
+            events = [e for e, _ in self._store.events(cursor, head, READ_AHEAD, self.wanted)]
             for at in range(0, len(events), self.sink.batch):
                 if self._stop.is_set():
                     return False
@@ -165,6 +175,7 @@ class Delivery:
 
     def _write_up(self, exc: Exception, wait: float) -> None:
         self._failures += 1
+        self._meter.failures[self.name] += 1
         self._failing = self._failing or self._now()
         error = reason(exc)
         expected = isinstance(exc, OSError | Backoff | StoreError) or type(exc).__module__.startswith(

@@ -11,8 +11,11 @@ import structlog
 from roundsman.alarms import Alarms
 from roundsman.delivery import Delivery
 from roundsman.http import CAP, Http, Web
+from roundsman.meter import Meter
 from roundsman.plugin import Sink, Source
+from roundsman.reception import Reception
 from roundsman.settings import spell
+from roundsman.silence import Silence
 from roundsman.store import Store, StoreError, Visited
 from roundsman.visit import Clock, Visits, Watch
 
@@ -24,6 +27,8 @@ STEP = 2.0
 """Seconds that the wall clock may drift from the monotonic one between two heartbeats before it is a step."""
 SPREAD = 0.02
 """Seconds between the first visits of two sources, so that a thousand of them do not start at once."""
+RINGS_APART = 5.0
+"""Seconds between two visits to a source that webhooks rang for: a flood of webhooks is not a flood of visits."""
 PER_HOST = 32
 """Visits under way to one host; more than that wait as names, which cost nothing. Requests are limited in `[http]`."""
 PRUNE_EVERY = 3600.0
@@ -65,7 +70,12 @@ class Engine:
         self._alarms = alarms
         self._clock = clock or Clock()
         self._dirty: set[str] = set()
-        self._visits = Visits(store, self._clock, self._wake, self._dirty.add)
+        self.meter = Meter()
+        self._visits = Visits(store, self._clock, self.meter, self._wake, self._dirty.add)
+        web.took = self._took
+        self.reception = Reception(store, self.watches, self._clock, self.meter, self._wake, self.ring)
+        self.listening: float | None = None
+        """Since when webhooks can reach us (Unix); None where nobody listens."""
         self._group: asyncio.TaskGroup | None = None
         self._loops: dict[str, asyncio.Task[None]] = {}
         self._stop = asyncio.Event()
@@ -88,6 +98,7 @@ class Engine:
         if web is not None and web is not self.web:
             self._retired.append(self.web)  # visits and deliveries under way still use it
             self.web = web
+            web.took = self._took
         fares = {fare.name: fare for fare in self.store.fares()}
         for name in self.watches.keys() - sources.keys():
             self._drop(name)
@@ -102,8 +113,9 @@ class Engine:
                     if not watch.busy() and soon < watch.due:
                         watch.due = soon
                         if self._group is not None:
-                            self._alarms.set(name, soon)
+                            self._alarms.set(name, watch.next())
                 watch.source, watch.web = source, self.web
+                self._listen_for(watch)
                 continue
             fare = fares[name]
             watch = self.watches[name] = Watch(
@@ -112,12 +124,20 @@ class Engine:
             watch.visited, watch.answered, watch.polls = fare.visited, fare.answered, fare.polls
             watch.failures, watch.unanswered, watch.failing = fare.failures, fare.unanswered, fare.failing
             watch.error = fare.error
+            self._listen_for(watch, fare.heard)
             # A stored `due` is believed, unless the clock was set back since: nothing legitimate is that far ahead.
             spread = min(position * SPREAD, source.interval * position / len(sources))
             watch.due = min(fare.due, now + furthest(source.interval)) if fare.due > now else now + spread
             if self._group is not None:
                 self._alarms.set(name, watch.due)
         self._set_sinks(sinks)
+
+    def _listen_for(self, watch: Watch, heard: float | None = None) -> None:
+        """Begin to notice its webhooks' silence, or end it."""
+        if self.listening is None or watch.source.webhook is None:
+            watch.silence = None
+        elif watch.silence is None:
+            watch.silence = Silence(max(self.listening, self._clock.now()), heard)
 
     def _set_sinks(self, sinks: Mapping[str, Sink]) -> None:
         for name, delivery in list(self.deliveries.items()):
@@ -130,7 +150,7 @@ class Engine:
         for name, sink in sinks.items():
             if name not in self.deliveries:
                 http = Http(self.web)
-                self.deliveries[name] = Delivery(sink, http, self.store, now=self._clock.now)
+                self.deliveries[name] = Delivery(sink, http, self.store, self.meter, now=self._clock.now)
                 if self._group is not None:
                     self._start(name)
 
@@ -166,7 +186,7 @@ class Engine:
             try:
                 self._alarms.start(self._ring)
                 for name, watch in self.watches.items():
-                    self._alarms.set(name, watch.due)
+                    self._alarms.set(name, watch.next())
                 for name in self.deliveries:
                     self._start(name)
                 beat = self._group.create_task(self._beat(), name="beat")
@@ -219,22 +239,55 @@ class Engine:
         for web in (*self._retired, self.web):
             await web.aclose()
 
-    def ring(self, name: str) -> None:
-        """Visit a source now instead of at `due`; while a visit is under way, once more after it."""
+    def hurry(self, name: str) -> None:
+        """A command wants it visited now; while a visit is under way, once more after it."""
         watch = self.watches[name]
         if watch.busy():
-            watch.rung = True
+            watch.wanted = True
         else:
+            watch.due = self._clock.now()
             self._ring([name])
+
+    def ring(self, name: str) -> None:
+        """A webhook rings: visit the source now instead of at `due`. Rings are coalesced, and kept apart.
+
+        They never make anybody ask before the vendor wants to be asked again, nor faster than an interval while it fails.
+        """
+        watch = self.watches.get(name)
+        if watch is None or watch.ring_at is not None:
+            return
+        if watch.busy():
+            watch.rung = True
+            return
+        now = self._clock.now()
+        failing = (watch.visited or 0.0) + watch.source.interval if watch.failures else 0.0
+        at = max(now, watch.rang + RINGS_APART, watch.held, failing)
+        if at >= watch.due:
+            return
+        watch.ring_at = at
+        if self._group is None:
+            return  # the rounds have not begun, and begin with this
+        if at <= now:
+            self._ring([name])
+        else:
+            self._alarms.set(name, at)
 
     def _ring(self, names: Iterable[str]) -> None:
         """The alarm: move `due` on, on disk, and only then ask."""
         now = self._clock.now()
         idle = [(name, w) for name in names if (w := self.watches.get(name)) is not None and not w.busy()]
-        for _, watch in idle:
-            watch.due = now + watch.source.interval
+        due: list[tuple[str, Watch]] = []
+        for name, watch in idle:
+            watch.ringing = watch.ring_at is not None and watch.due > now
+            watch.ring_at = None
+            if watch.ringing:
+                watch.rang = now  # what is due keeps its time, and on the disk it is still ahead
+            else:
+                self.meter.late.add(max(0.0, now - watch.due))
+                watch.due = now + watch.source.interval
+                due.append((name, watch))
         try:
-            self.store.claim([(name, watch.due) for name, watch in idle])
+            self.store.claim([(name, watch.due) for name, watch in due])
         except StoreError as exc:
             # Without a place to write down what comes, asking is pointless.
             log.error("store.failed", error=str(exc), waiting=[name for name, _ in idle][:10])
@@ -270,14 +323,21 @@ class Engine:
             if not self._stop.is_set():
                 self._admit(host)
             if self.watches.get(name) is watch and not self._stop.is_set():
-                if watch.rung:
-                    watch.rung = False
+                if watch.wanted:
+                    watch.wanted = False
                     watch.due = min(watch.due, self._clock.now())
-                self._alarms.set(name, watch.due)
+                rung, watch.rung, watch.ringing = watch.rung, False, False
+                if rung:
+                    self.ring(name)
+                if not watch.busy():
+                    self._alarms.set(name, watch.next())
 
     async def visit(self, name: str) -> bool:
         """One visit to a source now; whether it went well."""
         return await self._visits.visit(name, self.watches[name])
+
+    def _took(self, host: str, seconds: float) -> None:
+        self.meter.requests[host].add(seconds)
 
     def _wake(self) -> None:
         for delivery in self.deliveries.values():
@@ -298,6 +358,7 @@ class Engine:
     def beat(self) -> None:
         """What wants doing about once a second."""
         self._flush()
+        self.reception.flush()
         self._check_clock()
         self._hear()
         now = self._clock.now()
@@ -324,10 +385,13 @@ class Engine:
         for name, watch in self.watches.items():
             watch.due += step
             watch.held += step
+            watch.rang += step
+            if watch.ring_at is not None:
+                watch.ring_at += step
             if watch.unanswered is not None:
                 watch.unanswered += step
             if not watch.busy():
-                self._alarms.set(name, watch.due)
+                self._alarms.set(name, watch.next())
         self.store.claim([(name, watch.due) for name, watch in self.watches.items()])
 
     def _hear(self) -> None:
@@ -339,7 +403,7 @@ class Engine:
         self._wake()
         for name in self.store.wanted():
             if name in self.watches:
-                self.ring(name)
+                self.hurry(name)
 
     async def _prune(self) -> None:
         self._pruned = self._clock.monotonic()

@@ -174,6 +174,7 @@ TYPES: dict[str, Any] = {
     "roundsman.source.failing": Notice,
     "roundsman.source.recovered": Notice,
     "roundsman.source.gap": Notice,
+    "roundsman.source.webhook_silent": Notice,
     "roundsman.batch.stalled": Notice,
     "roundsman.batch.gone": Notice,
 }
@@ -215,6 +216,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     """
     failure: int | None = None
     """1 where something went wrong for somebody, which `roundsman failures` lists."""
+    unless: str | None = None
+    """An id of its source: once the log has that one, this event comes too late and is left out."""
 
     @classmethod
     def of(
@@ -229,6 +232,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         subject: str | None = None,
         outcome: Outcome | None = None,
         stamp: datetime | None = None,
+        unless: str | None = None,
     ) -> "Event":
         envelope: dict[str, Any] = {
             "specversion": "1.0",
@@ -247,7 +251,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         at = stamp.timestamp() if stamp is not None else None
         # A batch that lists its failures does not count: they are events of their own.
         failure = 1 if outcome in {"failed", "partial"} and not data.get("failures") else None
-        return cls(id, source, type, outcome, wire.encode(envelope), 0, at, failure)
+        return cls(id, source, type, outcome, wire.encode(envelope), 0, at, failure, unless)
 
     def document(self) -> dict[str, Any]:
         """The CloudEvent as a dictionary."""

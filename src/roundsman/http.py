@@ -153,6 +153,8 @@ class Http:
     """What must not be shown, should a server repeat it: our secrets."""
     retry_timeouts: bool = True
     """Whether to ask again at once after a timeout; not where the first request may still hold a slot at the vendor."""
+    rung: bool = field(default=False, init=False)
+    """This visit is made because a webhook rang: what it named is enough to ask for; all else has its time."""
     asked: int = field(default=0, init=False)
     """Questions that were asked."""
     wait: float = field(default=0.0, init=False)
@@ -265,6 +267,8 @@ class Web:
         self.now = now
         self.seen = 0
         """Requests sent, retries included."""
+        self.took: Callable[[str, float], None] = lambda *_: None
+        """Hears of each request how long its answer took; the engine has it counted."""
         self.sleep = sleep
         self._headers = {
             "user-agent": f"roundsman/{version}",
@@ -282,7 +286,7 @@ class Web:
         origin = (url.scheme, url.host, url.port)
         client = self._clients.get(origin)
         if client is None:
-            patient = Patient(self._transport(url), self.options, self.sleep, self._count)
+            patient = Patient(self._transport(url), self.options, self.sleep, self._count, self._time)
             # Sources with different credentials share this client: no cookie may pass from one to another.
             jar = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
             client = self._clients[origin] = httpx.AsyncClient(
@@ -311,6 +315,9 @@ class Web:
 
     def _count(self) -> None:
         self.seen += 1
+
+    def _time(self, host: str, seconds: float) -> None:
+        self.took(host, seconds)
 
     def _connect(self, url: httpx.URL) -> httpx.AsyncBaseTransport:
         # Without TLS an empty context will do; the real one costs memory and start-up.
@@ -349,8 +356,10 @@ class Patient(httpx.AsyncBaseTransport):
         options: HttpOptions,
         sleep: Callable[[float], Awaitable[None]],
         count: Callable[[], None],
+        took: Callable[[str, float], None],
     ) -> None:
         self._inner = inner
+        self._took = took
         self._deadline = options.deadline
         self._max_body = options.max_body
         self._attempts = options.attempts
@@ -396,6 +405,7 @@ class Patient(httpx.AsyncBaseTransport):
     async def _once(self, request: httpx.Request) -> httpx.Response:
         async with self._slots:
             self._count()
+            began = time.monotonic()
             try:
                 async with asyncio.timeout(self._deadline):
                     response = await self._inner.handle_async_request(request)
@@ -407,6 +417,8 @@ class Patient(httpx.AsyncBaseTransport):
                 raise httpx.ReadTimeout("deadline", request=request) from None
             except aiohttp.ClientError as exc:  # the few that the aiohttp transport does not translate
                 raise httpx.ReadError(str(exc), request=request) from None
+            finally:
+                self._took(request.url.host, time.monotonic() - began)
 
     async def _streamed(self, request: httpx.Request) -> httpx.Response:
         """The answer as it comes; whoever reads it limits it. It holds a slot until it is closed."""

@@ -5,12 +5,13 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import httpx
 from pydantic import BaseModel, Field, PrivateAttr
 
 from roundsman.settings import Duration, Options, Secret, spell
+from roundsman.webhook import Call, Hook, Registrar
 
 if TYPE_CHECKING:
     from roundsman.events import Event
@@ -45,6 +46,18 @@ class Poll:
     """What was odd about the answers and should stand in the log, in words for a person."""
     page: bool = False
     """Set for what was yielded: it is committed, but only the end of the visit says how the source fares."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What a webhook brought. It is committed before the vendor gets its answer."""
+
+    events: "Sequence[Event]" = ()
+    """What the vendor says whole, with the very ids that a poll would give: whoever is first, it is told once."""
+    follow: Sequence[str] = ()
+    """Ids for `Source.follow`: what has to be asked for to be known."""
+    ring: bool = False
+    """Visit the source now instead of when it is due."""
 
 
 class Backoff(Exception):
@@ -94,15 +107,15 @@ class Plugin(Options, ABC):
     def identity(self) -> str:
         """A fingerprint of the credentials: what was learned with one key is not believed with another."""
         digest = hashlib.blake2b(digest_size=8)
-        for secret in secrets(self):
+        for secret in secrets(self, without="webhook"):
             digest.update(secret.reveal().encode() + b"\0")
         return digest.hexdigest()
 
 
-def secrets(options: BaseModel) -> "list[Secret]":
-    """Every secret in a table and the tables inside it."""
+def secrets(options: BaseModel, without: str = "") -> "list[Secret]":
+    """Every secret in a table and the tables inside it; not in the one called `without`."""
     found: list[Secret] = []
-    for name in type(options).model_fields:
+    for name in (each for each in type(options).model_fields if each != without):
         value = getattr(options, name)
         for each in value if isinstance(value, list | tuple) else [value]:
             if isinstance(each, Secret):
@@ -126,6 +139,8 @@ class Source(Plugin):
     """Where the vendor's API is."""
     concurrency: Annotated[int, Field(ge=1, le=1000)] | None = None
     """Requests under way with these credentials at the same time, over all sources that have them; else as in [http]."""
+    webhook: Hook | None = None
+    """Take the vendor's webhooks, too, at /hooks/NAME."""
 
     def auth(self) -> httpx.Auth | None:
         """How requests prove who we are; called once when the source is set up."""
@@ -152,6 +167,21 @@ class Source(Plugin):
     def following(cls, state: State) -> Sequence[str]:  # noqa: ARG003 - for those who follow something
         """What is followed at present, for `status` to show."""
         return ()
+
+    def receive(self, call: Call) -> Received:  # noqa: ARG002 - for those who read what came
+        """What an authentic webhook says. Without a say of its own, a source is just visited at once.
+
+        Never waits, and asks nobody: the vendor is kept waiting. Whatever is raised means "not understood": the body is kept
+        for a person, and the vendor thanked all the same, for vendors give up hooks that are refused.
+        """
+        return Received(ring=True)
+
+    webhook_place: ClassVar[str] = "at the vendor"
+    """Where a person enters a webhook, for vendors without an API for that."""
+
+    def registrar(self, http: "Http") -> Registrar | None:  # noqa: ARG002 - for vendors that have one
+        """The vendor's API for its webhooks; None where it has none."""
+        return None
 
     def rewound(self, state: State, to: Any) -> State:
         """The state that reads again from `to` (a UTC datetime, or None for the beginning)."""

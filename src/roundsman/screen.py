@@ -17,7 +17,7 @@ from roundsman.store import Filter, Reader, holder
 
 COLOURS = {"granted": "green", "succeeded": "green", "denied": "red", "failed": "red", "partial": "yellow"}
 LATE = 60.0
-RED = {"roundsman.source.failing", "roundsman.source.gap"}
+RED = {"roundsman.source.failing", "roundsman.source.gap", "roundsman.source.webhook_silent"}
 
 
 def stamp(moment: float | None) -> str | None:
@@ -39,7 +39,7 @@ def status(
 
     `following` says what a source (by name and type) follows.
     """
-    counts = reader.counts()
+    counts, unread = reader.counts(), reader.unread_counts()
     sources = [
         {
             "name": row["name"],
@@ -62,6 +62,9 @@ def status(
             "error": row["error"],
             "events": counts.get(row["name"], 0),
             "following": len(following(row["name"], row["type"])) if following else 0,
+            "webhooks": row["calls"],
+            "heard": stamp(row["heard"]),
+            "unread": unread.get(row["name"], 0),
         }
         for row in reader.sources()
     ]
@@ -96,7 +99,8 @@ def status_tables(found: Mapping[str, Any]) -> RenderableType:
     sources.add_column(
         "source", no_wrap=True, min_width=min(24, max((len(r["name"]) for r in found["sources"]), default=0))
     )
-    for head in ("state", "answered", "changed", "next"):
+    hooked = any(row["webhooks"] for row in found["sources"])
+    for head in ("state", "answered", "changed", "next", *(["webhook"] if hooked else [])):
         sources.add_column(head, no_wrap=True)
     for head in ("errors", "follows", "events"):
         sources.add_column(head, justify="right", no_wrap=True)
@@ -104,6 +108,8 @@ def status_tables(found: Mapping[str, Any]) -> RenderableType:
         times = [ago(_unix(row[key]), now) for key in ("answered", "changed")]
         due = _unix(row["due"])
         times.append(ago(due, now) if due and due > now else "now")
+        if hooked:
+            times.append(ago(_unix(row["heard"]), now) if row["webhooks"] else "")
         sources.add_row(
             escape(safe(row["name"])),
             _state(row["state"]),
@@ -127,6 +133,13 @@ def status_tables(found: Mapping[str, Any]) -> RenderableType:
         for row in [*found["sources"], *found["sinks"]]
         if row["error"]
     ]
+    troubles += [
+        Text.from_markup(
+            f"  [yellow]{escape(safe(row['name']))}: {row['unread']:,} webhooks were not understood: roundsman hooks unread {escape(safe(row['name']))}[/]"
+        )
+        for row in found["sources"]
+        if row["unread"]
+    ]
     running = Text(f"  {found['daemon']}" if found["daemon"] else "  no daemon is running", style="dim")
     count = found["open_failures"]
     if count:
@@ -145,17 +158,22 @@ def status_lines(found: Mapping[str, Any]) -> Iterable[str]:
             yield safe(f"{kind.removesuffix('s')} {row['name']} {facts}")
 
 
+FIRST = 4
+"""Width of the column that says who had an event first."""
 WIDTHS = (20, 12, 22, 9)
 """Columns of time, source, type and outcome; the rest of the line says what it is about."""
 NARROW = 100
 """Columns of a terminal under which lines are left to it to break."""
 
 
-def show_event(event: Event, console: Console) -> None:
-    """Print an event for a person: in columns and colours on a terminal, else in one line."""
+def show_event(event: Event, console: Console, first: str | None = None) -> None:
+    """Print an event for a person: in columns and colours on a terminal, else in one line. `first`: who had it first."""
     cells = _event_cells(event)
+    widths: Sequence[int] = WIDTHS
     tone = "red" if event.type in RED else COLOURS.get(event.outcome or "")
-    _show(cells, WIDTHS, tone, console)
+    if first is not None:
+        cells, widths = [cells[0], first, *cells[1:]], (WIDTHS[0], FIRST, *WIDTHS[1:])
+    _show(cells, widths, tone, console)
 
 
 def _event_cells(event: Event) -> list[str]:

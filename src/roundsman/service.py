@@ -7,8 +7,8 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any
 
 import sdnotify
 import structlog
@@ -20,7 +20,11 @@ from roundsman.alarms import Scheduler
 from roundsman.config import Config, ConfigError
 from roundsman.engine import Engine
 from roundsman.http import HttpOptions, Web
+from roundsman.settings import ListenOptions
 from roundsman.store import Store, StoreError
+
+if TYPE_CHECKING:
+    from roundsman.web import Listener
 
 TICK = 0.5
 """Seconds between two looks at the progress and the watchdog."""
@@ -59,14 +63,20 @@ class Service:
         self.config = config
         self.store = Store.open(config.store)
         self.engine = Engine(self.store, Scheduler(), web(config.http), retention=config.daemon.retention)
+        self.listener: Listener | None = None
         self._line = line
         self._systemd = Systemd()
+        self._reloads: set[asyncio.Task[None]] = set()
+        self._one_at_a_time = asyncio.Lock()
 
     async def run(self) -> None:
         """Until a signal says stop."""
         loop = asyncio.get_running_loop()
         try:
+            if self.config.listen is not None:
+                self.engine.listening = time.time()
             self.engine.setup(self.config.sources, self.config.sinks)
+            await self._listen(self.config.listen)
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._stop, signal.Signals(number).name)
             loop.add_signal_handler(signal.SIGHUP, self.reload)
@@ -87,6 +97,8 @@ class Service:
                 ticking.cancel()
                 self._line.show("")
         finally:
+            if self.listener is not None:
+                await self.listener.close()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.engine.aclose(), 1)
             self.store.close()
@@ -94,22 +106,60 @@ class Service:
 
     def reload(self) -> None:
         """Take over the configuration file as it is now, or refuse it and go on with the old one."""
-        self._systemd.say("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        task = asyncio.get_running_loop().create_task(self._reload())
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
+
+    async def _reload(self) -> None:
+        async with self._one_at_a_time:
+            self._systemd.say("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+            try:
+                new = configuration.load(self.config.path)
+                if new.store != self.config.store:
+                    raise ConfigError([f"daemon.store: {new.store} is another store; that needs a restart"])  # noqa: TRY301
+                await self._listen(new.listen)
+                self.engine.listening = (
+                    self.engine.listening or time.time() if new.listen is not None else None
+                )
+                connections = web(new.http) if new.http != self.config.http else None
+                self.engine.setup(new.sources, new.sinks, connections)
+            except (ConfigError, StoreError) as exc:
+                log.error("config.refused", problems=str(exc).splitlines())
+                await self._listen(self.config.listen)
+            else:
+                self.engine.retention = new.daemon.retention
+                logs.configure(new.daemon.log_level, new.daemon.log_format, self._line)
+                self.config = new
+                log.info("config.reloaded", sources=len(new.sources), sinks=len(new.sinks))
+            finally:
+                self._systemd.say("READY=1")
+
+    async def _listen(self, options: ListenOptions | None) -> None:
+        """Listen where the options say, or nowhere; what listens so already is kept. ConfigError where that cannot be."""
+        old = self.listener
+        if options is None and handed_over():
+            log.warning(
+                "listen.unwanted", reason="systemd opened a socket, and there is no [listen] to take it"
+            )
+        if options is None and old is None:
+            return  # the listener and what it needs are not even imported
+        from roundsman.web import Listener, ListenError
+
         try:
-            new = configuration.load(self.config.path)
-            if new.store != self.config.store:
-                raise ConfigError([f"daemon.store: {new.store} is another store; that needs a restart"])  # noqa: TRY301
-            connections = web(new.http) if new.http != self.config.http else None
-            self.engine.setup(new.sources, new.sinks, connections)
-        except (ConfigError, StoreError) as exc:
-            log.error("config.refused", problems=str(exc).splitlines())
-        else:
-            self.engine.retention = new.daemon.retention
-            logs.configure(new.daemon.log_level, new.daemon.log_format, self._line)
-            self.config = new
-            log.info("config.reloaded", sources=len(new.sources), sinks=len(new.sinks))
-        finally:
-            self._systemd.say("READY=1")
+            if old is not None and old.options == options:
+                old.renew()
+                return
+            new = Listener(self.engine, options) if options is not None else None
+            if old is not None and (new is None or old.options.address == new.options.address):
+                self.listener = None
+                await old.close()
+            if new is not None:
+                await new.start(handed_over())
+            if old is not None and old is self.listener:
+                await old.close()
+            self.listener = new
+        except ListenError as exc:
+            raise ConfigError([str(exc)], self.config.path) from None
 
     def _stop(self, signal_name: str) -> None:
         log.info("daemon.stopping", signal=signal_name)
@@ -133,6 +183,12 @@ class Service:
             if interactive:
                 self._line.show(progress(self.engine, now))
             await asyncio.sleep(TICK)
+
+
+def handed_over(environ: Mapping[str, str] = os.environ) -> int:
+    """How many sockets systemd opened for us, sd_listen_fds(3)."""
+    ours = environ.get("LISTEN_PID") == str(os.getpid()) and environ.get("LISTEN_FDS", "").isdecimal()
+    return int(environ["LISTEN_FDS"]) if ours else 0
 
 
 def web(options: HttpOptions) -> Web:

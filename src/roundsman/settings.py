@@ -1,14 +1,15 @@
 """What options are made of: durations, sizes, dates and secrets, each read from TOML or refused in one sentence."""
 
+import ipaddress
 import os
 import re
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, WithJsonSchema, model_validator
 from pydantic_core import core_schema
 
 if TYPE_CHECKING:
@@ -247,6 +248,69 @@ FilePath = Annotated[Path, BeforeValidator(_path), WithJsonSchema(_PATH_SCHEMA)]
 """A file to read; relative to the configuration file."""
 DataPath = Annotated[Path, BeforeValidator(_data_path), WithJsonSchema(_PATH_SCHEMA)]
 """A file to write; relative to systemd's `StateDirectory` where there is one, else to the configuration file."""
+
+
+class Address(NamedTuple):
+    """Where to listen: a host and port, or the path of a unix socket."""
+
+    host: str
+    port: int
+    path: Path | None = None
+
+    def __str__(self) -> str:
+        if self.path is not None:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach it."""
+        return self.path is not None or self.host == "::1" or self.host.startswith("127.")
+
+
+def _address(value: object) -> Address:
+    if isinstance(value, Address):
+        return value
+    if not isinstance(value, str):
+        raise ValueError('is not an address; write "127.0.0.1:8377" or "unix:/run/roundsman.sock"')
+    if value.startswith("unix:"):
+        return Address("", 0, _data_path(value.removeprefix("unix:")))
+    host, _, port = value.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
+    host = {"localhost": "127.0.0.1"}.get(host, host)
+    try:
+        ipaddress.ip_address(host)
+        number = int(port) if port.isascii() and port.isdecimal() else -1
+    except ValueError:
+        number = -1
+    if not 0 <= number < 65536:
+        raise ValueError(
+            'is not an address; write "127.0.0.1:8377", "[::1]:8377" or "unix:/run/roundsman.sock"'
+        )
+    return Address(host, number)
+
+
+class ListenOptions(Options):
+    """`[listen]`: take webhooks, and tell health and metrics. Without this table, no socket is opened."""
+
+    address: Annotated[
+        Address,
+        BeforeValidator(_address),
+        WithJsonSchema(
+            {"type": "string", "examples": ["127.0.0.1:8377", "unix:/run/roundsman/roundsman.sock"]}
+        ),
+    ] = Address("127.0.0.1", 8377)
+    """Host and port, or "unix:/path"; not used where systemd hands over a socket."""
+    tls_certificate: FilePath | None = None
+    """A PEM file with the certificate and its chain, where no proxy in front speaks TLS; read again on SIGHUP."""
+    tls_key: FilePath | None = None
+    """The certificate's key, without a password."""
+
+    @model_validator(mode="after")
+    def _both(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("names only one of tls_certificate and tls_key")
+        return self
 
 
 def _header_name(value: str) -> str:

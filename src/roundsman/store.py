@@ -5,6 +5,7 @@
     inbox     ids that somebody wants a source to follow, until a visit takes them up
     sinks     how far each sink is, and its receipt
     dead      events that a sink will never take
+    unread    webhooks that were authentic and not understood
 
 Methods do not await, so nothing can come between the statements of a transaction. Two connections write: the log with
 `synchronous=FULL` (what it says is committed survives a power cut), the books (due, cursors of sinks, counters) with
@@ -15,10 +16,11 @@ import fcntl
 import os
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
@@ -31,8 +33,13 @@ KEYS_KEPT = 35 * 86400.0
 """Seconds that `(source, id)` is kept at least: longer than any re-read reaches back."""
 BATCH_BYTES = 8 * 2**20
 """Bytes of events read in one go, roughly: rows of 10 MB must not fill the memory by the thousand."""
+UNREAD, UNREAD_BYTES = 1000, 32 * 2**20
+"""Webhooks that were not understood and are kept, by source, and bytes of them."""
 BUSY = 1.0
 """Seconds to wait for another process's short write (`replay`, `rewind`, `dead`)."""
+
+Via = Literal["push", "ring"] | None
+"""Who had it first: a webhook, the visit that a webhook rang for, or (None) a visit when it was due."""
 
 migrations = Migrations("roundsman")
 
@@ -124,7 +131,30 @@ def _follow(db: Database) -> None:
         db.execute(statement)
 
 
-NAMES = frozenset({"001_log", "002_follow"})
+RECEIVE = (
+    "ALTER TABLE events ADD COLUMN via TEXT",  # push: a webhook told it; ring: the visit that one rang for; NULL: a poll
+    "ALTER TABLE sources ADD COLUMN heard REAL",  # when the last authentic webhook came
+    "ALTER TABLE sources ADD COLUMN calls INTEGER NOT NULL DEFAULT 0",
+    """
+    CREATE TABLE unread (
+        n INTEGER PRIMARY KEY AUTOINCREMENT,
+        source INTEGER NOT NULL REFERENCES sources (id),
+        received REAL NOT NULL,
+        why TEXT NOT NULL,
+        body BLOB NOT NULL
+    )
+    """,
+    "CREATE INDEX letters ON unread (source, n)",
+)
+
+
+@migrations(name="003_receive")
+def _receive(db: Database) -> None:
+    for statement in RECEIVE:
+        db.execute(statement)
+
+
+NAMES = frozenset({"001_log", "002_follow", "003_receive"})
 """Every migration this program knows; a store with another one is newer than we are."""
 
 
@@ -148,6 +178,17 @@ class Fare(NamedTuple):
     unanswered: float | None
     failing: float | None
     error: str | None
+    heard: float | None
+
+
+class Mail(NamedTuple):
+    """What one webhook brought for a source."""
+
+    source: str
+    events: Sequence[Event] = ()
+    follow: Sequence[str] = ()
+    unread: tuple[str, bytes] | None = None
+    """Why it was not understood, and the raw body."""
 
 
 class Visited(NamedTuple):
@@ -323,6 +364,29 @@ class Reader:
         """Sources that a command wants visited at once."""
         return [row[0] for row in self._run("SELECT name FROM sources WHERE due < 0")]
 
+    def unread(self, source: str) -> list[dict[str, Any]]:
+        """Webhooks of a source that were not understood, oldest first."""
+        sql = "SELECT u.n, u.received, u.why, u.body FROM unread u JOIN sources s ON s.id = u.source WHERE s.name = ?"
+        return self._rows(f"{sql} ORDER BY u.n", (source,))
+
+    def unread_counts(self) -> dict[str, int]:
+        """How many there are, by source."""
+        sql = "SELECT s.name, count(*) FROM unread u JOIN sources s ON s.id = u.source GROUP BY 1"
+        return dict(self._run(sql).fetchall())
+
+    def via(self, seqs: Sequence[int]) -> dict[int, Via]:
+        """Who had these events first, by `seq`."""
+        marks = ",".join("?" * len(seqs))
+        return dict(self._run(f"SELECT seq, via FROM events WHERE seq IN ({marks})", seqs).fetchall())  # noqa: S608 - only marks
+
+    def oldest(self, sink: str, wanted: Filter) -> float | None:
+        """When the oldest event was logged that a sink wants and has not got."""
+        where, values = wanted.where()
+        sql = "SELECT e.logged FROM events e JOIN sources s ON s.id = e.source WHERE e.seq > ? AND e.body IS NOT NULL"
+        cursor, _ = self.cursor(sink)
+        row = self._run(f"{sql}{where} ORDER BY e.seq LIMIT 1", [cursor, *values]).fetchone()
+        return float(row[0]) if row else None
+
     def dead(self, sink: str) -> list[dict[str, Any]]:
         return self._rows(
             "SELECT d.seq, d.buried, d.reason, d.retry, s.name AS source, e.id, e.type, e.outcome FROM dead d "
@@ -449,6 +513,7 @@ class Store(Reader):
         error: str | None = None,
         taken: int = 0,
         answered: bool = True,
+        via: Via = None,
     ) -> int:
         """A visit's events, new state and fate in one transaction; how many of the events were new.
 
@@ -481,21 +546,92 @@ class Store(Reader):
                 run("DELETE FROM inbox WHERE source = ? AND n <= ?", (row[0], taken))
             if not events:
                 return 0
-            # Not INSERT OR IGNORE: an ignored row uses up a number, and every overlap would leave holes.
-            new = self._db.conn.executemany(
-                "INSERT INTO events (source, id, type, outcome, logged, stamp, body, failure) "
-                "SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 "
-                "WHERE NOT EXISTS (SELECT 1 FROM events WHERE source = ?1 AND id = ?2)",
-                [(row[0], e.id, e.type, e.outcome, now, e.stamp, e.body, e.failure) for e in events],
-            ).rowcount
+            new = self._insert(row[0], events, now, via)
             if new and state is not None:
-                # A stamp of the future must not make us forget what is not old.
-                newest = max((min(e.stamp, now) for e in events if e.stamp is not None), default=0.0)
+                run("UPDATE sources SET changed = ? WHERE id = ?", (now, row[0]))
+            # By what the reading saw, new or told by a webhook before. A stamp of the future must not make us forget what is not old.
+            newest = max((min(e.stamp, now) for e in events if e.stamp is not None), default=None)
+            if newest is not None and state is not None:
                 run(
-                    "UPDATE sources SET changed = ?, position = max(coalesce(position, 0), ?) WHERE id = ?",
-                    (now, newest, row[0]),
+                    "UPDATE sources SET position = ?1 WHERE id = ?2 AND coalesce(position, 0) < ?1",
+                    (newest, row[0]),
                 )
             return new
+
+    def _insert(self, source: int, events: Sequence[Event], now: float, via: Via) -> int:
+        # Not INSERT OR IGNORE: an ignored row uses up a number, and every overlap would leave holes.
+        return self._db.conn.executemany(
+            "INSERT INTO events (source, id, type, outcome, logged, stamp, body, failure, via) "
+            "SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 "
+            "WHERE NOT EXISTS (SELECT 1 FROM events WHERE source = ?1 AND id = ?2) "
+            "AND (?10 IS NULL OR NOT EXISTS (SELECT 1 FROM events WHERE source = ?1 AND id = ?10))",
+            [
+                (source, e.id, e.type, e.outcome, now, e.stamp, e.body, e.failure, via, e.unless)
+                for e in events
+            ],
+        ).rowcount
+
+    def receive(self, mails: Sequence[Mail], now: float) -> list[int]:
+        """What webhooks brought, many in one transaction; how many events of each were new.
+
+        The position of a source stays where its readings put it: a webhook says nothing about what came before it.
+        """
+        with _plain(self.path), self._db.atomic():
+            run = self._run
+            found: list[int] = []
+            calls: Counter[int] = Counter()
+            changed: set[int] = set()
+            unread: set[int] = set()
+            for mail in mails:
+                [source] = run("SELECT id FROM sources WHERE name = ?", (mail.source,)).fetchone()
+                calls[source] += 1
+                new = self._insert(source, mail.events, now, "push") if mail.events else 0
+                for each in mail.follow:
+                    run("INSERT OR IGNORE INTO inbox (source, id) VALUES (?, ?)", (source, each))
+                if mail.unread is not None:
+                    unread.add(source)
+                    run(
+                        "INSERT INTO unread (source, received, why, body) VALUES (?, ?, ?, ?)",
+                        (source, now, *mail.unread),
+                    )
+                found.append(new)
+                if new:
+                    changed.add(source)
+            for source, count in calls.items():
+                run("UPDATE sources SET heard = ?, calls = calls + ? WHERE id = ?", (now, count, source))
+            for source in changed:
+                run("UPDATE sources SET changed = ? WHERE id = ?", (now, source))
+            for source in unread:
+                self._trim_unread(source)
+            return found
+
+    def _trim_unread(self, source: int) -> None:
+        # Somebody who may call can also flood us: the newest are kept, however many come and however large they are.
+        self._run(
+            "DELETE FROM unread WHERE source = ?1 AND n <= (SELECT max(n) FROM (SELECT n, "
+            "sum(length(body)) OVER (ORDER BY n DESC) AS bytes, row_number() OVER (ORDER BY n DESC) AS place "
+            "FROM unread WHERE source = ?1) WHERE bytes > ?2 OR place > ?3)",
+            (source, UNREAD_BYTES, UNREAD),
+        )
+
+    def tell(self, name: str, events: Sequence[Event], now: float) -> int:
+        """Log what is not a visit's finding: the daemon's own notices. How many were new."""
+        with _plain(self.path), self._db.atomic():
+            [source] = self._run("SELECT id FROM sources WHERE name = ?", (name,)).fetchone()
+            return self._insert(source, events, now, None)
+
+    def drop_unread(self, source: str, numbers: Sequence[int] | None) -> int:
+        """Forget webhooks that were not understood (all of a source, without `numbers`); how many."""
+        sql = "DELETE FROM unread WHERE source = (SELECT id FROM sources WHERE name = ?)"
+        with _plain(self.path), self._db.atomic():
+            if numbers is None:
+                return self._run(sql, (source,)).rowcount
+            return sum(self._run(sql + " AND n = ?", (source, n)).rowcount for n in numbers)
+
+    def writable(self) -> None:
+        """Nothing, where the store can be written; else StoreError."""
+        with _plain(self.path), self._books.atomic():
+            self._books.conn.execute("UPDATE sources SET due = due WHERE id = (SELECT min(id) FROM sources)")
 
     def ack(
         self, sink: str, was: int, cursor: int, receipt: Receipt | None, now: float, *, moved: bool = True
@@ -615,7 +751,11 @@ class Store(Reader):
                 "AND body IS NOT NULL AND seq NOT IN (SELECT seq FROM dead) ORDER BY seq LIMIT ?)",
                 (old if low is None else min(old, low), now - retention, limit),
             ).rowcount
-            return int(gone + blank)
+            letters = run(
+                "DELETE FROM unread WHERE n IN (SELECT n FROM unread WHERE received < ? ORDER BY n LIMIT ?)",
+                (now - retention, limit),
+            ).rowcount
+            return int(gone + blank + letters)
 
 
 def _connect(path: Path, *, readonly: bool = False) -> Database:

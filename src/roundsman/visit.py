@@ -17,8 +17,10 @@ import structlog
 
 from roundsman.events import Event, notice
 from roundsman.http import CAP, Http, Web
+from roundsman.meter import Meter
 from roundsman.plugin import Backoff, Denied, Poll, Source, polls, reason, secrets
-from roundsman.store import Moved, Store, StoreError
+from roundsman.silence import Silence
+from roundsman.store import Moved, Store, StoreError, Via
 
 PATIENCE = 3
 """Intervals without a good answer after which a source is failing, out loud."""
@@ -71,8 +73,18 @@ class Watch:
     task: "asyncio.Task[None] | None" = None
     queued: bool = False
     """Its alarm has rung, and others at its host are first."""
+    wanted: bool = False
+    """A command wants it visited once more after the visit under way."""
     rung: bool = False
-    """Somebody rang while a visit was under way."""
+    """A webhook rang while a visit was under way."""
+    ring_at: float | None = None
+    """When to visit it because a webhook rang, where that is before it is due."""
+    ringing: bool = False
+    """The visit under way is such a one."""
+    rang: float = float("-inf")
+    """When the last one began."""
+    silence: Silence | None = None
+    """What speaks for its webhooks having fallen silent, where they are listened to."""
     reading: Reading | None = None
 
     @property
@@ -84,6 +96,15 @@ class Watch:
     def follows(self) -> bool:
         """Whether ids may wait for it; a source that follows nothing need not look."""
         return type(self.source).follow.__func__ is not Source.follow.__func__  # type: ignore[attr-defined]
+
+    @property
+    def via(self) -> Via:
+        """Who had it first, of what the visit under way finds."""
+        return "ring" if self.ringing else None
+
+    def next(self) -> float:
+        """When to visit it next, rung for or not."""
+        return self.due if self.ring_at is None else min(self.due, self.ring_at)
 
     def busy(self) -> bool:
         return self.task is not None or self.queued
@@ -107,9 +128,15 @@ class Visits:
     """Makes visits for the engine: `wake` is called where there is something new, `noted` where the books are behind."""
 
     def __init__(
-        self, store: Store, clock: Clock, wake: Callable[[], None], noted: Callable[[str], None]
+        self,
+        store: Store,
+        clock: Clock,
+        meter: Meter,
+        wake: Callable[[], None],
+        noted: Callable[[str], None],
     ) -> None:
         self.store = store
+        self._meter = meter
         self._clock = clock
         self._wake = wake
         self._noted = noted
@@ -119,6 +146,7 @@ class Visits:
         source = watch.source
         told = lambda ids: self.store.known(name, ids)  # noqa: E731 - one line says it
         http = Http(watch.web, watch.auth, watch.identity, told, source.concurrency, watch.hidden)
+        http.rung = watch.ringing
         started = self._clock.monotonic()
         watch.reading, revision = None, 0
         while True:
@@ -167,12 +195,7 @@ class Visits:
     ) -> None:
         now = self._clock.now()
         recovered = watch.failing is not None
-        if poll.more and not http.wait:
-            due = now  # a restart in the middle of a backlog goes on with it
-        else:
-            asked = max(http.wait, http.interval)
-            watch.held = now + asked
-            due = now + rest(self._clock.monotonic() - started, watch.source.interval, asked)
+        due = self._due(watch, poll, http, started, now)
         quiet = same and not poll.events and not poll.remarks
         if quiet and not watch.failures and not recovered and watch.reading is None:
             # The common case: nothing new. `due` is on disk since the alarm rang; the rest can wait for the heartbeat.
@@ -181,6 +204,7 @@ class Visits:
             watch.due, watch.visited, watch.unanswered = due, now, None
             watch.answered = now if http.asked else watch.answered  # nothing asked, nothing answered
             watch.polls += not poll.more
+            self._meter.polls[name, "unchanged"] += not poll.more
             self._noted(name)
             log.debug("poll.unchanged", source=name)
             return
@@ -188,7 +212,9 @@ class Visits:
         if recovered:
             since = datetime.fromtimestamp(watch.failing or now, UTC)
             events.append(self._notice("roundsman.source.recovered", name, "It answers again.", since))
-        new = self.store.commit(name, revision, poll.state, events, now=now, due=due, taken=taken)
+        via = watch.via
+        new = self.store.commit(name, revision, poll.state, events, now=now, due=due, taken=taken, via=via)
+        self._count(name, watch, poll, new)
         self._say(name, poll)
         watch.due, watch.visited, watch.answered = due, now, now
         watch.polls += not poll.more
@@ -199,6 +225,7 @@ class Visits:
             log.info("source.recovered", source=name)
         if new:
             self._wake()
+            self._mind_silence(name, watch, poll, now)
         reading = watch.reading
         if poll.more or reading is not None:
             reading = watch.reading = reading or Reading(began, said=began)
@@ -215,6 +242,16 @@ class Visits:
             log.info("poll.committed", source=name, new=new, rows=poll.rows, ms=ms)
         else:
             log.debug("poll.unchanged", source=name, rows=poll.rows, ms=ms)
+
+    def _due(self, watch: Watch, poll: Poll, http: Http, started: float, now: float) -> float:
+        """When a source is due after a good visit."""
+        if poll.more and not http.wait:
+            return now  # a restart in the middle of a backlog goes on with it
+        asked = max(http.wait, http.interval)
+        watch.held = now + asked
+        due = now + rest(self._clock.monotonic() - started, watch.source.interval, asked)
+        # Rung for, it may have asked for less than a visit that was due; that one keeps its time.
+        return max(min(due, watch.due), watch.held) if watch.ringing else due
 
     def _page(self, name: str, watch: Watch, revision: int, poll: Poll, same: bool, taken: int) -> None:
         """Commit what a visit has yielded on its way. How the source fares is for the visit's end to say."""
@@ -236,10 +273,13 @@ class Visits:
             error=watch.error,
             taken=taken,
             answered=False,
+            via=watch.via,
         )
+        self._count(name, watch, poll, new)
         self._say(name, poll)
         if new:
             self._wake()
+            self._mind_silence(name, watch, poll, now)
         began = self._clock.monotonic()
         reading = watch.reading = watch.reading or Reading(began, said=began)
         reading.rows += poll.rows
@@ -248,6 +288,21 @@ class Visits:
             reading.said = began
             ms = round((began - reading.since) * 1000, 1)
             log.info("poll.committed", source=name, new=reading.new, rows=reading.rows, more=True, ms=ms)
+
+    def _count(self, name: str, watch: Watch, poll: Poll, new: int) -> None:
+        self._meter.events[name, watch.via or "poll"] += new
+        if not poll.page and not poll.more:
+            before = watch.reading.new if watch.reading is not None else 0
+            self._meter.polls[name, "new" if new or before else "unchanged"] += 1
+
+    def _mind_silence(self, name: str, watch: Watch, poll: Poll, now: float) -> None:
+        """Once its webhooks have been silent for too long, tell it."""
+        if watch.silence is not None and not watch.ringing:
+            for event in watch.silence.find(name, poll.events, now):
+                self.store.tell(name, [event], now)
+                log.warning(
+                    "source.notice", source=name, type=event.type, what=event.document()["data"]["message"]
+                )
 
     def _say(self, name: str, poll: Poll) -> None:
         """What a person who reads the log should hear of."""
@@ -263,6 +318,7 @@ class Visits:
         watch.failures += 1
         watch.visited = now
         watch.polls += 1
+        self._meter.polls[name, "failed"] += 1
         if isinstance(exc, Backoff):
             asked = max(asked, exc.after)
         wait = pause(watch.source.interval, watch.failures, asked, random.random())

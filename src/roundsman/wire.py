@@ -79,6 +79,14 @@ def items(body: bytes, path: str = "") -> list[Item]:
     return found
 
 
+def objects(body: bytes) -> list[Item]:
+    """The objects in `body`, which is one object or a list of them; none where it is empty."""
+    body = body.strip()
+    if not body:
+        return []
+    return items(b"[" + body + b"]" if body[:1] == b"{" else body)
+
+
 def _item(raw: msgspec.Raw) -> tuple[Any, msgspec.Raw]:
     """A row, and its bytes as they came, unless they are no UTF-8."""
     try:

@@ -5,7 +5,7 @@ import asyncio
 import sys
 from datetime import timedelta
 
-from roundsman.sandbox.company import Company
+from roundsman.sandbox.company import HOOK_SECRET, HOOK_TOKEN, HOOK_VALUE, Company
 from roundsman.sandbox.mailchimp import API_KEY
 from roundsman.sandbox.parakey import TOKEN
 from roundsman.sandbox.railz import CLIENT_ID, SECRET_KEY
@@ -13,6 +13,10 @@ from roundsman.sandbox.server import Sandbox
 
 CONFIGURATION = """
 export PARAKEY_ACCESS_TOKEN={token} MAILCHIMP_API_KEY={key} RAILZ_SECRET_KEY={secret}
+export PARAKEY_HOOK="{hook}" MAILCHIMP_HOOK_TOKEN={hook_token} RAILZ_HOOK_SECRET={hook_secret}
+
+[listen]
+address = "{listen}"
 
 [sources.front-doors]
 type = "parakey.event_logs"
@@ -20,17 +24,29 @@ base_url = "{url}"
 interval = "2s"
 access_token = {{ env = "PARAKEY_ACCESS_TOKEN" }}
 
+[sources.front-doors.webhook]
+header = "Authorization"
+value = {{ env = "PARAKEY_HOOK" }}
+
 [sources.keys]
 type = "parakey.batches"
 base_url = "{url}"
 interval = "2s"
 access_token = {{ env = "PARAKEY_ACCESS_TOKEN" }}
 
+[sources.keys.webhook]
+header = "Authorization"
+value = {{ env = "PARAKEY_HOOK" }}
+
 [sources.newsletter]
 type = "mailchimp.batches"
 base_url = "{url}/3.0"
 interval = "2s"
 api_key = {{ env = "MAILCHIMP_API_KEY" }}
+
+# while the daemon runs: roundsman hooks create newsletter --url http://{listen}
+[sources.newsletter.webhook]
+token = {{ env = "MAILCHIMP_HOOK_TOKEN" }}
 
 [sources.ledger]
 type = "railz.pushes"
@@ -41,15 +57,19 @@ client_id = "{client}"
 secret_key = {{ env = "RAILZ_SECRET_KEY" }}
 connections = "discover"
 
+[sources.ledger.webhook]
+signing_secrets = [{{ env = "RAILZ_HOOK_SECRET" }}]
+
 [sinks.archive]
 type = "file"
 path = "events.jsonl"
 """
 
 
-async def serve(port: int, rows: int, per_second: float) -> None:
+async def serve(port: int, rows: int, per_second: float, listen: str) -> None:
     company = Company()
     company.fill(rows, timedelta(milliseconds=250))
+    company.subscribe(f"http://{listen}", newsletter=False)
     async with Sandbox(company.town, port=port) as sandbox:
         words = {
             "url": sandbox.url,
@@ -57,6 +77,10 @@ async def serve(port: int, rows: int, per_second: float) -> None:
             "key": API_KEY,
             "secret": SECRET_KEY,
             "client": CLIENT_ID,
+            "hook": HOOK_VALUE,
+            "hook_token": HOOK_TOKEN,
+            "hook_secret": HOOK_SECRET,
+            "listen": listen,
         }
         print(f"{sandbox.url} is Parakey, Mailchimp and Railz, until Ctrl-C. To point a daemon at them:")  # noqa: T201
         print(CONFIGURATION.format(**words), flush=True)  # noqa: T201 - it says where it is
@@ -71,9 +95,10 @@ if __name__ == "__main__":
     parser.add_argument("--port", type=int, default=0, help="0: any free one")
     parser.add_argument("--rows", type=int, default=100, help="event logs to begin with")
     parser.add_argument("--per-second", type=float, default=1.0, help="new ones; 0: nothing happens any more")
+    parser.add_argument("--listen", default="127.0.0.1:8377", help="where your daemon listens for webhooks")
     args = parser.parse_args()
     try:
-        asyncio.run(serve(args.port, args.rows, args.per_second))
+        asyncio.run(serve(args.port, args.rows, args.per_second, args.listen))
     except KeyboardInterrupt:
         pass
     except OSError as exc:

@@ -10,8 +10,11 @@ from roundsman.sandbox.building import KEYS, PEOPLE, Building
 from roundsman.sandbox.mailchimp import Mailchimp, Operation, bad_address
 from roundsman.sandbox.parakey import Parakey
 from roundsman.sandbox.railz import Railz
-from roundsman.sandbox.vendor import Town
+from roundsman.sandbox.vendor import Subscription, Town
 
+HOOK_VALUE = "Basic c2FuZGJveDpob29r"
+HOOK_TOKEN = "sandbox-hook-token"  # noqa: S105 - it opens nothing, nor does the next one
+HOOK_SECRET = "sandbox-hook-secret"  # noqa: S105
 CONNECTION = "CON-harbour-xero"
 EVERY = 8.0
 """Seconds between two jobs that somebody gives a vendor."""
@@ -86,6 +89,17 @@ class Company:
                 errors = [{"message": message}]
                 more: dict[str, Any] = {"status": "failed", "code": 400, "errors": errors, "data_type": kind}
                 self.railz.push(CONNECTION, took=took, batch=key, **more)
+
+    def subscribe(self, url: str, *, newsletter: bool) -> None:
+        """Have the vendors send their webhooks to a daemon at `url`, as it would be configured there."""
+        header = {"Authorization": HOOK_VALUE}
+        self.parakey.subscriptions += [
+            Subscription(f"{url}/hooks/front-doors", headers=header, kinds=frozenset({"eventLog"})),
+            Subscription(f"{url}/hooks/keys", headers=header, kinds=frozenset({"batch"})),
+        ]
+        self.railz.subscriptions.append(Subscription(f"{url}/hooks/ledger", HOOK_SECRET))
+        if newsletter:  # else somebody makes it, with `roundsman hooks create`
+            self.mailchimp.subscribe(Subscription(f"{url}/hooks/newsletter/{HOOK_TOKEN}", HOOK_SECRET))
 
     def fill(self, rows: int, apart: timedelta) -> None:
         """A history of unlocks."""

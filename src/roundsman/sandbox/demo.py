@@ -17,19 +17,21 @@ from roundsman.alarms import Scheduler
 from roundsman.engine import Engine
 from roundsman.http import HttpOptions
 from roundsman.plugin import Source
-from roundsman.sandbox.company import Company
+from roundsman.sandbox.company import HOOK_SECRET, HOOK_TOKEN, HOOK_VALUE, Company
 from roundsman.sandbox.mailchimp import API_KEY
 from roundsman.sandbox.parakey import TOKEN
 from roundsman.sandbox.railz import CLIENT_ID, SECRET_KEY
 from roundsman.sandbox.server import Sandbox
 from roundsman.service import web
+from roundsman.settings import Address, ListenOptions
 from roundsman.sinks.file import FileSink
 from roundsman.sources import mailchimp, parakey, railz
 from roundsman.store import Filter, Reader, Store
+from roundsman.web import Listener
 
 HISTORY = 20
 PER_SECOND = 0.7
-INTERVAL = 2.0
+INTERVAL = 5.0
 SHOWN = 12
 """Failures on the last screen."""
 
@@ -47,13 +49,25 @@ async def demo(seconds: float | None) -> int:
 
 def _sources(url: str) -> dict[str, Source]:
     """What somebody would write into the configuration."""
+    header = {"header": "Authorization", "value": HOOK_VALUE}
     found: dict[str, Source] = {
         "front-doors": parakey.EventLogs(
-            type="parakey.event_logs", base_url=url, access_token=TOKEN, interval=INTERVAL, start="beginning"
+            type="parakey.event_logs",
+            base_url=url,
+            access_token=TOKEN,
+            interval=INTERVAL,
+            start="beginning",
+            webhook=header,
         ),
-        "keys": parakey.Batches(type="parakey.batches", base_url=url, access_token=TOKEN, interval=INTERVAL),
+        "keys": parakey.Batches(
+            type="parakey.batches", base_url=url, access_token=TOKEN, interval=INTERVAL, webhook=header
+        ),
         "newsletter": mailchimp.Batches(
-            type="mailchimp.batches", base_url=f"{url}/3.0", api_key=API_KEY, interval=INTERVAL
+            type="mailchimp.batches",
+            base_url=f"{url}/3.0",
+            api_key=API_KEY,
+            interval=INTERVAL,
+            webhook={"token": HOOK_TOKEN, "signing_secret": HOOK_SECRET},
         ),
         "ledger": railz.Pushes(
             type="railz.pushes",
@@ -63,6 +77,7 @@ def _sources(url: str) -> dict[str, Source]:
             secret_key=SECRET_KEY,
             connections="discover",
             interval=INTERVAL,
+            webhook={"signing_secrets": [HOOK_SECRET]},
         ),
     }
     return {name: source.named(name) for name, source in found.items()}
@@ -74,12 +89,18 @@ async def _show(folder: Path, url: str, company: Company, seconds: float | None)
     store = Store.open(folder / "roundsman.db")
     connections = web(HttpOptions())
     engine = Engine(store, Scheduler(), connections)
+    engine.listening = time.time()
     engine.setup(_sources(url), {"archive": archive.named("archive")})
+    listener = Listener(engine, ListenOptions(address=Address("127.0.0.1", 0)))
+    await listener.start()
+    company.subscribe(listener.places[0], newsletter=True)
     length = f"for {seconds:.0f} seconds" if seconds is not None else "until Ctrl-C"
     console.print(
         f"A made-up company at {url}: its doors and keys (Parakey), its newsletter (Mailchimp), its ledger (Railz),\n"
-        f"each visited every {INTERVAL:.0f} seconds (real vendors: 60), {length}. First the doors' history, then what "
-        "happens now; times are UTC."
+        f"each visited every {INTERVAL:.0f} seconds (real vendors: 60), {length}, and sending webhooks to "
+        f"{listener.places[0]}.\n"
+        "First the doors' history, then what happens now; times are UTC. The second column says who had it first: push (the "
+        "webhook told it), ring (a visit that a webhook rang for), or poll."
         + (" Red is what somebody wanted and did not get." if console.is_terminal else "")
         + "\n"
     )
@@ -107,6 +128,7 @@ async def _show(folder: Path, url: str, company: Company, seconds: float | None)
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(*living)
+        await listener.close()
         await connections.aclose()
     _summary(console, store, archive.path, connections.seen, time.monotonic() - began)
     store.close()
@@ -118,8 +140,10 @@ async def _print_log(path: Path, console: Console) -> None:
     at = 0
     try:
         while True:
-            for event, _ in reader.events(at, reader.head(), 100, Filter()):
-                screen.show_event(event, console)
+            found = [event for event, _ in reader.events(at, reader.head(), 100, Filter())]
+            first = reader.via([event.seq for event in found])
+            for event in found:
+                screen.show_event(event, console, first[event.seq] or "poll")
                 at = event.seq
             await asyncio.sleep(0.1)
     finally:
@@ -130,8 +154,11 @@ def _summary(console: Console, store: Store, archive: Path, requests: int, secon
     sources = Counter(event.source for event, _ in store.events(0, store.head(), 1_000_000, Filter()))
     lines = archive.read_bytes().count(b"\n") if archive.exists() else 0
     counts = ", ".join(f"{count} from {name}" for name, count in sources.most_common())
+    first = Counter(via or "poll" for via in store.via(range(1, store.head() + 1)).values())
+    had = ", ".join(f"{count} by {who}" for who, count in first.most_common())
     console.print(
         f"\n{seconds:.0f} seconds, {requests} requests: {store.head()} events, {counts}.\n"
+        f"Had first: {had}.\n"
         f"The archive has {lines} lines, one for each."
     )
     failures = store.failures(limit=SHOWN)

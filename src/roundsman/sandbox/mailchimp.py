@@ -17,10 +17,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
+from urllib.parse import urlencode
 
-from roundsman.sandbox.vendor import Reply, Vendor, document, tagged
+from roundsman.sandbox.vendor import Outgoing, Reply, Subscription, Vendor, document, signature, tagged
 
 API_KEY = "0123456789abcdef0123456789abcdef-us6"
+MOST_WEBHOOKS = 20
 STATUSES = ("pending", "preprocessing", "started", "finalizing", "finished")
 LIST = {"count", "offset", "fields", "exclude_fields"}
 FIELDS = {
@@ -134,6 +136,8 @@ class Mailchimp(Vendor):
         self.key = API_KEY
         self.batches: dict[str, Batch] = {}
         """In the order of submission."""
+        self.webhooks: dict[str, Subscription] = {}
+        """By id."""
         self.downloads = 0
         self._secret = secrets.token_bytes(16)
         self._packed: dict[str, bytes] = {}
@@ -150,7 +154,39 @@ class Mailchimp(Vendor):
         """Submit a batch; `took` is how long it takes to be finished."""
         key = batch_id or secrets.token_hex(5)
         batch = self.batches[key] = Batch(key, submitted or self.now(), operations, took, **more)
+        if self.subscriptions:
+            self.announce(batch.submitted + took, "batch_operation_completed", lambda: self._form(batch))
         return batch
+
+    def _form(self, batch: Batch) -> dict[str, str] | None:
+        """The form of a webhook; None before the batch is finished."""
+        now = self.now()
+        row = self._row(batch, now, "storage.googleapis.com")
+        if row["status"] != "finished" or batch.deleted:
+            return None
+        links = row.pop("_links")
+        fields = {f"data[{name}]": str(value) for name, value in row.items()}
+        fields |= {
+            f"data[_links][{n}][{name}]": str(value)
+            for n, link in enumerate(links)
+            for name, value in link.items()
+        }
+        fired = now.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+        return {"type": "batch_operation_completed", "fired_at": fired, **fields}
+
+    def letter(self, subscription: Subscription, document: Any) -> Outgoing:
+        body = urlencode(document).encode()
+        headers = {"content-type": "application/x-www-form-urlencoded"}
+        if subscription.secret:
+            time = str(int(self.now().timestamp()))
+            headers["x-mailchimp-signature"] = signature(subscription.secret, time, "v1", body)
+        return Outgoing(subscription.url, headers, body)
+
+    def tries(self, method: str, path: str) -> str | None:
+        if (method, path) != ("POST", "/3.0/batch-webhooks"):
+            return None
+        wanted = json.loads(self.body or b"{}")
+        return str(wanted.get("url", "")) if isinstance(wanted, dict) else ""
 
     def holds_slot(self, path: str) -> bool:
         return path.startswith("/3.0/")  # downloads are another host's
@@ -164,6 +200,8 @@ class Mailchimp(Vendor):
                 "API Key Invalid",
                 "Your API key may be invalid, or you've attempted to access the wrong datacenter.",
             )
+        if path == "/3.0/batch-webhooks" or path.startswith("/3.0/batch-webhooks/"):
+            return self._webhooks(method, path[20:])
         if method != "GET" or not path.startswith("/3.0/batches"):
             return _problem(404, "Resource Not Found", "The requested resource could not be found.")
         unknown = set(query) - (LIST if path == "/3.0/batches" else {"fields", "exclude_fields"})
@@ -173,6 +211,31 @@ class Mailchimp(Vendor):
             )
         host = headers.get("host", "127.0.0.1")
         return self._list(query, headers) if path == "/3.0/batches" else self._one(path[13:], query, host)
+
+    def _webhooks(self, method: str, key: str) -> Reply:
+        """The batch webhooks of the account. The secret is shown once, to whoever creates one."""
+        if method == "GET" and not key:
+            rows = [_webhook(i, s) for i, s in self.webhooks.items()]
+            return document(200, {"webhooks": rows, "total_items": len(rows), "_links": []})
+        if method == "POST" and not key:
+            if len(self.webhooks) >= MOST_WEBHOOKS:
+                return _problem(
+                    400, "Invalid Resource", f"You may only have a maximum of {MOST_WEBHOOKS} batch webhooks."
+                )
+            url = json.loads(self.body).get("url")
+            made = Subscription(url, secrets.token_hex(16))
+            return document(200, {**_webhook(self.subscribe(made), made), "signing_secret": made.secret})
+        if method == "DELETE" and key in self.webhooks:
+            self.subscriptions.remove(self.webhooks.pop(key))
+            return Reply(204, {}, b"")
+        return _problem(404, "Resource Not Found", "The requested resource could not be found.")
+
+    def subscribe(self, subscription: Subscription) -> str:
+        """A batch webhook; its id."""
+        key = secrets.token_hex(5)
+        self.webhooks[key] = subscription
+        self.subscriptions.append(subscription)
+        return key
 
     def _knows(self, authorization: str) -> bool:
         kind, _, value = authorization.partition(" ")
@@ -258,6 +321,10 @@ def bad_address(email: str, key: str | None = None) -> Operation:
         "instance": secrets.token_hex(8),
     }
     return Operation(400, problem, key)
+
+
+def _webhook(key: str, subscription: Subscription) -> dict[str, Any]:
+    return {"id": key, "url": subscription.url, "enabled": True, "_links": []}
 
 
 def _problem(status: int, title: str, detail: str) -> Reply:

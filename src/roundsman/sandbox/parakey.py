@@ -122,6 +122,8 @@ class Parakey(Vendor):
         self._encode(log)
         bisect.insort(self.logs, log, key=lambda log: log.created)
         self._latest_visible = max(self._latest_visible, log.visible)
+        if self.subscriptions:  # a history is told to nobody
+            self.announce(log.created, "eventLog", lambda: json.loads(log.encoded))
         return log
 
     def blank(self, before: datetime) -> int:
@@ -174,6 +176,8 @@ class Parakey(Vendor):
         key = batch_id or secrets.token_hex(5)
         now = _milliseconds(self.now())
         batch = self.batches[key] = Batch(key, now, now + took if took is not None else None, items, **more)
+        if batch.completed is not None and self.subscriptions:
+            self.announce(batch.completed, "batch", lambda: batch.seen(self.now()))
         return batch
 
     def _list(self, query: Mapping[str, str]) -> bytes:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from roundsman.sandbox.vendor import Reply, Vendor, document, tagged
+from roundsman.sandbox.vendor import Outgoing, Reply, Subscription, Vendor, document, signature, tagged
 
 CLIENT_ID = "sandbox-client"
 SECRET_KEY = "SB_sandbox-secret-key"  # noqa: S105 - it opens nothing
@@ -120,7 +120,43 @@ class Railz(Vendor):
         ended = begun + took if took is not None else None
         push = Push(push_id or secrets.token_hex(12), connection, begun, ended, **more)
         self.pushes[connection].append(push)
+        if push.completed is not None and self.subscriptions:
+            kind = "delete" if push.deletion else "push"
+            self.announce(push.completed, kind, lambda: self._told(kind, connection, push.row(self.now())))
+            if push.batch and not any(p.batch == push.batch for p in self.pushes[connection][:-1]):
+                self.announce(
+                    push.completed, "batchPush", lambda: self._told_batch(connection, push.batch or "")
+                )
         return push
+
+    def _told(self, kind: str, connection: str, about: dict[str, Any]) -> dict[str, Any]:
+        """The envelope of a webhook."""
+        owner = self.connections[connection]
+        names = {
+            "connectionId": connection,
+            "businessName": owner["businessName"],
+            "serviceName": owner["serviceName"],
+        }
+        data = {"event": kind, **names, **about}
+        return {"data": data, "requestId": secrets.token_hex(16)}
+
+    def _told_batch(self, connection: str, batch: str) -> dict[str, Any] | None:
+        """A whole batch; None before all of it has ended."""
+        rows = [p.row(self.now()) for p in self.pushes[connection] if p.batch == batch and not p.hidden]
+        if any(row["status"] == "pending" for row in rows):
+            return None
+        outer = ("batchId", "serviceName")
+        rows = [{k: v for k, v in row.items() if k not in outer} for row in rows]
+        return self._told("batchPush", connection, {"batchId": batch, "batch": rows})
+
+    def letter(self, subscription: Subscription, document: Any) -> Outgoing:
+        body = json.dumps(document, separators=(",", ":")).encode()
+        time = str(int(self.now().timestamp() * 1000))
+        headers = {
+            "content-type": "application/json",
+            "railz-signature": signature(subscription.secret, time, "v", body),
+        }
+        return Outgoing(subscription.url, {**headers, **subscription.headers}, body)
 
     def reply(self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Reply:
         if method != "GET":

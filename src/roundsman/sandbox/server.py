@@ -1,14 +1,21 @@
-"""The sandbox on a real socket of the loopback interface."""
+"""The sandbox on a real socket of the loopback interface; it sends its webhooks over real ones, too."""
 
 import asyncio
+import contextlib
 from types import TracebackType
 from typing import Self
 
+import aiohttp
 from aiohttp import web
 
-from roundsman.sandbox.vendor import Reply, Town, Vendor
+from roundsman.sandbox.vendor import Outgoing, Reply, Town, Vendor, document
 
 PIECE = b" " * 65536
+LOOK_EVERY = 0.05
+"""Seconds between two looks for webhooks to send."""
+TRIES, APART = 3, 2.0
+"""How often a webhook is tried, and seconds between two tries."""
+PATIENCE = aiohttp.ClientTimeout(total=10)
 
 
 class Sandbox:
@@ -30,13 +37,42 @@ class Sandbox:
         site = web.TCPSite(self._runner, self._host, self._port)
         await site.start()
         self._port = int(self._runner.addresses[0][1])
+        self._post = asyncio.create_task(self._send_webhooks())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._runner is not None
+        self._post.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._post
         await self._runner.cleanup()
+
+    async def _send_webhooks(self) -> None:
+        """Send what is due, as vendors do: tried a few times, then given up."""
+        async with aiohttp.ClientSession(timeout=PATIENCE) as session, asyncio.TaskGroup() as group:
+            while True:
+                for letter in self.vendor.outgoing():
+                    group.create_task(self._send(session, letter))
+                await asyncio.sleep(LOOK_EVERY)
+
+    async def _send(self, session: aiohttp.ClientSession, letter: Outgoing) -> None:
+        for attempt in range(TRIES):
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                async with session.post(letter.url, data=letter.body, headers=letter.headers) as answer:
+                    if answer.ok:
+                        return
+            if attempt + 1 < TRIES:
+                await asyncio.sleep(APART)
+
+    async def _answers(self, url: str) -> bool:
+        """Whether somebody answers a GET there: vendors try an address before they use it."""
+        try:
+            async with aiohttp.ClientSession(timeout=PATIENCE) as session, session.get(url) as answer:
+                return answer.ok
+        except (aiohttp.ClientError, ValueError, TimeoutError):
+            return False
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         headers = {name.lower(): value for name, value in request.headers.items()}
@@ -46,7 +82,14 @@ class Sandbox:
         try:
             if self._latency:
                 await asyncio.sleep(self._latency)
-            reply = self.vendor.answer(request.method, request.path, dict(request.query), headers)
+            vendor.body = body = await request.read()
+            tried = vendor.tries(request.method, request.path)
+            if tried is not None and not await self._answers(tried):
+                reply = document(
+                    400, {"status": 400, "title": "Invalid Resource", "detail": "The URL does not answer."}
+                )
+            else:
+                reply = self.vendor.answer(request.method, request.path, dict(request.query), headers, body)
         finally:
             vendor.under_way -= holds
         if reply.kind == "hang":

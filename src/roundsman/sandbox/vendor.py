@@ -3,6 +3,8 @@
 So a vendor can stand behind a socket (`server.py`) or behind a transport.
 """
 
+import hashlib
+import hmac
 import json
 import zlib
 from abc import ABC, abstractmethod
@@ -33,8 +35,40 @@ class Reply:
     kind: str = "answer"
 
 
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """Where a vendor sends webhooks."""
+
+    url: str
+    secret: str = ""
+    """What they are signed with, where the vendor signs."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Headers that somebody entered for it, where the vendor has that."""
+    kinds: frozenset[str] = frozenset()
+    """Which ones; empty: all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A webhook on its way: a POST."""
+
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(slots=True)
+class News:
+    """What a vendor will tell its subscribers."""
+
+    at: datetime
+    kind: str
+    say: Callable[[], Any]
+    """Its body's document when it is sent; None while it is not so far."""
+
+
 class Vendor(ABC):
-    """Somebody who answers requests."""
+    """Somebody who answers requests, and sends webhooks."""
 
     slots: int | None = None
     """Requests at the same time that it stands; more are answered 429."""
@@ -46,10 +80,50 @@ class Vendor(ABC):
         """Requests so far, faults included."""
         self.under_way = 0
         """Requests that it works on and that hold a slot; whoever serves it counts them."""
+        self.body = b""
+        """That of the request which is answered at present."""
+        self.subscriptions: list[Subscription] = []
+        self._news: list[News] = []
 
-    def answer(self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Reply:
+    def announce(self, at: datetime, kind: str, say: Callable[[], Any]) -> None:
+        """Have something told to subscribers, from `at` on."""
+        self._news.append(News(at, kind, say))
+
+    def outgoing(self) -> list[Outgoing]:
+        """The webhooks that have become due, each once for each subscriber: signed now."""
+        now, found, left = self.now(), list[Outgoing](), list[News]()
+        for news in self._news:
+            document = news.say() if news.at <= now else None
+            if document is None:
+                left.append(news)
+                continue
+            for each in self.subscriptions:
+                if not each.kinds or news.kind in each.kinds:
+                    found.append(self.letter(each, document))
+        self._news = left
+        return found
+
+    def letter(self, subscription: Subscription, document: Any) -> Outgoing:
+        """One webhook, as this vendor writes and signs it."""
+        body = json.dumps(document, separators=(",", ":")).encode()
+        kind = {"content-type": "application/json"}
+        return Outgoing(subscription.url, {**kind, **subscription.headers}, body)
+
+    def tries(self, method: str, path: str) -> str | None:  # noqa: ARG002 - for those who try
+        """The address in the present request that has to answer a GET, before the request is granted."""
+        return None
+
+    def answer(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        body: bytes = b"",
+    ) -> Reply:
         """The answer to one request. Header names in lower case."""
         self.asked += 1
+        self.body = body
         date = {"Date": self.now().strftime("%a, %d %b %Y %H:%M:%S GMT"), "Content-Type": "application/json"}
         fault = next((fault for fault in self.faults if path.startswith(fault.path)), None)
         if fault is not None:
@@ -82,12 +156,29 @@ class Town(Vendor):
         found = [start for start in self._vendors if path.startswith(start)]
         return self._vendors[max(found, key=len)]
 
-    def answer(self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Reply:
+    def outgoing(self) -> list[Outgoing]:
+        everybody = {id(vendor): vendor for vendor in self._vendors.values()}
+        return [letter for vendor in everybody.values() for letter in vendor.outgoing()]
+
+    def answer(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        body: bytes = b"",
+    ) -> Reply:
         self.asked += 1
-        return self.whose(path).answer(method, path, query, headers)
+        return self.whose(path).answer(method, path, query, headers, body)
 
     def reply(self, *_: Any) -> Reply:
         raise NotImplementedError
+
+
+def signature(secret: str, time: str, tag: str, body: bytes) -> str:
+    """`t=TIME,TAG=HEX`: what Mailchimp and Railz put into their headers."""
+    made = hmac.new(secret.encode(), f"{time}.".encode() + body, hashlib.sha256).hexdigest()
+    return f"t={time},{tag}={made}"
 
 
 def document(status: int, body: Any, **headers: str) -> Reply:

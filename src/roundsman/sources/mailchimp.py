@@ -12,8 +12,8 @@ import re
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import IO, Annotated, Any, Literal, Self
-from urllib.parse import quote
+from typing import IO, Annotated, Any, ClassVar, Literal, Self
+from urllib.parse import parse_qs, quote
 
 import httpx
 from pydantic import AfterValidator, Field, model_validator
@@ -37,9 +37,10 @@ from roundsman.events import (
     parse_time,
     rfc3339,
 )
-from roundsman.http import Answer, Http, Trouble, Url, is_loopback
-from roundsman.plugin import Backoff, Denied, Poll, Source, State, reason
+from roundsman.http import Answer, Http, Trouble, Url, is_loopback, refusal
+from roundsman.plugin import Backoff, Denied, Poll, Received, Source, State, reason
 from roundsman.settings import Duration, Secret, Start
+from roundsman.webhook import Call, Registrar, Registration, Scheme, SignedHook
 from roundsman.wire import Unreadable
 
 STATUSES = frozenset({"pending", "preprocessing", "started", "finalizing", "finished"})
@@ -63,6 +64,7 @@ EVENTS_AT_ONCE, OPERATIONS_AT_ONCE = 2000, 250
 """Events of an archive in one commit, and operations read before others get their turn."""
 INCOMPLETE = 5
 """Times that results are read again which show fewer failures than the batch counts: they may come late."""
+SIGNATURE = Scheme("x-mailchimp-signature", "v1", per_second=1)
 SIGNED = re.compile(rb"\?[^\s\"\\]*Signature=[^\s\"\\]*")
 LINK = re.compile(r"(https?://[^\s?]+)\?\S+")
 """Signed links in what a vendor says: whoever has one has the results."""
@@ -75,6 +77,27 @@ def _host(value: str) -> str:
     if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", value := value.lower()):
         raise ValueError("is not a plain host name such as storage.googleapis.com")
     return value
+
+
+class Webhook(SignedHook):
+    """`webhook`: what a caller must show to be taken for the vendor. All of what is set must be right."""
+
+    signing_secret: Secret | None = None
+    """The secret that `roundsman hooks create` shows once; when it is set, calls without a right signature are refused."""
+
+    answers_get: ClassVar[bool] = True
+
+    def proofs(self) -> list[Secret]:
+        return super().proofs() + ([self.signing_secret] if self.signing_secret else [])
+
+    @classmethod
+    def ways(cls) -> str:
+        return "token, signing_secret or both"
+
+    def check(self, call: Call) -> None:
+        super().check(call)
+        if self.signing_secret is not None:
+            SIGNATURE.check(call, [self.signing_secret], self.signature_tolerance)
 
 
 class Batches(Source):
@@ -103,6 +126,8 @@ class Batches(Source):
     page_size: Annotated[int, Field(ge=20, le=1000)] = 1000
     """Batches to ask for at a time."""
     limits: Limits = Limits()
+    webhook: Webhook | None = None
+    """Take the vendor's webhooks, too, at /hooks/NAME."""
 
     @model_validator(mode="after")
     def _address(self) -> Self:
@@ -116,6 +141,22 @@ class Batches(Source):
 
     def poll(self, http: Http, state: State) -> AsyncIterator[Poll]:
         return _Visit(self, http, state).polls()
+
+    def receive(self, call: Call) -> Received:
+        """A finished batch, form-encoded: nothing is taken from it but the id, which the API has to confirm."""
+        try:
+            form = parse_qs(call.body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=1000)
+        except ValueError:
+            raise Unreadable("more fields than any form of the vendor's has") from None
+        kinds, ids = form.get("type", []), form.get("data[id]", [])
+        if kinds != ["batch_operation_completed"]:
+            raise Unreadable(f"not a batch webhook: the type is {', '.join(kinds)[:80] or 'missing'}")
+        if len(ids) != 1 or not ID.fullmatch(ids[0]):
+            raise Unreadable("a batch webhook without the id of a batch")
+        return Received(follow=ids, ring=True)
+
+    def registrar(self, http: Http) -> Registrar:
+        return _Registrar(f"{self.base_url}/batch-webhooks", http)
 
     @classmethod
     def follow(cls, state: State, ids: Sequence[str]) -> State:
@@ -131,6 +172,43 @@ class Batches(Source):
 
     def rewound(self, state: State, to: datetime | None) -> State:
         return {**state, "floor": rfc3339(to) if to else "", "list": None, "tag": None}
+
+
+class _Registrar:
+    """Batch webhooks, over https://mailchimp.com/developer/marketing/api/batch-webhooks/."""
+
+    most = 20
+
+    def __init__(self, url: str, http: Http) -> None:
+        self._url, self._http = url, http
+
+    async def list(self) -> list[Registration]:
+        answer = await self._http.get(self._url, {"count": 1000})
+        return [_registration(row) for row, _ in answer.items("webhooks")]
+
+    async def create(self, url: str) -> Registration:
+        content = wire.encode({"url": url, "enabled": True})
+        answer = await self._send("POST", self._url, content)
+        made = answer.json()
+        if not isinstance(made, dict):
+            raise Unreadable("the answer is not an object")
+        return _registration(made)
+
+    async def delete(self, key: str) -> None:
+        await self._send("DELETE", f"{self._url}/{quote(key, safe='')}")
+
+    async def _send(self, method: str, url: str, content: bytes | None = None) -> Answer:
+        headers = {"content-type": "application/json"} if content else None
+        answer = await self._http.send(method, url, headers=headers, content=content)
+        if not 200 <= answer.status < 300:
+            raise refusal(method, url, answer, self._http.now().timestamp(), self._http.hidden)
+        return answer
+
+
+def _registration(row: dict[str, Any]) -> Registration:
+    secret = lenient.text(row.get("signing_secret"))
+    key, url = lenient.text(row.get("id")), lenient.text(row.get("url"))
+    return Registration(key or "", url or "", row.get("enabled") is not False, secret)
 
 
 class _Visit(Draft):
@@ -160,7 +238,9 @@ class _Visit(Draft):
         """The vendor's clock at the first answer, where it tells it."""
 
     async def polls(self) -> AsyncIterator[Poll]:
-        await self._list()
+        # A webhook has named the batch: that one is asked for, and the list has its time.
+        if not (self.http.rung and self.memory.get("wanted") and "floor" in self.memory):
+            await self._list()
         await self._singly()
         self._mind_the_gap()
         for key, entry in self.open.items():
@@ -540,7 +620,7 @@ class _Reading:
                 self._bad(member.name, member.problem)
                 continue
             try:
-                operations = _operations(member.body)
+                operations = wire.objects(member.body)
             except Unreadable as exc:
                 self._bad(member.name, str(exc))
                 continue
@@ -659,14 +739,6 @@ def _batch(key: str, data: dict[str, Any], raw: Any) -> Batch:
         "failures_cap": FAILURES_CAP,
         "raw": raw if isinstance(raw, dict) else wire.decode(raw),
     }
-
-
-def _operations(body: bytes) -> list[wire.Item]:
-    """The operations in one file of the archive: a list of objects, or one object. An empty file has none."""
-    body = body.strip()
-    if not body:
-        return []
-    return wire.items(b"[" + body + b"]" if body[:1] == b"{" else body)
 
 
 def _response(value: Any) -> Any:

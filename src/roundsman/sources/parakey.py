@@ -6,6 +6,10 @@ What is documented: every endpoint sends an ETag and answers 304 to `If-None-Mat
 rows an answer may have, whether there are pages, what `startDate` compares with and whether it is inclusive. So nothing of
 that is believed; `walk.py` finds it out from the answers.
 
+Webhooks bring the bare resource, an event log or a batch, without a word about which, and are known by a header that
+somebody entered there (https://help.parakey.co/nb/articles/681873-receiving-batch-completions): so each source has its own
+address, and what belongs to the other kind is not taken.
+
 Of batches it is documented that `GET /batches/{id}` exists, with results that say which items failed and why
 (https://help.parakey.co/nb/articles/681873-receiving-batch-completions). No state, no field and no list of them is: all
 names are options.
@@ -14,10 +18,10 @@ names are options.
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 from urllib.parse import quote
 
 import httpx
@@ -34,6 +38,7 @@ from roundsman.events import (
     FailedItem,
     Failure,
     Outcome,
+    Ref,
     batch_outcome,
     in_short,
     is_due,
@@ -42,9 +47,10 @@ from roundsman.events import (
     rfc3339,
 )
 from roundsman.http import Answer, Http, TooLarge, Trouble, Url, is_loopback
-from roundsman.plugin import Backoff, Denied, Poll, Source, State
+from roundsman.plugin import Backoff, Denied, Poll, Received, Source, State
 from roundsman.settings import Duration, HeaderName, HeaderValue, Options, Secret, Start
 from roundsman.walk import Row
+from roundsman.webhook import Call
 from roundsman.wire import Unreadable
 
 GRANTED = frozenset({"true", "success", "succeeded", "granted", "ok", "allowed", "opened", "unlocked"})
@@ -216,6 +222,8 @@ class _Parakey(Source):
     """The place's id, if the integration sees several."""
     request: Asking
 
+    webhook_place: ClassVar[str] = "in Parakey: Settings, Integrations, your integration, Webhooks"
+
     def auth(self) -> httpx.Auth:
         value = self.request.auth_format.replace("{token}", self.access_token.reveal())
         return HeaderToken(self.request.auth_header, value)
@@ -233,6 +241,7 @@ class EventLogs(_Parakey):
     """Parakey's event logs: one event per unlock, whether it succeeded or not."""
 
     type: Literal["parakey.event_logs"]
+    webhook_place: ClassVar[str] = f"{_Parakey.webhook_place}, a webhook of the type Unlock event"
     start: Start = "now"
     """Where to begin on the first run: "now", "beginning", or a date-time."""
     dedupe: Literal["id", "place"] = "id"
@@ -244,6 +253,27 @@ class EventLogs(_Parakey):
 
     async def poll(self, http: Http, state: State) -> Poll:
         return await _Visit(self, http, dict(state)).poll(state)
+
+    def receive(self, call: Call) -> Received:
+        """A bare event log. What cannot be named as a poll would name it only rings."""
+        shape, events, ring = self.shape, [], False
+        rows = [shape.row(item) for item in wire.objects(call.body)]
+        if not rows:
+            raise Unreadable("the body is empty")
+        for row in rows:
+            data, _ = row.item
+            if row.occurred is None and row.created is None:
+                raise Unreadable("an object without the time of an event log")
+            if any(isinstance(data.get(name), list) for name in ("items", "results")):
+                raise Unreadable("a batch, which belongs to the address of a parakey.batches source")
+            place = shape.place(row)
+            if self.domain_id and place and place["id"] not in {None, self.domain_id}:
+                continue  # of a place that another source watches
+            named = shape.named(row) and (self.dedupe == "id" or bool(place and place["id"]))
+            if named:
+                events.append(shape.event(row, self.name))
+            ring = ring or not named
+        return Received(events, ring=ring)
 
     def rewound(self, state: State, to: datetime | None) -> State:
         learned = {"largest": state["largest"]} if "largest" in state else {}
@@ -273,15 +303,24 @@ class _Shape:
         )
 
     def rows(self, answer: Answer) -> list[Row]:
-        """The list's rows. A row without an id is known by its content."""
-        rows = []
-        for item in answer.items(self._items):
-            data, raw = item
-            key = self._id(data)
-            if not isinstance(key, str) or not key:
-                key = str(key) if type(key) is int else f"row:{_digest(bytes(raw))}"
-            rows.append(Row(key, parse_time(self._created(data)), parse_time(self._occurred(data)), item))
-        return rows
+        """The list's rows."""
+        return [self.row(item) for item in answer.items(self._items)]
+
+    def row(self, item: wire.Item) -> Row:
+        """A row; one without an id is known by its content."""
+        data, raw = item
+        key = self._id(data)
+        if not isinstance(key, str) or not key:
+            key = str(key) if type(key) is int else f"row:{_digest(bytes(raw))}"
+        return Row(key, parse_time(self._created(data)), parse_time(self._occurred(data)), item)
+
+    def named(self, row: Row) -> bool:
+        """Whether it has an id of its own."""
+        return not row.id.startswith("row:")
+
+    def place(self, row: Row) -> Ref | None:
+        """The place it belongs to."""
+        return lenient.ref(self._place(row.item[0]))
 
     def event(self, row: Row, source: str) -> Event:
         """The row as an event of this source."""
@@ -531,6 +570,7 @@ class Batches(_Parakey):
     """Parakey's batches of access keys: one event per batch that ended, and one per item that failed."""
 
     type: Literal["parakey.batches"]
+    webhook_place: ClassVar[str] = f"{_Parakey.webhook_place}, a webhook of the type Batch completed"
     start: Start = "now"
     """With `request.list_path`: where to begin on the first run."""
     concurrency: Annotated[int, Field(ge=1, le=100)] = 2
@@ -543,6 +583,28 @@ class Batches(_Parakey):
 
     def poll(self, http: Http, state: State) -> AsyncIterator[Poll]:
         return _BatchVisit(self, http, state).polls()
+
+    def receive(self, call: Call) -> Received:
+        """A bare batch: told whole if it has ended, else followed."""
+        shape = _BatchShape(self)
+        events: list[Event] = []
+        ids: list[str] = []
+        rows = wire.objects(call.body)
+        if not rows:
+            raise Unreadable("the body is empty")
+        for data, raw in rows:
+            read = shape.read(data)
+            if read.key is None or not BATCH_ID.fullmatch(read.key):
+                raise Unreadable("an object without the id of a batch")
+            if read.state is None and read.items is None:
+                raise Unreadable("an object that is no batch; does an event log's webhook lead here?")
+            if self.domain_id and read.domain not in {None, self.domain_id}:
+                continue  # of a place that another source watches
+            if shape.has_ended(read, again=False):
+                events += shape.events(read, bytes(raw), datetime.fromtimestamp(call.now, UTC))
+            else:
+                ids.append(read.key)
+        return Received(events, ids, ring=bool(ids))
 
     @classmethod
     def follow(cls, state: State, ids: Sequence[str]) -> State:
@@ -579,11 +641,7 @@ class _BatchVisit(Draft):
         self.errors: list[Exception] = []
         self.stop: Exception | None = None
         """Why no more is asked at this visit."""
-        fields = source.fields_
-        self._get = {name: lenient.getter(getattr(fields, name)) for name in BatchFields.model_fields}
-        states = source.states
-        self._running, self._ended = _words(states.running), _words(states.ended)
-        self._failed, self._succeeded = _words(states.failed), _words(states.succeeded)
+        self.shape = _BatchShape(source, self.remark)
 
     async def polls(self) -> AsyncIterator[Poll]:
         wanted = self.memory.pop("wanted", [])
@@ -593,9 +651,11 @@ class _BatchVisit(Draft):
             except (Trouble, Unreadable) as exc:
                 self.errors.append(exc)  # what is tracked by id can do without it
                 self.remark(f"the list of batches cannot be read: {exc}", about="list")
-        told = self.http.told([f"{key}:completed" for key in wanted])
-        for key in wanted:
-            if f"{key}:completed" not in told:
+        told = self.http.told([f"{key}:completed" for key in (*wanted, *self.open)])
+        for key in [*wanted, *self.open]:
+            if f"{key}:completed" in told:  # by a webhook, if it is still open here
+                self.open.pop(key, None)
+            else:
                 self.open.setdefault(key, follow.entry(self.now))
         turns = asyncio.Semaphore(self.source.concurrency)
         await asyncio.gather(*(self._one(key, turns) for key in self._in_turn()))
@@ -662,8 +722,9 @@ class _BatchVisit(Draft):
         ids = []
         for row in answer.items():
             data = row[0]
-            key, begun = lenient.text(self._get["id"](data)), parse_time(self._get["submitted_at"](data))
-            running = _word(self._get["status"](data)) in self._running
+            read = self.shape.read(data)
+            key, begun = read.key, read.submitted
+            running = self.shape.runs(read)
             if key is None or not BATCH_ID.fullmatch(key):
                 self.remark(
                     f"the list has a batch with an id that cannot be asked for: {str(key)[:80]!r}",
@@ -699,35 +760,85 @@ class _BatchVisit(Draft):
         data = answer.json()
         if not isinstance(data, dict):
             raise Unreadable(f"the answer about batch {key} is not an object")
-        state = self._get["status"](data)
-        items = self._get["items"](data)
-        items = (
-            [item if isinstance(item, dict) else {} for item in items] if isinstance(items, list) else None
-        )
-        outcomes = [self._outcome(item) for item in items or ()]
+        read = self.shape.read(data)._replace(key=key)
         # Without a state, a second look at the same thing counts: so no tag, which would spare us that look.
-        entry["tag"] = answer.tag if _word(state) else None
-        seen = [lenient.text(state), *(outcomes.count(o) for o in ("succeeded", "failed", "unknown"))]
-        if self._has_ended(key, data, state, outcomes, again=entry["seen"] == seen):
+        entry["tag"] = answer.tag if read.state else None
+        seen = [
+            lenient.text(read.status),
+            *(read.outcomes.count(o) for o in ("succeeded", "failed", "unknown")),
+        ]
+        if self.shape.has_ended(read, again=entry["seen"] == seen):
             del self.open[key]
-            self._tell(key, data, answer.body, items, outcomes)
+            self.events += self.shape.events(read, answer.body, self.now)
         else:
             follow.saw(entry, seen, self.now)
 
-    def _has_ended(
-        self, key: str, data: dict[str, Any], state: Any, outcomes: list[Outcome], *, again: bool
-    ) -> bool:
-        word = _word(state)
-        if word in self._ended:
+
+class _Read(NamedTuple):
+    """A batch, as far as it could be understood."""
+
+    data: dict[str, Any]
+    key: str | None
+    status: Any
+    """The vendor's word for its state; `state` is that as one word in small letters."""
+    state: str | None
+    items: list[dict[str, Any]] | None
+    outcomes: list[Outcome]
+    """How each item fared."""
+    submitted: datetime | None
+    completed: datetime | None
+    domain: str | None
+
+
+class _BatchShape:
+    """Turns the vendor's batches into events. `remark` hears what was odd."""
+
+    def __init__(self, source: Batches, remark: Callable[[str, str], None] = lambda *_: None) -> None:
+        self._name = source.name
+        self._remark = remark
+        fields = source.fields_
+        self._get = {name: lenient.getter(getattr(fields, name)) for name in BatchFields.model_fields}
+        self._domain = lenient.getter(Fields().place)
+        states = source.states
+        self._running, self._ended = _words(states.running), _words(states.ended)
+        self._failed, self._succeeded = _words(states.failed), _words(states.succeeded)
+
+    def read(self, data: dict[str, Any]) -> _Read:
+        """What there is to know of a batch."""
+        get = self._get
+        status, items = get["status"](data), get["items"](data)
+        items = (
+            [item if isinstance(item, dict) else {} for item in items] if isinstance(items, list) else None
+        )
+        place = lenient.ref(self._domain(data))
+        return _Read(
+            data,
+            lenient.text(get["id"](data)),
+            status,
+            _word(status),
+            items,
+            [self._outcome(item) for item in items or ()],
+            parse_time(get["submitted_at"](data)),
+            parse_time(get["completed_at"](data)),
+            place["id"] if place else None,
+        )
+
+    def runs(self, read: _Read) -> bool:
+        """Whether it says that it goes on."""
+        return read.state in self._running
+
+    def has_ended(self, read: _Read, *, again: bool) -> bool:
+        """Whether it has ended; `again`: it looked just so the last time, too."""
+        if read.state in self._ended:
             return True
-        if word is None:  # without a state, the rest may speak, if it does not change any more
-            return bool(self._get["completed_at"](data)) or (
-                again and bool(outcomes) and "unknown" not in outcomes
-            )
-        if word not in self._running:
-            self.remark(
-                f"batch {key} has the unknown state {lenient.text(state)!r}: not taken for an end; if it is one, name it in states.ended",
-                about=f"state {word}",
+        if read.state is None:  # without a state, the rest may speak, if it does not change any more
+            completed = bool(self._get["completed_at"](read.data))
+            return completed or (again and bool(read.outcomes) and "unknown" not in read.outcomes)
+        if not self.runs(read):
+            self._remark(
+                f"batch {read.key} has the unknown state {lenient.text(read.status)!r}: not taken for an end; if it is one, "
+                "name it in states.ended",
+                f"state {read.state}",
             )
         return False
 
@@ -744,28 +855,24 @@ class _BatchVisit(Draft):
         faults = (self._get["code"](item), self._get["message"](item), item.get("error"), item.get("errors"))
         return "failed" if any(faults) and word not in self._running else "unknown"
 
-    def _tell(
-        self,
-        key: str,
-        data: dict[str, Any],
-        body: bytes,
-        items: list[dict[str, Any]] | None,
-        outcomes: list[Outcome],
-    ) -> None:
-        submitted, completed = (
-            parse_time(self._get["submitted_at"](data)),
-            parse_time(self._get["completed_at"](data)),
-        )
-        time = rfc3339(completed or submitted or self.now)
+    def events(self, read: _Read, body: bytes, now: datetime) -> list[Event]:
+        """What there is to tell of a batch that has ended: what failed, and in the end the batch itself.
+
+        What failed is told together with the batch or not at all: webhooks and polls may number items differently.
+        """
+        key, items, outcomes = read.key or "", read.items, read.outcomes
+        submitted, completed = read.submitted, read.completed
+        time = rfc3339(completed or submitted or now)
+        events: list[Event] = []
         brief: list[FailedItem] = []
         seen: set[str] = set()
         for index, (item, outcome) in enumerate(zip(items or (), outcomes, strict=True)):
             if outcome == "unknown":
                 state = self._get["item_status"](item)
-                self.remark(
+                self._remark(
                     f"item {index} of batch {key} has the unknown state {lenient.text(state)!r}: not taken for a failure; "
                     "if it is one, name it in states.failed",
-                    about=f"item {_word(state)}",
+                    f"item {_word(state)}",
                 )
             if outcome != "failed":
                 continue
@@ -774,21 +881,22 @@ class _BatchVisit(Draft):
             own = own if own not in seen else f"{own}#{index}"
             seen.add(own)
             brief.append(in_short(failure))
-            self.events.append(
+            events.append(
                 Event.of(
                     vendor="parakey",
-                    source=self.source.name,
+                    source=self._name,
                     type="co.parakey.batch.item_failed",
                     id=f"{key}:{own}:failed",
                     data=failure,
                     time=time,
                     subject=key,
                     outcome="failed",
+                    unless=f"{key}:completed",
                 )
             )
         total = len(items) if items is not None else None
         failed = outcomes.count("failed") if items is not None else None
-        word = _word(self._get["status"](data))
+        word = read.state
         if not failed and (word in self._failed or "unknown" in outcomes):
             failed = None  # it says that it failed, and not what; or an item says what nobody understands
         batch: Batch = {
@@ -796,7 +904,7 @@ class _BatchVisit(Draft):
             "outcome": batch_outcome(total, failed)
             if failed is not None or word not in self._failed
             else "failed",
-            "status": lenient.text(self._get["status"](data)),
+            "status": lenient.text(read.status),
             "total": total,
             "failed": failed,
             "submitted_at": rfc3339(submitted) if submitted else None,
@@ -805,10 +913,10 @@ class _BatchVisit(Draft):
             "failures_cap": FAILURES_CAP,
             "raw": wire.line(body),
         }
-        self.events.append(
+        events.append(
             Event.of(
                 vendor="parakey",
-                source=self.source.name,
+                source=self._name,
                 type="co.parakey.batch.completed",
                 id=f"{key}:completed",
                 data=batch,
@@ -817,6 +925,7 @@ class _BatchVisit(Draft):
                 outcome=batch["outcome"],
             )
         )
+        return events
 
     def _failure(self, key: str, index: int, item: dict[str, Any]) -> Failure:
         get = self._get

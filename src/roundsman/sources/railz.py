@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequenc
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 import httpx
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
@@ -35,13 +35,18 @@ from roundsman.events import (
     rfc3339,
 )
 from roundsman.http import Answer, Http, Trouble, Url, is_loopback
-from roundsman.plugin import Backoff, Denied, Poll, Source, State
+from roundsman.plugin import Backoff, Denied, Poll, Received, Source, State
 from roundsman.settings import Duration, Secret, Start, spell
+from roundsman.webhook import Call, Scheme, SignedHook
 from roundsman.wire import Unreadable
 
+SIGNATURE = Scheme("railz-signature", "v", per_second=1000)
+OTHERS = frozenset({"login", "auth", "connectionStatus", "customerRequest", "data", "dataPerType"})
+"""Webhooks that the vendor has and that are no push: thanked for, and passed over."""
 OUTCOMES: dict[str, Outcome] = {"success": "succeeded", "failed": "failed"}
 """The statuses that are an end. Any other is not one yet."""
 SPEC = re.compile(r"(?:([^/\x00-\x1f]{1,120})/)?(batch:)?([0-9A-Za-z_-]{1,64})")
+ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 CHUNK = 20
 """Connections asked in one go."""
 COMMIT = 500
@@ -87,6 +92,25 @@ Connections = Annotated[
 ]
 
 
+class Webhook(SignedHook):
+    """`webhook`: what a caller must show to be taken for the vendor. All of what is set must be right."""
+
+    signing_secrets: tuple[Secret, ...] = ()
+    """The signing secrets from the dashboard, one a URL; any of them may have signed."""
+
+    def proofs(self) -> list[Secret]:
+        return [*super().proofs(), *self.signing_secrets]
+
+    @classmethod
+    def ways(cls) -> str:
+        return "signing_secrets, or header and value, or token"
+
+    def check(self, call: Call) -> None:
+        super().check(call)
+        if self.signing_secrets:
+            SIGNATURE.check(call, self.signing_secrets, self.signature_tolerance)
+
+
 class Pushes(Source):
     """Railz's pushes: one event per push that ended, and one per batch of them."""
 
@@ -127,6 +151,12 @@ class Pushes(Source):
     """How long a token is good, where it does not say so itself."""
     token_refresh_margin: Duration = 300.0
     """How much earlier it is renewed."""
+    webhook: Webhook | None = None
+    """Take the vendor's webhooks, too, at /hooks/NAME."""
+    webhook_place: ClassVar[str] = (
+        "in the Railz dashboard: Developers, Webhooks; events push, batchPush and delete; "
+        "its signing secret belongs into signing_secrets"
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -144,6 +174,19 @@ class Pushes(Source):
 
     def poll(self, http: Http, state: State) -> AsyncIterator[Poll]:
         return _Visit(self, http, state).polls()
+
+    def receive(self, call: Call) -> Received:
+        """A push, a batch of pushes or a deletion that has ended: told if all is said, else asked for."""
+        document = wire.decode(call.body)
+        data = document.get("data") if isinstance(document, dict) else None
+        if not isinstance(data, dict):
+            raise Unreadable("a body without the object data")
+        kind = data.get("event")
+        if kind in OTHERS:
+            return Received()
+        if kind not in {"push", "batchPush", "delete"}:
+            raise Unreadable(f"the unknown event {lenient.text(kind) or 'null'}"[:100])
+        return _Letter(self, data).read()
 
     @classmethod
     def follow(cls, state: State, ids: Sequence[str]) -> State:
@@ -186,6 +229,84 @@ class Kind:
 
 PUSHES = Kind("data/pushStatus", "pushCommunicationId", "ai.railz.push.completed")
 DELETES = Kind("data/deleteStatus", "deleteCommunicationId", "ai.railz.delete.completed")
+
+
+class _Letter:
+    """What one webhook says of pushes."""
+
+    def __init__(self, source: Pushes, data: dict[str, Any]) -> None:
+        self._source = source
+        self._data = data
+        self._kind = DELETES if data["event"] == "delete" else PUSHES
+        self._connection = self._whose()
+
+    def read(self) -> Received:
+        watched = self._source.connections
+        if watched != "discover" and self._connection and self._connection not in watched:
+            return Received()  # a connection that is not watched here
+        batched = self._data["event"] == "batchPush"
+        batch = _batch_id(self._data.get("batchId"))
+        rows = self._data.get("batch") if batched else [self._data]
+        rows = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+        events = [event for row in rows if (event := self._told(row, batch))]
+        unsaid = [row for row in rows if not self._says_all(row)]
+        if not batched:
+            return Received(events, *self._ask(unsaid))
+        if batch is None:
+            raise Unreadable("a batchPush without the id of the batch")
+        if rows and not unsaid and self._connection:
+            return Received([*events, _batch_event(self._source, self._connection, batch, rows)])
+        return Received(events, [self._spec(f"batch:{batch}")], ring=True)
+
+    def _whose(self) -> str | None:
+        """The connection, however this webhook spells it."""
+        source = self._source
+        names = ("connectionUuid", "connectionUUid", "connectionId")
+        found = lenient.first(self._data, *(("businessName",) if source.api_version == "v1" else names))
+        only = (
+            source.connections[0]
+            if source.connections != "discover" and len(source.connections) == 1
+            else None
+        )
+        return found or only
+
+    def _says_all(self, row: dict[str, Any]) -> bool:
+        """Whether nothing has to be asked for: it has ended, and says more than that."""
+        told = row.get("completedOn") or row.get("responseCode") is not None
+        status = lenient.text(row.get("status"))
+        return bool(self._connection and status in OUTCOMES and told and self._key(row))
+
+    def _key(self, row: dict[str, Any]) -> str | None:
+        key = row.get(self._kind.id)
+        return key if isinstance(key, str) and ID.fullmatch(key) else None
+
+    def _told(self, row: dict[str, Any], batch: str | None) -> Event | None:
+        key, status = self._key(row), lenient.text(row.get("status"))
+        if key is None or status is None or self._connection is None or not self._says_all(row):
+            return None
+        # A push that was told to have ended in another way stays so: webhooks come late, and in any order.
+        other = next(word for word in OUTCOMES if word != status)
+        own = _batch_id(row.get("batchId")) or batch
+        return _push_event(
+            self._source, self._kind, self._connection, key, status, row, row, own, unless=f"{key}:{other}"
+        )
+
+    def _ask(self, rows: list[dict[str, Any]]) -> tuple[list[str], bool]:
+        """What to follow, and whether to ring, for what was not said whole."""
+        keys = [self._key(row) for row in rows]
+        if None in keys:
+            raise Unreadable(f"a {self._data['event']} without its id")
+        if self._kind is DELETES and keys:
+            if not self._source.deletes:
+                raise Unreadable(
+                    "a deletion that does not say how it ended; only with deletes = true can that be asked for"
+                )
+            return [], True
+        return [self._spec(key) for key in keys if key], bool(keys)
+
+    def _spec(self, key: str) -> str:
+        spec = f"{self._connection}/{key}"
+        return spec if self._connection and SPEC.fullmatch(spec) else key
 
 
 class Page(NamedTuple):
@@ -236,7 +357,9 @@ class _Visit(Draft):
         names = [name + ("#deletes" if kind is DELETES else "") for name in connections for kind in kinds]
         self.alone, self.asked = len(names) == 1, len(names)
         self._tidy(names)
-        begin = self.memory.pop("at", None)
+        if narrow := self._named(connections):
+            names = narrow
+        begin = self.memory.pop("at", None) if not narrow else None
         if begin in names:
             names = names[names.index(begin) :] + names[: names.index(begin)]
         unsaid = 0
@@ -259,8 +382,16 @@ class _Visit(Draft):
                 break  # the vendor wants a rest
         if not self.good and names:
             raise self.errors[0] if self.errors else Trouble("none of the connections answers")
-        self._not_found(connections)
+        if not narrow:
+            self._not_found(connections)
         yield self._poll()
+
+    def _named(self, connections: Sequence[str]) -> list[str]:
+        """The connections that a webhook named, where it rang for this visit; then the others have their time."""
+        if not self.http.rung or "floor" not in self.memory:
+            return []
+        found = [at[1] or self.only for at in map(SPEC.fullmatch, self.wanted) if at]
+        return [name for name in connections if name in found] if None not in found else []
 
     def _poll(self) -> Poll:
         self.memory |= {"books": dict(self.books), "wanted": dict(self.wanted)}
@@ -708,7 +839,7 @@ class _Connection:
         if pending or before != look:
             return
         del self._batches[batch]
-        event = self._batch_event(batch, [data for data, _ in rows.values()])
+        event = _batch_event(self._source, self._connection, batch, [data for data, _ in rows.values()])
         self._events[event.id] = event
 
     async def _rows_of(self, batch: str) -> tuple[dict[str, wire.Item], int | None]:
@@ -825,7 +956,7 @@ class _Connection:
             if floor is not None and stamp is not None and stamp < floor and not followed:
                 continue
             self._rows += 1
-            event = self._push_event(key, status, data, raw, own)
+            event = _push_event(self._source, self._kind, self._connection, key, status, data, raw, own)
             self._events[event.id] = event
             opened.add(own)
         if self._kind is PUSHES:
@@ -837,78 +968,91 @@ class _Connection:
             if f"{batch}:completed" not in told:
                 self._batches[batch] = follow.entry(self._visit.now)
 
-    def _push_event(self, key: str, status: str, data: dict[str, Any], raw: Any, batch: str | None) -> Event:
-        requested, completed = parse_time(data.get("requestedOn")), parse_time(data.get("completedOn"))
-        fields = _validation(data) if self._source.messages else []
-        if not self._source.messages and "validation" in data:
-            raw = {name: value for name, value in data.items() if name != "validation"}
-        kind = lenient.text(data.get("dataType"))
-        push: Push = {
-            "batch_id": batch,
-            "item_id": key,
-            "index": None,
-            "code": lenient.text(data.get("responseCode")),
-            "message": "; ".join(f["message"] for f in fields if f["message"]) or None,
-            "fields": fields,
-            "person": None,
-            "about": {"id": next(iter(_ids(data)), None), "name": kind} if kind else None,
-            "raw": raw,
-            "connection": self._connection,
-            "environment": self._source.environment,
-            "service": lenient.text(data.get("serviceName")),
-            "status": status,
-            "requested_at": rfc3339(requested) if requested else None,
-            "completed_at": rfc3339(completed) if completed else None,
-            "object_ids": _ids(data),
-        }
-        at = completed or requested
-        return Event.of(
-            vendor="railz",
-            source=self._source.name,
-            type=self._kind.event,
-            id=f"{key}:{status}",
-            data=push,
-            time=rfc3339(at) if at else None,
-            subject=key,
-            outcome=OUTCOMES[status],
-        )
 
-    def _batch_event(self, batch: str, rows: list[dict[str, Any]]) -> Event:
-        failed = [data for data in rows if data.get("status") == "failed"]
-        begun = min(filter(None, (parse_time(data.get("requestedOn")) for data in rows)), default=None)
-        ended = max(filter(None, (parse_time(data.get("completedOn")) for data in rows)), default=None)
-        data: Batch = {
-            "batch_id": batch,
-            "outcome": batch_outcome(len(rows), len(failed)),
-            "status": None,
-            "total": len(rows),
-            "failed": len(failed),
-            "submitted_at": rfc3339(begun) if begun else None,
-            "completed_at": rfc3339(ended) if ended else None,
-            "failures": [
-                {
-                    "item_id": lenient.first(row, self._kind.id),
-                    "code": lenient.text(row.get("responseCode")),
-                    "message": "; ".join(f["message"] for f in _validation(row) if f["message"]) or None
-                    if self._source.messages
-                    else None,
-                    "person": None,
-                }
-                for row in failed[:FAILURES_CAP]
-            ],
-            "failures_cap": FAILURES_CAP,
-            "raw": {"batchId": batch, "connection": self._connection},
-        }
-        return Event.of(
-            vendor="railz",
-            source=self._source.name,
-            type="ai.railz.batch_push.completed",
-            id=f"{batch}:completed",
-            data=data,
-            time=data["completed_at"],
-            subject=batch,
-            outcome=data["outcome"],
-        )
+def _push_event(
+    source: Pushes,
+    kind: Kind,
+    connection: str,
+    key: str,
+    status: str,
+    data: dict[str, Any],
+    raw: Any,
+    batch: str | None,
+    unless: str | None = None,
+) -> Event:
+    requested, completed = parse_time(data.get("requestedOn")), parse_time(data.get("completedOn"))
+    fields = _validation(data) if source.messages else []
+    if not source.messages and "validation" in data:
+        raw = {name: value for name, value in data.items() if name != "validation"}
+    what = lenient.text(data.get("dataType"))
+    push: Push = {
+        "batch_id": batch,
+        "item_id": key,
+        "index": None,
+        "code": lenient.text(data.get("responseCode")),
+        "message": "; ".join(f["message"] for f in fields if f["message"]) or None,
+        "fields": fields,
+        "person": None,
+        "about": {"id": next(iter(_ids(data)), None), "name": what} if what else None,
+        "raw": raw,
+        "connection": connection,
+        "environment": source.environment,
+        "service": lenient.text(data.get("serviceName")),
+        "status": status,
+        "requested_at": rfc3339(requested) if requested else None,
+        "completed_at": rfc3339(completed) if completed else None,
+        "object_ids": _ids(data),
+    }
+    at = completed or requested
+    return Event.of(
+        vendor="railz",
+        source=source.name,
+        type=kind.event,
+        id=f"{key}:{status}",
+        data=push,
+        time=rfc3339(at) if at else None,
+        subject=key,
+        outcome=OUTCOMES[status],
+        unless=unless,
+    )
+
+
+def _batch_event(source: Pushes, connection: str, batch: str, rows: list[dict[str, Any]]) -> Event:
+    failed = [data for data in rows if data.get("status") == "failed"]
+    begun = min(filter(None, (parse_time(data.get("requestedOn")) for data in rows)), default=None)
+    ended = max(filter(None, (parse_time(data.get("completedOn")) for data in rows)), default=None)
+    data: Batch = {
+        "batch_id": batch,
+        "outcome": batch_outcome(len(rows), len(failed)),
+        "status": None,
+        "total": len(rows),
+        "failed": len(failed),
+        "submitted_at": rfc3339(begun) if begun else None,
+        "completed_at": rfc3339(ended) if ended else None,
+        "failures": [
+            {
+                "item_id": lenient.first(row, PUSHES.id),
+                "code": lenient.text(row.get("responseCode")),
+                "message": "; ".join(f["message"] for f in _validation(row) if f["message"]) or None
+                if source.messages
+                else None,
+                "person": None,
+            }
+            for row in failed[:FAILURES_CAP]
+        ],
+        "failures_cap": FAILURES_CAP,
+        "raw": {"batchId": batch, "connection": connection},
+    }
+    return Event.of(
+        vendor="railz",
+        source=source.name,
+        type="ai.railz.batch_push.completed",
+        id=f"{batch}:completed",
+        data=data,
+        time=data["completed_at"],
+        subject=batch,
+        outcome=data["outcome"],
+    )
 
 
 def step(rows: int) -> int:

@@ -1,0 +1,106 @@
+"""What `roundsman hooks` does: webhooks at the vendors, made, listed and deleted where there is an API, else explained."""
+
+from collections.abc import Sequence
+
+import httpx
+
+from roundsman.http import Trouble, is_loopback
+from roundsman.plugin import Source
+from roundsman.settings import Secret
+from roundsman.webhook import PATH, Registrar, Registration
+
+
+class HookError(Exception):
+    """Why it cannot be done, in a sentence for a person."""
+
+
+def address(source: Source, url: str) -> str:
+    """Where the vendor has to send: the public URL of the listener, and the path of the source. HookError where that cannot be."""
+    hook = source.webhook
+    if hook is None:
+        raise HookError(
+            f"{source.name}: has no [sources.{source.name}.webhook] table, so nothing would be taken"
+        )
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        raise HookError("--url: is not a URL; write https://hooks.example.org") from None
+    if parsed.scheme != "https" and not (parsed.scheme == "http" and is_loopback(source.base_url)):
+        raise HookError("--url: is not an https URL; vendors send to nothing else")
+    if not parsed.host or parsed.query or parsed.fragment or parsed.userinfo:
+        raise HookError("--url: is not the plain address of the listener; write https://hooks.example.org")
+    base, path = url.rstrip("/"), hook.path(source.name)
+    if base.endswith(path):
+        return base
+    if PATH in base + "/":
+        raise HookError(
+            f"--url: leads to another path than {hook.path(source.name, 'TOKEN')}; give the address without it"
+        )
+    return base + path
+
+
+def masked(source: Source, url: str) -> str:
+    """The URL without the token in it."""
+    token = source.webhook.token if source.webhook is not None else None
+    return url.replace(token.reveal(), "***") if token is not None else url
+
+
+def leads_here(source: Source, registration: Registration) -> bool:
+    """Whether it ends at this source's path."""
+    return source.webhook is not None and registration.url.rstrip("/").endswith(
+        source.webhook.path(source.name)
+    )
+
+
+def troubles(source: Source, found: Sequence[Registration]) -> list[str]:
+    """What is wrong with the webhooks that the vendor has."""
+    if source.webhook is None:
+        return []
+    ours = [each for each in found if leads_here(source, each)]
+    path = source.webhook.path(source.name, "***")
+    if not ours:
+        make = f"roundsman hooks create {source.name} --url https://... makes a new one"
+        return [
+            f"none of them leads to {path}: a vendor deletes a hook with the API key that made it; {make}"
+        ]
+    return [f"{each.id}: is disabled at the vendor, and sends nothing" for each in ours if not each.enabled]
+
+
+async def create(source: Source, registrar: Registrar, url: str) -> Registration:
+    """Make the vendor send there. HookError where it will not."""
+    found = await registrar.list()
+    there = [each.id for each in found if each.url.rstrip("/") == url]
+    if there:
+        raise HookError(
+            f"{masked(source, url)}: is there already, as {there[0]}; for a new secret: roundsman hooks delete {source.name} {there[0]}"
+        )
+    if len(found) >= registrar.most:
+        raise HookError(
+            f"the vendor allows {registrar.most} webhooks, and there are {len(found)}; roundsman hooks delete {source.name} ID makes room"
+        )
+    try:
+        return await registrar.create(url)
+    except Trouble as exc:
+        hint = ""
+        if exc.status == 400:
+            hint = "; the vendor tries the address with GET first: does the daemon run, and can it be reached there?"
+        raise HookError(masked(source, f"{exc}{hint}")) from None
+
+
+def advice(source: Source, url: str, *, reveal: bool) -> list[str]:
+    """What a person has to enter at a vendor without an API for webhooks, line by line."""
+    hook = source.webhook
+    assert hook is not None
+
+    def shown(secret: Secret) -> str:
+        if reveal:
+            return secret.reveal()
+        return "as it stands in the configuration" if secret.origin == "literal" else f"as in {secret.origin}"
+
+    lines = [f"This vendor has no API for webhooks. Enter {source.webhook_place}:"]
+    lines.append(f"  URL: {url if reveal else masked(source, url)}")
+    if hook.header is not None and hook.value is not None:
+        lines.append(f"  header {hook.header}: {shown(hook.value)}")
+    if not reveal and (hook.token is not None or hook.value is not None):
+        lines.append("  (--reveal prints the secrets, too)")
+    return lines

@@ -1,0 +1,187 @@
+"""Taking webhooks in: whatever came within a few milliseconds is one commit, and only then has it arrived.
+
+`except Exception` stands here as in `visit.py`, for the same reason: whatever a plugin raises about a webhook means "not
+understood", and must not end the daemon; nor may one webhook that cannot be stored keep out those beside it.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import structlog
+
+from roundsman.events import Event
+from roundsman.meter import Meter
+from roundsman.plugin import Received, Source, reason
+from roundsman.store import Mail, Store, StoreError
+from roundsman.visit import Clock, Watch
+from roundsman.webhook import Call
+
+GATHER = 0.003
+"""Seconds that a commit waits for others to join it: one `fsync` for all of them."""
+SAY_EVERY = 10.0
+"""Seconds between two lines in the log about the same thing: a flood of webhooks is not a flood of lines."""
+
+log = structlog.get_logger()
+
+
+class Waiting(NamedTuple):
+    """A webhook that is not on the disk yet."""
+
+    mail: Mail
+    ring: bool
+    done: "asyncio.Future[int]"
+
+
+class Tally:
+    """Counts by key, said at once the first time and then at most every so often."""
+
+    def __init__(
+        self, say: Callable[[tuple[str, ...], int, int], None], monotonic: Callable[[], float]
+    ) -> None:
+        self._say = say
+        self._monotonic = monotonic
+        self._said: dict[tuple[str, ...], float] = {}
+        self._unsaid: dict[tuple[str, ...], tuple[int, int]] = {}
+
+    def add(self, key: tuple[str, ...], calls: int = 1, new: int = 0) -> None:
+        before = self._unsaid.get(key, (0, 0))
+        self._unsaid[key] = (before[0] + calls, before[1] + new)
+        if self._monotonic() - self._said.get(key, float("-inf")) >= SAY_EVERY:
+            self._out(key)
+
+    def flush(self) -> None:
+        """Say what is due; the heartbeat calls it."""
+        now = self._monotonic()
+        for key in [key for key in self._unsaid if now - self._said.get(key, float("-inf")) >= SAY_EVERY]:
+            self._out(key)
+
+    def _out(self, key: tuple[str, ...]) -> None:
+        self._said[key] = self._monotonic()
+        self._say(key, *self._unsaid.pop(key))
+
+
+class Reception:
+    """Where webhooks enter. `wake` is called where there is something new, `ring` where a source has to be visited."""
+
+    def __init__(
+        self,
+        store: Store,
+        watches: Mapping[str, Watch],
+        clock: Clock,
+        meter: Meter,
+        wake: Callable[[], None],
+        ring: Callable[[str], None],
+    ) -> None:
+        self.store = store
+        self.meter = meter
+        self._watches = watches
+        self._clock = clock
+        self._wake = wake
+        self._ring = ring
+        self._waiting: list[Waiting] = []
+        self._taken = Tally(
+            lambda key, calls, new: log.info("webhook.taken", source=key[0], calls=calls, new=new),
+            clock.monotonic,
+        )
+        self._refused = Tally(
+            lambda key, calls, _: log.warning("webhook.refused", source=key[0], reason=key[1], calls=calls),
+            clock.monotonic,
+        )
+
+    def source(self, name: str) -> Source | None:
+        """The source that takes webhooks under this name."""
+        watch = self._watches.get(name)
+        return watch.source if watch is not None and watch.source.webhook is not None else None
+
+    def now(self) -> float:
+        return self._clock.now()
+
+    def refuse(self, source: str, why: str) -> None:
+        """Count a webhook that was turned away; "" for a source that there is not."""
+        self.meter.webhooks[source, why] += 1
+        self._refused.add((source, why))
+
+    async def take(self, source: Source, call: Call) -> None:
+        """Take in an authentic webhook. Returns when it is on the disk; raises StoreError where it cannot get there."""
+        mail, ring, what = self._understand(source, call)
+        try:
+            new = await self._commit_soon(mail, ring)
+        except StoreError:
+            self.meter.webhooks[source.name, "not stored"] += 1
+            raise
+        self.meter.webhooks[source.name, what] += 1
+        if what != "unread":
+            self._taken.add((source.name,), 1, new)
+
+    def flush(self) -> None:
+        """Have it said what was counted lately."""
+        self._taken.flush()
+        self._refused.flush()
+
+    def _understand(self, source: Source, call: Call) -> tuple[Mail, bool, str]:
+        """What it says, or that nobody knows; whether to ring; a word for the metrics."""
+        try:
+            received = source.receive(call)
+            if not isinstance(received, Received):
+                raise TypeError(f"receive() must return a Received, not {type(received).__name__}")  # noqa: TRY301
+            events = [event for event in received.events if isinstance(event, Event)]
+        except Exception as exc:  # noqa: BLE001 - see above
+            expected = type(exc).__module__.startswith("roundsman.")
+            return self._unread(source.name, call, reason(exc), None if expected else exc), False, "unread"
+        said = bool(events or received.follow or received.ring)
+        return Mail(source.name, events, received.follow), received.ring, "taken" if said else "ignored"
+
+    def _unread(self, name: str, call: Call, why: str, exc: Exception | None = None) -> Mail:
+        log.error("webhook.unread", source=name, reason=why, bytes=len(call.body), exc_info=exc)
+        return Mail(name, unread=(why, call.body))
+
+    async def _commit_soon(self, mail: Mail, ring: bool) -> int:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[int] = loop.create_future()
+        self._waiting.append(Waiting(mail, ring, done))
+        if len(self._waiting) == 1:
+            loop.call_later(GATHER, self._commit)
+        return await done
+
+    def _commit(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        now = self._clock.now()
+        try:
+            found = self._store(waiting, now)
+        except StoreError as exc:
+            log.error("store.failed", error=str(exc))
+            for each in waiting:
+                if not each.done.done():
+                    each.done.set_exception(exc)
+            return
+        for each, new in zip(waiting, found, strict=True):
+            if not each.done.done():  # else the caller has gone; it is on the disk all the same
+                each.done.set_result(new)
+            if new:
+                self.meter.events[each.mail.source, "push"] += new
+            watch = self._watches.get(each.mail.source)
+            if watch is not None and watch.silence is not None:
+                watch.silence.hear(now)
+        if any(found):
+            self._wake()
+        for name in {each.mail.source for each in waiting if each.ring}:
+            self._ring(name)
+
+    def _store(self, waiting: list[Waiting], now: float) -> list[int]:
+        try:
+            return self.store.receive([each.mail for each in waiting], now)
+        except StoreError:
+            raise
+        except Exception:  # noqa: BLE001 - something in one of them cannot be stored: which one?
+            return [self._alone(each.mail, now) for each in waiting]
+
+    def _alone(self, mail: Mail, now: float) -> int:
+        try:
+            return self.store.receive([mail], now)[0]
+        except StoreError:
+            raise
+        except Exception as exc:
+            body = mail.events[0].body if mail.events else "\n".join(mail.follow).encode("utf-8", "replace")
+            log.error("webhook.unread", source=mail.source, reason=reason(exc), bytes=len(body), exc_info=exc)
+            return self.store.receive([Mail(mail.source, unread=(reason(exc), body))], now)[0]

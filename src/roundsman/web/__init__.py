@@ -1,0 +1,5 @@
+"""What listens, where `[listen]` says so: the webhook receiver, health and metrics. Nothing else imports uvicorn."""
+
+from roundsman.web.listener import Listener, ListenError
+
+__all__ = ["ListenError", "Listener"]

@@ -1,0 +1,157 @@
+"""Who may say what, and what is answered: webhooks, health, readiness, metrics.
+
+A webhook is answered 2xx once it is on the disk, whether it was understood or not: vendors disable hooks that are refused, and
+Parakey takes 410 for "never again", which is therefore said to nobody.
+"""
+
+import time
+from collections.abc import Awaitable, Callable
+
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from roundsman.engine import Engine
+from roundsman.plugin import Source
+from roundsman.store import StoreError
+from roundsman.web.metrics import CONTENT_TYPE, exposition
+from roundsman.webhook import PATH, Call, Forged
+
+LARGEST = 2**20
+"""Bytes of a webhook's body; more are refused while they come."""
+UNDER_WAY = 64 * 2**20
+"""Bytes of bodies in memory at a time, over all callers, most of whom may be nobody we know."""
+BUSY_AGAIN = "5"
+"""Seconds after which a caller that found us busy, or the disk full, may come again."""
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class TooLarge(Exception):
+    """More body than a webhook has."""
+
+
+class Busy(Exception):
+    """More bodies than memory is meant for."""
+
+
+class Receiver:
+    """The endpoint of webhooks."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._reception = engine.reception
+        self._held = 0
+
+    async def __call__(self, request: Request) -> Response:
+        name, token = request.path_params["name"], request.path_params.get("token", "")
+        source = self._reception.source(name)
+        if source is None or source.webhook is None or (token and source.webhook.token is None):
+            self._reception.refuse("", "unknown source")
+            return _say(404, "no such webhook")
+        hook = source.webhook
+        headers = {name: ", ".join(request.headers.getlist(name)) for name in request.headers}
+        call = Call(b"", headers, self._reception.now(), token)
+        try:
+            if request.method in {"GET", "HEAD"} and hook.answers_get:
+                return self._try(source, call)
+            if request.method != "POST":
+                self._reception.refuse(name, "wrong method")
+                return Response(status_code=405, headers={"allow": "POST"})
+            hook.at_the_door(call)
+            return await self._take(source, request, call)
+        except Forged as exc:
+            self._reception.refuse(name, str(exc))
+            return _say(401, "not authentic")
+        except TooLarge:
+            self._reception.refuse(name, "too large")
+            return _say(413, f"at most {LARGEST} bytes")
+        except ClientDisconnect:
+            self._reception.refuse(name, "cut off")
+            return Response(status_code=400)  # to nobody
+        except Busy:
+            self._reception.refuse(name, "busy")
+            return _say(503, "busy", retry_after=BUSY_AGAIN)
+        except StoreError:
+            return _say(503, "cannot be stored now", retry_after=BUSY_AGAIN)
+
+    def _try(self, source: Source, call: Call) -> Response:
+        """The vendor tries the address before it uses it: it only has to be the right one."""
+        hook = source.webhook
+        if hook is not None and hook.token is not None:
+            hook.model_copy(update={"header": None, "value": None}).at_the_door(call)
+        return _say(200, "webhooks are received here")
+
+    async def _take(self, source: Source, request: Request, call: Call) -> Response:
+        assert source.webhook is not None
+        body = bytearray()
+        try:
+            declared = call.headers.get("content-length", "0")
+            if not declared.isdecimal() or len(declared) > 12 or int(declared) > LARGEST:
+                raise TooLarge
+            async for piece in request.stream():
+                body += piece
+                self._held += len(piece)
+                if len(body) > LARGEST:
+                    raise TooLarge
+                if self._held > UNDER_WAY:
+                    raise Busy
+            whole = Call(bytes(body), call.headers, call.now, call.token)
+            source.webhook.check(whole)
+            await self._reception.take(source, whole)
+        finally:
+            self._held -= len(body)
+        return Response(status_code=200)
+
+
+def app(engine: Engine) -> Starlette:
+    """The web application: everything it tells is the engine's."""
+
+    async def healthz(_: Request) -> Response:
+        return _say(200, "ok") if engine.healthy() else _say(503, "the rounds are not made")
+
+    async def readyz(_: Request) -> Response:
+        missing = unready(engine)
+        return _say(503, "\n".join(missing)) if missing else _say(200, "ready")
+
+    async def metrics(_: Request) -> Response:
+        return Response(exposition(engine), media_type=CONTENT_TYPE)
+
+    receiver = Receiver(engine)
+
+    async def receive(request: Request) -> Response:
+        began = time.monotonic()
+        response = await receiver(request)
+        if request.method == "POST":
+            engine.meter.answers.add(time.monotonic() - began)
+        return response
+
+    every = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+    return Starlette(
+        routes=[
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            Route("/metrics", metrics),
+            Route(f"{PATH}{{name}}", receive, methods=every),
+            Route(f"{PATH}{{name}}/{{token}}", receive, methods=every),
+        ]
+    )
+
+
+def unready(engine: Engine, most: int = 10) -> list[str]:
+    """Why it is not ready, a line each; empty where it is: the store takes what comes, and every source was visited once."""
+    reasons = []
+    try:
+        engine.store.writable()
+    except StoreError as exc:
+        reasons.append(str(exc))
+    new = [name for name, watch in engine.watches.items() if watch.visited is None]
+    reasons += [f"{name}: not visited yet" for name in new[:most]]
+    if len(new) > most:
+        reasons.append(f"and {len(new) - most} more")
+    return reasons
+
+
+def _say(status: int, text: str, *, retry_after: str | None = None) -> Response:
+    headers = {"retry-after": retry_after} if retry_after else None
+    return PlainTextResponse(text + "\n", status_code=status, headers=headers)

@@ -1,0 +1,106 @@
+"""What Prometheus reads: the meter's numbers, and ages that are made when somebody asks.
+
+Names and labels are a contract, listed in the README. Format: https://prometheus.io/docs/instrumenting/exposition_formats/
+"""
+
+from collections.abc import Iterator, Mapping
+from itertools import accumulate
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYPE
+from prometheus_client.registry import Collector
+
+import roundsman
+from roundsman.engine import Engine
+from roundsman.meter import SECONDS, Histogram
+
+__all__ = ["CONTENT_TYPE", "exposition"]
+
+
+def exposition(engine: Engine) -> bytes:
+    """All metrics, as text."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(engine))
+    return generate_latest(registry)
+
+
+class _Collector(Collector):
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def describe(self) -> list[Metric]:
+        return []  # else it would be collected once more, to see what there is
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._about_sources()
+        yield from self._about_sinks()
+        meter = self._engine.meter
+        yield _histogram(
+            "roundsman_due_lateness_seconds", "How long after its time a visit began.", {(): meter.late}
+        )
+        requests = {(host,): histogram for host, histogram in meter.requests.items()}
+        yield _histogram(
+            "roundsman_http_request_duration_seconds", "Requests to vendors and sinks.", requests, "host"
+        )
+        yield _counter(
+            "roundsman_webhooks", "Webhooks by what became of them.", meter.webhooks, "source", "result"
+        )
+        yield _histogram(
+            "roundsman_webhook_duration_seconds", "From a webhook's head to its answer.", {(): meter.answers}
+        )
+        build = GaugeMetricFamily("roundsman_build_info", "The version, as a label.", labels=["version"])
+        build.add_metric([roundsman.__version__], 1)
+        yield build
+
+    def _about_sources(self) -> Iterator[Metric]:
+        engine = self._engine
+        now = engine.reception.now()
+        yield _counter("roundsman_polls", "Visits by result.", engine.meter.polls, "source", "result")
+        yield _counter(
+            "roundsman_events", "New events by who had them first.", engine.meter.events, "source", "via"
+        )
+        answered = GaugeMetricFamily(
+            "roundsman_source_answered_age_seconds", "Since the last good answer.", labels=["source"]
+        )
+        failing = GaugeMetricFamily(
+            "roundsman_source_failing", "1 while a source is failing, out loud.", labels=["source"]
+        )
+        for name, watch in engine.watches.items():
+            failing.add_metric([name], watch.failing is not None)
+            if watch.answered is not None:
+                answered.add_metric([name], max(0.0, now - watch.answered))
+        yield answered
+        yield failing
+
+    def _about_sinks(self) -> Iterator[Metric]:
+        engine = self._engine
+        now = engine.reception.now()
+        oldest = GaugeMetricFamily(
+            "roundsman_sink_oldest_age_seconds",
+            "Age of the oldest event that a sink wants and has not got; 0 where it has everything.",
+            labels=["sink"],
+        )
+        for name, delivery in engine.deliveries.items():
+            logged = engine.store.oldest(name, delivery.wanted)
+            oldest.add_metric([name], max(0.0, now - logged) if logged is not None else 0.0)
+        yield oldest
+        failures = {(name,): engine.meter.failures[name] for name in engine.deliveries}
+        yield _counter("roundsman_sink_failures", "Deliveries that failed.", failures, "sink")
+
+
+def _counter(name: str, text: str, counts: Mapping[Any, int], *labels: str) -> Metric:
+    family = CounterMetricFamily(name, text, labels=labels)
+    for values, count in counts.items():
+        family.add_metric(values, count)
+    return family
+
+
+def _histogram(name: str, text: str, found: Mapping[Any, Histogram], *labels: str) -> Metric:
+    family = HistogramMetricFamily(name, text, labels=labels)
+    bounds = [*map(str, SECONDS), "+Inf"]
+    for values, histogram in found.items():
+        buckets = list(zip(bounds, accumulate(histogram.counts), strict=True))
+        family.add_metric(values, buckets, histogram.total)
+    return family

@@ -1,0 +1,97 @@
+"""A daemon that listens, on real sockets of the loopback interface; and what vendors would send it."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from roundsman.alarms import Scheduler
+from roundsman.engine import Engine
+from roundsman.events import Event
+from roundsman.http import Web
+from roundsman.plugin import Source
+from roundsman.sandbox import Outgoing, Subscription, Vendor
+from roundsman.settings import Address, ListenOptions
+from roundsman.store import Filter, Store
+from roundsman.web import Listener
+from worlds import Recorder
+
+HEADER, VALUE = "Authorization", "Basic c2VjcmV0OmhlYWRlcg=="
+TOKEN = "a-token-of-24-letters-ok"
+SECRET = "whsec-0123456789abcdef"
+PARAKEY = {"header": HEADER, "value": VALUE}
+MAILCHIMP = {"token": TOKEN, "signing_secret": SECRET}
+RAILZ = {"signing_secrets": ["another-one", SECRET]}
+
+
+@dataclass
+class Door:
+    """A daemon, and how to knock."""
+
+    engine: Engine
+    url: str
+    client: httpx.AsyncClient
+
+    @property
+    def store(self) -> Store:
+        return self.engine.store
+
+    async def post(self, path: str, body: bytes | Any = b"", headers: Mapping[str, str] | None = None) -> int:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return (await self.client.post(self.url + path, content=content, headers=headers or {})).status_code
+
+    async def send(self, letter: Outgoing) -> int:
+        return (await self.client.post(letter.url, content=letter.body, headers=letter.headers)).status_code
+
+    def events(self) -> list[Event]:
+        return [event for event, _ in self.store.events(0, 10**9, 10**6, Filter())]
+
+    def ids(self) -> list[str]:
+        return [event.id for event in self.events()]
+
+
+@asynccontextmanager
+async def open_door(
+    folder: Path, *sources: Source, rounds: bool = True, options: ListenOptions | None = None
+) -> AsyncIterator[Door]:
+    """The daemon with these sources; without `rounds`, it only listens."""
+    store = Store.open(folder / "door.db")
+    engine = Engine(store, Scheduler(), Web())
+    engine.listening = engine.reception.now()
+    engine.setup({source.name: source for source in sources}, {"rec": Recorder().named("rec")})
+    if not rounds:
+        for watch in engine.watches.values():
+            watch.due = engine.reception.now() + 3600  # as after a visit
+    listener = Listener(engine, options or ListenOptions(address=Address("127.0.0.1", 0)))
+    await listener.start()
+    running = asyncio.create_task(engine.run()) if rounds else None
+    async with httpx.AsyncClient(trust_env=False) as client:
+        try:
+            yield Door(engine, listener.places[0], client)
+        finally:
+            await listener.close()
+            engine.stop()
+            if running is not None:
+                await running
+            await engine.aclose()
+            store.close()
+
+
+def subscribe(vendor: Vendor, url: str, secret: str = "", headers: Mapping[str, str] | None = None) -> None:
+    vendor.subscriptions.append(Subscription(url, secret, headers or {}))
+
+
+async def until(true: Callable[[], Any], seconds: float = 10.0) -> None:
+    """Wait until it is so; a test that waits in vain fails."""
+    async with asyncio.timeout(seconds):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
+def types(events: Sequence[Event]) -> list[str]:
+    return [event.type for event in events]
