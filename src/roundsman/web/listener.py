@@ -59,10 +59,10 @@ class Impatient(HttpToolsProtocol):
         self._whole()
         super().connection_lost(exc)
 
-    def data_received(self, data: bytes) -> None:
-        if self._cut is None and (self.cycle is None or self.cycle.response_complete):
-            self._wait()  # the next request on a connection that was kept
-        super().data_received(data)
+    def on_message_begin(self) -> None:
+        if self._cut is None:
+            self._wait()  # a further request on a connection that was kept
+        super().on_message_begin()
 
     def on_message_complete(self) -> None:
         self._whole()

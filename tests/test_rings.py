@@ -1,0 +1,189 @@
+"""A webhook rings: its source is visited at once, but nobody is hammered and no visit that is due is lost for it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from typing import Any, Literal
+
+import pytest
+
+from roundsman.engine import RINGS_APART, Engine
+from roundsman.http import Http
+from roundsman.plugin import Backoff, Poll, Source, State
+from roundsman.sandbox import Parakey
+from roundsman.store import Store
+from worlds import START, ByHand, Straight, Time, an_event, web_of
+
+
+class Bell(Source):
+    """Does what the test says, and remembers when and why it was visited."""
+
+    type: Literal["bell"] = "bell"
+    base_url: str = "http://127.0.0.1:1"
+
+    async def poll(self, http: Http, state: State) -> Poll:
+        VISITS.append((http.now().timestamp() - START, http.rung))
+        return await SCRIPT[0](http, state)
+
+
+async def nothing_new(http: Http, state: State) -> Poll:
+    return Poll(state)
+
+
+VISITS: list[tuple[float, bool]] = []
+SCRIPT: list[Any] = [nothing_new]
+
+
+@pytest.fixture
+def engine(store: Store, time: Time) -> Engine:
+    VISITS.clear()
+    SCRIPT[0] = nothing_new
+    engine = Engine(store, ByHand(), web_of(Straight(Parakey(time.utc)), time), clock=time.clock(), grace=0.2)
+    engine.setup({"bell": Bell().named("bell")}, {})
+    return engine
+
+
+@asynccontextmanager
+async def running(engine: Engine) -> AsyncIterator[None]:
+    task = asyncio.create_task(engine.run())
+    await asyncio.sleep(0)
+    try:
+        yield
+    finally:
+        engine.stop()
+        await asyncio.wait_for(task, 5)
+
+
+async def pass_time(engine: Engine, time: Time, seconds: float, step: float = 0.5) -> None:
+    for _ in range(round(seconds / step)):
+        time.advance(step)
+        engine._alarms.ring_due(time.now())  # type: ignore[attr-defined]
+        await settle(engine)
+
+
+async def settle(engine: Engine) -> None:
+    async with asyncio.timeout(5):
+        await asyncio.sleep(0)
+        while engine.watches["bell"].busy():
+            await asyncio.sleep(0.001)
+
+
+async def test_a_ring_is_a_visit_at_once_and_the_next_one_keeps_its_time(engine: Engine, time: Time) -> None:
+    async with running(engine):
+        await pass_time(engine, time, 10)
+        engine.ring("bell")
+        await settle(engine)
+        assert VISITS == [(0.5, False), (10, True)]
+        assert engine.watches["bell"].due == START + 60.5
+        await pass_time(engine, time, 60)
+    assert VISITS[2:] == [(60.5, False)]
+
+
+async def test_a_flood_of_webhooks_is_not_a_flood_of_visits(engine: Engine, time: Time) -> None:
+    async with running(engine):
+        await pass_time(engine, time, 10)
+        for _ in range(100):
+            for _ in range(50):
+                engine.ring("bell")
+            await settle(engine)
+            await pass_time(engine, time, 0.5)
+    rung = [at for at, ring in VISITS if ring]
+    assert all(b - a >= RINGS_APART for a, b in pairwise(rung)), rung
+    assert len(rung) <= 11
+    assert [at for at, ring in VISITS if not ring] == [0.5], "and what is due comes when it is due"
+    assert engine.watches["bell"].due == START + 60.5
+
+
+async def test_a_flood_never_starves_the_visits_that_are_due(engine: Engine, time: Time) -> None:
+    async with running(engine):
+        for _ in range(600):
+            engine.ring("bell")
+            await pass_time(engine, time, 0.5)
+    due = [at for at, ring in VISITS if not ring]
+    assert due == [0.5, 60.5, 120.5, 180.5, 240.5]
+
+
+async def test_a_ring_during_a_visit_is_a_visit_after_it(engine: Engine, time: Time) -> None:
+    gate = asyncio.Event()
+
+    async def slow(http: Http, state: State) -> Poll:
+        await gate.wait()
+        return Poll(state)
+
+    SCRIPT[0] = slow
+    async with running(engine):
+        time.advance(1)
+        engine._alarms.ring_due(time.now())  # type: ignore[attr-defined]
+        await asyncio.sleep(0.01)
+        for _ in range(5):
+            engine.ring("bell")
+        gate.set()
+        await asyncio.sleep(0.01)
+        await settle(engine)
+    assert [ring for _, ring in VISITS] == [False, True]
+
+
+async def test_a_ring_waits_as_long_as_the_vendor_wants_a_rest(engine: Engine, time: Time) -> None:
+    async def busy(http: Http, state: State) -> Poll:
+        raise Backoff(300, "come again later")
+
+    SCRIPT[0] = busy
+    async with running(engine):
+        await pass_time(engine, time, 1)
+        SCRIPT[0] = nothing_new
+        for _ in range(20):
+            engine.ring("bell")
+            await pass_time(engine, time, 10)
+        assert len(VISITS) == 1
+        await pass_time(engine, time, 150)
+    assert VISITS[1][0] >= 300
+
+
+async def test_a_ring_while_a_source_fails_asks_no_faster_than_an_interval(
+    engine: Engine, time: Time
+) -> None:
+    async def broken(http: Http, state: State) -> Poll:
+        raise OSError("no")
+
+    SCRIPT[0] = broken
+    async with running(engine):
+        for _ in range(120):
+            engine.ring("bell")
+            await pass_time(engine, time, 10, step=5)
+    times = [at for at, _ in VISITS]
+    assert len(times) > 5
+    assert all(b - a >= 60 for a, b in pairwise(times)), times
+
+
+async def test_what_a_ring_found_says_so(engine: Engine, time: Time) -> None:
+    async def finds(http: Http, state: State) -> Poll:
+        number = len(VISITS)
+        return Poll({"n": number}, [an_event(number, "bell")])
+
+    SCRIPT[0] = finds
+    async with running(engine):
+        await pass_time(engine, time, 10)
+        engine.ring("bell")
+        await settle(engine)
+    assert engine.store.via([1, 2]) == {1: None, 2: "ring"}
+    assert dict(engine.meter.events) == {("bell", "poll"): 1, ("bell", "ring"): 1}
+    assert dict(engine.meter.polls) == {("bell", "new"): 2}
+
+
+async def test_a_clock_that_is_set_moves_rings_along(engine: Engine, time: Time) -> None:
+    async with running(engine):
+        await pass_time(engine, time, 10)
+        engine.ring("bell")
+        await settle(engine)
+        engine.ring("bell")  # at 15
+        time.set_wall(-7200)
+        engine.beat()
+        await pass_time(engine, time, 10)
+    assert len(VISITS) == 3
+
+
+async def test_a_restart_remembers_ids_that_a_webhook_named(store: Store, engine: Engine, time: Time) -> None:
+    """The ring is gone with the process, but what it was for is in the inbox until a visit takes it up."""
+    store.follow("bell", ["x"])
+    assert store.inbox("bell")[0] == ["x"]

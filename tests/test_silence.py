@@ -1,0 +1,76 @@
+"""That a vendor's webhooks have fallen silent is noticed, once, and not for nothing."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from roundsman.events import Event, rfc3339
+from roundsman.silence import PATIENCE, Silence
+from worlds import START
+
+MINUTE = 60.0
+
+
+def happened(at: float, kind: str = "co.parakey.event_log.created") -> Event:
+    data: dict[str, Any] = {"raw": {}}
+    time = rfc3339(datetime.fromtimestamp(at, UTC))
+    return Event.of(vendor="parakey", source="doors", type=kind, id=str(at), data=data, time=time)
+
+
+def finds(silence: Silence, *minutes: float) -> list[str]:
+    """Visits that find what happened a second before; the messages."""
+    told = []
+    for minute in minutes:
+        now = START + minute * MINUTE
+        found = silence.find("doors", [happened(now - 1)], now)
+        told += [event.document()["data"]["message"] for event in found]
+    return told
+
+
+def test_three_finds_over_half_an_hour_without_a_webhook_are_told_once() -> None:
+    silence = Silence(START)
+    silence.hear(START)
+    assert finds(silence, 10, 20) == []
+    [message] = finds(silence, 41)
+    assert "No webhook came since 2026-05-01T06:00:00Z, while 3 visits found something new." in message
+    assert finds(silence, *range(50, 500, 10)) == []
+
+
+def test_a_burst_of_finds_is_no_silence() -> None:
+    """Parakey tries a webhook again for twenty minutes."""
+    assert finds(Silence(START), *range(1, int(PATIENCE / MINUTE))) == []
+
+
+def test_each_webhook_begins_anew_and_each_silence_is_told() -> None:
+    silence = Silence(START)
+    for begin in range(0, 500, 100):
+        silence.hear(START + begin * MINUTE)
+        assert len(finds(silence, *range(begin + 1, begin + 60, 10))) == 1
+
+
+def test_a_silence_is_the_same_event_after_a_restart() -> None:
+    ids = []
+    for _ in range(2):
+        silence = Silence(START + 1, heard=START)
+        for minute in (10, 20, 50):
+            at = START + minute * MINUTE
+            ids += [event.id for event in silence.find("doors", [happened(at - 1)], at)]
+    assert len(ids) == 2
+    assert len(set(ids)) == 1
+
+
+def test_what_happened_while_nobody_listened_says_nothing() -> None:
+    silence = Silence(START)
+    for minute in (10, 20, 50, 90):
+        assert silence.find("doors", [happened(START - 3600)], START + minute * MINUTE) == []
+    own = happened(START + 100 * MINUTE, "roundsman.source.gap")
+    assert silence.find("doors", [own], START + 100 * MINUTE) == []
+
+
+def test_the_pages_of_one_visit_are_one_find() -> None:
+    silence = Silence(START)
+    assert finds(silence, 10, 10.1, 10.2, 10.3, 50) == []
+
+
+def test_a_hook_that_was_never_made_is_noticed_too() -> None:
+    [message] = finds(Silence(START), 5, 20, 50)
+    assert message.startswith("No webhook came at all so far")

@@ -1,0 +1,259 @@
+"""The sockets: where it listens, who is cut, and that nobody who waits keeps out who has something to say."""
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import ssl
+import stat
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from conftest import need
+from doors import HEADER, PARAKEY, VALUE, Door, open_door
+from roundsman.settings import Address, ListenOptions
+from roundsman.web import ListenError, listener
+from worlds import event_logs
+
+KEY = {HEADER: VALUE}
+LOG = {"id": "log1", "createdAt": "2026-11-21T10:00:00Z", "timestamp": "2026-11-21T10:00:00Z"}
+HEAD = b"POST /hooks/doors HTTP/1.1\r\nHost: x\r\nAuthorization: " + VALUE.encode() + b"\r\n"
+
+
+@pytest.fixture
+async def door(tmp_path: Path) -> AsyncIterator[Door]:
+    async with open_door(tmp_path, event_logs(webhook=PARAKEY), rounds=False) as door:
+        yield door
+
+
+def port(door: Door) -> int:
+    return int(door.url.rpartition(":")[2])
+
+
+async def raw(door: Door, data: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port(door))
+    OPEN.append(writer)
+    writer.write(data)
+    await writer.drain()
+    return reader, writer
+
+
+OPEN: list[asyncio.StreamWriter] = []
+
+
+@pytest.fixture(autouse=True)
+async def nothing_stays_open() -> AsyncIterator[None]:
+    yield
+    for writer in OPEN:
+        writer.transport.abort()
+    OPEN.clear()
+    await asyncio.sleep(0)
+
+
+async def test_it_listens_on_a_unix_socket_that_only_its_group_may_use(tmp_path: Path) -> None:
+    path = tmp_path / "roundsman.sock"
+    options = ListenOptions(address=Address("", 0, path))
+    async with open_door(tmp_path, event_logs(webhook=PARAKEY), rounds=False, options=options) as door:
+        assert door.url == f"unix:{path}"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o660
+        async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(path))) as client:
+            assert (await client.post("http://x/hooks/doors", json=LOG, headers=KEY)).status_code == 200
+    assert not path.exists()
+
+
+async def test_a_socket_file_left_behind_is_replaced_and_one_in_use_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "roundsman.sock"
+    left = socket.socket(socket.AF_UNIX)
+    left.bind(str(path))
+    left.close()
+    options = ListenOptions(address=Address("", 0, path))
+    async with open_door(tmp_path, event_logs(), rounds=False, options=options) as door:
+        with pytest.raises(ListenError, match="Address already in use"):
+            await listener.Listener(door.engine, options).start()
+        assert path.exists()
+        plain = tmp_path / "a-file"
+        plain.write_text("not ours")
+        with pytest.raises(ListenError):
+            await listener.Listener(door.engine, ListenOptions(address=Address("", 0, plain))).start()
+        assert plain.read_text() == "not ours"
+
+
+async def test_an_address_in_use_is_a_sentence(door: Door) -> None:
+    options = ListenOptions(address=f"127.0.0.1:{port(door)}")
+    with pytest.raises(
+        ListenError, match=rf"^listen.address: 127.0.0.1:{port(door)} cannot be used: Address already"
+    ):
+        await listener.Listener(door.engine, options).start()
+
+
+@pytest.fixture(scope="module")
+def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tls")
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject, *files]
+    made = subprocess.run(command, capture_output=True, check=False)
+    need(made.returncode == 0, "needs openssl: apt install openssl")
+    return folder
+
+
+async def test_it_speaks_tls_and_cuts_whoever_does_not(
+    pem: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener, "WHOLE", 0.2)
+    options = ListenOptions(
+        address="127.0.0.1:0", tls_certificate=str(pem / "cert.pem"), tls_key=str(pem / "key.pem")
+    )
+    async with open_door(tmp_path, event_logs(webhook=PARAKEY), rounds=False, options=options) as door:
+        assert door.url.startswith("https://127.0.0.1:")
+        trust = ssl.create_default_context(cafile=str(pem / "cert.pem"))
+        reader, _ = await raw(door, b"")  # a handshake that never begins
+        async with httpx.AsyncClient(verify=trust, trust_env=False) as client:
+            assert (await client.post(f"{door.url}/hooks/doors", json=LOG, headers=KEY)).status_code == 200
+        with contextlib.suppress(ConnectionResetError):
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+
+
+@pytest.mark.parametrize("broken", ["missing", "swapped", "password", "text"])
+async def test_a_certificate_that_cannot_be_used_is_a_sentence(
+    pem: Path, tmp_path: Path, broken: str, door: Door
+) -> None:
+    certificate, key = pem / "cert.pem", pem / "key.pem"
+    match broken:
+        case "missing":
+            certificate = tmp_path / "none.pem"
+        case "swapped":
+            certificate, key = key, certificate
+        case "password":
+            locked = tmp_path / "locked.pem"
+            lock = [
+                "openssl",
+                "rsa",
+                "-aes256",
+                "-passout",
+                "pass:secret",
+                "-in",
+                str(key),
+                "-out",
+                str(locked),
+            ]
+            subprocess.run(lock, capture_output=True, check=True)
+            key = locked
+        case "text":
+            key = tmp_path / "key.txt"
+            key.write_text("not a key")
+    options = ListenOptions(address="127.0.0.1:0", tls_certificate=str(certificate), tls_key=str(key))
+    with pytest.raises(ListenError, match=r"^listen\.tls_certificate: .*: cannot be used: "):
+        await listener.Listener(door.engine, options).start()
+
+
+async def test_slow_and_idle_connections_are_cut(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "WHOLE", 0.2)
+    slow = [
+        b"",
+        b"POST",
+        HEAD,
+        HEAD + b"Content-Length: 100\r\n\r\n{",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\n",
+    ]
+    for data in slow:
+        reader, _ = await raw(door, data)
+        with contextlib.suppress(ConnectionResetError):
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+    assert door.engine.meter.webhooks["doors", "cut off"] == 2
+    # And so is one that was quick the first time.
+    body = json.dumps(LOG).encode()
+    whole = HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    reader, _ = await raw(door, whole + b"POST /hooks")
+    with contextlib.suppress(ConnectionResetError):
+        answer = await asyncio.wait_for(reader.read(), 5)
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert answer.count(b"HTTP/1.1") == 1
+
+
+async def test_five_hundred_idle_connections_and_a_slow_sender_delay_nobody(door: Door) -> None:
+    await asyncio.gather(*(raw(door, b"") for _ in range(500)))
+    await raw(door, HEAD + b"Content-Length: 100\r\n\r\n{")
+    for number in range(20):
+        assert await door.post("/hooks/doors", {**LOG, "id": f"log{number}"}, KEY) == 200
+    assert len(door.ids()) == 20
+
+
+async def test_whoever_has_waited_longest_makes_room(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "MOST", 20)
+    first, _ = await raw(door, b"")
+    for _ in range(40):
+        await raw(door, b"")
+    with contextlib.suppress(ConnectionResetError):
+        assert await asyncio.wait_for(first.read(), 5) == b""
+    assert await door.post("/hooks/doors", LOG, KEY) == 200
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"POST /hooks/doors HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+        b"POST /hooks/doors HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 7\r\n\r\n12345",
+        b"POST /hooks/doors HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n",
+        b"POST /hooks/%00%ff%2e%2e HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+        b"GET http://[::bad HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"A" * 200_000,
+        b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 50_000 + b"\r\n",
+        b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n",
+    ],
+)
+async def test_whatever_is_sent_it_goes_on(door: Door, data: bytes) -> None:
+    with contextlib.suppress(ConnectionError):
+        reader, writer = await raw(door, data)
+        writer.write_eof()
+        answer = await asyncio.wait_for(reader.read(200), 5)
+        assert not answer.startswith(b"HTTP/1.1 5"), answer
+    assert await door.post("/hooks/doors", LOG, KEY) == 200
+
+
+async def test_pipelined_webhooks_are_answered_in_order(door: Door) -> None:
+    bodies = [json.dumps({**LOG, "id": f"log{n}"}).encode() for n in range(5)]
+    requests = [HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body for body in bodies]
+    reader, _ = await raw(door, b"".join(requests))
+    answers = b""
+    while answers.count(b"HTTP/1.1 200") < 5:
+        answers += await asyncio.wait_for(reader.read(1000), 5)
+    assert door.ids() == [f"log{n}" for n in range(5)]
+
+
+async def test_what_is_under_way_when_it_closes_is_answered(tmp_path: Path) -> None:
+    async with open_door(tmp_path, event_logs(webhook=PARAKEY), rounds=False) as door:
+        posted = [
+            asyncio.create_task(door.post("/hooks/doors", {**LOG, "id": f"log{n}"}, KEY)) for n in range(20)
+        ]
+        while not door.engine.reception._waiting:
+            await asyncio.sleep(0)
+    statuses = [await each for each in posted if not each.exception()]
+    with sqlite(tmp_path / "door.db") as rows:
+        assert rows >= statuses.count(200) > 0
+
+
+@contextlib.contextmanager
+def sqlite(path: Path):
+    import sqlite3
+
+    connection = sqlite3.connect(path)
+    yield connection.execute("SELECT count(*) FROM events").fetchone()[0]
+    connection.close()
+
+
+def test_without_listen_nothing_of_it_is_imported() -> None:
+    code = (
+        "import sys, roundsman.service, roundsman.cli; "
+        "bad = {'uvicorn', 'starlette', 'prometheus_client', 'httptools'} & set(sys.modules); sys.exit(repr(bad) if bad else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ})

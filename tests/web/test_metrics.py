@@ -1,0 +1,128 @@
+"""Health, readiness and metrics: what machines ask."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import need
+from doors import HEADER, PARAKEY, VALUE, Door, open_door, until
+from roundsman.sandbox import Parakey, Sandbox
+from roundsman.store import Store, StoreError
+from worlds import PLANS, event_logs
+
+KEY = {HEADER: VALUE}
+LOG = {"id": "log1", "createdAt": "2026-11-21T10:00:00Z", "timestamp": "2026-11-21T10:00:00Z"}
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
+
+@pytest.fixture
+async def door(tmp_path: Path) -> AsyncIterator[Door]:
+    async with Sandbox(Parakey()) as box:
+        box.vendor.add(log_id="first")
+        lost = event_logs("lost", base_url="http://127.0.0.1:9", interval=3600)
+        doors = event_logs(base_url=box.url, interval=3600, webhook=PARAKEY)
+        async with open_door(tmp_path, doors, lost) as door:
+            yield door
+
+
+async def metrics(door: Door) -> dict[str, float]:
+    text = (await door.client.get(f"{door.url}/metrics")).text
+    found = {}
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            name, _, value = line.rpartition(" ")
+            found[name] = float(value)
+    return found
+
+
+async def test_prometheus_takes_what_it_reads(door: Door) -> None:
+    need(shutil.which("promtool") is not None, "needs promtool: apt install prometheus")
+    await until(lambda: all(w.visited for w in door.engine.watches.values()))
+    await door.post("/hooks/doors", LOG, KEY)
+    answer = await door.client.get(f"{door.url}/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    checked = subprocess.run(
+        ["promtool", "check", "metrics"], input=answer.content, capture_output=True, check=False
+    )
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
+
+
+async def test_the_metrics_are_those_of_the_readme(door: Door) -> None:
+    await until(lambda: all(w.visited for w in door.engine.watches.values()))
+    await door.post("/hooks/doors", LOG, KEY)
+    text = (await door.client.get(f"{door.url}/metrics")).text
+    kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
+    documented = set(re.findall(r"^\| `(roundsman_[a-z_]+)`", README, re.MULTILINE))
+    assert documented == set(kinds)
+
+
+async def test_they_tell_what_happened(door: Door) -> None:
+    await until(lambda: all(w.visited for w in door.engine.watches.values()))
+    await until(lambda: door.ids() == ["first"])
+    await door.post("/hooks/doors", LOG, KEY)
+    await door.post("/hooks/doors", LOG, {})
+    await door.post("/hooks/nobody", LOG, KEY)
+    found = await metrics(door)
+    assert found['roundsman_polls_total{result="new",source="doors"}'] == 1
+    assert found['roundsman_polls_total{result="failed",source="lost"}'] == 1
+    assert found['roundsman_events_total{source="doors",via="poll"}'] == 1
+    assert found['roundsman_events_total{source="doors",via="push"}'] == 1
+    assert found['roundsman_webhooks_total{result="taken",source="doors"}'] == 1
+    assert found['roundsman_webhooks_total{result="no header",source="doors"}'] == 1
+    assert found['roundsman_webhooks_total{result="unknown source",source=""}'] == 1
+    assert found["roundsman_webhook_duration_seconds_count"] == 3
+    assert found["roundsman_due_lateness_seconds_count"] == 2
+    assert found['roundsman_http_request_duration_seconds_count{host="127.0.0.1"}'] >= 4
+    assert 0 <= found['roundsman_source_answered_age_seconds{source="doors"}'] < 60
+    assert 'roundsman_source_answered_age_seconds{source="lost"}' not in found
+    assert found['roundsman_sink_oldest_age_seconds{sink="rec"}'] >= 0
+    cumulative = [v for k, v in found.items() if k.startswith("roundsman_webhook_duration_seconds_bucket")]
+    assert cumulative == sorted(cumulative)
+    assert cumulative[-1] == 3
+
+
+async def test_a_sink_that_is_behind_shows(door: Door) -> None:
+    await until(lambda: door.ids() == ["first"])
+    await until(door.engine.deliveries["rec"].caught_up.is_set)
+    assert (await metrics(door))['roundsman_sink_oldest_age_seconds{sink="rec"}'] == 0
+
+    def down(event: Any) -> None:
+        raise OSError("down")
+
+    PLANS["rec"] = down
+    await door.post("/hooks/doors", LOG, KEY)
+    await until(lambda: door.engine.meter.failures["rec"])
+    found = await metrics(door)
+    assert found['roundsman_sink_oldest_age_seconds{sink="rec"}'] > 0
+    assert found['roundsman_sink_failures_total{sink="rec"}'] >= 1
+
+
+async def test_it_is_ready_once_every_source_was_visited_and_the_store_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_door(tmp_path, event_logs(), rounds=False) as door:
+        assert (await door.client.get(f"{door.url}/healthz")).text == "ok\n"
+        answer = await door.client.get(f"{door.url}/readyz")
+        assert (answer.status_code, answer.text) == (503, "doors: not visited yet\n")
+        door.engine.watches["doors"].visited = 1.0
+        answer = await door.client.get(f"{door.url}/readyz")
+        assert (answer.status_code, answer.text) == (200, "ready\n")
+
+        def full(self: Store) -> None:
+            raise StoreError("the disk is full")
+
+        monkeypatch.setattr(Store, "writable", full)
+        answer = await door.client.get(f"{door.url}/readyz")
+        assert (answer.status_code, answer.text) == (503, "the disk is full\n")
+
+
+async def test_it_is_not_healthy_when_the_rounds_are_not_made(tmp_path: Path) -> None:
+    async with open_door(tmp_path, event_logs(), rounds=False) as door:
+        door.engine.watches["doors"].due = 1.0
+        answer = await door.client.get(f"{door.url}/healthz")
+        assert (answer.status_code, answer.text) == (503, "the rounds are not made\n")
