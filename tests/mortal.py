@@ -4,9 +4,11 @@ import asyncio
 import shutil
 import tempfile
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import structlog
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -15,9 +17,10 @@ from roundsman import wire
 from roundsman.engine import Engine
 from roundsman.http import Web
 from roundsman.plugin import Reject, Sink, Source
-from roundsman.sandbox import Fault, Vendor
+from roundsman.sandbox import Fault, Outgoing, Subscription, Vendor
 from roundsman.sinks.file import FileSink
 from roundsman.store import Filter, Store
+from roundsman.web.app import app
 from worlds import PLANS, RECORDS, ByHand, Recorder, Straight, Time, web_of
 
 
@@ -51,6 +54,12 @@ class MortalStore(Store):
     def commit(self, *args: Any, **kwargs: Any) -> int:
         self.fuse.step()
         new = super().commit(*args, **kwargs)
+        self.fuse.step()
+        return new
+
+    def receive(self, *args: Any, **kwargs: Any) -> list[int]:
+        self.fuse.step()
+        new = super().receive(*args, **kwargs)
         self.fuse.step()
         return new
 
@@ -107,10 +116,16 @@ class Mortal(RuleBasedStateMachine):
         self.sink_fails = 0
         self.engine: Engine | None = None
         self.asked = 0
+        self.mail: list[tuple[Vendor, Subscription, Any]] = []
+        """Webhooks on their way."""
         PLANS[self.name] = self._receive
 
     def sources(self) -> dict[str, Source]:
         raise NotImplementedError
+
+    def senders(self) -> list[Vendor]:
+        """Who sends webhooks."""
+        return [self.vendor]
 
     def boot(self) -> None:
         store = MortalStore.open(self.folder / "store.db")
@@ -124,7 +139,9 @@ class Mortal(RuleBasedStateMachine):
             self.name: Recorder(batch=3).named(self.name),
             "archive": archive.named("archive"),
         }
+        self.engine.listening = self.time.now()
         self.engine.setup(self.sources(), sinks)
+        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app(self.engine)))
 
     def _request(self) -> None:
         self.fuse.step()
@@ -164,11 +181,115 @@ class Mortal(RuleBasedStateMachine):
         try:
             self.loop.run_until_complete(self.engine.once())
         except Killed:
-            self.bury()
-            self.shut()
-            self.boot()
+            self._die()
         else:
             assert not (early and self.asked), "asked before due"
+
+    # -- webhooks: lost, repeated, late, in any order, forged ----------------------------------------------------------
+
+    @rule(which=st.integers(0, 10**6), times=st.integers(1, 3), keep=st.booleans(), ring=st.booleans())
+    def deliver(self, which: int, times: int, keep: bool, ring: bool = False) -> None:
+        """One webhook of those under way arrives, perhaps several times, and perhaps once more much later."""
+        letter = self._pick(which, keep=keep)
+        if letter is not None:
+            vendor, subscription, document = letter
+            for _ in range(times):
+                status = self._post(vendor.letter(subscription, document))
+                if status is None:
+                    self.mail.append(letter)  # nobody thanked for it
+                    return
+                assert status == 200
+            if ring:
+                self.answer_rings()
+
+    @rule(most=st.integers(1, 30), ring=st.booleans())
+    def deliver_all(self, most: int, ring: bool) -> None:
+        """The vendor's queue is worked off."""
+        self._collect()
+        for _ in range(min(most, len(self.mail))):
+            self.deliver(0, 1, keep=False)
+        if ring:
+            self.answer_rings()
+
+    @rule(which=st.integers(0, 10**6))
+    def lose(self, which: int) -> None:
+        self._pick(which, keep=False)
+
+    @rule(which=st.integers(0, 10**6), how=st.sampled_from(["secret", "body", "stale", "nothing"]))
+    def forge(self, which: int, how: str) -> None:
+        """Somebody else calls, who has seen a webhook and does not know the secret."""
+        letter = self._pick(which, keep=True)
+        if letter is None:
+            return
+        vendor, subscription, document = letter
+        signed = bool(subscription.secret)
+        headers = dict(subscription.headers)
+        if how == "secret" or not signed:
+            headers = {name: f"{value}x" for name, value in headers.items()}
+        forger = replace(
+            subscription, headers=headers, secret=subscription.secret + ("x" if how == "secret" else "")
+        )
+        sent = vendor.letter(forger, document)
+        if signed and how == "body":
+            sent = replace(sent, body=sent.body.replace(b"x", b"y", 1) + b"&y=1")
+        if signed and how == "nothing":
+            sent = replace(sent, headers={})
+        if how == "stale" and signed:
+            self.time.advance(301)
+        assert self._post(sent) in {401, None}
+
+    @rule()
+    def answer_rings(self) -> None:
+        """The visits that webhooks rang for."""
+        assert self.engine is not None
+        for name, watch in self.engine.watches.items():
+            if watch.ring_at is None or watch.due <= self.time.now():
+                continue
+            watch.ring_at, watch.ringing, self.asked = None, True, 0
+            try:
+                self.loop.run_until_complete(self.engine.visit(name))
+            except Killed:
+                self._die()
+                return
+            watch.ringing = False
+
+    def _collect(self) -> None:
+        for vendor in self.senders():
+            self.mail += [(vendor, *each) for each in vendor.due()]
+
+    def _pick(self, which: int, *, keep: bool) -> tuple[Vendor, Subscription, Any] | None:
+        self._collect()
+        if not self.mail:
+            return None
+        which %= len(self.mail)
+        return self.mail[which] if keep else self.mail.pop(which)
+
+    def _post(self, sent: Outgoing) -> int | None:
+        """The answer; None where the daemon died over it."""
+        assert self.engine is not None
+
+        async def post() -> int:
+            return (await self.client.post(sent.url, content=sent.body, headers=sent.headers)).status_code
+
+        task = self.loop.create_task(post())
+
+        def died(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+            assert isinstance(context.get("exception"), Killed), context
+            task.cancel()
+
+        self.loop.set_exception_handler(died)
+        try:
+            return self.loop.run_until_complete(task)
+        except (Killed, asyncio.CancelledError):
+            self._die()
+            return None
+        finally:
+            self.loop.set_exception_handler(None)
+
+    def _die(self) -> None:
+        self.bury()
+        self.shut()
+        self.boot()
 
     def bury(self) -> None:
         """What was under way beside the visit that died has died with it."""

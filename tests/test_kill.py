@@ -1,18 +1,23 @@
-"""`kill -9` at 100 random moments during a backlog: nothing lost, no line torn or doubled, no repeat but the open batch."""
+"""`kill -9` at random moments: nothing lost, no line torn or doubled, no repeat but the open batch, nothing thanked for in vain."""
 
 import asyncio
 import json
 import os
 import random
+import socket
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import aiohttp
 from aiohttp import web
 
 from processes import Daemon, configure
 from roundsman.sandbox import TOKEN, Building, Parakey, Sandbox
+from roundsman.store import Filter, Reader
 
+HOOKED = 15
+"""Kills while webhooks come."""
 KILLS = int(os.environ.get("ROUNDSMAN_KILLS", "100"))
 PER_RUN = 240
 BATCH = 20
@@ -77,3 +82,59 @@ async def test_nothing_is_lost_when_it_is_killed_a_hundred_times(tmp_path: Path)
 
     printed = [json.loads(line)["id"] for out in outputs for line in out.splitlines() if line.endswith(b"}}")]
     assert set(printed) == set(expected), "every event was printed"
+
+
+async def test_what_was_thanked_for_is_in_the_log_when_it_is_killed_while_webhooks_come(
+    tmp_path: Path,
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    header = {"Authorization": "Basic a2V5"}
+    hook = (
+        f'[listen]\naddress = "127.0.0.1:{port}"\n[sources.doors.webhook]\nheader = "Authorization"\n'
+        f'value = "{header["Authorization"]}"\n[sinks.archive]\ntype = "file"\npath = "events.jsonl"\n'
+    )
+    thanked: list[str] = []
+    sent = 0
+
+    async def send(client: aiohttp.ClientSession) -> None:
+        nonlocal sent
+        while True:
+            sent += 1
+            key = f"w{sent}"
+            try:
+                log = {"id": key, "createdAt": "2026-05-01T06:00:00Z", "timestamp": "2026-05-01T06:00:00Z"}
+                async with client.post(
+                    f"http://127.0.0.1:{port}/hooks/doors", json=log, headers=header
+                ) as answer:
+                    status = answer.status
+            except aiohttp.ClientError:
+                await asyncio.sleep(0.01)
+            else:
+                assert status == 200
+                thanked.append(key)
+
+    rnd = random.Random(random.randrange(2**32))
+    async with Sandbox(Parakey()) as sandbox, aiohttp.ClientSession() as client:
+        config = configure(tmp_path, sandbox.url, hook, interval="50ms")
+        sending = [asyncio.create_task(send(client)) for _ in range(20)]
+        for _ in range(HOOKED):
+            async with Daemon(config, PARAKEY_TOKEN=TOKEN) as daemon:
+                target = len(thanked) + rnd.randint(1, 200)
+                await daemon.until(lambda t=target: len(thanked) >= t)
+                daemon.process.kill()
+        for task in sending:
+            task.cancel()
+        await asyncio.gather(*sending, return_exceptions=True)
+        async with Daemon(config, PARAKEY_TOKEN=TOKEN) as daemon:
+            await daemon.ready()
+            store = Reader.open(tmp_path / "roundsman.db")
+            logged = [event.id for event, _ in store.events(0, 10**9, 10**6, Filter())]
+            store.close()
+            assert len(logged) == len(set(logged))
+            assert set(thanked) <= set(logged), "every 2xx is in the log"
+            await daemon.until(lambda: (tmp_path / "events.jsonl").read_bytes().count(b"\n") >= len(logged))
+            await daemon.stop()
+    written = [json.loads(line)["id"] for line in (tmp_path / "events.jsonl").read_bytes().splitlines()]
+    assert written == logged

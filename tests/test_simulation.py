@@ -11,6 +11,7 @@ from datetime import timedelta
 from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import initialize, rule
 
+from doors import HEADER, PARAKEY, VALUE, subscribe
 from mortal import Mortal, faults
 from roundsman.plugin import Source
 from roundsman.sandbox import Fault, Parakey, Quirks
@@ -49,11 +50,12 @@ class World(Mortal):
         self.start = (self.time.utc() - timedelta(minutes=5)).isoformat() if start == "date" else start
         self.limit = limit
         self.count = 0
+        subscribe(self.parakey, "http://daemon/hooks/doors", headers={HEADER: VALUE})
         self.boot()
 
     def sources(self) -> dict[str, Source]:
         paging = {"limit": self.limit, "max_limit": 40}
-        return {"doors": event_logs(start=self.start, paging=paging)}
+        return {"doors": event_logs(start=self.start, paging=paging, webhook=PARAKEY)}
 
     @rule(
         count=st.integers(1, 12),

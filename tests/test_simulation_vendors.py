@@ -12,9 +12,10 @@ from typing import Any
 from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import initialize, rule
 
+from doors import HEADER, MAILCHIMP, PARAKEY, RAILZ, SECRET, TOKEN, VALUE, subscribe
 from mortal import Mortal, faults
 from roundsman.plugin import Source
-from roundsman.sandbox import Fault, Parakey, Town
+from roundsman.sandbox import Fault, Parakey, Town, Vendor
 from roundsman.sandbox.mailchimp import Mailchimp, Operation, Quirks as MailchimpQuirks, bad_address
 from roundsman.sandbox.railz import Quirks as RailzQuirks, Railz
 from worlds import mailchimp_batches, parakey_batches, railz_pushes
@@ -22,14 +23,14 @@ from worlds import mailchimp_batches, parakey_batches, railz_pushes
 CONNECTIONS = ("CON-1", "CON-2", "CON-3")
 SECOND = timedelta(seconds=1)
 TOOK = st.sampled_from([0.0, 0.0, 30.0, 90.0, 900.0, 9000.0])
-MAILCHIMP = st.builds(
+MAILCHIMPS = st.builds(
     MailchimpQuirks,
     order=st.sampled_from(["newest", "oldest", "shuffled"]),
     etag=st.booleans(),
     cap=st.sampled_from([20, 1000]),
     link_life=st.sampled_from([timedelta(seconds=1), timedelta(minutes=10)]),
 )
-RAILZ = st.builds(
+RAILZES = st.builds(
     RailzQuirks,
     paging=st.sampled_from(["honoured", "honoured", "ignored", "refused", "absent"]),
     order=st.sampled_from(["newest", "oldest", "shuffled"]),
@@ -47,8 +48,8 @@ class Vendors(Mortal):
     patience = 5000
 
     @initialize(
-        mailchimp=MAILCHIMP,
-        railz=RAILZ,
+        mailchimp=MAILCHIMPS,
+        railz=RAILZES,
         results=st.sampled_from(["failures", "all", "off"]),
         history=st.integers(0, 3),
     )
@@ -60,6 +61,9 @@ class Vendors(Mortal):
             self.railz.connect(name)
         parts: dict[str, Any] = {"": self.parakey, "/3.0": self.mailchimp, "/rsg-api": self.mailchimp}
         self.vendor = Town({**parts, "/v2": self.railz, "/getAccess": self.railz})
+        subscribe(self.mailchimp, f"http://daemon/hooks/news/{TOKEN}", SECRET)
+        subscribe(self.railz, "http://daemon/hooks/ledger", SECRET)
+        subscribe(self.parakey, "http://daemon/hooks/keys", headers={HEADER: VALUE})
         self.results = results
         self.count = 0
         self.hidden: set[str] = set()
@@ -72,10 +76,13 @@ class Vendors(Mortal):
 
     def sources(self) -> dict[str, Source]:
         return {
-            "news": mailchimp_batches(results=self.results, page_size=20),
-            "ledger": railz_pushes(page_size=20),
-            "keys": parakey_batches(),
+            "news": mailchimp_batches(results=self.results, page_size=20, webhook=MAILCHIMP),
+            "ledger": railz_pushes(page_size=20, webhook=RAILZ),
+            "keys": parakey_batches(webhook=PARAKEY),
         }
+
+    def senders(self) -> list[Vendor]:
+        return [self.mailchimp, self.railz, self.parakey]
 
     def fresh(self) -> str:
         self.count += 1

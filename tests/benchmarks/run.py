@@ -154,6 +154,22 @@ def latency() -> None:
     )
 
 
+def webhooks(quick: bool) -> None:
+    seconds = 10 if quick else 60
+    bare, ours = in_turn(
+        1,
+        lambda: measure("webhooks.py", "bare", 1000, seconds),
+        lambda: measure("webhooks.py", "ours", 1000, seconds),
+    )
+    row(
+        f"1,000 webhooks/s for {seconds} s while 20 sources are polled each second, then kill -9",
+        f"{ours['rate']:,.0f}/s, p50 {ours['p50']:.1f} ms, p99 {ours['p99']:.1f} ms, {ours['core'] * 100:.0f} % of a core; "
+        f"{ours['lost']:.0f} of {ours['thanked']:,.0f} lost",
+        f"p50 {bare['p50']:.1f} ms, p99 {bare['p99']:.1f} ms: Starlette, uvicorn, one commit for each",
+        "1,000/s, p99 under 50 ms, none lost",
+    )
+
+
 def start_and_idle() -> None:
     from processes import Daemon, configure
     from roundsman.sandbox import TOKEN, Parakey, Sandbox
@@ -226,6 +242,7 @@ def main() -> None:
         archive,
         *(() if quick else (connections,)),
         latency,
+        lambda: webhooks(quick),
         start_and_idle,
     ):
         part()

@@ -89,19 +89,22 @@ class Vendor(ABC):
         """Have something told to subscribers, from `at` on."""
         self._news.append(News(at, kind, say))
 
-    def outgoing(self) -> list[Outgoing]:
-        """The webhooks that have become due, each once for each subscriber: signed now."""
-        now, found, left = self.now(), list[Outgoing](), list[News]()
+    def due(self) -> "list[tuple[Subscription, Any]]":
+        """What has to be told by now, each once to each subscriber."""
+        now, found, left = self.now(), list[tuple[Subscription, Any]](), list[News]()
         for news in self._news:
             document = news.say() if news.at <= now else None
             if document is None:
                 left.append(news)
-                continue
-            for each in self.subscriptions:
-                if not each.kinds or news.kind in each.kinds:
-                    found.append(self.letter(each, document))
+            else:
+                wanted = [s for s in self.subscriptions if not s.kinds or news.kind in s.kinds]
+                found += [(each, document) for each in wanted]
         self._news = left
         return found
+
+    def outgoing(self) -> list[Outgoing]:
+        """The webhooks that have become due, signed now."""
+        return [self.letter(*each) for each in self.due()]
 
     def letter(self, subscription: Subscription, document: Any) -> Outgoing:
         """One webhook, as this vendor writes and signs it."""
