@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(shell cksum pyproject.toml | cut -d' ' -f1)
 
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check bench fuzz clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is to make
@@ -23,6 +23,10 @@ check: $(READY)  ## format, lint and types
 
 bench: $(READY)  ## our figures beside the bare tools', in one table
 	$(BIN)/python tests/benchmarks/run.py
+
+fuzz: $(READY)  ## whatever a webhook may say, for SECONDS=60, by a fuzzer that watches the code
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'atheris>=2.3'
+	cd tests && ../$(BIN)/python fuzz.py -max_total_time=$(or $(SECONDS),60) -max_len=8192
 
 clean:  ## remove what this file made
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build

@@ -126,6 +126,10 @@ class Reception:
             if not isinstance(received, Received):
                 raise TypeError(f"receive() must return a Received, not {type(received).__name__}")  # noqa: TRY301
             events = [event for event in received.events if isinstance(event, Event)]
+            if received.follow:
+                source.follow(
+                    {}, received.follow
+                )  # an id that it would not take would stop each of its visits
         except Exception as exc:  # noqa: BLE001 - see above
             expected = type(exc).__module__.startswith("roundsman.")
             return self._unread(source.name, call, reason(exc), None if expected else exc), False, "unread"

@@ -181,11 +181,11 @@ class Pushes(Source):
         data = document.get("data") if isinstance(document, dict) else None
         if not isinstance(data, dict):
             raise Unreadable("a body without the object data")
-        kind = data.get("event")
+        kind = lenient.text(data.get("event"))
         if kind in OTHERS:
             return Received()
         if kind not in {"push", "batchPush", "delete"}:
-            raise Unreadable(f"the unknown event {lenient.text(kind) or 'null'}"[:100])
+            raise Unreadable(f"the unknown event {kind}"[:100])
         return _Letter(self, data).read()
 
     @classmethod
@@ -252,7 +252,7 @@ class _Letter:
         unsaid = [row for row in rows if not self._says_all(row)]
         if not batched:
             return Received(events, *self._ask(unsaid))
-        if batch is None:
+        if batch is None or not ID.fullmatch(batch):
             raise Unreadable("a batchPush without the id of the batch")
         if rows and not unsaid and self._connection:
             return Received([*events, _batch_event(self._source, self._connection, batch, rows)])
