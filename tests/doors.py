@@ -36,6 +36,7 @@ class Door:
     engine: Engine
     url: str
     client: httpx.AsyncClient
+    listener: Listener
 
     @property
     def store(self) -> Store:
@@ -72,7 +73,7 @@ async def open_door(
     running = asyncio.create_task(engine.run()) if rounds else None
     async with httpx.AsyncClient(trust_env=False) as client:
         try:
-            yield Door(engine, listener.places[0], client)
+            yield Door(engine, listener.places[0], client, listener)
         finally:
             await listener.close()
             engine.stop()

@@ -15,9 +15,10 @@ import stat
 from pathlib import Path
 from typing import Any
 
+import h11
 import structlog
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from roundsman.engine import Engine
@@ -39,53 +40,60 @@ FIRST_FD = 3
 log = structlog.get_logger()
 
 
-class ListenError(Exception):
+class ListenError(OSError):
     """The address cannot be listened on; the message says why."""
 
 
-class Impatient(HttpToolsProtocol):
-    """uvicorn's protocol, which does not wait for ever for a request."""
+class Impatient(H11Protocol):
+    """uvicorn's protocol, which waits for ever neither for a request nor for somebody to read an answer.
+
+    On h11, not on the faster httptools: that drops the body of a request with `Upgrade`, and limits neither heads nor how many
+    requests wait behind the first.
+    """
 
     most = MOST
     _cut: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         super().connection_made(transport)
-        if len(self.connections) > self.most:
-            self._make_room()
-        self._wait()
+        self._cut = self.loop.call_later(WHOLE, transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._whole()
+        for timer in (self._cut, self._unread):
+            if timer is not None:
+                timer.cancel()
         super().connection_lost(exc)
 
-    def on_message_begin(self) -> None:
-        if self._cut is None:
-            self._wait()  # a further request on a connection that was kept
-        super().on_message_begin()
-
-    def on_message_complete(self) -> None:
-        self._whole()
-        super().on_message_complete()
-
-    def _wait(self) -> None:
-        self._cut = self.loop.call_later(WHOLE, self.transport.abort)
-
-    def _whole(self) -> None:
-        if self._cut is not None:
+    def handle_events(self) -> None:
+        try:
+            super().handle_events()
+        except (
+            h11.LocalProtocolError
+        ):  # nonsense behind an answer that has begun: there is nothing left to say
+            self.transport.abort()
+            return
+        begun = self.conn.their_state is h11.SEND_BODY or bool(self.conn.trailing_data[0])
+        waits = self.idle() and (begun or self.timeout_keep_alive_task is None)
+        if waits and self._cut is None:
+            self._cut = self.loop.call_later(WHOLE, self.transport.abort)
+        elif not waits and self._cut is not None:
             self._cut.cancel()
             self._cut = None
 
-    def _make_room(self) -> None:
-        waiting = [c for c in self.connections if c is not self and isinstance(c, Impatient) and c.idle()]
-        if waiting:
-            min(waiting, key=lambda c: c.since()).transport.abort()
-        else:
-            self.transport.abort()
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread = self.loop.call_later(WHOLE, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def idle(self) -> bool:
-        """Whether nobody waits for an answer here."""
-        return self.cycle is None or self.cycle.response_complete or self._cut is not None
+        """Whether nobody waits for an answer here: there is no request, or not all of it."""
+        return self.cycle is None or self.cycle.response_complete or self.conn.their_state is h11.SEND_BODY
 
     def since(self) -> float:
         """When it will be cut: the longer it has waited, the sooner."""
@@ -113,7 +121,10 @@ class Listener:
             timeout_keep_alive=int(KEPT),
         )
         self._state = ServerState()
-        self._servers: list[asyncio.AbstractServer] = []
+        self._sockets: list[socket.socket] = []
+        self._accepting: list[asyncio.Task[None]] = []
+        self._opening: dict[asyncio.Task[None], None] = {}
+        """Connections whose TLS handshake is not over, in the order that they came."""
         self._tls: ssl.SSLContext | None = None
         self._socket_file: tuple[Path, int] | None = None
         # What callers do wrong is counted, and no line in the log each.
@@ -127,15 +138,12 @@ class Listener:
             # Duplicates: closing ours leaves systemd's, and a reload finds them again.
             sockets = [socket.socket(fileno=os.dup(FIRST_FD + n)) for n in range(handed_over)]
             sockets = sockets or [self._bind(self.options.address)]
-            loop = asyncio.get_running_loop()
+            self._sockets = sockets
             for each in sockets:
                 each.setblocking(False)
-                timeout = WHOLE if self._tls else None
-                server = await loop.create_server(
-                    self._protocol, sock=each, ssl=self._tls, ssl_handshake_timeout=timeout, backlog=BACKLOG
-                )
-                self._servers.append(server)
+                each.listen(BACKLOG)
                 self.places.append(self._place(each))
+                self._accepting.append(asyncio.create_task(self._accept(each)))
         except OSError as exc:
             await self.close()
             raise ListenError(f"listen.address: {self.options.address} cannot be used: {_why(exc)}") from None
@@ -143,8 +151,11 @@ class Listener:
 
     async def close(self) -> None:
         """Take no more; answer what is under way."""
-        for server in self._servers:
-            server.close()
+        for task in (*self._accepting, *self._opening):
+            task.cancel()
+        await asyncio.gather(*self._accepting, *self._opening, return_exceptions=True)
+        for each in self._sockets:
+            each.close()
         for connection in list(self._state.connections):
             connection.shutdown()
         if self._state.tasks:
@@ -154,7 +165,9 @@ class Listener:
         for connection in list(self._state.connections):
             if connection.transport is not None:
                 connection.transport.abort()
-        self._servers = []
+        if self.places:
+            log.info("listen.stopped", address=self.places)
+        self._sockets, self._accepting, self.places = [], [], []
         if self._socket_file is not None:
             path, inode = self._socket_file
             with contextlib.suppress(OSError):
@@ -162,15 +175,50 @@ class Listener:
                     path.unlink()
 
     def renew(self) -> None:
-        """Read the certificate again: it may have been renewed. Raises `ListenError`."""
+        """Read the certificate again: it may have been renewed. Raises `ListenError`, and goes on with the old one."""
         if self._tls is not None:
+            tls(self.options)  # apart from the one in use, which a key that does not fit would break
             tls(self.options, self._tls)
 
-    def _protocol(self) -> Impatient:
-        protocol = Impatient(config=self._config, server_state=self._state, app_state={})
-        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        protocol.most = min(MOST, max(16, files // 2))  # the other half is for vendors, sinks and the store
-        return protocol
+    async def _accept(self, listening: socket.socket) -> None:
+        """Take connections; not by the loop's own server, which counts none whose TLS handshake is not over."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                taken, _ = await loop.sock_accept(listening)
+            except OSError as exc:  # no more files, say: whoever waits longest has to go
+                log.warning("listen.troubled", error=exc.strerror)
+                self._make_room()
+                await asyncio.sleep(1)
+                continue
+            files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            # Half of the files that we may open are for vendors, sinks and the store.
+            if len(self._opening) + len(self._state.connections) >= min(MOST, max(16, files // 2)):
+                self._make_room()
+            self._opening[asyncio.create_task(self._open(taken))] = None
+
+    async def _open(self, taken: socket.socket) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: Impatient(config=self._config, server_state=self._state, app_state={}),
+                taken,
+                ssl=self._tls,
+                ssl_handshake_timeout=WHOLE if self._tls else None,
+            )
+        except (OSError, ssl.SSLError):
+            taken.close()  # whoever it was spoke no TLS, or has gone
+        finally:
+            task = asyncio.current_task()
+            assert task is not None
+            self._opening.pop(task, None)
+
+    def _make_room(self) -> None:
+        """Cut whoever has waited longest without asking anything."""
+        idle = [c for c in self._state.connections if isinstance(c, Impatient) and c.idle()]
+        if self._opening:
+            next(iter(self._opening)).cancel()
+        elif idle:
+            min(idle, key=lambda c: c.since()).transport.abort()
 
     def _bind(self, address: Address) -> socket.socket:
         if address.path is not None:
