@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from roundsman.web import Listener
 from worlds import Recorder
 
 HEADER, VALUE = "Authorization", "Basic c2VjcmV0OmhlYWRlcg=="
+RECENT = datetime.now(UTC).replace(microsecond=0).isoformat()
 TOKEN = "a-token-of-24-letters-ok"
 SECRET = "whsec-0123456789abcdef"
 PARAKEY = {"header": HEADER, "value": VALUE}

@@ -144,8 +144,9 @@ def test_the_first_event_is_reached_as_described(tmp_path: Path) -> None:
         [sys.executable, "-m", "roundsman.sandbox", "--per-second", "20"], stdout=subprocess.PIPE, text=True
     )
     assert box.stdout
-    url = box.stdout.readline().split()[0]
-    token = re.findall(r"PARAKEY_ACCESS_TOKEN=(\S+)", box.stdout.readline() + box.stdout.readline())[0]
+    head = "".join(box.stdout.readline() for _ in range(5))
+    url = re.findall(r"http://\S+", head)[0]
+    token = re.findall(r"PARAKEY_ACCESS_TOKEN=(\S+)", head)[0]
     assert token == re.findall(r"PARAKEY_ACCESS_TOKEN=(\S+)", text)[0]
     environ = {
         "PATH": str(Path(sys.executable).parent),
@@ -185,7 +186,10 @@ def test_the_first_event_is_reached_as_described(tmp_path: Path) -> None:
 def test_each_vendors_example_works_against_the_sandbox(tmp_path: Path) -> None:
     """The TOML of each source's section, pointed at the sandbox, until each has told something."""
     box = subprocess.Popen(
-        [sys.executable, "-m", "roundsman.sandbox", "--per-second", "5"], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "roundsman.sandbox", "--per-second", "5"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     assert box.stdout
     printed = "".join(iter(box.stdout.readline, "[sinks.archive]\n"))
@@ -238,6 +242,20 @@ def test_each_vendors_example_works_against_the_sandbox(tmp_path: Path) -> None:
         box.terminate()
         box.wait()
         box.stdout.close()
+
+
+def test_the_webhook_tables_of_the_readme_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The TOML of "Push and poll", put beside the sources' own."""
+    examples = "\n".join(
+        re.findall(r"```toml\n(.*?)```", section("Sources") + section("Push and poll"), re.DOTALL)
+    )
+    for name in re.findall(r'env = "(\w+)"', examples):
+        monkeypatch.setenv(name, "0123456789abcdef")
+    (tmp_path / "mailchimp-hook.secret").write_text("0123456789abcdef\n")
+    file = tmp_path / "roundsman.toml"
+    file.write_text(examples + '[sinks.out]\ntype = "stdout"\n')
+    hooked = {name for name, source in config.load(file).sources.items() if source.webhook is not None}
+    assert hooked == {"front-doors", "newsletter", "ledger"}
 
 
 def _toml(value: Any) -> str:

@@ -96,7 +96,7 @@ async def test_what_was_thanked_for_is_in_the_log_when_it_is_killed_while_webhoo
         f'value = "{header["Authorization"]}"\n[sinks.archive]\ntype = "file"\npath = "events.jsonl"\n'
     )
     thanked: list[str] = []
-    sent = 0
+    sent, now = 0, datetime.now(UTC).isoformat()
 
     async def send(client: aiohttp.ClientSession) -> None:
         nonlocal sent
@@ -104,7 +104,7 @@ async def test_what_was_thanked_for_is_in_the_log_when_it_is_killed_while_webhoo
             sent += 1
             key = f"w{sent}"
             try:
-                log = {"id": key, "createdAt": "2026-05-01T06:00:00Z", "timestamp": "2026-05-01T06:00:00Z"}
+                log = {"id": key, "createdAt": now, "timestamp": now}
                 async with client.post(
                     f"http://127.0.0.1:{port}/hooks/doors", json=log, headers=header
                 ) as answer:

@@ -26,6 +26,12 @@ def test_systemd_finds_nothing_wrong(tmp_path: Path) -> None:
         ["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    socket = tmp_path / "roundsman.socket"
+    socket.write_text(UNIT.with_name("roundsman.socket").read_text())
+    done = subprocess.run(
+        ["systemd-analyze", "verify", str(socket)], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
 def test_its_exposure_is_rated_one_and_a_half_at_most() -> None:

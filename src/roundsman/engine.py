@@ -17,7 +17,7 @@ from roundsman.reception import Reception
 from roundsman.settings import spell
 from roundsman.silence import Silence
 from roundsman.store import Store, StoreError, Visited
-from roundsman.visit import Clock, Visits, Watch
+from roundsman.visit import RINGS_APART, Clock, Visits, Watch, ring_pause
 
 GRACE = 5.0
 """Seconds that a delivery under way is given when the daemon stops."""
@@ -27,8 +27,6 @@ STEP = 2.0
 """Seconds that the wall clock may drift from the monotonic one between two heartbeats before it is a step."""
 SPREAD = 0.02
 """Seconds between the first visits of two sources, so that a thousand of them do not start at once."""
-RINGS_APART = 5.0
-"""Seconds between two visits to a source that webhooks rang for: a flood of webhooks is not a flood of visits."""
 PER_HOST = 32
 """Visits under way to one host; more than that wait as names, which cost nothing. Requests are limited in `[http]`."""
 PRUNE_EVERY = 3600.0
@@ -124,6 +122,7 @@ class Engine:
             watch.visited, watch.answered, watch.polls = fare.visited, fare.answered, fare.polls
             watch.failures, watch.unanswered, watch.failing = fare.failures, fare.unanswered, fare.failing
             watch.error = fare.error
+            watch.held = min(fare.held or 0.0, now + furthest(source.interval))
             self._listen_for(watch, fare.heard)
             # A stored `due` is believed, unless the clock was set back since: nothing legitimate is that far ahead.
             spread = min(position * SPREAD, source.interval * position / len(sources))
@@ -254,16 +253,17 @@ class Engine:
         They never make anybody ask before the vendor wants to be asked again, nor faster than an interval while it fails.
         """
         watch = self.watches.get(name)
-        if watch is None or watch.ring_at is not None:
+        if watch is None or watch.ring_at is not None or self._stop.is_set():
             return
         if watch.busy():
             watch.rung = True
             return
         now = self._clock.now()
-        failing = (watch.visited or 0.0) + watch.source.interval if watch.failures else 0.0
-        at = max(now, watch.rang + RINGS_APART, watch.held, failing)
-        if at >= watch.due:
-            return
+        bad = watch.failures or watch.failing is not None
+        failing = (watch.visited or 0.0) + watch.source.interval if bad else 0.0
+        at = max(now, watch.rang + ring_pause(watch.unheard, watch.source.interval), watch.held, failing)
+        if at >= watch.due or (bad and watch.due - at < watch.source.interval):
+            return  # the visit that is due comes soon enough
         watch.ring_at = at
         if self._group is None:
             return  # the rounds have not begun, and begin with this
@@ -277,27 +277,34 @@ class Engine:
         now = self._clock.now()
         idle = [(name, w) for name in names if (w := self.watches.get(name)) is not None and not w.busy()]
         due: list[tuple[str, Watch]] = []
+        rung: list[tuple[str, Watch]] = []
         for name, watch in idle:
             watch.ringing = watch.ring_at is not None and watch.due > now
             watch.ring_at = None
             if watch.ringing:
-                watch.rang = now  # what is due keeps its time, and on the disk it is still ahead
+                watch.rang = now  # what is due keeps its time
+                rung.append((name, watch))
             else:
                 self.meter.late.add(max(0.0, now - watch.due))
                 watch.due = now + watch.source.interval
                 due.append((name, watch))
         try:
-            self.store.claim([(name, watch.due) for name, watch in due])
+            if due:
+                self.store.claim([(name, watch.due) for name, watch in due])
+            if rung:
+                self.store.hold([(name, now + RINGS_APART) for name, _ in rung])
         except StoreError as exc:
             # Without a place to write down what comes, asking is pointless.
             log.error("store.failed", error=str(exc), waiting=[name for name, _ in idle][:10])
             for name, watch in idle:
                 self._alarms.set(name, watch.due)
             return
-        if self._group is None:
+        if self._group is None or self._stop.is_set():
             return
         for name, watch in idle:
-            watch.queued, watch.unanswered = True, watch.unanswered or now
+            watch.queued = True
+            if not watch.ringing:
+                watch.unanswered = watch.unanswered or now
             self._queues[watch.host].append(name)
         for host in {watch.host for _, watch in idle}:
             self._admit(host)

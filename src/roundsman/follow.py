@@ -4,7 +4,7 @@ An entry is a small JSON object in a source's state:
 
     seen      what was last seen of it, as a list; None before the first look
     since     when that was, by our clock: how long it has not moved
-    misses    looks in a row at which the vendor did not know it
+    misses    looks in a row at which the vendor did not know it, and `missed`: when the last of them was
     stalled   whether its stalling was told
 """
 
@@ -15,6 +15,8 @@ from typing import Any
 from roundsman.events import Event, notice, parse_time, rfc3339
 
 Entry = dict[str, Any]
+APART = 0.75
+"""Two looks say more than one only if they are so many intervals apart: webhooks may ring for many in a row."""
 GONE_AFTER = 2
 """Looks in a row at which the vendor does not know a thing, before it is believed: one may be a slip."""
 
@@ -27,14 +29,23 @@ def entry(now: datetime) -> Entry:
 def saw(entry: Entry, seen: Sequence[Any], now: datetime) -> None:
     """Take note of how it looks now."""
     entry["misses"] = 0
+    entry.pop("missed", None)
     if entry["seen"] != list(seen):
         entry |= {"seen": list(seen), "since": rfc3339(now), "stalled": False}
 
 
-def missed(entry: Entry) -> bool:
+def missed(entry: Entry, now: datetime, interval: float) -> bool:
     """Take note that the vendor did not know it; whether it is gone."""
-    entry["misses"] += 1
+    before = parse_time(entry.get("missed"))
+    if before is None or apart(before, now, interval):
+        entry["misses"] += 1
+        entry["missed"] = rfc3339(now)
     return bool(entry["misses"] >= GONE_AFTER)
+
+
+def apart(before: datetime, now: datetime, interval: float) -> bool:
+    """Whether a second look, after one `before`, says more than that one; also where the clock was set back between them."""
+    return not 0 <= (now - before).total_seconds() < APART * interval
 
 
 def stalled(

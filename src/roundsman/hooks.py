@@ -1,5 +1,6 @@
 """What `roundsman hooks` does: webhooks at the vendors, made, listed and deleted where there is an API, else explained."""
 
+import re
 from collections.abc import Sequence
 
 import httpx
@@ -18,17 +19,21 @@ def address(source: Source, url: str) -> str:
     """Where the vendor has to send: the public URL of the listener, and the path of the source. HookError where that cannot be."""
     hook = source.webhook
     if hook is None:
-        raise HookError(
-            f"{source.name}: has no [sources.{source.name}.webhook] table, so nothing would be taken"
-        )
+        raise HookError(f"there is no [sources.{source.name}.webhook] table, so nothing would be taken")
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL:
-        raise HookError("--url: is not a URL; write https://hooks.example.org") from None
+        parsed = httpx.URL()
+    if not re.fullmatch(r"[0-9A-Za-z.:-]+", parsed.host):
+        raise HookError("--url: is not a URL; write https://hooks.example.org")
     if parsed.scheme != "https" and not (parsed.scheme == "http" and is_loopback(source.base_url)):
-        raise HookError("--url: is not an https URL; vendors send to nothing else")
+        raise HookError(
+            "--url: is not an https URL, and vendors send to nothing else (http is for the sandbox)"
+        )
     if not parsed.host or parsed.query or parsed.fragment or parsed.userinfo:
-        raise HookError("--url: is not the plain address of the listener; write https://hooks.example.org")
+        raise HookError(
+            "--url: has a user, a query or a fragment; give host and path alone, as in https://hooks.example.org"
+        )
     base, path = url.rstrip("/"), hook.path(source.name)
     if base.endswith(path):
         return base
@@ -40,9 +45,10 @@ def address(source: Source, url: str) -> str:
 
 
 def masked(source: Source, url: str) -> str:
-    """The URL without the token in it."""
+    """The URL without what may be a token: its own, or whatever stands behind a name."""
     token = source.webhook.token if source.webhook is not None else None
-    return url.replace(token.reveal(), "***") if token is not None else url
+    url = url.replace(token.reveal(), "***") if token is not None else url
+    return re.sub(rf"({PATH}[^/?#]+/)[^/?#\s]+", r"\1***", url)
 
 
 def leads_here(source: Source, registration: Registration) -> bool:
@@ -58,6 +64,14 @@ def troubles(source: Source, found: Sequence[Registration]) -> list[str]:
         return []
     ours = [each for each in found if leads_here(source, each)]
     path = source.webhook.path(source.name, "***")
+    if not found:
+        return [
+            f"no webhook leads here yet: roundsman hooks create {source.name} --url https://... makes one"
+        ]
+    if len(ours) > 1:
+        return [
+            "several lead here, each with a secret of its own; all but one of them are refused, or superfluous"
+        ]
     if not ours:
         make = f"roundsman hooks create {source.name} --url https://... makes a new one"
         return [
@@ -95,9 +109,12 @@ def advice(source: Source, url: str, *, reveal: bool) -> list[str]:
     def shown(secret: Secret) -> str:
         if reveal:
             return secret.reveal()
-        return "as it stands in the configuration" if secret.origin == "literal" else f"as in {secret.origin}"
+        where = str(secret.origin)
+        if where == "literal":
+            return "as it stands in the configuration"
+        return f"the value of the variable {where[4:]}" if where.startswith("env ") else f"what is in {where}"
 
-    lines = [f"This vendor has no API for webhooks. Enter {source.webhook_place}:"]
+    lines = ["This vendor has no API for webhooks. Enter", f"  {source.webhook_place}:"]
     lines.append(f"  URL: {url if reveal else masked(source, url)}")
     if hook.header is not None and hook.value is not None:
         lines.append(f"  header {hook.header}: {shown(hook.value)}")

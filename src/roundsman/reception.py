@@ -33,32 +33,54 @@ class Waiting(NamedTuple):
     done: "asyncio.Future[int]"
 
 
+class Unsaid(NamedTuple):
+    """What was counted and not said yet."""
+
+    calls: int = 0
+    new: int = 0
+    why: str = ""
+    """Of the last one, as are the others."""
+    what: str | None = None
+    exc: Exception | None = None
+
+
 class Tally:
     """Counts by key, said at once the first time and then at most every so often."""
 
-    def __init__(
-        self, say: Callable[[tuple[str, ...], int, int], None], monotonic: Callable[[], float]
-    ) -> None:
+    def __init__(self, say: Callable[[str, Unsaid], None], monotonic: Callable[[], float]) -> None:
         self._say = say
         self._monotonic = monotonic
-        self._said: dict[tuple[str, ...], float] = {}
-        self._unsaid: dict[tuple[str, ...], tuple[int, int]] = {}
+        self._said: dict[tuple[str, str], float] = {}
+        self._unsaid: dict[tuple[str, str], Unsaid] = {}
 
-    def add(self, key: tuple[str, ...], calls: int = 1, new: int = 0) -> None:
-        before = self._unsaid.get(key, (0, 0))
-        self._unsaid[key] = (before[0] + calls, before[1] + new)
-        if self._monotonic() - self._said.get(key, float("-inf")) >= SAY_EVERY:
+    def add(
+        self,
+        source: str,
+        why: str = "",
+        *,
+        new: int = 0,
+        what: str | None = None,
+        exc: Exception | None = None,
+    ) -> None:
+        key = (source, why)
+        before = self._unsaid.get(key, Unsaid())
+        self._unsaid[key] = Unsaid(before.calls + 1, before.new + new, why, what, exc)
+        if self._quiet(key):
             self._out(key)
 
     def flush(self) -> None:
         """Say what is due; the heartbeat calls it."""
-        now = self._monotonic()
-        for key in [key for key in self._unsaid if now - self._said.get(key, float("-inf")) >= SAY_EVERY]:
+        for key in [key for key in self._unsaid if self._quiet(key)]:
             self._out(key)
+        self._said = {key: at for key, at in self._said.items() if not self._quiet(key)}
 
-    def _out(self, key: tuple[str, ...]) -> None:
+    def _quiet(self, key: tuple[str, str]) -> bool:
+        """Whether nothing was said about it lately."""
+        return self._monotonic() - self._said.get(key, float("-inf")) >= SAY_EVERY
+
+    def _out(self, key: tuple[str, str]) -> None:
         self._said[key] = self._monotonic()
-        self._say(key, *self._unsaid.pop(key))
+        self._say(key[0], self._unsaid.pop(key))
 
 
 class Reception:
@@ -81,13 +103,27 @@ class Reception:
         self._ring = ring
         self._waiting: list[Waiting] = []
         self._taken = Tally(
-            lambda key, calls, new: log.info("webhook.taken", source=key[0], calls=calls, new=new),
+            lambda source, it: log.info("webhook.taken", source=source, calls=it.calls, new=it.new),
             clock.monotonic,
         )
         self._refused = Tally(
-            lambda key, calls, _: log.warning("webhook.refused", source=key[0], reason=key[1], calls=calls),
+            lambda source, it: log.warning(
+                "webhook.refused",
+                source=source,
+                reason=it.why,
+                calls=it.calls,
+                **({"path": it.what} if it.what else {}),
+            ),
             clock.monotonic,
         )
+        self._unread = Tally(
+            lambda source, it: log.error(
+                "webhook.unread", source=source, reason=it.what, calls=it.calls, exc_info=it.exc
+            ),
+            clock.monotonic,
+        )
+        self._unnoted: dict[str, tuple[int, str]] = {}
+        """Refusals by source that the store has not heard of: how many, and why the last one."""
 
     def source(self, name: str) -> Source | None:
         """The source that takes webhooks under this name."""
@@ -97,10 +133,12 @@ class Reception:
     def now(self) -> float:
         return self._clock.now()
 
-    def refuse(self, source: str, why: str) -> None:
-        """Count a webhook that was turned away; "" for a source that there is not."""
+    def refuse(self, source: str, why: str, path: str | None = None) -> None:
+        """Count a webhook that was turned away; "" for a source that there is not, with the path that was asked for."""
         self.meter.webhooks[source, why] += 1
-        self._refused.add((source, why))
+        self._refused.add(source, why, what=path[:80] if path else None)
+        if source:
+            self._unnoted[source] = (self._unnoted.get(source, (0, ""))[0] + 1, why)
 
     async def take(self, source: Source, call: Call) -> None:
         """Take in an authentic webhook. Returns when it is on the disk; raises StoreError where it cannot get there."""
@@ -112,12 +150,16 @@ class Reception:
             raise
         self.meter.webhooks[source.name, what] += 1
         if what != "unread":
-            self._taken.add((source.name,), 1, new)
+            self._taken.add(source.name, new=new)
 
     def flush(self) -> None:
-        """Have it said what was counted lately."""
+        """Have it said, and written down for `status`, what was counted lately."""
         self._taken.flush()
         self._refused.flush()
+        self._unread.flush()
+        if self._unnoted:
+            self.store.note_refused((name, count, why) for name, (count, why) in self._unnoted.items())
+            self._unnoted.clear()
 
     def _understand(self, source: Source, call: Call) -> tuple[Mail, bool, str]:
         """What it says, or that nobody knows; whether to ring; a word for the metrics."""
@@ -132,12 +174,13 @@ class Reception:
                 )  # an id that it would not take would stop each of its visits
         except Exception as exc:  # noqa: BLE001 - see above
             expected = type(exc).__module__.startswith("roundsman.")
-            return self._unread(source.name, call, reason(exc), None if expected else exc), False, "unread"
+            why = reason(exc).replace("the answer", "the body")  # in the words of those who read answers
+            return self._keep(source.name, call, why, None if expected else exc), False, "unread"
         said = bool(events or received.follow or received.ring)
         return Mail(source.name, events, received.follow), received.ring, "taken" if said else "ignored"
 
-    def _unread(self, name: str, call: Call, why: str, exc: Exception | None = None) -> Mail:
-        log.error("webhook.unread", source=name, reason=why, bytes=len(call.body), exc_info=exc)
+    def _keep(self, name: str, call: Call, why: str, exc: Exception | None = None) -> Mail:
+        self._unread.add(name, what=why[:200], exc=exc)
         return Mail(name, unread=(why, call.body))
 
     async def _commit_soon(self, mail: Mail, ring: bool) -> int:
@@ -185,7 +228,7 @@ class Reception:
             return self.store.receive([mail], now)[0]
         except StoreError:
             raise
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001 - as above
             body = mail.events[0].body if mail.events else "\n".join(mail.follow).encode("utf-8", "replace")
-            log.error("webhook.unread", source=mail.source, reason=reason(exc), bytes=len(body), exc_info=exc)
+            self._unread.add(mail.source, what=reason(exc)[:200], exc=exc)
             return self.store.receive([Mail(mail.source, unread=(reason(exc), body))], now)[0]

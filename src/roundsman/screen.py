@@ -65,6 +65,8 @@ def status(
             "webhooks": row["calls"],
             "heard": stamp(row["heard"]),
             "unread": unread.get(row["name"], 0),
+            "refused": row["refused"],
+            "refusal": row["refusal"],
         }
         for row in reader.sources()
     ]
@@ -99,7 +101,7 @@ def status_tables(found: Mapping[str, Any]) -> RenderableType:
     sources.add_column(
         "source", no_wrap=True, min_width=min(24, max((len(r["name"]) for r in found["sources"]), default=0))
     )
-    hooked = any(row["webhooks"] for row in found["sources"])
+    hooked = any(row["webhooks"] or row["refused"] for row in found["sources"])
     for head in ("state", "answered", "changed", "next", *(["webhook"] if hooked else [])):
         sources.add_column(head, no_wrap=True)
     for head in ("errors", "follows", "events"):
@@ -133,13 +135,15 @@ def status_tables(found: Mapping[str, Any]) -> RenderableType:
         for row in [*found["sources"], *found["sinks"]]
         if row["error"]
     ]
-    troubles += [
-        Text.from_markup(
-            f"  [yellow]{escape(safe(row['name']))}: {row['unread']:,} webhooks were not understood: roundsman hooks unread {escape(safe(row['name']))}[/]"
-        )
-        for row in found["sources"]
-        if row["unread"]
-    ]
+    for row in found["sources"]:
+        if row["unread"]:
+            noun = "webhook was" if row["unread"] == 1 else "webhooks were"
+            what = f"{row['name']}: {row['unread']:,} {noun} not understood: roundsman hooks unread {row['name']}"
+            troubles.append(Text(safe(f"  {what}"), style="yellow"))
+        if row["refused"]:
+            noun = "webhook was" if row["refused"] == 1 else "webhooks were"
+            what = f"{row['name']}: {row['refused']:,} {noun} refused, the last one: {row['refusal']}"
+            troubles.append(Text(safe(f"  {what}"), style="dim"))
     running = Text(f"  {found['daemon']}" if found["daemon"] else "  no daemon is running", style="dim")
     count = found["open_failures"]
     if count:

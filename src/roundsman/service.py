@@ -118,14 +118,14 @@ class Service:
                 if new.store != self.config.store:
                     raise ConfigError([f"daemon.store: {new.store} is another store; that needs a restart"])  # noqa: TRY301
                 await self._listen(new.listen)
-                self.engine.listening = (
-                    self.engine.listening or time.time() if new.listen is not None else None
-                )
                 connections = web(new.http) if new.http != self.config.http else None
-                self.engine.setup(new.sources, new.sinks, connections)
-            except (ConfigError, StoreError) as exc:
+                try:
+                    self.engine.setup(new.sources, new.sinks, connections)
+                except StoreError:
+                    await self._listen(self.config.listen)
+                    raise
+            except (ConfigError, StoreError, OSError) as exc:
                 log.error("config.refused", problems=str(exc).splitlines())
-                await self._listen(self.config.listen)
             else:
                 self.engine.retention = new.daemon.retention
                 logs.configure(new.daemon.log_level, new.daemon.log_format, self._line)
@@ -135,7 +135,9 @@ class Service:
                 self._systemd.say("READY=1")
 
     async def _listen(self, options: ListenOptions | None) -> None:
-        """Listen where the options say, or nowhere; what listens so already is kept. ConfigError where that cannot be."""
+        """Listen where the options say, or nowhere; what listens so already is kept. ListenError, an OSError, where that cannot
+        be: then it listens as before.
+        """
         old = self.listener
         if options is None and handed_over():
             log.warning(
@@ -145,21 +147,26 @@ class Service:
             return  # the listener and what it needs are not even imported
         from roundsman.web import Listener, ListenError
 
+        if old is not None and options is not None and old.options == options:
+            old.renew()
+            return
+        new = Listener(self.engine, options) if options is not None else None
+        # What wants the same port cannot have it before the other has gone.
+        clash = old is not None and options is not None and options.address.clashes(old.options.address)
+        if old is not None and (new is None or clash):
+            await old.close()
         try:
-            if old is not None and old.options == options:
-                old.renew()
-                return
-            new = Listener(self.engine, options) if options is not None else None
-            if old is not None and (new is None or old.options.address == new.options.address):
-                self.listener = None
-                await old.close()
             if new is not None:
                 await new.start(handed_over())
-            if old is not None and old is self.listener:
-                await old.close()
-            self.listener = new
-        except ListenError as exc:
-            raise ConfigError([str(exc)], self.config.path) from None
+        except ListenError:
+            if old is not None and clash:
+                self.listener = Listener(self.engine, old.options)
+                await self.listener.start(handed_over())
+            raise
+        if old is not None and new is not None and not clash:
+            await old.close()
+        self.listener = new
+        self.engine.listening = (self.engine.listening or time.time()) if new is not None else None
 
     def _stop(self, signal_name: str) -> None:
         log.info("daemon.stopping", signal=signal_name)

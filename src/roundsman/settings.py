@@ -3,6 +3,7 @@
 import ipaddress
 import os
 import re
+import ssl
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, date, datetime
@@ -250,6 +251,10 @@ DataPath = Annotated[Path, BeforeValidator(_data_path), WithJsonSchema(_PATH_SCH
 """A file to write; relative to systemd's `StateDirectory` where there is one, else to the configuration file."""
 
 
+LONGEST_SOCKET = 107
+"""Bytes of a unix socket's path, unix(7)."""
+
+
 class Address(NamedTuple):
     """Where to listen: a host and port, or the path of a unix socket."""
 
@@ -261,6 +266,10 @@ class Address(NamedTuple):
         if self.path is not None:
             return f"unix:{self.path}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def clashes(self, other: "Address") -> bool:
+        """Whether two sockets cannot have both."""
+        return self.path == other.path and self.port == other.port
 
     @property
     def is_local(self) -> bool:
@@ -274,7 +283,12 @@ def _address(value: object) -> Address:
     if not isinstance(value, str):
         raise ValueError('is not an address; write "127.0.0.1:8377" or "unix:/run/roundsman.sock"')
     if value.startswith("unix:"):
-        return Address("", 0, _data_path(value.removeprefix("unix:")))
+        path = _data_path(value.removeprefix("unix:"))
+        if len(os.fsencode(path)) > LONGEST_SOCKET:
+            raise ValueError(
+                f"is too long for the path of a socket: at most {LONGEST_SOCKET} bytes, with its folder"
+            )
+        return Address("", 0, path)
     host, _, port = value.rpartition(":")
     host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
     host = {"localhost": "127.0.0.1"}.get(host, host)
@@ -296,9 +310,7 @@ class ListenOptions(Options):
     address: Annotated[
         Address,
         BeforeValidator(_address),
-        WithJsonSchema(
-            {"type": "string", "examples": ["127.0.0.1:8377", "unix:/run/roundsman/roundsman.sock"]}
-        ),
+        WithJsonSchema({"type": "string", "examples": ["127.0.0.1:8377", "unix:/run/roundsman.sock"]}),
     ] = Address("127.0.0.1", 8377)
     """Host and port, or "unix:/path"; not used where systemd hands over a socket."""
     tls_certificate: FilePath | None = None
@@ -310,7 +322,26 @@ class ListenOptions(Options):
     def _both(self) -> Self:
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("names only one of tls_certificate and tls_key")
+        self.tls()
         return self
+
+    def tls(self, context: ssl.SSLContext | None = None) -> ssl.SSLContext | None:
+        """The certificate and its key in a context; None where there are none. ValueError where they cannot be used."""
+        if self.tls_certificate is None or self.tls_key is None:
+            return None
+        context = context or ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            # A key with a password would have Python ask for it on the terminal.
+            context.load_cert_chain(self.tls_certificate, self.tls_key, password="")
+        except (OSError, ValueError) as exc:  # SSLError is an OSError
+            why = "they are not a PEM certificate and its key without a password"
+            if isinstance(exc, ssl.SSLError) and exc.reason == "KEY_VALUES_MISMATCH":
+                why = "the key is another certificate's"
+            elif isinstance(exc, OSError) and exc.strerror and not isinstance(exc, ssl.SSLError):
+                why = exc.strerror
+            raise ValueError(f"{self.tls_certificate}, {self.tls_key}: cannot be used: {why}") from None
+        context.set_alpn_protocols(["http/1.1"])
+        return context
 
 
 def _header_name(value: str) -> str:

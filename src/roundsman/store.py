@@ -135,6 +135,9 @@ RECEIVE = (
     "ALTER TABLE events ADD COLUMN via TEXT",  # push: a webhook told it; ring: the visit that one rang for; NULL: a poll
     "ALTER TABLE sources ADD COLUMN heard REAL",  # when the last authentic webhook came
     "ALTER TABLE sources ADD COLUMN calls INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE sources ADD COLUMN refused INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE sources ADD COLUMN refusal TEXT",  # why the last one was
+    "ALTER TABLE sources ADD COLUMN held REAL",  # not to be asked before, also when a webhook rings
     """
     CREATE TABLE unread (
         n INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -179,6 +182,7 @@ class Fare(NamedTuple):
     failing: float | None
     error: str | None
     heard: float | None
+    held: float | None
 
 
 class Mail(NamedTuple):
@@ -490,6 +494,21 @@ class Store(Reader):
                 "UPDATE sources SET due = ? WHERE name = ?", [(d, n) for n, d in dues]
             )
 
+    def hold(self, helds: Iterable[tuple[str, float]]) -> None:
+        """Nobody asks these sources before then, not even after a restart."""
+        with _plain(self.path), self._books.atomic():
+            self._books.conn.executemany(
+                "UPDATE sources SET held = ? WHERE name = ?", [(h, n) for n, h in helds]
+            )
+
+    def note_refused(self, refused: Iterable[tuple[str, int, str]]) -> None:
+        """Webhooks that were turned away: source, how many, and why the last one was."""
+        with _plain(self.path), self._books.atomic():
+            self._books.conn.executemany(
+                "UPDATE sources SET refused = refused + ?, refusal = ? WHERE name = ?",
+                [(count, why, name) for name, count, why in refused],
+            )
+
     def note(self, visits: Iterable[Visited]) -> None:
         """Write up visits that found nothing, some at a time."""
         with _plain(self.path), self._books.atomic():
@@ -629,9 +648,15 @@ class Store(Reader):
             return sum(self._run(sql + " AND n = ?", (source, n)).rowcount for n in numbers)
 
     def writable(self) -> None:
-        """Nothing, where the store can be written; else StoreError."""
-        with _plain(self.path), self._books.atomic():
-            self._books.conn.execute("UPDATE sources SET due = due WHERE id = (SELECT min(id) FROM sources)")
+        """Nothing, where the store can be written; else StoreError, soon: somebody waits for the answer."""
+        books = self._books.conn
+        with _plain(self.path):
+            books.execute(f"PRAGMA busy_timeout = {round(BUSY * 100)}")
+            try:
+                with self._books.atomic():
+                    books.execute("UPDATE sources SET due = due WHERE id = (SELECT min(id) FROM sources)")
+            finally:
+                books.execute(f"PRAGMA busy_timeout = {round(BUSY * 1000)}")
 
     def ack(
         self, sink: str, was: int, cursor: int, receipt: Receipt | None, now: float, *, moved: bool = True

@@ -5,10 +5,11 @@ the same reason in both: whatever a plugin raises means "again later", and must 
 """
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -24,6 +25,8 @@ from roundsman.store import Moved, Store, StoreError, Via
 
 PATIENCE = 3
 """Intervals without a good answer after which a source is failing, out loud."""
+RINGS_APART = 5.0
+"""Seconds between two visits to a source that webhooks rang for: a flood of webhooks is not a flood of visits."""
 SAY_EVERY = 10.0
 """Seconds between two lines in the log about one long reading."""
 
@@ -83,6 +86,8 @@ class Watch:
     """The visit under way is such a one."""
     rang: float = float("-inf")
     """When the last one began."""
+    unheard: int = 0
+    """How many of these failed in a row. The visits that are due know nothing of it."""
     silence: Silence | None = None
     """What speaks for its webhooks having fallen silent, where they are listened to."""
     reading: Reading | None = None
@@ -119,6 +124,11 @@ def pause(interval: float, failures: int, asked: float = 0.0, jitter: float = 0.
     return max(doubled * (1 + jitter / 10), asked)
 
 
+def ring_pause(failures: int, interval: float, asked: float = 0.0) -> float:
+    """Seconds between the beginnings of two visits that webhooks rang for: doubling where they fail, up to an interval."""
+    return max(RINGS_APART, min(RINGS_APART * 2.0 ** min(failures, 20), interval), asked)
+
+
 def rest(took: float, interval: float, asked: float = 0.0) -> float:
     """Seconds until a source is due after a good visit: an interval from its start, or from its end where it overran."""
     return max(interval - took if took < interval else interval, asked)
@@ -151,7 +161,8 @@ class Visits:
         watch.reading, revision = None, 0
         while True:
             began = self._clock.monotonic()
-            watch.unanswered = watch.unanswered or self._clock.now()
+            if not watch.ringing:
+                watch.unanswered = watch.unanswered or self._clock.now()
             try:
                 state, revision = self.store.state(name)
                 asked, taken = state, 0
@@ -164,6 +175,10 @@ class Visits:
                         same = (poll.state is state or poll.state == state) and not taken
                         if poll.page:
                             self._page(name, watch, revision, poll, same, taken)
+                        elif watch.ringing:
+                            self._answered_a_ring(name, watch, revision, poll, same, http, began, taken)
+                            if http.wait:
+                                return True
                         else:
                             self._good(name, watch, revision, poll, same, started, http, began, taken)
                             if http.wait:
@@ -178,8 +193,88 @@ class Visits:
                 log.info("source.rewound", source=name)
                 await asyncio.sleep(0)
             except Exception as exc:  # noqa: BLE001 - whatever a source raises means "again later"
-                self._bad(name, watch, revision, exc, http.wait)
+                if watch.ringing:
+                    self._missed_a_ring(name, watch, revision, exc, http.wait)
+                else:
+                    self._bad(name, watch, revision, exc, http.wait)
                 return False
+
+    # -- visits that a webhook rang for: what they find counts, but how a source fares is for those that are due to say --
+
+    def _answered_a_ring(
+        self,
+        name: str,
+        watch: Watch,
+        revision: int,
+        poll: Poll,
+        same: bool,
+        http: Http,
+        began: float,
+        taken: int,
+    ) -> None:
+        now = self._clock.now()
+        self._hold(name, watch, now, max(http.wait, http.interval))
+        new = 0
+        if not same or poll.events or poll.remarks:
+            new = self._commit_as_it_fares(name, watch, revision, poll, now, taken)
+        self._count(name, watch, poll, new)
+        self._say(name, poll)
+        watch.unheard, watch.visited = 0, now
+        watch.polls += not poll.more
+        self._noted(name)
+        if new:
+            self._wake()
+        found = new + (watch.reading.new if watch.reading is not None else 0)
+        ms = round((self._clock.monotonic() - began) * 1000, 1)
+        log.log(logging.INFO if found else logging.DEBUG, "poll.rung", source=name, new=found, ms=ms)
+
+    def _missed_a_ring(self, name: str, watch: Watch, revision: int, exc: Exception, asked: float) -> None:
+        now = self._clock.now()
+        watch.unheard += 1
+        watch.visited = now
+        watch.rung = True  # it is still to be answered, a while later
+        watch.polls += 1
+        self._meter.polls[name, "failed"] += 1
+        if isinstance(exc, Backoff):
+            asked = max(asked, exc.after)
+        self._failed(name, exc, watch.unheard, ring_pause(watch.unheard, watch.source.interval, asked))
+        try:
+            self._hold(name, watch, now, asked)
+        except StoreError as error:
+            log.error("store.failed", error=str(error))
+            return
+        if isinstance(exc, Denied):  # that is no passing fault of one question
+            self.write_up(name, watch, revision, reason(exc), loud=True, now=now)
+
+    def _hold(self, name: str, watch: Watch, now: float, asked: float) -> None:
+        """The vendor wants a rest: nobody asks before, neither after a ring nor after a restart."""
+        if asked:
+            watch.held = max(watch.held, now + asked)
+            watch.due = max(watch.due, watch.held)
+            self.store.hold([(name, watch.held)])
+            self.store.claim([(name, watch.due)])
+
+    def _commit_as_it_fares(
+        self, name: str, watch: Watch, revision: int, poll: Poll, now: float, taken: int
+    ) -> int:
+        """Commit what was found; how the source fares stays as it is."""
+        return self.store.commit(
+            name,
+            revision,
+            poll.state,
+            poll.events,
+            now=now,
+            due=watch.due,
+            failures=watch.failures,
+            unanswered=watch.unanswered,
+            failing=watch.failing,
+            error=watch.error,
+            taken=taken,
+            answered=False,
+            via=watch.via,
+        )
+
+    # -- visits that were due ------------------------------------------------------------------------------------------
 
     def _good(
         self,
@@ -195,7 +290,7 @@ class Visits:
     ) -> None:
         now = self._clock.now()
         recovered = watch.failing is not None
-        due = self._due(watch, poll, http, started, now)
+        due = self._due(name, watch, poll, http, started, now)
         quiet = same and not poll.events and not poll.remarks
         if quiet and not watch.failures and not recovered and watch.reading is None:
             # The common case: nothing new. `due` is on disk since the alarm rang; the rest can wait for the heartbeat.
@@ -212,8 +307,7 @@ class Visits:
         if recovered:
             since = datetime.fromtimestamp(watch.failing or now, UTC)
             events.append(self._notice("roundsman.source.recovered", name, "It answers again.", since))
-        via = watch.via
-        new = self.store.commit(name, revision, poll.state, events, now=now, due=due, taken=taken, via=via)
+        new = self.store.commit(name, revision, poll.state, events, now=now, due=due, taken=taken)
         self._count(name, watch, poll, new)
         self._say(name, poll)
         watch.due, watch.visited, watch.answered = due, now, now
@@ -243,38 +337,26 @@ class Visits:
         else:
             log.debug("poll.unchanged", source=name, rows=poll.rows, ms=ms)
 
-    def _due(self, watch: Watch, poll: Poll, http: Http, started: float, now: float) -> float:
+    def _due(self, name: str, watch: Watch, poll: Poll, http: Http, started: float, now: float) -> float:
         """When a source is due after a good visit."""
         if poll.more and not http.wait:
             return now  # a restart in the middle of a backlog goes on with it
         asked = max(http.wait, http.interval)
         watch.held = now + asked
-        due = now + rest(self._clock.monotonic() - started, watch.source.interval, asked)
-        # Rung for, it may have asked for less than a visit that was due; that one keeps its time.
-        return max(min(due, watch.due), watch.held) if watch.ringing else due
+        if asked and watch.source.webhook is not None:
+            self.store.hold(
+                [(name, watch.held)]
+            )  # a restart forgets it not, and `due` alone does not hold off a ring
+        return now + rest(self._clock.monotonic() - started, watch.source.interval, asked)
 
     def _page(self, name: str, watch: Watch, revision: int, poll: Poll, same: bool, taken: int) -> None:
         """Commit what a visit has yielded on its way. How the source fares is for the visit's end to say."""
         now = self._clock.now()
-        if poll.rows or poll.events:
+        if (poll.rows or poll.events) and not watch.ringing:
             watch.unanswered = now  # it does answer, however long the visit takes
         if same and not poll.events and not poll.remarks:
             return
-        new = self.store.commit(
-            name,
-            revision,
-            poll.state,
-            poll.events,
-            now=now,
-            due=watch.due,
-            failures=watch.failures,
-            unanswered=watch.unanswered,
-            failing=watch.failing,
-            error=watch.error,
-            taken=taken,
-            answered=False,
-            via=watch.via,
-        )
+        new = self._commit_as_it_fares(name, watch, revision, poll, now, taken)
         self._count(name, watch, poll, new)
         self._say(name, poll)
         if new:
@@ -324,19 +406,25 @@ class Visits:
         wait = pause(watch.source.interval, watch.failures, asked, random.random())
         watch.due, watch.held = now + wait, now + asked
         watch.error = error = reason(exc)
+        self._failed(name, exc, watch.failures, wait)
+        if asked and watch.source.webhook is not None:
+            with suppress(StoreError):  # said below
+                self.store.hold([(name, watch.held)])
+        loud = isinstance(exc, Denied) or self.overdue(watch, now) or watch.failures > PATIENCE
+        self.write_up(name, watch, revision, error, loud=loud, now=now)
+
+    def _failed(self, name: str, exc: Exception, failures: int, wait: float) -> None:
         expected = isinstance(exc, Backoff | Denied | StoreError) or type(exc).__module__.startswith(
             "roundsman."
         )
         log.warning(
             "poll.failed",
             source=name,
-            error=error,
-            failures=watch.failures,
+            error=reason(exc),
+            failures=failures,
             wait=round(wait, 1),
             exc_info=None if expected else exc,
         )
-        loud = isinstance(exc, Denied) or self.overdue(watch, now) or watch.failures > PATIENCE
-        self.write_up(name, watch, revision, error, loud=loud, now=now)
 
     def overdue(self, watch: Watch, now: float) -> bool:
         return watch.unanswered is not None and now - watch.unanswered >= PATIENCE * watch.source.interval

@@ -18,6 +18,11 @@ from roundsman.settings import Duration, HeaderName, Options, Secret
 PATH = "/hooks/"
 """Where webhooks are received: `/hooks/NAME`, or `/hooks/NAME/TOKEN`."""
 FIELD = re.compile(r"\s*([A-Za-z0-9_-]{1,20})=([0-9A-Za-z+/=_-]{1,200})\s*")
+SHORTEST = 8
+"""Characters of a secret, at least."""
+ANYBODYS = frozenset(
+    {"host", "content-type", "content-length", "user-agent", "accept", "accept-encoding", "connection"}
+)
 MOST_FIELDS = 20
 """Members of a signature that are looked at: a vendor that changes secrets sends two or three."""
 
@@ -48,10 +53,32 @@ def _token(secret: Secret) -> Secret:
     return secret
 
 
-def _ascii(secret: Secret) -> Secret:
-    if not secret.reveal().isascii():
+def _value(secret: Secret) -> Secret:
+    value = secret.reveal()
+    if not value.isascii():
         raise ValueError("is not what a header can carry: printable ASCII")
+    if value != value.strip():
+        raise ValueError("begins or ends with a blank, which no header keeps")
+    return strong(secret)
+
+
+def strong(secret: Secret) -> Secret:
+    """The secret, if it could keep anybody out."""
+    if len(secret.reveal()) < SHORTEST:
+        raise ValueError(f"is too short to keep anybody out: at least {SHORTEST} characters, made at random")
     return secret
+
+
+Strong = Annotated[Secret, AfterValidator(strong)]
+"""A secret that callers prove themselves by."""
+
+
+def _header(name: str) -> str:
+    if name.lower() in ANYBODYS:
+        raise ValueError(
+            "is a header that anybody sends; vendors are told to send one of their own, such as Authorization"
+        )
+    return name
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +110,9 @@ class Hook(Options):
 
     token: Annotated[Secret, AfterValidator(_token)] | None = None
     """The last part of the URL: /hooks/NAME/TOKEN."""
-    header: HeaderName | None = None
+    header: Annotated[HeaderName, AfterValidator(_header)] | None = None
     """A header that the vendor was told to send, with `value`; compared in constant time."""
-    value: Annotated[Secret, AfterValidator(_ascii)] | None = None
+    value: Annotated[Secret, AfterValidator(_value)] | None = None
     """The value of `header`."""
 
     answers_get: ClassVar[bool] = False

@@ -36,7 +36,7 @@ def serving(*args: str) -> Iterator[str]:
         try:
             if (os.cpu_count() or 1) > 1:
                 os.sched_setaffinity(process.pid, {1})
-            yield process.stdout.readline().split()[0]
+            yield next(word for word in process.stdout.readline().split() if word.startswith("http"))
         finally:
             process.terminate()
 

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -80,7 +81,7 @@ class Load:
 
     async def _connection(self, number: int, rate: float, began: float, ends: float) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        due = began + number / (rate * CONNECTIONS)
+        due, now = began + number / (rate * CONNECTIONS), datetime.now(UTC).isoformat()
         while due < ends:
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
             self._sent += 1
@@ -88,8 +89,8 @@ class Load:
             body = json.dumps(
                 {
                     "id": key,
-                    "createdAt": "2026-11-21T10:00:00.000Z",
-                    "timestamp": "2026-11-21T10:00:00.000Z",
+                    "createdAt": now,
+                    "timestamp": now,
                     "device": {"id": "dEvIcE0001", "name": "Main entrance"},
                     "user": {"id": "uSeR000001", "name": "Ada", "email": "ada@harbour.example"},
                     "success": True,

@@ -17,13 +17,13 @@ import httpx
 import pytest
 
 from conftest import need
-from doors import HEADER, PARAKEY, VALUE, Door, open_door
+from doors import HEADER, PARAKEY, RECENT, VALUE, Door, open_door
 from roundsman.settings import Address, ListenOptions
 from roundsman.web import ListenError, listener
 from worlds import event_logs
 
 KEY = {HEADER: VALUE}
-LOG = {"id": "log1", "createdAt": "2026-11-21T10:00:00Z", "timestamp": "2026-11-21T10:00:00Z"}
+LOG = {"id": "log1", "createdAt": RECENT, "timestamp": RECENT}
 HEAD = b"POST /hooks/doors HTTP/1.1\r\nHost: x\r\nAuthorization: " + VALUE.encode() + b"\r\n"
 
 
@@ -127,7 +127,7 @@ async def test_it_speaks_tls_and_cuts_whoever_does_not(
 
 @pytest.mark.parametrize("broken", ["missing", "swapped", "password", "text"])
 async def test_a_certificate_that_cannot_be_used_is_a_sentence(
-    pem: Path, tmp_path: Path, broken: str, door: Door
+    pem: Path, tmp_path: Path, broken: str
 ) -> None:
     certificate, key = pem / "cert.pem", pem / "key.pem"
     match broken:
@@ -153,9 +153,44 @@ async def test_a_certificate_that_cannot_be_used_is_a_sentence(
         case "text":
             key = tmp_path / "key.txt"
             key.write_text("not a key")
-    options = ListenOptions(address="127.0.0.1:0", tls_certificate=str(certificate), tls_key=str(key))
-    with pytest.raises(ListenError, match=r"^listen\.tls_certificate: .*: cannot be used: "):
-        await listener.Listener(door.engine, options).start()
+    with pytest.raises(
+        ValueError, match=r", .*: cannot be used: (No such file|they are not a PEM|the key is)"
+    ):
+        ListenOptions(address="127.0.0.1:0", tls_certificate=str(certificate), tls_key=str(key))
+
+
+async def test_a_certificate_that_is_renewed_half_breaks_nothing(pem: Path, tmp_path: Path) -> None:
+    """A reload between the new certificate and its key."""
+    for name in ("cert.pem", "key.pem"):
+        (tmp_path / name).write_bytes((pem / name).read_bytes())
+    options = ListenOptions(
+        address="127.0.0.1:0", tls_certificate=str(tmp_path / "cert.pem"), tls_key=str(tmp_path / "key.pem")
+    )
+    async with open_door(tmp_path, event_logs(webhook=PARAKEY), rounds=False, options=options) as door:
+        other = [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-subj",
+            "/CN=other",
+            "-days",
+            "2",
+        ]
+        files = ["-keyout", str(tmp_path / "other.pem"), "-out", str(tmp_path / "cert.pem")]
+        subprocess.run([*other, *files], capture_output=True, check=True)
+        with pytest.raises(ListenError, match="the key is another certificate's"):
+            door.listener.renew()
+        trust = ssl.create_default_context(cafile=str(pem / "cert.pem"))
+        async with httpx.AsyncClient(verify=trust, trust_env=False) as client:
+            assert (await client.get(f"{door.url}/healthz")).status_code == 200
+        (tmp_path / "key.pem").write_bytes((tmp_path / "other.pem").read_bytes())
+        door.listener.renew()
+        async with httpx.AsyncClient(verify=trust, trust_env=False) as client:
+            with pytest.raises(httpx.ConnectError):
+                await client.get(f"{door.url}/healthz")
 
 
 async def test_slow_and_idle_connections_are_cut(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:

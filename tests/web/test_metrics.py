@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from conftest import need
-from doors import HEADER, PARAKEY, VALUE, Door, open_door, until
+from doors import HEADER, PARAKEY, RECENT, VALUE, Door, open_door, until
 from roundsman.sandbox import Parakey, Sandbox
 from roundsman.store import Store, StoreError
+from roundsman.web import app as web_app
 from worlds import PLANS, event_logs
 
 KEY = {HEADER: VALUE}
-LOG = {"id": "log1", "createdAt": "2026-11-21T10:00:00Z", "timestamp": "2026-11-21T10:00:00Z"}
+LOG = {"id": "log1", "createdAt": RECENT, "timestamp": RECENT}
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
 
@@ -105,6 +106,7 @@ async def test_a_sink_that_is_behind_shows(door: Door) -> None:
 async def test_it_is_ready_once_every_source_was_visited_and_the_store_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(web_app, "LOOK_AGAIN", 0.0)
     async with open_door(tmp_path, event_logs(), rounds=False) as door:
         assert (await door.client.get(f"{door.url}/healthz")).text == "ok\n"
         answer = await door.client.get(f"{door.url}/readyz")

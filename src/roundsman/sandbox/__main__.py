@@ -12,8 +12,9 @@ from roundsman.sandbox.railz import CLIENT_ID, SECRET_KEY
 from roundsman.sandbox.server import Sandbox
 
 CONFIGURATION = """
-export PARAKEY_ACCESS_TOKEN={token} MAILCHIMP_API_KEY={key} RAILZ_SECRET_KEY={secret}
-export PARAKEY_HOOK="{hook}" MAILCHIMP_HOOK_TOKEN={hook_token} RAILZ_HOOK_SECRET={hook_secret}
+# The secrets, for your shell and for the daemon's:
+# export PARAKEY_ACCESS_TOKEN={token} MAILCHIMP_API_KEY={key} RAILZ_SECRET_KEY={secret}
+# export PARAKEY_HOOK="{hook}" MAILCHIMP_HOOK_TOKEN={hook_token} RAILZ_HOOK_SECRET={hook_secret}
 
 [listen]
 address = "{listen}"
@@ -41,10 +42,10 @@ value = {{ env = "PARAKEY_HOOK" }}
 [sources.newsletter]
 type = "mailchimp.batches"
 base_url = "{url}/3.0"
-interval = "2s"
+interval = "1m"
 api_key = {{ env = "MAILCHIMP_API_KEY" }}
 
-# while the daemon runs: roundsman hooks create newsletter --url http://{listen}
+# While the daemon runs: roundsman hooks create newsletter --url http://{listen}
 [sources.newsletter.webhook]
 token = {{ env = "MAILCHIMP_HOOK_TOKEN" }}
 
@@ -82,10 +83,11 @@ async def serve(port: int, rows: int, per_second: float, listen: str) -> None:
             "hook_secret": HOOK_SECRET,
             "listen": listen,
         }
-        print(f"{sandbox.url} is Parakey, Mailchimp and Railz, until Ctrl-C. To point a daemon at them:")  # noqa: T201
+        # All of it is TOML, to be kept in a file as it is.
+        print(f"# {sandbox.url} is Parakey, Mailchimp and Railz, until Ctrl-C; webhooks go to {listen}.")  # noqa: T201
         print(CONFIGURATION.format(**words), flush=True)  # noqa: T201 - it says where it is
         if per_second:
-            tell = lambda key: print(f"submitted: roundsman track keys {key}", flush=True)  # noqa: E731, T201
+            tell = lambda key: print(f"submitted: roundsman track keys {key}", file=sys.stderr)  # noqa: E731, T201
             await company.live(per_second, tell)
         await asyncio.Event().wait()
 

@@ -31,7 +31,7 @@ from roundsman.web import Listener
 
 HISTORY = 20
 PER_SECOND = 0.7
-INTERVAL = 5.0
+INTERVAL = 10.0
 SHOWN = 12
 """Failures on the last screen."""
 
@@ -95,15 +95,18 @@ async def _show(folder: Path, url: str, company: Company, seconds: float | None)
     await listener.start()
     company.subscribe(listener.places[0], newsletter=True)
     length = f"for {seconds:.0f} seconds" if seconds is not None else "until Ctrl-C"
-    console.print(
-        f"A made-up company at {url}: its doors and keys (Parakey), its newsletter (Mailchimp), its ledger (Railz),\n"
-        f"each visited every {INTERVAL:.0f} seconds (real vendors: 60), {length}, and sending webhooks to "
-        f"{listener.places[0]}.\n"
-        "First the doors' history, then what happens now; times are UTC. The second column says who had it first: push (the "
-        "webhook told it), ring (a visit that a webhook rang for), or poll."
-        + (" Red is what somebody wanted and did not get." if console.is_terminal else "")
-        + "\n"
-    )
+    lines = [
+        f"A made-up company at {url}:",
+        "its doors and keys (Parakey), its newsletter (Mailchimp), its ledger (Railz).",
+        f"Each is visited every {INTERVAL:.0f} seconds (real vendors: 60), {length},",
+        f"and sends webhooks to {listener.places[0]}.",
+        "First the doors' history, then what happens now; times are UTC.",
+        "The second column says who had it first: push (the webhook told it),",
+        "ring (a visit that a webhook rang for), or poll.",
+    ]
+    if console.is_terminal:
+        lines.append("Red is what somebody wanted and did not get.")
+    console.print("\n".join(lines) + "\n")
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, engine.stop)

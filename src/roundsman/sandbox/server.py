@@ -82,14 +82,14 @@ class Sandbox:
         try:
             if self._latency:
                 await asyncio.sleep(self._latency)
-            vendor.body = body = await request.read()
+            vendor.body = await request.read()
             tried = vendor.tries(request.method, request.path)
             if tried is not None and not await self._answers(tried):
                 reply = document(
                     400, {"status": 400, "title": "Invalid Resource", "detail": "The URL does not answer."}
                 )
             else:
-                reply = self.vendor.answer(request.method, request.path, dict(request.query), headers, body)
+                reply = self.vendor.answer(request.method, request.path, dict(request.query), headers)
         finally:
             vendor.under_way -= holds
         if reply.kind == "hang":

@@ -81,7 +81,7 @@ class Vendor(ABC):
         self.under_way = 0
         """Requests that it works on and that hold a slot; whoever serves it counts them."""
         self.body = b""
-        """That of the request which is answered at present."""
+        """That of the request which is answered at present; whoever serves it sets it."""
         self.subscriptions: list[Subscription] = []
         self._news: list[News] = []
 
@@ -116,17 +116,9 @@ class Vendor(ABC):
         """The address in the present request that has to answer a GET, before the request is granted."""
         return None
 
-    def answer(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str],
-        headers: Mapping[str, str],
-        body: bytes = b"",
-    ) -> Reply:
+    def answer(self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Reply:
         """The answer to one request. Header names in lower case."""
         self.asked += 1
-        self.body = body
         date = {"Date": self.now().strftime("%a, %d %b %Y %H:%M:%S GMT"), "Content-Type": "application/json"}
         fault = next((fault for fault in self.faults if path.startswith(fault.path)), None)
         if fault is not None:
@@ -163,16 +155,9 @@ class Town(Vendor):
         everybody = {id(vendor): vendor for vendor in self._vendors.values()}
         return [letter for vendor in everybody.values() for letter in vendor.outgoing()]
 
-    def answer(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str],
-        headers: Mapping[str, str],
-        body: bytes = b"",
-    ) -> Reply:
+    def answer(self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Reply:
         self.asked += 1
-        return self.whose(path).answer(method, path, query, headers, body)
+        return self.whose(path).answer(method, path, query, headers)
 
     def reply(self, *_: Any) -> Reply:
         raise NotImplementedError

@@ -40,7 +40,7 @@ from roundsman.events import (
 from roundsman.http import Answer, Http, Trouble, Url, is_loopback, refusal
 from roundsman.plugin import Backoff, Denied, Poll, Received, Source, State, reason
 from roundsman.settings import Duration, Secret, Start
-from roundsman.webhook import Call, Registrar, Registration, Scheme, SignedHook
+from roundsman.webhook import Call, Registrar, Registration, Scheme, SignedHook, Strong
 from roundsman.wire import Unreadable
 
 STATUSES = frozenset({"pending", "preprocessing", "started", "finalizing", "finished"})
@@ -82,7 +82,7 @@ def _host(value: str) -> str:
 class Webhook(SignedHook):
     """`webhook`: what a caller must show to be taken for the vendor. All of what is set must be right."""
 
-    signing_secret: Secret | None = None
+    signing_secret: Strong | None = None
     """The secret that `roundsman hooks create` shows once; when it is set, calls without a right signature are refused."""
 
     answers_get: ClassVar[bool] = True
@@ -231,6 +231,9 @@ class _Visit(Draft):
         self.open: dict[str, Any] = self.memory.setdefault("open", {})
         self.owed: dict[str, Any] = self.memory.setdefault("owed", {})
         self.now = http.now()
+        # Where a webhook rang: the batches that were named are asked for, and the list has its time.
+        rung = http.rung and "floor" in self.memory
+        self.named: set[str] | None = set(self.memory.get("wanted", ())) or None if rung else None
         self.tired: Backoff | None = None
         """Why no more is asked at this visit."""
         http.retry_timeouts = False  # what timed out here may still hold one of the user's ten slots there
@@ -238,11 +241,11 @@ class _Visit(Draft):
         """The vendor's clock at the first answer, where it tells it."""
 
     async def polls(self) -> AsyncIterator[Poll]:
-        # A webhook has named the batch: that one is asked for, and the list has its time.
-        if not (self.http.rung and self.memory.get("wanted") and "floor" in self.memory):
+        if self.named is None:
             await self._list()
         await self._singly()
-        self._mind_the_gap()
+        if self.named is None:
+            self._mind_the_gap()
         for key, entry in self.open.items():
             details = {"seen": entry["seen"]}
             self.events += follow.stalled(
@@ -252,6 +255,8 @@ class _Visit(Draft):
         for key in sorted(self.owed, key=lambda key: int(self.owed[key]["tries"])):
             if self.tired is not None or self.http.wait:
                 break  # the vendor wants a rest
+            if self.named is not None and key not in self.named:
+                continue
             if not self._too_early(self.owed[key]):
                 async for poll in self._results(key, self.owed[key]):
                     yield poll
@@ -345,9 +350,11 @@ class _Visit(Draft):
         for key in wanted:
             if key not in self.owed and (f"{key}:completed" not in told or key in missed):
                 self.open.setdefault(key, {**follow.entry(self.now), "listed": False})
-        if self.memory.pop("turn", None) == "results":
+        if self.named is None and self.memory.pop("turn", None) == "results":
             return
         hidden = [key for key, entry in self.open.items() if not entry.get("listed")]
+        if self.named is not None:
+            hidden = [key for key in self.open if key in self.named]
         for key in [key for key in hidden if not self._too_early(self.open[key])]:
             if not ID.fullmatch(key):
                 self._gone(key)  # an id that cannot be asked for
@@ -369,14 +376,19 @@ class _Visit(Draft):
                 self._take(key, data, answer.body, listed=False)
 
     def _trouble_with(self, key: str, exc: Exception) -> None:
-        """One batch that cannot be asked for is no trouble of the others, which the list has just shown."""
-        if getattr(exc, "status", None) == 401:
+        """One batch that cannot be asked for is no trouble of the others, which the list has just shown.
+
+        Where there was no list, it is: the webhook that rang for it is answered another time.
+        """
+        if getattr(exc, "status", None) == 401 or (
+            self.named is not None and getattr(exc, "status", None) != 404
+        ):
             raise exc
         entry = self.open[key]
         since = parse_time(entry["since"])
         late = since is not None and (self.now - since).total_seconds() > self.source.retention
         if getattr(exc, "status", None) == 404:
-            if follow.missed(entry):
+            if follow.missed(entry, self.now, self.source.interval):
                 self._gone(key)
         elif late:
             self._gone(key, f"({exc}) ")

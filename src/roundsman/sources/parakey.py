@@ -60,6 +60,8 @@ DENIED = frozenset({"false", "failure", "failed", "denied", "refused", "rejected
 BATCH_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 AT_ONCE = 30
 """Batches asked for at one visit, at most; the others have their turn at the next ones."""
+LATEST = 34 * 86400.0
+"""Seconds after which a webhook is too old to be believed to be new: ids are kept for 35 days."""
 GIVE_UP = 7 * 86400.0
 """Seconds after which a batch is given up that answers with nothing but errors."""
 SURE = timedelta(minutes=1)
@@ -269,10 +271,14 @@ class EventLogs(_Parakey):
             place = shape.place(row)
             if self.domain_id and place and place["id"] not in {None, self.domain_id}:
                 continue  # of a place that another source watches
-            named = shape.named(row) and (self.dedupe == "id" or bool(place and place["id"]))
-            if named:
+            # Only what a poll would name just so; lists may tell the place, or not. And what is so old that its id may have
+            # been forgotten was told long ago.
+            stamp = row.created or row.occurred
+            fresh = stamp is not None and call.now - stamp.timestamp() < LATEST
+            if shape.named(row) and self.dedupe == "id" and fresh:
                 events.append(shape.event(row, self.name))
-            ring = ring or not named
+            else:
+                ring = True
         return Received(events, ring=ring)
 
     def rewound(self, state: State, to: datetime | None) -> State:
@@ -600,7 +606,9 @@ class Batches(_Parakey):
                 raise Unreadable("an object that is no batch; does an event log's webhook lead here?")
             if self.domain_id and read.domain not in {None, self.domain_id}:
                 continue  # of a place that another source watches
-            if shape.has_ended(read, again=False):
+            # What does not say all of it is asked for: once the batch is told, nothing can be added.
+            whole = read.items is not None and "unknown" not in read.outcomes
+            if whole and shape.has_ended(read, again=False):
                 events += shape.events(read, bytes(raw), datetime.fromtimestamp(call.now, UTC))
             else:
                 ids.append(read.key)
@@ -645,7 +653,8 @@ class _BatchVisit(Draft):
 
     async def polls(self) -> AsyncIterator[Poll]:
         wanted = self.memory.pop("wanted", [])
-        if self.source.request.list_path:
+        named = set(wanted) if self.http.rung else None  # a webhook named these; the others have their time
+        if self.source.request.list_path and not named:
             try:
                 wanted += await self._list(self.source.request.list_path)
             except (Trouble, Unreadable) as exc:
@@ -658,7 +667,8 @@ class _BatchVisit(Draft):
             else:
                 self.open.setdefault(key, follow.entry(self.now))
         turns = asyncio.Semaphore(self.source.concurrency)
-        await asyncio.gather(*(self._one(key, turns) for key in self._in_turn()))
+        keys = [key for key in self.open if key in named] if named else self._in_turn()
+        await asyncio.gather(*(self._one(key, turns) for key in keys))
         for key, entry in self.open.items():
             after = self.source.stall_after
             self.events += follow.stalled(self.source.name, "batch", key, entry, after, self.now, {})
@@ -750,12 +760,13 @@ class _BatchVisit(Draft):
         """One batch as it is now: followed on, or told with all that failed in it."""
         entry = self.open[key]
         if answer is None:
-            if follow.missed(entry):
+            if follow.missed(entry, self.now, self.source.interval):
                 del self.open[key]
                 self.events.append(follow.gone(self.source.name, "batch", key, entry, self.now))
             return
         if answer.unchanged:
             entry["misses"] = 0
+            entry.pop("missed", None)
             return
         data = answer.json()
         if not isinstance(data, dict):
@@ -767,7 +778,9 @@ class _BatchVisit(Draft):
             lenient.text(read.status),
             *(read.outcomes.count(o) for o in ("succeeded", "failed", "unknown")),
         ]
-        if self.shape.has_ended(read, again=entry["seen"] == seen):
+        since = parse_time(entry["since"])
+        waited = since is not None and follow.apart(since, self.now, self.source.interval)
+        if self.shape.has_ended(read, again=entry["seen"] == seen and waited):
             del self.open[key]
             self.events += self.shape.events(read, answer.body, self.now)
         else:

@@ -37,7 +37,7 @@ from roundsman.events import (
 from roundsman.http import Answer, Http, Trouble, Url, is_loopback
 from roundsman.plugin import Backoff, Denied, Poll, Received, Source, State
 from roundsman.settings import Duration, Secret, Start, spell
-from roundsman.webhook import Call, Scheme, SignedHook
+from roundsman.webhook import Call, Scheme, SignedHook, Strong
 from roundsman.wire import Unreadable
 
 SIGNATURE = Scheme("railz-signature", "v", per_second=1000)
@@ -63,6 +63,8 @@ SURE = timedelta(minutes=1)
 """A first visit with `start = "now"` begins so long before the vendor's clock."""
 IN_A_ROW = 3
 """Connections that fail for want of any answer, one after the other, until it is taken for the vendor's trouble."""
+LEFT = 100
+"""Batches of a connection that were given up and are remembered: their pushes do not open them again."""
 SELDOM = 30
 """Visits between two questions to every connection about an id that one of them, which fails, may have."""
 LOUD = 3
@@ -95,7 +97,7 @@ Connections = Annotated[
 class Webhook(SignedHook):
     """`webhook`: what a caller must show to be taken for the vendor. All of what is set must be right."""
 
-    signing_secrets: tuple[Secret, ...] = ()
+    signing_secrets: tuple[Strong, ...] = ()
     """The signing secrets from the dashboard, one a URL; any of them may have signed."""
 
     def proofs(self) -> list[Secret]:
@@ -301,7 +303,7 @@ class _Letter:
                 raise Unreadable(
                     "a deletion that does not say how it ended; only with deletes = true can that be asked for"
                 )
-            return [], True
+            return [], False  # the next visit finds it
         return [self._spec(key) for key in keys if key], bool(keys)
 
     def _spec(self, key: str) -> str:
@@ -357,8 +359,9 @@ class _Visit(Draft):
         names = [name + ("#deletes" if kind is DELETES else "") for name in connections for kind in kinds]
         self.alone, self.asked = len(names) == 1, len(names)
         self._tidy(names)
-        if narrow := self._named(connections):
-            names = narrow
+        named = self._named(connections)
+        narrow = named is not None
+        names = names if named is None else named
         begin = self.memory.pop("at", None) if not narrow else None
         if begin in names:
             names = names[names.index(begin) :] + names[: names.index(begin)]
@@ -380,18 +383,18 @@ class _Visit(Draft):
                 raise self.stop
             if self.http.wait:
                 break  # the vendor wants a rest
-        if not self.good and names:
+        if not self.good and names and (self.errors or not narrow):
             raise self.errors[0] if self.errors else Trouble("none of the connections answers")
         if not narrow:
             self._not_found(connections)
         yield self._poll()
 
-    def _named(self, connections: Sequence[str]) -> list[str]:
-        """The connections that a webhook named, where it rang for this visit; then the others have their time."""
-        if not self.http.rung or "floor" not in self.memory:
-            return []
+    def _named(self, connections: Sequence[str]) -> list[str] | None:
+        """The connections that a webhook named, where it rang for this visit: the others have their time. None for all."""
+        if not self.http.rung or "floor" not in self.memory or not self.wanted:
+            return None
         found = [at[1] or self.only for at in map(SPEC.fullmatch, self.wanted) if at]
-        return [name for name in connections if name in found] if None not in found else []
+        return None if None in found else [name for name in connections if name in found]
 
     def _poll(self) -> Poll:
         self.memory |= {"books": dict(self.books), "wanted": dict(self.wanted)}
@@ -539,6 +542,7 @@ class _Connection:
     cut       that its pages do not work, which was told
     pending   pushes by id, as `follow.py` has them; `listed`: in the first answer; `batch`
     batches   batches by id: `look` is what the last look showed, if nothing was pending
+    left      batches that were given up
     failed    how often it failed in a row, and until when it waits
     """
 
@@ -805,7 +809,7 @@ class _Connection:
         row = page.rows.get(key)
         if row is not None:
             self._take({key: row}, listed=False)
-        elif follow.missed(self._pending[key]):
+        elif follow.missed(self._pending[key], self._visit.now, self._source.interval):
             entry = self._pending.pop(key)
             event = follow.gone(self._source.name, "push", key, entry, self._visit.now)
             self._events[event.id] = event
@@ -815,7 +819,7 @@ class _Connection:
         book = self._batches[batch]
         rows, total = await self._rows_of(batch)
         if not rows:
-            if follow.missed(book):
+            if follow.missed(book, self._visit.now, self._source.interval):
                 self._give_up(batch)
                 event = follow.gone(self._source.name, "batch", batch, book, self._visit.now)
                 self._events[event.id] = event
@@ -826,8 +830,11 @@ class _Connection:
             self._pending[key]["batch"] = None
         pending = [key for key, (data, _) in rows.items() if lenient.text(data.get("status")) not in OUTCOMES]
         look = hashlib.blake2b(wire.encode([sorted(rows), sorted(pending)]), digest_size=8).hexdigest()
-        before, book["look"] = book.get("look"), look
-        follow.saw(book, [look], self._visit.now)
+        same = book.get("look") == look
+        book["look"] = look
+        follow.saw(book, [look], self._visit.now)  # `since` is when it first looked so
+        since = parse_time(book["since"])
+        waited = since is not None and follow.apart(since, self._visit.now, self._source.interval)
         if total is not None and len(rows) < total:
             message = (
                 f"Batch {batch} has {total} pushes and shows {len(rows)}, and no parameter tried shows the others: when it has "
@@ -836,7 +843,7 @@ class _Connection:
             self._notice("roundsman.source.gap", f"batch:{batch}", message)
             self._give_up(batch)
             return
-        if pending or before != look:
+        if pending or not same or not waited:
             return
         del self._batches[batch]
         event = _batch_event(self._source, self._connection, batch, [data for data, _ in rows.values()])
@@ -873,6 +880,7 @@ class _Connection:
     def _give_up(self, batch: str) -> None:
         """Look at the batch no longer; what is pending of it is asked for singly from now on."""
         del self._batches[batch]
+        self._book["left"] = [*self._book.get("left", []), batch][-LEFT:]
         for entry in self._pending.values():
             if entry.get("batch") == batch:
                 entry["batch"] = None
@@ -951,6 +959,7 @@ class _Connection:
                 continue
             followed = self._pending.pop(key, None) is not None or asked
             if f"{key}:{status}" in told:
+                opened.add(own)  # a webhook may have told it, and nobody its batch yet
                 continue
             stamp = parse_time(data.get("completedOn")) or parse_time(data.get("requestedOn"))
             if floor is not None and stamp is not None and stamp < floor and not followed:
@@ -960,7 +969,7 @@ class _Connection:
             self._events[event.id] = event
             opened.add(own)
         if self._kind is PUSHES:
-            self._open(opened - {None, *self._batches})
+            self._open(opened - {None, *self._batches, *self._book.get("left", ())})
 
     def _open(self, batches: set[Any]) -> None:
         told = self._visit.http.told([f"{batch}:completed" for batch in batches]) if batches else set()

@@ -5,8 +5,8 @@ Parakey takes 410 for "never again", which is therefore said to nobody.
 """
 
 import time
-from collections.abc import Awaitable, Callable
 
+import structlog
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
@@ -22,10 +22,12 @@ LARGEST = 2**20
 """Bytes of a webhook's body; more are refused while they come."""
 UNDER_WAY = 64 * 2**20
 """Bytes of bodies in memory at a time, over all callers, most of whom may be nobody we know."""
+LOOK_AGAIN = 1.0
+"""Seconds that what was found out about the store is believed."""
 BUSY_AGAIN = "5"
 """Seconds after which a caller that found us busy, or the disk full, may come again."""
 
-Endpoint = Callable[[Request], Awaitable[Response]]
+log = structlog.get_logger()
 
 
 class TooLarge(Exception):
@@ -47,8 +49,7 @@ class Receiver:
         name, token = request.path_params["name"], request.path_params.get("token", "")
         source = self._reception.source(name)
         if source is None or source.webhook is None or (token and source.webhook.token is None):
-            self._reception.refuse("", "unknown source")
-            return _say(404, "no such webhook")
+            return self.nobody(request)
         hook = source.webhook
         headers = {name: ", ".join(request.headers.getlist(name)) for name in request.headers}
         call = Call(b"", headers, self._reception.now(), token)
@@ -75,6 +76,12 @@ class Receiver:
         except StoreError:
             return _say(503, "cannot be stored now", retry_after=BUSY_AGAIN)
 
+    def nobody(self, request: Request) -> Response:
+        """No source takes webhooks there."""
+        # The name alone: what follows it may be a token.
+        self._reception.refuse("", "unknown source", "/".join(request.url.path.split("/")[:3]))
+        return _say(404, "no such webhook")
+
     def _try(self, source: Source, call: Call) -> Response:
         """The vendor tries the address before it uses it: it only has to be the right one."""
         hook = source.webhook
@@ -98,6 +105,8 @@ class Receiver:
                     raise Busy
             whole = Call(bytes(body), call.headers, call.now, call.token)
             source.webhook.check(whole)
+            if "transfer-encoding" not in call.headers and len(body) != int(declared):
+                raise ClientDisconnect
             await self._reception.take(source, whole)
         finally:
             self._held -= len(body)
@@ -110,8 +119,10 @@ def app(engine: Engine) -> Starlette:
     async def healthz(_: Request) -> Response:
         return _say(200, "ok") if engine.healthy() else _say(503, "the rounds are not made")
 
+    readiness = Readiness(engine)
+
     async def readyz(_: Request) -> Response:
-        missing = unready(engine)
+        missing = readiness.missing()
         return _say(503, "\n".join(missing)) if missing else _say(200, "ready")
 
     async def metrics(_: Request) -> Response:
@@ -126,30 +137,56 @@ def app(engine: Engine) -> Starlette:
             engine.meter.answers.add(time.monotonic() - began)
         return response
 
+    async def nowhere(request: Request) -> Response:
+        return receiver.nobody(request)
+
+    async def failed(request: Request, exc: Exception) -> Response:
+        log.error("listen.failed", path=request.url.path.split("/")[1], exc_info=exc)
+        return _say(500, "something is wrong here")
+
     every = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-    return Starlette(
+    application = Starlette(
+        exception_handlers={Exception: failed},
         routes=[
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/metrics", metrics),
             Route(f"{PATH}{{name}}", receive, methods=every),
             Route(f"{PATH}{{name}}/{{token}}", receive, methods=every),
-        ]
+            Route(f"{PATH}{{rest:path}}", nowhere, methods=every),
+        ],
     )
+    application.router.redirect_slashes = (
+        False  # a vendor takes a redirection for a failure, or follows it anywhere
+    )
+    return application
 
 
-def unready(engine: Engine, most: int = 10) -> list[str]:
-    """Why it is not ready, a line each; empty where it is: the store takes what comes, and every source was visited once."""
-    reasons = []
-    try:
-        engine.store.writable()
-    except StoreError as exc:
-        reasons.append(str(exc))
-    new = [name for name, watch in engine.watches.items() if watch.visited is None]
-    reasons += [f"{name}: not visited yet" for name in new[:most]]
-    if len(new) > most:
-        reasons.append(f"and {len(new) - most} more")
-    return reasons
+class Readiness:
+    """Whether it is ready: the store takes what comes, and every source was visited once, well or not.
+
+    Found out once a second at most, for trying to write may have to wait for another program's lock.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._looked = float("-inf")
+        self._store: str | None = None
+
+    def missing(self, most: int = 10) -> list[str]:
+        """Why not, a line each; empty where it is."""
+        now = time.monotonic()
+        if now - self._looked >= LOOK_AGAIN:
+            self._looked = now
+            try:
+                self._store = None
+                self._engine.store.writable()
+            except StoreError as exc:
+                self._store = str(exc)
+        new = [name for name, watch in self._engine.watches.items() if watch.visited is None]
+        reasons = [self._store] if self._store else []
+        reasons += [f"{name}: not visited yet" for name in new[:most]]
+        return reasons + ([f"and {len(new) - most} more"] if len(new) > most else [])
 
 
 def _say(status: int, text: str, *, retry_after: str | None = None) -> Response:

@@ -133,7 +133,10 @@ class Listener:
     async def start(self, handed_over: int = 0) -> None:
         """Listen on so many sockets that systemd handed over, else on `address`. Raises `ListenError`."""
         self._config.load()
-        self._tls = tls(self.options)
+        try:
+            self._tls = self.options.tls()
+        except ValueError as exc:
+            raise ListenError(f"listen: {exc}") from None
         try:
             # Duplicates: closing ours leaves systemd's, and a reload finds them again.
             sockets = [socket.socket(fileno=os.dup(FIRST_FD + n)) for n in range(handed_over)]
@@ -146,7 +149,9 @@ class Listener:
                 self._accepting.append(asyncio.create_task(self._accept(each)))
         except OSError as exc:
             await self.close()
-            raise ListenError(f"listen.address: {self.options.address} cannot be used: {_why(exc)}") from None
+            raise ListenError(
+                f"listen.address: {self.options.address} cannot be used: {exc.strerror or exc}"
+            ) from None
         log.info("listen.started", address=self.places)
 
     async def close(self) -> None:
@@ -176,9 +181,11 @@ class Listener:
 
     def renew(self) -> None:
         """Read the certificate again: it may have been renewed. Raises `ListenError`, and goes on with the old one."""
-        if self._tls is not None:
-            tls(self.options)  # apart from the one in use, which a key that does not fit would break
-            tls(self.options, self._tls)
+        try:
+            self.options.tls()  # apart from the one in use, which a key that does not fit would break
+            self.options.tls(self._tls)
+        except ValueError as exc:
+            raise ListenError(f"listen: {exc}") from None
 
     async def _accept(self, listening: socket.socket) -> None:
         """Take connections; not by the loop's own server, which counts none whose TLS handshake is not over."""
@@ -260,21 +267,6 @@ class Listener:
         return f"{'https' if self._tls else 'http'}://{host}:{name[1]}"
 
 
-def tls(options: ListenOptions, context: ssl.SSLContext | None = None) -> ssl.SSLContext | None:
-    """The certificate and its key, or None where none are configured. Raises `ListenError`."""
-    if options.tls_certificate is None or options.tls_key is None:
-        return None
-    context = context or ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        # A key with a password would have Python ask for it on the terminal.
-        context.load_cert_chain(options.tls_certificate, options.tls_key, password="")
-    except (OSError, ValueError) as exc:  # SSLError is an OSError
-        files = f"{options.tls_certificate}, {options.tls_key}"
-        raise ListenError(f"listen.tls_certificate: {files}: cannot be used: {_why(exc)}") from None
-    context.set_alpn_protocols(["http/1.1"])
-    return context
-
-
 def _answers(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1)
@@ -285,11 +277,3 @@ def _answers(path: Path) -> bool:
         except OSError:
             return True
         return True
-
-
-def _why(exc: Exception) -> str:
-    if isinstance(exc, ssl.SSLError):
-        return {"KEY_VALUES_MISMATCH": "the key is another certificate's"}.get(
-            exc.reason or "", "they are not a PEM certificate and its key without a password"
-        )
-    return (exc.strerror if isinstance(exc, OSError) else None) or str(exc)
