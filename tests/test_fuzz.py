@@ -179,7 +179,7 @@ class AskedOnly(Reception):
     def __init__(self) -> None:
         pass
 
-    def _unread(self, name: str, call: Call, why: str, exc: Exception | None = None) -> Mail:
+    def _keep(self, name: str, call: Call, why: str, exc: Exception | None = None) -> Mail:
         if exc is not None:
             raise exc
         return Mail(name, unread=(why, call.body))

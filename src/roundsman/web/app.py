@@ -20,8 +20,8 @@ from roundsman.webhook import PATH, Call, Forged
 
 LARGEST = 2**20
 """Bytes of a webhook's body; more are refused while they come."""
-UNDER_WAY = 64 * 2**20
-"""Bytes of bodies in memory at a time, over all callers, most of whom may be nobody we know."""
+UNDER_WAY = 32 * 2**20
+"""Bytes of bodies in memory at a time, over all callers who showed a token or header, and as much over all others."""
 LOOK_AGAIN = 1.0
 """Seconds that what was found out about the store is believed."""
 BUSY_AGAIN = "5"
@@ -43,7 +43,8 @@ class Receiver:
 
     def __init__(self, engine: Engine) -> None:
         self._reception = engine.reception
-        self._held = 0
+        self._held = {False: 0, True: 0}
+        """Bytes of bodies under way: of callers who have shown something already, and of those who may be anybody."""
 
     async def __call__(self, request: Request) -> Response:
         name, token = request.path_params["name"], request.path_params.get("token", "")
@@ -91,6 +92,7 @@ class Receiver:
 
     async def _take(self, source: Source, request: Request, call: Call) -> Response:
         assert source.webhook is not None
+        known = source.webhook.token is not None or source.webhook.header is not None
         body = bytearray()
         try:
             declared = call.headers.get("content-length", "0")
@@ -98,10 +100,10 @@ class Receiver:
                 raise TooLarge
             async for piece in request.stream():
                 body += piece
-                self._held += len(piece)
+                self._held[known] += len(piece)
                 if len(body) > LARGEST:
                     raise TooLarge
-                if self._held > UNDER_WAY:
+                if self._held[known] > UNDER_WAY:
                     raise Busy
             whole = Call(bytes(body), call.headers, call.now, call.token)
             source.webhook.check(whole)
@@ -109,7 +111,7 @@ class Receiver:
                 raise ClientDisconnect
             await self._reception.take(source, whole)
         finally:
-            self._held -= len(body)
+            self._held[known] -= len(body)
         return Response(status_code=200)
 
 
