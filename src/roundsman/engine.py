@@ -113,7 +113,7 @@ class Engine:
                         if self._group is not None:
                             self._alarms.set(name, watch.next())
                 watch.source, watch.web = source, self.web
-                self._listen_for(watch)
+                self._listen_for(watch, fares[name].heard)
                 continue
             fare = fares[name]
             watch = self.watches[name] = Watch(
@@ -395,6 +395,8 @@ class Engine:
             watch.rang += step
             if watch.ring_at is not None:
                 watch.ring_at += step
+            if watch.silence is not None:
+                watch.silence.step(step)
             if watch.unanswered is not None:
                 watch.unanswered += step
             if not watch.busy():

@@ -122,6 +122,10 @@ class Reception:
             ),
             clock.monotonic,
         )
+        self._failed = Tally(
+            lambda path, it: log.error("listen.failed", path=path, calls=it.calls, exc_info=it.exc),
+            clock.monotonic,
+        )
         self._unnoted: dict[str, tuple[int, str]] = {}
         """Refusals by source that the store has not heard of: how many, and why the last one."""
 
@@ -140,6 +144,10 @@ class Reception:
         if source:
             self._unnoted[source] = (self._unnoted.get(source, (0, ""))[0] + 1, why)
 
+    def fail(self, path: str, exc: Exception) -> None:
+        """Count an answer that could not be made."""
+        self._failed.add(path, exc=exc)
+
     async def take(self, source: Source, call: Call) -> None:
         """Take in an authentic webhook. Returns when it is on the disk; raises StoreError where it cannot get there."""
         mail, ring, what = self._understand(source, call)
@@ -157,6 +165,7 @@ class Reception:
         self._taken.flush()
         self._refused.flush()
         self._unread.flush()
+        self._failed.flush()
         if self._unnoted:
             self.store.note_refused((name, count, why) for name, (count, why) in self._unnoted.items())
             self._unnoted.clear()
@@ -196,11 +205,13 @@ class Reception:
         now = self._clock.now()
         try:
             found = self._store(waiting, now)
-        except StoreError as exc:
-            log.error("store.failed", error=str(exc))
+        except Exception as exc:
+            log.error(
+                "store.failed", error=reason(exc), exc_info=None if isinstance(exc, StoreError) else exc
+            )
             for each in waiting:
                 if not each.done.done():
-                    each.done.set_exception(exc)
+                    each.done.set_exception(StoreError(reason(exc)))
             return
         for each, new in zip(waiting, found, strict=True):
             if not each.done.done():  # else the caller has gone; it is on the disk all the same
@@ -228,7 +239,9 @@ class Reception:
             return self.store.receive([mail], now)[0]
         except StoreError:
             raise
-        except Exception as exc:  # noqa: BLE001 - as above
+        except Exception as exc:
+            if mail.unread is not None:
+                raise
             body = mail.events[0].body if mail.events else "\n".join(mail.follow).encode("utf-8", "replace")
             self._unread.add(mail.source, what=reason(exc)[:200], exc=exc)
             return self.store.receive([Mail(mail.source, unread=(reason(exc), body))], now)[0]

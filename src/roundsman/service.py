@@ -97,6 +97,9 @@ class Service:
                 ticking.cancel()
                 self._line.show("")
         finally:
+            for task in self._reloads:
+                task.cancel()
+            await asyncio.gather(*self._reloads, return_exceptions=True)
             if self.listener is not None:
                 await self.listener.close()
             with contextlib.suppress(TimeoutError):
@@ -160,8 +163,10 @@ class Service:
                 await new.start(handed_over())
         except ListenError:
             if old is not None and clash:
-                self.listener = Listener(self.engine, old.options)
-                await self.listener.start(handed_over())
+                self.listener = None
+                again = Listener(self.engine, old.options)
+                await again.start(handed_over())
+                self.listener = again
             raise
         if old is not None and new is not None and not clash:
             await old.close()

@@ -35,6 +35,12 @@ class Silence:
         """A webhook came."""
         self.heard, self.finds, self.told = now, 0, False
 
+    def step(self, seconds: float) -> None:
+        """The clock was set."""
+        self.since += seconds
+        self.first += seconds
+        self.last += seconds
+
     def find(self, source: str, events: Sequence[Event], now: float) -> list[Event]:
         """A visit, rung for by nobody, found these; the notice, where that is once too often."""
         if self.told or not any(self._speaks(event) for event in events[-LOOKED_AT:]):

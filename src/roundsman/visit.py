@@ -243,7 +243,8 @@ class Visits:
         except StoreError as error:
             log.error("store.failed", error=str(error))
             return
-        if isinstance(exc, Denied):  # that is no passing fault of one question
+        if isinstance(exc, Denied) and exc.status == 401:  # that is not about one thing, and does not pass
+            watch.error = reason(exc)
             self.write_up(name, watch, revision, reason(exc), loud=True, now=now)
 
     def _hold(self, name: str, watch: Watch, now: float, asked: float) -> None:

@@ -218,6 +218,19 @@ async def test_a_late_webhook_does_not_turn_a_finished_push_back(railz: Railz, h
     assert world.told_ids() == ["p1:failed"]
 
 
+async def test_a_batch_of_which_a_push_cannot_be_read_is_asked_for(railz: Railz, hooked: Any) -> None:
+    world = hooked(railz, ledger())
+    await world.visit()
+    push = railz.push("CON-0", push_id="p1", batch="b1")
+    railz.push("CON-0", push_id="p2", batch="b1", status="failed")
+    data = {"event": "batchPush", "connectionId": "CON-0", "batchId": "b1"}
+    await world.push({"data": {**data, "batch": [push.row(railz.now()), None]}})
+    for _ in range(2):
+        await world.visit()
+    [batch] = world.told("ai.railz.batch_push.completed")
+    assert (batch["data"]["total"], batch["data"]["failed"]) == (2, 1)
+
+
 # -- nobody is starved, and nobody hammered ----------------------------------------------------------------------------
 
 

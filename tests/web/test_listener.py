@@ -227,12 +227,65 @@ async def test_five_hundred_idle_connections_and_a_slow_sender_delay_nobody(door
 
 async def test_whoever_has_waited_longest_makes_room(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener, "MOST", 20)
+    monkeypatch.setattr(listener, "YOUNG", 0.1)
     first, _ = await raw(door, b"")
     for _ in range(40):
         await raw(door, b"")
     with contextlib.suppress(ConnectionResetError):
         assert await asyncio.wait_for(first.read(), 5) == b""
     assert await door.post("/hooks/doors", LOG, KEY) == 200
+
+
+async def test_strangers_who_asked_once_and_stay_make_room_for_webhooks(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener, "MOST", 20)
+    monkeypatch.setattr(listener, "YOUNG", 0.1)
+    for _ in range(20):
+        reader, _ = await raw(door, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        await asyncio.wait_for(reader.read(10), 5)
+    body = json.dumps(LOG).encode()
+    for _ in range(10):
+        reader, writer = await raw(door, HEAD)
+        await asyncio.sleep(0.02)
+        writer.write(b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        assert (await asyncio.wait_for(reader.read(100), 5)).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_burst_far_above_the_limit_is_served_and_leaves_nothing_behind(
+    loop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener, "MOST", 20)
+    monkeypatch.setattr(listener, "YOUNG", 0.2)
+
+    async def burst() -> None:
+        async with open_door(tmp_path, event_logs(webhook=PARAKEY), rounds=False) as door:
+            for _ in range(100):  # who comes and goes without a word
+                _, writer = await raw(door, b"")
+                writer.transport.abort()
+
+            async def one(number: int) -> bytes:
+                body = json.dumps({**LOG, "id": f"log{number}"}).encode()
+                head = HEAD + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+                reader, _ = await raw(door, head + body)
+                return await asyncio.wait_for(reader.read(15), 10)
+
+            answers = await asyncio.gather(*(one(number) for number in range(200)))
+            assert set(answers) == {b"HTTP/1.1 200 OK"}
+            for writer in OPEN:
+                writer.transport.abort()
+            async with asyncio.timeout(10):
+                while door.listener._inside:
+                    await asyncio.sleep(0.01)
+            assert door_connections(door) == []
+            assert len(door.ids()) == 200
+
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop if loop == "uvloop" else None) as runner:
+        runner.run(burst())
+    OPEN.clear()
 
 
 @pytest.mark.parametrize(
@@ -328,7 +381,7 @@ async def test_what_is_under_way_when_it_closes_is_answered(tmp_path: Path) -> N
         ]
         while not door.engine.reception._waiting:
             await asyncio.sleep(0)
-    statuses = [await each for each in posted if not each.exception()]
+    statuses = await asyncio.gather(*posted, return_exceptions=True)
     with sqlite(tmp_path / "door.db") as rows:
         assert rows >= statuses.count(200) > 0
 

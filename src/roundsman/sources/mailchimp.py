@@ -68,6 +68,8 @@ SIGNATURE = Scheme("x-mailchimp-signature", "v1", per_second=1)
 SIGNED = re.compile(rb"\?[^\s\"\\]*Signature=[^\s\"\\]*")
 LINK = re.compile(r"(https?://[^\s?]+)\?\S+")
 """Signed links in what a vendor says: whoever has one has the results."""
+AT_ONCE = 30
+"""Batches that webhooks named and that are asked for at one visit, at most; the others have their turn when it is due."""
 RETRY_FIRST, RETRY_LONGEST = 60.0, 3600.0
 """Seconds between two tries to read results: from, doubling, to."""
 
@@ -354,7 +356,7 @@ class _Visit(Draft):
             return
         hidden = [key for key, entry in self.open.items() if not entry.get("listed")]
         if self.named is not None:
-            hidden = [key for key in self.open if key in self.named]
+            hidden = [key for key in self.open if key in self.named][:AT_ONCE]
         for key in [key for key in hidden if not self._too_early(self.open[key])]:
             if not ID.fullmatch(key):
                 self._gone(key)  # an id that cannot be asked for

@@ -248,15 +248,16 @@ class _Letter:
             return Received()  # a connection that is not watched here
         batched = self._data["event"] == "batchPush"
         batch = _batch_id(self._data.get("batchId"))
-        rows = self._data.get("batch") if batched else [self._data]
-        rows = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+        found = self._data.get("batch") if batched else [self._data]
+        found = found if isinstance(found, list) else []
+        rows = [row for row in found if isinstance(row, dict)]
         events = [event for row in rows if (event := self._told(row, batch))]
         unsaid = [row for row in rows if not self._says_all(row)]
         if not batched:
             return Received(events, *self._ask(unsaid))
         if batch is None or not ID.fullmatch(batch):
             raise Unreadable("a batchPush without the id of the batch")
-        if rows and not unsaid and self._connection:
+        if rows and len(rows) == len(found) and not unsaid and self._connection:
             return Received([*events, _batch_event(self._source, self._connection, batch, rows)])
         return Received(events, [self._spec(f"batch:{batch}")], ring=True)
 
@@ -373,7 +374,7 @@ class _Visit(Draft):
             cut = self.stop is not None or self.http.wait
             # The next round begins where this one ended, or behind that one: it may be its own trouble.
             left = next((name for name in names if name not in self.done), None) if cut else None
-            if left is not None:
+            if left is not None and not narrow:
                 self.memory["at"] = names[1 % len(names)] if left == names[0] and left in self.tried else left
             unsaid += len(chunk)
             if cut or not rest or unsaid >= COMMIT or len(self.events) >= COMMIT:

@@ -6,7 +6,6 @@ Parakey takes 410 for "never again", which is therefore said to nobody.
 
 import time
 
-import structlog
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
@@ -26,8 +25,6 @@ LOOK_AGAIN = 1.0
 """Seconds that what was found out about the store is believed."""
 BUSY_AGAIN = "5"
 """Seconds after which a caller that found us busy, or the disk full, may come again."""
-
-log = structlog.get_logger()
 
 
 class TooLarge(Exception):
@@ -143,7 +140,7 @@ def app(engine: Engine) -> Starlette:
         return receiver.nobody(request)
 
     async def failed(request: Request, exc: Exception) -> Response:
-        log.error("listen.failed", path=request.url.path.split("/")[1], exc_info=exc)
+        engine.reception.fail(request.url.path.split("/")[1][:20], exc)
         return _say(500, "something is wrong here")
 
     every = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]

@@ -6,12 +6,14 @@ for a connection that never says what it wants, so this file has.
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import resource
 import socket
 import ssl
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,11 @@ KEPT = 75.0
 """Seconds that an idle connection is kept: longer than proxies keep theirs, so that they do not find it closed."""
 MOST = 1000
 """Connections at a time; whoever has waited longest without a request makes room for the next."""
-BACKLOG = 1024
+YOUNG = 1.0
+"""Seconds that a connection has at least before it has to make room for another."""
+BACKLOG = 4096
+EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+COMPLAIN_EVERY = 60.0
 GRACE = 1.0
 """Seconds that answers under way are given when the daemon stops: a commit takes some milliseconds."""
 FIRST_FD = 3
@@ -51,15 +57,24 @@ class Impatient(H11Protocol):
     requests wait behind the first.
     """
 
-    most = MOST
+    left: Callable[[], None]
+    """Called when the connection has gone."""
+    since = 0.0
+    """When it began to wait for a request, by the loop's clock."""
     _cut: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         super().connection_made(transport)
+        self.since = self.loop.time()
         self._cut = self.loop.call_later(WHOLE, transport.abort)
 
+    def on_response_complete(self) -> None:
+        self.since = self.loop.time()
+        super().on_response_complete()
+
     def connection_lost(self, exc: Exception | None) -> None:
+        self.left()
         for timer in (self._cut, self._unread):
             if timer is not None:
                 timer.cancel()
@@ -95,11 +110,6 @@ class Impatient(H11Protocol):
         """Whether nobody waits for an answer here: there is no request, or not all of it."""
         return self.cycle is None or self.cycle.response_complete or self.conn.their_state is h11.SEND_BODY
 
-    def since(self) -> float:
-        """When it will be cut: the longer it has waited, the sooner."""
-        handle = self._cut or self.timeout_keep_alive_task
-        return handle.when() if handle is not None else 0.0
-
 
 class Listener:
     """Listens for the engine, from `start` to `close`."""
@@ -123,8 +133,11 @@ class Listener:
         self._state = ServerState()
         self._sockets: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
-        self._opening: dict[asyncio.Task[None], None] = {}
-        """Connections whose TLS handshake is not over, in the order that they came."""
+        self._inside: set[object] = set()
+        """One for each connection, from its acceptance to its end; of TLS, also while the handshake is not over."""
+        self._opening: set[asyncio.Task[None]] = set()
+        self._freed = asyncio.Event()
+        self._complained = float("-inf")
         self._tls: ssl.SSLContext | None = None
         self._socket_file: tuple[Path, int] | None = None
         # What callers do wrong is counted, and no line in the log each.
@@ -188,44 +201,69 @@ class Listener:
             raise ListenError(f"listen: {exc}") from None
 
     async def _accept(self, listening: socket.socket) -> None:
-        """Take connections; not by the loop's own server, which counts none whose TLS handshake is not over."""
+        """Take connections, as many as there is room for; the kernel keeps the others waiting.
+
+        Not by the loop's own server, which knows no limit, and counts none whose TLS handshake is not over.
+        """
         loop = asyncio.get_running_loop()
         while True:
+            await self._room()
             try:
                 taken, _ = await loop.sock_accept(listening)
-            except OSError as exc:  # no more files, say: whoever waits longest has to go
-                log.warning("listen.troubled", error=exc.strerror)
-                self._make_room()
-                await asyncio.sleep(1)
+            except OSError as exc:
+                if exc.errno in EXHAUSTED:
+                    if loop.time() - self._complained > COMPLAIN_EVERY:
+                        self._complained = loop.time()
+                        log.warning("listen.troubled", error=exc.strerror)
+                    self._cut_one()
+                    await asyncio.sleep(1)
                 continue
-            files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-            # Half of the files that we may open are for vendors, sinks and the store.
-            if len(self._opening) + len(self._state.connections) >= min(MOST, max(16, files // 2)):
-                self._make_room()
-            self._opening[asyncio.create_task(self._open(taken))] = None
+            ticket = object()
+            self._inside.add(ticket)
+            task = asyncio.create_task(self._open(taken, ticket))
+            self._opening.add(task)
+            task.add_done_callback(self._opening.discard)
+            if self._tls is None:
+                await asyncio.wait([task])
 
-    async def _open(self, taken: socket.socket) -> None:
+    async def _open(self, taken: socket.socket, ticket: object) -> None:
+        def protocol() -> Impatient:
+            made = Impatient(config=self._config, server_state=self._state, app_state={})
+            made.left = lambda: self._leave(ticket)
+            return made
+
+        timeout = WHOLE if self._tls else None
+        loop = asyncio.get_running_loop()
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: Impatient(config=self._config, server_state=self._state, app_state={}),
-                taken,
-                ssl=self._tls,
-                ssl_handshake_timeout=WHOLE if self._tls else None,
-            )
+            await loop.connect_accepted_socket(protocol, taken, ssl=self._tls, ssl_handshake_timeout=timeout)
         except (OSError, ssl.SSLError):
             taken.close()  # whoever it was spoke no TLS, or has gone
-        finally:
-            task = asyncio.current_task()
-            assert task is not None
-            self._opening.pop(task, None)
+            self._leave(ticket)
 
-    def _make_room(self) -> None:
-        """Cut whoever has waited longest without asking anything."""
-        idle = [c for c in self._state.connections if isinstance(c, Impatient) and c.idle()]
-        if self._opening:
-            next(iter(self._opening)).cancel()
-        elif idle:
-            min(idle, key=lambda c: c.since()).transport.abort()
+    def _leave(self, ticket: object) -> None:
+        self._inside.discard(ticket)
+        self._freed.set()
+
+    async def _room(self) -> None:
+        """Wait until there is room for one more."""
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        # Half of the files that we may open are for vendors, sinks and the store.
+        while len(self._inside) >= min(MOST, max(16, files // 2)):
+            self._freed.clear()
+            self._cut_one()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._freed.wait(), 0.2)
+
+    def _cut_one(self) -> None:
+        """Cut whoever has waited longest without asking anything; not who has only just come, and is about to."""
+        ripe = asyncio.get_running_loop().time() - YOUNG
+        idle = [
+            c
+            for c in self._state.connections
+            if isinstance(c, Impatient) and c.idle() and c.since < ripe and not c.transport.is_closing()
+        ]
+        if idle:
+            min(idle, key=lambda c: c.since).transport.abort()
 
     def _bind(self, address: Address) -> socket.socket:
         if address.path is not None:
