@@ -126,6 +126,32 @@ def test_the_example_has_every_option_with_its_default() -> None:
             "sources.doors.webhook.value: is not what a header can carry: printable ASCII",
         ),
         (
+            LISTEN + SOURCE + '[sources.doors.webhook]\nheader = "X-Key"\nvalue = "a"\n' + SINK,
+            "sources.doors.webhook.value: is too short to keep anybody out: at least 8 characters, made at random",
+        ),
+        (
+            LISTEN
+            + SOURCE
+            + '[sources.doors.webhook]\nheader = "X-Key"\nvalue = "s3cret-with-blank "\n'
+            + SINK,
+            "sources.doors.webhook.value: begins or ends with a blank, which no header keeps",
+        ),
+        (
+            LISTEN
+            + SOURCE
+            + '[sources.doors.webhook]\nheader = "Content-Type"\nvalue = "application/json"\n'
+            + SINK,
+            "sources.doors.webhook.header: Content-Type is a header that anybody sends; vendors are told to send one",
+        ),
+        (
+            FINE + f'[listen]\naddress = "unix:/run/{"x" * 120}"\n',
+            "listen.address: unix:/run/xxxxxx",
+        ),
+        (
+            FINE + '[listen]\ntls_certificate = "none.pem"\ntls_key = "none.pem"\n',
+            "listen: /",
+        ),
+        (
             LISTEN + SOURCE + '[sources.doors.webhook]\nsigning_secret = "x"\n' + SINK,
             "sources.doors.webhook.signing_secret: unknown option; known: token, header, value",
         ),

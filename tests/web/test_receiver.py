@@ -3,7 +3,9 @@
 import asyncio
 import hashlib
 import hmac
+import io
 import json
+import re
 import sqlite3
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -11,8 +13,10 @@ from typing import Any, Literal
 
 import pytest
 import structlog
+from rich.console import Console
 
 from doors import HEADER, MAILCHIMP, PARAKEY, RAILZ, SECRET, TOKEN, VALUE, Door, open_door, until
+from roundsman import cli, screen
 from roundsman.http import Http
 from roundsman.plugin import Poll, Received, Source, State
 from roundsman.sandbox.vendor import signature
@@ -331,6 +335,39 @@ async def test_refusals_are_logged_seldom_and_without_what_was_sent(door: Door) 
         "calls": 1,
     }
     assert refused(door)["doors", "wrong header"] == 20
+
+
+async def test_status_and_hooks_unread_show_what_went_wrong(
+    door: Door, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await door.post("/hooks/doors", LOG, KEY)
+    await door.post("/hooks/doors", b"garbage with a name in it", KEY)
+    for _ in range(3):
+        await door.post("/hooks/doors", LOG, {HEADER: "another"})
+    door.engine.reception.flush()
+    found = screen.status(door.store)
+    [row] = [row for row in found["sources"] if row["name"] == "doors"]
+    shown = {key: row[key] for key in ("webhooks", "unread", "refused", "refusal")}
+    assert shown == {"webhooks": 2, "unread": 1, "refused": 3, "refusal": "wrong header"}
+    assert row["heard"]
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(screen.status_tables(found))
+    text = console.export_text()
+    assert "doors: 1 webhook was not understood: roundsman hooks unread doors" in text
+    assert "doors: 3 webhooks were refused, the last one: wrong header" in text
+
+    config = tmp_path / "roundsman.toml"
+    config.write_text(f'[daemon]\nstore = "{door.store.path}"\n')
+
+    def unread(*args: str) -> str:
+        cli.hooks_app(["unread", "doors", "-c", str(config), *args], standalone_mode=False)
+        return capsys.readouterr().out
+
+    assert re.fullmatch(r"1 +\S+Z  25 bytes: the body is .*, not JSON\n", unread())
+    [letter] = json.loads(unread("--json"))
+    assert letter["body"] == "garbage with a name in it"
+    assert unread("--drop") == "doors: 1 webhook dropped\n"
+    assert unread() == ""
 
 
 async def test_no_secret_is_in_an_answer_or_a_log(door: Door) -> None:

@@ -9,14 +9,13 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYPE
 from prometheus_client.registry import Collector
 
 import roundsman
 from roundsman.engine import Engine
 from roundsman.meter import SECONDS, Histogram
 
-__all__ = ["CONTENT_TYPE", "exposition"]
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def exposition(engine: Engine) -> bytes:
