@@ -83,9 +83,8 @@ class Impatient(H11Protocol):
     def handle_events(self) -> None:
         try:
             super().handle_events()
-        except (
-            h11.LocalProtocolError
-        ):  # nonsense behind an answer that has begun: there is nothing left to say
+        except h11.LocalProtocolError:
+            # Nonsense behind an answer that has begun: there is nothing left to say.
             self.transport.abort()
             return
         begun = self.conn.their_state is h11.SEND_BODY or bool(self.conn.trailing_data[0])
