@@ -178,9 +178,8 @@ class Reception:
                 raise TypeError(f"receive() must return a Received, not {type(received).__name__}")  # noqa: TRY301
             events = [event for event in received.events if isinstance(event, Event)]
             if received.follow:
-                source.follow(
-                    {}, received.follow
-                )  # an id that it would not take would stop each of its visits
+                # An id that the source would not take would stop each of its visits.
+                source.follow({}, received.follow)
         except Exception as exc:  # noqa: BLE001 - see above
             expected = type(exc).__module__.startswith("roundsman.")
             why = reason(exc).replace("the answer", "the body")  # in the words of those who read answers

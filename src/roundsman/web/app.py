@@ -49,7 +49,7 @@ class Receiver:
         if source is None or source.webhook is None or (token and source.webhook.token is None):
             return self.nobody(request)
         hook = source.webhook
-        headers = {name: ", ".join(request.headers.getlist(name)) for name in request.headers}
+        headers = {key: ", ".join(request.headers.getlist(key)) for key in request.headers}
         call = Call(b"", headers, self._reception.now(), token)
         try:
             if request.method in {"GET", "HEAD"} and hook.answers_get:
