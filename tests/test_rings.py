@@ -181,9 +181,3 @@ async def test_a_clock_that_is_set_moves_rings_along(engine: Engine, time: Time)
         engine.beat()
         await pass_time(engine, time, 10)
     assert len(VISITS) == 3
-
-
-async def test_a_restart_remembers_ids_that_a_webhook_named(store: Store, engine: Engine, time: Time) -> None:
-    """The ring is gone with the process, but what it was for is in the inbox until a visit takes it up."""
-    store.follow("bell", ["x"])
-    assert store.inbox("bell")[0] == ["x"]

@@ -352,6 +352,19 @@ async def test_a_vendor_that_wants_a_rest_has_it_after_a_restart_too(hooked: Any
     assert world.watch.ring_at is None or world.watch.ring_at >= time.now() + 2900
 
 
+async def test_a_restart_remembers_what_a_webhook_named(hooked: Any, time: Time) -> None:
+    """The ring is gone with the process; what it was for waits on the disk, and no list would show it."""
+    vendor = Parakey(time.utc)
+    world = hooked(vendor, parakey_batches(webhook=PARAKEY))
+    await world.visit()
+    await world.push({"id": "b1", "status": "processing", "items": []}, ring=False)
+    vendor.batch([{"error": {"message": "no"}}], batch_id="b1")
+    world.reboot()
+    await world.visit()
+    assert world.told_ids() == ["b1:0:failed", "b1:completed"]
+    assert world.store.inbox("keys") == ([], 0)
+
+
 async def test_nothing_rings_any_more_while_it_stops(hooked: Any, time: Time) -> None:
     world = hooked(Mailchimp(time.utc), mailchimp_batches(webhook=MAILCHIMP))
     await world.visit()

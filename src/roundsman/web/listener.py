@@ -215,7 +215,9 @@ class Listener:
                         self._complained = loop.time()
                         log.warning("listen.troubled", error=exc.strerror)
                     self._cut_one()
-                    await asyncio.sleep(1)
+                    await asyncio.sleep(
+                        1
+                    )  # the kernel says so at once, again and again, until somebody has gone
                 continue
             ticket = object()
             self._inside.add(ticket)
