@@ -1,11 +1,18 @@
 """That a vendor's webhooks have fallen silent is noticed, once, and not for nothing."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import httpx
+
+from doors import HEADER, PARAKEY, VALUE
+from rounds import Rounds
 from roundsman.events import Event, rfc3339
+from roundsman.sandbox import Parakey
 from roundsman.silence import PATIENCE, Silence
-from worlds import START
+from roundsman.web.app import app
+from worlds import START, Time, event_logs
 
 MINUTE = 60.0
 
@@ -69,6 +76,34 @@ def test_what_happened_while_nobody_listened_says_nothing() -> None:
 def test_the_pages_of_one_visit_are_one_find() -> None:
     silence = Silence(START)
     assert finds(silence, 10, 10.1, 10.2, 10.3, 50) == []
+
+
+async def test_the_daemon_says_so_while_it_listens_and_not_else(
+    tmp_path: Path, parakey: Parakey, time: Time
+) -> None:
+    world = Rounds(tmp_path, parakey, time, event_logs(webhook=PARAKEY))
+
+    async def an_hour() -> int:
+        for _ in range(6):
+            parakey.add(created=time.utc())
+            await world.visit(after=600)
+        return len(world.events("roundsman.source.webhook_silent"))
+
+    await world.visit()
+    assert await an_hour() == 0, "nobody listens"
+    world.engine.listening = time.now()
+    world.engine.setup({"doors": world.source}, {"recorder": world.sink})
+    assert await an_hour() == 1
+    assert await an_hour() == 1, "once"
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app(world.engine))) as client:
+        log = {"id": "w1", "createdAt": rfc3339(time.utc()), "timestamp": rfc3339(time.utc())}
+        answer = await client.post("http://daemon/hooks/doors", json=log, headers={HEADER: VALUE})
+        assert answer.status_code == 200
+    world.reboot()
+    world.engine.listening = time.now()
+    world.engine.setup({"doors": world.source}, {"recorder": world.sink})
+    assert await an_hour() == 2, "each silence"
+    assert "No webhook came since" in world.told("roundsman.source.webhook_silent")[1]["data"]["message"]
 
 
 def test_a_hook_that_was_never_made_is_noticed_too() -> None:
