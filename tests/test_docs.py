@@ -15,7 +15,9 @@ import httpx
 import pytest
 
 from roundsman import config, events
-from roundsman.cli import app, dead_app, hooks_app
+from roundsman.cli.app import app
+from roundsman.cli.hooks import hooks_app
+from roundsman.cli.steering import dead_app
 from roundsman.http import Http
 from roundsman.sinks.http import REJECTED
 from worlds import Time, web_of

@@ -17,7 +17,8 @@ import structlog
 from rich.console import Console
 
 from doors import HEADER, MAILCHIMP, PARAKEY, RAILZ, SECRET, TOKEN, VALUE, Door, open_door, until
-from roundsman import cli, reception, screen
+from roundsman import reception, screen
+from roundsman.cli.hooks import hooks_app
 from roundsman.http import Http
 from roundsman.plugin import Poll, Received, Source, State
 from roundsman.sandbox.vendor import signature
@@ -368,7 +369,7 @@ async def test_status_and_hooks_unread_show_what_went_wrong(
     config.write_text(f'[daemon]\nstore = "{door.store.path}"\n')
 
     def unread(*args: str) -> str:
-        cli.hooks_app(["unread", "doors", "-c", str(config), *args], standalone_mode=False)
+        hooks_app(["unread", "doors", "-c", str(config), *args], standalone_mode=False)
         return capsys.readouterr().out
 
     assert re.fullmatch(r"1 +\S+Z  25 bytes: the body is .*, not JSON\n", unread())

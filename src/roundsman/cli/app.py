@@ -1,0 +1,119 @@
+"""The root of all commands, and what they share: options, complaints, the store."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+import roundsman
+from roundsman import config as configuration, logs
+from roundsman.config import Config
+from roundsman.settings import duration, moment
+from roundsman.store import Reader, Store
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,  # they show local variables, and so secrets
+    rich_markup_mode=None,
+    help="Polls what only answers questions, and tells each new thing once.",
+)
+
+ConfigPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        help="The configuration. Default: $ROUNDSMAN_CONFIG, ./roundsman.toml, /etc/roundsman/roundsman.toml.",
+    ),
+]
+Named = Annotated[str, typer.Argument(metavar="SOURCE", help="Its name in the configuration.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def complain(*lines: str) -> None:
+    for line in lines:
+        print(logs.safe(line), file=sys.stderr)
+
+
+def fail(message: str, status: int = 1) -> NoReturn:
+    complain(message)
+    raise typer.Exit(status)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"roundsman {roundsman.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def known_sources(reader: Reader, names: Sequence[str]) -> None:
+    """A name without globs that is no source's is a slip, and no reason to say that there is nothing."""
+    there = [row["name"] for row in reader.sources()]
+    for name in names:
+        if name not in there and not set(name) & set("*?["):
+            fail(f"{name}: no such source; there is {', '.join(there) or 'none yet'}", 2)
+
+
+def known_sink(reader: Reader, sink: str) -> None:
+    names = [row["name"] for row in reader.sinks()]
+    if sink not in names:
+        fail(f"{sink}: no such sink; there is {', '.join(names) or 'none yet'}", 2)
+
+
+def when(text: str) -> datetime:
+    """A date-time, or as long ago as a duration."""
+    try:
+        return datetime.fromtimestamp(time.time() - duration(text), UTC)
+    except ValueError:
+        pass
+    try:
+        return moment(text)
+    except ValueError:
+        fail(f'{text}: is neither a date-time such as "2026-05-01T00:00:00Z" nor a duration such as "2h"', 2)
+
+
+@contextmanager
+def reading(config: Config) -> Iterator[Reader]:
+    reader = Reader.open(config.store)
+    try:
+        yield reader
+    finally:
+        reader.close()
+
+
+@contextmanager
+def writing(path: Path | None) -> Iterator[Store]:
+    loaded = configuration.load(configuration.find(path), only_daemon=True)
+    store = Store.open(loaded.store, daemon=False)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def printer(as_json: bool) -> Callable[[Any], None]:
+    if as_json:
+        return lambda event: print(event.body.decode("utf-8", "replace"), flush=True)
+    from roundsman import screen
+
+    console = screen.console()
+    return lambda event: screen.show_event(event, console)

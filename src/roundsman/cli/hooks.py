@@ -1,0 +1,179 @@
+"""Commands about a vendor's webhooks."""
+
+import json
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from roundsman import config as configuration, logs
+from roundsman.cli.app import (
+    ConfigPath,
+    Json,
+    Named,
+    app,
+    complain,
+    counted,
+    fail,
+    known_sources,
+    reading,
+    writing,
+)
+from roundsman.plugin import Source, reason, secrets
+from roundsman.webhook import Registrar
+
+hooks_app = typer.Typer(no_args_is_help=True, help="A vendor's webhooks that lead to a source.")
+app.add_typer(hooks_app, name="hooks")
+
+
+@hooks_app.command("list")
+def hooks_list(source: Named, config: ConfigPath = None, as_json: Json = False) -> None:
+    """Show the webhooks that the vendor has, and whether one leads here."""
+    from roundsman import hooks
+
+    async def show(found: Source, registrar: Registrar | None) -> int:
+        if registrar is None:
+            fail(
+                f"{source}: this vendor has no API that lists webhooks; `hooks create` says what to enter where",
+                2,
+            )
+        rows = await registrar.list()
+        if as_json:
+            here = [hooks.leads_here(found, row) for row in rows]
+            urls = [hooks.masked(found, row.url) for row in rows]
+            print(
+                json.dumps(
+                    [
+                        {"id": r.id, "url": u, "enabled": r.enabled, "leads_here": h}
+                        for r, u, h in zip(rows, urls, here, strict=True)
+                    ],
+                    indent=2,
+                )
+            )
+        else:
+            for row in rows:
+                what = "" if row.enabled else "  disabled"
+                what += "  leads here" if hooks.leads_here(found, row) else ""
+                print(logs.safe(f"{row.id}  {hooks.masked(found, row.url)}{what}"))
+            print(f"{len(rows)} of {registrar.most} that the vendor allows")
+        wrong = hooks.troubles(found, rows)
+        complain(*(f"warning: {each}" for each in wrong))
+        return 1 if wrong else 0
+
+    _at_vendor(config, source, show)
+
+
+@hooks_app.command("create")
+def hooks_create(
+    source: Named,
+    url: Annotated[
+        str,
+        typer.Option("--url", help="The public address of the listener, such as https://hooks.example.org."),
+    ],
+    config: ConfigPath = None,
+    reveal: Annotated[
+        bool, typer.Option("--reveal", help="Print secrets that have to be entered by hand.")
+    ] = False,
+) -> None:
+    """Have the vendor send webhooks here; where it has no API for that, say what to enter where."""
+    from roundsman import hooks
+
+    async def make(found: Source, registrar: Registrar | None) -> int:
+        place = hooks.address(found, url)
+        if registrar is None:
+            print(*hooks.advice(found, place, reveal=reveal), sep="\n")
+            return 0
+        made = await hooks.create(found, registrar, place)
+        print(f"{made.id}: sends to {hooks.masked(found, made.url or place)}")
+        if made.secret:
+            print(f"signing secret, shown this once: {made.secret}")
+            complain(
+                f"store it, and name it in [sources.{source}.webhook] signing_secret; then reload the daemon"
+            )
+        return 0
+
+    _at_vendor(config, source, make)
+
+
+@hooks_app.command("delete")
+def hooks_delete(
+    source: Named,
+    key: Annotated[str, typer.Argument(metavar="ID", help="As `hooks list` shows it.")],
+    config: ConfigPath = None,
+) -> None:
+    """Have the vendor send no more."""
+
+    async def delete(_: Source, registrar: Registrar | None) -> int:
+        if registrar is None:
+            fail(f"{source}: this vendor has no API for webhooks: delete it where it was entered", 2)
+        await registrar.delete(key)
+        print(f"{key}: deleted")
+        return 0
+
+    _at_vendor(config, source, delete)
+
+
+@hooks_app.command("unread")
+def hooks_unread(
+    source: Named,
+    config: ConfigPath = None,
+    as_json: Json = False,
+    drop: Annotated[bool, typer.Option("--drop", help="Forget them.")] = False,
+) -> None:
+    """Show webhooks that were authentic and not understood; with --json, their bodies, too."""
+    from roundsman import screen
+
+    if drop:
+        with writing(config) as store:
+            known_sources(store, [source])
+            print(f"{source}: {counted(store.drop_unread(source, None), 'webhook')} dropped")
+        return
+    loaded = configuration.load(configuration.find(config), only_daemon=True)
+    with reading(loaded) as reader:
+        known_sources(reader, [source])
+        rows = reader.unread(source)
+    if as_json:
+        shown = [
+            {**row, "received": screen.stamp(row["received"]), "body": row["body"].decode("utf-8", "replace")}
+            for row in rows
+        ]
+        print(json.dumps(shown, indent=2))
+        return
+    for row in rows:
+        print(
+            logs.safe(f"{row['n']}  {screen.stamp(row['received'])}  {len(row['body'])} bytes: {row['why']}")
+        )
+
+
+def _at_vendor(
+    path: Path | None, name: str, act: Callable[[Source, Registrar | None], Coroutine[Any, Any, int]]
+) -> NoReturn:
+    """Do something with a vendor's webhooks."""
+    from roundsman import service
+    from roundsman.hooks import HookError
+    from roundsman.http import Http
+
+    loaded = configuration.load(configuration.find(path), only_source=name)
+    logs.configure("warning", loaded.daemon.log_format)
+    source = loaded.sources[name]
+
+    async def run() -> int:
+        connections = service.web(loaded.http)
+        hidden = [secret.reveal() for secret in secrets(source)]
+        http = Http(
+            connections, source.auth(), source.identity(), concurrency=source.concurrency, hidden=hidden
+        )
+        try:
+            return await act(source, source.registrar(http))
+        except typer.Exit:
+            raise
+        except HookError as exc:
+            complain(f"{name}: {exc}")
+        except Exception as exc:  # noqa: BLE001 - a plugin may raise anything
+            complain(f"{name}: {reason(exc)}")
+        finally:
+            await connections.aclose()
+        return 1
+
+    raise typer.Exit(service.run(run))

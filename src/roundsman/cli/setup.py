@@ -1,0 +1,111 @@
+"""Commands that set things up: init, check, schema."""
+
+import importlib.resources
+import json
+import os
+from contextlib import aclosing
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from roundsman import config as configuration, logs
+from roundsman.cli.app import ConfigPath, app, complain, counted, fail
+from roundsman.config import Config
+from roundsman.plugin import Source, State, polls, reason
+
+ENOUGH = 100
+"""Rows that are proof enough for `check --live` that a source answers."""
+
+
+@app.command()
+def init(path: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("roundsman.toml")) -> None:
+    """Write a commented starter configuration; never overwrites."""
+    text = importlib.resources.files("roundsman").joinpath("starter.toml").read_text(encoding="utf-8")
+    if path.exists():
+        fail(f"{path}: is there already, and is not overwritten")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # 0600 from the start: sooner or later somebody writes a secret into it.
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as exc:
+        fail(f"{path}: cannot be written: {exc.strerror}")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)
+    print(f"wrote {path}; fill in your source, then: roundsman check -c {path}")
+
+
+@app.command()
+def check(
+    config: ConfigPath = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="Ask every source one harmless question, and open every sink.")
+    ] = False,
+) -> None:
+    """Validate the configuration."""
+    loaded = configuration.load(configuration.find(config))
+    for warning in configuration.warnings(loaded):
+        complain(f"warning: {warning}")
+    what = f"{counted(len(loaded.sources), 'source')}, {counted(len(loaded.sinks), 'sink')}"
+    print(f"{loaded.path}: no mistakes; {what}, store {loaded.store}")
+    if live:
+        from roundsman import service
+
+        logs.configure("warning", loaded.daemon.log_format)
+        raise typer.Exit(service.run(lambda: _check_live(loaded)))
+
+
+async def _ask_once(source: Source, http: Any, state: State) -> tuple[int, list[str]]:
+    """One visit, or the first pages of it: rows read, and what was odd. Raises what the visit ends in."""
+    rows = 0
+    remarks: list[str] = []
+    async with aclosing(polls(source, http, state)) as found:
+        async for poll in found:
+            rows += poll.rows
+            remarks += poll.remarks
+            if poll.page and rows > ENOUGH:
+                break
+    return rows, remarks
+
+
+async def _check_live(config: Config) -> int:
+    from roundsman.http import Http
+    from roundsman.service import web
+
+    connections, code = web(config.http), 0
+    for name, source in config.sources.items():
+        asked = connections.seen
+        try:
+            # A poll is a value: dropped, it did not happen.
+            http = Http(connections, source.auth(), source.identity(), concurrency=source.concurrency)
+            rows, remarks = await _ask_once(source, http, {})
+            if (
+                connections.seen == asked
+            ):  # nothing is followed yet: a question about nothing, for the sake of the key
+                _, remarks = await _ask_once(source, http, source.follow({}, ["roundsman-check"]))
+            print(f"sources.{name}: answers" + (f", {rows} rows" if rows else ""))
+            for remark in remarks:
+                complain(f"sources.{name}: {remark}")
+                code = 1
+        except Exception as exc:  # noqa: BLE001 - a plugin may raise anything, and the next one wants its turn
+            complain(f"sources.{name}: {reason(exc)}")
+            code = 1
+    for name, sink in config.sinks.items():
+        try:
+            async with sink.open(Http(connections), None):
+                print(f"sinks.{name}: opens")
+        except BlockingIOError:
+            print(f"sinks.{name}: is open already, by a running daemon")
+        except Exception as exc:  # noqa: BLE001 - as above
+            complain(f"sinks.{name}: {reason(exc)}")
+            code = 1
+    await connections.aclose()
+    return code
+
+
+@app.command()
+def schema(what: Annotated[Literal["config", "events"], typer.Argument()]) -> None:
+    """Print a JSON Schema: of the configuration file, or of the events."""
+    from roundsman.events import schemas
+
+    print(json.dumps(configuration.json_schema() if what == "config" else schemas(), indent=2))

@@ -1,0 +1,142 @@
+"""Commands that tell the daemon what to do, by way of the store: replay, rewind, track, dead."""
+
+import json
+import time
+from typing import Annotated
+
+import typer
+
+from roundsman import config as configuration, logs
+from roundsman.cli.app import ConfigPath, Json, app, counted, fail, known_sink, reading, when, writing
+from roundsman.store import KEYS_KEPT
+
+dead_app = typer.Typer(no_args_is_help=True, help="Events that a sink will never take.")
+app.add_typer(dead_app, name="dead")
+
+
+@app.command()
+def replay(
+    sink: Annotated[str, typer.Argument(help="Its name in the configuration.")],
+    begin: Annotated[
+        str,
+        typer.Option("--from", help='"beginning", a date-time, "2h" for two hours ago, or "#123" for a seq.'),
+    ],
+    config: ConfigPath = None,
+) -> None:
+    """Deliver events to a sink again, from a point in the log on. Works while the daemon runs."""
+    with writing(config) as store:
+        if begin == "beginning":
+            after = 0
+        elif begin.startswith("#") and begin[1:].isdigit():
+            after = int(begin[1:]) - 1
+        else:
+            after = store.before(when(begin).timestamp())
+        known_sink(store, sink)
+        after = max(0, min(after, store.cursor(sink)[0]))
+        store.replay(sink, after)
+        print(f"{sink}: {store.head() - after} events from #{after + 1} on will be delivered again")
+
+
+@app.command()
+def rewind(
+    source: Annotated[str, typer.Argument(help="Its name in the configuration.")],
+    to: Annotated[str, typer.Option("--to", help='"beginning", a date-time, or "2h" for two hours ago.')],
+    config: ConfigPath = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Even so far back that events may be told again.")
+    ] = False,
+) -> None:
+    """Read a source again from a point in the vendor's time on. What the log has is not told twice."""
+    from roundsman import screen
+
+    loaded = configuration.load(configuration.find(config), only_source=source)
+    target = None if to == "beginning" else when(to)
+    if target is not None and target.timestamp() > time.time():
+        fail(f"{to}: is in the future; what happens until then would not be told", 2)
+    with writing(config) as store:
+        if not force and store.forgot() and (target is None or time.time() - target.timestamp() > KEYS_KEPT):
+            fail(
+                "ids are remembered for 35 days; what is older may be told again. --force does it all the same",
+                2,
+            )
+        state, _ = store.state(source)
+        try:
+            store.rewind(source, loaded.sources[source].rewound(state, target))
+        except NotImplementedError as exc:
+            fail(f"{source}: {exc}", 2)
+    print(
+        f"{source}: will be read again from {screen.stamp(target.timestamp()) if target else 'the beginning'} on"
+    )
+
+
+@app.command()
+def track(
+    source: Annotated[str, typer.Argument(help="Its name in the configuration.")],
+    ids: Annotated[list[str], typer.Argument(help="Ids of batches or pushes.")],
+    config: ConfigPath = None,
+) -> None:
+    """Have a source follow batches or pushes until they end. Works while the daemon runs; needs no secrets."""
+    with writing(config) as store:
+        kind = store.kind(source)
+        if kind is None:
+            names = [row["name"] for row in store.sources()]
+            fail(f"{source}: no such source; there is {', '.join(names) or 'none yet'}", 2)
+        try:
+            configuration.source_class(kind).follow({}, ids)
+        except (NotImplementedError, ValueError) as exc:
+            fail(f"{source}: {exc}", 2)
+        new = store.follow(source, ids)
+    waiting = len(set(ids)) - new
+    print(
+        f"{source}: {counted(new, 'id')} will be followed from the next visit on"
+        + (f", {waiting} waited for it already" if waiting else "")
+    )
+
+
+@dead_app.command("list")
+def dead_list(
+    sink: Annotated[str, typer.Argument()], config: ConfigPath = None, as_json: Json = False
+) -> None:
+    """Show what is buried."""
+    from roundsman import screen
+
+    loaded = configuration.load(configuration.find(config), only_daemon=True)
+    with reading(loaded) as reader:
+        known_sink(reader, sink)
+        rows = reader.dead(sink)
+    if as_json:
+        print(
+            json.dumps(
+                [{**row, "buried": screen.stamp(row["buried"]), "retry": bool(row["retry"])} for row in rows],
+                indent=2,
+            )
+        )
+        return
+    for row in rows:
+        again = "  (to be tried again)" if row["retry"] else ""
+        print(
+            logs.safe(
+                f"#{row['seq']}  {screen.stamp(row['buried'])}  {row['source']}  {row['type']}  {row['id']}: {row['reason']}{again}"
+            )
+        )
+
+
+Seqs = Annotated[
+    list[int] | None, typer.Argument(help="Their numbers, as `dead list` shows them; all without.")
+]
+
+
+@dead_app.command("retry")
+def dead_retry(sink: Annotated[str, typer.Argument()], seqs: Seqs = None, config: ConfigPath = None) -> None:
+    """Try buried events again; the daemon does so at once, `once` when it runs."""
+    with writing(config) as store:
+        known_sink(store, sink)
+        print(f"{sink}: {store.raise_dead(sink, seqs or None)} events will be tried again")
+
+
+@dead_app.command("drop")
+def dead_drop(sink: Annotated[str, typer.Argument()], seqs: Seqs = None, config: ConfigPath = None) -> None:
+    """Forget buried events."""
+    with writing(config) as store:
+        known_sink(store, sink)
+        print(f"{sink}: {store.drop_dead(sink, seqs or None)} events dropped")
