@@ -31,7 +31,7 @@ from roundsman.settings import (
 )
 from roundsman.sinks import SINKS
 from roundsman.sources import SOURCES
-from roundsman.store import default_path
+from roundsman.store import DAEMON, default_path
 
 PLACES = (Path("roundsman.toml"), Path("/etc/roundsman/roundsman.toml"))
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -95,7 +95,7 @@ def find(path: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
 def load(path: Path, *, only_daemon: bool = False, only_source: str | None = None) -> Config:
     """The configuration in the file. ConfigError lists every mistake.
 
-    With `only_daemon`, sources, sinks and their secrets are not looked at: commands that only read the store work
+    With `only_daemon`, sources, sinks and their secrets are not looked at, nor mistakes elsewhere than in [daemon]: commands that only read the store work
     where the service's credentials cannot be had. With `only_source`, no other source and no sink is.
     """
     document = _parse(path)
@@ -116,7 +116,7 @@ def load(path: Path, *, only_daemon: bool = False, only_source: str | None = Non
             problems = [p for p in problems if p.startswith("daemon")]
             if problems:
                 raise ConfigError(problems, path)
-            return Config(path, tables["daemon"])
+            return Config(path, tables["daemon"], listen=tables["listen"] if "listen" in document else None)
         listen = tables["listen"] if "listen" in document else None
         if only_source is not None:
             return _one(path, document, only_source, tables, problems)
@@ -325,6 +325,8 @@ def _plugins(
         place = f"{section}.{name}"
         if not NAME.fullmatch(name):
             problems.append(f"{place}: a name is made of letters, digits, dots, dashes and underscores")
+        if section == "sources" and name == DAEMON:
+            problems.append(f"{place}: is what the daemon's own notices are of; give the source another name")
         if not isinstance(table, dict):
             problems.append(f"{place}: is not a table; write [{place}]")
         elif "type" not in table:

@@ -415,9 +415,13 @@ class Engine:
                 self.hurry(name)
 
     async def _prune(self) -> None:
+        """Forget what is old, in steps so small that nobody waits for one."""
         self._pruned = self._clock.monotonic()
         while self.store.prune(list(self.deliveries), self._clock.now(), self.retention):
             await self._clock.sleep(PRUNE_PAUSE)
+        while self.store.shrink():
+            await self._clock.sleep(PRUNE_PAUSE)
+        self.store.checkpoint()
 
     def healthy(self) -> bool:
         """Whether the rounds are really made: no idle source is long overdue, and every sink has its loop."""

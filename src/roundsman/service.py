@@ -68,6 +68,7 @@ class Service:
         self._systemd = Systemd()
         self._reloads: set[asyncio.Task[None]] = set()
         self._one_at_a_time = asyncio.Lock()
+        self._refused = False
 
     async def run(self) -> None:
         """Until a signal says stop."""
@@ -128,14 +129,20 @@ class Service:
                     await self._listen(self.config.listen)
                     raise
             except (ConfigError, StoreError, OSError) as exc:
-                log.error("config.refused", problems=str(exc).splitlines())
+                problems = str(exc).splitlines()
+                log.error("config.refused", problems=problems)
             else:
+                problems = []
                 self.engine.retention = new.daemon.retention
                 logs.configure(new.daemon.log_level, new.daemon.log_format, self._line)
                 self.config = new
                 log.info("config.reloaded", sources=len(new.sources), sinks=len(new.sinks))
             finally:
                 self._systemd.say("READY=1")
+            self._refused = bool(problems)
+            self._show_status()
+            with contextlib.suppress(StoreError):  # whoever waits for the answer hears that there is none
+                self.store.reloaded(problems)
 
     async def _listen(self, options: ListenOptions | None) -> None:
         """Listen where the options say, or nowhere; what listens so already is kept. ListenError, an OSError, where that cannot
@@ -173,6 +180,11 @@ class Service:
         self.listener = new
         self.engine.listening = (self.engine.listening or time.time()) if new is not None else None
 
+    def _show_status(self) -> None:
+        refused = "; the configuration file was refused, see the log" if self._refused else ""
+        with contextlib.suppress(StoreError):  # the engine says so, louder
+            self._systemd.status(summary(self.engine) + refused)
+
     def _stop(self, signal_name: str) -> None:
         log.info("daemon.stopping", signal=signal_name)
         self._systemd.say("STOPPING=1")
@@ -189,8 +201,7 @@ class Service:
                 self._systemd.say("WATCHDOG=1")
                 fed = now
             if now - said > STATUS_EVERY or not said:
-                with contextlib.suppress(StoreError):  # the engine says so, louder
-                    self._systemd.status(summary(self.engine))
+                self._show_status()
                 said = now
             if interactive:
                 self._line.show(progress(self.engine, now))

@@ -121,7 +121,7 @@ Start = Annotated[
 class Secret:
     """A value that is never shown: a string, or where to find one.
 
-    TOML: `{ credential = "name" }` (systemd's `LoadCredential`), `{ env = "NAME" }`, `{ file = "path" }`, or a
+    TOML: `{ credential = "name" }` (systemd's `LoadCredential`, or `credentials/name` beside the file), `{ env = "NAME" }`, `{ file = "path" }`, or a
     bare string, of which `roundsman check` warns. Read once, when the configuration is loaded.
     """
 
@@ -166,14 +166,9 @@ class Secret:
             case "file":
                 return cls(*_from_file(beside(name), f"the file {name}"))
             case "credential":
-                folder = os.environ.get("CREDENTIALS_DIRECTORY")
-                if folder is None:
-                    raise ValueError(
-                        f"no credential {name}: $CREDENTIALS_DIRECTORY is not set (systemd sets it for LoadCredential=)"
-                    )
                 if Path(name).name != name:
                     raise ValueError("a credential's name is a plain name, not a path")
-                return cls(*_from_file(Path(folder) / name, f"the credential {name}"))
+                return cls(*_from_file(_credential(name), f"the credential {name}"))
             case _:
                 raise ValueError(f"{kind} is not a place for a secret; use one of {', '.join(cls.kinds)}")
 
@@ -195,6 +190,29 @@ class Secret:
             for k in cls.kinds
         ]
         return {"anyOf": [*places, {"type": "string", "description": "a literal secret; check warns of it"}]}
+
+
+def _credential(name: str) -> Path:
+    """Where a credential is: as systemd gives it to a service (systemd.exec(5), LoadCredential=), alone or with the whole
+    folder of ours; for commands beside the service, in that folder itself.
+    """
+    given = os.environ.get("CREDENTIALS_DIRECTORY")
+    if given is None:
+        place = beside("credentials") / name
+        if not _exists(place):
+            raise ValueError(
+                f"no credential {name}: $CREDENTIALS_DIRECTORY is not set (systemd sets it for LoadCredential=), and there is no {place}"
+            )
+        return place
+    alone, ours = Path(given) / name, Path(given) / f"roundsman_{name}"
+    return ours if _exists(ours) and not _exists(alone) else alone
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a folder that only root may look into: reading says so
+        return True
 
 
 def _from_file(path: Path, what: str) -> tuple[str, Path]:

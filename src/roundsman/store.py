@@ -14,6 +14,7 @@ Methods do not await, so nothing can come between the statements of a transactio
 
 import fcntl
 import os
+import shutil
 import sqlite3
 import time
 from collections import Counter
@@ -27,14 +28,19 @@ from sqlite_utils.migrations import Migrations
 
 from roundsman import wire
 from roundsman.events import Event
+from roundsman.files import hand_over, sync_folder
 from roundsman.plugin import Receipt, State
 
+DAEMON = "daemon"
+"""The source that the daemon's own notices are of; no configured one can have this name."""
 KEYS_KEPT = 35 * 86400.0
 """Seconds that `(source, id)` is kept at least: longer than any re-read reaches back."""
 BATCH_BYTES = 8 * 2**20
 """Bytes of events read in one go, roughly: rows of 10 MB must not fill the memory by the thousand."""
 UNREAD, UNREAD_BYTES = 1000, 32 * 2**20
 """Webhooks that were not understood and are kept, by source, and bytes of them."""
+SPARE_PAGES = 1000
+"""Pages (of 8 KiB) that may be free without being given back."""
 BUSY = 1.0
 """Seconds to wait for another process's short write (`replay`, `rewind`, `dead`)."""
 
@@ -157,7 +163,21 @@ def _receive(db: Database) -> None:
         db.execute(statement)
 
 
-NAMES = frozenset({"001_log", "002_follow", "003_receive"})
+OWN = (
+    # The daemon's own notices are events of a source like others. Whoever had a source of that name keeps its log.
+    "UPDATE sources SET name = 'daemon (a source)' WHERE name = 'daemon'",
+    # revision and state: how often it was reloaded, and what was wrong. position: how far the round of forgetting is.
+    "INSERT INTO sources (name, type) VALUES ('daemon', 'roundsman')",
+)
+
+
+@migrations(name="004_own")
+def _own(db: Database) -> None:
+    for statement in OWN:
+        db.execute(statement)
+
+
+NAMES = frozenset({"001_log", "002_follow", "003_receive", "004_own"})
 """Every migration this program knows; a store with another one is newer than we are."""
 
 
@@ -260,7 +280,8 @@ class Reader:
         return int(self._run("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
 
     def sources(self) -> list[dict[str, Any]]:
-        return self._rows("SELECT * FROM sources ORDER BY name")
+        """Every source that was ever configured."""
+        return self._rows("SELECT * FROM sources WHERE type != 'roundsman' ORDER BY name")
 
     def fares(self) -> Iterator[Fare]:
         """How each source fared; one at a time, for there may be very many."""
@@ -289,6 +310,32 @@ class Reader:
         """What the source remembers, and the revision to commit against."""
         row = self._run("SELECT state, revision FROM sources WHERE name = ?", (name,)).fetchone()
         return (wire.decode(row[0].encode()), row[1]) if row else ({}, 0)
+
+    def backup(self, target: Path, *, replace: bool = False) -> None:
+        """A copy of the store as it is now, whole and compact, while others write. StoreError where that cannot be."""
+        if target.exists() and not replace:
+            raise StoreError(
+                f"{target} is there already, and is not overwritten; --force does it all the same"
+            )
+        half = target.with_name(target.name + ".part")
+        with _plain(target):
+            half.unlink(missing_ok=True)
+            os.close(os.open(half, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        try:
+            self._run("PRAGMA busy_timeout = 10000")
+            self._run("VACUUM INTO ?", (str(half),))
+            with _plain(target):
+                with half.open("rb") as file:
+                    os.fsync(file.fileno())
+                half.replace(target)
+                sync_folder(target.absolute().parent)
+        finally:
+            half.unlink(missing_ok=True)
+
+    def reloads(self) -> tuple[int, list[str]]:
+        """How often the daemon was told to take over its configuration, and why it did not the last time."""
+        state, count = self.state(DAEMON)
+        return count, list(state.get("problems", ()))
 
     def inbox(self, name: str) -> tuple[list[str], int]:
         """Ids that wait to be followed, and the number to commit when they are taken up; 0 where none wait."""
@@ -449,6 +496,7 @@ class Store(Reader):
             try:
                 # Created by us, so that the mode is right from the first byte; SQLite gives -wal and -shm the same.
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+                hand_over(path)
                 db = _connect(path)
                 _known(path, db)
                 migrations.apply(db)
@@ -639,6 +687,14 @@ class Store(Reader):
             [source] = self._run("SELECT id FROM sources WHERE name = ?", (name,)).fetchone()
             return self._insert(source, events, now, None)
 
+    def reloaded(self, problems: Sequence[str]) -> None:
+        """The daemon took over its configuration, or refused to."""
+        with _plain(self.path), self._books.atomic():
+            self._books.conn.execute(
+                "UPDATE sources SET revision = revision + 1, state = ? WHERE name = ?",
+                (wire.encode({"problems": list(problems)}).decode(), DAEMON),
+            )
+
     def drop_unread(self, source: str, numbers: Sequence[int] | None) -> int:
         """Forget webhooks that were not understood (all of a source, without `numbers`); how many."""
         sql = "DELETE FROM unread WHERE source = (SELECT id FROM sources WHERE name = ?)"
@@ -752,10 +808,11 @@ class Store(Reader):
             there = "SELECT 1 FROM events WHERE seq = ? AND failure = 0"
             return [seq for seq in seqs if self._run(there, (seq,)).fetchone()]
 
-    def prune(self, sinks: Sequence[str], now: float, retention: float, limit: int = 500) -> int:
+    def prune(self, sinks: Sequence[str], now: float, retention: float, limit: int = 500) -> bool:
         """One small step of forgetting: payloads that every sink has had for `retention`, later their keys too.
 
-        Returns how many rows it changed; 0 when there is nothing more to do. Buried events are kept.
+        Each step looks at the next `limit` events and remembers where it was; whether there are more to look at before the
+        next round begins. Buried events are kept.
         """
         run = self._run
         # By our time *and* by the vendor's: where a source is quiet, readings still reach back from its last event. Without
@@ -764,23 +821,89 @@ class Store(Reader):
         old, older = self.before(now - retention), self.before(now - kept)
         marks = ",".join("?" * len(sinks))
         low = run(f"SELECT min(cursor) FROM sinks WHERE name IN ({marks})", sinks).fetchone()[0]  # noqa: S608 - only marks
+        blank = old if low is None else min(old, low)
         with _plain(self.path), self._db.atomic():
-            gone = run(
-                "DELETE FROM events WHERE seq IN (SELECT e.seq FROM events e JOIN sources s ON s.id = e.source "
-                "WHERE e.seq <= ? AND e.logged < ? AND e.body IS NULL "
-                "AND (e.stamp < s.position - ? OR e.type GLOB 'roundsman.*') ORDER BY e.seq LIMIT ?)",
-                (older, now - kept, kept, limit),
-            ).rowcount
-            blank = run(
-                "UPDATE events SET body = NULL WHERE seq IN (SELECT seq FROM events WHERE seq <= ? AND logged < ? "
-                "AND body IS NOT NULL AND seq NOT IN (SELECT seq FROM dead) ORDER BY seq LIMIT ?)",
-                (old if low is None else min(old, low), now - retention, limit),
-            ).rowcount
+            [mark] = run("SELECT coalesce(position, 0) FROM sources WHERE name = ?", (DAEMON,)).fetchone()
+            last, looked = run(
+                "SELECT max(seq), count(*) FROM (SELECT seq FROM events WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?)",
+                (mark, max(blank, older), limit),
+            ).fetchone()
+            if looked:
+                run(
+                    "UPDATE events SET body = NULL WHERE seq > ? AND seq <= ? AND logged < ? AND body IS NOT NULL "
+                    "AND seq NOT IN (SELECT seq FROM dead)",
+                    (mark, min(last, blank), now - retention),
+                )
+                run(
+                    "DELETE FROM events WHERE seq IN (SELECT e.seq FROM events e JOIN sources s ON s.id = e.source "
+                    "WHERE e.seq > ? AND e.seq <= ? AND e.logged < ? AND e.body IS NULL "
+                    "AND (e.stamp < s.position - ? OR e.type GLOB 'roundsman.*'))",
+                    (mark, min(last, older), now - kept, kept),
+                )
             letters = run(
                 "DELETE FROM unread WHERE n IN (SELECT n FROM unread WHERE received < ? ORDER BY n LIMIT ?)",
                 (now - retention, limit),
             ).rowcount
-            return int(gone + blank + letters)
+            through = looked < limit
+            if mark or not through:
+                run("UPDATE sources SET position = ? WHERE name = ?", (0 if through else last, DAEMON))
+            return not through or letters == limit
+
+    def shrink(self, pages: int = 200) -> bool:
+        """Give some of what is free in the file back to the disk; whether there is more worth it.
+
+        Never the whole file at once: `VACUUM` would lock it, and write all of it anew. A quarter may stay, for new events.
+        """
+        [total], [free] = (
+            self._run(f"PRAGMA {what}").fetchone() for what in ("page_count", "freelist_count")
+        )
+        if free < SPARE_PAGES or free < total // 4 or not self._run("PRAGMA auto_vacuum").fetchone()[0]:
+            return False
+        self._run(f"PRAGMA incremental_vacuum({pages})").fetchall()
+        return True
+
+    def checkpoint(self) -> None:
+        """Move what is in the -wal file into the store, and cut it; not at all while somebody reads."""
+        self._run("PRAGMA busy_timeout = 0")
+        try:
+            self._run("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        finally:
+            self._run(f"PRAGMA busy_timeout = {round(BUSY * 1000)}")
+
+
+def restore(path: Path, backup: Path) -> None:
+    """Put a backup in the place of the store, which nobody may be using. StoreError where that cannot be.
+
+    What a crash left beside the old store goes with it: SQLite would play an old -wal file into the new store.
+    """
+    with _plain(backup):
+        copy = _connect(backup, readonly=True)
+        try:
+            if not _known(backup, copy):
+                raise StoreError(f"{backup} is empty")
+            if copy.conn.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+                raise StoreError(f"{backup} is damaged")
+        finally:
+            copy.close()
+    with _plain(path):
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = _claim(path)
+        half = path.with_name(path.name + ".restoring")
+        try:
+            half.unlink(missing_ok=True)
+            handle = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with backup.open("rb") as source, os.fdopen(handle, "wb") as target:
+                shutil.copyfileobj(source, target, 1 << 20)
+                target.flush()
+                os.fsync(target.fileno())
+            hand_over(half)
+            for left in ("-wal", "-shm"):
+                path.with_name(path.name + left).unlink(missing_ok=True)
+            half.replace(path)
+            sync_folder(path.parent)
+        finally:
+            half.unlink(missing_ok=True)
+            os.close(lock)
 
 
 def _connect(path: Path, *, readonly: bool = False) -> Database:
@@ -788,6 +911,9 @@ def _connect(path: Path, *, readonly: bool = False) -> Database:
     conn = sqlite3.connect(uri, uri=True, timeout=BUSY)
     run = conn.execute
     if not readonly:
+        run(
+            "PRAGMA auto_vacuum = INCREMENTAL"
+        )  # of a new store: what was forgotten can be given back in small steps
         run("PRAGMA page_size = 8192")  # with the long WAL below: half the cost of random keys, measured
         run("PRAGMA journal_mode = WAL")
         run("PRAGMA synchronous = FULL")
@@ -812,7 +938,9 @@ def _known(path: Path, db: Database) -> set[str]:
 
 def _claim(path: Path) -> int:
     """Take the lock beside the store, or say who holds it. The kernel releases it however the holder ends."""
-    lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    beside = path.with_name(path.name + ".lock")
+    lock = os.open(beside, os.O_RDWR | os.O_CREAT, 0o600)
+    hand_over(beside)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -3,13 +3,13 @@
 import os
 import sys
 
-from roundsman.cli import setup, running, looking, steering, hooks  # isort: skip - the order of --help
+from roundsman.cli import setup, running, looking, steering, keeping, hooks, service  # isort: skip - the order of --help
 from roundsman.cli.app import app, complain, counted
 from roundsman.config import ConfigError
 from roundsman.plugin import reason
 from roundsman.store import StoreError
 
-__all__ = ["hooks", "looking", "main", "running", "setup", "steering"]
+__all__ = ["hooks", "keeping", "looking", "main", "running", "service", "setup", "steering"]
 
 
 def main() -> None:

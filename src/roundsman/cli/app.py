@@ -14,7 +14,7 @@ import roundsman
 from roundsman import config as configuration, logs
 from roundsman.config import Config
 from roundsman.settings import duration, moment
-from roundsman.store import Reader, Store
+from roundsman.store import DAEMON, Reader, Store
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -69,7 +69,7 @@ def known_sources(reader: Reader, names: Sequence[str]) -> None:
     """A name without globs that is no source's is a slip, and no reason to say that there is nothing."""
     there = [row["name"] for row in reader.sources()]
     for name in names:
-        if name not in there and not set(name) & set("*?["):
+        if name not in (*there, DAEMON) and not set(name) & set("*?["):
             fail(f"{name}: no such source; there is {', '.join(there) or 'none yet'}", 2)
 
 

@@ -3,36 +3,80 @@
 import importlib.resources
 import json
 import os
+import re
 from contextlib import aclosing
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from roundsman import config as configuration, logs
+from roundsman import config as configuration, logs, unit
 from roundsman.cli.app import ConfigPath, app, complain, counted, fail
 from roundsman.config import Config
 from roundsman.plugin import Source, State, polls, reason
 
+STATE = "/var/lib/roundsman"
+"""The service's own folder, StateDirectory= in its unit."""
 ENOUGH = 100
 """Rows that are proof enough for `check --live` that a source answers."""
 
 
 @app.command()
-def init(path: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("roundsman.toml")) -> None:
+def init(
+    path: Annotated[
+        Path | None, typer.Argument(help="Where to write it. Default: roundsman.toml, here.")
+    ] = None,
+    service: Annotated[
+        bool,
+        typer.Option(
+            "--service",
+            help=f"For the system's service: {unit.CONFIG}, with a folder for secrets and the store in /var/lib.",
+        ),
+    ] = False,
+) -> None:
     """Write a commented starter configuration; never overwrites."""
+    path = path or (unit.CONFIG if service else Path("roundsman.toml"))
     text = importlib.resources.files("roundsman").joinpath("starter.toml").read_text(encoding="utf-8")
+    if service:
+        text = _for_a_service(text)
     if path.exists():
         fail(f"{path}: is there already, and is not overwritten")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # 0600 from the start: sooner or later somebody writes a secret into it.
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        if service:
+            (path.parent / "credentials").mkdir(mode=0o700, exist_ok=True)
+        # 0600: sooner or later somebody writes a secret into it. But the service's user is none who could own it.
+        mode = 0o644 if service else 0o600
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        os.fchmod(handle, mode)
     except OSError as exc:
         fail(f"{path}: cannot be written: {exc.strerror}")
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         file.write(text)
-    print(f"wrote {path}; fill in your source, then: roundsman check -c {path}")
+    if service:
+        print(
+            f"wrote {path}; fill in your source, and put each secret into a file in {path.parent / 'credentials'}"
+        )
+        print(
+            f"next: the secret into {path.parent / 'credentials' / 'parakey'}; then roundsman service install"
+        )
+    else:
+        print(f"wrote {path}; fill in your source, then: roundsman check -c {path}")
+
+
+def _for_a_service(text: str) -> str:
+    """The starter with secrets as credentials, and everything that is written in the service's own folder."""
+    for variable, name in (
+        ("PARAKEY_ACCESS_TOKEN", "parakey"),
+        ("MAILCHIMP_API_KEY", "mailchimp"),
+        ("RAILZ_SECRET_KEY", "railz"),
+    ):
+        text = text.replace(f'{{ env = "{variable}" }}', f'{{ credential = "{name}" }}')
+    text = re.sub(r"   # or \{ file = .*", "   # the file credentials/parakey beside this one", text)
+    head, _, rest = text.partition("\n[sources")
+    return f'{head}\n[daemon]\nstore = "{STATE}/roundsman.db"\n\n[sources' + rest.replace(
+        'path = "events.jsonl"', f'path = "{STATE}/events.jsonl"'
+    )
 
 
 @app.command()

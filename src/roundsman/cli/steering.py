@@ -1,17 +1,57 @@
 """Commands that tell the daemon what to do, by way of the store: replay, rewind, track, dead."""
 
 import json
+import os
+import re
+import signal
 import time
 from typing import Annotated
 
 import typer
 
 from roundsman import config as configuration, logs
-from roundsman.cli.app import ConfigPath, Json, app, counted, fail, known_sink, reading, when, writing
-from roundsman.store import KEYS_KEPT
+from roundsman.cli.app import (
+    ConfigPath,
+    Json,
+    app,
+    complain,
+    counted,
+    fail,
+    known_sink,
+    reading,
+    when,
+    writing,
+)
+from roundsman.store import KEYS_KEPT, holder
+
+ANSWERS = 30.0
+"""Seconds that a daemon has to answer."""
 
 dead_app = typer.Typer(no_args_is_help=True, help="Events that a sink will never take.")
 app.add_typer(dead_app, name="dead")
+
+
+@app.command()
+def reload(config: ConfigPath = None) -> None:
+    """Have the daemon take over its configuration file; fails with its reasons where it refuses to."""
+    loaded = configuration.load(configuration.find(config), only_daemon=True)
+    with reading(loaded) as reader:
+        who = re.search(r"pid (\d+)", holder(loaded.store) or "")
+        if who is None:
+            fail(f"nobody runs on {loaded.store}: another store in [daemon] wants a restart")
+        before, _ = reader.reloads()
+        os.kill(int(who[1]), signal.SIGHUP)
+        ends = time.monotonic() + ANSWERS
+        while (found := reader.reloads())[0] == before:
+            if time.monotonic() > ends:
+                fail(f"the daemon (pid {who[1]}) has not answered for {ANSWERS:.0f} s; its log may say why")
+            time.sleep(0.02)
+    if found[1]:
+        complain(
+            f"refused, and the old configuration goes on: {counted(len(found[1]), 'mistake')}", *found[1]
+        )
+        raise typer.Exit(1)
+    print("taken over")
 
 
 @app.command()

@@ -21,6 +21,7 @@ from pydantic import Field
 
 from roundsman import wire
 from roundsman.events import Event
+from roundsman.files import hand_over, sync_folder
 from roundsman.http import Http
 from roundsman.plugin import Deliver, Receipt, Sink
 from roundsman.settings import DataPath, Size
@@ -160,7 +161,8 @@ class _Appender:
             self._close()
             raise BlockingIOError(errno.EBUSY, "another writer has it open", str(self._path)) from None
         if new:
-            _sync_folder(self._path.parent)
+            hand_over(self._path)
+            sync_folder(self._path.parent)
         status = os.fstat(self._file)
         self._size = status.st_size
         # The day that the file is of: that of its last line, not of today, or a restart would put off the rotation.
@@ -250,7 +252,7 @@ def _compress(path: Path) -> None:
         os.fsync(target.fileno())
     half.chmod(path.stat().st_mode & 0o777)
     half.replace(path.with_name(path.name + ".gz"))
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
     path.unlink()
 
 
@@ -265,11 +267,3 @@ def _key(line: bytes) -> tuple[str, str] | None:
 
 def _day(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%d")
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

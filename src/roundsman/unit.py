@@ -1,0 +1,152 @@
+"""Units for systemd, written for the program that runs this and for one configuration.
+
+The files in `systemd/` are what is installed; only the program, the configuration and what systemd can do for a user differ.
+"""
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+
+from roundsman.settings import Address
+
+SYSTEM = Path("/etc/systemd/system")
+CONFIG = Path("/etc/roundsman/roundsman.toml")
+HIDDEN = (Path("/home"), Path("/root"), Path("/run/user"), Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - to refuse them
+"""What the service cannot see: ProtectHome and PrivateTmp."""
+FOR_A_USER = {
+    *("Type", "NotifyAccess", "ExecStart", "ExecReload", "WatchdogSec"),
+    *(
+        "Restart",
+        "RestartSec",
+        "RestartPreventExitStatus",
+        "TimeoutStopSec",
+        "TimeoutAbortSec",
+        "UMask",
+        "Environment",
+    ),
+    *("NoNewPrivileges", "LockPersonality", "MemoryDenyWriteExecute", "RestrictAddressFamilies"),
+    *("RestrictNamespaces", "RestrictRealtime", "RestrictSUIDSGID"),
+    *("SystemCallArchitectures", "SystemCallFilter", "SystemCallErrorNumber"),
+}
+"""Settings of [Service] that a user's own systemd can do: the rest needs rights that only the system's has."""
+
+
+def service(config: Path, *, user: bool = False, program: str | None = None) -> str:
+    """`roundsman.service`, for this program and this configuration."""
+    run = program or _program()
+    command = f"{run} {{}} --config {_quoted(str(config))}"
+    text = _template("roundsman.service")
+    text = re.sub(r"^ExecStart=.*$", lambda _: "ExecStart=" + command.format("run"), text, flags=re.MULTILINE)
+    text = re.sub(
+        r"^ExecReload=.*$", lambda _: "ExecReload=" + command.format("reload"), text, flags=re.MULTILINE
+    )
+    credentials = config.parent / "credentials"
+    text = re.sub(
+        r"^(LoadCredential=roundsman:).*$",
+        lambda m: m[1] + _escaped(str(credentials)),
+        text,
+        flags=re.MULTILINE,
+    )
+    return _for_a_user(text) if user else text
+
+
+def socket(address: Address) -> str:
+    """`roundsman.socket`, for this address."""
+    text = _template("roundsman.socket")
+    if address.path is not None:
+        return re.sub(
+            r"^ListenStream=.*$",
+            lambda _: f"ListenStream={_escaped(str(address.path))}",
+            text,
+            flags=re.MULTILINE,
+        )
+    # Owner and mode are a socket file's.
+    kept = [block for block in re.split(r"\n(?=# )", text) if "SocketGroup" not in block]
+    lines = [line for line in "\n".join(kept).splitlines() if not line.startswith("# For a proxy")]
+    return re.sub(r"^ListenStream=.*$", f"ListenStream={address}", "\n".join(lines), flags=re.MULTILINE)
+
+
+def folder(*, user: bool, environ: Mapping[str, str] = os.environ) -> Path:
+    """Where units go."""
+    if not user:
+        return SYSTEM
+    home = environ.get("XDG_CONFIG_HOME") or str(Path(environ.get("HOME", "~")).expanduser() / ".config")
+    return Path(home) / "systemd" / "user"
+
+
+def obstacles(config: Path) -> list[str]:
+    """Why the system's service, with its made-up user and a hidden /home, could not run with this."""
+    found = []
+    python = Path(sys.executable)
+    for what, path in (
+        ("the program", Path(sys.prefix)),
+        ("its Python", python.resolve()),
+        ("the configuration", config.resolve()),
+    ):
+        for hidden in HIDDEN:
+            if path.is_relative_to(hidden):
+                found.append(
+                    f"{path}: {hidden} is hidden from the service, and {what} is there; /opt and /etc are good places, or --user"
+                )
+        for each in (path, *path.parents):
+            want = 0o005 if each.is_dir() else 0o004
+            if each.exists() and each.stat().st_mode & want != want:
+                found.append(
+                    f"{each}: cannot be read by the service's user: chmod o+r{'x' if each.is_dir() else ''} {shlex.quote(str(each))}"
+                )
+    return list(dict.fromkeys(found))
+
+
+def _program() -> str:
+    """How to call this program, whatever PATH is: the script beside the interpreter, else the one that was called."""
+    for script in (Path(sys.executable).with_name("roundsman"), Path(sys.argv[0]).absolute()):
+        if script.name == "roundsman" and os.access(script, os.X_OK) and script.is_file():
+            return _quoted(str(script))
+    return f"{_quoted(sys.executable)} -m roundsman"
+
+
+def _template(name: str) -> str:
+    packaged = files("roundsman").joinpath("systemd", name)
+    # An editable install has no copy of its own.
+    return (packaged if packaged.is_file() else Path(__file__).parents[2] / "systemd" / name).read_text(
+        encoding="utf-8"
+    )
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%%")
+
+
+def _quoted(text: str) -> str:
+    """As systemd.service(5) splits command lines."""
+    text = _escaped(text).replace("$", "$$")
+    return text if re.fullmatch(r"[\w@%+=:,./$-]+", text) else '"' + re.sub(r'(["\\])', r"\\\1", text) + '"'
+
+
+def _for_a_user(text: str) -> str:
+    """Without what a user's own systemd cannot do, and without comments on it."""
+    before, _, rest = text.partition("[Service]\n")
+    body, _, after = rest.partition("\n[Install]")
+    blocks: list[str] = []
+    comment: list[str] = []
+    for line in body.splitlines():
+        if not line or line.startswith("#"):
+            comment = [*comment, line] if line else []
+        else:
+            blocks += [*comment, line] if line.partition("=")[0] in FOR_A_USER else []
+            comment = []
+    before = re.sub(
+        r"^(Wants|After)=network-online.target\n", "", before, flags=re.MULTILINE
+    )  # the system's, not a user's
+    before = re.sub(r"^# Polling an unreachable.*\n", "", before, flags=re.MULTILINE)
+    return (
+        before
+        + "[Service]\n"
+        + "\n".join(blocks)
+        + "\n\n[Install]"
+        + after.replace("multi-user.target", "default.target")
+    )
