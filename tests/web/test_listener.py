@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from conftest import need
-from doors import HEADER, PARAKEY, RECENT, VALUE, Door, open_door
+from doors import HEADER, PARAKEY, RECENT, VALUE, Door, open_door, until
 from roundsman.settings import Address, ListenOptions
 from roundsman.web import ListenError, listener
 from worlds import event_logs
@@ -401,3 +401,25 @@ def test_without_listen_nothing_of_it_is_imported() -> None:
         "bad = {'uvicorn', 'starlette', 'prometheus_client'} & set(sys.modules); sys.exit(repr(bad) if bad else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ})
+
+
+async def test_who_was_taken_is_answered_though_it_closes(door: Door) -> None:
+    """The request was on its way while the daemon was told to stop: nobody else would ever read it."""
+    reader, writer = await raw(door, b"")
+    await until(lambda: door_connections(door))
+    closing = asyncio.create_task(door.listener.close())
+    await asyncio.sleep(0)
+    body = json.dumps(LOG).encode()
+    writer.write(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    answer = await asyncio.wait_for(reader.read(), 5)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"connection: close" in answer.lower()
+    await asyncio.wait_for(closing, 5)
+    assert door.ids() == ["log1"]
+
+
+async def test_who_says_nothing_does_not_keep_it(door: Door) -> None:
+    reader, _ = await raw(door, b"")
+    await until(lambda: door_connections(door))
+    await asyncio.wait_for(door.listener.close(), 5)
+    assert await reader.read() == b""

@@ -22,9 +22,8 @@ def main() -> None:
     try:
         app()
     except ConfigError as exc:
-        if exc.path:
-            complain(f"{exc.path}: {counted(len(exc.problems), 'mistake')}")
-        complain(*exc.problems)
+        where = [f"{exc.path}: {counted(len(exc.problems), 'mistake')}"] if exc.path else []
+        complain(*where, *exc.problems)
         sys.exit(2)
     except StoreError as exc:
         complain(str(exc))

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
+import structlog
 import typer
 
 import roundsman
@@ -41,6 +42,11 @@ def counted(number: int, noun: str) -> str:
 
 
 def complain(*lines: str) -> None:
+    """Say it on standard error; where that is the journal, as one line of the log like all others there."""
+    if logs.on_journal():
+        logs.configure("info", "json")
+        structlog.get_logger().error("command.failed", reason="\n".join(lines))
+        return
     for line in lines:
         print(logs.safe(line), file=sys.stderr)
 

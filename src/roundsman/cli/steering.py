@@ -46,12 +46,15 @@ def reload(config: ConfigPath = None) -> None:
             if time.monotonic() > ends:
                 fail(f"the daemon (pid {who[1]}) has not answered for {ANSWERS:.0f} s; its log may say why")
             time.sleep(0.02)
+    silent = logs.on_journal()  # there, the daemon has said so already
     if found[1]:
-        complain(
-            f"refused, and the old configuration goes on: {counted(len(found[1]), 'mistake')}", *found[1]
-        )
+        if not silent:
+            complain(
+                f"refused, and the old configuration goes on: {counted(len(found[1]), 'mistake')}", *found[1]
+            )
         raise typer.Exit(1)
-    print("taken over")
+    if not silent:
+        print("taken over")
 
 
 @app.command()

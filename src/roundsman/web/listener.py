@@ -40,6 +40,8 @@ EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 COMPLAIN_EVERY = 60.0
 GRACE = 1.0
 """Seconds that answers under way are given when the daemon stops: a commit takes some milliseconds."""
+FIRST_WORD = 0.5
+"""Seconds of these for who was taken and has not yet asked anything: the question is on its way, or here and unread."""
 FIRST_FD = 3
 """The first socket that systemd hands over, sd_listen_fds(3)."""
 
@@ -61,6 +63,8 @@ class Impatient(H11Protocol):
     """Called when the connection has gone."""
     since = 0.0
     """When it began to wait for a request, by the loop's clock."""
+    last = False
+    """The next answer is the last one: the listener is about to close."""
     _cut: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
 
@@ -87,6 +91,8 @@ class Impatient(H11Protocol):
             # Nonsense behind an answer that has begun: there is nothing left to say.
             self.transport.abort()
             return
+        if self.last and self.cycle is not None:
+            self.cycle.keep_alive = False
         begun = self.conn.their_state is h11.SEND_BODY or bool(self.conn.trailing_data[0])
         waits = self.idle() and (begun or self.timeout_keep_alive_task is None)
         if waits and self._cut is None:
@@ -94,6 +100,13 @@ class Impatient(H11Protocol):
         elif not waits and self._cut is not None:
             self._cut.cancel()
             self._cut = None
+
+    def leave(self) -> None:
+        """Take no more than one request, and that only from who has had no answer yet."""
+        if self.cycle is None and self.loop.time() - self.since < FIRST_WORD:
+            self.last = True
+        else:
+            self.shutdown()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -167,18 +180,25 @@ class Listener:
         log.info("listen.started", address=self.places)
 
     async def close(self) -> None:
-        """Take no more; answer what is under way."""
-        for task in (*self._accepting, *self._opening):
+        """Take no more; answer who was taken. Whoever still waits in systemd's socket is the next daemon's."""
+        for task in self._accepting:
             task.cancel()
-        await asyncio.gather(*self._accepting, *self._opening, return_exceptions=True)
+        await asyncio.gather(*self._accepting, return_exceptions=True)
         for each in self._sockets:
             each.close()
+        if self._opening:
+            await asyncio.wait(self._opening, timeout=FIRST_WORD if self._tls else None)
+        for connection in list(self._state.connections):
+            if isinstance(connection, Impatient):
+                connection.leave()
+        await self._emptied(FIRST_WORD)
         for connection in list(self._state.connections):
             connection.shutdown()
-        if self._state.tasks:
-            _, late = await asyncio.wait(self._state.tasks, timeout=GRACE)
-            for task in late:
-                task.cancel()
+        await self._emptied(GRACE - FIRST_WORD)
+        late = [*self._opening, *self._state.tasks]
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
         for connection in list(self._state.connections):
             if connection.transport is not None:
                 connection.transport.abort()
@@ -190,6 +210,14 @@ class Listener:
             with contextlib.suppress(OSError):
                 if path.stat().st_ino == inode:  # another daemon's is not ours to remove
                     path.unlink()
+
+    async def _emptied(self, patience: float) -> None:
+        """Wait until all have gone, for so many seconds at most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                while self._inside:
+                    self._freed.clear()
+                    await self._freed.wait()
 
     def renew(self) -> None:
         """Read the certificate again: it may have been renewed. Raises `ListenError`, and goes on with the old one."""
@@ -208,7 +236,12 @@ class Listener:
         while True:
             await self._room()
             try:
-                taken, _ = await loop.sock_accept(listening)
+                await _calls(listening)
+                # Taken without a pause: whoever stops this task must not drop somebody in between.
+                taken, _ = listening.accept()
+                taken.setblocking(False)
+            except BlockingIOError:
+                continue
             except OSError as exc:
                 if exc.errno in EXHAUSTED:
                     if loop.time() - self._complained > COMPLAIN_EVERY:
@@ -225,7 +258,7 @@ class Listener:
             self._opening.add(task)
             task.add_done_callback(self._opening.discard)
             if self._tls is None:
-                await asyncio.wait([task])
+                await asyncio.wait([task])  # taken one by one: no more than there is room for
 
     async def _open(self, taken: socket.socket, ticket: object) -> None:
         def protocol() -> Impatient:
@@ -304,6 +337,17 @@ class Listener:
             return f"unix:{name}"
         host = f"[{name[0]}]" if ":" in name[0] else name[0]
         return f"{'https' if self._tls else 'http'}://{host}:{name[1]}"
+
+
+async def _calls(listening: socket.socket) -> None:
+    """Wait until somebody wants to be taken."""
+    loop = asyncio.get_running_loop()
+    called = asyncio.Event()
+    loop.add_reader(listening, called.set)
+    try:
+        await called.wait()
+    finally:
+        loop.remove_reader(listening)
 
 
 def _answers(path: Path) -> bool:

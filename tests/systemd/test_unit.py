@@ -10,7 +10,7 @@ import pytest
 
 from conftest import need
 
-UNIT = Path(__file__).parent.parent / "systemd" / "roundsman.service"
+UNIT = Path(__file__).parents[2] / "systemd" / "roundsman.service"
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,119 @@
+"""Roundsman as README installs it on a machine, and a made-up vendor beside it."""
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+
+from machine import REPOSITORY, Machine
+
+TOKEN = "sandbox-access-token"
+CONFIG = "/etc/roundsman/roundsman.toml"
+EVENTS = "/var/lib/private/roundsman/events.jsonl"
+VENDOR = "http://127.0.0.1:8399"
+FIGURES: dict[str, str] = {}
+"""What a person may want to know of this run; printed at its end."""
+
+
+def readme_steps() -> list[str]:
+    """The lines of README's service section."""
+    text = (REPOSITORY / "README.md").read_text().split("\n## As a service\n")[1].split("\n## ")[0]
+    found = re.search(r"```sh\n(.*?)```", text, re.DOTALL)
+    assert found
+    return found[1].strip().splitlines()
+
+
+def for_the_sandbox(text: str) -> str:
+    """What a reader of the README edits in the configuration, who has a sandbox instead of an account."""
+    return text.replace("[sources.front-doors]\n", f'[sources.front-doors]\nbase_url = "{VENDOR}"\n').replace(
+        'interval = "60s"', 'interval = "1s"'
+    )
+
+
+class Vendor:
+    """The made-up Parakey inside the machine, from this side."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        (machine.root / "srv/vendor.py").write_text((REPOSITORY / "tests/systemd/vendor.py").read_text())
+        machine.ask("systemctl", "stop", "vendor")
+        socket = machine.root / "srv/vendor.sock"
+        socket.unlink(missing_ok=True)
+        machine.run(
+            "systemd-run",
+            "--unit=vendor",
+            "--collect",
+            "/opt/roundsman/bin/python",
+            "/srv/vendor.py",
+            "/srv/vendor.sock",
+        )
+        machine.until(lambda: "/srv/vendor.sock" in machine.ask("cat", "/proc/net/unix"))
+        self._client = httpx.Client(transport=httpx.HTTPTransport(uds=str(socket)), timeout=60)
+
+    def tell(self, **wish: Any) -> Any:
+        return self._client.post("http://vendor/", content=json.dumps(wish)).json()
+
+    def add(self, name: str, count: int, apart: float = 0.0) -> list[str]:
+        """So many event logs happen, or happened, so many seconds apart; their ids."""
+        self.tell(add=count, name=name, apart=apart)
+        return [f"{name}-{n:05d}" for n in range(count)]
+
+    @property
+    def asked(self) -> list[float]:
+        """When it was asked (Unix)."""
+        return list(self.tell()["asked"])
+
+    def stop(self) -> None:
+        self._client.close()
+        self._machine.ask("systemctl", "stop", "vendor")
+
+
+class Service:
+    """The installed service: its configuration, its events, its logs."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.began = float(machine.ask("date", "+%s.%N"))
+
+    def configure(self, change: Callable[[str], str] = str) -> None:
+        (self.machine.root / CONFIG[1:]).write_text(change(self.machine.original))
+
+    def drop_in(self, *lines: str) -> None:
+        """As `systemctl edit` leaves them."""
+        place = self.machine.root / "etc/systemd/system/roundsman.service.d/test.conf"
+        place.parent.mkdir(exist_ok=True)
+        place.write_text("\n".join(["[Service]", *lines, ""]))
+        self.machine.run("systemctl", "daemon-reload")
+
+    def start(self) -> None:
+        self.machine.run("systemctl", "start", "roundsman")
+
+    @property
+    def pid(self) -> int:
+        return int(self.machine.show("MainPID"))
+
+    def told(self) -> list[str]:
+        """The ids in the file sink, in order."""
+        path = self.machine.root / EVENTS[1:]
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [event["id"] for event in map(json.loads, lines) if event["type"].startswith("co.parakey.")]
+
+    def tells(self, ids: list[str], seconds: float = 60) -> None:
+        """Waits until exactly these were told, each once."""
+        self.machine.until(lambda: len(self.told()) >= len(ids), seconds)
+        assert sorted(self.told()) == sorted(ids), len(self.told())
+
+    def entries(self, *options: str) -> list[dict[str, Any]]:
+        """What the journal has of it since this test began."""
+        return self.machine.journal(f"--since=@{self.began:.6f}", *options)
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """The lines of its log with this name."""
+        found = [
+            json.loads(entry["MESSAGE"])
+            for entry in self.entries("_COMM=roundsman")
+            if entry["MESSAGE"].startswith("{")
+        ]
+        return [line for line in found if line.get("event") == event]

@@ -1,0 +1,248 @@
+"""A small Debian with a real systemd as its first process, in a container: what `tests/systemd` installs Roundsman into.
+
+The system is made once (debootstrap) and kept in a cache; each machine is that with a layer of its own on top, which is thrown
+away. It has a network of its own with nothing but loopback: what pip wants to install is put there beforehand.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+REPOSITORY = Path(__file__).parent.parent
+SUITE = "bookworm"
+"""Debian 12: the oldest systemd (252) and Python (3.11) that we promise."""
+PYTHON = "3.11"
+PACKAGES = ("systemd", "systemd-sysv", "dbus", "libpam-systemd", "python3", "python3-venv", "make")
+ONLY_SOURCE = ("sdnotify",)
+"""Dependencies that are published without a wheel: pure Python, built here."""
+SHARED = (
+    "pyproject.toml",
+    "README.md",
+    "CHANGELOG.md",
+    "Makefile",
+    "config.example.toml",
+    "src",
+    "systemd",
+    "debian",
+)
+"""What a clone has, as far as an installation needs it."""
+ENVIRON = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "LANG": "C.UTF-8",
+}
+
+
+def cache() -> Path:
+    home = os.environ.get("XDG_CACHE_HOME") or Path(os.environ.get("HOME", "/root")) / ".cache"
+    return Path(home) / "roundsman-tests"
+
+
+def missing() -> str | None:
+    """What to do so that a machine can be booted; None where nothing is missing."""
+    if os.geteuid() != 0:
+        return "needs root, to boot a systemd: sudo make test-systemd"
+    for program, package in (("systemd-nspawn", "systemd-container"), ("debootstrap", "debootstrap")):
+        if shutil.which(program) is None:
+            return f"needs {program}: apt-get install {package}"
+    if "overlay" not in Path("/proc/filesystems").read_text():
+        return "needs overlay file systems: modprobe overlay"
+    return None
+
+
+def debian() -> Path:
+    """The system that every machine begins with, made where it is not there yet (a minute)."""
+    name = hashlib.sha256(repr((SUITE, PACKAGES)).encode()).hexdigest()[:12]
+    ready = cache() / f"{SUITE}-{name}"
+    if not ready.exists():
+        half = ready.with_name(f"{ready.name}.{os.getpid()}")
+        half.mkdir(parents=True)
+        mirror = _output(
+            "apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", f"Codename: {SUITE}"
+        )
+        command = ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(half)]
+        _check(*command, *mirror.split()[:1])
+        shutil.rmtree(half / "var/cache/apt", ignore_errors=True)
+        half.rename(ready)
+    return ready
+
+
+def wheels() -> Path:
+    """All that `pip install .` wants, for the Python of that system."""
+    text = (REPOSITORY / "pyproject.toml").read_text()
+    ready = cache() / f"wheels-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    if not ready.exists():
+        half = ready.with_name(f"{ready.name}.{os.getpid()}")
+        project = tomllib.loads(text)
+        wanted = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
+        machine = platform.machine()
+        tags = [
+            f"--platform={tag}_{machine}"
+            for tag in ("manylinux_2_36", "manylinux_2_28", "manylinux_2_17", "manylinux2014")
+        ]
+        pip = [sys.executable, "-m", "pip", "--quiet"]
+        _check(*pip, "wheel", "--no-deps", "--wheel-dir", str(half), *ONLY_SOURCE)
+        options = [
+            "--only-binary=:all:",
+            f"--python-version={PYTHON}",
+            *tags,
+            f"--find-links={half}",
+            f"--dest={half}",
+        ]
+        _check(*pip, "download", *options, *wanted)
+        half.rename(ready)
+    return ready
+
+
+class Machine:
+    """A booted system: `with Machine(folder) as machine`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "root"
+        """Its files, as this side sees them; not what it mounts itself, such as /run."""
+        self.original = ""
+        """The configuration that whoever installed something here wrote."""
+        self._folder = folder
+        self._leader = 0
+
+    def __enter__(self) -> Self:
+        system, packages = debian(), wheels()
+        layers = [self._folder / name for name in ("upper", "work")]
+        for folder in (self.root, *layers):
+            folder.mkdir(parents=True)
+        options = f"lowerdir={system},upperdir={layers[0]},workdir={layers[1]}"
+        _check("mount", "-t", "overlay", "-o", options, "overlay", str(self.root))
+        try:
+            shutil.copytree(packages, self.root / "srv/wheels")
+            (self.root / "etc/pip.conf").write_text(
+                "[global]\nno-index = true\nfind-links = /srv/wheels\nroot-user-action = ignore\ndisable-pip-version-check = true\n"
+            )
+            for name in SHARED:
+                place = self.root / "root/roundsman" / name
+                place.parent.mkdir(exist_ok=True)
+                if (REPOSITORY / name).is_dir():
+                    shutil.copytree(REPOSITORY / name, place, ignore=shutil.ignore_patterns("__pycache__"))
+                elif (REPOSITORY / name).exists():
+                    shutil.copy(REPOSITORY / name, place)
+            self.boot()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._leader:
+            self.halt()
+        subprocess.run(["umount", "-l", str(self.root)], check=False)
+
+    def boot(self) -> None:
+        command = ["systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit", "--private-network"]
+        command += ["--link-journal=no", "--resolv-conf=off", "--timezone=off", "--console=pipe"]
+        command += [f"--directory={self.root}", f"--machine=roundsman-{os.getpid()}"]
+        # Its own idea of who started it: a service manager around us is none of its business.
+        environ = {
+            key: value for key, value in os.environ.items() if key not in {"NOTIFY_SOCKET", "LISTEN_FDS"}
+        }
+        with (self._folder / "console.log").open("ab") as console:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=console, stderr=console, env=environ
+            )
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+        self.until(lambda: children.exists() and bool(children.read_text().split()))
+        self._leader = int(children.read_text().split()[0])
+        self.until(lambda: self.ask("systemctl", "is-system-running") in {"running", "degraded"}, 60)
+
+    def halt(self) -> None:
+        """Switched off; what was written stays for the next boot."""
+        self.ask("systemctl", "poweroff", "--force")
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._leader = 0
+
+    def inside(self, path: str) -> Path:
+        """A path of the machine, for this side: also what the machine has mounted itself."""
+        return Path(f"/proc/{self._leader}/root") / path.lstrip("/")
+
+    # -- commands --------------------------------------------------------------------------------------------------------
+
+    def _call(self, *command: str, stdin: str | None, folder: str) -> "subprocess.CompletedProcess[str]":
+        enter = ["nsenter", f"--target={self._leader}", "--all", f"--wdns={folder}"]
+        return subprocess.run(
+            [*enter, *command],
+            input=stdin or "",
+            capture_output=True,
+            text=True,
+            check=False,
+            env=ENVIRON,
+            timeout=300,
+        )
+
+    def run(self, *command: str, stdin: str | None = None, folder: str = "/root") -> str:
+        """A command as root, from which success is expected; its output."""
+        done = self._call(*command, stdin=stdin, folder=folder)
+        assert done.returncode == 0, (
+            f"{command}: {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        )
+        return done.stdout
+
+    def ask(self, *command: str) -> str:
+        """A command whose status does not matter; its output, in one line."""
+        return self._call(*command, stdin=None, folder="/").stdout.strip()
+
+    def fails(self, *command: str) -> str:
+        """A command from which failure is expected; everything that it said."""
+        done = self._call(*command, stdin=None, folder="/root")
+        assert done.returncode != 0, command
+        return done.stdout + done.stderr
+
+    def shell(self, script: str, stdin: str | None = None, folder: str = "/root") -> str:
+        """A line as it is typed."""
+        return self.run("bash", "-euo", "pipefail", "-c", script, stdin=stdin, folder=folder)
+
+    def show(self, what: str, unit: str = "roundsman") -> str:
+        """A property of a unit, systemctl(1)."""
+        return self.ask("systemctl", "show", unit, "--property", what, "--value")
+
+    def journal(self, *options: str, unit: str = "roundsman") -> list[dict[str, Any]]:
+        """What the journal has of a unit, from the machine's boot on."""
+        text = self.run("journalctl", "--quiet", "--output=json", f"--unit={unit}", "--boot", *options)
+        return [json.loads(line) for line in text.splitlines()]
+
+    def until(self, condition: Callable[[], Any], seconds: float = 30) -> Any:
+        """What the condition says once it says something; it is another system, so it has to be asked."""
+        ends = time.monotonic() + seconds
+        while not (found := condition()):
+            assert time.monotonic() < ends, self._last_words()
+            time.sleep(0.02)
+        return found
+
+    def _last_words(self) -> str:
+        console = (self._folder / "console.log").read_text(errors="replace")[-1000:]
+        if not self._leader:
+            return console
+        return (
+            console
+            + self.ask("journalctl", "--no-pager", "--lines=40")
+            + self.ask("systemctl", "status", "roundsman")
+        )
+
+
+def _output(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+def _check(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}: {done.stdout[-2000:]}\n{done.stderr[-2000:]}"
