@@ -1,14 +1,42 @@
 """One source, one recorder, a clock by hand: what most tests of a source or of the engine want."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from roundsman.engine import Engine
 from roundsman.events import Event
-from roundsman.plugin import Sink, Source
+from roundsman.http import Http
+from roundsman.plugin import Poll, Sink, Source, State
 from roundsman.sandbox import Vendor
 from roundsman.store import Filter, Store
 from worlds import ByHand, Recorder, Straight, Time, event_logs, web_of
+
+
+class Scripted(Source):
+    """Does what the test says, by name."""
+
+    type: Literal["scripted"] = "scripted"
+    base_url: str = "http://127.0.0.1:1"
+
+    async def poll(self, http: Http, state: State) -> Poll:
+        return await SCRIPTS[self.name](http, state)
+
+
+SCRIPTS: dict[str, Any] = {}
+
+
+@asynccontextmanager
+async def running(engine: Engine) -> AsyncIterator["asyncio.Task[None]"]:
+    task = asyncio.create_task(engine.run())
+    await asyncio.sleep(0)
+    try:
+        yield task
+    finally:
+        engine.stop()
+        await asyncio.wait_for(task, 5)
 
 
 class Rounds:

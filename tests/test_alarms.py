@@ -3,6 +3,8 @@
 import asyncio
 import time
 
+import pytest
+
 from roundsman.alarms import STEP, Scheduler
 
 
@@ -66,3 +68,25 @@ async def test_many_sources_of_one_moment_share_an_alarm() -> None:
     await asyncio.wait_for(done.wait(), 5)
     assert len(rung) == 1000
     alarms.stop()
+
+
+@pytest.mark.parametrize("zone", ["Europe/Stockholm", "America/St_Johns", "Australia/Lord_Howe"])
+async def test_summer_time_is_nothing_to_it(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the hour that is there twice and in the one that is left out, wherever the machine is."""
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        scheduler = Scheduler()
+        scheduler.start(lambda names: None)
+        for day in range(365):
+            moment = (
+                1_798_761_600 + day * 86400
+            )  # every hour of 2027 would take longer, and no change is at noon
+            for hour in range(24):
+                scheduler.set("a", moment + hour * 3600)
+                [job] = scheduler._scheduler.get_jobs()
+                assert job.next_run_time.timestamp() == moment + hour * 3600
+        scheduler.stop()
+    finally:
+        monkeypatch.delenv("TZ")
+        time.tzset()

@@ -10,7 +10,8 @@ from typing import Any, Literal
 import pytest
 from structlog.testing import capture_logs
 
-from rounds import Rounds
+from doors import until
+from rounds import SCRIPTS, Rounds, Scripted, running
 from roundsman.engine import Engine
 from roundsman.events import Event
 from roundsman.http import Http
@@ -21,39 +22,9 @@ from roundsman.visit import pause, rest
 from worlds import PLANS, RECORDS, START, ByHand, Recorder, Straight, Time, an_event, event_logs, web_of
 
 
-class Scripted(Source):
-    """Does what the test says, by name."""
-
-    type: Literal["scripted"] = "scripted"
-    base_url: str = "http://127.0.0.1:1"
-
-    async def poll(self, http: Http, state: State) -> Poll:
-        return await SCRIPTS[self.name](http, state)
-
-
-SCRIPTS: dict[str, Any] = {}
-
-
 @pytest.fixture
 def engine(store: Store, parakey: Parakey, time: Time) -> Engine:
     return Engine(store, ByHand(), web_of(Straight(parakey), time), clock=time.clock(), grace=0.2)
-
-
-@asynccontextmanager
-async def running(engine: Engine) -> AsyncIterator["asyncio.Task[None]"]:
-    task = asyncio.create_task(engine.run())
-    await asyncio.sleep(0)
-    try:
-        yield task
-    finally:
-        engine.stop()
-        await asyncio.wait_for(task, 5)
-
-
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 def alarms(engine: Engine) -> ByHand:

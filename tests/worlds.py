@@ -31,6 +31,7 @@ class Time:
     def __init__(self, now: float = START) -> None:
         self.wall = now
         self.ticks = 0.0
+        self.asleep = 0.0
 
     def now(self) -> float:
         return self.wall
@@ -46,6 +47,11 @@ class Time:
         """Somebody sets the clock: only the wall clock moves."""
         self.wall += seconds
 
+    def suspend(self, seconds: float) -> None:
+        """The machine sleeps: the monotonic clock stands still."""
+        self.wall += seconds
+        self.asleep += seconds
+
     async def sleep(self, seconds: float) -> None:
         self.advance(seconds)
         await asyncio.sleep(0)
@@ -55,7 +61,7 @@ class Time:
         await asyncio.Event().wait()
 
     def clock(self) -> Clock:
-        return Clock(self.now, lambda: self.ticks, self.never)
+        return Clock(self.now, lambda: self.ticks, self.never, lambda: self.asleep)
 
 
 class ByHand:

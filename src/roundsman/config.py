@@ -17,7 +17,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from roundsman.events import TYPES, Outcome
 from roundsman.http import HttpOptions, is_loopback
-from roundsman.plugin import FLOOR, Plugin, Sink, Source, secrets
+from roundsman.plugin import FLOOR, Plugin, Sink, Source, reason, secrets
 from roundsman.settings import (
     DataPath,
     Duration,
@@ -335,7 +335,21 @@ def _plugins(
             problems.append(f"{place}.type: {_show(kind)} is unknown{_nearest(str(kind), list(registry))}")
         elif plugin := _read(_loaded(registry[kind]), place, table, problems):
             found[name] = plugin.named(name)
+            problems += _useless(place, found[name])
     return found
+
+
+def _useless(place: str, plugin: object) -> list[str]:
+    """What somebody else's source does not check itself is found out here, not in the middle of a reload."""
+    if not isinstance(plugin, Source):
+        return []
+    try:
+        plugin.auth()
+        plugin.identity()
+        httpx.URL(plugin.base_url)
+    except Exception as exc:  # noqa: BLE001 - a plugin may raise anything
+        return [f"{place}: cannot be used: {reason(exc)}"]
+    return []
 
 
 def _too_often(tables: object, sources: Mapping[str, Source]) -> list[str]:

@@ -11,7 +11,9 @@ import structlog
 from roundsman.events import Event
 from roundsman.http import Http
 from roundsman.meter import Meter
+from roundsman.notices import SINK_PATIENCE, sink_failing, sink_recovered
 from roundsman.plugin import Backoff, Deliver, Receipt, Reject, Sink, reason
+from roundsman.settings import spell
 from roundsman.store import Filter, Moved, Store, StoreError
 
 READ_AHEAD = 1000
@@ -38,6 +40,7 @@ class Delivery:
         meter: Meter | None = None,
         *,
         now: Callable[[], float] = time.time,
+        tell: Callable[[Event | None], None] = lambda _: None,
     ) -> None:
         self.sink = sink
         self.name = sink.name
@@ -47,12 +50,13 @@ class Delivery:
         self._store = store
         self._meter = meter or Meter()
         self._now = now
+        self._tell = tell
         self.wanted = Filter(sink.types, sink.sources, sink.outcomes)
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
         self._reopen = False
-        self._failures = 0
-        self._failing: float | None = None
+        self._failures, self._failing = store.trouble(sink.name)
+        self._under_way: float | None = None
 
     def wake(self) -> None:
         """There may be something new in the log."""
@@ -89,7 +93,7 @@ class Delivery:
         except Exception as exc:  # noqa: BLE001 - whatever a sink raises means "again", another time
             self._write_up(exc, 0.0)
             return False
-        if self._store.sick(self.name):
+        if self._failures or self._failing is not None:
             self._recovered()
         return True
 
@@ -125,6 +129,7 @@ class Delivery:
     async def _chunk(self, deliver: Deliver, cursor: int, events: Sequence[Event]) -> int:
         """Deliver and ack; the new cursor. A chunk that is refused goes one by one, to bury only the poison."""
         began = time.perf_counter()
+        self._under_way = self._now()
         try:
             receipt = await deliver(events)
         except Reject as reject:
@@ -136,6 +141,8 @@ class Delivery:
             self._store.bury(self.name, cursor, event.seq, str(reject), self._now())
             log.error("event.buried", sink=self.name, seq=event.seq, id=event.id, reason=str(reject))
             return event.seq
+        finally:
+            self._under_way = None
         self._acked(cursor, events[-1].seq, receipt)
         ms = round((time.perf_counter() - began) * 1000, 1)
         log.debug("sink.delivered", sink=self.name, events=len(events), ms=ms)
@@ -163,8 +170,29 @@ class Delivery:
 
     def _recovered(self) -> None:
         log.info("sink.recovered", sink=self.name, failures=self._failures)
-        self._failures, self._failing = 0, None
+        since, self._failures, self._failing = self._failing, 0, None
         self._book(None)
+        if since is not None:
+            self._tell(sink_recovered(self.name, since, self._now()))
+
+    def step_clock(self, seconds: float) -> None:
+        """The clock was set."""
+        self._failing = self._failing + seconds if self._failing is not None else None
+        self._under_way = self._under_way + seconds if self._under_way is not None else None
+
+    def look(self) -> None:
+        """A delivery that hangs raises nothing; it is a failure all the same, once it has hung for long."""
+        now = self._now()
+        if self._under_way is not None and now - self._under_way > SINK_PATIENCE:
+            self._failing = self._failing or self._under_way
+            self._failures += 1
+            self._under_way = now
+            error = f"a delivery has not ended for {spell(now - self._failing)}"
+            log.warning(
+                "sink.failing", sink=self.name, error=error, failures=self._failures, wait=0.0, exc_info=None
+            )
+            self._book(error)
+            self._tell(sink_failing(self.name, self._failing, error, now))
 
     async def _again(self, exc: Exception) -> None:
         asked = exc.after if isinstance(exc, Backoff) else 0.0
@@ -190,6 +218,7 @@ class Delivery:
             exc_info=None if expected else exc,
         )
         self._book(error)
+        self._tell(sink_failing(self.name, self._failing, error, self._now()))
 
     def _book(self, error: str | None) -> None:
         try:

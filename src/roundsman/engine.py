@@ -10,13 +10,15 @@ import structlog
 
 from roundsman.alarms import Alarms
 from roundsman.delivery import Delivery
+from roundsman.events import Event
 from roundsman.http import CAP, Http, Web
 from roundsman.meter import Meter
+from roundsman.notices import Disk, clock_jumped
 from roundsman.plugin import Sink, Source
 from roundsman.reception import Reception
 from roundsman.settings import spell
 from roundsman.silence import Silence
-from roundsman.store import Store, StoreError, Visited
+from roundsman.store import DAEMON, Filter, Store, StoreError, Visited
 from roundsman.visit import RINGS_APART, Clock, Visits, Watch, ring_pause
 
 GRACE = 5.0
@@ -29,6 +31,10 @@ SPREAD = 0.02
 """Seconds between the first visits of two sources, so that a thousand of them do not start at once."""
 PER_HOST = 32
 """Visits under way to one host; more than that wait as names, which cost nothing. Requests are limited in `[http]`."""
+NETWORK_BACK = 5.0
+"""Seconds that the network is given to come back after a sleep."""
+DISK_EVERY = 60.0
+"""Seconds between two looks at the room on the disk."""
 PRUNE_EVERY = 3600.0
 PRUNE_PAUSE = 0.05
 PRUNE_ONCE = 20
@@ -80,7 +86,11 @@ class Engine:
         self._retired: list[Web] = []
         self._queues: defaultdict[str, deque[str]] = defaultdict(deque)
         self._under_way: Counter[str] = Counter()
-        self._drift = self._clock.now() - self._clock.monotonic()
+        self._asleep = self._clock.asleep()
+        self._drift = self._clock.now() - self._clock.monotonic() - self._asleep
+        told = store.last(1, Filter(("roundsman.disk.*",), (DAEMON,)))
+        self._disk = Disk(store.path, bool(told) and told[0][0].type == "roundsman.disk.low")
+        self._disk_seen = float("-inf")
         self._version = 0
         self._pruned = self._clock.monotonic()
 
@@ -149,7 +159,9 @@ class Engine:
         for name, sink in sinks.items():
             if name not in self.deliveries:
                 http = Http(self.web)
-                self.deliveries[name] = Delivery(sink, http, self.store, self.meter, now=self._clock.now)
+                self.deliveries[name] = Delivery(
+                    sink, http, self.store, self.meter, now=self._clock.now, tell=self._tell
+                )
                 if self._group is not None:
                     self._start(name)
 
@@ -274,6 +286,10 @@ class Engine:
 
     def _ring(self, names: Iterable[str]) -> None:
         """The alarm: move `due` on, on disk, and only then ask."""
+        if self._check_clock():
+            # What seemed due is not, or not all at once; that has new alarms already.
+            now = self._clock.now()
+            names = [name for name in names if name in self.watches and self.watches[name].next() <= now]
         now = self._clock.now()
         idle = [(name, w) for name in names if (w := self.watches.get(name)) is not None and not w.busy()]
         due: list[tuple[str, Watch]] = []
@@ -368,6 +384,9 @@ class Engine:
         self.reception.flush()
         self._check_clock()
         self._hear()
+        self._look_after_disk()
+        for delivery in self.deliveries.values():
+            delivery.look()
         now = self._clock.now()
         for name, watch in self.watches.items():
             # A visit that hangs is no answer either, nor is a vendor that sends us away for an hour.
@@ -382,14 +401,31 @@ class Engine:
             self.store.note(Visited(name, w.visited, w.answered, w.polls) for name, w in watches)
             self._dirty.clear()
 
-    def _check_clock(self) -> None:
-        """After a step of the wall clock, keep the *distance* to every due: neither a burst nor a silence."""
-        drift = self._clock.now() - self._clock.monotonic()
+    def _check_clock(self) -> bool:
+        """Notice that the clock was set, or that the machine slept; whether it was so. Neither makes a burst nor a silence."""
+        asleep, wall, ticks = self._clock.asleep(), self._clock.now(), self._clock.monotonic()
+        drift = wall - ticks - asleep
         step, self._drift = drift - self._drift, drift
-        if abs(step) < STEP:
-            return
-        log.warning("clock.stepped", seconds=round(step, 1))
+        slept, self._asleep = asleep - self._asleep, asleep
+        if slept < STEP and abs(step) < STEP:
+            return False
+        if abs(step) >= STEP:
+            log.warning("clock.stepped", seconds=round(step, 1))
+            self._step(step)
+        if slept >= STEP:
+            log.warning("clock.slept", seconds=round(slept, 1))
+            self._wake_up(slept)
         for name, watch in self.watches.items():
+            if not watch.busy():
+                self._alarms.clear(name)  # also one for the same moment: it would ring late by as much
+                self._alarms.set(name, watch.next())
+        self.store.claim([(name, watch.due) for name, watch in self.watches.items()])
+        self._tell(clock_jumped(step, wall))
+        return True
+
+    def _step(self, step: float) -> None:
+        """After a step of the wall clock, keep the *distance* to every due."""
+        for watch in self.watches.values():
             watch.due += step
             watch.held += step
             watch.rang += step
@@ -399,9 +435,47 @@ class Engine:
                 watch.silence.step(step)
             if watch.unanswered is not None:
                 watch.unanswered += step
-            if not watch.busy():
-                self._alarms.set(name, watch.next())
-        self.store.claim([(name, watch.due) for name, watch in self.watches.items()])
+        for delivery in self.deliveries.values():
+            delivery.step_clock(step)
+
+    def _wake_up(self, slept: float) -> None:
+        """After a sleep, what is overdue is asked as after a start: spread, and once the network may be there again."""
+        now = self._clock.now()
+        for position, watch in enumerate(self.watches.values()):
+            soon = (
+                now
+                + NETWORK_BACK
+                + min(position * SPREAD, watch.source.interval * position / len(self.watches))
+            )
+            watch.due = max(watch.due, soon)
+            if watch.ring_at is not None:
+                watch.ring_at = max(watch.ring_at, soon)
+            if watch.unanswered is not None:
+                watch.unanswered += slept  # nobody was asked meanwhile
+            if watch.silence is not None:
+                watch.silence.step(slept)
+
+    def _look_after_disk(self) -> None:
+        if self._clock.monotonic() - self._disk_seen >= DISK_EVERY:
+            self._disk_seen = self._clock.monotonic()
+            try:
+                self._tell(self._disk.notice(self._clock.now()))
+            except OSError as exc:  # the folder has gone, say
+                log.error("store.failed", error=f"{self.store.path}: {exc.strerror}")
+
+    def _tell(self, event: Event | None) -> None:
+        """Log what the daemon has to say of itself."""
+        if event is None:
+            return
+        try:
+            new = self.store.tell(DAEMON, [event], self._clock.now())
+        except StoreError as exc:
+            log.error("store.failed", error=str(exc))
+            return
+        if new:
+            what = event.document()["data"]["message"]
+            log.warning("daemon.notice", type=event.type, what=what)
+            self._wake()
 
     def _hear(self) -> None:
         """Notice what a command wrote beside us: a replay, a rewind, a retry."""

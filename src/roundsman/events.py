@@ -150,7 +150,7 @@ class Notice(TypedDict):
     """The daemon's own trouble, told like everything else."""
 
     source: str
-    """The configured source's name."""
+    """The configured source's name; `daemon` for what is about the daemon itself."""
     message: str
     """What happened and what to do, in a sentence."""
     since: Time | None
@@ -175,6 +175,11 @@ TYPES: dict[str, Any] = {
     "roundsman.source.recovered": Notice,
     "roundsman.source.gap": Notice,
     "roundsman.source.webhook_silent": Notice,
+    "roundsman.sink.failing": Notice,
+    "roundsman.sink.recovered": Notice,
+    "roundsman.disk.low": Notice,
+    "roundsman.disk.recovered": Notice,
+    "roundsman.clock.jumped": Notice,
     "roundsman.batch.stalled": Notice,
     "roundsman.batch.gone": Notice,
 }
@@ -268,6 +273,7 @@ def notice(
     since: datetime | None = None,
     now: datetime | None = None,
     details: Mapping[str, Any] | None = None,
+    subject: str | None = None,
 ) -> Event:
     """The daemon's own event `kind`; its id is derived from what it is `about`, so that a repeat is the same event."""
     data: Notice = {
@@ -283,7 +289,7 @@ def notice(
         id=f"{source}:{kind.rpartition('.')[2]}:{about}",
         data=data,
         time=rfc3339(when) if (when := now or since) else None,
-        subject=source,
+        subject=subject or source,
     )
 
 

@@ -450,10 +450,10 @@ class Reader:
         row = self._run("SELECT cursor, receipt FROM sinks WHERE name = ?", (sink,)).fetchone()
         return (row[0], wire.decode(row[1].encode()) if row[1] else None) if row else (0, None)
 
-    def sick(self, sink: str) -> bool:
-        """Whether trouble is written up for a sink."""
-        row = self._run("SELECT failures FROM sinks WHERE name = ?", (sink,)).fetchone()
-        return bool(row and row[0])
+    def trouble(self, sink: str) -> tuple[int, float | None]:
+        """How often a sink has failed in a row, and since when (Unix)."""
+        row = self._run("SELECT failures, failing FROM sinks WHERE name = ?", (sink,)).fetchone()
+        return (row[0], row[1]) if row else (0, None)
 
     def forgot(self) -> bool:
         """Whether keys were ever forgotten: events before the log's first number."""
@@ -523,17 +523,15 @@ class Store(Reader):
             for name, kind in sources.items():
                 run("INSERT OR IGNORE INTO sources (name, type) VALUES (?, ?)", (name, kind))
                 [was] = run("SELECT type FROM sources WHERE name = ?", (name,)).fetchone()
-                if was != kind:
-                    raise StoreError(
-                        f"sources.{name} was a {was} and is now a {kind}: give the new source another name"
-                    )
+                _same_type(f"sources.{name}", was, kind)
             for name, kind in sinks.items():
                 run(
-                    "INSERT INTO sinks (name, type, cursor) VALUES (?, ?, (SELECT coalesce(max(seq), 0) FROM events)) "
-                    "ON CONFLICT (name) DO UPDATE SET type = excluded.type, "
-                    "receipt = CASE WHEN type = excluded.type THEN receipt END",
+                    "INSERT OR IGNORE INTO sinks (name, type, cursor) "
+                    "VALUES (?, ?, (SELECT coalesce(max(seq), 0) FROM events))",
                     (name, kind),
                 )
+                [was] = run("SELECT type FROM sinks WHERE name = ?", (name,)).fetchone()
+                _same_type(f"sinks.{name}", was, kind)
 
     def claim(self, dues: Iterable[tuple[str, float]]) -> None:
         """Move `due` on *before* the visits: a daemon that dies during one does not ask again until then."""
@@ -869,6 +867,13 @@ class Store(Reader):
             self._run("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         finally:
             self._run(f"PRAGMA busy_timeout = {round(BUSY * 1000)}")
+
+
+def _same_type(place: str, was: str, kind: str) -> None:
+    """What a name remembers means nothing to another type."""
+    if was != kind:
+        what = place.partition(".")[0].removesuffix("s")
+        raise StoreError(f"{place} was a {was} and is now a {kind}: give the new {what} another name")
 
 
 def restore(path: Path, backup: Path) -> None:

@@ -33,6 +33,11 @@ SAY_EVERY = 10.0
 log = structlog.get_logger()
 
 
+def suspended() -> float:
+    """Seconds that this machine was suspended since its boot."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
 @dataclass(frozen=True, slots=True)
 class Clock:
     now: Callable[[], float] = time.time
@@ -40,6 +45,8 @@ class Clock:
     monotonic: Callable[[], float] = time.monotonic
     """For durations, and for noticing that the other one was set."""
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    asleep: Callable[[], float] = suspended
+    """Seconds that the machine has slept so far: the other two do not tell that from a clock that was set."""
 
 
 @dataclass(slots=True)

@@ -35,10 +35,10 @@ app.add_typer(dead_app, name="dead")
 def reload(config: ConfigPath = None) -> None:
     """Have the daemon take over its configuration file; fails with its reasons where it refuses to."""
     loaded = configuration.load(configuration.find(config), only_daemon=True)
+    who = re.search(r"pid (\d+)", holder(loaded.store) or "")
+    if who is None:
+        fail(f"nobody runs on {loaded.store}; another store in [daemon] wants a restart")
     with reading(loaded) as reader:
-        who = re.search(r"pid (\d+)", holder(loaded.store) or "")
-        if who is None:
-            fail(f"nobody runs on {loaded.store}: another store in [daemon] wants a restart")
         before, _ = reader.reloads()
         os.kill(int(who[1]), signal.SIGHUP)
         ends = time.monotonic() + ANSWERS

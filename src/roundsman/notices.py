@@ -1,0 +1,91 @@
+"""What the daemon tells of itself, in the same log as everything else: sinks that fail for long, a full disk, a clock that jumped."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from roundsman.events import Event, notice, rfc3339
+from roundsman.files import Room, room
+from roundsman.settings import spell
+from roundsman.store import DAEMON
+
+SINK_PATIENCE = 600.0
+"""Seconds that a sink may fail until a person should know: a receiver's restart is over by then."""
+CLOCK_PATIENCE = 60.0
+"""Seconds that the clock may jump without being told of: vendors' own clocks differ by as much."""
+LITTLE, LITTLE_SHARE = 512 * 2**20, 0.05
+"""A disk is nearly full with less than both: bytes, and its share."""
+ENOUGH = 1.5
+"""Times that, it is not any more: what comes and goes at the edge is told once."""
+
+
+class Disk:
+    """The disk that the store is on."""
+
+    def __init__(self, path: Path, low: bool, look: Callable[[Path], Room] = room) -> None:
+        self._path = path
+        self._look = look
+        self.low = low
+        """Whether that was told, also by a daemon before this one."""
+
+    def notice(self, now: float) -> Event | None:
+        """What there is to tell since the last look."""
+        free, total = self._look(self._path)
+        little = min(LITTLE, total * LITTLE_SHARE)
+        if self.low and free >= little * ENOUGH:
+            self.low = False
+            return _own(
+                "roundsman.disk.recovered", "disk", f"{_mib(free)} are free again beside {self._path}.", now
+            )
+        if not self.low and free < little:
+            self.low = True
+            message = f"Only {_mib(free)} are free beside {self._path}. Without any, nothing can be written down, and so nobody is asked."
+            return _own("roundsman.disk.low", "disk", message, now, free=free, total=total)
+        return None
+
+
+def sink_failing(sink: str, since: float, error: str, now: float) -> Event | None:
+    """The notice about a sink that has failed since then; None while it may pass."""
+    if now - since < SINK_PATIENCE:
+        return None
+    message = (
+        f"Nothing could be delivered to {sink} for {spell(now - since)}: {error}. Nothing is lost; it waits."
+    )
+    return _own("roundsman.sink.failing", sink, message, now, since=since, error=error)
+
+
+def sink_recovered(sink: str, since: float, now: float) -> Event | None:
+    """The notice about a sink that works again; None where its failing was not told."""
+    if now - since < SINK_PATIENCE:
+        return None
+    message = f"{sink} takes events again, after {spell(now - since)}; it gets what it missed."
+    return _own("roundsman.sink.recovered", sink, message, now, since=since)
+
+
+def clock_jumped(seconds: float, now: float) -> Event | None:
+    """The notice about a clock that was set; None where that is too little to matter."""
+    if abs(seconds) < CLOCK_PATIENCE:
+        return None
+    way = "forward" if seconds > 0 else "back"
+    message = f"The clock of this machine was set {way} by {spell(abs(seconds))}. No vendor is asked earlier or later for it."
+    return _own("roundsman.clock.jumped", "clock", message, now, seconds=round(seconds, 1))
+
+
+def _own(
+    kind: str, about: str, message: str, now: float, *, since: float | None = None, **details: float | str
+) -> Event:
+    begun = datetime.fromtimestamp(since or now, UTC)
+    return notice(
+        kind,
+        DAEMON,
+        f"{about}:{rfc3339(begun)}",
+        message,
+        since=begun,
+        now=datetime.fromtimestamp(now, UTC),
+        details=details,
+        subject=about,
+    )
+
+
+def _mib(count: int) -> str:
+    return f"{count / 2**20:,.0f} MiB"

@@ -1,0 +1,293 @@
+"""What the daemon tells of itself, as events that any sink can pass on."""
+
+import asyncio
+import subprocess
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from doors import until
+from rounds import SCRIPTS, Scripted, running
+from roundsman.engine import Engine
+from roundsman.events import Event
+from roundsman.files import Room, room
+from roundsman.http import Http
+from roundsman.notices import Disk
+from roundsman.plugin import Deliver, Poll, Receipt, Sink, State
+from roundsman.sandbox import Parakey
+from roundsman.store import Filter, Store
+from worlds import (
+    PLANS,
+    RECORDS,
+    START,
+    ByHand,
+    Recorder,
+    Straight,
+    Time,
+    an_event,
+    keeps_the_contract,
+    web_of,
+)
+
+MIB = 2**20
+
+
+def engine_on(path: Path, parakey: Parakey, time: Time, *sinks: Sink) -> Engine:
+    engine = Engine(
+        Store.open(path), ByHand(), web_of(Straight(parakey), time), clock=time.clock(), grace=0.2
+    )
+
+    async def nothing(http: Http, state: State) -> Poll:
+        return Poll(state)
+
+    SCRIPTS["a"] = nothing
+    engine.setup({"a": Scripted().named("a")}, {sink.name: sink for sink in sinks})
+    return engine
+
+
+def own(store: Store) -> list[Event]:
+    found = [event for event, _ in store.events(0, 10**9, 1000, Filter(sources=("daemon",)))]
+    for event in found:
+        keeps_the_contract(event)
+    return found
+
+
+def put(engine: Engine, number: int) -> None:
+    engine.store.commit(
+        "a", engine.store.state("a")[1], {}, [an_event(number, "a")], now=START, due=START + 60
+    )
+
+
+# -- sinks -------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_sink_that_fails_for_long_is_told_to_the_others_once_and_so_is_its_recovery(
+    tmp_path: Path, parakey: Parakey, time: Time
+) -> None:
+    path, down = tmp_path / "x.db", True
+    sinks = (Recorder().named("one"), Recorder().named("two"))
+
+    def one(event: Event) -> None:
+        if down:
+            raise OSError("no route to host")
+
+    PLANS["one"] = one
+    engine = engine_on(path, parakey, time, *sinks)
+    put(engine, 1)
+    for minutes in (0, 9, 2, 5):
+        time.advance(minutes * 60)
+        assert not await engine.once()
+        assert len(own(engine.store)) == (minutes in {2, 5}), "after ten minutes"
+    assert [e.type for e in RECORDS["two"][1:]] == ["roundsman.sink.failing"]
+    [event] = own(engine.store)
+    data = event.document()
+    assert data["source"] == "/roundsman/daemon"
+    assert data["subject"] == "one"
+    assert "Nothing could be delivered to one for 11m: no route to host" in data["data"]["message"]
+    assert data["data"]["details"]["error"] == "no route to host"
+    engine.store.close()
+    # A restart does not begin to count anew, nor tell it again.
+    engine = engine_on(path, parakey, time, *sinks)
+    assert not await engine.once()
+    assert len(own(engine.store)) == 1
+    down = False
+    with capture_logs() as logs:
+        assert await engine.once()
+    assert [e.type for e in own(engine.store)] == ["roundsman.sink.failing", "roundsman.sink.recovered"]
+    assert [entry["type"] for entry in logs if entry["event"] == "daemon.notice"] == [
+        "roundsman.sink.recovered"
+    ]
+    await engine.once()
+    assert [e.type for e in RECORDS["one"]][1:] == ["roundsman.sink.failing", "roundsman.sink.recovered"]
+    engine.store.close()
+
+
+async def test_a_sink_that_fails_for_a_moment_is_not_worth_an_event(
+    tmp_path: Path, parakey: Parakey, time: Time
+) -> None:
+    failures = iter([OSError("restarting")])
+
+    def one(event: Event) -> None:
+        for failure in failures:
+            raise failure
+
+    PLANS["one"] = one
+    engine = engine_on(tmp_path / "x.db", parakey, time, Recorder().named("one"))
+    put(engine, 1)
+    assert not await engine.once()
+    time.advance(60)
+    assert await engine.once()
+    assert own(engine.store) == []
+    engine.store.close()
+
+
+class Hanging(Recorder):
+    """Never ends a delivery."""
+
+    @asynccontextmanager
+    async def open(self, http: Http, receipt: Receipt | None) -> AsyncIterator[Deliver]:
+        async def deliver(events: Sequence[Event]) -> None:
+            RECORDS.setdefault("begun", []).extend(events)
+            await asyncio.Event().wait()
+
+        yield deliver
+
+
+async def test_a_delivery_that_hangs_for_long_is_told_too(
+    tmp_path: Path, parakey: Parakey, time: Time
+) -> None:
+    engine = engine_on(tmp_path / "x.db", parakey, time, Hanging().named("deaf"), Recorder().named("two"))
+    async with running(engine):
+        put(engine, 1)
+        engine._wake()
+        await until(lambda: RECORDS.get("begun"))
+        engine.beat()
+        assert own(engine.store) == []
+        for _ in range(3):
+            time.advance(601)
+            engine.beat()
+        await until(lambda: len(RECORDS.get("two", [])) == 2)
+        [event] = own(engine.store)
+        assert "a delivery has not ended for 10m" in event.document()["data"]["message"]
+        assert engine.store.sinks()[0]["failures"] == 3
+    engine.store.close()
+
+
+# -- the disk ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_disk_that_is_nearly_full_is_told_once_until_there_is_room_again() -> None:
+    free = 10_000 * MIB
+    disk = Disk(Path("/x"), low=False, look=lambda path: Room(free, 20_000 * MIB))
+    assert disk.notice(START) is None
+    free = 511 * MIB
+    event = disk.notice(START)
+    assert event
+    keeps_the_contract(event)
+    assert "Only 511 MiB are free beside /x." in event.document()["data"]["message"]
+    assert disk.notice(START + 60) is None
+    free = 600 * MIB  # files come and go
+    assert disk.notice(START + 120) is None
+    free = 400 * MIB
+    assert disk.notice(START + 180) is None
+    free = 800 * MIB
+    event = disk.notice(START + 240)
+    assert event
+    assert event.type == "roundsman.disk.recovered"
+
+
+@pytest.mark.parametrize(("free", "total"), [(100, 1000), (1000, 100_000)])
+def test_a_small_disk_and_a_large_one_are_not_full_by_one_measure_alone(free: int, total: int) -> None:
+    """A tenth of a small one is enough; so is a gigabyte of a large one."""
+    disk = Disk(Path("/x"), low=False, look=lambda path: Room(free * MIB, total * MIB))
+    assert disk.notice(START) is None
+
+
+def test_a_restart_on_a_full_disk_does_not_tell_again(small_disk: Path, parakey: Parakey, time: Time) -> None:
+    """On a real disk, of 16 MB."""
+    subprocess.run(["mount", "-o", "remount,size=16m", str(small_disk)], check=True)
+    path, ballast = small_disk / "x.db", small_disk / "ballast"
+    engine = engine_on(path, parakey, time)
+    engine.beat()
+    assert own(engine.store) == []
+    ballast.write_bytes(bytes(room(path).free - 600_000))
+    time.advance(61)
+    engine.beat()
+    assert [event.type for event in own(engine.store)] == ["roundsman.disk.low"]
+    engine.store.close()
+    engine = engine_on(path, parakey, time)
+    engine.beat()
+    assert len(own(engine.store)) == 1
+    ballast.unlink()
+    time.advance(61)
+    engine.beat()
+    assert [event.type for event in own(engine.store)] == ["roundsman.disk.low", "roundsman.disk.recovered"]
+    engine.store.close()
+
+
+# -- the clock ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("step", "told"), [(-7200, "back by 2h"), (86400, "forward by 1d"), (30, "")])
+def test_a_clock_that_jumps_by_much_is_told(
+    step: float, told: str, tmp_path: Path, parakey: Parakey, time: Time
+) -> None:
+    engine = engine_on(tmp_path / "x.db", parakey, time)
+    engine.beat()
+    time.set_wall(step)
+    engine.beat()
+    engine.beat()
+    said = [event.document()["data"]["message"] for event in own(engine.store)]
+    assert [told in text for text in said] == ([True] if told else [])
+    engine.store.close()
+
+
+async def test_a_machine_that_slept_asks_soon_and_not_all_at_once(
+    tmp_path: Path, parakey: Parakey, time: Time
+) -> None:
+    visits: list[float] = []
+
+    async def count(http: Http, state: State) -> Poll:
+        visits.append(time.now())
+        return Poll(state)
+
+    engine = engine_on(tmp_path / "x.db", parakey, time)
+    names = [f"s{n:02d}" for n in range(20)]
+    for name in names:
+        SCRIPTS[name] = count
+    engine.setup({name: Scripted().named(name) for name in names}, {})
+    hand: Any = engine._alarms
+    async with running(engine):
+        time.advance(2)
+        hand.ring_due(time.now())
+        await until(lambda: len(visits) == 20)
+        await until(lambda: not any(w.busy() for w in engine.watches.values()))
+        engine.watches["s07"].due = time.now() + 50_000  # sent away for long
+        hand.set("s07", engine.watches["s07"].due)
+        time.suspend(8 * 3600)
+        # The first thing to wake up may be the alarm, or the heartbeat: neither makes a burst.
+        assert len(hand.ring_due(time.now())) == 19
+        await asyncio.sleep(0)
+        assert len(visits) == 20, "nobody is asked while the network is not back"
+        with capture_logs() as logs:
+            engine.beat()
+        assert logs == [], "seen already"
+        dues = sorted(engine.watches[name].due - time.now() for name in names if name != "s07")
+        assert 5 <= dues[0] < dues[10] < dues[-1] < 7
+        assert engine.watches["s07"].due - time.now() == pytest.approx(50_000 - 8 * 3600)
+        time.advance(7)
+        hand.ring_due(time.now())
+        await until(lambda: len(visits) == 39)
+    assert own(engine.store) == [], "sleeping is no trouble"
+    engine.store.close()
+
+
+async def test_an_alarm_that_rings_right_after_a_jump_asks_nobody_early(
+    tmp_path: Path, parakey: Parakey, time: Time
+) -> None:
+    """The scheduler sees all alarms in the past before the heartbeat sees that the clock was set."""
+    asked = 0
+
+    async def count(http: Http, state: State) -> Poll:
+        nonlocal asked
+        asked += 1
+        return Poll(state)
+
+    engine = engine_on(tmp_path / "x.db", parakey, time)
+    SCRIPTS["a"] = count
+    hand: Any = engine._alarms
+    async with running(engine):
+        hand.ring_due(time.now())
+        await until(lambda: asked == 1 and not engine.watches["a"].busy())
+        time.set_wall(86400)
+        assert hand.ring_due(time.now()) == ["a"]
+        await asyncio.sleep(0)
+        assert asked == 1
+        time.advance(61)
+        hand.ring_due(time.now())
+        await until(lambda: asked == 2)
+    engine.store.close()

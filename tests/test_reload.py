@@ -1,0 +1,140 @@
+"""Every part of the configuration, taken over by a running daemon."""
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from processes import Daemon, configure
+from roundsman.sandbox import TOKEN, Sandbox
+
+SINK = '[sinks.{0}]\ntype = "file"\npath = "{0}.jsonl"\n'
+
+
+def told(path: Path) -> list[str]:
+    """The ids of the vendor's events in a sink's file."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [event["id"] for event in map(json.loads, lines) if event["type"].startswith("co.")]
+
+
+async def reload(daemon: Daemon) -> tuple[int, str]:
+    """`roundsman reload` in a process of its own: its status, and what it said."""
+    command = [sys.executable, "-m", "roundsman", "reload", "-c", str(daemon.config)]
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=daemon.folder
+    )
+    said, _ = await process.communicate()
+    return process.returncode or 0, said.decode()
+
+
+async def test_sources_and_sinks_come_go_and_change(sandbox: Sandbox, tmp_path: Path) -> None:
+    config = configure(tmp_path, sandbox.url, SINK.format("one"), interval="100ms")
+    first = config.read_text()
+    second = (
+        first.replace("[sources.doors]", "[sources.annex]").partition("[sources.")[2].partition("[sinks")[0]
+    )
+    async with Daemon(config, PARAKEY_TOKEN=TOKEN) as daemon:
+        await daemon.ready()
+        a = sandbox.vendor.add().id
+        await daemon.until(lambda: told(tmp_path / "one.jsonl") == [a])
+        # One more of each: the new sink begins with what is new, the new source with the beginning.
+        config.write_text(first + f"[sources.{second}" + SINK.format("two"))
+        assert await reload(daemon) == (0, "taken over\n")
+        await daemon.until(lambda: told(tmp_path / "one.jsonl") == [a, a])
+        b = sandbox.vendor.add().id
+        await daemon.until(lambda: sorted(told(tmp_path / "two.jsonl")) == sorted([a, b, b]))
+        # The first source goes, the first sink is changed.
+        changed = first.replace("[sources.doors]", "[sources.annex]").replace('"one.jsonl"', '"moved.jsonl"')
+        config.write_text(changed)
+        assert (await reload(daemon))[0] == 0
+        c = sandbox.vendor.add().id
+        await daemon.until(lambda: told(tmp_path / "moved.jsonl") == [c])
+        assert len(told(tmp_path / "one.jsonl")) == 4, "what it had, it keeps"
+        # And comes back, where it was.
+        config.write_text(first)
+        assert (await reload(daemon))[0] == 0
+        await daemon.until(lambda: told(tmp_path / "one.jsonl")[4:] == [c])
+        assert [len(told(tmp_path / f"{name}.jsonl")) for name in ("one", "two", "moved")] == [5, 3, 1]
+        await daemon.stop()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ('type = "parakey.event_logs"', 'type = "parakey.batches"', "sources.doors was a parakey.event_logs and is now a parakey.batches"),
+        ('type = "file"\npath = "one.jsonl"', 'type = "stdout"', "sinks.one was a file and is now a stdout: give the new sink another name"),
+        ('store = "roundsman.db"', 'store = "other.db"', "other.db is another store; that needs a restart"),
+        ("[daemon]", "[daemon", "is not TOML"),
+        ('interval = "100ms"', 'interval = "never"', "sources.doors.interval: never is not a duration"),
+        ("[daemon]", '[listen]\naddress = "127.0.0.1:{taken}"\n[daemon]', "cannot be used: Address already in use"),
+    ],
+)  # fmt: skip
+async def test_what_cannot_be_is_refused_whole_and_the_old_one_goes_on(
+    old: str, new: str, why: str, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    config = configure(tmp_path, sandbox.url, SINK.format("one"), interval="100ms")
+    text = config.read_text()
+    async with Daemon(config, PARAKEY_TOKEN=TOKEN) as daemon:
+        await daemon.ready()
+        assert old in text
+        taken = sandbox.url.rpartition(":")[2]
+        config.write_text(text.replace(old, new.replace("{taken}", taken)) + SINK.format("two"))
+        status, said = await reload(daemon)
+        if "another store" in why:
+            # The command looks for the daemon in the store that the file names.
+            assert (status, "nobody runs on" in said) == (1, True)
+            daemon.send(signal.SIGHUP)
+            await daemon.until(lambda: daemon.logged("config.refused"))
+            said = str(daemon.logged("config.refused"))
+        assert status
+        assert why in said
+        assert not any(word.startswith("STATUS=2 ") for word in daemon.said)
+        a = sandbox.vendor.add().id
+        await daemon.until(lambda: told(tmp_path / "one.jsonl") == [a])
+        assert not (tmp_path / "two.jsonl").exists()
+        config.write_text(text)
+        assert await reload(daemon) == (0, "taken over\n")
+        await daemon.stop()
+
+
+async def test_levels_and_the_listener_change_too(sandbox: Sandbox, tmp_path: Path) -> None:
+    config = configure(tmp_path, sandbox.url, SINK.format("one"), interval="100ms")
+    text = config.read_text()
+    async with Daemon(config, PARAKEY_TOKEN=TOKEN) as daemon:
+        await daemon.ready()
+        assert not daemon.logged("poll.unchanged")
+        config.write_text(
+            text.replace("[daemon]", '[listen]\naddress = "127.0.0.1:0"\n[daemon]\nlog_level = "debug"')
+        )
+        assert (await reload(daemon))[0] == 0
+        await daemon.until(lambda: daemon.logged("poll.unchanged"))
+        [place] = daemon.logged("listen.started")[-1]["address"]
+        async with httpx.AsyncClient() as client:
+            assert (await client.get(f"{place}/healthz")).status_code == 200
+            config.write_text(text)
+            assert (await reload(daemon))[0] == 0
+            with pytest.raises(httpx.ConnectError):
+                await client.get(f"{place}/healthz")
+        await daemon.until(lambda: daemon.logged("listen.stopped"))
+        before: Any = len(daemon.logged("poll.unchanged"))
+        a = sandbox.vendor.add().id
+        await daemon.until(lambda: told(tmp_path / "one.jsonl") == [a])
+        assert len(daemon.logged("poll.unchanged")) == before
+        await daemon.stop()
+
+
+async def test_nobody_to_reload_is_said(tmp_path: Path) -> None:
+    config = configure(tmp_path, "http://127.0.0.1:1", SINK.format("one"))
+    done = subprocess.run(
+        [sys.executable, "-m", "roundsman", "reload", "-c", str(config)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, "nobody runs on" in done.stderr) == (1, True)
