@@ -4,17 +4,20 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(shell cksum pyproject.toml | cut -d' ' -f1)
 
-.PHONY: help demo test check bench fuzz clean
+.PHONY: help demo test test-systemd check bench soak fuzz deb clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is to make
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: $(READY)  ## 30 seconds of a made-up company at three vendors, watched by the real daemon
 	$(BIN)/roundsman demo --for 30s
 
 test: $(READY)  ## all tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-systemd: $(READY)  ## those in a booted systemd: as root, with debootstrap and systemd-container
+	$(BIN)/python -m pytest tests/systemd $(PYTEST_ARGS)
 
 check: $(READY)  ## format, lint and types
 	$(BIN)/ruff format --check src tests
@@ -27,6 +30,9 @@ bench: $(READY)  ## our figures beside the bare tools', in one table
 fuzz: $(READY)  ## whatever a webhook may say, for SECONDS=60, by a fuzzer that watches the code
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'atheris>=2.3'
 	cd tests && ../$(BIN)/python fuzz.py -max_total_time=$(or $(SECONDS),60) -max_len=8192
+
+deb:  ## dist/roundsman_*.deb, for this system's own Python (DEB_PYTHON=/usr/bin/python3)
+	debian/build $(or $(DEB_PYTHON),/usr/bin/python3)
 
 clean:  ## remove what this file made
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build

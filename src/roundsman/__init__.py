@@ -9,7 +9,7 @@ from roundsman.plugin import Backoff, Deliver, Poll, Received, Reject, Sink, Sou
 from roundsman.settings import Duration, Secret, Size
 from roundsman.webhook import Call, Hook
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 __all__ = [
     "Answer",

@@ -1,0 +1,56 @@
+"""The Debian package: built on the machine, installed there, upgraded, removed."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from conftest import need
+from installed import CONFIG, TOKEN, for_the_sandbox
+from machine import REPOSITORY, Machine, missing
+
+STATE = "/var/lib/private/roundsman"
+APT = "apt-get install --yes --quiet"
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """A machine with nothing of ours but the package, as README says."""
+    why = missing()
+    need(why is None, why or "")
+    assert "make deb && apt install ./dist/roundsman_*.deb" in (REPOSITORY / "README.md").read_text()
+    with Machine(tmp_path_factory.mktemp("bare")) as machine:
+        machine.shell(f"make deb && {APT} ./dist/roundsman_*.deb", folder="/root/roundsman")
+        yield machine
+
+
+def test_it_brings_the_program_and_the_unit_and_starts_once_configured(bare: Machine) -> None:
+    assert bare.show("LoadState") == "loaded"
+    assert bare.show("ActiveState") == "inactive", "there is nothing yet that it could do"
+    bare.run("roundsman", "init", "--service")
+    file = bare.root / CONFIG[1:]
+    file.write_text(for_the_sandbox(file.read_text()))
+    bare.shell("(umask 077; cat > /etc/roundsman/credentials/parakey)", stdin=TOKEN + "\n")
+    sandbox = ["--unit=vendor", "--collect", "--setenv=PYTHONPATH=/usr/lib/roundsman"]
+    bare.run(
+        "systemd-run", *sandbox, "python3", "-m", "roundsman.sandbox", "--port", "8399", "--per-second", "20"
+    )
+    bare.run("systemctl", "enable", "--now", "roundsman")
+    bare.until(lambda: "co.parakey" in bare.ask("cat", f"{STATE}/events.jsonl"))
+    assert bare.show("ActiveState") == "active"
+    assert "state=ok" in bare.run("roundsman", "status")
+
+
+def test_an_upgrade_restarts_it_and_it_goes_on(bare: Machine) -> None:
+    pid, before = bare.show("MainPID"), bare.run("roundsman", "events", "--json", "-n", "100000")
+    bare.shell(f"{APT} --reinstall ./dist/roundsman_*.deb", folder="/root/roundsman")
+    assert (bare.show("ActiveState"), bare.show("MainPID") == pid) == ("active", False)
+    assert bare.run("roundsman", "events", "--json", "-n", "100000").startswith(before)
+
+
+def test_removed_it_leaves_the_log_and_the_configuration(bare: Machine) -> None:
+    bare.run("apt-get", "purge", "--yes", "--quiet", "roundsman")
+    assert bare.show("ActiveState") == "inactive"
+    assert bare.ask("systemctl", "list-unit-files", "--no-legend", "roundsman*") == ""
+    assert (bare.root / CONFIG[1:]).exists()
+    assert (bare.root / STATE[1:] / "roundsman.db").exists()
+    assert not (bare.root / "usr/lib/roundsman").exists()
