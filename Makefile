@@ -27,6 +27,9 @@ check: $(READY)  ## format, lint and types
 bench: $(READY)  ## our figures beside the bare tools', in one table
 	$(BIN)/python tests/benchmarks/run.py
 
+soak: $(READY)  ## a year of rounds of twenty sources, one an hour, in simulated time: some minutes
+	ROUNDSMAN_SOAK_HOURS=$(or $(HOURS),1) $(BIN)/python -m pytest -s tests/test_soak.py
+
 fuzz: $(READY)  ## whatever a webhook may say, for SECONDS=60, by a fuzzer that watches the code
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'atheris>=2.3'
 	cd tests && ../$(BIN)/python fuzz.py -max_total_time=$(or $(SECONDS),60) -max_len=8192

@@ -1,0 +1,316 @@
+"""A store that is used for years: forgetting in small steps, giving room back, backups."""
+
+import os
+import shutil
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from sqlite_utils import Database
+
+from conftest import need
+from doors import until
+from rounds import SCRIPTS, Scripted, running
+from roundsman import store as module
+from roundsman.engine import Engine
+from roundsman.http import Http
+from roundsman.plugin import Poll, State
+from roundsman.sandbox import Parakey
+from roundsman.store import DAEMON, KEYS_KEPT, Filter, Reader, Store, StoreError, migrations, restore
+from worlds import START, ByHand, Straight, Time, an_event, web_of
+
+LATE = START + 2 * KEYS_KEPT
+
+
+def fill(store: Store, count: int, size: int = 1000, begin: int = 0) -> None:
+    store.register({"doors": "parakey.event_logs"}, {"archive": "file"})
+    events = [
+        msgspec.structs.replace(an_event(n, note="x" * size), stamp=START)
+        for n in range(begin, begin + count)
+    ]
+    store.commit("doors", store.state("doors")[1], {}, events, now=START, due=START + 60)
+    store.ack("archive", store.cursor("archive")[0], store.head(), None, START)
+
+
+def all_of(store: Store) -> list[str]:
+    return [event.id for event, _ in store.events(0, 10**9, 10**6, Filter())]
+
+
+# -- forgetting --------------------------------------------------------------------------------------------------------
+
+
+def test_each_step_of_forgetting_is_small_and_the_next_goes_on(store: Store) -> None:
+    fill(store, 1200, 10)
+    for left in (1000, 800, 600):
+        assert store.prune(["archive"], LATE, 60.0, limit=200)
+        assert len(all_of(store)) == left, "no step looks at more than it was given"
+    path = store.path
+    store.close()
+    again = Store.open(path)
+    while again.prune(["archive"], LATE, 60.0, limit=200):
+        pass
+    assert all_of(again) == [], "a restart does not begin anew, nor leave anything out"
+    again.close()
+
+
+def test_what_is_kept_for_good_is_not_looked_at_without_end(store: Store) -> None:
+    """A round ends, whatever it may not forget; `once` makes a few steps each time, and gets through all the same."""
+    store.register({"doors": "parakey.event_logs"}, {"archive": "file"})
+    forever = [msgspec.structs.replace(an_event(n), stamp=None) for n in range(1000)]
+    store.commit("doors", 0, {}, forever, now=START, due=START)
+    fill(store, 100, 10, begin=1000)
+    steps = 1
+    while store.prune(["archive"], LATE, 60.0, limit=100):
+        steps += 1
+    assert steps == 12
+    assert all_of(store) == []
+    assert store._run("SELECT count(*) FROM events").fetchone() == (1100,), (
+        "nothing newer than their stamps came"
+    )
+
+
+async def test_visits_are_made_while_much_is_forgotten(store: Store, parakey: Parakey, time: Time) -> None:
+    visits: list[float] = []
+
+    async def visit(http: Http, state: State) -> Poll:
+        visits.append(time.ticks)
+        return Poll(state)
+
+    SCRIPTS["a"] = visit
+    fill(store, 5000, 10)
+    engine = Engine(store, ByHand(), web_of(Straight(parakey), time), clock=time.clock(), retention=60.0)
+    pauses = 0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal pauses
+        if seconds == 1.0:
+            return await time.never(seconds)
+        pauses += 1
+        engine.hurry("a")
+        await time.sleep(seconds)
+        return None
+
+    engine._clock = type(engine._clock)(time.now, lambda: time.ticks, sleep, lambda: 0.0)
+    engine.setup({"a": Scripted().named("a")}, {})
+    async with running(engine):
+        time.advance(LATE - START)
+        engine.beat()
+        await engine._prune()
+        assert pauses >= 10
+        await until(lambda: len(visits) >= 5)
+    assert all_of(store) == []
+
+
+def test_room_is_given_back_in_small_steps_and_never_by_a_vacuum(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(store, 3000, 8000)
+    store.checkpoint()
+    large = store.path.stat().st_size
+    said: list[str] = []
+    store._db.conn.set_trace_callback(said.append)
+    while store.prune(["archive"], LATE, 60.0):
+        pass
+    steps = 0
+    while store.shrink():
+        steps += 1
+        fill(store, 1, 10, begin=10_000 + steps)  # and events come meanwhile
+    store.checkpoint()
+    assert steps > 5
+    assert store.path.stat().st_size < large / 2
+    assert not [each for each in said if each.strip().upper().startswith("VACUUM")]
+    assert store._run("PRAGMA quick_check").fetchone() == ("ok",)
+    assert len(all_of(store)) == steps
+    assert not store.shrink(), "what is left free is for new events"
+
+
+def test_the_wal_is_cut_and_nobody_waits_for_a_reader(store: Store) -> None:
+    fill(store, 2000)
+    wal = store.path.with_name(store.path.name + "-wal")
+    assert wal.stat().st_size > 2**20
+    reader = Reader.open(store.path)
+    held = reader._db.conn.execute("SELECT * FROM events")
+    held.fetchone()
+    store.checkpoint()  # somebody reads: not now, and without waiting
+    assert wal.stat().st_size > 2**20
+    held.close()
+    reader.close()
+    store.checkpoint()
+    assert wal.stat().st_size == 0
+
+
+# -- backups -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_backup_is_whole_while_others_write(store: Store, tmp_path: Path) -> None:
+    fill(store, 2000)
+    store._db.conn.execute("BEGIN IMMEDIATE")  # somebody is in the middle of a write
+    store._run("UPDATE events SET type = 'half'")
+    reader = Reader.open(store.path)
+    reader.backup(tmp_path / "copy.db")
+    store._db.conn.rollback()
+    reader.close()
+    assert (tmp_path / "copy.db").stat().st_mode & 0o777 == 0o600
+    assert sorted(path.name for path in tmp_path.iterdir() if "copy" in path.name) == ["copy.db"]
+    copy = Reader.open(tmp_path / "copy.db")
+    assert copy.head() == 2000
+    assert {e.type for e, _ in copy.events(0, 9999, 9999, Filter())} == {"co.parakey.event_log.created"}
+    copy.close()
+
+
+def test_a_backup_overwrites_only_when_told_and_leaves_the_old_one_where_it_fails(
+    store: Store, tmp_path: Path
+) -> None:
+    target = tmp_path / "copy.db"
+    target.write_text("precious")
+    with pytest.raises(StoreError, match="is there already, and is not overwritten; --force"):
+        store.backup(target)
+    with pytest.raises(StoreError, match="folder is read-only or missing|cannot be opened"):
+        store.backup(tmp_path / "nowhere" / "copy.db")
+    assert target.read_text() == "precious"
+    store.backup(target, replace=True)
+    assert target.read_bytes().startswith(b"SQLite format 3")
+
+
+def test_a_backup_on_a_full_disk_says_so_and_leaves_nothing_behind(store: Store, small_disk: Path) -> None:
+    fill(store, 3000)
+    with pytest.raises(StoreError, match="the disk is full"):
+        store.backup(small_disk / "copy.db")
+    assert list(small_disk.iterdir()) == []
+
+
+def test_a_backup_takes_the_place_of_a_store_that_crashed(tmp_path: Path) -> None:
+    """What the crash left in -wal belongs to the old store; SQLite would play it into the new one."""
+    path = tmp_path / "roundsman.db"
+    store = Store.open(path)
+    fill(store, 10)
+    store.backup(tmp_path / "copy.db")
+    fill(store, 3000, begin=10)
+    for name in ("roundsman.db", "roundsman.db-wal", "roundsman.db-shm"):
+        shutil.copy(tmp_path / name, tmp_path / f"crashed-{name}")
+    store.close()
+    for name in ("roundsman.db", "roundsman.db-wal", "roundsman.db-shm"):
+        shutil.copy(tmp_path / f"crashed-{name}", tmp_path / name)
+    restore(path, tmp_path / "copy.db")
+    again = Store.open(path)
+    assert len(all_of(again)) == 10
+    assert again._run("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert path.stat().st_mode & 0o777 == 0o600
+    fill(again, 5, begin=10)
+    assert again.head() == 15
+    again.close()
+
+
+def test_a_copy_by_hand_works_as_well(tmp_path: Path) -> None:
+    path = tmp_path / "roundsman.db"
+    store = Store.open(path)
+    fill(store, 10)
+    store.backup(tmp_path / "copy.db")
+    fill(store, 10, begin=10)
+    store.close()
+    shutil.copy(tmp_path / "copy.db", path)
+    again = Store.open(path)
+    assert len(all_of(again)) == 10
+    again.close()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda p: p.write_bytes(b""), "is empty"),
+        (lambda p: p.write_bytes(b"hello"), "damaged or not a SQLite file"),
+        (lambda p: p.write_bytes(p.read_bytes()[: p.stat().st_size // 2]), "damaged"),
+        (lambda p: _sql(p, "CREATE TABLE mine (x)", "DROP TABLE _sqlite_migrations"), "of something else"),
+        (lambda p: _sql(p, "UPDATE _sqlite_migrations SET name = '999_new' WHERE name = '001_log'"), "newer"),
+    ],
+)  # fmt: skip
+def test_what_is_no_backup_replaces_nothing(spoil: Any, why: str, tmp_path: Path) -> None:
+    path, copy = tmp_path / "roundsman.db", tmp_path / "copy.db"
+    store = Store.open(path)
+    fill(store, 50)
+    store.backup(copy)
+    with pytest.raises(StoreError, match="is in use by roundsman, pid"):
+        restore(path, copy)
+    store.close()
+    spoil(copy)
+    with pytest.raises(StoreError, match=why):
+        restore(path, copy)
+    again = Store.open(path)
+    assert len(all_of(again)) == 50
+    again.close()
+
+
+def _sql(path: Path, *statements: str) -> None:
+    with sqlite3.connect(path) as db:
+        for statement in statements:
+            db.execute(statement)
+
+
+def test_a_restore_leaves_the_old_store_where_the_disk_is_full(tmp_path: Path, small_disk: Path) -> None:
+    path = small_disk / "roundsman.db"
+    store = Store.open(path)
+    fill(store, 50)
+    store.close()
+    large = Store.open(tmp_path / "large.db")
+    fill(large, 3000)
+    large.backup(tmp_path / "copy.db")
+    large.close()
+    with pytest.raises(StoreError, match="disk is full|cannot be opened: No space left"):
+        restore(path, tmp_path / "copy.db")
+    again = Store.open(path)
+    assert len(all_of(again)) == 50
+    again.close()
+
+
+# -- upgrades ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("before", sorted(module.NAMES - {"001_log"}))
+def test_a_store_of_any_version_is_brought_up_to_date(before: str, tmp_path: Path) -> None:
+    """Written by the program that knew the migrations before this one; also where somebody has a source named `daemon`."""
+    path = tmp_path / "roundsman.db"
+    old = Database(path)
+    migrations.apply(old, stop_before=before)
+    old.execute(
+        "INSERT INTO sources (name, type, state) VALUES ('doors', 'parakey.event_logs', '{\"tag\":1}')"
+    )
+    if before == "004_own":
+        old.execute("INSERT INTO sources (name, type) VALUES ('daemon', 'parakey.batches')")
+    old.execute(
+        "INSERT INTO events (source, id, type, logged, body) VALUES (1, 'a', 'co.x', 5.0, '{}'), (1, 'b', 'co.x', 6.0, '{}')"
+    )
+    old.execute("INSERT INTO sinks (name, type, cursor) VALUES ('archive', 'file', 1)")
+    old.conn.commit()
+    old.close()
+    store = Store.open(path)
+    store.register({"doors": "parakey.event_logs"}, {"archive": "file"})
+    assert store.state("doors")[0] == {"tag": 1}
+    assert store.cursor("archive") == (1, None)
+    assert all_of(store) == ["a", "b"]
+    assert store.tell(DAEMON, [an_event(1, DAEMON)], 7.0) == 1
+    names = [row["name"] for row in store.sources()]
+    assert names == (["daemon (a source)", "doors"] if before == "004_own" else ["doors"])
+    while store.prune(["archive"], LATE, 60.0):
+        pass
+    assert not store.shrink(), "an old file cannot be shrunk in steps, and is left alone"
+    store.close()
+
+
+def test_root_does_not_lock_the_service_out(tmp_path: Path) -> None:
+    """What a command with sudo makes in the service's folder is the service's."""
+    need(os.geteuid() == 0, "needs root, to make a file that is another's")
+    folder = tmp_path / "state"
+    folder.mkdir()
+    os.chown(folder, 12345, 12345)
+    store = Store.open(folder / "roundsman.db")
+    fill(store, 1)
+    owners = {path.name: path.stat().st_uid for path in folder.iterdir()}
+    assert set(owners) == {"roundsman.db", "roundsman.db-wal", "roundsman.db-shm", "roundsman.db.lock"}
+    assert set(owners.values()) == {12345}
+    store.backup(tmp_path / "copy.db")
+    store.close()
+    (folder / "roundsman.db").unlink()
+    restore(folder / "roundsman.db", tmp_path / "copy.db")
+    assert (folder / "roundsman.db").stat().st_uid == 12345
