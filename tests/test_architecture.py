@@ -13,6 +13,7 @@ INWARD: dict[str, set[str]] = {
     "webhook": {"settings"},
     "meter": set(),
     "files": set(),
+    "lean": set(),
     "unit": {"settings"},
     "silence": {"events"},
     "plugin": {"settings", "events", "http", "webhook"},  # events and http by name only, for annotations

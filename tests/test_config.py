@@ -74,11 +74,13 @@ def test_the_example_has_every_option_with_its_default() -> None:
     kinds = {table["type"]: name for name, table in shown["sources"].items()}
     assert set(kinds) == set(config.SOURCES)
     for kind, name in kinds.items():
-        options(config.SOURCES[kind], shown["sources"][name], f"sources.{name}")
+        options(config.source_class(kind), shown["sources"][name], f"sources.{name}")
     filters = {"types", "sources", "outcomes"}
     for name in ("archive", "crm"):
         table = shown["sinks"][name]
-        options(config.SINKS[table["type"]], table | dict.fromkeys(filters), f"sinks.{name}")
+        options(
+            config.sinks_registry()[table["type"]].load(), table | dict.fromkeys(filters), f"sinks.{name}"
+        )
     loaded = config.load(ROOT / "config.example.toml")
     needed = {
         "parakey.event_logs": {"access_token": "x", "domain_id": "dOmAiN0001"},
@@ -87,7 +89,7 @@ def test_the_example_has_every_option_with_its_default() -> None:
         "railz.pushes": {"secret_key": "x", "client_id": "...", "connections": "discover"},
     }
     for kind, name in kinds.items():
-        plain = config.SOURCES[kind](type=kind, **needed[kind])
+        plain = config.source_class(kind)(type=kind, **needed[kind])
         without = loaded.sources[name].model_copy(update={"webhook": None})
         assert without == plain.named(name), "and they are the defaults"
     assert loaded.daemon == config.DaemonOptions()

@@ -15,7 +15,7 @@ from cloudevents.core.formats.json import JSONFormat
 from hypothesis import given, settings, strategies as st
 from pydantic import BaseModel, ValidationError
 
-from roundsman import events
+from roundsman import config, events
 from roundsman.engine import Engine
 from roundsman.http import Http, HttpOptions, Web
 from roundsman.plugin import Sink, Source, polls, secrets
@@ -132,7 +132,7 @@ def make_sink(kind: str, folder: Path) -> Sink:
     options = dict(SINK_OPTIONS[kind])
     if "path" in options:
         options["path"] = folder / options["path"]
-    return SINKS[kind](type=kind, **options).named("it")
+    return config.sinks_registry()[kind].load()(type=kind, **options).named("it")
 
 
 @pytest.fixture(params=SOURCES)

@@ -3,11 +3,15 @@
 The names below are all that a plugin's author imports.
 """
 
-from roundsman.events import Event, Notice, parse_time, rfc3339
-from roundsman.http import Answer, Http
-from roundsman.plugin import Backoff, Deliver, Poll, Received, Reject, Sink, Source, State
-from roundsman.settings import Duration, Secret, Size
-from roundsman.webhook import Call, Hook
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from roundsman.events import Event, Notice, parse_time, rfc3339
+    from roundsman.http import Answer, Http
+    from roundsman.plugin import Backoff, Deliver, Poll, Received, Reject, Sink, Source, State
+    from roundsman.settings import Duration, Secret, Size
+    from roundsman.webhook import Call, Hook
 
 __version__ = "0.4.0"
 
@@ -33,3 +37,19 @@ __all__ = [
     "parse_time",
     "rfc3339",
 ]
+
+_PLACES = {
+    "events": ("Event", "Notice", "parse_time", "rfc3339"),
+    "http": ("Answer", "Http"),
+    "plugin": ("Backoff", "Deliver", "Poll", "Received", "Reject", "Sink", "Source", "State"),
+    "settings": ("Duration", "Secret", "Size"),
+    "webhook": ("Call", "Hook"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """The names above, when somebody wants one: commands start without what they do not use."""
+    for module, names in _PLACES.items():
+        if name in names:
+            return getattr(import_module(f"roundsman.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -17,7 +17,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from roundsman.events import TYPES, Outcome
 from roundsman.http import HttpOptions, is_loopback
-from roundsman.plugin import FLOOR, Plugin, Sink, Source, reason, secrets
+from roundsman.plugin import FLOOR, Sink, Source, reason, secrets
 from roundsman.settings import (
     DataPath,
     Duration,
@@ -227,12 +227,18 @@ def _filters_for_nothing(config: Config) -> list[str]:
     return found
 
 
-def sources_registry() -> dict[str, type[Source] | EntryPoint]:
-    return {**SOURCES, **{point.name: point for point in entry_points(group="roundsman.sources")}}
+def sources_registry() -> dict[str, EntryPoint]:
+    return _registry("roundsman.sources", SOURCES)
 
 
-def sinks_registry() -> dict[str, type[Sink] | EntryPoint]:
-    return {**SINKS, **{point.name: point for point in entry_points(group="roundsman.sinks")}}
+def sinks_registry() -> dict[str, EntryPoint]:
+    return _registry("roundsman.sinks", SINKS)
+
+
+def _registry(group: str, ours: Mapping[str, str]) -> dict[str, EntryPoint]:
+    """Every type that there is, by name; each is loaded only where it is used."""
+    known = {name: EntryPoint(name, place, group) for name, place in ours.items()}
+    return known | {point.name: point for point in entry_points(group=group)}
 
 
 def source_class(kind: str) -> type[Source]:
@@ -243,10 +249,7 @@ def source_class(kind: str) -> type[Source]:
     return _loaded(registry[kind])
 
 
-def _loaded(plugin: type[Any] | EntryPoint) -> type[Any]:
-    """The class; somebody else's is loaded only where it is used."""
-    if not isinstance(plugin, EntryPoint):
-        return plugin
+def _loaded(plugin: EntryPoint) -> type[Any]:
     try:
         loaded: type[Any] = plugin.load()
     except Exception as exc:  # noqa: BLE001 - importing somebody else's code may raise anything
@@ -265,7 +268,7 @@ def json_schema() -> dict[str, Any]:
         definitions[name] = schema
         return {"$ref": f"#/$defs/{name}"}
 
-    def any_of(section: str, registry: Mapping[str, type[Plugin] | EntryPoint]) -> dict[str, Any]:
+    def any_of(section: str, registry: Mapping[str, EntryPoint]) -> dict[str, Any]:
         kinds = [reference(_loaded(cls), f"{section}.{kind}") for kind, cls in registry.items()]
         typed = {"type": "object", "required": ["type"], "properties": {"type": {"enum": list(registry)}}}
         branches = [
@@ -315,7 +318,7 @@ def _without_values(message: str) -> str:
 
 
 def _plugins(
-    section: str, registry: Mapping[str, type[Any] | EntryPoint], tables: object, problems: list[str]
+    section: str, registry: Mapping[str, EntryPoint], tables: object, problems: list[str]
 ) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if not isinstance(tables, dict):

@@ -3,6 +3,7 @@
 import os
 import sys
 
+import roundsman.lean  # isort: skip # noqa: F401 - before anything else imports these libraries
 from roundsman.cli import setup, running, looking, steering, keeping, hooks, service  # isort: skip - the order of --help
 from roundsman.cli.app import app, complain, counted
 from roundsman.config import ConfigError
