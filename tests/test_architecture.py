@@ -24,7 +24,7 @@ INWARD: dict[str, set[str]] = {
     "lenient": {"events"},
     "archive": {"settings", "wire"},
     "auth": {"http", "plugin", "wire"},
-    "store": {"events", "files", "plugin", "wire"},
+    "store": {"events", "files", "plugin", "store", "wire"},
     "alarms": set(),
     "notices": {"events", "files", "settings", "store"},
     "delivery": {"events", "http", "meter", "notices", "plugin", "settings", "store"},
@@ -104,7 +104,7 @@ def test_only_the_command_line_knows_the_sandbox() -> None:
 def test_all_sql_is_in_the_store() -> None:
     words = ("SELECT ", "INSERT ", "UPDATE ", "DELETE FROM", "PRAGMA ")
     for path in SRC.rglob("*.py"):
-        if path.name != "store.py":
+        if path.parent.name != "store":
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Constant) and isinstance(node.value, str):
                     assert not node.value.strip().startswith(words), path

@@ -1,0 +1,37 @@
+"""Everything we must not forget, in one SQLite file, and all the SQL there is.
+
+    events    the log: append-only, numbered by `seq`, `(source, id)` unique
+    sources   what each source remembers, when it is due, how it fares
+    inbox     ids that somebody wants a source to follow, until a visit takes them up
+    sinks     how far each sink is, and its receipt
+    dead      events that a sink will never take
+    unread    webhooks that were authentic and not understood
+
+Methods do not await, so nothing can come between the statements of a transaction. Two connections write: the log with
+`synchronous=FULL` (what it says is committed survives a power cut), the books (due, cursors of sinks, counters) with
+`NORMAL` (they survive `kill -9`; a power cut may cost their last second, which means one early question or one repeat).
+"""
+
+from roundsman.store.database import StoreError, default_path, holder, restore
+from roundsman.store.reader import DAEMON, Fare, Filter, Reader, Via
+from roundsman.store.schema import NAMES, migrations
+from roundsman.store.writer import KEYS_KEPT, Mail, Moved, Store, Visited
+
+__all__ = [
+    "DAEMON",
+    "KEYS_KEPT",
+    "NAMES",
+    "Fare",
+    "Filter",
+    "Mail",
+    "Moved",
+    "Reader",
+    "Store",
+    "StoreError",
+    "Via",
+    "Visited",
+    "default_path",
+    "holder",
+    "migrations",
+    "restore",
+]

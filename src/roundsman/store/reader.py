@@ -1,0 +1,291 @@
+"""Reading the store: for commands beside the daemon, and for the daemon itself."""
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from sqlite_utils import Database
+
+from roundsman import wire
+from roundsman.events import Event
+from roundsman.files import sync_folder
+from roundsman.plugin import Receipt, State
+from roundsman.store.database import StoreError, applied, connect, plain
+from roundsman.store.schema import NAMES
+
+DAEMON = "daemon"
+"""The source that the daemon's own notices are of; no configured one can have this name."""
+BATCH_BYTES = 8 * 2**20
+"""Bytes of events read in one go, roughly: rows of 10 MB must not fill the memory by the thousand."""
+
+Via = Literal["push", "ring"] | None
+"""Who had it first: a webhook, the visit that a webhook rang for, or (None) a visit when it was due."""
+
+
+class Fare(NamedTuple):
+    """How a source fared, for the engine to go on from."""
+
+    name: str
+    due: float
+    visited: float | None
+    answered: float | None
+    polls: int
+    failures: int
+    unanswered: float | None
+    failing: float | None
+    error: str | None
+    heard: float | None
+    held: float | None
+
+
+class Filter(NamedTuple):
+    """Which events somebody wants; each a tuple of globs, empty for all."""
+
+    types: Sequence[str] = ()
+    sources: Sequence[str] = ()
+    outcomes: Sequence[str] = ()
+
+    def where(self) -> tuple[str, list[str]]:
+        clauses: list[str] = []
+        values: list[str] = []
+        for column, globs in (("e.type", self.types), ("s.name", self.sources), ("e.outcome", self.outcomes)):
+            if globs:
+                clauses.append("(" + " OR ".join([f"{column} GLOB ?"] * len(globs)) + ")")
+                values += globs
+        return "".join(f" AND {clause}" for clause in clauses), values
+
+
+_EVENT = "SELECT e.seq, s.name, e.id, e.type, e.outcome, e.body, e.logged FROM events e JOIN sources s ON s.id = e.source"
+
+
+class Reader:
+    """The store, read only: works beside a running daemon and never blocks it."""
+
+    def __init__(self, path: Path, db: Database) -> None:
+        self.path = path
+        self._db = db
+
+    def _run(self, sql: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+        with plain(self.path):
+            return self._db.conn.execute(sql, values)
+
+    @classmethod
+    def open(cls, path: Path) -> "Reader":
+        """The store at `path`; StoreError where there is none."""
+        if not path.exists():
+            raise StoreError(f"there is no store at {path} yet: has `roundsman run` or `once` ever run?")
+        with plain(path):
+            db = connect(path, readonly=True)
+            if NAMES - applied(path, db):
+                raise StoreError(
+                    f"{path} was written by an older roundsman: `roundsman run` or `once` brings it up to date"
+                )
+        return cls(path, db)
+
+    def close(self) -> None:
+        self._db.close()
+
+    def version(self) -> int:
+        """A number that changes when another connection has written."""
+        return int(self._run("PRAGMA data_version").fetchone()[0])
+
+    def head(self) -> int:
+        """The last event's `seq`; 0 for an empty log."""
+        return int(self._run("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
+
+    def sources(self) -> list[dict[str, Any]]:
+        """Every source that was ever configured."""
+        return self._rows("SELECT * FROM sources WHERE type != 'roundsman' ORDER BY name")
+
+    def fares(self) -> Iterator[Fare]:
+        """How each source fared; one at a time, for there may be very many."""
+        return map(Fare._make, self._run(f"SELECT {', '.join(Fare._fields)} FROM sources"))  # noqa: S608 - fixed names
+
+    def sinks(self) -> list[dict[str, Any]]:
+        return self._rows(
+            "SELECT k.*, (SELECT count(*) FROM dead d WHERE d.sink = k.name) AS dead FROM sinks k ORDER BY name"
+        )
+
+    def waiting(self, cursor: int, wanted: Filter) -> int:
+        """How many events after `cursor` somebody wants."""
+        where, values = wanted.where()
+        join = "FROM events e JOIN sources s ON s.id = e.source WHERE e.seq > ?"
+        return int(self._run(f"SELECT count(*) {join}{where}", [cursor, *values]).fetchone()[0])
+
+    def counts(self) -> dict[str, int]:
+        """Events in the log by source."""
+        return dict(
+            self._run(
+                "SELECT s.name, count(*) FROM events e JOIN sources s ON s.id = e.source GROUP BY 1"
+            ).fetchall()
+        )
+
+    def state(self, name: str) -> tuple[State, int]:
+        """What the source remembers, and the revision to commit against."""
+        row = self._run("SELECT state, revision FROM sources WHERE name = ?", (name,)).fetchone()
+        return (wire.decode(row[0].encode()), row[1]) if row else ({}, 0)
+
+    def backup(self, target: Path, *, replace: bool = False) -> None:
+        """A copy of the store as it is now, whole and compact, while others write. StoreError where that cannot be."""
+        if target.exists() and not replace:
+            raise StoreError(
+                f"{target} is there already, and is not overwritten; --force does it all the same"
+            )
+        half = target.with_name(target.name + ".part")
+        with plain(target):
+            half.unlink(missing_ok=True)
+            os.close(os.open(half, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        try:
+            self._run("PRAGMA busy_timeout = 10000")
+            self._run("VACUUM INTO ?", (str(half),))
+            with plain(target):
+                with half.open("rb") as file:
+                    os.fsync(file.fileno())
+                half.replace(target)
+                sync_folder(target.absolute().parent)
+        finally:
+            half.unlink(missing_ok=True)
+
+    def reloads(self) -> tuple[int, list[str]]:
+        """How often the daemon was told to take over its configuration, and why it did not the last time."""
+        state, count = self.state(DAEMON)
+        return count, list(state.get("problems", ()))
+
+    def inbox(self, name: str) -> tuple[list[str], int]:
+        """Ids that wait to be followed, and the number to commit when they are taken up; 0 where none wait."""
+        sql = "SELECT i.id, i.n FROM inbox i JOIN sources s ON s.id = i.source WHERE s.name = ? ORDER BY i.n LIMIT 1000"
+        rows = self._run(sql, (name,)).fetchall()
+        return [row[0] for row in rows], rows[-1][1] if rows else 0
+
+    def failures(
+        self, sources: Sequence[str] = (), since: float = 0.0, *, done: bool = False, limit: int = -1
+    ) -> list[tuple[Event, float, bool]]:
+        """What went wrong for somebody, newest first: event, when it was logged, whether it is ticked off."""
+        where, values = Filter(sources=sources).where()
+        which = "IS NOT NULL" if done else "= 1"
+        sql = _EVENT.replace(" FROM", ", e.failure FROM") + f" WHERE e.failure {which} AND e.body IS NOT NULL"
+        rows = self._run(
+            f"{sql} AND e.logged >= ?{where} ORDER BY e.seq DESC LIMIT ?", [since, *values, limit]
+        ).fetchall()
+        return [(Event(k, s, t, o, b, q), logged, not f) for q, s, k, t, o, b, logged, f in rows]
+
+    def open_failures(self) -> int:
+        """How many failures nobody has ticked off."""
+        sql = "SELECT count(*) FROM events WHERE failure = 1 AND body IS NOT NULL"
+        return int(self._run(sql).fetchone()[0])
+
+    def kind(self, source: str) -> str | None:
+        """The type that a source was registered with; None where it never was."""
+        row = self._run("SELECT type FROM sources WHERE name = ?", (source,)).fetchone()
+        return str(row[0]) if row else None
+
+    def events(self, after: int, upto: int, limit: int, wanted: Filter) -> list[tuple[Event, float]]:
+        """Events after `after` in log order, with the time each was logged; pruned ones are left out."""
+        where, values = wanted.where()
+        sql = f"{_EVENT} WHERE e.seq > ? AND e.seq <= ? AND e.body IS NOT NULL{where} ORDER BY e.seq LIMIT ?"
+        found: list[tuple[Event, float]] = []
+        volume = 0
+        cursor = self._run(sql, [after, upto, *values, limit])
+        for seq, source, key, kind, outcome, body, logged in cursor:
+            found.append((Event(key, source, kind, outcome, body, seq), logged))
+            volume += len(body)
+            if volume > BATCH_BYTES:
+                cursor.close()
+                break
+        return found
+
+    def last(self, count: int, wanted: Filter, since: float = 0.0) -> list[tuple[Event, float]]:
+        """The newest events, oldest first."""
+        where, values = wanted.where()
+        sql = f"{_EVENT} WHERE e.body IS NOT NULL AND e.logged >= ?{where} ORDER BY e.seq DESC LIMIT ?"
+        rows = self._run(sql, [since, *values, count]).fetchall()
+        return [(Event(k, s, t, o, b, q), logged) for q, s, k, t, o, b, logged in reversed(rows)]
+
+    def known(self, name: str, ids: Sequence[str]) -> set[str]:
+        """Which of these ids of a source the log has."""
+        found: set[str] = set()
+        for at in range(0, len(ids), 500):
+            some = ids[at : at + 500]
+            marks = ",".join("?" * len(some))
+            sql = f"SELECT e.id FROM events e JOIN sources s ON s.id = e.source WHERE s.name = ? AND e.id IN ({marks})"  # noqa: S608 - only marks
+            found.update(row[0] for row in self._run(sql, [name, *some]))
+        return found
+
+    def before(self, when: float) -> int:
+        """The `seq` after which events were logged at or after `when`, by bisection: `logged` grows with `seq`."""
+        low, high = 0, self.head()
+        while low < high:
+            middle = (low + high + 1) // 2
+            row = self._run(
+                "SELECT seq, logged FROM events WHERE seq <= ? ORDER BY seq DESC LIMIT 1", (middle,)
+            ).fetchone()
+            if row is None or row[1] < when:
+                low = middle
+            else:
+                high = row[0] - 1
+        return low
+
+    def wanted(self) -> list[str]:
+        """Sources that a command wants visited at once."""
+        return [row[0] for row in self._run("SELECT name FROM sources WHERE due < 0")]
+
+    def unread(self, source: str) -> list[dict[str, Any]]:
+        """Webhooks of a source that were not understood, oldest first."""
+        sql = "SELECT u.n, u.received, u.why, u.body FROM unread u JOIN sources s ON s.id = u.source WHERE s.name = ?"
+        return self._rows(f"{sql} ORDER BY u.n", (source,))
+
+    def unread_counts(self) -> dict[str, int]:
+        """How many there are, by source."""
+        sql = "SELECT s.name, count(*) FROM unread u JOIN sources s ON s.id = u.source GROUP BY 1"
+        return dict(self._run(sql).fetchall())
+
+    def via(self, seqs: Sequence[int]) -> dict[int, Via]:
+        """Who had these events first, by `seq`."""
+        marks = ",".join("?" * len(seqs))
+        return dict(self._run(f"SELECT seq, via FROM events WHERE seq IN ({marks})", seqs).fetchall())  # noqa: S608 - only marks
+
+    def oldest(self, sink: str, wanted: Filter) -> float | None:
+        """When the oldest event was logged that a sink wants and has not got."""
+        where, values = wanted.where()
+        sql = "SELECT e.logged FROM events e JOIN sources s ON s.id = e.source WHERE e.seq > ? AND e.body IS NOT NULL"
+        cursor, _ = self.cursor(sink)
+        row = self._run(f"{sql}{where} ORDER BY e.seq LIMIT 1", [cursor, *values]).fetchone()
+        return float(row[0]) if row else None
+
+    def dead(self, sink: str) -> list[dict[str, Any]]:
+        return self._rows(
+            "SELECT d.seq, d.buried, d.reason, d.retry, s.name AS source, e.id, e.type, e.outcome FROM dead d "
+            "LEFT JOIN events e ON e.seq = d.seq LEFT JOIN sources s ON s.id = e.source WHERE d.sink = ? ORDER BY d.seq",
+            (sink,),
+        )
+
+    def cursor(self, sink: str) -> tuple[int, Receipt | None]:
+        """Where a sink stands, and the receipt of its last ack."""
+        row = self._run("SELECT cursor, receipt FROM sinks WHERE name = ?", (sink,)).fetchone()
+        return (row[0], wire.decode(row[1].encode()) if row[1] else None) if row else (0, None)
+
+    def trouble(self, sink: str) -> tuple[int, float | None]:
+        """How often a sink has failed in a row, and since when (Unix)."""
+        row = self._run("SELECT failures, failing FROM sinks WHERE name = ?", (sink,)).fetchone()
+        return (row[0], row[1]) if row else (0, None)
+
+    def forgot(self) -> bool:
+        """Whether keys were ever forgotten: events before the log's first number."""
+        [low] = self._run("SELECT min(seq) FROM events").fetchone()
+        [last] = self._run(
+            "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'events'"
+        ).fetchone()
+        return bool(low > 1 if low is not None else last)
+
+    def retries(self, sink: str) -> list[Event]:
+        """Buried events that somebody wants tried again."""
+        sql = f"{_EVENT} JOIN dead d ON d.seq = e.seq WHERE d.sink = ? AND d.retry = 1 AND e.body IS NOT NULL"
+        rows = self._run(sql + " ORDER BY e.seq LIMIT 100", (sink,)).fetchall()
+        return [Event(k, s, t, o, b, q) for q, s, k, t, o, b, _ in rows]
+
+    def _rows(self, sql: str, values: Sequence[object] = ()) -> list[dict[str, Any]]:
+        cursor = self._run(sql, values)
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor]

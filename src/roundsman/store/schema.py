@@ -1,0 +1,137 @@
+"""The tables, as they came to be: a migration for each version that changed them."""
+
+from sqlite_utils import Database
+from sqlite_utils.migrations import Migrations
+
+migrations = Migrations("roundsman")
+
+
+LOG = (
+    """
+    CREATE TABLE sources (
+        id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        type TEXT NOT NULL,
+        state TEXT NOT NULL DEFAULT '{}',
+        revision INTEGER NOT NULL DEFAULT 0, -- moved by rewind: a visit begun before it is void
+        due REAL NOT NULL DEFAULT 0,         -- -1: wanted at once
+        visited REAL,
+        answered REAL,
+        changed REAL,
+        polls INTEGER NOT NULL DEFAULT 0,
+        failures INTEGER NOT NULL DEFAULT 0, -- in a row
+        unanswered REAL,                     -- since when there is no good answer
+        failing REAL,                        -- since when that was said out loud
+        error TEXT,
+        position REAL                        -- the newest stamp: readings reach back from it
+    )
+    """,
+    "CREATE INDEX wanted ON sources (due) WHERE due < 0",
+    """
+    CREATE TABLE sinks (
+        name TEXT PRIMARY KEY,
+        type TEXT NOT NULL,
+        cursor INTEGER NOT NULL,             -- the last seq it has
+        receipt TEXT,                        -- what it wanted to remember of that
+        delivered REAL,
+        failures INTEGER NOT NULL DEFAULT 0,
+        failing REAL,
+        error TEXT
+    ) WITHOUT ROWID
+    """,
+    # AUTOINCREMENT: without it a log pruned empty would number from 1 again, behind its readers.
+    """
+    CREATE TABLE events (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        source INTEGER NOT NULL REFERENCES sources (id),
+        id TEXT NOT NULL,
+        type TEXT NOT NULL,
+        outcome TEXT,
+        logged REAL NOT NULL,
+        stamp REAL,                          -- the vendor's time, as in sources.position
+        body BLOB,                           -- the CloudEvent; NULL when pruned
+        UNIQUE (source, id)
+    )
+    """,
+    """
+    CREATE TABLE dead (
+        sink TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        buried REAL NOT NULL,
+        reason TEXT NOT NULL,
+        retry INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (sink, seq)
+    ) WITHOUT ROWID
+    """,
+)
+
+
+@migrations(name="001_log")
+def _log(db: Database) -> None:
+    for statement in LOG:
+        db.execute(statement)
+
+
+FOLLOW = (
+    # AUTOINCREMENT: a visit takes up what was there when it began, by number.
+    """
+    CREATE TABLE inbox (
+        n INTEGER PRIMARY KEY AUTOINCREMENT,
+        source INTEGER NOT NULL REFERENCES sources (id),
+        id TEXT NOT NULL,
+        UNIQUE (source, id)
+    )
+    """,
+    "ALTER TABLE events ADD COLUMN failure INTEGER",  # 1: something went wrong for somebody; 0: ticked off; else NULL
+    "CREATE INDEX failures ON events (failure, seq) WHERE failure IS NOT NULL",
+)
+
+
+@migrations(name="002_follow")
+def _follow(db: Database) -> None:
+    for statement in FOLLOW:
+        db.execute(statement)
+
+
+RECEIVE = (
+    "ALTER TABLE events ADD COLUMN via TEXT",  # push: a webhook told it; ring: the visit that one rang for; NULL: a poll
+    "ALTER TABLE sources ADD COLUMN heard REAL",  # when the last authentic webhook came
+    "ALTER TABLE sources ADD COLUMN calls INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE sources ADD COLUMN refused INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE sources ADD COLUMN refusal TEXT",  # why the last one was
+    "ALTER TABLE sources ADD COLUMN held REAL",  # not to be asked before, also when a webhook rings
+    """
+    CREATE TABLE unread (
+        n INTEGER PRIMARY KEY AUTOINCREMENT,
+        source INTEGER NOT NULL REFERENCES sources (id),
+        received REAL NOT NULL,
+        why TEXT NOT NULL,
+        body BLOB NOT NULL
+    )
+    """,
+    "CREATE INDEX letters ON unread (source, n)",
+)
+
+
+@migrations(name="003_receive")
+def _receive(db: Database) -> None:
+    for statement in RECEIVE:
+        db.execute(statement)
+
+
+OWN = (
+    # The daemon's own notices are events of a source like others. Whoever had a source of that name keeps its log.
+    "UPDATE sources SET name = 'daemon (a source)' WHERE name = 'daemon'",
+    # revision and state: how often it was reloaded, and what was wrong. position: how far the round of forgetting is.
+    "INSERT INTO sources (name, type) VALUES ('daemon', 'roundsman')",
+)
+
+
+@migrations(name="004_own")
+def _own(db: Database) -> None:
+    for statement in OWN:
+        db.execute(statement)
+
+
+NAMES = frozenset({"001_log", "002_follow", "003_receive", "004_own"})
+"""Every migration this program knows; a store with another one is newer than we are."""

@@ -1,0 +1,448 @@
+"""Writing the store: every change, each whole or not at all."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from sqlite_utils import Database
+
+from roundsman import wire
+from roundsman.events import Event
+from roundsman.files import hand_over
+from roundsman.plugin import Receipt, State
+from roundsman.store.database import BUSY, StoreError, applied, claim_file, connect, plain
+from roundsman.store.reader import DAEMON, Reader, Via
+from roundsman.store.schema import migrations
+
+KEYS_KEPT = 35 * 86400.0
+"""Seconds that `(source, id)` is kept at least: longer than any re-read reaches back."""
+UNREAD, UNREAD_BYTES = 1000, 32 * 2**20
+"""Webhooks that were not understood and are kept, by source, and bytes of them."""
+SPARE_PAGES = 1000
+"""Pages (of 8 KiB) that may be free without being given back."""
+
+
+class Moved(Exception):
+    """Somebody moved the cursor (`rewind`, `replay`) since it was read: what was based on it is void."""
+
+
+class Mail(NamedTuple):
+    """What one webhook brought for a source."""
+
+    source: str
+    events: Sequence[Event] = ()
+    follow: Sequence[str] = ()
+    unread: tuple[str, bytes] | None = None
+    """Why it was not understood, and the raw body."""
+
+
+class Visited(NamedTuple):
+    """One line of the books: how a source fares."""
+
+    name: str
+    visited: float | None
+    answered: float | None
+    polls: int
+
+
+class Store(Reader):
+    """The store, for its one daemon; with `daemon=False`, for a command that writes one thing beside it."""
+
+    def __init__(self, path: Path, db: Database, books: Database, lock: int | None) -> None:
+        super().__init__(path, db)
+        self._books = books
+        self._lock = lock
+
+    @classmethod
+    def open(cls, path: Path, *, daemon: bool = True) -> "Store":
+        """Open or create the store. StoreError in one sentence where that cannot be."""
+        if not daemon and not path.exists():
+            raise StoreError(f"there is no store at {path} yet: has `roundsman run` or `once` ever run?")
+        lock = None
+        with plain(path):
+            if daemon:
+                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                lock = claim_file(path)
+            try:
+                # Created by us, so that the mode is right from the first byte; SQLite gives -wal and -shm the same.
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+                hand_over(path)
+                db = connect(path)
+                applied(path, db)
+                migrations.apply(db)
+                books = connect(path)
+                books.conn.execute("PRAGMA synchronous = NORMAL")
+                books.conn.execute("PRAGMA cache_size = -1000")
+            except BaseException:
+                if lock is not None:
+                    os.close(lock)
+                raise
+        return cls(path, db, books, lock)
+
+    def close(self) -> None:
+        self._books.close()
+        super().close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def register(self, sources: Mapping[str, str], sinks: Mapping[str, str]) -> None:
+        """Make sure that every configured source and sink (name -> type) has its row. A new sink starts at the head."""
+        with plain(self.path), self._db.atomic():
+            run = self._run
+            for name, kind in sources.items():
+                run("INSERT OR IGNORE INTO sources (name, type) VALUES (?, ?)", (name, kind))
+                [was] = run("SELECT type FROM sources WHERE name = ?", (name,)).fetchone()
+                _same_type(f"sources.{name}", was, kind)
+            for name, kind in sinks.items():
+                run(
+                    "INSERT OR IGNORE INTO sinks (name, type, cursor) "
+                    "VALUES (?, ?, (SELECT coalesce(max(seq), 0) FROM events))",
+                    (name, kind),
+                )
+                [was] = run("SELECT type FROM sinks WHERE name = ?", (name,)).fetchone()
+                _same_type(f"sinks.{name}", was, kind)
+
+    def claim(self, dues: Iterable[tuple[str, float]]) -> None:
+        """Move `due` on *before* the visits: a daemon that dies during one does not ask again until then."""
+        with plain(self.path), self._books.atomic():
+            self._books.conn.executemany(
+                "UPDATE sources SET due = ? WHERE name = ?", [(d, n) for n, d in dues]
+            )
+
+    def hold(self, helds: Iterable[tuple[str, float]]) -> None:
+        """Nobody asks these sources before then, not even after a restart."""
+        with plain(self.path), self._books.atomic():
+            self._books.conn.executemany(
+                "UPDATE sources SET held = ? WHERE name = ?", [(h, n) for n, h in helds]
+            )
+
+    def note_refused(self, refused: Iterable[tuple[str, int, str]]) -> None:
+        """Webhooks that were turned away: source, how many, and why the last one was."""
+        with plain(self.path), self._books.atomic():
+            self._books.conn.executemany(
+                "UPDATE sources SET refused = refused + ?, refusal = ? WHERE name = ?",
+                [(count, why, name) for name, count, why in refused],
+            )
+
+    def note(self, visits: Iterable[Visited]) -> None:
+        """Write up visits that found nothing, some at a time."""
+        with plain(self.path), self._books.atomic():
+            self._books.conn.executemany(
+                "UPDATE sources SET visited = ?, answered = ?, polls = ? WHERE name = ?",
+                [(v.visited, v.answered, v.polls, v.name) for v in visits],
+            )
+
+    def commit(
+        self,
+        name: str,
+        revision: int,
+        state: State | None,
+        events: Sequence[Event],
+        *,
+        now: float,
+        due: float,
+        failures: int = 0,
+        unanswered: float | None = None,
+        failing: float | None = None,
+        error: str | None = None,
+        taken: int = 0,
+        answered: bool = True,
+        via: Via = None,
+    ) -> int:
+        """A visit's events, new state and fate in one transaction; how many of the events were new.
+
+        `state=None` keeps the old one (the visit failed); so does `answered=False` the time of the last good answer. `taken` is how far the inbox was taken up. Raises `Moved` where the source was rewound meanwhile.
+        """
+        with plain(self.path), self._db.atomic():
+            run = self._run
+            row = run(
+                "UPDATE sources SET due = ?, failures = ?, unanswered = ?, failing = ?, error = ?, visited = ?, "
+                "answered = CASE WHEN ? THEN answered ELSE ? END "
+                "WHERE name = ? AND revision = ? RETURNING id",
+                (
+                    due,
+                    failures,
+                    unanswered,
+                    failing,
+                    error,
+                    now,
+                    state is None or not answered,
+                    now,
+                    name,
+                    revision,
+                ),
+            ).fetchone()
+            if row is None:
+                raise Moved
+            if state is not None:
+                run("UPDATE sources SET state = ? WHERE id = ?", (wire.encode(state).decode(), row[0]))
+            if taken:
+                run("DELETE FROM inbox WHERE source = ? AND n <= ?", (row[0], taken))
+            if not events:
+                return 0
+            new = self._insert(row[0], events, now, via)
+            if new and state is not None:
+                run("UPDATE sources SET changed = ? WHERE id = ?", (now, row[0]))
+            # By what the reading saw, new or told by a webhook before. A stamp of the future must not make us forget what is not old.
+            newest = max((min(e.stamp, now) for e in events if e.stamp is not None), default=None)
+            if newest is not None and state is not None:
+                run(
+                    "UPDATE sources SET position = ?1 WHERE id = ?2 AND coalesce(position, 0) < ?1",
+                    (newest, row[0]),
+                )
+            return new
+
+    def _insert(self, source: int, events: Sequence[Event], now: float, via: Via) -> int:
+        # Not INSERT OR IGNORE: an ignored row uses up a number, and every overlap would leave holes.
+        return self._db.conn.executemany(
+            "INSERT INTO events (source, id, type, outcome, logged, stamp, body, failure, via) "
+            "SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 "
+            "WHERE NOT EXISTS (SELECT 1 FROM events WHERE source = ?1 AND id = ?2) "
+            "AND (?10 IS NULL OR NOT EXISTS (SELECT 1 FROM events WHERE source = ?1 AND id = ?10))",
+            [
+                (source, e.id, e.type, e.outcome, now, e.stamp, e.body, e.failure, via, e.unless)
+                for e in events
+            ],
+        ).rowcount
+
+    def receive(self, mails: Sequence[Mail], now: float) -> list[int]:
+        """What webhooks brought, many in one transaction; how many events of each were new.
+
+        The position of a source stays where its readings put it: a webhook says nothing about what came before it.
+        """
+        with plain(self.path), self._db.atomic():
+            run = self._run
+            found: list[int] = []
+            calls: Counter[int] = Counter()
+            changed: set[int] = set()
+            unread: set[int] = set()
+            for mail in mails:
+                [source] = run("SELECT id FROM sources WHERE name = ?", (mail.source,)).fetchone()
+                calls[source] += 1
+                new = self._insert(source, mail.events, now, "push") if mail.events else 0
+                for each in mail.follow:
+                    run("INSERT OR IGNORE INTO inbox (source, id) VALUES (?, ?)", (source, each))
+                if mail.unread is not None:
+                    unread.add(source)
+                    run(
+                        "INSERT INTO unread (source, received, why, body) VALUES (?, ?, ?, ?)",
+                        (source, now, *mail.unread),
+                    )
+                found.append(new)
+                if new:
+                    changed.add(source)
+            for source, count in calls.items():
+                run("UPDATE sources SET heard = ?, calls = calls + ? WHERE id = ?", (now, count, source))
+            for source in changed:
+                run("UPDATE sources SET changed = ? WHERE id = ?", (now, source))
+            for source in unread:
+                self._trim_unread(source)
+            return found
+
+    def _trim_unread(self, source: int) -> None:
+        # Somebody who may call can also flood us: the newest are kept, however many come and however large they are.
+        self._run(
+            "DELETE FROM unread WHERE source = ?1 AND n <= (SELECT max(n) FROM (SELECT n, "
+            "sum(length(body)) OVER (ORDER BY n DESC) AS bytes, row_number() OVER (ORDER BY n DESC) AS place "
+            "FROM unread WHERE source = ?1) WHERE bytes > ?2 OR place > ?3)",
+            (source, UNREAD_BYTES, UNREAD),
+        )
+
+    def tell(self, name: str, events: Sequence[Event], now: float) -> int:
+        """Log what is not a visit's finding: the daemon's own notices. How many were new."""
+        with plain(self.path), self._db.atomic():
+            [source] = self._run("SELECT id FROM sources WHERE name = ?", (name,)).fetchone()
+            return self._insert(source, events, now, None)
+
+    def reloaded(self, problems: Sequence[str]) -> None:
+        """The daemon took over its configuration, or refused to."""
+        with plain(self.path), self._books.atomic():
+            self._books.conn.execute(
+                "UPDATE sources SET revision = revision + 1, state = ? WHERE name = ?",
+                (wire.encode({"problems": list(problems)}).decode(), DAEMON),
+            )
+
+    def drop_unread(self, source: str, numbers: Sequence[int] | None) -> int:
+        """Forget webhooks that were not understood (all of a source, without `numbers`); how many."""
+        sql = "DELETE FROM unread WHERE source = (SELECT id FROM sources WHERE name = ?)"
+        with plain(self.path), self._db.atomic():
+            if numbers is None:
+                return self._run(sql, (source,)).rowcount
+            return sum(self._run(sql + " AND n = ?", (source, n)).rowcount for n in numbers)
+
+    def writable(self) -> None:
+        """Nothing, where the store can be written; else StoreError, soon: somebody waits for the answer."""
+        books = self._books.conn
+        with plain(self.path):
+            books.execute(f"PRAGMA busy_timeout = {round(BUSY * 100)}")
+            try:
+                with self._books.atomic():
+                    books.execute("UPDATE sources SET due = due WHERE id = (SELECT min(id) FROM sources)")
+            finally:
+                books.execute(f"PRAGMA busy_timeout = {round(BUSY * 1000)}")
+
+    def ack(
+        self, sink: str, was: int, cursor: int, receipt: Receipt | None, now: float, *, moved: bool = True
+    ) -> None:
+        """The sink has everything up to `cursor`. Raises `Moved` where it was replayed meanwhile."""
+        with plain(self.path), self._books.atomic():
+            done = self._books.conn.execute(
+                "UPDATE sinks SET cursor = ?, receipt = coalesce(?, receipt), failures = 0, failing = NULL, error = NULL, "
+                "delivered = CASE WHEN ? THEN ? ELSE delivered END WHERE name = ? AND cursor = ?",
+                (
+                    cursor,
+                    wire.encode(receipt).decode() if receipt is not None else None,
+                    moved,
+                    now,
+                    sink,
+                    was,
+                ),
+            ).rowcount
+            if not done:
+                raise Moved
+
+    def bury(self, sink: str, was: int, seq: int, reason: str, now: float) -> None:
+        """The sink will never take this event: remember it, and move on."""
+        with plain(self.path), self._db.atomic():
+            if not self._run(
+                "UPDATE sinks SET cursor = ? WHERE name = ? AND cursor = ?", (seq, sink, was)
+            ).rowcount:
+                raise Moved
+            self._dead(sink, seq, reason, now)
+
+    def rebury(self, sink: str, seq: int, reason: str, now: float) -> None:
+        """A retried event was refused again."""
+        with plain(self.path), self._db.atomic():
+            self._dead(sink, seq, reason, now)
+
+    def _dead(self, sink: str, seq: int, reason: str, now: float) -> None:
+        self._run(
+            "INSERT OR REPLACE INTO dead (sink, seq, buried, reason) VALUES (?, ?, ?, ?)",
+            (sink, seq, now, reason),
+        )
+
+    def raise_dead(self, sink: str, seqs: Sequence[int] | None) -> int:
+        """Mark buried events (all, without `seqs`) to be tried again; how many."""
+        return self._each_dead("UPDATE dead SET retry = 1 WHERE sink = ?", sink, seqs)
+
+    def drop_dead(self, sink: str, seqs: Sequence[int] | None) -> int:
+        """Forget buried events; how many."""
+        return self._each_dead("DELETE FROM dead WHERE sink = ?", sink, seqs)
+
+    def _each_dead(self, sql: str, sink: str, seqs: Sequence[int] | None) -> int:
+        with plain(self.path), self._db.atomic():
+            if seqs is None:
+                return self._run(sql, (sink,)).rowcount
+            return sum(self._run(sql + " AND seq = ?", (sink, seq)).rowcount for seq in seqs)
+
+    def suffer(self, sink: str, failures: int, failing: float | None, error: str | None) -> None:
+        """Write up a sink's trouble, for `status`."""
+        with plain(self.path), self._books.atomic():
+            self._books.conn.execute(
+                "UPDATE sinks SET failures = ?, failing = ?, error = ? WHERE name = ?",
+                (failures, failing, error, sink),
+            )
+
+    def replay(self, sink: str, after: int) -> bool:
+        """Move a sink's cursor back, never on; whether there is such a sink. Its daemon notices by itself."""
+        with plain(self.path), self._db.atomic():
+            return bool(
+                self._run("UPDATE sinks SET cursor = min(cursor, ?) WHERE name = ?", (after, sink)).rowcount
+            )
+
+    def rewind(self, source: str, state: State) -> None:
+        """Give a source another state, due at once; a poll under way in the daemon is void."""
+        with plain(self.path), self._db.atomic():
+            self._run(
+                "UPDATE sources SET state = ?, revision = revision + 1, due = -1 WHERE name = ?",
+                (wire.encode(state).decode(), source),
+            )
+
+    def follow(self, source: str, ids: Sequence[str]) -> int:
+        """Leave ids for a source to follow from its next visit on; how many were not waiting already."""
+        with plain(self.path), self._db.atomic():
+            return self._db.conn.executemany(
+                "INSERT OR IGNORE INTO inbox (source, id) SELECT s.id, ?2 FROM sources s WHERE s.name = ?1",
+                [(source, each) for each in ids],
+            ).rowcount
+
+    def tick_off(self, seqs: Sequence[int]) -> list[int]:
+        """Mark failures as done; those that there are."""
+        with plain(self.path), self._db.atomic():
+            self._db.conn.executemany(
+                "UPDATE events SET failure = 0 WHERE seq = ? AND failure = 1", [(s,) for s in seqs]
+            )
+            there = "SELECT 1 FROM events WHERE seq = ? AND failure = 0"
+            return [seq for seq in seqs if self._run(there, (seq,)).fetchone()]
+
+    def prune(self, sinks: Sequence[str], now: float, retention: float, limit: int = 500) -> bool:
+        """One small step of forgetting: payloads that every sink has had for `retention`, later their keys too.
+
+        Each step looks at the next `limit` events and remembers where it was; whether there are more to look at before the
+        next round begins. Buried events are kept.
+        """
+        run = self._run
+        # By our time *and* by the vendor's: where a source is quiet, readings still reach back from its last event. Without
+        # a stamp nobody knows how far readings reach back: such ids are kept for good.
+        kept = max(KEYS_KEPT, retention)
+        old, older = self.before(now - retention), self.before(now - kept)
+        marks = ",".join("?" * len(sinks))
+        low = run(f"SELECT min(cursor) FROM sinks WHERE name IN ({marks})", sinks).fetchone()[0]  # noqa: S608 - only marks
+        blank = old if low is None else min(old, low)
+        with plain(self.path), self._db.atomic():
+            [mark] = run("SELECT coalesce(position, 0) FROM sources WHERE name = ?", (DAEMON,)).fetchone()
+            last, looked = run(
+                "SELECT max(seq), count(*) FROM (SELECT seq FROM events WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?)",
+                (mark, max(blank, older), limit),
+            ).fetchone()
+            if looked:
+                run(
+                    "UPDATE events SET body = NULL WHERE seq > ? AND seq <= ? AND logged < ? AND body IS NOT NULL "
+                    "AND seq NOT IN (SELECT seq FROM dead)",
+                    (mark, min(last, blank), now - retention),
+                )
+                run(
+                    "DELETE FROM events WHERE seq IN (SELECT e.seq FROM events e JOIN sources s ON s.id = e.source "
+                    "WHERE e.seq > ? AND e.seq <= ? AND e.logged < ? AND e.body IS NULL "
+                    "AND (e.stamp < s.position - ? OR e.type GLOB 'roundsman.*'))",
+                    (mark, min(last, older), now - kept, kept),
+                )
+            letters = run(
+                "DELETE FROM unread WHERE n IN (SELECT n FROM unread WHERE received < ? ORDER BY n LIMIT ?)",
+                (now - retention, limit),
+            ).rowcount
+            through = looked < limit
+            if mark or not through:
+                run("UPDATE sources SET position = ? WHERE name = ?", (0 if through else last, DAEMON))
+            return not through or letters == limit
+
+    def shrink(self, pages: int = 200) -> bool:
+        """Give some of what is free in the file back to the disk; whether there is more worth it.
+
+        Never the whole file at once: `VACUUM` would lock it, and write all of it anew. A quarter may stay, for new events.
+        """
+        [total], [free] = (
+            self._run(f"PRAGMA {what}").fetchone() for what in ("page_count", "freelist_count")
+        )
+        if free < SPARE_PAGES or free < total // 4 or not self._run("PRAGMA auto_vacuum").fetchone()[0]:
+            return False
+        self._run(f"PRAGMA incremental_vacuum({pages})").fetchall()
+        return True
+
+    def checkpoint(self) -> None:
+        """Move what is in the -wal file into the store, and cut it; not at all while somebody reads."""
+        self._run("PRAGMA busy_timeout = 0")
+        try:
+            self._run("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        finally:
+            self._run(f"PRAGMA busy_timeout = {round(BUSY * 1000)}")
+
+
+def _same_type(place: str, was: str, kind: str) -> None:
+    """What a name remembers means nothing to another type."""
+    if was != kind:
+        what = place.partition(".")[0].removesuffix("s")
+        raise StoreError(f"{place} was a {was} and is now a {kind}: give the new {what} another name")
