@@ -298,6 +298,22 @@ def test_a_store_of_any_version_is_brought_up_to_date(before: str, tmp_path: Pat
     store.close()
 
 
+def test_root_gives_nobody_what_a_planted_link_leads_to(tmp_path: Path) -> None:
+    need(os.geteuid() == 0, "needs root, to make a file that is another's")
+    folder, precious = tmp_path / "state", tmp_path / "precious"
+    folder.mkdir()
+    precious.write_text("")
+    (folder / "roundsman.db").symlink_to(precious)
+    os.chown(folder, 12345, 12345)
+    Store.open(folder / "roundsman.db").close()
+    assert precious.stat().st_uid == 0
+    precious.write_text("precious")
+    (folder / "other.db.lock").symlink_to(precious)
+    with pytest.raises(StoreError, match="cannot be opened"):
+        Store.open(folder / "other.db")
+    assert precious.read_text() == "precious"
+
+
 def test_root_does_not_lock_the_service_out(tmp_path: Path) -> None:
     """What a command with sudo makes in the service's folder is the service's."""
     need(os.geteuid() == 0, "needs root, to make a file that is another's")

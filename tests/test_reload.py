@@ -129,6 +129,30 @@ async def test_levels_and_the_listener_change_too(sandbox: Sandbox, tmp_path: Pa
         await daemon.stop()
 
 
+async def test_the_answer_is_about_the_file_as_it_is(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Many ask at once while the file changes: who made it wrong hears so, who made it right hears that."""
+    config = configure(tmp_path, sandbox.url, SINK.format("one"), interval="100ms")
+    good = config.read_text()
+    other = tmp_path / "other.toml"
+    other.write_text(good)
+    async with Daemon(config, PARAKEY_TOKEN=TOKEN) as daemon:
+        await daemon.ready()
+        for _ in range(3):
+            config.write_text(good.replace('"100ms"', '"never"'))
+            for _ in range(5):
+                daemon.send(signal.SIGHUP)
+            bad = await reload(daemon)
+            assert (bad[0], "never is not a duration" in bad[1]) == (1, True)
+            for _ in range(5):
+                daemon.send(signal.SIGHUP)
+            config.write_text(good)
+            assert await reload(daemon) == (0, "taken over\n")
+        daemon.config = other
+        status, said = await reload(daemon)
+        assert (status, f"runs with {config}" in said) == (1, True)
+        await daemon.stop()
+
+
 async def test_nobody_to_reload_is_said(tmp_path: Path) -> None:
     config = configure(tmp_path, "http://127.0.0.1:1", SINK.format("one"))
     done = subprocess.run(

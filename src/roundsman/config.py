@@ -1,6 +1,7 @@
 """TOML to plugins, or every reason why not, each in one line that names the place, the value and what would be right."""
 
 import difflib
+import hashlib
 import os
 import re
 import stat
@@ -90,6 +91,14 @@ def find(path: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
             f"no configuration: neither {' nor '.join(map(str, PLACES))} exists; `roundsman init` writes one, -c names one"
         ]
     )
+
+
+def digest(path: Path) -> str:
+    """A fingerprint of what is in the file; empty where it cannot be read."""
+    try:
+        return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+    except OSError:
+        return ""
 
 
 def load(path: Path, *, only_daemon: bool = False, only_source: str | None = None) -> Config:

@@ -210,6 +210,7 @@ class Engine:
 
     async def once(self, *, everything: bool = False) -> bool:
         """Visit every source that is due (or every one), deliver what there is to deliver; whether all went well."""
+        self._look_after_disk()
         now = self._clock.now()
         due = []
         for fare in self.store.fares():

@@ -1,6 +1,7 @@
 """Files and folders: whose they are, whether they are on the disk, and how much room there is for more."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +24,9 @@ def hand_over(path: Path) -> None:
     """What root makes in somebody's folder is theirs: a command with sudo must not lock the service out of its own files."""
     owner = path.parent.stat()
     if os.geteuid() == 0 and owner.st_uid != 0:
-        os.chown(path, owner.st_uid, owner.st_gid)
+        with suppress(PermissionError):  # where root may not, on a network's disk
+            # A link that somebody planted there must not give them what it leads to.
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def sync_folder(folder: Path) -> None:

@@ -117,6 +117,7 @@ class Service:
     async def _reload(self) -> None:
         async with self._one_at_a_time:
             self._systemd.say("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+            digest = configuration.digest(self.config.path)
             try:
                 new = configuration.load(self.config.path)
                 if new.store != self.config.store:
@@ -142,7 +143,7 @@ class Service:
             self._refused = bool(problems)
             self._show_status()
             with contextlib.suppress(StoreError):  # whoever waits for the answer hears that there is none
-                self.store.reloaded(problems)
+                self.store.reloaded(self.config.path.absolute(), digest, problems)
 
     async def _listen(self, options: ListenOptions | None) -> None:
         """Listen where the options say, or nowhere; what listens so already is kept. ListenError, an OSError, where that cannot

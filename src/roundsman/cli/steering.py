@@ -34,23 +34,31 @@ app.add_typer(dead_app, name="dead")
 @app.command()
 def reload(config: ConfigPath = None) -> None:
     """Have the daemon take over its configuration file; fails with its reasons where it refuses to."""
-    loaded = configuration.load(configuration.find(config), only_daemon=True)
+    path = configuration.find(config).absolute()
+    loaded = configuration.load(path, only_daemon=True)
     who = re.search(r"pid (\d+)", holder(loaded.store) or "")
     if who is None:
         fail(f"nobody runs on {loaded.store}; another store in [daemon] wants a restart")
     with reading(loaded) as reader:
-        before, _ = reader.reloads()
+        before, wanted = reader.reload().times, configuration.digest(path)
         os.kill(int(who[1]), signal.SIGHUP)
         ends = time.monotonic() + ANSWERS
-        while (found := reader.reloads())[0] == before:
-            if time.monotonic() > ends:
-                fail(f"the daemon (pid {who[1]}) has not answered for {ANSWERS:.0f} s; its log may say why")
+        # Somebody else's reload may be under way, of the file as it was before.
+        while (found := reader.reload()).times == before or (found.digest, found.config) != (
+            wanted,
+            str(path),
+        ):
+            if found.times != before and found.config != str(path):
+                fail(f"the daemon (pid {who[1]}) runs with {found.config}, which it has read again")
+            if time.monotonic() > ends or holder(loaded.store) is None:
+                fail(f"the daemon (pid {who[1]}) has not answered; its log may say why")
             time.sleep(0.02)
     silent = logs.on_journal()  # there, the daemon has said so already
-    if found[1]:
+    if found.problems:
         if not silent:
             complain(
-                f"refused, and the old configuration goes on: {counted(len(found[1]), 'mistake')}", *found[1]
+                f"refused, and the old configuration goes on: {counted(len(found.problems), 'mistake')}",
+                *found.problems,
             )
         raise typer.Exit(1)
     if not silent:

@@ -90,7 +90,8 @@ def applied(path: Path, db: Database) -> set[str]:
 def claim_file(path: Path) -> int:
     """Take the lock beside the store, or say who holds it. The kernel releases it however the holder ends."""
     beside = path.with_name(path.name + ".lock")
-    lock = os.open(beside, os.O_RDWR | os.O_CREAT, 0o600)
+    # Not through a link: root would empty what it leads to.
+    lock = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     hand_over(beside)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -40,6 +40,19 @@ class Fare(NamedTuple):
     held: float | None
 
 
+class Reload(NamedTuple):
+    """What came of taking over a configuration."""
+
+    times: int
+    """How often that was tried."""
+    config: str
+    """The path of the file."""
+    digest: str
+    """Of what was in it."""
+    problems: tuple[str, ...]
+    """Why it was refused; empty where it was not."""
+
+
 class Filter(NamedTuple):
     """Which events somebody wants; each a tuple of globs, empty for all."""
 
@@ -148,10 +161,12 @@ class Reader:
         finally:
             half.unlink(missing_ok=True)
 
-    def reloads(self) -> tuple[int, list[str]]:
-        """How often the daemon was told to take over its configuration, and why it did not the last time."""
+    def reload(self) -> Reload:
+        """How the daemon fared when it was last told to take over its configuration."""
         state, count = self.state(DAEMON)
-        return count, list(state.get("problems", ()))
+        return Reload(
+            count, state.get("config", ""), state.get("digest", ""), tuple(state.get("problems", ()))
+        )
 
     def inbox(self, name: str) -> tuple[list[str], int]:
         """Ids that wait to be followed, and the number to commit when they are taken up; 0 where none wait."""

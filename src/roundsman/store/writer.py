@@ -257,12 +257,13 @@ class Store(Reader):
             [source] = self._run("SELECT id FROM sources WHERE name = ?", (name,)).fetchone()
             return self._insert(source, events, now, None)
 
-    def reloaded(self, problems: Sequence[str]) -> None:
+    def reloaded(self, config: Path, digest: str, problems: Sequence[str]) -> None:
         """The daemon took over its configuration, or refused to."""
+        answer = {"config": str(config), "digest": digest, "problems": list(problems)}
         with plain(self.path), self._books.atomic():
             self._books.conn.execute(
                 "UPDATE sources SET revision = revision + 1, state = ? WHERE name = ?",
-                (wire.encode({"problems": list(problems)}).decode(), DAEMON),
+                (wire.encode(answer).decode(), DAEMON),
             )
 
     def drop_unread(self, source: str, numbers: Sequence[int] | None) -> int:
