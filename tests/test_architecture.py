@@ -14,6 +14,7 @@ INWARD: dict[str, set[str]] = {
     "meter": set(),
     "files": set(),
     "lean": set(),
+    "described": set(),
     "unit": {"settings"},
     "silence": {"events"},
     "plugin": {"settings", "events", "http", "webhook"},  # events and http by name only, for annotations
@@ -65,7 +66,7 @@ INWARD: dict[str, set[str]] = {
         ),
     },
     "sinks": {"events", "files", "http", "plugin", "settings", "threads", "wire", "sinks"},
-    "config": {"events", "http", "plugin", "settings", "sinks", "sources", "store"},
+    "config": {"described", "events", "http", "plugin", "settings", "sinks", "sources", "store"},
     "hooks": {"http", "plugin", "settings", "webhook"},
     "screen": {"events", "logs", "settings", "store"},
     "service": {"alarms", "config", "engine", "http", "logs", "settings", "store", "web"},

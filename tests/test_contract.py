@@ -16,6 +16,7 @@ from hypothesis import given, settings, strategies as st
 from pydantic import BaseModel, ValidationError
 
 from roundsman import config, events
+from roundsman.described import descriptions
 from roundsman.engine import Engine
 from roundsman.http import Http, HttpOptions, Web
 from roundsman.plugin import Sink, Source, polls, secrets
@@ -375,6 +376,7 @@ def test_a_plugin_is_frozen_and_refuses_unknown_options(plugin: Any) -> None:
 
 def test_every_option_has_a_description(plugin: Any) -> None:
     def check(model: type[BaseModel]) -> None:
+        texts = descriptions(model)
         for name, info in model.model_fields.items():
             inner = [
                 a for a in (info.annotation, *getattr(info.annotation, "__args__", ())) if isinstance(a, type)
@@ -383,7 +385,7 @@ def test_every_option_has_a_description(plugin: Any) -> None:
             for each in nested:
                 check(each)
             assert (
-                info.description
+                texts.get(name)
                 or nested
                 or name == "type"
                 or name.endswith(("_param", "header", "value", "version"))

@@ -269,10 +269,14 @@ def _loaded(plugin: EntryPoint) -> type[Any]:
 
 def json_schema() -> dict[str, Any]:
     """A JSON Schema of the whole file, for editors."""
+    from roundsman.described import Described
+
     definitions: dict[str, Any] = {}
 
     def reference(model: type[BaseModel], name: str) -> dict[str, Any]:
-        schema = TypeAdapter(model).json_schema(ref_template="#/$defs/{model}", mode="validation")
+        schema = TypeAdapter(model).json_schema(
+            ref_template="#/$defs/{model}", mode="validation", schema_generator=Described
+        )
         definitions.update(schema.pop("$defs", {}))
         definitions[name] = schema
         return {"$ref": f"#/$defs/{name}"}
