@@ -56,6 +56,8 @@ class Delivery:
         self._stop = asyncio.Event()
         self._reopen = False
         self._failures, self._failing = store.trouble(sink.name)
+        self._shift = 0.0
+        """By how much the clock was set since then: that was no time in which it failed."""
         self._under_way: float | None = None
 
     def wake(self) -> None:
@@ -170,14 +172,20 @@ class Delivery:
 
     def _recovered(self) -> None:
         log.info("sink.recovered", sink=self.name, failures=self._failures)
-        since, self._failures, self._failing = self._failing, 0, None
+        if self._failing is not None:
+            self._tell(
+                sink_recovered(self.name, self._failing, self._lasted(), self._now(), self._store.known)
+            )
+        self._failures, self._failing, self._shift = 0, None, 0.0
         self._book(None)
-        if since is not None:
-            self._tell(sink_recovered(self.name, since, self._now()))
+
+    def _lasted(self) -> float:
+        """Seconds that it has failed."""
+        return self._now() - self._shift - (self._failing or self._now())
 
     def step_clock(self, seconds: float) -> None:
         """The clock was set."""
-        self._failing = self._failing + seconds if self._failing is not None else None
+        self._shift += seconds
         self._under_way = self._under_way + seconds if self._under_way is not None else None
 
     def look(self) -> None:
@@ -187,12 +195,12 @@ class Delivery:
             self._failing = self._failing or self._under_way
             self._failures += 1
             self._under_way = now
-            error = f"a delivery has not ended for {spell(now - self._failing)}"
+            error = f"a delivery has not ended for {spell(self._lasted())}"
             log.warning(
                 "sink.failing", sink=self.name, error=error, failures=self._failures, wait=0.0, exc_info=None
             )
             self._book(error)
-            self._tell(sink_failing(self.name, self._failing, error, now))
+            self._tell(sink_failing(self.name, self._failing, self._lasted(), error, now))
 
     async def _again(self, exc: Exception) -> None:
         asked = exc.after if isinstance(exc, Backoff) else 0.0
@@ -218,7 +226,7 @@ class Delivery:
             exc_info=None if expected else exc,
         )
         self._book(error)
-        self._tell(sink_failing(self.name, self._failing, error, self._now()))
+        self._tell(sink_failing(self.name, self._failing, self._lasted(), error, self._now()))
 
     def _book(self, error: str | None) -> None:
         try:

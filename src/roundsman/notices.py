@@ -1,6 +1,6 @@
 """What the daemon tells of itself, in the same log as everything else: sinks that fail for long, a full disk, a clock that jumped."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -44,21 +44,22 @@ class Disk:
         return None
 
 
-def sink_failing(sink: str, since: float, error: str, now: float) -> Event | None:
-    """The notice about a sink that has failed since then; None while it may pass."""
-    if now - since < SINK_PATIENCE:
+def sink_failing(sink: str, since: float, lasted: float, error: str, now: float) -> Event | None:
+    """The notice about a sink that has failed since then, for so many seconds; None while it may pass."""
+    if lasted < SINK_PATIENCE:
         return None
-    message = (
-        f"Nothing could be delivered to {sink} for {spell(now - since)}: {error}. Nothing is lost; it waits."
-    )
+    message = f"Nothing could be delivered to {sink} for {spell(lasted)}: {error}. Nothing is lost; it waits."
     return _own("roundsman.sink.failing", sink, message, now, since=since, error=error)
 
 
-def sink_recovered(sink: str, since: float, now: float) -> Event | None:
+def sink_recovered(
+    sink: str, since: float, lasted: float, now: float, known: Callable[[str, Sequence[str]], set[str]]
+) -> Event | None:
     """The notice about a sink that works again; None where its failing was not told."""
-    if now - since < SINK_PATIENCE:
+    failing = sink_failing(sink, since, max(lasted, SINK_PATIENCE), "", now)
+    if failing is None or not known(DAEMON, [failing.id]):
         return None
-    message = f"{sink} takes events again, after {spell(now - since)}; it gets what it missed."
+    message = f"{sink} takes events again, after {spell(lasted)}; it gets what it missed."
     return _own("roundsman.sink.recovered", sink, message, now, since=since)
 
 
