@@ -1,5 +1,6 @@
 """The unit, judged by systemd itself."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -9,6 +10,10 @@ from pathlib import Path
 import pytest
 
 from conftest import need
+from roundsman.cli.service import without_environment
+from roundsman.config import Config
+from roundsman.settings import Secret
+from worlds import event_logs
 
 UNIT = Path(__file__).parents[2] / "systemd" / "roundsman.service"
 
@@ -52,3 +57,122 @@ def test_every_setting_has_its_reason() -> None:
         body = [line for line in block.splitlines() if not line.startswith("[")]
         if "Restrict" in block or "Protect" in block:
             assert body[0].startswith("#"), block
+
+
+CONFIG = """
+[daemon]
+store = "roundsman.db"
+[listen]
+address = "{address}"
+[sources.doors]
+type = "parakey.event_logs"
+access_token = {{ credential = "parakey" }}
+[sources.doors.webhook]
+header = "Authorization"
+value = {{ credential = "parakey" }}
+[sinks.archive]
+type = "file"
+path = "events.jsonl"
+"""
+
+
+def configure(folder: Path, address: str = "127.0.0.1:8377") -> Path:
+    (folder / "credentials").mkdir(parents=True)
+    (folder / "credentials" / "parakey").write_text("a-token-of-sixteen")
+    config = folder / "roundsman.toml"
+    config.write_text(CONFIG.format(address=address))
+    config.chmod(0o644)
+    return config
+
+
+def roundsman(*args: object, **environ: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "roundsman", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environ})
+
+
+def verify(*units: Path, user: bool = False) -> str:
+    command = ["systemd-analyze", *(["--user"] if user else []), "verify", *map(str, units)]
+    environ = {**os.environ, "XDG_RUNTIME_DIR": str(units[0].parent), "SYSTEMD_LOG_LEVEL": "warning"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("user", [False, True])
+@pytest.mark.parametrize(
+    "name", ["plain", "a folder with spaces", "100%n", 'quote"d', "dollar$HOME", "back\\slash"]
+)
+def test_the_unit_that_is_shown_is_one_whatever_paths_are_called(
+    name: str, user: bool, tmp_path: Path
+) -> None:
+    config = configure(tmp_path / name)
+    done = roundsman("service", "show", "-c", config, *(["--user"] if user else []))
+    assert done.returncode == 0, done.stderr
+    unit = tmp_path / "roundsman.service"
+    unit.write_text(done.stdout)
+    assert verify(unit, user=user) == ""
+    assert "/opt/" not in done.stdout
+    assert ("DynamicUser" in done.stdout) == (not user)
+    # What systemd makes of it: asked of the program that would be started.
+    line = next(line for line in done.stdout.splitlines() if line.startswith("ExecStart="))
+    if name == "plain":
+        assert line.endswith(f" run --config {config}")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:8377", "[::1]:8377", "unix:/run/roundsman.sock"])
+def test_the_socket_is_one_for_each_kind_of_address(address: str, tmp_path: Path) -> None:
+    config = configure(tmp_path / "etc", address)
+    done = roundsman("service", "show", "--socket", "-c", config)
+    service, socket = re.split(r"^# /etc/systemd/system/roundsman\.socket\n", done.stdout, flags=re.MULTILINE)
+    (tmp_path / "roundsman.service").write_text(service)
+    (tmp_path / "roundsman.socket").write_text(socket)
+    assert verify(tmp_path / "roundsman.service", tmp_path / "roundsman.socket") == ""
+    assert f"ListenStream={address.removeprefix('unix:')}\n" in socket
+    assert ("SocketGroup" in socket) == address.startswith("unix:")
+
+
+def test_a_users_own_is_installed_where_theirs_are(tmp_path: Path) -> None:
+    config = configure(tmp_path / "etc")
+    place = tmp_path / "config" / "systemd" / "user" / "roundsman.service"
+    for _ in range(2):
+        done = roundsman(
+            "service", "install", "--user", "-c", config, XDG_CONFIG_HOME=str(tmp_path / "config")
+        )
+        assert (done.returncode, f"wrote {place}\n" in done.stdout) == (0, True), done.stderr
+    assert place.stat().st_mode & 0o777 == 0o644
+    assert [path.name for path in place.parent.iterdir()] == ["roundsman.service"]
+    assert "next: systemctl --user enable --now roundsman.service" in done.stdout
+
+
+def test_a_mistake_in_the_configuration_installs_nothing(tmp_path: Path) -> None:
+    config = configure(tmp_path / "etc")
+    config.write_text(config.read_text().replace("access_token", "acess_token"))
+    done = roundsman("service", "install", "--user", "-c", config, XDG_CONFIG_HOME=str(tmp_path / "config"))
+    assert done.returncode == 2
+    assert "sources.doors.acess_token: unknown option; did you mean access_token?" in done.stderr
+    assert not (tmp_path / "config").exists()
+
+
+def test_what_the_service_could_not_see_is_said_before_it_is_installed(tmp_path: Path) -> None:
+    need(os.geteuid() == 0, "needs root, to be asked for the system's unit")
+    config = configure(tmp_path / "etc")
+    hidden = Path("/root") / f"roundsman-test-{os.getpid()}.toml"
+    hidden.write_text(config.read_text())
+    try:
+        done = roundsman("service", "install", "-c", hidden)
+    finally:
+        hidden.unlink()
+    assert done.returncode == 2
+    assert f"{hidden}: /root is hidden from the service, and the configuration is there" in done.stderr
+    config.chmod(0o600)
+    done = roundsman("service", "install", "-c", config)
+    assert f"{config}: cannot be read by the service's user: chmod o+r {config}" in done.stderr
+
+
+def test_secrets_from_a_shell_are_warned_of() -> None:
+    loaded = Config(
+        Path("/etc/roundsman/roundsman.toml"),
+        sources={"doors": event_logs(access_token=Secret("x", "env PARAKEY_ACCESS_TOKEN"))},
+    )
+    [warning] = without_environment(loaded)
+    assert "sources.doors: the service does not have the variable PARAKEY_ACCESS_TOKEN; put" in warning
+    assert 'into /etc/roundsman/credentials, and write { credential = "name" }' in warning

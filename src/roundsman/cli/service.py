@@ -42,7 +42,7 @@ def install(user: User = False, socket: Socket = False, config: ConfigPath = Non
         credentials.mkdir(mode=0o700)
         complain(f"made {credentials}, for secrets")
     loaded = configuration.load(path)
-    for warning in [*configuration.warnings(loaded), *([] if user else _without_environment(loaded))]:
+    for warning in [*configuration.warnings(loaded), *([] if user else without_environment(loaded))]:
         complain(f"warning: {warning}")
     place = unit.folder(user=user)
     place.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ def _config(config: Path | None, *, user: bool) -> Path:
     return path.absolute()
 
 
-def _without_environment(config: Config) -> list[str]:
+def without_environment(config: Config) -> list[str]:
     """A service has none of a shell's variables."""
     plugins: dict[str, Plugin] = {f"sources.{name}": source for name, source in config.sources.items()}
     plugins |= {f"sinks.{name}": sink for name, sink in config.sinks.items()}
