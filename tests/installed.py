@@ -27,9 +27,9 @@ def readme_steps() -> list[str]:
 
 def for_the_sandbox(text: str) -> str:
     """What a reader of the README edits in the configuration, who has a sandbox instead of an account."""
-    return text.replace("[sources.front-doors]\n", f'[sources.front-doors]\nbase_url = "{VENDOR}"\n').replace(
-        'interval = "60s"', 'interval = "1s"'
-    )
+    text = text.replace("[sources.front-doors]\n", f'[sources.front-doors]\nbase_url = "{VENDOR}"\n')
+    text = text.replace('# [sinks.console]\n# type = "stdout"', '[sinks.console]\ntype = "stdout"')
+    return text.replace('interval = "60s"', 'interval = "1s"')
 
 
 class Vendor:

@@ -95,7 +95,7 @@ def test_without_a_configuration_it_says_where_it_looked(roundsman: Any) -> None
     result = roundsman("check")
     assert result.code == 2
     assert (
-        "neither roundsman.toml nor /etc/roundsman/roundsman.toml exists; `roundsman init` writes one"
+        "/.config/roundsman/roundsman.toml nor /etc/roundsman/roundsman.toml exists; `roundsman init` writes one"
         in result.err
     )
 

@@ -560,6 +560,43 @@ async def test_a_delivery_that_hangs_gets_the_grace_and_no_more(engine: Engine) 
     assert engine.store.cursor("fine")[0] == 1
 
 
+async def test_two_reloads_in_a_row_have_never_two_deliveries_of_one_sink(engine: Engine) -> None:
+    """The one that hangs takes a while to leave, and the one that waits for that is replaced itself."""
+    inside, most, begun = 0, 0, 0
+
+    class Slow(Recorder):
+        @asynccontextmanager
+        async def open(self, http: Http, receipt: Receipt | None) -> AsyncIterator[Deliver]:
+            async def deliver(events: Sequence[Event]) -> None:
+                nonlocal inside, most, begun
+                begun += 1
+                inside += 1
+                most = max(most, inside)
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    await asyncio.sleep(0.3)
+                    inside -= 1
+
+            yield deliver
+
+    engine.setup({"a": Scripted().named("a")}, {"one": Slow(batch=1).named("one")})
+
+    async def nothing(http: Http, state: State) -> Poll:
+        return Poll(state)
+
+    SCRIPTS["a"] = nothing
+    async with running(engine):
+        put(engine, an_event(1, "a"))
+        engine._wake()
+        await until(lambda: inside == 1)
+        for batch in (2, 3, 4):
+            engine.setup({"a": Scripted().named("a")}, {"one": Slow(batch=batch).named("one")})
+            await asyncio.sleep(0.05)
+        await until(lambda: begun == 2)
+    assert most == 1
+
+
 async def test_a_sink_that_backs_off_does_not_hold_up_the_stop(fed: Engine) -> None:
     PLANS["one"] = lambda event: (_ for _ in ()).throw(Backoff(3600))
     put(fed, an_event(1, "a"))

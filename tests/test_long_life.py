@@ -1,8 +1,10 @@
 """A store that is used for years: forgetting in small steps, giving room back, backups."""
 
+import asyncio
 import os
 import shutil
 import sqlite3
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,13 @@ from conftest import need
 from doors import until
 from rounds import SCRIPTS, Scripted, running
 from roundsman import store as module
-from roundsman.engine import Engine
-from roundsman.http import Http
+from roundsman.engine import BEAT, Engine
+from roundsman.http import Http, Web
 from roundsman.plugin import Poll, State
 from roundsman.sandbox import Parakey
-from roundsman.store import DAEMON, KEYS_KEPT, Filter, Reader, Store, StoreError, migrations, restore
+from roundsman.sinks.file import FileSink
+from roundsman.store import DAEMON, KEYS_KEPT, Filter, Reader, Store, StoreError, holder, migrations, restore
+from roundsman.visit import Clock
 from worlds import START, ByHand, Straight, Time, an_event, web_of
 
 LATE = START + 2 * KEYS_KEPT
@@ -71,7 +75,10 @@ def test_what_is_kept_for_good_is_not_looked_at_without_end(store: Store) -> Non
     )
 
 
-async def test_visits_are_made_while_much_is_forgotten(store: Store, parakey: Parakey, time: Time) -> None:
+async def test_rounds_and_heartbeats_go_on_while_much_is_forgotten(
+    store: Store, parakey: Parakey, time: Time
+) -> None:
+    """However long a round of forgetting takes: a command is heard meanwhile, and a visit made."""
     visits: list[float] = []
 
     async def visit(http: Http, state: State) -> Poll:
@@ -80,27 +87,30 @@ async def test_visits_are_made_while_much_is_forgotten(store: Store, parakey: Pa
 
     SCRIPTS["a"] = visit
     fill(store, 5000, 10)
-    engine = Engine(store, ByHand(), web_of(Straight(parakey), time), clock=time.clock(), retention=60.0)
-    pauses = 0
+    beating, forgetting = asyncio.Event(), asyncio.Event()
 
     async def sleep(seconds: float) -> None:
-        nonlocal pauses
-        if seconds == 1.0:
-            return await time.never(seconds)
-        pauses += 1
-        engine.hurry("a")
-        await time.sleep(seconds)
-        return None
+        waits = beating if seconds == BEAT else forgetting
+        await waits.wait()
+        waits.clear()
 
-    engine._clock = type(engine._clock)(time.now, lambda: time.ticks, sleep, lambda: 0.0)
+    clock = Clock(time.now, lambda: time.ticks, sleep, lambda: 0.0)
+    engine = Engine(store, ByHand(), web_of(Straight(parakey), time), clock=clock, retention=60.0)
     engine.setup({"a": Scripted().named("a")}, {})
     async with running(engine):
         time.advance(LATE - START)
-        engine.beat()
-        await engine._prune()
-        assert pauses >= 10
-        await until(lambda: len(visits) >= 5)
-    assert all_of(store) == []
+        beating.set()
+        await until(lambda: len(all_of(store)) == 4500)  # one step, and then a pause that does not end
+        command = Store.open(store.path, daemon=False)
+        command.rewind("a", {})
+        command.close()
+        beating.set()
+        await until(lambda: visits)
+        assert len(all_of(store)) == 4500
+        for _ in range(12):
+            forgetting.set()
+            await asyncio.sleep(0.01)
+        await until(lambda: not all_of(store))
 
 
 def test_room_is_given_back_in_small_steps_and_never_by_a_vacuum(
@@ -220,7 +230,7 @@ def test_a_copy_by_hand_works_as_well(tmp_path: Path) -> None:
     ("spoil", "why"),
     [
         (lambda p: p.write_bytes(b""), "is empty"),
-        (lambda p: p.write_bytes(b"hello"), "damaged or not a SQLite file"),
+        (lambda p: p.write_bytes(b"hello"), "no backup: it is damaged or not"),
         (lambda p: p.write_bytes(p.read_bytes()[: p.stat().st_size // 2]), "damaged"),
         (lambda p: _sql(p, "CREATE TABLE mine (x)", "DROP TABLE _sqlite_migrations"), "of something else"),
         (lambda p: _sql(p, "UPDATE _sqlite_migrations SET name = '999_new' WHERE name = '001_log'"), "newer"),
@@ -264,6 +274,68 @@ def test_a_restore_leaves_the_old_store_where_the_disk_is_full(tmp_path: Path, s
     again.close()
 
 
+def test_a_backup_never_takes_the_place_of_the_store_itself(store: Store, tmp_path: Path) -> None:
+    fill(store, 10)
+    (tmp_path / "link.db").symlink_to(store.path)
+    for name in ("roundsman.db", "roundsman.db-wal", "roundsman.db.lock", "link.db"):
+        with pytest.raises(StoreError, match="is the store itself, or belongs to it"):
+            store.backup(tmp_path / name, replace=True)
+    with pytest.raises(StoreError, match="/dev/null is not a file"):
+        store.backup(Path("/dev/null"), replace=True)
+    assert len(all_of(store)) == 10
+
+
+def test_a_raw_copy_with_its_wal_is_taken_whole(tmp_path: Path) -> None:
+    """What somebody saved after a crash: most of it may be in the -wal file."""
+    path, copies = tmp_path / "roundsman.db", tmp_path / "copies"
+    copies.mkdir()
+    store = Store.open(path)
+    fill(store, 200)
+    for file in tmp_path.glob("roundsman.db*"):
+        shutil.copy(file, copies / file.name)
+    store.close()
+    path.unlink()
+    assert restore(path, copies / "roundsman.db") == 200
+    again = Store.open(path)
+    assert len(all_of(again)) == 200
+    again.close()
+
+
+def test_a_store_is_not_put_back_over_itself(tmp_path: Path) -> None:
+    path = tmp_path / "roundsman.db"
+    store = Store.open(path)
+    fill(store, 10)
+    for name in ("roundsman.db", "roundsman.db-wal", "roundsman.db-shm"):
+        shutil.copy(tmp_path / name, tmp_path / f"crashed-{name}")
+    store.close()
+    for name in ("roundsman.db", "roundsman.db-wal", "roundsman.db-shm"):
+        (tmp_path / f"crashed-{name}").replace(tmp_path / name)
+    with pytest.raises(StoreError, match="is the store itself"):
+        restore(path, path)
+    again = Store.open(path)
+    assert len(all_of(again)) == 10
+    again.close()
+
+
+def test_looking_who_has_the_store_keeps_nobody_from_starting(tmp_path: Path) -> None:
+    path = tmp_path / "roundsman.db"
+    Store.open(path).close()
+    looking = threading.Event()
+
+    def look() -> None:
+        while not looking.is_set():
+            holder(path)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        for _ in range(200):
+            Store.open(path).close()
+    finally:
+        looking.set()
+        thread.join()
+
+
 # -- upgrades ----------------------------------------------------------------------------------------------------------
 
 
@@ -298,20 +370,30 @@ def test_a_store_of_any_version_is_brought_up_to_date(before: str, tmp_path: Pat
     store.close()
 
 
-def test_root_gives_nobody_what_a_planted_link_leads_to(tmp_path: Path) -> None:
+async def test_root_gives_nobody_what_a_planted_link_leads_to(tmp_path: Path) -> None:
     need(os.geteuid() == 0, "needs root, to make a file that is another's")
     folder, precious = tmp_path / "state", tmp_path / "precious"
     folder.mkdir()
-    precious.write_text("")
-    (folder / "roundsman.db").symlink_to(precious)
-    os.chown(folder, 12345, 12345)
-    Store.open(folder / "roundsman.db").close()
-    assert precious.stat().st_uid == 0
     precious.write_text("precious")
-    (folder / "other.db.lock").symlink_to(precious)
-    with pytest.raises(StoreError, match="cannot be opened"):
-        Store.open(folder / "other.db")
-    assert precious.read_text() == "precious"
+    os.chown(folder, 12345, 12345)
+    for name in ("roundsman.db", "roundsman.db.lock", "roundsman.db-wal"):
+        for leads_to in (precious, tmp_path / "nothing-yet"):
+            (folder / name).symlink_to(leads_to)
+            with pytest.raises(StoreError, match="is a link in a folder that is not root's"):
+                Store.open(folder / "roundsman.db")
+            (folder / name).unlink()
+            (folder / "roundsman.db.lock").unlink(missing_ok=True)
+    assert (precious.read_text(), precious.stat().st_uid) == ("precious", 0)
+    assert not (tmp_path / "nothing-yet").exists()
+    (folder / "events.jsonl").symlink_to(precious)
+    sink = FileSink(type="file", path=folder / "events.jsonl").named("archive")
+    with pytest.raises(OSError, match="is a link"):
+        async with sink.open(Http(Web()), None):
+            pass
+    # A store that is another's is written to, and stays theirs.
+    (folder / "mine.db").touch()
+    Store.open(folder / "mine.db").close()
+    assert (folder / "mine.db").stat().st_uid == 0, "nor given away, if it was there before"
 
 
 def test_root_does_not_lock_the_service_out(tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
 """What the daemon tells of itself, as events that any sink can pass on."""
 
 import asyncio
+import sqlite3
 import subprocess
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from roundsman.http import Http
 from roundsman.notices import Disk
 from roundsman.plugin import Deliver, Poll, Receipt, Sink, State
 from roundsman.sandbox import Parakey
-from roundsman.store import Filter, Store
+from roundsman.store import Filter, Store, StoreError
 from worlds import (
     PLANS,
     RECORDS,
@@ -125,6 +126,32 @@ async def test_a_sink_that_fails_for_a_moment_is_not_worth_an_event(
     engine.store.close()
 
 
+async def test_a_clock_or_a_sleep_during_a_sinks_trouble_tells_nothing_wrong(
+    tmp_path: Path, parakey: Parakey, time: Time
+) -> None:
+    def one(event: Event) -> None:
+        raise OSError("down")
+
+    PLANS["one"] = one
+    engine = engine_on(tmp_path / "x.db", parakey, time, Recorder().named("one"))
+    put(engine, 1)
+    assert not await engine.once()
+    time.advance(30)
+    time.suspend(8 * 3600)  # nothing was tried meanwhile
+    time.set_wall(86400)
+    engine.beat()
+    assert not await engine.once()
+    assert [event.type for event in own(engine.store)] == ["roundsman.clock.jumped"]
+    for step in (5, -7, 100, 0):
+        time.set_wall(step)
+        engine.beat()
+        time.advance(400)
+        assert not await engine.once()
+    failing = [event for event in own(engine.store) if event.type == "roundsman.sink.failing"]
+    assert len(failing) == 1, "one outage is one outage"
+    engine.store.close()
+
+
 class Hanging(Recorder):
     """Never ends a delivery."""
 
@@ -223,6 +250,54 @@ def test_a_clock_that_jumps_by_much_is_told(
     engine.beat()
     said = [event.document()["data"]["message"] for event in own(engine.store)]
     assert [told in text for text in said] == ([True] if told else [])
+    engine.store.close()
+
+
+def test_what_cannot_be_told_now_is_told_once_it_can(tmp_path: Path, parakey: Parakey, time: Time) -> None:
+    """A disk without any room is the very case: the notice about it cannot be written either."""
+    engine = engine_on(tmp_path / "x.db", parakey, time)
+    free = 0
+    engine._disk._look = lambda path: Room(free, 100_000 * MIB)
+    whole, engine.store._db.conn = engine.store._db.conn, FullDisk()  # type: ignore[assignment]
+    whole_books, engine.store._books.conn = engine.store._books.conn, FullDisk()  # type: ignore[assignment]
+    time.set_wall(86400)
+    with capture_logs() as logs, suppress(StoreError):
+        engine.beat()
+    with suppress(StoreError):
+        engine.beat()
+    assert [entry["event"] for entry in logs if entry["event"] == "clock.stepped"]
+    engine.store._db.conn, engine.store._books.conn = whole, whole_books
+    engine.beat()
+    told = [event.type for event in own(engine.store)]
+    assert sorted(told) == ["roundsman.clock.jumped", "roundsman.disk.low"]
+    engine.beat()
+    assert len(own(engine.store)) == 2
+    engine.store.close()
+
+
+class FullDisk:
+    def execute(self, *_: Any) -> Any:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    executemany = execute
+
+    @property
+    def in_transaction(self) -> bool:
+        return False
+
+
+def test_a_vendors_rest_is_kept_over_a_step_and_a_restart(
+    tmp_path: Path, parakey: Parakey, time: Time
+) -> None:
+    engine = engine_on(tmp_path / "x.db", parakey, time)
+    engine.watches["a"].held = engine.watches["a"].due = time.now() + 3000
+    engine.store.hold([("a", time.now() + 3000)])
+    engine.beat()
+    time.set_wall(7200)
+    engine.beat()
+    engine.store.close()
+    engine = engine_on(tmp_path / "x.db", parakey, time)
+    assert engine.watches["a"].held - time.now() == pytest.approx(3000)
     engine.store.close()
 
 

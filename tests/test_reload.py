@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from processes import Daemon, configure
-from roundsman.sandbox import TOKEN, Sandbox
+from roundsman.sandbox import TOKEN, Fault, Sandbox
 
 SINK = '[sinks.{0}]\ntype = "file"\npath = "{0}.jsonl"\n'
 
@@ -88,7 +88,7 @@ async def test_what_cannot_be_is_refused_whole_and_the_old_one_goes_on(
         status, said = await reload(daemon)
         if "another store" in why:
             # The command looks for the daemon in the store that the file names.
-            assert (status, "nobody runs on" in said) == (1, True)
+            assert (status, "the daemon is not running" in said) == (1, True)
             daemon.send(signal.SIGHUP)
             await daemon.until(lambda: daemon.logged("config.refused"))
             said = str(daemon.logged("config.refused"))
@@ -153,6 +153,36 @@ async def test_the_answer_is_about_the_file_as_it_is(sandbox: Sandbox, tmp_path:
         await daemon.stop()
 
 
+async def test_a_storm_of_reloads_is_two_and_keeps_nobody(sandbox: Sandbox, tmp_path: Path) -> None:
+    config = configure(tmp_path, sandbox.url, SINK.format("one"), interval="100ms")
+    async with Daemon(config, PARAKEY_TOKEN=TOKEN) as daemon:
+        await daemon.ready()
+        for _ in range(300):
+            daemon.send(signal.SIGHUP)
+        a = sandbox.vendor.add().id
+        await daemon.until(lambda: told(tmp_path / "one.jsonl") == [a])
+        assert len(daemon.logged("config.reloaded")) < 100
+        await daemon.stop()
+
+
+async def test_a_reload_while_it_stops_keeps_it_from_nothing(sandbox: Sandbox, tmp_path: Path) -> None:
+    """A sink that is added by it would be a loop that nobody ends."""
+    sink = f'[sinks.slow]\ntype = "http"\nurl = "{sandbox.url}/nowhere"\n'
+    config = configure(tmp_path, sandbox.url, sink, interval="100ms")
+    async with Daemon(config, PARAKEY_TOKEN=TOKEN) as daemon:
+        await daemon.ready()
+        sandbox.vendor.faults.extend([Fault(kind="hang", path="/nowhere")] * 9)
+        sandbox.vendor.add()
+        await daemon.until(lambda: len(sandbox.vendor.faults) < 9)
+        config.write_text(config.read_text() + SINK.format("two"))
+        daemon.send(signal.SIGTERM)
+        await daemon.until(lambda: daemon.logged("daemon.stopping"))
+        for _ in range(5):
+            daemon.send(signal.SIGHUP)
+        await asyncio.wait_for(daemon.process.wait(), 10)
+        assert not daemon.logged("config.reloaded")
+
+
 async def test_nobody_to_reload_is_said(tmp_path: Path) -> None:
     config = configure(tmp_path, "http://127.0.0.1:1", SINK.format("one"))
     done = subprocess.run(
@@ -161,4 +191,4 @@ async def test_nobody_to_reload_is_said(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert (done.returncode, "nobody runs on" in done.stderr) == (1, True)
+    assert (done.returncode, "the daemon is not running: nobody has" in done.stderr) == (1, True)

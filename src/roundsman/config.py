@@ -79,18 +79,35 @@ class ConfigError(Exception):
 
 
 def find(path: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
-    """The configuration file to use: named, from $ROUNDSMAN_CONFIG, here, or in /etc."""
+    """The configuration file to use: named, from $ROUNDSMAN_CONFIG, here, the user's own, or in /etc."""
     named = path or (Path(environ["ROUNDSMAN_CONFIG"]) if environ.get("ROUNDSMAN_CONFIG") else None)
     if named is not None:
         return named
-    for place in PLACES:
+    here, system = PLACES
+    places = (here, users(environ), system)
+    for place in places:
         if place.exists():
             return place
     raise ConfigError(
         [
-            f"no configuration: neither {' nor '.join(map(str, PLACES))} exists; `roundsman init` writes one, -c names one"
+            f"no configuration: neither {' nor '.join(map(str, places))} exists; `roundsman init` writes one, -c names one"
         ]
     )
+
+
+def users(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where a user's own service has its configuration."""
+    home = environ.get("XDG_CONFIG_HOME") or str(Path(environ.get("HOME", "~")).expanduser() / ".config")
+    return Path(home) / "roundsman" / "roundsman.toml"
+
+
+def names(path: Path) -> tuple[set[str], set[str]]:
+    """The names of sources and sinks in the file, whatever else is wrong with it. ConfigError where it is not TOML."""
+    document = _parse(path)
+    sources, sinks = document.get("sources", {}), document.get("sinks", {})
+    return set(sources) if isinstance(sources, dict) else set(), set(sinks) if isinstance(
+        sinks, dict
+    ) else set()
 
 
 def digest(path: Path) -> str:

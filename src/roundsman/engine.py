@@ -82,6 +82,8 @@ class Engine:
         """Since when webhooks can reach us (Unix); None where nobody listens."""
         self._group: asyncio.TaskGroup | None = None
         self._loops: dict[str, asyncio.Task[None]] = {}
+        self._leaving: defaultdict[str, list[asyncio.Task[None]]] = defaultdict(list)
+        """Delivery loops that have not ended, by sink; the last is the one in `_loops`."""
         self._stop = asyncio.Event()
         self._retired: list[Web] = []
         self._queues: defaultdict[str, deque[str]] = defaultdict(deque)
@@ -93,6 +95,9 @@ class Engine:
         self._disk_seen = float("-inf")
         self._version = 0
         self._pruned = self._clock.monotonic()
+        self._pruning: asyncio.Task[None] | None = None
+        self._untold: deque[Event] = deque(maxlen=20)
+        """Notices that the store could not take; they wait until it can."""
 
     # -- what is watched ---------------------------------------------------------------------------------------------
 
@@ -162,22 +167,27 @@ class Engine:
                 self.deliveries[name] = Delivery(
                     sink, http, self.store, self.meter, now=self._clock.now, tell=self._tell
                 )
-                if self._group is not None:
+                if self._group is not None and not self._stop.is_set():
                     self._start(name)
 
     def _start(self, name: str) -> None:
         """Start the delivery loop of a sink, after the one it replaces has ended: two must never write."""
         assert self._group is not None
-        before, delivery = self._loops.get(name), self.deliveries[name]
+        delivery = self.deliveries[name]
+        before = [task for task in self._leaving[name] if not task.done()]
 
         async def loop() -> None:
-            if before is not None:
-                await asyncio.wait([before], timeout=self.grace)
-                before.cancel()
-                await asyncio.wait([before])
+            if before:
+                await asyncio.wait(before, timeout=self.grace)
+                for task in before:
+                    if not task.cancelling():
+                        task.cancel()
+                await asyncio.wait(before)
             await delivery.run()
 
         self._loops[name] = self._group.create_task(loop(), name=f"sink {name}")
+        # All of them: the one before may itself still wait, for one that takes its time.
+        self._leaving[name] = [*before, self._loops[name]]
 
     def _drop(self, name: str) -> None:
         self._alarms.clear(name)
@@ -203,6 +213,8 @@ class Engine:
                 beat = self._group.create_task(self._beat(), name="beat")
                 await self._stop.wait()
                 beat.cancel()
+                if self._pruning is not None:
+                    self._pruning.cancel()
             finally:
                 self._alarms.stop()
                 await self._end()
@@ -240,7 +252,7 @@ class Engine:
                 watch.task.cancel()
         for delivery in self.deliveries.values():
             delivery.stop()
-        loops = [task for task in self._loops.values() if not task.done()]
+        loops = [task for tasks in self._leaving.values() for task in tasks if not task.done()]
         if loops:
             _, late = await asyncio.wait(loops, timeout=self.grace)
             for task in late:
@@ -374,8 +386,10 @@ class Engine:
             await self._clock.sleep(BEAT)
             try:
                 self.beat()
-                if self._clock.monotonic() - self._pruned > PRUNE_EVERY:
-                    await self._prune()
+                idle = self._pruning is None or self._pruning.done()
+                if idle and self._group is not None and self._clock.monotonic() - self._pruned > PRUNE_EVERY:
+                    # Beside the heartbeat: with very many ids a round takes a minute.
+                    self._pruning = self._group.create_task(self._prune(), name="prune")
             except StoreError as exc:
                 log.error("store.failed", error=str(exc))
 
@@ -388,6 +402,7 @@ class Engine:
         self._look_after_disk()
         for delivery in self.deliveries.values():
             delivery.look()
+        self._tell(None)
         now = self._clock.now()
         for name, watch in self.watches.items():
             # A visit that hangs is no answer either, nor is a vendor that sends us away for an hour.
@@ -420,8 +435,12 @@ class Engine:
             if not watch.busy():
                 self._alarms.clear(name)  # also one for the same moment: it would ring late by as much
                 self._alarms.set(name, watch.next())
-        self.store.claim([(name, watch.due) for name, watch in self.watches.items()])
         self._tell(clock_jumped(step, wall))
+        try:
+            self.store.claim([(name, watch.due) for name, watch in self.watches.items()])
+            self.store.hold([(name, watch.held) for name, watch in self.watches.items() if watch.held > wall])
+        except StoreError as exc:  # the next visits write it
+            log.error("store.failed", error=str(exc))
         return True
 
     def _step(self, step: float) -> None:
@@ -455,6 +474,8 @@ class Engine:
                 watch.unanswered += slept  # nobody was asked meanwhile
             if watch.silence is not None:
                 watch.silence.step(slept)
+        for delivery in self.deliveries.values():
+            delivery.step_clock(slept)  # nothing was tried meanwhile
 
     def _look_after_disk(self) -> None:
         if self._clock.monotonic() - self._disk_seen >= DISK_EVERY:
@@ -466,16 +487,20 @@ class Engine:
 
     def _tell(self, event: Event | None) -> None:
         """Log what the daemon has to say of itself."""
-        if event is None:
+        if event is not None:
+            self._untold.append(event)
+        if not self._untold:
             return
         try:
-            new = self.store.tell(DAEMON, [event], self._clock.now())
+            new = self.store.tell(DAEMON, list(self._untold), self._clock.now())
         except StoreError as exc:
             log.error("store.failed", error=str(exc))
             return
+        for each in self._untold if new else ():
+            what = each.document()["data"]["message"]
+            log.warning("daemon.notice", type=each.type, what=what)
+        self._untold.clear()
         if new:
-            what = event.document()["data"]["message"]
-            log.warning("daemon.notice", type=event.type, what=what)
             self._wake()
 
     def _hear(self) -> None:
@@ -492,11 +517,14 @@ class Engine:
     async def _prune(self) -> None:
         """Forget what is old, in steps so small that nobody waits for one."""
         self._pruned = self._clock.monotonic()
-        while self.store.prune(list(self.deliveries), self._clock.now(), self.retention):
-            await self._clock.sleep(PRUNE_PAUSE)
-        while self.store.shrink():
-            await self._clock.sleep(PRUNE_PAUSE)
-        self.store.checkpoint()
+        try:
+            while self.store.prune(list(self.deliveries), self._clock.now(), self.retention):
+                await self._clock.sleep(PRUNE_PAUSE)
+            while self.store.shrink():
+                await self._clock.sleep(PRUNE_PAUSE)
+            self.store.checkpoint()
+        except StoreError as exc:
+            log.error("store.failed", error=str(exc))
 
     def healthy(self) -> bool:
         """Whether the rounds are really made: no idle source is long overdue, and every sink has its loop."""

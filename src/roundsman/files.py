@@ -1,5 +1,6 @@
 """Files and folders: whose they are, whether they are on the disk, and how much room there is for more."""
 
+import errno
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -20,13 +21,30 @@ def room(path: Path) -> Room:
     return Room(status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize)
 
 
-def hand_over(path: Path) -> None:
-    """What root makes in somebody's folder is theirs: a command with sudo must not lock the service out of its own files."""
-    owner = path.parent.stat()
-    if os.geteuid() == 0 and owner.st_uid != 0:
+def make(path: Path, flags: int, mode: int) -> tuple[int, bool]:
+    """Open a file of ours, or make it; its handle, and whether it is new.
+
+    What root makes in somebody's folder is theirs: a command with sudo must not lock the service out of its own files. Nor may
+    they have root write, or give them, what a link that they put there leads to.
+    """
+    theirs = os.geteuid() == 0 and path.parent.stat().st_uid != 0
+    flags |= os.O_CLOEXEC | (os.O_NOFOLLOW if theirs else 0)
+    try:
+        handle, new = os.open(path, flags | os.O_CREAT | os.O_EXCL, mode), True
+    except FileExistsError:
+        handle, new = os.open(path, flags, mode), False
+    if new and theirs:
+        owner = path.parent.stat()
         with suppress(PermissionError):  # where root may not, on a network's disk
-            # A link that somebody planted there must not give them what it leads to.
-            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+            os.fchown(handle, owner.st_uid, owner.st_gid)
+    return handle, new
+
+
+def refuse_links(*paths: Path) -> None:
+    """OSError, where root is about to follow a link that the owner of a folder put there."""
+    for path in paths:
+        if os.geteuid() == 0 and path.is_symlink() and path.parent.stat().st_uid != 0:
+            raise OSError(errno.ELOOP, "it is a link in a folder that is not root's", str(path))
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,7 +1,7 @@
 """What a person sees: tables on a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -34,17 +34,22 @@ def status(
     reader: Reader,
     filters: Mapping[str, Filter] | None = None,
     following: Callable[[str, str], Sequence[str]] | None = None,
+    configured: tuple[Collection[str], Collection[str]] | None = None,
 ) -> dict[str, Any]:
     """Everything `status` tells. `filters` by sink, where the configuration could be read: then waiting is exact.
 
-    `following` says what a source (by name and type) follows.
+    `following` says what a source (by name and type) follows, `configured` which sources and sinks there are: what a name
+    remembers is kept when it is taken out, but that is neither due nor does it fail.
     """
+    sources_now, sinks_now = configured if configured is not None else (None, None)
     counts, unread = reader.counts(), reader.unread_counts()
     sources = [
         {
             "name": row["name"],
             "type": row["type"],
-            "state": "failing"
+            "state": "retired"
+            if sources_now is not None and row["name"] not in sources_now
+            else "failing"
             if row["failing"]
             else "retrying"
             if row["failures"]
@@ -56,7 +61,9 @@ def status(
             "visited": stamp(row["visited"]),
             "answered": stamp(row["answered"]),
             "changed": stamp(row["changed"]),
-            "due": stamp(row["due"]) if row["due"] > 0 else None,
+            "due": stamp(row["due"])
+            if row["due"] > 0 and (sources_now is None or row["name"] in sources_now)
+            else None,
             "visits": row["polls"],
             "failures": row["failures"],
             "error": row["error"],
@@ -74,9 +81,15 @@ def status(
         {
             "name": row["name"],
             "type": row["type"],
-            "state": "failing" if row["failing"] else "ok",
+            "state": "retired"
+            if sinks_now is not None and row["name"] not in sinks_now
+            else "failing"
+            if row["failing"]
+            else "ok",
             "cursor": row["cursor"],
-            "waiting": reader.waiting(row["cursor"], (filters or {}).get(row["name"], Filter())),
+            "waiting": reader.waiting(row["cursor"], (filters or {}).get(row["name"], Filter()))
+            if sinks_now is None or row["name"] in sinks_now
+            else 0,
             "delivered": stamp(row["delivered"]),
             "failures": row["failures"],
             "error": row["error"],
@@ -109,7 +122,7 @@ def status_tables(found: Mapping[str, Any]) -> RenderableType:
     for row in found["sources"]:
         times = [ago(_unix(row[key]), now) for key in ("answered", "changed")]
         due = _unix(row["due"])
-        times.append(ago(due, now) if due and due > now else "now")
+        times.append("-" if row["state"] == "retired" else ago(due, now) if due and due > now else "now")
         if hooked:
             times.append(ago(_unix(row["heard"]), now) if row["webhooks"] else "")
         sources.add_row(
@@ -133,7 +146,7 @@ def status_tables(found: Mapping[str, Any]) -> RenderableType:
     troubles = [
         Text.from_markup(f"  [red]{escape(safe(row['name']))}: {escape(safe(row['error']))}[/]")
         for row in [*found["sources"], *found["sinks"]]
-        if row["error"]
+        if row["error"] and row["state"] != "retired"
     ]
     for row in found["sources"]:
         if row["unread"]:

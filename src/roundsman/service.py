@@ -20,7 +20,7 @@ from roundsman.alarms import Scheduler
 from roundsman.config import Config, ConfigError
 from roundsman.engine import Engine
 from roundsman.http import HttpOptions, Web
-from roundsman.settings import ListenOptions
+from roundsman.settings import ListenOptions, counted
 from roundsman.store import Store, StoreError
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class Service:
         self._reloads: set[asyncio.Task[None]] = set()
         self._one_at_a_time = asyncio.Lock()
         self._refused = False
+        self._stopping = False
 
     async def run(self) -> None:
         """Until a signal says stop."""
@@ -109,13 +110,20 @@ class Service:
         log.info("daemon.stopped")
 
     def reload(self) -> None:
-        """Take over the configuration file as it is now, or refuse it and go on with the old one."""
+        """Take over the configuration file as it is now, or refuse it and go on with the old one.
+
+        One at a time, and one more that waits: it will find whatever came since.
+        """
+        if self._stopping or len(self._reloads) > 1:
+            return
         task = asyncio.get_running_loop().create_task(self._reload())
         self._reloads.add(task)
         task.add_done_callback(self._reloads.discard)
 
     async def _reload(self) -> None:
         async with self._one_at_a_time:
+            if self._stopping:
+                return
             self._systemd.say("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
             digest = configuration.digest(self.config.path)
             try:
@@ -188,6 +196,7 @@ class Service:
 
     def _stop(self, signal_name: str) -> None:
         log.info("daemon.stopping", signal=signal_name)
+        self._stopping = True
         self._systemd.say("STOPPING=1")
         self.engine.stop()
 
@@ -225,7 +234,8 @@ def summary(engine: Engine) -> str:
     failing = sum(w.failing is not None for w in watches)
     polls = sum(w.polls for w in watches)
     trouble = f", {failing} failing" if failing else ""
-    return f"{len(engine.watches)} sources{trouble}, {len(engine.deliveries)} sinks; {polls} visits, {engine.store.head()} events"
+    sources, sinks = counted(len(engine.watches), "source"), counted(len(engine.deliveries), "sink")
+    return f"{sources}{trouble}, {sinks}; {counted(polls, 'visit')}, {counted(engine.store.head(), 'event')}"
 
 
 def progress(engine: Engine, now: float) -> str:

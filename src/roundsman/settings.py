@@ -57,6 +57,11 @@ def spell(seconds: float) -> str:
     return words
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 source`, `2 sources`."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
 def size(value: object) -> int:
     """Bytes from `"64MiB"`, `"100MB"` or a number."""
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:

@@ -15,6 +15,10 @@ from roundsman.settings import Address
 
 SYSTEM = Path("/etc/systemd/system")
 CONFIG = Path("/etc/roundsman/roundsman.toml")
+STATE = Path("/var/lib/roundsman")
+"""The service's own folder, StateDirectory= in its unit: the only one that it can write to."""
+PACKAGED = Path("/usr/lib/systemd/system/roundsman.service")
+"""Where a distribution's package brings it."""
 HIDDEN = (Path("/home"), Path("/root"), Path("/run/user"), Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - to refuse them
 """What the service cannot see: ProtectHome and PrivateTmp."""
 FOR_A_USER = {
@@ -54,20 +58,24 @@ def service(config: Path, *, user: bool = False, program: str | None = None) -> 
     return _for_a_user(text) if user else text
 
 
-def socket(address: Address) -> str:
-    """`roundsman.socket`, for this address."""
-    text = _template("roundsman.socket")
-    if address.path is not None:
-        return re.sub(
-            r"^ListenStream=.*$",
-            lambda _: f"ListenStream={_escaped(str(address.path))}",
-            text,
-            flags=re.MULTILINE,
-        )
-    # Owner and mode are a socket file's.
-    kept = [block for block in re.split(r"\n(?=# )", text) if "SocketGroup" not in block]
-    lines = [line for line in "\n".join(kept).splitlines() if not line.startswith("# For a proxy")]
-    return re.sub(r"^ListenStream=.*$", f"ListenStream={address}", "\n".join(lines), flags=re.MULTILINE)
+def socket(address: Address, *, user: bool = False) -> str:
+    """`roundsman.socket`, for this address. ValueError where systemd cannot listen there."""
+    if address.path is None and not address.port:
+        raise ValueError("systemd wants a port, and 0 is none")
+    place = _escaped(str(address.path or address))
+    text = re.sub(
+        r"^ListenStream=.*$",
+        lambda _: f"ListenStream={place}",
+        _template("roundsman.socket"),
+        flags=re.MULTILINE,
+    )
+    left_out = {"# For a proxy"}
+    if address.path is None:
+        left_out |= {"# The proxy's group", "SocketGroup=", "SocketMode="}  # those of a socket's file
+    elif user:
+        left_out |= {"# The proxy's group", "SocketGroup="}  # no group is a user's to give
+    lines = [line for line in text.splitlines() if not line.startswith(tuple(left_out))]
+    return "\n".join(lines) + "\n"
 
 
 def folder(*, user: bool, environ: Mapping[str, str] = os.environ) -> Path:
@@ -85,13 +93,15 @@ def obstacles(config: Path) -> list[str]:
     for what, path in (
         ("the program", Path(sys.prefix)),
         ("its Python", python.resolve()),
+        ("the program", Path(__file__).resolve()),
         ("the configuration", config.resolve()),
     ):
-        for hidden in HIDDEN:
-            if path.is_relative_to(hidden):
-                found.append(
-                    f"{path}: {hidden} is hidden from the service, and {what} is there; /opt and /etc are good places, or --user"
-                )
+        hidden = next((each for each in HIDDEN if path.is_relative_to(each)), None)
+        if hidden is not None:
+            found.append(
+                f"{path}: {hidden} is hidden from the service, and {what} is there; /opt and /etc are good places, or --user"
+            )
+            continue
         for each in (path, *path.parents):
             want = 0o005 if each.is_dir() else 0o004
             if each.exists() and each.stat().st_mode & want != want:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from conftest import need
-from roundsman.cli.service import without_environment
-from roundsman.config import Config
+from roundsman import unit
+from roundsman.cli.service import literal_secrets, out_of_reach, without_environment
+from roundsman.config import Config, load
 from roundsman.settings import Secret
 from worlds import event_logs
 
@@ -25,10 +26,10 @@ def analyze() -> None:
 
 def test_systemd_finds_nothing_wrong(tmp_path: Path) -> None:
     program = Path(sys.executable).with_name("roundsman")
-    unit = tmp_path / UNIT.name
-    unit.write_text(UNIT.read_text().replace("/opt/roundsman/bin/roundsman", str(program)))
+    written = tmp_path / UNIT.name
+    written.write_text(UNIT.read_text().replace("/opt/roundsman/bin/roundsman", str(program)))
     done = subprocess.run(
-        ["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False
+        ["systemd-analyze", "verify", str(written)], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
     socket = tmp_path / "roundsman.socket"
@@ -107,9 +108,9 @@ def test_the_unit_that_is_shown_is_one_whatever_paths_are_called(
     config = configure(tmp_path / name)
     done = roundsman("service", "show", "-c", config, *(["--user"] if user else []))
     assert done.returncode == 0, done.stderr
-    unit = tmp_path / "roundsman.service"
-    unit.write_text(done.stdout)
-    assert verify(unit, user=user) == ""
+    written = tmp_path / "roundsman.service"
+    written.write_text(done.stdout)
+    assert verify(written, user=user) == ""
     assert "/opt/" not in done.stdout
     assert ("DynamicUser" in done.stdout) == (not user)
     # What systemd makes of it: asked of the program that would be started.
@@ -127,20 +128,21 @@ def test_the_socket_is_one_for_each_kind_of_address(address: str, tmp_path: Path
     (tmp_path / "roundsman.socket").write_text(socket)
     assert verify(tmp_path / "roundsman.service", tmp_path / "roundsman.socket") == ""
     assert f"ListenStream={address.removeprefix('unix:')}\n" in socket
+    assert "Service=roundsman.service\n\n[Install]\nWantedBy=sockets.target\n" in socket
     assert ("SocketGroup" in socket) == address.startswith("unix:")
 
 
 def test_a_users_own_is_installed_where_theirs_are(tmp_path: Path) -> None:
     config = configure(tmp_path / "etc")
     place = tmp_path / "config" / "systemd" / "user" / "roundsman.service"
-    for _ in range(2):
+    for said in ("wrote {}", "{}: as it was"):
         done = roundsman(
             "service", "install", "--user", "-c", config, XDG_CONFIG_HOME=str(tmp_path / "config")
         )
-        assert (done.returncode, f"wrote {place}\n" in done.stdout) == (0, True), done.stderr
+        assert (done.returncode, said.format(place) in done.stdout) == (0, True), done.stderr
     assert place.stat().st_mode & 0o777 == 0o644
     assert [path.name for path in place.parent.iterdir()] == ["roundsman.service"]
-    assert "next: systemctl --user enable --now roundsman.service" in done.stdout
+    assert "next: systemctl --user enable --now roundsman" in done.stdout
 
 
 def test_a_mistake_in_the_configuration_installs_nothing(tmp_path: Path) -> None:
@@ -163,9 +165,49 @@ def test_what_the_service_could_not_see_is_said_before_it_is_installed(tmp_path:
         hidden.unlink()
     assert done.returncode == 2
     assert f"{hidden}: /root is hidden from the service, and the configuration is there" in done.stderr
+    assert "chmod" not in done.stderr, "of /root, of all things"
+
+
+def test_what_is_only_roots_to_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unit, "HIDDEN", ())
+    config = configure(tmp_path / "etc")
     config.chmod(0o600)
-    done = roundsman("service", "install", "-c", config)
-    assert f"{config}: cannot be read by the service's user: chmod o+r {config}" in done.stderr
+    assert f"{config}: cannot be read by the service's user: chmod o+r {config}" in unit.obstacles(config)
+
+
+def test_what_only_root_can_do_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Secrets in files of root's, sinks in folders of others, sockets in /run: `check` as root sees nothing wrong there."""
+    config = configure(tmp_path / "etc", "unix:/run/roundsman.sock")
+    token = tmp_path / "token"
+    token.write_text("a-token-of-sixteen")
+    token.chmod(0o600)
+    text = config.read_text().replace(
+        'access_token = { credential = "parakey" }', f'access_token = {{ file = "{token}" }}'
+    )
+    config.write_text(
+        text.replace('"events.jsonl"', '"/var/log/events.jsonl"').replace(
+            '"roundsman.db"', '"/var/lib/roundsman/roundsman.db"'
+        )
+    )
+    monkeypatch.setattr(unit, "STATE", Path("/var/lib/roundsman"))
+    found = out_of_reach(load(config), socket=False)
+    assert len(found) == 3, found
+    assert (
+        f"sources.doors: {token} cannot be read by the service; put it into {tmp_path}/etc/credentials"
+        in found[0]
+    )
+    assert (
+        "sinks.archive.path: the service can write only below /var/lib/roundsman; for /var/log/events.jsonl"
+        in found[1]
+    )
+    assert (
+        "listen.address: the service cannot make /run/roundsman.sock; service install --socket has systemd"
+        in found[2]
+    )
+    assert len(out_of_reach(load(config), socket=True)) == 2
+    config.write_text(text.replace(f'{{ file = "{token}" }}', '"a-token-of-sixteen"'))
+    [mistake] = literal_secrets(load(config))
+    assert "sources.doors: a secret stands in the file, which the service's user could not read" in mistake
 
 
 def test_secrets_from_a_shell_are_warned_of() -> None:

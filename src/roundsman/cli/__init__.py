@@ -5,9 +5,10 @@ import sys
 
 import roundsman.lean  # isort: skip # noqa: F401 - before anything else imports these libraries
 from roundsman.cli import setup, running, looking, steering, keeping, hooks, service  # isort: skip - the order of --help
-from roundsman.cli.app import app, complain, counted
+from roundsman.cli.app import app, complain
 from roundsman.config import ConfigError
 from roundsman.plugin import reason
+from roundsman.settings import counted
 from roundsman.store import StoreError
 
 __all__ = ["hooks", "keeping", "looking", "main", "running", "service", "setup", "steering"]
@@ -28,7 +29,7 @@ def main() -> None:
         sys.exit(2)
     except StoreError as exc:
         complain(str(exc))
-        sys.exit(2 if "is in use by" in str(exc) else 1)
+        sys.exit(1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whoever read has enough
     except OSError as exc:

@@ -37,15 +37,11 @@ Named = Annotated[str, typer.Argument(metavar="SOURCE", help="Its name in the co
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 
 
-def counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
-
-
 def complain(*lines: str) -> None:
     """Say it on standard error; where that is the journal, as one line of the log like all others there."""
     if logs.on_journal():
         logs.configure("info", "json")
-        structlog.get_logger().error("command.failed", reason="\n".join(lines))
+        structlog.get_logger().error("command.failed", problems=[logs.safe(line) for line in lines])
         return
     for line in lines:
         print(logs.safe(line), file=sys.stderr)

@@ -14,13 +14,13 @@ from roundsman.cli.app import (
     Named,
     app,
     complain,
-    counted,
     fail,
     known_sources,
     reading,
     writing,
 )
 from roundsman.plugin import Source, reason, secrets
+from roundsman.settings import counted
 from roundsman.webhook import Registrar
 
 hooks_app = typer.Typer(no_args_is_help=True, help="A vendor's webhooks that lead to a source.")

@@ -7,7 +7,7 @@ import typer
 
 from roundsman import config as configuration
 from roundsman.cli.app import ConfigPath, app, fail, reading
-from roundsman.store import restore as put_back
+from roundsman.store import holder, restore as put_back
 
 
 @app.command()
@@ -35,7 +35,9 @@ def restore(
     loaded = configuration.load(configuration.find(config), only_daemon=True)
     if not file.is_file():
         fail(f"{file}: there is no such file", 2)
+    if who := holder(loaded.store):
+        fail(f"{loaded.store} is in use by {who}: stop the daemon first")
     if loaded.store.exists() and not force:
         fail(f"{loaded.store}: is there, and what it has would be gone; --force does it all the same")
-    put_back(loaded.store, file)
-    print(f"{loaded.store}: is {file} now")
+    head = put_back(loaded.store, file)
+    print(f"{loaded.store}: put back from {file}, the log up to #{head}; next: start the daemon")

@@ -13,7 +13,6 @@ from roundsman.cli.app import (
     Json,
     app,
     complain,
-    counted,
     fail,
     known_sources,
     printer,
@@ -22,6 +21,7 @@ from roundsman.cli.app import (
     writing,
 )
 from roundsman.config import ConfigError
+from roundsman.settings import counted
 from roundsman.store import Filter, Reader
 
 FOLLOW_EVERY = 0.3
@@ -48,6 +48,7 @@ def status(
         }
     except ConfigError:  # a secret that only the service can read, say
         filters = {}
+    there = configuration.names(path)
     with reading(loaded) as reader:
 
         def following(name: str, kind: str) -> Sequence[str]:
@@ -63,10 +64,12 @@ def status(
 
             with Live(console=console, screen=False, auto_refresh=False) as live:
                 while True:
-                    live.update(screen.status_tables(screen.status(reader, filters, following)), refresh=True)
+                    live.update(
+                        screen.status_tables(screen.status(reader, filters, following, there)), refresh=True
+                    )
                     time.sleep(FOLLOW_EVERY * 3)
         while True:
-            found = screen.status(reader, filters, following)
+            found = screen.status(reader, filters, following, there)
             if as_json:
                 print(json.dumps(found, indent=None if watch else 2), flush=True)
             elif console.is_terminal:

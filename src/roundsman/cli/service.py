@@ -35,6 +35,10 @@ def install(user: User = False, socket: Socket = False, config: ConfigPath = Non
     path = _config(config, user=user)
     if not user and os.geteuid() != 0:
         fail("the system's service is root's to install: sudo, or --user for a service of your own")
+    if not user and unit.PACKAGED.exists():
+        fail(
+            f"{unit.PACKAGED} came with a package, and one of our own would hide it; systemctl edit roundsman changes it"
+        )
     if not user and (why := unit.obstacles(path)):
         raise ConfigError(why)
     credentials = path.parent / "credentials"
@@ -42,22 +46,36 @@ def install(user: User = False, socket: Socket = False, config: ConfigPath = Non
         credentials.mkdir(mode=0o700)
         complain(f"made {credentials}, for secrets")
     loaded = configuration.load(path)
-    for warning in [*configuration.warnings(loaded), *([] if user else without_environment(loaded))]:
+    if not user and (mistakes := literal_secrets(loaded)):
+        raise ConfigError(mistakes, path)
+    unwise = [*configuration.warnings(loaded), *without_environment(loaded)]
+    for warning in unwise if user else [*unwise, *out_of_reach(loaded, socket=socket)]:
         complain(f"warning: {warning}")
     place = unit.folder(user=user)
     place.mkdir(parents=True, exist_ok=True)
     units = _units(path, user=user, socket=socket)
     for name, text in units.items():
+        there = place / name
+        same = there.exists() and there.read_text(encoding="utf-8") == text
         half = place / f".{name}.new"
         half.write_text(text, encoding="utf-8")
         half.chmod(0o644)
-        half.replace(place / name)
-        print(f"wrote {place / name}")
+        half.replace(there)
+        print(f"{there}: as it was" if same else f"wrote {there}")
     manager = ["systemctl", *(["--user"] if user else [])]
-    running = subprocess.run([*manager, "daemon-reload"], check=False, capture_output=True).returncode == 0  # noqa: S603 - fixed words
-    if not running:
+    if not _did(*manager, "daemon-reload"):
         complain("systemd was not told: it does not answer here")
-    print(f"next: {' '.join(manager)} enable --now {' '.join(sorted(units, reverse=True))}")
+    active = _did(*manager, "is-active", "--quiet", "roundsman.service")
+    control = " ".join(manager)
+    if socket:  # systemd refuses to open a socket for what runs already
+        first = f"{control} stop roundsman; " if active else ""
+        print(f"next: {first}{control} enable --now roundsman.socket roundsman.service")
+    else:
+        print(f"next: {control} restart roundsman" if active else f"next: {control} enable --now roundsman")
+
+
+def _did(*command: str) -> bool:
+    return subprocess.run(command, check=False, capture_output=True).returncode == 0  # noqa: S603 - fixed words
 
 
 def _units(path: Path, *, user: bool, socket: bool) -> dict[str, str]:
@@ -66,29 +84,85 @@ def _units(path: Path, *, user: bool, socket: bool) -> dict[str, str]:
         listen = configuration.load(path, only_daemon=True).listen
         if listen is None:
             fail(f"{path}: without [listen] nobody would take the socket", 2)
-        units["roundsman.socket"] = unit.socket(listen.address)
+        try:
+            units["roundsman.socket"] = unit.socket(listen.address, user=user)
+        except ValueError as exc:
+            fail(f"listen.address: {exc}", 2)
     return units
 
 
 def _config(config: Path | None, *, user: bool) -> Path:
-    """The system's service has its configuration in /etc; a user's where commands find it."""
-    path = config or (configuration.find(None) if user else unit.CONFIG)
+    """The system's service has its configuration in /etc; a user's in their own folder."""
+    path = config or (configuration.users() if user else unit.CONFIG)
     if not path.exists():
         fail(
-            f"{path}: there is no configuration yet; `roundsman init{'' if user else ' --service'}` writes one",
+            f"{path}: there is no configuration yet; `roundsman init{' --user' if user else ' --service'}` writes one",
             2,
         )
     return path.absolute()
 
 
+def _plugins(config: Config) -> dict[str, Plugin]:
+    plugins: dict[str, Plugin] = {f"sources.{name}": source for name, source in config.sources.items()}
+    return plugins | {f"sinks.{name}": sink for name, sink in config.sinks.items()}
+
+
+def literal_secrets(config: Config) -> list[str]:
+    """The service's user is nobody who could own the file: it has to be readable by all."""
+    return [
+        f"{place}: a secret stands in the file, which the service's user could not read if it were kept from others; put it into "
+        f'{config.path.parent / "credentials"}, and write {{ credential = "name" }}'
+        for place, plugin in _plugins(config).items()
+        if any(secret.origin == "literal" for secret in secrets(plugin))
+    ]
+
+
 def without_environment(config: Config) -> list[str]:
     """A service has none of a shell's variables."""
-    plugins: dict[str, Plugin] = {f"sources.{name}": source for name, source in config.sources.items()}
-    plugins |= {f"sinks.{name}": sink for name, sink in config.sinks.items()}
     return [
         f"{place}: the service does not have the variable {secret.origin.removeprefix('env ')}; put the secret into "
         f'{config.path.parent / "credentials"}, and write {{ credential = "name" }}'
-        for place, plugin in plugins.items()
+        for place, plugin in _plugins(config).items()
         for secret in secrets(plugin)
         if isinstance(secret.origin, str) and secret.origin.startswith("env ")
     ]
+
+
+def out_of_reach(config: Config, *, socket: bool) -> list[str]:
+    """What root can do and the service cannot: read others' files, and write anywhere but in its own folder."""
+    found = []
+    credentials = config.path.parent / "credentials"
+    for place, plugin in _plugins(config).items():
+        for secret in secrets(plugin):
+            origin = secret.origin
+            if (
+                isinstance(origin, Path)
+                and origin.parent != credentials
+                and not origin.stat().st_mode & 0o004
+            ):
+                found.append(
+                    f'{place}: {origin} cannot be read by the service; put it into {credentials}, and write {{ credential = "name" }}'
+                )
+    places = {f"sinks.{name}.path": sink.place() for name, sink in config.sinks.items()}
+    listen = config.listen.address.path if config.listen is not None and not socket else None
+    for place, where in {
+        **places,
+        "daemon.store": str(config.store),
+        "listen.address": listen and str(listen),
+    }.items():
+        if (
+            where
+            and "/" in where
+            and not Path(where).is_relative_to(unit.STATE.resolve())
+            and not Path(where).is_relative_to(unit.STATE)
+        ):
+            if place == "listen.address":
+                found.append(
+                    f"{place}: the service cannot make {where}; service install --socket has systemd make it"
+                )
+            else:
+                found.append(
+                    f"{place}: the service can write only below {unit.STATE}; for {where}, systemctl edit roundsman with "
+                    "ReadWritePaths= of a folder that it may write to"
+                )
+    return found

@@ -4,6 +4,7 @@ import importlib.resources
 import json
 import os
 import re
+import sys
 from contextlib import aclosing
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,12 +12,11 @@ from typing import Annotated, Any, Literal
 import typer
 
 from roundsman import config as configuration, logs, unit
-from roundsman.cli.app import ConfigPath, app, complain, counted, fail
+from roundsman.cli.app import ConfigPath, app, complain, fail
 from roundsman.config import Config
 from roundsman.plugin import Source, State, polls, reason
+from roundsman.settings import counted
 
-STATE = "/var/lib/roundsman"
-"""The service's own folder, StateDirectory= in its unit."""
 ENOUGH = 100
 """Rows that are proof enough for `check --live` that a source answers."""
 
@@ -30,20 +30,27 @@ def init(
         bool,
         typer.Option(
             "--service",
-            help=f"For the system's service: {unit.CONFIG}, with a folder for secrets and the store in /var/lib.",
+            help=f"For the system's service: {unit.CONFIG}, a folder for secrets beside it, the store in {unit.STATE}.",
+        ),
+    ] = False,
+    user: Annotated[
+        bool,
+        typer.Option(
+            "--user", help="For a service of your own: in ~/.config/roundsman, with a folder for secrets."
         ),
     ] = False,
 ) -> None:
     """Write a commented starter configuration; never overwrites."""
-    path = path or (unit.CONFIG if service else Path("roundsman.toml"))
+    serves = service or user
+    path = path or (unit.CONFIG if service else configuration.users() if user else Path("roundsman.toml"))
     text = importlib.resources.files("roundsman").joinpath("starter.toml").read_text(encoding="utf-8")
-    if service:
-        text = _for_a_service(text)
+    if serves:
+        text = _for_a_service(text, unit.STATE if service else None)
     if path.exists():
         fail(f"{path}: is there already, and is not overwritten")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if service:
+        if serves:
             (path.parent / "credentials").mkdir(mode=0o700, exist_ok=True)
         # 0600: sooner or later somebody writes a secret into it. But the service's user is none who could own it.
         mode = 0o644 if service else 0o600
@@ -53,19 +60,20 @@ def init(
         fail(f"{path}: cannot be written: {exc.strerror}")
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         file.write(text)
-    if service:
-        print(
-            f"wrote {path}; fill in your source, and put each secret into a file in {path.parent / 'credentials'}"
+    if serves:
+        install = (
+            "check" if service and unit.PACKAGED.exists() else f"service install{' --user' if user else ''}"
         )
         print(
-            f"next: the secret into {path.parent / 'credentials' / 'parakey'}; then roundsman service install"
+            f"wrote {path}; fill in your source, put its secret into {path.parent / 'credentials' / 'parakey'}"
         )
+        print(f"next: {sys.argv[0]} {install}")
     else:
         print(f"wrote {path}; fill in your source, then: roundsman check -c {path}")
 
 
-def _for_a_service(text: str) -> str:
-    """The starter with secrets as credentials, and everything that is written in the service's own folder."""
+def _for_a_service(text: str, state: Path | None) -> str:
+    """The starter with secrets as credentials, and everything that is written in the service's own folder, of some size at most."""
     for variable, name in (
         ("PARAKEY_ACCESS_TOKEN", "parakey"),
         ("MAILCHIMP_API_KEY", "mailchimp"),
@@ -74,8 +82,17 @@ def _for_a_service(text: str) -> str:
         text = text.replace(f'{{ env = "{variable}" }}', f'{{ credential = "{name}" }}')
     text = re.sub(r"   # or \{ file = .*", "   # the file credentials/parakey beside this one", text)
     head, _, rest = text.partition("\n[sources")
-    return f'{head}\n[daemon]\nstore = "{STATE}/roundsman.db"\n\n[sources' + rest.replace(
-        'path = "events.jsonl"', f'path = "{STATE}/events.jsonl"'
+    if state is not None:
+        head += f'\n[daemon]\nstore = "{state / "roundsman.db"}"\n'
+        rest = rest.replace('path = "events.jsonl"', f'path = "{state / "events.jsonl"}"')
+    console = '[sinks.console]\ntype = "stdout"\n'
+    return (
+        f"{head}\n[sources"
+        + rest.replace(
+            console,
+            f"# Events to the journal, too: with names and addresses of people.\n# {console.replace(chr(10) + 't', chr(10) + '# t')}",
+        )
+        + 'rotate_size = "100MB"\nkeep = 10                                          # old files; without, all are kept\n'
     )
 
 

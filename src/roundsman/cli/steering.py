@@ -5,7 +5,9 @@ import os
 import re
 import signal
 import time
-from typing import Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -15,13 +17,14 @@ from roundsman.cli.app import (
     Json,
     app,
     complain,
-    counted,
     fail,
     known_sink,
     reading,
     when,
     writing,
 )
+from roundsman.config import ConfigError
+from roundsman.settings import counted
 from roundsman.store import KEYS_KEPT, holder
 
 ANSWERS = 30.0
@@ -35,10 +38,18 @@ app.add_typer(dead_app, name="dead")
 def reload(config: ConfigPath = None) -> None:
     """Have the daemon take over its configuration file; fails with its reasons where it refuses to."""
     path = configuration.find(config).absolute()
-    loaded = configuration.load(path, only_daemon=True)
+    try:
+        loaded = configuration.load(path, only_daemon=True)
+    except ConfigError as exc:
+        # Where the store is, nobody can read there; systemd knows who it is, and the log and the status should say so, too.
+        main = os.environ.get("MAINPID", "")
+        if main.isdecimal():
+            os.kill(int(main), signal.SIGHUP)
+        _refuse(exc.problems, silent=main.isdecimal() and logs.on_journal())
     who = re.search(r"pid (\d+)", holder(loaded.store) or "")
     if who is None:
-        fail(f"nobody runs on {loaded.store}; another store in [daemon] wants a restart")
+        fail(f"the daemon is not running: nobody has {loaded.store}")
+    _same_user(int(who[1]), loaded.store)
     with reading(loaded) as reader:
         before, wanted = reader.reload().times, configuration.digest(path)
         os.kill(int(who[1]), signal.SIGHUP)
@@ -53,16 +64,30 @@ def reload(config: ConfigPath = None) -> None:
             if time.monotonic() > ends or holder(loaded.store) is None:
                 fail(f"the daemon (pid {who[1]}) has not answered; its log may say why")
             time.sleep(0.02)
-    silent = logs.on_journal()  # there, the daemon has said so already
     if found.problems:
-        if not silent:
-            complain(
-                f"refused, and the old configuration goes on: {counted(len(found.problems), 'mistake')}",
-                *found.problems,
-            )
-        raise typer.Exit(1)
-    if not silent:
+        _refuse(found.problems, silent=logs.on_journal())  # there, the daemon has said so already
+    if not logs.on_journal():
         print("taken over")
+
+
+def _refuse(problems: Sequence[str], *, silent: bool) -> NoReturn:
+    if not silent:
+        complain(
+            f"refused, and the old configuration goes on: {counted(len(problems), 'mistake')}", *problems
+        )
+    raise typer.Exit(1)
+
+
+def _same_user(pid: int, store: Path) -> None:
+    """Whose the store is, whose the process is: else a pid that somebody wrote there would have root send signals to anybody."""
+    try:
+        process, folder = Path(f"/proc/{pid}").stat(), store.parent.stat()
+    except OSError:
+        fail(f"the daemon (pid {pid}) has just ended")
+    if process.st_uid not in {folder.st_uid, os.geteuid()} or (
+        os.geteuid() == 0 and process.st_uid != folder.st_uid
+    ):
+        fail(f"pid {pid} is not of the user whose {store.parent} is, and is not told anything")
 
 
 @app.command()

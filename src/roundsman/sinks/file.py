@@ -21,7 +21,7 @@ from pydantic import Field
 
 from roundsman import wire
 from roundsman.events import Event
-from roundsman.files import hand_over, sync_folder
+from roundsman.files import make, refuse_links, sync_folder
 from roundsman.http import Http
 from roundsman.plugin import Deliver, Receipt, Sink
 from roundsman.settings import DataPath, Size
@@ -74,6 +74,7 @@ class _Appender:
 
     def __init__(self, options: FileSink, now: Callable[[], datetime]) -> None:
         self._options = options
+        refuse_links(options.path)
         self._path = options.path.resolve()  # rotation must not rename a link
         self._now = now
         self._file = -1
@@ -152,16 +153,13 @@ class _Appender:
         return {"inode": os.fstat(self._file).st_ino, "size": acked}
 
     def _open_file(self) -> None:
-        new = not self._path.exists()
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        self._file = os.open(self._path, flags, int(self._options.mode, 8))
+        self._file, new = make(self._path, os.O_RDWR | os.O_APPEND, int(self._options.mode, 8))
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._close()
             raise BlockingIOError(errno.EBUSY, "another writer has it open", str(self._path)) from None
         if new:
-            hand_over(self._path)
             sync_folder(self._path.parent)
         status = os.fstat(self._file)
         self._size = status.st_size

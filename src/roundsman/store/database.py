@@ -1,8 +1,8 @@
 """The SQLite file itself: opened, claimed by one daemon, put back from a backup; and SQLite's errors in plain words."""
 
+import errno
 import fcntl
 import os
-import shutil
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sqlite_utils import Database
 
-from roundsman.files import hand_over, sync_folder
+from roundsman.files import make, refuse_links, sync_folder
 from roundsman.store.schema import NAMES, migrations
 
 BUSY = 1.0
@@ -22,32 +22,21 @@ class StoreError(Exception):
     """The store cannot be used; the message is one sentence that says why and what to do."""
 
 
-def restore(path: Path, backup: Path) -> None:
-    """Put a backup in the place of the store, which nobody may be using. StoreError where that cannot be.
+def restore(path: Path, backup: Path) -> int:
+    """Put a backup in the place of the store, which nobody may be using; the last event's number. StoreError where that cannot be.
 
     What a crash left beside the old store goes with it: SQLite would play an old -wal file into the new store.
     """
-    with plain(backup):
-        copy = connect(backup, readonly=True)
-        try:
-            if not applied(backup, copy):
-                raise StoreError(f"{backup} is empty")
-            if copy.conn.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-                raise StoreError(f"{backup} is damaged")
-        finally:
-            copy.close()
+    if path.exists() and path.samefile(backup):
+        raise StoreError(f"{backup} is the store itself")
     with plain(path):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = claim_file(path)
         half = path.with_name(path.name + ".restoring")
         try:
             half.unlink(missing_ok=True)
-            handle = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with backup.open("rb") as source, os.fdopen(handle, "wb") as target:
-                shutil.copyfileobj(source, target, 1 << 20)
-                target.flush()
-                os.fsync(target.fileno())
-            hand_over(half)
+            os.close(make(half, os.O_RDWR, 0o600)[0])
+            head = _copy(backup, half)
             for left in ("-wal", "-shm"):
                 path.with_name(path.name + left).unlink(missing_ok=True)
             half.replace(path)
@@ -55,6 +44,30 @@ def restore(path: Path, backup: Path) -> None:
         finally:
             half.unlink(missing_ok=True)
             os.close(lock)
+    return head
+
+
+def _copy(backup: Path, target: Path) -> int:
+    """The backup, with what may be in a -wal file beside it, read page by page: what is damaged does not get through."""
+    try:
+        copy = connect(backup, readonly=True)
+        try:
+            if not applied(backup, copy):
+                raise StoreError(f"{backup} is empty")
+            if copy.conn.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+                raise StoreError(f"{backup} is no backup: it is damaged")
+            copy.conn.execute("VACUUM INTO ?", (str(target),))
+            [head] = copy.conn.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()
+        finally:
+            copy.close()
+    except sqlite3.DatabaseError as exc:
+        name = getattr(exc, "sqlite_errorname", "") or ""
+        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            raise StoreError(f"{backup} is no backup: it is damaged or not a SQLite file") from None
+        raise
+    with target.open("rb") as file:
+        os.fsync(file.fileno())
+    return int(head)
 
 
 def connect(path: Path, *, readonly: bool = False) -> Database:
@@ -89,16 +102,20 @@ def applied(path: Path, db: Database) -> set[str]:
 
 def claim_file(path: Path) -> int:
     """Take the lock beside the store, or say who holds it. The kernel releases it however the holder ends."""
-    beside = path.with_name(path.name + ".lock")
-    # Not through a link: root would empty what it leads to.
-    lock = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-    hand_over(beside)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(lock, 200, 0).decode(errors="replace").strip() or "another process"
-        os.close(lock)
-        raise StoreError(f"{path} is in use by {holder}: one daemon per store") from None
+    refuse_links(beside := path.with_name(path.name + ".lock"))
+    lock, _ = make(beside, os.O_RDWR, 0o600)
+    ends = time.monotonic() + BUSY
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() < ends:  # somebody may only be looking who has it
+                time.sleep(0.02)
+                continue
+            holder = os.pread(lock, 200, 0).decode(errors="replace").strip() or "another process"
+            os.close(lock)
+            raise StoreError(f"{path} is in use by {holder}: one daemon per store") from None
     os.ftruncate(lock, 0)
     started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     os.pwrite(lock, f"roundsman, pid {os.getpid()}, since {started}\n".encode(), 0)
@@ -130,15 +147,17 @@ def plain(path: Path) -> Iterator[None]:
             raise StoreError(f"{path} cannot be used: {exc}") from None
         raise
     except OSError as exc:
-        raise StoreError(f"{path} cannot be opened: {exc.strerror}") from None
+        hint = "; it is another user's, try sudo" if exc.errno == errno.EACCES and os.geteuid() else ""
+        raise StoreError(f"{path} cannot be opened: {exc.strerror}{hint}") from None
 
 
 def holder(path: Path) -> str | None:
     """Who runs on the store: `roundsman, pid 123, since ...`; None where nobody does."""
-    try:
-        lock = os.open(path.with_name(path.name + ".lock"), os.O_RDONLY)
-    except OSError:
-        return None
+    with plain(path):
+        try:
+            lock = os.open(path.with_name(path.name + ".lock"), os.O_RDONLY | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return None
     try:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

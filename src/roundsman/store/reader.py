@@ -142,6 +142,11 @@ class Reader:
 
     def backup(self, target: Path, *, replace: bool = False) -> None:
         """A copy of the store as it is now, whole and compact, while others write. StoreError where that cannot be."""
+        ours = [self.path.with_name(self.path.name + end) for end in ("", "-wal", "-shm", ".lock")]
+        if any(each.exists() and target.exists() and each.samefile(target) for each in ours):
+            raise StoreError(f"{target} is the store itself, or belongs to it")
+        if target.exists() and not target.is_file():
+            raise StoreError(f"{target} is not a file")
         if target.exists() and not replace:
             raise StoreError(
                 f"{target} is there already, and is not overwritten; --force does it all the same"
@@ -152,8 +157,8 @@ class Reader:
             os.close(os.open(half, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         try:
             self._run("PRAGMA busy_timeout = 10000")
-            self._run("VACUUM INTO ?", (str(half),))
-            with plain(target):
+            with plain(target):  # what goes wrong now, goes wrong there
+                self._db.conn.execute("VACUUM INTO ?", (str(half),))
                 with half.open("rb") as file:
                     os.fsync(file.fileno())
                 half.replace(target)

@@ -10,7 +10,7 @@ from sqlite_utils import Database
 
 from roundsman import wire
 from roundsman.events import Event
-from roundsman.files import hand_over
+from roundsman.files import make, refuse_links
 from roundsman.plugin import Receipt, State
 from roundsman.store.database import BUSY, StoreError, applied, claim_file, connect, plain
 from roundsman.store.reader import DAEMON, Reader, Via
@@ -67,8 +67,8 @@ class Store(Reader):
                 lock = claim_file(path)
             try:
                 # Created by us, so that the mode is right from the first byte; SQLite gives -wal and -shm the same.
-                os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-                hand_over(path)
+                refuse_links(*(path.with_name(path.name + end) for end in ("", "-wal", "-shm", "-journal")))
+                os.close(make(path, os.O_RDWR, 0o600)[0])
                 db = connect(path)
                 applied(path, db)
                 migrations.apply(db)
