@@ -30,7 +30,7 @@ ConfigPath = Annotated[
     typer.Option(
         "--config",
         "-c",
-        help="The configuration. Default: $ROUNDSMAN_CONFIG, ./roundsman.toml, /etc/roundsman/roundsman.toml.",
+        help="The configuration. Default: $ROUNDSMAN_CONFIG, ./roundsman.toml, ~/.config/roundsman/roundsman.toml, /etc/roundsman/roundsman.toml.",
     ),
 ]
 Named = Annotated[str, typer.Argument(metavar="SOURCE", help="Its name in the configuration.")]
