@@ -416,6 +416,25 @@ def test_nobody_is_refused_while_it_restarts(service: Service, listening: Any) -
     assert len(service.told()) == len(set(service.told()))
 
 
+def test_a_port_can_be_held_too(service: Service) -> None:
+    machine = service.machine
+    machine.shell("(umask 077; echo 'Bearer 0123456789abcdef' > /etc/roundsman/credentials/hook)")
+    tcp = HOOK.replace("unix:/run/roundsman.sock", "127.0.0.1:8377")
+    service.configure(lambda text: text.replace("[sinks.console]", tcp + "[sinks.console]"))
+    said = machine.run("/opt/roundsman/bin/roundsman", "service", "install", "--socket")
+    try:
+        machine.shell(said.partition("next: ")[2])
+        assert machine.ask("systemctl", "is-enabled", "roundsman.socket") == "enabled"
+        machine.run("systemctl", "stop", "roundsman")
+        ask = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8377/healthz').status)"
+        assert machine.run("/opt/roundsman/bin/python", "-c", ask) == "200\n"
+        assert machine.show("ActiveState") == "active"
+    finally:
+        machine.shell(
+            "systemctl disable --now roundsman.socket; rm /etc/systemd/system/roundsman.socket; systemctl daemon-reload"
+        )
+
+
 def test_a_call_starts_it(service: Service, listening: Any) -> None:
     machine = service.machine
     machine.run("systemctl", "stop", "roundsman")

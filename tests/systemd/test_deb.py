@@ -47,6 +47,18 @@ def test_an_upgrade_restarts_it_and_it_goes_on(bare: Machine) -> None:
     assert bare.run("roundsman", "events", "--json", "-n", "100000").startswith(before)
 
 
+def test_an_upgrade_is_done_whatever_the_configuration_is_worth(bare: Machine) -> None:
+    """What does not start is the service's trouble, and no reason for apt to be stuck."""
+    file = bare.root / CONFIG[1:]
+    good = file.read_text()
+    file.write_text(good.replace("interval", "intervall"))
+    bare.shell(f"{APT} --reinstall ./dist/roundsman_*.deb", folder="/root/roundsman")
+    assert bare.run("dpkg-query", "--show", "--showformat=${db:Status-Abbrev}", "roundsman").strip() == "ii"
+    file.write_text(good)
+    bare.run("systemctl", "restart", "roundsman")
+    assert "came with a package" in bare.fails("roundsman", "service", "install")
+
+
 def test_removed_it_leaves_the_log_and_the_configuration(bare: Machine) -> None:
     bare.run("apt-get", "purge", "--yes", "--quiet", "roundsman")
     assert bare.show("ActiveState") == "inactive"
