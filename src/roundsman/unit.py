@@ -39,10 +39,9 @@ FOR_A_USER = {
 """Settings of [Service] that a user's own systemd can do: the rest needs rights that only the system's has."""
 
 
-def service(config: Path, *, user: bool = False, program: str | None = None) -> str:
+def service(config: Path, *, user: bool = False) -> str:
     """`roundsman.service`, for this program and this configuration."""
-    run = program or _program()
-    command = f"{run} {{}} --config {_quoted(str(config))}"
+    command = f"{program()} {{}} --config {_quoted(str(config))}"
     text = _template("roundsman.service")
     text = re.sub(r"^ExecStart=.*$", lambda _: "ExecStart=" + command.format("run"), text, flags=re.MULTILINE)
     text = re.sub(
@@ -111,7 +110,7 @@ def obstacles(config: Path) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _program() -> str:
+def program() -> str:
     """How to call this program, whatever PATH is: the script beside the interpreter, else the one that was called."""
     for script in (Path(sys.executable).with_name("roundsman"), Path(sys.argv[0]).absolute()):
         if script.name == "roundsman" and os.access(script, os.X_OK) and script.is_file():

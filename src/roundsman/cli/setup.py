@@ -4,7 +4,6 @@ import importlib.resources
 import json
 import os
 import re
-import sys
 from contextlib import aclosing
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -67,7 +66,7 @@ def init(
         print(
             f"wrote {path}; fill in your source, put its secret into {path.parent / 'credentials' / 'parakey'}"
         )
-        print(f"next: {sys.argv[0]} {install}")
+        print(f"next: {unit.program()} {install}")
     else:
         print(f"wrote {path}; fill in your source, then: roundsman check -c {path}")
 

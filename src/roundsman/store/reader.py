@@ -151,7 +151,7 @@ class Reader:
             raise StoreError(
                 f"{target} is there already, and is not overwritten; --force does it all the same"
             )
-        half = target.with_name(target.name + ".part")
+        half = target.with_name(f".{target.name}.{os.getpid()}.part")
         with plain(target):
             half.unlink(missing_ok=True)
             os.close(os.open(half, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
