@@ -48,14 +48,17 @@ def cache() -> Path:
 
 
 def missing() -> str | None:
-    """What to do so that a machine can be booted; None where nothing is missing."""
+    """What to do so that a machine can be booted; None where nothing is missing, and all that it is made of is there."""
     if os.geteuid() != 0:
         return "needs root, to boot a systemd: sudo make test-systemd"
-    for program, package in (("systemd-nspawn", "systemd-container"), ("debootstrap", "debootstrap")):
-        if shutil.which(program) is None:
-            return f"needs {program}: apt-get install {package}"
+    if shutil.which("systemd-nspawn") is None or shutil.which("debootstrap") is None:
+        return "needs systemd-nspawn and debootstrap: apt-get install systemd-container debootstrap"
     if "overlay" not in Path("/proc/filesystems").read_text():
         return "needs overlay file systems: modprobe overlay"
+    try:
+        debian(), wheels()
+    except AssertionError as exc:
+        return f"needs the mirrors of Debian and of Python's packages, once: {exc}"
     return None
 
 
