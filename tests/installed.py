@@ -29,7 +29,7 @@ def for_the_sandbox(text: str) -> str:
     """What a reader of the README edits in the configuration, who has a sandbox instead of an account."""
     text = text.replace("[sources.front-doors]\n", f'[sources.front-doors]\nbase_url = "{VENDOR}"\n')
     text = text.replace('# [sinks.console]\n# type = "stdout"', '[sinks.console]\ntype = "stdout"')
-    return text.replace('interval = "60s"', 'interval = "1s"')
+    return text.replace('interval = "60s"', 'interval = "300ms"')
 
 
 class Vendor:

@@ -91,7 +91,7 @@ def test_a_good_file_is_taken_over_and_a_bad_one_refused_in_a_living_service(
     service.configure(lambda text: text + '\n[sinks.second]\ntype = "file"\npath = "second.jsonl"\n')
     machine.run("systemctl", "reload", "roundsman")
     machine.until(lambda: "3 sinks" in machine.show("StatusText"))
-    service.configure(lambda text: text.replace('interval = "1s"', 'interval = "never"'))
+    service.configure(lambda text: text.replace('interval = "300ms"', 'interval = "never"'))
     machine.fails("systemctl", "reload", "roundsman")
     assert "refused" in machine.show("StatusText")
     [refused] = service.logged("config.refused")
@@ -254,7 +254,7 @@ def test_one_that_hangs_is_shot_by_the_watchdog_and_started_again(service: Servi
 def test_a_crash_loop_does_not_ask_a_vendor_before_due(service: Service, vendor: Vendor) -> None:
     machine = service.machine
     machine.run("systemctl", "stop", "roundsman")
-    service.configure(lambda text: text.replace('interval = "1s"', 'interval = "60s"'))
+    service.configure(lambda text: text.replace('interval = "300ms"', 'interval = "60s"'))
     service.drop_in("RestartSec=100ms")
     machine.run("systemctl", "clean", "--what=state", "roundsman")
     before = len(vendor.asked)
