@@ -249,3 +249,8 @@ def _output(*command: str) -> str:
 def _check(*command: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{command}: {done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+
+
+if __name__ == "__main__":
+    # The long part beforehand, while something else is done.
+    debian()
