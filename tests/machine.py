@@ -75,6 +75,7 @@ def debian() -> Path:
         command = ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(half)]
         _check(*command, *mirror.split()[:1])
         shutil.rmtree(half / "var/cache/apt", ignore_errors=True)
+        os.sync()  # now, and not when a machine that boots wants to write a line
         half.rename(ready)
     return ready
 
@@ -115,11 +116,16 @@ class Machine:
         self.original = ""
         """The configuration that whoever installed something here wrote."""
         self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
         self._leader = 0
 
     def __enter__(self) -> Self:
         system, packages = debian(), wheels()
-        layers = [self._folder / name for name in ("upper", "work")]
+        # In memory: what a machine does must not hang on how busy the disk is.
+        memory = self._folder / "layer"
+        memory.mkdir(parents=True)
+        _check("mount", "-t", "tmpfs", "-o", "size=4g", "tmpfs", str(memory))
+        layers = [memory / name for name in ("upper", "work")]
         for folder in (self.root, *layers):
             folder.mkdir(parents=True)
         options = f"lowerdir={system},upperdir={layers[0]},workdir={layers[1]}"
@@ -145,7 +151,11 @@ class Machine:
     def __exit__(self, *_: object) -> None:
         if self._leader:
             self.halt()
-        subprocess.run(["umount", "-l", str(self.root)], check=False)
+        elif self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        for mounted in (self.root, self._folder / "layer"):
+            subprocess.run(["umount", "-l", str(mounted)], check=False, stderr=subprocess.DEVNULL)
 
     def boot(self) -> None:
         command = ["systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit", "--private-network"]
@@ -160,12 +170,13 @@ class Machine:
                 command, stdin=subprocess.DEVNULL, stdout=console, stderr=console, env=environ
             )
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
-        self.until(lambda: children.exists() and bool(children.read_text().split()))
+        self.until(lambda: children.exists() and bool(children.read_text().split()), 180)
         self._leader = int(children.read_text().split()[0])
-        self.until(lambda: self.ask("systemctl", "is-system-running") in {"running", "degraded"}, 60)
+        self.until(lambda: self.ask("systemctl", "is-system-running") in {"running", "degraded"}, 180)
 
     def halt(self) -> None:
         """Switched off; what was written stays for the next boot."""
+        assert self._process is not None
         self.ask("systemctl", "poweroff", "--force")
         try:
             self._process.wait(20)
