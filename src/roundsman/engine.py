@@ -76,6 +76,7 @@ class Engine:
         self._dirty: set[str] = set()
         self.meter = Meter()
         self._visits = Visits(store, self._clock, self.meter, self._wake, self._dirty.add)
+        self._visits.mind_clock = self._check_clock
         web.took = self._took
         self.reception = Reception(store, self.watches, self._clock, self.meter, self._wake, self.ring)
         self.listening: float | None = None
@@ -265,6 +266,7 @@ class Engine:
 
     def hurry(self, name: str) -> None:
         """A command wants it visited now; while a visit is under way, once more after it."""
+        self._check_clock()
         watch = self.watches[name]
         if watch.busy():
             watch.wanted = True

@@ -157,6 +157,13 @@ class Visits:
         self._clock = clock
         self._wake = wake
         self._noted = noted
+        self.mind_clock: Callable[[], object] = lambda: None
+        """Called before a time is taken that `due` will go by."""
+
+    def _now(self) -> float:
+        # A clock that was set during the visit is seen first: a `due` by the new time must not be moved once more.
+        self.mind_clock()
+        return self._clock.now()
 
     async def visit(self, name: str, watch: Watch) -> bool:
         """One visit, poll after poll until nothing is left; whether it went well."""
@@ -219,7 +226,7 @@ class Visits:
         began: float,
         taken: int,
     ) -> None:
-        now = self._clock.now()
+        now = self._now()
         self._hold(name, watch, now, max(http.wait, http.interval))
         new = 0
         if not same or poll.events or poll.remarks:
@@ -236,7 +243,7 @@ class Visits:
         log.log(logging.INFO if found else logging.DEBUG, "poll.rung", source=name, new=found, ms=ms)
 
     def _missed_a_ring(self, name: str, watch: Watch, revision: int, exc: Exception, asked: float) -> None:
-        now = self._clock.now()
+        now = self._now()
         watch.unheard += 1
         watch.visited = now
         watch.rung = True  # it is still to be answered, a while later
@@ -296,7 +303,7 @@ class Visits:
         began: float,
         taken: int,
     ) -> None:
-        now = self._clock.now()
+        now = self._now()
         recovered = watch.failing is not None
         due = self._due(name, watch, poll, http, started, now)
         quiet = same and not poll.events and not poll.remarks
@@ -359,7 +366,7 @@ class Visits:
 
     def _page(self, name: str, watch: Watch, revision: int, poll: Poll, same: bool, taken: int) -> None:
         """Commit what a visit has yielded on its way. How the source fares is for the visit's end to say."""
-        now = self._clock.now()
+        now = self._now()
         if (poll.rows or poll.events) and not watch.ringing:
             watch.unanswered = now  # it does answer, however long the visit takes
         if same and not poll.events and not poll.remarks:
@@ -404,7 +411,7 @@ class Visits:
                 log.warning("source.notice", source=name, type=event.type, what=what)
 
     def _bad(self, name: str, watch: Watch, revision: int, exc: Exception, asked: float) -> None:
-        now = self._clock.now()
+        now = self._now()
         watch.failures += 1
         watch.visited = now
         watch.polls += 1
