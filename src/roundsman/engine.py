@@ -113,6 +113,7 @@ class Engine:
             self._retired.append(self.web)  # visits and deliveries under way still use it
             self.web = web
             web.took = self._took
+        self._check_clock()
         fares = {fare.name: fare for fare in self.store.fares()}
         for name in self.watches.keys() - sources.keys():
             self._drop(name)
@@ -285,6 +286,7 @@ class Engine:
         if watch.busy():
             watch.rung = True
             return
+        self._check_clock()
         now = self._clock.now()
         bad = watch.failures or watch.failing is not None
         failing = (watch.visited or 0.0) + watch.source.interval if bad else 0.0
