@@ -14,6 +14,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -107,6 +108,32 @@ def wheels() -> Path:
     return ready
 
 
+def awaited(condition: Callable[[], Any], seconds: float = 30, otherwise: Callable[[], str] = str) -> Any:
+    """What the condition says once it says something; after so many seconds, a failure that says `otherwise`."""
+    ends = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < ends, otherwise()
+        time.sleep(0.02)
+    return found
+
+
+def leader(parent: int) -> int | None:
+    """The child of this process that is the first one of a system of its own; None while there is none.
+
+    Not any child: systemd-nspawn sets the system up in one that goes away again, and who entered that would be nowhere.
+    """
+    for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has gone
+            [ids] = [
+                line
+                for line in Path(f"/proc/{child}/status").read_text().splitlines()
+                if line.startswith("NSpid:")
+            ]
+            if ids.split()[2:] == ["1"]:  # its number here, and its number there
+                return int(child)
+    return None
+
+
 class Machine:
     """A booted system: `with Machine(folder) as machine`."""
 
@@ -169,9 +196,8 @@ class Machine:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=console, stderr=console, env=environ
             )
-        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
-        self.until(lambda: children.exists() and bool(children.read_text().split()), 180)
-        self._leader = int(children.read_text().split()[0])
+        starter = self._process
+        self._leader = self.until(lambda: _alive(starter) and leader(starter.pid), 180)
         self.until(lambda: self.ask("systemctl", "is-system-running") in {"running", "degraded"}, 180)
 
     def halt(self) -> None:
@@ -236,11 +262,7 @@ class Machine:
 
     def until(self, condition: Callable[[], Any], seconds: float = 30) -> Any:
         """What the condition says once it says something; it is another system, so it has to be asked."""
-        ends = time.monotonic() + seconds
-        while not (found := condition()):
-            assert time.monotonic() < ends, self._last_words()
-            time.sleep(0.02)
-        return found
+        return awaited(condition, seconds, self._last_words)
 
     def _last_words(self) -> str:
         console = (self._folder / "console.log").read_text(errors="replace")[-1000:]
@@ -251,6 +273,11 @@ class Machine:
             + self.ask("journalctl", "--no-pager", "--lines=40")
             + self.ask("systemctl", "status", "roundsman")
         )
+
+
+def _alive(process: "subprocess.Popen[bytes]") -> bool:
+    assert process.poll() is None, f"{process.args}: ended with {process.returncode}"
+    return True
 
 
 def _output(*command: str) -> str:
