@@ -10,18 +10,16 @@ from typing import Any
 
 import msgspec
 import pytest
-from sqlite_utils import Database
 
 from conftest import need
 from doors import until
 from rounds import SCRIPTS, Scripted, running
-from roundsman import store as module
 from roundsman.engine import BEAT, Engine
 from roundsman.http import Http, Web
 from roundsman.plugin import Poll, State
 from roundsman.sandbox import Parakey
 from roundsman.sinks.file import FileSink
-from roundsman.store import DAEMON, KEYS_KEPT, Filter, Reader, Store, StoreError, holder, migrations, restore
+from roundsman.store import KEYS_KEPT, Filter, Reader, Store, StoreError, holder, restore
 from roundsman.visit import Clock
 from worlds import START, ByHand, Straight, Time, an_event, web_of
 
@@ -336,38 +334,7 @@ def test_looking_who_has_the_store_keeps_nobody_from_starting(tmp_path: Path) ->
         thread.join()
 
 
-# -- upgrades ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("before", sorted(module.NAMES - {"001_log"}))
-def test_a_store_of_any_version_is_brought_up_to_date(before: str, tmp_path: Path) -> None:
-    """Written by the program that knew the migrations before this one; also where somebody has a source named `daemon`."""
-    path = tmp_path / "roundsman.db"
-    old = Database(path)
-    migrations.apply(old, stop_before=before)
-    old.execute(
-        "INSERT INTO sources (name, type, state) VALUES ('doors', 'parakey.event_logs', '{\"tag\":1}')"
-    )
-    if before == "004_own":
-        old.execute("INSERT INTO sources (name, type) VALUES ('daemon', 'parakey.batches')")
-    old.execute(
-        "INSERT INTO events (source, id, type, logged, body) VALUES (1, 'a', 'co.x', 5.0, '{}'), (1, 'b', 'co.x', 6.0, '{}')"
-    )
-    old.execute("INSERT INTO sinks (name, type, cursor) VALUES ('archive', 'file', 1)")
-    old.conn.commit()
-    old.close()
-    store = Store.open(path)
-    store.register({"doors": "parakey.event_logs"}, {"archive": "file"})
-    assert store.state("doors")[0] == {"tag": 1}
-    assert store.cursor("archive") == (1, None)
-    assert all_of(store) == ["a", "b"]
-    assert store.tell(DAEMON, [an_event(1, DAEMON)], 7.0) == 1
-    names = [row["name"] for row in store.sources()]
-    assert names == (["daemon (a source)", "doors"] if before == "004_own" else ["doors"])
-    while store.prune(["archive"], LATE, 60.0):
-        pass
-    assert not store.shrink(), "an old file cannot be shrunk in steps, and is left alone"
-    store.close()
+# -- commands of root's ------------------------------------------------------------------------------------------------
 
 
 async def test_root_gives_nobody_what_a_planted_link_leads_to(tmp_path: Path) -> None:
