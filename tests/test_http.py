@@ -2,10 +2,13 @@
 
 import asyncio
 import gzip
+import os
 import shutil
 import ssl
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -379,29 +382,70 @@ def certificate(tmp_path: Path) -> Path:
     return pem
 
 
-async def test_tls_is_checked_and_ca_file_adds_trust(certificate: Path) -> None:
+@asynccontextmanager
+async def served(certificate: Path, answer: Callable[[web.BaseRequest], web.Response]) -> AsyncIterator[str]:
+    """Somebody who answers with this certificate; where."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, certificate.with_name("key.pem"))
-    parakey = Parakey()
 
     async def serve(request: web.BaseRequest) -> web.Response:
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        reply = parakey.answer(request.method, request.path, dict(request.query), headers)
-        return web.Response(status=reply.status, headers=reply.headers, body=reply.body)
+        return answer(request)
 
     runner = web.ServerRunner(web.Server(serve), shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
-    url = f"https://127.0.0.1:{runner.addresses[0][1]}/eventLogs"
-    auth = HeaderToken("access-token", parakey.token)
-    strict, trusting = Web(HttpOptions(attempts=1)), Web(HttpOptions(ca_file=certificate))
-    with pytest.raises(Trouble, match="its certificate is not trusted"):
-        await Http(strict, auth).get(url)
-    first = await Http(trusting, auth).get(url)
-    assert (await Http(trusting, auth).get(url, tag=first.tag)).unchanged
-    for each in (strict, trusting):
-        await each.aclose()
+    yield f"https://127.0.0.1:{runner.addresses[0][1]}"
     await runner.cleanup()
+
+
+async def test_tls_is_checked_and_ca_file_adds_trust(certificate: Path) -> None:
+    parakey = Parakey()
+
+    def answer(request: web.BaseRequest) -> web.Response:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        reply = parakey.answer(request.method, request.path, dict(request.query), headers)
+        return web.Response(status=reply.status, headers=reply.headers, body=reply.body)
+
+    async with served(certificate, answer) as place:
+        url = f"{place}/eventLogs"
+        auth = HeaderToken("access-token", parakey.token)
+        strict, trusting = Web(HttpOptions(attempts=1)), Web(HttpOptions(ca_file=certificate))
+        with pytest.raises(Trouble, match="its certificate is not trusted"):
+            await Http(strict, auth).get(url)
+        first = await Http(trusting, auth).get(url)
+        assert (await Http(trusting, auth).get(url, tag=first.tag)).unchanged
+        for each in (strict, trusting):
+            await each.aclose()
+
+
+ASK = """
+import asyncio, sys
+import roundsman.lean
+import aiohttp
+async def main():
+    async with aiohttp.ClientSession() as session, session.get(sys.argv[1]) as answer:
+        print(answer.status)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_plugin_that_speaks_aiohttp_itself_trusts_whom_the_system_trusts(
+    known: bool, certificate: Path, tmp_path: Path
+) -> None:
+    """Though nobody's certificates are read before somebody asks."""
+    async with served(certificate, lambda _: web.Response()) as url:
+        trusted = certificate if known else tmp_path / "none.pem"
+        trusted.touch()
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", ASK, url),
+            env={**os.environ, "SSL_CERT_FILE": str(trusted), "SSL_CERT_DIR": str(tmp_path / "none")},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        said, why = await process.communicate()
+    assert said == (b"200\n" if known else b"")
+    assert (b"CERTIFICATE_VERIFY_FAILED" in why) is not known
 
 
 async def test_a_proxy_is_asked_instead(sandbox: Sandbox) -> None:
