@@ -5,6 +5,7 @@ An entry is a small JSON object in a source's state:
     seen      what was last seen of it, as a list; None before the first look
     since     when that was, by our clock: how long it has not moved
     misses    looks in a row at which the vendor did not know it, and `missed`: when the last of them was
+    fails     looks in a row that failed, and `failed`: when the first of them was
     stalled   whether its stalling was told
 """
 
@@ -19,6 +20,8 @@ APART = 0.75
 """Two looks say more than one only if they are so many intervals apart: webhooks may ring for many in a row."""
 GONE_AFTER = 2
 """Looks in a row at which the vendor does not know a thing, before it is believed: one may be a slip."""
+HOPELESS_AFTER = 10
+"""Looks in a row that fail, at least, before a thing is given up: a machine that slept for a week saw none of it."""
 
 
 def entry(now: datetime) -> Entry:
@@ -26,21 +29,37 @@ def entry(now: datetime) -> Entry:
     return {"seen": None, "since": rfc3339(now), "misses": 0, "stalled": False}
 
 
+def answered(entry: Entry) -> None:
+    """Take note that the vendor knows it."""
+    entry["misses"] = 0
+    for name in ("missed", "fails", "failed"):
+        entry.pop(name, None)
+
+
 def saw(entry: Entry, seen: Sequence[Any], now: datetime) -> None:
     """Take note of how it looks now."""
-    entry["misses"] = 0
-    entry.pop("missed", None)
+    answered(entry)
     if entry["seen"] != list(seen):
         entry |= {"seen": list(seen), "since": rfc3339(now), "stalled": False}
 
 
 def missed(entry: Entry, now: datetime, interval: float) -> bool:
     """Take note that the vendor did not know it; whether it is gone."""
+    for name in ("fails", "failed"):
+        entry.pop(name, None)
     before = parse_time(entry.get("missed"))
     if before is None or apart(before, now, interval):
         entry["misses"] += 1
         entry["missed"] = rfc3339(now)
     return bool(entry["misses"] >= GONE_AFTER)
+
+
+def hopeless(entry: Entry, after: float, now: datetime) -> bool:
+    """Take note that it could not be asked for; whether every one of many looks has failed so, for `after` seconds."""
+    since = parse_time(entry.setdefault("failed", rfc3339(now)))
+    entry["fails"] = entry.get("fails", 0) + 1
+    lasted = (now - since).total_seconds() if since is not None else 0.0
+    return bool(entry["fails"] >= HOPELESS_AFTER and lasted > after)
 
 
 def apart(before: datetime, now: datetime, interval: float) -> bool:

@@ -919,6 +919,31 @@ async def test_a_tracked_batch_is_followed_although_the_list_does_not_show_it(
     assert len(world.told(COMPLETED)) == 1, "what has ended is not told again"
 
 
+async def test_a_batch_is_not_given_up_for_one_answer_that_fails(rounds: Any, account: Mailchimp) -> None:
+    """However long it has been under way: where the list does not show it any more, and it is asked for singly."""
+    account.quirks.keep = timedelta(days=12)
+    batch = account.add([bad_address("a@b.example")], batch_id="b1", stuck="pending")
+    answer = account.answer
+
+    def reply(method: str, path: str, query: Any, headers: Any) -> Any:
+        found = answer(method, path, query, headers)
+        empty = b'{"batches":[],"total_items":0}'
+        return type(found)(200, {}, empty) if path == "/3.0/batches" else found
+
+    account.answer = reply  # type: ignore[method-assign]
+    world = rounds()
+    world.store.follow("news", ["b1"])
+    for _ in range(8):
+        assert await world.visit(after=86400)
+    account.faults.extend([Fault(status=502, path="/3.0/batches/b1")] * 3)
+    await world.visit()
+    assert not account.faults
+    batch.stuck = None
+    await world.visit()
+    assert world.told("roundsman.batch.gone") == []
+    assert len(world.told(COMPLETED)) == 1
+
+
 async def test_a_tracked_id_that_nobody_knows_is_gone(rounds: Any, account: Mailchimp) -> None:
     world = rounds()
     world.store.follow("news", ["nosuch"])

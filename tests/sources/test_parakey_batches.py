@@ -228,14 +228,46 @@ async def test_a_batch_that_cannot_be_asked_for_stops_no_other(
         return type(found)(status, {}, b"") if path.endswith("/odd") else found
 
     parakey.answer = reply  # type: ignore[method-assign]
-    world = rounds("odd", "good")
+    parakey.batch([REFUSED], batch_id="slow", took=None)
+    world = rounds("odd", "good", "slow")
     for _ in range(8):
         await world.visit()
     assert [event.type for event in world.events("co.parakey.*")] == [FAILED, COMPLETED]
     for _ in range(9):
         await world.visit(after=86400)
     assert len(world.told("roundsman.batch.gone")) == 1, "and is not asked for without end"
-    assert "open" not in world.state
+    assert list(world.state["open"]) == ["slow"]
+
+
+@pytest.mark.parametrize(
+    "trouble", ["one answer that fails after a week", "a sleep of a week", "a week without the vendor"]
+)
+async def test_a_batch_is_not_given_up_for_a_trouble_that_is_not_its_own(
+    trouble: str, rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    parakey.batch([REFUSED], batch_id="a", took=timedelta(days=12))
+    parakey.batch([REFUSED], batch_id="b", took=timedelta(days=12))
+    world = rounds("a", "b")
+    await world.visit()
+    if trouble.startswith("one"):
+        for _ in range(8):
+            assert await world.visit(after=86400)
+        parakey.faults.extend([Fault(status=502, path="/batches/a")] * 3)
+    elif trouble.startswith("a sleep"):
+        time.suspend(8 * 86400)
+        parakey.faults.extend([Fault(kind="drop")] * 3)
+    else:
+        for _ in range(16):
+            parakey.faults.extend([Fault(status=503)] * 10)
+            assert not await world.visit(after=43200)
+        parakey.faults.clear()
+        parakey.faults.extend([Fault(status=502, path="/batches/a")] * 3)
+    await world.visit()
+    parakey.faults.clear()
+    for _ in range(6):
+        await world.visit(after=86400)
+    assert [event["data"]["batch_id"] for event in world.told(COMPLETED)] == ["a", "b"]
+    assert world.told("roundsman.batch.gone") == []
 
 
 async def test_a_token_that_is_refused_is_loud_although_one_batch_is_followed(

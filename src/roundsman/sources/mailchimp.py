@@ -387,12 +387,10 @@ class _Visit(Draft):
         ):
             raise exc
         entry = self.open[key]
-        since = parse_time(entry["since"])
-        late = since is not None and (self.now - since).total_seconds() > self.source.retention
         if getattr(exc, "status", None) == 404:
             if follow.missed(entry, self.now, self.source.interval):
                 self._gone(key)
-        elif late:
+        elif follow.hopeless(entry, self.source.retention, self.now):
             self._gone(key, f"({exc}) ")
         else:
             self.remark(f"batch {key} cannot be asked for: {exc}", about=f"asking {key}")

@@ -649,6 +649,8 @@ class _BatchVisit(Draft):
         self.now = http.now()
         self.good = 0
         self.errors: list[Exception] = []
+        self.failed: dict[str, Exception] = {}
+        """Batches that could not be asked for at this visit."""
         self.stop: Exception | None = None
         """Why no more is asked at this visit."""
         self.shape = _BatchShape(source, self.remark)
@@ -671,6 +673,7 @@ class _BatchVisit(Draft):
         turns = asyncio.Semaphore(self.source.concurrency)
         keys = [key for key in self.open if key in named][:AT_ONCE] if named else self._in_turn()
         await asyncio.gather(*(self._one(key, turns) for key in keys))
+        self._give_up()
         for key, entry in self.open.items():
             after = self.source.stall_after
             self.events += follow.stalled(self.source.name, "batch", key, entry, after, self.now, {})
@@ -679,7 +682,7 @@ class _BatchVisit(Draft):
         if self.stop is not None:
             raise self.stop
         # Without any good answer it is the vendor's trouble or the token's; but not where one batch is refused as such.
-        theirs = [exc for exc in self.errors if not 400 <= (getattr(exc, "status", None) or 0) < 500]
+        theirs = [exc for exc in self.errors if not _about_one_thing(exc)]
         # Once the token was good, a single 403 is about that one batch, of which its stalling will tell.
         ours = [exc for exc in self.errors if isinstance(exc, Denied)]
         if self.memory.get("fine") and len(ours) == 1:
@@ -711,17 +714,19 @@ class _BatchVisit(Draft):
                     self.stop = exc
                     return
                 self.errors.append(exc)
+                self.failed[key] = exc
                 self.remark(f"batch {key} cannot be asked for: {exc}", about=f"asking {key}")
-                entry = self.open[key]
-                since = parse_time(entry["since"])
-                if since is not None and (self.now - since).total_seconds() > GIVE_UP:
-                    del self.open[key]
-                    self.events.append(
-                        follow.gone(self.source.name, "batch", key, entry, self.now, f"({exc}) ")
-                    )
             else:
                 self.good += 1
                 self.memory["fine"] = True
+
+    def _give_up(self) -> None:
+        """What fails for days while others are answered is that batch's trouble; where nobody is answered, it is the vendor's."""
+        for key, exc in self.failed.items():
+            entry = self.open[key]
+            if (self.good or _about_one_thing(exc)) and follow.hopeless(entry, GIVE_UP, self.now):
+                del self.open[key]
+                self.events.append(follow.gone(self.source.name, "batch", key, entry, self.now, f"({exc}) "))
 
     async def _list(self, path: str) -> list[str]:
         """Ids in the list that are not followed yet."""
@@ -767,8 +772,7 @@ class _BatchVisit(Draft):
                 self.events.append(follow.gone(self.source.name, "batch", key, entry, self.now))
             return
         if answer.unchanged:
-            entry["misses"] = 0
-            entry.pop("missed", None)
+            follow.answered(entry)
             return
         data = answer.json()
         if not isinstance(data, dict):
@@ -787,6 +791,11 @@ class _BatchVisit(Draft):
             self.events += self.shape.events(read, answer.body, self.now)
         else:
             follow.saw(entry, seen, self.now)
+
+
+def _about_one_thing(exc: Exception) -> bool:
+    """Whether a refusal is about what was asked for, and not the vendor's own trouble."""
+    return 400 <= (getattr(exc, "status", None) or 0) < 500
 
 
 class _Read(NamedTuple):
