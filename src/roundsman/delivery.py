@@ -140,8 +140,9 @@ class Delivery:
                     cursor = await self._chunk(deliver, cursor, [event])
                 return cursor
             [event] = events
-            self._store.bury(self.name, cursor, event.seq, str(reject), self._now())
-            log.error("event.buried", sink=self.name, seq=event.seq, id=event.id, reason=str(reject))
+            why = reason(reject)
+            self._store.bury(self.name, cursor, event.seq, why, self._now())
+            log.error("event.buried", sink=self.name, seq=event.seq, id=event.id, reason=why)
             return event.seq
         finally:
             self._under_way = None

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from roundsman.events import Event
     from roundsman.http import Http
 
+REASON = 1000
+"""Letters of an error that are kept, at most."""
+
 State = Mapping[str, Any]
 """A source's memory: a small JSON object, `{}` on the first visit. Only the source reads it."""
 
@@ -83,10 +86,12 @@ class Denied(Exception):
 
 
 def reason(exc: BaseException) -> str:
-    """What to say of an error, in a log or to a person."""
+    """What to say of an error, in a log, in the store, or to a person: whatever it holds, a text that all of them can take."""
+    text = str(exc) or type(exc).__name__
     if isinstance(exc, OSError) and exc.strerror:
-        return f"{exc.filename}: {exc.strerror}" if exc.filename else exc.strerror
-    return str(exc) or type(exc).__name__
+        text = f"{exc.filename}: {exc.strerror}" if exc.filename else exc.strerror
+    text = text.encode("utf-8", "backslashreplace").decode()  # a path may hold bytes that are no text
+    return text if len(text) <= REASON else text[:REASON] + "..."
 
 
 class Plugin(Options, ABC):

@@ -468,12 +468,13 @@ class Visits:
                 failing=watch.failing,
                 error=error,
             )
-        except Moved:
-            watch.due = now
-        except StoreError as exc:
+        except (Moved, StoreError) as exc:
             if begins:
                 watch.failing = None  # it was not told; the next failure tells it
-            log.error("store.failed", error=str(exc))
+            if isinstance(exc, Moved):
+                watch.due = now  # rewound meanwhile, and wanted at once
+            else:
+                log.error("store.failed", error=str(exc))
             return
         self._noted(name)
         if begins:

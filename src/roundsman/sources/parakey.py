@@ -64,6 +64,8 @@ AT_ONCE = 30
 """Batches asked for at one visit, at most; the others have their turn at the next ones."""
 LATEST = 34 * 86400.0
 """Seconds after which a webhook is too old to be believed to be new: ids are kept for 35 days."""
+FARTHEST = 30 * 86400.0
+"""Seconds that a reading may go back, at most: ids are remembered for 35 days, and what is read without one is told again."""
 GIVE_UP = 7 * 86400.0
 """Seconds after which a batch is given up that answers with nothing but errors."""
 SURE = timedelta(minutes=1)
@@ -130,13 +132,13 @@ class Paging(Options):
 class Reread(Options):
     """`reread`: how far to look back for rows that came late. Reading again tells nothing twice."""
 
-    overlap: Duration = 600.0
-    """Read again this far behind the newest row whenever something changed."""
+    overlap: Annotated[Duration, Field(le=FARTHEST)] = 600.0
+    """Read again this far behind the newest row whenever something changed; 30 days at most."""
     full_read_every: Duration = 1800.0
     """Ignore the ETag this often."""
     sweep_interval: Duration = 6 * 3600.0
     """Look far back this often."""
-    sweep_depth: Annotated[Duration, Field(le=30 * 86400)] = 7 * 86400.0
+    sweep_depth: Annotated[Duration, Field(le=FARTHEST)] = 7 * 86400.0
     """How far; for locks that were offline. 30 days at most: ids are remembered for 35."""
 
 
