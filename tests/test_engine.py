@@ -15,9 +15,9 @@ from rounds import SCRIPTS, Rounds, Scripted, running
 from roundsman.engine import Engine
 from roundsman.events import Event
 from roundsman.http import Http
-from roundsman.plugin import Backoff, Deliver, Poll, Receipt, Reject, Sink, Source, State
+from roundsman.plugin import Backoff, Deliver, Denied, Poll, Receipt, Reject, Sink, Source, State
 from roundsman.sandbox import Fault, Parakey
-from roundsman.store import Filter, Store, StoreError
+from roundsman.store import Filter, Mail, Store, StoreError
 from roundsman.visit import pause, rest
 from worlds import PLANS, RECORDS, START, ByHand, Recorder, Straight, Time, an_event, event_logs, web_of
 
@@ -143,6 +143,83 @@ async def test_what_the_vendor_asks_for_moves_due(tmp_path: Path, parakey: Parak
     world.store.close()
 
 
+async def test_a_vendors_rest_is_kept_whatever_comes(tmp_path: Path, parakey: Parakey, time: Time) -> None:
+    """A restart, a reload with other options, and commands that want a visit now."""
+    world = Rounds(tmp_path, parakey, time)
+    parakey.faults.append(Fault(429, {"Retry-After": "3000"}))
+    await world.visit()
+    ends = time.now() + 3000
+    world.asked()
+    time.advance(70)
+    world.reboot()
+    changed = event_logs(domain_id="other")
+    world.engine.setup({changed.name: changed}, {"recorder": world.sink})
+    beside = Store.open(world.path, daemon=False)
+    async with running(world.engine):
+        for _ in range(5):
+            time.advance(2)
+            beside.rewind("doors", {})
+            world.engine.beat()
+            world.alarms.ring_due(time.now())
+            await asyncio.sleep(0.001)
+        assert world.asked() == []
+        assert world.engine.watches["doors"].due == pytest.approx(ends, abs=5)
+    beside.close()
+    world.store.close()
+
+
+async def test_what_was_mended_while_no_daemon_ran_is_tried_soon(
+    tmp_path: Path, parakey: Parakey, time: Time
+) -> None:
+    """But where nothing was changed, a restart asks no sooner."""
+    world = Rounds(tmp_path, parakey, time)
+    parakey.token = "another"
+    for _ in range(3):
+        await world.visit(after=4000)
+    assert world.engine.watches["doors"].due > time.now() + 400
+    time.advance(30)
+    world.reboot()
+    assert world.engine.watches["doors"].due > time.now() + 400
+    world.source = event_logs(access_token="another")
+    world.reboot()
+    assert world.engine.watches["doors"].due == time.now() + 30, "an interval after the last visit"
+    world.reboot()
+    assert world.engine.watches["doors"].due > time.now() + 400, "once"
+    world.store.close()
+
+
+async def test_a_clock_set_forward_brings_no_visit_closer_to_the_last(engine: Engine, time: Time) -> None:
+    asked = []
+
+    async def count(http: Http, state: State) -> Poll:
+        asked.append(time.ticks)
+        return Poll(state)
+
+    SCRIPTS["a"] = count
+    engine.setup({"a": Scripted().named("a")}, {})
+    async with running(engine):
+        alarms(engine).ring_due(time.now())
+        await until(lambda: asked and engine.watches["a"].task is None)
+        time.advance(5)
+        time.set_wall(3600)
+        engine.beat()
+        engine.setup({"a": Scripted(concurrency=5).named("a")}, {})
+        alarms(engine).ring_due(time.now())
+        await asyncio.sleep(0.001)
+    assert len(asked) == 1
+
+
+async def test_a_clock_set_back_while_no_daemon_ran_costs_an_interval(
+    tmp_path: Path, parakey: Parakey, time: Time
+) -> None:
+    world = Rounds(tmp_path, parakey, time)
+    await world.visit()
+    time.set_wall(-3000)
+    world.reboot()
+    assert world.engine.watches["doors"].due <= time.now() + 66
+    world.store.close()
+
+
 async def test_a_clock_set_back_silences_nobody(engine: Engine, time: Time) -> None:
     visits = []
 
@@ -263,6 +340,71 @@ async def test_whatever_a_source_raises_the_daemon_lives_on(engine: Engine, time
     assert [entry["source"] for entry in logs if entry["event"] == "poll.failed"] == ["bad"]
 
 
+ODD = "a file named donn\udce9es"
+"""As Python spells a path that is no text."""
+
+
+async def test_an_error_that_is_no_text_ends_nothing(fed: Engine) -> None:
+    """Neither a source's, nor a sink's, nor a refusal's."""
+
+    async def bad(http: Http, state: State) -> Poll:
+        raise ValueError(ODD)
+
+    def one(event: Event) -> None:
+        raise Reject(ODD) if event.id == "id00001" else OSError(2, "No such file", ODD)
+
+    SCRIPTS["a"], PLANS["one"] = bad, one
+    put(fed, an_event(1, "a"), an_event(2, "a"))
+    assert not await fed.once()
+    assert fed.store.sources()[0]["error"] == "a file named donn\\udce9es"
+    assert [row["reason"] for row in fed.store.dead("one")] == ["a file named donn\\udce9es"]
+    assert fed.store.sinks()[0]["error"] == "a file named donn\\udce9es: No such file"
+    assert [e.seq for e in RECORDS["two"]] == [1, 2]
+
+
+async def test_an_error_of_any_length_is_kept_short(engine: Engine) -> None:
+    async def bad(http: Http, state: State) -> Poll:
+        raise ValueError("x" * 10**6)
+
+    SCRIPTS["a"] = bad
+    engine.setup({"a": Scripted().named("a")}, {})
+    assert not await engine.once()
+    assert len(engine.store.sources()[0]["error"]) < 2000
+
+
+async def test_a_sink_that_cancels_itself_is_tried_again(fed: Engine) -> None:
+    times = iter([asyncio.CancelledError, None])
+
+    def one(event: Event) -> None:
+        if (error := next(times, None)) is not None:
+            raise error
+
+    PLANS["one"] = one
+    put(fed, an_event(1, "a"))
+    async with running(fed):
+        await until(lambda: RECORDS.get("one"))
+    assert [e.seq for e in RECORDS["one"]] == [1]
+
+
+async def test_a_refusal_that_could_not_be_told_is_told_by_the_next(engine: Engine, time: Time) -> None:
+    """The source was rewound during the visit that was refused: that visit did not happen."""
+    beside = Store.open(engine.store.path, daemon=False)
+    rewind = iter([True])
+
+    async def denied(http: Http, state: State) -> Poll:
+        if next(rewind, False):
+            beside.rewind("a", {"x": 1})
+        raise Denied("no", 401)
+
+    SCRIPTS["a"] = denied
+    engine.setup({"a": Scripted().named("a")}, {})
+    for _ in range(3):
+        await engine.visit("a")
+        time.advance(4000)
+    assert [e.type for e, _ in engine.store.events(0, 99, 99, Filter())] == ["roundsman.source.failing"]
+    beside.close()
+
+
 async def test_no_good_answer_for_three_intervals_is_loud_once(
     tmp_path: Path, parakey: Parakey, time: Time
 ) -> None:
@@ -341,8 +483,66 @@ async def test_a_store_that_cannot_be_written_asks_nobody(
         with capture_logs() as logs:
             alarms(engine).ring_due(time.now())
         assert [entry["event"] for entry in logs] == ["store.failed"]
-        assert alarms(engine).at["a"] == time.now() + 60, "but it will try again"
+        assert alarms(engine).at["a"] == time.now() + 10, "but it will try again, and soon: nobody was asked"
         monkeypatch.undo()
+
+
+async def test_a_store_that_is_locked_for_a_moment_costs_no_interval(engine: Engine, time: Time) -> None:
+    visits = []
+
+    async def count(http: Http, state: State) -> Poll:
+        visits.append(time.now())
+        return Poll(state)
+
+    SCRIPTS["a"] = count
+    engine.setup({"a": Scripted(interval=86400).named("a")}, {})
+    other = sqlite3.connect(engine.store.path)
+    async with running(engine):
+        other.execute("BEGIN IMMEDIATE")
+        alarms(engine).ring_due(time.now())
+        assert engine.store_trouble is not None
+        other.rollback()
+        time.advance(11)
+        alarms(engine).ring_due(time.now())
+        await until(lambda: visits)
+    other.close()
+    assert visits == [START + 11]
+
+
+async def test_a_store_that_fails_is_said_now_and_then(engine: Engine, time: Time, monkeypatch: Any) -> None:
+    def full(dues: object) -> None:
+        raise StoreError("the disk is full")
+
+    engine.setup({"a": Scripted().named("a")}, {})
+    async with running(engine):
+        monkeypatch.setattr(engine.store, "claim", full)
+        with capture_logs() as logs:
+            for _ in range(60):
+                time.advance(1)
+                alarms(engine).ring_due(time.now())
+                engine.beat()
+        assert 5 <= len([entry for entry in logs if entry["event"] == "store.failed"]) <= 7
+        assert engine.store_trouble == "the disk is full"
+        monkeypatch.undo()
+        time.advance(31)
+        assert engine.store_trouble is None
+
+
+async def test_a_store_that_was_deleted_ends_the_daemon_and_takes_nothing_more(engine: Engine) -> None:
+    """What it took would be gone with it; a new one begins with what is there."""
+    engine.setup({"a": Scripted().named("a")}, {})
+    for end in ("", "-wal", "-shm"):
+        Path(f"{engine.store.path}{end}").unlink()
+    with pytest.raises(StoreError, match="was deleted or replaced"):
+        engine.store.receive([Mail("a", [an_event(1, "a")])], START)
+    with pytest.raises(StoreError, match="was deleted or replaced"):
+        engine.store.writable()
+    with capture_logs() as logs:
+        async with running(engine) as rounds:
+            engine.beat()
+            await rounds
+    assert engine.lost
+    assert "store.lost" in [entry["event"] for entry in logs]
 
 
 # -- commands beside it ------------------------------------------------------------------------------------------------
@@ -365,6 +565,27 @@ async def test_a_rewind_beside_the_daemon_is_heard(engine: Engine, time: Time) -
         engine.beat()
         await until(lambda: len(states) == 2)
     assert states[1] == {"at": "beginning"}
+    beside.close()
+
+
+async def test_a_rewind_in_the_second_of_a_step_is_heard(engine: Engine, time: Time) -> None:
+    visits = []
+
+    async def count(http: Http, state: State) -> Poll:
+        visits.append(time.ticks)
+        return Poll(state)
+
+    SCRIPTS["a"] = count
+    engine.setup({"a": Scripted().named("a")}, {})
+    beside = Store.open(engine.store.path, daemon=False)
+    async with running(engine):
+        alarms(engine).ring_due(time.now())
+        await until(lambda: visits and engine.watches["a"].task is None)
+        time.advance(1)
+        beside.rewind("a", {"x": 1})
+        time.set_wall(100)
+        engine._ring([])  # an alarm comes before the heartbeat, and sees the step first
+        await until(lambda: len(visits) == 2)
     beside.close()
 
 

@@ -73,6 +73,69 @@ def test_what_is_kept_for_good_is_not_looked_at_without_end(store: Store) -> Non
     )
 
 
+def test_each_step_of_forgetting_touches_few_bytes_and_is_not_slowed_by_what_is_buried(store: Store) -> None:
+    fill(store, 100, 10**6)
+    for seq in (3, 7, 50):
+        store.bury("archive", 100, seq, "no", START)
+        store._run("UPDATE sinks SET cursor = 100")
+    store._db.conn.commit()
+    steps = 1
+    while store.prune(["archive"], LATE, 60.0):
+        steps += 1
+    assert 15 < steps < 40
+    assert len(all_of(store)) == 3
+    plan = "EXPLAIN QUERY PLAN SELECT 1 FROM events WHERE NOT EXISTS (SELECT 1 FROM dead WHERE dead.seq = events.seq)"
+    assert any("USING COVERING INDEX buried" in row[3] for row in store._run(plan))
+
+
+async def test_nothing_is_forgotten_by_a_clock_that_has_just_jumped(
+    store: Store, parakey: Parakey, time: Time
+) -> None:
+    """It may be wrong, and a person may see to it; once it is right again, or for a day, all is as ever."""
+    engine = Engine(store, ByHand(), web_of(Straight(parakey), time), clock=time.clock())
+    SCRIPTS["doors"] = None
+    fill(store, 20)
+    engine.setup(
+        {}, {"archive": FileSink(type="file", path=store.path.with_name("e.jsonl")).named("archive")}
+    )
+    ten_years = 3650 * 86400.0
+    time.set_wall(ten_years)
+    engine.beat()
+    await engine._prune()
+    assert await engine.once()
+    time.set_wall(-ten_years)
+    engine.beat()
+    time.advance(86401)
+    await engine._prune()
+    assert len(all_of(store)) == 22, "and the two notices"
+    time.set_wall(ten_years)
+    engine.beat()
+    time.advance(86401)
+    await engine._prune()
+    assert [each for each in all_of(store) if not each.startswith("daemon:")] == []
+
+
+async def test_a_machine_that_is_never_up_for_an_hour_forgets_too(
+    store: Store, parakey: Parakey, time: Time
+) -> None:
+    fill(store, 20)
+    beating = asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        if seconds == BEAT:
+            await beating.wait()
+            beating.clear()
+
+    clock = Clock(time.now, lambda: time.ticks, sleep, lambda: 0.0)
+    time.advance(LATE - START)
+    engine = Engine(store, ByHand(), web_of(Straight(parakey), time), clock=clock)
+    engine.setup({}, {})
+    async with running(engine):
+        time.advance(600)
+        beating.set()
+        await until(lambda: not all_of(store))
+
+
 async def test_rounds_and_heartbeats_go_on_while_much_is_forgotten(
     store: Store, parakey: Parakey, time: Time
 ) -> None:

@@ -179,8 +179,62 @@ async def test_a_delivery_that_hangs_for_long_is_told_too(
             engine.beat()
         await until(lambda: len(RECORDS.get("two", [])) == 2)
         [event] = own(engine.store)
-        assert "a delivery has not ended for 10m" in event.document()["data"]["message"]
+        assert "it has not come to an end for 10m" in event.document()["data"]["message"]
         assert engine.store.sinks()[0]["failures"] == 3
+    engine.store.close()
+
+
+class Closed(Recorder):
+    """Never opens."""
+
+    @asynccontextmanager
+    async def open(self, http: Http, receipt: Receipt | None) -> AsyncIterator[Deliver]:
+        RECORDS.setdefault("begun", [])
+        await asyncio.Event().wait()
+        yield  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("what", ["opening", "trying again"])
+async def test_whatever_hangs_in_a_sink_is_told(
+    what: str, tmp_path: Path, parakey: Parakey, time: Time
+) -> None:
+    sink = (Closed if what == "opening" else Hanging)().named("deaf")
+    engine = engine_on(tmp_path / "x.db", parakey, time, sink, Recorder().named("two"))
+    put(engine, 1)
+    if what == "trying again":
+        engine.store.bury("deaf", 0, 1, "no", START)
+        engine.store.raise_dead("deaf", None)
+    async with running(engine):
+        await until(lambda: "begun" in RECORDS)
+        time.advance(601)
+        engine.beat()
+        [event] = own(engine.store)
+        assert (event.type, event.document()["subject"]) == ("roundsman.sink.failing", "deaf")
+        assert [delivery.fails for delivery in engine.deliveries.values()] == [True, False]
+    engine.store.close()
+
+
+async def test_a_time_without_a_daemon_is_nobodys_trouble(
+    tmp_path: Path, parakey: Parakey, time: Time
+) -> None:
+    """One visit and one delivery failed, and then it was switched off for a week."""
+    PLANS["one"] = lambda event: (_ for _ in ()).throw(OSError("down"))
+    engine = engine_on(tmp_path / "x.db", parakey, time, Recorder().named("one"))
+    put(engine, 1)
+    SCRIPTS["a"] = lambda *_: (_ for _ in ()).throw(OSError("down"))
+    assert not await engine.once()
+    engine.store.close()
+    time.advance(7 * 86400)
+    engine = engine_on(tmp_path / "x.db", parakey, time, Recorder().named("one"))
+    SCRIPTS["a"] = hang = asyncio.Event()
+    SCRIPTS["a"] = lambda *_: hang.wait()
+    with capture_logs() as logs:
+        async with running(engine):
+            engine._alarms.ring_due(time.now())  # type: ignore[attr-defined]
+            await until(lambda: any(entry["event"] == "sink.failing" for entry in logs))
+            time.advance(1)
+            engine.beat()
+    assert engine.store.events(0, 99, 99, Filter(("roundsman.*",))) == []
     engine.store.close()
 
 
@@ -233,6 +287,35 @@ def test_a_restart_on_a_full_disk_does_not_tell_again(small_disk: Path, parakey:
     time.advance(61)
     engine.beat()
     assert [event.type for event in own(engine.store)] == ["roundsman.disk.low", "roundsman.disk.recovered"]
+    engine.store.close()
+
+
+def test_notices_that_wait_push_no_other_out(
+    tmp_path: Path, parakey: Parakey, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full, the books are behind, and sinks fail again and again."""
+    engine = engine_on(tmp_path / "x.db", parakey, time, Recorder().named("one"))
+    engine.beat()
+    asyncio.run(engine.visit("a"))  # the books are a line behind
+    free = 1
+    engine._disk._look = lambda path: Room(free, 100_000 * MIB)
+
+    def full(*_: object, **__: object) -> int:
+        raise StoreError("the disk is full")
+
+    for name in ("tell", "note", "suffer"):
+        monkeypatch.setattr(engine.store, name, full)
+    for _ in range(30):
+        time.advance(301)
+        engine.beat()
+        engine.deliveries["one"]._write_up(OSError("down"), 300)
+    monkeypatch.undo()
+    engine.beat()
+    free = 50_000 * MIB
+    time.advance(61)
+    engine.beat()
+    found = [event.type for event in own(engine.store)]
+    assert found == ["roundsman.disk.low", "roundsman.sink.failing", "roundsman.disk.recovered"]
     engine.store.close()
 
 

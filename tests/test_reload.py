@@ -10,9 +10,15 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
+from doors import until
 from processes import Daemon, configure
+from roundsman import config as configuration, logs
+from roundsman.config import Config
 from roundsman.sandbox import TOKEN, Fault, Sandbox
+from roundsman.service import Service
+from roundsman.store import holder
 
 SINK = '[sinks.{0}]\ntype = "file"\npath = "{0}.jsonl"\n'
 
@@ -150,6 +156,60 @@ async def test_the_answer_is_about_the_file_as_it_is(sandbox: Sandbox, tmp_path:
         daemon.config = other
         status, said = await reload(daemon)
         assert (status, f"runs with {config}" in said) == (1, True)
+        await daemon.stop()
+
+
+async def test_a_reload_always_has_an_answer(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it stumbles over: a plugin's options, a library that is half upgraded."""
+    config = configure(tmp_path, sandbox.url, SINK.format("one"), interval="100ms")
+    monkeypatch.setenv("PARAKEY_TOKEN", TOKEN)
+    service = Service(configuration.load(config), logs.Line())
+    running = asyncio.create_task(service.run())
+    await until(lambda: service.engine.watches and service.engine.watches["doors"].polls)
+
+    async def stumble(self: Service, new: Config) -> None:
+        raise ImportError("no module named half")
+
+    monkeypatch.setattr(Service, "_take_over", stumble)
+    with capture_logs() as said:
+        service.reload()
+        await until(lambda: service.store.reload().times)
+    assert service.store.reload().problems == ("no module named half",)
+    assert [entry["problems"] for entry in said if entry["event"] == "config.refused"] == [
+        ["no module named half"]
+    ]
+    service._stop("SIGTERM")
+    assert await running == 0
+
+
+async def test_a_reload_that_comes_too_soon_is_made_up_for(sandbox: Sandbox, tmp_path: Path) -> None:
+    """As soon as anybody can know who it is, by the lock of its store."""
+    config = configure(tmp_path, sandbox.url, SINK.format("one"), interval="100ms")
+    async with Daemon(config, PARAKEY_TOKEN=TOKEN) as daemon:
+        await daemon.until(
+            lambda: (tmp_path / "roundsman.db.lock").exists() and holder(tmp_path / "roundsman.db")
+        )
+        daemon.send(signal.SIGHUP)
+        await daemon.until(lambda: daemon.logged("config.reloaded"))
+        await daemon.stop()
+        assert daemon.code == 0
+
+
+async def test_a_refused_file_leaves_the_listener_alone(sandbox: Sandbox, tmp_path: Path) -> None:
+    listen = '[listen]\naddress = "unix:{0}.sock"\n'
+    config = configure(tmp_path, sandbox.url, SINK.format("one") + listen.format("a"), interval="100ms")
+    async with Daemon(config, PARAKEY_TOKEN=TOKEN) as daemon:
+        await daemon.ready()
+        text = (
+            config.read_text().replace('type = "file"', 'type = "stdout"').replace('path = "one.jsonl"', "")
+        )
+        config.write_text(text.replace('"unix:a.sock"', '"unix:b.sock"'))
+        assert (await reload(daemon))[0] == 1
+        assert [line["event"] for line in daemon.logs if line["event"].startswith("listen.")] == [
+            "listen.started"
+        ]
         await daemon.stop()
 
 

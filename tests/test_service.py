@@ -35,6 +35,33 @@ async def test_it_says_when_it_is_ready_and_what_it_does(sandbox: Sandbox, tmp_p
     assert TOKEN.encode() not in (tmp_path / "roundsman.db").read_bytes()
 
 
+async def test_its_status_tells_of_trouble_at_once(sandbox: Sandbox, tmp_path: Path) -> None:
+    dead = '[sinks.crm]\ntype = "http"\nurl = "http://127.0.0.1:1/"\n'
+    config = configure(tmp_path, sandbox.url, FILE + dead, interval="200ms")
+    async with Daemon(config, PARAKEY_TOKEN=TOKEN) as daemon:
+        await daemon.ready()
+        sandbox.vendor.token = "another"
+        # Sooner than the ten seconds after which it says how things are in any case.
+        await daemon.until(
+            lambda: any("1 source (1 failing), 2 sinks (1 failing)" in w for w in daemon.said), 8
+        )
+        sandbox.vendor.token = TOKEN
+        await daemon.until(lambda: daemon.said[-1].startswith("STATUS=1 source, 2 sinks (1 failing)"))
+        await daemon.stop()
+
+
+async def test_a_store_that_somebody_deletes_ends_it_for_another_to_begin(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """Going on, it would tell what is forgotten as soon as it ends; with 1, systemd starts it again."""
+    async with Daemon(configure(tmp_path, sandbox.url, FILE), PARAKEY_TOKEN=TOKEN) as daemon:
+        await daemon.ready()
+        (tmp_path / "roundsman.db").unlink()
+        await asyncio.wait_for(daemon.process.wait(), 10)
+        assert daemon.process.returncode == 1
+    assert daemon.logged("store.lost")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_it_stops_promptly_while_a_server_hangs(number: int, sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.vendor.faults.extend([Fault(kind="hang")] * 3)
@@ -46,7 +73,7 @@ async def test_it_stops_promptly_while_a_server_hangs(number: int, sandbox: Sand
 
 
 async def test_it_stops_while_nobody_reads_its_output(sandbox: Sandbox, tmp_path: Path) -> None:
-    """A full pipe hangs a thread; the grace is 5 s, and then it goes."""
+    """A full pipe hangs a thread; the grace is 1.5 s, and then it goes."""
     for n in range(300):
         sandbox.vendor.add(log_id=f"r{n}", note="x" * 4000)
     config = configure(tmp_path, sandbox.url, FILE + '[sinks.out]\ntype = "stdout"\n')
@@ -54,7 +81,7 @@ async def test_it_stops_while_nobody_reads_its_output(sandbox: Sandbox, tmp_path
     async with Daemon(config, stdout=write, PARAKEY_TOKEN=TOKEN) as daemon:
         os.close(write)
         await daemon.until(lambda: lines(tmp_path / "events.jsonl") == 300)
-        assert 4 < await daemon.stop() < 8
+        assert 1 < await daemon.stop() < 6
         assert daemon.code == 0
     os.close(read)
 

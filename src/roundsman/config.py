@@ -372,14 +372,15 @@ def _plugins(
     return found
 
 
-def _useless(place: str, plugin: object) -> list[str]:
-    """What somebody else's source does not check itself is found out here, not in the middle of a reload."""
-    if not isinstance(plugin, Source):
-        return []
+def _useless(place: str, plugin: Source | Sink) -> list[str]:
+    """What somebody else's plugin does not check itself is found out here, not in the middle of a reload."""
     try:
-        plugin.auth()
         plugin.identity()
-        httpx.URL(plugin.base_url)
+        if isinstance(plugin, Source):
+            plugin.auth()
+            httpx.URL(plugin.base_url)
+        else:
+            plugin.place()
     except Exception as exc:  # noqa: BLE001 - a plugin may raise anything
         return [f"{place}: cannot be used: {reason(exc)}"]
     return []

@@ -3,8 +3,8 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 
 import structlog
 
@@ -57,8 +57,14 @@ class Delivery:
         self._reopen = False
         self._failures, self._failing = store.trouble(sink.name)
         self._shift = 0.0
-        """By how much the clock was set since then: that was no time in which it failed."""
+        """By how much the clock was set since then, or nobody tried: that was no time in which it failed."""
         self._under_way: float | None = None
+        """Since when it opens the place, or delivers."""
+
+    @property
+    def fails(self) -> bool:
+        """Whether the last try failed."""
+        return self._failing is not None
 
     def wake(self) -> None:
         """There may be something new in the log."""
@@ -79,17 +85,20 @@ class Delivery:
         while not self._stop.is_set():
             try:
                 self._reopen = False  # before opening: what is moved meanwhile is opened again
-                _, receipt = self._store.cursor(self.name)
-                async with self.sink.open(self.http, receipt) as deliver:
+                async with self._opened() as deliver:
                     await self._pump(deliver)
+            except asyncio.CancelledError:
+                if not _cancelled():  # a sink raised it, and nobody meant us
+                    await self._again(RuntimeError("it cancelled itself"))
+                else:
+                    raise
             except Exception as exc:  # noqa: BLE001 - whatever a sink raises means "again"
                 await self._again(exc)
 
     async def once(self) -> bool:
         """Deliver what there is, without trying anything twice; whether it went well."""
         try:
-            _, receipt = self._store.cursor(self.name)
-            async with self.sink.open(self.http, receipt) as deliver:
+            async with self._opened() as deliver:
                 while await self.step(deliver):
                     pass
         except Exception as exc:  # noqa: BLE001 - whatever a sink raises means "again", another time
@@ -98,6 +107,23 @@ class Delivery:
         if self._failures or self._failing is not None:
             self._recovered()
         return True
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[Deliver]:
+        _, receipt = self._store.cursor(self.name)
+        async with AsyncExitStack() as stack:
+            with self._at_work():
+                deliver = await stack.enter_async_context(self.sink.open(self.http, receipt))
+            yield deliver
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """Whatever may hang: see `look`."""
+        self._under_way = self._now()
+        try:
+            yield
+        finally:
+            self._under_way = None
 
     async def step(self, deliver: Deliver) -> bool:
         """One read of the log and what follows from it; whether there may be more."""
@@ -131,9 +157,9 @@ class Delivery:
     async def _chunk(self, deliver: Deliver, cursor: int, events: Sequence[Event]) -> int:
         """Deliver and ack; the new cursor. A chunk that is refused goes one by one, to bury only the poison."""
         began = time.perf_counter()
-        self._under_way = self._now()
         try:
-            receipt = await deliver(events)
+            with self._at_work():
+                receipt = await deliver(events)
         except Reject as reject:
             if len(events) > 1:
                 for event in events:
@@ -144,8 +170,6 @@ class Delivery:
             self._store.bury(self.name, cursor, event.seq, why, self._now())
             log.error("event.buried", sink=self.name, seq=event.seq, id=event.id, reason=why)
             return event.seq
-        finally:
-            self._under_way = None
         self._acked(cursor, events[-1].seq, receipt)
         ms = round((time.perf_counter() - began) * 1000, 1)
         log.debug("sink.delivered", sink=self.name, events=len(events), ms=ms)
@@ -153,7 +177,8 @@ class Delivery:
 
     async def _retry(self, deliver: Deliver, event: Event) -> None:
         try:
-            receipt = await deliver([event])
+            with self._at_work():
+                receipt = await deliver([event])
         except Exception as exc:
             why = reason(exc)
             self._store.rebury(self.name, event.seq, why, self._now())
@@ -178,6 +203,7 @@ class Delivery:
                 sink_recovered(self.name, self._failing, self._lasted(), self._now(), self._store.known)
             )
         self._failures, self._failing, self._shift = 0, None, 0.0
+        self._meter.changes += 1
         self._book(None)
 
     def _lasted(self) -> float:
@@ -185,18 +211,20 @@ class Delivery:
         return self._now() - self._shift - (self._failing or self._now())
 
     def step_clock(self, seconds: float) -> None:
-        """The clock was set."""
+        """The clock was set, or nobody tried for so long."""
         self._shift += seconds
         self._under_way = self._under_way + seconds if self._under_way is not None else None
 
     def look(self) -> None:
-        """A delivery that hangs raises nothing; it is a failure all the same, once it has hung for long."""
+        """What hangs raises nothing; it is a failure all the same, once it has hung for long."""
         now = self._now()
         if self._under_way is not None and now - self._under_way > SINK_PATIENCE:
             self._failing = self._failing or self._under_way
             self._failures += 1
+            self._meter.failures[self.name] += 1
+            self._meter.changes += 1
             self._under_way = now
-            error = f"a delivery has not ended for {spell(self._lasted())}"
+            error = f"it has not come to an end for {spell(self._lasted())}"
             log.warning(
                 "sink.failing", sink=self.name, error=error, failures=self._failures, wait=0.0, exc_info=None
             )
@@ -213,6 +241,7 @@ class Delivery:
     def _write_up(self, exc: Exception, wait: float) -> None:
         self._failures += 1
         self._meter.failures[self.name] += 1
+        self._meter.changes += 1
         self._failing = self._failing or self._now()
         error = reason(exc)
         expected = isinstance(exc, OSError | Backoff | StoreError) or type(exc).__module__.startswith(
@@ -234,3 +263,9 @@ class Delivery:
             self._store.suffer(self.name, self._failures, self._failing, error)
         except StoreError as exc:
             log.error("store.failed", error=str(exc))
+
+
+def _cancelled() -> bool:
+    """Whether somebody cancelled the task that asks."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

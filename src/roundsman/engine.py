@@ -4,6 +4,7 @@ import asyncio
 import gc
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 import httpx
 import structlog
@@ -21,8 +22,8 @@ from roundsman.silence import Silence
 from roundsman.store import DAEMON, Filter, Store, StoreError, Visited
 from roundsman.visit import RINGS_APART, Clock, Visits, Watch, ring_pause
 
-GRACE = 5.0
-"""Seconds that a delivery under way is given when the daemon stops."""
+GRACE = 1.5
+"""Seconds that a delivery under way is given when the daemon stops: people and systemd wait for it."""
 BEAT = 1.0
 """Seconds between two heartbeats: books, clock, other processes' changes."""
 STEP = 2.0
@@ -33,23 +34,38 @@ PER_HOST = 32
 """Visits under way to one host; more than that wait as names, which cost nothing. Requests are limited in `[http]`."""
 NETWORK_BACK = 5.0
 """Seconds that the network is given to come back after a sleep."""
+STORE_AGAIN = 10.0
+"""Seconds until a visit that could not be written down is tried again, and between two lines about it."""
 DISK_EVERY = 60.0
 """Seconds between two looks at the room on the disk."""
-PRUNE_EVERY = 3600.0
+PRUNE_FIRST, PRUNE_EVERY = 300.0, 3600.0
+"""Seconds from the start to the first round of forgetting, and between two: a machine may never be up for an hour."""
 PRUNE_PAUSE = 0.05
+PRUNE_NOT = 86400.0
+"""Seconds after the clock jumped in which nothing is forgotten: it may have been a mistake, and somebody may see it."""
 PRUNE_ONCE = 20
 """Steps of forgetting in one `once`, at most: cron wants it to end."""
 
 log = structlog.get_logger()
 
 
-def furthest(interval: float) -> float:
-    """Seconds that a `due` can lie ahead: more than that, and the clock was set back since."""
-    return max(interval, CAP) * 1.1
+def furthest(interval: float, *, waits: bool = True) -> float:
+    """Seconds that a `due` can lie ahead: more than that, and the clock was set back since.
+
+    `waits`: the source fails, or its vendor wanted a rest; else it is an interval.
+    """
+    return (max(interval, CAP) if waits else interval) * 1.1
 
 
 def _host(source: Source) -> str:
     return httpx.URL(source.base_url).host
+
+
+def _kinds(sources: Mapping[str, Source], sinks: Mapping[str, Sink]) -> tuple[dict[str, str], dict[str, str]]:
+    """Names to types."""
+    return {name: each.type for name, each in sources.items()}, {
+        name: each.type for name, each in sinks.items()
+    }
 
 
 class Engine:
@@ -77,6 +93,7 @@ class Engine:
         self.meter = Meter()
         self._visits = Visits(store, self._clock, self.meter, self._wake, self._dirty.add)
         self._visits.mind_clock = self._check_clock
+        self._visits.failed = self.failed
         web.took = self._took
         self.reception = Reception(store, self.watches, self._clock, self.meter, self._wake, self.ring)
         self.listening: float | None = None
@@ -95,20 +112,26 @@ class Engine:
         self._disk = Disk(store.path, bool(told) and told[0][0].type == "roundsman.disk.low")
         self._disk_seen = float("-inf")
         self._version = 0
-        self._pruned = self._clock.monotonic()
+        self._pruned = self._clock.monotonic() - PRUNE_EVERY + PRUNE_FIRST
         self._pruning: asyncio.Task[None] | None = None
         self._untold: deque[Event] = deque(maxlen=20)
         """Notices that the store could not take; they wait until it can."""
+        self._failure = ""
+        self._failed_at = self._failure_said = float("-inf")
+        self.lost = False
+        """Somebody deleted or replaced the store: the daemon ends, for another one to begin with what is there."""
 
     # -- what is watched ---------------------------------------------------------------------------------------------
 
     def setup(self, sources: Mapping[str, Source], sinks: Mapping[str, Sink], web: Web | None = None) -> None:
         """Take over this set of sources and sinks; state and cursors are kept by name.
 
-        A visit under way goes on with the options it began with, and the next one has the new ones.
+        A visit under way goes on with the options it began with, and the next one has the new ones. What a plugin or the store
+        raises, it raises before anything is taken over.
         """
-        kinds = {name: source.type for name, source in sources.items()}
-        self.store.register(kinds, {name: sink.type for name, sink in sinks.items()})
+        ready = {name: (source.auth(), source.identity(), _host(source)) for name, source in sources.items()}
+        self.store.register(*_kinds(sources, sinks))
+        changed = self.store.options({name: source.fingerprint() for name, source in sources.items()})
         if web is not None and web is not self.web:
             self._retired.append(self.web)  # visits and deliveries under way still use it
             self.web = web
@@ -122,7 +145,7 @@ class Engine:
             watch = self.watches.get(name)
             if watch is not None:
                 if watch.source != source:
-                    watch.auth, watch.identity, watch.host = source.auth(), source.identity(), _host(source)
+                    watch.auth, watch.identity, watch.host = ready[name]
                     # Somebody has mended it: do not wait out a long pause, unless the vendor wants us to.
                     soon = max(now, watch.held, (watch.visited or 0.0) + source.interval)
                     if not watch.busy() and soon < watch.due:
@@ -133,20 +156,28 @@ class Engine:
                 self._listen_for(watch, fares[name].heard)
                 continue
             fare = fares[name]
-            watch = self.watches[name] = Watch(
-                source, source.auth(), source.identity(), self.web, _host(source)
-            )
+            auth, identity, host = ready[name]
+            watch = self.watches[name] = Watch(source, auth, identity, self.web, host)
             watch.visited, watch.answered, watch.polls = fare.visited, fare.answered, fare.polls
             watch.failures, watch.unanswered, watch.failing = fare.failures, fare.unanswered, fare.failing
             watch.error = fare.error
             watch.held = min(fare.held or 0.0, now + furthest(source.interval))
             self._listen_for(watch, fare.heard)
             # A stored `due` is believed, unless the clock was set back since: nothing legitimate is that far ahead.
-            spread = min(position * SPREAD, source.interval * position / len(sources))
-            watch.due = min(fare.due, now + furthest(source.interval)) if fare.due > now else now + spread
+            spread = now + min(position * SPREAD, source.interval * position / len(sources))
+            waits = fare.failures > 0 or watch.held > now
+            bound = now + furthest(source.interval, waits=waits)
+            watch.due = min(fare.due, bound) if fare.due > now else spread
+            if name in changed and fare.failures:  # mended while no daemon ran
+                watch.due = min(watch.due, max(spread, (fare.visited or 0.0) + source.interval))
+            watch.due = max(watch.due, watch.held)
             if self._group is not None:
                 self._alarms.set(name, watch.due)
         self._set_sinks(sinks)
+
+    def fits(self, sources: Mapping[str, Source], sinks: Mapping[str, Sink]) -> None:
+        """StoreError where `setup` would refuse these for their types."""
+        self.store.fits(*_kinds(sources, sinks))
 
     def _listen_for(self, watch: Watch, heard: float | None = None) -> None:
         """Begin to notice its webhooks' silence, or end it."""
@@ -202,6 +233,7 @@ class Engine:
     async def run(self) -> None:
         """Make rounds until `stop()`."""
         self._version = self.store.version()
+        self._come_back()
         # What lives as long as the daemon: with 50,000 sources, looking at it again in each collection took a second.
         gc.collect()
         gc.freeze()
@@ -222,6 +254,16 @@ class Engine:
                 await self._end()
         self._flush()
 
+    def _come_back(self) -> None:
+        """What failed before a time without a daemon did not fail during it: nobody tried."""
+        alive = self.store.alive()
+        away = max(0.0, self._clock.now() - alive) if alive is not None else 0.0
+        for watch in self.watches.values():
+            if watch.unanswered is not None:
+                watch.unanswered += away
+        for delivery in self.deliveries.values():
+            delivery.step_clock(away)
+
     async def once(self, *, everything: bool = False) -> bool:
         """Visit every source that is due (or every one), deliver what there is to deliver; whether all went well."""
         self._look_after_disk()
@@ -239,7 +281,7 @@ class Engine:
         visits = await asyncio.gather(*(self.visit(name) for name in due))
         deliveries = await asyncio.gather(*(delivery.once() for delivery in self.deliveries.values()))
         self._flush()
-        for _ in range(PRUNE_ONCE):
+        for _ in range(PRUNE_ONCE if self._may_forget() else 0):
             if not self.store.prune(list(self.deliveries), self._clock.now(), self.retention):
                 break
         return all([*visits, *deliveries])
@@ -271,8 +313,12 @@ class Engine:
         watch = self.watches[name]
         if watch.busy():
             watch.wanted = True
+            return
+        now = self._clock.now()
+        watch.due = max(now, watch.held)  # but not before the vendor wants to be asked again
+        if watch.due > now:
+            self._alarms.set(name, watch.due)
         else:
-            watch.due = self._clock.now()
             self._ring([name])
 
     def ring(self, name: str) -> None:
@@ -327,10 +373,15 @@ class Engine:
             if rung:
                 self.store.hold([(name, now + RINGS_APART) for name, _ in rung])
         except StoreError as exc:
-            # Without a place to write down what comes, asking is pointless.
-            log.error("store.failed", error=str(exc), waiting=[name for name, _ in idle][:10])
+            # Without a place to write down what comes, asking is pointless. Nobody was asked: they are not due any later for it.
+            self.failed(exc)
             for name, watch in idle:
-                self._alarms.set(name, watch.due)
+                again = now + min(STORE_AGAIN, watch.source.interval)
+                if watch.ringing:
+                    watch.ringing, watch.ring_at = False, again
+                else:
+                    watch.due = again
+                self._alarms.set(name, watch.next())
             return
         if self._group is None or self._stop.is_set():
             return
@@ -365,7 +416,7 @@ class Engine:
             if self.watches.get(name) is watch and not self._stop.is_set():
                 if watch.wanted:
                     watch.wanted = False
-                    watch.due = min(watch.due, self._clock.now())
+                    watch.due = min(watch.due, max(self._clock.now(), watch.held))
                 rung, watch.rung, watch.ringing = watch.rung, False, False
                 if rung:
                     self.ring(name)
@@ -388,32 +439,64 @@ class Engine:
     async def _beat(self) -> None:
         while True:
             await self._clock.sleep(BEAT)
-            try:
-                self.beat()
-                idle = self._pruning is None or self._pruning.done()
-                if idle and self._group is not None and self._clock.monotonic() - self._pruned > PRUNE_EVERY:
-                    # Beside the heartbeat: with very many ids a round takes a minute.
-                    self._pruning = self._group.create_task(self._prune(), name="prune")
-            except StoreError as exc:
-                log.error("store.failed", error=str(exc))
+            self.beat()
+            idle = self._pruning is None or self._pruning.done()
+            if idle and self._group is not None and self._clock.monotonic() - self._pruned > PRUNE_EVERY:
+                # Beside the heartbeat: with very many ids a round takes a minute.
+                self._pruning = self._group.create_task(self._prune(), name="prune")
 
     def beat(self) -> None:
-        """What wants doing about once a second."""
-        self._flush()
-        self.reception.flush()
-        self._check_clock()
-        self._hear()
-        self._look_after_disk()
+        """What wants doing about once a second; that one thing fails is no reason to leave out the others."""
+        for part in (
+            self._look_after_store,
+            self._hear,
+            self._flush,
+            self.reception.flush,
+            self._check_clock,
+            self._look_after_disk,
+            self._look_after_deliveries,
+            self._tell,
+            self._look_after_sources,
+        ):
+            try:
+                part()
+            except StoreError as exc:
+                self.failed(exc)
+
+    def _look_after_store(self) -> None:
+        """A store that somebody deleted takes what it is told, and forgets it when we end."""
+        if self.store.lost() and not self.lost:
+            self.lost = True
+            log.error("store.lost", path=str(self.store.path))
+            self.stop()
+
+    def _look_after_deliveries(self) -> None:
         for delivery in self.deliveries.values():
             delivery.look()
-        self._tell(None)
+
+    def _look_after_sources(self) -> None:
+        """A visit that hangs is no answer either, nor is a vendor that sends us away for an hour."""
         now = self._clock.now()
         for name, watch in self.watches.items():
-            # A visit that hangs is no answer either, nor is a vendor that sends us away for an hour.
             if watch.failing is None and self._visits.overdue(watch, now):
                 error = watch.error or f"no answer for {spell(now - (watch.unanswered or now))}"
                 _, revision = self.store.state(name)
                 self._visits.write_up(name, watch, revision, error, loud=True, now=now)
+
+    def failed(self, exc: StoreError) -> None:
+        """Say that the store cannot be written, now and then; and remember it, for who asks how we are."""
+        now, error = self._clock.monotonic(), str(exc)
+        same = error == self._failure
+        self._failure, self._failed_at = error, now
+        if not same or now - self._failure_said >= STORE_AGAIN:
+            self._failure_said = now
+            log.error("store.failed", error=error)
+
+    @property
+    def store_trouble(self) -> str | None:
+        """What is wrong with the store; None where it was written since, or nobody wanted to."""
+        recent = self._clock.monotonic() - self._failed_at < 3 * STORE_AGAIN
+        return self._failure if recent else None
 
     def _flush(self) -> None:
         if self._dirty:
@@ -435,6 +518,8 @@ class Engine:
         if slept >= STEP:
             log.warning("clock.slept", seconds=round(slept, 1))
             self._wake_up(slept)
+        with suppress(StoreError):  # said below
+            self._hear()  # a command's wish is a `due` in the store, which is about to be written over
         for name, watch in self.watches.items():
             if not watch.busy():
                 self._alarms.clear(name)  # also one for the same moment: it would ring late by as much
@@ -444,7 +529,7 @@ class Engine:
             self.store.claim([(name, watch.due) for name, watch in self.watches.items()])
             self.store.hold([(name, watch.held) for name, watch in self.watches.items() if watch.held > wall])
         except StoreError as exc:  # the next visits write it
-            log.error("store.failed", error=str(exc))
+            self.failed(exc)
         return True
 
     def _step(self, step: float) -> None:
@@ -459,6 +544,8 @@ class Engine:
                 watch.silence.step(step)
             if watch.unanswered is not None:
                 watch.unanswered += step
+            if watch.visited is not None:
+                watch.visited += step  # what must be an interval apart stays so
         for delivery in self.deliveries.values():
             delivery.step_clock(step)
 
@@ -487,22 +574,23 @@ class Engine:
             try:
                 self._tell(self._disk.notice(self._clock.now()))
             except OSError as exc:  # the folder has gone, say
-                log.error("store.failed", error=f"{self.store.path}: {exc.strerror}")
+                raise StoreError(f"{self.store.path}: {exc.strerror}") from None
 
-    def _tell(self, event: Event | None) -> None:
-        """Log what the daemon has to say of itself."""
-        if event is not None:
+    def _tell(self, event: Event | None = None) -> None:
+        """Log what the daemon has to say of itself; what the store cannot take, with the next heartbeat."""
+        if event is not None and all(each.id != event.id for each in self._untold):
             self._untold.append(event)
         if not self._untold:
             return
         try:
-            new = self.store.tell(DAEMON, list(self._untold), self._clock.now())
+            known = self.store.known(DAEMON, [each.id for each in self._untold])
+            self.store.tell(DAEMON, list(self._untold), self._clock.now())
         except StoreError as exc:
-            log.error("store.failed", error=str(exc))
+            self.failed(exc)
             return
-        for each in self._untold if new else ():
-            what = each.document()["data"]["message"]
-            log.warning("daemon.notice", type=each.type, what=what)
+        new = [each for each in self._untold if each.id not in known]
+        for each in new:
+            log.warning("daemon.notice", type=each.type, what=each.document()["data"]["message"])
         self._untold.clear()
         if new:
             self._wake()
@@ -518,17 +606,24 @@ class Engine:
             if name in self.watches:
                 self.hurry(name)
 
+    def _may_forget(self) -> bool:
+        """Not soon after the clock jumped: by a clock that is wrong, everything is old."""
+        jumps = self.store.last(1, Filter(("roundsman.clock.jumped",), (DAEMON,)))
+        return not jumps or abs(self._clock.now() - jumps[0][1]) > PRUNE_NOT
+
     async def _prune(self) -> None:
         """Forget what is old, in steps so small that nobody waits for one."""
         self._pruned = self._clock.monotonic()
         try:
+            if not self._may_forget():
+                return
             while self.store.prune(list(self.deliveries), self._clock.now(), self.retention):
                 await self._clock.sleep(PRUNE_PAUSE)
             while self.store.shrink():
                 await self._clock.sleep(PRUNE_PAUSE)
             self.store.checkpoint()
         except StoreError as exc:
-            log.error("store.failed", error=str(exc))
+            self.failed(exc)
 
     def healthy(self) -> bool:
         """Whether the rounds are really made: no idle source is long overdue, and every sink has its loop."""

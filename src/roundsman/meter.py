@@ -32,6 +32,8 @@ class Meter:
         """New events by source and who had them first: `poll`, `ring`, `push`."""
         self.failures: Counter[str] = Counter()
         """Deliveries that failed, by sink."""
+        self.changes = 0
+        """How often a source or sink began to fail or to do well again, or failed once more."""
         self.late = Histogram()
         """How long after its time a visit began."""
         self.requests: defaultdict[str, Histogram] = defaultdict(Histogram)

@@ -116,6 +116,11 @@ class Plugin(Options, ABC):
             digest.update(secret.reveal().encode() + b"\0")
         return digest.hexdigest()
 
+    def fingerprint(self) -> str:
+        """Of all its options and its credentials: another one, and somebody has changed something."""
+        options = f"{self!r} {self.identity()}".encode("utf-8", "backslashreplace")
+        return hashlib.blake2b(options, digest_size=8).hexdigest()
+
 
 def secrets(options: BaseModel, without: str = "") -> "list[Secret]":
     """Every secret in a table and the tables inside it; not in the one called `without`."""

@@ -20,6 +20,7 @@ from roundsman.alarms import Scheduler
 from roundsman.config import Config, ConfigError
 from roundsman.engine import Engine
 from roundsman.http import HttpOptions, Web
+from roundsman.plugin import reason
 from roundsman.settings import ListenOptions, counted
 from roundsman.store import Store, StoreError
 
@@ -70,10 +71,13 @@ class Service:
         self._one_at_a_time = asyncio.Lock()
         self._refused = False
         self._stopping = False
+        self._ready = self._asked = False
+        """Whether it can take over another file by now; whether somebody wanted that before."""
 
-    async def run(self) -> None:
-        """Until a signal says stop."""
+    async def run(self) -> int:
+        """Until a signal says stop; the exit status."""
         loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
         try:
             if self.config.listen is not None:
                 self.engine.listening = time.time()
@@ -81,7 +85,9 @@ class Service:
             await self._listen(self.config.listen)
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._stop, signal.Signals(number).name)
-            loop.add_signal_handler(signal.SIGHUP, self.reload)
+            self._ready = True
+            if self._asked:
+                self.reload()
             log.info(
                 "daemon.started",
                 version=roundsman.__version__,
@@ -108,13 +114,15 @@ class Service:
                 await asyncio.wait_for(self.engine.aclose(), 1)
             self.store.close()
         log.info("daemon.stopped")
+        return 1 if self.engine.lost else 0
 
     def reload(self) -> None:
         """Take over the configuration file as it is now, or refuse it and go on with the old one.
 
         One at a time, and one more that waits: it will find whatever came since.
         """
-        if self._stopping or len(self._reloads) > 1:
+        self._asked = not self._ready
+        if not self._ready or self._stopping or len(self._reloads) > 1:
             return
         task = asyncio.get_running_loop().create_task(self._reload())
         self._reloads.add(task)
@@ -128,23 +136,14 @@ class Service:
             digest = configuration.digest(self.config.path)
             try:
                 new = configuration.load(self.config.path)
-                if new.store != self.config.store:
-                    raise ConfigError([f"daemon.store: {new.store} is another store; that needs a restart"])  # noqa: TRY301
-                await self._listen(new.listen)
-                connections = web(new.http) if new.http != self.config.http else None
-                try:
-                    self.engine.setup(new.sources, new.sinks, connections)
-                except StoreError:
-                    await self._listen(self.config.listen)
-                    raise
-            except (ConfigError, StoreError, OSError) as exc:
-                problems = str(exc).splitlines()
-                log.error("config.refused", problems=problems)
+                await self._take_over(new)
+            except Exception as exc:
+                # A plugin's options may raise anything, and whoever waits wants an answer.
+                problems = exc.problems if isinstance(exc, ConfigError) else reason(exc).splitlines()
+                expected = isinstance(exc, ConfigError | StoreError | OSError)
+                log.error("config.refused", problems=problems, exc_info=None if expected else exc)
             else:
                 problems = []
-                self.engine.retention = new.daemon.retention
-                logs.configure(new.daemon.log_level, new.daemon.log_format, self._line)
-                self.config = new
                 log.info("config.reloaded", sources=len(new.sources), sinks=len(new.sinks))
             finally:
                 self._systemd.say("READY=1")
@@ -152,6 +151,22 @@ class Service:
             self._show_status()
             with contextlib.suppress(StoreError):  # whoever waits for the answer hears that there is none
                 self.store.reloaded(self.config.path.absolute(), digest, problems)
+
+    async def _take_over(self, new: Config) -> None:
+        """Go on with this one, or raise and go on with the old one."""
+        if new.store != self.config.store:
+            raise ConfigError([f"daemon.store: {new.store} is another store; that needs a restart"])
+        self.engine.fits(new.sources, new.sinks)
+        await self._listen(new.listen)
+        connections = web(new.http) if new.http != self.config.http else None
+        try:
+            self.engine.setup(new.sources, new.sinks, connections)
+        except BaseException:
+            await self._listen(self.config.listen)
+            raise
+        self.engine.retention = new.daemon.retention
+        logs.configure(new.daemon.log_level, new.daemon.log_format, self._line)
+        self.config = new
 
     async def _listen(self, options: ListenOptions | None) -> None:
         """Listen where the options say, or nowhere; what listens so already is kept. ListenError, an OSError, where that cannot
@@ -205,14 +220,15 @@ class Service:
         patience = self._systemd.watchdog()
         interactive = sys.stderr.isatty() and not any(s.type == "stdout" for s in self.config.sinks.values())
         fed = said = 0.0
+        changes = 0
         while True:
             now = time.monotonic()
             if patience and now - fed > patience / 3 and self.engine.healthy():
                 self._systemd.say("WATCHDOG=1")
                 fed = now
-            if now - said > STATUS_EVERY or not said:
+            if now - said > STATUS_EVERY or changes != self.engine.meter.changes or not said:
                 self._show_status()
-                said = now
+                said, changes = now, self.engine.meter.changes
             if interactive:
                 self._line.show(progress(self.engine, now))
             await asyncio.sleep(TICK)
@@ -231,11 +247,19 @@ def web(options: HttpOptions) -> Web:
 def summary(engine: Engine) -> str:
     """One line about the rounds, for `systemctl status`."""
     watches = engine.watches.values()
-    failing = sum(w.failing is not None for w in watches)
-    polls = sum(w.polls for w in watches)
-    trouble = f", {failing} failing" if failing else ""
-    sources, sinks = counted(len(engine.watches), "source"), counted(len(engine.deliveries), "sink")
-    return f"{sources}{trouble}, {sinks}; {counted(polls, 'visit')}, {counted(engine.store.head(), 'event')}"
+    failing = sum(watch.failing is not None for watch in watches)
+    retried = sum(watch.failures > 0 and watch.failing is None for watch in watches)
+    sources = counted(len(watches), "source") + _trouble(failing=failing, retried=retried)
+    sinks = counted(len(engine.deliveries), "sink")
+    sinks += _trouble(failing=sum(delivery.fails for delivery in engine.deliveries.values()))
+    polls = sum(watch.polls for watch in watches)
+    store = f"; {engine.store_trouble}" if engine.store_trouble else ""
+    return f"{sources}, {sinks}; {counted(polls, 'visit')}, {counted(engine.store.head(), 'event')}{store}"
+
+
+def _trouble(**counts: int) -> str:
+    words = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    return f" ({words})" if words else ""
 
 
 def progress(engine: Engine, now: float) -> str:
@@ -279,8 +303,9 @@ async def _leaving(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
 async def daemon(config: Config) -> int:
     """`roundsman run`."""
     line = logs.configure(config.daemon.log_level, config.daemon.log_format)
-    await Service(config, line).run()
-    return 0
+    # Whoever wants a reload before we can must not end us by it; it is made up for.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: None)
+    return await Service(config, line).run()
 
 
 async def once(config: Config, *, everything: bool) -> int:

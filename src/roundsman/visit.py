@@ -159,6 +159,8 @@ class Visits:
         self._noted = noted
         self.mind_clock: Callable[[], object] = lambda: None
         """Called before a time is taken that `due` will go by."""
+        self.failed: Callable[[StoreError], None] = lambda exc: log.error("store.failed", error=str(exc))
+        """Hears of a store that cannot be written."""
 
     def _now(self) -> float:
         # A clock that was set during the visit is seen first: a `due` by the new time must not be moved once more.
@@ -255,7 +257,7 @@ class Visits:
         try:
             self._hold(name, watch, now, asked)
         except StoreError as error:
-            log.error("store.failed", error=str(error))
+            self.failed(error)
             return
         if isinstance(exc, Denied) and exc.status == 401:  # that is not about one thing, and does not pass
             watch.error = reason(exc)
@@ -327,6 +329,7 @@ class Visits:
         self._say(name, poll)
         watch.due, watch.visited, watch.answered = due, now, now
         watch.polls += not poll.more
+        self._meter.changes += watch.failures > 0 or recovered
         watch.failures, watch.unanswered, watch.failing, watch.error = 0, None, None, None
         self._noted(name)
         ms = round((self._clock.monotonic() - began) * 1000, 1)
@@ -358,10 +361,8 @@ class Visits:
             return now  # a restart in the middle of a backlog goes on with it
         asked = max(http.wait, http.interval)
         watch.held = now + asked
-        if asked and watch.source.webhook is not None:
-            self.store.hold(
-                [(name, watch.held)]
-            )  # a restart forgets it not, and `due` alone does not hold off a ring
+        if asked:
+            self.store.hold([(name, watch.held)])  # `due` alone holds off neither a ring nor a command
         return now + rest(self._clock.monotonic() - started, watch.source.interval, asked)
 
     def _page(self, name: str, watch: Watch, revision: int, poll: Poll, same: bool, taken: int) -> None:
@@ -413,6 +414,7 @@ class Visits:
     def _bad(self, name: str, watch: Watch, revision: int, exc: Exception, asked: float) -> None:
         now = self._now()
         watch.failures += 1
+        self._meter.changes += 1
         watch.visited = now
         watch.polls += 1
         self._meter.polls[name, "failed"] += 1
@@ -422,7 +424,7 @@ class Visits:
         watch.due, watch.held = now + wait, now + asked
         watch.error = error = reason(exc)
         self._failed(name, exc, watch.failures, wait)
-        if asked and watch.source.webhook is not None:
+        if asked:
             with suppress(StoreError):  # said below
                 self.store.hold([(name, watch.held)])
         loud = isinstance(exc, Denied) or self.overdue(watch, now) or watch.failures > PATIENCE
@@ -474,10 +476,11 @@ class Visits:
             if isinstance(exc, Moved):
                 watch.due = now  # rewound meanwhile, and wanted at once
             else:
-                log.error("store.failed", error=str(exc))
+                self.failed(exc)
             return
         self._noted(name)
         if begins:
+            self._meter.changes += 1
             log.error("source.failing", source=name, error=error)
             self._wake()
 

@@ -124,6 +124,8 @@ OWN = (
     "UPDATE sources SET name = 'daemon (a source)' WHERE name = 'daemon'",
     # revision and state: how often it was reloaded, and what was wrong. position: how far the round of forgetting is.
     "INSERT INTO sources (name, type) VALUES ('daemon', 'roundsman')",
+    "ALTER TABLE sources ADD COLUMN options TEXT",  # a fingerprint: whether somebody has changed something since
+    "CREATE INDEX buried ON dead (seq)",
 )
 
 

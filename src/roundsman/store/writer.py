@@ -10,7 +10,7 @@ from sqlite_utils import Database
 
 from roundsman import wire
 from roundsman.events import Event
-from roundsman.files import make, refuse_links
+from roundsman.files import make, refuse_links, room
 from roundsman.plugin import Receipt, State
 from roundsman.store.database import BUSY, StoreError, applied, claim_file, connect, plain
 from roundsman.store.reader import DAEMON, Reader, Via
@@ -20,6 +20,10 @@ KEYS_KEPT = 35 * 86400.0
 """Seconds that `(source, id)` is kept at least: longer than any re-read reaches back."""
 UNREAD, UNREAD_BYTES = 1000, 32 * 2**20
 """Webhooks that were not understood and are kept, by source, and bytes of them."""
+LITTLE = 256 * 2**10
+"""Bytes that are too few to go on with."""
+STEP_BYTES = 4 * 2**20
+"""Bytes of payloads that one step of forgetting touches, roughly: each is written over."""
 SPARE_PAGES = 1000
 """Pages (of 8 KiB) that may be free without being given back."""
 
@@ -54,6 +58,7 @@ class Store(Reader):
         super().__init__(path, db)
         self._books = books
         self._lock = lock
+        self._place = _identity(path)
 
     @classmethod
     def open(cls, path: Path, *, daemon: bool = True) -> "Store":
@@ -88,6 +93,17 @@ class Store(Reader):
             os.close(self._lock)
             self._lock = None
 
+    def lost(self) -> bool:
+        """Whether somebody deleted the file, or put another one in its place: what we write then is gone when we end."""
+        return _identity(self.path) != self._place
+
+    def alive(self) -> float | None:
+        """When a daemon was last at work here (Unix), as far as that was written down."""
+        [last] = self._run(
+            "SELECT max(at) FROM (SELECT max(visited) AS at FROM sources UNION ALL SELECT max(delivered) FROM sinks)"
+        ).fetchone()
+        return float(last) if last is not None else None
+
     def register(self, sources: Mapping[str, str], sinks: Mapping[str, str]) -> None:
         """Make sure that every configured source and sink (name -> type) has its row. A new sink starts at the head."""
         with plain(self.path), self._db.atomic():
@@ -104,6 +120,24 @@ class Store(Reader):
                 )
                 [was] = run("SELECT type FROM sinks WHERE name = ?", (name,)).fetchone()
                 _same_type(f"sinks.{name}", was, kind)
+
+    def fits(self, sources: Mapping[str, str], sinks: Mapping[str, str]) -> None:
+        """StoreError where `register` would refuse these for their types."""
+        for table, kinds in (("sources", sources), ("sinks", sinks)):
+            for name, was in self._run(f"SELECT name, type FROM {table}").fetchall():  # noqa: S608 - fixed names
+                _same_type(f"{table}.{name}", was, kinds.get(name, was))
+
+    def options(self, fingerprints: Mapping[str, str]) -> set[str]:
+        """Remember fingerprints of sources' options; whose have changed since."""
+        known = dict(self._run("SELECT name, options FROM sources").fetchall())
+        new = {name: mark for name, mark in fingerprints.items() if known.get(name) != mark}
+        if new:
+            with plain(self.path), self._db.atomic():
+                self._db.conn.executemany(
+                    "UPDATE sources SET options = ? WHERE name = ?",
+                    [(mark, name) for name, mark in new.items()],
+                )
+        return {name for name in new if known.get(name) is not None}
 
     def claim(self, dues: Iterable[tuple[str, float]]) -> None:
         """Move `due` on *before* the visits: a daemon that dies during one does not ask again until then."""
@@ -213,6 +247,8 @@ class Store(Reader):
 
         The position of a source stays where its readings put it: a webhook says nothing about what came before it.
         """
+        if self.lost():  # nobody would be told again
+            raise StoreError(f"{self.path} was deleted or replaced while it was in use")
         with plain(self.path), self._db.atomic():
             run = self._run
             found: list[int] = []
@@ -276,6 +312,12 @@ class Store(Reader):
 
     def writable(self) -> None:
         """Nothing, where the store can be written; else StoreError, soon: somebody waits for the answer."""
+        if self.lost():
+            raise StoreError(f"{self.path} was deleted or replaced while it was in use")
+        if (
+            room(self.path).free < LITTLE
+        ):  # what is written here may still find a place that is free in the file
+            raise StoreError(f"{self.path} cannot be written: the disk is full")
         books = self._books.conn
         with plain(self.path):
             books.execute(f"PRAGMA busy_timeout = {round(BUSY * 100)}")
@@ -395,14 +437,16 @@ class Store(Reader):
         blank = old if low is None else min(old, low)
         with plain(self.path), self._db.atomic():
             [mark] = run("SELECT coalesce(position, 0) FROM sources WHERE name = ?", (DAEMON,)).fetchone()
-            last, looked = run(
-                "SELECT max(seq), count(*) FROM (SELECT seq FROM events WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?)",
-                (mark, max(blank, older), limit),
+            last, looked, enough = run(
+                "SELECT max(seq), count(*), max(bytes) >= ?4 FROM (SELECT seq, bytes, size FROM (SELECT seq, "
+                "length(body) AS size, sum(coalesce(length(body), 0)) OVER (ORDER BY seq) AS bytes FROM events "
+                "WHERE seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3) WHERE bytes - coalesce(size, 0) < ?4)",
+                (mark, max(blank, older), limit, STEP_BYTES),
             ).fetchone()
             if looked:
                 run(
                     "UPDATE events SET body = NULL WHERE seq > ? AND seq <= ? AND logged < ? AND body IS NOT NULL "
-                    "AND seq NOT IN (SELECT seq FROM dead)",
+                    "AND NOT EXISTS (SELECT 1 FROM dead WHERE dead.seq = events.seq)",
                     (mark, min(last, blank), now - retention),
                 )
                 run(
@@ -415,7 +459,7 @@ class Store(Reader):
                 "DELETE FROM unread WHERE n IN (SELECT n FROM unread WHERE received < ? ORDER BY n LIMIT ?)",
                 (now - retention, limit),
             ).rowcount
-            through = looked < limit
+            through = looked < limit and not enough
             if mark or not through:
                 run("UPDATE sources SET position = ? WHERE name = ?", (0 if through else last, DAEMON))
             return not through or letters == limit
@@ -447,3 +491,12 @@ def _same_type(place: str, was: str, kind: str) -> None:
     if was != kind:
         what = place.partition(".")[0].removesuffix("s")
         raise StoreError(f"{place} was a {was} and is now a {kind}: give the new {what} another name")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file is there; None for none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
