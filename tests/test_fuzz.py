@@ -270,6 +270,7 @@ def test_no_answer_is_a_5xx_nor_410(requests: list[dict[str, Any]]) -> None:
             ) as client:
                 for request in requests:
                     answer = await client.request(**request)
-                    assert answer.status_code in {200, 401, 404, 405, 413}, (request, answer)
+                    # 400: less or more than its length says came, which no server would hand on.
+                    assert answer.status_code in {200, 400, 401, 404, 405, 413}, (request, answer)
 
     asyncio.run(ask())
