@@ -159,12 +159,20 @@ class Http:
     """Questions that were asked."""
     wait: float = field(default=0.0, init=False)
     """Seconds the vendor asked us to stay away, over all answers so far."""
+    date: datetime | None = field(default=None, init=False)
+    """The vendor's clock at its last answer that told it."""
     interval: float = field(default=0.0, init=False)
     """Seconds the vendor wants between two visits; pages of one visit are not meant."""
 
     def now(self) -> datetime:
         """Our clock, for *when to look again*; never for where to read from."""
         return datetime.fromtimestamp(self.web.now(), UTC)
+
+    def vendor_now(self) -> datetime:
+        """The vendor's clock, where it has told it, else ours: for *how long* something has not moved there. Nobody who sets our
+        clock sets that one.
+        """
+        return self.date or self.now()
 
     async def rest(self, seconds: float) -> None:
         """Wait, where a source knows that it should not ask faster."""
@@ -241,6 +249,7 @@ class Http:
             raise Trouble(f"{_place(asked)} did not send a download within {DOWNLOAD:.0f} seconds") from None
 
     def _heed(self, answer: Answer) -> None:
+        self.date = answer.date() or self.date
         asked = patience(answer.status, answer.headers, self.web.now())
         self.wait = max(self.wait, asked or 0.0)
         self.interval = max(self.interval, min(CAP, _number(answer.headers.get("x-poll-interval")) or 0.0))

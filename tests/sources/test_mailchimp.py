@@ -241,6 +241,21 @@ async def test_being_away_for_more_than_seven_days_is_said(
     assert len(world.told(GAP)) == 1
 
 
+async def test_a_clock_of_ours_that_jumps_tells_nothing_of_the_vendor(tmp_path: Path, time: Time) -> None:
+    """Neither that there was no visit for days, nor that a batch has stalled."""
+    theirs = Time()
+    account = Mailchimp(now=theirs.utc)
+    account.add([Operation()], batch_id="b1", took=timedelta(days=2))
+    world = Rounds(tmp_path, account, time, mailchimp_batches())
+    for step in (0, 8 * 86400, 0, -8 * 86400, 0):
+        time.set_wall(step)
+        world.engine.beat()
+        theirs.advance(61)
+        assert await world.visit()
+    assert [event.type for event in world.events("roundsman.*")] == ["roundsman.clock.jumped"] * 2
+    world.store.close()
+
+
 async def test_a_batch_that_vanished_is_told_after_two_looks(rounds: Any, account: Mailchimp) -> None:
     account.add([Operation()], batch_id="b1", took=HOUR)
     world = rounds()

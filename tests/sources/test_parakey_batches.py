@@ -177,6 +177,21 @@ async def test_a_batch_that_stalls_is_said_once(rounds: Any, parakey: Parakey) -
     assert len(world.told("roundsman.batch.stalled")) == 1
 
 
+async def test_a_clock_of_ours_that_jumps_stalls_no_batch(tmp_path: Path, time: Time) -> None:
+    theirs = Time()
+    parakey = Parakey(now=theirs.utc)
+    parakey.batch([ADA], batch_id="a", took=timedelta(days=2))
+    world = Rounds(tmp_path, parakey, time, parakey_batches())
+    world.store.follow("keys", ["a"])
+    for step in (0, 0, 8 * 86400, 0):
+        time.set_wall(step)
+        world.engine.beat()
+        theirs.advance(61)
+        assert await world.visit()
+    assert [event.type for event in world.events("roundsman.*")] == ["roundsman.clock.jumped"]
+    world.store.close()
+
+
 async def test_a_batch_that_nobody_knows_is_gone_after_two_looks(rounds: Any, parakey: Parakey) -> None:
     world = rounds("nosuch")
     await world.visit()

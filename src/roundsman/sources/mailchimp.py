@@ -238,9 +238,9 @@ class _Visit(Draft):
         self.named: set[str] | None = set(self.memory.get("wanted", ())) or None if rung else None
         self.tired: Backoff | None = None
         """Why no more is asked at this visit."""
-        http.retry_timeouts = False  # what timed out here may still hold one of the user's ten slots there
-        self.vendor_now: datetime | None = None
+        self.first: datetime | None = None
         """The vendor's clock at the first answer, where it tells it."""
+        http.retry_timeouts = False  # what timed out here may still hold one of the user's ten slots there
 
     async def polls(self) -> AsyncIterator[Poll]:
         if self.named is None:
@@ -251,7 +251,13 @@ class _Visit(Draft):
         for key, entry in self.open.items():
             details = {"seen": entry["seen"]}
             self.events += follow.stalled(
-                self.source.name, "batch", key, entry, self.source.stall_after, self.now, details
+                self.source.name,
+                "batch",
+                key,
+                entry,
+                self.source.stall_after,
+                self.http.vendor_now(),
+                details,
             )
         yield self.poll()
         for key in sorted(self.owed, key=lambda key: int(self.owed[key]["tries"])):
@@ -277,7 +283,7 @@ class _Visit(Draft):
                     FORBIDDEN_WAIT, "403 without a reason: the account is being throttled"
                 ) from None
             raise
-        self.vendor_now = self.vendor_now or answer.date()
+        self.first = self.first or answer.date()
         return answer
 
     async def _list(self) -> None:
@@ -290,7 +296,7 @@ class _Visit(Draft):
                 break
         else:
             self._tell_short(total, len(rows))
-        self.begin(self.source.start, self.vendor_now, self.now)
+        self.begin(self.source.start, self.first, self.now)
         seen = {key: _seen(data) for key, (data, _) in rows.items()}
         digest = hashlib.blake2b(wire.encode(sorted(seen.items())), digest_size=8).hexdigest()
         for key, entry in self.open.items():
@@ -351,7 +357,7 @@ class _Visit(Draft):
         missed = self.memory.get("missed", [])
         for key in wanted:
             if key not in self.owed and (f"{key}:completed" not in told or key in missed):
-                self.open.setdefault(key, {**follow.entry(self.now), "listed": False})
+                self.open.setdefault(key, {**follow.entry(self.http.vendor_now()), "listed": False})
         if self.named is None and self.memory.pop("turn", None) == "results":
             return
         hidden = [key for key, entry in self.open.items() if not entry.get("listed")]
@@ -388,9 +394,9 @@ class _Visit(Draft):
             raise exc
         entry = self.open[key]
         if getattr(exc, "status", None) == 404:
-            if follow.missed(entry, self.now, self.source.interval):
+            if follow.missed(entry, self.http.vendor_now(), self.source.interval):
                 self._gone(key)
-        elif follow.hopeless(entry, self.source.retention, self.now):
+        elif follow.hopeless(entry, self.source.retention, self.http.vendor_now()):
             self._gone(key, f"({exc}) ")
         else:
             self.remark(f"batch {key} cannot be asked for: {exc}", about=f"asking {key}")
@@ -417,7 +423,7 @@ class _Visit(Draft):
                     f"batch {key} has the unknown status {status!r}: not taken for an end",
                     about=f"status {status}",
                 )
-            entry = self.open.setdefault(key, follow.entry(self.now))
+            entry = self.open.setdefault(key, follow.entry(self.http.vendor_now()))
             entry["listed"] = listed
             before, seen = entry["seen"], _seen(data)
             if before and any(
@@ -428,7 +434,7 @@ class _Visit(Draft):
                     f"the counts of batch {key} shrank from {before[1:4]} to {seen[1:4]}",
                     about=f"shrunk {key}",
                 )
-            follow.saw(entry, seen, self.now)
+            follow.saw(entry, seen, self.http.vendor_now())
             return
         followed = self.open.pop(key, None) is not None
         batch = _batch(key, data, raw)
@@ -468,20 +474,21 @@ class _Visit(Draft):
 
     def _mind_the_gap(self) -> None:
         """Batches that came and went while we were away longer than the vendor keeps them."""
-        good = parse_time(self.memory.get("good"))
-        away = (self.now - good).total_seconds() if good else 0.0
+        now, good = (
+            self.http.vendor_now(),
+            parse_time(self.memory.get("good")),
+        )  # it is the vendor who forgets
+        away = (now - good).total_seconds() if good else 0.0
         if good and away > self.source.retention:
             message = (
                 f"There was no visit since {rfc3339(good)}, and the vendor shows only the batches of the last "
-                f"{self.source.retention / 86400:g} days: what ended before {rfc3339(self.now - timedelta(seconds=self.source.retention))} is missing."
+                f"{self.source.retention / 86400:g} days: what ended before {rfc3339(now - timedelta(seconds=self.source.retention))} is missing."
             )
             self.events.append(
-                notice(
-                    "roundsman.source.gap", self.source.name, rfc3339(good), message, since=good, now=self.now
-                )
+                notice("roundsman.source.gap", self.source.name, rfc3339(good), message, since=good, now=now)
             )
         if good is None or not 0 <= away < GOOD_EVERY:
-            self.memory["good"] = rfc3339(self.now)
+            self.memory["good"] = rfc3339(now)
 
     # -- results -----------------------------------------------------------------------------------------------------
 
@@ -546,7 +553,7 @@ class _Visit(Draft):
             or parse_time(batch["completed_at"])
             or parse_time(entry.setdefault("since", rfc3339(self.now)))
         )
-        now = self.vendor_now or self.now  # it is the vendor who forgets
+        now = self.http.vendor_now()  # it is the vendor who forgets
         over = since is not None and (now - since).total_seconds() > self.source.retention
         if final or over:
             self._give_up(key)

@@ -671,14 +671,16 @@ class _BatchVisit(Draft):
             if f"{key}:completed" in told:  # by a webhook, if it is still open here
                 self.open.pop(key, None)
             else:
-                self.open.setdefault(key, follow.entry(self.now))
+                self.open.setdefault(key, follow.entry(self.http.vendor_now()))
         turns = asyncio.Semaphore(self.source.concurrency)
         keys = [key for key in self.open if key in named][:AT_ONCE] if named else self._in_turn()
         await asyncio.gather(*(self._one(key, turns) for key in keys))
         self._give_up()
         for key, entry in self.open.items():
             after = self.source.stall_after
-            self.events += follow.stalled(self.source.name, "batch", key, entry, after, self.now, {})
+            self.events += follow.stalled(
+                self.source.name, "batch", key, entry, after, self.http.vendor_now(), {}
+            )
         if self.good or self.events:
             yield self.poll()
         if self.stop is not None:
@@ -726,7 +728,9 @@ class _BatchVisit(Draft):
         """What fails for days while others are answered is that batch's trouble; where nobody is answered, it is the vendor's."""
         for key, exc in self.failed.items():
             entry = self.open[key]
-            if (self.good or _about_one_thing(exc)) and follow.hopeless(entry, GIVE_UP, self.now):
+            if (self.good or _about_one_thing(exc)) and follow.hopeless(
+                entry, GIVE_UP, self.http.vendor_now()
+            ):
                 del self.open[key]
                 self.events.append(follow.gone(self.source.name, "batch", key, entry, self.now, f"({exc}) "))
 
@@ -769,7 +773,7 @@ class _BatchVisit(Draft):
         """One batch as it is now: followed on, or told with all that failed in it."""
         entry = self.open[key]
         if answer is None:
-            if follow.missed(entry, self.now, self.source.interval):
+            if follow.missed(entry, self.http.vendor_now(), self.source.interval):
                 del self.open[key]
                 self.events.append(follow.gone(self.source.name, "batch", key, entry, self.now))
             return
@@ -787,12 +791,12 @@ class _BatchVisit(Draft):
             *(read.outcomes.count(o) for o in ("succeeded", "failed", "unknown")),
         ]
         since = parse_time(entry["since"])
-        waited = since is not None and follow.apart(since, self.now, self.source.interval)
+        waited = since is not None and follow.apart(since, self.http.vendor_now(), self.source.interval)
         if self.shape.has_ended(read, again=entry["seen"] == seen and waited):
             del self.open[key]
             self.events += self.shape.events(read, answer.body, self.now)
         else:
-            follow.saw(entry, seen, self.now)
+            follow.saw(entry, seen, self.http.vendor_now())
 
 
 def _about_one_thing(exc: Exception) -> bool:

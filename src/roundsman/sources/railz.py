@@ -588,7 +588,7 @@ class _Connection:
         for what, entries in (("push", self._pending), ("batch", self._batches)):
             for key, entry in entries.items():
                 details = {"connection": self._connection, "batch": entry.get("batch")}
-                after, now = self._source.stall_after, self._visit.now
+                after, now = self._source.stall_after, self._visit.http.vendor_now()
                 for event in follow.stalled(self._source.name, what, key, entry, after, now, details):
                     self._events[event.id] = event
 
@@ -810,7 +810,7 @@ class _Connection:
         row = page.rows.get(key)
         if row is not None:
             self._take({key: row}, listed=False)
-        elif follow.missed(self._pending[key], self._visit.now, self._source.interval):
+        elif follow.missed(self._pending[key], self._visit.http.vendor_now(), self._source.interval):
             entry = self._pending.pop(key)
             event = follow.gone(self._source.name, "push", key, entry, self._visit.now)
             self._events[event.id] = event
@@ -820,7 +820,7 @@ class _Connection:
         book = self._batches[batch]
         rows, total = await self._rows_of(batch)
         if not rows:
-            if follow.missed(book, self._visit.now, self._source.interval):
+            if follow.missed(book, self._visit.http.vendor_now(), self._source.interval):
                 self._give_up(batch)
                 event = follow.gone(self._source.name, "batch", batch, book, self._visit.now)
                 self._events[event.id] = event
@@ -833,9 +833,11 @@ class _Connection:
         look = hashlib.blake2b(wire.encode([sorted(rows), sorted(pending)]), digest_size=8).hexdigest()
         same = book.get("look") == look
         book["look"] = look
-        follow.saw(book, [look], self._visit.now)  # `since` is when it first looked so
+        follow.saw(book, [look], self._visit.http.vendor_now())  # `since` is when it first looked so
         since = parse_time(book["since"])
-        waited = since is not None and follow.apart(since, self._visit.now, self._source.interval)
+        waited = since is not None and follow.apart(
+            since, self._visit.http.vendor_now(), self._source.interval
+        )
         if total is not None and len(rows) < total:
             message = (
                 f"Batch {batch} has {total} pushes and shows {len(rows)}, and no parameter tried shows the others: when it has "
@@ -907,10 +909,10 @@ class _Connection:
             if self._visit.http.told(done):
                 continue
             if at[2]:
-                self._batches.setdefault(key, {**follow.entry(self._visit.now), "asked": True})
+                self._batches.setdefault(key, {**follow.entry(self._visit.http.vendor_now()), "asked": True})
             else:
                 self._pending.setdefault(
-                    key, {**follow.entry(self._visit.now), "batch": None, "listed": False}
+                    key, {**follow.entry(self._visit.http.vendor_now()), "batch": None, "listed": False}
                 )
 
     async def _wanted(self) -> None:
@@ -928,7 +930,9 @@ class _Connection:
             if rows:
                 self._placed.append(spec)
                 if at[2] and not self._visit.http.told([f"{key}:completed"]):
-                    self._batches.setdefault(key, {**follow.entry(self._visit.now), "asked": True})
+                    self._batches.setdefault(
+                        key, {**follow.entry(self._visit.http.vendor_now()), "asked": True}
+                    )
                 elif not at[2]:
                     self._take(rows, listed=False, asked=True)
 
@@ -953,9 +957,11 @@ class _Connection:
                         f"push {key} has the unknown status {status!r}: not taken for an end",
                         about=f"status {status}",
                     )
-                entry = self._pending.setdefault(key, {**follow.entry(self._visit.now), "listed": listed})
+                entry = self._pending.setdefault(
+                    key, {**follow.entry(self._visit.http.vendor_now()), "listed": listed}
+                )
                 entry["batch"] = own
-                follow.saw(entry, [status], self._visit.now)
+                follow.saw(entry, [status], self._visit.http.vendor_now())
                 opened.add(own)
                 continue
             followed = self._pending.pop(key, None) is not None or asked
@@ -976,7 +982,7 @@ class _Connection:
         told = self._visit.http.told([f"{batch}:completed" for batch in batches]) if batches else set()
         for batch in sorted(batches):
             if f"{batch}:completed" not in told:
-                self._batches[batch] = follow.entry(self._visit.now)
+                self._batches[batch] = follow.entry(self._visit.http.vendor_now())
 
 
 def _push_event(
