@@ -238,6 +238,33 @@ async def test_a_time_without_a_daemon_is_nobodys_trouble(
     engine.store.close()
 
 
+async def test_a_sink_that_comes_back_too_late_for_some_events_is_told(
+    tmp_path: Path, parakey: Parakey, time: Time
+) -> None:
+    one, two = Recorder().named("one"), Recorder(outcomes=("granted",)).named("two")
+    engine = engine_on(tmp_path / "x.db", parakey, time, one, two)
+    sources = {"a": engine.watches["a"].source}
+    put(engine, 1)
+    await engine.once()
+    engine.setup(sources, {"one": one})
+    put(engine, 2)
+    put(engine, 3)
+    await engine.once()
+    engine.retention = 3600
+    time.advance(7200)
+    put(engine, 4)
+    await engine._prune()
+    for _ in range(2):
+        engine.setup(sources, {"one": one, "two": two})
+        await engine.once()
+        engine.setup(sources, {"one": one})
+    [gap] = own(engine.store)
+    assert gap.type == "roundsman.sink.gap"
+    assert gap.document()["data"]["message"].startswith("2 events that two had not got")
+    assert [event.id for event in RECORDS["two"]] == ["id00001", "id00004"]
+    engine.store.close()
+
+
 # -- the disk ----------------------------------------------------------------------------------------------------------
 
 

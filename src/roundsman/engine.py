@@ -14,7 +14,7 @@ from roundsman.delivery import Delivery
 from roundsman.events import Event
 from roundsman.http import CAP, Http, Web
 from roundsman.meter import Meter
-from roundsman.notices import Disk, clock_jumped
+from roundsman.notices import Disk, clock_jumped, sink_gap
 from roundsman.plugin import Sink, Source
 from roundsman.reception import Reception
 from roundsman.settings import spell
@@ -200,6 +200,8 @@ class Engine:
                 self.deliveries[name] = Delivery(
                     sink, http, self.store, self.meter, now=self._clock.now, tell=self._tell
                 )
+                missed = self.store.missed(name, self.deliveries[name].wanted)
+                self._tell(sink_gap(name, *missed, self._clock.now()))
                 if self._group is not None and not self._stop.is_set():
                     self._start(name)
 

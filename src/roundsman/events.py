@@ -177,6 +177,7 @@ TYPES: dict[str, Any] = {
     "roundsman.source.webhook_silent": Notice,
     "roundsman.sink.failing": Notice,
     "roundsman.sink.recovered": Notice,
+    "roundsman.sink.gap": Notice,
     "roundsman.disk.low": Notice,
     "roundsman.disk.recovered": Notice,
     "roundsman.clock.jumped": Notice,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from roundsman.events import Event, notice, rfc3339
 from roundsman.files import Room, room
-from roundsman.settings import spell
+from roundsman.settings import counted, spell
 from roundsman.store import DAEMON
 
 SINK_PATIENCE = 600.0
@@ -61,6 +61,17 @@ def sink_recovered(
         return None
     message = f"{sink} takes events again, after {spell(lasted)}; it gets what it missed."
     return _own("roundsman.sink.recovered", sink, message, now, since=since)
+
+
+def sink_gap(sink: str, missed: int, since: float | None, now: float) -> Event | None:
+    """The notice about a sink that comes too late for some events; None where it does not."""
+    if not missed:
+        return None
+    message = (
+        f"{counted(missed, 'event')} that {sink} had not got when it was taken out of the configuration cannot be delivered "
+        "any more: their payloads were pruned."
+    )
+    return _own("roundsman.sink.gap", sink, message, now, since=since, missed=missed)
 
 
 def clock_jumped(seconds: float, now: float) -> Event | None:

@@ -274,6 +274,13 @@ class Reader:
         row = self._run(f"{sql}{where} ORDER BY e.seq LIMIT 1", [cursor, *values]).fetchone()
         return float(row[0]) if row else None
 
+    def missed(self, sink: str, wanted: Filter) -> tuple[int, float | None]:
+        """How many events a sink wants that it has not got and whose payloads are gone, and when the first was logged."""
+        where, values = wanted.where()
+        sql = "SELECT count(*), min(e.logged) FROM events e JOIN sources s ON s.id = e.source WHERE e.seq > ? AND e.body IS NULL"
+        count, first = self._run(f"{sql}{where}", [self.cursor(sink)[0], *values]).fetchone()
+        return int(count), first
+
     def dead(self, sink: str) -> list[dict[str, Any]]:
         return self._rows(
             "SELECT d.seq, d.buried, d.reason, d.retry, s.name AS source, e.id, e.type, e.outcome FROM dead d "
