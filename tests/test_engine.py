@@ -528,10 +528,13 @@ async def test_a_store_that_fails_is_said_now_and_then(engine: Engine, time: Tim
         assert engine.store_trouble is None
 
 
-async def test_a_store_that_was_deleted_ends_the_daemon_and_takes_nothing_more(engine: Engine) -> None:
+@pytest.mark.parametrize("ends", [("", "-wal", "-shm"), (".lock",)])
+async def test_a_store_that_was_deleted_ends_the_daemon_and_takes_nothing_more(
+    ends: tuple[str, ...], engine: Engine
+) -> None:
     """What it took would be gone with it; a new one begins with what is there."""
     engine.setup({"a": Scripted().named("a")}, {})
-    for end in ("", "-wal", "-shm"):
+    for end in ends:
         Path(f"{engine.store.path}{end}").unlink()
     with pytest.raises(StoreError, match="was deleted or replaced"):
         engine.store.receive([Mail("a", [an_event(1, "a")])], START)

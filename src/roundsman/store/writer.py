@@ -94,8 +94,11 @@ class Store(Reader):
             self._lock = None
 
     def lost(self) -> bool:
-        """Whether somebody deleted the file, or put another one in its place: what we write then is gone when we end."""
-        return _identity(self.path) != self._place
+        """Whether somebody deleted the file, or put another one in its place: what we write then is gone when we end. Or its lock:
+        then another daemon may begin beside us.
+        """
+        unlocked = self._lock is not None and os.fstat(self._lock).st_nlink == 0
+        return unlocked or _identity(self.path) != self._place
 
     def alive(self) -> float | None:
         """When a daemon was last at work here (Unix), as far as that was written down."""
