@@ -254,7 +254,10 @@ class Engine:
             finally:
                 self._alarms.stop()
                 await self._end()
-        self._flush()
+        try:
+            self._flush()
+        except StoreError as exc:  # the books are a second behind, no more
+            self.failed(exc)
 
     def _come_back(self) -> None:
         """What failed before a time without a daemon did not fail during it: nobody tried."""
@@ -273,10 +276,10 @@ class Engine:
         due = []
         for fare in self.store.fares():
             watch = self.watches.get(fare.name)
-            if watch is not None and (
-                everything or not now < fare.due < now + furthest(watch.source.interval)
-            ):
-                due.append(fare.name)
+            if watch is not None:
+                furthest_off = now + furthest(watch.source.interval)
+                early = any(now < at < furthest_off for at in (fare.due, watch.held))
+                due += [fare.name] if everything or not early else []
         for name in due:
             self.watches[name].due = now + self.watches[name].source.interval
         self.store.claim([(name, self.watches[name].due) for name in due])
