@@ -27,13 +27,15 @@ INWARD: dict[str, set[str]] = {
     "auth": {"http", "plugin", "wire"},
     "store": {"events", "files", "plugin", "store", "wire"},
     "alarms": set(),
+    "clock": set(),
     "notices": {"events", "files", "settings", "store"},
     "delivery": {"events", "http", "meter", "notices", "plugin", "settings", "store"},
-    "visit": {"events", "http", "meter", "plugin", "silence", "store"},
-    "reception": {"events", "meter", "plugin", "store", "visit", "webhook"},
+    "visit": {"clock", "events", "http", "meter", "plugin", "silence", "store"},
+    "reception": {"clock", "events", "meter", "plugin", "store", "visit", "webhook"},
     "engine": {
         *(
             "alarms",
+            "clock",
             "delivery",
             "events",
             "http",

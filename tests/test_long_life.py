@@ -14,13 +14,13 @@ import pytest
 from conftest import need
 from doors import until
 from rounds import SCRIPTS, Scripted, running
+from roundsman.clock import Clock
 from roundsman.engine import BEAT, Engine
 from roundsman.http import Http, Web
 from roundsman.plugin import Poll, State
 from roundsman.sandbox import Parakey
 from roundsman.sinks.file import FileSink
 from roundsman.store import KEYS_KEPT, Filter, Reader, Store, StoreError, holder, restore
-from roundsman.visit import Clock
 from worlds import START, ByHand, Straight, Time, an_event, web_of
 
 LATE = START + 2 * KEYS_KEPT

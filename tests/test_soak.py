@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 import pytest
 
 from rounds import running
+from roundsman.clock import Clock
 from roundsman.engine import BEAT, Engine
 from roundsman.plugin import Source
 from roundsman.sandbox.company import Company
 from roundsman.sinks.file import FileSink
 from roundsman.store import Filter, Store
-from roundsman.visit import Clock
 from worlds import (
     ByHand,
     Straight,

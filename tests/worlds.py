@@ -12,6 +12,7 @@ from cloudevents.core.formats.json import JSONFormat
 from pydantic import TypeAdapter
 
 from roundsman import events
+from roundsman.clock import Clock
 from roundsman.events import Access, Event
 from roundsman.http import Http, HttpOptions, Web
 from roundsman.plugin import Deliver, Receipt, Sink
@@ -20,7 +21,6 @@ from roundsman.sandbox.mailchimp import API_KEY
 from roundsman.sandbox.railz import CLIENT_ID, SECRET_KEY
 from roundsman.sources import mailchimp, railz
 from roundsman.sources.parakey import Batches, EventLogs
-from roundsman.visit import Clock
 
 START = datetime(2026, 5, 1, 6, tzinfo=UTC).timestamp()
 

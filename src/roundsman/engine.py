@@ -10,6 +10,7 @@ import httpx
 import structlog
 
 from roundsman.alarms import Alarms
+from roundsman.clock import Clock, Jumps
 from roundsman.delivery import Delivery
 from roundsman.events import Event
 from roundsman.http import CAP, Http, Web
@@ -20,14 +21,12 @@ from roundsman.reception import Reception
 from roundsman.settings import spell
 from roundsman.silence import Silence
 from roundsman.store import DAEMON, Filter, Store, StoreError, Visited
-from roundsman.visit import RINGS_APART, Clock, Visits, Watch, ring_pause
+from roundsman.visit import RINGS_APART, Visits, Watch, ring_pause
 
 GRACE = 1.5
 """Seconds that a delivery under way is given when the daemon stops: people and systemd wait for it."""
 BEAT = 1.0
 """Seconds between two heartbeats: books, clock, other processes' changes."""
-STEP = 2.0
-"""Seconds that the wall clock may drift from the monotonic one between two heartbeats before it is a step."""
 SPREAD = 0.02
 """Seconds between the first visits of two sources, so that a thousand of them do not start at once."""
 PER_HOST = 32
@@ -106,8 +105,7 @@ class Engine:
         self._retired: list[Web] = []
         self._queues: defaultdict[str, deque[str]] = defaultdict(deque)
         self._under_way: Counter[str] = Counter()
-        self._asleep = self._clock.asleep()
-        self._drift = self._clock.now() - self._clock.monotonic() - self._asleep
+        self._jumps = Jumps(self._clock)
         told = store.last(1, Filter(("roundsman.disk.*",), (DAEMON,)))
         self._disk = Disk(store.path, bool(told) and told[0][0].type == "roundsman.disk.low")
         self._disk_seen = float("-inf")
@@ -511,16 +509,13 @@ class Engine:
 
     def _check_clock(self) -> bool:
         """Notice that the clock was set, or that the machine slept; whether it was so. Neither makes a burst nor a silence."""
-        asleep, wall, ticks = self._clock.asleep(), self._clock.now(), self._clock.monotonic()
-        drift = wall - ticks - asleep
-        step, self._drift = drift - self._drift, drift
-        slept, self._asleep = asleep - self._asleep, asleep
-        if slept < STEP and abs(step) < STEP:
+        step, slept = self._jumps.look()
+        if not step and not slept:
             return False
-        if abs(step) >= STEP:
+        if step:
             log.warning("clock.stepped", seconds=round(step, 1))
             self._step(step)
-        if slept >= STEP:
+        if slept:
             log.warning("clock.slept", seconds=round(slept, 1))
             self._wake_up(slept)
         with suppress(StoreError):  # said below
@@ -529,10 +524,11 @@ class Engine:
             if not watch.busy():
                 self._alarms.clear(name)  # also one for the same moment: it would ring late by as much
                 self._alarms.set(name, watch.next())
-        self._tell(clock_jumped(step, wall))
+        now = self._clock.now()
+        self._tell(clock_jumped(step, now))
         try:
             self.store.claim([(name, watch.due) for name, watch in self.watches.items()])
-            self.store.hold([(name, watch.held) for name, watch in self.watches.items() if watch.held > wall])
+            self.store.hold([(name, watch.held) for name, watch in self.watches.items() if watch.held > now])
         except StoreError as exc:  # the next visits write it
             self.failed(exc)
         return True

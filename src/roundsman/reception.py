@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 import structlog
 
+from roundsman.clock import Clock
 from roundsman.events import Event
 from roundsman.meter import Meter
 from roundsman.plugin import Received, Source, reason
 from roundsman.store import Mail, Store, StoreError
-from roundsman.visit import Clock, Watch
+from roundsman.visit import Watch
 from roundsman.webhook import Call
 
 GATHER = 0.003

@@ -7,8 +7,7 @@ the same reason in both: whatever a plugin raises means "again later", and must 
 import asyncio
 import logging
 import random
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from datetime import UTC, datetime
 import httpx
 import structlog
 
+from roundsman.clock import Clock
 from roundsman.events import Event, notice
 from roundsman.http import CAP, Http, Web
 from roundsman.meter import Meter
@@ -31,22 +31,6 @@ SAY_EVERY = 10.0
 """Seconds between two lines in the log about one long reading."""
 
 log = structlog.get_logger()
-
-
-def suspended() -> float:
-    """Seconds that this machine was suspended since its boot."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
-
-
-@dataclass(frozen=True, slots=True)
-class Clock:
-    now: Callable[[], float] = time.time
-    """Unix time: for `due`, which must survive a restart."""
-    monotonic: Callable[[], float] = time.monotonic
-    """For durations, and for noticing that the other one was set."""
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-    asleep: Callable[[], float] = suspended
-    """Seconds that the machine has slept so far: the other two do not tell that from a clock that was set."""
 
 
 @dataclass(slots=True)
