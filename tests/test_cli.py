@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +13,9 @@ from typing import Any, NamedTuple
 import jsonschema
 import pytest
 
-from roundsman import cli, config, events
+from conftest import need
+from roundsman import cli, config, events, logs
+from roundsman.cli import running
 from roundsman.engine import Engine
 from roundsman.sandbox import Fault, Parakey, Town
 from roundsman.sandbox.mailchimp import Mailchimp, Operation, bad_address
@@ -98,6 +101,33 @@ def test_without_a_configuration_it_says_where_it_looked(roundsman: Any) -> None
         "/.config/roundsman/roundsman.toml nor /etc/roundsman/roundsman.toml exists; `roundsman init` writes one"
         in result.err
     )
+
+
+def test_a_file_that_root_does_not_take_is_said(roundsman: Any, filled: Path) -> None:
+    need(os.geteuid() == 0, "needs root, who is asked for")
+    filled.chmod(0o777)
+    result = roundsman("check")
+    assert (result.code, result.out) == (2, "")
+    passed, nothing = result.err.splitlines()
+    assert passed.startswith("warning: ./roundsman.toml is passed over: it or its folder is not root's alone")
+    assert nothing.startswith("no configuration: neither ")
+    assert roundsman("check", "-c", "./roundsman.toml").code == 0
+
+
+def test_a_configuration_that_cannot_be_read_is_one_sentence(filled: Path) -> None:
+    (filled / "roundsman.toml").chmod(0)
+    # Root without root's right to read everything.
+    setpriv = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    for command in ("check", "run", "status"):
+        done = subprocess.run(
+            [*setpriv, sys.executable, "-m", "roundsman", command, "-c", str(filled / "roundsman.toml")],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"{filled}/roundsman.toml: cannot be read: Permission denied")
+        assert done.stderr.count("\n") == 1
 
 
 def test_init_never_overwrites(roundsman: Any, tmp_path: Path, monkeypatch: Any) -> None:
@@ -235,6 +265,63 @@ def test_a_wrong_command_line_is_2(roundsman: Any) -> None:
     assert roundsman("frobnicate").code == 2
     assert roundsman("demo", "--for", "soon").code == 2
     assert roundsman("replay", "archive").code == 2
+
+
+def test_a_wrong_command_line_is_one_line_in_the_journal(roundsman: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(logs, "on_journal", lambda: True)
+    for args, why in (
+        (["frobnicate"], "No such command 'frobnicate'."),
+        (["replay", "archive"], "Missing option '--from'."),
+    ):
+        result = roundsman(*args)
+        [line] = result.err.splitlines()
+        assert (result.code, json.loads(line.removeprefix("<3>"))["problems"]) == (2, [why])
+    assert roundsman("demo", "--for", "soon").code == 2, "a command's own status"
+    assert roundsman("--version").code == 0
+
+
+@pytest.fixture
+def hangups() -> Any:
+    before = signal.getsignal(signal.SIGHUP)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hangups")
+def test_with_a_socket_a_wrong_configuration_is_tried_again_after_a_while(
+    roundsman: Any, filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each caller in systemd's socket starts the service again, whatever its status was."""
+    waited: list[float] = []
+    monkeypatch.setattr(running, "sleep", waited.append)
+    (filled / "roundsman.toml").write_text(CONFIG.replace("path =", "pth ="))
+    alone = roundsman("run")
+    assert (alone.code, waited) == (2, [])
+    monkeypatch.setenv("LISTEN_FDS", "1")
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+    held = roundsman("run")
+    assert (held.code, held.err, waited) == (2, alone.err, [5.0])
+
+
+def test_whoever_waits_before_the_next_start_ends_at_once(filled: Path) -> None:
+    (filled / "roundsman.toml").write_text("")
+    script = f"LISTEN_PID=$$ LISTEN_FDS=1 exec {sys.executable} -m roundsman run -c {filled}/roundsman.toml"
+    with subprocess.Popen(["sh", "-c", script], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        assert "2 mistakes" in process.stderr.readline(), "said before it waits"
+        process.terminate()
+        assert process.wait(4) == -signal.SIGTERM
+
+
+def test_a_reload_that_comes_before_anything_else_does_not_end_it(tmp_path: Path) -> None:
+    pipe = tmp_path / "roundsman.toml"
+    os.mkfifo(pipe)
+    with subprocess.Popen(
+        [sys.executable, "-m", "roundsman", "run", "-c", str(pipe)], stderr=subprocess.PIPE
+    ) as process:
+        with pipe.open("w"):  # as soon as somebody reads it
+            process.send_signal(signal.SIGHUP)
+        assert process.wait(20) == 2, "the end of an empty configuration"
 
 
 def test_the_demo_shows_three_vendors_and_ends_with_failures(roundsman: Any) -> None:

@@ -1,14 +1,19 @@
 """Every mistake in one line that names the place, the value and what would be right; and secrets never."""
 
 import json
+import os
+import socket
+import tempfile
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
 import jsonschema
 import pytest
 
-from roundsman import config
+from conftest import need
+from roundsman import config, settings
 from roundsman.config import ConfigError
 from roundsman.settings import Secret, duration, size, spell
 
@@ -344,18 +349,174 @@ def test_secrets_come_from_files_and_credentials(tmp_path: Path, monkeypatch: py
     assert problems(tmp_path, FINE.replace('"s3cret-token"', '{ credential = "../token" }'))
 
 
-def test_unwise_files_and_literal_secrets_are_warned_of(tmp_path: Path) -> None:
-    loaded = load(tmp_path, FINE)
+@pytest.fixture
+def everybodys() -> Iterator[Path]:
+    """A folder that every user of this machine can look into; pytest's own are not."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        need(
+            all(above.stat().st_mode & 0o001 for above in folder.parents),
+            "needs a TMPDIR that is everybody's",
+        )
+        yield folder
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "folder"])
+def test_a_secret_that_is_no_file_is_refused_and_waited_for_never(kind: str, tmp_path: Path) -> None:
+    """Reading a pipe that nobody writes to would stop a daemon that reloads."""
+    match kind:
+        case "pipe":
+            os.mkfifo(tmp_path / "token")
+        case "socket":
+            with socket.socket(socket.AF_UNIX) as bound:
+                bound.bind(str(tmp_path / "token"))
+        case "folder":
+            (tmp_path / "token").mkdir()
+    [problem] = problems(tmp_path, FINE.replace('"s3cret-token"', '{ file = "token" }'))
+    assert problem == (
+        "sources.doors.access_token: the file token is not a plain file, and only such a one is read"
+    )
+
+
+def test_a_byte_order_mark_is_no_part_of_a_secret(tmp_path: Path) -> None:
+    (tmp_path / "token").write_bytes(b"\xef\xbb\xbffrom-notepad\r\n")
+    loaded = load(tmp_path, FINE.replace('"s3cret-token"', '{ file = "token" }'))
+    assert loaded.sources["doors"].access_token.reveal() == "from-notepad"  # type: ignore[attr-defined]
+
+
+def test_a_credential_that_came_after_the_start_wants_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "run"))
+    (tmp_path / "run").mkdir()
+    [problem] = problems(tmp_path, FINE.replace('"s3cret-token"', '{ credential = "new" }'))
+    assert problem.endswith(
+        "the credential new cannot be read: No such file or directory; systemd hands credentials over at a start only: "
+        "systemctl restart roundsman"
+    )
+
+
+def test_who_may_not_read_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A person may be root; the service's user may not."""
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    monkeypatch.setattr(settings.os, "geteuid", lambda: 1000)
+    assert settings.forbidden(PermissionError()) == "; try sudo"
+    assert settings.forbidden(FileNotFoundError()) == ""
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/credentials/roundsman.service")
+    assert settings.forbidden(PermissionError()) == ""
+    assert settings.forbidden(PermissionError(), "chmod 644 x") == "; chmod 644 x"
+
+
+# -- which file it is --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of ours with a configuration, and a home without."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(config, "PLACES", (config.PLACES[0], tmp_path / "etc" / "roundsman.toml"))
+    tmp_path.chmod(0o755)
+    (tmp_path / "roundsman.toml").touch(0o644)
+    return tmp_path
+
+
+def trap(here: Path, kind: str) -> None:
+    file = here / "roundsman.toml"
+    match kind:
+        case "a folder that all may write to":
+            here.chmod(0o1777)
+        case "a file that a group may write":
+            file.chmod(0o664)
+        case "a link":
+            file.rename(here / "another")
+            file.symlink_to("another")
+        case "a file of somebody else's":
+            os.chown(file, 65534, 0)
+        case "a folder of somebody else's":
+            os.chown(here, 65534, 0)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "a folder that all may write to",
+        "a file that a group may write",
+        "a link",
+        "a file of somebody else's",
+        "a folder of somebody else's",
+    ],
+)
+def test_root_does_not_do_as_a_file_says_that_others_put_there(kind: str, here: Path) -> None:
+    """In /tmp, or in a home: it would send root's secrets anywhere, and write anywhere."""
+    need(os.geteuid() == 0 or "else's" not in kind, "needs root, to give files away")
+    trap(here, kind)
+    environ = {"HOME": str(here / "home")}
+    [line] = config.passed_over(environ, euid=0)
+    assert line.startswith("./roundsman.toml is passed over: ")
+    assert line.endswith("; -c ./roundsman.toml takes it")
+    with pytest.raises(ConfigError) as caught:
+        config.find(None, environ, euid=0)
+    assert caught.value.problems[0].startswith(f"no configuration: neither {here}/home/.config/")
+    assert "`roundsman init --service` the service's" in caught.value.problems[0]
+    (here / "etc").mkdir()
+    (here / "etc" / "roundsman.toml").touch(0o664)
+    assert config.find(None, environ, euid=0) == here / "etc" / "roundsman.toml"
+    # Who is not root, or names it, gets it.
+    assert config.find(None, environ, euid=1000) == Path("roundsman.toml")
+    assert config.passed_over(environ, euid=1000) == []
+    assert config.find(Path("roundsman.toml"), environ, euid=0) == Path("roundsman.toml")
+    environ["ROUNDSMAN_CONFIG"] = "roundsman.toml"
+    assert config.find(None, environ, euid=0) == Path("roundsman.toml")
+    assert config.passed_over(environ, euid=0) == []
+
+
+def test_root_takes_a_file_of_roots(here: Path) -> None:
+    need(os.geteuid() == 0, "needs root, to have files of root's")
+    assert config.find(None, {"HOME": str(here)}, euid=0) == Path("roundsman.toml")
+    assert config.passed_over({"HOME": str(here)}, euid=0) == []
+
+
+def test_root_does_not_take_a_users_own_either(here: Path) -> None:
+    """`sudo -E` keeps whose home it is."""
+    need(os.geteuid() == 0, "needs root, to give files away")
+    (here / "roundsman.toml").unlink()
+    theirs = here / ".config" / "roundsman" / "roundsman.toml"
+    theirs.parent.mkdir(parents=True)
+    theirs.touch(0o600)
+    assert config.find(None, {"HOME": str(here)}, euid=0) == theirs
+    os.chown(theirs.parent, 65534, 65534)
+    [line] = config.passed_over({"HOME": str(here)}, euid=0)
+    assert line.startswith(f"{theirs} is passed over")
+
+
+def test_unwise_files_and_literal_secrets_are_warned_of(everybodys: Path) -> None:
+    loaded = load(everybodys, FINE)
     assert len(config.warnings(loaded)) == 1
     assert "a secret stands in the file" in config.warnings(loaded)[0]
     loaded.path.chmod(0o644)
     assert "lets every user of this machine read it; chmod 600" in config.warnings(loaded)[1]
-    secret = tmp_path / "token"
+    secret = everybodys / "token"
     secret.write_text("x")
     secret.chmod(0o604)
-    loaded = load(tmp_path, FINE.replace('"s3cret-token"', '{ file = "token" }'))
+    loaded = load(everybodys, FINE.replace('"s3cret-token"', '{ file = "token" }'))
     [warning] = config.warnings(loaded)
     assert warning.startswith(f"{secret}: is a secret, and its mode 0604")
+
+
+def test_a_secret_in_a_folder_that_keeps_others_out_is_not_warned_of(everybodys: Path) -> None:
+    folder = everybodys / "credentials"
+    folder.mkdir(mode=0o700)
+    secret = folder / "token"
+    secret.write_text("x")
+    secret.chmod(0o644)
+    loaded = load(everybodys, FINE.replace('"s3cret-token"', '{ credential = "token" }'))
+    assert config.warnings(loaded) == []
+    folder.chmod(0o755)
+    [warning] = config.warnings(loaded)
+    assert warning.startswith(
+        f"{secret}: is a secret, and its mode 0644 lets every user of this machine read"
+    )
 
 
 def test_filters_that_match_nothing_are_warned_of(tmp_path: Path) -> None:

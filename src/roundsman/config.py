@@ -26,6 +26,7 @@ from roundsman.settings import (
     Options,
     Secret,
     duration,
+    forbidden,
     redact,
     relative_to,
     spell,
@@ -78,21 +79,58 @@ class ConfigError(Exception):
         """The file they are in, where they are about what is in it."""
 
 
-def find(path: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
+def find(path: Path | None, environ: Mapping[str, str] = os.environ, *, euid: int | None = None) -> Path:
     """The configuration file to use: named, from $ROUNDSMAN_CONFIG, here, the user's own, or in /etc."""
-    named = path or (Path(environ["ROUNDSMAN_CONFIG"]) if environ.get("ROUNDSMAN_CONFIG") else None)
-    if named is not None:
+    if named := path or _named(environ):
         return named
-    here, system = PLACES
-    places = (here, users(environ), system)
+    root = (os.geteuid() if euid is None else euid) == 0
+    places = [place for place in _places(environ) if not (root and _may_be_a_trap(place))]
     for place in places:
         if place.exists():
             return place
+    service = ", `roundsman init --service` the service's" if root else ""
     raise ConfigError(
         [
-            f"no configuration: neither {' nor '.join(map(str, places))} exists; `roundsman init` writes one, -c names one"
+            f"no configuration: neither {' nor '.join(map(str, places))} exists; `roundsman init` writes one{service}, -c names one"
         ]
     )
+
+
+def passed_over(environ: Mapping[str, str] = os.environ, *, euid: int | None = None) -> list[str]:
+    """What `find` does not take because root would do as somebody else says: a line each."""
+    if (os.geteuid() if euid is None else euid) != 0 or _named(environ):
+        return []
+    found = []
+    for place in _places(environ):
+        if _may_be_a_trap(place):
+            name = f"./{place}" if not place.is_absolute() else str(place)
+            found.append(
+                f"{name} is passed over: it or its folder is not root's alone, and root would do as others say; -c {name} takes it"
+            )
+        elif place.exists():
+            break
+    return found
+
+
+def _named(environ: Mapping[str, str]) -> Path | None:
+    return Path(environ["ROUNDSMAN_CONFIG"]) if environ.get("ROUNDSMAN_CONFIG") else None
+
+
+def _places(environ: Mapping[str, str]) -> tuple[Path, ...]:
+    here, system = PLACES
+    return here, users(environ), system
+
+
+def _may_be_a_trap(place: Path) -> bool:
+    """Whether somebody else than root could have put it where root would find it: in /tmp, or in a home."""
+    if place == PLACES[-1]:  # who may write in /etc is root's to say
+        return False
+    try:
+        # The file itself: a link leads wherever its maker wants.
+        seen = (place.lstat(), place.absolute().parent.stat())
+    except OSError:
+        return False
+    return any(each.st_uid != 0 or each.st_mode & 0o022 for each in seen)
 
 
 def users(environ: Mapping[str, str] = os.environ) -> Path:
@@ -222,14 +260,20 @@ def warnings(config: Config) -> list[str]:
             mode = stat.S_IMODE(path.stat().st_mode)
         except OSError:
             continue
+        others = mode & 0o007 if _open_to_all(path) else 0
         # A configuration without secrets of its own may be read by all: /etc is full of them.
-        if mode & 0o007 and why != "tells where secrets are":
+        if others and why != "tells where secrets are":
             found.append(
                 f"{path}: {why}, and its mode {mode:04o} lets every user of this machine read it; chmod 600"
             )
-        elif mode & 0o022:
+        elif mode & 0o020 or others & 0o002:
             found.append(f"{path}: {why}, and its mode {mode:04o} lets others write it; chmod go-w")
     return found
+
+
+def _open_to_all(path: Path) -> bool:
+    """Whether every user of this machine gets as far as this file: a folder above may keep them out."""
+    return all(folder.stat().st_mode & 0o001 for folder in path.resolve().parents)
 
 
 def _filters_for_nothing(config: Config) -> list[str]:
@@ -333,7 +377,8 @@ def _parse(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as exc:
-        raise ConfigError([f"{path}: cannot be read: {exc.strerror}"]) from None
+        hint = forbidden(exc, f"the service's user must be able to read it: chmod 644 {path}")
+        raise ConfigError([f"{path}: cannot be read: {exc.strerror}{hint}"]) from None
     except UnicodeDecodeError:
         raise ConfigError([f"{path}: is not UTF-8 text"]) from None
     except RecursionError:

@@ -4,6 +4,7 @@ import ipaddress
 import os
 import re
 import ssl
+import stat
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, date, datetime
@@ -199,7 +200,7 @@ def _credential(name: str) -> Path:
     """Where a credential is: as systemd gives it to a service (systemd.exec(5), LoadCredential=), alone or with the whole
     folder of ours; for commands beside the service, in that folder itself.
     """
-    given = os.environ.get("CREDENTIALS_DIRECTORY")
+    given = _handed_over()
     if given is None:
         place = beside("credentials") / name
         if not _exists(place):
@@ -207,8 +208,14 @@ def _credential(name: str) -> Path:
                 f"no credential {name}: $CREDENTIALS_DIRECTORY is not set (systemd sets it for LoadCredential=), and there is no {place}"
             )
         return place
-    alone, ours = Path(given) / name, Path(given) / f"roundsman_{name}"
+    alone, ours = given / name, given / f"roundsman_{name}"
     return ours if _exists(ours) and not _exists(alone) else alone
+
+
+def _handed_over() -> Path | None:
+    """Where systemd puts a service's credentials; None where we are none."""
+    given = os.environ.get("CREDENTIALS_DIRECTORY")
+    return None if given is None else Path(given)
 
 
 def _exists(path: Path) -> bool:
@@ -220,10 +227,30 @@ def _exists(path: Path) -> bool:
 
 def _from_file(path: Path, what: str) -> tuple[str, Path]:
     try:
-        return _fit(path.read_text(encoding="utf-8").rstrip("\r\n"), what), path
-    except (OSError, UnicodeDecodeError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8 text"
-        raise ValueError(f"{what} cannot be read: {reason}") from None
+        # A pipe that nobody writes to would keep us for ever.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ValueError(f"{what} is not a plain file, and only such a one is read")
+        with open(path, encoding="utf-8-sig", opener=_without_waiting) as file:
+            return _fit(file.read().rstrip("\r\n"), what), path
+    except UnicodeDecodeError:
+        raise ValueError(f"{what} cannot be read: it is not UTF-8 text") from None
+    except OSError as exc:
+        hint = forbidden(exc)
+        if isinstance(exc, FileNotFoundError) and path.parent == _handed_over():
+            hint = "; systemd hands credentials over at a start only: systemctl restart roundsman"
+        raise ValueError(f"{what} cannot be read: {exc.strerror}{hint}") from None
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def forbidden(exc: OSError, in_service: str = "") -> str:
+    """What to do where a file is not to be read by us: as a person, and as the service's user."""
+    if not isinstance(exc, PermissionError) or os.geteuid() == 0:
+        return ""
+    hint = "try sudo" if _handed_over() is None else in_service
+    return f"; {hint}" if hint else ""
 
 
 def _fit(value: str, what: str) -> str:

@@ -2,16 +2,22 @@
 
 import os
 import sys
+from typing import Any
 
 import roundsman.lean  # isort: skip # noqa: F401 - before anything else imports these libraries
 from roundsman.cli import setup, running, looking, steering, keeping, hooks, service  # isort: skip - the order of --help
-from roundsman.cli.app import app, complain
+import typer
+
+from roundsman import logs
+from roundsman.cli.app import app, complain, complain_of
 from roundsman.config import ConfigError
 from roundsman.plugin import reason
-from roundsman.settings import counted
 from roundsman.store import StoreError
 
 __all__ = ["hooks", "keeping", "looking", "main", "running", "service", "setup", "steering"]
+
+UsageError: Any = typer.BadParameter.__base__
+"""click's, or that of the click that newer versions of typer bring themselves."""
 
 
 def main() -> None:
@@ -22,10 +28,13 @@ def main() -> None:
         except OSError:  # closed by whoever started us: a socket or the store must not get its number
             os.open(os.devnull, os.O_RDWR)
     try:
-        app()
+        # typer shows a wrong command line in several lines of its own, which the journal is no place for.
+        sys.exit(app(standalone_mode=not logs.on_journal()))
+    except UsageError as exc:
+        complain(exc.format_message())
+        sys.exit(2)
     except ConfigError as exc:
-        where = [f"{exc.path}: {counted(len(exc.problems), 'mistake')}"] if exc.path else []
-        complain(*where, *exc.problems)
+        complain_of(exc)
         sys.exit(2)
     except StoreError as exc:
         complain(str(exc))

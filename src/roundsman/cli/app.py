@@ -13,8 +13,8 @@ import typer
 
 import roundsman
 from roundsman import config as configuration, logs
-from roundsman.config import Config
-from roundsman.settings import duration, moment
+from roundsman.config import Config, ConfigError
+from roundsman.settings import counted, duration, moment
 from roundsman.store import DAEMON, Reader, Store
 
 app = typer.Typer(
@@ -25,14 +25,6 @@ app = typer.Typer(
     help="Polls what only answers questions, and tells each new thing once.",
 )
 
-ConfigPath = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        "-c",
-        help="The configuration. Default: $ROUNDSMAN_CONFIG, ./roundsman.toml, ~/.config/roundsman/roundsman.toml, /etc/roundsman/roundsman.toml.",
-    ),
-]
 Named = Annotated[str, typer.Argument(metavar="SOURCE", help="Its name in the configuration.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 
@@ -47,9 +39,37 @@ def complain(*lines: str) -> None:
         print(logs.safe(line), file=sys.stderr)
 
 
+def complain_of(exc: ConfigError) -> None:
+    where = [f"{exc.path}: {counted(len(exc.problems), 'mistake')}"] if exc.path else []
+    complain(*where, *exc.problems)
+
+
 def fail(message: str, status: int = 1) -> NoReturn:
     complain(message)
     raise typer.Exit(status)
+
+
+def _told(ctx: typer.Context, path: Path | None) -> Path | None:
+    """Nothing is passed over in silence."""
+    for line in () if path or ctx.resilient_parsing else configuration.passed_over():
+        complain(f"warning: {line}")
+    return path
+
+
+def config_option(default: str, callback: Callable[..., Path | None] | None = None) -> Any:
+    # Not typer's to say that it cannot be read: `load` does so as all other mistakes are said.
+    return typer.Option(
+        "--config", "-c", help=f"The configuration. Default: {default}.", readable=False, callback=callback
+    )
+
+
+ConfigPath = Annotated[
+    Path | None,
+    config_option(
+        "$ROUNDSMAN_CONFIG, ./roundsman.toml, ~/.config/roundsman/roundsman.toml, /etc/roundsman/roundsman.toml",
+        _told,
+    ),
+]
 
 
 def _version(wanted: bool) -> None:

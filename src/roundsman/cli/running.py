@@ -1,24 +1,38 @@
 """Commands that visit: run, once, poll, demo."""
 
+import signal
 from collections.abc import Sequence
+from time import sleep
 from typing import Annotated, Any
 
 import typer
 
 from roundsman import config as configuration, logs
-from roundsman.cli.app import ConfigPath, Json, app, complain, fail, printer
-from roundsman.config import Config
+from roundsman.cli.app import ConfigPath, Json, app, complain, complain_of, fail, printer
+from roundsman.config import Config, ConfigError
 from roundsman.plugin import polls, reason
 from roundsman.settings import duration
 from roundsman.store import Reader
+
+BEFORE_NEXT = 5.0
+"""Seconds between two starts with a wrong configuration: the unit's RestartSec, which does not count for starts by a socket."""
 
 
 @app.command()
 def run(config: ConfigPath = None) -> None:
     """Run the daemon. SIGTERM and SIGINT stop it, SIGHUP reloads the configuration."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it would end us, until there is somebody to take it
     from roundsman import service
 
-    loaded = configuration.load(configuration.find(config))
+    try:
+        loaded = configuration.load(configuration.find(config))
+    except ConfigError as exc:
+        if not service.handed_over():
+            raise
+        # Whoever waits in systemd's socket has it start us again at once.
+        complain_of(exc)
+        sleep(BEFORE_NEXT)
+        raise typer.Exit(2) from None
     raise typer.Exit(service.run(lambda: service.daemon(loaded)))
 
 
