@@ -110,7 +110,7 @@ class Reception:
         self._refused = Tally(
             lambda source, it: log.warning(
                 "webhook.refused",
-                source=source,
+                **({"source": source} if source else {}),
                 reason=it.why,
                 calls=it.calls,
                 **({"path": it.what} if it.what else {}),

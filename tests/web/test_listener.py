@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+import structlog
 
 from conftest import need
 from doors import HEADER, PARAKEY, RECENT, VALUE, Door, open_door, until
@@ -95,6 +96,30 @@ async def test_an_address_in_use_is_a_sentence(door: Door) -> None:
         ListenError, match=rf"^listen.address: 127.0.0.1:{port(door)} cannot be used: Address already"
     ):
         await listener.Listener(door.engine, options).start()
+
+
+@pytest.mark.parametrize(
+    ("address", "unused"),
+    [("127.0.0.1:8377", True), ("unix:/run/x.sock", True), ("here", False), (None, False)],
+)
+async def test_an_address_that_systemds_socket_is_not_at_is_said(
+    address: str | None, unused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reload may change it, and changes nothing."""
+    async with open_door(tmp_path, event_logs(), rounds=False) as door:
+        with socket.socket() as systemds:
+            systemds.bind(("127.0.0.1", 0))
+            monkeypatch.setattr(listener, "FIRST_FD", systemds.fileno())
+            place = f"127.0.0.1:{systemds.getsockname()[1]}"
+            options = ListenOptions(
+                **({"address": place if address == "here" else address} if address else {})
+            )
+            with structlog.testing.capture_logs() as logs:
+                held = listener.Listener(door.engine, options)
+                await held.start(1)
+            await held.close()
+    assert [line["address"] for line in logs if line["event"] == "listen.started"] == [[f"http://{place}"]]
+    assert [line["address"] for line in logs if line["event"] == "listen.unused"] == [address] * unused
 
 
 @pytest.fixture(scope="module")

@@ -204,6 +204,15 @@ async def test_where_nobody_is_to_call_there_is_nothing(door: Door) -> None:
     assert refused(door)["", "unknown source"] == 6
 
 
+async def test_a_refusal_of_no_source_names_none(door: Door) -> None:
+    with structlog.testing.capture_logs() as logs:
+        assert await door.post("/hooks/nobody", LOG, KEY) == 404
+    [line] = [line for line in logs if line["event"] == "webhook.refused"]
+    assert line["reason"] == "unknown source"
+    assert line["path"] == "/hooks/nobody"
+    assert "source" not in line
+
+
 async def test_the_vendor_may_try_the_address(door: Door) -> None:
     for method in ("GET", "HEAD"):
         assert (await door.client.request(method, door.url + NEWS)).status_code == 200

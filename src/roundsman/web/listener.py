@@ -178,6 +178,14 @@ class Listener:
                 f"listen.address: {self.options.address} cannot be used: {exc.strerror or exc}"
             ) from None
         log.info("listen.started", address=self.places)
+        if handed_over and "address" in self.options.model_fields_set:
+            self._say_if_unused(self.options.address)
+
+    def _say_if_unused(self, wanted: Address) -> None:
+        """A reload may change the address, and systemd's socket stays where it is."""
+        if not any(_is_at(each, wanted) for each in self._sockets):
+            why = "systemd opened a socket at another one; service install writes a unit for this one"
+            log.warning("listen.unused", address=str(wanted), reason=why)
 
     async def close(self) -> None:
         """Take no more; answer who was taken. Whoever still waits in systemd's socket is the next daemon's."""
@@ -337,6 +345,13 @@ class Listener:
             return f"unix:{name}"
         host = f"[{name[0]}]" if ":" in name[0] else name[0]
         return f"{'https' if self._tls else 'http'}://{host}:{name[1]}"
+
+
+def _is_at(bound: socket.socket, address: Address) -> bool:
+    name: Any = bound.getsockname()
+    if bound.family == socket.AF_UNIX:
+        return address.path is not None and address.path.resolve() == Path(name).resolve()
+    return (name[0], name[1]) == (address.host, address.port)
 
 
 async def _calls(listening: socket.socket) -> None:
