@@ -142,6 +142,20 @@ def test_init_never_overwrites(roundsman: Any, tmp_path: Path, monkeypatch: Any)
     assert roundsman("init", "file/folder.toml").err == "file/folder.toml: cannot be written: File exists\n"
 
 
+def test_init_for_a_service_is_for_its_user_to_read_whatever_the_umask_is(
+    roundsman: Any, tmp_path: Path
+) -> None:
+    before = os.umask(0o077)
+    try:
+        assert roundsman("init", "--service", "etc/roundsman.toml").code == 0
+    finally:
+        os.umask(before)
+    modes = {
+        path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "etc", *(tmp_path / "etc").iterdir())
+    }
+    assert modes == {"etc": 0o755, "roundsman.toml": 0o644, "credentials": 0o700}
+
+
 def test_check_shows_every_mistake_and_warning(roundsman: Any, filled: Path) -> None:
     fine = roundsman("check")
     assert fine.code == 0

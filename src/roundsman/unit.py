@@ -31,12 +31,15 @@ FOR_A_USER = {
         "TimeoutAbortSec",
         "UMask",
         "Environment",
+        "LimitCORE",
     ),
     *("NoNewPrivileges", "LockPersonality", "MemoryDenyWriteExecute", "RestrictAddressFamilies"),
     *("RestrictNamespaces", "RestrictRealtime", "RestrictSUIDSGID"),
     *("SystemCallArchitectures", "SystemCallFilter", "SystemCallErrorNumber"),
 }
 """Settings of [Service] that a user's own systemd can do: the rest needs rights that only the system's has."""
+USERS = "systemctl --user "
+"""How they speak to it."""
 
 
 def service(config: Path, *, user: bool = False) -> str:
@@ -74,7 +77,7 @@ def socket(address: Address, *, user: bool = False) -> str:
     elif user:
         left_out |= {"# The proxy's group", "SocketGroup="}  # no group is a user's to give
     lines = [line for line in text.splitlines() if not line.startswith(tuple(left_out))]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines).replace("systemctl ", USERS if user else "systemctl ") + "\n"
 
 
 def folder(*, user: bool, environ: Mapping[str, str] = os.environ) -> Path:
@@ -88,11 +91,15 @@ def folder(*, user: bool, environ: Mapping[str, str] = os.environ) -> Path:
 def obstacles(config: Path) -> list[str]:
     """Why the system's service, with its made-up user and a hidden /home, could not run with this."""
     found = []
-    python = Path(sys.executable)
+    trees = [Path(__file__).resolve().parent]
+    if sys.prefix != sys.base_prefix:  # not all of /usr
+        trees.insert(0, Path(sys.prefix))
+    script = _script()
     for what, path in (
         ("the program", Path(sys.prefix)),
-        ("its Python", python.resolve()),
+        ("its Python", Path(sys.executable).resolve()),
         ("the program", Path(__file__).resolve()),
+        *([("the program", script)] if script else []),
         ("the configuration", config.resolve()),
     ):
         hidden = next((each for each in HIDDEN if path.is_relative_to(each)), None)
@@ -101,21 +108,48 @@ def obstacles(config: Path) -> list[str]:
                 f"{path}: {hidden} is hidden from the service, and {what} is there; /opt and /etc are good places, or --user"
             )
             continue
-        for each in (path, *path.parents):
-            want = 0o005 if each.is_dir() else 0o004
-            if each.exists() and each.stat().st_mode & want != want:
+        tree = next((each for each in trees if path.is_relative_to(each)), None)
+        if tree is not None and _closed(tree):
+            found.append(
+                f"{tree}: not all of it can be read by the service's user: chmod -R o+rX {shlex.quote(str(tree))}"
+            )
+        for each in tree.parents if tree is not None else (path, *path.parents):
+            if each.exists() and not _open(each):
+                more = "x" if each.stat().st_mode & 0o100 else ""
                 found.append(
-                    f"{each}: cannot be read by the service's user: chmod o+r{'x' if each.is_dir() else ''} {shlex.quote(str(each))}"
+                    f"{each}: cannot be read by the service's user: chmod o+r{more} {shlex.quote(str(each))}"
                 )
     return list(dict.fromkeys(found))
 
 
+def _closed(tree: Path) -> bool:
+    """Whether there is something in a folder that is not for everybody: who installed it had a umask of 077, say."""
+    return not _open(tree) or any(
+        not _open(Path(folder, name))
+        for folder, folders, names in os.walk(tree)
+        for name in (*folders, *names)
+        if "__pycache__" not in (name, Path(folder).name)  # Python does without
+    )
+
+
+def _open(path: Path) -> bool:
+    """Whether everybody may read it; and run it or look into it, if its owner may."""
+    mode = path.lstat().st_mode
+    want = 0o005 if mode & 0o100 else 0o004
+    return mode & want == want
+
+
 def program() -> str:
     """How to call this program, whatever PATH is: the script beside the interpreter, else the one that was called."""
+    script = _script()
+    return _quoted(str(script)) if script else f"{_quoted(sys.executable)} -m roundsman"
+
+
+def _script() -> Path | None:
     for script in (Path(sys.executable).with_name("roundsman"), Path(sys.argv[0]).absolute()):
         if script.name == "roundsman" and os.access(script, os.X_OK) and script.is_file():
-            return _quoted(str(script))
-    return f"{_quoted(sys.executable)} -m roundsman"
+            return script
+    return None
 
 
 def _template(name: str) -> str:
@@ -155,7 +189,7 @@ def _for_a_user(text: str) -> str:
     return (
         before
         + "[Service]\n"
-        + "\n".join(blocks)
+        + "\n".join(blocks).replace("systemctl ", USERS)
         + "\n\n[Install]"
         + after.replace("multi-user.target", "default.target")
     )

@@ -11,9 +11,9 @@ import pytest
 
 from conftest import need
 from roundsman import unit
-from roundsman.cli.service import literal_secrets, out_of_reach, without_environment
+from roundsman.cli.service import following, literal_secrets, out_of_reach, without_environment, without_group
 from roundsman.config import Config, load
-from roundsman.settings import Secret
+from roundsman.settings import Address, Secret
 from worlds import event_logs
 
 UNIT = Path(__file__).parents[2] / "systemd" / "roundsman.service"
@@ -71,6 +71,15 @@ access_token = {{ credential = "parakey" }}
 [sources.doors.webhook]
 header = "Authorization"
 value = {{ credential = "parakey" }}
+[sinks.archive]
+type = "file"
+path = "events.jsonl"
+"""
+
+FINE = """
+[sources.doors]
+type = "parakey.event_logs"
+access_token = { credential = "parakey" }
 [sinks.archive]
 type = "file"
 path = "events.jsonl"
@@ -145,6 +154,91 @@ def test_a_users_own_is_installed_where_theirs_are(tmp_path: Path) -> None:
     assert "next: systemctl --user enable --now roundsman" in done.stdout
 
 
+def test_a_socket_that_is_there_is_kept_and_goes_with_the_configuration(tmp_path: Path) -> None:
+    """Whoever upgrades says `service install`, and not again that there is a socket."""
+    config = configure(tmp_path / "etc")
+    place = tmp_path / "config" / "systemd" / "user"
+
+    def install(*options: str) -> str:
+        done = roundsman(
+            "service", "install", "--user", *options, "-c", config, XDG_CONFIG_HOME=str(tmp_path / "config")
+        )
+        return done.stdout + done.stderr
+
+    install()
+    assert not (place / "roundsman.socket").exists()
+    install("--socket")
+    config.write_text(config.read_text().replace("8377", "8378"))
+    said = install()
+    assert f"{place}/roundsman.service: as it was" in said
+    assert f"wrote {place}/roundsman.socket" in said
+    assert "next: systemctl --user enable --now roundsman.socket roundsman.service" in said
+    assert "ListenStream=127.0.0.1:8378\n" in (place / "roundsman.socket").read_text()
+    assert "systemctl --user stop roundsman;" in (place / "roundsman.socket").read_text()
+    config.write_text(config.read_text().partition("[listen]")[0] + FINE)
+    assert (
+        f"without [listen] nobody would take the socket; add it, or disable roundsman.socket and remove {place}/"
+        in install()
+    )
+
+
+@pytest.mark.parametrize(
+    ("running", "socket", "new", "then"),
+    [
+        ([], False, True, "enable --now roundsman"),
+        (["roundsman.service"], False, True, "restart roundsman"),
+        ([], True, True, "enable --now roundsman.socket roundsman.service"),
+        (
+            ["roundsman.service"],
+            True,
+            True,
+            "stop roundsman.service; systemctl enable --now roundsman.socket roundsman.service",
+        ),
+        (["roundsman.socket", "roundsman.service"], True, False, "restart roundsman"),
+        (
+            ["roundsman.socket", "roundsman.service"],
+            True,
+            True,
+            "stop roundsman.socket roundsman.service; systemctl enable --now roundsman.socket roundsman.service",
+        ),
+    ],
+)
+def test_what_is_to_be_done_next_makes_the_units_count(
+    running: list[str], socket: bool, new: bool, then: str
+) -> None:
+    """systemd opens no socket for a service that runs, and moves none that is open."""
+    assert following("systemctl", running, socket=socket, new=new) == f"systemctl {then}"
+
+
+def test_a_group_that_there_is_not_is_said_before_systemd_fails(tmp_path: Path) -> None:
+    text = unit.socket(Address("", 0, Path("/run/roundsman.sock"))).replace("www-data", "no-such-group")
+    [warning] = without_group(text, tmp_path)
+    assert "this machine has no group no-such-group, and systemd would not open the socket" in warning
+    assert "groupadd --system no-such-group, or systemctl edit roundsman.socket" in warning
+    assert without_group(text.replace("no-such-group", "root"), tmp_path) == []
+    assert without_group(unit.socket(Address("127.0.0.1", 8377)), tmp_path) == []
+    (tmp_path / "roundsman.socket.d").mkdir()
+    (tmp_path / "roundsman.socket.d" / "override.conf").write_text("[Socket]\nSocketGroup=root\n")
+    assert without_group(text, tmp_path) == [], "somebody said another"
+
+
+def test_the_unit_is_shown_before_there_is_a_configuration(tmp_path: Path) -> None:
+    done = roundsman("service", "show", "--user", XDG_CONFIG_HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"# {tmp_path}/systemd/user/roundsman.service\n[Unit]\n")
+    assert f" run --config {tmp_path}/roundsman/roundsman.toml\n" in done.stdout
+    socket = roundsman("service", "show", "--user", "--socket", XDG_CONFIG_HOME=str(tmp_path))
+    assert socket.returncode == 2, "it is for an address"
+    assert "there is no configuration yet; `roundsman init --user` writes one" in socket.stderr
+
+
+def test_a_users_unit_speaks_of_a_users_systemd(tmp_path: Path) -> None:
+    text = unit.service(tmp_path / "roundsman.toml", user=True)
+    assert "`systemctl --user reload` fails where the file is refused" in text
+    assert "systemctl reload" not in text
+    assert "# A core would hold secrets.\nLimitCORE=0\n" in text
+
+
 def test_a_mistake_in_the_configuration_installs_nothing(tmp_path: Path) -> None:
     config = configure(tmp_path / "etc")
     config.write_text(config.read_text().replace("access_token", "acess_token"))
@@ -173,6 +267,38 @@ def test_what_is_only_roots_to_read_is_said(tmp_path: Path, monkeypatch: pytest.
     config = configure(tmp_path / "etc")
     config.chmod(0o600)
     assert f"{config}: cannot be read by the service's user: chmod o+r {config}" in unit.obstacles(config)
+
+
+@pytest.fixture
+def opt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program like one in /opt, all of it for everybody; and it is this one."""
+    tree = tmp_path / "opt"
+    for name in ("bin/roundsman", "bin/python", "lib/one.py", "lib/more/two.py", "lib/__pycache__/one.pyc"):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).touch(0o644)
+    for program in (tree / "bin").iterdir():
+        program.chmod(0o755)
+    monkeypatch.setattr(unit, "HIDDEN", ())
+    monkeypatch.setattr(sys, "prefix", str(tree))
+    monkeypatch.setattr(sys, "executable", str(tree / "bin" / "python"))
+    return tree
+
+
+@pytest.mark.parametrize("closed", [".", "lib", "lib/more", "lib/one.py", "lib/more/two.py", "bin/roundsman"])
+def test_a_program_that_is_not_everybodys_to_read_is_one_command(closed: str, opt: Path) -> None:
+    """Who installed it had a umask of 077."""
+    path = opt / closed
+    path.chmod(path.stat().st_mode & 0o700)
+    found = [line for line in unit.obstacles(configure(opt.parent / "etc")) if str(opt) in line]
+    assert found == [f"{opt}: not all of it can be read by the service's user: chmod -R o+rX {opt}"]
+    subprocess.run(found[0].partition("user: ")[2].split(), check=True)
+    assert not any(str(opt) in line for line in unit.obstacles(opt.parent / "etc" / "roundsman.toml"))
+
+
+def test_what_the_service_can_do_without_is_no_obstacle(opt: Path) -> None:
+    (opt / "lib" / "__pycache__").chmod(0o700)
+    (opt / "lib" / "__pycache__" / "one.pyc").chmod(0o600)
+    assert not any(str(opt) in line for line in unit.obstacles(configure(opt.parent / "etc")))
 
 
 def test_what_only_root_can_do_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,8 @@
 """Commands about the systemd service: show its unit, install it."""
 
+import grp
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +10,7 @@ from typing import Annotated
 import typer
 
 from roundsman import config as configuration, unit
-from roundsman.cli.app import ConfigPath, app, complain, fail
+from roundsman.cli.app import app, complain, config_option, fail
 from roundsman.config import Config, ConfigError
 from roundsman.plugin import Plugin, secrets
 
@@ -16,23 +18,29 @@ service_app = typer.Typer(no_args_is_help=True, help="The systemd service.")
 app.add_typer(service_app, name="service")
 
 User = Annotated[bool, typer.Option("--user", help="For this user's own systemd instead of the system's.")]
-Socket = Annotated[bool, typer.Option("--socket", help="With a socket that systemd holds, for [listen].")]
+Socket = Annotated[
+    bool,
+    typer.Option("--socket", help="With a socket that systemd holds, for [listen]; kept where there is one."),
+]
+ServicePath = Annotated[
+    Path | None, config_option(f"{unit.CONFIG}; with --user ~/.config/roundsman/roundsman.toml")
+]
+SERVICE, SOCKET = "roundsman.service", "roundsman.socket"
 
 
 @service_app.command("show")
-def show(user: User = False, socket: Socket = False, config: ConfigPath = None) -> None:
+def show(user: User = False, socket: Socket = False, config: ServicePath = None) -> None:
     """Print the units that `install` would write."""
-    path = _config(config, user=user)
-    for name, text in _units(path, user=user, socket=socket).items():
-        if socket:
-            print(f"# {unit.folder(user=user) / name}")
+    for place, text in _units(_path(config, user=user), user=user, socket=socket).items():
+        print(f"# {place}")
         print(text)
 
 
 @service_app.command("install")
-def install(user: User = False, socket: Socket = False, config: ConfigPath = None) -> None:
+def install(user: User = False, socket: Socket = False, config: ServicePath = None) -> None:
     """Write the unit for this program and this configuration, once that has no mistakes. Replaces an older one."""
-    path = _config(config, user=user)
+    path = _path(config, user=user)
+    _there(path, user=user)
     if not user and os.geteuid() != 0:
         fail("the system's service is root's to install: sudo, or --user for a service of your own")
     if not user and unit.PACKAGED.exists():
@@ -48,58 +56,78 @@ def install(user: User = False, socket: Socket = False, config: ConfigPath = Non
     loaded = configuration.load(path)
     if not user and (mistakes := literal_secrets(loaded)):
         raise ConfigError(mistakes, path)
-    unwise = [*configuration.warnings(loaded), *without_environment(loaded)]
-    for warning in unwise if user else [*unwise, *out_of_reach(loaded, socket=socket)]:
-        complain(f"warning: {warning}")
-    place = unit.folder(user=user)
-    place.mkdir(parents=True, exist_ok=True)
     units = _units(path, user=user, socket=socket)
-    for name, text in units.items():
-        there = place / name
-        same = there.exists() and there.read_text(encoding="utf-8") == text
-        half = place / f".{name}.new"
-        half.write_text(text, encoding="utf-8")
-        half.chmod(0o644)
-        half.replace(there)
-        print(f"{there}: as it was" if same else f"wrote {there}")
+    held = units.get(unit.folder(user=user) / SOCKET)
+    unwise = [*configuration.warnings(loaded), *without_environment(loaded)]
+    if not user:
+        unwise += out_of_reach(loaded, socket=held is not None)
+        unwise += without_group(held or "", unit.folder(user=False))
+    for warning in unwise:
+        complain(f"warning: {warning}")
+    written = [_write(place, text) for place, text in units.items()]
     manager = ["systemctl", *(["--user"] if user else [])]
     if not _did(*manager, "daemon-reload"):
         complain("systemd was not told: it does not answer here")
-    active = _did(*manager, "is-active", "--quiet", "roundsman.service")
-    control = " ".join(manager)
-    if socket:  # systemd refuses to open a socket for what runs already
-        first = f"{control} stop roundsman; " if active else ""
-        print(f"next: {first}{control} enable --now roundsman.socket roundsman.service")
-    else:
-        print(f"next: {control} restart roundsman" if active else f"next: {control} enable --now roundsman")
+    running = [name for name in (SOCKET, SERVICE) if _did(*manager, "is-active", "--quiet", name)]
+    print(f"next: {following(' '.join(manager), running, socket=held is not None, new=written[-1])}")
+
+
+def following(control: str, running: list[str], *, socket: bool, new: bool) -> str:
+    """What has to be done so that the units that were written count; `new` where the last of them is not as it was."""
+    if SERVICE in running and (not socket or (SOCKET in running and not new)):
+        return f"{control} restart roundsman"
+    if not socket:
+        return f"{control} enable --now roundsman"
+    # systemd refuses to open a socket for what runs already, and leaves one open as it is.
+    first = f"{control} stop {' '.join(running)}; " if running else ""
+    return f"{first}{control} enable --now {SOCKET} {SERVICE}"
+
+
+def _write(place: Path, text: str) -> bool:
+    """Whether it is another one than before."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    same = place.exists() and place.read_text(encoding="utf-8") == text
+    half = place.with_name(f".{place.name}.new")
+    half.write_text(text, encoding="utf-8")
+    half.chmod(0o644)
+    half.replace(place)
+    print(f"{place}: as it was" if same else f"wrote {place}")
+    return not same
 
 
 def _did(*command: str) -> bool:
     return subprocess.run(command, check=False, capture_output=True).returncode == 0  # noqa: S603 - fixed words
 
 
-def _units(path: Path, *, user: bool, socket: bool) -> dict[str, str]:
-    units = {"roundsman.service": unit.service(path, user=user)}
-    if socket:
+def _units(path: Path, *, user: bool, socket: bool) -> dict[Path, str]:
+    """The unit; and that of the socket, where one is wanted or there already."""
+    folder = unit.folder(user=user)
+    units = {folder / SERVICE: unit.service(path, user=user)}
+    place = folder / SOCKET
+    if socket or place.is_file():
+        _there(path, user=user)
         listen = configuration.load(path, only_daemon=True).listen
         if listen is None:
-            fail(f"{path}: without [listen] nobody would take the socket", 2)
+            remove = f"; add it, or disable {SOCKET} and remove {place}" if place.is_file() else ""
+            fail(f"{path}: without [listen] nobody would take the socket{remove}", 2)
         try:
-            units["roundsman.socket"] = unit.socket(listen.address, user=user)
+            units[place] = unit.socket(listen.address, user=user)
         except ValueError as exc:
             fail(f"listen.address: {exc}", 2)
     return units
 
 
-def _config(config: Path | None, *, user: bool) -> Path:
+def _path(config: Path | None, *, user: bool) -> Path:
     """The system's service has its configuration in /etc; a user's in their own folder."""
-    path = config or (configuration.users() if user else unit.CONFIG)
+    return (config or (configuration.users() if user else unit.CONFIG)).absolute()
+
+
+def _there(path: Path, *, user: bool) -> None:
     if not path.exists():
         fail(
             f"{path}: there is no configuration yet; `roundsman init{' --user' if user else ' --service'}` writes one",
             2,
         )
-    return path.absolute()
 
 
 def _plugins(config: Config) -> dict[str, Plugin]:
@@ -126,6 +154,21 @@ def without_environment(config: Config) -> list[str]:
         for secret in secrets(plugin)
         if isinstance(secret.origin, str) and secret.origin.startswith("env ")
     ]
+
+
+def without_group(socket: str, folder: Path) -> list[str]:
+    """A group that the socket should be of, and this machine does not have; where nobody said another."""
+    wanted = re.search(r"^SocketGroup=(.+)$", socket, flags=re.MULTILINE)
+    changes = (folder / f"{SOCKET}.d").glob("*.conf")
+    if not wanted or any("SocketGroup=" in change.read_text(encoding="utf-8") for change in changes):
+        return []
+    try:
+        grp.getgrnam(group := wanted[1])
+    except KeyError:
+        why = f"this machine has no group {group}, and systemd would not open the socket"
+        other = f"systemctl edit {SOCKET} with [Socket] and the SocketGroup= of your proxy"
+        return [f"{SOCKET}: {why}: groupadd --system {group}, or {other}"]
+    return []
 
 
 def out_of_reach(config: Config, *, socket: bool) -> list[str]:

@@ -48,7 +48,10 @@ def init(
     if path.exists():
         fail(f"{path}: is there already, and is not overwritten")
     try:
+        made = not path.parent.exists()
         path.parent.mkdir(parents=True, exist_ok=True)
+        if service and made:  # whatever the umask is
+            path.parent.chmod(0o755)
         if serves:
             (path.parent / "credentials").mkdir(mode=0o700, exist_ok=True)
         # 0600: sooner or later somebody writes a secret into it. But the service's user is none who could own it.
