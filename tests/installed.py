@@ -17,12 +17,29 @@ FIGURES: dict[str, str] = {}
 """What a person may want to know of this run; printed at its end."""
 
 
-def readme_steps() -> list[str]:
-    """The lines of README's service section."""
+def _blocks(kind: str) -> list[list[str]]:
+    """What is to be typed in README's service section: the lines of each block."""
     text = (REPOSITORY / "README.md").read_text().split("\n## As a service\n")[1].split("\n## ")[0]
-    found = re.search(r"```sh\n(.*?)```", text, re.DOTALL)
-    assert found
-    return found[1].strip().splitlines()
+    return [
+        block.strip().splitlines()
+        for block in re.findall(rf"^```{kind}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    ]
+
+
+def readme_steps() -> list[str]:
+    """The lines that install it."""
+    return _blocks("sh")[0]
+
+
+def readme_removal() -> list[str]:
+    """The lines that remove it."""
+    return _blocks("sh")[1]
+
+
+def readme_cron() -> str:
+    """What is for /etc/cron.d."""
+    [[line]] = _blocks("cron")
+    return line
 
 
 def for_the_sandbox(text: str) -> str:

@@ -17,11 +17,11 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 @pytest.fixture(scope="session")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """A machine on which README's service section was executed, line by line."""
+    """A machine on which README's service section was executed, line by line, by somebody with a careful umask."""
     why = missing()
     need(why is None, why or "")
     with Machine(tmp_path_factory.mktemp("machine")) as machine:
-        install, init, secret, unit, start = readme_steps()
+        install, init, secret, unit, start = [f"umask 077; {line}" for line in readme_steps()]
         machine.shell(install, folder="/root/roundsman")
         machine.shell(init)
         edited = for_the_sandbox((machine.root / CONFIG[1:]).read_text())

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from installed import FIGURES, TOKEN, Service, Vendor
+from installed import CONFIG, FIGURES, TOKEN, Service, Vendor, readme_cron, readme_removal, readme_steps
 from machine import Machine
 
 STATE = "/var/lib/private/roundsman"
@@ -118,7 +118,7 @@ def test_a_secret_is_read_and_appears_nowhere(service: Service, vendor: Vendor) 
         + machine.ask("systemctl", "status", "roundsman"),
         "the command line": machine.shell(f"tr '\\0' ' ' < /proc/{service.pid}/cmdline"),
         "the environment": machine.shell(f"tr '\\0' ' ' < /proc/{service.pid}/environ"),
-        "the commands": machine.run("/opt/roundsman/bin/roundsman", "status"),
+        "the commands": machine.run("roundsman", "status"),
     }
     for place, text in places.items():
         assert text, place
@@ -311,13 +311,13 @@ def test_commands_of_roots_do_not_lock_it_out(service: Service, vendor: Vendor) 
     machine = service.machine
     machine.run("systemctl", "stop", "roundsman")
     machine.run("systemctl", "clean", "--what=state", "roundsman")
-    machine.run("/opt/roundsman/bin/roundsman", "check", "--live")
-    machine.run("/opt/roundsman/bin/roundsman", "once", "--now")
+    machine.run("roundsman", "check", "--live")
+    machine.run("roundsman", "once", "--now")
     service.start()
     service.tells(vendor.add("a", 2))
     machine.run("systemctl", "stop", "roundsman")
     vendor.add("b", 2)
-    machine.run("/opt/roundsman/bin/roundsman", "once", "--now")
+    machine.run("roundsman", "once", "--now")
     service.start()
     service.tells([f"{name}-{n:05d}" for name in "ab" for n in range(2)])
 
@@ -326,20 +326,32 @@ def test_a_backup_is_made_while_it_runs_and_put_back(service: Service, vendor: V
     machine = service.machine
     ids = vendor.add("before", 5)
     service.tells(ids)
-    roundsman = "/opt/roundsman/bin/roundsman"
-    assert "the log up to #" in machine.run(roundsman, "backup", "/root/copy.db")
+    assert "the log up to #" in machine.run("roundsman", "backup", "/root/copy.db")
     ids += vendor.add("after", 5)
     service.tells(ids)
-    assert "is in use by roundsman, pid" in machine.fails(roundsman, "restore", "/root/copy.db", "--force")
+    assert "is in use by roundsman, pid" in machine.fails("roundsman", "restore", "/root/copy.db", "--force")
     machine.run("systemctl", "stop", "roundsman")
     machine.run(
         "sh", "-c", f"cat {STATE}/roundsman.db > /dev/null; rm {STATE}/roundsman.db"
     )  # the disk is gone, say
-    machine.run(roundsman, "restore", "/root/copy.db")
+    machine.run("roundsman", "restore", "/root/copy.db")
     service.start()
     # What came after the backup is read again, and the file sink knows what it has.
     ids += vendor.add("later", 2)
     service.tells(ids)
+
+
+def test_the_line_for_cron_makes_a_backup(service: Service, vendor: Vendor) -> None:
+    """With what cron has, which is little, and again over the one of last night."""
+    machine = service.machine
+    service.tells(vendor.add("a", 2))
+    *times, user, command = readme_cron().split(maxsplit=6)
+    assert (len(times), user) == (5, "root")
+    for _ in range(2):
+        machine.run(
+            "env", "-i", "PATH=/usr/bin:/bin", "HOME=/root", "SHELL=/bin/sh", "/bin/sh", "-c", command
+        )
+    assert machine.run("stat", "--format=%a", "/var/backups/roundsman.db") == "600\n"
 
 
 # -- the listener ------------------------------------------------------------------------------------------------------
@@ -361,7 +373,7 @@ def listening(service: Service) -> Any:
         "(umask 077; echo 'Bearer 0123456789abcdef' > /etc/roundsman/credentials/hook); groupadd --force www-data"
     )
     service.configure(lambda text: text.replace("[sinks.console]", HOOK + "[sinks.console]"))
-    said = machine.run("/opt/roundsman/bin/roundsman", "service", "install", "--socket")
+    said = machine.run("roundsman", "service", "install", "--socket")
     # What it says that is to be done next, while the service runs.
     machine.shell(said.partition("next: ")[2])
     yield machine.inside("/run/roundsman.sock")
@@ -421,7 +433,7 @@ def test_a_port_can_be_held_too(service: Service) -> None:
     machine.shell("(umask 077; echo 'Bearer 0123456789abcdef' > /etc/roundsman/credentials/hook)")
     tcp = HOOK.replace("unix:/run/roundsman.sock", "127.0.0.1:8377")
     service.configure(lambda text: text.replace("[sinks.console]", tcp + "[sinks.console]"))
-    said = machine.run("/opt/roundsman/bin/roundsman", "service", "install", "--socket")
+    said = machine.run("roundsman", "service", "install", "--socket")
     try:
         machine.shell(said.partition("next: ")[2])
         assert machine.ask("systemctl", "is-enabled", "roundsman.socket") == "enabled"
@@ -433,6 +445,30 @@ def test_a_port_can_be_held_too(service: Service) -> None:
         machine.shell(
             "systemctl disable --now roundsman.socket; rm /etc/systemd/system/roundsman.socket; systemctl daemon-reload"
         )
+
+
+def test_a_wrong_configuration_is_not_tried_all_the_time_for_who_waits(
+    service: Service, listening: Any
+) -> None:
+    """systemd starts it for each caller again, whatever its exit status was; and at last somebody mends the file."""
+    machine = service.machine
+    machine.run("systemctl", "stop", "roundsman.service")
+    text = (machine.root / CONFIG[1:]).read_text()
+    (machine.root / CONFIG[1:]).write_text(text.replace("interval", "intervall"))
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(listening)), timeout=60) as client:
+        answers: list[int] = []
+        caller = threading.Thread(
+            target=lambda: answers.append(client.get("http://hooks/healthz").status_code)
+        )
+        caller.start()
+        machine.until(lambda: len(service.logged("command.failed")) == 2)
+        (machine.root / CONFIG[1:]).write_text(text)
+        first, second = (
+            datetime.fromisoformat(line["timestamp"]).timestamp() for line in service.logged("command.failed")
+        )
+        caller.join()
+    assert answers == [200]
+    assert second - first > 4.5
 
 
 def test_a_call_starts_it(service: Service, listening: Any) -> None:
@@ -488,3 +524,40 @@ def test_a_user_can_have_one_of_their_own(service: Service, vendor: Vendor) -> N
     assert anna("systemctl --user show roundsman -p ActiveState --value").strip() == "active"
     anna("systemctl --user reload roundsman")
     anna("systemctl --user disable --now roundsman.service")
+
+
+# -- removing it -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_it_is_removed_whole_and_can_be_installed_again(
+    service: Service, vendor: Vendor, failed: bool
+) -> None:
+    machine = service.machine
+    service.tells(vendor.add("a", 2))
+    service.drop_in("Nice=1")
+    if failed:
+        service.configure(lambda text: text.replace("interval", "intervall"))
+        machine.fails("systemctl", "restart", "roundsman")
+    # What the vendor of these tests runs from is kept aside; the rest of the machine knows nothing of it.
+    machine.shell("cp -a /opt/roundsman /srv/opt")
+    for line in readme_removal():
+        machine.shell(line)
+    left = machine.shell(
+        "find / -xdev -path /srv -prune -o -path /root -prune -o -path /proc -prune -o -name '*roundsman*' -print"
+    )
+    assert [
+        path
+        for path in left.splitlines()
+        if not path.startswith(("/var/backups", "/tmp", "/var/tmp", "/home"))
+    ] == []
+    assert machine.show("LoadState") == "not-found"
+    machine.shell("mv /srv/opt /opt/roundsman")
+    install, init, secret, unit, start = readme_steps()
+    machine.shell(install.rpartition("&& ")[2])
+    machine.shell(init)
+    service.configure()
+    machine.shell(secret, stdin=TOKEN + "\n")
+    machine.shell(unit)
+    machine.shell(start)
+    service.tells([])

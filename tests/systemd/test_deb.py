@@ -60,7 +60,10 @@ def test_an_upgrade_is_done_whatever_the_configuration_is_worth(bare: Machine) -
 
 
 def test_removed_it_leaves_the_log_and_the_configuration(bare: Machine) -> None:
-    bare.run("apt-get", "purge", "--yes", "--quiet", "roundsman")
+    said = bare.run("apt-get", "purge", "--yes", "--quiet", "roundsman")
+    assert (
+        "roundsman: /etc/roundsman, with its secrets, and the log in /var/lib/private/roundsman stay" in said
+    )
     assert bare.show("ActiveState") == "inactive"
     assert bare.ask("systemctl", "list-unit-files", "--no-legend", "roundsman*") == ""
     assert (bare.root / CONFIG[1:]).exists()
