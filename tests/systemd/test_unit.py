@@ -295,6 +295,15 @@ def test_a_program_that_is_not_everybodys_to_read_is_one_command(closed: str, op
     assert not any(str(opt) in line for line in unit.obstacles(opt.parent / "etc" / "roundsman.toml"))
 
 
+def test_the_program_is_the_one_beside_its_python_however_it_was_called(
+    opt: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = opt.parent / "roundsman"
+    link.symlink_to(opt / "bin" / "roundsman")
+    monkeypatch.setattr(sys, "argv", [str(link)])
+    assert unit.program() == str(opt / "bin" / "roundsman")
+
+
 def test_what_the_service_can_do_without_is_no_obstacle(opt: Path) -> None:
     (opt / "lib" / "__pycache__").chmod(0o700)
     (opt / "lib" / "__pycache__" / "one.pyc").chmod(0o600)
