@@ -2,9 +2,14 @@
 
 import errno
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
+
+LINKS = 40
+"""Links on the way to a file, at most: what the kernel allows, too."""
+_ENTER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Room(NamedTuple):
@@ -21,30 +26,142 @@ def room(path: Path) -> Room:
     return Room(status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize)
 
 
-def make(path: Path, flags: int, mode: int) -> tuple[int, bool]:
-    """Open a file of ours, or make it; its handle, and whether it is new.
+def real(path: Path, folders: int | None = None) -> Path:
+    """A file's path without links; `folders` is the mode to make a missing folder of it with.
 
-    What root makes in somebody's folder is theirs: a command with sudo must not lock the service out of its own files. Nor may
-    they have root write, or give them, what a link that they put there leads to.
+    OSError where root would follow a link that somebody else may have put there.
     """
-    theirs = os.geteuid() == 0 and path.parent.stat().st_uid != 0
-    flags |= os.O_CLOEXEC | (os.O_NOFOLLOW if theirs else 0)
-    try:
-        handle, new = os.open(path, flags | os.O_CREAT | os.O_EXCL, mode), True
-    except FileExistsError:
-        handle, new = os.open(path, flags, mode), False
-    if new and theirs:
-        owner = path.parent.stat()
-        with suppress(PermissionError):  # where root may not, on a network's disk
-            os.fchown(handle, owner.st_uid, owner.st_gid)
-    return handle, new
+    if os.geteuid() == 0:
+        folder, path = _walk(path, folders)
+        os.close(folder)
+        return path
+    path = Path(os.path.realpath(path))
+    if folders is not None:
+        path.parent.mkdir(folders, parents=True, exist_ok=True)
+    return path
+
+
+def enter(path: Path, folders: int | None = None) -> tuple[int, Path]:
+    """As `real`, with a handle of the folder: what is done there by name happens there, whatever becomes of the way to it."""
+    if os.geteuid() == 0:
+        return _walk(path, folders)
+    path = real(path, folders)
+    return os.open(path.parent, _ENTER), path
 
 
 def refuse_links(*paths: Path) -> None:
-    """OSError, where root is about to follow a link that the owner of a folder put there."""
+    """OSError, where root is about to follow a link that somebody else may have put there."""
     for path in paths:
-        if os.geteuid() == 0 and path.is_symlink() and path.parent.stat().st_uid != 0:
-            raise OSError(errno.ELOOP, "it is a link in a folder that is not root's", str(path))
+        real(path)
+
+
+def _walk(path: Path, folders: int | None) -> tuple[int, Path]:
+    """`enter` for root, whose rights others would like to borrow: from folder to folder, by handle.
+
+    A link is followed where only root can have made it. From the first folder on that somebody else may write to, none is: its
+    owner can put there whatever leads to /etc, move what is there, and do so between two looks. So /var/lib/roundsman, root's
+    own link in root's own folder, is followed, and the folder of the service that it leads to is the end of that. (In a folder
+    such as /tmp everybody may make links, and nobody may touch root's.)
+    """
+    folder, there, trusted, links = os.open("/", _ENTER), Path("/"), True, 0
+    left = [*reversed(path.absolute().parts)]
+    try:
+        while True:
+            name = left.pop()
+            owner = os.fstat(folder)
+            try:
+                found = os.lstat(name, dir_fd=folder)
+            except FileNotFoundError:
+                if not left:
+                    return folder, there / name
+                if folders is None:
+                    raise
+                _make_folder(folder, name, folders if len(left) == 1 else 0o777)
+                found = os.lstat(name, dir_fd=folder)
+            shared = owner.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+            sticky = owner.st_mode & stat.S_ISVTX and found.st_uid == 0
+            trusted = trusted and owner.st_uid == 0 and bool(not shared or sticky)
+            if stat.S_ISLNK(found.st_mode):
+                links += 1
+                _may_follow(trusted, links)
+                left += reversed(Path(os.readlink(name, dir_fd=folder)).parts or (".",))
+            elif left:
+                inner = os.open(name, _ENTER, dir_fd=folder)
+                os.close(folder)
+                folder, there = inner, there / name
+            else:
+                return folder, there / name
+    except BaseException as exc:
+        os.close(folder)
+        if isinstance(exc, OSError):
+            exc.filename = str(there / name)
+        raise
+
+
+def _may_follow(trusted: bool, links: int) -> None:
+    if not trusted:
+        raise OSError(errno.ELOOP, "it is a link in a folder that is not root's alone")
+    if links > LINKS:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+
+def _make_folder(folder: int, name: str, mode: int) -> None:
+    with suppress(FileExistsError):  # somebody else was quicker
+        os.mkdir(name, mode, dir_fd=folder)
+        inner = os.open(name, _ENTER, dir_fd=folder)
+        try:
+            _give(inner, folder)
+        finally:
+            os.close(inner)
+
+
+def make_at(folder: int, path: Path, flags: int, mode: int) -> tuple[int, bool]:
+    """Open a file of ours in its folder, or make it; its handle, and whether it is new. OSError where it is no file: a link, say.
+
+    What root makes in somebody's folder is theirs: a command with sudo must not lock the service out of its own files.
+    """
+    # Without O_NONBLOCK, a FIFO that somebody puts there would hold us up until somebody writes to it.
+    flags |= os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        try:
+            handle, new = os.open(path.name, flags | os.O_CREAT | os.O_EXCL, mode, dir_fd=folder), True
+        except FileExistsError:
+            if flags & os.O_EXCL:
+                raise
+            handle, new = os.open(path.name, flags, mode, dir_fd=folder), False
+        try:
+            require_file(handle)
+            if new:
+                _give(handle, folder)
+        except BaseException:
+            os.close(handle)
+            raise
+    except OSError as exc:
+        exc.filename = str(path)
+        raise
+    return handle, new
+
+
+def require_file(handle: int) -> None:
+    """OSError, where something that is no file has a file's name: a FIFO, say."""
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        raise OSError(errno.EINVAL, "it is not a file")
+
+
+def _give(handle: int, folder: int) -> None:
+    owner = os.fstat(folder)
+    if os.geteuid() == 0 and owner.st_uid != 0:
+        with suppress(PermissionError):  # where root may not, on a network's disk
+            os.fchown(handle, owner.st_uid, owner.st_gid)
+
+
+def make(path: Path, flags: int, mode: int) -> tuple[int, bool]:
+    """`make_at`, by the whole path."""
+    folder, path = enter(path)
+    try:
+        return make_at(folder, path, flags, mode)
+    finally:
+        os.close(folder)
 
 
 def sync_folder(folder: Path) -> None:

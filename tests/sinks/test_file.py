@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from conftest import need
 from roundsman import wire
 from roundsman.events import Event
 from roundsman.http import Http, Web
@@ -25,6 +26,7 @@ class Writer:
         self.sink = FileSink(type="file", path=self.path, **options).named("archive")
         self.time = time
         self.receipt: Any = None
+        """Of the last ack; as the store keeps it, so a test may take it back."""
 
     async def deliver(self, *events: Event, ack: bool = True) -> None:
         async with self.sink.open(Http(Web(now=self.time.now)), self.receipt) as deliver:
@@ -246,3 +248,293 @@ async def test_a_sink_that_is_left_while_it_opens_locks_nobody_out(
                 thread.join(5)
     await writer.deliver(E[1])
     assert writer.ids() == [E[1].id]
+
+
+# -- a clock that was wrong --------------------------------------------------------------------------------------------
+
+
+async def _days(writer: Writer, *days: float) -> None:
+    """One event a day; `days` are those since START, by the clock of the machine, which stamps the file, too."""
+    began = writer.time.wall
+    for n, day in enumerate(days):
+        writer.time.wall = began + day * 86400
+        await writer.deliver(E[n])
+        os.utime(writer.path, (writer.time.wall, writer.time.wall))
+
+
+def _kept(folder: Path) -> set[str]:
+    text = "".join(path.read_text() for path in folder.glob("events*.jsonl"))
+    return {event.id for event in E if event.id in text}
+
+
+async def test_a_clock_that_was_ahead_for_a_while_costs_no_good_file(tmp_path: Path, time: Time) -> None:
+    writer = Writer(tmp_path, time, rotate_daily=True, keep=2)
+    await _days(writer, 0, 3650, 3651, 3, 4, 5, 6, 7, 8)
+    assert _kept(tmp_path) == {E[6].id, E[7].id, E[8].id}
+
+
+async def test_what_was_just_rotated_is_never_pruned(tmp_path: Path, time: Time) -> None:
+    """Whatever day it has: of a clock that has just been set back, or on."""
+    for place, days in (("ahead", (0, 1, 2, 3650, 3)), ("behind", (0, 1, 2, -20000, 3))):
+        (tmp_path / place).mkdir()
+        writer = Writer(tmp_path / place, Time(), rotate_daily=True, keep=1)
+        await _days(writer, *days)
+        assert _kept(tmp_path / place) == {E[3].id, E[4].id}
+
+
+async def test_a_disk_whose_clock_is_a_little_ahead_costs_nothing(tmp_path: Path, time: Time) -> None:
+    writer = Writer(tmp_path, time, rotate_size=100, keep=2)
+    tomorrow = time.wall + 86400
+    for event in E[:6]:
+        await writer.deliver(event)
+        os.utime(writer.path, (tomorrow, tomorrow))
+    assert _kept(tmp_path) == {E[3].id, E[4].id, E[5].id}
+
+
+# -- a store that was put back -----------------------------------------------------------------------------------------
+
+
+A, B = [an_event(n, "a") for n in range(9)], [an_event(n + 100, "b") for n in range(9)]
+
+
+async def test_what_a_restored_store_tells_again_is_not_doubled_in_whatever_order_it_comes(
+    writer: Writer,
+) -> None:
+    await writer.deliver(A[0])
+    backup = writer.receipt
+    await writer.deliver(A[1], B[0], B[1])
+    writer.receipt = backup
+    await writer.deliver(A[1], A[2])  # this source is visited first, and has something new, too
+    await writer.deliver(A[3])
+    await writer.deliver(B[0], A[4])  # each is another run of `once`
+    await writer.deliver(B[1])
+    assert writer.ids() == [e.id for e in [A[0], A[1], B[0], B[1], A[2], A[3], A[4]]]
+
+
+async def test_nor_by_a_daemon_that_goes_on(writer: Writer) -> None:
+    await writer.deliver(A[0])
+    backup = writer.receipt
+    await writer.deliver(A[1], B[0])
+    async with writer.sink.open(Http(Web(now=writer.time.now)), backup) as deliver:
+        for event in (A[1], A[2], B[0], A[3]):
+            receipt = await deliver([event])
+    assert writer.ids() == [e.id for e in [A[0], A[1], B[0], A[2], A[3]]]
+    assert receipt == {"inode": writer.path.stat().st_ino, "size": writer.path.stat().st_size}
+
+
+async def test_a_replay_is_written_again_a_day_after_a_restore(writer: Writer) -> None:
+    """What only a webhook told does not come again; its line is not waited for without end, however often we begin anew."""
+    await writer.deliver(A[0])
+    backup = writer.receipt
+    await writer.deliver(A[1], B[0])
+    writer.receipt = backup
+    await writer.deliver(A[2])
+    for n in range(3):
+        writer.time.advance(30_000)
+        await writer.deliver(A[3 + n])
+    told = len(writer.ids())
+    await writer.deliver(A[0], A[1], B[0], A[2])
+    assert len(writer.ids()) == told + 4
+    assert writer.receipt == {"inode": writer.path.stat().st_ino, "size": writer.path.stat().st_size}
+
+
+async def test_a_replay_is_written_again_however_quiet_that_day_was(writer: Writer) -> None:
+    await writer.deliver(A[0])
+    backup = writer.receipt
+    await writer.deliver(A[1], B[0])
+    async with writer.sink.open(Http(Web(now=writer.time.now)), backup) as deliver:
+        await deliver([A[2]])
+        writer.time.advance(90_000)
+        await deliver([A[0], A[1], B[0], A[2]])
+    assert len(writer.ids()) == 4 + 4
+
+
+async def test_rotation_does_not_wait_for_what_does_not_come_again(tmp_path: Path, time: Time) -> None:
+    writer = Writer(tmp_path, time, rotate_size=1000)
+    await writer.deliver(A[0])
+    backup = writer.receipt
+    await writer.deliver(B[0])
+    async with writer.sink.open(Http(Web(now=time.now)), backup) as deliver:
+        for event in A[1:]:
+            writer.receipt = await deliver([event])
+        assert len(list(tmp_path.glob("events-*.jsonl"))) >= 2
+        await deliver([B[0]])
+    await writer.deliver(B[1])
+    files = [*sorted(tmp_path.glob("events-*.jsonl")), writer.path]
+    lines = [wire.decode(line)["id"] for path in files for line in path.read_bytes().splitlines()]
+    assert sorted(lines) == sorted(e.id for e in [*A, B[0], B[1]])
+
+
+@pytest.mark.parametrize("seconds", [-3, -30 * 86400, 3650 * 86400])
+async def test_a_clock_that_is_corrected_after_a_crash_doubles_nothing(
+    seconds: float, writer: Writer
+) -> None:
+    await writer.deliver(A[0])
+    await writer.deliver(A[1], ack=False)
+    async with writer.sink.open(Http(Web(now=writer.time.now)), writer.receipt) as deliver:
+        writer.time.set_wall(seconds)
+        await deliver([A[1], A[2]])
+    assert writer.ids() == [e.id for e in A[:3]]
+
+
+# -- places ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_circle_of_links_is_an_error_as_any_other(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    sink = FileSink(type="file", path=tmp_path / "loop" / "events.jsonl")
+    assert sink.place()
+    with pytest.raises(OSError, match="symbolic links|not root's|Not a directory|File exists"):
+        async with sink.open(Http(Web()), None):
+            pass
+
+
+async def test_a_pipe_in_the_place_of_the_file_is_an_error(writer: Writer) -> None:
+    os.mkfifo(writer.path)
+    with pytest.raises(OSError, match="it is not a file"):
+        await writer.deliver(E[0])
+
+
+async def test_a_dead_disk_holds_the_loop_neither_when_it_is_looked_at(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, waited = threading.Event(), threading.Event()
+    loop = threading.get_ident()
+
+    def dead(function: Any) -> Any:
+        def look(*args: Any, **more: Any) -> Any:
+            if str(args[0]) in {str(writer.path), writer.path.name}:
+                assert threading.get_ident() != loop
+                waited.set()
+                gate.wait(5)
+            return function(*args, **more)
+
+        return look
+
+    for name in ("open", "stat", "lstat", "readlink", "mkdir"):
+        monkeypatch.setattr(os, name, dead(getattr(os, name)))
+    task = asyncio.create_task(writer.deliver(E[0]))
+    while not waited.is_set():
+        await asyncio.sleep(0)
+    assert not task.done()
+    gate.set()
+    await task
+    monkeypatch.undo()
+    assert writer.ids() == [E[0].id]
+
+
+async def test_whoever_only_looks_whether_it_opens_rotates_nothing(tmp_path: Path, time: Time) -> None:
+    for day in (1, 2, 3):
+        (tmp_path / f"events-2026-04-0{day}.0001.jsonl").write_bytes(E[0].body + b"\n")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    writer = Writer(tmp_path, time, rotate_daily=True, keep=1, compress=True)
+    async with writer.sink.open(Http(Web()), None):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*before, "events.jsonl"]
+
+
+# -- root, in the service's folder -------------------------------------------------------------------------------------
+
+
+SERVICE = 12345
+
+
+@pytest.fixture
+def theirs(tmp_path: Path) -> Path:
+    """A folder that is not root's; so is all that is put there."""
+    need(os.geteuid() == 0, "needs root, to make a folder that is another's")
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    os.chown(folder, SERVICE, SERVICE)
+    return folder
+
+
+async def test_root_packs_nothing_that_a_planted_link_leads_to(
+    tmp_path: Path, theirs: Path, time: Time
+) -> None:
+    secret, victim = tmp_path / "secret", tmp_path / "victim"
+    secret.write_text("secret")
+    victim.write_text("precious")
+    (theirs / "events-2026-04-01.0001.jsonl").symlink_to(secret)
+    (theirs / "events-2026-04-02.0001.jsonl").write_bytes(E[0].body + b"\n")
+    (theirs / "events-2026-04-02.0001.jsonl.gz.tmp").symlink_to(victim)
+    (theirs / "events-2026-04-02.0001.jsonl.gz").symlink_to(victim)
+    os.mkfifo(theirs / "events-2026-04-03.0001.jsonl")
+    await Writer(theirs, time, rotate_daily=True, compress=True).deliver(E[1])
+    assert (secret.read_text(), victim.read_text()) == ("secret", "precious")
+    assert [path.name for path in theirs.glob("*.gz")] == ["events-2026-04-02.0001.jsonl.gz"]
+    packed = theirs / "events-2026-04-02.0001.jsonl.gz"
+    assert gzip.decompress(packed.read_bytes()) == E[0].body + b"\n"
+    assert (packed.lstat().st_uid, packed.lstat().st_gid) == (SERVICE, SERVICE)
+
+
+async def test_root_prunes_and_renames_only_in_the_folder_it_has_open(
+    tmp_path: Path, theirs: Path, time: Time
+) -> None:
+    """The folder above belongs to them, too: what has its name may be another one by now."""
+    (out := theirs / "out").mkdir()
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    for folder in (out, elsewhere):
+        for day in (1, 2):
+            (folder / f"events-2026-04-0{day}.0001.jsonl").write_bytes(E[0].body + b"\n")
+        (folder / "events.jsonl").touch()
+    before = {path.name: path.read_bytes() for path in elsewhere.iterdir()}
+    writer = Writer(out, time, rotate_size=100, keep=1, compress=True)
+    async with writer.sink.open(Http(Web(now=time.now)), None) as deliver:
+        out.rename(theirs / "moved")
+        out.symlink_to(elsewhere)
+        for event in E[:3]:
+            await deliver([event])
+    assert {path.name: path.read_bytes() for path in elsewhere.iterdir()} == before
+    assert len(list((theirs / "moved").glob("*.gz"))) == 1
+
+
+@pytest.mark.parametrize("rest", ["events.jsonl", "deeper/events.jsonl"])
+async def test_root_makes_nothing_where_a_planted_link_leads_to(
+    rest: str, tmp_path: Path, theirs: Path
+) -> None:
+    """However far above the file the link is: /var/lib/roundsman/out, which leads to /etc/cron.d."""
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    (theirs / "out").symlink_to(elsewhere)
+    os.chown(theirs / "out", SERVICE, SERVICE, follow_symlinks=False)
+    sink = FileSink(type="file", path=theirs / "out" / rest)
+    with pytest.raises(OSError, match="is a link in a folder that is not root's alone"):
+        async with sink.open(Http(Web()), None):
+            pass
+    (theirs / "out").unlink()
+    (theirs / "roots").mkdir()  # may have been moved there
+    (theirs / "roots" / "out").symlink_to(elsewhere)
+    sink = FileSink(type="file", path=theirs / "roots" / "out" / rest)
+    with pytest.raises(OSError, match="is a link in a folder that is not root's alone"):
+        async with sink.open(Http(Web()), None):
+            pass
+    assert list(elsewhere.iterdir()) == []
+
+
+async def test_root_follows_its_own_links_and_what_it_makes_is_the_services(
+    tmp_path: Path, theirs: Path, time: Time
+) -> None:
+    """As systemd has it: /var/lib/roundsman is a link to private/roundsman, which is the service's."""
+    (tmp_path / "state").symlink_to("theirs")
+    (tmp_path / "events").symlink_to(tmp_path / "state")
+    writer = Writer(tmp_path / "events" / "a" / "b", time)
+    await writer.deliver(E[0])
+    for path in (theirs / "a", theirs / "a" / "b", theirs / "a" / "b" / "events.jsonl"):
+        assert (path.stat().st_uid, path.stat().st_gid) == (SERVICE, SERVICE)
+
+
+async def test_in_a_folder_of_everybodys_root_follows_only_its_own_links(tmp_path: Path, time: Time) -> None:
+    need(os.geteuid() == 0, "needs root, to make a link that is another's")
+    (shared := tmp_path / "tmp").mkdir()
+    (mine := tmp_path / "mine").mkdir()
+    shared.chmod(0o1777)
+    (shared / "out").symlink_to(mine)
+    await Writer(shared / "out", time).deliver(E[0])
+    assert (mine / "events.jsonl").exists()
+    os.chown(shared / "out", SERVICE, SERVICE, follow_symlinks=False)
+    with pytest.raises(OSError, match="is a link"):
+        await Writer(shared / "out", time).deliver(E[1])
+    shared.chmod(0o777)  # not even its own: anybody may have moved it there
+    os.chown(shared / "out", 0, 0, follow_symlinks=False)
+    with pytest.raises(OSError, match="is a link"):
+        await Writer(shared / "out", time).deliver(E[1])

@@ -2,6 +2,10 @@
 
 What is in the file but was not acked any more is found by the receipt of the last ack (which file, how long): lines after
 that are complete and not delivered again, or torn and cut off. So the crash between "written" and "acked" costs nothing.
+Nor does a store that was put back from a backup: the lines of all that happened since are after the backup's receipt.
+
+Everything is done by a handle of the folder, and nothing by way of a link in it: root may be who runs it (a command beside
+the service, or the daemon in a container), in a folder whose owner would like to read and write with root's rights.
 """
 
 import errno
@@ -10,18 +14,18 @@ import gzip
 import os
 import re
 import shutil
+import stat
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
-from pathlib import Path
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from roundsman import wire
 from roundsman.events import Event
-from roundsman.files import make, refuse_links, sync_folder
+from roundsman.files import enter, make_at, require_file
 from roundsman.http import Http
 from roundsman.plugin import Deliver, Receipt, Sink
 from roundsman.settings import DataPath, Size
@@ -30,8 +34,10 @@ from roundsman.threads import in_thread
 OURS = b'{"specversion":"1.0"'
 """How our lines begin: only a torn line of our own is ever cut off."""
 CHUNK = 1 << 16
-DOUBT = 16 << 20
-"""Bytes at the end of a file that a batch without ack can have written, amply."""
+DOUBT = 64 << 20
+"""Bytes at the end of a file that are looked through for lines without ack: many batches, and not more than memory holds."""
+DOUBTED = 86400.0
+"""Seconds in which such lines are waited for. After a crash they come first; after a restore, when their source is visited."""
 
 
 class FileSink(Sink):
@@ -52,7 +58,7 @@ class FileSink(Sink):
     """Permissions of a new file."""
 
     def place(self) -> str:
-        return str(self.path.resolve())
+        return os.path.realpath(self.path)
 
     @asynccontextmanager
     async def open(self, http: Http, receipt: Receipt | None) -> AsyncIterator[Deliver]:
@@ -74,17 +80,22 @@ class _Appender:
 
     def __init__(self, options: FileSink, now: Callable[[], datetime]) -> None:
         self._options = options
-        refuse_links(options.path)
-        self._path = options.path.resolve()  # rotation must not rename a link
+        self._path = options.path
         self._now = now
-        self._file = -1
+        self._folder = self._file = -1
         self._size = 0
         self._day = ""
         self._busy = threading.Lock()
         self._left = False
         """Closed while a thread was opening or writing: then that thread closes."""
+        self._tidy = False
+        """Whether what a crash left undone of a rotation was done: not by who only opens, to see whether it can."""
         self._doubtful: dict[tuple[str, str], int] = {}
-        """Source and id of the lines that are there and not acked, with where each ends."""
+        """Source and id of the lines that are there and not acked, with where each begins."""
+        self._until = 0.0
+        """When those that were not delivered again are acked ones."""
+        self._past = False
+        """Whether something new was written: what a crash left without ack was delivered before that."""
 
     def open(self, receipt: Receipt | None) -> None:
         with self._busy:
@@ -95,15 +106,14 @@ class _Appender:
                     self._close()
 
     def _open(self, receipt: Receipt | None) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        # Without links: a rotation must not rename one.
+        self._folder, self._path = enter(self._options.path, 0o777)
         self._open_file()
-        self._finish_rotation()
-        inode = os.fstat(self._file).st_ino
-        if receipt and receipt.get("inode") == inode:
-            known = min(receipt.get("size", 0), self._size)
-        else:
-            # Another file than at the last ack: we rotated before a batch that was not acked, or somebody moved it.
-            known = max(0, self._size - DOUBT)
+        known = max(0, self._size - DOUBT)
+        if receipt and receipt.get("inode") == os.fstat(self._file).st_ino:
+            known = max(known, min(receipt.get("size", 0), self._size))
+        # Else another file than at the last ack: we rotated before a batch that was not acked, or somebody moved it.
+        self._until = (receipt or {}).get("until") or self._now().timestamp() + DOUBTED
         self._repair(known)
 
     def close(self) -> None:
@@ -113,9 +123,10 @@ class _Appender:
             self._busy.release()
 
     def _close(self) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        for handle in (self._file, self._folder):
+            if handle >= 0:
+                os.close(handle)
+        self._file = self._folder = -1
 
     def append(self, events: Sequence[Event]) -> Receipt:
         """Write, and make sure that it is on the disk; the receipt says up to where."""
@@ -127,40 +138,40 @@ class _Appender:
                     self._close()
 
     def _append(self, events: Sequence[Event]) -> Receipt:
-        acked, certain = self._size, not self._doubtful
-        if self._doubtful:
-            fresh = []
-            for event in events:
-                end = self._doubtful.pop((event.source, event.id), None)
-                if end is None:
-                    fresh.append(event)
-                else:
-                    acked = end
-            if fresh:  # past what was in doubt; from here on an old event is a replay, and written again
-                self._doubtful.clear()
-            events = fresh
-        if events:
-            lines = b"".join([event.body + b"\n" for event in events])
-            if certain:  # else lines without ack would be left behind in the old file
+        # The time is over, or the clock was set by very much.
+        over = not 0 < self._until - self._now().timestamp() < 2 * DOUBTED
+        if over and self._past:
+            self._doubtful.clear()
+        # Each only once: what is delivered once more is a replay, and written again.
+        fresh = [e for e in events if self._doubtful.pop((e.source, e.id), None) is None]
+        if fresh:
+            lines = b"".join([event.body + b"\n" for event in fresh])
+            # Lines without ack that were left behind in the old file would not be found after another crash.
+            if len(fresh) == len(events) and (self._past or not self._doubtful):
                 self._rotate_for(len(lines))
             left = memoryview(lines)
             while left:
                 left = left[os.write(self._file, left) :]
             os.fdatasync(self._file)
             self._size += len(lines)
-        if not self._doubtful:
-            acked = self._size
-        return {"inode": os.fstat(self._file).st_ino, "size": acked}
+            self._past = True
+            if over:
+                self._doubtful.clear()
+        # Acked is what is before the first line in doubt: that is for whoever opens the file next, too.
+        acked = next(iter(self._doubtful.values()), self._size)
+        receipt = {"inode": os.fstat(self._file).st_ino, "size": acked}
+        return {**receipt, "until": self._until} if self._doubtful else receipt
 
     def _open_file(self) -> None:
-        self._file, new = make(self._path, os.O_RDWR | os.O_APPEND, int(self._options.mode, 8))
+        self._file, new = make_at(
+            self._folder, self._path, os.O_RDWR | os.O_APPEND, int(self._options.mode, 8)
+        )
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self._close()
             raise BlockingIOError(errno.EBUSY, "another writer has it open", str(self._path)) from None
         if new:
-            sync_folder(self._path.parent)
+            os.fsync(self._folder)
         status = os.fstat(self._file)
         self._size = status.st_size
         # The day that the file is of: that of its last line, not of today, or a restart would put off the rotation.
@@ -173,14 +184,14 @@ class _Appender:
         if at and os.pread(self._file, 1, at - 1) != b"\n":
             at = self._line_start(at)
         while piece := os.pread(self._file, CHUNK, at):
-            end = at - len(tail)
+            begin = at - len(tail)
             lines = (tail + piece).split(b"\n")
             tail = lines.pop()
             at += len(piece)
             for line in lines:
-                end += len(line) + 1
                 if key := _key(line):
-                    self._doubtful[key] = end
+                    self._doubtful.setdefault(key, begin)
+                begin += len(line) + 1
         if tail:
             if tail.startswith(OURS) or OURS.startswith(tail):
                 self._size -= len(tail)
@@ -204,54 +215,63 @@ class _Appender:
         """Begin a new file if these bytes are too many for this one, or of another day. Never within a batch."""
         options, today = self._options, _day(self._now())
         too_large = options.rotate_size is not None and self._size + length > options.rotate_size
+        rotated = None
         if self._size and (too_large or (options.rotate_daily and today != self._day)):
-            target = self._free_name()
-            self._path.rename(target)
-            self._close()
+            rotated = self._free_name()
+            os.rename(self._path.name, rotated, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+            os.close(self._file)
+            self._file = -1
             self._open_file()
-            self._finish_rotation()
+            self._doubtful = dict.fromkeys(self._doubtful, 0)  # they are in the old file, before all of this
+        if rotated or not self._tidy:
+            self._finish_rotation(rotated)
+            self._tidy = True
         self._day = today
 
-    def _free_name(self) -> Path:
+    def _free_name(self) -> str:
         """`events-2026-05-01.0001.jsonl` and so on; never the number of one that was there before."""
         taken = [number for day, number, _ in self._rotated() if day == self._day]
-        path = self._path
-        return path.with_name(f"{path.stem}-{self._day}.{max(taken, default=0) + 1:04d}{path.suffix}")
+        return f"{self._path.stem}-{self._day}.{max(taken, default=0) + 1:04d}{self._path.suffix}"
 
-    def _rotated(self) -> list[tuple[str, int, Path]]:
-        """Day, number and path of what is rotated, oldest first."""
-        path = self._path
-        name = re.compile(
-            re.escape(path.stem) + r"-(\d{4}-\d\d-\d\d)\.(\d{4,})" + re.escape(path.suffix) + r"(?:\.gz)?"
-        )
-        with os.scandir(path.parent) as entries:
-            found = [(name.fullmatch(entry.name), entry.path) for entry in entries]
-        return sorted((match[1], int(match[2]), Path(where)) for match, where in found if match)
+    def _rotated(self) -> list[tuple[str, int, str]]:
+        """Day, number and name of what is rotated, in this order."""
+        stem, suffix = re.escape(self._path.stem), re.escape(self._path.suffix)
+        name = re.compile(stem + r"-(\d{4}-\d\d-\d\d)\.(\d{4,})" + suffix + r"(?:\.gz)?")
+        with os.scandir(self._folder) as entries:
+            found = [match for each in entries if (match := name.fullmatch(each.name))]
+        return sorted((match[1], int(match[2]), match[0]) for match in found)
 
-    def _finish_rotation(self) -> None:
-        """Compress and prune what is rotated; also what a crash left undone."""
-        rotated = self._rotated()
-        if self._options.keep is not None:
-            for _, _, path in rotated[: -self._options.keep]:
-                path.unlink()
-            rotated = rotated[-self._options.keep :]
-        if self._options.compress:
-            for _, _, path in rotated:
-                if path.suffix != ".gz":
-                    _compress(path)
+    def _finish_rotation(self, just: str | None) -> None:
+        """Compress and prune what is rotated, but not what `just` was; also what a crash left undone."""
+        # A day that is not yet is of a clock that was wrong: it would stay the newest for years, at the cost of all good ones.
+        # Whoever stamps the files may be a little ahead of us.
+        tomorrow = _day(self._now() + timedelta(days=1))
+        rotated = sorted(self._rotated(), key=lambda each: (each[2] == just, each[0] <= tomorrow))
+        for at, (_, _, name) in enumerate(reversed(rotated)):
+            if not stat.S_ISREG(os.lstat(name, dir_fd=self._folder).st_mode):
+                continue  # somebody's link, say
+            if self._options.keep is not None and at >= self._options.keep:
+                os.unlink(name, dir_fd=self._folder)
+            elif self._options.compress and not name.endswith(".gz"):
+                self._compress(name)
 
-
-def _compress(path: Path) -> None:
-    half = path.with_name(path.name + ".gz.tmp")
-    with path.open("rb") as source, half.open("wb") as target:
-        with gzip.open(target, "wb", compresslevel=6) as packed:
-            shutil.copyfileobj(source, packed, 1 << 20)
-        target.flush()
-        os.fsync(target.fileno())
-    half.chmod(path.stat().st_mode & 0o777)
-    half.replace(path.with_name(path.name + ".gz"))
-    sync_folder(path.parent)
-    path.unlink()
+    def _compress(self, name: str) -> None:
+        folder, half, packed = self._folder, name + ".gz.tmp", name + ".gz"
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        with os.fdopen(os.open(name, flags, dir_fd=folder), "rb") as source:
+            require_file(source.fileno())
+            with suppress(FileNotFoundError):
+                os.unlink(half, dir_fd=folder)
+            handle, _ = make_at(folder, self._path.with_name(half), os.O_WRONLY | os.O_EXCL, 0o600)
+            with os.fdopen(handle, "wb") as target:
+                with gzip.open(target, "wb", compresslevel=6) as stream:
+                    shutil.copyfileobj(source, stream, 1 << 20)
+                target.flush()
+                os.fchmod(handle, stat.S_IMODE(os.fstat(source.fileno()).st_mode) & 0o777)
+                os.fsync(handle)
+        os.replace(half, packed, src_dir_fd=folder, dst_dir_fd=folder)
+        os.fsync(folder)
+        os.unlink(name, dir_fd=folder)
 
 
 def _key(line: bytes) -> tuple[str, str] | None:
