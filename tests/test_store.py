@@ -1,18 +1,24 @@
 """The store: what it promises of files, locks, transactions and its own trouble."""
 
+import fcntl
 import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 import pytest
 from sqlite_utils import Database
 
+from conftest import need
 from roundsman import store as store_module
+from roundsman.cli.steering import replay
 from roundsman.plugin import State
-from roundsman.store import KEYS_KEPT, Filter, Moved, Reader, Store, StoreError, migrations
+from roundsman.store import KEYS_KEPT, Filter, Moved, Reader, Store, StoreError, holder, migrations
 from worlds import START, an_event
 
 
@@ -128,6 +134,23 @@ def test_bisection_finds_when(store: Store) -> None:
     assert store.before(START + 1e6) == 20
 
 
+def test_a_replay_leaves_nothing_out_after_a_clock_that_was_set_back(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for n in range(90):
+        put(store, an_event(n), now=START + n * 60)
+    for n in range(90, 215):
+        put(store, an_event(n), now=START - 7200 + n * 60)
+    store.ack("archive", 0, 215, None, START)
+    when = START + 30 * 60
+    assert store.since(when) == 30
+    assert store.since(START + 1e6) == 215
+    (tmp_path / "roundsman.toml").write_text('[daemon]\nstore = "roundsman.db"\n')
+    replay("archive", "2026-05-01T06:30:00Z", tmp_path / "roundsman.toml")
+    assert store.cursor("archive")[0] == 30
+    assert "185 events from #31 on will be delivered again" in capsys.readouterr().out
+
+
 def test_filters_are_globs_over_types_sources_and_outcomes(store: Store) -> None:
     put(store, an_event(1), an_event(2, outcome="denied"), an_event(3, outcome=None))
     count = lambda **wanted: store.waiting(0, Filter(**wanted))  # noqa: E731 - said four times below
@@ -135,6 +158,26 @@ def test_filters_are_globs_over_types_sources_and_outcomes(store: Store) -> None
     assert count(types=("co.parakey.*",), sources=("do*",)) == 3
     assert count(sources=("windows",)) == 0
     assert count(outcomes=("granted", "denied")) == 2
+
+
+def test_a_filter_may_name_fifty_thousand_sources(store: Store) -> None:
+    put(store, an_event(1), an_event(2, "windows"))
+    names = tuple(f"s{n}" for n in range(50_000))
+    assert store.waiting(0, Filter(sources=names)) == 0
+    assert store.waiting(0, Filter(sources=(*names, "doors"))) == 2
+    assert store.waiting(0, Filter(sources=(*names, "do*"), types=("co.parakey.event_log.created",))) == 2
+    globs = tuple(f"s{n}*" for n in range(5_000))
+    assert store.waiting(0, Filter(sources=globs)) == 0
+    assert store.waiting(0, Filter(sources=(*globs, "d[o]ors"), outcomes=("granted", *names))) == 2
+
+
+def test_a_filter_reads_the_log_in_its_order_and_only_as_far_as_it_must(store: Store) -> None:
+    for wanted in (Filter(sources=("doors",)), Filter(("a", "b*"), ("doors", "*"), ("granted",))):
+        where, values = wanted.where()
+        sql = f"SELECT e.seq FROM events e JOIN sources s ON s.id = e.source WHERE e.seq > 0{where} ORDER BY e.seq"
+        plan = [row[3] for row in store._run(f"EXPLAIN QUERY PLAN {sql}", values)]
+        assert plan[0].startswith("SEARCH e USING INTEGER PRIMARY KEY")
+        assert not [step for step in plan if "TEMP B-TREE FOR ORDER" in step]
 
 
 def test_large_events_are_read_a_few_at_a_time(store: Store) -> None:
@@ -148,6 +191,119 @@ def test_one_daemon_per_store_and_the_second_says_who_has_it(tmp_path: Path) -> 
         Store.open(tmp_path / "a.db")
     first.close()
     Store.open(tmp_path / "a.db").close()
+
+
+def test_one_daemon_per_store_whatever_links_lead_to_it(tmp_path: Path) -> None:
+    """Each would have a lock of its own, beside its own name."""
+    first = Store.open(tmp_path / "real.db")
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "link.db").symlink_to(tmp_path / "real.db")
+    (tmp_path / "y").symlink_to("x")
+    for name in ("x/link.db", "y/link.db"):
+        assert holder(tmp_path / name) == holder(tmp_path / "real.db")
+        with pytest.raises(StoreError, match=rf"in use by roundsman, pid {os.getpid()}, since 20"):
+            Store.open(tmp_path / name)
+    with pytest.raises(StoreError, match="belongs to it"):
+        Reader.open(tmp_path / "x" / "link.db").backup(tmp_path / "real.db.lock", replace=True)
+    first.close()
+    assert sorted(path.name for path in (tmp_path / "x").iterdir()) == ["link.db"]
+
+
+def test_a_circle_of_links_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "loop.db").symlink_to("loop.db")
+    for use in (Store.open, Reader.open, holder):
+        with pytest.raises(StoreError, match="symbolic links|there is no store at"):
+            use(tmp_path / "loop.db")
+
+
+@contextmanager
+def locked(path: Path, text: bytes) -> Iterator[None]:
+    """Somebody has the lock, and has written into it whatever they like."""
+    with path.open("wb") as lock:
+        lock.write(text)
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def test_whoever_has_the_lock_steers_no_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    Store.open(path).close()
+    with locked(
+        tmp_path / "a.db.lock",
+        "\x1b]0;owned\x07me\x9b31m\r\nfailures open=0 é\x00".encode() + b"\xff" + b"x" * 500,
+    ):
+        who = holder(path) or ""
+        with pytest.raises(StoreError) as refused:
+            Store.open(path)
+    for text in (who, str(refused.value)):
+        assert text.isascii()
+        assert text.isprintable()
+    assert who.startswith("]0;ownedme31mfailures open=0")
+    assert len(who) <= 200
+    with locked(tmp_path / "a.db.lock", b"\x1b\n"):
+        assert holder(path) == "another process"
+
+
+@pytest.mark.parametrize("name", ["a.db", "a.db.lock", "a.db-wal", "a.db-shm"])
+def test_a_pipe_in_the_place_of_a_file_keeps_nobody_waiting(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    Store.open(path).close()
+    (tmp_path / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / name)
+    uses = [Store.open, holder] if name.endswith(".lock") else [Store.open, Reader.open]
+    for use in uses:
+        with pytest.raises(StoreError, match="is not a file"):
+            use(path)
+
+
+@contextmanager
+def nobody() -> Iterator[None]:
+    """As a user who may look into no folder of root's."""
+    need(os.geteuid() == 0, "needs root, to become somebody else")
+    os.seteuid(12345)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_whose_the_store_is_and_what_to_do_is_said_to_everybody_who_may_not_read_it() -> None:
+    with TemporaryDirectory() as above:  # pytest's own folders let nobody through
+        path = Path(above) / "state" / "a.db"
+        Store.open(path).close()
+        for modes in ((0o700, 0o755, 0o644), (0o755, 0o700, 0o644), (0o755, 0o755, 0o600)):
+            for each, mode in zip((Path(above), path.parent, path), modes, strict=True):
+                each.chmod(mode)
+            with nobody(), pytest.raises(StoreError, match="it is another user's, try sudo"):
+                Reader.open(path)
+
+
+def test_root_reads_no_store_that_a_planted_link_leads_to(tmp_path: Path) -> None:
+    need(os.geteuid() == 0, "needs root, to make a folder that is another's")
+    secret, folder = tmp_path / "secret.db", tmp_path / "theirs"
+    Store.open(secret).close()
+    folder.mkdir()
+    os.chown(folder, 12345, 12345)
+    (folder / "out").symlink_to(tmp_path)
+    link = "is a link in a folder that is not root's alone"
+    for end in ("", "-wal", "-shm", "-journal"):
+        Store.open(folder / "a.db").close()
+        (folder / f"a.db{end}").unlink(missing_ok=True)
+        (folder / f"a.db{end}").symlink_to(secret)
+        with pytest.raises(StoreError, match=link):
+            Reader.open(folder / "a.db")
+        (folder / f"a.db{end}").unlink()
+    (folder / "b.db.lock").symlink_to(secret)
+    with pytest.raises(StoreError, match=link):
+        holder(folder / "b.db")
+    with pytest.raises(StoreError, match=link):
+        Reader.open(folder / "out" / "secret.db")
+    reader = Reader.open(secret)
+    with pytest.raises(StoreError, match=link):
+        reader.backup(folder / "out" / "copy.db")
+    assert not (tmp_path / "copy.db").exists()
+    reader.close()
 
 
 def test_the_lock_ends_with_its_holder(tmp_path: Path) -> None:

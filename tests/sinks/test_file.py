@@ -414,7 +414,7 @@ async def test_a_dead_disk_holds_the_loop_neither_when_it_is_looked_at(
     for name in ("open", "stat", "lstat", "readlink", "mkdir"):
         monkeypatch.setattr(os, name, dead(getattr(os, name)))
     task = asyncio.create_task(writer.deliver(E[0]))
-    while not waited.is_set():
+    while not (waited.is_set() or task.done()):
         await asyncio.sleep(0)
     assert not task.done()
     gate.set()

@@ -130,9 +130,9 @@ def _last(
     reader: Reader, count: int | None, wanted: Filter, start: float, ranged: bool, head: int
 ) -> Iterator[Any]:
     if count is None and ranged:
-        at = reader.before(start)
+        at = reader.since(start)
         while found := reader.events(at, head, 500, wanted):
-            yield from (event for event, _ in found)
+            yield from (event for event, logged in found if logged >= start)
             at = found[-1][0].seq
     else:
         yield from (event for event, _ in reader.last(20 if count is None else count, wanted, start))

@@ -4,22 +4,37 @@ import errno
 import fcntl
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sqlite_utils import Database
 
-from roundsman.files import make, refuse_links, sync_folder
+from roundsman.files import make, real, refuse_links, require_file, sync_folder
 from roundsman.store.schema import NAMES, migrations
 
 BUSY = 1.0
 """Seconds to wait for another process's short write (`replay`, `rewind`, `dead`)."""
+BESIDE = ("-wal", "-shm", "-journal")
+"""How the names end of what SQLite puts beside the store."""
 
 
 class StoreError(Exception):
     """The store cannot be used; the message is one sentence that says why and what to do."""
+
+
+def exists(path: Path) -> bool:
+    """Whether there is a store. StoreError where nobody lets us look."""
+    with plain(path):
+        return path.exists()
+
+
+def must_exist(path: Path) -> None:
+    """StoreError, where there is no store to read, or to write one thing into."""
+    if not exists(path):
+        raise StoreError(f"there is no store at {path} yet: has `roundsman run` or `once` ever run?")
 
 
 def restore(path: Path, backup: Path) -> int:
@@ -27,17 +42,20 @@ def restore(path: Path, backup: Path) -> int:
 
     What a crash left beside the old store goes with it: SQLite would play an old -wal file into the new store.
     """
-    if path.exists() and path.samefile(backup):
-        raise StoreError(f"{backup} is the store itself")
     with plain(path):
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = real(path, 0o700)
+        if path.exists() and path.samefile(backup):
+            raise StoreError(f"{backup} is the store itself")
         lock = claim_file(path)
         half = path.with_name(path.name + ".restoring")
         try:
             half.unlink(missing_ok=True)
-            os.close(make(half, os.O_RDWR, 0o600)[0])
-            head = _copy(backup, half)
-            for left in ("-wal", "-shm"):
+            handle, _ = make(half, os.O_RDWR, 0o600)
+            try:
+                head = _copy(backup, half, handle)
+            finally:
+                os.close(handle)
+            for left in BESIDE:
                 path.with_name(path.name + left).unlink(missing_ok=True)
             half.replace(path)
             sync_folder(path.parent)
@@ -47,16 +65,19 @@ def restore(path: Path, backup: Path) -> int:
     return head
 
 
-def _copy(backup: Path, target: Path) -> int:
+def _copy(backup: Path, target: Path, handle: int) -> int:
     """The backup, with what may be in a -wal file beside it, read page by page: what is damaged does not get through."""
     try:
-        copy = connect(backup, readonly=True)
+        try:
+            copy = connect(backup, readonly=True)
+        except OSError as exc:
+            raise StoreError(f"{backup} cannot be opened: {exc.strerror}") from None
         try:
             if not applied(backup, copy):
                 raise StoreError(f"{backup} is empty")
             if copy.conn.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
                 raise StoreError(f"{backup} is no backup: it is damaged")
-            copy.conn.execute("VACUUM INTO ?", (str(target),))
+            write_copy(copy, target, handle)
             [head] = copy.conn.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()
         finally:
             copy.close()
@@ -65,13 +86,37 @@ def _copy(backup: Path, target: Path) -> int:
         if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
             raise StoreError(f"{backup} is no backup: it is damaged or not a SQLite file") from None
         raise
-    with target.open("rb") as file:
-        os.fsync(file.fileno())
     return int(head)
 
 
+def write_copy(db: Database, target: Path, handle: int) -> None:
+    """All that `db` has into a file that was just made, to the disk.
+
+    SQLite opens it again, by its name. Who owns its folder may have put something else there meanwhile: nothing new is made by
+    way of a link (`mode=rw`), nothing that is not empty is written to (SQLite refuses), and what is not the file that was made
+    is an error. So the worst that can come of it is a copy of the store in an empty file of somebody's.
+    """
+    db.conn.execute("VACUUM INTO ?", (f"{target.absolute().as_uri()}?mode=rw",))
+    os.fsync(handle)
+    if not os.path.samestat(os.fstat(handle), target.lstat()):
+        raise OSError(errno.EBUSY, f"somebody has put something else in the place of {target.name}")
+
+
 def connect(path: Path, *, readonly: bool = False) -> Database:
-    uri = f"{path.absolute().as_uri()}?mode={'ro' if readonly else 'rw'}"
+    """Open the SQLite file. OSError where one of its files is none, or a link that root does not follow.
+
+    SQLite opens them by name, so who owns the folder may still put a link there between our look and that. What it leads to is
+    then looked at, and left alone unless it is a SQLite file; beside the store, SQLite itself follows none.
+    """
+    path = real(path)
+    for each in (path, *(path.with_name(path.name + end) for end in BESIDE)):
+        refuse_links(each)
+        with suppress(FileNotFoundError):
+            if not stat.S_ISREG(each.lstat().st_mode):  # a FIFO would have us wait without end
+                raise OSError(errno.EINVAL, f"{each.name} is not a file")
+    if readonly and not os.access(path, os.R_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))  # SQLite would only say that it cannot
+    uri = f"{path.as_uri()}?mode={'ro' if readonly else 'rw'}"
     conn = sqlite3.connect(uri, uri=True, timeout=BUSY)
     run = conn.execute
     if not readonly:
@@ -100,10 +145,16 @@ def applied(path: Path, db: Database) -> set[str]:
     return applied
 
 
+def lock_of(path: Path) -> Path:
+    """The lock of a store: beside the file itself, whatever links lead to it, or each would have a daemon of its own."""
+    path = real(path)
+    refuse_links(lock := path.with_name(path.name + ".lock"))
+    return lock
+
+
 def claim_file(path: Path) -> int:
     """Take the lock beside the store, or say who holds it. The kernel releases it however the holder ends."""
-    refuse_links(beside := path.with_name(path.name + ".lock"))
-    lock, _ = make(beside, os.O_RDWR, 0o600)
+    lock, _ = make(lock_of(path), os.O_RDWR, 0o600)
     ends = time.monotonic() + BUSY
     while True:
         try:
@@ -113,13 +164,19 @@ def claim_file(path: Path) -> int:
             if time.monotonic() < ends:  # somebody may only be looking who has it
                 time.sleep(0.02)
                 continue
-            holder = os.pread(lock, 200, 0).decode(errors="replace").strip() or "another process"
+            who = _written(lock)
             os.close(lock)
-            raise StoreError(f"{path} is in use by {holder}: one daemon per store") from None
+            raise StoreError(f"{path} is in use by {who}: one daemon per store") from None
     os.ftruncate(lock, 0)
     started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     os.pwrite(lock, f"roundsman, pid {os.getpid()}, since {started}\n".encode(), 0)
     return lock
+
+
+def _written(lock: int) -> str:
+    """What the holder wrote. Whose the folder is may write anything there: nothing that would steer a terminal gets through."""
+    text = os.pread(lock, 200, 0).decode("ascii", "ignore")
+    return "".join(char for char in text if char.isprintable()).strip() or "another process"
 
 
 @contextmanager
@@ -136,7 +193,9 @@ def plain(path: Path) -> Iterator[None]:
                 f"{path} is damaged or not a SQLite file: restore it from a backup, or move it away to start anew"
             ) from None
         if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
-            raise StoreError(f"{path} cannot be written: it or its folder is read-only or missing") from None
+            raise StoreError(
+                f"{path} cannot be written: it or its folder is read-only or missing{_hint(path)}"
+            ) from None
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             raise StoreError(f"{path} is locked by another program for more than {BUSY:.0f}s") from None
         if name.startswith("SQLITE_IOERR"):
@@ -147,23 +206,35 @@ def plain(path: Path) -> Iterator[None]:
             raise StoreError(f"{path} cannot be used: {exc}") from None
         raise
     except OSError as exc:
-        hint = "; it is another user's, try sudo" if exc.errno == errno.EACCES and os.geteuid() else ""
+        hint = _hint(path) if exc.errno == errno.EACCES else ""
         raise StoreError(f"{path} cannot be opened: {exc.strerror}{hint}") from None
+
+
+def _hint(path: Path) -> str:
+    """What to do, where the store is another user's: then its folder cannot even be looked into, as a rule."""
+    try:
+        theirs = path.stat().st_uid != os.geteuid()
+    except PermissionError:
+        theirs = True
+    except OSError:
+        theirs = False
+    return "; it is another user's, try sudo" if theirs and os.geteuid() else ""
 
 
 def holder(path: Path) -> str | None:
     """Who runs on the store: `roundsman, pid 123, since ...`; None where nobody does."""
     with plain(path):
         try:
-            lock = os.open(path.with_name(path.name + ".lock"), os.O_RDONLY | os.O_NOFOLLOW)
+            lock = os.open(lock_of(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except FileNotFoundError:
             return None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return os.pread(lock, 200, 0).decode(errors="replace").strip()
-    finally:
-        os.close(lock)
+        try:
+            require_file(lock)
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _written(lock)
+        finally:
+            os.close(lock)
     return None
 
 

@@ -1,8 +1,11 @@
 """Reading the store: for commands beside the daemon, and for the daemon itself."""
 
+import fcntl
+import glob
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -10,9 +13,17 @@ from sqlite_utils import Database
 
 from roundsman import wire
 from roundsman.events import Event
-from roundsman.files import sync_folder
+from roundsman.files import real, refuse_links, sync_folder
 from roundsman.plugin import Receipt, State
-from roundsman.store.database import StoreError, applied, connect, plain
+from roundsman.store.database import (
+    BESIDE,
+    StoreError,
+    applied,
+    connect,
+    must_exist,
+    plain,
+    write_copy,
+)
 from roundsman.store.schema import NAMES
 
 DAEMON = "daemon"
@@ -61,13 +72,33 @@ class Filter(NamedTuple):
     outcomes: Sequence[str] = ()
 
     def where(self) -> tuple[str, list[str]]:
+        """The condition in SQL, and its values; however many names there are."""
         clauses: list[str] = []
         values: list[str] = []
-        for column, globs in (("e.type", self.types), ("s.name", self.sources), ("e.outcome", self.outcomes)):
-            if globs:
-                clauses.append("(" + " OR ".join([f"{column} GLOB ?"] * len(globs)) + ")")
-                values += globs
+        # With a plus, SQLite leaves a column's index alone, and reads the log in its order.
+        for column, wanted in (
+            ("+e.type", self.types),
+            ("+s.name", self.sources),
+            ("+e.outcome", self.outcomes),
+        ):
+            globs = [each for each in wanted if set(each) & set("*?[")]
+            names = [each for each in wanted if not set(each) & set("*?[")]
+            terms = [f"{column} GLOB ?"] * len(globs)
+            values += globs
+            if names:
+                terms.append(f"{column} IN (SELECT value FROM json_each(?))")  # noqa: S608 - fixed names
+                values.append(wire.encode(names).decode())
+            if terms:
+                clauses.append(_either(terms))
         return "".join(f" AND {clause}" for clause in clauses), values
+
+
+def _either(terms: Sequence[str]) -> str:
+    """One of these conditions, as a tree: a chain of a thousand ORs is too deep for SQLite."""
+    if len(terms) == 1:
+        return terms[0]
+    middle = len(terms) // 2
+    return f"({_either(terms[:middle])} OR {_either(terms[middle:])})"
 
 
 _EVENT = "SELECT e.seq, s.name, e.id, e.type, e.outcome, e.body, e.logged FROM events e JOIN sources s ON s.id = e.source"
@@ -87,8 +118,7 @@ class Reader:
     @classmethod
     def open(cls, path: Path) -> "Reader":
         """The store at `path`; StoreError where there is none."""
-        if not path.exists():
-            raise StoreError(f"there is no store at {path} yet: has `roundsman run` or `once` ever run?")
+        must_exist(path)
         with plain(path):
             db = connect(path, readonly=True)
             if NAMES - applied(path, db):
@@ -142,29 +172,32 @@ class Reader:
 
     def backup(self, target: Path, *, replace: bool = False) -> None:
         """A copy of the store as it is now, whole and compact, while others write. StoreError where that cannot be."""
-        ours = [self.path.with_name(self.path.name + end) for end in ("", "-wal", "-shm", ".lock")]
-        if any(each.exists() and target.exists() and each.samefile(target) for each in ours):
-            raise StoreError(f"{target} is the store itself, or belongs to it")
-        if target.exists() and not target.is_file():
-            raise StoreError(f"{target} is not a file")
-        if target.exists() and not replace:
-            raise StoreError(
-                f"{target} is there already, and is not overwritten; --force does it all the same"
-            )
-        half = target.with_name(f".{target.name}.{os.getpid()}.part")
         with plain(target):
-            half.unlink(missing_ok=True)
-            os.close(os.open(half, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+            store = real(self.path)
+            ours = [store, *(store.with_name(store.name + end) for end in (*BESIDE, ".lock"))]
+            if any(each.exists() and target.exists() and each.samefile(target) for each in ours):
+                raise StoreError(f"{target} is the store itself, or belongs to it")
+            if target.exists() and not target.is_file():
+                raise StoreError(f"{target} is not a file")
+            if target.exists() and not replace:
+                raise StoreError(
+                    f"{target} is there already, and is not overwritten; --force does it all the same"
+                )
+            half = target.with_name(f".{target.name}.{os.getpid()}.part")
+            refuse_links(half)
+            _sweep(target)
+            # Not `make`: what root saves is root's, whosever the folder is.
+            handle = os.open(half, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         try:
             self._run("PRAGMA busy_timeout = 10000")
             with plain(target):  # what goes wrong now, goes wrong there
-                self._db.conn.execute("VACUUM INTO ?", (str(half),))
-                with half.open("rb") as file:
-                    os.fsync(file.fileno())
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                write_copy(self._db, half, handle)
                 half.replace(target)
                 sync_folder(target.absolute().parent)
         finally:
             half.unlink(missing_ok=True)
+            os.close(handle)
 
     def reload(self) -> Reload:
         """How the daemon fared when it was last told to take over its configuration."""
@@ -234,7 +267,10 @@ class Reader:
         return found
 
     def before(self, when: float) -> int:
-        """The `seq` after which events were logged at or after `when`, by bisection: `logged` grows with `seq`."""
+        """The `seq` after which events were logged at or after `when`, by bisection, as if `logged` grew with `seq`.
+
+        Where a clock was set back, it does not: `since` finds them all, this is quick.
+        """
         low, high = 0, self.head()
         while low < high:
             middle = (low + high + 1) // 2
@@ -246,6 +282,12 @@ class Reader:
             else:
                 high = row[0] - 1
         return low
+
+    def since(self, when: float) -> int:
+        """The `seq` after which everything is that was logged at or after `when`, whatever the clock did meanwhile; reads them all."""
+        sql = "SELECT seq FROM events WHERE logged >= ? ORDER BY seq LIMIT 1"
+        row = self._run(sql, (when,)).fetchone()
+        return int(row[0]) - 1 if row else self.head()
 
     def wanted(self) -> list[str]:
         """Sources that a command wants visited at once."""
@@ -316,3 +358,15 @@ class Reader:
         cursor = self._run(sql, values)
         names = [column[0] for column in cursor.description]
         return [dict(zip(names, row, strict=True)) for row in cursor]
+
+
+def _sweep(target: Path) -> None:
+    """Remove what backups to the same place left half done: whoever still writes one has it locked."""
+    for half in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
+        with suppress(OSError):
+            handle = os.open(half, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                half.unlink()
+            finally:
+                os.close(handle)
