@@ -1,6 +1,7 @@
 """A store that is used for years: forgetting in small steps, giving room back, backups."""
 
 import asyncio
+import fcntl
 import os
 import shutil
 import sqlite3
@@ -20,7 +21,17 @@ from roundsman.http import Http, Web
 from roundsman.plugin import Poll, State
 from roundsman.sandbox import Parakey
 from roundsman.sinks.file import FileSink
-from roundsman.store import KEYS_KEPT, Filter, Reader, Store, StoreError, holder, restore
+from roundsman.store import (
+    KEYS_KEPT,
+    Filter,
+    Reader,
+    Store,
+    StoreError,
+    holder,
+    reader as reader_module,
+    restore,
+)
+from roundsman.store.database import write_copy
 from worlds import START, ByHand, Straight, Time, an_event, web_of
 
 LATE = START + 2 * KEYS_KEPT
@@ -252,6 +263,68 @@ def test_a_backup_on_a_full_disk_says_so_and_leaves_nothing_behind(store: Store,
     assert list(small_disk.iterdir()) == []
 
 
+def test_what_a_killed_backup_left_is_removed_by_the_next_one(store: Store, tmp_path: Path) -> None:
+    """And what another one is just writing is left to it."""
+    fill(store, 10)
+    (folder := tmp_path / "backups").mkdir()
+    for name in (
+        ".copy.db.123.part",
+        ".copy.db.124.part",
+        f".copy.db.{os.getpid()}.part",
+        ".other.db.123.part",
+    ):
+        (folder / name).write_bytes(b"half")
+    with (folder / ".copy.db.124.part").open("rb") as under_way:
+        fcntl.flock(under_way, fcntl.LOCK_EX)
+        store.backup(folder / "copy.db")
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == [".copy.db.124.part", ".other.db.123.part", "copy.db"]
+    assert Reader.open(folder / "copy.db").head() == 10
+
+
+def test_a_backup_has_what_it_writes_locked(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(store, 10)
+    really, again = reader_module.write_copy, []
+
+    def slowly(db: Any, half: Path, handle: int) -> None:
+        if not again:
+            again.append(half)
+            shutil.move(half, target := half.with_name(".copy.db.1.part"))
+            reader_module._sweep(tmp_path / "copy.db")
+            shutil.move(target, half)
+        really(db, half, handle)
+
+    monkeypatch.setattr(reader_module, "write_copy", slowly)
+    store.backup(tmp_path / "copy.db")
+    assert Reader.open(tmp_path / "copy.db").head() == 10
+
+
+def test_a_copy_is_written_into_the_file_that_was_made_for_it_and_no_other(
+    store: Store, tmp_path: Path
+) -> None:
+    """SQLite opens it by name; whose the folder is may have put something else there."""
+    fill(store, 10)
+    half = tmp_path / "half"
+    for put in (
+        lambda: half.symlink_to(tmp_path / "nothing-yet"),
+        lambda: half.symlink_to(tmp_path / "precious"),
+        lambda: half.write_text("theirs"),
+        half.touch,
+    ):
+        (tmp_path / "precious").write_text("precious")
+        handle = os.open(half, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        half.unlink()
+        put()
+        with pytest.raises((sqlite3.Error, OSError)):
+            write_copy(store._db, half, handle)
+        os.close(handle)
+        half.unlink()
+        assert (tmp_path / "precious").read_text() == "precious"
+        assert not (tmp_path / "nothing-yet").exists()
+
+
 def test_a_backup_takes_the_place_of_a_store_that_crashed(tmp_path: Path) -> None:
     """What the crash left in -wal belongs to the old store; SQLite would play it into the new one."""
     path = tmp_path / "roundsman.db"
@@ -362,6 +435,22 @@ def test_a_raw_copy_with_its_wal_is_taken_whole(tmp_path: Path) -> None:
     again.close()
 
 
+def test_a_store_is_put_back_where_a_link_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "large-disk").mkdir()
+    (tmp_path / "roundsman.db").symlink_to("large-disk/roundsman.db")
+    store = Store.open(tmp_path / "roundsman.db")
+    fill(store, 10)
+    store.backup(tmp_path / "copy.db")
+    fill(store, 10, begin=10)
+    store.close()
+    (tmp_path / "large-disk" / "roundsman.db-wal").write_bytes(b"of the old store")
+    assert restore(tmp_path / "roundsman.db", tmp_path / "copy.db") == 10
+    assert (tmp_path / "roundsman.db").is_symlink()
+    again = Store.open(tmp_path / "large-disk" / "roundsman.db")
+    assert len(all_of(again)) == 10
+    again.close()
+
+
 def test_a_store_is_not_put_back_over_itself(tmp_path: Path) -> None:
     path = tmp_path / "roundsman.db"
     store = Store.open(path)
@@ -437,6 +526,8 @@ def test_root_does_not_lock_the_service_out(tmp_path: Path) -> None:
     owners = {path.name: path.stat().st_uid for path in folder.iterdir()}
     assert set(owners) == {"roundsman.db", "roundsman.db-wal", "roundsman.db-shm", "roundsman.db.lock"}
     assert set(owners.values()) == {12345}
+    store.backup(folder / "copy.db")
+    assert (folder / "copy.db").stat().st_uid == 0, "but nobody is given a backup of root's"
     store.backup(tmp_path / "copy.db")
     store.close()
     (folder / "roundsman.db").unlink()
