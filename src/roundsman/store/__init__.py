@@ -12,7 +12,7 @@ Methods do not await, so nothing can come between the statements of a transactio
 `NORMAL` (they survive `kill -9`; a power cut may cost their last second, which means one early question or one repeat).
 """
 
-from roundsman.store.database import StoreError, default_path, holder, restore
+from roundsman.store.database import StoreError, default_path, exists, holder, restore
 from roundsman.store.reader import DAEMON, Fare, Filter, Reader, Via
 from roundsman.store.schema import NAMES, migrations
 from roundsman.store.writer import KEYS_KEPT, Mail, Moved, Store, Visited
@@ -31,6 +31,7 @@ __all__ = [
     "Via",
     "Visited",
     "default_path",
+    "exists",
     "holder",
     "migrations",
     "restore",
