@@ -1,6 +1,5 @@
 """Reading the store: for commands beside the daemon, and for the daemon itself."""
 
-import fcntl
 import glob
 import os
 import sqlite3
@@ -191,7 +190,6 @@ class Reader:
         try:
             self._run("PRAGMA busy_timeout = 10000")
             with plain(target):  # what goes wrong now, goes wrong there
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 write_copy(self._db, half, handle)
                 half.replace(target)
                 sync_folder(target.absolute().parent)
@@ -361,12 +359,19 @@ class Reader:
 
 
 def _sweep(target: Path) -> None:
-    """Remove what backups to the same place left half done: whoever still writes one has it locked."""
+    """Remove what backups to the same place left half done when they were killed."""
     for half in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
-        with suppress(OSError):
-            handle = os.open(half, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                half.unlink()
-            finally:
-                os.close(handle)
+        pid = half.name.split(".")[-2]
+        # Not told by a lock on it: on a network's disk, that would keep SQLite from writing it.
+        if pid.isascii() and pid.isdecimal() and len(pid) < 10 and not _runs(int(pid)):
+            half.unlink(missing_ok=True)
+
+
+def _runs(pid: int) -> bool:
+    """Whether there is such a process, but for this one."""
+    with suppress(PermissionError):  # another user's
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+    return pid != os.getpid()
