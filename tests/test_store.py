@@ -275,8 +275,9 @@ def test_whose_the_store_is_and_what_to_do_is_said_to_everybody_who_may_not_read
         for modes in ((0o700, 0o755, 0o644), (0o755, 0o700, 0o644), (0o755, 0o755, 0o600)):
             for each, mode in zip((Path(above), path.parent, path), modes, strict=True):
                 each.chmod(mode)
-            with nobody(), pytest.raises(StoreError, match="it is another user's, try sudo"):
-                Reader.open(path)
+            for opening in (Reader.open, lambda path: Store.open(path, daemon=False)):
+                with nobody(), pytest.raises(StoreError, match="it is another user's, try sudo"):
+                    opening(path)
 
 
 def test_root_reads_no_store_that_a_planted_link_leads_to(tmp_path: Path) -> None:

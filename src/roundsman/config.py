@@ -250,7 +250,7 @@ def warnings(config: Config) -> list[str]:
         if where is not None and "/" in where:
             places.append((f"sinks.{name}.path", Path(where)))
     for what, file in places:
-        folder = next(parent for parent in file.absolute().parents if parent.exists())
+        folder = next(parent for parent in file.absolute().parents if os.access(parent, os.F_OK))
         if not os.access(folder, os.W_OK | os.X_OK) or not folder.is_dir():
             found.append(f"{what}: {folder} cannot be written by this user")
     files.setdefault(config.path, "tells where secrets are")
@@ -550,7 +550,7 @@ def _nearest(word: str, known: list[str]) -> str:
 
 
 def _shared_places(sinks: Mapping[str, Sink], store: Path) -> list[str]:
-    taken = {str(store.resolve()): "the store"}
+    taken = {os.path.realpath(store): "the store"}
     found = []
     for name, sink in sinks.items():
         place = sink.place()

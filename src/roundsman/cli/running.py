@@ -12,7 +12,7 @@ from roundsman.cli.app import ConfigPath, Json, app, complain, complain_of, fail
 from roundsman.config import Config, ConfigError
 from roundsman.plugin import polls, reason
 from roundsman.settings import duration
-from roundsman.store import Reader
+from roundsman.store import Reader, exists
 
 BEFORE_NEXT = 5.0
 """Seconds between two starts with a wrong configuration: the unit's RestartSec, which does not count for starts by a socket."""
@@ -67,7 +67,7 @@ async def _poll(config: Config, name: str, as_json: bool) -> int:
     from roundsman.service import web
 
     connections, source, seen = web(config.http), config.sources[name], set[str]()
-    reader = Reader.open(config.store) if config.store.exists() else None
+    reader = Reader.open(config.store) if exists(config.store) else None
 
     def known(ids: Sequence[str]) -> set[str]:
         return reader.known(name, ids) if reader else set()

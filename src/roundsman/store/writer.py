@@ -10,9 +10,9 @@ from sqlite_utils import Database
 
 from roundsman import wire
 from roundsman.events import Event
-from roundsman.files import make, refuse_links, room
+from roundsman.files import make, real, room
 from roundsman.plugin import Receipt, State
-from roundsman.store.database import BUSY, StoreError, applied, claim_file, connect, plain
+from roundsman.store.database import BUSY, StoreError, applied, claim_file, connect, must_exist, plain
 from roundsman.store.reader import DAEMON, Reader, Via
 from roundsman.store.schema import migrations
 
@@ -63,16 +63,15 @@ class Store(Reader):
     @classmethod
     def open(cls, path: Path, *, daemon: bool = True) -> "Store":
         """Open or create the store. StoreError in one sentence where that cannot be."""
-        if not daemon and not path.exists():
-            raise StoreError(f"there is no store at {path} yet: has `roundsman run` or `once` ever run?")
+        if not daemon:
+            must_exist(path)
         lock = None
         with plain(path):
             if daemon:
-                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                real(path, 0o700)  # makes its folder
                 lock = claim_file(path)
             try:
                 # Created by us, so that the mode is right from the first byte; SQLite gives -wal and -shm the same.
-                refuse_links(*(path.with_name(path.name + end) for end in ("", "-wal", "-shm", "-journal")))
                 os.close(make(path, os.O_RDWR, 0o600)[0])
                 db = connect(path)
                 applied(path, db)
