@@ -69,6 +69,7 @@ INWARD: dict[str, set[str]] = {
     },
     "sinks": {"events", "files", "http", "plugin", "settings", "threads", "wire", "sinks"},
     "config": {"described", "events", "http", "plugin", "settings", "sinks", "sources", "store"},
+    "advice": {"config", "events", "plugin", "sources", "unit"},
     "hooks": {"http", "plugin", "settings", "webhook"},
     "screen": {"events", "logs", "settings", "store"},
     "service": {"alarms", "config", "engine", "http", "logs", "plugin", "settings", "store", "web"},

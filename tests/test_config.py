@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 
 from conftest import need
-from roundsman import config, settings
+from roundsman import advice, config, settings
 from roundsman.config import ConfigError
 from roundsman.settings import Secret, duration, size, spell
 
@@ -492,15 +492,15 @@ def test_root_does_not_take_a_users_own_either(here: Path) -> None:
 
 def test_unwise_files_and_literal_secrets_are_warned_of(everybodys: Path) -> None:
     loaded = load(everybodys, FINE)
-    assert len(config.warnings(loaded)) == 1
-    assert "a secret stands in the file" in config.warnings(loaded)[0]
+    assert len(advice.warnings(loaded)) == 1
+    assert "a secret stands in the file" in advice.warnings(loaded)[0]
     loaded.path.chmod(0o644)
-    assert "lets every user of this machine read it; chmod 600" in config.warnings(loaded)[1]
+    assert "lets every user of this machine read it; chmod 600" in advice.warnings(loaded)[1]
     secret = everybodys / "token"
     secret.write_text("x")
     secret.chmod(0o604)
     loaded = load(everybodys, FINE.replace('"s3cret-token"', '{ file = "token" }'))
-    [warning] = config.warnings(loaded)
+    [warning] = advice.warnings(loaded)
     assert warning.startswith(f"{secret}: is a secret, and its mode 0604")
 
 
@@ -511,9 +511,9 @@ def test_a_secret_in_a_folder_that_keeps_others_out_is_not_warned_of(everybodys:
     secret.write_text("x")
     secret.chmod(0o644)
     loaded = load(everybodys, FINE.replace('"s3cret-token"', '{ credential = "token" }'))
-    assert config.warnings(loaded) == []
+    assert advice.warnings(loaded) == []
     folder.chmod(0o755)
-    [warning] = config.warnings(loaded)
+    [warning] = advice.warnings(loaded)
     assert warning.startswith(
         f"{secret}: is a secret, and its mode 0644 lets every user of this machine read"
     )
@@ -521,7 +521,7 @@ def test_a_secret_in_a_folder_that_keeps_others_out_is_not_warned_of(everybodys:
 
 def test_filters_that_match_nothing_are_warned_of(tmp_path: Path) -> None:
     sink = '[sinks.x]\ntype = "stdout"\ntypes = ["batch.completed"]\noutcomes = ["fail"]\nsources = ["dooors", "d*"]\n'
-    found = config.warnings(load(tmp_path, SOURCE + sink))
+    found = advice.warnings(load(tmp_path, SOURCE + sink))
     assert "sinks.x.sources: dooors matches nothing that there is; did you mean doors?" in found
     assert "sinks.x.outcomes: fail matches nothing that there is; did you mean failed?" in found
     assert any(line.startswith("sinks.x.types: batch.completed matches nothing") for line in found)

@@ -4,21 +4,18 @@ import difflib
 import hashlib
 import os
 import re
-import stat
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from roundsman.events import TYPES, Outcome
 from roundsman.http import HttpOptions, is_loopback
-from roundsman.plugin import FLOOR, Sink, Source, reason, secrets
+from roundsman.plugin import FLOOR, Sink, Source, reason
 from roundsman.settings import (
     DataPath,
     Duration,
@@ -173,7 +170,7 @@ def load(path: Path, *, only_daemon: bool = False, only_source: str | None = Non
         tables: dict[str, Any] = {}
         for key in document:
             if key not in {*known, "sources", "sinks"}:
-                problems.append(f"{key}: unknown table{_nearest(key, [*known, 'sources', 'sinks'])}")
+                problems.append(f"{key}: unknown table{nearest(key, [*known, 'sources', 'sinks'])}")
         for key, model in known.items():
             tables[key] = _read(model, key, document.get(key, {}), problems)
         if only_daemon:
@@ -217,84 +214,6 @@ def _one(
     if problems:
         raise ConfigError(problems, path)
     return Config(path, tables["daemon"], tables["http"], None, sources)
-
-
-def warnings(config: Config) -> list[str]:
-    """What is allowed and unwise: literal secrets, and files that others can read."""
-    found = []
-    files: dict[Path, str] = {}
-    plugins: list[tuple[str, BaseModel]] = [(f"sources.{n}", s) for n, s in config.sources.items()]
-    plugins += [(f"sinks.{n}", s) for n, s in config.sinks.items()]
-    for place, plugin in plugins:
-        for secret in secrets(plugin):
-            if secret.origin == "literal":
-                found.append(
-                    f'{place}: a secret stands in the file; write {{ credential = "name" }}, {{ env = "NAME" }} or '
-                    '{ file = "path" } instead'
-                )
-                files[config.path] = "holds a secret"
-            elif isinstance(secret.origin, Path):
-                files[secret.origin] = "is a secret"
-    found += _filters_for_nothing(config)
-    listen = config.listen
-    if listen is not None and not listen.address.is_local and listen.tls_certificate is None:
-        found.append(
-            f"listen.address: {listen.address} takes webhooks in the clear; set tls_certificate and tls_key"
-        )
-    if config.http.proxy and "@" in config.http.proxy:
-        found.append("http.proxy: a password stands in the file")
-        files[config.path] = "holds a secret"
-    places = [("daemon.store", config.store)]
-    for name, sink in config.sinks.items():
-        where = sink.place()
-        if where is not None and "/" in where:
-            places.append((f"sinks.{name}.path", Path(where)))
-    for what, file in places:
-        folder = next(parent for parent in file.absolute().parents if os.access(parent, os.F_OK))
-        if not os.access(folder, os.W_OK | os.X_OK) or not folder.is_dir():
-            found.append(f"{what}: {folder} cannot be written by this user")
-    files.setdefault(config.path, "tells where secrets are")
-    files.setdefault(config.store, "holds what was told")
-    for path, why in files.items():
-        try:
-            mode = stat.S_IMODE(path.stat().st_mode)
-        except OSError:
-            continue
-        others = mode & 0o007 if _open_to_all(path) else 0
-        # A configuration without secrets of its own may be read by all: /etc is full of them.
-        if others and why != "tells where secrets are":
-            found.append(
-                f"{path}: {why}, and its mode {mode:04o} lets every user of this machine read it; chmod 600"
-            )
-        elif mode & 0o020 or others & 0o002:
-            found.append(f"{path}: {why}, and its mode {mode:04o} lets others write it; chmod go-w")
-    return found
-
-
-def _open_to_all(path: Path) -> bool:
-    """Whether every user of this machine gets as far as this file: a folder above may keep them out."""
-    return all(folder.stat().st_mode & 0o001 for folder in path.resolve().parents)
-
-
-def _filters_for_nothing(config: Config) -> list[str]:
-    """Filters of sinks that no event can pass: a typo there is silence."""
-    kinds = {source.type for source in config.sources.values()}
-    ours = kinds <= set(SOURCES)  # somebody else's source has types and outcomes of its own
-    known = {"sources": list(config.sources)}
-    if ours:
-        known |= {"types": list(TYPES), "outcomes": list(get_args(Outcome))}
-    found = []
-    for name, sink in config.sinks.items():
-        for what, words in known.items():
-            for each in getattr(sink, what):
-                if not any(fnmatchcase(word, each) for word in words):
-                    nearest = (
-                        _nearest(each, words)
-                        if what != "types"
-                        else "; as in README's table, or a glob such as *.failed"
-                    )
-                    found.append(f"sinks.{name}.{what}: {each} matches nothing that there is{nearest}")
-    return found
 
 
 def sources_registry() -> dict[str, EntryPoint]:
@@ -410,7 +329,7 @@ def _plugins(
         elif "type" not in table:
             problems.append(f"{place}.type: is missing; one of {', '.join(registry)}")
         elif not isinstance(kind := table["type"], str) or kind not in registry:
-            problems.append(f"{place}.type: {_show(kind)} is unknown{_nearest(str(kind), list(registry))}")
+            problems.append(f"{place}.type: {_show(kind)} is unknown{nearest(str(kind), list(registry))}")
         elif plugin := _read(_loaded(registry[kind]), place, table, problems):
             found[name] = plugin.named(name)
             problems += _useless(place, found[name])
@@ -474,7 +393,7 @@ def _sentence(model: type[BaseModel], place: str, error: Any) -> str:
             return f"{where}: is missing"
         case "extra_forbidden":
             known = [info.alias or name for name, info in owner.model_fields.items()]
-            return f"{where}: unknown option{_nearest(str(path[-1]), known)}"
+            return f"{where}: unknown option{nearest(str(path[-1]), known)}"
         case "value_error":
             message = str(context["error"])
             return f"{where}: {message if secret or not message.startswith(('is ', 'cannot ')) else f'{shown} {message}'}"
@@ -544,7 +463,8 @@ def _show(value: object) -> str:
     return (text if len(text) <= 60 else text[:57] + "...") or '""'
 
 
-def _nearest(word: str, known: list[str]) -> str:
+def nearest(word: str, known: list[str]) -> str:
+    """What was probably meant, as the end of a sentence."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(known)}"
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from roundsman.settings import Address
 
+SERVICE, SOCKET = "roundsman.service", "roundsman.socket"
 SYSTEM = Path("/etc/systemd/system")
 CONFIG = Path("/etc/roundsman/roundsman.toml")
 STATE = Path("/var/lib/roundsman")
@@ -45,7 +46,7 @@ USERS = "systemctl --user "
 def service(config: Path, *, user: bool = False) -> str:
     """`roundsman.service`, for this program and this configuration."""
     command = f"{program()} {{}} --config {_quoted(str(config))}"
-    text = _template("roundsman.service")
+    text = _template(SERVICE)
     text = re.sub(r"^ExecStart=.*$", lambda _: "ExecStart=" + command.format("run"), text, flags=re.MULTILINE)
     text = re.sub(
         r"^ExecReload=.*$", lambda _: "ExecReload=" + command.format("reload"), text, flags=re.MULTILINE
@@ -68,7 +69,7 @@ def socket(address: Address, *, user: bool = False) -> str:
     text = re.sub(
         r"^ListenStream=.*$",
         lambda _: f"ListenStream={place}",
-        _template("roundsman.socket"),
+        _template(SOCKET),
         flags=re.MULTILINE,
     )
     left_out = {"# For a proxy"}

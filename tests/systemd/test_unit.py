@@ -11,7 +11,8 @@ import pytest
 
 from conftest import need
 from roundsman import unit
-from roundsman.cli.service import following, literal_secrets, out_of_reach, without_environment, without_group
+from roundsman.advice import literal_secrets, out_of_reach, without_environment, without_group
+from roundsman.cli.service import following
 from roundsman.config import Config, load
 from roundsman.settings import Address, Secret
 from worlds import event_logs

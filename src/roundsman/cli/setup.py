@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from roundsman import config as configuration, logs, unit
+from roundsman import advice, config as configuration, logs, unit
 from roundsman.cli.app import ConfigPath, app, complain, fail
 from roundsman.config import Config
 from roundsman.plugin import Source, State, polls, reason
@@ -107,7 +107,7 @@ def check(
 ) -> None:
     """Validate the configuration."""
     loaded = configuration.load(configuration.find(config))
-    for warning in configuration.warnings(loaded):
+    for warning in advice.warnings(loaded):
         complain(f"warning: {warning}")
     what = f"{counted(len(loaded.sources), 'source')}, {counted(len(loaded.sinks), 'sink')}"
     print(f"{loaded.path}: no mistakes; {what}, store {loaded.store}")

@@ -1,0 +1,175 @@
+"""What a configuration may say and had better not: for anybody's daemon, and for systemd's service, whose user is nobody who owns a file."""
+
+import grp
+import os
+import re
+import stat
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import get_args
+
+from roundsman import unit
+from roundsman.config import Config, nearest
+from roundsman.events import TYPES, Outcome
+from roundsman.plugin import Plugin, secrets
+from roundsman.sources import SOURCES
+
+
+def warnings(config: Config) -> list[str]:
+    """What is allowed and unwise: literal secrets, and files that others can read."""
+    found = []
+    files: dict[Path, str] = {}
+    for place, plugin in _plugins(config).items():
+        for secret in secrets(plugin):
+            if secret.origin == "literal":
+                found.append(
+                    f'{place}: a secret stands in the file; write {{ credential = "name" }}, {{ env = "NAME" }} or '
+                    '{ file = "path" } instead'
+                )
+                files[config.path] = "holds a secret"
+            elif isinstance(secret.origin, Path):
+                files[secret.origin] = "is a secret"
+    found += _filters_for_nothing(config)
+    listen = config.listen
+    if listen is not None and not listen.address.is_local and listen.tls_certificate is None:
+        found.append(
+            f"listen.address: {listen.address} takes webhooks in the clear; set tls_certificate and tls_key"
+        )
+    if config.http.proxy and "@" in config.http.proxy:
+        found.append("http.proxy: a password stands in the file")
+        files[config.path] = "holds a secret"
+    places = [("daemon.store", config.store)]
+    for name, sink in config.sinks.items():
+        where = sink.place()
+        if where is not None and "/" in where:
+            places.append((f"sinks.{name}.path", Path(where)))
+    for what, file in places:
+        folder = next(parent for parent in file.absolute().parents if os.access(parent, os.F_OK))
+        if not os.access(folder, os.W_OK | os.X_OK) or not folder.is_dir():
+            found.append(f"{what}: {folder} cannot be written by this user")
+    files.setdefault(config.path, "tells where secrets are")
+    files.setdefault(config.store, "holds what was told")
+    for path, why in files.items():
+        try:
+            mode = stat.S_IMODE(path.stat().st_mode)
+        except OSError:
+            continue
+        others = mode & 0o007 if _open_to_all(path) else 0
+        # A configuration without secrets of its own may be read by all: /etc is full of them.
+        if others and why != "tells where secrets are":
+            found.append(
+                f"{path}: {why}, and its mode {mode:04o} lets every user of this machine read it; chmod 600"
+            )
+        elif mode & 0o020 or others & 0o002:
+            found.append(f"{path}: {why}, and its mode {mode:04o} lets others write it; chmod go-w")
+    return found
+
+
+def _open_to_all(path: Path) -> bool:
+    """Whether every user of this machine gets as far as this file: a folder above may keep them out."""
+    return all(folder.stat().st_mode & 0o001 for folder in path.resolve().parents)
+
+
+def _filters_for_nothing(config: Config) -> list[str]:
+    """Filters of sinks that no event can pass: a typo there is silence."""
+    kinds = {source.type for source in config.sources.values()}
+    ours = kinds <= set(SOURCES)  # somebody else's source has types and outcomes of its own
+    known = {"sources": list(config.sources)}
+    if ours:
+        known |= {"types": list(TYPES), "outcomes": list(get_args(Outcome))}
+    found = []
+    for name, sink in config.sinks.items():
+        for what, words in known.items():
+            for each in getattr(sink, what):
+                if not any(fnmatchcase(word, each) for word in words):
+                    hint = (
+                        nearest(each, words)
+                        if what != "types"
+                        else "; as in README's table, or a glob such as *.failed"
+                    )
+                    found.append(f"sinks.{name}.{what}: {each} matches nothing that there is{hint}")
+    return found
+
+
+def _plugins(config: Config) -> dict[str, Plugin]:
+    plugins: dict[str, Plugin] = {f"sources.{name}": source for name, source in config.sources.items()}
+    return plugins | {f"sinks.{name}": sink for name, sink in config.sinks.items()}
+
+
+# -- in the service ----------------------------------------------------------------------------------------------------
+
+
+def literal_secrets(config: Config) -> list[str]:
+    """The service's user is nobody who could own the file: it has to be readable by all."""
+    return [
+        f"{place}: a secret stands in the file, which the service's user could not read if it were kept from others; put it into "
+        f'{config.path.parent / "credentials"}, and write {{ credential = "name" }}'
+        for place, plugin in _plugins(config).items()
+        if any(secret.origin == "literal" for secret in secrets(plugin))
+    ]
+
+
+def without_environment(config: Config) -> list[str]:
+    """A service has none of a shell's variables."""
+    return [
+        f"{place}: the service does not have the variable {secret.origin.removeprefix('env ')}; put the secret into "
+        f'{config.path.parent / "credentials"}, and write {{ credential = "name" }}'
+        for place, plugin in _plugins(config).items()
+        for secret in secrets(plugin)
+        if isinstance(secret.origin, str) and secret.origin.startswith("env ")
+    ]
+
+
+def without_group(socket: str, folder: Path) -> list[str]:
+    """A group that the socket should be of, and this machine does not have; where nobody said another."""
+    wanted = re.search(r"^SocketGroup=(.+)$", socket, flags=re.MULTILINE)
+    changes = (folder / f"{unit.SOCKET}.d").glob("*.conf")
+    if not wanted or any("SocketGroup=" in change.read_text(encoding="utf-8") for change in changes):
+        return []
+    try:
+        grp.getgrnam(group := wanted[1])
+    except KeyError:
+        why = f"this machine has no group {group}, and systemd would not open the socket"
+        other = f"systemctl edit {unit.SOCKET} with [Socket] and the SocketGroup= of your proxy"
+        return [f"{unit.SOCKET}: {why}: groupadd --system {group}, or {other}"]
+    return []
+
+
+def out_of_reach(config: Config, *, socket: bool) -> list[str]:
+    """What root can do and the service cannot: read others' files, and write anywhere but in its own folder."""
+    found = []
+    credentials = config.path.parent / "credentials"
+    for place, plugin in _plugins(config).items():
+        for secret in secrets(plugin):
+            origin = secret.origin
+            if (
+                isinstance(origin, Path)
+                and origin.parent != credentials
+                and not origin.stat().st_mode & 0o004
+            ):
+                found.append(
+                    f'{place}: {origin} cannot be read by the service; put it into {credentials}, and write {{ credential = "name" }}'
+                )
+    places = {f"sinks.{name}.path": sink.place() for name, sink in config.sinks.items()}
+    listen = config.listen.address.path if config.listen is not None and not socket else None
+    for place, where in {
+        **places,
+        "daemon.store": str(config.store),
+        "listen.address": listen and str(listen),
+    }.items():
+        if (
+            where
+            and "/" in where
+            and not Path(where).is_relative_to(unit.STATE.resolve())
+            and not Path(where).is_relative_to(unit.STATE)
+        ):
+            if place == "listen.address":
+                found.append(
+                    f"{place}: the service cannot make {where}; service install --socket has systemd make it"
+                )
+            else:
+                found.append(
+                    f"{place}: the service can write only below {unit.STATE}; for {where}, systemctl edit roundsman with "
+                    "ReadWritePaths= of a folder that it may write to"
+                )
+    return found
