@@ -13,9 +13,10 @@ Methods do not await, so nothing can come between the statements of a transactio
 """
 
 from roundsman.store.database import StoreError, default_path, exists, holder, restore
+from roundsman.store.forgetting import KEYS_KEPT
 from roundsman.store.reader import DAEMON, Fare, Filter, Reader, Via
 from roundsman.store.schema import NAMES, migrations
-from roundsman.store.writer import KEYS_KEPT, Mail, Moved, Store, Visited
+from roundsman.store.writer import Mail, Moved, Store, Visited
 
 __all__ = [
     "DAEMON",
