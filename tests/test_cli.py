@@ -17,10 +17,11 @@ from conftest import need
 from roundsman import cli, config, events, logs
 from roundsman.cli import running
 from roundsman.engine import Engine
+from roundsman.files import Room
 from roundsman.sandbox import Fault, Parakey, Town
 from roundsman.sandbox.mailchimp import Mailchimp, Operation, bad_address
 from roundsman.sandbox.railz import Railz
-from roundsman.store import Reader, Store
+from roundsman.store import Reader, Store, reader
 from worlds import (
     START,
     ByHand,
@@ -176,6 +177,26 @@ def test_check_live_asks(roundsman: Any, filled: Path) -> None:
     assert result.code == 1
     assert "sources.doors: http://127.0.0.1:1 cannot be reached: the connection was refused" in result.err
     assert "sinks.archive: opens" in result.out
+
+
+def test_check_live_leaves_nothing_that_only_its_user_could_use(roundsman: Any, filled: Path) -> None:
+    """Root's file would keep the service from its own. And who asks nobody says so."""
+    file = filled / "roundsman.toml"
+    more = f'[sinks.new]\ntype = "file"\npath = "{filled}/a/b/new.jsonl"\n[sinks.crm]\ntype = "http"\nurl = "http://127.0.0.1:1/"\n'
+    file.write_text(file.read_text() + more)
+    before = (filled / "events.jsonl").exists()
+    result = roundsman("check", "--live")
+    assert "sinks.new: opens" in result.out
+    assert "sinks.crm: not tried before there is an event" in result.out
+    assert not (filled / "a").exists()
+    assert (filled / "events.jsonl").exists() == before
+
+
+def test_a_full_disk_is_said_by_status(roundsman: Any, filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "disk is full" not in roundsman("status").out
+    monkeypatch.setattr(reader, "room", lambda path: Room(1000, 10**9))
+    assert "the disk is full" in roundsman("status").out.splitlines()[1]
+    assert "the disk is full" in json.loads(roundsman("status", "--json").out)["trouble"]
 
 
 def test_once_says_1_when_something_failed(roundsman: Any, filled: Path) -> None:

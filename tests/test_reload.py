@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from roundsman import config as configuration, logs
 from roundsman.config import Config
 from roundsman.sandbox import TOKEN, Fault, Sandbox
 from roundsman.service import Service
-from roundsman.store import holder
+from roundsman.store import Store, holder
 
 SINK = '[sinks.{0}]\ntype = "file"\npath = "{0}.jsonl"\n'
 
@@ -184,6 +185,34 @@ async def test_a_reload_always_has_an_answer(
     assert await running == 0
 
 
+@pytest.mark.parametrize("trouble", ["the service may not read it", "a full disk"])
+async def test_a_reload_ends_soon_where_the_daemon_can_read_or_write_nothing(
+    trouble: str, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A daemon that is this process, and answers as one that could not read the file; or not at all."""
+    config = configure(small_disk, "http://127.0.0.1:1", SINK.format("one"))
+    store = Store.open(small_disk / "roundsman.db")
+
+    def answer(*_: object) -> None:
+        if "read" in trouble:
+            store.reloaded(config, "", [f"{config}: cannot be read: Permission denied"])
+
+    old = signal.signal(signal.SIGHUP, answer)
+    try:
+        if "disk" in trouble:
+            with suppress(OSError):
+                (small_disk / "ballast").write_bytes(b"x" * 4 * 2**20)
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "roundsman", "reload", "-c", str(config)), stderr=subprocess.PIPE
+        )
+        _, said = await asyncio.wait_for(process.communicate(), 15)
+    finally:
+        signal.signal(signal.SIGHUP, old)
+        store.close()
+    assert process.returncode == 1
+    assert ("cannot be read: Permission denied" if "read" in trouble else "the disk is full") in said.decode()
+
+
 async def test_a_reload_that_comes_too_soon_is_made_up_for(sandbox: Sandbox, tmp_path: Path) -> None:
     """As soon as anybody can know who it is, by the lock of its store."""
     config = configure(tmp_path, sandbox.url, SINK.format("one"), interval="100ms")
@@ -251,4 +280,4 @@ async def test_nobody_to_reload_is_said(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert (done.returncode, "the daemon is not running: nobody has" in done.stderr) == (1, True)
+    assert (done.returncode, "the daemon is not running: none has" in done.stderr) == (1, True)

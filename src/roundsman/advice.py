@@ -57,8 +57,11 @@ def warnings(config: Config) -> list[str]:
         others = mode & 0o007 if _open_to_all(path) else 0
         # A configuration without secrets of its own may be read by all: /etc is full of them.
         if others and why != "tells where secrets are":
+            folder = config.path.parent / "credentials"
+            # The service's user could not read it then.
+            what = f"put the secret into {folder}" if path == config.path and folder.is_dir() else "chmod 600"
             found.append(
-                f"{path}: {why}, and its mode {mode:04o} lets every user of this machine read it; chmod 600"
+                f"{path}: {why}, and its mode {mode:04o} lets every user of this machine read it; {what}"
             )
         elif mode & 0o020 or others & 0o002:
             found.append(f"{path}: {why}, and its mode {mode:04o} lets others write it; chmod go-w")
@@ -135,9 +138,10 @@ def without_group(socket: str, folder: Path) -> list[str]:
     return []
 
 
-def out_of_reach(config: Config, *, socket: bool) -> list[str]:
+def out_of_reach(config: Config, *, socket: bool, units: Path = unit.SYSTEM) -> list[str]:
     """What root can do and the service cannot: read others' files, and write anywhere but in its own folder."""
     found = []
+    open_to_it = [unit.STATE, unit.STATE.resolve(), *_allowed(units / f"{unit.SERVICE}.d")]
     credentials = config.path.parent / "credentials"
     for place, plugin in _plugins(config).items():
         for secret in secrets(plugin):
@@ -157,12 +161,7 @@ def out_of_reach(config: Config, *, socket: bool) -> list[str]:
         "daemon.store": str(config.store),
         "listen.address": listen and str(listen),
     }.items():
-        if (
-            where
-            and "/" in where
-            and not Path(where).is_relative_to(unit.STATE.resolve())
-            and not Path(where).is_relative_to(unit.STATE)
-        ):
+        if where and "/" in where and not any(Path(where).is_relative_to(each) for each in open_to_it):
             if place == "listen.address":
                 found.append(
                     f"{place}: the service cannot make {where}; service install --socket has systemd make it"
@@ -173,3 +172,14 @@ def out_of_reach(config: Config, *, socket: bool) -> list[str]:
                     "ReadWritePaths= of a folder that it may write to"
                 )
     return found
+
+
+def _allowed(drop_ins: Path) -> list[Path]:
+    """Folders that somebody let the service write to, with `systemctl edit`."""
+    lines = [
+        line
+        for file in sorted(drop_ins.glob("*.conf"))
+        for line in file.read_text(encoding="utf-8").splitlines()
+    ]
+    words = [line.partition("=")[2] for line in lines if line.startswith("ReadWritePaths=")]
+    return [Path(word.lstrip("-+")) for each in words for word in each.split()]

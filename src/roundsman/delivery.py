@@ -41,7 +41,9 @@ class Delivery:
         *,
         now: Callable[[], float] = time.time,
         tell: Callable[[Event | None], None] = lambda _: None,
+        failed: Callable[[StoreError], None] = lambda _: None,
     ) -> None:
+        """`tell` hears of what is worth an event, `failed` of a store that cannot be written."""
         self.sink = sink
         self.name = sink.name
         self.caught_up = asyncio.Event()
@@ -51,6 +53,7 @@ class Delivery:
         self._meter = meter or Meter()
         self._now = now
         self._tell = tell
+        self._failed = failed
         self.wanted = Filter(sink.types, sink.sources, sink.outcomes)
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
@@ -262,7 +265,7 @@ class Delivery:
         try:
             self._store.suffer(self.name, self._failures, self._failing, error)
         except StoreError as exc:
-            log.error("store.failed", error=str(exc))
+            self._failed(exc)
 
 
 def _cancelled() -> bool:

@@ -196,7 +196,13 @@ class Engine:
             if name not in self.deliveries:
                 http = Http(self.web)
                 self.deliveries[name] = Delivery(
-                    sink, http, self.store, self.meter, now=self._clock.now, tell=self._tell
+                    sink,
+                    http,
+                    self.store,
+                    self.meter,
+                    now=self._clock.now,
+                    tell=self._tell,
+                    failed=self.failed,
                 )
                 missed = self.store.missed(name, self.deliveries[name].wanted)
                 self._tell(sink_gap(name, *missed, self._clock.now()))

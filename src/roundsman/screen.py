@@ -101,6 +101,7 @@ def status(
     return {
         "store": str(reader.path),
         "daemon": running,
+        "trouble": reader.full(),
         "events": reader.head(),
         "open_failures": reader.open_failures(),
         "sources": sources,
@@ -122,7 +123,9 @@ def status_tables(found: Mapping[str, Any]) -> RenderableType:
     for row in found["sources"]:
         times = [ago(_unix(row[key]), now) for key in ("answered", "changed")]
         due = _unix(row["due"])
-        times.append("-" if row["state"] == "retired" else ago(due, now) if due and due > now else "now")
+        soon = due is None or due < now + 0.5
+        idle = row["state"] == "retired" or (soon and not found["daemon"])  # who would?
+        times.append("-" if idle else "now" if soon or due is None else ago(due, now))
         if hooked:
             times.append(ago(_unix(row["heard"]), now) if row["webhooks"] else "")
         sources.add_row(
@@ -133,7 +136,7 @@ def status_tables(found: Mapping[str, Any]) -> RenderableType:
             str(row["following"] or ""),
             f"{row['events']:,}",
         )
-    sinks = Table("sink", "state", "last delivery", "waiting", "buried", box=None, padding=(0, 2))
+    sinks = Table("sink", "state", "last delivery", "waiting", "buried", box=None, padding=(0, 1))
     for row in found["sinks"]:
         dead = f"[red]{row['dead']}[/]" if row["dead"] else "0"
         sinks.add_row(
@@ -143,7 +146,8 @@ def status_tables(found: Mapping[str, Any]) -> RenderableType:
             f"{row['waiting']:,}",
             dead,
         )
-    troubles = [
+    troubles = [Text(safe(f"  {found['trouble']}"), style="red")] if found["trouble"] else []
+    troubles += [
         Text.from_markup(f"  [red]{escape(safe(row['name']))}: {escape(safe(row['error']))}[/]")
         for row in [*found["sources"], *found["sinks"]]
         if row["error"] and row["state"] != "retired"
@@ -168,6 +172,8 @@ def status_tables(found: Mapping[str, Any]) -> RenderableType:
 def status_lines(found: Mapping[str, Any]) -> Iterable[str]:
     """One line each, `key=value`: for grep."""
     yield f"daemon {found['daemon'] or 'not running'}"
+    if found["trouble"]:
+        yield f"store {safe(found['trouble'])}"
     yield f"failures open={found['open_failures']}"
     for kind in ("sources", "sinks"):
         for row in found[kind]:

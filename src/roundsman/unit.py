@@ -39,12 +39,15 @@ FOR_A_USER = {
     *("SystemCallArchitectures", "SystemCallFilter", "SystemCallErrorNumber"),
 }
 """Settings of [Service] that a user's own systemd can do: the rest needs rights that only the system's has."""
+HELD = f"""# Opened before this starts, however that comes: else it would listen there itself, and systemd could not.
+Sockets={SOCKET}
+"""
 USERS = "systemctl --user "
 """How they speak to it."""
 
 
-def service(config: Path, *, user: bool = False) -> str:
-    """`roundsman.service`, for this program and this configuration."""
+def service(config: Path, *, user: bool = False, socket: bool = False) -> str:
+    """`roundsman.service`, for this program and this configuration; with `socket`, beside a socket that systemd holds."""
     command = f"{program()} {{}} --config {_quoted(str(config))}"
     text = _template(SERVICE)
     text = re.sub(r"^ExecStart=.*$", lambda _: "ExecStart=" + command.format("run"), text, flags=re.MULTILINE)
@@ -58,7 +61,8 @@ def service(config: Path, *, user: bool = False) -> str:
         text,
         flags=re.MULTILINE,
     )
-    return _for_a_user(text) if user else text
+    text = _for_a_user(text) if user else text
+    return text.replace("[Service]\n", f"[Service]\n{HELD}", 1) if socket else text
 
 
 def socket(address: Address, *, user: bool = False) -> str:

@@ -480,6 +480,21 @@ def test_a_wrong_configuration_is_not_tried_all_the_time_for_who_waits(
     assert second - first > 4.5
 
 
+def test_a_restart_of_socket_and_service_brings_both_back(service: Service, listening: Any) -> None:
+    """As after `systemctl edit roundsman.socket`: the service must not be there first, and take the place itself."""
+    machine = service.machine
+    for command in (
+        "restart roundsman.socket roundsman.service",
+        "stop roundsman.socket roundsman",
+        "start roundsman",
+    ):
+        machine.run("systemctl", *command.split())
+    machine.until(lambda: machine.show("ActiveState", "roundsman.socket") == "active")
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(listening)), timeout=30) as client:
+        assert client.get("http://hooks/healthz").status_code == 200
+    assert machine.show("NRestarts") == "0"
+
+
 def test_a_call_starts_it(service: Service, listening: Any) -> None:
     machine = service.machine
     machine.run("systemctl", "stop", "roundsman")

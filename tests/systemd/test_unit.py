@@ -211,6 +211,14 @@ def test_what_is_to_be_done_next_makes_the_units_count(
     assert following("systemctl", running, socket=socket, new=new) == f"systemctl {then}"
 
 
+def test_a_socket_is_opened_before_the_service_however_that_is_started(tmp_path: Path) -> None:
+    for user in (False, True):
+        text = unit.service(tmp_path / "roundsman.toml", user=user, socket=True)
+        assert "[Service]\n# Opened before" in text
+        assert "\nSockets=roundsman.socket\n" in text
+        assert "Sockets=" not in unit.service(tmp_path / "roundsman.toml", user=user)
+
+
 def test_a_group_that_there_is_not_is_said_before_systemd_fails(tmp_path: Path) -> None:
     text = unit.socket(Address("", 0, Path("/run/roundsman.sock"))).replace("www-data", "no-such-group")
     [warning] = without_group(text, tmp_path)
@@ -341,6 +349,10 @@ def test_what_only_root_can_do_is_warned_of(tmp_path: Path, monkeypatch: pytest.
         in found[2]
     )
     assert len(out_of_reach(load(config), socket=True)) == 2
+    drop_in = tmp_path / "units" / "roundsman.service.d" / "override.conf"
+    drop_in.parent.mkdir(parents=True)
+    drop_in.write_text("[Service]\nReadWritePaths=/srv/events -/var/log\n")
+    assert len(out_of_reach(load(config), socket=True, units=tmp_path / "units")) == 1, "somebody let it"
     config.write_text(text.replace(f'{{ file = "{token}" }}', '"a-token-of-sixteen"'))
     [mistake] = literal_secrets(load(config))
     assert "sources.doors: a secret stands in the file, which the service's user could not read" in mistake

@@ -41,7 +41,7 @@ def install(user: User = False, socket: Socket = False, config: ServicePath = No
         fail("the system's service is root's to install: sudo, or --user for a service of your own")
     if not user and unit.PACKAGED.exists():
         fail(
-            f"{unit.PACKAGED} came with a package, and one of our own would hide it; systemctl edit roundsman changes it"
+            f"{unit.PACKAGED} came with a package, and one of our own would hide it; systemctl edit roundsman.service changes it, systemctl edit roundsman.socket its socket"
         )
     if not user and (why := unit.obstacles(path)):
         raise ConfigError(why)
@@ -98,9 +98,10 @@ def _did(*command: str) -> bool:
 def _units(path: Path, *, user: bool, socket: bool) -> dict[Path, str]:
     """The unit; and that of the socket, where one is wanted or there already."""
     folder = unit.folder(user=user)
-    units = {folder / unit.SERVICE: unit.service(path, user=user)}
     place = folder / unit.SOCKET
-    if socket or place.is_file():
+    held = socket or place.is_file()
+    units = {folder / unit.SERVICE: unit.service(path, user=user, socket=held)}
+    if held:
         _there(path, user=user)
         listen = configuration.load(path, only_daemon=True).listen
         if listen is None:

@@ -4,7 +4,7 @@ import importlib.resources
 import json
 import os
 import re
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +13,7 @@ import typer
 from roundsman import advice, config as configuration, logs, unit
 from roundsman.cli.app import ConfigPath, app, complain, fail
 from roundsman.config import Config
+from roundsman.files import enter
 from roundsman.plugin import Source, State, polls, reason
 from roundsman.settings import counted
 
@@ -131,6 +132,24 @@ async def _ask_once(source: Source, http: Any, state: State) -> tuple[int, list[
     return rows, remarks
 
 
+def _missing(place: str) -> list[Path]:
+    """The file and the folders that opening a sink would make, the innermost first."""
+    file = Path(place)
+    return [each for each in (file, *file.parents) if file.is_absolute() and not each.exists()]
+
+
+def _leave_nothing(made: list[Path]) -> None:
+    """Remove what was made to see whether it can be: made by root, the service could not use it."""
+    with suppress(OSError):
+        for each in made:
+            if each.is_dir():
+                each.rmdir()
+            elif each.stat().st_size == 0:
+                folder, file = enter(each)
+                os.unlink(file.name, dir_fd=folder)
+                os.close(folder)
+
+
 async def _check_live(config: Config) -> int:
     from roundsman.http import Http
     from roundsman.service import web
@@ -154,9 +173,15 @@ async def _check_live(config: Config) -> int:
             complain(f"sources.{name}: {reason(exc)}")
             code = 1
     for name, sink in config.sinks.items():
+        place = sink.place()
+        if place is None:
+            print(f"sinks.{name}: not tried before there is an event")
+            continue
         try:
+            missing = _missing(place)
             async with sink.open(Http(connections), None):
                 print(f"sinks.{name}: opens")
+                _leave_nothing(missing)  # while it is ours: nobody else has begun to write it
         except BlockingIOError:
             print(f"sinks.{name}: is open already, by a running daemon")
         except Exception as exc:  # noqa: BLE001 - as above

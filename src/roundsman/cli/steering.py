@@ -48,19 +48,21 @@ def reload(config: ConfigPath = None) -> None:
         _refuse(exc.problems, silent=main.isdecimal() and logs.on_journal())
     who = re.search(r"pid (\d+)", holder(loaded.store) or "")
     if who is None:
-        fail(f"the daemon is not running: nobody has {loaded.store}")
+        fail(f"the daemon is not running: none has {loaded.store}")
     _same_user(int(who[1]), loaded.store)
     with reading(loaded) as reader:
         before, wanted = reader.reload().times, configuration.digest(path)
         os.kill(int(who[1]), signal.SIGHUP)
         ends = time.monotonic() + ANSWERS
-        # Somebody else's reload may be under way, of the file as it was before.
-        while (found := reader.reload()).times == before or (found.digest, found.config) != (
-            wanted,
-            str(path),
-        ):
+        # Somebody else's reload may be under way, of the file as it was before. Without a digest, the daemon could not even read it.
+        answers = {(wanted, str(path)), ("", str(path))}
+        while (found := reader.reload()).times == before or (found.digest, found.config) not in answers:
+            if full := reader.full():
+                fail(f"{full}; so the daemon (pid {who[1]}) was told, and cannot answer: see its log")
             if found.times != before and found.config != str(path):
-                fail(f"the daemon (pid {who[1]}) runs with {found.config}, which it has read again")
+                fail(
+                    f"the daemon (pid {who[1]}) runs with {found.config}, which it has read again, and not with {path}"
+                )
             if time.monotonic() > ends or holder(loaded.store) is None:
                 fail(f"the daemon (pid {who[1]}) has not answered; its log may say why")
             time.sleep(0.02)

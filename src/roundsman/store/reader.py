@@ -12,7 +12,7 @@ from sqlite_utils import Database
 
 from roundsman import wire
 from roundsman.events import Event
-from roundsman.files import real, refuse_links, sync_folder
+from roundsman.files import real, refuse_links, room, sync_folder
 from roundsman.plugin import Receipt, State
 from roundsman.store.database import (
     BESIDE,
@@ -27,6 +27,8 @@ from roundsman.store.schema import NAMES
 
 DAEMON = "daemon"
 """The source that the daemon's own notices are of; no configured one can have this name."""
+LITTLE = 256 * 2**10
+"""Bytes that are too few to go on with: what is written may still find a place that is free in the file, and the next thing not."""
 BATCH_BYTES = 8 * 2**20
 """Bytes of events read in one go, roughly: rows of 10 MB must not fill the memory by the thousand."""
 
@@ -128,6 +130,13 @@ class Reader:
 
     def close(self) -> None:
         self._db.close()
+
+    def full(self) -> str | None:
+        """That the disk has no room for more; None where it has."""
+        with suppress(OSError):
+            if room(self.path).free < LITTLE:
+                return f"{self.path} cannot be written: the disk is full"
+        return None
 
     def version(self) -> int:
         """A number that changes when another connection has written."""

@@ -10,7 +10,7 @@ from sqlite_utils import Database
 
 from roundsman import wire
 from roundsman.events import Event
-from roundsman.files import make, real, room
+from roundsman.files import make, real
 from roundsman.plugin import Receipt, State
 from roundsman.store.database import BUSY, StoreError, applied, claim_file, connect, must_exist, plain
 from roundsman.store.forgetting import Forgetting
@@ -19,8 +19,6 @@ from roundsman.store.schema import migrations
 
 UNREAD, UNREAD_BYTES = 1000, 32 * 2**20
 """Webhooks that were not understood and are kept, by source, and bytes of them."""
-LITTLE = 256 * 2**10
-"""Bytes that are too few to go on with."""
 
 
 class Moved(Exception):
@@ -311,10 +309,8 @@ class Store(Forgetting):
         """Nothing, where the store can be written; else StoreError, soon: somebody waits for the answer."""
         if self.lost():
             raise StoreError(f"{self.path} was deleted or replaced while it was in use")
-        if (
-            room(self.path).free < LITTLE
-        ):  # what is written here may still find a place that is free in the file
-            raise StoreError(f"{self.path} cannot be written: the disk is full")
+        if full := self.full():
+            raise StoreError(full)
         books = self._books.conn
         with plain(self.path):
             books.execute(f"PRAGMA busy_timeout = {round(BUSY * 100)}")

@@ -184,7 +184,7 @@ class Listener:
     def _say_if_unused(self, wanted: Address) -> None:
         """A reload may change the address, and systemd's socket stays where it is."""
         if not any(_is_at(each, wanted) for each in self._sockets):
-            why = "systemd opened a socket at another one; service install writes a unit for this one"
+            why = "systemd opened a socket at another one; service install writes a unit for this one, or systemctl edit roundsman.socket, of a package"
             log.warning("listen.unused", address=str(wanted), reason=why)
 
     async def close(self) -> None:
