@@ -17,7 +17,7 @@ from roundsman.events import Event
 from roundsman.http import Http
 from roundsman.plugin import Backoff, Deliver, Denied, Poll, Receipt, Reject, Sink, Source, State
 from roundsman.sandbox import Fault, Parakey
-from roundsman.store import Filter, Mail, Store, StoreError
+from roundsman.store import Filter, Mail, Store, StoreError, writer
 from roundsman.visit import pause, rest
 from worlds import PLANS, RECORDS, START, ByHand, Recorder, Straight, Time, an_event, event_logs, web_of
 
@@ -183,8 +183,31 @@ async def test_what_was_mended_while_no_daemon_ran_is_tried_soon(
     world.source = event_logs(access_token="another")
     world.reboot()
     assert world.engine.watches["doors"].due == time.now() + 30, "an interval after the last visit"
+    parakey.token = "a third"
+    time.advance(31)
+    assert not await world.engine.visit("doors")
     world.reboot()
     assert world.engine.watches["doors"].due > time.now() + 400, "once"
+    world.store.close()
+
+
+async def test_a_rest_of_another_time_is_not_believed_after_a_restart(
+    tmp_path: Path, parakey: Parakey, time: Time
+) -> None:
+    """Neither one that was over when the clock was set back, nor one that was said while it was years ahead; nor by `once`."""
+    world = Rounds(tmp_path, parakey, time)
+    await world.visit()
+    world.store.hold([("doors", time.now() - 3600)])
+    time.set_wall(-86400)
+    world.reboot()
+    assert world.engine.watches["doors"].due <= time.now() + 66
+    await world.visit()
+    world.asked()
+    world.store.hold([("doors", time.now() + 365 * 86400)])
+    world.store.claim([("doors", 0.0)])
+    world.reboot()
+    await world.visit(after=0.001)
+    assert world.asked()
     world.store.close()
 
 
@@ -509,6 +532,65 @@ async def test_a_store_that_is_locked_for_a_moment_costs_no_interval(engine: Eng
     assert visits == [START + 11]
 
 
+async def test_a_store_that_is_locked_is_tried_once_for_all(engine: Engine, time: Time) -> None:
+    """Each try waits for whoever has it: one for each of very many sources would keep everybody from everything."""
+    for n in range(100):
+        SCRIPTS[f"s{n}"] = lambda http, state: Poll(state)
+    engine.setup({f"s{n}": Scripted().named(f"s{n}") for n in range(100)}, {})
+    other = sqlite3.connect(engine.store.path)
+    async with running(engine):
+        other.execute("BEGIN IMMEDIATE")
+        for _ in range(3):
+            time.advance(1)
+            alarms(engine).ring_due(time.now())
+        later = {at for at in alarms(engine).at.values() if at > time.now() + 3}
+        assert len(later) == 1
+        assert len(alarms(engine).at) == 100
+        other.rollback()
+        engine.stop()
+    other.close()
+
+
+async def test_what_cannot_be_written_down_is_not_the_vendors_doing(
+    engine: Engine, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answered, and is asked again when it is due anyway: neither sooner, nor ever more rarely."""
+
+    async def good(http: Http, state: State) -> Poll:
+        return Poll({"n": time.now()}, [an_event(1, "a")])
+
+    def full(*_: object, **__: object) -> int:
+        raise StoreError("the disk is full")
+
+    SCRIPTS["a"] = good
+    engine.setup({"a": Scripted().named("a")}, {})
+    monkeypatch.setattr(engine.store, "commit", full)
+    async with running(engine):
+        for _ in range(5):
+            alarms(engine).ring_due(time.now())
+            await until(lambda: engine.watches["a"].task is None)
+            assert alarms(engine).at["a"] == time.now() + 60
+            time.advance(60)
+            engine.beat()
+        assert engine.watches["a"].failing is None
+        monkeypatch.undo()
+        alarms(engine).ring_due(time.now())
+        await until(lambda: engine.store.head() == 1)
+
+
+async def test_a_disk_that_does_not_answer_is_no_lost_store(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hiccup(path: Path) -> None:
+        raise OSError(116, "Stale file handle")
+
+    engine.setup({}, {})
+    monkeypatch.setattr(writer, "_identity", hiccup)
+    for _ in range(3):
+        engine.beat()
+    assert not engine.lost
+
+
 async def test_a_store_that_fails_is_said_now_and_then(engine: Engine, time: Time, monkeypatch: Any) -> None:
     def full(dues: object) -> None:
         raise StoreError("the disk is full")
@@ -543,7 +625,9 @@ async def test_a_store_that_was_deleted_ends_the_daemon_and_takes_nothing_more(
     with capture_logs() as logs:
         async with running(engine) as rounds:
             engine.beat()
-            await rounds
+            assert not engine.lost, "one look may be a slip"
+            engine.beat()
+            await asyncio.wait_for(rounds, 5)
     assert engine.lost
     assert "store.lost" in [entry["event"] for entry in logs]
 

@@ -125,6 +125,24 @@ async def test_nothing_is_forgotten_by_a_clock_that_has_just_jumped(
     assert [each for each in all_of(store) if not each.startswith("daemon:")] == []
 
 
+async def test_a_machine_whose_clock_is_right_after_each_jump_forgets_too(
+    store: Store, parakey: Parakey, time: Time
+) -> None:
+    """One without a battery: each morning it begins in the past."""
+    engine = Engine(store, ByHand(), web_of(Straight(parakey), time), clock=time.clock(), retention=5 * 86400)
+    engine.setup({}, {})
+    for day in range(20):
+        fill(store, 1, 10, begin=100 + day)
+        store._run("UPDATE events SET logged = ? WHERE logged = ?", (time.now(), START))
+        store._db.conn.commit()
+        time.set_wall(-50 * 365 * 86400.0)
+        engine.beat()
+        time.set_wall(50 * 365 * 86400.0 + 86400)
+        engine.beat()
+        await engine._prune()
+    assert 5 <= len([each for each in all_of(store) if not each.startswith("daemon:")]) <= 7
+
+
 async def test_a_machine_that_is_never_up_for_an_hour_forgets_too(
     store: Store, parakey: Parakey, time: Time
 ) -> None:

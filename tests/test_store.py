@@ -280,6 +280,27 @@ def test_whose_the_store_is_and_what_to_do_is_said_to_everybody_who_may_not_read
                     opening(path)
 
 
+def test_a_folder_that_may_only_be_gone_through_is_enough() -> None:
+    """As root without its capabilities has it in a container, or whoever may write somewhere and not look around."""
+    with TemporaryDirectory() as above:
+        Path(above).chmod(0o711)
+        folder = Path(above) / "drop"
+        folder.mkdir()
+        folder.chmod(0o733)
+        with nobody():
+            Store.open(folder / "a.db").close()
+            Store.open(folder / "a.db").close()
+
+
+def test_the_daemons_own_notices_are_found_however_long_the_log_is(store: Store) -> None:
+    said: list[str] = []
+    store._db.conn.set_trace_callback(said.append)
+    store.own("roundsman.disk.*")
+    store._db.conn.set_trace_callback(None)
+    plan = [row[3] for row in store._run("EXPLAIN QUERY PLAN " + said[-1])]
+    assert any("SEARCH e USING INDEX sqlite_autoindex_events_1 (source=?)" in step for step in plan), plan
+
+
 def test_root_reads_no_store_that_a_planted_link_leads_to(tmp_path: Path) -> None:
     need(os.geteuid() == 0, "needs root, to make a folder that is another's")
     secret, folder = tmp_path / "secret.db", tmp_path / "theirs"

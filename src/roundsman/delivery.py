@@ -211,7 +211,7 @@ class Delivery:
 
     def _lasted(self) -> float:
         """Seconds that it has failed."""
-        return self._now() - self._shift - (self._failing or self._now())
+        return max(0.0, self._now() - self._shift - (self._failing or self._now()))
 
     def step_clock(self, seconds: float) -> None:
         """The clock was set, or nobody tried for so long."""

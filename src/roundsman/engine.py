@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import math
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -20,7 +21,7 @@ from roundsman.plugin import Sink, Source
 from roundsman.reception import Reception
 from roundsman.settings import spell
 from roundsman.silence import Silence
-from roundsman.store import DAEMON, Filter, Store, StoreError, Visited
+from roundsman.store import DAEMON, Fare, Store, StoreError, Visited
 from roundsman.visit import RINGS_APART, Visits, Watch, ring_pause
 
 GRACE = 1.5
@@ -40,6 +41,8 @@ DISK_EVERY = 60.0
 PRUNE_FIRST, PRUNE_EVERY = 300.0, 3600.0
 """Seconds from the start to the first round of forgetting, and between two: a machine may never be up for an hour."""
 PRUNE_PAUSE = 0.05
+PLAUSIBLE = 7 * 86400.0
+"""Seconds from the last event before a jump within which the new time is likely the right one: a machine was off for the night."""
 PRUNE_NOT = 86400.0
 """Seconds after the clock jumped in which nothing is forgotten: it may have been a mistake, and somebody may see it."""
 PRUNE_ONCE = 20
@@ -58,6 +61,14 @@ def furthest(interval: float, *, waits: bool = True) -> float:
 
 def _host(source: Source) -> str:
     return httpx.URL(source.base_url).host
+
+
+def _held(fare: Fare, now: float, bound: float) -> float:
+    """Until when the vendor wants to be left alone, by our clock as it is now: it may have been set back since that was said."""
+    held = fare.held or 0.0
+    if fare.visited is not None and fare.visited > now:
+        held += now - fare.visited
+    return min(held, now + bound)
 
 
 def _kinds(sources: Mapping[str, Source], sinks: Mapping[str, Sink]) -> tuple[dict[str, str], dict[str, str]]:
@@ -106,8 +117,8 @@ class Engine:
         self._queues: defaultdict[str, deque[str]] = defaultdict(deque)
         self._under_way: Counter[str] = Counter()
         self._jumps = Jumps(self._clock)
-        told = store.last(1, Filter(("roundsman.disk.*",), (DAEMON,)))
-        self._disk = Disk(store.path, bool(told) and told[0][0].type == "roundsman.disk.low")
+        told = store.own("roundsman.disk.*")
+        self._disk = Disk(store.path, told is not None and told[0].type == "roundsman.disk.low")
         self._disk_seen = float("-inf")
         self._version = 0
         self._pruned = self._clock.monotonic() - PRUNE_EVERY + PRUNE_FIRST
@@ -116,6 +127,7 @@ class Engine:
         """Notices that the store could not take; they wait until it can."""
         self._failure = ""
         self._failed_at = self._failure_said = float("-inf")
+        self._hurried = self._missing = False
         self.lost = False
         """Somebody deleted or replaced the store: the daemon ends, for another one to begin with what is there."""
 
@@ -127,9 +139,12 @@ class Engine:
         A visit under way goes on with the options it began with, and the next one has the new ones. What a plugin or the store
         raises, it raises before anything is taken over.
         """
-        ready = {name: (source.auth(), source.identity(), _host(source)) for name, source in sources.items()}
+        ready = {
+            name: (source.auth(), source.identity(), _host(source))
+            for name, source in sources.items()
+            if name not in self.watches or self.watches[name].source != source
+        }
         self.store.register(*_kinds(sources, sinks))
-        changed = self.store.options({name: source.fingerprint() for name, source in sources.items()})
         if web is not None and web is not self.web:
             self._retired.append(self.web)  # visits and deliveries under way still use it
             self.web = web
@@ -142,7 +157,7 @@ class Engine:
         for position, (name, source) in enumerate(sources.items()):
             watch = self.watches.get(name)
             if watch is not None:
-                if watch.source != source:
+                if name in ready:
                     watch.auth, watch.identity, watch.host = ready[name]
                     # Somebody has mended it: do not wait out a long pause, unless the vendor wants us to.
                     soon = max(now, watch.held, (watch.visited or 0.0) + source.interval)
@@ -159,14 +174,15 @@ class Engine:
             watch.visited, watch.answered, watch.polls = fare.visited, fare.answered, fare.polls
             watch.failures, watch.unanswered, watch.failing = fare.failures, fare.unanswered, fare.failing
             watch.error = fare.error
-            watch.held = min(fare.held or 0.0, now + furthest(source.interval))
+            watch.held = _held(fare, now, furthest(source.interval))
             self._listen_for(watch, fare.heard)
             # A stored `due` is believed, unless the clock was set back since: nothing legitimate is that far ahead.
             spread = now + min(position * SPREAD, source.interval * position / len(sources))
             waits = fare.failures > 0 or watch.held > now
             bound = now + furthest(source.interval, waits=waits)
             watch.due = min(fare.due, bound) if fare.due > now else spread
-            if name in changed and fare.failures:  # mended while no daemon ran
+            failed = fare.failures and fare.options is not None
+            if failed and source.fingerprint(identity) != fare.options:  # mended while no daemon ran
                 watch.due = min(watch.due, max(spread, (fare.visited or 0.0) + source.interval))
             watch.due = max(watch.due, watch.held)
             if self._group is not None:
@@ -204,8 +220,9 @@ class Engine:
                     tell=self._tell,
                     failed=self.failed,
                 )
-                missed = self.store.missed(name, self.deliveries[name].wanted)
-                self._tell(sink_gap(name, *missed, self._clock.now()))
+                with suppress(StoreError):
+                    missed = self.store.missed(name, self.deliveries[name].wanted)
+                    self._tell(sink_gap(name, *missed, self._clock.now()))
                 if self._group is not None and not self._stop.is_set():
                     self._start(name)
 
@@ -267,6 +284,8 @@ class Engine:
         """What failed before a time without a daemon did not fail during it: nobody tried."""
         alive = self.store.alive()
         away = max(0.0, self._clock.now() - alive) if alive is not None else 0.0
+        with suppress(StoreError):
+            self.store.live(self._clock.now())
         for watch in self.watches.values():
             if watch.unanswered is not None:
                 watch.unanswered += away
@@ -281,8 +300,8 @@ class Engine:
         for fare in self.store.fares():
             watch = self.watches.get(fare.name)
             if watch is not None:
-                furthest_off = now + furthest(watch.source.interval)
-                early = any(now < at < furthest_off for at in (fare.due, watch.held))
+                bound = furthest(watch.source.interval)
+                early = any(now < at < now + bound for at in (fare.due, _held(fare, now, bound)))
                 due += [fare.name] if everything or not early else []
         for name in due:
             self.watches[name].due = now + self.watches[name].source.interval
@@ -382,10 +401,11 @@ class Engine:
             if rung:
                 self.store.hold([(name, now + RINGS_APART) for name, _ in rung])
         except StoreError as exc:
-            # Without a place to write down what comes, asking is pointless. Nobody was asked: they are not due any later for it.
+            # Without a place to write down what comes, asking is pointless. Nobody was asked: they are not due much later for it.
+            # All of them together: each would have to wait for the store, one after the other.
             self.failed(exc)
+            again = math.ceil(now / STORE_AGAIN + 1) * STORE_AGAIN
             for name, watch in idle:
-                again = now + min(STORE_AGAIN, watch.source.interval)
                 if watch.ringing:
                     watch.ringing, watch.ring_at = False, again
                 else:
@@ -471,10 +491,14 @@ class Engine:
                 part()
             except StoreError as exc:
                 self.failed(exc)
+        if self._hurried and self._failed_at < self._clock.monotonic() - BEAT / 2:
+            self._hurried = False
+            self.store.hurried(False)
 
     def _look_after_store(self) -> None:
         """A store that somebody deleted takes what it is told, and forgets it when we end."""
-        if self.store.lost() and not self.lost:
+        before, self._missing = self._missing, self.store.lost()
+        if self._missing and before and not self.lost:  # two looks: it may be about to be put back
             self.lost = True
             log.error("store.lost", path=str(self.store.path))
             self.stop()
@@ -497,6 +521,9 @@ class Engine:
         now, error = self._clock.monotonic(), str(exc)
         same = error == self._failure
         self._failure, self._failed_at = error, now
+        if not self._hurried:
+            self._hurried = True
+            self.store.hurried(True)  # else whoever comes next waits as long, for the same
         if not same or now - self._failure_said >= STORE_AGAIN:
             self._failure_said = now
             log.error("store.failed", error=error)
@@ -582,6 +609,7 @@ class Engine:
                 self._tell(self._disk.notice(self._clock.now()))
             except OSError as exc:  # the folder has gone, say
                 raise StoreError(f"{self.store.path}: {exc.strerror}") from None
+            self.store.live(self._clock.now())
 
     def _tell(self, event: Event | None = None) -> None:
         """Log what the daemon has to say of itself; what the store cannot take, with the next heartbeat."""
@@ -607,16 +635,20 @@ class Engine:
         version = self.store.version()
         if version == self._version:
             return
+        wanted = self.store.wanted()
         self._version = version
         self._wake()
-        for name in self.store.wanted():
+        for name in wanted:
             if name in self.watches:
                 self.hurry(name)
 
     def _may_forget(self) -> bool:
-        """Not soon after the clock jumped: by a clock that is wrong, everything is old."""
-        jumps = self.store.last(1, Filter(("roundsman.clock.jumped",), (DAEMON,)))
-        return not jumps or abs(self._clock.now() - jumps[0][1]) > PRUNE_NOT
+        """Not soon after the clock jumped to a time that is far from all we know: by a clock that is wrong, everything is old."""
+        now, jump = self._clock.now(), self.store.own("roundsman.clock.jumped")
+        if jump is None or abs(now - jump[1]) > PRUNE_NOT:
+            return True
+        before = self.store.logged_before(jump[0].seq)
+        return before is not None and abs(now - before) < PLAUSIBLE
 
     async def _prune(self) -> None:
         """Forget what is old, in steps so small that nobody waits for one."""

@@ -3,13 +3,15 @@
 import errno
 import os
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 LINKS = 40
 """Links on the way to a file, at most: what the kernel allows, too."""
-_ENTER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_ENTER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+"""To go through a folder, which asks for less than to read it: root may be without its capabilities."""
 
 
 class Room(NamedTuple):
@@ -108,11 +110,9 @@ def _may_follow(trusted: bool, links: int) -> None:
 def _make_folder(folder: int, name: str, mode: int) -> None:
     with suppress(FileExistsError):  # somebody else was quicker
         os.mkdir(name, mode, dir_fd=folder)
-        inner = os.open(name, _ENTER, dir_fd=folder)
-        try:
-            _give(inner, folder)
-        finally:
-            os.close(inner)
+        if owner := _owner(folder):
+            with suppress(OSError):
+                os.chown(name, *owner, dir_fd=folder, follow_symlinks=False)
 
 
 def make_at(folder: int, path: Path, flags: int, mode: int) -> tuple[int, bool]:
@@ -131,8 +131,9 @@ def make_at(folder: int, path: Path, flags: int, mode: int) -> tuple[int, bool]:
             handle, new = os.open(path.name, flags, mode, dir_fd=folder), False
         try:
             require_file(handle)
-            if new:
-                _give(handle, folder)
+            if new and (owner := _owner(folder)):
+                with suppress(OSError):  # where root may not, on a network's disk or in a container
+                    os.fchown(handle, *owner)
         except BaseException:
             os.close(handle)
             raise
@@ -148,11 +149,10 @@ def require_file(handle: int) -> None:
         raise OSError(errno.EINVAL, "it is not a file")
 
 
-def _give(handle: int, folder: int) -> None:
+def _owner(folder: int) -> tuple[int, int] | None:
+    """Whom to give what root makes in this folder; None where it may stay as it is."""
     owner = os.fstat(folder)
-    if os.geteuid() == 0 and owner.st_uid != 0:
-        with suppress(PermissionError):  # where root may not, on a network's disk
-            os.fchown(handle, owner.st_uid, owner.st_gid)
+    return (owner.st_uid, owner.st_gid) if os.geteuid() == 0 and owner.st_uid != 0 else None
 
 
 def make(path: Path, flags: int, mode: int) -> tuple[int, bool]:
@@ -162,6 +162,16 @@ def make(path: Path, flags: int, mode: int) -> tuple[int, bool]:
         return make_at(folder, path, flags, mode)
     finally:
         os.close(folder)
+
+
+@contextmanager
+def reading(folder: int) -> Iterator[int]:
+    """A handle of a folder by which it can also be read and synced."""
+    handle = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
 
 
 def sync_folder(folder: Path) -> None:

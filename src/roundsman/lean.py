@@ -48,7 +48,10 @@ def _without_certificates() -> Iterator[None]:
     usual = ssl.create_default_context
 
     def later() -> ssl.SSLContext:
-        return Later(ssl.PROTOCOL_TLS_CLIENT)
+        context = Later(ssl.PROTOCOL_TLS_CLIENT)
+        if sys.version_info >= (3, 13):  # as ssl.create_default_context() has it there
+            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
+        return context
 
     def nobody(_: ssl.SSLContext) -> None:
         """For a context that verifies nobody."""

@@ -63,15 +63,15 @@ def sink_recovered(
     return _own("roundsman.sink.recovered", sink, message, now, since=since)
 
 
-def sink_gap(sink: str, missed: int, since: float | None, now: float) -> Event | None:
-    """The notice about a sink that comes too late for some events; None where it does not."""
+def sink_gap(sink: str, missed: int, reached: int, now: float) -> Event | None:
+    """The notice about a sink that got everything up to an event, and comes too late for some after it; None where it does not."""
     if not missed:
         return None
     message = (
         f"{counted(missed, 'event')} that {sink} had not got when it was taken out of the configuration cannot be delivered "
         "any more: their payloads were pruned."
     )
-    return _own("roundsman.sink.gap", sink, message, now, since=since, missed=missed)
+    return _own("roundsman.sink.gap", sink, message, now, which=f"{sink}:{reached}", missed=missed)
 
 
 def clock_jumped(seconds: float, now: float) -> Event | None:
@@ -84,13 +84,20 @@ def clock_jumped(seconds: float, now: float) -> Event | None:
 
 
 def _own(
-    kind: str, about: str, message: str, now: float, *, since: float | None = None, **details: float | str
+    kind: str,
+    about: str,
+    message: str,
+    now: float,
+    *,
+    since: float | None = None,
+    which: str | None = None,
+    **details: float | str,
 ) -> Event:
     begun = datetime.fromtimestamp(since or now, UTC)
     return notice(
         kind,
         DAEMON,
-        f"{about}:{rfc3339(begun)}",
+        which or f"{about}:{rfc3339(begun)}",
         message,
         since=begun,
         now=datetime.fromtimestamp(now, UTC),

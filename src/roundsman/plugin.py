@@ -116,9 +116,9 @@ class Plugin(Options, ABC):
             digest.update(secret.reveal().encode() + b"\0")
         return digest.hexdigest()
 
-    def fingerprint(self) -> str:
-        """Of all its options and its credentials: another one, and somebody has changed something."""
-        options = f"{self!r} {self.identity()}".encode("utf-8", "backslashreplace")
+    def fingerprint(self, identity: str) -> str:
+        """Of all its options and its credentials (`identity`): another one, and somebody has changed something."""
+        options = f"{self!r} {identity}".encode("utf-8", "backslashreplace")
         return hashlib.blake2b(options, digest_size=8).hexdigest()
 
 

@@ -195,6 +195,8 @@ class Visits:
             except Exception as exc:  # noqa: BLE001 - whatever a source raises means "again later"
                 if watch.ringing:
                     self._missed_a_ring(name, watch, revision, exc, http.wait)
+                elif isinstance(exc, StoreError):
+                    self._unwritten(name, watch, exc)
                 else:
                     self._bad(name, watch, revision, exc, http.wait)
                 return False
@@ -414,6 +416,16 @@ class Visits:
         loud = isinstance(exc, Denied) or self.overdue(watch, now) or watch.failures > PATIENCE
         self.write_up(name, watch, revision, error, loud=loud, now=now)
 
+    def _unwritten(self, name: str, watch: Watch, exc: StoreError) -> None:
+        """What a visit found could not be written down. That is not the vendor's doing, who is asked again when it is due anyway."""
+        now = self._now()
+        watch.visited, watch.unanswered = now, None
+        watch.polls += 1
+        self._meter.polls[name, "failed"] += 1
+        if watch.due <= now:
+            watch.due = now + watch.source.interval
+        self.failed(exc)
+
     def _failed(self, name: str, exc: Exception, failures: int, wait: float) -> None:
         expected = isinstance(exc, Backoff | Denied | StoreError) or type(exc).__module__.startswith(
             "roundsman."
@@ -454,11 +466,12 @@ class Visits:
                 failing=watch.failing,
                 error=error,
             )
+            self.store.failed_with(name, watch.source.fingerprint(watch.identity))
         except (Moved, StoreError) as exc:
             if begins:
                 watch.failing = None  # it was not told; the next failure tells it
             if isinstance(exc, Moved):
-                watch.due = now  # rewound meanwhile, and wanted at once
+                watch.due = max(now, watch.held)  # rewound meanwhile, and wanted at once
             else:
                 self.failed(exc)
             return

@@ -25,7 +25,7 @@ from pydantic import Field
 
 from roundsman import wire
 from roundsman.events import Event
-from roundsman.files import enter, make_at, require_file
+from roundsman.files import enter, make_at, reading, require_file
 from roundsman.http import Http
 from roundsman.plugin import Deliver, Receipt, Sink
 from roundsman.settings import DataPath, Size
@@ -34,8 +34,9 @@ from roundsman.threads import in_thread
 OURS = b'{"specversion":"1.0"'
 """How our lines begin: only a torn line of our own is ever cut off."""
 CHUNK = 1 << 16
-DOUBT = 64 << 20
-"""Bytes at the end of a file that are looked through for lines without ack: many batches, and not more than memory holds."""
+DOUBT, MOST = 64 << 20, 50_000
+"""Bytes at the end of a file that are looked through for lines without ack, and how many of these are remembered, at most: many
+batches, and some 15 MB of memory."""
 DOUBTED = 86400.0
 """Seconds in which such lines are waited for. After a crash they come first; after a restore, when their source is visited."""
 
@@ -171,7 +172,7 @@ class _Appender:
         except BlockingIOError:
             raise BlockingIOError(errno.EBUSY, "another writer has it open", str(self._path)) from None
         if new:
-            os.fsync(self._folder)
+            _sync(self._folder)
         status = os.fstat(self._file)
         self._size = status.st_size
         # The day that the file is of: that of its last line, not of today, or a restart would put off the rotation.
@@ -191,6 +192,8 @@ class _Appender:
             for line in lines:
                 if key := _key(line):
                     self._doubtful.setdefault(key, begin)
+                    if len(self._doubtful) > MOST:
+                        del self._doubtful[next(iter(self._doubtful))]  # the earliest
                 begin += len(line) + 1
         if tail:
             if tail.startswith(OURS) or OURS.startswith(tail):
@@ -237,7 +240,7 @@ class _Appender:
         """Day, number and name of what is rotated, in this order."""
         stem, suffix = re.escape(self._path.stem), re.escape(self._path.suffix)
         name = re.compile(stem + r"-(\d{4}-\d\d-\d\d)\.(\d{4,})" + suffix + r"(?:\.gz)?")
-        with os.scandir(self._folder) as entries:
+        with reading(self._folder) as folder, os.scandir(folder) as entries:
             found = [match for each in entries if (match := name.fullmatch(each.name))]
         return sorted((match[1], int(match[2]), match[0]) for match in found)
 
@@ -270,7 +273,7 @@ class _Appender:
                 os.fchmod(handle, stat.S_IMODE(os.fstat(source.fileno()).st_mode) & 0o777)
                 os.fsync(handle)
         os.replace(half, packed, src_dir_fd=folder, dst_dir_fd=folder)
-        os.fsync(folder)
+        _sync(folder)
         os.unlink(name, dir_fd=folder)
 
 
@@ -285,3 +288,9 @@ def _key(line: bytes) -> tuple[str, str] | None:
 
 def _day(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%d")
+
+
+def _sync(folder: int) -> None:
+    """What was made or renamed in it survives a power cut."""
+    with reading(folder) as handle:
+        os.fsync(handle)

@@ -394,7 +394,7 @@ class _Visit(Draft):
             raise exc
         entry = self.open[key]
         if getattr(exc, "status", None) == 404:
-            if follow.missed(entry, self.http.vendor_now(), self.source.interval):
+            if follow.missed(entry, self.now, self.source.interval):
                 self._gone(key)
         elif follow.hopeless(entry, self.source.retention, self.http.vendor_now()):
             self._gone(key, f"({exc}) ")

@@ -773,7 +773,7 @@ class _BatchVisit(Draft):
         """One batch as it is now: followed on, or told with all that failed in it."""
         entry = self.open[key]
         if answer is None:
-            if follow.missed(entry, self.http.vendor_now(), self.source.interval):
+            if follow.missed(entry, self.now, self.source.interval):
                 del self.open[key]
                 self.events.append(follow.gone(self.source.name, "batch", key, entry, self.now))
             return

@@ -810,7 +810,7 @@ class _Connection:
         row = page.rows.get(key)
         if row is not None:
             self._take({key: row}, listed=False)
-        elif follow.missed(self._pending[key], self._visit.http.vendor_now(), self._source.interval):
+        elif follow.missed(self._pending[key], self._visit.now, self._source.interval):
             entry = self._pending.pop(key)
             event = follow.gone(self._source.name, "push", key, entry, self._visit.now)
             self._events[event.id] = event
@@ -820,7 +820,7 @@ class _Connection:
         book = self._batches[batch]
         rows, total = await self._rows_of(batch)
         if not rows:
-            if follow.missed(book, self._visit.http.vendor_now(), self._source.interval):
+            if follow.missed(book, self._visit.now, self._source.interval):
                 self._give_up(batch)
                 event = follow.gone(self._source.name, "batch", batch, book, self._visit.now)
                 self._events[event.id] = event

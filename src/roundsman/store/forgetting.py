@@ -33,9 +33,10 @@ class Forgetting(Reader):
         with plain(self.path), self._db.atomic():
             [mark] = run("SELECT coalesce(position, 0) FROM sources WHERE name = ?", (DAEMON,)).fetchone()
             last, looked, enough = run(
-                "SELECT max(seq), count(*), max(bytes) >= ?4 FROM (SELECT seq, bytes, size FROM (SELECT seq, "
-                "length(body) AS size, sum(coalesce(length(body), 0)) OVER (ORDER BY seq) AS bytes FROM events "
-                "WHERE seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3) WHERE bytes - coalesce(size, 0) < ?4)",
+                # The length is taken innermost: a window over payloads would copy them all.
+                "SELECT max(seq), count(*), max(bytes) >= ?4 FROM (SELECT seq, size, sum(size) OVER (ORDER BY seq) AS bytes "
+                "FROM (SELECT seq, coalesce(length(body), 0) AS size FROM events WHERE seq > ?1 AND seq <= ?2 "
+                "ORDER BY seq LIMIT ?3)) WHERE bytes - size < ?4",
                 (mark, max(blank, older), limit, STEP_BYTES),
             ).fetchone()
             if looked:

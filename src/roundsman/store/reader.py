@@ -50,6 +50,7 @@ class Fare(NamedTuple):
     error: str | None
     heard: float | None
     held: float | None
+    options: str | None
 
 
 class Reload(NamedTuple):
@@ -323,12 +324,28 @@ class Reader:
         row = self._run(f"{sql}{where} ORDER BY e.seq LIMIT 1", [cursor, *values]).fetchone()
         return float(row[0]) if row else None
 
-    def missed(self, sink: str, wanted: Filter) -> tuple[int, float | None]:
-        """How many events a sink wants that it has not got and whose payloads are gone, and when the first was logged."""
+    def missed(self, sink: str, wanted: Filter) -> tuple[int, int]:
+        """How many events a sink wants that it never got and whose payloads are gone, and the last event that it got."""
+        row = self._run(
+            "SELECT max(cursor, coalesce(reached, 0)) FROM sinks WHERE name = ?", (sink,)
+        ).fetchone()
+        reached = int(row[0]) if row else 0
         where, values = wanted.where()
-        sql = "SELECT count(*), min(e.logged) FROM events e JOIN sources s ON s.id = e.source WHERE e.seq > ? AND e.body IS NULL"
-        count, first = self._run(f"{sql}{where}", [self.cursor(sink)[0], *values]).fetchone()
-        return int(count), first
+        sql = "SELECT count(*) FROM events e JOIN sources s ON s.id = e.source WHERE e.seq > ? AND e.body IS NULL"
+        return int(self._run(f"{sql}{where}", [reached, *values]).fetchone()[0]), reached
+
+    def own(self, kind: str) -> tuple[Event, float] | None:
+        """The daemon's newest notice of this type (a glob), and when it was logged: by the index, however long the log is."""
+        where = " WHERE e.source = (SELECT id FROM sources WHERE name = ?) AND e.type GLOB ? AND e.body IS NOT NULL"
+        row = self._run(_EVENT + where + " ORDER BY +e.seq DESC LIMIT 1", (DAEMON, kind)).fetchone()
+        return (Event(row[2], row[1], row[3], row[4], row[5], row[0]), row[6]) if row else None
+
+    def logged_before(self, seq: int) -> float | None:
+        """When the last event of a vendor's before this one was logged."""
+        others = "source != (SELECT id FROM sources WHERE name = ?)"
+        sql = f"SELECT logged FROM events WHERE seq < ? AND {others} ORDER BY seq DESC LIMIT 1"  # noqa: S608 - fixed words
+        row = self._run(sql, (seq, DAEMON)).fetchone()
+        return float(row[0]) if row else None
 
     def dead(self, sink: str) -> list[dict[str, Any]]:
         return self._rows(

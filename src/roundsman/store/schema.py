@@ -124,7 +124,8 @@ OWN = (
     "UPDATE sources SET name = 'daemon (a source)' WHERE name = 'daemon'",
     # revision and state: how often it was reloaded, and what was wrong. position: how far the round of forgetting is.
     "INSERT INTO sources (name, type) VALUES ('daemon', 'roundsman')",
-    "ALTER TABLE sources ADD COLUMN options TEXT",  # a fingerprint: whether somebody has changed something since
+    "ALTER TABLE sources ADD COLUMN options TEXT",  # a fingerprint of those with which it last failed
+    "ALTER TABLE sinks ADD COLUMN reached INTEGER",  # how far it was before a replay: what is before that, it had
     "CREATE INDEX buried ON dead (seq)",
 )
 

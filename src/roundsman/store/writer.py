@@ -1,8 +1,10 @@
 """Writing the store: every change, each whole or not at all."""
 
 import os
+import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,6 +54,7 @@ class Store(Forgetting):
         self._books = books
         self._lock = lock
         self._place = _identity(path)
+        self._links = os.fstat(lock).st_nlink if lock is not None else 0
 
     @classmethod
     def open(cls, path: Path, *, daemon: bool = True) -> "Store":
@@ -89,8 +92,23 @@ class Store(Forgetting):
         """Whether somebody deleted the file, or put another one in its place: what we write then is gone when we end. Or its lock:
         then another daemon may begin beside us.
         """
-        unlocked = self._lock is not None and os.fstat(self._lock).st_nlink == 0
-        return unlocked or _identity(self.path) != self._place
+        unlocked = self._lock is not None and not os.fstat(self._lock).st_nlink and bool(self._links)
+        try:
+            return unlocked or _identity(self.path) != self._place
+        except OSError:  # a network's disk that does not answer, say: nobody knows
+            return False
+
+    def hurried(self, yes: bool) -> None:
+        """Whether to wait for others' writes as little as can be: who has just waited in vain must not keep everybody."""
+        for db in (self._db, self._books):
+            with suppress(sqlite3.Error):  # a store that is closed or broken says so where it is used
+                db.conn.execute(f"PRAGMA busy_timeout = {20 if yes else round(BUSY * 1000)}")
+
+    def live(self, now: float) -> None:
+        """Write down that a daemon is at work."""
+        if self._lock is not None:
+            os.utime(self._lock)  # who tidies up old files leaves it
+        self.note([Visited(DAEMON, now, None, 0)])
 
     def alive(self) -> float | None:
         """When a daemon was last at work here (Unix), as far as that was written down."""
@@ -122,17 +140,12 @@ class Store(Forgetting):
             for name, was in self._run(f"SELECT name, type FROM {table}").fetchall():  # noqa: S608 - fixed names
                 _same_type(f"{table}.{name}", was, kinds.get(name, was))
 
-    def options(self, fingerprints: Mapping[str, str]) -> set[str]:
-        """Remember fingerprints of sources' options; whose have changed since."""
-        known = dict(self._run("SELECT name, options FROM sources").fetchall())
-        new = {name: mark for name, mark in fingerprints.items() if known.get(name) != mark}
-        if new:
-            with plain(self.path), self._db.atomic():
-                self._db.conn.executemany(
-                    "UPDATE sources SET options = ? WHERE name = ?",
-                    [(mark, name) for name, mark in new.items()],
-                )
-        return {name for name in new if known.get(name) is not None}
+    def failed_with(self, name: str, fingerprint: str) -> None:
+        """Remember with which options a source failed: with others, it is worth another try."""
+        with plain(self.path), self._books.atomic():
+            self._books.conn.execute(
+                "UPDATE sources SET options = ?1 WHERE name = ?2 AND options IS NOT ?1", (fingerprint, name)
+            )
 
     def claim(self, dues: Iterable[tuple[str, float]]) -> None:
         """Move `due` on *before* the visits: a daemon that dies during one does not ask again until then."""
@@ -386,7 +399,10 @@ class Store(Forgetting):
         """Move a sink's cursor back, never on; whether there is such a sink. Its daemon notices by itself."""
         with plain(self.path), self._db.atomic():
             return bool(
-                self._run("UPDATE sinks SET cursor = min(cursor, ?) WHERE name = ?", (after, sink)).rowcount
+                self._run(
+                    "UPDATE sinks SET reached = max(cursor, coalesce(reached, 0)), cursor = min(cursor, ?) WHERE name = ?",
+                    (after, sink),
+                ).rowcount
             )
 
     def rewind(self, source: str, state: State) -> None:
@@ -423,9 +439,9 @@ def _same_type(place: str, was: str, kind: str) -> None:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Which file is there; None for none."""
+    """Which file is there; None for none. OSError where that cannot be known."""
     try:
         status = path.stat()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return status.st_dev, status.st_ino
