@@ -368,7 +368,7 @@ def test_the_demo_shows_three_vendors_and_ends_with_failures(roundsman: Any) -> 
     for source in ("keys", "newsletter", "ledger"):
         assert source in failures
     counted = int(result.out.partition(" requests: ")[2].split()[0])
-    assert f"The archive has {counted} lines" in result.out
+    assert f"The file sink has {counted} lines" in result.out
     assert result.err == ""
 
 

@@ -500,7 +500,7 @@ class Engine:
         before, self._missing = self._missing, self.store.lost()
         if self._missing and before and not self.lost:  # two looks: it may be about to be put back
             self.lost = True
-            log.error("store.lost", path=str(self.store.path))
+            log.error("store.lost", path=str(self.store.path), reason="deleted or replaced while in use")
             self.stop()
 
     def _look_after_deliveries(self) -> None:

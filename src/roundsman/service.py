@@ -248,8 +248,8 @@ def summary(engine: Engine) -> str:
     """One line about the rounds, for `systemctl status`."""
     watches = engine.watches.values()
     failing = sum(watch.failing is not None for watch in watches)
-    retried = sum(watch.failures > 0 and watch.failing is None for watch in watches)
-    sources = counted(len(watches), "source") + _trouble(failing=failing, retried=retried)
+    retrying = sum(watch.failures > 0 and watch.failing is None for watch in watches)
+    sources = counted(len(watches), "source") + _trouble(failing=failing, retrying=retrying)
     sinks = counted(len(engine.deliveries), "sink")
     sinks += _trouble(failing=sum(delivery.fails for delivery in engine.deliveries.values()))
     polls = sum(watch.polls for watch in watches)

@@ -103,7 +103,10 @@ def _for_a_service(text: str, state: Path | None) -> str:
 def check(
     config: ConfigPath = None,
     live: Annotated[
-        bool, typer.Option("--live", help="Ask every source one harmless question, and open every sink.")
+        bool,
+        typer.Option(
+            "--live", help="Ask every source one harmless question, and open every sink that is a file."
+        ),
     ] = False,
 ) -> None:
     """Validate the configuration."""

@@ -162,7 +162,7 @@ def _summary(console: Console, store: Store, archive: Path, requests: int, secon
     console.print(
         f"\n{seconds:.0f} seconds, {requests} requests: {store.head()} events, {counts}.\n"
         f"Had first: {had}.\n"
-        f"The archive has {lines} lines, one for each."
+        f"The file sink has {lines} lines, one for each."
     )
     failures = store.failures(limit=SHOWN)
     left = store.open_failures() - len(failures)
