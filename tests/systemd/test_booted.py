@@ -480,19 +480,19 @@ def test_a_wrong_configuration_is_not_tried_all_the_time_for_who_waits(
     assert second - first > 4.5
 
 
-def test_a_restart_of_socket_and_service_brings_both_back(service: Service, listening: Any) -> None:
+def test_the_socket_comes_back_with_the_service_however_they_were_stopped(
+    service: Service, listening: Any
+) -> None:
     """As after `systemctl edit roundsman.socket`: the service must not be there first, and take the place itself."""
     machine = service.machine
-    for command in (
-        "restart roundsman.socket roundsman.service",
-        "stop roundsman.socket roundsman",
-        "start roundsman",
-    ):
-        machine.run("systemctl", *command.split())
-    machine.until(lambda: machine.show("ActiveState", "roundsman.socket") == "active")
-    with httpx.Client(transport=httpx.HTTPTransport(uds=str(listening)), timeout=30) as client:
-        assert client.get("http://hooks/healthz").status_code == 200
-    assert machine.show("NRestarts") == "0"
+    for before in ("stop roundsman.socket roundsman", "restart roundsman.socket roundsman"):
+        machine.ask(
+            "systemctl", *before.split()
+        )  # systemd may refuse the second: no socket beside a service that runs
+        machine.run("systemctl", "restart", "roundsman")
+        assert machine.show("ActiveState", "roundsman.socket") == "active"
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(listening)), timeout=30) as client:
+            assert client.get("http://hooks/healthz").status_code == 200
 
 
 def test_a_call_starts_it(service: Service, listening: Any) -> None:

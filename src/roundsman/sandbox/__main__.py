@@ -19,9 +19,6 @@ CONFIGURATION = """
 [listen]
 address = "{listen}"
 
-[daemon]
-store = "sandbox.db"
-
 [sources.front-doors]
 type = "parakey.event_logs"
 base_url = "{url}"
