@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -576,6 +577,46 @@ async def test_what_cannot_be_written_down_is_not_the_vendors_doing(
         monkeypatch.undo()
         alarms(engine).ring_due(time.now())
         await until(lambda: engine.store.head() == 1)
+
+
+async def test_a_rest_that_cannot_be_written_down_is_kept_all_the_same(
+    tmp_path: Path, parakey: Parakey, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> int:
+        raise StoreError("the disk is full")
+
+    world = Rounds(tmp_path, parakey, time)
+    monkeypatch.setattr(world.store, "commit", full)
+    parakey.add()
+    answer = parakey.answer
+
+    def patient(*request: Any) -> Any:
+        found = answer(*request)
+        return replace(found, headers={**found.headers, "X-Poll-Interval": "900"})
+
+    monkeypatch.setattr(parakey, "answer", patient)
+    assert not await world.visit()
+    assert world.engine.watches["doors"].due == time.now() + 900
+    monkeypatch.undo()
+    world.store.close()
+
+
+async def test_a_failing_that_was_told_is_not_told_again_for_what_could_not_be_written_after_it(
+    engine: Engine, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def denied(http: Http, state: State) -> Poll:
+        raise Denied("no", 401)
+
+    def full(*_: object) -> None:
+        raise StoreError("the disk is full")
+
+    SCRIPTS["a"] = denied
+    engine.setup({"a": Scripted().named("a")}, {})
+    monkeypatch.setattr(engine.store, "failed_with", full)
+    for _ in range(3):
+        await engine.visit("a")
+        time.advance(4000)
+    assert [e.type for e, _ in engine.store.events(0, 99, 99, Filter())] == ["roundsman.source.failing"]
 
 
 async def test_a_disk_that_does_not_answer_is_no_lost_store(

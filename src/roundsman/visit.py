@@ -196,7 +196,7 @@ class Visits:
                 if watch.ringing:
                     self._missed_a_ring(name, watch, revision, exc, http.wait)
                 elif isinstance(exc, StoreError):
-                    self._unwritten(name, watch, exc)
+                    self._unwritten(name, watch, exc, max(http.wait, http.interval))
                 else:
                     self._bad(name, watch, revision, exc, http.wait)
                 return False
@@ -416,7 +416,7 @@ class Visits:
         loud = isinstance(exc, Denied) or self.overdue(watch, now) or watch.failures > PATIENCE
         self.write_up(name, watch, revision, error, loud=loud, now=now)
 
-    def _unwritten(self, name: str, watch: Watch, exc: StoreError) -> None:
+    def _unwritten(self, name: str, watch: Watch, exc: StoreError, asked: float) -> None:
         """What a visit found could not be written down. That is not the vendor's doing, who is asked again when it is due anyway."""
         now = self._now()
         watch.visited, watch.unanswered = now, None
@@ -424,6 +424,9 @@ class Visits:
         self._meter.polls[name, "failed"] += 1
         if watch.due <= now:
             watch.due = now + watch.source.interval
+        if asked:
+            watch.held = now + asked
+            watch.due = max(watch.due, watch.held)
         self.failed(exc)
 
     def _failed(self, name: str, exc: Exception, failures: int, wait: float) -> None:
@@ -466,7 +469,6 @@ class Visits:
                 failing=watch.failing,
                 error=error,
             )
-            self.store.failed_with(name, watch.source.fingerprint(watch.identity))
         except (Moved, StoreError) as exc:
             if begins:
                 watch.failing = None  # it was not told; the next failure tells it
@@ -475,6 +477,10 @@ class Visits:
             else:
                 self.failed(exc)
             return
+        try:
+            self.store.failed_with(name, watch.source.fingerprint(watch.identity))
+        except StoreError as exc:  # it was told all the same, and is not told again
+            self.failed(exc)
         self._noted(name)
         if begins:
             self._meter.changes += 1
