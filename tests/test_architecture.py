@@ -5,11 +5,14 @@ from pathlib import Path
 
 SRC = Path(__file__).parent.parent / "src" / "roundsman"
 INWARD: dict[str, set[str]] = {
-    "settings": set(),
+    "masking": set(),
+    "decoding": set(),
+    "settings": {"masking"},
+    "ratelimits": {"settings"},
     "threads": set(),
     "wire": set(),
-    "logs": {"wire"},
-    "events": {"wire"},
+    "logs": {"masking", "wire"},
+    "events": {"masking", "wire"},
     "webhook": {"settings"},
     "meter": set(),
     "files": set(),
@@ -17,20 +20,26 @@ INWARD: dict[str, set[str]] = {
     "described": set(),
     "unit": {"settings"},
     "silence": {"events"},
-    "plugin": {"settings", "events", "http", "webhook"},  # events and http by name only, for annotations
-    "http": {"plugin", "settings", "wire"},
+    "plugin": {
+        "masking",
+        "settings",
+        "events",
+        "http",
+        "webhook",
+    },  # events and http by name only, for annotations
+    "http": {"decoding", "masking", "plugin", "ratelimits", "settings", "wire"},
     "walk": {"events", "wire"},
     "follow": {"events"},
     "draft": {"events", "plugin", "wire"},
     "lenient": {"events"},
     "archive": {"settings", "wire"},
-    "auth": {"http", "plugin", "wire"},
+    "auth": {"http", "masking", "plugin", "wire"},
     "store": {"events", "files", "plugin", "store", "wire"},
     "alarms": set(),
     "clock": set(),
     "notices": {"events", "files", "settings", "store"},
     "delivery": {"events", "http", "meter", "notices", "plugin", "settings", "store"},
-    "visit": {"clock", "events", "http", "meter", "plugin", "silence", "store"},
+    "visit": {"clock", "events", "http", "meter", "plugin", "ratelimits", "silence", "store"},
     "reception": {"clock", "events", "meter", "plugin", "store", "visit", "webhook"},
     "engine": {
         *(
@@ -42,6 +51,7 @@ INWARD: dict[str, set[str]] = {
             "meter",
             "notices",
             "plugin",
+            "ratelimits",
             "reception",
             "settings",
             "silence",

@@ -58,7 +58,10 @@ class Old:
             db.execute("PRAGMA page_size = 8192")
             db.execute("PRAGMA journal_mode = WAL")
             db.executescript((STORES / f"{version}.sql").read_text())
-            self.names = [name for [name] in db.execute("SELECT name FROM sources WHERE type != 'roundsman' ORDER BY id")]
+            self.names = [
+                name
+                for [name] in db.execute("SELECT name FROM sources WHERE type != 'roundsman' ORDER BY id")
+            ]
             self.bodies = [body for [body] in db.execute("SELECT body FROM events ORDER BY seq")]
             [self.last] = db.execute("SELECT max(due) FROM sources").fetchone()
         self.file = folder / "events.jsonl"

@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 
 from roundsman import wire
-from roundsman.http import Answer, Trouble, refusal
+from roundsman.http import Answer, Trouble, error_for
+from roundsman.masking import mask
 from roundsman.plugin import Backoff, Denied
 from roundsman.wire import Unreadable
 
@@ -41,7 +42,6 @@ class FetchedToken(httpx.Auth):
     def __init__(self, url: str, user: str, password: str, *, life: float, margin: float) -> None:
         """`life` is how many seconds a token is good for where it does not say so itself; `margin` is how much earlier to renew."""
         self._url = url
-        self._password = password
         self._basic = httpx.BasicAuth(user, password)
         self._life = life
         self._margin = margin
@@ -75,10 +75,12 @@ class FetchedToken(httpx.Auth):
         return next(self._basic.sync_auth_flow(question))
 
     def _take(self, response: httpx.Response, now: float) -> None:
+        if self._token is not None:
+            mask.discard(self._token)
         self._token = None
         answer = Answer(response.status_code, response.headers, response.content)
         if answer.status != 200:
-            exc = refusal("GET", self._url, answer, now, (self._password,))
+            exc = error_for("GET", self._url, answer, now)
             if isinstance(exc, Denied):
                 raise Denied(str(exc), 401)
             raise exc if isinstance(exc, Backoff) else NoToken(str(exc))
@@ -91,6 +93,7 @@ class FetchedToken(httpx.Auth):
             raise NoToken("the answer to the token request has no access_token")
         life = min(self._life, _life(token) or self._life)
         self._token = token
+        mask.add([token])
         self._until = now + max(life - self._margin, life / 2)
 
 

@@ -14,10 +14,11 @@ from roundsman.alarms import Alarms
 from roundsman.clock import Clock, Jumps
 from roundsman.delivery import Delivery
 from roundsman.events import Event
-from roundsman.http import CAP, Http, Web
+from roundsman.http import Http, Web
 from roundsman.meter import Meter
 from roundsman.notices import Disk, clock_jumped, sink_gap
 from roundsman.plugin import Sink, Source
+from roundsman.ratelimits import CAP
 from roundsman.reception import Reception
 from roundsman.settings import spell
 from roundsman.silence import Silence

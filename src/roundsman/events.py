@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
 from roundsman import wire
+from roundsman.masking import mask, masked
 
 Outcome = Literal["succeeded", "partial", "failed", "empty", "granted", "denied", "unknown"]
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
@@ -279,9 +280,9 @@ def notice(
     """The daemon's own event `kind`; its id is derived from what it is `about`, so that a repeat is the same event."""
     data: Notice = {
         "source": source,
-        "message": message,
+        "message": mask(message),
         "since": rfc3339(since) if since else None,
-        "details": dict(details or {}),
+        "details": masked(details or {}),
     }
     return Event.of(
         vendor="roundsman",

@@ -8,6 +8,7 @@ Errors, all of which mean that the poll or the delivery did not happen:
 
     Trouble         the other side is unreachable, slow, or answered what it should not
       TooLarge      more body than allowed
+    Reject          a receiver refuses what we posted for good (from plugin.py; `post` only)
     Backoff         429, or 503 with Retry-After (from plugin.py)
     Denied          401 or 403 (from plugin.py)
     Unreadable      not the JSON it should be (from wire.py)
@@ -17,6 +18,7 @@ import asyncio
 import base64
 import hashlib
 import ipaddress
+import os
 import random
 import re
 import ssl
@@ -25,7 +27,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,19 +37,28 @@ import tenacity
 from httpx_aiohttp import AiohttpTransport
 from pydantic import AfterValidator, Field
 
-from roundsman import wire
-from roundsman.plugin import Backoff, Denied
+from roundsman import decoding, wire
+from roundsman.masking import mask
+from roundsman.plugin import Backoff, Denied, Reject
+from roundsman.ratelimits import CAP, http_date, number, retry_after
 from roundsman.settings import Duration, FilePath, Options, Size, redact
 
-CAP = 3600.0
-"""Seconds that a vendor can send us away for, at most: a garbled header must not silence a source for a year."""
-LEAST = 1.0
-"""Seconds that a Retry-After of 0, or one in the past, still means."""
 FLOOR_AFTER_429 = 60.0
 """Seconds to stay away after a 429 that does not say how long."""
 DOWNLOAD = 600.0
 """Seconds that a download may take: as long as the shortest-lived signed link."""
-TRANSIENT = frozenset({500, 502, 503, 504})
+FULL_EVERY = 1800.0
+"""Seconds after which a question is asked without its tag: a tag is no proof that nothing changed."""
+HEAD = 64 * 1024
+"""Bytes of one header of an answer, at most."""
+DRAIN, DRAIN_BYTES = 1.0, 64 * 1024
+"""Seconds, and bytes, that a body is read that nobody needs: so much is cheaper than a new connection."""
+TRANSIENT = frozenset({408, 425, 500, 502, 503, 504, *range(520, 531)})
+"""Statuses of faults that pass by themselves; 520 to 530 are those of a proxy that cannot reach its server."""
+READABLE = frozenset({200, 202, 203})
+EMPTY = frozenset({204, 205})
+REJECTED = frozenset({400, 409, 410, 411, 413, 414, 415, 422, 431, 451})
+"""Statuses about this very request, which no repetition mends. 401, 403 and 404 are about the setup: those are retried."""
 IDEMPOTENT = frozenset({"GET", "HEAD"})
 
 Transport = Callable[[httpx.URL], httpx.AsyncBaseTransport]
@@ -57,9 +67,11 @@ Transport = Callable[[httpx.URL], httpx.AsyncBaseTransport]
 class Trouble(Exception):
     """The other side is unreachable, slow, or answered what it should not."""
 
-    def __init__(self, message: str, status: int | None = None) -> None:
+    def __init__(self, message: str, status: int | None = None, *, passing: bool = False) -> None:
         super().__init__(message)
         self.status = status
+        self.passing = passing
+        """It is somebody's in between, such as a firewall: it says nothing about what was asked for."""
 
 
 class TooLarge(Trouble):
@@ -67,24 +79,38 @@ class TooLarge(Trouble):
 
 
 def http_url(value: str) -> str:
-    """An absolute http or https URL, without a trailing slash."""
+    """An absolute http or https URL, as it is written."""
     try:
         url = httpx.URL(value)
     except (httpx.InvalidURL, TypeError):
         raise ValueError("is not a URL") from None
     if url.scheme not in {"http", "https"} or not url.host:
         raise ValueError('is not an http(s) URL; write "https://host/path"')
-    return value.rstrip("/")
+    if value != value.strip():
+        raise ValueError("begins or ends with a blank")
+    if url.fragment or "#" in value:
+        raise ValueError('has a fragment ("#..."), which is never sent')
+    return value
 
 
-def plain_url(value: str) -> str:
+def endpoint(value: str) -> str:
     """As `http_url`, and without a user and password: secrets have options of their own."""
-    if httpx.URL(value := http_url(value)).userinfo:
+    if httpx.URL(http_url(value)).userinfo:
         raise ValueError("holds a user or password; secrets have options of their own")
     return value
 
 
-Url = Annotated[str, AfterValidator(plain_url)]
+def base(value: str) -> str:
+    """As `endpoint`, for a URL that paths are appended to: without a query, and without a slash at its end."""
+    if "?" in endpoint(value):
+        raise ValueError("has a query, and paths are appended to it; give scheme, host and path alone")
+    return value.rstrip("/")
+
+
+Endpoint = Annotated[str, AfterValidator(endpoint)]
+"""A URL that is used as it is written."""
+Url = Annotated[str, AfterValidator(base)]
+"""A URL that paths are appended to."""
 
 
 def certificates(path: Path) -> Path:
@@ -123,7 +149,7 @@ class Answer:
     headers: Mapping[str, str]
     body: bytes
     unchanged: bool = False
-    """304, or 200 with the very tag that was sent: an answer, not an error."""
+    """304, or 200 with the very tag that was sent and the very body that came with it: an answer, not an error."""
     tag: Mapping[str, str] | None = None
     """What to send as `tag` next time: the ETag of a 200, bound to URL, credentials and headers."""
 
@@ -131,7 +157,7 @@ class Answer:
         return wire.decode(self.body)
 
     def items(self, path: str = "") -> list[wire.Item]:
-        return wire.items(self.body, path)
+        return [] if self.status in EMPTY else wire.items(self.body, path)
 
     def date(self) -> datetime | None:
         """The vendor's clock, from the `Date` header."""
@@ -149,8 +175,6 @@ class Http:
     """Which of these event ids of this source the log has already: what was told needs no second look."""
     concurrency: int | None = None
     """Requests under way with these credentials, at most; None for what `[http]` says."""
-    hidden: Sequence[str] = ()
-    """What must not be shown, should a server repeat it: our secrets."""
     retry_timeouts: bool = True
     """Whether to ask again at once after a timeout; not where the first request may still hold a slot at the vendor."""
     rung: bool = field(default=False, init=False)
@@ -184,21 +208,44 @@ class Http:
         params: Mapping[str, str | int] | None = None,
         headers: Mapping[str, str] | None = None,
         tag: Mapping[str, str] | None = None,
+        full_every: float = FULL_EVERY,
     ) -> Answer:
-        """The answer to a GET: 200 or, with a `tag` that still holds, unchanged. All else is raised."""
+        """The answer to a GET: its body, 204 for an empty one or, with a `tag` that still holds, unchanged. All else is raised.
+
+        After `full_every` seconds without a whole body the tag is not sent: a tag is no proof.
+        """
         asked = httpx.URL(url, params=params) if params else httpx.URL(url)
         key = self._key("GET", asked, headers)
-        sent = tag["etag"] if tag and tag.get("key") == key else None
+        now = self.web.now()
+        holds = tag is not None and tag.get("key") == key and 0 <= now - _at(tag) < full_every
+        sent = tag["etag"] if tag is not None and holds else None
         asking = {**(headers or {}), "if-none-match": sent} if sent else headers
         answer = await self.send("GET", asked, headers=asking)
-        etag = answer.headers.get("etag")
         if answer.status == 304 and sent:
             return Answer(304, answer.headers, b"", unchanged=True, tag=tag)
-        if answer.status == 200:
-            same = sent is not None and etag is not None and _opaque(etag) == _opaque(sent)
-            fresh = {"key": key, "etag": etag} if etag and etag.isascii() else None
-            return Answer(200, answer.headers, answer.body, unchanged=same, tag=tag if same else fresh)
-        raise refusal("GET", asked, answer, self.web.now(), self.hidden)
+        if answer.status in READABLE:
+            etag = answer.headers.get("etag")
+            digest = hashlib.blake2b(answer.body, digest_size=8).hexdigest()
+            if sent and etag and tag and _opaque(etag) == _opaque(sent) and tag.get("body") == digest:
+                return Answer(answer.status, answer.headers, answer.body, unchanged=True, tag=tag)
+            fresh = None
+            if etag and etag.isascii():
+                fresh = {"key": key, "etag": etag, "body": digest, "at": str(round(now))}
+            return Answer(answer.status, answer.headers, answer.body, tag=fresh)
+        if answer.status in EMPTY:
+            return Answer(204, answer.headers, b"")
+        raise error_for("GET", asked, answer, now)
+
+    async def post(
+        self, url: str, *, headers: Mapping[str, str] | None = None, content: bytes | None = None
+    ) -> None:
+        """Post, where only the status counts: any 2xx is the ack, whatever body comes with it.
+
+        Raises `Reject` where the receiver will never take it, `Backoff` where it asks for time, else `Trouble`.
+        """
+        refuse_delivery(
+            await self.send("POST", url, headers=headers, content=content, read=False), self.web.now()
+        )
 
     async def send(
         self,
@@ -207,13 +254,17 @@ class Http:
         *,
         headers: Mapping[str, str] | None = None,
         content: bytes | None = None,
+        read: bool = True,
     ) -> Answer:
-        """Whatever the other side answered, to whoever can judge it. Raises `Trouble` where there was no answer."""
+        """Raw: whatever the other side answered, a 500 too, to whoever can judge it. Raises `Trouble` where there was no answer.
+
+        Without `read`, the answer has no body, and nothing that may be wrong with it matters.
+        """
         async with self.web.slot(self.identity, self.concurrency), _troubles(url):
             client = self.web.client(url)
-            clock = {"now": self.web.now, "retry_timeouts": self.retry_timeouts}
+            about = {"now": self.web.now, "retry_timeouts": self.retry_timeouts, "read": read}
             self.asked += 1
-            request = client.build_request(method, url, headers=headers, content=content, extensions=clock)
+            request = client.build_request(method, url, headers=headers, content=content, extensions=about)
             response = await client.send(request, auth=self.auth)
         answer = Answer(response.status_code, response.headers, response.content)
         self._heed(answer)
@@ -250,9 +301,9 @@ class Http:
 
     def _heed(self, answer: Answer) -> None:
         self.date = answer.date() or self.date
-        asked = patience(answer.status, answer.headers, self.web.now())
+        asked = retry_after(answer.status, answer.headers, self.web.now())
         self.wait = max(self.wait, asked or 0.0)
-        self.interval = max(self.interval, min(CAP, _number(answer.headers.get("x-poll-interval")) or 0.0))
+        self.interval = max(self.interval, min(CAP, number(answer.headers.get("x-poll-interval")) or 0.0))
 
     def _key(self, method: str, url: httpx.URL, headers: Mapping[str, str] | None) -> str:
         """What an ETag belongs to. Headers are in it because a version header changes the answer."""
@@ -344,6 +395,8 @@ class Web:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers=own,
                 skip_auto_headers=("User-Agent",),
+                max_line_size=HEAD,
+                max_field_size=HEAD,
             )
 
         return AiohttpTransport(verify=tls, proxy=proxy, client=session)
@@ -408,26 +461,46 @@ class Patient(httpx.AsyncBaseTransport):
         return response
 
     def _passing(self, request: httpx.Request, response: httpx.Response) -> bool:
-        told = "retry-after" in response.headers  # then the engine waits, not we
-        return request.method in IDEMPOTENT and response.status_code in TRANSIENT and not told
+        if request.method not in IDEMPOTENT or "retry-after" in response.headers:
+            return False  # the engine waits, not we
+        status = response.status_code
+        return status in TRANSIENT or (status == 403 and is_page(response.content))
 
     async def _once(self, request: httpx.Request) -> httpx.Response:
         async with self._slots:
             self._count()
             began = time.monotonic()
+            ends = asyncio.get_running_loop().time() + self._deadline
             try:
-                async with asyncio.timeout(self._deadline):
+                async with asyncio.timeout_at(ends):
                     response = await self._inner.handle_async_request(request)
-                    try:
+                try:
+                    if not request.extensions.get("read", True):
+                        return await self._drained(request, response)
+                    async with asyncio.timeout_at(ends):
                         return await self._whole(request, response)
-                    finally:
-                        await response.aclose()
+                finally:
+                    await response.aclose()
             except TimeoutError:
                 raise httpx.ReadTimeout("deadline", request=request) from None
             except aiohttp.ClientError as exc:  # the few that the aiohttp transport does not translate
-                raise httpx.ReadError(str(exc), request=request) from None
+                raise httpx.ReadError(type(exc).__name__, request=request) from exc
             finally:
                 self._took(request.url.host, time.monotonic() - began)
+
+    async def _drained(self, request: httpx.Request, response: httpx.Response) -> httpx.Response:
+        """The answer without its body, of which a little is read so that the connection can be used again."""
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        size = 0
+        try:
+            async with asyncio.timeout(DRAIN):
+                async for piece in response.stream:
+                    size += len(piece)
+                    if size > DRAIN_BYTES:
+                        break
+        except (httpx.TransportError, aiohttp.ClientError, OSError):  # a TimeoutError is an OSError
+            pass  # the status has said all; the connection is closed
+        return httpx.Response(response.status_code, headers=_plain_headers(response), request=request)
 
     async def _streamed(self, request: httpx.Request) -> httpx.Response:
         """The answer as it comes; whoever reads it limits it. It holds a slot until it is closed."""
@@ -443,19 +516,21 @@ class Patient(httpx.AsyncBaseTransport):
         return httpx.Response(response.status_code, headers=response.headers, stream=stream, request=request)
 
     async def _whole(self, request: httpx.Request, response: httpx.Response) -> httpx.Response:
+        headers = _plain_headers(response)
         if response.status_code == 304 or request.method == "HEAD":
-            return httpx.Response(response.status_code, headers=response.headers, request=request)
-        body = bytearray()
-        async for piece in response.aiter_bytes():
-            body += piece
-            if len(body) > self._max_body:
-                raise TooLarge(f"{_place(request.url)} answered with more than {self._max_body} bytes")
-        headers = [
-            (name, value)
-            for name, value in response.headers.raw
-            if name.lower() not in {b"content-encoding", b"content-length", b"transfer-encoding"}
-        ]
-        return httpx.Response(response.status_code, headers=headers, content=bytes(body), request=request)
+            return httpx.Response(response.status_code, headers=headers, request=request)
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        try:
+            body = await decoding.read(
+                response.stream, response.headers.get("content-encoding", ""), self._max_body
+            )
+            body = decoding.utf8(body, response.headers.get("content-type", ""))
+        except decoding.TooMuch:
+            raise TooLarge(f"{_place(request.url)} answered with more than {self._max_body} bytes") from None
+        except decoding.Undecodable as exc:
+            status = response.status_code
+            raise Trouble(f"{_place(request.url)} answered {status} with a body that {exc}", status) from None
+        return httpx.Response(response.status_code, headers=headers, content=body, request=request)
 
     async def aclose(self) -> None:
         await self._inner.aclose()
@@ -479,6 +554,12 @@ class _Slotted(httpx.AsyncByteStream):
         await self._stream.aclose()
 
 
+def _plain_headers(response: httpx.Response) -> list[tuple[bytes, bytes]]:
+    """The headers that still hold once the body is decoded."""
+    gone = {b"content-encoding", b"content-length", b"transfer-encoding"}
+    return [(name, value) for name, value in response.headers.raw if name.lower() not in gone]
+
+
 def _proxy(address: str | None) -> httpx.Proxy | None:
     """The proxy, its user and password as the header that aiohttp wants them in."""
     if address is None:
@@ -490,36 +571,79 @@ def _proxy(address: str | None) -> httpx.Proxy | None:
     return httpx.Proxy(url.copy_with(userinfo=b""), headers={"Proxy-Authorization": f"Basic {password}"})
 
 
-def refusal(
-    method: str, url: str | httpx.URL, answer: Answer, now: float, hidden: Sequence[str] = ()
-) -> Exception:
-    """An answer that is none, as the error that says what to do about it, without what is to be `hidden`."""
+def error_for(method: str, url: str | httpx.URL, answer: Answer, now: float) -> Exception:
+    """An answer that is none, as the error that says what to do about it."""
     url = httpx.URL(url)
-    what = f"{method} {_place(url)}{url.path} answered {answer.status}"
-    said = _said(answer.body, hidden)
+    status = answer.status
+    what = mask(f"{method} {_place(url)}{url.path} answered {status}")
+    said = _said(answer.body)
     said = f" ({said})" if said else ""
-    if answer.status in {401, 403}:
+    passing = 400 <= status < 500 and _by_somebody_between(answer)
+    if status == 401 or (status == 403 and not passing):
         return Denied(
-            f"{what}: the credentials are refused or lack the right{said}",
-            answer.status,
-            answer.body[:10_000],
+            f"{what}: the credentials are refused or lack the right{said}", status, answer.body[:10_000]
         )
-    asked = patience(answer.status, answer.headers, now)
-    if answer.status == 429 or asked is not None:
+    asked = retry_after(status, answer.headers, now)
+    if status == 429 or asked is not None:
         return Backoff(asked or FLOOR_AFTER_429, what + said)
-    if 300 <= answer.status < 400:
-        target = redact(answer.headers.get("location", "nowhere"))[:200].partition("?")[0]
+    if status == 304:
+        return Trouble(f"{what}, although nothing was asked on a condition: is a cache in between?", status)
+    if 300 <= status < 400:
+        return Trouble(f"{what}: {_redirects(answer)}, which is not followed; is base_url right?", status)
+    if passing:
         return Trouble(
-            f"{what}: it redirects to {target}, which is not followed; is base_url right?", answer.status
+            f"{what} with a page instead of an answer: is a firewall in between?", status, passing=True
         )
-    hint = ": is base_url right?" if answer.status == 404 and not said else ""
-    return Trouble(what + hint + said, answer.status)
+    hint = ": is base_url right?" if status == 404 and not said else ""
+    return Trouble(what + hint + said, status, passing=status in TRANSIENT)
+
+
+def refuse_delivery(answer: Answer, now: float) -> None:
+    """Nothing where a receiver took what was sent (2xx); else the error that says what to do about it."""
+    if 200 <= answer.status < 300:
+        return
+    what = f"the receiver answered {answer.status}"
+    if answer.status in REJECTED:
+        raise Reject(what)
+    after = retry_after(answer.status, answer.headers, now)
+    if after is not None:
+        raise Backoff(after, what)
+    if 300 <= answer.status < 400 and answer.headers.get("location"):
+        raise Trouble(f"{what}: {_redirects(answer)}, which is not followed; is url right?", answer.status)
+    raise Trouble(what, answer.status)
+
+
+def _redirects(answer: Answer) -> str:
+    """Where an answer leads, without what may be secret: user, password, query and fragment."""
+    try:
+        target = httpx.URL(answer.headers.get("location", ""))
+    except (httpx.InvalidURL, TypeError):
+        return "it redirects to what is no URL"
+    origin = f"{target.scheme}://{target.host}" if target.host else ""
+    if target.host and target.port:
+        origin += f":{target.port}"
+    return mask(
+        f"it redirects to {origin}{target.path}"[:200] if origin or target.path else "it redirects nowhere"
+    )
+
+
+def _by_somebody_between(answer: Answer) -> bool:
+    """Whether a refusal is not the API's own: a firewall's or proxy's page, or a 403 without any reason."""
+    if is_page(answer.body):
+        return True
+    words = answer.body[:100].strip(b" .!\r\n").lower()
+    return answer.status == 403 and words in {b"", b"forbidden", b"403 forbidden", b"access denied"}
+
+
+def is_page(body: bytes) -> bool:
+    """Whether a body is HTML, which no API answers with."""
+    return body[:200].lstrip().lower().startswith((b"<!doctype html", b"<html", b"<head", b"<!--"))
 
 
 _TOKEN = re.compile(r"[A-Za-z0-9_\-.=+/]{28,}")
 
 
-def _said(body: bytes, hidden: Sequence[str]) -> str:
+def _said(body: bytes) -> str:
     """What an error body says for itself, in short: problem+json, a message, or a list of messages.
 
     Whatever could be a token is masked, for some servers repeat what they were given.
@@ -536,9 +660,9 @@ def _said(body: bytes, hidden: Sequence[str]) -> str:
     if isinstance(found, list):
         found = "; ".join(str(each) for each in found[:5] if isinstance(each, str))
     text = " ".join(found.split()) if isinstance(found, str) else ""
-    for secret in hidden:
-        text = text.replace(secret, "***")
-    text = redact(_TOKEN.sub("***", text))
+    # Without what cannot be seen, which would hide a secret from the mask and not from a reader.
+    text = "".join(char for char in text if char.isprintable())
+    text = redact(_TOKEN.sub("***", mask(text)))
     return text if len(text) <= 200 else text[:197] + "..."
 
 
@@ -571,55 +695,55 @@ async def _troubles(url: str | httpx.URL) -> AsyncIterator[None]:
     """The transports' errors in our words."""
     try:
         yield
-    except httpx.DecodingError:
-        raise Trouble(f"{_place(url)} sent a body that does not decompress") from None
-    except (httpx.TransportError, aiohttp.ClientError, ValueError) as exc:
-        if _timed_out(exc):
-            raise Trouble(f"{_place(url)} did not answer in time") from None
-        raise Trouble(f"{_place(url)} cannot be reached: {_reason(exc)}") from None
+    except (httpx.TransportError, httpx.InvalidURL, aiohttp.ClientError, ValueError) as exc:
+        raise Trouble(f"{_place(url)} {_fault(exc)}", passing=True) from None
 
 
-def patience(status: int, headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds the answer asks us to stay away, between `LEAST` and `CAP`; None where it does not ask.
-
-    Reads `Retry-After` (RFC 9110 section 10.2.3: seconds or a date) and `X-RateLimit-Reset` where nothing remains (seconds,
-    or a Unix time). Garbage asks for nothing.
-    """
-    asks = []
-    after = headers.get("retry-after")
-    if after is not None and status >= 300:
-        asks.append(_seconds(after, headers, now))
-    if headers.get("x-ratelimit-remaining", "").strip() == "0" or status == 429:
-        reset = _number(headers.get("x-ratelimit-reset"))
-        if reset is not None:
-            asks.append(max(LEAST, reset - now if reset > 1e9 else reset))
-    known = [ask for ask in asks if ask is not None]
-    return min(CAP, max(known)) if known else None
-
-
-def _seconds(text: str, headers: Mapping[str, str], now: float) -> float | None:
-    seconds = _number(text)
-    if seconds is None:
-        until = http_date(text)
-        if until is None:
-            return None
-        # Against the vendor's own clock where it tells it: ours may be off.
-        since = http_date(headers.get("date"))
-        seconds = until.timestamp() - (since.timestamp() if since else now)
-    return max(LEAST, seconds)
+def _fault(exc: Exception) -> str:
+    """What went wrong, in words of our own: a library's text may carry a URL, a header or a body."""
+    chain: list[BaseException] = []
+    at: BaseException | None = exc
+    while at is not None and at not in chain:
+        chain.append(at)
+        at = at.__cause__ or at.__context__
+    if _timed_out(exc):
+        return "did not answer in time"
+    for each in chain:
+        for kinds, words in _FAULTS:
+            if isinstance(each, kinds):
+                return words
+        if isinstance(each, OSError) and each.strerror:
+            refused = "Connect call failed" in each.strerror
+            return f"cannot be reached: {'the connection was refused' if refused else os.strerror(each.errno) if each.errno else 'the connection failed'}"
+    return f"cannot be reached ({type(chain[-1]).__name__})"
 
 
-def _number(text: str | None) -> float | None:
-    text = (text or "").strip()
-    return float(text) if text.isascii() and text.replace(".", "", 1).isdigit() and len(text) < 20 else None
+_FAULTS: tuple[tuple[Any, str], ...] = (
+    (
+        (aiohttp.ClientConnectorCertificateError, ssl.SSLCertVerificationError),
+        "cannot be reached: its certificate is not trusted",
+    ),
+    (aiohttp.ClientConnectorDNSError, "cannot be reached: its name cannot be resolved"),
+    (aiohttp.ClientHttpProxyError, "cannot be reached: the proxy refuses"),
+    (ssl.SSLError, "cannot be reached: it does not speak TLS as it should"),
+    (aiohttp.ServerDisconnectedError, "closed the connection without an answer"),
+    (aiohttp.http_exceptions.LineTooLong, f"sent a header of more than {HEAD // 1024} KiB"),
+    (
+        (aiohttp.http_exceptions.TransferEncodingError, aiohttp.http_exceptions.ContentLengthError),
+        "broke off its answer",
+    ),
+    (aiohttp.ClientPayloadError, "broke off its answer"),
+    (
+        (aiohttp.http_exceptions.HttpProcessingError, aiohttp.ClientResponseError),
+        "answered what is not HTTP",
+    ),
+)
+"""What libraries raise, the more exact ones first."""
 
 
-def http_date(text: str | None) -> datetime | None:
-    try:
-        parsed = parsedate_to_datetime(text or "")
-        return parsed.replace(tzinfo=parsed.tzinfo or UTC).astimezone(UTC)
-    except (ValueError, TypeError, OverflowError):
-        return None
+def _at(tag: Mapping[str, str] | None) -> float:
+    """When a tag's body was read whole (Unix); long ago, where it does not say so."""
+    return number(tag.get("at")) or 0.0 if tag is not None else 0.0
 
 
 def _opaque(etag: str) -> str:
@@ -629,8 +753,12 @@ def _opaque(etag: str) -> str:
 
 def _place(url: str | httpx.URL) -> str:
     """Scheme, host and port: a query may hold what nobody should read in a log."""
-    url = httpx.URL(url) if isinstance(url, str) else url
-    return f"{url.scheme}://{url.netloc.decode('ascii', 'replace')}"
+    try:
+        url = httpx.URL(url) if isinstance(url, str) else url
+    except httpx.InvalidURL:
+        return "the URL"
+    host = f"[{url.host}]" if ":" in url.host else url.host
+    return f"{url.scheme}://{host}" + (f":{url.port}" if url.port else "")
 
 
 def _timed_out(exc: Exception) -> bool:
@@ -638,19 +766,6 @@ def _timed_out(exc: Exception) -> bool:
     if exc.__cause__ is not None:
         return isinstance(exc.__cause__, TimeoutError)
     return isinstance(exc, httpx.TimeoutException)
-
-
-def _reason(exc: Exception) -> str:
-    at: BaseException | None = exc
-    while at is not None:
-        if isinstance(at, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
-            return "its certificate is not trusted"
-        if isinstance(at, aiohttp.ClientConnectorDNSError):
-            return "its name cannot be resolved"
-        if isinstance(at, OSError) and at.strerror:
-            return at.strerror if "Connect call failed" not in at.strerror else "the connection was refused"
-        at = at.__cause__ or at.__context__
-    return redact(str(exc) or type(exc).__name__)
 
 
 def is_loopback(url: str) -> bool:

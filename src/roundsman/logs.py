@@ -10,6 +10,7 @@ import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 from roundsman import wire
+from roundsman.masking import masked
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
@@ -56,6 +57,7 @@ def configure(level: str, form: Literal["auto", "json", "console"], line: Line |
         )
         if not console
         else structlog.processors.format_exc_info,
+        without_secrets,
         printable,
     ]
     if console:
@@ -74,6 +76,14 @@ def configure(level: str, form: Literal["auto", "json", "console"], line: Line |
     logging.basicConfig(handlers=[bridge], level=logging.WARNING, force=True)
     logging.captureWarnings(True)
     return line
+
+
+def without_secrets(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Secrets masked, in tracebacks too."""
+    return {
+        key: value if key in {"timestamp", "level", "event"} else masked(value)
+        for key, value in event.items()
+    }
 
 
 def printable(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 import httpx
 from pydantic import BaseModel, Field, PrivateAttr
 
+from roundsman.masking import mask
 from roundsman.settings import Duration, Options, Secret, spell
 from roundsman.webhook import Call, Hook, Registrar
 
@@ -90,7 +91,7 @@ def reason(exc: BaseException) -> str:
     text = str(exc) or type(exc).__name__
     if isinstance(exc, OSError) and exc.strerror:
         text = f"{exc.filename}: {exc.strerror}" if exc.filename else exc.strerror
-    text = text.encode("utf-8", "backslashreplace").decode()  # a path may hold bytes that are no text
+    text = mask(text.encode("utf-8", "backslashreplace").decode())  # a path may hold bytes that are no text
     return text if len(text) <= REASON else text[:REASON] + "..."
 
 

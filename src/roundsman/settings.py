@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple,
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, WithJsonSchema, model_validator
 from pydantic_core import core_schema
 
+from roundsman.masking import mask
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -151,8 +153,12 @@ class Secret:
 
     @classmethod
     def read(cls, value: object) -> "Secret":
-        if isinstance(value, Secret):
-            return value
+        secret = value if isinstance(value, Secret) else cls._read(value)
+        mask.add([secret.reveal()])
+        return secret
+
+    @classmethod
+    def _read(cls, value: object) -> "Secret":
         if isinstance(value, str):
             return cls(_fit(value, "the text"))
         if isinstance(value, dict) and len(value) > 1:

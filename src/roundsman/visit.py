@@ -17,9 +17,10 @@ import structlog
 
 from roundsman.clock import Clock
 from roundsman.events import Event, notice
-from roundsman.http import CAP, Http, Web
+from roundsman.http import Http, Web
 from roundsman.meter import Meter
-from roundsman.plugin import Backoff, Denied, Poll, Source, polls, reason, secrets
+from roundsman.plugin import Backoff, Denied, Poll, Source, polls, reason
+from roundsman.ratelimits import CAP
 from roundsman.silence import Silence
 from roundsman.store import Moved, Store, StoreError, Via
 
@@ -82,11 +83,6 @@ class Watch:
     silence: Silence | None = None
     """What speaks for its webhooks having fallen silent, where they are listened to."""
     reading: Reading | None = None
-
-    @property
-    def hidden(self) -> list[str]:
-        """What no message may show."""
-        return [secret.reveal() for secret in secrets(self.source)]
 
     @property
     def follows(self) -> bool:
@@ -155,7 +151,7 @@ class Visits:
         """One visit, poll after poll until nothing is left; whether it went well."""
         source = watch.source
         told = lambda ids: self.store.known(name, ids)  # noqa: E731 - one line says it
-        http = Http(watch.web, watch.auth, watch.identity, told, source.concurrency, watch.hidden)
+        http = Http(watch.web, watch.auth, watch.identity, told, source.concurrency)
         http.rung = watch.ringing
         started = self._clock.monotonic()
         watch.reading, revision = None, 0

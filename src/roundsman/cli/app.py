@@ -14,6 +14,7 @@ import typer
 import roundsman
 from roundsman import config as configuration, logs
 from roundsman.config import Config, ConfigError
+from roundsman.masking import mask
 from roundsman.settings import counted, duration, moment
 from roundsman.store import DAEMON, Reader, Store
 
@@ -33,10 +34,10 @@ def complain(*lines: str) -> None:
     """Say it on standard error; where that is the journal, as one line of the log like all others there."""
     if logs.on_journal():
         logs.configure("info", "json")
-        structlog.get_logger().error("command.failed", problems=[logs.safe(line) for line in lines])
+        structlog.get_logger().error("command.failed", problems=[logs.safe(mask(line)) for line in lines])
         return
     for line in lines:
-        print(logs.safe(line), file=sys.stderr)
+        print(logs.safe(mask(line)), file=sys.stderr)
 
 
 def complain_of(exc: ConfigError) -> None:

@@ -19,7 +19,7 @@ from roundsman.cli.app import (
     reading,
     writing,
 )
-from roundsman.plugin import Source, reason, secrets
+from roundsman.plugin import Source, reason
 from roundsman.settings import counted
 from roundsman.webhook import Registrar
 
@@ -160,10 +160,7 @@ def _at_vendor(
 
     async def run() -> int:
         connections = service.web(loaded.http)
-        hidden = [secret.reveal() for secret in secrets(source)]
-        http = Http(
-            connections, source.auth(), source.identity(), concurrency=source.concurrency, hidden=hidden
-        )
+        http = Http(connections, source.auth(), source.identity(), concurrency=source.concurrency)
         try:
             return await act(source, source.registrar(http))
         except typer.Exit:

@@ -19,12 +19,10 @@ from pydantic import Field, field_validator, model_validator
 
 from roundsman import wire
 from roundsman.events import Event
-from roundsman.http import Answer, Http, Trouble, Url, patience
-from roundsman.plugin import Backoff, Deliver, Receipt, Reject, Sink
+from roundsman.http import Endpoint, Http
+from roundsman.plugin import Deliver, Receipt, Sink
 from roundsman.settings import HeaderName, HeaderValue, Options, Secret
 
-REJECTED = frozenset({400, 409, 410, 411, 413, 414, 415, 422, 431, 451})
-"""Statuses about this very request, which no repetition mends. 401, 403 and 404 are about the setup: those are retried."""
 ENOUGH = 1024
 """Bytes under which compression is not worth it."""
 
@@ -40,7 +38,7 @@ class HttpSink(Sink):
     """Posts events to a URL; any 2xx is the ack."""
 
     type: Literal["http"]
-    url: Url
+    url: Endpoint
     """Where to post to."""
     content: Literal["structured", "binary", "batch"] = "structured"
     """structured: the event is the body. binary: its data is, the rest in `ce-` headers. batch: a list of events."""
@@ -90,8 +88,7 @@ class HttpSink(Sink):
                     about |= signature(key, f"{group[0].source}.{message}", http.now(), body)
                 if self.compress and len(body) >= ENOUGH:
                     body, about = gzip.compress(body, 6, mtime=0), {**about, "content-encoding": "gzip"}
-                answer = await http.send("POST", self.url, headers={**headers, **about}, content=body)
-                judge(answer, http.web.now())
+                await http.post(self.url, headers={**headers, **about}, content=body)
 
         yield deliver
 
@@ -134,16 +131,3 @@ def signature(key: bytes, message: str, now: datetime, body: bytes) -> dict[str,
         "webhook-timestamp": stamp,
         "webhook-signature": "v1," + base64.b64encode(digest).decode(),
     }
-
-
-def judge(answer: Answer, now: float) -> None:
-    """2xx is the ack; some statuses refuse this request for good; the rest means later."""
-    if 200 <= answer.status < 300:
-        return
-    what = f"the receiver answered {answer.status}"
-    if answer.status in REJECTED:
-        raise Reject(what)
-    after = patience(answer.status, answer.headers, now)
-    if after is not None:
-        raise Backoff(after, what)
-    raise Trouble(what, answer.status)

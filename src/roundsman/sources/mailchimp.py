@@ -37,7 +37,7 @@ from roundsman.events import (
     parse_time,
     rfc3339,
 )
-from roundsman.http import Answer, Http, Trouble, Url, is_loopback, refusal
+from roundsman.http import Answer, Http, Trouble, Url, error_for, is_loopback
 from roundsman.plugin import Backoff, Denied, Poll, Received, Source, State, reason
 from roundsman.settings import Duration, Secret, Start
 from roundsman.webhook import Call, Registrar, Registration, Scheme, SignedHook, Strong
@@ -201,9 +201,12 @@ class _Registrar:
 
     async def _send(self, method: str, url: str, content: bytes | None = None) -> Answer:
         headers = {"content-type": "application/json"} if content else None
-        answer = await self._http.send(method, url, headers=headers, content=content)
+        # Of a deletion only the status counts.
+        answer = await self._http.send(
+            method, url, headers=headers, content=content, read=content is not None
+        )
         if not 200 <= answer.status < 300:
-            raise refusal(method, url, answer, self._http.now().timestamp(), self._http.hidden)
+            raise error_for(method, url, answer, self._http.now().timestamp())
         return answer
 
 
@@ -276,9 +279,9 @@ class _Visit(Draft):
     async def _get(self, path: str, tag: Any = None, **query: str | int) -> Answer:
         try:
             answer = await self.http.get(f"{self.source.base_url}/batches{path}", query, tag=tag)
-        except Denied as exc:
+        except (Denied, Trouble) as exc:
             # The vendor's throttling wears a 403 without a reason in it; a refusal has one.
-            if exc.status == 403 and not exc.body.lstrip().startswith(b"{"):
+            if exc.status == 403 and not getattr(exc, "body", b"").lstrip().startswith(b"{"):
                 raise Backoff(
                     FORBIDDEN_WAIT, "403 without a reason: the account is being throttled"
                 ) from None

@@ -34,7 +34,7 @@ from roundsman.events import (
     parse_time,
     rfc3339,
 )
-from roundsman.http import Answer, Http, Trouble, Url, is_loopback
+from roundsman.http import Answer, Endpoint, Http, Trouble, Url, is_loopback
 from roundsman.plugin import Backoff, Denied, Poll, Received, Source, State
 from roundsman.settings import Duration, Secret, Start, spell
 from roundsman.webhook import Call, Scheme, SignedHook, Strong
@@ -119,7 +119,7 @@ class Pushes(Source):
     type: Literal["railz.pushes"]
     base_url: Url = "https://api.railz.ai"
     """Where the vendor's API is."""
-    auth_url: Url = "https://auth.railz.ai/getAccess"
+    auth_url: Endpoint = "https://auth.railz.ai/getAccess"
     """Where tokens are fetched."""
     client_id: Annotated[str, Field(min_length=1)]
     """The client's id, from the dashboard."""
@@ -483,13 +483,10 @@ class _Visit(Draft):
         found: dict[str, None] = {}
         offset = 0
         while True:
-            try:
-                answer = await self.get(
-                    f"{self.source.base_url}/v2/connections", {"limit": 500, "offset": offset}
-                )
-            except Trouble as exc:
-                if exc.status != 204:
-                    raise
+            answer = await self.get(
+                f"{self.source.base_url}/v2/connections", {"limit": 500, "offset": offset}
+            )
+            if answer.status == 204:
                 return sorted(found)
             self.begin(self.source.start, answer.date(), self.now)
             rows = answer.items("data")
@@ -645,12 +642,9 @@ class _Connection:
         v2 = self._source.api_version == "v2"
         url = f"{self._source.base_url}/{'v2/' if v2 else ''}{self._kind.path}"
         about = {"connectionUuid" if v2 else "businessName": self._connection}
-        try:
-            answer = await self._visit.get(url, {**about, **query}, tag)
-        except Trouble as exc:
-            if exc.status == 204:
-                return Page({}, 0)
-            raise
+        answer = await self._visit.get(url, {**about, **query}, tag)
+        if answer.status == 204:
+            return Page({}, 0)
         self._visit.begin(self._source.start, answer.date(), self._visit.now)
         if answer.unchanged:
             return Page({}, None, answer.tag, unchanged=True)

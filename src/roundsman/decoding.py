@@ -1,0 +1,159 @@
+"""Decoding a body that came compressed: in small pieces, bounded at every stage, and sharing the loop.
+
+gzip (also of several members), deflate (with and without a zlib header) and stacks of them are read; brotli and zstd, which we
+never ask for, are named in the error.
+"""
+
+import asyncio
+import codecs
+import re
+import zlib
+from collections.abc import AsyncIterable, Iterator, Sequence
+
+PIECE = 64 * 1024
+"""Bytes that one step unpacks, at most."""
+TURN = 16
+"""Steps until others get their turn: about a millisecond."""
+STAGES = 3
+"""Codings that may be stacked."""
+NAMED = frozenset({"br", "zstd", "compress", "dcb", "dcz"})
+"""Codings that an error may name; any other name is the other side's text."""
+_CHARSET = re.compile(r";\s*charset\s*=\s*\"?([A-Za-z0-9._:-]{1,40})", re.IGNORECASE)
+
+
+class Undecodable(Exception):
+    """The body is not what its headers say; the message says what it is instead."""
+
+
+class TooMuch(Exception):
+    """More than the limit, after decompression or between two stages of it."""
+
+
+async def read(body: AsyncIterable[bytes], coding: str, limit: int) -> bytes:
+    """The decoded body, at most `limit` bytes of it; TooMuch where there is more, Undecodable where it is damaged."""
+    stages: list[_Inflate] | None = None
+    whole = bytearray()
+    steps = 0
+    async for piece in body:
+        if stages is None:  # an empty body is whole, whatever its label says
+            stages = [_stage(name, limit) for name in reversed(_names(coding))]
+        for out in _through(stages, piece):
+            whole += out
+            if len(whole) > limit:
+                raise TooMuch
+            steps += 1
+            if steps % TURN == 0:
+                await asyncio.sleep(0)
+    for stage in stages or ():
+        stage.end()
+    return bytes(whole)
+
+
+def _names(coding: str) -> list[str]:
+    """The codings in the order in which they were applied."""
+    names = [name for part in coding.lower().split(",") if (name := part.strip()) not in {"", "identity"}]
+    if len(names) > STAGES:
+        raise Undecodable("is compressed several times over")
+    return names
+
+
+def _stage(name: str, limit: int) -> "_Inflate":
+    if name in {"gzip", "x-gzip"}:
+        return _Inflate(31, limit)
+    if name == "deflate":
+        return _Inflate(15, limit)
+    known = name if name in NAMED else "a coding that we do not know"
+    raise Undecodable(f"is compressed with {known} although gzip was asked for")
+
+
+def _through(stages: "Sequence[_Inflate]", piece: bytes) -> Iterator[bytes]:
+    """What comes out at the last stage for one piece put into the first; never more than `PIECE` at a time."""
+    if not stages:
+        yield piece
+        return
+    for out in stages[0].feed(piece):
+        yield from _through(stages[1:], out)
+
+
+class _Inflate:
+    """One stage: gzip, zlib or raw deflate."""
+
+    def __init__(self, bits: int, limit: int) -> None:
+        self._bits = bits
+        self._flow = zlib.decompressobj(bits)
+        self._begun = False
+        self._left = limit
+        """Bytes that may still come out."""
+        self._ended = False
+
+    def feed(self, piece: bytes) -> Iterator[bytes]:
+        while True:
+            if self._ended:
+                if self._bits != 31 or not piece.strip(b"\0"):
+                    return  # padding, or rubbish behind the end
+                self._flow, self._ended = zlib.decompressobj(31), False  # the next member of a gzip file
+            out = self._step(piece)
+            if out:
+                self._left -= len(out)
+                if self._left < 0:
+                    raise TooMuch
+                yield out
+            if self._flow.eof:
+                self._ended, piece = True, self._flow.unused_data
+            else:
+                piece = self._flow.unconsumed_tail
+                if not piece and len(out) < PIECE:
+                    return
+
+    def _step(self, piece: bytes) -> bytes:
+        """At most `PIECE` bytes; where it is as many, there may be more although no input is left."""
+        try:
+            out = self._flow.decompress(piece, PIECE)
+        except zlib.error:
+            if self._bits == 15 and not self._begun:  # "deflate" without the header that it should have
+                self._bits, self._flow = -15, zlib.decompressobj(-15)
+                return self._step(piece)
+            raise Undecodable("does not decompress") from None
+        self._begun = self._begun or bool(piece)
+        return out
+
+    def end(self) -> None:
+        """Nothing more comes: is it whole?"""
+        if not self._ended:
+            raise Undecodable("does not decompress: it ends in the middle")
+
+
+def utf8(body: bytes, content_type: str) -> bytes:
+    """A text body as UTF-8, from the charset that its Content-Type names. Undecodable where it is in none that we know.
+
+    JSON is UTF-8, whatever a server's default label says: a label is heeded where the body is not.
+    """
+    mark = next((name for bom, name in _BOMS if body.startswith(bom)), None)
+    found = _CHARSET.search(content_type)
+    named = found[1].lower() if found else ""
+    wide = named.replace("-", "").startswith(("utf16", "utf32", "ucs"))
+    if mark is None and not wide:
+        if body.isascii() or named.replace("-", "") in {"", "utf8", "usascii", "ascii"}:
+            return body  # what is broken in it is read leniently
+        try:
+            body.decode("utf-8")
+        except UnicodeDecodeError:
+            pass
+        else:
+            return body
+    try:
+        codec = codecs.lookup(mark or named)
+        text = body.decode(codec.name) if getattr(codec, "_is_text_encoding", True) else None
+    except (LookupError, UnicodeDecodeError, ValueError):
+        text = None
+    if text is None:
+        raise Undecodable(f"is not text in {mark or 'the charset that it names'}")
+    return text.removeprefix("\ufeff").encode("utf-8", "surrogatepass")
+
+
+_BOMS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)

@@ -1,0 +1,82 @@
+"""Keeping secrets out of messages: one registry of what must not be shown, and one function that masks it in a text.
+
+Every text that leaves the daemon for a person goes through `mask`: log lines, tracebacks, errors in `status`, the daemon's own
+notices, what commands print on standard error. A vendor's own data in events is never changed.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+SHORTEST = 4
+"""Characters of a secret, at least: anything shorter stands in ordinary words."""
+FEW = 50
+"""Up to so many secrets, each is looked for by itself; more are looked up by windows of their lengths."""
+MASK = "***"
+
+
+class Masker:
+    """What must not be shown. Secrets are only added: after a reload, an old secret is still one."""
+
+    def __init__(self) -> None:
+        self._forms: dict[int, set[str]] = {}
+        """Every spelling of every secret, by its length."""
+        self._sorted: list[str] = []
+        """The same, the longest first: one secret may be part of another."""
+
+    def add(self, secrets: Iterable[str]) -> None:
+        for secret in secrets:
+            for form in _forms(secret):
+                self._forms.setdefault(len(form), set()).add(form)
+        self._sorted = sorted(
+            (f for forms in self._forms.values() for f in forms), key=lambda f: (-len(f), f)
+        )
+
+    def discard(self, secret: str) -> None:
+        """Forget a secret that has ended: a token that was renewed."""
+        for form in _forms(secret):
+            self._forms.get(len(form), set()).discard(form)
+        self._forms = {length: forms for length, forms in self._forms.items() if forms}
+        self._sorted = [form for form in self._sorted if form in self._forms.get(len(form), ())]
+
+    def clear(self) -> None:
+        self._forms.clear()
+        self._sorted.clear()
+
+    def __call__(self, text: str) -> str:
+        """The text with `***` in the place of every secret."""
+        if len(self._sorted) <= FEW:
+            for form in self._sorted:
+                if form in text:
+                    text = text.replace(form, MASK)
+            return text
+        for length in sorted(self._forms, reverse=True):
+            forms, at = self._forms[length], 0
+            while at + length <= len(text):
+                if text[at : at + length] in forms:
+                    text = text[:at] + MASK + text[at + length :]
+                    at += len(MASK)
+                else:
+                    at += 1
+        return text
+
+
+def _forms(secret: str) -> set[str]:
+    """How a secret may be spelled in a text: as it is, in a URL, in JSON."""
+    if len(secret) < SHORTEST:
+        return set()
+    return {secret, quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1]}
+
+
+def masked(value: Any) -> Any:
+    """A document with every text in it masked."""
+    if isinstance(value, str):
+        return mask(value)
+    if isinstance(value, Mapping):
+        return {masked(key): masked(each) for key, each in value.items()}
+    return [masked(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+mask = Masker()
+"""The registry of this process: `Secret` adds what it reads, the configuration what its URLs hold."""

@@ -1,0 +1,130 @@
+"""How long a vendor asks us to stay away, as its headers say it.
+
+Understood are `Retry-After` (RFC 9110 section 10.2.3), `Retry-After-Ms`, `X-RateLimit-Reset` and its spellings where nothing
+remains, and `RateLimit` of the IETF drafts. Values are seconds, durations such as "6m0s", Unix times in seconds or smaller
+units, HTTP dates or ISO 8601; several in one header are a list. What cannot be read asks for nothing.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from roundsman.settings import duration
+
+CAP = 3600.0
+"""Seconds that a vendor can send us away for, at most: a garbled header must not silence a source for a year."""
+LEAST = 1.0
+"""Seconds that a Retry-After of 0, or one in the past, still means."""
+UNIX = 1e9
+"""From this number on, seconds are a Unix time: nobody asks for 30 years."""
+LARGEST_UNIX = 1e11
+"""From this number on, a Unix time is in milliseconds or smaller units."""
+RESETS = ("x-ratelimit-reset", "x-rate-limit-reset", "ratelimit-reset")
+REMAINING = ("x-ratelimit-remaining", "x-rate-limit-remaining", "ratelimit-remaining")
+_DATE = re.compile(r"[A-Za-z]{3,9}, \d\d[ -][A-Za-z]{3}[ -]\d{2,4} \d\d:\d\d:\d\d(?: GMT| UTC| [+-]\d{4})?")
+_MEMBER = re.compile(r"[,;]\s*([A-Za-z]+)\s*=\s*([0-9.]+)")
+
+
+def retry_after(status: int, headers: Mapping[str, str], now: float) -> float | None:
+    """Seconds the answer asks us to stay away, between `LEAST` and `CAP`; None where it does not ask.
+
+    `now` is our clock (Unix); the vendor's own clock in `Date` is preferred to it.
+    """
+    since = http_date(headers.get("date"))
+    clock = since.timestamp() if since is not None else now
+    asks: list[float] = []
+    if status >= 300:
+        asks += _waits(headers.get("retry-after"), clock)
+        asks += [
+            ms / 1000 for text in _list(headers.get("retry-after-ms")) if (ms := number(text)) is not None
+        ]
+    asks += _used_up(status, headers, clock)
+    return min(CAP, max(LEAST, *asks)) if asks else None
+
+
+def _used_up(status: int, headers: Mapping[str, str], now: float) -> Iterator[float]:
+    """The waits of limits of which nothing remains; after a 429, of every limit that does not say what remains."""
+    for reset, left in zip(RESETS, REMAINING, strict=True):
+        remaining = _list(headers.get(left))
+        waits = [next(_waits(text, now), None) for text in _members(headers.get(reset))]
+        for at, wait in enumerate(waits):
+            said = remaining[at] if at < len(remaining) else remaining[-1] if remaining else None
+            if wait is not None and (said == "0" or (status == 429 and said is None)):
+                yield wait
+        if status == 429 and waits and all(said != "0" for said in remaining):
+            yield from (wait for wait in waits if wait is not None)
+    after = number(headers.get("x-ratelimit-reset-after"))
+    if after is not None and (status == 429 or "0" in _list(headers.get("x-ratelimit-remaining"))):
+        yield after
+    # The drafts: `limit=100, remaining=0, reset=50` and, later, `"default";r=0;t=50`, one or more.
+    policies = re.split(r",(?=\s*\")", headers.get("ratelimit", ""))
+    for policy in policies:
+        facts = dict(_MEMBER.findall(f",{policy}"))
+        left_over, wait = facts.get("remaining", facts.get("r")), facts.get("reset", facts.get("t"))
+        seconds = number(wait)
+        if seconds is not None and (left_over == "0" or (status == 429 and left_over is None)):
+            yield seconds
+
+
+def _waits(text: str | None, now: float) -> Iterator[float]:
+    """The seconds that each value in a header asks for."""
+    for each in _members(text):
+        moment = http_date(each) or _iso(each)
+        if moment is not None:
+            yield max(LEAST, moment.timestamp() - now)
+            continue
+        value = number(each)
+        if value is not None and value >= UNIX:
+            while value > LARGEST_UNIX:
+                value /= 1000
+            value -= now
+        if value is None:
+            value = _spelled(each)
+        if value is not None:
+            yield max(LEAST, value)
+
+
+def _members(text: str | None) -> list[str]:
+    """The values of a list; dates hold commas, too."""
+    text = text or ""
+    dates = _DATE.findall(text)
+    return dates + _list(_DATE.sub("", text))
+
+
+def _list(text: str | None) -> list[str]:
+    return [each for part in (text or "").split(",") if (each := part.strip())]
+
+
+def _spelled(text: str) -> float | None:
+    """Seconds from "6m0s" or "500ms"."""
+    try:
+        return duration(text) if text[-1:].isalpha() and text.isascii() and len(text) < 40 else None
+    except ValueError:
+        return None
+
+
+def _iso(text: str) -> datetime | None:
+    """An ISO 8601 date-time; a plain number is none, although the basic format looks like one."""
+    if "-" not in text[1:] or ":" not in text:
+        return None
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return parsed.replace(tzinfo=parsed.tzinfo or UTC)
+
+
+def number(text: str | None) -> float | None:
+    """A plain decimal number that is not negative."""
+    text = (text or "").strip()
+    return float(text) if text.isascii() and text.replace(".", "", 1).isdigit() and len(text) < 21 else None
+
+
+def http_date(text: str | None) -> datetime | None:
+    """The date of a header such as `Date` in UTC; None where it is none."""
+    try:
+        parsed = parsedate_to_datetime(text or "")
+        return parsed.replace(tzinfo=parsed.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
