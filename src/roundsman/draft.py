@@ -7,6 +7,7 @@ from typing import Any
 from roundsman import wire
 from roundsman.events import Event, rfc3339
 from roundsman.plugin import Poll, State
+from roundsman.unread import Unread
 
 ODD = 50
 """Oddities that are remembered as said, per source."""
@@ -22,6 +23,7 @@ class Draft:
         self.events: list[Event] = []
         self.remarks: list[str] = []
         self.rows = 0
+        self.unread = Unread(self.memory)
         self._state = state
 
     def remark(self, what: str, about: str = "") -> None:
@@ -51,8 +53,8 @@ class Draft:
         memory = {key: value for key, value in self.memory.items() if value not in ({}, [], None)}
         if memory != self._state:
             self._state = memory if settled else _copy(memory)
-        poll = Poll(self._state, self.events, rows=self.rows, remarks=self.remarks)
-        self.events, self.remarks, self.rows = [], [], 0
+        poll = Poll(self._state, self.events, rows=self.rows, remarks=self.remarks, unread=self.unread.found)
+        self.events, self.remarks, self.rows, self.unread = [], [], 0, Unread(self.memory)
         return poll
 
     def page(self, events: list[Event]) -> Poll:

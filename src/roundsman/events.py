@@ -7,6 +7,7 @@ The shapes of `data` are `TypedDict`s: plain dictionaries where speed counts, an
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Annotated, Any, Literal, NotRequired
 
 import msgspec
@@ -256,6 +257,9 @@ class Event(msgspec.Struct, frozen=True, gc=False):
             envelope["outcome"] = outcome
         envelope["data"] = data
         at = stamp.timestamp() if stamp is not None else None
+        if unless is None and "\\ud" in id:
+            # A lone surrogate, spelled out. Versions before 0.5 wrote a question mark, and it must not be told again.
+            unless = _SPELLED.sub("?", id)
         # A batch that lists its failures does not count: they are events of their own.
         failure = 1 if outcome in {"failed", "partial"} and not data.get("failures") else None
         return cls(id, source, type, outcome, wire.encode(envelope), 0, at, failure, unless)
@@ -295,14 +299,18 @@ def notice(
     )
 
 
+_SPELLED = re.compile(r"\\ud[89a-f][0-9a-f]{2}")
 _FRACTION = re.compile(r"(\.\d{6})\d+")
+_UNIX = re.compile(r"(\d{9,19}(?:\.\d+)?)|/Date\((-?\d{1,19})(?:[+-]\d{4})?\)/")
+_MAIL = re.compile(r"(?:[A-Za-z]{3}, )?\d{1,2} [A-Za-z]{3} \d{4} ")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def parse_time(value: object) -> datetime | None:
     """A vendor's time as UTC, or None where it is none.
 
-    Takes ISO 8601 text (any offset, none meaning UTC, any number of decimals) and numbers of seconds or milliseconds.
+    Takes ISO 8601 text (any offset, none meaning UTC, any number of decimals), Unix times as numbers or text in seconds or
+    smaller units, "/Date(1777618692000)/", and dates as in mail headers.
     """
     try:
         if isinstance(value, str):
@@ -316,8 +324,28 @@ def parse_time(value: object) -> datetime | None:
                 return parsed
             return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
         if isinstance(value, int | float) and not isinstance(value, bool):
-            return _EPOCH + timedelta(seconds=value / 1000 if abs(value) > 1e11 else value)
+            return _EPOCH + timedelta(seconds=_in_seconds(value))
     except (ValueError, OverflowError):
+        pass
+    return _otherwise(value) if isinstance(value, str) else None
+
+
+def _in_seconds(number: float) -> float:
+    """A Unix time in seconds from one in seconds, milliseconds, microseconds or nanoseconds."""
+    while abs(number) > 1e11:
+        number /= 1000
+    return number
+
+
+def _otherwise(text: str) -> datetime | None:
+    """A time that is not ISO 8601: a Unix time as text, as .NET writes it, or as mail does (RFC 2822)."""
+    try:
+        if found := _UNIX.fullmatch(text.strip()):
+            return _EPOCH + timedelta(seconds=_in_seconds(float(found[1] or found[2])))
+        if found := _MAIL.match(text):
+            parsed = parsedate_to_datetime(text)
+            return parsed.replace(tzinfo=parsed.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, TypeError, OverflowError):
         pass
     return None
 

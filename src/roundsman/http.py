@@ -37,7 +37,7 @@ import tenacity
 from httpx_aiohttp import AiohttpTransport
 from pydantic import AfterValidator, Field
 
-from roundsman import decoding, wire
+from roundsman import bounded, decoding, wire
 from roundsman.masking import mask
 from roundsman.plugin import Backoff, Denied, Reject
 from roundsman.ratelimits import CAP, http_date, number, retry_after
@@ -156,8 +156,9 @@ class Answer:
     def json(self) -> Any:
         return wire.decode(self.body)
 
-    def items(self, path: str = "") -> list[wire.Item]:
-        return [] if self.status in EMPTY else wire.items(self.body, path)
+    def items(self, path: str = "", damaged: list[wire.Damage] | None = None) -> list[wire.Item]:
+        """The rows of a list; with `damaged`, what cannot be read of it goes there and keeps nothing else back."""
+        return [] if self.status in EMPTY else wire.items(self.body, path, damaged)
 
     def date(self) -> datetime | None:
         """The vendor's clock, from the `Date` header."""
@@ -176,7 +177,9 @@ class Http:
     concurrency: int | None = None
     """Requests under way with these credentials, at most; None for what `[http]` says."""
     retry_timeouts: bool = True
-    """Whether to ask again at once after a timeout; not where the first request may still hold a slot at the vendor."""
+    """Whether to ask again at once after a timeout or a firewall's page; not where the vendor throttles so, or the first
+    request may still hold a slot there.
+    """
     rung: bool = field(default=False, init=False)
     """This visit is made because a webhook rang: what it named is enough to ask for; all else has its time."""
     asked: int = field(default=0, init=False)
@@ -391,7 +394,7 @@ class Web:
         def session() -> aiohttp.ClientSession:
             # The transport's own session would keep cookies, and hand them from one source to another.
             return aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self.options.concurrency, keepalive_timeout=75, ssl=tls),
+                connector=bounded.connector(limit=self.options.concurrency, keepalive_timeout=75, ssl=tls),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers=own,
                 skip_auto_headers=("User-Agent",),
@@ -464,7 +467,8 @@ class Patient(httpx.AsyncBaseTransport):
         if request.method not in IDEMPOTENT or "retry-after" in response.headers:
             return False  # the engine waits, not we
         status = response.status_code
-        return status in TRANSIENT or (status == 403 and is_page(response.content))
+        patient = request.extensions.get("retry_timeouts", True)
+        return status in TRANSIENT or (patient and status == 403 and is_page(response.content))
 
     async def _once(self, request: httpx.Request) -> httpx.Response:
         async with self._slots:
@@ -483,7 +487,7 @@ class Patient(httpx.AsyncBaseTransport):
                     await response.aclose()
             except TimeoutError:
                 raise httpx.ReadTimeout("deadline", request=request) from None
-            except aiohttp.ClientError as exc:  # the few that the aiohttp transport does not translate
+            except _UNTRANSLATED as exc:  # the few that the aiohttp transport does not translate
                 raise httpx.ReadError(type(exc).__name__, request=request) from exc
             finally:
                 self._took(request.url.host, time.monotonic() - began)
@@ -732,13 +736,21 @@ _FAULTS: tuple[tuple[Any, str], ...] = (
         (aiohttp.http_exceptions.TransferEncodingError, aiohttp.http_exceptions.ContentLengthError),
         "broke off its answer",
     ),
-    (aiohttp.ClientPayloadError, "broke off its answer"),
+    ((aiohttp.ClientPayloadError, aiohttp.EofStream), "broke off its answer"),
     (
         (aiohttp.http_exceptions.HttpProcessingError, aiohttp.ClientResponseError),
         "answered what is not HTTP",
     ),
 )
 """What libraries raise, the more exact ones first."""
+
+
+_UNTRANSLATED = (
+    aiohttp.ClientError,
+    aiohttp.EofStream,
+    aiohttp.http_exceptions.HttpProcessingError,
+    OSError,
+)
 
 
 def _at(tag: Mapping[str, str] | None) -> float:

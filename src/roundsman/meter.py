@@ -30,6 +30,8 @@ class Meter:
         """Visits by source and result: `new`, `unchanged`, `failed`."""
         self.events: Counter[tuple[str, str]] = Counter()
         """New events by source and who had them first: `poll`, `ring`, `push`."""
+        self.unread: Counter[str] = Counter()
+        """Rows that could not be read, by source."""
         self.failures: Counter[str] = Counter()
         """Deliveries that failed, by sink."""
         self.changes = 0

@@ -17,6 +17,7 @@ from roundsman.webhook import Call, Hook, Registrar
 if TYPE_CHECKING:
     from roundsman.events import Event
     from roundsman.http import Http
+    from roundsman.wire import Damage
 
 REASON = 1000
 """Letters of an error that are kept, at most."""
@@ -48,6 +49,8 @@ class Poll:
     """Rows read, for the progress line; told or not."""
     remarks: Sequence[str] = ()
     """What was odd about the answers and should stand in the log, in words for a person."""
+    unread: "Sequence[Damage]" = ()
+    """Rows that could not be read: they are kept as they came, for `roundsman unread`."""
     page: bool = False
     """Set for what was yielded: it is committed, but only the end of the visit says how the source fares."""
 
@@ -178,6 +181,11 @@ class Source(Plugin):
     def following(cls, state: State) -> Sequence[str]:  # noqa: ARG003 - for those who follow something
         """What is followed at present, for `status` to show."""
         return ()
+
+    @classmethod
+    def gap(cls, state: State) -> str | None:  # noqa: ARG003 - for those who may have one
+        """Since when something of the vendor's may be missing, for `status` to show: a time or a word; None for nothing."""
+        return None
 
     def receive(self, call: Call) -> Received:  # noqa: ARG002 - for those who read what came
         """What an authentic webhook says. Without a say of its own, a source is just visited at once.

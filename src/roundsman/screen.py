@@ -154,8 +154,7 @@ def status_tables(found: Mapping[str, Any]) -> RenderableType:
     ]
     for row in found["sources"]:
         if row["unread"]:
-            noun = "webhook was" if row["unread"] == 1 else "webhooks were"
-            what = f"{row['name']}: {row['unread']:,} {noun} not understood: roundsman hooks unread {row['name']}"
+            what = f"{row['name']}: {row['unread']:,} could not be read, and are kept: roundsman unread {row['name']}"
             troubles.append(Text(safe(f"  {what}"), style="yellow"))
         if row["refused"]:
             noun = "webhook was" if row["refused"] == 1 else "webhooks were"

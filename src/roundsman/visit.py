@@ -213,7 +213,7 @@ class Visits:
         now = self._now()
         self._hold(name, watch, now, max(http.wait, http.interval))
         new = 0
-        if not same or poll.events or poll.remarks:
+        if not same or poll.events or poll.remarks or poll.unread:
             new = self._commit_as_it_fares(name, watch, revision, poll, now, taken)
         self._count(name, watch, poll, new)
         self._say(name, poll)
@@ -271,6 +271,7 @@ class Visits:
             taken=taken,
             answered=False,
             via=watch.via,
+            unread=poll.unread,
         )
 
     # -- visits that were due ------------------------------------------------------------------------------------------
@@ -290,7 +291,7 @@ class Visits:
         now = self._now()
         recovered = watch.failing is not None
         due = self._due(name, watch, poll, http, started, now)
-        quiet = same and not poll.events and not poll.remarks
+        quiet = same and not poll.events and not poll.remarks and not poll.unread
         if quiet and not watch.failures and not recovered and watch.reading is None:
             # The common case: nothing new. `due` is on disk since the alarm rang; the rest can wait for the heartbeat.
             if due > watch.due + 0.5:
@@ -306,7 +307,9 @@ class Visits:
         if recovered:
             since = datetime.fromtimestamp(watch.failing or now, UTC)
             events.append(self._notice("roundsman.source.recovered", name, "It answers again.", since))
-        new = self.store.commit(name, revision, poll.state, events, now=now, due=due, taken=taken)
+        new = self.store.commit(
+            name, revision, poll.state, events, now=now, due=due, taken=taken, unread=poll.unread
+        )
         self._count(name, watch, poll, new)
         self._say(name, poll)
         watch.due, watch.visited, watch.answered = due, now, now
@@ -352,7 +355,7 @@ class Visits:
         now = self._now()
         if (poll.rows or poll.events) and not watch.ringing:
             watch.unanswered = now  # it does answer, however long the visit takes
-        if same and not poll.events and not poll.remarks:
+        if same and not poll.events and not poll.remarks and not poll.unread:
             return
         new = self._commit_as_it_fares(name, watch, revision, poll, now, taken)
         self._count(name, watch, poll, new)
@@ -388,6 +391,10 @@ class Visits:
         """What a person who reads the log should hear of."""
         for remark in poll.remarks:
             log.warning("vendor.surprise", source=name, what=remark)
+        if poll.unread:
+            self._meter.unread[name] += len(poll.unread)
+            what = f"{poll.unread[0].why}; it is kept as it came: roundsman unread {name}"
+            log.warning("poll.unread", source=name, rows=len(poll.unread), what=what)
         for event in poll.events:
             if event.type.startswith("roundsman."):
                 what = event.document()["data"]["message"]

@@ -1,14 +1,18 @@
 """Reading a list that grows, from a server that does not say how long its answers may be nor what its parameters mean.
 
-Nothing is believed that the answers do not prove, and what cannot be proved is read another way:
+Lists are read in the documented way until an answer contradicts it; then another way is tried:
 
     keyset    pages in ascending order, each from the last stamp of the one before, whose last row must reappear
     offset    the same question with a growing offset, each page beginning with the last row of the one before
     grow      one question with a growing limit
     gap       none of these gets past a cut
 
-What was learned of a server is kept in the source's memory (`largest`, `ways`, `heads`, `by_created`, `exclusive`), and
-where a reading stands in its `walk`, so that it goes on after a crash.
+What the answers neither prove nor contradict stops nothing: it is said once, and sweeps find what was missed. A question that
+is refused is an answer, too: to what was guessed in it.
+
+What was learned of a server is kept in the source's memory (`largest`, `ways`, `heads`, `by_created`, `exclusive`, `accepted`,
+`ascends`, `descending`, `undated`, `fits`, `ignores_limit`), and where a reading stands in its `walk`, so that it goes on
+after a crash.
 """
 
 from collections.abc import Awaitable, Callable
@@ -23,13 +27,25 @@ MILLISECOND = timedelta(milliseconds=1)
 SHORTEST = 5
 """Rows that an answer has at least where a server cuts it; fewer than that are all there is."""
 ROUND = 5
-"""What the numbers that servers cut at are multiples of."""
+"""What the numbers that servers cut at are multiples of; such a number is a reason to look, and no proof."""
+EASIER = (100, 20)
+"""Limits to try where a larger one is refused."""
+SLACK = timedelta(seconds=1)
+"""How much earlier than asked for a row may be: some servers round."""
 BACKSTEPS = 6
 """Times that an offset steps back after rows have vanished before it, until offsets are given up."""
 
 
 Step = Literal["done", "more", "again"]
 """That was all; a page on; ask again, perhaps another way."""
+
+
+class Refused(Exception):
+    """The server refuses a question; `cause` is how."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
 
 
 class Row(NamedTuple):
@@ -41,6 +57,8 @@ class Row(NamedTuple):
     occurred: datetime | None
     """When it happened; earlier than `created`, sometimes much."""
     item: Item
+    odd_time: str = ""
+    """The value of `created`, where it is there and cannot be read as a time."""
 
 
 class Question(NamedTuple):
@@ -87,11 +105,14 @@ class Walk:
         ask: Callable[[Question], Awaitable[tuple[list[Row], int]]],
         take: Callable[[list[Row]], None],
     ) -> None:
+        """`ask` raises `Refused` where the server refuses the question as such."""
         self._memory = memory
         self._walk: dict[str, Any] = memory["walk"]
         self._limits = limits
         self._ask = ask
         self._take = take
+        self.doubts: list[str] = []
+        """What the answers neither prove nor contradict, for a person; each once for good."""
 
     async def go_on(self) -> Literal["done", "more", "gap"]:
         """Read until a page brings the reading on; a way that fails hands over to the next."""
@@ -100,12 +121,17 @@ class Walk:
         walk.setdefault("limit", self._limit())
         while walk["way"] != "gap":
             way, _, param = walk["way"].partition(":")
-            if way == "keyset":
-                done = await self._keyset()
-            elif way == "offset":
-                done = await self._offset(param)
-            else:
-                done = await self._grow()
+            try:
+                if way == "keyset":
+                    done = await self._keyset()
+                elif way == "offset":
+                    done = await self._offset(param)
+                else:
+                    done = await self._grow()
+            except Refused as refused:
+                if not (walk.get("anchor") or walk.get("full")):
+                    raise refused.cause from None  # nothing was guessed yet
+                done = self._another_way()
             if done != "again":
                 return done
         self._memory.pop("ways", None)
@@ -131,7 +157,7 @@ class Walk:
             return self._another_way()
         if walk.pop("earlier", None):
             self._memory["exclusive"] = True
-        if anchor and not self._compares_created(page, at):
+        if anchor and (self._contradicts(page, at) or await self._hides(page, at)):
             return self._another_way()
         if not page.cut or (not anchor and self._reaches_down(page)):
             return "done"
@@ -180,7 +206,12 @@ class Walk:
             return "again"
         if walk.get("full", count) < count < walk["limit"] and count % ROUND:
             return "done"  # more than the last full answer and less than asked for, and no number to cut at
-        return "done" if await self._same_from_the_end(page) else self._another_way()
+        same = await self._same_from_the_end(page)
+        if same is None:
+            same = not self._is_cut(page)
+            if same:
+                self._doubt("cut", f"an answer has exactly {count} rows: whether that is all cannot be told")
+        return "done" if same else self._another_way()
 
     def _another_way(self) -> Step:
         """This way does not get past the cut: begin anew on the next one, and remember that."""
@@ -208,16 +239,26 @@ class Walk:
     async def _page(self, question: Question) -> Page:
         page = await self._look(question)
         self._take(page.rows)
+        stamps = [row.created for row in page.rows if row.created]
+        if stamps:
+            low, high = parse_time(self._walk.get("low")), parse_time(self._walk.get("high"))
+            self._walk["low"] = rfc3339(min(stamps) if low is None else min(low, *stamps))
+            self._walk["high"] = rfc3339(max(stamps) if high is None else max(high, *stamps))
         return page
 
     async def _look(self, question: Question) -> Page:
-        rows, limit = await self._ask(question)
+        rows, limit = await self._asked(question)
         if limit < question.limit:
             self._walk["limit"] = self._memory["fits"] = limit
         count, largest = len(rows), self._memory.get("largest", 0)
         if question.limit > 1:
             self._memory["largest"] = max(largest, count)
-        cut = count >= limit or (count >= SHORTEST and count >= largest)
+        if self._memory.get("ignores_limit"):
+            # It cuts nothing that we ask it to; if it shows a window, that no longer reaches down to what is known.
+            known = self._walk.get("known")
+            cut = known is not None and all(row.id != known for row in rows)
+        else:
+            cut = count >= limit or (count >= SHORTEST and count >= largest)
         stamps = [row.created for row in rows if row.created is not None]
         sortable = len(stamps) == count
         return Page(
@@ -226,6 +267,44 @@ class Walk:
             sortable and stamps == sorted(stamps),
             sortable and stamps == sorted(stamps, reverse=True),
         )
+
+    async def _asked(self, question: Question) -> tuple[list[Row], int]:
+        """The answer. Where the question is refused, it is asked without what was guessed in it, one guess after the other."""
+        memory = self._memory
+        if memory.get("descending"):
+            question = question._replace(backwards=True)
+        if memory.get("undated"):
+            question = question._replace(start=None)
+        first: Refused | None = None
+        for each in (question, *self._easier(question)):
+            try:
+                rows, limit = await self._ask(each)
+            except Refused as refused:
+                first = first or refused
+                continue
+            memory["accepted"] = max(memory.get("accepted", 1), limit)
+            if not each.backwards:
+                memory["ascends"] = True
+            if first is not None:
+                if each.backwards and not question.backwards:
+                    memory["descending"] = True
+                if each.start != question.start:
+                    memory["undated"] = True
+            return rows, limit
+        assert first is not None
+        raise first
+
+    def _easier(self, question: Question) -> list[Question]:
+        """The same question without some of its guesses: a large limit, ascending order, a start."""
+        memory = self._memory
+        accepted: int = memory.get("accepted", 1)
+        limits = [n for n in EASIER if accepted < question.limit and n < question.limit]
+        found = [question._replace(limit=n) for n in limits]
+        if not question.backwards and not memory.get("ascends"):
+            found += [each._replace(backwards=True) for each in (question, *found)]
+        if question.start is not None and accepted == 1:
+            found += [each._replace(start=None) for each in (question, *found)]
+        return found
 
     def _reaches_down(self, page: Page) -> bool:
         """Newest first, down to a row that was the newest once: nothing newer is cut off."""
@@ -258,33 +337,85 @@ class Walk:
             None,
         )
 
-    def _compares_created(self, page: Page, at: datetime | None) -> bool:
-        """Whether some row proves that startDate compares with `created`: it happened before, and is listed.
+    def _contradicts(self, page: Page, at: datetime | None) -> bool:
+        """Whether a page shows that startDate does not compare with `created`: it lists what was stored before.
 
-        Rows that do not tell when they happened leave nothing else to compare with; and the user may know it.
+        The proof that it does is a row that happened before and is listed. Without either it is read on, as documented.
         """
-        if not self._memory.get("by_created") and at is not None:
-            bound = at - MILLISECOND
-            self._memory["by_created"] = (
-                self._limits.mode == "keyset"
-                or not any(row.occurred for row in page.rows)
-                or any(
-                    row.occurred and row.created and row.occurred < bound <= row.created for row in page.rows
-                )
-            )
-        return bool(self._memory.get("by_created"))
-
-    async def _same_from_the_end(self, page: Page) -> bool:
-        """Whether the newest rows are the oldest rows: then they are all, however suspicious their number."""
-        if not page.ascending or page.rows[0].created == page.rows[-1].created:
+        if at is None or self._memory.get("by_created"):
             return False
+        bound = at - MILLISECOND
+        if any(row.created and row.created < bound - SLACK for row in page.rows):
+            return True
+        proof = any(row.occurred and row.created and row.occurred < bound <= row.created for row in page.rows)
+        if proof or self._limits.mode == "keyset" or not any(row.occurred for row in page.rows):
+            # Rows that do not tell when they happened leave nothing else to compare with; and the user may know it.
+            self._memory["by_created"] = True
+        else:
+            self._doubt(
+                "startDate",
+                "the rows do not show whether startDate compares with createdAt: they are read as documented, and sweeps "
+                "look for what that could miss",
+            )
+        return False
+
+    async def _hides(self, page: Page, at: datetime | None) -> bool:
+        """Whether the last page of a doubtful reading lacks a row that it should have: one of the newest rows shows it."""
+        if page.cut or at is None or self._memory.get("by_created"):
+            return False
+        newest = await self._page(Question(None, self._walk["limit"], backwards=True))
+        for again in (False, True):
+            there = {row.id for row in page.rows}
+            bound = at + MILLISECOND
+            missing = [
+                row for row in newest.rows if row.created and row.created >= bound and row.id not in there
+            ]
+            if not missing:
+                return False
+            if not again:  # it may have come between the two questions
+                page = await self._page(Question(at, self._walk["limit"]))
+        return True
+
+    def _doubt(self, about: str, what: str) -> None:
+        """Have it said, once for good."""
+        doubted = self._memory.get("doubted", [])
+        if about not in doubted:
+            self._memory["doubted"] = [*doubted, about]
+            self.doubts.append(what)
+
+    def _is_cut(self, page: Page) -> bool:
+        """Whether something shows that there are more rows: a number of them alone does not."""
+        walk, count = self._walk, len(page.rows)
+        if count >= walk["limit"] or walk.get("full") == count:
+            return True  # it is full, or a larger limit brought no more than a full answer
+        if walk.get("known") is not None and not page.has(walk["known"]):
+            return True  # it does not reach down to what is known
+        edge, start = walk.get("edge"), parse_time(walk["start"])
+        if (
+            edge
+            and not page.has(edge[0])
+            and (start is None or (parse_time(edge[1]) or start) > start + SLACK)
+        ):
+            return True  # a row that was told before should be in it
+        stamps = [row.created for row in page.rows if row.created]
+        low, high = parse_time(walk.get("low")), parse_time(walk.get("high"))
+        return bool(stamps) and bool((low and low < min(stamps)) or (high and high > max(stamps)))
+
+    async def _same_from_the_end(self, page: Page) -> bool | None:
+        """Whether the newest rows are the oldest rows: then they are all, however suspicious their number. None: it cannot be told."""
         back = await self._look(
             Question(parse_time(self._walk["start"]), self._walk["limit"], backwards=True)
         )
-        return back.descending and {row.id for row in back.rows} == {row.id for row in page.rows}
+        if {row.id for row in back.rows} != {row.id for row in page.rows}:
+            return False
+        turned = page.ascending and back.descending and page.rows[0].created != page.rows[-1].created
+        return True if turned else None
 
 
 def forget(memory: dict[str, Any]) -> None:
     """Find out anew what the server can do: it may have changed."""
-    for key in ("ways", "heads", "by_created", "exclusive", "fits"):
+    for key in (
+        *("ways", "heads", "by_created", "exclusive", "fits"),
+        *("accepted", "ascends", "descending", "undated", "ignores_limit"),
+    ):
         memory.pop(key, None)

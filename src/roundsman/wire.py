@@ -1,9 +1,14 @@
-"""JSON in and out: fast where it is sane, lenient where it is not, and never a newline inside a document."""
+"""JSON in and out: fast where it is sane, lenient where it is not, and never a newline inside a document.
+
+What one row of a list has wrong with it (NaN, a number that no JSON reader takes, a thousand levels of brackets) concerns that
+row alone: it is read as far as it can be, or handed over as the bytes that it came as, and the others are read.
+"""
 
 import json
 import math
-from collections.abc import Mapping
-from typing import Any, cast
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
@@ -12,8 +17,29 @@ _decode = msgspec.json.Decoder().decode
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
+DEPTH = 60
+"""Levels of nesting that are read; common readers of JSON stop at 64, and an event has some of its own."""
+DIGITS = 300
+"""Digits of a whole number that is read: more than any double has, and less than readers refuse."""
+SLOWLY = 8 * 2**20
+"""Bytes of a broken answer that are looked through for rows, at most: that holds up the loop."""
+NO_ROWS = frozenset({"error", "errors", "warning", "warnings", "messages"})
+"""Members of an envelope that are no list of rows, even where there is no other list."""
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},]', re.DOTALL)
+"""Strings and structure; what is between them is numbers, words and blanks."""
+
 Item = tuple[dict[str, Any], msgspec.Raw]
 """One object of a list: decoded, and the bytes it came as."""
+
+
+class Damage(NamedTuple):
+    """What could not be read in a list of rows."""
+
+    raw: bytes
+    """The row as it came."""
+    why: str
+    told: bool = True
+    """Whether the rest of it was read."""
 
 
 class Unreadable(Exception):
@@ -21,7 +47,7 @@ class Unreadable(Exception):
 
 
 def encode(document: Any) -> bytes:
-    """The document as JSON in one line. What UTF-8 cannot say (lone surrogates) becomes a question mark."""
+    """The document as JSON in one line. What UTF-8 cannot say (lone surrogates) is spelled out."""
     try:
         return _encode(document)
     except UnicodeEncodeError:
@@ -31,17 +57,18 @@ def encode(document: Any) -> bytes:
 def decode(body: bytes | msgspec.Raw) -> Any:
     """The document in `body`.
 
-    What msgspec refuses and others send (lone surrogates, a byte order mark, broken UTF-8) is read the slow way;
-    what is no JSON at all raises `Unreadable`.
+    What msgspec refuses and others send (lone surrogates, a byte order mark, broken UTF-8, NaN, too many levels) is read the
+    slow way; what is no JSON at all raises `Unreadable`.
     """
     try:
         return _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _clean(_lenient(bytes(body)))
+        return _lenient(bytes(body))[0]
 
 
 def line(body: bytes) -> Any:
-    """The object in `body` for use inside another document: its bytes as they came, if they are fit for one line."""
+    """The object in `body` for use inside another document: its bytes as they came, if they are fit for that."""
+    body, _ = _shallow(body)
     decoded = decode(body)
     try:
         _decode(body)
@@ -54,48 +81,101 @@ def line(body: bytes) -> Any:
     )
 
 
-def items(body: bytes, path: str = "") -> list[Item]:
+def items(body: bytes, path: str = "", damaged: list[Damage] | None = None) -> list[Item]:
     """The objects of a list answer: a bare array, or the one list member of an envelope (or the one at `path`).
 
-    A list of anything but objects, an envelope without a list or with several raises `Unreadable`.
+    With `damaged`, rows that cannot be read, or not whole, are put there and the others returned. A list without any object
+    in it, an envelope without a list, with several, or that says that it failed raises `Unreadable`.
     """
+    body = body.removeprefix(b"\xef\xbb\xbf")
     try:
         if not path and body.lstrip(b" \t\r\n")[:1] == b"[":
             raws = _decode_list(body)
         else:
             raws = _decode_list(_list_in(body, path))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        listed = _find(_lenient(body), path)
-        found = [
-            (_clean(row), msgspec.Raw(json.dumps(_finite(row), allow_nan=False).encode())) for row in listed
-        ]
-    else:
-        found = [_item(raw) for raw in raws]
-    if b"\n" in body or b"\r" in body:
-        found = [(row, msgspec.Raw(msgspec.json.format(raw, indent=-1))) for row, raw in found]
-    for position, (row, _) in enumerate(found):
+        raws = [msgspec.Raw(raw) for raw in _rows_in(body, path)]
+    found: list[Item] = []
+    wrong: list[Damage] = []
+    lines = b"\n" in body or b"\r" in body
+    for position, raw in enumerate(raws):
+        try:
+            row, clean, why = _item(raw)
+        except Unreadable as exc:
+            row, clean, why = None, raw, str(exc).replace("the answer", f"item {position} of the list")
         if not isinstance(row, dict):
-            raise Unreadable(f"item {position} of the list is {_kind(row)}, not an object")
+            why = why or f"item {position} of the list is {_kind(row)}, not an object"
+            wrong.append(Damage(bytes(raw), why, told=False))
+            continue
+        if why:
+            wrong.append(Damage(bytes(raw), f"item {position} of the list {why}"))
+        found.append((row, msgspec.Raw(msgspec.json.format(clean, indent=-1)) if lines else clean))
+    if len(found) < len(raws) and (damaged is None or not found):
+        raise Unreadable(next(each.why for each in wrong if not each.told))
+    if damaged is not None:
+        damaged += wrong
+    if not raws and body.lstrip()[:1] == b"{":
+        refuse_failure(decode(body))
     return found
 
 
-def objects(body: bytes) -> list[Item]:
+def refuse_failure(document: Any) -> None:
+    """`Unreadable` where an answer that came as a success says itself that it is none."""
+    if not isinstance(document, Mapping):
+        return
+    status = document.get("status")
+    said = isinstance(status, str) and status.lower() in {"error", "fail", "failed", "failure"}
+    if said or document.get("success") is False or document.get("error") or document.get("errors"):
+        raise Unreadable("the answer came as a success and says that it failed")
+
+
+def objects(body: bytes, damaged: list[Damage] | None = None) -> list[Item]:
     """The objects in `body`, which is one object or a list of them; none where it is empty."""
-    body = body.strip()
+    body = body.strip().removeprefix(b"\xef\xbb\xbf").strip()
     if not body:
         return []
-    return items(b"[" + body + b"]" if body[:1] == b"{" else body)
+    return items(b"[" + body + b"]" if body[:1] == b"{" else body, damaged=damaged)
 
 
-def _item(raw: msgspec.Raw) -> tuple[Any, msgspec.Raw]:
-    """A row, and its bytes as they came, unless they are no UTF-8."""
+def _item(raw: msgspec.Raw) -> tuple[Any, msgspec.Raw, str]:
+    """A row, the bytes to keep of it, and what of it could not be read."""
+    body, deep = _shallow(bytes(raw))
+    why = f"has more than {DEPTH} levels; what is deeper is left out" if deep else ""
     try:
-        return _decode(raw), raw
-    except UnicodeDecodeError:
-        row = _lenient(bytes(raw))
-        return row, msgspec.Raw(json.dumps(_finite(row), allow_nan=False).encode())
+        return _decode(body), msgspec.Raw(body) if deep else raw, why
+    except UnicodeDecodeError:  # told with what can be read of it
+        row, _ = _lenient(body)
+        return row, msgspec.Raw(_encode(row)), why
     except (msgspec.DecodeError, RecursionError):
-        return _clean(_lenient(bytes(raw))), raw
+        row, left_out = _lenient(body)
+        if not left_out:  # lone surrogates, say, which JSON can spell
+            return row, msgspec.Raw(body) if deep else raw, why
+        return (
+            row,
+            msgspec.Raw(_encode(row)),
+            why or "has a number that JSON does not know, which is left out",
+        )
+
+
+def _shallow(body: bytes) -> tuple[bytes, bool]:
+    """JSON with null in the place of what is nested too deeply; whether there was anything."""
+    if body.count(b"[") + body.count(b"{") <= DEPTH:
+        return body, False
+    kept: list[bytes] = []
+    depth = at = 0
+    for token in _TOKEN.finditer(body):
+        mark = token[0]
+        if mark in b"[{" and len(mark) == 1:
+            depth += 1
+            if depth == DEPTH + 1:
+                kept += [body[at : token.start()], b"null"]
+        elif mark in b"]}" and len(mark) == 1:
+            depth -= 1
+            if depth == DEPTH:
+                at = token.end()
+    if not kept:
+        return body, False
+    return b"".join([*kept, body[at:]]), True
 
 
 def _list_in(body: bytes, path: str) -> msgspec.Raw:
@@ -116,19 +196,57 @@ def _list_in(body: bytes, path: str) -> msgspec.Raw:
         members = _decode_object(body)
     except msgspec.ValidationError:
         raise Unreadable(f"the answer is {_kind(decode(body))}, not a list") from None
-    lists = {name: raw for name, raw in members.items() if bytes(raw)[:1] == b"["}
+    lists = {name: raw for name, raw in members.items() if bytes(raw)[:1] == b"[" and name not in NO_ROWS}
     return cast("msgspec.Raw", _only(lists, members))
 
 
-def _find(document: Any, path: str) -> list[Any]:
-    """As `_list_in`, in a document that only the slow way could read."""
+def _rows_in(body: bytes, path: str) -> list[bytes]:
+    """As `_list_in`, the rows of a list in an answer that is not JSON as a whole: split by brackets, commas and strings alone."""
+    if len(body) > SLOWLY:
+        raise Unreadable(f"the answer is {_guess(body)}, not JSON")
+    body = body.strip()
     for step in filter(None, path.split(".")):
-        document = document.get(step) if isinstance(document, dict) else None
-    if isinstance(document, dict) and not path:
-        document = _only({k: v for k, v in document.items() if isinstance(v, list)}, document)
-    if not isinstance(document, list):
-        raise Unreadable(f"the answer is {_kind(document)}, not a list")
-    return document
+        body = dict(_members(body)).get(step, b"") if body[:1] == b"{" else b""
+        if not body:
+            raise Unreadable(f"the answer has no {path}")
+    if body[:1] == b"{" and not path:
+        members = dict(_members(body))
+        lists = {name: raw for name, raw in members.items() if raw[:1] == b"[" and name not in NO_ROWS}
+        body = _only(lists, members)
+    if body[:1] != b"[":
+        raise Unreadable(f"the answer is {_kind(_lenient(body)[0])}, not a list")
+    return [body[begin:end].strip() for begin, end in _parts(body)]
+
+
+def _members(body: bytes) -> Iterator[tuple[str, bytes]]:
+    for begin, end in _parts(body):
+        member = body[begin:end].strip()
+        key = _TOKEN.match(member)
+        if key is not None and len(key[0]) > 1:
+            yield key[0][1:-1].decode("utf-8", "replace"), member[key.end() :].lstrip(b" \t\r\n:")
+
+
+def _parts(body: bytes) -> Iterator[tuple[int, int]]:
+    """Where the parts of the array or object that `body` is begin and end."""
+    depth, at = 0, 1
+    for token in _TOKEN.finditer(body):
+        mark = token[0]
+        if len(mark) > 1:
+            continue
+        if mark in b"[{":
+            depth += 1
+        elif mark in b"]}":
+            depth -= 1
+            if depth == 0:
+                if body[at : token.start()].strip():
+                    yield at, token.start()
+                if body[token.end() :].strip():
+                    break
+                return
+        elif depth == 1:
+            yield at, token.start()
+            at = token.end()
+    raise Unreadable(f"the answer is {_guess(body)}, not JSON")
 
 
 def _only(lists: Mapping[str, Any], members: Mapping[str, Any]) -> Any:
@@ -143,32 +261,36 @@ def _only(lists: Mapping[str, Any], members: Mapping[str, Any]) -> Any:
     )
 
 
-def _lenient(body: bytes) -> Any:
-    def refuse(word: str) -> Any:
-        raise ValueError(word)
+def _lenient(body: bytes) -> tuple[Any, bool]:
+    """The document, and whether a number was left out of it that JSON does not know."""
+    left_out = False
 
+    def leave_out(_: str) -> Any:
+        nonlocal left_out
+        left_out = True
+
+    def whole(text: str) -> Any:
+        return int(text) if len(text) <= DIGITS else leave_out(text)
+
+    def real(text: str) -> Any:
+        value = float(text)
+        return value if math.isfinite(value) else leave_out(text)
+
+    text = _shallow(body)[0].decode("utf-8-sig", "replace")
     try:
-        return json.loads(body.decode("utf-8-sig", "replace"), parse_constant=refuse)
+        found = json.loads(text, parse_constant=leave_out, parse_int=whole, parse_float=real)
     except (ValueError, RecursionError):
         raise Unreadable(f"the answer is {_guess(body)}, not JSON") from None
+    return _clean(found), left_out
 
 
 def _clean(value: Any) -> Any:
-    """The value with every text one that UTF-8 can say."""
+    """The value with every text one that UTF-8 can say: a lone surrogate is spelled out, so that two of them stay two."""
     if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
+        return value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, dict):
         return {_clean(key): _clean(each) for key, each in value.items()}
     return [_clean(each) for each in value] if isinstance(value, list) else value
-
-
-def _finite(value: Any) -> Any:
-    """The value with null for every number that JSON cannot say, such as 1e999."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    return [_finite(each) for each in value] if isinstance(value, list) else value
 
 
 def _guess(body: bytes) -> str:

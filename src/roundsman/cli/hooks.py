@@ -8,19 +8,9 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from roundsman import config as configuration, logs
-from roundsman.cli.app import (
-    ConfigPath,
-    Json,
-    Named,
-    app,
-    complain,
-    fail,
-    known_sources,
-    reading,
-    writing,
-)
+from roundsman.cli.app import ConfigPath, Json, Named, app, complain, fail
+from roundsman.cli.looking import unread
 from roundsman.plugin import Source, reason
-from roundsman.settings import counted
 from roundsman.webhook import Registrar
 
 hooks_app = typer.Typer(no_args_is_help=True, help="A vendor's webhooks that lead to a source.")
@@ -114,36 +104,7 @@ def hooks_delete(
     _at_vendor(config, source, delete)
 
 
-@hooks_app.command("unread")
-def hooks_unread(
-    source: Named,
-    config: ConfigPath = None,
-    as_json: Json = False,
-    drop: Annotated[bool, typer.Option("--drop", help="Forget them.")] = False,
-) -> None:
-    """Show webhooks that were authentic and not understood; with --json, their bodies, too."""
-    from roundsman import screen
-
-    if drop:
-        with writing(config) as store:
-            known_sources(store, [source])
-            print(f"{source}: {counted(store.drop_unread(source, None), 'webhook')} dropped")
-        return
-    loaded = configuration.load(configuration.find(config), only_daemon=True)
-    with reading(loaded) as reader:
-        known_sources(reader, [source])
-        rows = reader.unread(source)
-    if as_json:
-        shown = [
-            {**row, "received": screen.stamp(row["received"]), "body": row["body"].decode("utf-8", "replace")}
-            for row in rows
-        ]
-        print(json.dumps(shown, indent=2))
-        return
-    for row in rows:
-        print(
-            logs.safe(f"{row['n']}  {screen.stamp(row['received'])}  {len(row['body'])} bytes: {row['why']}")
-        )
+hooks_app.command("unread")(unread)  # its other name
 
 
 def _at_vendor(

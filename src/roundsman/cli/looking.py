@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from roundsman import config as configuration
+from roundsman import config as configuration, logs
 from roundsman.cli.app import (
     ConfigPath,
     Json,
+    Named,
     app,
     complain,
     fail,
@@ -136,6 +137,38 @@ def _last(
             at = found[-1][0].seq
     else:
         yield from (event for event, _ in reader.last(20 if count is None else count, wanted, start))
+
+
+@app.command()
+def unread(
+    source: Named,
+    config: ConfigPath = None,
+    as_json: Json = False,
+    drop: Annotated[bool, typer.Option("--drop", help="Forget them.")] = False,
+) -> None:
+    """Show webhooks and rows of a source that could not be read; with --json, what they said, too."""
+    from roundsman import screen
+
+    if drop:
+        with writing(config) as store:
+            known_sources(store, [source])
+            print(f"{source}: {store.drop_unread(source, None)} dropped")
+        return
+    loaded = configuration.load(configuration.find(config), only_daemon=True)
+    with reading(loaded) as reader:
+        known_sources(reader, [source])
+        rows = reader.unread(source)
+    if as_json:
+        shown = [
+            {**row, "received": screen.stamp(row["received"]), "body": row["body"].decode("utf-8", "replace")}
+            for row in rows
+        ]
+        print(json.dumps(shown, indent=2))
+        return
+    for row in rows:
+        print(
+            logs.safe(f"{row['n']}  {screen.stamp(row['received'])}  {len(row['body'])} bytes: {row['why']}")
+        )
 
 
 @failures_app.callback(invoke_without_command=True)

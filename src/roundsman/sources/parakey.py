@@ -17,8 +17,10 @@ names are options.
 
 import asyncio
 import hashlib
+import math
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
@@ -48,7 +50,8 @@ from roundsman.events import (
 )
 from roundsman.http import Answer, Http, TooLarge, Trouble, Url, is_loopback
 from roundsman.plugin import Backoff, Denied, Poll, Received, Source, State
-from roundsman.settings import Duration, HeaderName, HeaderValue, Options, Secret, Start
+from roundsman.settings import Duration, HeaderName, HeaderValue, Options, Secret, Start, spell
+from roundsman.unread import Unread
 from roundsman.walk import Row
 from roundsman.webhook import Call
 from roundsman.wire import Unreadable
@@ -58,8 +61,8 @@ DENIED = frozenset({"false", "failure", "failed", "denied", "refused", "rejected
 
 
 BATCH_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
-PLAIN = re.compile(r"[!->@-~]{1,200}")
-"""Ids that are surely what the vendor wrote: what is no text was read as a question mark."""
+PLAIN = re.compile(r"[!->@-\[\]-~]{1,200}")
+"""Ids that are surely what the vendor wrote: what is no text is spelled out with a backslash, or was a question mark."""
 AT_ONCE = 30
 """Batches asked for at one visit, at most; the others have their turn at the next ones."""
 LATEST = 34 * 86400.0
@@ -70,6 +73,12 @@ GIVE_UP = 7 * 86400.0
 """Seconds after which a batch is given up that answers with nothing but errors."""
 SURE = timedelta(minutes=1)
 """A first reading of a list of batches with `start = "now"` begins so long before the vendor's clock."""
+REFUSED = frozenset({400, 404, 405, 413, 414, 416, 422, 501})
+"""Statuses that refuse a question as it was asked."""
+NO_TIME, NO_YEAR = (None, "", 0, "null", "-"), ("0000-", "0001-", "1900-", "1753-", "1601-")
+"""How programs write that there is no time, and how such a time begins."""
+ABSORBED = 20_000
+"""Rows with unreadable times that are remembered as old, at most, where a source begins with what is new."""
 Paths = tuple[str, ...]
 
 
@@ -262,13 +271,14 @@ class EventLogs(_Parakey):
 
     def receive(self, call: Call) -> Received:
         """A bare event log. What cannot be named as a poll would name it only rings."""
-        shape, events, ring = self.shape, [], False
-        rows = [shape.row(item) for item in wire.objects(call.body)]
-        if not rows:
+        shape, events, damaged = self.shape, [], list[wire.Damage]()
+        items = wire.objects(call.body, damaged)
+        if not items:
             raise Unreadable("the body is empty")
-        for row in rows:
-            data, _ = row.item
-            if row.occurred is None and row.created is None:
+        ring = bool(damaged)  # the next visit reads it, or keeps it
+        for item in items:
+            row, data = shape.row(item), item[0]
+            if row is None or (row.occurred is None and row.created is None):
                 raise Unreadable("an object without the time of an event log")
             if any(isinstance(data.get(name), list) for name in ("items", "results")):
                 raise Unreadable("a batch, which belongs to the address of a parakey.batches source")
@@ -288,6 +298,11 @@ class EventLogs(_Parakey):
     def rewound(self, state: State, to: datetime | None) -> State:
         learned = {"largest": state["largest"]} if "largest" in state else {}
         return {**learned, "begun": True, "floor": rfc3339(to) if to else None, "cursor": None}
+
+    @classmethod
+    def gap(cls, state: State) -> str | None:
+        found: str | None = state.get("gap")
+        return found
 
     @property
     def shape(self) -> "_Shape":
@@ -312,17 +327,32 @@ class _Shape:
             lenient.getter, (fields.user, fields.outcome, fields.activity)
         )
 
-    def rows(self, answer: Answer) -> list[Row]:
-        """The list's rows."""
-        return [self.row(item) for item in answer.items(self._items)]
+    def rows(self, answer: Answer, unread: Unread) -> list[Row]:
+        """The list's rows; what is none goes to `unread`. Unreadable where nothing in the list is a row."""
+        damaged: list[wire.Damage] = []
+        items = answer.items(self._items, damaged)
+        found = [row for item in items if (row := self.row(item)) is not None]
+        if len(found) < len(items):
+            if not found:
+                raise Unreadable("nothing in the list has an id or a time")
+            why = "an object of the list has neither an id nor a time"
+            damaged += [wire.Damage(bytes(i[1]), why) for i in items if self.row(i) is None]
+        unread.add(damaged)
+        return found
 
-    def row(self, item: wire.Item) -> Row:
-        """A row; one without an id is known by its content."""
+    def row(self, item: wire.Item) -> Row | None:
+        """A row; one without an id is known by its content, and one without a time, too, is none."""
         data, raw = item
-        key = self._id(data)
+        key, written = self._id(data), self._created(data)
+        created, occurred = parse_time(written), parse_time(self._occurred(data))
         if not isinstance(key, str) or not key:
             key = str(key) if type(key) is int else f"row:{_digest(bytes(raw))}"
-        return Row(key, parse_time(self._created(data)), parse_time(self._occurred(data)), item)
+        if created is None:
+            odd = "" if written in NO_TIME or str(written).startswith(NO_YEAR) else _form(written)
+            if not odd and occurred is None and key.startswith("row:") and self._id(data) is None:
+                return None
+            return Row(key, None, occurred, item, odd)
+        return Row(key, created, occurred, item)
 
     def named(self, row: Row) -> bool:
         """Whether it has an id of its own."""
@@ -374,8 +404,16 @@ class _Visit:
         self.memory = memory
         self.events: list[Event] = []
         self.count = 0
+        self.remarks: list[str] = []
+        self.unread = Unread(memory)
 
     async def poll(self, state: State) -> Poll:
+        poll = await self._poll(state)
+        if poll.state is state:
+            return poll
+        return replace(poll, remarks=self.remarks, unread=self.unread.found)
+
+    async def _poll(self, state: State) -> Poll:
         if state.get("walk"):
             if not is_loopback(self.source.base_url):
                 await self.http.rest(60 / self.source.paging.requests_per_minute)
@@ -387,7 +425,7 @@ class _Visit:
         probe = await self._probe(None if full else state.get("tag"))
         if probe.unchanged:
             return Poll(state)
-        rows = self.source.shape.rows(probe)
+        rows = self.source.shape.rows(probe, self.unread)
         if not rows and state.get("cursor"):
             raise Trouble(
                 "the list is empty although it had rows before: has the integration lost its keys or its place? "
@@ -397,17 +435,31 @@ class _Visit:
         if sweep:
             self.memory["swept_at"] = rfc3339(now)
             walk.forget(self.memory)
+        if len(rows) > 1:
+            self.memory["ignores_limit"] = True  # one row was asked for
+        self._mind_times(rows)
         if not state.get("begun") and not await self._begin(probe, rows):
             return Poll({**self.memory, "begun": True, "tag": probe.tag})
         self.memory["begun"] = True
         self._set_out(probe, rows, sweep=sweep)
+        if state.get("gap") and not sweep:
+            return await self._read_newest()
         return await self._read()
 
     async def _probe(self, tag: Mapping[str, str] | None) -> Answer:
         paging = self.source.paging
         order = {paging.order_param: paging.probe_order} if paging.probe_order else {}
         query = self.source.query(**{paging.limit_param: 1}, **order)
-        return await self.http.get(self.source.url(), query, self.source.headers(), tag)
+        # Full reads are this source's own affair: `reread.full_read_every`.
+        return await self.http.get(self.source.url(), query, self.source.headers(), tag, math.inf)
+
+    def _mind_times(self, rows: list[Row]) -> None:
+        """Say once that times cannot be read: they are not times that are missing."""
+        odd = next((row.odd_time for row in rows if row.odd_time), None)
+        if odd and not self.memory.get("odd_times"):
+            self.memory["odd_times"] = True
+            field = self.source.fields_.created_at[0]
+            self.remarks.append(f"{field} of a row cannot be read as a time: it is of the form {odd}")
 
     async def _begin(self, probe: Answer, rows: list[Row]) -> bool:
         """The first visit: settle the floor under which nothing is told. Whether there is something to read now."""
@@ -422,6 +474,8 @@ class _Visit:
         if newest is None or newest.created is None:
             # Never our clock: where the vendor tells no time, everything it shows from now on is new.
             self.memory |= {"floor": rfc3339(vendor_now) if vendor_now else None, "cursor": None}
+            if newest is not None and newest.odd_time:
+                self.memory["absorbs"] = True  # what is there now is old, however its times are written
             return bool(rows)
         beside, _ = await self._ask(walk.Question(newest.created, self.source.paging.limit))
         if any(row.created and row.created > newest.created for row in beside):
@@ -456,6 +510,7 @@ class _Visit:
             "newest": rows[0].id if rows else None,
             # For news it is enough to reach down to the newest row known; a sweep looks for what came below that.
             "known": None if sweep else self.memory.get("anchor"),
+            "edge": self.memory.get("edge"),
             "since": self.memory.get("swept" if sweep else "cursor") or self.memory.get("floor"),
             "sweep": sweep,
         }
@@ -463,13 +518,28 @@ class _Visit:
     async def _read(self) -> Poll:
         paging = self.source.paging
         limits = walk.Limits(paging.limit, paging.max_limit, paging.mode, paging.offset_params)
-        result = await walk.Walk(self.memory, limits, self._ask, self._take).go_on()
+        reading = walk.Walk(self.memory, limits, self._ask, self._take)
+        result = await reading.go_on()
+        self.remarks += reading.doubts
         if result == "more":
             return Poll(self.memory, self.events, more=True, rows=self.count)
         if result == "gap":
-            self._tell_gap()
-        else:
-            self._arrive()
+            return await self._read_newest()
+        self._arrive()
+        self.memory.pop("absorbs", None)
+        del self.memory["walk"]
+        return Poll(self.memory, self.events, rows=self.count)
+
+    async def _read_newest(self) -> Poll:
+        """Where no way gets past a cut: the newest rows are told all the same, and what is between is a gap."""
+        limit = min(self.memory.get("fits", self.source.paging.limit), self.source.paging.limit)
+        try:
+            rows, _ = await self._ask(walk.Question(None, limit, backwards=True))
+        except walk.Refused as refused:
+            raise refused.cause from None
+        self._take(rows)
+        self._tell_gap(rows)
+        self.memory["tag"] = self.memory["walk"]["tag"]
         del self.memory["walk"]
         return Poll(self.memory, self.events, rows=self.count)
 
@@ -487,11 +557,17 @@ class _Visit:
                 answer = await self.http.get(
                     self.source.url(), self.source.query(**query), self.source.headers()
                 )
-                return self.source.shape.rows(answer), limit
+                rows = self.source.shape.rows(answer, self.unread)
+                self._mind_times(rows)
+                return rows, limit
             except TooLarge:
                 if limit < 2:
                     raise
                 limit = max(1, limit // 4)
+            except Trouble as exc:
+                if exc.status in REFUSED and not exc.passing:
+                    raise walk.Refused(exc) from None
+                raise
 
     def _take(self, rows: list[Row]) -> None:
         """Turn rows into events, and remember the newest."""
@@ -504,14 +580,27 @@ class _Visit:
         top_id, newest = reading.get("top_id"), reading["newest"]
         latest = parse_time(reading["latest"]) or datetime.max.replace(tzinfo=UTC)
         event, name = self.source.shape.event, self.source.name
+        absorbs, absorbed = self.memory.get("absorbs"), list[str]()
+        oldest = parse_time(reading.get("oldest", [None, None])[1])
         for row in rows:
             stamp = row.created or row.occurred
             if row.created is not None and (top is None or top < row.created) and row.created <= latest:
                 top, top_id = row.created, row.id
             if row.id == newest:
                 reading["newest"] = None
-            if row.id not in before and (bound is None or stamp is None or stamp >= bound):
-                self.events.append(event(row, name))
+            if row.id in before or (bound is not None and stamp is not None and stamp < bound):
+                continue
+            if absorbs and stamp is None:
+                absorbed.append(row.id)
+                continue
+            self.events.append(event(row, name))
+            if row.created is not None and (oldest is None or row.created < oldest):
+                oldest = row.created
+                reading["oldest"] = [row.id, rfc3339(row.created)]
+        if absorbed:
+            self.memory["before"] = list(dict.fromkeys([*self.memory.get("before", ()), *absorbed]))[
+                :ABSORBED
+            ]
         if top is not None:
             reading |= {"top": rfc3339(top), "top_id": top_id}
         self.count += len(rows)
@@ -524,39 +613,59 @@ class _Visit:
             memory |= {"cursor": reading["top"], "anchor": reading["top_id"]}
         if reading["sweep"]:
             memory["swept"] = memory.get("cursor")
+        edge, depth = memory.get("edge"), timedelta(seconds=self.source.reread.sweep_depth)
+        now = parse_time(memory.get("cursor"))
+        if reading.get("oldest") and now and not (edge and (parse_time(edge[1]) or now) > now - depth / 2):
+            memory["edge"] = reading["oldest"]  # a row that a sweep should show, too
         # If the row that the probe showed was not in the list: do not settle for its ETag before it is.
         memory["tag"] = None if reading["newest"] else reading["tag"]
         memory.pop("gap", None)
 
-    def _tell_gap(self) -> None:
-        """No way past the cut. What was seen is told, the cursor stays, and a notice says so, once."""
+    def _tell_gap(self, newest: list[Row]) -> None:
+        """No way past the cut: a notice says so, once, with its bounds. The cursor stays, and each sweep tries again."""
         memory = self.memory
         since = parse_time(memory["walk"]["since"])
-        about = rfc3339(since) if since else "beginning"
-        memory["tag"] = memory["walk"]["tag"]
-        if memory.get("gap") == about:
+        top = memory.get("newest_told")
+        if memory.get("gap") and not (top and all(row.id != top for row in newest)):
+            since = None  # told already, and the newest rows reach down to those told before
+        elif memory.get("gap"):
+            since = (
+                parse_time(memory.get("newest_at")) or since
+            )  # another one: more came than an answer shows
+        if newest:
+            latest = max(newest, key=_when)
+            memory |= {"newest_told": latest.id, "newest_at": rfc3339(_when(latest))}
+        if memory.get("gap") and since is None:
             return
-        memory["gap"] = about
+        about = rfc3339(since) if since else "beginning"
+        memory.setdefault("gap", about)
+        until = rfc3339(min(map(_when, newest))) if newest else None
         rows = memory.get("largest", 0)
+        every = spell(self.source.reread.sweep_interval)
         message = (
-            f"The server cuts its answers at {rows} rows, and no parameter tried gets past that: rows after {about} may "
-            "be missing. Raise paging.max_limit, name the right parameter in paging.offset_params, "
-            'or set paging.mode = "keyset" if startDate is known to compare with createdAt; '
+            f"The server cuts its answers at {rows} rows, and no parameter tried gets past that: rows after {about}"
+            f"{f' and before {until}' if until else ''} may be missing. The newest are told at every visit, and the gap is tried "
+            f"again every {every}. Raise paging.max_limit, name the right parameter in paging.offset_params, or set "
+            'paging.mode = "keyset" if startDate is known to compare with createdAt; '
             f"`roundsman rewind {self.source.name} --to` a later time accepts the loss."
         )
-        details = {"cursor": memory.get("cursor"), "rows": rows}
-        now = self.http.now()
+        details = {"cursor": memory.get("cursor"), "since": about, "until": until, "rows": rows}
+        gap, now = "roundsman.source.gap", self.http.now()
         self.events.append(
-            notice(
-                "roundsman.source.gap",
-                self.source.name,
-                about,
-                message,
-                since=since,
-                now=now,
-                details=details,
-            )
+            notice(gap, self.source.name, about, message, since=since, now=now, details=details)
         )
+
+
+def _when(row: Row) -> datetime:
+    return row.created or row.occurred or datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _form(value: object) -> str:
+    """How a value is written, without what it says: 9 for digits, a for letters."""
+    if not isinstance(value, str):
+        return "a number" if isinstance(value, int | float) else type(value).__name__
+    text = re.sub(r"[^\W\d_]", "a", re.sub(r"\d", "9", value[:40]))
+    return f"{text!r}"
 
 
 def _digest(raw: bytes) -> str:

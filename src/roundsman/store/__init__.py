@@ -5,7 +5,7 @@
     inbox     ids that somebody wants a source to follow, until a visit takes them up
     sinks     how far each sink is, and its receipt
     dead      events that a sink will never take
-    unread    webhooks that were authentic and not understood
+    unread    webhooks that were authentic and not understood, and rows that could not be read
 
 Methods do not await, so nothing can come between the statements of a transaction. Two connections write: the log with
 `synchronous=FULL` (what it says is committed survives a power cut), the books (due, cursors of sinks, counters) with

@@ -18,9 +18,10 @@ from roundsman.store.database import BUSY, StoreError, applied, claim_file, conn
 from roundsman.store.forgetting import Forgetting
 from roundsman.store.reader import DAEMON, Via
 from roundsman.store.schema import migrations
+from roundsman.wire import Damage
 
 UNREAD, UNREAD_BYTES = 1000, 32 * 2**20
-"""Webhooks that were not understood and are kept, by source, and bytes of them."""
+"""Webhooks and rows that could not be read and are kept, by source, and bytes of them."""
 
 
 class Moved(Exception):
@@ -193,6 +194,7 @@ class Store(Forgetting):
         taken: int = 0,
         answered: bool = True,
         via: Via = None,
+        unread: Sequence[Damage] = (),
     ) -> int:
         """A visit's events, new state and fate in one transaction; how many of the events were new.
 
@@ -223,6 +225,10 @@ class Store(Forgetting):
                 run("UPDATE sources SET state = ? WHERE id = ?", (wire.encode(state).decode(), row[0]))
             if taken:
                 run("DELETE FROM inbox WHERE source = ? AND n <= ?", (row[0], taken))
+            for each in unread:
+                self._keep_unread(row[0], now, each.why, each.raw)
+            if unread:
+                self._trim_unread(row[0])
             if not events:
                 return 0
             new = self._insert(row[0], events, now, via)
@@ -271,10 +277,7 @@ class Store(Forgetting):
                     run("INSERT OR IGNORE INTO inbox (source, id) VALUES (?, ?)", (source, each))
                 if mail.unread is not None:
                     unread.add(source)
-                    run(
-                        "INSERT INTO unread (source, received, why, body) VALUES (?, ?, ?, ?)",
-                        (source, now, *mail.unread),
-                    )
+                    self._keep_unread(source, now, *mail.unread)
                 found.append(new)
                 if new:
                     changed.add(source)
@@ -285,6 +288,11 @@ class Store(Forgetting):
             for source in unread:
                 self._trim_unread(source)
             return found
+
+    def _keep_unread(self, source: int, now: float, why: str, body: bytes) -> None:
+        self._run(
+            "INSERT INTO unread (source, received, why, body) VALUES (?, ?, ?, ?)", (source, now, why, body)
+        )
 
     def _trim_unread(self, source: int) -> None:
         # Somebody who may call can also flood us: the newest are kept, however many come and however large they are.

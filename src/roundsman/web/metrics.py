@@ -60,6 +60,10 @@ class _Collector(Collector):
         yield _counter(
             "roundsman_events", "New events by who had them first.", engine.meter.events, "source", "via"
         )
+        unread = {(name,): count for name, count in engine.meter.unread.items()}
+        yield _counter(
+            "roundsman_rows_unread", "Rows that could not be read, and are kept.", unread, "source"
+        )
         answered = GaugeMetricFamily(
             "roundsman_source_answered_age_seconds", "Since the last good answer.", labels=["source"]
         )
