@@ -19,6 +19,9 @@ from roundsman.wire import Unreadable
 
 BLOCK = 512
 """Bytes of a tar header, and what everything is padded to."""
+LARGE = 1024 * 1024
+"""Bytes of a file from which on it is read in pieces."""
+PIECE = 64 * 1024
 IN_MEMORY = 1024 * 1024
 """Bytes of a packed archive up to which it is kept in memory; a larger one goes into a nameless temporary file."""
 WITHOUT_DATA = frozenset(
@@ -40,7 +43,7 @@ class Limits(Options):
     unpacked: Size = 1024 * 2**20
     """Bytes after decompression; they are read in a stream, never held."""
     member: Size = 16 * 2**20
-    """Bytes of one file in the archive, which is held in memory."""
+    """Bytes of one operation's result, which is held in memory; a file may hold many."""
     members: Annotated[int, Field(ge=1)] = 1_000_000
     """Files in the archive."""
 
@@ -52,8 +55,9 @@ class Member:
     name: str
     """As the archive has it, which may be anything."""
     body: bytes
-    problem: str = ""
-    """Why its body is not here."""
+    """All of it, where it is small."""
+    rest: "Iterator[bytes] | None" = None
+    """Its pieces, where it is large; what is not read of them is passed over with the next file."""
 
 
 async def fetch(pieces: AsyncIterator[bytes], limits: Limits) -> IO[bytes]:
@@ -103,15 +107,32 @@ def _members(packed: IO[bytes], limits: Limits) -> Iterator[Member]:
         name = info.name.encode("utf-8", "replace").decode()
         if info.type not in FILES:
             stream.skip(0 if info.type in WITHOUT_DATA else info.size)
-        elif info.size > limits.member:
-            stream.skip(info.size)
-            yield Member(name, b"", f"is larger than limits.member ({limits.member} bytes)")
+        elif info.size > min(LARGE, limits.member):
+            left = _Left(stream, info.size)
+            yield Member(name, b"", left.pieces())
+            stream.skip(left.size, after=info.size - left.size)
         else:
             body = stream.read(info.size)
             if len(body) < info.size:
                 raise Unreadable("the archive is damaged: it ends in the middle")
             stream.skip(0, after=info.size)
             yield Member(name, body)
+
+
+class _Left:
+    """What is left of a large file."""
+
+    def __init__(self, stream: "_Counted", size: int) -> None:
+        self._stream = stream
+        self.size = size
+
+    def pieces(self) -> Iterator[bytes]:
+        while self.size:
+            piece = self._stream.read(min(self.size, PIECE))
+            if not piece:
+                raise Unreadable("the archive is damaged: it ends in the middle")
+            self.size -= len(piece)
+            yield piece
 
 
 class _Counted:

@@ -171,6 +171,7 @@ TYPES: dict[str, Any] = {
     "com.mailchimp.batch.operation_failed": Failure,
     "com.mailchimp.batch.operation_succeeded": Item,
     "ai.railz.push.completed": Push,
+    "ai.railz.push.file_failed": Failure,
     "ai.railz.delete.completed": Push,
     "ai.railz.batch_push.completed": Batch,
     "roundsman.source.failing": Notice,
@@ -241,7 +242,9 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         outcome: Outcome | None = None,
         stamp: datetime | None = None,
         unless: str | None = None,
+        lists_failures: bool = False,
     ) -> "Event":
+        """`lists_failures`: what failed in it is told in events of its own, so that it is no failure beside them."""
         envelope: dict[str, Any] = {
             "specversion": "1.0",
             "id": id,
@@ -261,7 +264,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
             # A lone surrogate, spelled out. Versions before 0.5 wrote a question mark, and it must not be told again.
             unless = _SPELLED.sub("?", id)
         # A batch that lists its failures does not count: they are events of their own.
-        failure = 1 if outcome in {"failed", "partial"} and not data.get("failures") else None
+        listed = lists_failures or bool(data.get("failures"))
+        failure = 1 if outcome in {"failed", "partial"} and not listed else None
         return cls(id, source, type, outcome, wire.encode(envelope), 0, at, failure, unless)
 
     def document(self) -> dict[str, Any]:

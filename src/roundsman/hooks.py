@@ -77,7 +77,21 @@ def troubles(source: Source, found: Sequence[Registration]) -> list[str]:
         return [
             f"none of them leads to {path}: a vendor deletes a hook with the API key that made it; {make}"
         ]
-    return [f"{each.id}: is disabled at the vendor, and sends nothing" for each in ours if not each.enabled]
+    found_wrong = [
+        f"{each.id}: is disabled at the vendor, and sends nothing" for each in ours if not each.enabled
+    ]
+    return found_wrong + unsigned(source, ours)
+
+
+def unsigned(source: Source, found: Sequence[Registration]) -> list[str]:
+    """Webhooks that lead here and send without a signature, where only signed ones are taken."""
+    if source.webhook is None or not source.webhook.wants_signature:
+        return []
+    return [
+        f"{each.id}: sends without a signature, and so is refused here: delete it, create it anew and store its secret"
+        for each in found
+        if each.signed is False and leads_here(source, each)
+    ]
 
 
 async def create(source: Source, registrar: Registrar, url: str) -> Registration:

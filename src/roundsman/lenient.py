@@ -14,7 +14,9 @@ def text(value: Any) -> str | None:
 
 
 def count(value: Any) -> int | None:
-    """How many."""
+    """How many, also where a number is written as text."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 16:
+        return int(value)
     return value if type(value) is int and value >= 0 else None
 
 

@@ -90,6 +90,8 @@ class Registration:
     enabled: bool = True
     secret: str | None = None
     """What it will be signed with; only in the answer to its creation."""
+    signed: bool | None = None
+    """Whether what it sends is signed; None where the vendor does not say."""
 
 
 class Registrar(Protocol):
@@ -129,6 +131,11 @@ class Hook(Options):
     def proofs(self) -> list[Secret]:
         """The secrets that a caller can show; without any, the door would be open."""
         return [secret for secret in (self.token, self.value) if secret is not None]
+
+    @property
+    def wants_signature(self) -> bool:
+        """Whether calls without a signature are refused."""
+        return False
 
     @classmethod
     def ways(cls) -> str:

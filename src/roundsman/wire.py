@@ -7,7 +7,7 @@ row alone: it is read as far as it can be, or handed over as the bytes that it c
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -27,6 +27,8 @@ NO_ROWS = frozenset({"error", "errors", "warning", "warnings", "messages"})
 """Members of an envelope that are no list of rows, even where there is no other list."""
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},]', re.DOTALL)
 """Strings and structure; what is between them is numbers, words and blanks."""
+_STREAMED = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*("?)|[\[\]{}]', re.DOTALL)
+"""The same where the text may end in the middle of a string; the group is empty then."""
 
 Item = tuple[dict[str, Any], msgspec.Raw]
 """One object of a list: decoded, and the bytes it came as."""
@@ -44,6 +46,10 @@ class Damage(NamedTuple):
 
 class Unreadable(Exception):
     """An answer that is not the JSON it should be; the message says what it is instead."""
+
+
+class Overlong(Unreadable):
+    """One object of a stream is larger than is read."""
 
 
 def encode(document: Any) -> bytes:
@@ -135,6 +141,41 @@ def objects(body: bytes, damaged: list[Damage] | None = None) -> list[Item]:
     if not body:
         return []
     return items(b"[" + body + b"]" if body[:1] == b"{" else body, damaged=damaged)
+
+
+def stream(pieces: Iterable[bytes], largest: int) -> Iterator[bytes]:
+    """The objects of a list, or of several documents in a row, that comes in pieces; only one of them is held at a time.
+
+    Raises `Overlong` where one is larger than `largest`, `Unreadable` where there is something else than objects, or an early end.
+    """
+    held, depth, at, begin, found = b"", 0, 0, -1, False
+    for piece in pieces:
+        held += piece
+        for token in _STREAMED.finditer(held, at):
+            mark = token[0]
+            if mark[:1] == b'"' and not token[1]:
+                break  # the string goes on in the next piece
+            at = token.end()
+            if mark == b"{" or mark == b"[":
+                # A list around the objects is no part of any.
+                if begin < 0 and mark == b"{":
+                    begin, depth = token.start(), 0
+                depth += begin >= 0
+            elif begin >= 0 and (mark == b"}" or mark == b"]"):
+                depth -= 1
+                if depth == 0:
+                    yield held[begin:at]
+                    begin, found = -1, True
+        if begin < 0:
+            held, at = held[at:], 0
+        elif begin:
+            held, at, begin = held[begin:], at - begin, 0
+        if len(held) > largest:
+            raise Overlong
+    if begin >= 0 or held.strip(b" \t\r\n,]"):
+        raise Unreadable("ends in the middle")
+    if not found:
+        raise Unreadable("holds no objects")
 
 
 def _item(raw: msgspec.Raw) -> tuple[Any, msgspec.Raw, str]:

@@ -371,7 +371,7 @@ async def test_status_and_hooks_unread_show_what_went_wrong(
     console = Console(width=120, record=True, file=io.StringIO())
     console.print(screen.status_tables(found))
     text = console.export_text()
-    assert "doors: 1 webhook was not understood: roundsman hooks unread doors" in text
+    assert "doors: 1 could not be read, and are kept: roundsman unread doors" in text
     assert "doors: 3 webhooks were refused, the last one: wrong header" in text
 
     config = tmp_path / "roundsman.toml"
@@ -384,7 +384,7 @@ async def test_status_and_hooks_unread_show_what_went_wrong(
     assert re.fullmatch(r"1 +\S+Z  25 bytes: the body is .*, not JSON\n", unread())
     [letter] = json.loads(unread("--json"))
     assert letter["body"] == "garbage with a name in it"
-    assert unread("--drop") == "doors: 1 webhook dropped\n"
+    assert unread("--drop") == "doors: 1 dropped\n"
     assert unread() == ""
 
 

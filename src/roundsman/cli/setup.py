@@ -154,6 +154,7 @@ def _leave_nothing(made: list[Path]) -> None:
 
 
 async def _check_live(config: Config) -> int:
+    from roundsman import hooks
     from roundsman.http import Http
     from roundsman.service import web
 
@@ -169,6 +170,8 @@ async def _check_live(config: Config) -> int:
             ):  # nothing is followed yet: a question about nothing, for the sake of the key
                 _, remarks = await _ask_once(source, http, source.follow({}, ["roundsman-check"]))
             print(f"sources.{name}: answers" + (f", {rows} rows" if rows else ""))
+            if source.webhook is not None and (registrar := source.registrar(http)) is not None:
+                remarks += hooks.unsigned(source, await registrar.list())
             for remark in remarks:
                 complain(f"sources.{name}: {remark}")
                 code = 1

@@ -12,6 +12,7 @@ import io
 import json
 import secrets
 import tarfile
+import uuid
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from urllib.parse import urlencode
 from roundsman.sandbox.vendor import Outgoing, Reply, Subscription, Vendor, document, signature, tagged
 
 API_KEY = "0123456789abcdef0123456789abcdef-us6"
+LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
+ERRORS = "https://mailchimp.com/developer/marketing/docs/errors/"
 MOST_WEBHOOKS = 20
 STATUSES = ("pending", "preprocessing", "started", "finalizing", "finished")
 LIST = {"count", "offset", "fields", "exclude_fields"}
@@ -47,6 +50,12 @@ class Quirks:
     cap: int = 1000
     keep: timedelta = timedelta(days=7)
     link_life: timedelta = timedelta(minutes=10)
+    together: bool = False
+    """All operations in one file of the archive, as was observed; else a file for each, as documented."""
+    counts_204: bool = False
+    """`errored_operations` counts what is "not 200", as documented: also a 204."""
+    signs: bool = True
+    """Whether webhooks are signed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +65,7 @@ class Operation:
     status: int = 200
     response: Any = None
     """JSON, or text as it is."""
-    id: str | None = None
+    id: str | int | None = None
 
     def result(self) -> dict[str, Any]:
         text = self.response if isinstance(self.response, str) else json.dumps(self.response or {})
@@ -89,14 +98,15 @@ class Batch:
             return self.stuck
         return status
 
-    def seen(self, now: datetime) -> dict[str, Any]:
+    def seen(self, now: datetime, counts_204: bool = False) -> dict[str, Any]:
         """As the API shows it, without links."""
         status = self.status(now)
         total = len(self.operations)
         begun = status != "pending"
         share = min(1.0, (now - self.submitted) / self.took) if self.took else 1.0
         done = total if status in {"finalizing", "finished"} else int(total * share) if begun else 0
-        failed = sum(not 200 <= o.status < 300 for o in self.operations[:done])
+        good = range(200, 201 if counts_204 else 300)
+        failed = sum(o.status not in good for o in self.operations[:done])
         finished = status == "finished"
         return {
             "id": self.id,
@@ -110,16 +120,17 @@ class Batch:
         }
 
 
-def pack(operations: Sequence[Operation]) -> bytes:
-    """The result archive: a folder, and a file for each operation."""
+def pack(operations: Sequence[Operation], *, together: bool = False) -> bytes:
+    """The result archive, as it was observed: `./`, then files with names of seven hexadecimal digits, some of them empty."""
+    groups = [operations] if together else [[each] for each in operations]
+    bodies = [json.dumps([each.result() for each in group]).encode() for group in groups]
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w:gz", compresslevel=1) as tar:
-        folder = tarfile.TarInfo("results")
+        folder = tarfile.TarInfo("./")
         folder.type = tarfile.DIRTYPE
         tar.addfile(folder)
-        for number, operation in enumerate(operations):
-            body = json.dumps([operation.result()]).encode()
-            info = tarfile.TarInfo(f"results/{number:06x}.json")
+        for number, body in enumerate([*bodies, b""]):
+            info = tarfile.TarInfo(f"./{number:07x}.json")
             info.size = len(body)
             tar.addfile(info, io.BytesIO(body))
     return out.getvalue()
@@ -152,7 +163,7 @@ class Mailchimp(Vendor):
         **more: Any,
     ) -> Batch:
         """Submit a batch; `took` is how long it takes to be finished."""
-        key = batch_id or secrets.token_hex(5)
+        key = batch_id or "".join(secrets.choice(LETTERS) for _ in range(10))
         batch = self.batches[key] = Batch(key, submitted or self.now(), operations, took, **more)
         if self.subscriptions:
             self.announce(batch.submitted + took, "batch_operation_completed", lambda: self._form(batch))
@@ -215,7 +226,7 @@ class Mailchimp(Vendor):
     def _webhooks(self, method: str, key: str) -> Reply:
         """The batch webhooks of the account. The secret is shown once, to whoever creates one."""
         if method == "GET" and not key:
-            rows = [_webhook(i, s) for i, s in self.webhooks.items()]
+            rows = [_webhook(i, s, self.quirks.signs) for i, s in self.webhooks.items()]
             return document(200, {"webhooks": rows, "total_items": len(rows), "_links": []})
         if method == "POST" and not key:
             if len(self.webhooks) >= MOST_WEBHOOKS:
@@ -224,7 +235,8 @@ class Mailchimp(Vendor):
                 )
             url = json.loads(self.body).get("url")
             made = Subscription(url, secrets.token_hex(16))
-            return document(200, {**_webhook(self.subscribe(made), made), "signing_secret": made.secret})
+            row = _webhook(self.subscribe(made), made, self.quirks.signs)
+            return document(200, {**row, "signing_secret": made.secret})
         if method == "DELETE" and key in self.webhooks:
             self.subscriptions.remove(self.webhooks.pop(key))
             return Reply(204, {}, b"")
@@ -276,7 +288,7 @@ class Mailchimp(Vendor):
         return document(200, {k: v for k, v in self._row(batch, now, host).items() if k not in left_out})
 
     def _row(self, batch: Batch, now: datetime, host: str) -> dict[str, Any]:
-        seen = batch.seen(now)
+        seen = batch.seen(now, self.quirks.counts_204)
         link = ""
         if seen["status"] == "finished" and (batch.operations or batch.archive is not None):
             # A new signature each time, also within a second.
@@ -306,7 +318,7 @@ class Mailchimp(Vendor):
         if packed is None:
             packed = self._packed.get(batch.id)
         if packed is None:
-            packed = self._packed[batch.id] = pack(batch.operations)
+            packed = self._packed[batch.id] = pack(batch.operations, together=self.quirks.together)
         return Reply(200, {"Content-Type": "application/gzip"}, packed)
 
 
@@ -314,29 +326,62 @@ def bad_address(email: str, key: str | None = None) -> Operation:
     """The refusal that an address with a mistake gets."""
     detail = f"{email} looks fake or invalid, please enter a real email address."
     problem = {
-        "type": "about:blank",
+        "type": ERRORS,
         "title": "Invalid Resource",
         "status": 400,
         "detail": detail,
-        "instance": secrets.token_hex(8),
+        "instance": str(uuid.uuid4()),
     }
     return Operation(400, problem, key)
 
 
-def _webhook(key: str, subscription: Subscription) -> dict[str, Any]:
-    return {"id": key, "url": subscription.url, "enabled": True, "_links": []}
+def partly(refused: Mapping[str, str], key: str | None = None, taken: Sequence[str] = ()) -> Operation:
+    """What an operation over many people answers that does not take some of them (address to reason): 200."""
+    errors = [
+        {
+            "email_address": email,
+            "error": why,
+            "error_code": "ERROR_GENERIC",
+            "field": "",
+            "field_message": "",
+        }
+        for email, why in refused.items()
+    ]
+    body = {
+        "new_members": [{"email_address": email} for email in taken],
+        "updated_members": [],
+        "errors": errors,
+        "total_created": len(taken),
+        "total_updated": 0,
+        "error_count": len(errors),
+        "_links": [],
+    }
+    return Operation(200, body, key)
+
+
+def _webhook(key: str, subscription: Subscription, signs: bool) -> dict[str, Any]:
+    return {
+        "id": key,
+        "url": subscription.url,
+        "enabled": True,
+        "signing_enabled": signs,
+        "_links": [],
+    }
 
 
 def _problem(status: int, title: str, detail: str) -> Reply:
     body = {
-        "type": "about:blank",
+        "type": ERRORS,
         "title": title,
         "status": status,
         "detail": detail,
-        "instance": secrets.token_hex(8),
+        "instance": str(uuid.uuid4()),
     }
     reply = document(status, body)
-    return Reply(status, {"Content-Type": "application/problem+json; charset=utf-8"}, reply.body)
+    link = '<https://us6.api.mailchimp.com/schema/3.0/ProblemDetailDocument.json>; rel="describedBy"'
+    return Reply(
+        status, {"Content-Type": "application/problem+json; charset=utf-8", "Link": link}, reply.body
+    )
 
 
 def _stamp(moment: datetime) -> str:

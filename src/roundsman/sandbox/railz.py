@@ -25,6 +25,10 @@ class Quirks:
 
     paging: Literal["honoured", "ignored", "refused", "absent"] = "honoured"
     """What `offset` does; "absent": no word of pages in the answer, and all rows in it."""
+    pagination: bool = True
+    """Whether pushStatus says in `pagination` how many rows there are; connections and deletions never do."""
+    meta_count: Literal["total", "page"] = "page"
+    """What `meta.count` counts."""
     order: Literal["newest", "oldest", "shuffled"] = "newest"
     cap: int = 100
     etag: bool = True
@@ -232,7 +236,8 @@ class Railz(Vendor):
         if not shown and self.quirks.empty == 204:
             return Reply(204, {}, b"")
         meta = {**self.connections[connection]}
-        return self._page([p.row(now) for p in shown], query, headers, {"meta": meta})
+        rows = [p.row(now) for p in shown]
+        return self._page(rows, query, headers, {"meta": meta} | ({} if deletions else {"pagination": {}}))
 
     def _page(
         self,
@@ -241,16 +246,23 @@ class Railz(Vendor):
         headers: Mapping[str, str],
         around: dict[str, Any],
     ) -> Reply:
+        """Some of the rows; `around` is what stands beside them, with a `pagination` where the list has one."""
         quirks = self.quirks
         if quirks.paging == "absent":
+            around = {name: each for name, each in around.items() if name != "pagination"}
             return self._tagged({**around, "data": rows}, headers)
         if quirks.paging == "refused" and {"offset", "limit"} & query.keys() and "meta" in around:
             return _error(400, ["property offset should not exist"])
         works = quirks.paging == "honoured" or "meta" not in around
         offset = int(query.get("offset", 0)) if works else 0
         limit = min(int(query.get("limit", 100)), 500, quirks.cap) if works else min(100, quirks.cap)
-        pages = {"offset": offset, "limit": limit, "count": len(rows)}
-        return self._tagged({**around, "pagination": pages, "data": rows[offset : offset + limit]}, headers)
+        page = rows[offset : offset + limit]
+        count = len(rows) if quirks.meta_count == "total" else len(page)
+        about: dict[str, Any] = {**around, "meta": {**around.get("meta", {}), "count": count}}
+        about.pop("pagination", None)
+        if "pagination" in around and quirks.pagination:
+            about["pagination"] = {"offset": offset, "limit": limit, "count": len(rows)}
+        return self._tagged({**about, "data": page}, headers)
 
     def _tagged(self, body: dict[str, Any], headers: Mapping[str, str]) -> Reply:
         encoded = json.dumps(body, separators=(",", ":")).encode()

@@ -47,6 +47,8 @@ STATUSES = frozenset({"pending", "preprocessing", "started", "finalizing", "fini
 DATA_CENTRE = re.compile(r"-([a-z]{1,4}\d{1,3})$")
 ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 EMAIL = re.compile(r"[^\s@\"'<>(),;:]{1,64}@[^\s@\"'<>(),;:]+\.[A-Za-z]{2,24}")
+GENERIC = re.compile(r"see the 'errors' array", re.IGNORECASE)
+"""What a refusal says that has its reasons elsewhere."""
 FAKE = re.compile(r"(\S.{0,99}?) looks fake or invalid")
 SOME = re.compile(r"[^\s\"'<>(),;:]*@[^\s\"'<>(),;:]*[^\s\"'<>(),;:.!?]")
 """Addresses with a mistake in them: what the vendor complains of is seldom a good one."""
@@ -68,6 +70,8 @@ SIGNATURE = Scheme("x-mailchimp-signature", "v1", per_second=1)
 SIGNED = re.compile(rb"\?[^\s\"\\]*Signature=[^\s\"\\]*")
 LINK = re.compile(r"(https?://[^\s?]+)\?\S+")
 """Signed links in what a vendor says: whoever has one has the results."""
+FULL_FROM = 10
+"""Rows from which on a page without a total may not be all."""
 AT_ONCE = 30
 """Batches that webhooks named and that are asked for at one visit, at most; the others have their turn when it is due."""
 RETRY_FIRST, RETRY_LONGEST = 60.0, 3600.0
@@ -91,6 +95,10 @@ class Webhook(SignedHook):
 
     def proofs(self) -> list[Secret]:
         return super().proofs() + ([self.signing_secret] if self.signing_secret else [])
+
+    @property
+    def wants_signature(self) -> bool:
+        return self.signing_secret is not None
 
     @classmethod
     def ways(cls) -> str:
@@ -192,8 +200,8 @@ class _Registrar:
         content = wire.encode({"url": url, "enabled": True})
         answer = await self._send("POST", self._url, content)
         made = answer.json()
-        if not isinstance(made, dict):
-            raise Unreadable("the answer is not an object")
+        if not isinstance(made, dict) or not lenient.text(made.get("id")):
+            raise Unreadable("the answer is not the webhook that was made")
         return _registration(made)
 
     async def delete(self, key: str) -> None:
@@ -213,7 +221,14 @@ class _Registrar:
 def _registration(row: dict[str, Any]) -> Registration:
     secret = lenient.text(row.get("signing_secret"))
     key, url = lenient.text(row.get("id")), lenient.text(row.get("url"))
-    return Registration(key or "", url or "", row.get("enabled") is not False, secret)
+    signed = row.get("signing_enabled")
+    return Registration(
+        key or "",
+        url or "",
+        row.get("enabled") is not False,
+        secret,
+        signed if isinstance(signed, bool) else None,
+    )
 
 
 class _Visit(Draft):
@@ -295,10 +310,10 @@ class _Visit(Draft):
             rows, total, tag, unchanged = await self._walk()
             if unchanged:
                 return
-            if len(rows) >= total:
+            if total is None or len(rows) >= total:
                 break
         else:
-            self._tell_short(total, len(rows))
+            self._tell_short(total or 0, len(rows))
         self.begin(self.source.start, self.first, self.now)
         seen = {key: _seen(data) for key, (data, _) in rows.items()}
         digest = hashlib.blake2b(wire.encode(sorted(seen.items())), digest_size=8).hexdigest()
@@ -307,6 +322,7 @@ class _Visit(Draft):
                 key in rows and entry["seen"] is not None
             )  # what was never seen is asked for until it is
         if digest == self.memory.get("list"):
+            self.memory["tag"] = tag
             return
         self.rows += len(rows)
         finished = [key for key, (data, _) in rows.items() if data.get("status") == "finished"]
@@ -318,28 +334,30 @@ class _Visit(Draft):
                 self.open.pop(key, None)
         self.memory |= {"list": digest, "tag": tag}
 
-    async def _walk(self) -> tuple[dict[str, wire.Item], int, Any, bool]:
-        """Rows by id; how many there should be; the tag, if one answer had them all; whether nothing changed."""
+    async def _walk(self) -> tuple[dict[str, wire.Item], int | None, Any, bool]:
+        """Rows by id; how many there should be, where it is said; the tag, if one answer had them all; whether nothing changed."""
         size = self.source.page_size
         left_out = "_links,batches._links,batches.response_body_url"
         rows: dict[str, wire.Item] = {}
-        tag, offset, totals = None, 0, set()
+        tag, offset, totals = None, 0, set[int | None]()
         while True:
             tagged = self.memory.get("tag") if not offset else None
             answer = await self._get("", tagged, count=size, offset=offset, exclude_fields=left_out)
             if answer.unchanged and not offset:
                 return {}, 0, None, True
-            page = self._ids(answer.items("batches"))
-            document = answer.json()
-            total = lenient.count(document.get("total_items")) or len(page)
+            damaged: list[wire.Damage] = []
+            page = self._ids(answer.items("batches", damaged))
+            self.unread.add(damaged)
+            document = answer.json() if answer.body else {}
+            total = lenient.count(document.get("total_items")) if isinstance(document, dict) else None
             totals.add(total)
 
             fresh = page.keys() - rows.keys()
             rows |= page
-            if not offset and len(page) >= total:
+            if not offset and (len(page) >= total if total is not None else len(page) < FULL_FROM):
                 tag = answer.tag
             offset += max(1, len(page) - min(OVERLAP, len(page) // 2))
-            if len(rows) >= total or not fresh:
+            if not fresh or (len(rows) >= total if total is not None else len(page) < FULL_FROM):
                 # Where the total changed on the way, something may have slipped past.
                 return rows, total if len(totals) == 1 else len(rows) + 1, tag, False
 
@@ -372,9 +390,7 @@ class _Visit(Draft):
                 continue
             try:
                 answer = await self._get(f"/{quote(key, safe='')}", exclude_fields="_links,response_body_url")
-                data = answer.json()
-                if not isinstance(data, dict):
-                    raise Unreadable("the answer is not an object")  # noqa: TRY301 - told as any
+                data = _of(key, answer)
             except (Trouble, Unreadable, Denied, Backoff) as exc:
                 self._trouble_with(key, exc)
                 if isinstance(exc, Backoff):
@@ -396,7 +412,7 @@ class _Visit(Draft):
         ):
             raise exc
         entry = self.open[key]
-        if getattr(exc, "status", None) == 404:
+        if getattr(exc, "status", None) == 404 and not getattr(exc, "passing", False):
             if follow.missed(entry, self.now, self.source.interval):
                 self._gone(key)
         elif follow.hopeless(entry, self.source.retention, self.http.vendor_now()):
@@ -447,7 +463,8 @@ class _Visit(Draft):
         again = key in missed  # its completion was told, and its results were not
         self.memory["missed"] = [each for each in missed if each != key]
         wants = self.source.results != "off" and batch["total"] != 0 and bool(ID.fullmatch(key))
-        if key not in self.owed and wants and (batch["failed"] != 0 or self.source.results == "all"):
+        # Also where nothing is counted as failed: an operation over many people is a success that may leave some out.
+        if key not in self.owed and wants:
             self.owed[key] = {"batch": batch, "told": again, "tries": 0, "next": None}
         elif key not in self.owed and not again:
             if not batch["failed"]:
@@ -530,8 +547,8 @@ class _Visit(Draft):
     async def _fetch(self, key: str) -> IO[bytes]:
         """The archive, through a link that is made for this download; once more where it has expired."""
         for attempt in (1, 2):
-            answer = (await self._get(f"/{quote(key, safe='')}", exclude_fields="_links")).json()
-            link = answer.get("response_body_url") if isinstance(answer, dict) else None
+            answer = _of(key, await self._get(f"/{quote(key, safe='')}", exclude_fields="_links"))
+            link = answer.get("response_body_url")
             if not isinstance(link, str) or not link:
                 raise Trouble(f"there is no link to the results of batch {key}")
             try:
@@ -592,11 +609,16 @@ class _Visit(Draft):
 
     def _read(self, key: str, entry: dict[str, Any], reading: "_Reading") -> None:
         batch: Batch = entry["batch"]
-        if batch["failed"] is None:
+        counted = reading.failed + reading.other
+        # "Errored" is documented as "not 200": where that is what the archive shows, the archive is believed.
+        if batch["failed"] is None or (reading.other and counted == batch["failed"]):
             failed = reading.failed
             batch = {**batch, "failed": failed, "outcome": batch_outcome(batch["total"], failed)}
-        short = not reading.bad and reading.failed < (batch["failed"] or 0)
-        why = f"show {reading.failed} of {batch['failed']} failed operations"
+        if reading.in_part:
+            failed = min((batch["failed"] or 0) + reading.in_part, batch["total"] or reading.in_part)
+            batch = {**batch, "failed": failed, "outcome": "partial"}
+        short = not reading.bad and reading.failed + reading.in_part < (batch["failed"] or 0)
+        why = f"show {reading.failed + reading.in_part} of {batch['failed']} failed operations"
         if short and entry["tries"] < INCOMPLETE:
             self._postpone(key, entry, f"they {why}", final=False)
             return
@@ -625,6 +647,11 @@ class _Reading:
         self.failures: list[FailedItem] = []
         """The first of them, in short."""
         self.failed = 0
+        """Operations that failed."""
+        self.in_part = 0
+        """Operations that went well and left somebody out."""
+        self.other = 0
+        """Operations that went well with another status than 200: the vendor may count them as failed."""
         self._seen: Counter[str] = Counter()
         self.bad = 0
         self.problems: list[str] = []
@@ -638,18 +665,8 @@ class _Reading:
             if isinstance(member, Unreadable):
                 yield events  # what was readable counts
                 raise member
-            if member.problem:
-                self._bad(member.name, member.problem)
-                continue
-            try:
-                operations = wire.objects(member.body)
-            except Unreadable as exc:
-                self._bad(member.name, str(exc))
-                continue
-            for operation, raw in operations:
-                event = self._event(operation, raw)
-                if event is not None:
-                    events.append(event)
+            for operation, raw in self._operations(member):
+                events += self._events(operation, raw)
                 count += 1
                 if len(events) >= EVENTS_AT_ONCE:
                     yield events
@@ -657,6 +674,24 @@ class _Reading:
                 elif count % OPERATIONS_AT_ONCE == 0:
                     yield []
         yield events
+
+    def _operations(self, member: archive.Member) -> Iterator[wire.Item]:
+        """The operations of one file, one after the other; what cannot be read of it is remembered as a problem."""
+        damaged: list[wire.Damage] = []
+        try:
+            if member.rest is None:
+                yield from wire.objects(member.body, damaged)
+            else:
+                for raw in wire.stream(member.rest, self._source.limits.member):
+                    yield from wire.objects(raw, damaged)
+        except wire.Overlong:
+            most = self._source.limits.member
+            self._bad(member.name, f"an operation in it is larger than limits.member ({most} bytes)")
+        except Unreadable as exc:
+            self._bad(member.name, str(exc))
+        for each in damaged:
+            if not each.told:
+                self._bad(member.name, each.why)
 
     def _members(self, packed: IO[bytes]) -> Iterator[archive.Member | Unreadable]:
         """The files of the archive; in the end, why it is not read any further."""
@@ -682,56 +717,118 @@ class _Reading:
                 f"{name[:80]!r}, which {why}" if why.startswith("is ") else f"{name[:80]!r}: {why}"
             )
 
-    def _event(self, operation: dict[str, Any], raw: Any) -> Event | None:
+    def _events(self, operation: dict[str, Any], raw: Any) -> list[Event]:
+        """What one operation has to tell: that it failed or, if that is wanted, went well; and whom it left out."""
         status = operation.get("status_code")
         good = type(status) is int and 200 <= status < 300
-        if good and self._source.results != "all":
-            return None
-        response = _response(operation.get("response"))
-        problem = response if isinstance(response, dict) else {}
+        self.other += good and status != 200
         body = bytes(raw)
+        if good and self._source.results != "all" and b"error" not in body:
+            return []  # nearly all of them
+        response = _response(operation.get("response"))
+        answer = response if isinstance(response, dict) else {}
         if b"response_body_url" in body:
             raw = _without_links(operation)
         elif SIGNED.search(body):
             raw = wire.line(SIGNED.sub(rb"?***", body))
-        item_id = operation.get("operation_id")
-        item_id = item_id if isinstance(item_id, str) else None
-        code = str(status) if type(status) in {int, str} else lenient.text(problem.get("status"))
-        person = _person(problem, item_id)
+        item_id = lenient.text(operation.get("operation_id"))
+        left_out = _left_out(answer) if good else []
+        if good and not left_out and self._source.results != "all":
+            return []
+        key = self._key(body)
+        if left_out:
+            # Some of many people, in an answer that came as a success.
+            self.in_part += 1
+            return [self._left_out(entry, item_id, f"{key}:{n}") for n, entry in enumerate(left_out)]
+        code = str(status) if type(status) in {int, str} else lenient.text(answer.get("status"))
         item: Item = {
             "batch_id": self._batch["batch_id"],
             "item_id": item_id,
             "index": None,
             "code": code,
-            "person": person,
+            "person": _person(answer, item_id),
             "about": None,
             "raw": raw,
         }
-        data: Item | Failure = item
-        kind: str
-        outcome: Outcome
-        kind, outcome = "operation_succeeded", "succeeded"
-        if not good:
-            kind, outcome = "operation_failed", "failed"
-            problem_text = lenient.text(problem.get("detail")) or lenient.text(problem.get("title"))
-            message = problem_text or _plain(response)
-            message = LINK.sub(r"\1?***", message) if message else None
-            failure: Failure = {**item, "message": message, "fields": _fields(problem.get("errors"))}
-            data = failure
-            self.failed += 1
-            if len(self.failures) < FAILURES_CAP:
-                self.failures.append(in_short(failure))
+        if good:
+            return [self._event("operation_succeeded", "succeeded", item, key)]
+        fields = _fields(answer.get("errors"))
+        said = lenient.text(answer.get("detail")) or lenient.text(answer.get("title")) or _plain(response)
+        failure: Failure = {**item, "message": _message(said, fields), "fields": fields}
+        self.failed += 1
+        return [self._failure(failure, key)]
+
+    def _left_out(self, entry: dict[str, Any], item_id: str | None, key: str) -> Event:
+        """Somebody whom an operation over many people did not take."""
+        what = lenient.text(entry.get("error"))
+        field, why = lenient.text(entry.get("field")), lenient.text(entry.get("field_message"))
+        fields: list[FieldError] = [{"field": field, "message": why}] if field or why else []
+        email = lenient.text(entry.get("email_address"))
+        person = {"email_address": email.strip('"') if email else None, "detail": what}
+        return self._failure(
+            {
+                "batch_id": self._batch["batch_id"],
+                "item_id": item_id,
+                "index": None,
+                "code": lenient.text(entry.get("error_code")),
+                "person": _person(person, None),
+                "about": None,
+                "raw": entry,
+                "message": _message(what, fields),
+                "fields": fields,
+            },
+            key,
+        )
+
+    def _failure(self, failure: Failure, key: str) -> Event:
+        if len(self.failures) < FAILURES_CAP:
+            self.failures.append(in_short(failure))
+        return self._event("operation_failed", "failed", failure, key)
+
+    def _event(self, kind: str, outcome: Outcome, data: Item | Failure, key: str) -> Event:
         return Event.of(
             vendor="mailchimp",
             source=self._source.name,
             type=f"com.mailchimp.batch.{kind}",
-            id=f"{self._batch['batch_id']}:{self._key(body)}",
+            id=f"{self._batch['batch_id']}:{key}",
             data=data,
             time=self._batch["completed_at"],
-            subject=item_id or self._batch["batch_id"],
+            subject=data["item_id"] or self._batch["batch_id"],
             outcome=outcome,
             stamp=self._stamp,
         )
+
+
+def _left_out(answer: dict[str, Any]) -> list[dict[str, Any]]:
+    """Whom an answer of success names as not taken; one entry without a name where it only counts them."""
+    errors = answer.get("errors")
+    found = [each for each in errors if isinstance(each, dict)] if isinstance(errors, list) else []
+    count = lenient.count(answer.get("error_count")) or 0
+    if not found and count:
+        return [{"error": f"{count} of the people in this operation were not taken", "error_count": count}]
+    return found
+
+
+def _message(said: str | None, fields: list[FieldError]) -> str | None:
+    """What was wrong, in one line: what the fields say, where the rest only points at them."""
+    about = "; ".join(f"{f['field']}: {f['message']}" if f["field"] else f["message"] or "" for f in fields)
+    if said is None or GENERIC.search(said):
+        said = about or said
+    elif about and about not in said:
+        said = f"{said} ({about})"
+    text = LINK.sub(r"\1?***", said) if said else None
+    return text if text is None or len(text) <= 500 else text[:497] + "..."
+
+
+def _of(key: str, answer: Answer) -> dict[str, Any]:
+    """The batch that was asked for; Unreadable where the answer is not about it."""
+    data = answer.json()
+    if not isinstance(data, dict):
+        raise Unreadable("the answer is not an object")
+    if data.get("id") != key:
+        wire.refuse_failure(data)
+        raise Unreadable(f"the answer about batch {key} is not about it")
+    return data
 
 
 def _seen(data: dict[str, Any]) -> list[Any]:
@@ -792,9 +889,13 @@ def _without_links(value: Any) -> Any:
 def _person(problem: dict[str, Any], item_id: str | None) -> Person | None:
     """Whom it concerns: the address in the answer, in its words, or in the operation's id."""
     email = lenient.text(problem.get("email_address"))
-    for words in (problem.get("detail"), item_id):
-        if email is None and isinstance(words, str):
-            found = FAKE.match(words) or EMAIL.search(words) or SOME.search(words)
+    errors = problem.get("errors")
+    words = (
+        [each.get("message") for each in errors if isinstance(each, dict)] if isinstance(errors, list) else []
+    )
+    for each in (problem.get("detail"), *words[:20], item_id):
+        if email is None and isinstance(each, str):
+            found = FAKE.match(each) or EMAIL.search(each) or SOME.search(each)
             email = found[found.lastindex or 0] if found else None
     name = lenient.text(problem.get("full_name"))
     key = lenient.text(problem.get("unique_email_id")) or None

@@ -852,7 +852,10 @@ class _BatchVisit(Draft):
         self.begin(self.source.start, answer.date(), self.now)
         floor = parse_time(self.memory["floor"])
         ids = []
-        for row in answer.items():
+        damaged: list[wire.Damage] = []
+        items = answer.items(damaged=damaged)
+        self.unread.add(damaged)
+        for row in items:
             data = row[0]
             read = self.shape.read(data)
             key, begun = read.key, read.submitted
@@ -874,7 +877,7 @@ class _BatchVisit(Draft):
         try:
             return await self.http.get(url, self.source.query(), self.source.headers(), tag)
         except Trouble as exc:
-            if exc.status != 404:
+            if exc.status != 404 or exc.passing:
                 raise
             return None
 
@@ -892,7 +895,13 @@ class _BatchVisit(Draft):
         data = answer.json()
         if not isinstance(data, dict):
             raise Unreadable(f"the answer about batch {key} is not an object")
-        read = self.shape.read(data)._replace(key=key)
+        read = self.shape.read(data)
+        if read.key is not None and read.key != key:
+            raise Unreadable(f"the answer about batch {key} is about another one")
+        if read.key is None and not (read.items or read.submitted or read.completed):
+            wire.refuse_failure(data)
+            raise Unreadable(f"the answer about batch {key} has neither its id nor the shape of a batch")
+        read = read._replace(key=key)
         # Without a state, a second look at the same thing counts: so no tag, which would spare us that look.
         entry["tag"] = answer.tag if read.state else None
         seen = [
@@ -910,7 +919,7 @@ class _BatchVisit(Draft):
 
 def _about_one_thing(exc: Exception) -> bool:
     """Whether a refusal is about what was asked for, and not the vendor's own trouble."""
-    return 400 <= (getattr(exc, "status", None) or 0) < 500
+    return 400 <= (getattr(exc, "status", None) or 0) < 500 and not getattr(exc, "passing", False)
 
 
 class _Read(NamedTuple):

@@ -25,6 +25,7 @@ from roundsman.events import (
     FAILURES_CAP,
     Batch,
     Event,
+    Failure,
     FieldError,
     Outcome,
     Push,
@@ -55,6 +56,10 @@ OVERLAP = 10
 """Rows that two pages share: lists shift while they are read."""
 LARGEST = 500
 """Rows that may be asked for at a time, at most."""
+REFUSED = frozenset({400, 404, 422})
+"""Statuses that refuse a parameter."""
+SOME, ROUND = 10, 10
+"""Rows from which on a page without a total may not be all, and what the numbers that servers cut at are multiples of."""
 PAGES = 20
 """Pages of one list that are read in one visit, at most; the next visit goes on."""
 SINGLY = 50
@@ -102,6 +107,10 @@ class Webhook(SignedHook):
 
     def proofs(self) -> list[Secret]:
         return [*super().proofs(), *self.signing_secrets]
+
+    @property
+    def wants_signature(self) -> bool:
+        return bool(self.signing_secrets)
 
     @classmethod
     def ways(cls) -> str:
@@ -251,7 +260,7 @@ class _Letter:
         found = self._data.get("batch") if batched else [self._data]
         found = found if isinstance(found, list) else []
         rows = [row for row in found if isinstance(row, dict)]
-        events = [event for row in rows if (event := self._told(row, batch))]
+        events = [event for row in rows for event in self._told(row, batch)]
         unsaid = [row for row in rows if not self._says_all(row)]
         if not batched:
             return Received(events, *self._ask(unsaid))
@@ -283,16 +292,17 @@ class _Letter:
         key = row.get(self._kind.id)
         return key if isinstance(key, str) and ID.fullmatch(key) else None
 
-    def _told(self, row: dict[str, Any], batch: str | None) -> Event | None:
+    def _told(self, row: dict[str, Any], batch: str | None) -> list[Event]:
         key, status = self._key(row), lenient.text(row.get("status"))
         if key is None or status is None or self._connection is None or not self._says_all(row):
-            return None
+            return []
         # A push that was told to have ended in another way stays so: webhooks come late, and in any order.
         other = next(word for word in OUTCOMES if word != status)
         own = _batch_id(row.get("batchId")) or batch
-        return _push_event(
+        push = _push_event(
             self._source, self._kind, self._connection, key, status, row, row, own, unless=f"{key}:{other}"
         )
+        return [*_file_events(self._source, key, row, own), push]
 
     def _ask(self, rows: list[dict[str, Any]]) -> tuple[list[str], bool]:
         """What to follow, and whether to ring, for what was not said whole."""
@@ -483,13 +493,20 @@ class _Visit(Draft):
         found: dict[str, None] = {}
         offset = 0
         while True:
-            answer = await self.get(
-                f"{self.source.base_url}/v2/connections", {"limit": 500, "offset": offset}
-            )
+            try:
+                answer = await self.get(
+                    f"{self.source.base_url}/v2/connections", {"limit": 500, "offset": offset}
+                )
+            except Trouble as exc:
+                if not offset or exc.status not in REFUSED or exc.passing:
+                    raise
+                return sorted(found)  # it has no pages
             if answer.status == 204:
                 return sorted(found)
             self.begin(self.source.start, answer.date(), self.now)
-            rows = answer.items("data")
+            damaged: list[wire.Damage] = []
+            rows = answer.items("data", damaged)
+            self.unread.add(damaged)
             names = [
                 name
                 for data, _ in rows
@@ -497,9 +514,9 @@ class _Visit(Draft):
             ]
             fresh = [name for name in names if name not in found]
             found |= dict.fromkeys(fresh)
-            total = _total(answer.json())
+            total = _total(answer.json(), len(rows))
             offset += len(rows)
-            if not fresh or total is None or len(found) >= total:
+            if not fresh or _is_all(total, len(found), len(rows)):
                 return sorted(found)
 
     def _tidy(self, names: Iterable[str]) -> None:
@@ -649,13 +666,18 @@ class _Connection:
         if answer.unchanged:
             return Page({}, None, answer.tag, unchanged=True)
         rows = {}
-        for data, raw in answer.items("data"):
+        damaged: list[wire.Damage] = []
+        items = answer.items("data", damaged)
+        self._visit.unread.add(damaged)
+        for data, raw in items:
             key = lenient.first(data, self._kind.id)
             if key:
                 rows[key] = (data, raw)
             else:
                 self._visit.remark(f"a row without {self._kind.id} is in the list of {self._connection}")
-        return Page(rows, _total(answer.json()), answer.tag)
+        if items and not rows:
+            raise Unreadable(f"nothing in the list has a {self._kind.id}")
+        return Page(rows, _total(answer.json(), len(items)), answer.tag)
 
     async def _list(self, first: Page) -> None:
         """Take up the list, as far as it has changed."""
@@ -666,7 +688,7 @@ class _Connection:
                 f"the list of {self._connection} is empty although it had rows before",
                 about=f"empty {self._name}",
             )
-        long = count > len(first.rows)
+        long = not _is_all(first.total, len(first.rows), len(first.rows))
         full = long and ("full" not in book or self._wants_all())
         page = hashlib.blake2b(
             wire.encode(
@@ -681,7 +703,7 @@ class _Connection:
         self._take(first.rows, listed=True)
         complete = True
         if long and (full or page != known):
-            complete = await self._pages(first, count, full=full)
+            complete = await self._pages(first, first.total, full=full)
         elif not long:
             book.pop("cut", None)
         for key, entry in self._pending.items():
@@ -691,8 +713,8 @@ class _Connection:
             if full:
                 book["full"] = rfc3339(now)
 
-    async def _pages(self, first: Page, count: int, *, full: bool) -> bool:
-        """The rest of a long list, or as much of it as can be new; whether nothing slipped past."""
+    async def _pages(self, first: Page, count: int | None, *, full: bool) -> bool:
+        """The rest of a long list, or as much of it as can be new; whether nothing slipped past. `count`: None where it is not said."""
         book = self._book
         if book.get("cut") and not full:
             return True
@@ -715,13 +737,15 @@ class _Connection:
                 limit = min(self._source.page_size, max(size, OVERLAP * 2))
                 page = await self._ask(offset=offset, limit=limit)
             except Trouble as exc:
-                if exc.status != 400:
+                if exc.status not in REFUSED or exc.passing:
                     raise
-                return self._cut(len(seen), count, "it refuses offset")
+                return self._ends(len(seen), count, "it refuses offset")
             if page.rows and list(page.rows) == list(first.rows):
-                return self._cut(len(seen), count, "it answers with the same rows whatever the offset")
-            if not page.rows and offset < count:
-                return self._cut(len(seen), count, "its further pages are empty")
+                if count is None and len(page.rows) > limit:
+                    break  # it knows no pages, and shows all
+                return self._ends(len(seen), count, "it answers with the same rows whatever the offset")
+            if not page.rows and count is not None and offset < count:
+                return self._ends(len(seen), count, "its further pages are empty")
             fresh = page.rows.keys() - seen
             self._take(page.rows, listed=False)
             seen |= fresh
@@ -729,11 +753,13 @@ class _Connection:
             last, top = stamps[-1] if stamps else None, max(filter(None, [top, *stamps]), default=None)
             if page.total is not None:
                 # It may shift while it is read; by more rows than pages share, something may have slipped past.
-                steady, count = steady and abs(page.total - count) <= OVERLAP, page.total
-            if offset + len(page.rows) >= count:
+                steady, count = steady and (count is None or abs(page.total - count) <= OVERLAP), page.total
+            if count is not None and offset + len(page.rows) >= count:
                 break
+            if not fresh and count is None:
+                break  # one more question, and it brought nothing: that was all
             if not fresh:
-                return self._cut(len(seen), count, "its pages bring nothing new")
+                return self._ends(len(seen), count, "its pages bring nothing new")
             offset += step(len(page.rows))
         else:
             book["resume"] = offset
@@ -743,11 +769,15 @@ class _Connection:
             book["newest"] = rfc3339(top)
         return steady
 
-    def _cut(self, rows: int, count: int, why: str) -> bool:
+    def _ends(self, rows: int, count: int | None, why: str) -> bool:
+        """The list goes no further than this: a notice, unless that may well be all of it."""
+        if count is None and rows % ROUND:
+            return True
         if not self._book.get("cut"):
             self._book["cut"] = True
+            has = f"has {count} pushes" if count is not None else "does not say how many pushes it has,"
             message = (
-                f"The list of {self._connection} has {count} pushes and shows {rows}: {why}. Pushes beyond that may be "
+                f"The list of {self._connection} {has} and shows {rows}: {why}. Pushes beyond that may be "
                 f"missing; those known to be pending are followed one by one, and `roundsman track {self._source.name} "
                 f"{self._connection}/ID` follows any other."
             )
@@ -786,7 +816,7 @@ class _Connection:
         try:
             return await self._ask(**query)
         except (Trouble, Denied) as exc:
-            if exc.status not in {400, 403, 404, 410}:
+            if exc.status not in {400, 403, 404, 410} or getattr(exc, "passing", False):
                 raise
             return Page({}, 0)
 
@@ -858,12 +888,14 @@ class _Connection:
             rows |= found
             if page.total is not None and not more:
                 total = page.total  # further answers may only be refusals
-            if not rows or total is None or len(rows) >= total:
+            if not rows or _is_all(total, len(rows), len(page.rows)):
                 break
             if fresh and "limit" not in more:
                 more = {"offset": step(len(rows)), "limit": self._source.page_size}
             elif fresh:
                 more = {**more, "offset": step(len(rows))}
+            elif total is None:
+                break  # one more question, and it brought nothing
             elif more.get("limit") != LARGEST:
                 more = {"limit": LARGEST}  # perhaps a larger answer, where there are no pages
             else:
@@ -966,8 +998,11 @@ class _Connection:
             if floor is not None and stamp is not None and stamp < floor and not followed:
                 continue
             self._rows += 1
-            event = _push_event(self._source, self._kind, self._connection, key, status, data, raw, own)
-            self._events[event.id] = event
+            for event in (
+                *_file_events(self._source, key, data, own),
+                _push_event(self._source, self._kind, self._connection, key, status, data, raw, own),
+            ):
+                self._events[event.id] = event
             opened.add(own)
         if self._kind is PUSHES:
             self._open(opened - {None, *self._batches, *self._book.get("left", ())})
@@ -1022,18 +1057,74 @@ def _push_event(
         data=push,
         time=rfc3339(at) if at else None,
         subject=key,
-        outcome=OUTCOMES[status],
+        outcome=_outcome(data),
         unless=unless,
+        lists_failures=bool(_failed_files(data)),
     )
 
 
+def _outcome(data: dict[str, Any]) -> Outcome:
+    """How a push ended: with failed files, a success is one in part."""
+    outcome = OUTCOMES[lenient.text(data.get("status")) or ""]
+    return "partial" if outcome == "succeeded" and _failed_files(data) else outcome
+
+
+def _failed_files(data: dict[str, Any]) -> list[tuple[int, dict[str, Any]]]:
+    """The files of a push that failed, with their places in it: a push of files can be a success without them."""
+    files = data.get("files")
+    if not isinstance(files, list):
+        return []
+    failed = {"failed", "failure", "error", "rejected", "invalid"}
+    return [
+        (index, file)
+        for index, file in enumerate(files)
+        if isinstance(file, dict) and (lenient.text(file.get("status")) or "").lower() in failed
+    ]
+
+
+def _file_events(source: Pushes, key: str, data: dict[str, Any], batch: str | None) -> list[Event]:
+    """One failure for each file of a push that failed."""
+    found = []
+    at = parse_time(data.get("completedOn")) or parse_time(data.get("requestedOn"))
+    for index, file in _failed_files(data):
+        name = lenient.first(file, "path", "name") or str(index)
+        digest = hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=6).hexdigest()
+        failure: Failure = {
+            "batch_id": batch,
+            "item_id": key,
+            "index": index,
+            "code": lenient.text(file.get("status")),
+            "message": lenient.first(file, "message", "error", "reason"),
+            "fields": [],
+            "person": None,
+            "about": {"id": lenient.text(file.get("path")), "name": lenient.text(file.get("name"))},
+            "raw": file,
+        }
+        found.append(
+            Event.of(
+                vendor="railz",
+                source=source.name,
+                type="ai.railz.push.file_failed",
+                id=f"{key}:file:{digest}",
+                data=failure,
+                time=rfc3339(at) if at else None,
+                subject=key,
+                outcome="failed",
+            )
+        )
+    return found
+
+
 def _batch_event(source: Pushes, connection: str, batch: str, rows: list[dict[str, Any]]) -> Event:
-    failed = [data for data in rows if data.get("status") == "failed"]
+    failed = [data for data in rows if data.get("status") == "failed" or _failed_files(data)]
+    outcome = batch_outcome(len(rows), len(failed))
+    if any(data.get("status") == "success" for data in failed):
+        outcome = "partial"
     begun = min(filter(None, (parse_time(data.get("requestedOn")) for data in rows)), default=None)
     ended = max(filter(None, (parse_time(data.get("completedOn")) for data in rows)), default=None)
     data: Batch = {
         "batch_id": batch,
-        "outcome": batch_outcome(len(rows), len(failed)),
+        "outcome": outcome,
         "status": None,
         "total": len(rows),
         "failed": len(failed),
@@ -1070,14 +1161,25 @@ def step(rows: int) -> int:
     return max(1, rows - min(OVERLAP, rows // 2))
 
 
-def _total(document: Any) -> int | None:
-    """How many rows there are, as far as the answer says so."""
-    for name in ("pagination", "meta"):
-        about = document.get(name) if isinstance(document, dict) else None
-        count = about.get("count") if isinstance(about, dict) else None
-        if type(count) is int and count >= 0:
-            return count
-    return None
+def _total(document: Any, rows: int) -> int | None:
+    """How many rows there are, as far as the answer of so many rows says so.
+
+    `meta.count` alone may be that of the page: it is believed where it is more.
+    """
+    found = document if isinstance(document, dict) else {}
+    about = {name: found.get(name) for name in ("pagination", "meta")}
+    counts = {
+        name: lenient.count(each.get("count")) for name, each in about.items() if isinstance(each, dict)
+    }
+    if counts.get("pagination") is not None:
+        return counts["pagination"]
+    meta = counts.get("meta")
+    return meta if meta is not None and meta > rows else None
+
+
+def _is_all(total: int | None, found: int, page: int) -> bool:
+    """Whether the rows found so far are all there are. Without a total, a page of some length gets one more question."""
+    return found >= total if total is not None else page < SOME
 
 
 def _batch_id(value: Any) -> str | None:
