@@ -201,6 +201,11 @@ class Engine:
         elif watch.silence is None:
             watch.silence = Silence(max(self.listening, self._clock.now()), heard)
 
+    def reopen(self) -> None:
+        """Have every sink leave its place and open it anew: a log rotation has moved its file."""
+        for delivery in self.deliveries.values():
+            delivery.reopen()
+
     def _set_sinks(self, sinks: Mapping[str, Sink]) -> None:
         for name, delivery in list(self.deliveries.items()):
             if sinks.get(name) != delivery.sink:
@@ -501,6 +506,7 @@ class Engine:
         before, self._missing = self._missing, self.store.lost()
         if self._missing and before and not self.lost:  # two looks: it may be about to be put back
             self.lost = True
+            self.store.rescue()
             log.error("store.lost", path=str(self.store.path), reason="deleted or replaced while in use")
             self.stop()
 

@@ -141,6 +141,7 @@ class Service:
                 # A plugin's options may raise anything, and whoever waits wants an answer.
                 problems = exc.problems if isinstance(exc, ConfigError) else reason(exc).splitlines()
                 expected = isinstance(exc, ConfigError | StoreError | OSError)
+                self.engine.reopen()  # whoever rotates logs cannot help what is in the file
                 log.error("config.refused", problems=problems, exc_info=None if expected else exc)
             else:
                 problems = []

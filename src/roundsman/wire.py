@@ -156,12 +156,12 @@ def stream(pieces: Iterable[bytes], largest: int) -> Iterator[bytes]:
             if mark[:1] == b'"' and not token[1]:
                 break  # the string goes on in the next piece
             at = token.end()
-            if mark == b"{" or mark == b"[":
+            if mark in {b"{", b"["}:
                 # A list around the objects is no part of any.
                 if begin < 0 and mark == b"{":
                     begin, depth = token.start(), 0
                 depth += begin >= 0
-            elif begin >= 0 and (mark == b"}" or mark == b"]"):
+            elif begin >= 0 and mark in {b"}", b"]"}:
                 depth -= 1
                 if depth == 0:
                     yield held[begin:at]

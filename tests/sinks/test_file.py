@@ -319,7 +319,11 @@ async def test_nor_by_a_daemon_that_goes_on(writer: Writer) -> None:
         for event in (A[1], A[2], B[0], A[3]):
             receipt = await deliver([event])
     assert writer.ids() == [e.id for e in [A[0], A[1], B[0], A[2], A[3]]]
-    assert receipt == {"inode": writer.path.stat().st_ino, "size": writer.path.stat().st_size}
+    assert receipt == {
+        "inode": writer.path.stat().st_ino,
+        "size": writer.path.stat().st_size,
+        "rotated": "",
+    }
 
 
 async def test_a_replay_is_written_again_a_day_after_a_restore(writer: Writer) -> None:
@@ -335,7 +339,11 @@ async def test_a_replay_is_written_again_a_day_after_a_restore(writer: Writer) -
     told = len(writer.ids())
     await writer.deliver(A[0], A[1], B[0], A[2])
     assert len(writer.ids()) == told + 4
-    assert writer.receipt == {"inode": writer.path.stat().st_ino, "size": writer.path.stat().st_size}
+    assert writer.receipt == {
+        "inode": writer.path.stat().st_ino,
+        "size": writer.path.stat().st_size,
+        "rotated": "",
+    }
 
 
 async def test_a_replay_is_written_again_however_quiet_that_day_was(writer: Writer) -> None:
@@ -480,11 +488,20 @@ async def test_root_prunes_and_renames_only_in_the_folder_it_has_open(
         (folder / "events.jsonl").touch()
     before = {path.name: path.read_bytes() for path in elsewhere.iterdir()}
     writer = Writer(out, time, rotate_size=100, keep=1, compress=True)
-    async with writer.sink.open(Http(Web(now=time.now)), None) as deliver:
-        out.rename(theirs / "moved")
-        out.symlink_to(elsewhere)
-        for event in E[:3]:
-            await deliver([event])
+    looks = [0.0] * 9
+
+    def now() -> float:
+        looks.append(time.now())
+        if len(looks) == 2:  # between the look whether it is still the same place, and the rotation
+            out.rename(theirs / "moved")
+            out.symlink_to(elsewhere)
+        return time.now()
+
+    async with writer.sink.open(Http(Web(now=now)), None) as deliver:
+        await deliver([E[0]])
+        looks.clear()
+        with pytest.raises(OSError, match="removed or replaced"):
+            await deliver([E[1]])
     assert {path.name: path.read_bytes() for path in elsewhere.iterdir()} == before
     assert len(list((theirs / "moved").glob("*.gz"))) == 1
 

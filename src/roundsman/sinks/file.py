@@ -1,8 +1,12 @@
 """A file with one event a line: rotated, and exact. After a crash no line is torn, lost or doubled.
 
-What is in the file but was not acked any more is found by the receipt of the last ack (which file, how long): lines after
-that are complete and not delivered again, or torn and cut off. So the crash between "written" and "acked" costs nothing.
-Nor does a store that was put back from a backup: the lines of all that happened since are after the backup's receipt.
+What is in the file but was not acked any more is found by the receipt of the last ack (which file, how long, what was rotated
+before): lines after that are complete and not delivered again, or torn or full of holes and cut out. They are written to the
+disk anew before they are acked, for a crash or an I/O error may have kept them from it. So the crash between "written" and
+"acked" costs nothing. Nor does a store that was put back from a backup: the lines of all that happened since are after the
+backup's receipt.
+
+The open file is not the place: before each ack, the path has to lead to it still.
 
 Everything is done by a handle of the folder, and nothing by way of a link in it: root may be who runs it (a command beside
 the service, or the daemon in a container), in a folder whose owner would like to read and write with root's rights.
@@ -16,7 +20,8 @@ import re
 import shutil
 import stat
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
@@ -32,11 +37,14 @@ from roundsman.settings import DataPath, Size
 from roundsman.threads import in_thread
 
 OURS = b'{"specversion":"1.0"'
-"""How our lines begin: only a torn line of our own is ever cut off."""
+"""How our lines begin: only a torn line of our own is ever cut out."""
+HOLE = b"\0" * 4
+"""What a power cut leaves where a block did not reach the disk; no text has it."""
 CHUNK = 1 << 16
 DOUBT, MOST = 64 << 20, 50_000
 """Bytes at the end of a file that are looked through for lines without ack, and how many of these are remembered, at most: many
 batches, and some 15 MB of memory."""
+ELSEWHERE = -1
 DOUBTED = 86400.0
 """Seconds in which such lines are waited for. After a crash they come first; after a restore, when their source is visited."""
 
@@ -92,7 +100,11 @@ class _Appender:
         self._tidy = False
         """Whether what a crash left undone of a rotation was done: not by who only opens, to see whether it can."""
         self._doubtful: dict[tuple[str, str], int] = {}
-        """Source and id of the lines that are there and not acked, with where each begins."""
+        """Source and id of the lines that are there and not acked, with where each begins; `ELSEWHERE` in a rotated file."""
+        self._last = ""
+        """The newest rotated file."""
+        self._base: Receipt = {}
+        """The receipt that was opened with: it holds while lines in rotated files are in doubt."""
         self._until = 0.0
         """When those that were not delivered again are acked ones."""
         self._past = False
@@ -111,9 +123,13 @@ class _Appender:
         self._folder, self._path = enter(self._options.path, 0o777)
         self._open_file()
         known = max(0, self._size - DOUBT)
+        self._base = receipt or {}
         if receipt and receipt.get("inode") == os.fstat(self._file).st_ino:
             known = max(known, min(receipt.get("size", 0), self._size))
-        # Else another file than at the last ack: we rotated before a batch that was not acked, or somebody moved it.
+        elif receipt:
+            # Another file than at the last ack: we rotated before acks that were lost, or somebody moved it.
+            self._look_into_rotated(receipt)
+        self._last = max(self._rotated(), default=("", 0, ""))[2]
         self._until = (receipt or {}).get("until") or self._now().timestamp() + DOUBTED
         self._repair(known)
 
@@ -145,23 +161,65 @@ class _Appender:
             self._doubtful.clear()
         # Each only once: what is delivered once more is a replay, and written again.
         fresh = [e for e in events if self._doubtful.pop((e.source, e.id), None) is None]
+        self._require_place()
         if fresh:
             lines = b"".join([event.body + b"\n" for event in fresh])
             # Lines without ack that were left behind in the old file would not be found after another crash.
             if len(fresh) == len(events) and (self._past or not self._doubtful):
                 self._rotate_for(len(lines))
-            left = memoryview(lines)
-            while left:
-                left = left[os.write(self._file, left) :]
-            os.fdatasync(self._file)
-            self._size += len(lines)
+            self._write(lines)
             self._past = True
             if over:
                 self._doubtful.clear()
-        # Acked is what is before the first line in doubt: that is for whoever opens the file next, too.
-        acked = next(iter(self._doubtful.values()), self._size)
-        receipt = {"inode": os.fstat(self._file).st_ino, "size": acked}
+            self._require_place()
+        return self._receipt()
+
+    def _receipt(self) -> Receipt:
+        """Acked is what is before the first line in doubt: that is for whoever opens the file next, too."""
+        first = next(iter(self._doubtful.values()), self._size)
+        if first == ELSEWHERE:
+            return {**self._base, "until": self._until}
+        receipt = {"inode": os.fstat(self._file).st_ino, "size": first, "rotated": self._last}
         return {**receipt, "until": self._until} if self._doubtful else receipt
+
+    def _require_place(self) -> None:
+        """OSError where the path no longer leads to the open file: what is written then, nobody would find."""
+        try:
+            there = os.stat(self._path.name, dir_fd=self._folder, follow_symlinks=False)
+            folder = self._path.parent.stat()
+            same = os.path.samestat(there, os.fstat(self._file))
+            same = same and os.path.samestat(folder, os.fstat(self._folder))
+        except FileNotFoundError:
+            same = False
+        if not same:
+            raise OSError(errno.ESTALE, "it was removed or replaced while it was open", str(self._path))
+
+    def _write(self, lines: bytes) -> None:
+        """Append, and make sure that it is on the disk. Others may have written or cut the file meanwhile."""
+        self._size = os.fstat(self._file).st_size
+        if self._ends_in_a_line():
+            lines = b"\n" + lines
+        left = memoryview(lines)
+        begun = -1
+        while left:
+            count = os.write(self._file, left)
+            if begun < 0:
+                begun = os.lseek(self._file, 0, os.SEEK_CUR) - count
+            left = left[count:]
+        if (
+            begun > 0
+            and begun != self._size
+            and os.pread(self._file, 1, begun - 1) != b"\n"
+            and lines[:1] != b"\n"
+        ):
+            # Half a line of somebody's came in between, and swallowed our first one: that is written again.
+            os.write(self._file, lines[: lines.index(b"\n") + 1])
+        os.fdatasync(self._file)
+        self._size = os.fstat(self._file).st_size
+
+    def _ends_in_a_line(self) -> bool:
+        """Whether the last line has no end: somebody else's, or one of ours that was cut."""
+        return self._size > 0 and os.pread(self._file, 1, self._size - 1) != b"\n"
 
     def _open_file(self) -> None:
         self._file, new = make_at(
@@ -179,11 +237,32 @@ class _Appender:
         self._day = _day(datetime.fromtimestamp(status.st_mtime, UTC) if self._size else self._now())
 
     def _repair(self, known: int) -> None:
-        """Read what is after `known`: whole lines are in doubt, a torn one goes."""
+        """Read what is after `known`: whole lines are in doubt, torn ones and holes go; what stays is written to the disk anew."""
         at = known
-        tail = b""
         if at and os.pread(self._file, 1, at - 1) != b"\n":
             at = self._line_start(at)
+        before = dict(self._doubtful)
+        bad = self._look_through(at)
+        if not bad and self._doubtful.keys() == before.keys():
+            return
+        # By a handle that does not append. After an I/O error the kernel may take pages for clean that are not on the disk.
+        flags = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        handle = os.open(self._path.name, flags, dir_fd=self._folder)
+        try:
+            if not os.path.samestat(os.fstat(handle), os.fstat(self._file)):
+                raise OSError(errno.ESTALE, "it was replaced while it was opened", str(self._path))
+            self._keep(handle, at, bad)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        if bad:
+            self._doubtful = before
+            self._look_through(at)
+
+    def _look_through(self, at: int) -> list[tuple[int, int]]:
+        """Remember the lines after `at` as being in doubt. Where those are that have to go: torn ones of ours, and holes."""
+        bad: list[tuple[int, int]] = []
+        tail = b""
         while piece := os.pread(self._file, CHUNK, at):
             begin = at - len(tail)
             lines = (tail + piece).split(b"\n")
@@ -191,17 +270,66 @@ class _Appender:
             at += len(piece)
             for line in lines:
                 if key := _key(line):
-                    self._doubtful.setdefault(key, begin)
-                    if len(self._doubtful) > MOST:
-                        del self._doubtful[next(iter(self._doubtful))]  # the earliest
+                    self._doubt(key, begin)
+                elif line.startswith(OURS) or HOLE in line:
+                    bad.append((begin, begin + len(line) + 1))
                 begin += len(line) + 1
-        if tail:
-            if tail.startswith(OURS) or OURS.startswith(tail):
-                self._size -= len(tail)
-                os.ftruncate(self._file, self._size)
-            else:  # not our line: end it, and begin after it
-                self._size += os.write(self._file, b"\n")
-            os.fsync(self._file)
+        if tail and (tail.startswith(OURS) or OURS.startswith(tail) or HOLE in tail):
+            bad.append((at - len(tail), at))
+        return bad
+
+    def _doubt(self, key: tuple[str, str], begin: int) -> None:
+        self._doubtful.setdefault(key, begin)
+        if len(self._doubtful) > MOST:
+            del self._doubtful[next(iter(self._doubtful))]  # the earliest
+
+    def _keep(self, handle: int, at: int, bad: Sequence[tuple[int, int]]) -> None:
+        """Write what is after `at` once more, without the parts that are bad."""
+        to, source = at, at
+        for begin, end in (*bad, (self._size, self._size)):
+            while source < begin:
+                piece = os.pread(self._file, min(CHUNK, begin - source), source)
+                if not piece:
+                    break
+                source += len(piece)
+                while piece:
+                    written = os.pwrite(handle, piece, to)
+                    to, piece = to + written, piece[written:]
+            source = end
+        if bad:
+            os.ftruncate(handle, to)
+        self._size = os.fstat(handle).st_size
+
+    def _look_into_rotated(self, receipt: Receipt) -> None:
+        """Lines without ack in files that were rotated since: a power cut may have taken the acks of the last second."""
+        after = receipt.get("rotated")
+        if after is None:
+            return  # written by a version that did not say
+        since = self._place_of(after)
+        newer = [each for each in self._rotated() if since is None or each[:2] > since]
+        skip, room = int(receipt.get("size", 0)), DOUBT
+        for _, _, name in newer:  # the first of them is the file of the receipt
+            for line in self._lines_of(name, skip):
+                room -= len(line)
+                if room < 0:
+                    return
+                if key := _key(line):
+                    self._doubt(key, ELSEWHERE)
+            skip = 0
+
+    def _lines_of(self, name: str, skip: int) -> Iterator[bytes]:
+        """The lines of a rotated file, packed or not, from a place in it on."""
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        with os.fdopen(os.open(name, flags, dir_fd=self._folder), "rb") as file:
+            require_file(file.fileno())
+            with (
+                gzip.open(file, "rb") if name.endswith(".gz") else file as source,
+                suppress(EOFError, zlib.error),
+            ):
+                left = skip
+                while left and (piece := source.read(min(left, CHUNK))):
+                    left -= len(piece)
+                yield from source
 
     def _line_start(self, at: int) -> int:
         while at > 0:
@@ -225,7 +353,8 @@ class _Appender:
             os.close(self._file)
             self._file = -1
             self._open_file()
-            self._doubtful = dict.fromkeys(self._doubtful, 0)  # they are in the old file, before all of this
+            self._doubtful = dict.fromkeys(self._doubtful, ELSEWHERE)
+            self._last = rotated
         if rotated or not self._tidy:
             self._finish_rotation(rotated)
             self._tidy = True
@@ -238,11 +367,15 @@ class _Appender:
 
     def _rotated(self) -> list[tuple[str, int, str]]:
         """Day, number and name of what is rotated, in this order."""
-        stem, suffix = re.escape(self._path.stem), re.escape(self._path.suffix)
-        name = re.compile(stem + r"-(\d{4}-\d\d-\d\d)\.(\d{4,})" + suffix + r"(?:\.gz)?")
         with reading(self._folder) as folder, os.scandir(folder) as entries:
-            found = [match for each in entries if (match := name.fullmatch(each.name))]
-        return sorted((match[1], int(match[2]), match[0]) for match in found)
+            found = [(*place, each.name) for each in entries if (place := self._place_of(each.name))]
+        return sorted(found)
+
+    def _place_of(self, name: str) -> tuple[str, int] | None:
+        """Day and number of a rotated file, packed or not; None for any other file."""
+        stem, suffix = re.escape(self._path.stem), re.escape(self._path.suffix)
+        match = re.fullmatch(stem + r"-(\d{4}-\d\d-\d\d)\.(\d{4,})" + suffix + r"(?:\.gz)?", name)
+        return (match[1], int(match[2])) if match else None
 
     def _finish_rotation(self, just: str | None) -> None:
         """Compress and prune what is rotated, but not what `just` was; also what a crash left undone."""

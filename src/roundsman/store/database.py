@@ -40,7 +40,8 @@ def must_exist(path: Path) -> None:
 def restore(path: Path, backup: Path) -> int:
     """Put a backup in the place of the store, which nobody may be using; the last event's number. StoreError where that cannot be.
 
-    What a crash left beside the old store goes with it: SQLite would play an old -wal file into the new store.
+    The old store stands until the new one does. What a crash left beside it is played into it first: SQLite would play an old
+    -wal file into the new store. An old one that is damaged is moved aside, with all that belongs to it.
     """
     with plain(path):
         path = real(path, 0o700)
@@ -55,14 +56,35 @@ def restore(path: Path, backup: Path) -> int:
                 head = _copy(backup, half, handle)
             finally:
                 os.close(handle)
-            for left in BESIDE:
-                path.with_name(path.name + left).unlink(missing_ok=True)
+            _make_room(path)
             half.replace(path)
             sync_folder(path.parent)
         finally:
             half.unlink(missing_ok=True)
             os.close(lock)
     return head
+
+
+def _make_room(path: Path) -> None:
+    """Have nothing beside the old store, so that the new one can take its place in one step."""
+    left = [path.with_name(path.name + end) for end in BESIDE]
+    if path.exists():
+        try:
+            old = connect(path)
+            try:
+                busy, *_ = old.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            finally:
+                old.close()
+            damaged = bool(busy)
+        except (sqlite3.Error, OSError):
+            damaged = True
+        if damaged:
+            for each in (*left, path):
+                if each.exists():
+                    each.replace(each.with_name(each.name.replace(path.name, path.name + ".replaced", 1)))
+            sync_folder(path.parent)
+    for each in left:
+        each.unlink(missing_ok=True)
 
 
 def _copy(backup: Path, target: Path, handle: int) -> int:
@@ -171,6 +193,25 @@ def claim_file(path: Path) -> int:
     started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     os.pwrite(lock, f"roundsman, pid {os.getpid()}, since {started}\n".encode(), 0)
     return lock
+
+
+def claim_inode(path: Path, handle: int) -> None:
+    """Lock the store itself, or say that somebody has it: by a hard link it has another name, and another lock beside that."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise StoreError(
+            f"{path} is in use by a daemon that knows it by another name, a hard link: one daemon per store"
+        ) from None
+
+
+def open_wal(path: Path) -> int:
+    """A handle of the -wal file, which is there once the store was read; -1 where it is not."""
+    path = real(path)
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    with suppress(FileNotFoundError):
+        return os.open(path.with_name(path.name + "-wal"), flags)
+    return -1
 
 
 def _written(lock: int) -> str:

@@ -3,8 +3,8 @@
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +14,17 @@ from roundsman import wire
 from roundsman.events import Event
 from roundsman.files import make, real
 from roundsman.plugin import Receipt, State
-from roundsman.store.database import BUSY, StoreError, applied, claim_file, connect, must_exist, plain
+from roundsman.store.database import (
+    BUSY,
+    StoreError,
+    applied,
+    claim_file,
+    claim_inode,
+    connect,
+    must_exist,
+    open_wal,
+    plain,
+)
 from roundsman.store.forgetting import Forgetting
 from roundsman.store.reader import DAEMON, Via
 from roundsman.store.schema import migrations
@@ -50,60 +60,106 @@ class Visited(NamedTuple):
 class Store(Forgetting):
     """The store, for its one daemon; with `daemon=False`, for a command that writes one thing beside it."""
 
-    def __init__(self, path: Path, db: Database, books: Database, lock: int | None) -> None:
+    def __init__(
+        self, path: Path, db: Database, books: Database, lock: int | None, handle: int = -1, wal: int = -1
+    ) -> None:
+        """`handle` and `wal` are the daemon's own of the store and its -wal file: to lock the one and sync the other."""
         super().__init__(path, db)
         self._books = books
         self._lock = lock
+        self._handle = handle
         self._place = _identity(path)
         self._links = os.fstat(lock).st_nlink if lock is not None else 0
+        self.unsynced = False
+        """Whether books were written since the last `sync`: a power cut would take them."""
+        self.damage: str | None = None
+        """What a check found to be damaged."""
+        self._wal = wal
 
     @classmethod
     def open(cls, path: Path, *, daemon: bool = True) -> "Store":
         """Open or create the store. StoreError in one sentence where that cannot be."""
         if not daemon:
             must_exist(path)
-        lock = None
+        lock, handle, wal = None, -1, -1
         with plain(path):
             if daemon:
                 real(path, 0o700)  # makes its folder
                 lock = claim_file(path)
             try:
                 # Created by us, so that the mode is right from the first byte; SQLite gives -wal and -shm the same.
-                os.close(make(path, os.O_RDWR, 0o600)[0])
+                handle, _ = make(path, os.O_RDWR, 0o600)
+                if daemon:
+                    claim_inode(path, handle)
+                else:
+                    # Before SQLite opens the file: closing any handle of it gives up SQLite's locks.
+                    os.close(handle)
+                    handle = -1
                 db = connect(path)
                 applied(path, db)
                 migrations.apply(db)
                 books = connect(path)
                 books.conn.execute("PRAGMA synchronous = NORMAL")
                 books.conn.execute("PRAGMA cache_size = -1000")
+                if daemon:
+                    wal = open_wal(path)
             except BaseException:
-                if lock is not None:
-                    os.close(lock)
+                for each in (handle, lock):
+                    if each is not None and each >= 0:
+                        os.close(each)
                 raise
-        return cls(path, db, books, lock)
+            return cls(path, db, books, lock, handle, wal)
 
     def close(self) -> None:
         self._books.close()
         super().close()
+        # Only now: closing a handle of the store gives up SQLite's locks on it.
+        for each in (self._wal, self._handle):
+            if each >= 0:
+                os.close(each)
+        self._wal = self._handle = -1
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
     def lost(self) -> bool:
-        """Whether somebody deleted the file, or put another one in its place: what we write then is gone when we end. Or its lock:
-        then another daemon may begin beside us.
+        """Whether somebody deleted the file or its -wal file, or put another one in its place: what we write then is gone when we
+        end. Or its lock: then another daemon may begin beside us.
         """
         unlocked = self._lock is not None and not os.fstat(self._lock).st_nlink and bool(self._links)
         try:
-            return unlocked or _identity(self.path) != self._place
+            return unlocked or self._unlinked() or _identity(self.path) != self._place
         except OSError:  # a network's disk that does not answer, say: nobody knows
             return False
+
+    def _unlinked(self) -> bool:
+        """Whether the -wal file was deleted, with what was committed lately in it."""
+        return self._wal >= 0 and not os.fstat(self._wal).st_nlink
+
+    def rescue(self) -> None:
+        """Where the -wal file was deleted: play it into the store while we still have it open."""
+        if self._unlinked():
+            with suppress(StoreError, sqlite3.Error):
+                self._run("PRAGMA wal_checkpoint(FULL)").fetchall()
+
+    def sync(self) -> None:
+        """Have what was written as books survive a power cut; may be called in a thread."""
+        self.unsynced = False
+        if self._wal >= 0:
+            os.fsync(self._wal)
 
     def hurried(self, yes: bool) -> None:
         """Whether to wait for others' writes as little as can be: who has just waited in vain must not keep everybody."""
         for db in (self._db, self._books):
             with suppress(sqlite3.Error):  # a store that is closed or broken says so where it is used
                 db.conn.execute(f"PRAGMA busy_timeout = {20 if yes else round(BUSY * 1000)}")
+
+    @contextmanager
+    def _bookkeeping(self) -> Iterator[None]:
+        """A transaction that is on the disk within a second: see `sync`."""
+        with plain(self.path), self._books.atomic():
+            yield
+        self.unsynced = True
 
     def live(self, now: float) -> None:
         """Write down that a daemon is at work."""
@@ -143,28 +199,28 @@ class Store(Forgetting):
 
     def failed_with(self, name: str, fingerprint: str) -> None:
         """Remember with which options a source failed: with others, it is worth another try."""
-        with plain(self.path), self._books.atomic():
+        with self._bookkeeping():
             self._books.conn.execute(
                 "UPDATE sources SET options = ?1 WHERE name = ?2 AND options IS NOT ?1", (fingerprint, name)
             )
 
     def claim(self, dues: Iterable[tuple[str, float]]) -> None:
         """Move `due` on *before* the visits: a daemon that dies during one does not ask again until then."""
-        with plain(self.path), self._books.atomic():
+        with self._bookkeeping():
             self._books.conn.executemany(
                 "UPDATE sources SET due = ? WHERE name = ?", [(d, n) for n, d in dues]
             )
 
     def hold(self, helds: Iterable[tuple[str, float]]) -> None:
         """Nobody asks these sources before then, not even after a restart."""
-        with plain(self.path), self._books.atomic():
+        with self._bookkeeping():
             self._books.conn.executemany(
                 "UPDATE sources SET held = ? WHERE name = ?", [(h, n) for n, h in helds]
             )
 
     def note_refused(self, refused: Iterable[tuple[str, int, str]]) -> None:
         """Webhooks that were turned away: source, how many, and why the last one was."""
-        with plain(self.path), self._books.atomic():
+        with self._bookkeeping():
             self._books.conn.executemany(
                 "UPDATE sources SET refused = refused + ?, refusal = ? WHERE name = ?",
                 [(count, why, name) for name, count, why in refused],
@@ -172,7 +228,7 @@ class Store(Forgetting):
 
     def note(self, visits: Iterable[Visited]) -> None:
         """Write up visits that found nothing, some at a time."""
-        with plain(self.path), self._books.atomic():
+        with self._bookkeeping():
             self._books.conn.executemany(
                 "UPDATE sources SET visited = ?, answered = ?, polls = ? WHERE name = ?",
                 [(v.visited, v.answered, v.polls, v.name) for v in visits],
@@ -262,7 +318,10 @@ class Store(Forgetting):
         The position of a source stays where its readings put it: a webhook says nothing about what came before it.
         """
         if self.lost():  # nobody would be told again
+            self.rescue()
             raise StoreError(f"{self.path} was deleted or replaced while it was in use")
+        if self.damage:
+            raise StoreError(self.damage)
         with plain(self.path), self._db.atomic():
             run = self._run
             found: list[int] = []
@@ -273,6 +332,8 @@ class Store(Forgetting):
                 [source] = run("SELECT id FROM sources WHERE name = ?", (mail.source,)).fetchone()
                 calls[source] += 1
                 new = self._insert(source, mail.events, now, "push") if mail.events else 0
+                if mail.events:
+                    self._read_back(mail)
                 for each in mail.follow:
                     run("INSERT OR IGNORE INTO inbox (source, id) VALUES (?, ?)", (source, each))
                 if mail.unread is not None:
@@ -288,6 +349,12 @@ class Store(Forgetting):
             for source in unread:
                 self._trim_unread(source)
             return found
+
+    def _read_back(self, mail: Mail) -> None:
+        """StoreError where what was just written cannot be found by its id: then the store is damaged."""
+        written = {event.id for event in mail.events if event.unless is None}
+        if written - self.known(mail.source, list(written)):
+            raise StoreError(f"{self.path} is damaged: what is written cannot be read back")
 
     def _keep_unread(self, source: int, now: float, why: str, body: bytes) -> None:
         self._run(
@@ -312,7 +379,7 @@ class Store(Forgetting):
     def reloaded(self, config: Path, digest: str, problems: Sequence[str]) -> None:
         """The daemon took over its configuration, or refused to."""
         answer = {"config": str(config), "digest": digest, "problems": list(problems)}
-        with plain(self.path), self._books.atomic():
+        with self._bookkeeping():
             self._books.conn.execute(
                 "UPDATE sources SET revision = revision + 1, state = ? WHERE name = ?",
                 (wire.encode(answer).decode(), DAEMON),
@@ -330,6 +397,8 @@ class Store(Forgetting):
         """Nothing, where the store can be written; else StoreError, soon: somebody waits for the answer."""
         if self.lost():
             raise StoreError(f"{self.path} was deleted or replaced while it was in use")
+        if self.damage:
+            raise StoreError(self.damage)
         if full := self.full():
             raise StoreError(full)
         books = self._books.conn
@@ -345,7 +414,7 @@ class Store(Forgetting):
         self, sink: str, was: int, cursor: int, receipt: Receipt | None, now: float, *, moved: bool = True
     ) -> None:
         """The sink has everything up to `cursor`. Raises `Moved` where it was replayed meanwhile."""
-        with plain(self.path), self._books.atomic():
+        with self._bookkeeping():
             done = self._books.conn.execute(
                 "UPDATE sinks SET cursor = ?, receipt = coalesce(?, receipt), failures = 0, failing = NULL, error = NULL, "
                 "delivered = CASE WHEN ? THEN ? ELSE delivered END WHERE name = ? AND cursor = ?",
@@ -397,7 +466,7 @@ class Store(Forgetting):
 
     def suffer(self, sink: str, failures: int, failing: float | None, error: str | None) -> None:
         """Write up a sink's trouble, for `status`."""
-        with plain(self.path), self._books.atomic():
+        with self._bookkeeping():
             self._books.conn.execute(
                 "UPDATE sinks SET failures = ?, failing = ?, error = ? WHERE name = ?",
                 (failures, failing, error, sink),
