@@ -59,6 +59,7 @@ INWARD: dict[str, set[str]] = {
             "settings",
             "silence",
             "store",
+            "threads",
             "visit",
         ),
     },

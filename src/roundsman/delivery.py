@@ -132,19 +132,33 @@ class Delivery:
         """One read of the log and what follows from it; whether there may be more."""
         try:
             for event in self._store.retries(self.name):
-                await self._retry(deliver, event)
+                if event.sound:
+                    await self._retry(deliver, event)
+                else:
+                    self._bury_damaged(event)
             cursor, _ = self._store.cursor(self.name)
             head = self._store.head()
             events = [e for e, _ in self._store.events(cursor, head, READ_AHEAD, self.wanted)]
+            damaged = [event for event in events if not event.sound]
+            for event in damaged:
+                self._bury_damaged(event)
+                events.remove(event)
             for at in range(0, len(events), self.sink.batch):
                 if self._stop.is_set():
                     return False
                 cursor = await self._chunk(deliver, cursor, events[at : at + self.sink.batch])
             if not events and head > cursor:
-                self._store.ack(self.name, cursor, head, None, self._now(), moved=False)
-            return bool(events)
+                end = damaged[-1].seq if damaged else head
+                self._store.ack(self.name, cursor, end, None, self._now(), moved=False)
+            return bool(events or damaged)
         except Moved:
             return True
+
+    def _bury_damaged(self, event: Event) -> None:
+        """A damaged store may hand over anything; no sink gets what is not JSON."""
+        why = "the store is damaged: the event cannot be read"
+        self._store.rebury(self.name, event.seq, why, self._now())
+        log.error("event.buried", sink=self.name, seq=event.seq, id=event.id, reason=why)
 
     async def _pump(self, deliver: Deliver) -> None:
         while not (self._stop.is_set() or self._reopen):

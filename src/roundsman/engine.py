@@ -16,13 +16,14 @@ from roundsman.delivery import Delivery
 from roundsman.events import Event
 from roundsman.http import Http, Web
 from roundsman.meter import Meter
-from roundsman.notices import Disk, clock_jumped, sink_gap
+from roundsman.notices import Disk, clock_jumped, sink_gap, store_damaged
 from roundsman.plugin import Sink, Source
 from roundsman.ratelimits import CAP
 from roundsman.reception import Reception
 from roundsman.settings import spell
 from roundsman.silence import Silence
-from roundsman.store import DAEMON, Fare, Store, StoreError, Visited
+from roundsman.store import DAEMON, Fare, Store, StoreError, Visited, check as soundness
+from roundsman.threads import in_thread
 from roundsman.visit import RINGS_APART, Visits, Watch, ring_pause
 
 GRACE = 1.5
@@ -41,6 +42,10 @@ DISK_EVERY = 60.0
 """Seconds between two looks at the room on the disk."""
 PRUNE_FIRST, PRUNE_EVERY = 300.0, 3600.0
 """Seconds from the start to the first round of forgetting, and between two: a machine may never be up for an hour."""
+CHECK_FIRST, CHECK_EVERY = 2.0, 86400.0
+"""Seconds from the start to the first check whether the store is sound, and between two."""
+SYNC_EVERY = 0.5
+"""Seconds until what was written as books survives a power cut."""
 PRUNE_PAUSE = 0.05
 PLAUSIBLE = 7 * 86400.0
 """Seconds from the last event before a jump within which the new time is likely the right one: a machine was off for the night."""
@@ -124,11 +129,14 @@ class Engine:
         self._version = 0
         self._pruned = self._clock.monotonic() - PRUNE_EVERY + PRUNE_FIRST
         self._pruning: asyncio.Task[None] | None = None
+        self._checked = self._clock.monotonic() - CHECK_EVERY + CHECK_FIRST
+        self._checking: asyncio.Task[None] | None = None
         self._untold: deque[Event] = deque(maxlen=20)
         """Notices that the store could not take; they wait until it can."""
         self._failure = ""
         self._failed_at = self._failure_said = float("-inf")
         self._hurried = self._missing = False
+        self._recovered = 0
         self.lost = False
         """Somebody deleted or replaced the store: the daemon ends, for another one to begin with what is there."""
 
@@ -274,10 +282,11 @@ class Engine:
                 for name in self.deliveries:
                     self._start(name)
                 beat = self._group.create_task(self._beat(), name="beat")
+                sync = self._group.create_task(self._sync_books(), name="sync")
                 await self._stop.wait()
-                beat.cancel()
-                if self._pruning is not None:
-                    self._pruning.cancel()
+                for task in (beat, sync, self._pruning, self._checking):
+                    if task is not None:
+                        task.cancel()
             finally:
                 self._alarms.stop()
                 await self._end()
@@ -479,6 +488,32 @@ class Engine:
             if idle and self._group is not None and self._clock.monotonic() - self._pruned > PRUNE_EVERY:
                 # Beside the heartbeat: with very many ids a round takes a minute.
                 self._pruning = self._group.create_task(self._prune(), name="prune")
+            checks = self._checking is not None and not self._checking.done()
+            if self._group and not checks and self._clock.monotonic() - self._checked > CHECK_EVERY:
+                self._checking = self._group.create_task(self.check_store(), name="check")
+
+    async def _sync_books(self) -> None:
+        """Acks and books are committed without waiting for the disk; a power cut takes no more than the last second of them."""
+        while True:
+            await self._clock.sleep(SYNC_EVERY)
+            await self.sync()
+
+    async def sync(self) -> None:
+        """Have the books on the disk."""
+        if self.store.unsynced:
+            try:
+                await in_thread(self.store.sync)
+            except OSError as exc:
+                self.failed(StoreError(f"{self.store.path} cannot be written: {exc.strerror}"))
+
+    async def check_store(self) -> None:
+        """Look whether the store is sound, in a thread; say it, once, where it is not."""
+        self._checked = self._clock.monotonic()
+        found = await in_thread(soundness, self.store.path)
+        if found is not None and self.store.damage is None:
+            log.error("store.damaged", error=found)
+            self._tell(store_damaged(found, self._clock.now()))
+        self.store.damage = found
 
     def beat(self) -> None:
         """What wants doing about once a second; that one thing fails is no reason to leave out the others."""
@@ -503,10 +538,15 @@ class Engine:
 
     def _look_after_store(self) -> None:
         """A store that somebody deleted takes what it is told, and forgets it when we end."""
+        self.store.recover()
+        if self.store.recoveries > self._recovered:
+            self._recovered = self.store.recoveries
+            log.error(
+                "store.recovered", path=str(self.store.path), reason="its -wal file was deleted while in use"
+            )
         before, self._missing = self._missing, self.store.lost()
         if self._missing and before and not self.lost:  # two looks: it may be about to be put back
             self.lost = True
-            self.store.rescue()
             log.error("store.lost", path=str(self.store.path), reason="deleted or replaced while in use")
             self.stop()
 
@@ -538,6 +578,8 @@ class Engine:
     @property
     def store_trouble(self) -> str | None:
         """What is wrong with the store; None where it was written since, or nobody wanted to."""
+        if self.store.damage:
+            return self.store.damage
         recent = self._clock.monotonic() - self._failed_at < 3 * STORE_AGAIN
         return self._failure if recent else None
 

@@ -181,6 +181,7 @@ TYPES: dict[str, Any] = {
     "roundsman.sink.failing": Notice,
     "roundsman.sink.recovered": Notice,
     "roundsman.sink.gap": Notice,
+    "roundsman.store.damaged": Notice,
     "roundsman.disk.low": Notice,
     "roundsman.disk.recovered": Notice,
     "roundsman.clock.jumped": Notice,
@@ -267,6 +268,11 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         listed = lists_failures or bool(data.get("failures"))
         failure = 1 if outcome in {"failed", "partial"} and not listed else None
         return cls(id, source, type, outcome, wire.encode(envelope), 0, at, failure, unless)
+
+    @property
+    def sound(self) -> bool:
+        """Whether the body is JSON in one line: a damaged store may hand over anything."""
+        return wire.is_line(self.body)
 
     def document(self) -> dict[str, Any]:
         """The CloudEvent as a dictionary."""

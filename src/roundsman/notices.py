@@ -74,6 +74,12 @@ def sink_gap(sink: str, missed: int, reached: int, now: float) -> Event | None:
     return _own("roundsman.sink.gap", sink, message, now, which=f"{sink}:{reached}", missed=missed)
 
 
+def store_damaged(found: str, now: float) -> Event:
+    """The notice about a store in which a check found something damaged."""
+    message = f"{found}. Until then webhooks are refused, so that their vendors send them again."
+    return _own("roundsman.store.damaged", "store", message, now, which="store:damaged")
+
+
 def clock_jumped(seconds: float, now: float) -> Event | None:
     """The notice about a clock that was set; None where that is too little to matter."""
     if abs(seconds) < CLOCK_PATIENCE:

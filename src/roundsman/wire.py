@@ -72,6 +72,15 @@ def decode(body: bytes | msgspec.Raw) -> Any:
         return _lenient(bytes(body))[0]
 
 
+def is_line(body: bytes) -> bool:
+    """Whether it is a JSON object in one line."""
+    try:
+        _decode_object(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return b"\n" not in body
+
+
 def line(body: bytes) -> Any:
     """The object in `body` for use inside another document: its bytes as they came, if they are fit for that."""
     body, _ = _shallow(body)

@@ -14,6 +14,7 @@ import typer
 import roundsman
 from roundsman import config as configuration, logs
 from roundsman.config import Config, ConfigError
+from roundsman.events import Event
 from roundsman.masking import mask
 from roundsman.settings import counted, duration, moment
 from roundsman.store import DAEMON, Reader, Store
@@ -134,9 +135,16 @@ def writing(path: Path | None) -> Iterator[Store]:
 
 
 def printer(as_json: bool) -> Callable[[Any], None]:
-    if as_json:
-        return lambda event: print(event.body.decode("utf-8", "replace"), flush=True)
     from roundsman import screen
 
-    console = screen.console()
-    return lambda event: screen.show_event(event, console)
+    console = None if as_json else screen.console()
+
+    def show(event: Event) -> None:
+        if not event.sound:
+            complain(f"#{event.seq}: cannot be read: the store is damaged")
+        elif console is None:
+            print(event.body.decode("utf-8", "replace"), flush=True)
+        else:
+            screen.show_event(event, console)
+
+    return show

@@ -16,6 +16,7 @@ from roundsman.store.database import StoreError, default_path, exists, holder, r
 from roundsman.store.forgetting import KEYS_KEPT
 from roundsman.store.reader import DAEMON, Fare, Filter, Reader, Via
 from roundsman.store.schema import NAMES, migrations
+from roundsman.store.soundness import check
 from roundsman.store.writer import Mail, Moved, Store, Visited
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "StoreError",
     "Via",
     "Visited",
+    "check",
     "default_path",
     "exists",
     "holder",

@@ -3,10 +3,11 @@
 import glob
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import wraps
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Concatenate, Literal, NamedTuple, ParamSpec, TypeVar
 
 from sqlite_utils import Database
 
@@ -106,6 +107,21 @@ def _either(terms: Sequence[str]) -> str:
 _EVENT = "SELECT e.seq, s.name, e.id, e.type, e.outcome, e.body, e.logged FROM events e JOIN sources s ON s.id = e.source"
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def translated(method: "Callable[Concatenate[Reader, P], T]") -> "Callable[Concatenate[Reader, P], T]":
+    """A method that reads rows after the first one, with SQLite's errors in our words."""
+
+    @wraps(method)
+    def wrapped(self: "Reader", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with plain(self.path):
+            return method(self, *args, **kwargs)
+
+    return wrapped
+
+
 class Reader:
     """The store, read only: works beside a running daemon and never blocks it."""
 
@@ -166,6 +182,7 @@ class Reader:
         join = "FROM events e JOIN sources s ON s.id = e.source WHERE e.seq > ?"
         return int(self._run(f"SELECT count(*) {join}{where}", [cursor, *values]).fetchone()[0])
 
+    @translated
     def counts(self) -> dict[str, int]:
         """Events in the log by source."""
         return dict(
@@ -220,6 +237,7 @@ class Reader:
         rows = self._run(sql, (name,)).fetchall()
         return [row[0] for row in rows], rows[-1][1] if rows else 0
 
+    @translated
     def failures(
         self, sources: Sequence[str] = (), since: float = 0.0, *, done: bool = False, limit: int = -1
     ) -> list[tuple[Event, float, bool]]:
@@ -242,6 +260,7 @@ class Reader:
         row = self._run("SELECT type FROM sources WHERE name = ?", (source,)).fetchone()
         return str(row[0]) if row else None
 
+    @translated
     def events(self, after: int, upto: int, limit: int, wanted: Filter) -> list[tuple[Event, float]]:
         """Events after `after` in log order, with the time each was logged; pruned ones are left out."""
         where, values = wanted.where()
@@ -257,6 +276,7 @@ class Reader:
                 break
         return found
 
+    @translated
     def last(self, count: int, wanted: Filter, since: float = 0.0) -> list[tuple[Event, float]]:
         """The newest events, oldest first."""
         where, values = wanted.where()
@@ -264,6 +284,7 @@ class Reader:
         rows = self._run(sql, [since, *values, count]).fetchall()
         return [(Event(k, s, t, o, b, q), logged) for q, s, k, t, o, b, logged in reversed(rows)]
 
+    @translated
     def known(self, name: str, ids: Sequence[str]) -> set[str]:
         """Which of these ids of a source the log has."""
         found: set[str] = set()
@@ -306,6 +327,7 @@ class Reader:
         sql = "SELECT u.n, u.received, u.why, u.body FROM unread u JOIN sources s ON s.id = u.source WHERE s.name = ?"
         return self._rows(f"{sql} ORDER BY u.n", (source,))
 
+    @translated
     def unread_counts(self) -> dict[str, int]:
         """How many there are, by source."""
         sql = "SELECT s.name, count(*) FROM unread u JOIN sources s ON s.id = u.source GROUP BY 1"
@@ -378,6 +400,7 @@ class Reader:
         rows = self._run(sql + " ORDER BY e.seq LIMIT 100", (sink,)).fetchall()
         return [Event(k, s, t, o, b, q) for q, s, k, t, o, b, _ in rows]
 
+    @translated
     def _rows(self, sql: str, values: Sequence[object] = ()) -> list[dict[str, Any]]:
         cursor = self._run(sql, values)
         names = [column[0] for column in cursor.description]

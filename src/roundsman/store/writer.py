@@ -75,6 +75,8 @@ class Store(Forgetting):
         self.damage: str | None = None
         """What a check found to be damaged."""
         self._wal = wal
+        self.recoveries = 0
+        """How often the -wal file was deleted, and what was in it kept."""
 
     @classmethod
     def open(cls, path: Path, *, daemon: bool = True) -> "Store":
@@ -95,12 +97,9 @@ class Store(Forgetting):
                     # Before SQLite opens the file: closing any handle of it gives up SQLite's locks.
                     os.close(handle)
                     handle = -1
-                db = connect(path)
+                db, books = _connections(path)
                 applied(path, db)
                 migrations.apply(db)
-                books = connect(path)
-                books.conn.execute("PRAGMA synchronous = NORMAL")
-                books.conn.execute("PRAGMA cache_size = -1000")
                 if daemon:
                     wal = open_wal(path)
             except BaseException:
@@ -136,11 +135,30 @@ class Store(Forgetting):
         """Whether the -wal file was deleted, with what was committed lately in it."""
         return self._wal >= 0 and not os.fstat(self._wal).st_nlink
 
-    def rescue(self) -> None:
-        """Where the -wal file was deleted: play it into the store while we still have it open."""
-        if self._unlinked():
-            with suppress(StoreError, sqlite3.Error):
-                self._run("PRAGMA wal_checkpoint(FULL)").fetchall()
+    def recover(self) -> bool:
+        """Where the -wal file was deleted: play it into the store while we still have it open, and begin a new one.
+
+        Whether that was done. Not where another program has begun one already: then both have changes of their own.
+        """
+        path = real(self.path)
+        wal, shared = (path.with_name(path.name + end) for end in ("-wal", "-shm"))
+        if not self._unlinked() or (wal.exists() and wal.stat().st_size):
+            return False
+        try:
+            busy, *_ = self._db.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if busy:
+                return False
+            self._books.close()
+            self._db.close()
+            # The index of the old one: who still reads by it shall go on so, and not by ours.
+            shared.unlink(missing_ok=True)
+            self._db, self._books = _connections(path)
+        except (sqlite3.Error, OSError):
+            return False
+        os.close(self._wal)
+        self._wal = open_wal(path)
+        self.recoveries += 1
+        return True
 
     def sync(self) -> None:
         """Have what was written as books survive a power cut; may be called in a thread."""
@@ -317,8 +335,7 @@ class Store(Forgetting):
 
         The position of a source stays where its readings put it: a webhook says nothing about what came before it.
         """
-        if self.lost():  # nobody would be told again
-            self.rescue()
+        if self.lost() and not self.recover():  # nobody would be told again
             raise StoreError(f"{self.path} was deleted or replaced while it was in use")
         if self.damage:
             raise StoreError(self.damage)
@@ -506,6 +523,14 @@ class Store(Forgetting):
             )
             there = "SELECT 1 FROM events WHERE seq = ? AND failure = 0"
             return [seq for seq in seqs if self._run(there, (seq,)).fetchone()]
+
+
+def _connections(path: Path) -> tuple[Database, Database]:
+    """For what must be on the disk when it is committed, and for books, which are a little later."""
+    db, books = connect(path), connect(path)
+    books.conn.execute("PRAGMA synchronous = NORMAL")
+    books.conn.execute("PRAGMA cache_size = -1000")
+    return db, books
 
 
 def _same_type(place: str, was: str, kind: str) -> None:

@@ -148,6 +148,8 @@ class Listener:
         self._inside: set[object] = set()
         """One for each connection, from its acceptance to its end; of TLS, also while the handshake is not over."""
         self._opening: set[asyncio.Task[None]] = set()
+        self._handshakes: dict[asyncio.Task[None], float] = {}
+        """Of TLS: those that are not over, and when they began by the loop's clock."""
         self._freed = asyncio.Event()
         self._complained = float("-inf")
         self._tls: ssl.SSLContext | None = None
@@ -265,6 +267,9 @@ class Listener:
             task = asyncio.create_task(self._open(taken, ticket))
             self._opening.add(task)
             task.add_done_callback(self._opening.discard)
+            if self._tls is not None:
+                self._handshakes[task] = loop.time()
+                task.add_done_callback(lambda done: self._handshakes.pop(done, None))
             if self._tls is None:
                 await asyncio.wait([task])  # taken one by one: no more than there is room for
 
@@ -278,9 +283,11 @@ class Listener:
         loop = asyncio.get_running_loop()
         try:
             await loop.connect_accepted_socket(protocol, taken, ssl=self._tls, ssl_handshake_timeout=timeout)
-        except (OSError, ssl.SSLError):
-            taken.close()  # whoever it was spoke no TLS, or has gone
+        except (OSError, ssl.SSLError, asyncio.CancelledError) as exc:
+            taken.close()  # whoever it was spoke no TLS, has gone, or had to make room
             self._leave(ticket)
+            if isinstance(exc, asyncio.CancelledError):
+                raise
 
     def _leave(self, ticket: object) -> None:
         self._inside.discard(ticket)
@@ -304,8 +311,12 @@ class Listener:
             for c in self._state.connections
             if isinstance(c, Impatient) and c.idle() and c.since < ripe and not c.transport.is_closing()
         ]
-        if idle:
-            min(idle, key=lambda c: c.since).transport.abort()
+        oldest = min(idle, key=lambda c: c.since, default=None)
+        shaking = min(self._handshakes, key=self._handshakes.__getitem__, default=None)
+        if shaking is not None and self._handshakes[shaking] < min(ripe, oldest.since if oldest else ripe):
+            shaking.cancel()
+        elif oldest is not None:
+            oldest.transport.abort()
 
     def _bind(self, address: Address) -> socket.socket:
         if address.path is not None:
