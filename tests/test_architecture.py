@@ -83,11 +83,15 @@ INWARD: dict[str, set[str]] = {
         ),
     },
     "sinks": {"events", "files", "http", "plugin", "settings", "threads", "wire", "sinks"},
-    "config": {"described", "events", "http", "plugin", "settings", "sinks", "sources", "store"},
-    "advice": {"config", "events", "plugin", "sources", "unit"},
+    "config": {"described", "events", "http", "masking", "plugin", "settings", "sinks", "sources", "store"},
+    "advice": {"config", "events", "http", "plugin", "sources", "unit"},
     "hooks": {"http", "plugin", "settings", "webhook"},
-    "screen": {"events", "logs", "settings", "store"},
-    "service": {"alarms", "config", "engine", "http", "logs", "plugin", "settings", "store", "web"},
+    "memories": {"events", "plugin", "store"},
+    "screen": {"events", "logs", "memories", "settings", "store"},
+    "service": {
+        *("alarms", "config", "engine", "http", "logs", "masking", "memories", "plugin", "settings"),
+        *("store", "web"),
+    },
 }
 OUTERMOST = {"cli", "__main__", "__init__", "sandbox"}
 

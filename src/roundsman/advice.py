@@ -8,9 +8,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import get_args
 
+import httpx
+
 from roundsman import unit
 from roundsman.config import Config, nearest
 from roundsman.events import TYPES, Outcome
+from roundsman.http import is_loopback
 from roundsman.plugin import Plugin, secrets
 from roundsman.sources import SOURCES
 
@@ -29,6 +32,8 @@ def warnings(config: Config) -> list[str]:
                 files[config.path] = "holds a secret"
             elif isinstance(secret.origin, Path):
                 files[secret.origin] = "is a secret"
+            found += [f"{place}: a secret {what}" for what in _odd(secret.reveal())]
+        found += [f"{place}.{what}" for what in (*plugin.warnings(), *_in_the_clear(plugin))]
     found += _filters_for_nothing(config)
     listen = config.listen
     if listen is not None and not listen.address.is_local and listen.tls_certificate is None:
@@ -66,6 +71,29 @@ def warnings(config: Config) -> list[str]:
         elif mode & 0o020 or others & 0o002:
             found.append(f"{path}: {why}, and its mode {mode:04o} lets others write it; chmod go-w")
     return found
+
+
+def _odd(secret: str) -> list[str]:
+    """What is wrong with a secret as people paste it."""
+    found = []
+    if secret != secret.strip():
+        found.append("begins or ends with a blank, which is part of it")
+    bare = secret.strip()
+    if len(bare) > 1 and bare[0] == bare[-1] and bare[0] in "\"'`":
+        found.append("stands in quotes, which are part of it")
+    return found
+
+
+def _in_the_clear(plugin: Plugin) -> list[str]:
+    """URLs that credentials are sent to without TLS, to another machine."""
+    if not secrets(plugin, without="webhook"):
+        return []
+    urls = {name: getattr(plugin, name) for name in type(plugin).model_fields}
+    return [
+        f"{name}: {httpx.URL(url).host} gets credentials in the clear; write https://"
+        for name, url in urls.items()
+        if isinstance(url, str) and url.startswith("http://") and not is_loopback(url)
+    ]
 
 
 def _open_to_all(path: Path) -> bool:

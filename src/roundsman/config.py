@@ -15,6 +15,7 @@ import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from roundsman.http import HttpOptions, is_loopback
+from roundsman.masking import mask
 from roundsman.plugin import FLOOR, Sink, Source, reason
 from roundsman.settings import (
     DataPath,
@@ -33,6 +34,8 @@ from roundsman.sources import SOURCES
 from roundsman.store import DAEMON, default_path
 
 PLACES = (Path("roundsman.toml"), Path("/etc/roundsman/roundsman.toml"))
+LIKELY = 12
+"""Characters of a query's value or a header from which on it may be a secret, and is masked."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
@@ -294,7 +297,8 @@ def json_schema() -> dict[str, Any]:
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        # Windows puts a byte order mark before it.
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as exc:
         hint = forbidden(exc, f"the service's user must be able to read it: chmod 644 {path}")
         raise ConfigError([f"{path}: cannot be read: {exc.strerror}{hint}"]) from None
@@ -332,8 +336,25 @@ def _plugins(
             problems.append(f"{place}.type: {_show(kind)} is unknown{nearest(str(kind), list(registry))}")
         elif plugin := _read(_loaded(registry[kind]), place, table, problems):
             found[name] = plugin.named(name)
+            mask.add(_in_urls(plugin))
             problems += _useless(place, found[name])
     return found
+
+
+def _in_urls(plugin: Source | Sink) -> list[str]:
+    """What stands in the queries of a plugin's URLs and requests, and may well be a secret."""
+    found: list[str] = []
+    options: list[BaseModel] = [plugin]
+    while options:
+        table = options.pop()
+        for value in (getattr(table, name) for name in type(table).model_fields):
+            if isinstance(value, BaseModel):
+                options.append(value)
+            elif isinstance(value, dict):
+                found += [each for each in value.values() if isinstance(each, str)]
+            elif isinstance(value, str) and value.startswith(("http://", "https://")):
+                found += httpx.URL(value).params.values()
+    return [each for each in found if len(each) >= LIKELY]
 
 
 def _useless(place: str, plugin: Source | Sink) -> list[str]:

@@ -153,7 +153,8 @@ class Engine:
             for name, source in sources.items()
             if name not in self.watches or self.watches[name].source != source
         }
-        self.store.register(*_kinds(sources, sinks))
+        origins = {name: source.origin() for name, source in sources.items()}
+        self.store.register(*_kinds(sources, sinks), origins)
         if web is not None and web is not self.web:
             self._retired.append(self.web)  # visits and deliveries under way still use it
             self.web = web

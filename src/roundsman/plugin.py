@@ -113,6 +113,10 @@ class Plugin(Options, ABC):
         self._name = name
         return self
 
+    def warnings(self) -> Sequence[str]:
+        """What about its options is allowed and unwise, a sentence each: `api_key: ...`."""
+        return ()
+
     def identity(self) -> str:
         """A fingerprint of the credentials: what was learned with one key is not believed with another."""
         digest = hashlib.blake2b(digest_size=8)
@@ -155,6 +159,14 @@ class Source(Plugin):
     """Requests under way with these credentials at the same time, over all sources that have them; else as in [http]."""
     webhook: Hook | None = None
     """Take the vendor's webhooks, too, at /hooks/NAME."""
+
+    account: ClassVar[tuple[str, ...]] = ()
+    """The options that, besides `base_url`, say what is read: with another account, a memory says nothing."""
+
+    def origin(self) -> str:
+        """What it reads, for a person: the address, and the account where options tell it. No secrets."""
+        told = [f"{name} {value}" for name in self.account if (value := getattr(self, name)) is not None]
+        return ", ".join([self.base_url, *told])
 
     def auth(self) -> httpx.Auth | None:
         """How requests prove who we are; called once when the source is set up."""

@@ -12,11 +12,14 @@ from rich.text import Text
 
 from roundsman.events import Event, parse_time, rfc3339
 from roundsman.logs import safe
+from roundsman.memories import another_origin
 from roundsman.settings import spell
 from roundsman.store import Filter, Reader, holder
 
 COLOURS = {"granted": "green", "succeeded": "green", "denied": "red", "failed": "red", "partial": "yellow"}
 LATE = 60.0
+LONG_REST = 60.0
+"""Seconds that a vendor wants a rest, from which on `status` says so."""
 RED = {"roundsman.source.failing", "roundsman.source.gap", "roundsman.source.webhook_silent"}
 
 
@@ -35,10 +38,11 @@ def status(
     filters: Mapping[str, Filter] | None = None,
     following: Callable[[str, str], Sequence[str]] | None = None,
     configured: tuple[Collection[str], Collection[str]] | None = None,
+    gap: Callable[[str, str], str | None] | None = None,
 ) -> dict[str, Any]:
     """Everything `status` tells. `filters` by sink, where the configuration could be read: then waiting is exact.
 
-    `following` says what a source (by name and type) follows, `configured` which sources and sinks there are: what a name
+    `following` says what a source (by name and type) follows, `gap` since when something may be missing of it, `configured` which sources and sinks there are: what a name
     remembers is kept when it is taken out, but that is neither due nor does it fail.
     """
     sources_now, sinks_now = configured if configured is not None else (None, None)
@@ -53,6 +57,8 @@ def status(
             if row["failing"]
             else "retrying"
             if row["failures"]
+            else "gap"
+            if gap and gap(row["name"], row["type"])
             else "ok"
             if row["answered"]
             else "idle"
@@ -74,6 +80,10 @@ def status(
             "unread": unread.get(row["name"], 0),
             "refused": row["refused"],
             "refusal": row["refusal"],
+            "gap": gap(row["name"], row["type"]) if gap else None,
+            "rests_until": stamp(row["held"]) if (row["held"] or 0) > time.time() + LONG_REST else None,
+            "origin": row["origin"],
+            "reads": row["moved"],
         }
         for row in reader.sources()
     ]
@@ -156,6 +166,8 @@ def status_tables(found: Mapping[str, Any]) -> RenderableType:
         if row["unread"]:
             what = f"{row['name']}: {row['unread']:,} could not be read, and are kept: roundsman unread {row['name']}"
             troubles.append(Text(safe(f"  {what}"), style="yellow"))
+        if row["state"] != "retired":
+            troubles += [Text(safe(f"  {line}"), style="yellow") for line in _remarks(row)]
         if row["refused"]:
             noun = "webhook was" if row["refused"] == 1 else "webhooks were"
             what = f"{row['name']}: {row['refused']:,} {noun} refused, the last one: {row['refusal']}"
@@ -166,6 +178,20 @@ def status_tables(found: Mapping[str, Any]) -> RenderableType:
         noun = "failure is" if count == 1 else "failures are"
         troubles.append(Text.from_markup(f"  [yellow]{count:,} {noun} open: roundsman failures[/]"))
     return Group(running, Text(), sources, Text(), sinks, *([Text(), *troubles] if troubles else []))
+
+
+def _remarks(row: Mapping[str, Any]) -> list[str]:
+    """What about a source is neither fine nor a failure."""
+    name, found = row["name"], []
+    if row["gap"]:
+        found.append(
+            f"{name}: gap since {row['gap']}: rows after that may be missing, and are looked for at each sweep"
+        )
+    if row["rests_until"]:
+        found.append(f"{name}: the vendor wants a rest until {row['rests_until']}")
+    if row["reads"]:
+        found.append(f"{name}: {another_origin(name, row['origin'], row['reads'])}")
+    return found
 
 
 def status_lines(found: Mapping[str, Any]) -> Iterable[str]:
@@ -318,7 +344,7 @@ def console() -> Console:
 
 
 def _state(state: str) -> str:
-    tone = {"ok": "green", "failing": "bold red", "retrying": "yellow"}.get(state, "dim")
+    tone = {"ok": "green", "failing": "bold red", "retrying": "yellow", "gap": "yellow"}.get(state, "dim")
     return f"[{tone}]{state}[/]"
 
 

@@ -20,6 +20,8 @@ from roundsman.alarms import Scheduler
 from roundsman.config import Config, ConfigError
 from roundsman.engine import Engine
 from roundsman.http import HttpOptions, Web
+from roundsman.masking import mask
+from roundsman.memories import changes
 from roundsman.plugin import reason
 from roundsman.settings import ListenOptions, counted
 from roundsman.store import Store, StoreError
@@ -81,6 +83,7 @@ class Service:
         try:
             if self.config.listen is not None:
                 self.engine.listening = time.time()
+            self._mind_memories(self.config)
             self.engine.setup(self.config.sources, self.config.sinks)
             await self._listen(self.config.listen)
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -159,6 +162,7 @@ class Service:
             raise ConfigError([f"daemon.store: {new.store} is another store; that needs a restart"])
         self.engine.fits(new.sources, new.sinks)
         await self._listen(new.listen)
+        self._mind_memories(new)
         connections = web(new.http) if new.http != self.config.http else None
         try:
             self.engine.setup(new.sources, new.sinks, connections)
@@ -168,6 +172,11 @@ class Service:
         self.engine.retention = new.daemon.retention
         logs.configure(new.daemon.log_level, new.daemon.log_format, self._line)
         self.config = new
+
+    def _mind_memories(self, config: Config) -> None:
+        """Say where a name's memory is of something else than what it reads now, or is left behind."""
+        for change in changes(self.store, config.sources):
+            log.warning("source.changed", source=change.source, what=change.what)
 
     async def _listen(self, options: ListenOptions | None) -> None:
         """Listen where the options say, or nowhere; what listens so already is kept. ListenError, an OSError, where that cannot
@@ -293,7 +302,7 @@ async def _leaving(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
     except TimeoutError:
         # Everything that matters is on the disk. A thread that hangs (in a name's resolution) would keep us for ever.
         if failure is not None:
-            traceback.print_exception(failure)
+            sys.stderr.write(mask("".join(traceback.format_exception(failure))))
         sys.stderr.flush()
         os._exit(code)
     if failure is not None:

@@ -160,6 +160,10 @@ class Secret:
     @classmethod
     def _read(cls, value: object) -> "Secret":
         if isinstance(value, str):
+            if _PLACEHOLDER.fullmatch(value.strip()):
+                raise ValueError(
+                    'is a placeholder that nothing fills in; write { credential = "name" }, { env = "NAME" } or { file = "path" }'
+                )
             return cls(_fit(value, "the text"))
         if isinstance(value, dict) and len(value) > 1:
             raise ValueError("names several places; one of credential, env, file")
@@ -171,16 +175,18 @@ class Secret:
         match kind:
             case "env":
                 if name not in os.environ:
-                    raise ValueError(f"the environment has no variable {name}")
+                    raise ValueError(f"the environment has no variable {_name_of(name)}")
                 return cls(_fit(os.environ[name], f"the variable {name}"), f"env {name}")
             case "file":
-                return cls(*_from_file(beside(name), f"the file {name}"))
+                return cls(*_from_file(beside(name), f"the file {_name_of(name)}"))
             case "credential":
                 if Path(name).name != name:
                     raise ValueError("a credential's name is a plain name, not a path")
-                return cls(*_from_file(_credential(name), f"the credential {name}"))
+                return cls(*_from_file(_credential(name), f"the credential {_name_of(name)}"))
             case _:
-                raise ValueError(f"{kind} is not a place for a secret; use one of {', '.join(cls.kinds)}")
+                raise ValueError(
+                    f"{_name_of(kind)} is not a place for a secret; use one of {', '.join(cls.kinds)}"
+                )
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _: Any, __: "GetCoreSchemaHandler") -> core_schema.CoreSchema:
@@ -202,6 +208,24 @@ class Secret:
         return {"anyOf": [*places, {"type": "string", "description": "a literal secret; check warns of it"}]}
 
 
+_PLACEHOLDER = re.compile(
+    r"\$\{.*\}|\$\(.*\)|\$[A-Za-z_]\w*|\{\{.*\}\}|%\{.*\}|%[A-Za-z_]\w*%|<[^<>]*>"
+    r"|(?:env|file|credential|secret|vault)[:=]\S*|(?:op|vault|env|file|awssm|gcpsm)://\S*",
+    re.IGNORECASE,
+)
+"""What other programs fill in, and this one does not."""
+_WORD = re.compile(r"[A-Za-z]{1,20}[0-9]{0,4}|[0-9]{1,4}|")
+
+
+def _name_of(text: str) -> str:
+    """The name of a variable or file, for a message; not what may be a secret that stands in its place."""
+    words = re.split(r"[-_./~ ]", text)
+    alone = len(words) == 1 and not (text.isupper() or text.islower())
+    if len(text) > 80 or alone or not all(_WORD.fullmatch(word) for word in words):
+        return "of that name (is it the secret itself? then it is in the wrong place)"
+    return text
+
+
 def _credential(name: str) -> Path:
     """Where a credential is: as systemd gives it to a service (systemd.exec(5), LoadCredential=), alone or with the whole
     folder of ours; for commands beside the service, in that folder itself.
@@ -210,8 +234,10 @@ def _credential(name: str) -> Path:
     if given is None:
         place = beside("credentials") / name
         if not _exists(place):
+            shown = _name_of(name)
+            there = place if shown == name else f"file of that name in {place.parent}"
             raise ValueError(
-                f"no credential {name}: $CREDENTIALS_DIRECTORY is not set (systemd sets it for LoadCredential=), and there is no {place}"
+                f"no credential {shown}: $CREDENTIALS_DIRECTORY is not set (systemd sets it for LoadCredential=), and there is no {there}"
             )
         return place
     alone, ours = given / name, given / f"roundsman_{name}"
@@ -290,12 +316,17 @@ def beside(path: str | Path) -> Path:
 def _path(value: object) -> Path:
     if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
         raise ValueError("is not a path")
+    if isinstance(value, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", value):
+        raise ValueError("is a URL and not a path; this version knows files only")
     return beside(value)
 
 
 def _data_path(value: object) -> Path:
     folder = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    return _path(Path(folder) / value if folder and isinstance(value, str) and value else value)
+    path = _path(value)
+    if not folder or not isinstance(value, str) or value.startswith("~"):
+        return path
+    return Path(folder) / value
 
 
 _PATH_SCHEMA = {"type": "string", "minLength": 1}

@@ -28,6 +28,8 @@ PATIENCE = 3
 """Intervals without a good answer after which a source is failing, out loud."""
 RINGS_APART = 5.0
 """Seconds between two visits to a source that webhooks rang for: a flood of webhooks is not a flood of visits."""
+LONG_REST = 60.0
+"""Seconds that a vendor wants a rest, from which on that is said."""
 SAY_EVERY = 10.0
 """Seconds between two lines in the log about one long reading."""
 
@@ -346,6 +348,8 @@ class Visits:
             return now  # a restart in the middle of a backlog goes on with it
         asked = max(http.wait, http.interval)
         watch.held = now + asked
+        if asked >= LONG_REST:
+            log.info("source.rests", source=name, seconds=round(asked, 1))
         if asked:
             self.store.hold([(name, watch.held)])  # `due` alone holds off neither a ring nor a command
         return now + rest(self._clock.monotonic() - started, watch.source.interval, asked)

@@ -1,7 +1,10 @@
 """The commands. Results on standard output, complaints on standard error; 0 fine, 1 it failed, 2 it was asked wrongly."""
 
+import io
 import os
 import sys
+import traceback
+from types import TracebackType
 from typing import Any
 
 import roundsman.lean  # isort: skip # noqa: F401 - before anything else imports these libraries
@@ -11,6 +14,7 @@ import typer
 from roundsman import logs
 from roundsman.cli.app import app, complain, complain_of
 from roundsman.config import ConfigError
+from roundsman.masking import mask
 from roundsman.plugin import reason
 from roundsman.store import StoreError
 
@@ -20,6 +24,11 @@ UsageError: Any = typer.BadParameter.__base__
 """click's, or that of the click that newer versions of typer bring themselves."""
 
 
+def _masked(kind: type[BaseException], exc: BaseException, trace: TracebackType | None) -> None:
+    """A traceback without secrets."""
+    sys.stderr.write(mask("".join(traceback.format_exception(kind, exc, trace))))
+
+
 def main() -> None:
     """The `roundsman` command."""
     for number in (0, 1, 2):
@@ -27,6 +36,10 @@ def main() -> None:
             os.fstat(number)
         except OSError:  # closed by whoever started us: a socket or the store must not get its number
             os.open(os.devnull, os.O_RDWR)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a name gets a question mark
+    sys.excepthook = _masked
     try:
         # typer shows a wrong command line in several lines of its own, which the journal is no place for.
         sys.exit(app(standalone_mode=not logs.on_journal()))

@@ -143,7 +143,10 @@ def printer(as_json: bool) -> Callable[[Any], None]:
         if not event.sound:
             complain(f"#{event.seq}: cannot be read: the store is damaged")
         elif console is None:
-            print(event.body.decode("utf-8", "replace"), flush=True)
+            # JSON is UTF-8, whatever the terminal can show.
+            sys.stdout.flush()
+            sys.stdout.buffer.write(event.body + b"\n")
+            sys.stdout.buffer.flush()
         else:
             screen.show_event(event, console)
 

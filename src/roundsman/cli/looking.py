@@ -59,6 +59,12 @@ def status(
                 return reader.inbox(name)[0]
             return [*state, *reader.inbox(name)[0]]
 
+        def gap(name: str, kind: str) -> str | None:
+            try:
+                return configuration.source_class(kind).gap(reader.state(name)[0])
+            except ConfigError:
+                return None
+
         console = screen.console()
         if watch and console.is_terminal and not as_json:
             from rich.live import Live
@@ -66,11 +72,12 @@ def status(
             with Live(console=console, screen=False, auto_refresh=False) as live:
                 while True:
                     live.update(
-                        screen.status_tables(screen.status(reader, filters, following, there)), refresh=True
+                        screen.status_tables(screen.status(reader, filters, following, there, gap)),
+                        refresh=True,
                     )
                     time.sleep(FOLLOW_EVERY * 3)
         while True:
-            found = screen.status(reader, filters, following, there)
+            found = screen.status(reader, filters, following, there, gap)
             if as_json:
                 print(json.dumps(found, indent=None if watch else 2), flush=True)
             elif console.is_terminal:

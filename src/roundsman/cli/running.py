@@ -11,7 +11,7 @@ from roundsman import config as configuration, logs
 from roundsman.cli.app import ConfigPath, Json, app, complain, complain_of, fail, printer
 from roundsman.config import Config, ConfigError
 from roundsman.plugin import polls, reason
-from roundsman.settings import duration
+from roundsman.settings import duration, spell
 from roundsman.store import Reader, exists
 
 BEFORE_NEXT = 5.0
@@ -74,13 +74,14 @@ async def _poll(config: Config, name: str, as_json: bool) -> int:
 
     http = Http(connections, source.auth(), source.identity(), known, source.concurrency)
     show = printer(as_json)
-    told = 0
+    told, rest = 0, 0.0
     try:
         state: Any = reader.state(name)[0] if reader else {}
         if reader and (ids := reader.inbox(name)[0]):
             state = source.follow(state, ids)
         more = True
         while more:
+            more = False
             async for visit in polls(source, http, state):
                 ids = [event.id for event in visit.events]
                 there = known(ids)
@@ -90,8 +91,12 @@ async def _poll(config: Config, name: str, as_json: bool) -> int:
                         told += 1
                 for remark in visit.remarks:
                     complain(f"{name}: {remark}")
+                # What brings neither events nor a new state would bring the same again, without end.
+                more = visit.more and bool(visit.events or visit.state != state)
                 # Only the last page's ids: pages overlap, and memory is bounded by a page.
-                seen, state, more = set(ids), visit.state, visit.more
+                seen, state = set(ids), visit.state
+            if http.wait:
+                rest, more = http.wait, False
     except Exception as exc:  # noqa: BLE001 - a plugin may raise anything
         complain(f"sources.{name}: {reason(exc)}")
         return 1
@@ -99,7 +104,9 @@ async def _poll(config: Config, name: str, as_json: bool) -> int:
         await connections.aclose()
         if reader:
             reader.close()
-    if not told:
+    if rest:
+        complain(f"{name}: the vendor wants a rest of {spell(rest)}; what is behind that was not read")
+    if not told and not rest:
         first = "" if reader else ' (a first visit with start = "now" only marks where now is)'
         complain(f"{name}: nothing new{first}")
     return 0

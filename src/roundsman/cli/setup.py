@@ -16,6 +16,7 @@ from roundsman.config import Config
 from roundsman.files import enter
 from roundsman.plugin import Source, State, polls, reason
 from roundsman.settings import counted
+from roundsman.store import Reader, StoreError, exists
 
 ENOUGH = 100
 """Rows that are proof enough for `check --live` that a source answers."""
@@ -111,7 +112,7 @@ def check(
 ) -> None:
     """Validate the configuration."""
     loaded = configuration.load(configuration.find(config))
-    for warning in advice.warnings(loaded):
+    for warning in [*advice.warnings(loaded), *_about_memories(loaded)]:
         complain(f"warning: {warning}")
     what = f"{counted(len(loaded.sources), 'source')}, {counted(len(loaded.sinks), 'sink')}"
     print(f"{loaded.path}: no mistakes; {what}, store {loaded.store}")
@@ -120,6 +121,22 @@ def check(
 
         logs.configure("warning", loaded.daemon.log_format)
         raise typer.Exit(service.run(lambda: _check_live(loaded)))
+
+
+def _about_memories(config: Config) -> list[str]:
+    """What the store, where there is one that can be read, says against these sources."""
+    from roundsman.memories import changes
+
+    try:
+        if not exists(config.store):
+            return []
+        reader = Reader.open(config.store)
+    except StoreError:
+        return []  # of an older version, say, or only the service's
+    try:
+        return [f"sources.{change.source}: {change.what}" for change in changes(reader, config.sources)]
+    finally:
+        reader.close()
 
 
 async def _ask_once(source: Source, http: Any, state: State) -> tuple[int, list[str]]:

@@ -19,6 +19,7 @@ from roundsman.cli.app import (
     complain,
     fail,
     known_sink,
+    known_sources,
     reading,
     when,
     writing,
@@ -118,7 +119,15 @@ def replay(
 @app.command()
 def rewind(
     source: Annotated[str, typer.Argument(help="Its name in the configuration.")],
-    to: Annotated[str, typer.Option("--to", help='"beginning", a date-time, or "2h" for two hours ago.')],
+    to: Annotated[
+        str | None, typer.Option("--to", help='"beginning", a date-time, or "2h" for two hours ago.')
+    ] = None,
+    accept: Annotated[
+        bool,
+        typer.Option(
+            "--accept", help="Go on where it was, although it reads another address or account now."
+        ),
+    ] = False,
     config: ConfigPath = None,
     force: Annotated[
         bool, typer.Option("--force", help="Even so far back that events may be told again.")
@@ -127,6 +136,9 @@ def rewind(
     """Read a source again from a point in the vendor's time on. What the log has is not told twice."""
     from roundsman import screen
 
+    if accept or to is None:
+        _accept(source, config, accept=accept and to is None)
+        return
     loaded = configuration.load(configuration.find(config), only_source=source)
     target = None if to == "beginning" else when(to)
     if target is not None and target.timestamp() > time.time():
@@ -139,12 +151,24 @@ def rewind(
             )
         state, _ = store.state(source)
         try:
-            store.rewind(source, loaded.sources[source].rewound(state, target))
+            found = loaded.sources[source]
+            store.rewind(source, found.rewound(state, target), found.origin())
         except NotImplementedError as exc:
             fail(f"{source}: {exc}", 2)
     print(
         f"{source}: will be read again from {screen.stamp(target.timestamp()) if target else 'the beginning'} on"
     )
+
+
+def _accept(source: str, config: Path | None, *, accept: bool) -> None:
+    """`rewind --accept`, or what is wrong with the call."""
+    if not accept:
+        fail("where to? --to beginning or a date-time; or --accept, to go on after a change of address", 2)
+    with writing(config) as store:
+        known_sources(store, [source])
+        if not store.accept(source):
+            fail(f"{source}: reads what it remembers; there is nothing to accept")
+        print(f"{source}: goes on where it was")
 
 
 @app.command()
@@ -213,8 +237,17 @@ def dead_retry(sink: Annotated[str, typer.Argument()], seqs: Seqs = None, config
 
 
 @dead_app.command("drop")
-def dead_drop(sink: Annotated[str, typer.Argument()], seqs: Seqs = None, config: ConfigPath = None) -> None:
+def dead_drop(
+    sink: Annotated[str, typer.Argument()],
+    seqs: Annotated[
+        list[int] | None, typer.Argument(help="Their numbers, as `dead list` shows them.")
+    ] = None,
+    config: ConfigPath = None,
+    everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+) -> None:
     """Forget buried events."""
+    if not seqs and not everything:
+        fail("which ones? their numbers, as `dead list` shows them, or --all", 2)
     with writing(config) as store:
         known_sink(store, sink)
         print(f"{sink}: {store.drop_dead(sink, seqs or None)} events dropped")

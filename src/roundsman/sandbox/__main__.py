@@ -16,6 +16,10 @@ CONFIGURATION = """
 # export PARAKEY_ACCESS_TOKEN={token} MAILCHIMP_API_KEY={key} RAILZ_SECRET_KEY={secret}
 # export PARAKEY_HOOK="{hook}" MAILCHIMP_HOOK_TOKEN={hook_token} RAILZ_HOOK_SECRET={hook_secret}
 
+# A store of its own: what it remembers of the sandbox is of no use to a real account.
+[daemon]
+store = "sandbox.db"
+
 [listen]
 address = "{listen}"
 

@@ -44,7 +44,7 @@ from roundsman.webhook import Call, Registrar, Registration, Scheme, SignedHook,
 from roundsman.wire import Unreadable
 
 STATUSES = frozenset({"pending", "preprocessing", "started", "finalizing", "finished"})
-DATA_CENTRE = re.compile(r"-([a-z]{1,4}\d{1,3})$")
+DATA_CENTRE = re.compile(r"-([A-Za-z]{1,4}\d{1,3})$")
 ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 EMAIL = re.compile(r"[^\s@\"'<>(),;:]{1,64}@[^\s@\"'<>(),;:]+\.[A-Za-z]{2,24}")
 GENERIC = re.compile(r"see the 'errors' array", re.IGNORECASE)
@@ -143,8 +143,19 @@ class Batches(Source):
     def _address(self) -> Self:
         found = DATA_CENTRE.search(self.api_key.reveal())
         if found and "base_url" not in self.model_fields_set:
-            self.__dict__["base_url"] = f"https://{found[1]}.api.mailchimp.com/3.0"
+            self.__dict__["base_url"] = f"https://{found[1].lower()}.api.mailchimp.com/3.0"
         return self
+
+    def warnings(self) -> list[str]:
+        found = DATA_CENTRE.search(self.api_key.reveal())
+        if not found and "base_url" not in self.model_fields_set:
+            what = "ends in no data centre such as -us6, and there is no base_url to say which"
+            return [f"api_key: {what}: an OAuth token needs base_url, a key is not whole"]
+        return (
+            ["api_key: ends in capitals; the vendor's keys do not"]
+            if found and not found[1].islower()
+            else []
+        )
 
     def auth(self) -> httpx.Auth:
         return httpx.BasicAuth("roundsman", self.api_key.reveal())

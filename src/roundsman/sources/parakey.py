@@ -237,6 +237,7 @@ class _Parakey(Source):
     """The place's id, if the integration sees several."""
     request: Asking
 
+    account: ClassVar[tuple[str, ...]] = ("domain_id",)
     webhook_place: ClassVar[str] = "in Parakey: Settings, Integrations, your integration, Webhooks"
 
     def auth(self) -> httpx.Auth:

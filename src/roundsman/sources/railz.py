@@ -164,6 +164,7 @@ class Pushes(Source):
     """How much earlier it is renewed."""
     webhook: Webhook | None = None
     """Take the vendor's webhooks, too, at /hooks/NAME."""
+    account: ClassVar[tuple[str, ...]] = ("client_id", "environment")
     webhook_place: ClassVar[str] = (
         "in the Railz dashboard: Developers, Webhooks; events push, batchPush and delete; "
         "its signing secret belongs into signing_secrets"

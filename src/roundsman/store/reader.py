@@ -318,6 +318,11 @@ class Reader:
         row = self._run(sql, (when,)).fetchone()
         return int(row[0]) - 1 if row else self.head()
 
+    def moved(self) -> dict[str, tuple[str, str]]:
+        """Sources whose state is of something else than what they read: what it is of, and what they read."""
+        rows = self._run("SELECT name, origin, moved FROM sources WHERE moved IS NOT NULL").fetchall()
+        return {name: (origin, moved) for name, origin, moved in rows}
+
     def wanted(self) -> list[str]:
         """Sources that a command wants visited at once."""
         return [row[0] for row in self._run("SELECT name FROM sources WHERE due < 0")]

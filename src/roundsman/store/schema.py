@@ -136,5 +136,17 @@ def _own(db: Database) -> None:
         db.execute(statement)
 
 
-NAMES = frozenset({"001_log", "002_follow", "003_receive", "004_own"})
+ORIGIN = (
+    "ALTER TABLE sources ADD COLUMN origin TEXT",  # what the state is of: an address and an account
+    "ALTER TABLE sources ADD COLUMN moved TEXT",  # what the source reads now, where that is something else
+)
+
+
+@migrations(name="005_origin")
+def _origin(db: Database) -> None:
+    for statement in ORIGIN:
+        db.execute(statement)
+
+
+NAMES = frozenset({"001_log", "002_follow", "003_receive", "004_own", "005_origin"})
 """Every migration this program knows; a store with another one is newer than we are."""

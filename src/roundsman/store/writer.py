@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from sqlite_utils import Database
@@ -192,14 +193,28 @@ class Store(Forgetting):
         ).fetchone()
         return float(last) if last is not None else None
 
-    def register(self, sources: Mapping[str, str], sinks: Mapping[str, str]) -> None:
-        """Make sure that every configured source and sink (name -> type) has its row. A new sink starts at the head."""
+    def register(
+        self,
+        sources: Mapping[str, str],
+        sinks: Mapping[str, str],
+        origins: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Make sure that every configured source and sink (name -> type) has its row. A new sink starts at the head.
+
+        `origins`: what each source reads. Where its state is of something else, that stays, and is noted beside it.
+        """
         with plain(self.path), self._db.atomic():
             run = self._run
             for name, kind in sources.items():
                 run("INSERT OR IGNORE INTO sources (name, type) VALUES (?, ?)", (name, kind))
                 [was] = run("SELECT type FROM sources WHERE name = ?", (name,)).fetchone()
                 _same_type(f"sources.{name}", was, kind)
+                if name in origins:
+                    run(
+                        "UPDATE sources SET origin = CASE WHEN origin IS NULL OR visited IS NULL THEN ?1 ELSE origin END, "
+                        "moved = CASE WHEN visited IS NOT NULL AND origin != ?1 THEN ?1 END WHERE name = ?2",
+                        (origins[name], name),
+                    )
             for name, kind in sinks.items():
                 run(
                     "INSERT OR IGNORE INTO sinks (name, type, cursor) "
@@ -499,13 +514,20 @@ class Store(Forgetting):
                 ).rowcount
             )
 
-    def rewind(self, source: str, state: State) -> None:
-        """Give a source another state, due at once; a poll under way in the daemon is void."""
+    def rewind(self, source: str, state: State, origin: str | None = None) -> None:
+        """Give a source another state (of `origin`), due at once; a poll under way in the daemon is void."""
         with plain(self.path), self._db.atomic():
             self._run(
-                "UPDATE sources SET state = ?, revision = revision + 1, due = -1 WHERE name = ?",
-                (wire.encode(state).decode(), source),
+                "UPDATE sources SET state = ?, revision = revision + 1, due = -1, origin = coalesce(?, moved, origin), "
+                "moved = NULL WHERE name = ?",
+                (wire.encode(state).decode(), origin, source),
             )
+
+    def accept(self, source: str) -> bool:
+        """Take a source's state for one of what it reads now; whether that was something else."""
+        with plain(self.path), self._db.atomic():
+            sql = "UPDATE sources SET origin = moved, moved = NULL WHERE name = ? AND moved IS NOT NULL"
+            return bool(self._run(sql, (source,)).rowcount)
 
     def follow(self, source: str, ids: Sequence[str]) -> int:
         """Leave ids for a source to follow from its next visit on; how many were not waiting already."""
