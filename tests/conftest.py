@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import structlog
 
+from roundsman.masking import mask
 from roundsman.sandbox import Parakey, Sandbox
 from roundsman.store import Store
 from worlds import PLANS, RECORDS, Time, keeps_the_contract
@@ -27,6 +28,7 @@ def quiet() -> Iterator[None]:
     yield
     logging.captureWarnings(False)
     RECORDS.clear()
+    mask.clear()
     PLANS.clear()
 
 

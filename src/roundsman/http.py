@@ -233,7 +233,7 @@ class Http:
                 return Answer(answer.status, answer.headers, answer.body, unchanged=True, tag=tag)
             fresh = None
             if etag and etag.isascii():
-                fresh = {"key": key, "etag": etag, "body": digest, "at": str(round(now))}
+                fresh = {"key": key, "etag": etag, "body": digest, "at": str(int(now))}
             return Answer(answer.status, answer.headers, answer.body, tag=fresh)
         if answer.status in EMPTY:
             return Answer(204, answer.headers, b"")
@@ -730,7 +730,10 @@ _FAULTS: tuple[tuple[Any, str], ...] = (
     (aiohttp.ClientConnectorDNSError, "cannot be reached: its name cannot be resolved"),
     (aiohttp.ClientHttpProxyError, "cannot be reached: the proxy refuses"),
     (ssl.SSLError, "cannot be reached: it does not speak TLS as it should"),
-    (aiohttp.ServerDisconnectedError, "closed the connection without an answer"),
+    (
+        (aiohttp.ServerDisconnectedError, aiohttp.ClientConnectionResetError),
+        "closed the connection without an answer",
+    ),
     (aiohttp.http_exceptions.LineTooLong, f"sent a header of more than {HEAD // 1024} KiB"),
     (
         (aiohttp.http_exceptions.TransferEncodingError, aiohttp.http_exceptions.ContentLengthError),

@@ -11,7 +11,7 @@ What the answers neither prove nor contradict stops nothing: it is said once, an
 is refused is an answer, too: to what was guessed in it.
 
 What was learned of a server is kept in the source's memory (`largest`, `ways`, `heads`, `by_created`, `exclusive`, `accepted`,
-`ascends`, `descending`, `undated`, `fits`, `ignores_limit`), and where a reading stands in its `walk`, so that it goes on
+`ascends`, `descending`, `dates`, `undated`, `fits`, `ignores_limit`), and where a reading stands in its `walk`, so that it goes on
 after a crash.
 """
 
@@ -283,6 +283,8 @@ class Walk:
                 first = first or refused
                 continue
             memory["accepted"] = max(memory.get("accepted", 1), limit)
+            if each.start is not None:
+                memory["dates"] = True
             if not each.backwards:
                 memory["ascends"] = True
             if first is not None:
@@ -302,7 +304,7 @@ class Walk:
         found = [question._replace(limit=n) for n in limits]
         if not question.backwards and not memory.get("ascends"):
             found += [each._replace(backwards=True) for each in (question, *found)]
-        if question.start is not None and accepted == 1:
+        if question.start is not None and not memory.get("dates"):
             found += [each._replace(start=None) for each in (question, *found)]
         return found
 
@@ -416,6 +418,6 @@ def forget(memory: dict[str, Any]) -> None:
     """Find out anew what the server can do: it may have changed."""
     for key in (
         *("ways", "heads", "by_created", "exclusive", "fits"),
-        *("accepted", "ascends", "descending", "undated", "ignores_limit"),
+        *("accepted", "ascends", "descending", "dates", "undated", "ignores_limit"),
     ):
         memory.pop(key, None)

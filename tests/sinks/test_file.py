@@ -555,3 +555,196 @@ async def test_in_a_folder_of_everybodys_root_follows_only_its_own_links(tmp_pat
     os.chown(shared / "out", 0, 0, follow_symlinks=False)
     with pytest.raises(OSError, match="is a link"):
         await Writer(shared / "out", time).deliver(E[1])
+
+
+# -- the open file is not the place -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["removed", "moved", "replaced", "folder removed", "folder replaced"])
+async def test_a_place_that_is_gone_is_noticed_before_the_ack(how: str, tmp_path: Path, time: Time) -> None:
+    (folder := tmp_path / "out").mkdir()
+    writer = Writer(folder, time)
+    async with writer.sink.open(Http(Web(now=time.now)), None) as deliver:
+        writer.receipt = await deliver(E[:2])
+        if how.startswith("folder"):
+            folder.rename(tmp_path / "old")
+            if how == "folder replaced":
+                folder.mkdir()
+        elif how == "removed":
+            writer.path.unlink()
+        else:
+            writer.path.rename(tmp_path / "old.jsonl")
+            if how == "replaced":
+                writer.path.touch()
+        with pytest.raises(OSError, match="removed or replaced"):
+            await deliver(E[2:4])
+    await writer.deliver(*E[2:4])
+    assert writer.ids() == [e.id for e in E[2:4]], "in a file that has the name"
+
+
+async def test_a_place_that_goes_while_it_is_written_is_no_ack_either(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fdatasync = os.fdatasync
+
+    def gone(handle: int) -> None:
+        fdatasync(handle)
+        writer.path.unlink()
+
+    async with writer.sink.open(Http(Web(now=writer.time.now)), None) as deliver:
+        monkeypatch.setattr(os, "fdatasync", gone)
+        with pytest.raises(OSError, match="removed or replaced"):
+            await deliver(E[:2])
+    monkeypatch.undo()
+    await writer.deliver(*E[:2])
+    assert writer.ids() == [e.id for e in E[:2]]
+
+
+async def test_half_a_line_of_somebody_elses_swallows_none_of_ours(writer: Writer) -> None:
+    async with writer.sink.open(Http(Web(now=writer.time.now)), None) as deliver:
+        await deliver(E[:2])
+        with writer.path.open("ab") as other:
+            other.write(b"half a line")
+        await deliver(E[2:4])
+    lines = writer.path.read_bytes().splitlines()
+    assert [wire.decode(line)["id"] for line in lines if line != b"half a line"] == [e.id for e in E[:4]]
+
+
+async def test_nor_where_it_comes_between_our_look_and_our_write(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+
+    def late(handle: int, data: Any) -> int:
+        monkeypatch.setattr(os, "write", write)
+        with writer.path.open("ab") as other:
+            other.write(b"half a line")
+        return write(handle, data)
+
+    async with writer.sink.open(Http(Web(now=writer.time.now)), None) as deliver:
+        await deliver(E[:2])
+        monkeypatch.setattr(os, "write", late)
+        await deliver(E[2:4])
+    lines = [line for line in writer.path.read_bytes().splitlines() if not line.startswith(b"half")]
+    assert {wire.decode(line)["id"] for line in lines} == {e.id for e in E[:4]}
+
+
+async def test_a_file_that_was_cut_under_our_hands_gets_no_hole(writer: Writer) -> None:
+    async with writer.sink.open(Http(Web(now=writer.time.now)), None) as deliver:
+        await deliver(E[:2])
+        os.truncate(writer.path, writer.path.stat().st_size - 20)
+        await deliver(E[2:4])
+    lines = writer.path.read_bytes().splitlines()
+    assert b"\0" not in writer.path.read_bytes()
+    assert [wire.decode(line)["id"] for line in (lines[0], *lines[2:])] == [E[0].id, E[2].id, E[3].id]
+
+
+# -- what is acked is on the disk -------------------------------------------------------------------------------------
+
+
+class Syncs:
+    """What was synced, by name, in order; the real thing is done, too."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seen: list[str] = []
+        for name in ("fsync", "fdatasync"):
+            monkeypatch.setattr(os, name, self._noting(getattr(os, name)))
+
+    def _noting(self, sync: Any) -> Any:
+        def noted(handle: int) -> None:
+            sync(handle)
+            self.seen.append(Path(f"/proc/self/fd/{handle}").readlink().name)
+
+        return noted
+
+
+async def test_lines_and_a_new_name_are_on_the_disk_before_the_ack(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    syncs = Syncs(monkeypatch)
+    async with writer.sink.open(Http(Web(now=writer.time.now)), None) as deliver:
+        assert writer.path.parent.name in syncs.seen, "the folder that has the new name"
+        syncs.seen.clear()
+        await deliver(E[:2])
+        assert syncs.seen == ["events.jsonl"]
+
+
+async def test_what_a_crash_left_is_written_anew_before_it_is_acked(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process died between writing and syncing, or the disk reported an error: it may be in the memory only."""
+    await writer.deliver(*E[:2])
+    await writer.deliver(*E[2:5], ack=False)
+    syncs, written = Syncs(monkeypatch), bytearray()
+    pwrite = os.pwrite
+
+    def noted(handle: int, data: Any, at: int) -> int:
+        written.extend(data)
+        return pwrite(handle, data, at)
+
+    monkeypatch.setattr(os, "pwrite", noted)
+    await writer.deliver(*E[2:5])
+    assert "events.jsonl" in syncs.seen
+    assert bytes(written) == b"".join(e.body + b"\n" for e in E[2:5]), (
+        "after an error, a sync alone may do nothing"
+    )
+    assert writer.ids() == [e.id for e in E[:5]]
+
+
+async def test_a_rotation_is_on_the_disk(tmp_path: Path, time: Time, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = Writer(tmp_path, time, rotate_size=600)
+    await writer.deliver(*E[:2])
+    syncs = Syncs(monkeypatch)
+    await writer.deliver(*E[2:4])
+    assert syncs.seen.index(tmp_path.name) < syncs.seen.index("events.jsonl")
+
+
+@pytest.mark.parametrize("hole", [slice(0, 200), slice(150, 700), slice(400, 1100), slice(-300, None)])
+async def test_a_hole_in_the_open_batch_is_cut_out_wherever_it_is(hole: slice, writer: Writer) -> None:
+    """After a power cut some blocks of what was written last did not reach the disk."""
+    await writer.deliver(*E[:3])
+    before = writer.path.stat().st_size
+    await writer.deliver(*E[3:8], ack=False)
+    body = bytearray(writer.path.read_bytes())
+    tail = body[before:]
+    tail[hole] = b"\0" * len(tail[hole])
+    writer.path.write_bytes(bytes(body[:before] + tail))
+    await writer.deliver(*E[3:9])
+    assert b"\0" not in writer.path.read_bytes()
+    assert sorted(writer.ids()) == [e.id for e in E[:9]]
+
+
+@pytest.mark.parametrize("compress", [False, True])
+async def test_acks_that_a_power_cut_took_double_nothing_in_rotated_files(
+    compress: bool, tmp_path: Path, time: Time
+) -> None:
+    """An ack is on the disk a moment after its lines: meanwhile the file may have been rotated, and packed."""
+    writer = Writer(tmp_path, time, rotate_size=1100, compress=compress)
+    await writer.deliver(*E[:2])
+    acked = writer.receipt
+    for n in range(2, 12, 2):
+        await writer.deliver(*E[n : n + 2])
+    assert len(list(tmp_path.glob("events-*"))) >= 2
+    writer.receipt = acked
+    await writer.deliver(*E[2:14])
+    lines = [
+        line
+        for path in tmp_path.glob("events*")
+        for line in (
+            gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        ).splitlines()
+    ]
+    assert sorted(wire.decode(line)["id"] for line in lines) == [e.id for e in E[:14]]
+    writer.receipt = acked
+    await writer.deliver(*E[2:14])
+    again = sum(path.read_bytes().count(b"\n") for path in tmp_path.glob("events*.jsonl"))
+    assert compress or again == 14, "also after a second one"
+
+
+async def test_a_replay_is_written_again_although_there_are_rotated_files(tmp_path: Path, time: Time) -> None:
+    writer = Writer(tmp_path, time, rotate_size=600)
+    for n in range(0, 8, 2):
+        await writer.deliver(*E[n : n + 2])
+    writer.path.unlink()
+    await writer.deliver(*E[:4])
+    assert writer.ids() == [e.id for e in E[:4]]

@@ -12,7 +12,8 @@ from cloudevents.core.bindings.http import HTTPMessage, from_http_event
 from cloudevents.core.formats.json import JSONFormat
 from standardwebhooks import Webhook
 
-from roundsman.http import Http, Trouble, Web
+from raw import answer, raw_server
+from roundsman.http import Http, HttpOptions, Trouble, Web
 from roundsman.plugin import Backoff, Reject
 from roundsman.sinks.http import HttpSink
 from worlds import an_event
@@ -98,3 +99,76 @@ async def test_a_receiver_that_asks_for_time_gets_it(router: respx.MockRouter) -
     with pytest.raises(Backoff) as caught:
         await send(router, status=429, headers={"Retry-After": "77"})
     assert caught.value.after == 77
+
+
+ODD = {
+    "a label of gzip on plain text": answer(b"ok", Content_Encoding="gzip", Connection="close"),
+    "a length that is too long": answer(b"ok", Content_Length="10"),
+    "a body that is cut off": b"HTTP/1.1 202 X\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+    "no body under a label": answer(status=204, Content_Encoding="gzip", Connection="close"),
+    "a coding nobody knows": answer(b"ok", Content_Encoding="rot13", Connection="close"),
+    "more than anybody needs": answer(b"x" * 5_000_000),
+}
+
+
+@pytest.mark.parametrize("reply", ODD.values(), ids=ODD.keys())
+async def test_only_the_status_is_the_ack(reply: bytes) -> None:
+    """A body that is broken, mislabelled or too large belongs to an event that was taken all the same."""
+    async with raw_server(lambda _: reply, close=True) as server:
+        web = Web(HttpOptions(timeout=5, max_body=1000))
+        async with HttpSink(type="http", url=f"{server.url}/e").open(Http(web), None) as deliver:
+            await deliver([an_event(1)])
+            await deliver([an_event(2)])
+        await web.aclose()
+    assert len(server.asked) == 2, "each once"
+
+
+async def test_a_body_without_end_is_left_after_the_ack(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("roundsman.http.DRAIN", 0.05)
+    endless = b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n:\n\r\n"
+    async with raw_server(lambda _: endless) as server:  # and then it says nothing more
+        web = Web(HttpOptions(deadline=60))
+        async with HttpSink(type="http", url=f"{server.url}/e").open(Http(web), None) as deliver:
+            await deliver([an_event(1)])
+        await web.aclose()
+    assert len(server.asked) == 1
+
+
+async def test_a_connection_is_used_again_after_an_ack() -> None:
+    async with raw_server(lambda _: answer(b"thanks")) as server:
+        web = Web()
+        async with HttpSink(type="http", url=f"{server.url}/e").open(Http(web), None) as deliver:
+            for n in range(3):
+                await deliver([an_event(n)])
+        await web.aclose()
+    assert (len(server.asked), server.connections) == (3, 1)
+
+
+@pytest.mark.parametrize("path", ["/events/", "/hook?next=/inbox/", "/a//b", "/events"])
+async def test_it_posts_to_the_url_as_it_is_written(path: str) -> None:
+    async with raw_server(lambda _: answer()) as server:
+        web = Web()
+        async with HttpSink(type="http", url=server.url + path).open(Http(web), None) as deliver:
+            await deliver([an_event(1)])
+        await web.aclose()
+    assert server.asked == [f"POST {path} HTTP/1.1"]
+
+
+async def test_a_redirect_says_where_to(router: respx.MockRouter) -> None:
+    with pytest.raises(
+        Trouble, match=r"redirects to https://crm.example/events/, which is not followed; is url right"
+    ):
+        await send(router, status=301, headers={"Location": "https://crm.example/events/?key=1"})
+
+
+@pytest.mark.parametrize(("status", "error"), [(500, Trouble), (422, Reject), (429, Backoff)])
+async def test_a_sink_of_ones_own_cannot_ack_what_was_refused(
+    status: int, error: type[Exception], router: respx.MockRouter
+) -> None:
+    router.post(URL).mock(
+        return_value=httpx.Response(status, headers={"Retry-After": "9"} if status == 429 else {})
+    )
+    http = Http(Web(transport=lambda url: httpx.MockTransport(router.async_handler)))
+    with pytest.raises(error):
+        await http.post(URL, content=b"x")
+    assert (await http.send("POST", URL, content=b"x")).status == status, "send is raw"

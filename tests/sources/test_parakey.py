@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 
 from rounds import Rounds
 from roundsman.sandbox import Fault, Parakey, Quirks
+from roundsman.sources.parakey import EventLogs
 from worlds import PLANS, RECORDS, START, Time
 
 MINUTE = timedelta(minutes=1)
@@ -781,3 +782,207 @@ async def test_a_quiet_door_is_not_told_again_when_its_ids_grow_old(
         while world.store.prune(["recorder"], time.now(), 35 * 86400.0):
             pass
     assert [event.id for event in RECORDS["recorder"] if event.type.startswith("co.")] == ["h0", "h1", "h2"]
+
+
+# -- no doubt stops a reading -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("apart", [0.001, 1.0, 9.0])
+async def test_rows_stored_the_moment_they_happened_are_read_to_the_end(
+    apart: float, rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    """Nothing proves then what startDate compares with: such a log was never read past its second answer."""
+    parakey.quirks = Quirks(cap=10)
+    world = rounds()
+    await world.visit()
+    begin = time.utc() - timedelta(seconds=apart * 130)
+    ids = [parakey.add(created=begin + timedelta(seconds=apart * n), log_id=f"e{n}").id for n in range(120)]
+    with capture_logs() as logs:
+        await world.visit()
+        await world.visit()
+    assert set(world.ids()) == set(ids)
+    assert world.events("roundsman.*") == []
+    assert len([line for line in logs if line["event"] == "vendor.surprise"]) == 1, "the doubt is said once"
+    new = parakey.add(log_id="new").id
+    await world.visit()
+    assert new in world.ids()
+
+
+@pytest.mark.parametrize(
+    "refuses",
+    [
+        {"offset", "skip"},
+        {"offset", "skip", "limit>100"},
+        {"limit>20"},
+        {"ascending"},
+        {"ascending", "limit>100"},
+        {"startDate"},
+        {"ascending", "startDate", "limit>100", "offset", "skip"},
+    ],
+)
+async def test_what_is_refused_is_asked_for_another_way(
+    refuses: set[str], rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    parakey.quirks = Quirks(cap=20, refuses=frozenset(refuses))
+    ids = fill(parakey, time, 15)
+    world = rounds()
+    assert await world.visit()
+    assert set(world.ids()) == set(ids)
+    new = parakey.add(log_id="new").id
+    assert await world.visit()
+    assert new in world.ids()
+
+
+async def test_a_refusal_of_every_question_is_the_vendors_trouble(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    fill(parakey, time, 3)
+    parakey.quirks = Quirks(refuses=frozenset({"limit>1", "orderBy"}))
+    world = rounds(paging={"probe_order": None})
+    assert not await world.visit()
+    assert len(world.asked()) < 12
+
+
+async def test_beyond_a_gap_the_newest_rows_are_told_and_each_sweep_tries_again(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    """One stamp for more rows than an answer has, and no offset: what is between is a gap, and nothing else stops."""
+    parakey.quirks = Quirks(cap=10)
+    world = rounds(paging={"max_limit": 40, "limit": 20})
+    stamp = time.utc() - MINUTE
+    for n in range(60):
+        parakey.add(created=stamp, timestamp=stamp, log_id=f"same{n}")
+    await world.visit()
+    [gap] = world.told("roundsman.source.gap")
+    assert gap["data"]["details"]["until"]
+    assert EventLogs.gap(world.state) == "beginning"
+    for n in range(3):
+        new = parakey.add(log_id=f"new{n}").id
+        await world.visit()
+        assert new in world.ids()
+    assert len(world.told("roundsman.source.gap")) == 1, "told once"
+    parakey.quirks.offset_param = "offset"
+    await world.visit(after=7 * 3600)
+    assert len(world.ids()) == 63, "the next sweep found a way"
+    assert EventLogs.gap(world.state) is None
+
+
+@pytest.mark.parametrize("count", [5, 40, 41, 100])
+async def test_a_server_that_ignores_every_parameter_cuts_nothing(
+    count: int, rounds: Any, parakey: Parakey, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plain web server with a file of rows."""
+    ids = fill(parakey, time, count)
+    listed = parakey._list
+    monkeypatch.setattr(parakey, "_list", lambda query: listed({"limit": "1000"}))
+    world = rounds()
+    await world.visit()
+    assert set(world.ids()) == set(ids)
+    new = parakey.add(log_id="new").id
+    await world.visit()
+    await world.visit(after=7 * 3600)
+    assert set(world.ids()) == {*ids, new}
+    assert world.events("roundsman.*") == []
+
+
+# -- times and rows that are not what they should be ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda t: f"/Date({int(t * 1000)})/",
+        lambda t: str(int(t * 1000)),
+        lambda t: datetime.fromtimestamp(t, UTC).strftime("%a, %d %b %Y %H:%M:%S GMT"),
+        lambda t: int(t * 1e6),
+        lambda t: datetime.fromtimestamp(t, UTC).strftime("%d/%m/%Y klockan %H.%M"),
+        lambda t: {"when": t},
+    ],
+)
+async def test_times_that_cannot_be_read_are_not_times_that_are_missing(
+    write: Any, rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    """With `start = "now"`, what was there before is not news, however its times are written."""
+
+    def add(key: str, at: float) -> None:
+        log = parakey.add(log_id=key, created=datetime.fromtimestamp(at, UTC))
+        data = {"id": key, "createdAt": write(at), "success": True}
+        log.encoded = json.dumps(data).encode()
+
+    for n in range(40):
+        add(f"old{n}", time.now() - 30 * 86400 + n)
+    world = rounds(start="now")
+    with capture_logs() as logs:
+        await world.visit()
+        await world.visit()
+        add("new", time.now())
+        await world.visit(after=3600)
+    assert world.ids() == ["new"]
+    said = [line["what"] for line in logs if line["event"] == "vendor.surprise"]
+    readable = not isinstance(write(0.0), dict) and "klockan" not in str(write(0.0))
+    assert [what.startswith("createdAt of a row cannot be read") for what in said] == [True] * (not readable)
+
+
+async def test_an_object_without_an_id_and_any_time_is_no_row(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    ids = fill(parakey, time, 2)
+    world = rounds()
+    await world.visit()
+    parakey.faults.append(Fault(200, {}, b'[{"message": "upstream timed out"}]'))
+    assert not await world.visit()
+    assert world.ids() == ids
+    assert await world.visit()
+
+
+async def test_a_row_that_cannot_be_read_is_kept_once_as_it_came(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    fill(parakey, time, 1)
+    odd = parakey.add(log_id="odd")
+    odd.encoded = b"null"
+    deep = parakey.add(log_id="deep")
+    deep.encoded = odd_row = json.dumps({"id": "deep", "createdAt": "2026-05-01T05:59:59Z"}).encode()[:-1] + (
+        b',"x":' + b"[" * 500 + b"]" * 500 + b"}"
+    )
+    world = rounds()
+    with capture_logs() as logs:
+        await world.visit()
+        await world.visit(after=3600)
+        await world.visit(after=7 * 3600)
+    assert set(world.ids()) == {"h0", "deep"}
+    kept = {row["body"] for row in world.store.unread("doors")}
+    assert kept == {b"null", odd_row}
+    assert len(world.store.unread("doors")) == 2
+    assert [line["rows"] for line in logs if line["event"] == "poll.unread"] == [2], "said once"
+
+
+async def test_ids_that_only_differ_in_what_utf_8_cannot_say_are_two_events(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    for n, key in enumerate((b"x\\ud800", b"x\\ud801")):
+        log = parakey.add(log_id=f"r{n}")
+        log.encoded = log.encoded.replace(f"r{n}".encode(), key)
+    world = rounds()
+    await world.visit()
+    assert len(set(world.ids())) == 2
+
+
+async def test_a_row_that_an_earlier_version_told_with_a_question_mark_is_not_told_again(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    log = parakey.add(log_id="x?")
+    world = rounds()
+    await world.visit()
+    log.encoded = log.encoded.replace(b"x?", b"x\\ud800")
+    await world.visit(after=7 * 3600)
+    assert world.ids() == ["x?"]
+
+
+async def test_a_number_and_the_same_as_text_are_one_id(rounds: Any, parakey: Parakey, time: Time) -> None:
+    log = parakey.add(log_id="17")
+    world = rounds()
+    await world.visit()
+    log.encoded = log.encoded.replace(b'"17"', b"17")
+    await world.visit(after=7 * 3600)
+    assert world.ids() == ["17"]

@@ -38,6 +38,8 @@ class Quirks:
     weak_etag: bool = False
     batch_list: bool = False
     """Whether there is a list of batches."""
+    refuses: frozenset[str] = frozenset()
+    """What it answers 400: names of parameters, "ascending", or "limit>N"."""
     unconditional: bool = False
     """Answers 200 with the same ETag instead of 304."""
 
@@ -145,8 +147,20 @@ class Parakey(Vendor):
             return self._batches(path[9:], headers)
         if path != "/eventLogs" or method != "GET":
             return Reply(404, {}, b'{"message":"Not found"}')
+        if what := self._refused(query):
+            return Reply(400, {}, json.dumps({"message": f"property {what} should not exist"}).encode())
         body = self._list(query)
         return tagged(body, headers, weak=self.quirks.weak_etag, conditional=not self.quirks.unconditional)
+
+    def _refused(self, query: Mapping[str, str]) -> str | None:
+        """What of a question is refused, if anything is."""
+        for each in self.quirks.refuses:
+            name, _, most = each.partition(">")
+            too_much = most and int(query.get(name, 0)) > int(most)
+            ascends = each == "ascending" and query.get("orderBy", "").endswith(":ASC")
+            if too_much or ascends or (not most and each in query):
+                return each
+        return None
 
     def _batches(self, key: str, headers: Mapping[str, str]) -> Reply:
         now, quirks = self.now(), self.quirks

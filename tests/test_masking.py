@@ -1,0 +1,36 @@
+"""No secret in a message, however it is spelled and however many there are."""
+
+import pytest
+
+from roundsman.masking import MASK, Masker, masked
+
+
+@pytest.mark.parametrize("others", [0, 1000])
+@pytest.mark.parametrize(
+    "text", ["a TOP/secret 1 b", "?k=TOP%2Fsecret%201", "?k=TOP%2Fsecret+1", "TOP/secret 1TOP/secret 1"]
+)
+def test_every_spelling_of_a_secret_is_masked(text: str, others: int) -> None:
+    mask = Masker()
+    mask.add(["TOP/secret 1", *(f"another-{n}" for n in range(others))])
+    assert "secret" not in mask(text)
+    assert MASK in mask(text)
+
+
+def test_the_longer_of_two_secrets_goes_first() -> None:
+    mask = Masker()
+    mask.add(["abcd", "abcdefgh"])
+    assert mask("x abcdefgh y") == f"x {MASK} y"
+
+
+def test_a_token_that_was_renewed_is_forgotten_and_short_words_are_none() -> None:
+    mask = Masker()
+    mask.add(["token-1", "abc"])
+    mask.discard("token-1")
+    assert mask("token-1 abc") == "token-1 abc"
+
+
+def test_documents_are_masked_to_their_leaves() -> None:
+    from roundsman.masking import mask
+
+    mask.add(["hidden-thing"])
+    assert masked({"a": ["x hidden-thing"], "hidden-thing": 1}) == {"a": [f"x {MASK}"], MASK: 1}

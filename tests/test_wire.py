@@ -1,0 +1,92 @@
+"""JSON as vendors send it: what one row has wrong with it is that row's own trouble."""
+
+import json
+import random
+
+import pytest
+
+from roundsman import wire
+
+GOOD = b'{"id":"good"}'
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        (b'{"id":"x","n":NaN}', {"id": "x", "n": None}),
+        (b'{"id":"x","n":-Infinity}', {"id": "x", "n": None}),
+        (b'{"id":"x","n":1e400}', {"id": "x", "n": None}),
+        (b'{"id":"x","n":1' + b"0" * 5000 + b"}", {"id": "x", "n": None}),
+        (b"null", None),
+        (b"17", None),
+        (b'"text"', None),
+        (b"[1]", None),
+        (b'{"id": nonsense}', None),
+    ],
+)
+@pytest.mark.parametrize("around", ["%s", '{"data":%s}', '\ufeff{"data": %s, "n": 1}'])
+def test_a_row_that_cannot_be_read_keeps_no_other_from_being_told(
+    row: bytes, told: object, around: str
+) -> None:
+    body = around.encode().replace(b"%s", b"[" + GOOD + b", " + row + b"," + GOOD + b"]")
+    damaged: list[wire.Damage] = []
+    found = wire.items(body, damaged=damaged)
+    expected = [{"id": "good"}, *([told] if told else []), {"id": "good"}]
+    assert [data for data, _ in found] == expected
+    assert [json.loads(bytes(raw)) for _, raw in found] == expected, "and what is kept of it is JSON"
+    assert [each.raw for each in damaged] == [row], "as it came"
+    assert [each.told for each in damaged] == [told is not None]
+
+
+@pytest.mark.parametrize("depth", [59, 61, 200, 960, 990, 5000, 100_000])
+def test_what_is_nested_too_deeply_is_left_out_where_it_is_read(depth: int) -> None:
+    row = b'{"id":"deep","x":' + b"[" * depth + b"]" * depth + b',"y":{"z":"]}"}}'
+    damaged: list[wire.Damage] = []
+    [(data, raw), _] = wire.items(b"[" + row + b"," + GOOD + b"]", damaged=damaged)
+    assert (data["id"], data["y"]) == ("deep", {"z": "]}"})
+    assert [each.raw for each in damaged] == ([row] if depth >= wire.DEPTH else [])
+    around = wire.encode({"data": {"raw": raw}})
+    assert json.loads(around) == wire.decode(around), "any reader of JSON takes it"
+
+
+def test_two_texts_that_utf_8_cannot_say_stay_two() -> None:
+    [(one, _), (other, _)] = wire.items(b'[{"id":"x\\ud800"},{"id":"x\\ud801"}]')
+    assert one["id"] != other["id"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"status":"error","data":[]}',
+        b'{"success":false,"data":[]}',
+        b'{"error":{"code":1},"data":[]}',
+        b'{"errors":[{"message":"x"}]}',
+        b'{"errors":[]}',
+        b'{"message":"x"}',
+    ],
+)
+def test_an_envelope_of_an_error_is_no_list(body: bytes) -> None:
+    with pytest.raises(wire.Unreadable):
+        wire.items(body, damaged=[])
+
+
+def test_an_empty_list_is_one() -> None:
+    for body in (b"[]", b'{"data":[]}', b'{"status":"ok","error":null,"errors":[],"data":[]}'):
+        assert wire.items(body, damaged=[]) == []
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 10**6])
+def test_a_stream_gives_the_objects_of_a_list_however_it_is_cut(size: int) -> None:
+    pick = random.Random(size)
+    rows = [{"n": n, "s": 'x"{[\\' * pick.randrange(4), "l": [1, {"b": "]"}]} for n in range(80)]
+    body = json.dumps(rows).encode()
+    pieces = [body[at : at + size] for at in range(0, len(body), size)]
+    assert [json.loads(each) for each in wire.stream(pieces, 1000)] == rows
+
+
+def test_a_stream_holds_one_object_at_a_time_and_says_what_it_is_not() -> None:
+    with pytest.raises(wire.Overlong):
+        list(wire.stream([b'[{"a":"', b"x" * 500, b'"}]'], 400))
+    for body in (b'[{"a":1},{"b"', b"nonsense", b"[1, 2]", b"[]"):
+        with pytest.raises(wire.Unreadable):
+            list(wire.stream([body], 400))
