@@ -2,13 +2,15 @@
 
 import fcntl
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import msgspec
 import pytest
@@ -18,7 +20,19 @@ from conftest import need
 from roundsman import store as store_module
 from roundsman.cli.steering import replay
 from roundsman.plugin import State
-from roundsman.store import KEYS_KEPT, Filter, Moved, Reader, Store, StoreError, holder, migrations
+from roundsman.store import (
+    KEYS_KEPT,
+    Filter,
+    Mail,
+    Moved,
+    Reader,
+    Store,
+    StoreError,
+    check,
+    holder,
+    migrations,
+    restore,
+)
 from worlds import START, an_event
 
 
@@ -497,3 +511,206 @@ def test_a_visit_that_fails_takes_nothing_from_the_inbox(store: Store) -> None:
     store.follow("doors", ["a"])
     store.commit("doors", 0, None, [], now=START, due=START, failures=1)
     assert store.inbox("doors")[0] == ["a"]
+
+
+# -- what a daemon has open, and others take away ---------------------------------------------------------------------
+
+
+def rows(path: Path) -> list[str]:
+    """The ids that another program finds in the log."""
+    with closing(sqlite3.connect(path)) as db:
+        return [key for [key] in db.execute("SELECT id FROM events ORDER BY seq")]
+
+
+def test_a_removed_wal_file_costs_nothing(tmp_path: Path) -> None:
+    """What was committed lately is only in there; it is played into the store, and a new one is begun."""
+    store = Store.open(path := tmp_path / "roundsman.db")
+    put(store, an_event(1))
+    (tmp_path / "roundsman.db-wal").unlink()
+    assert store.lost()
+    assert store.receive([Mail("doors", [an_event(2)])], START) == [1], "and what comes is stored"
+    assert not store.lost()
+    assert store.recoveries == 1
+    put(store, an_event(3))
+    copy = tmp_path / "after-a-kill.db"
+    for end in ("", "-wal"):
+        shutil.copy(f"{path}{end}", f"{copy}{end}")
+    assert rows(copy) == ["id00001", "id00002", "id00003"]
+    store.close()
+
+
+def test_not_where_another_program_has_begun_a_new_one(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "roundsman.db")
+    put(store, an_event(1))
+    wal = tmp_path / "roundsman.db-wal"
+    wal.unlink()
+    wal.write_bytes(b"somebody else's")
+    assert not store.recover()
+    with pytest.raises(StoreError, match="was deleted or replaced"):
+        store.receive([Mail("doors", [an_event(2)])], START)
+    store._books.close()
+
+
+@pytest.mark.parametrize("what", ["roundsman.db", "roundsman.db.lock"])
+def test_webhooks_are_refused_where_nobody_would_be_told_again(what: str, tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "roundsman.db")
+    put(store, an_event(1))
+    (tmp_path / what).unlink()
+    with pytest.raises(StoreError, match="was deleted or replaced"):
+        store.receive([Mail("doors", [an_event(2)])], START)
+    store.close()
+
+
+def test_one_daemon_per_store_by_whatever_hard_link(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "roundsman.db")
+    os.link(tmp_path / "roundsman.db", tmp_path / "other.db")
+    with pytest.raises(StoreError, match="by another name, a hard link"):
+        Store.open(tmp_path / "other.db")
+    put(store, an_event(1))
+    store.close()
+    Store.open(tmp_path / "other.db").close()
+
+
+def test_what_is_written_as_books_is_synced_on_demand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store.open(tmp_path / "roundsman.db")
+    put(store, an_event(1))
+    synced: list[str] = []
+    fsync = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: (fsync(fd), synced.append(Path(f"/proc/self/fd/{fd}").readlink().name))
+    )
+    store.sync()
+    assert not store.unsynced
+    store.ack("archive", 0, 1, {"size": 1}, START)
+    assert store.unsynced
+    store.sync()
+    assert synced == ["roundsman.db-wal"] * 2
+    assert not store.unsynced
+    store.close()
+
+
+# -- restoring --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", range(1, 9))
+@pytest.mark.parametrize("call", ["replace", "unlink", "fsync"])
+def test_a_restore_that_is_cut_off_leaves_the_old_store_or_the_new_one(
+    call: str, step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a crash has left the newest events in the -wal file."""
+    store = Store.open(tmp_path / "origin.db")
+    put(store, an_event(1))
+    store.backup(tmp_path / "backup.db")
+    put(store, an_event(2))
+    path = tmp_path / "roundsman.db"
+    for end in ("", "-wal"):
+        shutil.copy(f"{store.path}{end}", f"{path}{end}")  # as a kill leaves it
+    store.close()
+
+    class Died(BaseException):
+        pass
+
+    real, calls = getattr(os, call), 0
+
+    def dies(*args: Any, **more: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == step:
+            raise Died
+        return real(*args, **more)
+
+    monkeypatch.setattr(os, call, dies)
+    with suppress(Died):
+        restore(path, tmp_path / "backup.db")
+    monkeypatch.undo()
+    assert rows(path) in (["id00001", "id00002"], ["id00001"])
+    restore(path, tmp_path / "backup.db")
+    assert rows(path) == ["id00001"]
+    assert not list(tmp_path.glob("*.restoring"))
+
+
+def test_a_damaged_store_is_moved_aside_and_not_destroyed(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "roundsman.db")
+    put(store, an_event(1))
+    store.backup(tmp_path / "backup.db")
+    store.close()
+    (tmp_path / "roundsman.db").write_bytes(b"not SQLite at all" * 1000)
+    restore(tmp_path / "roundsman.db", tmp_path / "backup.db")
+    assert rows(tmp_path / "roundsman.db") == ["id00001"]
+    assert (tmp_path / "roundsman.db.replaced").read_bytes().startswith(b"not SQLite")
+
+
+# -- damage -----------------------------------------------------------------------------------------------------------
+
+
+def damaged(path: Path, count: int = 300) -> Path:
+    """A store of some size in which bytes were flipped in the middle."""
+    store = Store.open(path)
+    put(store, *(an_event(n, note="x" * 500) for n in range(count)))
+    store.close()
+    body = bytearray(path.read_bytes())
+    for at in range(8192 * 3, len(body) - 8192, 8192):
+        for n in range(at + 40, at + 90):
+            body[n] ^= 0xFF
+    path.write_bytes(body)
+    return path
+
+
+def test_a_check_finds_damage_and_says_what_to_do(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "sound.db")
+    put(store, an_event(1))
+    assert check(tmp_path / "sound.db") is None
+    store.close()
+    found = check(damaged(tmp_path / "damaged.db"))
+    assert found is not None
+    assert "is damaged: restore it from a backup" in found
+
+
+def test_a_check_is_given_up_where_the_wal_file_grows_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = damaged(tmp_path / "damaged.db")
+    monkeypatch.setattr("roundsman.store.soundness.GROWN", -1)
+    monkeypatch.setattr("roundsman.store.soundness.LOOK_EVERY", 1)
+    assert check(path) is None
+
+
+def test_webhooks_are_refused_by_a_store_that_is_known_to_be_damaged(store: Store) -> None:
+    put(store, an_event(1))
+    store.damage = "it is damaged"
+    for refused in (lambda: store.receive([Mail("doors", [an_event(2)])], START), store.writable):
+        with pytest.raises(StoreError, match="it is damaged"):
+            refused()
+
+
+def test_a_webhook_that_cannot_be_read_back_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(store, an_event(1))
+    monkeypatch.setattr(store, "known", lambda name, ids: set())
+    with pytest.raises(StoreError, match="cannot be read back"):
+        store.receive([Mail("doors", [an_event(2)])], START)
+    monkeypatch.undo()
+    assert store.head() == 1, "and it is not stored either"
+
+
+# -- what a memory is of ----------------------------------------------------------------------------------------------
+
+
+def test_a_memory_of_another_address_is_noted_until_somebody_decides(store: Store) -> None:
+    kinds = {"doors": "parakey.event_logs"}
+    store.register(kinds, {}, {"doors": "https://a.example"})
+    store.register(kinds, {}, {"doors": "https://b.example"})
+    assert store.moved() == {}, "nothing was read yet"
+    put(store, an_event(1))
+    store.register(kinds, {}, {"doors": "https://c.example"})
+    assert store.moved() == {"doors": ("https://b.example", "https://c.example")}
+    store.register(kinds, {}, {"doors": "https://b.example"})
+    assert store.moved() == {}, "it was taken back"
+    store.register(kinds, {}, {"doors": "https://c.example"})
+    assert store.accept("doors")
+    assert not store.accept("doors")
+    store.register(kinds, {}, {"doors": "https://d.example"})
+    store.rewind("doors", {}, "https://d.example")
+    store.register(kinds, {}, {"doors": "https://d.example"})
+    assert store.moved() == {}

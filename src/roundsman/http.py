@@ -160,6 +160,10 @@ class Answer:
         """The rows of a list; with `damaged`, what cannot be read of it goes there and keeps nothing else back."""
         return [] if self.status in EMPTY else wire.items(self.body, path, damaged)
 
+    def envelope(self) -> dict[str, Any]:
+        """What stands beside the rows of a list."""
+        return wire.envelope(self.body)
+
     def date(self) -> datetime | None:
         """The vendor's clock, from the `Date` header."""
         return http_date(self.headers.get("date"))

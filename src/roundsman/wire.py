@@ -8,6 +8,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -42,6 +43,8 @@ class Damage(NamedTuple):
     why: str
     told: bool = True
     """Whether the rest of it was read."""
+    rest: bytes = b""
+    """What was read."""
 
 
 class Unreadable(Exception):
@@ -122,9 +125,10 @@ def items(body: bytes, path: str = "", damaged: list[Damage] | None = None) -> l
             why = why or f"item {position} of the list is {_kind(row)}, not an object"
             wrong.append(Damage(bytes(raw), why, told=False))
             continue
+        clean = msgspec.Raw(msgspec.json.format(clean, indent=-1)) if lines else clean
         if why:
-            wrong.append(Damage(bytes(raw), f"item {position} of the list {why}"))
-        found.append((row, msgspec.Raw(msgspec.json.format(clean, indent=-1)) if lines else clean))
+            wrong.append(Damage(bytes(raw), f"item {position} of the list {why}", rest=bytes(clean)))
+        found.append((row, clean))
     if len(found) < len(raws) and (damaged is None or not found):
         raise Unreadable(next(each.why for each in wrong if not each.told))
     if damaged is not None:
@@ -142,6 +146,26 @@ def refuse_failure(document: Any) -> None:
     said = isinstance(status, str) and status.lower() in {"error", "fail", "failed", "failure"}
     if said or document.get("success") is False or document.get("error") or document.get("errors"):
         raise Unreadable("the answer came as a success and says that it failed")
+
+
+def envelope(body: bytes) -> dict[str, Any]:
+    """What stands beside the lists of an answer, as far as it can be read; empty where the answer is no object."""
+    body = body.removeprefix(b"\xef\xbb\xbf").strip()
+    if body[:1] != b"{":
+        return {}
+    try:
+        members: Mapping[str, Any] = _decode_object(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        try:
+            members = dict(_members(body))
+        except Unreadable:
+            return {}
+    found = {}
+    for name, raw in members.items():
+        if bytes(raw)[:1] != b"[":
+            with suppress(Unreadable):
+                found[name] = decode(raw)
+    return found
 
 
 def objects(body: bytes, damaged: list[Damage] | None = None) -> list[Item]:

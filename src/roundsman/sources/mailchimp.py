@@ -359,8 +359,7 @@ class _Visit(Draft):
             damaged: list[wire.Damage] = []
             page = self._ids(answer.items("batches", damaged))
             self.unread.add(damaged)
-            document = answer.json() if answer.body else {}
-            total = lenient.count(document.get("total_items")) if isinstance(document, dict) else None
+            total = lenient.count(answer.envelope().get("total_items"))
             totals.add(total)
 
             fresh = page.keys() - rows.keys()

@@ -337,7 +337,9 @@ class _Shape:
             if not found:
                 raise Unreadable("nothing in the list has an id or a time")
             why = "an object of the list has neither an id nor a time"
-            damaged += [wire.Damage(bytes(i[1]), why) for i in items if self.row(i) is None]
+            said = {each.rest for each in damaged}
+            none = (bytes(item[1]) for item in items if self.row(item) is None)
+            damaged += [wire.Damage(raw, why) for raw in none if raw not in said]
         unread.add(damaged)
         return found
 

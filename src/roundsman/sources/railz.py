@@ -515,7 +515,7 @@ class _Visit(Draft):
             ]
             fresh = [name for name in names if name not in found]
             found |= dict.fromkeys(fresh)
-            total = _total(answer.json(), len(rows))
+            total = _total(answer.envelope(), len(rows))
             offset += len(rows)
             if not fresh or _is_all(total, len(found), len(rows)):
                 return sorted(found)
@@ -678,7 +678,7 @@ class _Connection:
                 self._visit.remark(f"a row without {self._kind.id} is in the list of {self._connection}")
         if items and not rows:
             raise Unreadable(f"nothing in the list has a {self._kind.id}")
-        return Page(rows, _total(answer.json(), len(items)), answer.tag)
+        return Page(rows, _total(answer.envelope(), len(items)), answer.tag)
 
     async def _list(self, first: Page) -> None:
         """Take up the list, as far as it has changed."""
@@ -1162,12 +1162,11 @@ def step(rows: int) -> int:
     return max(1, rows - min(OVERLAP, rows // 2))
 
 
-def _total(document: Any, rows: int) -> int | None:
+def _total(found: dict[str, Any], rows: int) -> int | None:
     """How many rows there are, as far as the answer of so many rows says so.
 
     `meta.count` alone may be that of the page: it is believed where it is more.
     """
-    found = document if isinstance(document, dict) else {}
     about = {name: found.get(name) for name in ("pagination", "meta")}
     counts = {
         name: lenient.count(each.get("count")) for name, each in about.items() if isinstance(each, dict)

@@ -60,8 +60,10 @@ def restore(path: Path, backup: Path) -> int:
             half.replace(path)
             sync_folder(path.parent)
         finally:
-            half.unlink(missing_ok=True)
-            os.close(lock)
+            try:
+                half.unlink(missing_ok=True)
+            finally:
+                os.close(lock)
     return head
 
 
