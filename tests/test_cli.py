@@ -4,24 +4,31 @@ import asyncio
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jsonschema
 import pytest
 
 from conftest import need
+from raw import answer, raw_server
 from roundsman import cli, config, events, logs
 from roundsman.cli import running
 from roundsman.engine import Engine
 from roundsman.files import Room
+from roundsman.http import Http
+from roundsman.plugin import Poll, Source, State
 from roundsman.sandbox import Fault, Parakey, Town
 from roundsman.sandbox.mailchimp import Mailchimp, Operation, bad_address
 from roundsman.sandbox.railz import Railz
 from roundsman.store import Reader, Store, reader
+from roundsman.wire import Damage
 from worlds import (
     START,
     ByHand,
@@ -285,7 +292,10 @@ def test_dead_letters_are_listed_retried_and_dropped(roundsman: Any, filled: Pat
     assert json.loads(roundsman("dead", "list", "archive", "--json").out)[0]["reason"] == "too large"
     assert roundsman("dead", "retry", "archive", "1").out == "archive: 1 events will be tried again\n"
     assert "(to be tried again)" in roundsman("dead", "list", "archive").out
-    assert roundsman("dead", "drop", "archive").out == "archive: 1 events dropped\n"
+    which = roundsman("dead", "drop", "archive")
+    assert (which.code, which.out) == (2, ""), "it wants numbers, or --all"
+    assert roundsman("dead", "drop", "archive", "1").out == "archive: 1 events dropped\n"
+    assert roundsman("dead", "drop", "archive", "--all").out == "archive: 0 events dropped\n"
 
 
 def test_schemas_are_schemas(roundsman: Any, filled: Path) -> None:
@@ -580,3 +590,169 @@ def test_tracking_needs_no_secret_and_refuses_what_cannot_be(roundsman: Any, tro
 def test_what_follows_nothing_says_so(roundsman: Any, filled: Path) -> None:
     result = roundsman("track", "doors", "x")
     assert (result.code, result.err) == (2, "doors: this type of source follows nothing by id\n")
+
+
+# -- what is neither fine nor a failure -------------------------------------------------------------------------------
+
+
+def test_what_could_not_be_read_is_shown_by_either_name(roundsman: Any, filled: Path) -> None:
+    store = Store.open(filled / "roundsman.db")
+    kept = [Damage(b"null", "item 0 of the list is null"), Damage(b"{}", "neither an id nor a time")]
+    store.commit("doors", 0, {"cursor": "y"}, [], now=START, due=START + 60, unread=kept)
+    store.close()
+    lines = roundsman("unread", "doors").out.splitlines()
+    assert [line.partition(": ")[2] for line in lines] == [each.why for each in kept]
+    assert roundsman("hooks", "unread", "doors").out.splitlines() == lines
+    assert [row["body"] for row in json.loads(roundsman("unread", "doors", "--json").out)] == ["null", "{}"]
+    assert json.loads(roundsman("status", "--json").out)["sources"][0]["unread"] == 2
+    assert roundsman("unread", "doors", "--drop").out == "doors: 2 dropped\n"
+    assert roundsman("unread", "windows").code == 2
+
+
+def test_a_gap_a_rest_and_another_address_are_in_the_status(roundsman: Any, filled: Path) -> None:
+    store = Store.open(filled / "roundsman.db")
+    store.register({"doors": "parakey.event_logs"}, {}, {"doors": "https://a.example"})
+    store.commit("doors", 0, {"gap": "2026-05-01T00:00:00Z"}, [], now=START, due=START + 60)
+    store.register({"doors": "parakey.event_logs"}, {}, {"doors": "https://b.example"})
+    store.hold([("doors", time.time() + 900)])
+    store.close()
+    [row] = json.loads(roundsman("status", "--json").out)["sources"]
+    assert (row["state"], row["gap"]) == ("gap", "2026-05-01T00:00:00Z")
+    assert row["rests_until"]
+    assert (row["origin"], row["reads"]) == ("https://a.example", "https://b.example")
+    accepted = roundsman("rewind", "doors", "--accept")
+    assert (accepted.code, accepted.out) == (0, "doors: goes on where it was\n")
+    [row] = json.loads(roundsman("status", "--json").out)["sources"]
+    assert (row["origin"], row["reads"]) == ("https://b.example", None)
+    assert roundsman("rewind", "doors", "--accept").code == 1
+    assert roundsman("rewind", "doors").code == 2
+
+
+def test_a_name_with_a_memory_that_is_left_behind_is_warned_of(roundsman: Any, filled: Path) -> None:
+    (filled / "roundsman.toml").write_text(CONFIG.replace("sources.doors", "sources.front-doors"))
+    result = roundsman("check")
+    assert result.code == 0
+    assert "sources.front-doors: it is new, and doors, which read the same until" in result.err
+    assert "roundsman rewind front-doors --to 2026-05-01T06:00:00Z" in result.err
+
+
+def test_another_address_under_a_name_with_a_memory_is_warned_of(roundsman: Any, filled: Path) -> None:
+    assert "what it remembers is of" not in roundsman("check").err
+    store = Store.open(filled / "roundsman.db")
+    store.register({"doors": "parakey.event_logs"}, {}, {"doors": "http://127.0.0.1:1"})
+    store.close()
+    (filled / "roundsman.toml").write_text(CONFIG.replace("127.0.0.1:1", "127.0.0.2:1"))
+    said = roundsman("check").err
+    assert (
+        "sources.doors: it reads http://127.0.0.2:1 now, and what it remembers is of http://127.0.0.1:1"
+        in said
+    )
+    assert "roundsman rewind doors --to beginning" in said
+    assert "roundsman rewind doors --accept" in said
+
+
+class Endless(Source):
+    """Says that there is more, for ever, or that its vendor wants a rest."""
+
+    type: Literal["endless"] = "endless"
+    base_url: str = "http://127.0.0.1:1"
+    rests: bool = False
+
+    async def poll(self, http: Http, state: State) -> Poll:
+        http.wait = 900.0 if self.rests else 0.0
+        return Poll({"n": state.get("n", 0) + 1} if self.rests else state, more=True)
+
+
+@pytest.mark.parametrize("rests", [False, True])
+def test_a_dry_visit_ends(rests: bool, roundsman: Any, filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = config.sources_registry()
+    monkeypatch.setattr(
+        config, "sources_registry", lambda: registry | {"endless": registry["parakey.event_logs"]}
+    )
+    monkeypatch.setattr(config, "_loaded", lambda point: Endless)
+    (filled / "roundsman.toml").write_text(
+        f'[sources.doors]\ntype = "endless"\nrests = {str(rests).lower()}\n'
+    )
+    result = roundsman("poll", "doors")
+    assert result.code == 0
+    assert result.err.startswith("doors: the vendor wants a rest of 15m" if rests else "doors: nothing new")
+
+
+@pytest.mark.parametrize("command", [["poll", "doors"], ["check", "--live"]])
+def test_no_command_shows_a_secret_that_a_server_repeats(
+    command: list[str], roundsman: Any, filled: Path
+) -> None:
+    body = b'{"message": "unknown token s3cret-of-ours in /x"}'
+
+    async def serve() -> Result:
+        async with raw_server(lambda _: answer(body, 400)) as server:
+            text = CONFIG.replace("http://127.0.0.1:1", server.url).replace('"s3cret"', '"s3cret-of-ours"')
+            (filled / "roundsman.toml").write_text(text)
+            (filled / "roundsman.toml").chmod(0o600)
+            return await asyncio.to_thread(in_a_process, filled, *command)
+
+    result = asyncio.run(serve())
+    assert "answered 400" in result.err
+    assert "s3cret" not in result.out + result.err
+
+
+def in_a_process(folder: Path, *command: str, **environ: str) -> Result:
+    """The command in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "roundsman", *command],
+        cwd=folder,
+        env={**os.environ, "HOME": str(folder), **environ},
+        capture_output=True,
+        check=False,
+    )
+    return Result(
+        done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
+    )
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
+        {"PYTHONIOENCODING": "ascii"},
+        {"PYTHONIOENCODING": "latin-1"},
+    ],
+)
+def test_a_terminal_that_cannot_show_a_name_gets_a_question_mark(
+    environ: dict[str, str], filled: Path
+) -> None:
+    store = Store.open(filled / "roundsman.db")
+    event = an_event(9, user={"id": None, "name": "\u017dofie \u674e\u96f7", "email": None})
+    store.commit("doors", 0, {}, [event], now=START, due=START + 60)
+    store.close()
+    shown = in_a_process(filled, "events", "-n", "1", **environ)
+    assert (shown.code, shown.err) == (0, "")
+    assert "?ofie" in shown.out
+    whole = in_a_process(filled, "events", "-n", "1", "--json", **environ)
+    assert json.loads(whole.out)["data"]["user"]["name"] == "\u017dofie \u674e\u96f7", "JSON is UTF-8"
+
+
+def test_an_event_that_a_damaged_store_garbled_is_said_and_the_others_are_shown(
+    roundsman: Any, filled: Path
+) -> None:
+    with closing(sqlite3.connect(filled / "roundsman.db")) as db:
+        db.execute("UPDATE events SET body = CAST(x'7b22737065ff00' AS BLOB) WHERE seq = 2")
+        db.commit()
+    for more in ([], ["--json"]):
+        result = roundsman("events", *more)
+        assert result.code == 0
+        assert len(result.out.splitlines()) == 2
+        assert result.err == "#2: cannot be read: the store is damaged\n"
+
+
+def test_a_traceback_shows_no_secret(filled: Path) -> None:
+    code = (
+        "from roundsman import cli\n"
+        "from roundsman.settings import Secret\n"
+        "Secret.read('s3cret-of-ours')\n"
+        "cli.app = lambda **_: 1 / int('s3cret-of-ours')\n"
+        "cli.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=filled, check=False)
+    assert b"ValueError" in done.stderr
+    assert b"literal for int() with base 10: '***'" in done.stderr

@@ -15,6 +15,7 @@ import pytest
 from conftest import need
 from roundsman import advice, config, settings
 from roundsman.config import ConfigError
+from roundsman.masking import mask
 from roundsman.settings import Secret, duration, size, spell
 
 ROOT = Path(__file__).parent.parent
@@ -599,3 +600,126 @@ def test_sizes() -> None:
 def test_a_secret_shows_itself_to_nobody() -> None:
     secret = Secret("s3cret")
     assert "s3cret" not in f"{secret} {secret!r} {[secret]} { ({'a': secret}) }"
+
+
+# -- mistakes that pass for none --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "${PARAKEY}",
+        "$PARAKEY",
+        "env:PARAKEY",
+        "{{ parakey }}",
+        "%{parakey}",
+        "%PARAKEY%",
+        "<token>",
+        "op://vault/parakey",
+        "$(cat token)",
+    ],
+)
+def test_a_placeholder_that_nothing_fills_in_is_a_mistake(value: str, tmp_path: Path) -> None:
+    [problem] = problems(tmp_path, FINE.replace('"s3cret-token"', json.dumps(value)))
+    assert problem.startswith("sources.doors.access_token: is a placeholder that nothing fills in; write {")
+    assert value not in problem
+
+
+@pytest.mark.parametrize("place", ["env", "file", "credential"])
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "0123456789abcdef0123456789abcdef-us6",
+        "SB_9f8a7b6c5d4e",
+        "xK7pQ2mN9vB4",
+        "AbcDefGhiJkl",
+        "A1B2C3D4E5F6G7H8",
+    ],
+)
+def test_a_secret_in_the_place_of_a_name_is_not_printed(place: str, secret: str, tmp_path: Path) -> None:
+    [problem] = problems(tmp_path, FINE.replace('"s3cret-token"', f'{{ {place} = "{secret}" }}'))
+    assert secret not in problem
+    assert "is it the secret itself?" in problem
+
+
+@pytest.mark.parametrize("name", ["PARAKEY_ACCESS_TOKEN", "parakey", "parakey-token", "T", "TOKEN2"])
+def test_a_name_is_printed(name: str, tmp_path: Path) -> None:
+    [problem] = problems(tmp_path, FINE.replace('"s3cret-token"', f'{{ env = "NO_{name}" }}'))
+    assert problem.endswith(f"the environment has no variable NO_{name}")
+
+
+@pytest.mark.parametrize("where", ["store", "path"])
+def test_a_url_in_the_place_of_a_path_is_a_mistake(where: str, tmp_path: Path) -> None:
+    url = "postgresql://roundsman:s3cret@db/x"
+    text = (
+        f'[daemon]\nstore = "{url}"\n' + FINE
+        if where == "store"
+        else SOURCE + f'[sinks.a]\ntype = "file"\npath = "{url}"\n'
+    )
+    [problem] = problems(tmp_path, text)
+    assert "is a URL and not a path" in problem
+    assert "s3cret" not in problem
+    assert not list(tmp_path.glob("postgresql*"))
+
+
+@pytest.mark.parametrize(
+    ("url", "what"),
+    [
+        ("https://x.example/?v=2", "has a query"),
+        ("https://x.example/#a", "has a fragment"),
+        (" https://x.example", "begins or ends with a blank"),
+    ],
+)
+def test_a_base_url_that_paths_cannot_be_appended_to_is_a_mistake(
+    url: str, what: str, tmp_path: Path
+) -> None:
+    [problem] = problems(tmp_path, SOURCE + f'base_url = "{url}"\n' + SINK)
+    assert what in problem
+
+
+def test_a_file_that_windows_wrote_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "roundsman.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + FINE.replace("\n", "\r\n").encode())
+    assert list(config.load(path).sources) == ["doors"]
+    path.write_bytes(FINE.encode("utf-16"))
+    with pytest.raises(ConfigError, match="is not UTF-8 text"):
+        config.load(path)
+
+
+@pytest.mark.parametrize("secret", [" s3cret-token", "s3cret-token ", "'s3cret-token'"])
+def test_a_secret_as_people_paste_it_is_warned_of(secret: str, everybodys: Path) -> None:
+    loaded = load(everybodys, FINE.replace('"s3cret-token"', json.dumps(secret)))
+    assert any("part of it" in warning for warning in advice.warnings(loaded))
+    assert not any("s3cret" in warning for warning in advice.warnings(loaded))
+
+
+def test_credentials_in_the_clear_are_warned_of(everybodys: Path) -> None:
+    for url, warned in (
+        ("http://vendor.example", True),
+        ("http://127.0.0.1:1", False),
+        ("https://vendor.example", False),
+    ):
+        loaded = load(everybodys, SOURCE + f'base_url = "{url}"\n' + SINK)
+        found = [w for w in advice.warnings(loaded) if "in the clear" in w]
+        assert bool(found) is warned
+
+
+def test_a_home_is_a_home_also_in_a_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/roundsman")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    loaded = load(
+        tmp_path,
+        SOURCE + '[sinks.a]\ntype = "file"\npath = "~/x.jsonl"\n[sinks.b]\ntype = "file"\npath = "y.jsonl"\n',
+    )
+    assert loaded.sinks["a"].place() == str(tmp_path / "x.jsonl")
+    assert loaded.sinks["b"].place() == "/var/lib/roundsman/y.jsonl"
+
+
+def test_what_stands_in_urls_and_queries_is_masked(tmp_path: Path) -> None:
+    load(
+        tmp_path,
+        SOURCE
+        + '[sources.doors.request.query]\napikey = "query-secret-1"\n'
+        + '[sinks.a]\ntype = "http"\nurl = "https://x.example/e?code=url-secret-123"\n',
+    )
+    assert mask("query-secret-1 url-secret-123 s3cret-token") == "*** *** ***"

@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -800,6 +800,59 @@ async def test_the_poison_is_buried_and_the_rest_goes_on(fed: Engine) -> None:
     assert (dead["id"], dead["reason"]) == ("id00004", "too salty")
     assert fed.store.dead("two") == []
     assert fed.store.cursor("one")[0] == 8
+
+
+async def test_what_a_damaged_store_garbled_is_buried_and_given_to_no_sink(fed: Engine) -> None:
+    put(fed, *(an_event(n, "a") for n in range(5)))
+    for seq, body in ((2, b"\x00\xff garbage"), (5, b'{"specversion": ')):
+        with closing(sqlite3.connect(fed.store.path)) as db, db:
+            db.execute("UPDATE events SET body = ? WHERE seq = ?", (body, seq))
+    await fed.once()
+    for sink in ("one", "two"):
+        assert [event.seq for event in RECORDS[sink]] == [1, 3, 4]
+        assert [row["seq"] for row in fed.store.dead(sink)] == [2, 5]
+        assert fed.store.cursor(sink)[0] == 5
+    fed.store.raise_dead("one", None)
+    await fed.once()
+    assert len(RECORDS["one"]) == 3, "nor when somebody says so"
+
+
+async def test_a_damaged_store_is_told_once_and_webhooks_are_refused(
+    fed: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(fed, an_event(1, "a"))
+    found: list[str | None] = ["x.db is damaged: restore it", "x.db is damaged: restore it", None]
+    monkeypatch.setattr("roundsman.engine.soundness", lambda path: found.pop(0))
+    with capture_logs() as logs:
+        await fed.check_store()
+        await fed.check_store()
+    assert [line["event"] for line in logs if line["event"].startswith("store.")] == ["store.damaged"]
+    assert fed.store_trouble == "x.db is damaged: restore it"
+    [notice] = [e for e, _ in fed.store.events(0, 100, 100, Filter(types=("roundsman.store.*",)))]
+    assert "webhooks are refused" in notice.document()["data"]["message"]
+    with pytest.raises(StoreError, match="is damaged"):
+        fed.store.receive([Mail("a", [an_event(2, "a")])], START)
+    await fed.check_store()
+    fed.store.receive([Mail("a", [an_event(2, "a")])], START)
+
+
+async def test_the_books_are_on_the_disk_a_moment_after_they_are_written(fed: Engine) -> None:
+    async with running(fed):
+        put(fed, an_event(1, "a"))
+        await until(lambda: fed.store.cursor("one")[0] == 1)
+        await until(lambda: not fed.store.unsynced, 2)
+
+
+async def test_a_rest_that_is_longer_than_a_minute_is_said(engine: Engine, time: Time) -> None:
+    async def rests(http: Http, state: State) -> Poll:
+        http.wait = 900.0
+        return Poll(state)
+
+    SCRIPTS["a"] = rests
+    engine.setup({"a": Scripted().named("a")}, {})
+    with capture_logs() as logs:
+        await engine.once()
+    assert [line["seconds"] for line in logs if line["event"] == "source.rests"] == [900.0]
 
 
 async def test_buried_events_are_tried_again_when_somebody_says_so(fed: Engine) -> None:

@@ -242,6 +242,45 @@ async def test_a_refused_file_leaves_the_listener_alone(sandbox: Sandbox, tmp_pa
         await daemon.stop()
 
 
+@pytest.mark.parametrize("wrong", [False, True])
+async def test_a_log_rotation_is_heard_whatever_is_in_the_file(
+    wrong: bool, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """Whoever rotates logs cannot help a mistake that somebody left in the configuration."""
+    config = configure(tmp_path, sandbox.url, SINK.format("one"), interval="100ms")
+    async with Daemon(config, PARAKEY_TOKEN=TOKEN) as daemon:
+        await daemon.ready()
+        a = sandbox.vendor.add().id
+        await daemon.until(lambda: told(tmp_path / "one.jsonl") == [a])
+        if wrong:
+            config.write_text(config.read_text() + "\nnonsense = [\n")
+        (tmp_path / "one.jsonl").rename(tmp_path / "one.jsonl.1")
+        daemon.send(signal.SIGHUP)
+        await daemon.until(lambda: daemon.logged("config.refused" if wrong else "config.reloaded"))
+        await daemon.until((tmp_path / "one.jsonl").exists)
+        b = sandbox.vendor.add().id
+        await daemon.until(lambda: told(tmp_path / "one.jsonl") == [b])
+        assert told(tmp_path / "one.jsonl.1") == [a]
+        await daemon.stop()
+
+
+async def test_another_address_under_a_name_with_a_memory_is_said_and_read_on(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    config = configure(tmp_path, sandbox.url, SINK.format("one"), interval="100ms")
+    async with Daemon(config, PARAKEY_TOKEN=TOKEN) as daemon:
+        await daemon.ready()
+        a = sandbox.vendor.add().id
+        await daemon.until(lambda: told(tmp_path / "one.jsonl") == [a])
+        config.write_text(config.read_text().replace("127.0.0.1", "localhost"))
+        assert await reload(daemon) == (0, "taken over\n")
+        [said] = daemon.logged("source.changed")
+        assert "what it remembers is of http://127.0.0.1" in said["what"]
+        b = sandbox.vendor.add().id
+        await daemon.until(lambda: told(tmp_path / "one.jsonl") == [a, b])
+        await daemon.stop()
+
+
 async def test_a_storm_of_reloads_is_two_and_keeps_nobody(sandbox: Sandbox, tmp_path: Path) -> None:
     config = configure(tmp_path, sandbox.url, SINK.format("one"), interval="100ms")
     async with Daemon(config, PARAKEY_TOKEN=TOKEN) as daemon:

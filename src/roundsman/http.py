@@ -80,14 +80,14 @@ class TooLarge(Trouble):
 
 def http_url(value: str) -> str:
     """An absolute http or https URL, as it is written."""
+    if value != value.strip():
+        raise ValueError("begins or ends with a blank")
     try:
         url = httpx.URL(value)
     except (httpx.InvalidURL, TypeError):
         raise ValueError("is not a URL") from None
     if url.scheme not in {"http", "https"} or not url.host:
         raise ValueError('is not an http(s) URL; write "https://host/path"')
-    if value != value.strip():
-        raise ValueError("begins or ends with a blank")
     if url.fragment or "#" in value:
         raise ValueError('has a fragment ("#..."), which is never sent')
     return value
@@ -670,7 +670,7 @@ def _said(body: bytes) -> str:
     text = " ".join(found.split()) if isinstance(found, str) else ""
     # Without what cannot be seen, which would hide a secret from the mask and not from a reader.
     text = "".join(char for char in text if char.isprintable())
-    text = redact(_TOKEN.sub("***", mask(text)))
+    text = redact(_TOKEN.sub("***", mask(text[:5000])[:1000]))
     return text if len(text) <= 200 else text[:197] + "..."
 
 

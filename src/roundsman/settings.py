@@ -447,4 +447,8 @@ HeaderValue = Annotated[str, AfterValidator(_header_value)]
 
 def redact(text: str) -> str:
     """The text without whatever stands before an `@`: the user and password of a URL, however broken."""
-    return re.sub(r"([A-Za-z][A-Za-z0-9+.-]*://)\S*@|\S+:\S*@", lambda match: (match[1] or "") + "***@", text)
+    if "@" not in text:
+        return text
+    return re.sub(
+        r"([A-Za-z][A-Za-z0-9+.-]{0,20}://)\S*@|[^\s:@]+:\S*@", lambda m: (m[1] or "") + "***@", text
+    )

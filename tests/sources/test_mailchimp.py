@@ -13,12 +13,14 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
+from raw import answer, raw_server
 from rounds import Rounds
-from roundsman.http import HttpOptions, Web
-from roundsman.sandbox import Fault, Sandbox
-from roundsman.sandbox.mailchimp import API_KEY, Mailchimp, Operation, Quirks, bad_address
+from roundsman import hooks
+from roundsman.http import Http, HttpOptions, Web
+from roundsman.sandbox import Fault, Sandbox, Subscription
+from roundsman.sandbox.mailchimp import API_KEY, Mailchimp, Operation, Quirks, bad_address, partly
 from roundsman.sources.mailchimp import Batches
-from worlds import Time, mailchimp_batches
+from worlds import Straight, Time, mailchimp_batches, web_of
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 COMPLETED, FAILED = "com.mailchimp.batch.completed", "com.mailchimp.batch.operation_failed"
@@ -1008,3 +1010,166 @@ def test_httpx_logs_would_show_links_and_are_not_shown(caplog: pytest.LogCapture
     logs.configure("debug", "json")
     assert logging.getLogger("httpx").getEffectiveLevel() > logging.INFO
     assert httpx.__name__ == "httpx"
+
+
+# -- a success that holds failures ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("results", ["failures", "all"])
+@pytest.mark.parametrize("together", [False, True])
+async def test_whom_an_operation_over_many_left_out_is_told_one_by_one(
+    results: str, together: bool, rounds: Any, account: Mailchimp
+) -> None:
+    """The vendor answers 200 and counts no error; only its body says who was not taken."""
+    account.quirks.together = together
+    refused = {
+        '"old@harbour.example"': "is already a list member.",
+        "bad@@harbour.example": "bad@@harbour.example looks fake or invalid.",
+    }
+    account.add(
+        [partly(refused, "chunk-1", ["new@harbour.example"]), Operation(200, {"id": "x"}, "fine")],
+        batch_id="b1",
+    )
+    world = rounds(results=results)
+    await world.visit()
+    failed = world.told(FAILED)
+    assert [e["data"]["person"]["email"] for e in failed] == ["old@harbour.example", "bad@@harbour.example"]
+    assert {e["data"]["code"] for e in failed} == {"ERROR_GENERIC"}
+    assert {e["data"]["item_id"] for e in failed} == {"chunk-1"}
+    assert len({e["id"] for e in failed}) == 2
+    [completed] = world.told(COMPLETED)
+    assert completed["outcome"] == "partial"
+    assert [each["person"]["email"] for each in completed["data"]["failures"]] == [
+        "old@harbour.example",
+        "bad@@harbour.example",
+    ]
+    assert len(world.told("com.mailchimp.batch.operation_succeeded")) == (results == "all")
+    await world.visit()
+    assert len(world.told(FAILED)) == 2
+
+
+async def test_a_count_of_people_who_were_left_out_is_a_failure_without_names(
+    rounds: Any, account: Mailchimp
+) -> None:
+    account.add(
+        [Operation(200, {"new_members": [], "errors": [], "error_count": 3}, "chunk-1")], batch_id="b1"
+    )
+    world = rounds()
+    await world.visit()
+    [failed] = world.told(FAILED)
+    assert failed["data"]["message"].startswith("3 of the people")
+
+
+async def test_reasons_and_persons_come_from_the_list_of_errors(rounds: Any, account: Mailchimp) -> None:
+    problem = {
+        "title": "Invalid Resource",
+        "detail": "The resource submitted could not be validated. For field-specific details, see the 'errors' array.",
+        "errors": [
+            {"field": "email_address", "message": "ada@harbour.example was not valid."},
+            {"field": "merge_fields.LTV", "message": "Please enter a number"},
+        ],
+    }
+    account.add([Operation(400, problem, 7)], batch_id="b1")
+    world = rounds()
+    await world.visit()
+    [failed] = world.told(FAILED)
+    data = failed["data"]
+    assert (
+        data["message"]
+        == "email_address: ada@harbour.example was not valid.; merge_fields.LTV: Please enter a number"
+    )
+    assert data["person"]["email"] == "ada@harbour.example"
+    assert data["item_id"] == "7", "operations may be numbered"
+
+
+async def test_what_is_not_200_is_no_failure_for_that(rounds: Any, account: Mailchimp) -> None:
+    """`errored_operations` may count a 204: where the archive agrees, the archive is believed."""
+    account.quirks.counts_204 = True
+    account.add(
+        [Operation(204, "", "gone-1"), Operation(204, "", "gone-2"), Operation(200, {}, "x")], batch_id="b1"
+    )
+    account.add([Operation(204, "", "gone"), bad_address("a@b", "bad")], batch_id="b2")
+    world = rounds()
+    await world.visit()
+    outcomes = {e["data"]["batch_id"]: (e["outcome"], e["data"]["failed"]) for e in world.told(COMPLETED)}
+    assert outcomes == {"b1": ("succeeded", 0), "b2": ("partial", 1)}
+    assert world.told(GAP) == []
+
+
+async def test_a_file_of_many_operations_is_read_operation_by_operation(
+    rounds: Any, account: Mailchimp
+) -> None:
+    """10,000 results in one file: memory is bounded by one of them."""
+    account.quirks.together = True
+    operations = [Operation(400, {"detail": f"no. {n} " + "x" * 8000}, f"op{n}") for n in range(300)]
+    account.add(operations, batch_id="b1")
+    world = rounds(limits={"member": 20_000})  # of one operation: the file has a hundred times as much
+    await world.visit()
+    assert world.store.open_failures() == 300
+    assert world.told(GAP) == []
+
+
+@pytest.mark.parametrize("said", [None, "12", "many"])
+async def test_a_list_that_does_not_say_how_many_it_has_is_read_on(
+    said: Any, rounds: Any, account: Mailchimp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account.quirks.cap = 20
+    for n in range(70):
+        account.add([], batch_id=f"b{n}")
+    listed = account._list
+
+    def without(query: Any, headers: Any) -> Any:
+        reply = listed(query, headers)
+        document = json.loads(reply.body)
+        document.pop("total_items")
+        if said == "12":
+            document["total_items"] = "70"
+        elif said:
+            document["total_items"] = said
+        return type(reply)(reply.status, reply.headers, json.dumps(document).encode())
+
+    monkeypatch.setattr(account, "_list", without)
+    world = rounds()
+    await world.visit()
+    assert len(world.told(COMPLETED)) == 70
+
+
+async def test_deleting_a_webhook_needs_no_body_that_can_be_read(account: Mailchimp, time: Time) -> None:
+    async with raw_server(lambda _: answer(b"ok", Content_Encoding="gzip", Connection="close")) as server:
+        web = Web()
+        registrar = mailchimp_batches(base_url=f"{server.url}/3.0").registrar(Http(web))
+        assert registrar is not None
+        await registrar.delete("a/b")
+        await web.aclose()
+    assert server.asked == ["DELETE /3.0/batch-webhooks/a%2Fb HTTP/1.1"]
+
+
+@pytest.mark.parametrize("signs", [True, False])
+async def test_a_webhook_that_is_not_signed_is_said_where_only_signed_ones_are_taken(
+    signs: bool, account: Mailchimp, time: Time
+) -> None:
+    account.quirks.signs = signs
+    source = mailchimp_batches(webhook={"token": "t" * 20, "signing_secret": "s" * 20})
+    account.subscribe(Subscription("https://hooks.example/hooks/news/" + "t" * 20))
+    registrar = source.registrar(Http(web_of(Straight(account), time), source.auth()))
+    assert registrar is not None
+    wrong = hooks.troubles(source, await registrar.list())
+    assert [each.partition(": ")[2].startswith("sends without a signature") for each in wrong] == [True] * (
+        not signs
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("0123456789abcdef-us6", []),
+        ("0123456789abcdef", ["ends in no data centre"]),
+        ("0123456789abcdef-US6", ["ends in capitals"]),
+    ],
+)
+def test_a_key_that_is_not_whole_is_said(key: str, said: list[str]) -> None:
+    source = Batches(type="mailchimp.batches", api_key=key)
+    assert [each in what for each, what in zip(said, source.warnings(), strict=True)] == [True] * len(said)
+    assert source.base_url == (
+        "https://us6.api.mailchimp.com/3.0" if "6" in key[-1] else "https://api.mailchimp.com/3.0"
+    )

@@ -16,6 +16,7 @@ from roundsman.http import Http, HttpOptions, Web
 from roundsman.plugin import polls
 from roundsman.sandbox import Fault, Sandbox
 from roundsman.sandbox.railz import CLIENT_ID, SECRET_KEY, Quirks, Railz
+from roundsman.sandbox.vendor import Reply
 from roundsman.sources.railz import Pushes
 from worlds import Time, railz_pushes
 
@@ -1013,3 +1014,89 @@ async def test_only_reading_is_done(rounds: Any, ledger: Railz) -> None:
         await world.visit()
     assert {request.method for request in world.transport.requests} == {"GET"}
     await asyncio.sleep(0)
+
+
+# -- lists that do not say how many they have -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("meta_count", ["total", "page"])
+@pytest.mark.parametrize("count", [9, 100, 150, 230])
+async def test_a_list_without_a_total_is_read_to_its_end(
+    count: int, meta_count: Any, rounds: Any, ledger: Railz
+) -> None:
+    ledger.quirks.pagination, ledger.quirks.meta_count = False, meta_count
+    for n in range(count):
+        ledger.push("CON-1", push_id=f"p{n:04d}", status="failed")
+    world = rounds()
+    for _ in range(3):
+        assert await world.visit()
+    assert len(ids(world)) == count
+    assert world.told(GAP) == []
+
+
+@pytest.mark.parametrize("paging", ["ignored", "refused"])
+async def test_a_full_list_without_pages_or_a_total_leaves_a_doubt_that_is_said(
+    paging: Any, rounds: Any, ledger: Railz
+) -> None:
+    ledger.quirks.pagination, ledger.quirks.paging = False, paging
+    for n in range(150):
+        ledger.push("CON-1", push_id=f"p{n:04d}", status="failed")
+    world = rounds(connections=["CON-1"])
+    for _ in range(3):
+        assert await world.visit()
+    assert len(ids(world)) == 100
+    [gap] = world.told(GAP)
+    assert "does not say how many pushes it has, and shows 100" in gap["data"]["message"]
+
+
+async def test_all_connections_are_discovered_page_by_page(rounds: Any, ledger: Railz) -> None:
+    """Their list has no total, whatever else has one."""
+    ledger.quirks.cap = 20
+    for n in range(70):
+        ledger.connect(f"CON-more-{n}")
+        ledger.push(f"CON-more-{n}", push_id=f"m{n}", status="failed")
+    world = rounds()
+    await world.visit()
+    assert {f"m{n}:failed" for n in range(70)} <= set(ids(world))
+
+
+# -- files inside a push ----------------------------------------------------------------------------------------------
+
+
+async def test_a_file_that_failed_in_a_push_that_succeeded_is_a_failure(rounds: Any, ledger: Railz) -> None:
+    files = [
+        {"path": "2026/a.csv", "name": "a.csv", "status": "success"},
+        {"path": "2026/b.csv", "name": "b.csv", "status": "failed", "message": "no header"},
+    ]
+    ledger.push("CON-1", push_id="p1", batch="b1", more={"files": files})
+    ledger.push("CON-1", push_id="p2", batch="b1")
+    world = rounds()
+    for _ in range(4):
+        await world.visit()
+    [failed] = world.told("ai.railz.push.file_failed")
+    assert failed["data"]["about"] == {"id": "2026/b.csv", "name": "b.csv"}
+    assert failed["data"]["message"] == "no header"
+    outcomes = {e["id"]: e["outcome"] for e in world.told("ai.railz.push.completed")}
+    assert outcomes == {"p1:success": "partial", "p2:success": "succeeded"}
+    [batch] = world.told("ai.railz.batch_push.completed")
+    assert (batch["outcome"], batch["data"]["failed"]) == ("partial", 1)
+    assert [event.id for event, _, _ in world.store.failures()] == [failed["id"]], "one failure, not two"
+
+
+async def test_a_firewalls_answer_about_one_push_does_not_call_it_gone(rounds: Any, ledger: Railz) -> None:
+    ledger.push("CON-1", push_id="p1", took=None)
+    world = rounds(connections=["CON-1"])
+    await world.visit()
+    ledger.pushes["CON-1"][0].hidden = True
+    page = b"<!DOCTYPE html><title>Blocked</title>"
+    answered = ledger._status
+
+    def blocked(connection: Any, deletions: bool, query: Any, headers: Any) -> Any:
+        if "pushCommunicationId" in query:
+            return Reply(404, {}, page)
+        return answered(connection, deletions, query, headers)
+
+    ledger._status = blocked  # type: ignore[method-assign]
+    for _ in range(4):
+        await world.visit(after=600)
+    assert world.told("roundsman.batch.gone") == []

@@ -150,6 +150,25 @@ async def test_it_speaks_tls_and_cuts_whoever_does_not(
             assert await asyncio.wait_for(reader.read(), 5) == b""
 
 
+async def test_handshakes_that_never_begin_keep_nobody_out(
+    pem: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener, "MOST", 20)
+    monkeypatch.setattr(listener, "YOUNG", 0.05)
+    options = ListenOptions(
+        address="127.0.0.1:0", tls_certificate=str(pem / "cert.pem"), tls_key=str(pem / "key.pem")
+    )
+    async with open_door(tmp_path, event_logs(webhook=PARAKEY), rounds=False, options=options) as door:
+        trust = ssl.create_default_context(cafile=str(pem / "cert.pem"))
+        crowd = [await raw(door, b"") for _ in range(60)]
+        async with httpx.AsyncClient(verify=trust, trust_env=False, timeout=8) as client:
+            for _ in range(3):
+                assert (
+                    await client.post(f"{door.url}/hooks/doors", json=LOG, headers=KEY)
+                ).status_code == 200
+        assert len(crowd) == 60
+
+
 @pytest.mark.parametrize("broken", ["missing", "swapped", "password", "text"])
 async def test_a_certificate_that_cannot_be_used_is_a_sentence(
     pem: Path, tmp_path: Path, broken: str

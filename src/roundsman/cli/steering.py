@@ -246,8 +246,8 @@ def dead_drop(
     everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
 ) -> None:
     """Forget buried events."""
-    if not seqs and not everything:
-        fail("which ones? their numbers, as `dead list` shows them, or --all", 2)
     with writing(config) as store:
         known_sink(store, sink)
+        if not seqs and not everything:
+            fail("which ones? their numbers, as `dead list` shows them, or --all", 2)
         print(f"{sink}: {store.drop_dead(sink, seqs or None)} events dropped")

@@ -50,7 +50,7 @@ EMAIL = re.compile(r"[^\s@\"'<>(),;:]{1,64}@[^\s@\"'<>(),;:]+\.[A-Za-z]{2,24}")
 GENERIC = re.compile(r"see the 'errors' array", re.IGNORECASE)
 """What a refusal says that has its reasons elsewhere."""
 FAKE = re.compile(r"(\S.{0,99}?) looks fake or invalid")
-SOME = re.compile(r"[^\s\"'<>(),;:]*@[^\s\"'<>(),;:]*[^\s\"'<>(),;:.!?]")
+SOME = re.compile(r"[^\s\"'<>(),;:@]{0,64}@[^\s\"'<>(),;:]{0,255}[^\s\"'<>(),;:.!?]")
 """Addresses with a mistake in them: what the vendor complains of is seldom a good one."""
 OVERLAP = 10
 """Rows that two pages of the list share: it shifts while it is read."""
@@ -67,8 +67,8 @@ EVENTS_AT_ONCE, OPERATIONS_AT_ONCE = 2000, 250
 INCOMPLETE = 5
 """Times that results are read again which show fewer failures than the batch counts: they may come late."""
 SIGNATURE = Scheme("x-mailchimp-signature", "v1", per_second=1)
-SIGNED = re.compile(rb"\?[^\s\"\\]*Signature=[^\s\"\\]*")
-LINK = re.compile(r"(https?://[^\s?]+)\?\S+")
+SIGNED = re.compile(rb"\?[^\s?\"\\]{0,2000}Signature=[^\s\"\\]*")
+LINK = re.compile(r"(https?://[^\s?]{1,500})\?\S+")
 """Signed links in what a vendor says: whoever has one has the results."""
 FULL_FROM = 10
 """Rows from which on a page without a total may not be all."""
@@ -739,7 +739,7 @@ class _Reading:
         answer = response if isinstance(response, dict) else {}
         if b"response_body_url" in body:
             raw = _without_links(operation)
-        elif SIGNED.search(body):
+        elif b"Signature=" in body:
             raw = wire.line(SIGNED.sub(rb"?***", body))
         item_id = lenient.text(operation.get("operation_id"))
         left_out = _left_out(answer) if good else []
@@ -826,7 +826,7 @@ def _message(said: str | None, fields: list[FieldError]) -> str | None:
         said = about or said
     elif about and about not in said:
         said = f"{said} ({about})"
-    text = LINK.sub(r"\1?***", said) if said else None
+    text = LINK.sub(r"\1?***", said[:2000]) if said else None
     return text if text is None or len(text) <= 500 else text[:497] + "..."
 
 
@@ -905,7 +905,8 @@ def _person(problem: dict[str, Any], item_id: str | None) -> Person | None:
     )
     for each in (problem.get("detail"), *words[:20], item_id):
         if email is None and isinstance(each, str):
-            found = FAKE.match(each) or EMAIL.search(each) or SOME.search(each)
+            each = each[:1000]  # noqa: PLW2901 - what is longer is no message to a person
+            found = FAKE.match(each) or ("@" in each and (EMAIL.search(each) or SOME.search(each)))
             email = found[found.lastindex or 0] if found else None
     name = lenient.text(problem.get("full_name"))
     key = lenient.text(problem.get("unique_email_id")) or None

@@ -143,7 +143,8 @@ class Store(Forgetting):
         """
         path = real(self.path)
         wal, shared = (path.with_name(path.name + end) for end in ("-wal", "-shm"))
-        if not self._unlinked() or (wal.exists() and wal.stat().st_size):
+        others = wal.exists() and wal.stat().st_size
+        if not self._unlinked() or others or _identity(self.path) != self._place:
             return False
         try:
             busy, *_ = self._db.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -155,6 +156,7 @@ class Store(Forgetting):
             shared.unlink(missing_ok=True)
             self._db, self._books = _connections(path)
         except (sqlite3.Error, OSError):
+            self._place = None  # there is nothing that could be gone on with
             return False
         os.close(self._wal)
         self._wal = open_wal(path)
