@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from roundsman.settings import Duration, Secret, Size
     from roundsman.webhook import Call, Hook
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
 
 __all__ = [
     "Answer",
