@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(shell cksum pyproject.toml | cut -d' ' -f1)
 
-.PHONY: help demo test test-systemd check bench soak fuzz deb clean
+.PHONY: help demo test test-systemd check bench soak fuzz proof mutants deb clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is to make
@@ -33,6 +33,15 @@ soak: $(READY)  ## a year of rounds of twenty sources, one an hour, in simulated
 fuzz: $(READY)  ## whatever a webhook may say, for SECONDS=60, by a fuzzer that watches the code
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'atheris>=2.3'
 	cd tests && ../$(BIN)/python fuzz.py -max_total_time=$(or $(SECONDS),60) -max_len=8192
+
+proof: $(READY)  ## what proves by number, with its whole budget: kills, power cuts, failing disks, simulations, fuzzing; hours
+	ROUNDSMAN_CUTS=400 ROUNDSMAN_KILLS=400 ROUNDSMAN_SIMULATIONS=1000 $(BIN)/python -m pytest -s \
+		tests/test_power.py tests/test_kill.py tests/test_simulation.py tests/test_simulation_vendors.py tests/test_fuzz.py
+	$(MAKE) soak
+	$(MAKE) fuzz SECONDS=1800
+
+mutants: $(READY)  ## changes in FILE that no test notices: N=60 of them, by SEED=1; under 20 minutes
+	$(BIN)/python tests/mutants.py $(FILE) --count $(or $(N),60) --seed $(or $(SEED),1)
 
 deb:  ## dist/roundsman_*.deb, for this system's own Python (DEB_PYTHON=/usr/bin/python3)
 	debian/build $(or $(DEB_PYTHON),/usr/bin/python3)

@@ -802,6 +802,83 @@ async def test_the_poison_is_buried_and_the_rest_goes_on(fed: Engine) -> None:
     assert fed.store.cursor("one")[0] == 8
 
 
+class Keeper(Recorder):
+    """Remembers the receipts that it was opened with, and returns one with each delivery."""
+
+    type: Literal["keeper"] = "keeper"
+
+    @asynccontextmanager
+    async def open(self, http: Http, receipt: Receipt | None) -> AsyncIterator[Deliver]:
+        OPENED.append(receipt)
+
+        async def deliver(events: Sequence[Event]) -> Receipt:
+            return {"last": events[-1].id}
+
+        yield deliver
+
+
+OPENED: list[Receipt | None] = []
+
+
+async def test_what_a_sink_wants_to_remember_is_kept_with_the_ack(
+    store: Store, parakey: Parakey, time: Time
+) -> None:
+    OPENED.clear()
+    SCRIPTS["a"] = lambda http, state: asyncio.sleep(0, Poll(state))
+    for n in range(3):
+        engine = Engine(store, ByHand(), web_of(Straight(parakey), time), clock=time.clock())
+        engine.setup({"a": Scripted().named("a")}, {"keeper": Keeper().named("keeper")})
+        put(engine, an_event(n, "a"))
+        await engine.once()
+    assert OPENED == [None, {"last": "id00000"}, {"last": "id00001"}]
+
+
+async def test_a_failed_visit_moves_no_time_of_a_good_answer(engine: Engine, time: Time) -> None:
+    good = True
+
+    async def sometimes(http: Http, state: State) -> Poll:
+        http.asked += 1
+        if not good:
+            raise OSError("down")
+        return Poll({"n": state.get("n", 0) + 1})
+
+    SCRIPTS["a"] = sometimes
+    engine.setup({"a": Scripted().named("a")}, {})
+    await engine.once()
+    answered = engine.store.sources()[0]["answered"]
+    assert answered == time.now()
+    good = False
+    time.advance(600)
+    await engine.once()
+    row = engine.store.sources()[0]
+    assert (row["answered"], row["visited"]) == (answered, time.now())
+
+
+async def test_a_delivery_that_is_cancelled_ends(fed: Engine) -> None:
+    """A sink may swallow its own cancellation; the loop's is not swallowed."""
+    began = asyncio.Event()
+
+    class Slow(Recorder):
+        type: Literal["slow"] = "slow"
+
+        @asynccontextmanager
+        async def open(self, http: Http, receipt: Receipt | None) -> AsyncIterator[Deliver]:
+            async def deliver(events: Sequence[Event]) -> None:
+                began.set()
+                await asyncio.Event().wait()
+
+            yield deliver
+
+    put(fed, an_event(1, "a"))
+    delivery = fed.deliveries["one"]
+    delivery.sink = Slow().named("one")
+    task = asyncio.create_task(delivery.run())
+    await began.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 5)
+
+
 async def test_what_a_damaged_store_garbled_is_buried_and_given_to_no_sink(fed: Engine) -> None:
     put(fed, *(an_event(n, "a") for n in range(5)))
     for seq, body in ((2, b"\x00\xff garbage"), (5, b'{"specversion": ')):

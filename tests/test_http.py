@@ -727,3 +727,15 @@ def test_an_address_is_used_as_it_is_written() -> None:
     assert base("https://x.example/v1/") == "https://x.example/v1"
     with pytest.raises(ValueError, match="has a query"):
         base("https://x.example/?v=2")
+
+
+async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service has none, and what a shell has must not change where credentials go."""
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    async with raw_server(lambda _: answer(b"[]")) as server:
+        web = Web(HttpOptions(attempts=1))
+        assert web.client(server.url).trust_env is False
+        assert (await Http(web).get(server.url)).json() == []
+        await web.aclose()

@@ -384,6 +384,16 @@ def test_every_migration_is_known_by_name() -> None:
     assert {m.name for m in store_module.migrations._migrations} == store_module.NAMES
 
 
+def test_a_first_start_that_was_cut_off_is_gone_on_with(tmp_path: Path) -> None:
+    """Its list of migrations was there, and nothing else yet: that was taken for a file of something else."""
+    db = Database(tmp_path / "roundsman.db")
+    migrations.ensure_migrations_table(db)
+    db.close()
+    store = Store.open(tmp_path / "roundsman.db")
+    assert put(store, an_event(1)) == 1
+    store.close()
+
+
 def test_a_file_of_something_else_is_left_alone(tmp_path: Path) -> None:
     other = tmp_path / "other.db"
     conn = sqlite3.connect(other)

@@ -748,3 +748,12 @@ async def test_a_replay_is_written_again_although_there_are_rotated_files(tmp_pa
     writer.path.unlink()
     await writer.deliver(*E[:4])
     assert writer.ids() == [e.id for e in E[:4]]
+
+
+@pytest.mark.parametrize("back", [1, 10, 200])
+async def test_a_receipt_that_ends_in_the_middle_of_a_line_doubles_nothing(back: int, writer: Writer) -> None:
+    """Somebody cut the file and wrote to it: the line that holds the place is read from its beginning."""
+    await writer.deliver(*E[:4])
+    writer.receipt = {**writer.receipt, "size": writer.receipt["size"] - back}
+    await writer.deliver(E[3], E[4])
+    assert writer.ids() == [e.id for e in E[:5]]

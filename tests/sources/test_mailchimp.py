@@ -1173,3 +1173,24 @@ def test_a_key_that_is_not_whole_is_said(key: str, said: list[str]) -> None:
     assert source.base_url == (
         "https://us6.api.mailchimp.com/3.0" if "6" in key[-1] else "https://api.mailchimp.com/3.0"
     )
+
+
+async def test_a_batch_that_moves_over_the_edge_of_a_page_is_seen_in_the_same_reading(
+    rounds: Any, account: Mailchimp
+) -> None:
+    account.quirks.cap = 40
+    for n in range(100):
+        account.add([], batch_id=f"b{n}")
+    listed, asked = account._list, 0
+
+    def shifting(query: Any, headers: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        offset = int(query.get("offset", 0))
+        return listed({**query, "offset": str(offset + 5 if offset else 0)}, headers)
+
+    account._list = shifting  # type: ignore[method-assign]
+    world = rounds()
+    await world.visit()
+    assert len(world.told(COMPLETED)) == 100
+    assert asked <= 4, "in one reading"

@@ -986,3 +986,41 @@ async def test_a_number_and_the_same_as_text_are_one_id(rounds: Any, parakey: Pa
     log.encoded = log.encoded.replace(b'"17"', b"17")
     await world.visit(after=7 * 3600)
     assert world.ids() == ["17"]
+
+
+# -- ways that are seldom needed --------------------------------------------------------------------------------------
+
+
+async def test_more_rows_of_one_stamp_than_a_page_are_read_with_a_larger_one(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    parakey.quirks = Quirks(cap=1000)
+    stamp = time.utc() - MINUTE
+    ids = [parakey.add(created=stamp, timestamp=stamp - MINUTE, log_id=f"s{n}").id for n in range(70)]
+    world = rounds(paging={"limit": 10, "max_limit": 160})
+    await world.visit()
+    assert set(world.ids()) == set(ids)
+    limits = [int(q["limit"]) for q in world.asked() if int(q["limit"]) > 1]
+    assert max(limits) == 80, "doubled, and no further than it has to be"
+    assert world.events("roundsman.source.gap") == []
+
+
+async def test_rows_that_vanish_before_an_offset_are_stepped_back_for(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    """Retention removes old rows while pages are read by offset: the rest moves up."""
+    parakey.quirks = Quirks(cap=10, offset_param="offset", filters="nothing")
+    ids = fill(parakey, time, 45)
+    world = rounds(paging={"mode": "offset"})
+    asked = 0
+
+    def remove() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 8:
+            del parakey.logs[:6]
+
+    world.transport.before = remove
+    await world.visit()
+    assert set(world.ids()) == set(ids)
+    assert world.events("roundsman.source.gap") == []

@@ -1100,3 +1100,22 @@ async def test_a_firewalls_answer_about_one_push_does_not_call_it_gone(rounds: A
     for _ in range(4):
         await world.visit(after=600)
     assert world.told("roundsman.batch.gone") == []
+
+
+async def test_a_row_that_moves_over_the_edge_of_a_page_is_seen_in_the_same_reading(
+    rounds: Any, ledger: Railz
+) -> None:
+    """A list shifts while it is read: pages overlap, so that what moves up is in one of them."""
+    for n in range(150):
+        ledger.push("CON-1", push_id=f"p{n:04d}", status="failed")
+    world = rounds(connections=["CON-1"])
+    page, asked = ledger._page, 0
+
+    def shifting(rows: Any, query: Any, headers: Any, around: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return page(rows[5:] if asked > 1 else rows, query, headers, around)
+
+    ledger._page = shifting  # type: ignore[method-assign]
+    await world.visit()
+    assert len(ids(world)) == 150

@@ -14,7 +14,7 @@ from roundsman.sandbox import Fault, Parakey, Vendor
 from roundsman.sandbox.mailchimp import Mailchimp, Operation, bad_address
 from roundsman.sandbox.railz import Railz
 from roundsman.visit import ring_pause
-from roundsman.webhook import Call
+from roundsman.webhook import Call, same
 from worlds import Time, mailchimp_batches, parakey_batches, railz_pushes
 
 SECOND = timedelta(seconds=1)
@@ -384,3 +384,16 @@ def test_tokens_are_in_no_url_that_is_shown() -> None:
     ):
         shown = hooks.masked(source, url)
         assert shown.endswith(("/***", "/***?x"))
+
+
+def test_secrets_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[tuple[bytes, bytes]] = []
+
+    def noted(one: bytes, other: bytes) -> bool:
+        compared.append((one, other))
+        return one == other
+
+    monkeypatch.setattr("roundsman.webhook.hmac.compare_digest", noted)
+    assert same("a", "a")
+    assert not same("a", "b")
+    assert compared == [(b"a", b"a"), (b"a", b"b")]

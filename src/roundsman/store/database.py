@@ -164,7 +164,8 @@ def applied(path: Path, db: Database) -> set[str]:
         raise StoreError(
             f"{path} was written by a newer roundsman (it has {newer[-1]}): upgrade, or use another store"
         )
-    if not applied and db.table_names():
+    # A first start that was cut off leaves the list of migrations, empty: that is ours to go on with.
+    if not applied and set(db.table_names()) - {migrations.migrations_table}:
         raise StoreError(f"{path} is a SQLite file of something else: use another path for the store")
     return applied
 
