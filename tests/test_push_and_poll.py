@@ -41,7 +41,7 @@ class World:
 
     def first(self) -> set[tuple[str, str | None]]:
         """Sources of which the log has something, and who had it first."""
-        reader = Reader.open(self.folder / "roundsman.db")
+        reader = Reader.open(self.folder / "sandbox.db")
         found = [event for event, _ in reader.events(0, 10**9, 10**6, Filter())]
         via = reader.via([event.seq for event in found])
         reader.close()
@@ -77,7 +77,8 @@ async def sandbox_process(folder: Path) -> AsyncIterator[World]:
         environ = {k: v.strip('"') for k, v in re.findall(r'(\w+)=("[^"]*"|\S+)', exports)}
         text = re.sub(r'interval = ".*"', 'interval = "10m"', printed)
         config = folder / "roundsman.toml"
-        config.write_text('[daemon]\nstore = "roundsman.db"\nlog_format = "json"\n' + text)
+        assert '\nstore = "sandbox.db"\n' in text, "a store of its own"
+        config.write_text(text.replace("[daemon]\n", '[daemon]\nlog_format = "json"\n'))
         config.chmod(0o600)
         draining = asyncio.create_task(process.stdout.read())
         yield World(folder, config, environ, f"http://{listen}")
