@@ -117,6 +117,16 @@ def items(body: bytes, path: str = "", damaged: list[Damage] | None = None) -> l
     wrong: list[Damage] = []
     lines = b"\n" in body or b"\r" in body
     for position, raw in enumerate(raws):
+        plain = bytes(raw)
+        if not lines and plain.count(b"[") + plain.count(b"{") <= DEPTH:  # nearly always
+            try:
+                row = _decode(plain)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                pass
+            else:
+                if type(row) is dict:
+                    found.append((row, raw))
+                    continue
         try:
             row, clean, why = _item(raw)
         except Unreadable as exc:
