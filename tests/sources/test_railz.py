@@ -1083,6 +1083,28 @@ async def test_a_file_that_failed_in_a_push_that_succeeded_is_a_failure(rounds: 
     assert [event.id for event, _, _ in world.store.failures()] == [failed["id"]], "one failure, not two"
 
 
+async def test_files_of_one_name_are_failures_of_their_own(rounds: Any, ledger: Railz) -> None:
+    files = [{"name": "a.csv", "status": "failed", "message": why} for why in ("no header", "too large")]
+    ledger.push("CON-1", push_id="p1", batch="b1", more={"files": files})
+    world = rounds()
+    for _ in range(4):
+        await world.visit()
+    failures = world.told("ai.railz.push.file_failed")
+    assert [each["data"]["message"] for each in failures] == ["no header", "too large"]
+    [batch] = world.told("ai.railz.batch_push.completed")
+    assert batch["data"]["failures"][0]["message"] == "no header; too large"
+
+
+async def test_a_files_message_can_be_left_out_too(rounds: Any, ledger: Railz) -> None:
+    files = [{"name": "a.csv", "status": "failed", "message": "customer Jane", "error": "Jane"}]
+    ledger.push("CON-1", push_id="p1", batch="b1", more={"files": files})
+    world = rounds(messages=False)
+    for _ in range(4):
+        await world.visit()
+    assert len(world.told("ai.railz.push.file_failed")) == 1
+    assert b"Jane" not in b"".join(event.body for event in world.events())
+
+
 async def test_a_firewalls_answer_about_one_push_does_not_call_it_gone(rounds: Any, ledger: Railz) -> None:
     ledger.push("CON-1", push_id="p1", took=None)
     world = rounds(connections=["CON-1"])

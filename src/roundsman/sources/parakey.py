@@ -622,7 +622,8 @@ class _Visit:
             memory["edge"] = reading["oldest"]  # a row that a sweep should show, too
         # If the row that the probe showed was not in the list: do not settle for its ETag before it is.
         memory["tag"] = None if reading["newest"] else reading["tag"]
-        memory.pop("gap", None)
+        for key in ("gap", "newest_told", "newest_at"):
+            memory.pop(key, None)
 
     def _tell_gap(self, newest: list[Row]) -> None:
         """No way past the cut: a notice says so, once, with its bounds. The cursor stays, and each sweep tries again."""

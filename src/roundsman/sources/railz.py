@@ -9,6 +9,7 @@ has ended when none of its pushes is pending. So each connection is asked at eac
 import asyncio
 import hashlib
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -62,6 +63,8 @@ SOME, ROUND = 10, 10
 """Rows from which on a page without a total may not be all, and what the numbers that servers cut at are multiples of."""
 PAGES = 20
 """Pages of one list that are read in one visit, at most; the next visit goes on."""
+FILE_MESSAGES = ("message", "error", "reason")
+"""Where a file of a push says why it failed; not documented."""
 SINGLY = 50
 """Pushes, and batches, of one connection asked for singly in one visit, at most; the others have their turn later."""
 SURE = timedelta(minutes=1)
@@ -1028,15 +1031,15 @@ def _push_event(
 ) -> Event:
     requested, completed = parse_time(data.get("requestedOn")), parse_time(data.get("completedOn"))
     fields = _validation(data) if source.messages else []
-    if not source.messages and "validation" in data:
-        raw = {name: value for name, value in data.items() if name != "validation"}
+    if not source.messages and {"validation", "files"} & data.keys():
+        raw = _without_messages(data)
     what = lenient.text(data.get("dataType"))
     push: Push = {
         "batch_id": batch,
         "item_id": key,
         "index": None,
         "code": lenient.text(data.get("responseCode")),
-        "message": "; ".join(f["message"] for f in fields if f["message"]) or None,
+        "message": _why(data) if source.messages else None,
         "fields": fields,
         "person": None,
         "about": {"id": next(iter(_ids(data)), None), "name": what} if what else None,
@@ -1083,23 +1086,39 @@ def _failed_files(data: dict[str, Any]) -> list[tuple[int, dict[str, Any]]]:
     ]
 
 
+def _without_messages(data: dict[str, Any]) -> dict[str, Any]:
+    """A push as it came, without what the accounting system or a file says in words."""
+    kept = {name: value for name, value in data.items() if name != "validation"}
+    if isinstance(files := data.get("files"), list):
+        kept["files"] = [_without_words(file) if isinstance(file, dict) else None for file in files]
+    return kept
+
+
+def _without_words(file: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in file.items() if name in ("path", "name", "status", "type", "size")}
+
+
 def _file_events(source: Pushes, key: str, data: dict[str, Any], batch: str | None) -> list[Event]:
     """One failure for each file of a push that failed."""
     found = []
     at = parse_time(data.get("completedOn")) or parse_time(data.get("requestedOn"))
+    names = Counter[str]()
     for index, file in _failed_files(data):
         name = lenient.first(file, "path", "name") or str(index)
+        names[name] += 1
+        if names[name] > 1:
+            name = f"{name}\n{names[name]}"  # two files of one name are two failures
         digest = hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=6).hexdigest()
         failure: Failure = {
             "batch_id": batch,
             "item_id": key,
             "index": index,
             "code": lenient.text(file.get("status")),
-            "message": lenient.first(file, "message", "error", "reason"),
+            "message": lenient.first(file, *FILE_MESSAGES) if source.messages else None,
             "fields": [],
             "person": None,
             "about": {"id": lenient.text(file.get("path")), "name": lenient.text(file.get("name"))},
-            "raw": file,
+            "raw": file if source.messages else _without_words(file),
         }
         found.append(
             Event.of(
@@ -1114,6 +1133,13 @@ def _file_events(source: Pushes, key: str, data: dict[str, Any], batch: str | No
             )
         )
     return found
+
+
+def _why(data: dict[str, Any]) -> str | None:
+    """Why a push failed, or some of its files, in the accounting system's words."""
+    said = [field["message"] for field in _validation(data)]
+    said += [lenient.first(file, *FILE_MESSAGES) for _, file in _failed_files(data)]
+    return "; ".join(filter(None, said)) or None
 
 
 def _batch_event(source: Pushes, connection: str, batch: str, rows: list[dict[str, Any]]) -> Event:
@@ -1135,9 +1161,7 @@ def _batch_event(source: Pushes, connection: str, batch: str, rows: list[dict[st
             {
                 "item_id": lenient.first(row, PUSHES.id),
                 "code": lenient.text(row.get("responseCode")),
-                "message": "; ".join(f["message"] for f in _validation(row) if f["message"]) or None
-                if source.messages
-                else None,
+                "message": _why(row) if source.messages else None,
                 "person": None,
             }
             for row in failed[:FAILURES_CAP]
