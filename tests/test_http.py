@@ -573,6 +573,76 @@ async def test_a_404_of_somebody_in_between_says_nothing_about_the_thing(
     assert not caught.value.passing
 
 
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"Content-Length: 5\r\nContent-Encoding: br\r\n\r\n\x0b\x02\x80[]",
+        b"Content-Length: 500\r\n\r\ntoo many",
+        b"Transfer-Encoding: chunked\r\n\r\nZZZ",
+        b"Content-Length: 2\r\nContent-Type: text/plain; charset=klingon\r\n\r\n\xff\xff",
+    ],
+)
+async def test_what_an_error_means_is_said_by_its_status_whatever_its_body(rest: bytes) -> None:
+    replies = [
+        b"HTTP/1.1 429 X\r\nRetry-After: 900\r\nConnection: close\r\n" + rest,
+        b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\nHTTP/1.1 401 X\r\nConnection: close\r\n" + rest,
+    ]
+    async with raw_server(lambda _: replies.pop(0), close=True) as server:
+        web = Web(HttpOptions(timeout=2))
+        http = Http(web)
+        with pytest.raises(Backoff) as caught:
+            await http.get(server.url)
+        assert (caught.value.after, http.wait) == (900, 900)
+        with pytest.raises(Denied):
+            await http.get(server.url)
+        await web.aclose()
+    assert not replies, "each was asked once"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nZZZ",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 202 Accepted\r\nTransfer-Encoding: chunked\r\n\r\nZZZ",
+        b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\nZZZ\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+    ],
+)
+async def test_a_success_is_an_ack_however_broken_its_body_is(reply: bytes) -> None:
+    async with raw_server(lambda _: reply, close=True) as server:
+        web = Web(HttpOptions(timeout=2))
+        await Http(web).post(server.url, content=b"x")
+        await web.aclose()
+
+
+@pytest.mark.parametrize(
+    "reply", [b"HTTP/1.1 200 OK\r\nTransfer-Enc", b"HTTP/1.1 500 X\r\nTransfer-Encoding: chunked\r\n\r\nZZ"]
+)
+async def test_half_a_head_and_an_error_are_no_ack(reply: bytes) -> None:
+    async with raw_server(lambda _: reply, close=True) as server:
+        web = Web(HttpOptions(timeout=2))
+        with pytest.raises(Trouble):
+            await Http(web).post(server.url, content=b"x")
+        await web.aclose()
+
+
+async def test_a_gzip_file_of_empty_members_holds_nobody_up() -> None:
+    body = gzip.compress(gzip.compress(b"") * 400_000)
+    async with raw_server(lambda _: answer(body, Content_Encoding="gzip, gzip")) as server:
+        web = Web(HttpOptions(attempts=1))
+        with pytest.raises(Trouble, match="more than 10000 members"):
+            await Http(web).get(server.url)
+        await web.aclose()
+
+
+async def test_a_wide_charset_on_what_is_plain_is_a_wrong_label() -> None:
+    reply = answer(b'[{"id":1}]', Content_Type="application/json; charset=utf-16")
+    async with raw_server(lambda _: reply) as server:
+        web = Web()
+        assert (await Http(web).get(server.url)).json() == [{"id": 1}]
+        await web.aclose()
+
+
 @pytest.mark.parametrize("coding", ["br", "zstd"])
 async def test_a_coding_that_was_not_asked_for_is_named(coding: str) -> None:
     async with raw_server(lambda _: answer(b"\x0b\x02\x80[]\x03", Content_Encoding=coding)) as server:

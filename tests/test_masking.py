@@ -29,6 +29,16 @@ def test_a_token_that_was_renewed_is_forgotten_and_short_words_are_none() -> Non
     assert mask("token-1 abc") == "token-1 abc"
 
 
+def test_a_token_of_two_sources_is_masked_until_both_have_renewed_it() -> None:
+    mask = Masker()
+    mask.add(["token-1"])
+    mask.add(["token-1"])
+    mask.discard("token-1")
+    assert mask("token-1") == MASK
+    mask.discard("token-1")
+    assert mask("token-1") == "token-1"
+
+
 def test_documents_are_masked_to_their_leaves() -> None:
     from roundsman.masking import mask
 

@@ -1,5 +1,6 @@
 """The store: what it promises of files, locks, transactions and its own trouble."""
 
+import errno
 import fcntl
 import os
 import shutil
@@ -23,6 +24,7 @@ from roundsman.plugin import State
 from roundsman.store import (
     KEYS_KEPT,
     Filter,
+    GaveUp,
     Mail,
     Moved,
     Reader,
@@ -598,6 +600,15 @@ def test_what_is_written_as_books_is_synced_on_demand(
     store.sync()
     assert synced == ["roundsman.db-wal"] * 2
     assert not store.unsynced
+    store.ack("archive", 1, 2, {"size": 1}, START)
+
+    def fail(handle: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="Input"):
+        store.sync()
+    assert store.unsynced, "it is tried again"
     store.close()
 
 
@@ -684,7 +695,8 @@ def test_a_check_is_given_up_where_the_wal_file_grows_meanwhile(
     path = damaged(tmp_path / "damaged.db")
     monkeypatch.setattr("roundsman.store.soundness.GROWN", -1)
     monkeypatch.setattr("roundsman.store.soundness.LOOK_EVERY", 1)
-    assert check(path) is None
+    with pytest.raises(GaveUp):
+        check(path)
 
 
 def test_webhooks_are_refused_by_a_store_that_is_known_to_be_damaged(store: Store) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Callable
 
 import pytest
 
@@ -70,6 +71,20 @@ def test_an_envelope_of_an_error_is_no_list(body: bytes) -> None:
         wire.items(body, damaged=[])
 
 
+@pytest.mark.parametrize("read", [wire.items, wire.decode, wire.objects])
+def test_a_string_without_an_end_is_looked_at_once(read: Callable[[bytes], object]) -> None:
+    """Of work that grows with the square of the length, this would be hours."""
+    quotes = b'\\"' * 300_000
+    for body in (b'[{"id":"x","a":"' + quotes, b"[" * (wire.DEPTH + 1) + b'"' + quotes):
+        with pytest.raises(wire.Unreadable):
+            read(body)
+
+
+def test_what_json_can_spell_is_a_line() -> None:
+    assert wire.is_line(b'{"a":{"b":"cut in half \\ud83d"}}')
+    assert not any(map(wire.is_line, (b'{"a":1}\n', b'{"a":1', b"[1]")))
+
+
 def test_an_empty_list_is_one() -> None:
     for body in (b"[]", b'{"data":[]}', b'{"status":"ok","error":null,"errors":[],"data":[]}'):
         assert wire.items(body, damaged=[]) == []
@@ -87,6 +102,13 @@ def test_a_stream_gives_the_objects_of_a_list_however_it_is_cut(size: int) -> No
 def test_a_stream_holds_one_object_at_a_time_and_says_what_it_is_not() -> None:
     with pytest.raises(wire.Overlong):
         list(wire.stream([b'[{"a":"', b"x" * 500, b'"}]'], 400))
-    for body in (b'[{"a":1},{"b"', b"nonsense", b"[1, 2]", b"[]"):
+    for body in (b'[{"a":1},{"b"', b'[{"a":1},{"b":2}', b'[{"a":1},"b', b"nonsense", b"[1, 2]", b"[]"):
         with pytest.raises(wire.Unreadable):
             list(wire.stream([body], 400))
+
+
+def test_a_stream_looks_at_each_byte_once() -> None:
+    """Of work that grows with the square of the length, this would be minutes."""
+    body = b'[{"response":"' + b'\\"x' * 8_000_000 + b'\\\\"},{"b":1}]'
+    pieces = [body[at : at + 65_536] for at in range(0, len(body), 65_536)]
+    assert [len(each) for each in wire.stream(pieces, len(body))] == [len(body) - 10, 7]

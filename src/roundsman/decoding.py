@@ -14,8 +14,14 @@ PIECE = 64 * 1024
 """Bytes that one step unpacks, at most."""
 TURN = 16
 """Steps until others get their turn: about a millisecond."""
+SIP = 4096
+"""Bytes that are put into a stage at once: zlib copies what it leaves of them, once for each member of a gzip file."""
+MEMBERS = 10_000
+"""Members of a gzip file, at most: of empty ones a small body could hold millions."""
 STAGES = 3
 """Codings that may be stacked."""
+PLAIN = frozenset({"", "identity", "none", "binary", "8bit", "7bit", "utf-8", "utf8"})
+"""What servers write where nothing is compressed; of these, only identity is a coding."""
 NAMED = frozenset({"br", "zstd", "compress", "dcb", "dcz"})
 """Codings that an error may name; any other name is the other side's text."""
 _CHARSET = re.compile(r";\s*charset\s*=\s*\"?([A-Za-z0-9._:-]{1,40})", re.IGNORECASE)
@@ -51,7 +57,7 @@ async def read(body: AsyncIterable[bytes], coding: str, limit: int) -> bytes:
 
 def _names(coding: str) -> list[str]:
     """The codings in the order in which they were applied."""
-    names = [name for part in coding.lower().split(",") if (name := part.strip()) not in {"", "identity"}]
+    names = [name for part in coding.lower().split(",") if (name := part.strip()) not in PLAIN]
     if len(names) > STAGES:
         raise Undecodable("is compressed several times over")
     return names
@@ -67,8 +73,10 @@ def _stage(name: str, limit: int) -> "_Inflate":
 
 
 def _through(stages: "Sequence[_Inflate]", piece: bytes) -> Iterator[bytes]:
-    """What comes out at the last stage for one piece put into the first; never more than `PIECE` at a time."""
-    if not stages:
+    """What comes out at the last stage for one piece put into the first; never more than `PIECE` at a time, and nothing (b"") for
+    a step that only a stage before it took.
+    """
+    if not stages or not piece:
         yield piece
         return
     for out in stages[0].feed(piece):
@@ -85,19 +93,27 @@ class _Inflate:
         self._left = limit
         """Bytes that may still come out."""
         self._ended = False
+        self._members = 1
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
+        """What comes out, step by step; nothing (b"") for a step that only took something in."""
+        for begin in range(0, len(piece), SIP):
+            yield from self._feed(piece[begin : begin + SIP])
+
+    def _feed(self, piece: bytes) -> Iterator[bytes]:
         while True:
             if self._ended:
                 if self._bits != 31 or not piece.strip(b"\0"):
                     return  # padding, or rubbish behind the end
+                self._members += 1
+                if self._members > MEMBERS:
+                    raise Undecodable(f"is a gzip file of more than {MEMBERS} members")
                 self._flow, self._ended = zlib.decompressobj(31), False  # the next member of a gzip file
             out = self._step(piece)
-            if out:
-                self._left -= len(out)
-                if self._left < 0:
-                    raise TooMuch
-                yield out
+            self._left -= len(out)
+            if self._left < 0:
+                raise TooMuch
+            yield out
             if self._flow.eof:
                 self._ended, piece = True, self._flow.unused_data
             else:
@@ -132,7 +148,7 @@ def utf8(body: bytes, content_type: str) -> bytes:
     found = _CHARSET.search(content_type)
     named = found[1].lower() if found else ""
     wide = named.replace("-", "").startswith(("utf16", "utf32", "ucs"))
-    if mark is None and not wide:
+    if mark is None and not (wide and b"\0" in body):
         if body.isascii() or named.replace("-", "") in {"", "utf8", "usascii", "ascii"}:
             return body  # what is broken in it is read leniently
         try:

@@ -147,8 +147,8 @@ class Delivery:
                 if self._stop.is_set():
                     return False
                 cursor = await self._chunk(deliver, cursor, events[at : at + self.sink.batch])
-            if not events and head > cursor:
-                end = damaged[-1].seq if damaged else head
+            end = damaged[-1].seq if damaged else cursor if events else head
+            if end > cursor:
                 self._store.ack(self.name, cursor, end, None, self._now(), moved=False)
             return bool(events or damaged)
         except Moved:

@@ -22,7 +22,7 @@ from roundsman.ratelimits import CAP
 from roundsman.reception import Reception
 from roundsman.settings import spell
 from roundsman.silence import Silence
-from roundsman.store import DAEMON, Fare, Store, StoreError, Visited, check as soundness
+from roundsman.store import DAEMON, Fare, GaveUp, Store, StoreError, Visited, check as soundness
 from roundsman.threads import in_thread
 from roundsman.visit import RINGS_APART, Visits, Watch, ring_pause
 
@@ -510,7 +510,10 @@ class Engine:
     async def check_store(self) -> None:
         """Look whether the store is sound, in a thread; say it, once, where it is not."""
         self._checked = self._clock.monotonic()
-        found = await in_thread(soundness, self.store.path)
+        try:
+            found = await in_thread(soundness, self.store.path)
+        except GaveUp:
+            return  # what was found before still holds
         if found is not None and self.store.damage is None:
             log.error("store.damaged", error=found)
             self._tell(store_damaged(found, self._clock.now()))

@@ -53,6 +53,8 @@ HEAD = 64 * 1024
 """Bytes of one header of an answer, at most."""
 DRAIN, DRAIN_BYTES = 1.0, 64 * 1024
 """Seconds, and bytes, that a body is read that nobody needs: so much is cheaper than a new connection."""
+BESIDE = 10.0
+"""Seconds that the body of an answer that is none may take: its status and headers say most."""
 TRANSIENT = frozenset({408, 425, 500, 502, 503, 504, *range(520, 531)})
 """Statuses of faults that pass by themselves; 520 to 530 are those of a proxy that cannot reach its server."""
 READABLE = frozenset({200, 202, 203})
@@ -492,6 +494,12 @@ class Patient(httpx.AsyncBaseTransport):
             except TimeoutError:
                 raise httpx.ReadTimeout("deadline", request=request) from None
             except _UNTRANSLATED as exc:  # the few that the aiohttp transport does not translate
+                broken = bounded.broken(exc)
+                if broken and (
+                    broken.code not in READABLE or not request.extensions.get("read", True)
+                ):  # its status says all
+                    headers = _plain_headers(broken.fields)
+                    return httpx.Response(broken.code, headers=headers, request=request)
                 raise httpx.ReadError(type(exc).__name__, request=request) from exc
             finally:
                 self._took(request.url.host, time.monotonic() - began)
@@ -506,9 +514,11 @@ class Patient(httpx.AsyncBaseTransport):
                     size += len(piece)
                     if size > DRAIN_BYTES:
                         break
-        except (httpx.TransportError, aiohttp.ClientError, OSError):  # a TimeoutError is an OSError
+        except (httpx.TransportError, *_UNTRANSLATED):  # a TimeoutError is an OSError
             pass  # the status has said all; the connection is closed
-        return httpx.Response(response.status_code, headers=_plain_headers(response), request=request)
+        return httpx.Response(
+            response.status_code, headers=_plain_headers(response.headers.raw), request=request
+        )
 
     async def _streamed(self, request: httpx.Request) -> httpx.Response:
         """The answer as it comes; whoever reads it limits it. It holds a slot until it is closed."""
@@ -524,21 +534,34 @@ class Patient(httpx.AsyncBaseTransport):
         return httpx.Response(response.status_code, headers=response.headers, stream=stream, request=request)
 
     async def _whole(self, request: httpx.Request, response: httpx.Response) -> httpx.Response:
-        headers = _plain_headers(response)
+        headers = _plain_headers(response.headers.raw)
         if response.status_code == 304 or request.method == "HEAD":
             return httpx.Response(response.status_code, headers=headers, request=request)
-        assert isinstance(response.stream, httpx.AsyncByteStream)
-        try:
-            body = await decoding.read(
-                response.stream, response.headers.get("content-encoding", ""), self._max_body
+        if response.status_code not in READABLE:
+            return httpx.Response(
+                response.status_code, headers=headers, content=await self._beside(response), request=request
             )
-            body = decoding.utf8(body, response.headers.get("content-type", ""))
+        try:
+            body = await self._decoded(response)
         except decoding.TooMuch:
             raise TooLarge(f"{_place(request.url)} answered with more than {self._max_body} bytes") from None
         except decoding.Undecodable as exc:
             status = response.status_code
             raise Trouble(f"{_place(request.url)} answered {status} with a body that {exc}", status) from None
         return httpx.Response(response.status_code, headers=headers, content=body, request=request)
+
+    async def _beside(self, response: httpx.Response) -> bytes:
+        """The body of an answer that its status and headers say most of: nothing, where it cannot be read."""
+        try:
+            async with asyncio.timeout(BESIDE):
+                return await self._decoded(response)
+        except (decoding.TooMuch, decoding.Undecodable, httpx.TransportError, *_UNTRANSLATED):
+            return b""
+
+    async def _decoded(self, response: httpx.Response) -> bytes:
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        coding, kind = response.headers.get("content-encoding", ""), response.headers.get("content-type", "")
+        return decoding.utf8(await decoding.read(response.stream, coding, self._max_body), kind)
 
     async def aclose(self) -> None:
         await self._inner.aclose()
@@ -562,10 +585,10 @@ class _Slotted(httpx.AsyncByteStream):
         await self._stream.aclose()
 
 
-def _plain_headers(response: httpx.Response) -> list[tuple[bytes, bytes]]:
+def _plain_headers(fields: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """The headers that still hold once the body is decoded."""
     gone = {b"content-encoding", b"content-length", b"transfer-encoding"}
-    return [(name, value) for name, value in response.headers.raw if name.lower() not in gone]
+    return [(name, value) for name, value in fields if name.lower() not in gone]
 
 
 def _proxy(address: str | None) -> httpx.Proxy | None:
@@ -630,9 +653,8 @@ def _redirects(answer: Answer) -> str:
     origin = f"{target.scheme}://{target.host}" if target.host else ""
     if target.host and target.port:
         origin += f":{target.port}"
-    return mask(
-        f"it redirects to {origin}{target.path}"[:200] if origin or target.path else "it redirects nowhere"
-    )
+    where = f"it redirects to {origin}{target.path}" if origin or target.path else "it redirects nowhere"
+    return mask(where[:10_000])[:200]
 
 
 def _by_somebody_between(answer: Answer) -> bool:

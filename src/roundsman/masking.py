@@ -5,6 +5,7 @@ notices, what commands print on standard error. A vendor's own data in events is
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -22,11 +23,14 @@ class Masker:
     def __init__(self) -> None:
         self._forms: dict[int, set[str]] = {}
         """Every spelling of every secret, by its length."""
+        self._held = Counter[str]()
+        """How often each was added: two sources may have one token."""
         self._sorted: list[str] = []
         """The same, the longest first: one secret may be part of another."""
 
     def add(self, secrets: Iterable[str]) -> None:
         for secret in secrets:
+            self._held[secret] += 1
             for form in _forms(secret):
                 self._forms.setdefault(len(form), set()).add(form)
         self._sorted = sorted(
@@ -34,7 +38,11 @@ class Masker:
         )
 
     def discard(self, secret: str) -> None:
-        """Forget a secret that has ended: a token that was renewed."""
+        """Forget a secret that has ended, such as a token that was renewed, once for each time that it was added."""
+        self._held[secret] -= 1
+        if self._held[secret] > 0:
+            return
+        del self._held[secret]
         for form in _forms(secret):
             self._forms.get(len(form), set()).discard(form)
         self._forms = {length: forms for length, forms in self._forms.items() if forms}
@@ -42,6 +50,7 @@ class Masker:
 
     def clear(self) -> None:
         self._forms.clear()
+        self._held.clear()
         self._sorted.clear()
 
     def __call__(self, text: str) -> str:

@@ -38,9 +38,14 @@ def changes(reader: Reader, sources: Mapping[str, Source]) -> list[Change]:
             if row["origin"] not in {None, origin}:
                 found.append(Change(name, another_origin(name, row["origin"], origin)))
             continue
-        for old, left in rows.items():
-            same = left["type"] == source.type and left["origin"] in {None, origin}
-            if old not in sources and same and left["visited"] is not None:
+        behind = [
+            (old, left)
+            for old, left in rows.items()
+            if old not in sources and left["type"] == source.type and left["visited"] is not None
+        ]
+        for old, left in behind:
+            # Versions before 0.5 wrote down no origin: one source that is left behind may have been renamed, several not.
+            if left["origin"] == origin or (left["origin"] is None and len(behind) == 1):
                 last = rfc3339(
                     datetime.fromtimestamp(left["answered"] or left["visited"], UTC).replace(microsecond=0)
                 )

@@ -23,6 +23,8 @@ LARGEST_UNIX = 1e11
 RESETS = ("x-ratelimit-reset", "x-rate-limit-reset", "ratelimit-reset")
 REMAINING = ("x-ratelimit-remaining", "x-rate-limit-remaining", "ratelimit-remaining")
 _DATE = re.compile(r"[A-Za-z]{3,9}, \d\d[ -][A-Za-z]{3}[ -]\d{2,4} \d\d:\d\d:\d\d(?: GMT| UTC| [+-]\d{4})?")
+_QUOTED = re.compile(r"^[\"'](.*)[\"']$")
+_SECONDS = re.compile(r"^(\d+)\s*(?:s|sec|secs|second|seconds)$", re.IGNORECASE)
 _MEMBER = re.compile(r"[,;]\s*([A-Za-z]+)\s*=\s*([0-9.]+)")
 
 
@@ -35,7 +37,8 @@ def retry_after(status: int, headers: Mapping[str, str], now: float) -> float | 
     clock = since.timestamp() if since is not None else now
     asks: list[float] = []
     if status >= 300:
-        asks += _waits(headers.get("retry-after"), clock)
+        for name in ("retry-after", "x-retry-after"):
+            asks += _waits(headers.get(name), clock)
         asks += [
             ms / 1000 for text in _list(headers.get("retry-after-ms")) if (ms := number(text)) is not None
         ]
@@ -50,21 +53,29 @@ def _used_up(status: int, headers: Mapping[str, str], now: float) -> Iterator[fl
         waits = [next(_waits(text, now), None) for text in _members(headers.get(reset))]
         for at, wait in enumerate(waits):
             said = remaining[at] if at < len(remaining) else remaining[-1] if remaining else None
-            if wait is not None and (said == "0" or (status == 429 and said is None)):
+            if wait is not None and (_none_left(said) or (status == 429 and said is None)):
                 yield wait
-        if status == 429 and waits and all(said != "0" for said in remaining):
+        if status == 429 and waits and not any(map(_none_left, remaining)):
             yield from (wait for wait in waits if wait is not None)
     after = number(headers.get("x-ratelimit-reset-after"))
-    if after is not None and (status == 429 or "0" in _list(headers.get("x-ratelimit-remaining"))):
+    if after is not None and (
+        status == 429 or any(map(_none_left, _list(headers.get("x-ratelimit-remaining"))))
+    ):
         yield after
     # The drafts: `limit=100, remaining=0, reset=50` and, later, `"default";r=0;t=50`, one or more.
-    policies = re.split(r",(?=\s*\")", headers.get("ratelimit", ""))
+    policies = re.split(r",(?=\s*[\"A-Za-z][^=,;]*;)", headers.get("ratelimit", ""))
     for policy in policies:
         facts = dict(_MEMBER.findall(f",{policy}"))
         left_over, wait = facts.get("remaining", facts.get("r")), facts.get("reset", facts.get("t"))
-        seconds = number(wait)
-        if seconds is not None and (left_over == "0" or (status == 429 and left_over is None)):
+        seconds = next(_waits(wait, now), None)
+        if seconds is not None and (_none_left(left_over) or (status == 429 and left_over is None)):
             yield seconds
+
+
+def _none_left(said: str | None) -> bool:
+    """Whether a header says that nothing remains."""
+    found = re.match(r"-?\d+(?:\.\d+)?", said or "")
+    return found is not None and float(found[0]) <= 0
 
 
 def _waits(text: str | None, now: float) -> Iterator[float]:
@@ -74,13 +85,14 @@ def _waits(text: str | None, now: float) -> Iterator[float]:
         if moment is not None:
             yield max(LEAST, moment.timestamp() - now)
             continue
-        value = number(each)
+        plain = _QUOTED.sub(r"\1", each.partition(";")[0].strip()).removeprefix("+")
+        value = number(plain)
         if value is not None and value >= UNIX:
             while value > LARGEST_UNIX:
                 value /= 1000
             value -= now
         if value is None:
-            value = _spelled(each)
+            value = _spelled(plain)
         if value is not None:
             yield max(LEAST, value)
 
@@ -99,6 +111,7 @@ def _list(text: str | None) -> list[str]:
 def _spelled(text: str) -> float | None:
     """Seconds from "6m0s" or "500ms"."""
     try:
+        text = _SECONDS.sub(r"\1s", text)
         return duration(text) if text[-1:].isalpha() and text.isascii() and len(text) < 40 else None
     except ValueError:
         return None

@@ -209,8 +209,8 @@ class Secret:
 
 
 _PLACEHOLDER = re.compile(
-    r"\$\{.*\}|\$\(.*\)|\$[A-Za-z_]\w*|\{\{.*\}\}|%\{.*\}|%[A-Za-z_]\w*%|<[^<>]*>"
-    r"|(?:env|file|credential|secret|vault)[:=]\S*|(?:op|vault|env|file|awssm|gcpsm)://\S*",
+    r"\$\{.*\}|\$\(.*\)|(?-i:\$[A-Z_][A-Z0-9_]*)|\{\{.*\}\}|%\{.*\}|%[A-Za-z_]\w*%|<[^<>]*>"
+    r"|(?:env|file|credential|vault)[:=]\S*|(?:op|vault|env|file|awssm|gcpsm)://\S*",
     re.IGNORECASE,
 )
 """What other programs fill in, and this one does not."""

@@ -201,15 +201,16 @@ class Walk:
         count = len(page.rows)
         if not page.cut or self._reaches_down(page):
             return "done"
-        if count >= walk["limit"] and walk["limit"] < most:
+        ignored = self._memory.get("ignores_limit", False)
+        if count >= walk["limit"] and walk["limit"] < most and not ignored:
             walk |= {"limit": min(walk["limit"] * 2, most), "full": count}
             return "again"
-        if walk.get("full", count) < count < walk["limit"] and count % ROUND:
+        if walk.get("full", count) < count < walk["limit"] and count % ROUND and not ignored:
             return "done"  # more than the last full answer and less than asked for, and no number to cut at
         same = await self._same_from_the_end(page)
         if same is None:
             same = not self._is_cut(page)
-            if same:
+            if same and not (ignored and count % ROUND):
                 self._doubt("cut", f"an answer has exactly {count} rows: whether that is all cannot be told")
         return "done" if same else self._another_way()
 
@@ -247,66 +248,25 @@ class Walk:
         return page
 
     async def _look(self, question: Question) -> Page:
-        rows, limit = await self._asked(question)
+        rows, limit = await asked(self._memory, question, self._ask)
         if limit < question.limit:
             self._walk["limit"] = self._memory["fits"] = limit
         count, largest = len(rows), self._memory.get("largest", 0)
         if question.limit > 1:
             self._memory["largest"] = max(largest, count)
-        if self._memory.get("ignores_limit"):
-            # It cuts nothing that we ask it to; if it shows a window, that no longer reaches down to what is known.
-            known = self._walk.get("known")
-            cut = known is not None and all(row.id != known for row in rows)
-        else:
-            cut = count >= limit or (count >= SHORTEST and count >= largest)
         stamps = [row.created for row in rows if row.created is not None]
         sortable = len(stamps) == count
-        return Page(
-            rows,
-            cut,
-            sortable and stamps == sorted(stamps),
-            sortable and stamps == sorted(stamps, reverse=True),
-        )
-
-    async def _asked(self, question: Question) -> tuple[list[Row], int]:
-        """The answer. Where the question is refused, it is asked without what was guessed in it, one guess after the other."""
-        memory = self._memory
-        if memory.get("descending"):
-            question = question._replace(backwards=True)
-        if memory.get("undated"):
-            question = question._replace(start=None)
-        first: Refused | None = None
-        for each in (question, *self._easier(question)):
-            try:
-                rows, limit = await self._ask(each)
-            except Refused as refused:
-                first = first or refused
-                continue
-            memory["accepted"] = max(memory.get("accepted", 1), limit)
-            if each.start is not None:
-                memory["dates"] = True
-            if not each.backwards:
-                memory["ascends"] = True
-            if first is not None:
-                if each.backwards and not question.backwards:
-                    memory["descending"] = True
-                if each.start != question.start:
-                    memory["undated"] = True
-            return rows, limit
-        assert first is not None
-        raise first
-
-    def _easier(self, question: Question) -> list[Question]:
-        """The same question without some of its guesses: a large limit, ascending order, a start."""
-        memory = self._memory
-        accepted: int = memory.get("accepted", 1)
-        limits = [n for n in EASIER if accepted < question.limit and n < question.limit]
-        found = [question._replace(limit=n) for n in limits]
-        if not question.backwards and not memory.get("ascends"):
-            found += [each._replace(backwards=True) for each in (question, *found)]
-        if question.start is not None and not memory.get("dates"):
-            found += [each._replace(start=None) for each in (question, *found)]
-        return found
+        ascending = sortable and stamps == sorted(stamps)
+        descending = sortable and stamps == sorted(stamps, reverse=True)
+        if self._memory.get("ignores_limit"):
+            # Then its length says nothing, until it is a window: that always has as many, or does not reach down.
+            known = self._walk.get("known")
+            reaches = known is not None and any(row.id == known for row in rows)
+            ends = reaches and (rows[-1].id == known or (descending and not ascending) or count > largest)
+            cut = count >= SHORTEST and not ends
+        else:
+            cut = count >= limit or (count >= SHORTEST and count >= largest)
+        return Page(rows, cut, ascending, descending)
 
     def _reaches_down(self, page: Page) -> bool:
         """Newest first, down to a row that was the newest once: nothing newer is cut off."""
@@ -388,7 +348,7 @@ class Walk:
     def _is_cut(self, page: Page) -> bool:
         """Whether something shows that there are more rows: a number of them alone does not."""
         walk, count = self._walk, len(page.rows)
-        if count >= walk["limit"] or walk.get("full") == count:
+        if not self._memory.get("ignores_limit") and (count >= walk["limit"] or walk.get("full") == count):
             return True  # it is full, or a larger limit brought no more than a full answer
         if walk.get("known") is not None and not page.has(walk["known"]):
             return True  # it does not reach down to what is known
@@ -412,6 +372,54 @@ class Walk:
             return False
         turned = page.ascending and back.descending and page.rows[0].created != page.rows[-1].created
         return True if turned else None
+
+
+async def asked(
+    memory: dict[str, Any],
+    question: Question,
+    ask: Callable[[Question], Awaitable[tuple[list[Row], int]]],
+) -> tuple[list[Row], int]:
+    """The answer, and the limit that was asked for in the end.
+
+    Where the question is refused, it is asked without what was guessed in it, one guess after the other; what the server takes is
+    remembered. `Refused` where it takes nothing.
+    """
+    if memory.get("descending"):
+        question = question._replace(backwards=True)
+    if memory.get("undated"):
+        question = question._replace(start=None)
+    first: Refused | None = None
+    for each in (question, *_easier(memory, question)):
+        try:
+            rows, limit = await ask(each)
+        except Refused as refused:
+            first = first or refused
+            continue
+        memory["accepted"] = max(memory.get("accepted", 1), limit)
+        if each.start is not None:
+            memory["dates"] = True
+        if not each.backwards:
+            memory["ascends"] = True
+        if first is not None:
+            if each.backwards and not question.backwards:
+                memory["descending"] = True
+            if each.start != question.start:
+                memory["undated"] = True
+        return rows, limit
+    assert first is not None
+    raise first
+
+
+def _easier(memory: dict[str, Any], question: Question) -> list[Question]:
+    """The same question without some of its guesses: a large limit, ascending order, a start."""
+    accepted: int = memory.get("accepted", 1)
+    known = [accepted] if accepted > 1 else EASIER  # what was taken once is taken again
+    found = [question._replace(limit=n) for n in known if n < question.limit]
+    if not question.backwards and not memory.get("ascends"):
+        found += [each._replace(backwards=True) for each in (question, *found)]
+    if question.start is not None and not memory.get("dates"):
+        found += [each._replace(start=None) for each in (question, *found)]
+    return found
 
 
 def forget(memory: dict[str, Any]) -> None:

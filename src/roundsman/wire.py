@@ -26,10 +26,13 @@ SLOWLY = 8 * 2**20
 """Bytes of a broken answer that are looked through for rows, at most: that holds up the loop."""
 NO_ROWS = frozenset({"error", "errors", "warning", "warnings", "messages"})
 """Members of an envelope that are no list of rows, even where there is no other list."""
-_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},]', re.DOTALL)
-"""Strings and structure; what is between them is numbers, words and blanks."""
-_STREAMED = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*("?)|[\[\]{}]', re.DOTALL)
-"""The same where the text may end in the middle of a string; the group is empty then."""
+_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+("?)|[\[\]{},]', re.DOTALL)
+"""Strings and structure; what is between them is numbers, words and blanks. The group is empty where a string has no end.
+
+It never looks at a byte twice: a string without an end would else take hours.
+"""
+_STRING_ON = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+("?)', re.DOTALL)
+"""The rest of a string that began in the piece before."""
 
 Item = tuple[dict[str, Any], msgspec.Raw]
 """One object of a list: decoded, and the bytes it came as."""
@@ -49,6 +52,14 @@ class Damage(NamedTuple):
 
 class Unreadable(Exception):
     """An answer that is not the JSON it should be; the message says what it is instead."""
+
+
+class NoRows(Unreadable):
+    """A list with nothing in it that can be read as a row."""
+
+
+class Failed(Unreadable):
+    """An answer that came as a success and says itself that it is none."""
 
 
 class Overlong(Unreadable):
@@ -77,11 +88,16 @@ def decode(body: bytes | msgspec.Raw) -> Any:
 
 def is_line(body: bytes) -> bool:
     """Whether it is a JSON object in one line."""
+    if b"\n" in body:
+        return False
     try:
         _decode_object(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return b"\n" not in body
+        try:  # lone surrogates, which JSON can spell
+            return isinstance(json.loads(body), dict)
+        except (ValueError, RecursionError):
+            return False
+    return True
 
 
 def line(body: bytes) -> Any:
@@ -103,7 +119,7 @@ def items(body: bytes, path: str = "", damaged: list[Damage] | None = None) -> l
     """The objects of a list answer: a bare array, or the one list member of an envelope (or the one at `path`).
 
     With `damaged`, rows that cannot be read, or not whole, are put there and the others returned. A list without any object
-    in it, an envelope without a list, with several, or that says that it failed raises `Unreadable`.
+    in it (`NoRows`), an envelope without a list, with several, or that says that it failed raises `Unreadable`.
     """
     body = body.removeprefix(b"\xef\xbb\xbf")
     try:
@@ -140,7 +156,7 @@ def items(body: bytes, path: str = "", damaged: list[Damage] | None = None) -> l
             wrong.append(Damage(bytes(raw), f"item {position} of the list {why}", rest=bytes(clean)))
         found.append((row, clean))
     if len(found) < len(raws) and (damaged is None or not found):
-        raise Unreadable(next(each.why for each in wrong if not each.told))
+        raise NoRows(next(each.why for each in wrong if not each.told))
     if damaged is not None:
         damaged += wrong
     if not raws and body.lstrip()[:1] == b"{":
@@ -154,8 +170,11 @@ def refuse_failure(document: Any) -> None:
         return
     status = document.get("status")
     said = isinstance(status, str) and status.lower() in {"error", "fail", "failed", "failure"}
-    if said or document.get("success") is False or document.get("error") or document.get("errors"):
-        raise Unreadable("the answer came as a success and says that it failed")
+    codes = (document.get("code"), document.get("statusCode"), status)
+    said = said or any(type(code) is int and 400 <= code < 600 for code in codes)
+    said = said or any(document.get(name) is False for name in ("success", "ok"))
+    if said or document.get("error") or document.get("errors"):
+        raise Failed("the answer came as a success and says that it failed")
 
 
 def envelope(body: bytes) -> dict[str, Any]:
@@ -187,35 +206,45 @@ def objects(body: bytes, damaged: list[Damage] | None = None) -> list[Item]:
 
 
 def stream(pieces: Iterable[bytes], largest: int) -> Iterator[bytes]:
-    """The objects of a list, or of several documents in a row, that comes in pieces; only one of them is held at a time.
+    """The objects of a list, or of several documents in a row, that comes in pieces; only one of them is held at a time, and each
+    byte is looked at once.
 
     Raises `Overlong` where one is larger than `largest`, `Unreadable` where there is something else than objects, or an early end.
     """
-    held, depth, at, begin, found = b"", 0, 0, -1, False
+    held, at, begin = bytearray(), 0, -1
+    depth = around = 0
+    inside = found = False
     for piece in pieces:
         held += piece
-        for token in _STREAMED.finditer(held, at):
-            mark = token[0]
-            if mark[:1] == b'"' and not token[1]:
-                break  # the string goes on in the next piece
-            at = token.end()
-            if mark in {b"{", b"["}:
-                # A list around the objects is no part of any.
-                if begin < 0 and mark == b"{":
-                    begin, depth = token.start(), 0
-                depth += begin >= 0
-            elif begin >= 0 and mark in {b"}", b"]"}:
-                depth -= 1
-                if depth == 0:
-                    yield held[begin:at]
-                    begin, found = -1, True
-        if begin < 0:
-            held, at = held[at:], 0
-        elif begin:
-            held, at, begin = held[begin:], at - begin, 0
+        if inside:
+            rest = _STRING_ON.match(held, at)
+            assert rest is not None  # it matches anything
+            at, inside = rest.end(), not rest[1]  # a backslash at the end waits for what it escapes
+        if not inside:
+            for token in _TOKEN.finditer(held, at):
+                mark, at = token[0], token.end()
+                if mark[:1] == b'"':
+                    inside = not token[1]
+                elif mark in {b"{", b"["}:
+                    # A list around the objects is no part of any.
+                    if begin < 0 and mark == b"{":
+                        begin, depth = token.start(), 0
+                    depth += begin >= 0
+                    around += begin < 0
+                elif mark in {b"}", b"]"}:
+                    if begin < 0:
+                        around -= 1
+                        continue
+                    depth -= 1
+                    if depth == 0:
+                        yield bytes(held[begin:at])
+                        begin, found = -1, True
+        keep = at if begin < 0 else begin
+        del held[:keep]
+        at, begin = at - keep, -1 if begin < 0 else 0
         if len(held) > largest:
             raise Overlong
-    if begin >= 0 or held.strip(b" \t\r\n,]"):
+    if begin >= 0 or inside or around > 0 or held.strip(b" \t\r\n,]"):
         raise Unreadable("ends in the middle")
     if not found:
         raise Unreadable("holds no objects")
@@ -249,11 +278,14 @@ def _shallow(body: bytes) -> tuple[bytes, bool]:
     depth = at = 0
     for token in _TOKEN.finditer(body):
         mark = token[0]
-        if mark in b"[{" and len(mark) == 1:
+        if mark[:1] == b'"':
+            if not token[1]:
+                return body, False
+        elif mark in b"[{":
             depth += 1
             if depth == DEPTH + 1:
                 kept += [body[at : token.start()], b"null"]
-        elif mark in b"]}" and len(mark) == 1:
+        elif mark in b"]}":
             depth -= 1
             if depth == DEPTH:
                 at = token.end()
@@ -306,7 +338,7 @@ def _members(body: bytes) -> Iterator[tuple[str, bytes]]:
     for begin, end in _parts(body):
         member = body[begin:end].strip()
         key = _TOKEN.match(member)
-        if key is not None and len(key[0]) > 1:
+        if key is not None and key[1]:
             yield key[0][1:-1].decode("utf-8", "replace"), member[key.end() :].lstrip(b" \t\r\n:")
 
 
@@ -315,9 +347,10 @@ def _parts(body: bytes) -> Iterator[tuple[int, int]]:
     depth, at = 0, 1
     for token in _TOKEN.finditer(body):
         mark = token[0]
-        if len(mark) > 1:
-            continue
-        if mark in b"[{":
+        if mark[:1] == b'"':
+            if not token[1]:
+                break
+        elif mark in b"[{":
             depth += 1
         elif mark in b"]}":
             depth -= 1

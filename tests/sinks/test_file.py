@@ -741,6 +741,33 @@ async def test_acks_that_a_power_cut_took_double_nothing_in_rotated_files(
     assert compress or again == 14, "also after a second one"
 
 
+@pytest.mark.parametrize("kind", ["damaged", "link", "folder", "fifo"])
+async def test_what_is_no_rotated_file_of_ours_keeps_nothing_from_being_written(
+    kind: str, tmp_path: Path, time: Time
+) -> None:
+    writer = Writer(tmp_path, time, rotate_size=1100, compress=True)
+    await writer.deliver(*E[:2])
+    acked = writer.receipt
+    for n in range(2, 12, 2):
+        await writer.deliver(*E[n : n + 2])
+    [*_, rotated] = sorted(tmp_path.glob("events-*.gz"))
+    body = rotated.read_bytes()
+    rotated.unlink()
+    match kind:
+        case "damaged":
+            rotated.write_bytes(body[:-8] + b"\0" * 8)
+        case "link":
+            (tmp_path / "elsewhere").write_bytes(body)
+            rotated.symlink_to("elsewhere")
+        case "folder":
+            rotated.mkdir()
+        case "fifo":
+            os.mkfifo(rotated)
+    writer.receipt = acked
+    await writer.deliver(*E[12:14])
+    assert {e.id for e in E[12:14]} <= set(writer.ids())
+
+
 async def test_a_replay_is_written_again_although_there_are_rotated_files(tmp_path: Path, time: Time) -> None:
     writer = Writer(tmp_path, time, rotate_size=600)
     for n in range(0, 8, 2):

@@ -9,6 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from rounds import Rounds
+from roundsman import walk
 from roundsman.sandbox import Fault, Parakey, Quirks
 from roundsman.sources.parakey import EventLogs
 from worlds import PLANS, RECORDS, START, Time
@@ -735,6 +736,7 @@ async def test_a_row_that_json_can_hardly_say_blocks_nobody(
     world = rounds()
     await world.visit()
     assert world.ids() == ["r0", "r1", "r2"]
+    assert [event.id for event in RECORDS["recorder"]] == ["r0", "r1", "r2"], "and the sink got it"
     for event in world.events():
         assert event.document()["data"]["raw"]["id"] == event.id
         json.loads(event.body, parse_constant=pytest.fail)
@@ -885,6 +887,56 @@ async def test_a_server_that_ignores_every_parameter_cuts_nothing(
     assert world.events("roundsman.*") == []
 
 
+@pytest.mark.parametrize("start", [None, "offset", "backwards"])
+async def test_a_server_with_a_page_size_of_its_own_is_not_taken_for_whole(
+    start: str | None, rounds: Any, parakey: Parakey, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It heeds no limit, and shows 100 rows, newest first. Where it knows an offset, all is read; where an order, a gap is told."""
+    order: Any = "honoured" if start == "backwards" else "descending"
+    parakey.quirks = Quirks(
+        order=order, offset_param="offset" if start == "offset" else None, filters="nothing"
+    )
+    ids = fill(parakey, time, 300)
+    listed = parakey._list
+    monkeypatch.setattr(parakey, "_list", lambda query: listed({**query, "limit": "100"}))
+    world = rounds()
+    with capture_logs() as logs:
+        await world.visit()
+    doubts = [line for line in logs if line["event"] == "vendor.surprise"]
+    gaps = world.events("roundsman.source.gap")
+    if start == "offset":
+        assert set(world.ids()) == set(ids)
+        assert (gaps, doubts) == ([], [])
+    else:
+        assert set(world.ids()) >= set(ids[200:])
+        assert len(doubts) + len(gaps) == 1, "it says that it cannot tell"
+    for n in range(3):
+        new = [parakey.add(log_id=f"new{n}-{k}").id for k in range(10)]
+        time.advance(3600)
+        await world.visit()
+        assert set(world.ids()) >= set(new)
+    assert len(world.ids()) == len(set(world.ids()))
+
+
+async def test_what_is_absorbed_at_first_ends_with_the_first_reading_however_it_ends(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    parakey.quirks = Quirks(cap=20, filters="nothing")
+
+    def add(key: str) -> None:
+        parakey.add(log_id=key).encoded = b'{"id":"%s","createdAt":"klockan"}' % key.encode()
+
+    for n in range(41):
+        add(f"old{n}")
+    world = rounds(start="now")
+    for _ in range(2):
+        await world.visit()
+    for n in range(3):
+        add(f"new{n}")
+        await world.visit()
+    assert {f"new{n}" for n in range(3)} <= set(world.ids())
+
+
 # -- times and rows that are not what they should be ------------------------------------------------------------------
 
 
@@ -929,10 +981,61 @@ async def test_an_object_without_an_id_and_any_time_is_no_row(
     ids = fill(parakey, time, 2)
     world = rounds()
     await world.visit()
-    parakey.faults.append(Fault(200, {}, b'[{"message": "upstream timed out"}]'))
-    assert not await world.visit()
+    fault = Fault(200, {}, b'[{"message": "upstream timed out"}]')
+    parakey.faults += [fault, fault]
+    assert not await world.visit(), "a whole list of them is an error"
     assert world.ids() == ids
+    parakey.faults.append(fault)
+    assert await world.visit(), "one is a row that cannot be read"
+    assert world.ids() == ids
+
+
+@pytest.mark.parametrize("start", ["now", "beginning"])
+async def test_a_newest_row_that_cannot_be_read_silences_nothing(
+    start: str, rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    ids = fill(parakey, time, 3)
+    time.advance(60)
+    parakey.add(log_id="odd").encoded = b"null"
+    world = rounds(start=start)
     assert await world.visit()
+    for n in range(3):
+        time.advance(60)
+        ids.append(parakey.add(log_id=f"new{n}").id)
+        parakey.add(log_id=f"odd{n}").encoded = b"[%d]" % n
+        assert await world.visit()
+    assert world.ids() == (ids if start == "beginning" else ids[3:])
+    assert len(world.store.unread("doors")) == 4
+
+
+@pytest.mark.parametrize("start", ["now", "beginning"])
+@pytest.mark.parametrize("refused", ["limit>100", "ascending", "startDate"])
+async def test_a_guess_that_is_refused_stops_no_first_visit(
+    refused: str, start: str, rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    parakey.quirks = Quirks(refuses=frozenset({refused}))
+    ids = fill(parakey, time, 3)
+    world = rounds(start=start)
+    assert await world.visit()
+    time.advance(60)
+    ids.append(parakey.add(log_id="new").id)
+    assert await world.visit()
+    assert set(world.ids()) == set(ids if start == "beginning" else ids[3:])
+
+
+async def test_a_larger_limit_that_is_refused_takes_nothing_from_what_was_accepted() -> None:
+    memory: dict[str, Any] = {}
+    asked: list[int] = []
+
+    async def ask(question: walk.Question) -> tuple[list[walk.Row], int]:
+        asked.append(question.limit)
+        if question.limit > 1000:
+            raise walk.Refused(ValueError("too many"))
+        return [], question.limit
+
+    await walk.asked(memory, walk.Question(None, 1000), ask)
+    assert (await walk.asked(memory, walk.Question(None, 2000), ask))[1] == 1000
+    assert asked == [1000, 2000, 1000]
 
 
 async def test_a_row_that_cannot_be_read_is_kept_once_as_it_came(

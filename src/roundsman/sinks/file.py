@@ -41,6 +41,7 @@ OURS = b'{"specversion":"1.0"'
 HOLE = b"\0" * 4
 """What a power cut leaves where a block did not reach the disk; no text has it."""
 CHUNK = 1 << 16
+ENDLESS = 1 << 62
 DOUBT, MOST = 64 << 20, 50_000
 """Bytes at the end of a file that are looked through for lines without ack, and how many of these are remembered, at most: many
 batches, and some 15 MB of memory."""
@@ -286,7 +287,7 @@ class _Appender:
     def _keep(self, handle: int, at: int, bad: Sequence[tuple[int, int]]) -> None:
         """Write what is after `at` once more, without the parts that are bad."""
         to, source = at, at
-        for begin, end in (*bad, (self._size, self._size)):
+        for begin, end in (*bad, (ENDLESS, ENDLESS)):  # to the end, with what somebody wrote meanwhile
             while source < begin:
                 piece = os.pread(self._file, min(CHUNK, begin - source), source)
                 if not piece:
@@ -309,12 +310,15 @@ class _Appender:
         newer = [each for each in self._rotated() if since is None or each[:2] > since]
         skip, room = int(receipt.get("size", 0)), DOUBT
         for _, _, name in newer:  # the first of them is the file of the receipt
-            for line in self._lines_of(name, skip):
-                room -= len(line)
-                if room < 0:
-                    return
-                if key := _key(line):
-                    self._doubt(key, ELSEWHERE)
+            with suppress(
+                OSError, EOFError, zlib.error
+            ):  # not ours to read, or damaged: no reason to write nothing
+                for line in self._lines_of(name, skip):
+                    room -= len(line)
+                    if room < 0:
+                        return
+                    if key := _key(line):
+                        self._doubt(key, ELSEWHERE)
             skip = 0
 
     def _lines_of(self, name: str, skip: int) -> Iterator[bytes]:
@@ -322,10 +326,7 @@ class _Appender:
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         with os.fdopen(os.open(name, flags, dir_fd=self._folder), "rb") as file:
             require_file(file.fileno())
-            with (
-                gzip.open(file, "rb") if name.endswith(".gz") else file as source,
-                suppress(EOFError, zlib.error),
-            ):
+            with gzip.open(file, "rb") if name.endswith(".gz") else file as source:
                 left = skip
                 while left and (piece := source.read(min(left, CHUNK))):
                     left -= len(piece)

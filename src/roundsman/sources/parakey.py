@@ -329,17 +329,17 @@ class _Shape:
         )
 
     def rows(self, answer: Answer, unread: Unread) -> list[Row]:
-        """The list's rows; what is none goes to `unread`. Unreadable where nothing in the list is a row."""
+        """The list's rows; what is none goes to `unread`. `wire.NoRows` where nothing in the list is a row."""
         damaged: list[wire.Damage] = []
         items = answer.items(self._items, damaged)
         found = [row for item in items if (row := self.row(item)) is not None]
         if len(found) < len(items):
-            if not found:
-                raise Unreadable("nothing in the list has an id or a time")
             why = "an object of the list has neither an id nor a time"
             said = {each.rest for each in damaged}
             none = (bytes(item[1]) for item in items if self.row(item) is None)
             damaged += [wire.Damage(raw, why) for raw in none if raw not in said]
+        if items and not found:
+            raise wire.NoRows("nothing in the list has an id or a time")
         unread.add(damaged)
         return found
 
@@ -428,8 +428,11 @@ class _Visit:
         probe = await self._probe(None if full else state.get("tag"))
         if probe.unchanged:
             return Poll(state)
-        rows = self.source.shape.rows(probe, self.unread)
-        if not rows and state.get("cursor"):
+        try:
+            rows, newest = self.source.shape.rows(probe, self.unread), True
+        except wire.NoRows:
+            rows, newest = [], False  # the others are asked for all the same; there it is seen once more
+        if newest and not rows and state.get("cursor"):
             raise Trouble(
                 "the list is empty although it had rows before: has the integration lost its keys or its place? "
                 "(if it is meant to be empty: roundsman rewind)"
@@ -441,10 +444,15 @@ class _Visit:
         if len(rows) > 1:
             self.memory["ignores_limit"] = True  # one row was asked for
         self._mind_times(rows)
-        if not state.get("begun") and not await self._begin(probe, rows):
-            return Poll({**self.memory, "begun": True, "tag": probe.tag})
+        if not state.get("begun"):
+            if not newest:
+                rows = await self._readable()
+            if not await self._begin(probe, rows):
+                return Poll({**self.memory, "begun": True, "tag": probe.tag if newest else None})
         self.memory["begun"] = True
         self._set_out(probe, rows, sweep=sweep)
+        if not newest:
+            self.memory["walk"]["tag"] = None  # whether it was in the list cannot be seen
         if state.get("gap") and not sweep:
             return await self._read_newest()
         return await self._read()
@@ -480,14 +488,15 @@ class _Visit:
             if newest is not None and newest.odd_time:
                 self.memory["absorbs"] = True  # what is there now is old, however its times are written
             return bool(rows)
-        beside, _ = await self._ask(walk.Question(newest.created, self.source.paging.limit))
-        if any(row.created and row.created > newest.created for row in beside):
+        beside = await self._some(walk.Question(newest.created, self.source.paging.limit))
+        if not beside or any(row.created and row.created > newest.created for row in beside):
             # Not the newest: a row has just come, or the order is not what was asked for. Then the vendor's clock
             # decides, some minutes early.
             floor = max(newest.created, vendor_now) if vendor_now else newest.created
             self.memory |= {"floor": rfc3339(floor), "cursor": None}
             return True
-        there = {row.id for row in beside if row.created == newest.created} | {newest.id}
+        timeless = {row.id for row in beside if row.created is None and row.occurred is None}
+        there = {row.id for row in beside if row.created == newest.created} | timeless | {newest.id}
         self.memory |= {
             "floor": rfc3339(newest.created),
             "cursor": rfc3339(newest.created),
@@ -495,6 +504,19 @@ class _Visit:
         }
         self.memory["before"] = sorted(there)  # rows that share the stamp and come later are new
         return False
+
+    async def _readable(self) -> list[Row]:
+        """The newest row that can be read, where the newest of all cannot."""
+        rows = await self._some(walk.Question(None, self.source.paging.limit, backwards=True))
+        return [max(rows, key=_when)] if rows else []
+
+    async def _some(self, question: walk.Question) -> list[Row]:
+        """Rows that are only good to know; none where the server refuses the question however it is put."""
+        try:
+            rows, _ = await walk.asked(self.memory, question, self._ask)
+        except walk.Refused:
+            return []
+        return rows
 
     def _set_out(self, probe: Answer, rows: list[Row], *, sweep: bool) -> None:
         """Begin to read: from a while before the cursor, or on a sweep from long before it."""
@@ -537,12 +559,18 @@ class _Visit:
         """Where no way gets past a cut: the newest rows are told all the same, and what is between is a gap."""
         limit = min(self.memory.get("fits", self.source.paging.limit), self.source.paging.limit)
         try:
-            rows, _ = await self._ask(walk.Question(None, limit, backwards=True))
+            rows, _ = await walk.asked(self.memory, walk.Question(None, limit, backwards=True), self._ask)
         except walk.Refused as refused:
             raise refused.cause from None
+        reading, known = self.memory["walk"], parse_time(self.memory.get("newest_at"))
+        if known is not None:
+            # What is older was told when it was new. Ids are forgotten some time after that.
+            start = parse_time(reading["start"])
+            reading["start"] = rfc3339(max(filter(None, (start, known - timedelta(seconds=FARTHEST)))))
         self._take(rows)
         self._tell_gap(rows)
-        self.memory["tag"] = self.memory["walk"]["tag"]
+        self.memory["tag"] = None if reading["newest"] else reading["tag"]
+        self.memory.pop("absorbs", None)
         del self.memory["walk"]
         return Poll(self.memory, self.events, rows=self.count)
 

@@ -16,7 +16,7 @@ from roundsman.store.database import StoreError, default_path, exists, holder, r
 from roundsman.store.forgetting import KEYS_KEPT
 from roundsman.store.reader import DAEMON, Fare, Filter, Reader, Via
 from roundsman.store.schema import NAMES, migrations
-from roundsman.store.soundness import check
+from roundsman.store.soundness import GaveUp, check
 from roundsman.store.writer import Mail, Moved, Store, Visited
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "NAMES",
     "Fare",
     "Filter",
+    "GaveUp",
     "Mail",
     "Moved",
     "Reader",

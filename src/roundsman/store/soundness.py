@@ -11,10 +11,14 @@ LOOK_EVERY = 50_000
 """Steps of SQLite's machine between two looks at that."""
 
 
-def check(path: Path) -> str | None:
-    """What is damaged in the store, in a sentence; None where nothing is, or the check was given up.
+class GaveUp(Exception):
+    """The check was not finished: it says nothing about the store."""
 
-    Reads the whole file. StoreError where it cannot be read at all.
+
+def check(path: Path) -> str | None:
+    """What is damaged in the store, in a sentence; None where it is sound. Reads the whole file.
+
+    GaveUp where the check would hold others up, or the store cannot be asked just now.
     """
     wal = path.with_name(path.name + BESIDE[0])
 
@@ -29,12 +33,20 @@ def check(path: Path) -> str | None:
         with plain(path):
             db = connect(path, readonly=True)
     except StoreError as exc:
-        return str(exc) if "damaged" in str(exc) else None
+        if "damaged" in str(exc):
+            return str(exc)
+        raise GaveUp from None
     try:
         db.conn.set_progress_handler(lambda: size() - before > GROWN, LOOK_EVERY)
         found = db.conn.execute("PRAGMA quick_check(1)").fetchone()[0]
-    except sqlite3.OperationalError:
-        return None  # given up
+    except sqlite3.OperationalError as exc:
+        if exc.sqlite_errorcode & 0xFF in {
+            sqlite3.SQLITE_INTERRUPT,
+            sqlite3.SQLITE_BUSY,
+            sqlite3.SQLITE_LOCKED,
+        }:
+            raise GaveUp from None
+        found = "it cannot be read"
     except sqlite3.DatabaseError:
         found = "it cannot be read"
     finally:

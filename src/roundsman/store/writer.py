@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Lock
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -76,6 +77,8 @@ class Store(Forgetting):
         self.damage: str | None = None
         """What a check found to be damaged."""
         self._wal = wal
+        self._guard = Lock()
+        """Held while `_wal` changes: a thread may be about to sync it."""
         self.recoveries = 0
         """How often the -wal file was deleted, and what was in it kept."""
 
@@ -114,10 +117,11 @@ class Store(Forgetting):
         self._books.close()
         super().close()
         # Only now: closing a handle of the store gives up SQLite's locks on it.
-        for each in (self._wal, self._handle):
-            if each >= 0:
-                os.close(each)
-        self._wal = self._handle = -1
+        with self._guard:
+            for each in (self._wal, self._handle):
+                if each >= 0:
+                    os.close(each)
+            self._wal = self._handle = -1
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -158,16 +162,26 @@ class Store(Forgetting):
         except (sqlite3.Error, OSError):
             self._place = None  # there is nothing that could be gone on with
             return False
-        os.close(self._wal)
-        self._wal = open_wal(path)
+        with self._guard:
+            os.close(self._wal)
+            self._wal = open_wal(path)
         self.recoveries += 1
         return True
 
     def sync(self) -> None:
         """Have what was written as books survive a power cut; may be called in a thread."""
-        self.unsynced = False
-        if self._wal >= 0:
-            os.fsync(self._wal)
+        with self._guard:
+            if self._wal < 0:
+                return
+            handle = os.dup(self._wal)
+        self.unsynced = False  # before: what is written meanwhile is not on the disk
+        try:
+            os.fsync(handle)
+        except OSError:
+            self.unsynced = True
+            raise
+        finally:
+            os.close(handle)
 
     def hurried(self, yes: bool) -> None:
         """Whether to wait for others' writes as little as can be: who has just waited in vain must not keep everybody."""
