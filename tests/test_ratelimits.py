@@ -51,3 +51,24 @@ def test_what_is_not_used_up_asks_for_no_rest(headers: dict[str, str]) -> None:
 def test_a_reset_in_milliseconds_is_no_hour() -> None:
     headers = httpx.Headers({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(int(NOW * 1000) + 2000)})
     assert retry_after(200, headers, NOW) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "seconds"),
+    [
+        (429, {"Retry-After": "120 seconds"}, 120),
+        (429, {"Retry-After": "120;comment"}, 120),
+        (503, {"Retry-After": '"30"'}, 30),
+        (503, {"Retry-After": "+30"}, 30),
+        (503, {"X-Retry-After": "30"}, 30),
+        (200, {"X-RateLimit-Remaining": "0.0", "X-RateLimit-Reset": "90"}, 90),
+        (200, {"X-RateLimit-Remaining": "-1", "X-RateLimit-Reset": "90"}, 90),
+        (200, {"X-RateLimit-Remaining": "0;w=60", "X-RateLimit-Reset": "90"}, 90),
+        (200, {"RateLimit": "a;r=0;t=90, c;r=5;t=3000"}, 90),
+        (200, {"RateLimit": f"limit=100, remaining=0, reset={NOW + 90:.0f}"}, 90),
+    ],
+)
+def test_a_rest_is_understood_where_it_is_written_carelessly(
+    status: int, headers: dict[str, str], seconds: float
+) -> None:
+    assert retry_after(status, httpx.Headers(headers), NOW) == pytest.approx(seconds, abs=1)

@@ -11,7 +11,7 @@ What the answers neither prove nor contradict stops nothing: it is said once, an
 is refused is an answer, too: to what was guessed in it.
 
 What was learned of a server is kept in the source's memory (`largest`, `ways`, `heads`, `by_created`, `exclusive`, `accepted`,
-`ascends`, `descending`, `dates`, `undated`, `fits`, `ignores_limit`), and where a reading stands in its `walk`, so that it goes on
+`ascends`, `descending`, `dates`, `undated`, `unordered`, `fits`, `ignores_limit`), and where a reading stands in its `walk`, so that it goes on
 after a crash.
 """
 
@@ -426,6 +426,6 @@ def forget(memory: dict[str, Any]) -> None:
     """Find out anew what the server can do: it may have changed."""
     for key in (
         *("ways", "heads", "by_created", "exclusive", "fits"),
-        *("accepted", "ascends", "descending", "dates", "undated", "ignores_limit"),
+        *("accepted", "ascends", "descending", "dates", "undated", "unordered", "ignores_limit"),
     ):
         memory.pop(key, None)

@@ -129,6 +129,9 @@ def items(body: bytes, path: str = "", damaged: list[Damage] | None = None) -> l
             raws = _decode_list(_list_in(body, path))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raws = [msgspec.Raw(raw) for raw in _rows_in(body, path)]
+    except Unreadable:
+        refuse_failure(decode(body))
+        raise
     found: list[Item] = []
     wrong: list[Damage] = []
     lines = b"\n" in body or b"\r" in body

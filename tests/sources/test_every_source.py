@@ -263,6 +263,10 @@ SINGLY = {
         {"success": False, "state": "failed", "message": "session expired"},
         {"id": "another", "status": "finished", "items": [], "total_operations": 0},
         {"status": "completed"},
+        {"status": "error", "createdAt": "2026-05-01T06:00:00Z", "message": "session expired"},
+        {"status": "failed", "completedAt": "2026-05-01T06:00:00Z", "error": "upstream"},
+        {"status": "error", "results": [{"error": "timeout", "service": "gateway"}]},
+        {"ok": False, "completedAt": "2026-05-01T06:00:00Z", "items": []},
         {},
     ],
 )

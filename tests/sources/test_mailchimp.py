@@ -1060,6 +1060,55 @@ async def test_a_count_of_people_who_were_left_out_is_a_failure_without_names(
     assert failed["data"]["message"].startswith("3 of the people")
 
 
+@pytest.mark.parametrize(
+    ("response", "messages"),
+    [
+        ({"errors": ["farid@x.example looks fake or invalid"]}, ["farid@x.example looks fake or invalid"]),
+        (
+            json.dumps(json.dumps({"errors": [], "error_count": 1})),
+            ["1 of the people in this operation were not taken"],
+        ),
+        (
+            {"errors": [{"email_address": "a@x.example", "error": "is fake"}], "error_count": 3},
+            ["is fake", "2 more of the people in this operation were not taken"],
+        ),
+        (
+            {"errors": [{"email_addresses": ["a@x.example", "b@x.example"], "error": "are fake"}]},
+            ["are fake"] * 2,
+        ),
+        (
+            {"status": 400, "title": "Invalid Resource", "detail": "a@x.example is fake"},
+            ["a@x.example is fake"],
+        ),
+    ],
+)
+@pytest.mark.parametrize("results", ["failures", "all"])
+async def test_however_a_success_says_that_it_left_somebody_out_it_is_told(
+    results: str, response: Any, messages: list[str], rounds: Any, account: Mailchimp
+) -> None:
+    account.add(
+        [Operation(200, response, "chunk-1"), Operation(200, {"status": "subscribed"}, "x")], batch_id="b1"
+    )
+    world = rounds(results=results)
+    await world.visit()
+    assert [e["data"]["message"] for e in world.told(FAILED)] == messages
+    [completed] = world.told(COMPLETED)
+    assert (completed["outcome"], completed["data"]["failed"]) == ("partial", 1)
+
+
+@pytest.mark.parametrize("code", ["200", None])
+async def test_an_operation_whose_status_is_no_number_is_judged_by_its_answer(
+    code: Any, rounds: Any, account: Mailchimp
+) -> None:
+    account.add(
+        [Operation(code, {"id": "x"}, "fine"), Operation(code, {"status": 404, "title": "No"}, "y")],
+        batch_id="b1",
+    )
+    world = rounds()
+    await world.visit()
+    assert [(e["data"]["item_id"], e["data"]["code"]) for e in world.told(FAILED)] == [("y", "404")]
+
+
 async def test_reasons_and_persons_come_from_the_list_of_errors(rounds: Any, account: Mailchimp) -> None:
     problem = {
         "title": "Invalid Resource",

@@ -214,6 +214,45 @@ async def test_one_bad_answer_delays_and_loses_nothing(rounds: Any, parakey: Par
     assert sorted(event.id for event in world.events(FAILED)) == ["b1:0:failed", "b2:0:failed"]
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"id": "b1", "status": "error", "message": "Internal error, try again"},
+        {"id": "b1", "success": False, "state": "failed"},
+        {"id": "b1", "status": "completed"},
+        {"id": "b1", "status": "completed", "items": None},
+        {"id": "b1", "status": "completed", "items": []},
+    ],
+)
+async def test_an_end_without_items_is_looked_at_twice(body: Any, rounds: Any, parakey: Parakey) -> None:
+    parakey.batch([ADA, REFUSED], batch_id="b1")
+    parakey.faults.append(Fault(200, body=json.dumps(body).encode(), path="/batches/b1"))
+    world = rounds("b1")
+    await world.visit()
+    assert world.told() == []
+    for _ in range(3):
+        await world.visit()
+    assert [event.id for event in world.events()] == ["b1:1:failed", "b1:completed"]
+
+
+async def test_an_end_without_items_that_stays_so_is_one(rounds: Any, parakey: Parakey) -> None:
+    answering(parakey, {"id": "b1", "status": "failed"})
+    world = rounds("b1")
+    for _ in range(4):
+        await world.visit()
+    [completed] = world.told(COMPLETED)
+    assert completed["data"]["batch_id"] == "b1"
+
+
+async def test_items_by_their_ids_are_items(rounds: Any, parakey: Parakey) -> None:
+    answering(
+        parakey, {"id": "b1", "status": "completed", "items": {"i1": {"id": "i1", **REFUSED}, "i2": ADA}}
+    )
+    world = rounds("b1")
+    await world.visit()
+    assert [event.id for event in world.events(FAILED)] == ["b1:i1:failed"]
+
+
 @pytest.mark.parametrize(("start", "told"), [("now", {"slow", "new"}), ("beginning", {"old", "slow", "new"})])
 async def test_where_there_is_a_list_all_batches_are_followed(
     start: str, told: set[str], rounds: Any, parakey: Parakey, time: Time

@@ -1083,6 +1083,61 @@ async def test_a_file_that_failed_in_a_push_that_succeeded_is_a_failure(rounds: 
     assert [event.id for event, _, _ in world.store.failures()] == [failed["id"]], "one failure, not two"
 
 
+@pytest.mark.parametrize("miscounts", ["page", "zero"])
+async def test_a_total_that_is_that_of_the_page_is_none(miscounts: Any, rounds: Any, ledger: Railz) -> None:
+    ledger.quirks.miscounts = miscounts
+    for n in range(150):
+        ledger.push("CON-1", push_id=f"p{n}", batch="b1")
+    world = rounds(page_size=100)
+    for _ in range(4):
+        await world.visit()
+    assert len(world.told("ai.railz.push.completed")) == 150
+    [batch] = world.told("ai.railz.batch_push.completed")
+    assert batch["data"]["total"] == 150
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"status": "Failed"},
+        {"status": "failure"},
+        {"status": "unsupported"},
+        {"status": 400},
+        {"status": "422"},
+        {"error": "broken"},
+        {"responseCode": 422},
+        {"status": "success", "errors": ["no header"]},
+    ],
+)
+async def test_however_a_files_failure_is_written_it_is_one(how: Any, rounds: Any, ledger: Railz) -> None:
+    good = {"name": "good.csv", "status": "success", "responseCode": 200, "errors": [], "error": None}
+    ledger.push("CON-1", push_id="p1", more={"files": [good, {"name": "a.csv", **how}]})
+    world = rounds()
+    for _ in range(3):
+        await world.visit()
+    [failure] = world.told("ai.railz.push.file_failed")
+    assert failure["data"]["about"]["name"] == "a.csv"
+
+
+async def test_an_error_about_one_push_is_that_pushs_trouble(rounds: Any, ledger: Railz) -> None:
+    ledger.push("CON-1", push_id="p1", took=None)
+    world = rounds(connections=["CON-1"])
+    await world.visit()
+    ledger.pushes["CON-1"][0].hidden = True
+    answered = ledger._status
+
+    def stumbles(connection: Any, deletions: bool, query: Any, headers: Any) -> Any:
+        if "pushCommunicationId" in query:
+            return Reply(200, {}, b'{"status": "error"}')
+        return answered(connection, deletions, query, headers)
+
+    ledger._status = stumbles  # type: ignore[method-assign]
+    ledger.push("CON-1", push_id="p2")
+    for _ in range(3):
+        assert await world.visit(after=120)
+    assert {e["subject"] for e in world.told("ai.railz.push.completed")} == {"p2"}
+
+
 async def test_files_of_one_name_are_failures_of_their_own(rounds: Any, ledger: Railz) -> None:
     files = [{"name": "a.csv", "status": "failed", "message": why} for why in ("no header", "too large")]
     ledger.push("CON-1", push_id="p1", batch="b1", more={"files": files})

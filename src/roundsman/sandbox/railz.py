@@ -27,6 +27,8 @@ class Quirks:
     """What `offset` does; "absent": no word of pages in the answer, and all rows in it."""
     pagination: bool = True
     """Whether pushStatus says in `pagination` how many rows there are; connections and deletions never do."""
+    miscounts: Literal["total", "page", "zero"] = "total"
+    """What `pagination` counts."""
     meta_count: Literal["total", "page"] = "page"
     """What `meta.count` counts."""
     order: Literal["newest", "oldest", "shuffled"] = "newest"
@@ -261,7 +263,8 @@ class Railz(Vendor):
         about: dict[str, Any] = {**around, "meta": {**around.get("meta", {}), "count": count}}
         about.pop("pagination", None)
         if "pagination" in around and quirks.pagination:
-            about["pagination"] = {"offset": offset, "limit": limit, "count": len(rows)}
+            counts = {"total": len(rows), "page": len(page), "zero": 0}
+            about["pagination"] = {"offset": offset, "limit": limit, "count": counts[quirks.miscounts]}
         return self._tagged({**about, "data": page}, headers)
 
     def _tagged(self, body: dict[str, Any], headers: Mapping[str, str]) -> Reply:

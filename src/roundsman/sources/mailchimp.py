@@ -67,6 +67,8 @@ EVENTS_AT_ONCE, OPERATIONS_AT_ONCE = 2000, 250
 INCOMPLETE = 5
 """Times that results are read again which show fewer failures than the batch counts: they may come late."""
 SIGNATURE = Scheme("x-mailchimp-signature", "v1", per_second=1)
+PROBLEM = re.compile(rb'status\\*"\s{0,9}:\s{0,9}[45]\d\d')
+"""What stands in the answer of an operation that failed, although it came as a success."""
 SIGNED = re.compile(rb"\?[^\s?\"\\]{0,2000}Signature=[^\s\"\\]*")
 LINK = re.compile(r"(https?://[^\s?]{1,500})\?\S+")
 """Signed links in what a vendor says: whoever has one has the results."""
@@ -624,6 +626,9 @@ class _Visit(Draft):
         if batch["failed"] is None or (reading.other and counted == batch["failed"]):
             failed = reading.failed
             batch = {**batch, "failed": failed, "outcome": batch_outcome(batch["total"], failed)}
+        if reading.failed > (batch["failed"] or 0):  # more were told than the vendor counts
+            failed = reading.failed
+            batch = {**batch, "failed": failed, "outcome": batch_outcome(batch["total"], failed)}
         if reading.in_part:
             failed = min((batch["failed"] or 0) + reading.in_part, batch["total"] or reading.in_part)
             batch = {**batch, "failed": failed, "outcome": "partial"}
@@ -730,13 +735,22 @@ class _Reading:
     def _events(self, operation: dict[str, Any], raw: Any) -> list[Event]:
         """What one operation has to tell: that it failed or, if that is wanted, went well; and whom it left out."""
         status = operation.get("status_code")
+        if isinstance(status, str):
+            status = lenient.count(status)
         good = type(status) is int and 200 <= status < 300
-        self.other += good and status != 200
         body = bytes(raw)
-        if good and self._source.results != "all" and b"error" not in body:
+        if good and self._source.results != "all" and b"error" not in body and not PROBLEM.search(body):
+            self.other += status != 200
             return []  # nearly all of them
         response = _response(operation.get("response"))
         answer = response if isinstance(response, dict) else {}
+        refused = 400 <= (lenient.count(answer.get("status")) or 0) < 600 and bool(
+            answer.get("title") or answer.get("detail")
+        )
+        if status is None and answer:
+            good = True  # the answer says how it went
+        good = good and not refused
+        self.other += good and status not in {200, None}
         if b"response_body_url" in body:
             raw = _without_links(operation)
         elif b"Signature=" in body:
@@ -750,7 +764,8 @@ class _Reading:
             # Some of many people, in an answer that came as a success.
             self.in_part += 1
             return [self._left_out(entry, item_id, f"{key}:{n}") for n, entry in enumerate(left_out)]
-        code = str(status) if type(status) in {int, str} else lenient.text(answer.get("status"))
+        told = answer.get("status") if refused or status is None else status
+        code = lenient.text(told)
         item: Item = {
             "batch_id": self._batch["batch_id"],
             "item_id": item_id,
@@ -812,10 +827,20 @@ class _Reading:
 def _left_out(answer: dict[str, Any]) -> list[dict[str, Any]]:
     """Whom an answer of success names as not taken; one entry without a name where it only counts them."""
     errors = answer.get("errors")
-    found = [each for each in errors if isinstance(each, dict)] if isinstance(errors, list) else []
-    count = lenient.count(answer.get("error_count")) or 0
-    if not found and count:
-        return [{"error": f"{count} of the people in this operation were not taken", "error_count": count}]
+    found: list[dict[str, Any]] = []
+    for each in errors if isinstance(errors, list) else ():
+        if isinstance(each, str) and each:
+            found.append({"error": each})
+        elif isinstance(each, dict) and isinstance(many := each.get("email_addresses"), list) and many:
+            found += [{**each, "email_address": email} for email in many if isinstance(email, str)]
+        elif isinstance(each, dict):
+            found.append(each)
+    more = (lenient.count(answer.get("error_count")) or 0) - len(found)
+    if more > 0:
+        other = "more " if found else ""
+        found.append(
+            {"error": f"{more} {other}of the people in this operation were not taken", "error_count": more}
+        )
     return found
 
 
@@ -875,9 +900,13 @@ def _response(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return wire.decode(value.encode("utf-8", "replace"))
+        found = wire.decode(value.encode("utf-8", "replace"))
     except Unreadable:
         return value
+    # Some are encoded twice.
+    return (
+        _response(found) if isinstance(found, str) and found[:1] in {"{", "["} and found != value else found
+    )
 
 
 def _without_links(value: Any) -> Any:

@@ -73,7 +73,7 @@ GIVE_UP = 7 * 86400.0
 """Seconds after which a batch is given up that answers with nothing but errors."""
 SURE = timedelta(minutes=1)
 """A first reading of a list of batches with `start = "now"` begins so long before the vendor's clock."""
-REFUSED = frozenset({400, 404, 405, 413, 414, 416, 422, 501})
+REFUSED = frozenset({400, 403, 404, 405, 406, 409, 413, 414, 416, 422, 501})
 """Statuses that refuse a question as it was asked."""
 NO_TIME, NO_YEAR = (None, "", 0, "null", "-"), ("0000-", "0001-", "1900-", "1753-", "1601-")
 """How programs write that there is no time, and how such a time begins."""
@@ -280,7 +280,10 @@ class EventLogs(_Parakey):
         for item in items:
             row, data = shape.row(item), item[0]
             if row is None or (row.occurred is None and row.created is None):
-                raise Unreadable("an object without the time of an event log")
+                if len(items) == 1:
+                    raise Unreadable("an object without the time of an event log")
+                ring = True  # the others are none the worse for it
+                continue
             if any(isinstance(data.get(name), list) for name in ("items", "results")):
                 raise Unreadable("a batch, which belongs to the address of a parakey.batches source")
             place = shape.place(row)
@@ -460,7 +463,23 @@ class _Visit:
     async def _probe(self, tag: Mapping[str, str] | None) -> Answer:
         paging = self.source.paging
         order = {paging.order_param: paging.probe_order} if paging.probe_order else {}
-        query = self.source.query(**{paging.limit_param: 1}, **order)
+        if self.memory.get("unordered"):
+            order = {}
+        try:
+            return await self._probed(order, tag)
+        except (Trouble, Denied) as exc:
+            if not order or exc.status not in REFUSED - {403} or getattr(exc, "passing", False):
+                raise
+            refused = exc
+        try:
+            answer = await self._probed({}, tag)
+        except (Trouble, Denied):
+            raise refused from None  # it is not about the order
+        self.memory["unordered"] = True
+        return answer
+
+    async def _probed(self, order: Mapping[str, str], tag: Mapping[str, str] | None) -> Answer:
+        query = self.source.query(**{self.source.paging.limit_param: 1}, **order)
         # Full reads are this source's own affair: `reread.full_read_every`.
         return await self.http.get(self.source.url(), query, self.source.headers(), tag, math.inf)
 
@@ -480,6 +499,8 @@ class _Visit:
             return True
         overlap = timedelta(seconds=self.source.reread.overlap)
         date = probe.date()
+        if date is not None and not rows:
+            date = min(date, self.http.now())  # there is nothing old: an earlier floor tells nothing twice
         vendor_now = date - overlap if date else None
         newest = rows[0] if rows else None
         if newest is None or newest.created is None:
@@ -579,7 +600,8 @@ class _Visit:
         field = paging.order.partition(":")[0]
         while True:
             query: dict[str, str | int] = {paging.limit_param: limit}
-            query[paging.order_param] = f"{field}:DESC" if question.backwards else paging.order
+            if not self.memory.get("unordered"):
+                query[paging.order_param] = f"{field}:DESC" if question.backwards else paging.order
             if question.start is not None:
                 query[paging.start_param] = _wire_time(question.start)
             if question.offset_param:
@@ -595,8 +617,10 @@ class _Visit:
                 if limit < 2:
                     raise
                 limit = max(1, limit // 4)
-            except Trouble as exc:
-                if exc.status in REFUSED and not exc.passing:
+            except wire.Failed as exc:
+                raise walk.Refused(exc) from None
+            except (Trouble, Denied) as exc:
+                if exc.status in REFUSED and not getattr(exc, "passing", False):
                     raise walk.Refused(exc) from None
                 raise
 
@@ -752,7 +776,7 @@ class Batches(_Parakey):
             if self.domain_id and read.domain not in {None, self.domain_id}:
                 continue  # of a place that another source watches
             # What does not say all of it is asked for: once the batch is told, nothing can be added.
-            whole = read.items is not None and "unknown" not in read.outcomes
+            whole = bool(read.items) and "unknown" not in read.outcomes
             if whole and shape.has_ended(read, again=False):
                 events += shape.events(read, bytes(raw), datetime.fromtimestamp(call.now, UTC))
             else:
@@ -930,8 +954,9 @@ class _BatchVisit(Draft):
         read = self.shape.read(data)
         if read.key is not None and read.key != key:
             raise Unreadable(f"the answer about batch {key} is about another one")
-        if read.key is None and not (read.items or read.submitted or read.completed):
+        if read.key is None:
             wire.refuse_failure(data)
+        if read.key is None and not (read.items or read.submitted or read.completed):
             raise Unreadable(f"the answer about batch {key} has neither its id nor the shape of a batch")
         read = read._replace(key=key)
         # Without a state, a second look at the same thing counts: so no tag, which would spare us that look.
@@ -942,7 +967,9 @@ class _BatchVisit(Draft):
         ]
         since = parse_time(entry["since"])
         waited = since is not None and follow.apart(since, self.http.vendor_now(), self.source.interval)
-        if self.shape.has_ended(read, again=entry["seen"] == seen and waited):
+        again = entry["seen"] == seen and waited
+        # What shows no items may be an error of the moment, or a batch whose items are not there yet: a second look shows it.
+        if self.shape.has_ended(read, again=again) and (read.items or again):
             del self.open[key]
             self.events += self.shape.events(read, answer.body, self.now)
         else:
@@ -987,6 +1014,8 @@ class _BatchShape:
         """What there is to know of a batch."""
         get = self._get
         status, items = get["status"](data), get["items"](data)
+        if isinstance(items, dict) and items and all(isinstance(item, dict) for item in items.values()):
+            items = list(items.values())  # by their ids
         items = (
             [item if isinstance(item, dict) else {} for item in items] if isinstance(items, list) else None
         )

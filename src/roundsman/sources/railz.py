@@ -63,6 +63,8 @@ SOME, ROUND = 10, 10
 """Rows from which on a page without a total may not be all, and what the numbers that servers cut at are multiples of."""
 PAGES = 20
 """Pages of one list that are read in one visit, at most; the next visit goes on."""
+FAILING = ("fail", "error", "reject", "invalid", "unsupported", "refused", "denied")
+"""How words for a file that failed begin."""
 FILE_MESSAGES = ("message", "error", "reason")
 """Where a file of a push says why it failed; not documented."""
 SINGLY = 50
@@ -828,9 +830,10 @@ class _Connection:
         """One step about one thing. That the vendor stumbles over it, once or twice in a visit, is that thing's trouble."""
         try:
             await step
-        except Trouble as exc:
+        except (Trouble, Unreadable) as exc:
             self._stumbles += 1
-            if isinstance(exc, NoToken) or self._stumbles >= IN_A_ROW or (exc.status or 0) < 500:
+            theirs = isinstance(exc, Unreadable) or (exc.status or 0) >= 500
+            if isinstance(exc, NoToken) or self._stumbles >= IN_A_ROW or not theirs:
                 raise
 
     async def _singly(self, key: str) -> None:
@@ -1078,12 +1081,17 @@ def _failed_files(data: dict[str, Any]) -> list[tuple[int, dict[str, Any]]]:
     files = data.get("files")
     if not isinstance(files, list):
         return []
-    failed = {"failed", "failure", "error", "rejected", "invalid"}
-    return [
-        (index, file)
-        for index, file in enumerate(files)
-        if isinstance(file, dict) and (lenient.text(file.get("status")) or "").lower() in failed
-    ]
+    return [(index, file) for index, file in enumerate(files) if isinstance(file, dict) and _is_failed(file)]
+
+
+def _is_failed(file: dict[str, Any]) -> bool:
+    """Whether a file failed: by its status as a word or a number, or by an error beside it. None of it is documented."""
+    codes = (file.get(name) for name in ("status", "statusCode", "responseCode", "code"))
+    if any(400 <= (lenient.count(code) or 0) < 600 for code in codes):
+        return True
+    if file.get("error") or file.get("errors"):
+        return True
+    return (lenient.text(file.get("status")) or "").lower().startswith(FAILING)
 
 
 def _without_messages(data: dict[str, Any]) -> dict[str, Any]:
@@ -1189,15 +1197,16 @@ def step(rows: int) -> int:
 def _total(found: dict[str, Any], rows: int) -> int | None:
     """How many rows there are, as far as the answer of so many rows says so.
 
-    `meta.count` alone may be that of the page: it is believed where it is more.
+    `meta.count` alone may be that of the page: it is believed where it is more. So may `pagination.count`: where it is a round
+    number and as many as there are, or fewer, one more question shows it.
     """
     about = {name: found.get(name) for name in ("pagination", "meta")}
     counts = {
         name: lenient.count(each.get("count")) for name, each in about.items() if isinstance(each, dict)
     }
-    if counts.get("pagination") is not None:
-        return counts["pagination"]
-    meta = counts.get("meta")
+    total, meta = counts.get("pagination"), counts.get("meta")
+    if total is not None and total >= rows and not (total == rows >= SOME and rows % ROUND == 0):
+        return total
     return meta if meta is not None and meta > rows else None
 
 
