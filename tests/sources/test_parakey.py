@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -1021,6 +1022,68 @@ async def test_a_guess_that_is_refused_stops_no_first_visit(
     ids.append(parakey.add(log_id="new").id)
     assert await world.visit()
     assert set(world.ids()) == set(ids if start == "beginning" else ids[3:])
+
+
+@pytest.mark.parametrize(
+    "how", [(200, {"status": "error", "message": "unknown orderBy"}), (403, {"message": "not allowed"})]
+)
+@pytest.mark.parametrize("guess", ["ASC", "startDate", "offset", "limit"])
+async def test_a_guess_is_refused_by_any_error_about_it(
+    guess: str, how: Any, rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    parakey.quirks = Quirks(cap=20)
+    ids = fill(parakey, time, 15)
+    answered = parakey.answer
+
+    def strict(method: str, path: str, query: Any, headers: Any) -> Any:
+        reply = answered(method, path, query, headers)
+        asks = {"limit": int(query["limit"]) > 100, "ASC": "ASC" in query.get("orderBy", "")}
+        refuses = asks.get(guess, guess in query)
+        return type(reply)(how[0], {}, json.dumps(how[1]).encode()) if refuses else reply
+
+    parakey.answer = strict  # type: ignore[method-assign]
+    world = rounds()
+    for n in range(2):
+        assert await world.visit()
+        ids.append(parakey.add(log_id=f"new{n}").id)
+        time.advance(60)
+    assert await world.visit()
+    assert set(world.ids()) == set(ids)
+
+
+@pytest.mark.parametrize("start", ["now", "beginning"])
+async def test_a_server_that_knows_no_order_is_asked_without(
+    start: str, rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    parakey.quirks = Quirks(order="descending", refuses=frozenset({"orderBy"}))
+    ids = fill(parakey, time, 15)
+    world = rounds(start=start)
+    assert await world.visit()
+    ids.append(parakey.add(log_id="new").id)
+    assert await world.visit()
+    assert set(world.ids()) == set(ids if start == "beginning" else ids[15:])
+    world.asked()
+    await world.visit()
+    assert len(world.asked()) == 1, "it is remembered"
+
+
+async def test_where_nothing_was_listed_yet_a_clock_that_is_ahead_hides_nothing(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    answered = parakey.answer
+
+    def ahead(*args: Any) -> Any:
+        reply = answered(*args)
+        headers = {**reply.headers, "Date": format_datetime(time.utc() + timedelta(hours=1), usegmt=True)}
+        return type(reply)(reply.status, headers, reply.body)
+
+    parakey.answer = ahead  # type: ignore[method-assign]
+    world = rounds(start="now")
+    assert await world.visit()
+    time.advance(60)
+    parakey.add(log_id="new")
+    assert await world.visit()
+    assert world.ids() == ["new"]
 
 
 async def test_a_larger_limit_that_is_refused_takes_nothing_from_what_was_accepted() -> None:

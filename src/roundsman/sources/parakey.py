@@ -428,6 +428,8 @@ class _Visit:
         now, reread = self.http.now(), self.source.reread
         sweep = is_due(state.get("swept_at"), reread.sweep_interval, now)
         full = sweep or is_due(state.get("full_at"), reread.full_read_every, now)
+        if sweep:
+            walk.forget(self.memory)
         probe = await self._probe(None if full else state.get("tag"))
         if probe.unchanged:
             return Poll(state)
@@ -443,7 +445,6 @@ class _Visit:
         self.memory["full_at"] = rfc3339(now)
         if sweep:
             self.memory["swept_at"] = rfc3339(now)
-            walk.forget(self.memory)
         if len(rows) > 1:
             self.memory["ignores_limit"] = True  # one row was asked for
         self._mind_times(rows)
