@@ -84,7 +84,7 @@ INWARD: dict[str, set[str]] = {
     },
     "sinks": {"events", "files", "http", "plugin", "settings", "threads", "wire", "sinks"},
     "config": {"described", "events", "http", "masking", "plugin", "settings", "sinks", "sources", "store"},
-    "advice": {"config", "events", "http", "plugin", "sources", "unit"},
+    "advice": {"config", "events", "http", "plugin", "settings", "sources", "unit"},
     "hooks": {"http", "plugin", "settings", "webhook"},
     "memories": {"events", "plugin", "store"},
     "screen": {"events", "logs", "memories", "settings", "store"},

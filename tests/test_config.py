@@ -617,6 +617,24 @@ def test_a_secret_shows_itself_to_nobody() -> None:
         "<token>",
         "op://vault/parakey",
         "$(cat token)",
+        "Bearer ${PARAKEY}",
+        "${PARAKEY}-us6",
+        "!ENV ${PARAKEY}",
+        "!secret parakey",
+        "#{PARAKEY}",
+        "{PARAKEY}",
+        "$$PARAKEY",
+        "%(PARAKEY)s",
+        "${PARAKEY",
+        "process.env.PARAKEY",
+        "os.environ['PARAKEY']",
+        "[PARAKEY]",
+        "@/run/secrets/parakey",
+        "/run/secrets/parakey",
+        "ENC[AES256,data:x]",
+        "ref+vault://x",
+        "YOUR_TOKEN_HERE",
+        "changeme",
     ],
 )
 def test_a_placeholder_that_nothing_fills_in_is_a_mistake(value: str, tmp_path: Path) -> None:
@@ -642,7 +660,19 @@ def test_a_secret_in_the_place_of_a_name_is_not_printed(place: str, secret: str,
     assert "is it the secret itself?" in problem
 
 
-@pytest.mark.parametrize("name", ["PARAKEY_ACCESS_TOKEN", "parakey", "parakey-token", "T", "TOKEN2"])
+@pytest.mark.parametrize("secret", ["sk-live-abcdef", "hunter2", "correct-horse-battery-staple", "Hunter"])
+def test_what_no_variable_is_called_is_not_printed(secret: str, tmp_path: Path) -> None:
+    [problem] = problems(tmp_path, FINE.replace('"s3cret-token"', f'{{ env = "{secret}" }}'))
+    assert secret not in problem
+
+
+@pytest.mark.parametrize("name", ["parakey", "parakey-token", "token2", "TOKEN"])
+def test_a_credentials_name_is_printed(name: str, tmp_path: Path) -> None:
+    [problem] = problems(tmp_path, FINE.replace('"s3cret-token"', f'{{ credential = "{name}" }}'))
+    assert name in problem
+
+
+@pytest.mark.parametrize("name", ["PARAKEY_ACCESS_TOKEN", "T", "TOKEN2"])
 def test_a_name_is_printed(name: str, tmp_path: Path) -> None:
     [problem] = problems(tmp_path, FINE.replace('"s3cret-token"', f'{{ env = "NO_{name}" }}'))
     assert problem.endswith(f"the environment has no variable NO_{name}")
@@ -693,8 +723,57 @@ def test_a_secret_as_people_paste_it_is_warned_of(secret: str, everybodys: Path)
     assert not any("s3cret" in warning for warning in advice.warnings(loaded))
 
 
+@pytest.mark.parametrize("literal", ["$Summer2024", "p{a}ss-w0rd-1", "secret:abc123", "a$b%c#d"])
+def test_a_password_that_only_looks_a_little_like_one_is_taken(literal: str, everybodys: Path) -> None:
+    loaded = load(everybodys, FINE.replace('"s3cret-token"', json.dumps(literal)))
+    assert loaded.sources["doors"].access_token.reveal() == literal  # type: ignore[attr-defined]
+
+
+def test_a_variable_that_holds_a_placeholder_is_a_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PARAKEY_TOKEN", "${PARAKEY}")
+    [problem] = problems(tmp_path, FINE.replace('"s3cret-token"', '{ env = "PARAKEY_TOKEN" }'))
+    assert "the variable PARAKEY_TOKEN holds a placeholder" in problem
+
+
+def test_a_placeholder_in_any_option_is_warned_of(everybodys: Path) -> None:
+    loaded = load(everybodys, SOURCE + 'domain_id = "${DOMAIN}"\nrequest.query = { x = "{{ y }}" }\n' + SINK)
+    found = [w for w in advice.warnings(loaded) if "placeholder" in w]
+    assert [w.partition(" ")[0] for w in found] == ["sources.doors.domain_id", "sources.doors.request.query"]
+
+
+@pytest.mark.parametrize(
+    "store",
+    [
+        *(
+            "sqlite:s.db",
+            ":memory:",
+            "file:s.db?mode=rw",
+            "s.db?mode=ro",
+            "postgres:x",
+            "host=localhost dbname=x",
+        ),
+        *("jdbc:postgresql://x", ".", "s.db/", "/"),
+    ],
+)
+def test_what_is_no_file_is_no_store(store: str, tmp_path: Path) -> None:
+    [problem] = problems(tmp_path, f'[daemon]\nstore = "{store}"\n' + FINE)
+    assert problem.startswith("daemon.store: ")
+
+
+@pytest.mark.parametrize(
+    "path", ["s.db", "s.db-wal", "s.db-shm", "s.db-journal", "s.db.lock", "roundsman.toml"]
+)
+def test_a_sink_writes_no_file_of_the_daemons(path: str, tmp_path: Path) -> None:
+    text = f'[daemon]\nstore = "s.db"\n{SOURCE}[sinks.a]\ntype = "file"\npath = "{path}"\n'
+    [problem] = problems(tmp_path, text)
+    assert "is already written by" in problem
+
+
 def test_credentials_in_the_clear_are_warned_of(everybodys: Path) -> None:
     for url, warned in (
+        ("HTTP://vendor.example", True),
         ("http://vendor.example", True),
         ("http://127.0.0.1:1", False),
         ("https://vendor.example", False),

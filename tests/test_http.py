@@ -643,6 +643,34 @@ async def test_a_wide_charset_on_what_is_plain_is_a_wrong_label() -> None:
         await web.aclose()
 
 
+@pytest.mark.parametrize("before", range(140, 200, 7))
+async def test_a_secret_in_a_long_location_is_masked_before_it_is_cut(
+    before: int, router: respx.Router
+) -> None:
+    Secret.read("top-secret-token-of-ours")
+    where = "https://x.example/" + "a" * before + "/top-secret-token-of-ours/b"
+    router.get(URL).mock(return_value=httpx.Response(302, headers={"location": where}))
+    with pytest.raises(Trouble) as caught:
+        await http_for().get(URL)
+    assert "top-s" not in str(caught.value)
+
+
+@pytest.mark.parametrize("coding", ["none", "binary", "UTF-8"])
+async def test_what_is_no_coding_is_none(coding: str) -> None:
+    async with raw_server(lambda _: answer(b"[]", Content_Encoding=coding)) as server:
+        web = Web()
+        assert (await Http(web).get(server.url)).json() == []
+        await web.aclose()
+
+
+async def test_headers_may_be_many() -> None:
+    headers = {f"X-{n}": "y" * 30 for n in range(400)}
+    async with raw_server(lambda _: answer(b"[]", **headers)) as server:
+        web = Web()
+        assert (await Http(web).get(server.url)).json() == []
+        await web.aclose()
+
+
 @pytest.mark.parametrize("coding", ["br", "zstd"])
 async def test_a_coding_that_was_not_asked_for_is_named(coding: str) -> None:
     async with raw_server(lambda _: answer(b"\x0b\x02\x80[]\x03", Content_Encoding=coding)) as server:

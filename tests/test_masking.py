@@ -44,3 +44,13 @@ def test_documents_are_masked_to_their_leaves() -> None:
 
     mask.add(["hidden-thing"])
     assert masked({"a": ["x hidden-thing"], "hidden-thing": 1}) == {"a": [f"x {MASK}"], MASK: 1}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["TOP%2fsecret%201", "dGVzdCBUT1Avc2VjcmV0IDE", "Basic VE9QL3NlY3JldCAx", "a VE9QL3NlY3JldCAx== b"],
+)
+def test_a_secret_in_another_coding_is_masked(text: str) -> None:
+    mask = Masker()
+    mask.add(["TOP/secret 1", "test TOP/secret 1"])
+    assert MASK in mask(text)

@@ -4,17 +4,20 @@ import grp
 import os
 import re
 import stat
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import get_args
 
 import httpx
+from pydantic import BaseModel
 
 from roundsman import unit
 from roundsman.config import Config, nearest
 from roundsman.events import TYPES, Outcome
 from roundsman.http import is_loopback
 from roundsman.plugin import Plugin, secrets
+from roundsman.settings import INSIDE
 from roundsman.sources import SOURCES
 
 
@@ -34,6 +37,9 @@ def warnings(config: Config) -> list[str]:
                 files[secret.origin] = "is a secret"
             found += [f"{place}: a secret {what}" for what in _odd(secret.reveal())]
         found += [f"{place}.{what}" for what in (*plugin.warnings(), *_in_the_clear(plugin))]
+        found += [
+            f"{place}.{what} holds a placeholder, which nothing fills in" for what in _placeholders(plugin)
+        ]
     found += _filters_for_nothing(config)
     listen = config.listen
     if listen is not None and not listen.address.is_local and listen.tls_certificate is None:
@@ -86,14 +92,27 @@ def _odd(secret: str) -> list[str]:
 
 def _in_the_clear(plugin: Plugin) -> list[str]:
     """URLs that credentials are sent to without TLS, to another machine."""
-    if not secrets(plugin, without="webhook"):
-        return []
+    secret = bool(secrets(plugin, without="webhook") or getattr(plugin, "headers", None))
     urls = {name: getattr(plugin, name) for name in type(plugin).model_fields}
     return [
         f"{name}: {httpx.URL(url).host} gets credentials in the clear; write https://"
         for name, url in urls.items()
-        if isinstance(url, str) and url.startswith("http://") and not is_loopback(url)
+        if isinstance(url, str) and url.lower().startswith("http://") and not is_loopback(url)
+        if secret or httpx.URL(url).params
     ]
+
+
+def _placeholders(table: BaseModel) -> list[str]:
+    """Options whose text another program would fill in."""
+    found = []
+    for name in type(table).model_fields:
+        value = getattr(table, name)
+        inside = value if isinstance(value, Mapping) else {"": value}
+        if isinstance(value, BaseModel):
+            found += [f"{name}.{each}" for each in _placeholders(value)]
+        elif any(isinstance(each, str) and INSIDE.search(each) for each in inside.values()):
+            found.append(name)
+    return found
 
 
 def _open_to_all(path: Path) -> bool:

@@ -36,6 +36,10 @@ from roundsman.store import DAEMON, default_path
 PLACES = (Path("roundsman.toml"), Path("/etc/roundsman/roundsman.toml"))
 LIKELY = 12
 """Characters of a query's value or a header from which on it may be a secret, and is masked."""
+SHORT = 6
+"""The same, where it is no plain word or number."""
+_TOKEN = re.compile(r"(?=[^/]*[0-9])(?=[^/]*[A-Z])[A-Za-z0-9_-]{8,}|(?=[^/]*[0-9])[A-Za-z0-9_-]{16,}")
+"""A part of a path that looks like a secret."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
@@ -192,7 +196,7 @@ def load(path: Path, *, only_daemon: bool = False, only_source: str | None = Non
     if not document.get("sinks"):
         problems.append('sinks: there is none; add a table such as [sinks.console] with type = "stdout"')
     store = tables["daemon"].store if tables["daemon"] else None
-    problems += _shared_places(sinks, store or default_path())
+    problems += _shared_places(sinks, store or default_path(), path)
     if "listen" not in document:
         problems += [
             f"sources.{name}.webhook: nobody would hear it; add [listen]"
@@ -352,9 +356,16 @@ def _in_urls(plugin: Source | Sink) -> list[str]:
                 options.append(value)
             elif isinstance(value, dict):
                 found += [each for each in value.values() if isinstance(each, str)]
-            elif isinstance(value, str) and value.startswith(("http://", "https://")):
-                found += httpx.URL(value).params.values()
-    return [each for each in found if len(each) >= LIKELY]
+            elif isinstance(value, str) and value.lower().startswith(("http://", "https://")):
+                url = httpx.URL(value)
+                found += url.params.values()
+                # Of some receivers the path is the secret.
+                found += [part for part in url.path.split("/") if _TOKEN.fullmatch(part)]
+    return [
+        each
+        for each in found
+        if len(each) >= LIKELY or (len(each) >= SHORT and not (each.isalpha() or each.isdigit()))
+    ]
 
 
 def _useless(place: str, plugin: Source | Sink) -> list[str]:
@@ -490,8 +501,11 @@ def nearest(word: str, known: list[str]) -> str:
     return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(known)}"
 
 
-def _shared_places(sinks: Mapping[str, Sink], store: Path) -> list[str]:
-    taken = {os.path.realpath(store): "the store"}
+def _shared_places(sinks: Mapping[str, Sink], store: Path, path: Path) -> list[str]:
+    """Files that two would write."""
+    base = os.path.realpath(store)
+    taken = {base: "the store", os.path.realpath(path): "whoever edits this configuration"}
+    taken |= {base + end: "the store" for end in ("-wal", "-shm", "-journal", ".lock")}
     found = []
     for name, sink in sinks.items():
         place = sink.place()

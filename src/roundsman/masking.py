@@ -4,7 +4,9 @@ Every text that leaves the daemon for a person goes through `mask`: log lines, t
 notices, what commands print on standard error. A vendor's own data in events is never changed.
 """
 
+import base64
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,6 +14,9 @@ from urllib.parse import quote, quote_plus
 
 SHORTEST = 4
 """Characters of a secret, at least: anything shorter stands in ordinary words."""
+LONG = 8
+"""Characters from which on a secret's base64 is looked for, too."""
+_ESCAPE = re.compile("%[0-9A-F]{2}")
 FEW = 50
 """Up to so many secrets, each is looked for by itself; more are looked up by windows of their lengths."""
 MASK = "***"
@@ -72,10 +77,15 @@ class Masker:
 
 
 def _forms(secret: str) -> set[str]:
-    """How a secret may be spelled in a text: as it is, in a URL, in JSON."""
+    """How a secret may be spelled in a text: as it is, in a URL, in JSON, in base64."""
     if len(secret) < SHORTEST:
         return set()
-    return {secret, quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1]}
+    quoted = {quote(secret, safe=""), quote_plus(secret), quote(secret)}
+    lower = {_ESCAPE.sub(lambda found: found[0].lower(), each) for each in quoted}
+    forms = {secret, *quoted, *lower, json.dumps(secret)[1:-1]}
+    if len(secret) >= LONG:  # of a short one, the encoded form may stand in any text
+        forms.add(base64.b64encode(secret.encode("utf-8", "replace")).decode().rstrip("="))
+    return forms
 
 
 def masked(value: Any) -> Any:

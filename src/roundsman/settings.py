@@ -160,7 +160,7 @@ class Secret:
     @classmethod
     def _read(cls, value: object) -> "Secret":
         if isinstance(value, str):
-            if _PLACEHOLDER.fullmatch(value.strip()):
+            if is_placeholder(value):
                 raise ValueError(
                     'is a placeholder that nothing fills in; write { credential = "name" }, { env = "NAME" } or { file = "path" }'
                 )
@@ -175,7 +175,12 @@ class Secret:
         match kind:
             case "env":
                 if name not in os.environ:
-                    raise ValueError(f"the environment has no variable {_name_of(name)}")
+                    shown = _name_of(name) if _VARIABLE.fullmatch(name) else HIDDEN
+                    raise ValueError(f"the environment has no variable {shown}")
+                if INSIDE.search(os.environ[name]):
+                    raise ValueError(
+                        f"the variable {_name_of(name)} holds a placeholder that nothing fills in"
+                    )
                 return cls(_fit(os.environ[name], f"the variable {name}"), f"env {name}")
             case "file":
                 return cls(*_from_file(beside(name), f"the file {_name_of(name)}"))
@@ -208,8 +213,19 @@ class Secret:
         return {"anyOf": [*places, {"type": "string", "description": "a literal secret; check warns of it"}]}
 
 
+def is_placeholder(text: str) -> bool:
+    """Whether a value is what another program would fill in."""
+    return bool(_PLACEHOLDER.fullmatch(text.strip()) or INSIDE.search(text))
+
+
+INSIDE = re.compile(r"\$\{\s*[A-Za-z_][\w.:-]*\s*\}|\{\{[^{}]*\}\}|%\([A-Za-z_]\w*\)s")
+"""What other programs fill in, also as a part of a value."""
+_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,80}")
+HIDDEN = "of that name (is it the secret itself? then it is in the wrong place)"
 _PLACEHOLDER = re.compile(
-    r"\$\{.*\}|\$\(.*\)|(?-i:\$[A-Z_][A-Z0-9_]*)|\{\{.*\}\}|%\{.*\}|%[A-Za-z_]\w*%|<[^<>]*>"
+    r"\$\{.*\}|\$\(.*\)|(?-i:\$[A-Z_][A-Z0-9_]*)|\{\{.*\}\}|%\{.*\}|%[A-Za-z_]\w*%|<[^<>]*>|\[[A-Z_ ]+\]|[#$]?\{[A-Za-z_]\w*\}|\$\{?[A-Z_]+|\$\$[A-Za-z_]\w*"
+    r"|!(?:env|secret|vault|ref)\b.*|(?:process\.env|os\.environ|ENV)[.\[].*|ENC\[.*\]|ref\+\w+://\S*"
+    r"|@?/(?:run|etc|var|home)/\S+|change[-_ ]?me|(?:your|my)[-_][a-z_-]*(?:token|key|secret|password)[a-z_-]*"
     r"|(?:env|file|credential|vault)[:=]\S*|(?:op|vault|env|file|awssm|gcpsm)://\S*",
     re.IGNORECASE,
 )
@@ -221,8 +237,9 @@ def _name_of(text: str) -> str:
     """The name of a variable or file, for a message; not what may be a secret that stands in its place."""
     words = re.split(r"[-_./~ ]", text)
     alone = len(words) == 1 and not (text.isupper() or text.islower())
-    if len(text) > 80 or alone or not all(_WORD.fullmatch(word) for word in words):
-        return "of that name (is it the secret itself? then it is in the wrong place)"
+    mixed = "/" not in text and not (text.isupper() or text.islower() or text.isdigit())
+    if len(text) > 80 or alone or mixed or not all(_WORD.fullmatch(word) for word in words):
+        return HIDDEN
     return text
 
 
@@ -316,14 +333,24 @@ def beside(path: str | Path) -> Path:
 def _path(value: object) -> Path:
     if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
         raise ValueError("is not a path")
-    if isinstance(value, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", value):
+    if isinstance(value, str) and _NO_PATH.match(value):
         raise ValueError("is a URL and not a path; this version knows files only")
     return beside(value)
+
+
+_NO_PATH = re.compile(
+    r"[A-Za-z][A-Za-z0-9+.-]*://|(?:sqlite|file|jdbc|postgres|postgresql|mysql|redis|http|https):|:memory:|\S+=\S+ \S+=\S+"
+    r"|.*\?(?:mode|cache|vfs|immutable)=",
+    re.IGNORECASE,
+)
+"""How other programs name a database."""
 
 
 def _data_path(value: object) -> Path:
     folder = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
     path = _path(value)
+    if str(value).endswith(("/", "/.", "/..")) or str(value) in {".", ".."}:
+        raise ValueError("is a folder and not a file")
     if not folder or not isinstance(value, str) or value.startswith("~"):
         return path
     return Path(folder) / value
