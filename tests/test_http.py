@@ -645,7 +645,7 @@ async def test_a_wide_charset_on_what_is_plain_is_a_wrong_label() -> None:
 
 @pytest.mark.parametrize("before", range(140, 200, 7))
 async def test_a_secret_in_a_long_location_is_masked_before_it_is_cut(
-    before: int, router: respx.Router
+    before: int, http_for: Any, router: respx.Router
 ) -> None:
     Secret.read("top-secret-token-of-ours")
     where = "https://x.example/" + "a" * before + "/top-secret-token-of-ours/b"
