@@ -406,6 +406,30 @@ async def test_whatever_the_server_can_a_backlog_is_read_whole(
     assert world.ids()[-1] == "new"
 
 
+@pytest.mark.parametrize("apart", [1, 2, 3, 7])
+async def test_rows_of_one_stamp_on_two_pages_are_told_where_startdate_excludes(
+    apart: int, rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    parakey.quirks = Quirks(cap=20, inclusive=False)
+    for n in range(100):
+        parakey.add(created=time.utc() - timedelta(seconds=100 - n // apart), log_id=f"h{n}")
+    world = rounds()
+    await world.visit()
+    assert set(world.ids()) == {f"h{n}" for n in range(100)}
+    assert world.events("roundsman.*") == []
+
+
+async def test_an_answer_as_long_as_the_largest_limit_is_a_cut(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    parakey.quirks = Quirks(order="descending", filters="nothing")
+    ids = fill(parakey, time, 300)
+    world = rounds(paging={"limit": 51, "max_limit": 101})
+    await world.visit()
+    assert set(world.ids()) >= set(ids[-51:])
+    assert len(world.told("roundsman.source.gap")) == 1
+
+
 async def test_a_gap_is_told_once_and_the_cursor_stays(rounds: Any, parakey: Parakey, time: Time) -> None:
     parakey.quirks = Quirks(cap=20, order="descending")
     ids = fill(parakey, time, 50)
