@@ -261,6 +261,11 @@ async def test_slow_and_idle_connections_are_cut(door: Door, monkeypatch: pytest
         assert answer.count(b"HTTP/1.1") == 1
 
 
+async def test_what_is_no_event_log_in_a_list_keeps_none_of_the_others_back(door: Door) -> None:
+    assert await door.post("/hooks/doors", [LOG, 5, {}, {**LOG, "id": "log2"}], KEY) == 200
+    assert sorted(door.ids()) == sorted([LOG["id"], "log2"])
+
+
 async def test_five_hundred_idle_connections_and_a_slow_sender_delay_nobody(door: Door) -> None:
     await asyncio.gather(*(raw(door, b"") for _ in range(500)))
     await raw(door, HEAD + b"Content-Length: 100\r\n\r\n{")
