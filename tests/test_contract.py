@@ -89,7 +89,7 @@ def add_log(parakey: Parakey) -> str:
 
 
 def add_keys(parakey: Parakey) -> str:
-    return parakey.batch([], batch_id="after").id + ":completed"
+    return parakey.batch([{"user": {"email": "ada@harbour.example"}}], batch_id="after").id + ":completed"
 
 
 def add_batch(mailchimp: Mailchimp) -> str:
