@@ -82,7 +82,15 @@ def test_a_string_without_an_end_is_looked_at_once(read: Callable[[bytes], objec
 
 def test_what_json_can_spell_is_a_line() -> None:
     assert wire.is_line(b'{"a":{"b":"cut in half \\ud83d"}}')
-    assert not any(map(wire.is_line, (b'{"a":1}\n', b'{"a":1', b"[1]")))
+    garbled = (
+        b'{"a":1}\n',
+        b'{"a":1',
+        b"[1]",
+        b'{"a":NaN}',
+        b'\xef\xbb\xbf{"a":1}',
+        '{"a":1}'.encode("utf-16"),
+    )
+    assert not any(map(wire.is_line, garbled))
 
 
 def test_an_empty_list_is_one() -> None:

@@ -75,7 +75,7 @@ def _used_up(status: int, headers: Mapping[str, str], now: float) -> Iterator[fl
 def _none_left(said: str | None) -> bool:
     """Whether a header says that nothing remains."""
     found = re.match(r"-?\d+(?:\.\d+)?", said or "")
-    return found is not None and float(found[0]) <= 0
+    return found is not None and float(found[0]) == 0  # -1 is how some say that there is no limit
 
 
 def _waits(text: str | None, now: float) -> Iterator[float]:

@@ -41,11 +41,12 @@ Step = Literal["done", "more", "again"]
 
 
 class Refused(Exception):
-    """The server refuses a question; `cause` is how."""
+    """The server refuses a question; `cause` is how. `doubtful`: it may be a fault of the moment, too."""
 
-    def __init__(self, cause: Exception) -> None:
+    def __init__(self, cause: Exception, *, doubtful: bool = False) -> None:
         super().__init__(str(cause))
         self.cause = cause
+        self.doubtful = doubtful
 
 
 class Row(NamedTuple):
@@ -129,6 +130,9 @@ class Walk:
                 else:
                     done = await self._grow()
             except Refused as refused:
+                guessed = way == "offset" or walk["limit"] > self._memory.get("accepted", 1)
+                if refused.doubtful and not guessed:
+                    raise refused.cause from None  # what was taken before: it is a fault of the moment
                 if not (walk.get("anchor") or walk.get("full")):
                     raise refused.cause from None  # nothing was guessed yet
                 done = self._another_way()
@@ -389,12 +393,17 @@ async def asked(
     if memory.get("undated"):
         question = question._replace(start=None)
     first: Refused | None = None
-    for each in (question, *_easier(memory, question)):
+    easier = _easier(memory, question)
+    for each in (question, question, *easier):
+        if each is question and first is not None and not (first.doubtful and easier):
+            continue
         try:
             rows, limit = await ask(each)
         except Refused as refused:
             first = first or refused
             continue
+        if each is question:
+            first = None  # asked once more, it was taken: a fault of the moment
         memory["accepted"] = max(memory.get("accepted", 1), limit)
         if each.start is not None:
             memory["dates"] = True

@@ -94,10 +94,14 @@ def is_line(body: bytes) -> bool:
         _decode_object(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         try:  # lone surrogates, which JSON can spell
-            return isinstance(json.loads(body), dict)
+            return isinstance(json.loads(body.decode(), parse_constant=_no_number), dict)
         except (ValueError, RecursionError):
             return False
     return True
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(name)
 
 
 def line(body: bytes) -> Any:

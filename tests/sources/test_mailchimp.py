@@ -1109,6 +1109,16 @@ async def test_an_operation_whose_status_is_no_number_is_judged_by_its_answer(
     assert [(e["data"]["item_id"], e["data"]["code"]) for e in world.told(FAILED)] == [("y", "404")]
 
 
+@pytest.mark.parametrize("answer", [{"error": "boom"}, {"message": "Internal error"}, {"title": "No"}])
+async def test_an_operation_without_a_status_that_speaks_of_an_error_failed(
+    answer: Any, rounds: Any, account: Mailchimp
+) -> None:
+    account.add([Operation(None, answer, "x")], batch_id="b1")  # type: ignore[arg-type]
+    world = rounds()
+    await world.visit()
+    assert [e["data"]["item_id"] for e in world.told(FAILED)] == ["x"]
+
+
 async def test_reasons_and_persons_come_from_the_list_of_errors(rounds: Any, account: Mailchimp) -> None:
     problem = {
         "title": "Invalid Resource",

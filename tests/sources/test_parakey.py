@@ -419,6 +419,59 @@ async def test_rows_of_one_stamp_on_two_pages_are_told_where_startdate_excludes(
     assert world.events("roundsman.*") == []
 
 
+@pytest.mark.parametrize(
+    "fault", [Fault(403, {}, b'{"message": "no"}'), Fault(409), Fault(200, {}, b'{"status": "error"}')]
+)
+@pytest.mark.parametrize("at", [4, 5, 6])
+async def test_a_fault_of_the_moment_in_the_middle_of_a_reading_is_no_gap(
+    at: int, fault: Fault, rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    parakey.quirks = Quirks(cap=100)
+    ids = fill(parakey, time, 450)
+    answered, asked = parakey.answer, 0
+
+    def once(*args: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        reply = answered(*args)
+        return type(reply)(fault.status, {}, fault.body) if asked == at else reply
+
+    parakey.answer = once  # type: ignore[method-assign]
+    world = rounds()
+    await world.visit()
+    await world.visit(after=300)
+    assert set(world.ids()) == set(ids)
+    assert world.events("roundsman.source.gap") == []
+
+
+async def test_a_start_from_now_tells_nothing_old_where_startdate_excludes(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    parakey.quirks = Quirks(inclusive=False)
+    fill(parakey, time, 20, apart=1)
+    world = rounds(start="now")
+    await world.visit()
+    time.advance(60)
+    parakey.add(log_id="new")
+    await world.visit()
+    assert world.ids() == ["new"]
+
+
+async def test_a_row_of_the_future_ends_nothing_beyond_a_gap(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    parakey.quirks = Quirks(cap=21, filters="nothing")
+    fill(parakey, time, 60)
+    world = rounds()
+    await world.visit()
+    parakey.add(created=time.utc() + timedelta(days=400), log_id="future")
+    for n in range(4):
+        time.advance(60)
+        new = parakey.add(log_id=f"late{n}").id
+        await world.visit()
+        assert new in world.ids()
+
+
 async def test_an_answer_as_long_as_the_largest_limit_is_a_cut(
     rounds: Any, parakey: Parakey, time: Time
 ) -> None:

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from rounds import Rounds
 from roundsman.sandbox import Fault, Parakey
+from roundsman.sandbox.vendor import Reply
 from roundsman.sources.parakey import Batches
 from worlds import Time, parakey_batches
 
@@ -235,13 +236,28 @@ async def test_an_end_without_items_is_looked_at_twice(body: Any, rounds: Any, p
     assert [event.id for event in world.events()] == ["b1:1:failed", "b1:completed"]
 
 
-async def test_an_end_without_items_that_stays_so_is_one(rounds: Any, parakey: Parakey) -> None:
-    answering(parakey, {"id": "b1", "status": "failed"})
+@pytest.mark.parametrize("tag", [{}, {"ETag": '"1"'}])
+async def test_an_end_without_items_that_stays_so_is_one(tag: Any, rounds: Any, parakey: Parakey) -> None:
+    body = json.dumps({"id": "b1", "status": "failed"}).encode()
+
+    def reply(method: str, path: str, query: Any, headers: Any) -> Any:
+        return Reply(304, tag, b"") if "if-none-match" in headers else Reply(200, tag, body)
+
+    parakey.answer = reply  # type: ignore[method-assign]
     world = rounds("b1")
     for _ in range(4):
         await world.visit()
     [completed] = world.told(COMPLETED)
     assert completed["data"]["batch_id"] == "b1"
+
+
+async def test_a_batch_that_does_not_repeat_its_id_is_known_by_its_shape(
+    rounds: Any, parakey: Parakey
+) -> None:
+    answering(parakey, {"status": "failed", "createdAt": "2026-05-01T05:00:00Z", "items": [REFUSED]})
+    world = rounds("b1")
+    await world.visit()
+    assert [event.id for event in world.events()] == ["b1:0:failed", "b1:completed"]
 
 
 async def test_items_by_their_ids_are_items(rounds: Any, parakey: Parakey) -> None:

@@ -69,6 +69,8 @@ INCOMPLETE = 5
 SIGNATURE = Scheme("x-mailchimp-signature", "v1", per_second=1)
 PROBLEM = re.compile(rb'status\\*"\s{0,9}:\s{0,9}[45]\d\d')
 """What stands in the answer of an operation that failed, although it came as a success."""
+FAULTS = frozenset({"error", "errors", "detail", "title", "message", "instance"})
+"""What only answers of operations that failed hold."""
 SIGNED = re.compile(rb"\?[^\s?\"\\]{0,2000}Signature=[^\s\"\\]*")
 LINK = re.compile(r"(https?://[^\s?]{1,500})\?\S+")
 """Signed links in what a vendor says: whoever has one has the results."""
@@ -747,8 +749,13 @@ class _Reading:
         refused = 400 <= (lenient.count(answer.get("status")) or 0) < 600 and bool(
             answer.get("title") or answer.get("detail")
         )
-        if status is None and answer:
-            good = True  # the answer says how it went
+        if (
+            status is None
+            and answer
+            and not FAULTS & answer.keys()
+            and lenient.count(answer.get("status")) is None
+        ):
+            good = True  # the answer is that of a success
         good = good and not refused
         self.other += good and status not in {200, None}
         if b"response_body_url" in body:

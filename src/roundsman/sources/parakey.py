@@ -75,6 +75,8 @@ SURE = timedelta(minutes=1)
 """A first reading of a list of batches with `start = "now"` begins so long before the vendor's clock."""
 REFUSED = frozenset({400, 403, 404, 405, 406, 409, 413, 414, 416, 422, 501})
 """Statuses that refuse a question as it was asked."""
+DOUBTFUL = frozenset({403, 406, 409})
+"""Those of them that may be about something else."""
 NO_TIME, NO_YEAR = (None, "", 0, "null", "-"), ("0000-", "0001-", "1900-", "1753-", "1601-")
 """How programs write that there is no time, and how such a time begins."""
 ABSORBED = 20_000
@@ -511,9 +513,10 @@ class _Visit:
                 self.memory["absorbs"] = True  # what is there now is old, however its times are written
             return bool(rows)
         beside = await self._some(walk.Question(newest.created, self.source.paging.limit))
-        if not beside or any(row.created and row.created > newest.created for row in beside):
+        if beside is None or any(row.created and row.created > newest.created for row in beside):
             # Not the newest: a row has just come, or the order is not what was asked for. Then the vendor's clock
             # decides, some minutes early.
+            vendor_now = min(vendor_now, self.http.now()) if vendor_now else None
             floor = max(newest.created, vendor_now) if vendor_now else newest.created
             self.memory |= {"floor": rfc3339(floor), "cursor": None}
             return True
@@ -532,12 +535,12 @@ class _Visit:
         rows = await self._some(walk.Question(None, self.source.paging.limit, backwards=True))
         return [max(rows, key=_when)] if rows else []
 
-    async def _some(self, question: walk.Question) -> list[Row]:
-        """Rows that are only good to know; none where the server refuses the question however it is put."""
+    async def _some(self, question: walk.Question) -> list[Row] | None:
+        """Rows that are only good to know; None where the server refuses the question however it is put."""
         try:
             rows, _ = await walk.asked(self.memory, question, self._ask)
         except walk.Refused:
-            return []
+            return None
         return rows
 
     def _set_out(self, probe: Answer, rows: list[Row], *, sweep: bool) -> None:
@@ -587,7 +590,10 @@ class _Visit:
         reading, known = self.memory["walk"], parse_time(self.memory.get("newest_at"))
         if known is not None:
             # What is older was told when it was new. Ids are forgotten some time after that.
-            start = parse_time(reading["start"])
+            start, known = (
+                parse_time(reading["start"]),
+                min(known, self.http.now()),
+            )  # a stamp may be of the future
             reading["start"] = rfc3339(max(filter(None, (start, known - timedelta(seconds=FARTHEST)))))
         self._take(rows)
         self._tell_gap(rows)
@@ -619,10 +625,10 @@ class _Visit:
                     raise
                 limit = max(1, limit // 4)
             except wire.Failed as exc:
-                raise walk.Refused(exc) from None
+                raise walk.Refused(exc, doubtful=True) from None
             except (Trouble, Denied) as exc:
                 if exc.status in REFUSED and not getattr(exc, "passing", False):
-                    raise walk.Refused(exc) from None
+                    raise walk.Refused(exc, doubtful=exc.status in DOUBTFUL) from None
                 raise
 
     def _take(self, rows: list[Row]) -> None:
@@ -955,13 +961,15 @@ class _BatchVisit(Draft):
         read = self.shape.read(data)
         if read.key is not None and read.key != key:
             raise Unreadable(f"the answer about batch {key} is about another one")
-        if read.key is None:
+        if read.key is None and not read.items:
             wire.refuse_failure(data)
+        if read.key is None and read.items and not (read.submitted or read.completed):
+            wire.refuse_failure(data)  # a list of anything
         if read.key is None and not (read.items or read.submitted or read.completed):
             raise Unreadable(f"the answer about batch {key} has neither its id nor the shape of a batch")
         read = read._replace(key=key)
         # Without a state, a second look at the same thing counts: so no tag, which would spare us that look.
-        entry["tag"] = answer.tag if read.state else None
+        entry["tag"] = answer.tag if read.state and (read.items or self.shape.runs(read)) else None
         seen = [
             lenient.text(read.status),
             *(read.outcomes.count(o) for o in ("succeeded", "failed", "unknown")),

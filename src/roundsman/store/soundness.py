@@ -40,12 +40,8 @@ def check(path: Path) -> str | None:
         db.conn.set_progress_handler(lambda: size() - before > GROWN, LOOK_EVERY)
         found = db.conn.execute("PRAGMA quick_check(1)").fetchone()[0]
     except sqlite3.OperationalError as exc:
-        if exc.sqlite_errorcode & 0xFF in {
-            sqlite3.SQLITE_INTERRUPT,
-            sqlite3.SQLITE_BUSY,
-            sqlite3.SQLITE_LOCKED,
-        }:
-            raise GaveUp from None
+        if exc.sqlite_errorcode & 0xFF not in {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT}:
+            raise GaveUp from None  # too little memory, too many open files
         found = "it cannot be read"
     except sqlite3.DatabaseError:
         found = "it cannot be read"
