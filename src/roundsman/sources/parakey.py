@@ -590,10 +590,8 @@ class _Visit:
         reading, known = self.memory["walk"], parse_time(self.memory.get("newest_at"))
         if known is not None:
             # What is older was told when it was new. Ids are forgotten some time after that.
-            start, known = (
-                parse_time(reading["start"]),
-                min(known, self.http.now()),
-            )  # a stamp may be of the future
+            known = min(known, self.http.now())  # a row's time can lie in the future
+            start = parse_time(reading["start"])
             reading["start"] = rfc3339(max(filter(None, (start, known - timedelta(seconds=FARTHEST)))))
         self._take(rows)
         self._tell_gap(rows)
