@@ -457,6 +457,36 @@ async def test_a_start_from_now_tells_nothing_old_where_startdate_excludes(
     assert world.ids() == ["new"]
 
 
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("start", ["now", "beginning"])
+@pytest.mark.parametrize("old", [0, 20])
+async def test_a_row_of_the_future_hides_nothing_that_comes(
+    old: int, start: str, there: bool, rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    """It is the newest for long: neither where to begin nor whether something is new can be seen by it."""
+
+    def add_future() -> None:
+        parakey.add(created=time.utc() + timedelta(days=400), visible=time.utc(), log_id="future")
+
+    ids = fill(parakey, time, old)
+    if there:
+        add_future()
+    world = rounds(start=start)
+    assert await world.visit()
+    if not there:
+        add_future()
+    new = []
+    for n in range(4):
+        time.advance(60)
+        new.append(parakey.add(log_id=f"late{n}").id)
+        assert await world.visit()
+        assert new[-1] in world.ids()
+    known = there and start == "now"
+    assert sorted(world.ids()) == sorted(
+        [*(ids if start == "beginning" else []), *new, *(["future"] * (not known))]
+    )
+
+
 async def test_a_row_of_the_future_ends_nothing_beyond_a_gap(
     rounds: Any, parakey: Parakey, time: Time
 ) -> None:
@@ -464,7 +494,7 @@ async def test_a_row_of_the_future_ends_nothing_beyond_a_gap(
     fill(parakey, time, 60)
     world = rounds()
     await world.visit()
-    parakey.add(created=time.utc() + timedelta(days=400), log_id="future")
+    parakey.add(created=time.utc() + timedelta(days=400), visible=time.utc(), log_id="future")
     for n in range(4):
         time.advance(60)
         new = parakey.add(log_id=f"late{n}").id

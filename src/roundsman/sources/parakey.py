@@ -454,7 +454,8 @@ class _Visit:
             if not newest:
                 rows = await self._readable()
             if not await self._begin(probe, rows):
-                return Poll({**self.memory, "begun": True, "tag": probe.tag if newest else None})
+                settled = newest and not self._ahead(probe, rows)
+                return Poll({**self.memory, "begun": True, "tag": probe.tag if settled else None})
         self.memory["begun"] = True
         self._set_out(probe, rows, sweep=sweep)
         if not newest:
@@ -512,23 +513,50 @@ class _Visit:
             if newest is not None and newest.odd_time:
                 self.memory["absorbs"] = True  # what is there now is old, however its times are written
             return bool(rows)
-        beside = await self._some(walk.Question(newest.created, self.source.paging.limit))
-        if beside is None or any(row.created and row.created > newest.created for row in beside):
+        ahead: list[Row] = []
+        if self._ahead(probe, rows):
+            # A time in the future is no floor: nothing would be new before it.
+            listed = await self._some(walk.Question(None, self.source.paging.limit, backwards=True)) or rows
+            ahead = self._ahead(probe, listed)
+            past = [row for row in listed if row.created is not None and row not in ahead]
+            newest = max(past, key=_when, default=None)
+        before = {row.id for row in ahead}
+        if newest is None or newest.created is None:
+            self.memory |= {"floor": rfc3339(vendor_now) if vendor_now else None, "cursor": None}
+            self.memory["before"] = sorted(before)
+            return True
+        created = newest.created
+        beside = await self._some(walk.Question(created, self.source.paging.limit))
+        if ahead and beside is not None:
+            before |= {row.id for row in self._ahead(probe, beside)}
+            beside = [row for row in beside if row.id not in before]
+        if beside is None or any(row.created and row.created > created for row in beside):
             # Not the newest: a row has just come, or the order is not what was asked for. Then the vendor's clock
             # decides, some minutes early.
             vendor_now = min(vendor_now, self.http.now()) if vendor_now else None
-            floor = max(newest.created, vendor_now) if vendor_now else newest.created
-            self.memory |= {"floor": rfc3339(floor), "cursor": None}
+            floor = max(created, vendor_now) if vendor_now else created
+            self.memory |= {"floor": rfc3339(floor), "cursor": None, "before": sorted(before)}
             return True
-        timeless = {row.id for row in beside if row.created is None and row.occurred is None}
-        there = {row.id for row in beside if row.created == newest.created} | timeless | {newest.id}
-        self.memory |= {
-            "floor": rfc3339(newest.created),
-            "cursor": rfc3339(newest.created),
-            "anchor": newest.id,
+        # Rows that share the stamp and come later are new.
+        before |= {
+            row.id for row in beside if row.created == created or (row.created, row.occurred) == (None, None)
         }
-        self.memory["before"] = sorted(there)  # rows that share the stamp and come later are new
+        self.memory |= {
+            "floor": rfc3339(created),
+            "cursor": rfc3339(created),
+            "anchor": newest.id,
+            "before": sorted(before | {newest.id}),
+        }
         return False
+
+    def _latest(self, probe: Answer) -> datetime:
+        """The latest time that a row may have; a later one is of the future. By the vendor's clock, where it tells it."""
+        return (probe.date() or self.http.now()) + timedelta(seconds=self.source.reread.overlap)
+
+    def _ahead(self, probe: Answer, rows: list[Row]) -> list[Row]:
+        """Those of the future."""
+        latest = self._latest(probe)
+        return [row for row in rows if row.created is not None and row.created > latest]
 
     async def _readable(self) -> list[Row]:
         """The newest row that can be read, where the newest of all cannot."""
@@ -554,9 +582,10 @@ class _Visit:
         start = begin - back - walk.MILLISECOND if begin else None
         self.memory["walk"] = {
             "start": rfc3339(start) if start else None,
-            "tag": probe.tag,
+            # A row of the future stays the newest one: a tag of it would hide what comes.
+            "tag": None if self._ahead(probe, rows) else probe.tag,
             # A stamp of the future would carry the cursor past rows to come. By the vendor's clock, where it tells it.
-            "latest": rfc3339((probe.date() or self.http.now()) + timedelta(seconds=reread.overlap)),
+            "latest": rfc3339(self._latest(probe)),
             "newest": rows[0].id if rows else None,
             # For news it is enough to reach down to the newest row known; a sweep looks for what came below that.
             "known": None if sweep else self.memory.get("anchor"),
