@@ -634,7 +634,9 @@ def test_a_secret_shows_itself_to_nobody() -> None:
         "ENC[AES256,data:x]",
         "ref+vault://x",
         "YOUR_TOKEN_HERE",
-        "changeme",
+        "CHANGEME",
+        "https://x.example/${TOKEN}/y",
+        "{{ vault.parakey }}-us6",
     ],
 )
 def test_a_placeholder_that_nothing_fills_in_is_a_mistake(value: str, tmp_path: Path) -> None:
@@ -723,10 +725,32 @@ def test_a_secret_as_people_paste_it_is_warned_of(secret: str, everybodys: Path)
     assert not any("s3cret" in warning for warning in advice.warnings(loaded))
 
 
-@pytest.mark.parametrize("literal", ["$Summer2024", "p{a}ss-w0rd-1", "secret:abc123", "a$b%c#d"])
+@pytest.mark.parametrize(
+    "literal", ["$Summer2024", "$hunter", "p{a}ss-w0rd-1", "secret:abc123", "a$b%c#d", "$A", "a%(b)c"]
+)
 def test_a_password_that_only_looks_a_little_like_one_is_taken(literal: str, everybodys: Path) -> None:
     loaded = load(everybodys, FINE.replace('"s3cret-token"', json.dumps(literal)))
     assert loaded.sources["doors"].access_token.reveal() == literal  # type: ignore[attr-defined]
+    assert not any("placeholder" in warning for warning in advice.warnings(loaded))
+
+
+DOUBTFUL = [
+    *("my-secret-key", "your-token", "changeme", "[hunter]", "{abcdef}"),
+    *("a${b}c", "x{{!}}y", "k%(q)s", "$$hunter"),
+]
+
+
+@pytest.mark.parametrize("place", ["literal", "env"])
+@pytest.mark.parametrize("secret", DOUBTFUL)
+def test_a_password_that_may_be_a_placeholder_is_taken_and_warned_of(
+    secret: str, place: str, everybodys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PARAKEY_TOKEN", secret)
+    said = json.dumps(secret) if place == "literal" else '{ env = "PARAKEY_TOKEN" }'
+    loaded = load(everybodys, FINE.replace('"s3cret-token"', said))
+    assert loaded.sources["doors"].access_token.reveal() == secret  # type: ignore[attr-defined]
+    found = [warning for warning in advice.warnings(loaded) if "placeholder" in warning]
+    assert found == ["sources.doors: a secret looks like a placeholder, which nothing fills in"]
 
 
 def test_a_variable_that_holds_a_placeholder_is_a_mistake(
@@ -802,3 +826,9 @@ def test_what_stands_in_urls_and_queries_is_masked(tmp_path: Path) -> None:
         + '[sinks.a]\ntype = "http"\nurl = "https://x.example/e?code=url-secret-123"\n',
     )
     assert mask("query-secret-1 url-secret-123 s3cret-token") == "*** *** ***"
+
+
+def test_a_date_or_a_version_in_a_query_is_no_secret(tmp_path: Path) -> None:
+    text = SOURCE + '[sources.doors.request.query]\nfrom = "2024-01"\napi = "v2.1.0"\nkey = "a1b2c3"\n' + SINK
+    load(tmp_path, text)
+    assert mask("since 2024-01-05, v2.1.0, a1b2c3") == "since 2024-01-05, v2.1.0, ***"

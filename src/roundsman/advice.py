@@ -17,7 +17,7 @@ from roundsman.config import Config, nearest
 from roundsman.events import TYPES, Outcome
 from roundsman.http import is_loopback
 from roundsman.plugin import Plugin, secrets
-from roundsman.settings import INSIDE
+from roundsman.settings import INSIDE, may_be_placeholder
 from roundsman.sources import SOURCES
 
 
@@ -87,6 +87,8 @@ def _odd(secret: str) -> list[str]:
     bare = secret.strip()
     if len(bare) > 1 and bare[0] == bare[-1] and bare[0] in "\"'`":
         found.append("stands in quotes, which are part of it")
+    if may_be_placeholder(secret):
+        found.append("looks like a placeholder, which nothing fills in")
     return found
 
 

@@ -37,7 +37,8 @@ PLACES = (Path("roundsman.toml"), Path("/etc/roundsman/roundsman.toml"))
 LIKELY = 12
 """Characters of a query's value or a header from which on it may be a secret, and is masked."""
 SHORT = 6
-"""The same, where it is no plain word or number."""
+"""The same, where it is no plain word, number, date or version."""
+_PLAIN = re.compile(r"[A-Za-z]*|[vV]?[0-9]+(?:[-.:/_][0-9]+)*[A-Za-z]?")
 _TOKEN = re.compile(r"(?=[^/]*[0-9])(?=[^/]*[A-Z])[A-Za-z0-9_-]{8,}|(?=[^/]*[0-9])[A-Za-z0-9_-]{16,}")
 """A part of a path that looks like a secret."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -362,9 +363,7 @@ def _in_urls(plugin: Source | Sink) -> list[str]:
                 # Of some receivers the path is the secret.
                 found += [part for part in url.path.split("/") if _TOKEN.fullmatch(part)]
     return [
-        each
-        for each in found
-        if len(each) >= LIKELY or (len(each) >= SHORT and not (each.isalpha() or each.isdigit()))
+        each for each in found if len(each) >= LIKELY or (len(each) >= SHORT and not _PLAIN.fullmatch(each))
     ]
 
 

@@ -177,7 +177,7 @@ class Secret:
                 if name not in os.environ:
                     shown = _name_of(name) if _VARIABLE.fullmatch(name) else HIDDEN
                     raise ValueError(f"the environment has no variable {shown}")
-                if INSIDE.search(os.environ[name]):
+                if is_placeholder(os.environ[name]):
                     raise ValueError(
                         f"the variable {_name_of(name)} holds a placeholder that nothing fills in"
                     )
@@ -214,22 +214,33 @@ class Secret:
 
 
 def is_placeholder(text: str) -> bool:
-    """Whether a value is what another program would fill in."""
-    return bool(_PLACEHOLDER.fullmatch(text.strip()) or INSIDE.search(text))
+    """Whether a value is without doubt what another program would fill in."""
+    return bool(_PLACEHOLDER.fullmatch(text.strip()) or _SURELY_INSIDE.search(text))
 
 
-INSIDE = re.compile(r"\$\{\s*[A-Za-z_][\w.:-]*\s*\}|\{\{[^{}]*\}\}|%\([A-Za-z_]\w*\)s")
-"""What other programs fill in, also as a part of a value."""
+def may_be_placeholder(text: str) -> bool:
+    """Whether a value may be what another program, or a person, would fill in. A generated password can look so, too."""
+    return is_placeholder(text) or bool(_DOUBTFUL.fullmatch(text.strip()) or INSIDE.search(text))
+
+
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,80}")
 HIDDEN = "of that name (is it the secret itself? then it is in the wrong place)"
 _PLACEHOLDER = re.compile(
-    r"\$\{.*\}|\$\(.*\)|(?-i:\$[A-Z_][A-Z0-9_]*)|\{\{.*\}\}|%\{.*\}|%[A-Za-z_]\w*%|<[^<>]*>|\[[A-Z_ ]+\]|[#$]?\{[A-Za-z_]\w*\}|\$\{?[A-Z_]+|\$\$[A-Za-z_]\w*"
+    r"\$\{\s*[A-Za-z_][^{}]*\}|\$\([^()]*\)|(?-i:\$\{?[A-Z_][A-Z0-9_]+)|\{\{[^{}]*\}\}|%\{[^{}]*\}|%[A-Za-z_]\w*%|<[^<>]*>"
+    r"|(?-i:\[[A-Z_ ]+\]|[#$]?\{[A-Z_][A-Z0-9_]*\}|\$\$[A-Z_][A-Z0-9_]*|CHANGE[-_ ]?ME|YOUR[-_ ][A-Z_ -]+)"
     r"|!(?:env|secret|vault|ref)\b.*|(?:process\.env|os\.environ|ENV)[.\[].*|ENC\[.*\]|ref\+\w+://\S*"
-    r"|@?/(?:run|etc|var|home)/\S+|change[-_ ]?me|(?:your|my)[-_][a-z_-]*(?:token|key|secret|password)[a-z_-]*"
-    r"|(?:env|file|credential|vault)[:=]\S*|(?:op|vault|env|file|awssm|gcpsm)://\S*",
+    r"|@?/(?:run|etc|var|home)/\S+|(?:env|file|credential|vault)[:=]\S*|(?:op|vault|env|file|awssm|gcpsm)://\S*",
     re.IGNORECASE,
 )
-"""What other programs fill in, and this one does not."""
+_SURELY_INSIDE = re.compile(
+    r"\$\{\s*[A-Z_][A-Z0-9_]{2,}(?::[^{}]*)?\s*\}|\{\{\s*[A-Za-z_][\w. |()-]*\s*\}\}|%\([A-Za-z_]\w{2,}\)s"
+)
+"""What other programs fill in, as a part of a value."""
+_DOUBTFUL = re.compile(
+    r"\[[a-z_ ]+\]|[#$]?\{[a-z_]\w*\}|\$\$[a-z_]\w*|change[-_ ]?me|(?:your|my)[-_][a-z_-]*(?:token|key|secret|password)[a-z_-]*",
+    re.IGNORECASE,
+)
+INSIDE = re.compile(r"\$\{\s*[A-Za-z_][\w.:-]*\s*\}|\{\{[^{}]*\}\}|%\([A-Za-z_]\w*\)s")
 _WORD = re.compile(r"[A-Za-z]{1,20}[0-9]{0,4}|[0-9]{1,4}|")
 
 
