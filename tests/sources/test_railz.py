@@ -120,7 +120,7 @@ async def test_pages_that_do_not_work_make_no_loop_and_are_said_once(
     world = rounds()
     for _ in range(4):
         await world.visit()
-        assert len(queries(world)) <= 3
+        assert len(queries(world)) <= 4
     [gap] = world.told(GAP)
     assert "250 pushes and shows 100" in gap["data"]["message"]
     assert len(ids(world)) == 100
@@ -1047,6 +1047,56 @@ async def test_a_full_list_without_pages_or_a_total_leaves_a_doubt_that_is_said(
     assert len(ids(world)) == 100
     [gap] = world.told(GAP)
     assert "does not say how many pushes it has, and shows 100" in gap["data"]["message"]
+
+
+@pytest.mark.parametrize("paging", ["ignored", "refused"])
+@pytest.mark.parametrize("count", [10, 20, 50, 100])
+async def test_a_round_number_that_the_list_itself_states_is_no_gap(
+    count: int, paging: Any, rounds: Any, ledger: Railz, time: Time
+) -> None:
+    ledger.quirks.paging = paging
+    for n in range(count):
+        ledger.push("CON-1", push_id=f"p{n:04d}", status="failed", requested=time.utc() - n * SECOND)
+    world = rounds(connections=["CON-1"])
+    for _ in range(3):
+        assert await world.visit(after=3600)
+    ledger.push("CON-1", push_id="late", status="failed", requested=time.utc())
+    assert await world.visit(after=3600)
+    assert "late:failed" in ids(world)
+    assert len(world.told(GAP)) == (1 if count == 100 else 0), "101 are said and 100 shown"
+
+
+async def test_a_stated_number_is_refuted_when_old_rows_leave_as_new_ones_come(
+    rounds: Any, ledger: Railz, time: Time
+) -> None:
+    ledger.quirks.paging, ledger.quirks.miscounts = "ignored", "page"
+    for n in range(150):
+        ledger.push("CON-1", push_id=f"p{n:04d}", status="failed", requested=time.utc() - n * SECOND)
+    world = rounds(connections=["CON-1"])
+    await world.visit()
+    assert world.told(GAP) == []
+    ledger.push("CON-1", push_id="late", status="failed", requested=time.utc())
+    await world.visit(after=60)
+    [gap] = world.told(GAP)
+    assert "older ones leave it when new ones come" in gap["data"]["message"]
+
+
+async def test_where_offset_is_refused_a_larger_limit_shows_the_rest(rounds: Any, ledger: Railz) -> None:
+    for n in range(250):
+        ledger.push("CON-1", push_id=f"p{n:04d}", status="failed")
+    ledger.quirks.refuses, ledger.quirks.cap = frozenset({"offset"}), 500
+    world = rounds(connections=["CON-1"])
+    await world.visit()
+    assert (len(ids(world)), world.told(GAP)) == (250, [])
+
+
+async def test_where_limit_is_refused_pages_are_read_without_it(rounds: Any, ledger: Railz) -> None:
+    for n in range(250):
+        ledger.push("CON-1", push_id=f"p{n:04d}", status="failed")
+    ledger.quirks.refuses = frozenset({"limit"})
+    world = rounds(connections=["CON-1"])
+    await world.visit()
+    assert (len(ids(world)), world.told(GAP)) == (250, [])
 
 
 async def test_all_connections_are_discovered_page_by_page(rounds: Any, ledger: Railz) -> None:

@@ -25,6 +25,8 @@ class Quirks:
 
     paging: Literal["honoured", "ignored", "refused", "absent"] = "honoured"
     """What `offset` does; "absent": no word of pages in the answer, and all rows in it."""
+    refuses: frozenset[str] = frozenset()
+    """Parameters that are refused in questions for pushes and deletions."""
     pagination: bool = True
     """Whether pushStatus says in `pagination` how many rows there are; connections and deletions never do."""
     miscounts: Literal["total", "page", "zero"] = "total"
@@ -255,6 +257,8 @@ class Railz(Vendor):
             return self._tagged({**around, "data": rows}, headers)
         if quirks.paging == "refused" and {"offset", "limit"} & query.keys() and "meta" in around:
             return _error(400, ["property offset should not exist"])
+        if (strange := quirks.refuses & query.keys()) and "meta" in around:
+            return _error(400, [f"property {name} should not exist" for name in sorted(strange)])
         works = quirks.paging == "honoured" or "meta" not in around
         offset = int(query.get("offset", 0)) if works else 0
         limit = min(int(query.get("limit", 100)), 500, quirks.cap) if works else min(100, quirks.cap)

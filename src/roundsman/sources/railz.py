@@ -335,6 +335,15 @@ class Page(NamedTuple):
     total: int | None
     tag: Any = None
     unchanged: bool = False
+    doubtful: bool = False
+    """It says that these rows are all, by a round number that may be the page's: believed until an answer contradicts it."""
+
+    @property
+    def oldest(self) -> str:
+        """The id of the row that was asked for first."""
+        return min(
+            self.rows, key=lambda key: (lenient.text(self.rows[key][0].get("requestedOn")) or "~", key)
+        )
 
 
 class _Visit(Draft):
@@ -561,6 +570,7 @@ class _Connection:
     newest    when the newest push was asked for: how far a long list has to be read
     full      when a long list was last read whole
     cut       that its pages do not work, which was told
+    whole     where a round number of rows is said to be all: how many, and the oldest of them
     pending   pushes by id, as `follow.py` has them; `listed`: in the first answer; `batch`
     batches   batches by id: `look` is what the last look showed, if nothing was pending
     left      batches that were given up
@@ -683,7 +693,9 @@ class _Connection:
                 self._visit.remark(f"a row without {self._kind.id} is in the list of {self._connection}")
         if items and not rows:
             raise Unreadable(f"nothing in the list has a {self._kind.id}")
-        return Page(rows, _total(answer.envelope(), len(items)), answer.tag)
+        envelope, count = answer.envelope(), len(items)
+        total = _total(envelope, count)
+        return Page(rows, total, answer.tag, doubtful=total is None and _stated(envelope) == count)
 
     async def _list(self, first: Page) -> None:
         """Take up the list, as far as it has changed."""
@@ -736,22 +748,23 @@ class _Connection:
         elif not full and newest and rising:
             offset = max(offset, book.get("count", 0) - size)  # what is new is at the end
         last, steady = stamps[-1] if stamps else None, True
+        more = {"limit": min(self._source.page_size, max(size, OVERLAP * 2))}
         for _ in range(PAGES):
             if not full and newest and falling and last and last < newest - older:
                 break
-            try:
-                limit = min(self._source.page_size, max(size, OVERLAP * 2))
-                page = await self._ask(offset=offset, limit=limit)
-            except Trouble as exc:
-                if exc.status not in REFUSED or exc.passing:
-                    raise
-                return self._ends(len(seen), count, "it refuses offset")
+            page = await self._guess(offset=offset, **more)
+            if page is None and more:
+                more = {}  # perhaps it is the limit that it refuses
+                page = await self._guess(offset=offset)
+            if page is None:
+                return await self._ends(first, seen, count, "it refuses offset")
             if page.rows and list(page.rows) == list(first.rows):
-                if count is None and len(page.rows) > limit:
+                if count is None and more and len(page.rows) > more["limit"]:
                     break  # it knows no pages, and shows all
-                return self._ends(len(seen), count, "it answers with the same rows whatever the offset")
+                why = "it answers with the same rows whatever the offset"
+                return await self._ends(first, seen, count, why)
             if not page.rows and count is not None and offset < count:
-                return self._ends(len(seen), count, "its further pages are empty")
+                return await self._ends(first, seen, count, "its further pages are empty")
             fresh = page.rows.keys() - seen
             self._take(page.rows, listed=False)
             seen |= fresh
@@ -765,7 +778,7 @@ class _Connection:
             if not fresh and count is None:
                 break  # one more question, and it brought nothing: that was all
             if not fresh:
-                return self._ends(len(seen), count, "its pages bring nothing new")
+                return await self._ends(first, seen, count, "its pages bring nothing new")
             offset += step(len(page.rows))
         else:
             book["resume"] = offset
@@ -775,10 +788,34 @@ class _Connection:
             book["newest"] = rfc3339(top)
         return steady
 
-    def _ends(self, rows: int, count: int | None, why: str) -> bool:
-        """The list goes no further than this: a notice, unless that may well be all of it."""
+    async def _guess(self, **query: str | int) -> Page | None:
+        """As `_ask`, with parameters that are not documented for this list; None where they are refused."""
+        try:
+            return await self._ask(**query)
+        except Trouble as exc:
+            if exc.status not in REFUSED or exc.passing:
+                raise
+            return None
+
+    async def _ends(self, first: Page, seen: set[str], count: int | None, why: str) -> bool:
+        """No page leads on from here. A larger answer may; if none does, it is a gap, unless these may well be all rows."""
+        larger = await self._guess(limit=LARGEST)
+        if larger is not None:
+            self._take(larger.rows, listed=False)
+            seen |= larger.rows.keys()
+            count = larger.total if larger.total is not None else count
+        rows = len(seen)
+        if count is not None and rows >= count:
+            self._book.pop("cut", None)
+            return True
         if count is None and rows % ROUND:
             return True
+        if count is None and first.doubtful and rows == len(first.rows):
+            whole = self._book.get("whole", [0, None])
+            if whole[0] != rows or whole[1] in first.rows:
+                self._book["whole"] = [rows, first.oldest]
+                return True
+            why = f"older ones leave it when new ones come, and {why}"  # then it was not the number of all
         if not self._book.get("cut"):
             self._book["cut"] = True
             has = f"has {count} pushes" if count is not None else "does not say how many pushes it has,"
@@ -1200,14 +1237,16 @@ def _total(found: dict[str, Any], rows: int) -> int | None:
     `meta.count` alone may be that of the page: it is believed where it is more. So may `pagination.count`: where it is a round
     number and as many as there are, or fewer, one more question shows it.
     """
-    about = {name: found.get(name) for name in ("pagination", "meta")}
-    counts = {
-        name: lenient.count(each.get("count")) for name, each in about.items() if isinstance(each, dict)
-    }
-    total, meta = counts.get("pagination"), counts.get("meta")
+    total, meta = _stated(found), _stated(found, "meta")
     if total is not None and total >= rows and not (total == rows >= SOME and rows % ROUND == 0):
         return total
     return meta if meta is not None and meta > rows else None
+
+
+def _stated(found: dict[str, Any], name: str = "pagination") -> int | None:
+    """The count that stands beside the rows."""
+    about = found.get(name)
+    return lenient.count(about.get("count")) if isinstance(about, dict) else None
 
 
 def _is_all(total: int | None, found: int, page: int) -> bool:
