@@ -11,7 +11,7 @@ What the answers neither prove nor contradict stops nothing: it is said once, an
 is refused is an answer, too: to what was guessed in it.
 
 What was learned of a server is kept in the source's memory (`largest`, `ways`, `heads`, `by_created`, `exclusive`, `accepted`,
-`ascends`, `descending`, `dates`, `undated`, `unordered`, `fits`, `ignores_limit`), and where a reading stands in its `walk`, so that it goes on
+`ascends`, `descending`, `dates`, `undated`, `unordered`, `fits`, `ignores_limit`, `ignores_larger`), and where a reading stands in its `walk`, so that it goes on
 after a crash.
 """
 
@@ -205,8 +205,10 @@ class Walk:
         count = len(page.rows)
         if not page.cut or self._reaches_down(page):
             return "done"
-        ignored = self._memory.get("ignores_limit", False)
-        if count >= walk["limit"] and walk["limit"] < most and not ignored:
+        ignored = bool(self._memory.get("ignores_limit"))
+        if ignored and walk.get("full") == count:
+            self._memory["ignores_larger"] = True  # tried once; a larger question costs the whole list
+        if count >= walk["limit"] and walk["limit"] < most and not self._memory.get("ignores_larger"):
             walk |= {"limit": min(walk["limit"] * 2, most), "full": count}
             return "again"
         if walk.get("full", count) < count < walk["limit"] and count % ROUND and not ignored:
@@ -262,6 +264,8 @@ class Walk:
         sortable = len(stamps) == count
         ascending = sortable and stamps == sorted(stamps)
         descending = sortable and stamps == sorted(stamps, reverse=True)
+        if count > self._memory.get("ignores_limit", count) + SHORTEST:
+            del self._memory["ignores_limit"]  # it only has a smallest limit
         if self._memory.get("ignores_limit"):
             # Then its length says nothing, until it is a window: that always has as many, or does not reach down.
             known = self._walk.get("known")
@@ -435,6 +439,7 @@ def forget(memory: dict[str, Any]) -> None:
     """Find out anew what the server can do: it may have changed."""
     for key in (
         *("ways", "heads", "by_created", "exclusive", "fits"),
-        *("accepted", "ascends", "descending", "dates", "undated", "unordered", "ignores_limit"),
+        *("accepted", "ascends", "descending", "dates", "undated", "unordered"),
+        *("ignores_limit", "ignores_larger"),
     ):
         memory.pop(key, None)

@@ -1026,6 +1026,35 @@ async def test_a_server_with_a_page_size_of_its_own_is_not_taken_for_whole(
     assert len(world.ids()) == len(set(world.ids()))
 
 
+@pytest.mark.parametrize("smallest", [10, 1000, 1003])
+async def test_a_server_with_a_smallest_limit_heeds_larger_ones(
+    smallest: int, rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    """Newest first, and never fewer rows than its smallest limit: it was taken for a server that heeds none."""
+    parakey.quirks = Quirks(cap=4000, smallest=smallest, order="descending", filters="nothing")
+    ids = fill(parakey, time, 2500)
+    world = rounds()
+    await world.visit()
+    assert sorted(world.ids()) == sorted(ids)
+    assert world.events("roundsman.source.gap") == []
+
+
+async def test_a_whole_list_that_heeds_no_limit_is_not_fetched_over_and_over(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    parakey.quirks = Quirks(cap=4000, smallest=4000, order="descending", filters="nothing")
+    fill(parakey, time, 1203)
+    world = rounds()
+    await world.visit()
+    for _ in range(3):
+        parakey.add()
+        time.advance(60)
+        before = len(world.asked())
+        await world.visit()
+        assert len(world.asked()) - before <= 4
+    assert world.events("roundsman.source.gap") == []
+
+
 async def test_what_is_absorbed_at_first_ends_with_the_first_reading_however_it_ends(
     rounds: Any, parakey: Parakey, time: Time
 ) -> None:

@@ -25,6 +25,8 @@ class Quirks:
 
     cap: int = 1000
     """Rows in one answer at most, whatever `limit` says."""
+    smallest: int = 1
+    """Rows in one answer at least, whatever `limit` says."""
     default_limit: int = 100
     inclusive: bool = True
     """Whether `startDate` includes its own instant."""
@@ -206,7 +208,7 @@ class Parakey(Vendor):
         elif start is not None and quirks.filters == "timestamp":
             edge = timedelta(0) if quirks.inclusive else timedelta(microseconds=1)
             logs = [log for log in logs if log.timestamp >= start + edge]
-        limit = min(int(query.get("limit", quirks.default_limit)), quirks.cap)
+        limit = min(max(int(query.get("limit", quirks.default_limit)), quirks.smallest), quirks.cap)
         offset = int(query.get(quirks.offset_param, 0)) if quirks.offset_param else 0
         wanted = query.get("orderBy", "")
         descending = not wanted or wanted.endswith(":DESC")

@@ -448,7 +448,7 @@ class _Visit:
         if sweep:
             self.memory["swept_at"] = rfc3339(now)
         if len(rows) > 1:
-            self.memory["ignores_limit"] = True  # one row was asked for
+            self.memory["ignores_limit"] = len(rows)  # one row was asked for
         self._mind_times(rows)
         if not state.get("begun"):
             if not newest:
