@@ -1074,6 +1074,23 @@ async def test_what_is_absorbed_at_first_ends_with_the_first_reading_however_it_
     assert {f"new{n}" for n in range(3)} <= set(world.ids())
 
 
+@pytest.mark.parametrize("refuses", [frozenset(), frozenset({"orderBy"})])
+async def test_a_tag_of_the_oldest_row_hides_nothing(
+    refuses: Any, rounds: Any, parakey: Parakey, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever order is asked for, the oldest row is the first, so that the tag of one row never changes."""
+    parakey.quirks = Quirks(refuses=refuses)
+    fill(parakey, time, 5)
+    listed = parakey._list
+    monkeypatch.setattr(parakey, "_list", lambda query: listed({**query, "orderBy": "createdAt:ASC"}))
+    world = rounds()
+    await world.visit()
+    for n in range(3):
+        parakey.add(log_id=f"new{n}")
+        await world.visit(after=60)
+        assert world.ids()[-1] == f"new{n}"
+
+
 # -- times and rows that are not what they should be ------------------------------------------------------------------
 
 

@@ -454,7 +454,7 @@ class _Visit:
             if not newest:
                 rows = await self._readable()
             if not await self._begin(probe, rows):
-                settled = newest and not self._ahead(probe, rows)
+                settled = newest and not self._ahead(probe, rows) and self._leads
                 return Poll({**self.memory, "begun": True, "tag": probe.tag if settled else None})
         self.memory["begun"] = True
         self._set_out(probe, rows, sweep=sweep)
@@ -549,6 +549,12 @@ class _Visit:
         }
         return False
 
+    @property
+    def _leads(self) -> bool:
+        """Whether the probe shows the newest row: a tag of any other hides what comes. Without the order it has to be seen."""
+        leads: bool = self.memory.get("leads", not self.memory.get("unordered"))
+        return leads
+
     def _latest(self, probe: Answer) -> datetime:
         """The latest time that a row may have; a later one is of the future. By the vendor's clock, where it tells it."""
         return (probe.date() or self.http.now()) + timedelta(seconds=self.source.reread.overlap)
@@ -587,6 +593,7 @@ class _Visit:
             # A stamp of the future would carry the cursor past rows to come. By the vendor's clock, where it tells it.
             "latest": rfc3339(self._latest(probe)),
             "newest": rows[0].id if rows else None,
+            "probed": rfc3339(rows[0].created) if rows and rows[0].created else None,
             # For news it is enough to reach down to the newest row known; a sweep looks for what came below that.
             "known": None if sweep else self.memory.get("anchor"),
             "edge": self.memory.get("edge"),
@@ -706,8 +713,16 @@ class _Visit:
         now = parse_time(memory.get("cursor"))
         if reading.get("oldest") and now and not (edge and (parse_time(edge[1]) or now) > now - depth / 2):
             memory["edge"] = reading["oldest"]  # a row that a sweep should show, too
+        probed, low = parse_time(reading.get("probed")), parse_time(reading.get("low"))
+        if top is not None and probed is not None and probed < top:
+            # It came since, or the order is not what was asked for, and the row that is first stays so.
+            memory["leads"] = False
+        elif probed is not None and low is not None and low < probed:
+            memory["leads"] = True
+        elif memory.get("leads") is False:
+            del memory["leads"]
         # If the row that the probe showed was not in the list: do not settle for its ETag before it is.
-        memory["tag"] = None if reading["newest"] else reading["tag"]
+        memory["tag"] = reading["tag"] if not reading["newest"] and self._leads else None
         for key in ("gap", "newest_told", "newest_at"):
             memory.pop(key, None)
 
