@@ -286,6 +286,38 @@ async def test_where_there_is_a_list_all_batches_are_followed(
     assert len(world.told(FAILED)) == 1
 
 
+@pytest.mark.parametrize("pages", [True, False])
+async def test_a_list_of_batches_is_read_to_its_end(
+    pages: bool, rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    parakey.quirks.batch_list, parakey.quirks.batch_pages = True, pages
+    for n in range(250):
+        parakey.batch([ADA], batch_id=f"b{n}")
+    world = rounds(start="beginning", request={"list_path": "/batches"})
+    for _ in range(20):
+        await world.visit()
+    assert len(world.told(COMPLETED)) == (250 if pages else 100)
+    world.asked()
+    await world.visit()
+    assert len(world.asked()) == 1, "an unchanged list costs one question"
+
+
+async def test_a_batch_in_an_envelope_is_that_batch(rounds: Any, parakey: Parakey) -> None:
+    batch = {"id": "b1", "status": "completed", "items": [ADA, REFUSED]}
+    answering(parakey, {"success": True, "data": batch, "meta": {"id": "request-1"}})
+    world = rounds("b1")
+    await world.visit()
+    assert [event.id for event in world.events()] == ["b1:1:failed", "b1:completed"]
+    assert world.told(COMPLETED)[0]["data"]["raw"]["id"] == "b1"
+
+
+async def test_another_batch_in_an_envelope_is_none(rounds: Any, parakey: Parakey) -> None:
+    answering(parakey, {"data": {"id": "b2", "status": "completed", "items": [REFUSED]}})
+    world = rounds("b1")
+    assert not await world.visit()
+    assert world.events("co.parakey.*") == []
+
+
 @pytest.mark.parametrize("status", [400, 403, 410, 500])
 async def test_a_batch_that_cannot_be_asked_for_stops_no_other(
     status: int, rounds: Any, parakey: Parakey

@@ -40,6 +40,8 @@ class Quirks:
     weak_etag: bool = False
     batch_list: bool = False
     """Whether there is a list of batches."""
+    batch_pages: bool = True
+    """Whether it heeds `offset`."""
     refuses: frozenset[str] = frozenset()
     """What it answers 400: names of parameters, "ascending", or "limit>N"."""
     unconditional: bool = False
@@ -146,7 +148,7 @@ class Parakey(Vendor):
         if headers.get("access-token") != self.token:
             return Reply(401, {}, b'{"message":"Unauthorized"}')
         if method == "GET" and (path == "/batches" or path.startswith("/batches/")):
-            return self._batches(path[9:], headers)
+            return self._batches(path[9:], query, headers)
         if path != "/eventLogs" or method != "GET":
             return Reply(404, {}, b'{"message":"Not found"}')
         if what := self._refused(query):
@@ -164,7 +166,7 @@ class Parakey(Vendor):
                 return each
         return None
 
-    def _batches(self, key: str, headers: Mapping[str, str]) -> Reply:
+    def _batches(self, key: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Reply:
         now, quirks = self.now(), self.quirks
         if not key:
             if not quirks.batch_list:
@@ -174,6 +176,8 @@ class Parakey(Vendor):
                 for b in self.batches.values()
                 if not b.hidden
             ]
+            offset = int(query.get("offset", 0)) if quirks.batch_pages else 0
+            rows = rows[::-1][offset : offset + quirks.default_limit]
             return tagged(json.dumps(rows).encode(), headers)
         batch = self.batches.get(key)
         if batch is None or batch.hidden:

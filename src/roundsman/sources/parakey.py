@@ -63,6 +63,8 @@ DENIED = frozenset({"false", "failure", "failed", "denied", "refused", "rejected
 BATCH_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 PLAIN = re.compile(r"[!->@-\[\]-~]{1,200}")
 """Ids that are surely what the vendor wrote: what is no text is spelled out with a backslash, or was a question mark."""
+SOME, PAGES = 10, 20
+"""Rows from which on a page of the list of batches may not be all, and pages that are read in one visit, at most."""
 AT_ONCE = 30
 """Batches asked for at one visit, at most; the others have their turn at the next ones."""
 LATEST = 34 * 86400.0
@@ -949,30 +951,52 @@ class _BatchVisit(Draft):
                 self.events.append(follow.gone(self.source.name, "batch", key, entry, self.now, f"({exc}) "))
 
     async def _list(self, path: str) -> list[str]:
-        """Ids in the list that are not followed yet."""
+        """Ids in the list that are not followed yet. Nothing is known of its pages: they are read while they bring anything new."""
         url = f"{self.source.base_url}/{path.lstrip('/')}"
-        answer = await self.http.get(url, self.source.query(), self.source.headers(), self.memory.get("list"))
-        if answer.unchanged:
-            return []
-        self.begin(self.source.start, answer.date(), self.now)
-        floor = parse_time(self.memory["floor"])
-        ids = []
-        damaged: list[wire.Damage] = []
-        items = answer.items(damaged=damaged)
-        self.unread.add(damaged)
-        for row in items:
-            data = row[0]
+        found: dict[str, None] = {}
+        offset, tag = 0, self.memory.get("list")
+        for _ in range(PAGES):
+            query = {"offset": offset} if offset else {}
+            try:
+                answer = await self.http.get(
+                    url, self.source.query(**query), self.source.headers(), None if offset else tag
+                )
+            except (Trouble, Denied) as exc:
+                if not offset or exc.status not in REFUSED or getattr(exc, "passing", False):
+                    raise
+                break  # it has no pages
+            if answer.unchanged:
+                return []
+            self.begin(self.source.start, answer.date(), self.now)
+            tag = tag if offset else answer.tag
+            damaged: list[wire.Damage] = []
+            items = answer.items(damaged=damaged)
+            self.unread.add(damaged)
+            listed = self._wanted([item[0] for item in items])
+            told = self.http.told([f"{key}:completed" for key in listed])
+            fresh = [
+                k for k in listed if k not in found and k not in self.open and f"{k}:completed" not in told
+            ]
+            found |= dict.fromkeys(fresh)
+            offset += len(items)
+            if not fresh or len(items) < SOME:
+                break
+        self.memory["list"] = tag
+        return list(found)
+
+    def _wanted(self, rows: list[Any]) -> list[str]:
+        """The ids of those rows that are to be followed: what runs, and what was submitted since we began."""
+        floor, ids = parse_time(self.memory["floor"]), []
+        for data in rows:
             read = self.shape.read(data)
             key, begun = read.key, read.submitted
-            running = self.shape.runs(read)
             if key is None or not BATCH_ID.fullmatch(key):
                 self.remark(
                     f"the list has a batch with an id that cannot be asked for: {str(key)[:80]!r}",
                     f"id {key}",
                 )
-            elif running or floor is None or begun is None or begun >= floor:
+            elif self.shape.runs(read) or floor is None or begun is None or begun >= floor:
                 ids.append(key)
-        self.memory["list"] = answer.tag
         return ids
 
     async def _ask(self, key: str) -> Answer | None:
@@ -1000,7 +1024,9 @@ class _BatchVisit(Draft):
         data = answer.json()
         if not isinstance(data, dict):
             raise Unreadable(f"the answer about batch {key} is not an object")
-        read = self.shape.read(data)
+        body, read = answer.body, self.shape.read(data)
+        if read.key is None and (inner := self.shape.inside(data, key)):
+            data, body, read = inner.data, wire.encode(inner.data), inner
         if read.key is not None and read.key != key:
             raise Unreadable(f"the answer about batch {key} is about another one")
         if read.key is None and not read.items:
@@ -1022,7 +1048,7 @@ class _BatchVisit(Draft):
         # What shows no items may be an error of the moment, or a batch whose items are not there yet: a second look shows it.
         if self.shape.has_ended(read, again=again) and (read.items or again):
             del self.open[key]
-            self.events += self.shape.events(read, answer.body, self.now)
+            self.events += self.shape.events(read, body, self.now)
         else:
             follow.saw(entry, seen, self.http.vendor_now())
 
@@ -1082,6 +1108,11 @@ class _BatchShape:
             parse_time(get["completed_at"](data)),
             place["id"] if place else None,
         )
+
+    def inside(self, data: dict[str, Any], key: str) -> _Read | None:
+        """The batch of this id, where it is wrapped in an object with other things beside it."""
+        read = (self.read(each) for each in data.values() if isinstance(each, dict))
+        return next((each for each in read if each.key == key), None)
 
     def runs(self, read: _Read) -> bool:
         """Whether it says that it goes on."""
