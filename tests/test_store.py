@@ -699,6 +699,46 @@ def test_a_check_is_given_up_where_the_wal_file_grows_meanwhile(
         check(path)
 
 
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        (sqlite3.SQLITE_CORRUPT, True),
+        (sqlite3.SQLITE_NOTADB, True),
+        (sqlite3.SQLITE_IOERR, True),
+        (sqlite3.SQLITE_IOERR | 1 << 8, True),  # SQLITE_IOERR_READ
+        (sqlite3.SQLITE_BUSY, False),
+        (sqlite3.SQLITE_NOMEM, False),
+        (sqlite3.SQLITE_CANTOPEN, False),
+        (sqlite3.SQLITE_INTERRUPT, False),
+    ],
+)
+def test_only_what_is_read_wrongly_counts_as_damage(
+    code: int, found: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that cannot be asked just now is not a damaged one."""
+
+    class Failing:
+        def __init__(self, path: Path, *, readonly: bool) -> None:
+            self.conn = self
+
+        def set_progress_handler(self, *_: object) -> None: ...
+
+        def close(self) -> None: ...
+
+        def execute(self, sql: str) -> Any:
+            plain = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+            error = (sqlite3.DatabaseError if code in plain else sqlite3.OperationalError)("no")
+            error.sqlite_errorcode = code
+            raise error
+
+    monkeypatch.setattr("roundsman.store.soundness.connect", Failing)
+    if found:
+        assert "is damaged" in (check(tmp_path / "x.db") or "")
+    else:
+        with pytest.raises(GaveUp):
+            check(tmp_path / "x.db")
+
+
 def test_webhooks_are_refused_by_a_store_that_is_known_to_be_damaged(store: Store) -> None:
     put(store, an_event(1))
     store.damage = "it is damaged"

@@ -16,10 +16,10 @@ import httpx
 import structlog
 
 from roundsman.clock import Clock
-from roundsman.events import Event, notice
+from roundsman.events import Event, notice, parse_time
 from roundsman.http import Http, Web
 from roundsman.meter import Meter
-from roundsman.plugin import Backoff, Denied, Poll, Source, polls, reason
+from roundsman.plugin import Backoff, Denied, Poll, Source, State, polls, reason
 from roundsman.ratelimits import CAP
 from roundsman.silence import Silence
 from roundsman.store import Moved, Store, StoreError, Via
@@ -111,6 +111,16 @@ def pause(interval: float, failures: int, asked: float = 0.0, jitter: float = 0.
     """
     doubled = min(interval * 2.0 ** min(failures, 30), max(CAP, interval))
     return max(doubled * (1 + jitter / 10), asked)
+
+
+def _gap(source: Source, state: State) -> float | None:
+    """Since when something may be missing, in seconds since the epoch; 0 where nobody can tell. None: nothing is."""
+    try:
+        since = source.gap(state)
+    except Exception:  # noqa: BLE001 - a plugin may raise anything, and what was found is to be kept all the same
+        return None
+    moment = parse_time(since)
+    return moment.timestamp() if moment else 0.0 if since else None
 
 
 def ring_pause(failures: int, interval: float, asked: float = 0.0) -> float:
@@ -274,6 +284,7 @@ class Visits:
             answered=False,
             via=watch.via,
             unread=poll.unread,
+            gap=_gap(watch.source, poll.state),
         )
 
     # -- visits that were due ------------------------------------------------------------------------------------------
@@ -310,7 +321,15 @@ class Visits:
             since = datetime.fromtimestamp(watch.failing or now, UTC)
             events.append(self._notice("roundsman.source.recovered", name, "It answers again.", since))
         new = self.store.commit(
-            name, revision, poll.state, events, now=now, due=due, taken=taken, unread=poll.unread
+            name,
+            revision,
+            poll.state,
+            events,
+            now=now,
+            due=due,
+            taken=taken,
+            unread=poll.unread,
+            gap=_gap(watch.source, poll.state),
         )
         self._count(name, watch, poll, new)
         self._say(name, poll)

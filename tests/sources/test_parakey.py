@@ -167,6 +167,44 @@ async def test_more_rows_of_one_stamp_than_an_answer_holds_are_told_or_said_to_b
     assert len(world.ids()) == 25
 
 
+async def test_beyond_a_gap_nothing_is_told_again_when_its_id_has_been_forgotten(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    parakey.quirks = Quirks(cap=20, filters="nothing")
+    now = time.utc()
+    for n in range(41):
+        parakey.add(created=now - timedelta(days=4 * n), log_id=f"h{n}")
+    world = rounds()
+    await world.visit()
+    assert len(world.events("roundsman.source.gap")) == 1
+    assert set(world.ids()) >= {f"h{n}" for n in range(20)}
+    time.advance(40 * 86400)
+    for _ in range(3):
+        while world.store.prune([], time.utc().timestamp(), 86400.0):
+            pass
+    left = set(world.ids())
+    parakey.add(log_id="new")
+    await world.visit()
+    assert set(world.ids()) - left == {"new"}
+
+
+async def test_beyond_a_gap_an_idle_source_costs_one_question_and_hides_nothing(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    parakey.quirks = Quirks(cap=20, filters="nothing")
+    fill(parakey, time, 41)
+    world = rounds()
+    await world.visit()
+    assert len(world.events("roundsman.source.gap")) == 1
+    for n in range(2):
+        world.asked()
+        await world.visit()
+        assert len(world.asked()) == 1
+        parakey.add(log_id=f"new{n}")
+        await world.visit()
+        assert f"new{n}" in world.ids()
+
+
 async def test_one_of_several_rows_with_a_stamp_that_arrives_later_is_told(
     rounds: Any, parakey: Parakey, time: Time
 ) -> None:

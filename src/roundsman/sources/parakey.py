@@ -625,12 +625,7 @@ class _Visit:
             rows, _ = await walk.asked(self.memory, walk.Question(None, limit, backwards=True), self._ask)
         except walk.Refused as refused:
             raise refused.cause from None
-        reading, known = self.memory["walk"], parse_time(self.memory.get("newest_at"))
-        if known is not None:
-            # What is older was told when it was new. Ids are forgotten some time after that.
-            known = min(known, self.http.now())  # a row's time can lie in the future
-            start = parse_time(reading["start"])
-            reading["start"] = rfc3339(max(filter(None, (start, known - timedelta(seconds=FARTHEST)))))
+        reading = self.memory["walk"]
         self._take(rows)
         self._tell_gap(rows)
         self.memory["tag"] = None if reading["newest"] else reading["tag"]

@@ -300,10 +300,12 @@ class Store(Forgetting):
         answered: bool = True,
         via: Via = None,
         unread: Sequence[Damage] = (),
+        gap: float | None = None,
     ) -> int:
         """A visit's events, new state and fate in one transaction; how many of the events were new.
 
-        `state=None` keeps the old one (the visit failed); so does `answered=False` the time of the last good answer. `taken` is how far the inbox was taken up. Raises `Moved` where the source was rewound meanwhile.
+        `state=None` keeps the old one (the visit failed); so does `answered=False` the time of the last good answer. `taken` is how far the inbox was taken up. With a `gap`, ids are kept
+        from there on: the source reads from there again. Raises `Moved` where the source was rewound meanwhile.
         """
         with plain(self.path), self._db.atomic():
             run = self._run
@@ -346,6 +348,8 @@ class Store(Forgetting):
                     "UPDATE sources SET position = ?1 WHERE id = ?2 AND coalesce(position, 0) < ?1",
                     (newest, row[0]),
                 )
+            if gap is not None:
+                run("UPDATE sources SET position = min(position, ?) WHERE id = ?", (gap, row[0]))
             return new
 
     def _insert(self, source: int, events: Sequence[Event], now: float, via: Via) -> int:
