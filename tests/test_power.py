@@ -62,6 +62,8 @@ def configure(folder: Path, url: str, *, listen: int = 0, receiver: str = "") ->
 def logged(folder: Path) -> list[str]:
     with closing(sqlite3.connect(folder / "roundsman.db")) as db:
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        if not db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'events'").fetchone()[0]:
+            return []  # the cut was before there were tables
         sql = "SELECT id FROM events WHERE type NOT GLOB 'roundsman.*' ORDER BY seq"
         return [key for [key] in db.execute(sql)]
 

@@ -741,6 +741,21 @@ async def test_acks_that_a_power_cut_took_double_nothing_in_rotated_files(
     assert compress or again == 14, "also after a second one"
 
 
+async def test_an_inode_that_was_used_again_doubles_nothing(tmp_path: Path, time: Time) -> None:
+    """The file of the last ack was rotated and packed, and a newer one has its inode."""
+    writer = Writer(tmp_path, time, rotate_size=1100, compress=True)
+    await writer.deliver(*E[:2])
+    acked = writer.receipt
+    for n in range(2, 12, 2):
+        await writer.deliver(*E[n : n + 2])
+    writer.receipt = {**acked, "inode": writer.path.stat().st_ino}
+    await writer.deliver(*E[2:14])
+    packed = [gzip.decompress(path.read_bytes()) for path in tmp_path.glob("events-*.gz")]
+    plain = [path.read_bytes() for path in tmp_path.glob("events*.jsonl")]
+    lines = b"".join([*packed, *plain]).splitlines()
+    assert sorted(wire.decode(line)["id"] for line in lines) == [e.id for e in E[:14]]
+
+
 @pytest.mark.parametrize("kind", ["damaged", "link", "folder", "fifo"])
 async def test_what_is_no_rotated_file_of_ours_keeps_nothing_from_being_written(
     kind: str, tmp_path: Path, time: Time

@@ -125,10 +125,15 @@ class _Appender:
         self._open_file()
         known = max(0, self._size - DOUBT)
         self._base = receipt or {}
-        if receipt and receipt.get("inode") == os.fstat(self._file).st_ino:
+        if (
+            receipt
+            and receipt.get("inode") == os.fstat(self._file).st_ino
+            and not self._rotated_since(receipt)
+        ):
             known = max(known, min(receipt.get("size", 0), self._size))
         elif receipt:
-            # Another file than at the last ack: we rotated before acks that were lost, or somebody moved it.
+            # Another file than at the last ack: we rotated before acks that were lost, or somebody moved it. Its inode says
+            # little: that of a file that was packed is given to the next one.
             self._look_into_rotated(receipt)
         self._last = max(self._rotated(), default=("", 0, ""))[2]
         self._until = (receipt or {}).get("until") or self._now().timestamp() + DOUBTED
@@ -300,6 +305,13 @@ class _Appender:
         if bad:
             os.ftruncate(handle, to)
         self._size = os.fstat(handle).st_size
+
+    def _rotated_since(self, receipt: Receipt) -> bool:
+        """Whether a file was rotated after the last ack. Not to be seen from receipts of versions that did not say."""
+        after, newest = receipt.get("rotated"), max(self._rotated(), default=None)
+        if after is None or newest is None:
+            return False
+        return newest[:2] > (self._place_of(after) or ("", 0))
 
     def _look_into_rotated(self, receipt: Receipt) -> None:
         """Lines without ack in files that were rotated since: a power cut may have taken the acks of the last second."""
