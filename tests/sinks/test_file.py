@@ -600,6 +600,27 @@ async def test_a_place_that_goes_while_it_is_written_is_no_ack_either(
     assert writer.ids() == [e.id for e in E[:2]]
 
 
+async def test_a_file_that_is_moved_while_it_is_written_keeps_what_it_got(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Logrotate moves it between our write and our look: what is in the moved file is not written again."""
+    fdatasync, old = os.fdatasync, writer.path.with_name("events.jsonl.1")
+
+    def moved(handle: int) -> None:
+        fdatasync(handle)
+        writer.path.rename(old)
+
+    async with writer.sink.open(Http(Web(now=writer.time.now)), None) as deliver:
+        monkeypatch.setattr(os, "fdatasync", moved)
+        writer.receipt = await deliver(E[:2])
+        with pytest.raises(OSError, match="removed or replaced"):
+            await deliver(E[2:4])
+    monkeypatch.undo()
+    await writer.deliver(*E[2:4])
+    assert [wire.decode(line)["id"] for line in old.read_bytes().splitlines()] == [e.id for e in E[:2]]
+    assert writer.ids() == [e.id for e in E[2:4]]
+
+
 async def test_half_a_line_of_somebody_elses_swallows_none_of_ours(writer: Writer) -> None:
     async with writer.sink.open(Http(Web(now=writer.time.now)), None) as deliver:
         await deliver(E[:2])

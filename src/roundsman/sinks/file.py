@@ -177,7 +177,7 @@ class _Appender:
             self._past = True
             if over:
                 self._doubtful.clear()
-            self._require_place()
+            self._require_place(written=True)
         return self._receipt()
 
     def _receipt(self) -> Receipt:
@@ -188,13 +188,17 @@ class _Appender:
         receipt = {"inode": os.fstat(self._file).st_ino, "size": first, "rotated": self._last}
         return {**receipt, "until": self._until} if self._doubtful else receipt
 
-    def _require_place(self) -> None:
-        """OSError where the path no longer leads to the open file: what is written then, nobody would find."""
+    def _require_place(self, *, written: bool = False) -> None:
+        """OSError where the path no longer leads to the open file: what is written then, nobody would find.
+
+        What is `written` already is found where somebody has only just moved the file, as logrotate does.
+        """
+        file = os.fstat(self._file)
         try:
-            there = os.stat(self._path.name, dir_fd=self._folder, follow_symlinks=False)
-            folder = self._path.parent.stat()
-            same = os.path.samestat(there, os.fstat(self._file))
-            same = same and os.path.samestat(folder, os.fstat(self._folder))
+            same = os.path.samestat(self._path.parent.stat(), os.fstat(self._folder))
+            if same and not (written and file.st_nlink):
+                there = os.stat(self._path.name, dir_fd=self._folder, follow_symlinks=False)
+                same = os.path.samestat(there, file)
         except FileNotFoundError:
             same = False
         if not same:
