@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from inspect import isawaitable
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from inside import Status, set_due, status
 from roundsman.alarms import Scheduler
 from roundsman.engine import Engine
 from roundsman.events import Event
@@ -51,6 +53,13 @@ class Door:
     async def send(self, letter: Outgoing) -> int:
         return (await self.client.post(letter.url, content=letter.body, headers=letter.headers)).status_code
 
+    async def status(self, name: str) -> Status:
+        return await status(self.engine, name)
+
+    async def polls(self, name: str, count: int) -> bool:
+        """Whether the source was visited so often."""
+        return (await self.status(name)).polls >= count
+
     def events(self) -> list[Event]:
         return [event for event, _ in self.store.events(0, 10**9, 10**6, Filter())]
 
@@ -68,8 +77,8 @@ async def open_door(
     engine.listening = engine.reception.now()
     engine.setup({source.name: source for source in sources}, {"rec": Recorder().named("rec")})
     if not rounds:
-        for watch in engine.watches.values():
-            watch.due = engine.reception.now() + 3600  # as after a visit
+        for source in sources:
+            await set_due(engine, source.name, engine.reception.now() + 3600)  # as after a visit
     listener = Listener(engine, options or ListenOptions(address=Address("127.0.0.1", 0)))
     await listener.start()
     running = asyncio.create_task(engine.run()) if rounds else None
@@ -90,9 +99,12 @@ def subscribe(vendor: Vendor, url: str, secret: str = "", headers: Mapping[str, 
 
 
 async def until(true: Callable[[], Any], seconds: float = 10.0) -> None:
-    """Wait until it is so; a test that waits in vain fails."""
+    """Wait until it is so; a test that waits in vain fails. `true` may be a function to wait for."""
     async with asyncio.timeout(seconds):
-        while not true():
+        while True:
+            found = true()
+            if await found if isawaitable(found) else found:
+                return
             await asyncio.sleep(0.01)
 
 

@@ -218,6 +218,11 @@ def one_moment(reader: Reader) -> Iterator[None]:
     reader._run("COMMIT")
 
 
+def close_books(store: Store) -> None:
+    """Let go of a store that is lost: only the connection for the books is still open."""
+    store._books.close()
+
+
 async def run_by(reader: Reader, statement: str) -> None:
     """Run a statement on the reader's own connection."""
     reader._run(statement)

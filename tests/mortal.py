@@ -13,6 +13,7 @@ import structlog
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from inside import statuses, visit_for_a_ring
 from roundsman import wire
 from roundsman.engine import Engine
 from roundsman.http import Web
@@ -242,16 +243,15 @@ class Mortal(RuleBasedStateMachine):
     def answer_rings(self) -> None:
         """The visits that webhooks rang for."""
         assert self.engine is not None
-        for name, watch in self.engine.watches.items():
-            if watch.ring_at is None or watch.due <= self.time.now():
+        for name, fate in self.loop.run_until_complete(statuses(self.engine)).items():
+            if fate.ring_at is None or fate.due <= self.time.now():
                 continue
-            watch.ring_at, watch.ringing, self.asked = None, True, 0
+            self.asked = 0
             try:
-                self.loop.run_until_complete(self.engine.visit(name))
+                self.loop.run_until_complete(visit_for_a_ring(self.engine, name))
             except Killed:
                 self._die()
                 return
-            watch.ringing = False
 
     def _collect(self) -> None:
         for vendor in self.senders():

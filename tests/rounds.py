@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+from inside import Status, status
 from roundsman.engine import Engine
 from roundsman.events import Event
 from roundsman.http import Http
@@ -68,6 +69,10 @@ class Rounds:
     async def visit(self, after: float = 61.0) -> bool:
         self.time.advance(after)
         return await self.engine.once()
+
+    async def status(self, name: str = "") -> Status:
+        """How a source fares; ours, if no other is named."""
+        return await status(self.engine, name or self.source.name)
 
     @property
     def state(self) -> Any:

@@ -12,6 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from doors import until
+from inside import alarms, broken, idle, ring_due, status, statuses, unanswered, under_way
 from rounds import SCRIPTS, Rounds, Scripted, running
 from roundsman.engine import Engine
 from roundsman.events import Event
@@ -26,11 +27,6 @@ from worlds import PLANS, RECORDS, START, ByHand, Recorder, Straight, Time, an_e
 @pytest.fixture
 def engine(store: Store, parakey: Parakey, time: Time) -> Engine:
     return Engine(store, ByHand(), web_of(Straight(parakey), time), clock=time.clock(), grace=0.2)
-
-
-def alarms(engine: Engine) -> ByHand:
-    assert isinstance(engine._alarms, ByHand)
-    return engine._alarms
 
 
 # -- when --------------------------------------------------------------------------------------------------------------
@@ -60,7 +56,7 @@ async def test_due_is_on_the_disk_before_the_question_is_asked(engine: Engine, t
     SCRIPTS["a"] = look
     engine.setup({"a": Scripted().named("a")}, {})
     async with running(engine):
-        alarms(engine).ring_due(time.now())
+        await ring_due(engine)
         await until(lambda: seen)
     assert seen == [START + 60]
 
@@ -72,7 +68,7 @@ async def test_a_restart_does_not_ask_before_due(tmp_path: Path, parakey: Parake
         world.reboot()
         await world.visit(after=1)
         assert world.asked() == []
-        assert world.engine.watches["doors"].due == pytest.approx(START + 61 + 60)
+        assert (await world.status("doors")).due == pytest.approx(START + 61 + 60)
     world.store.close()
 
 
@@ -91,7 +87,7 @@ async def test_two_visits_of_one_source_never_overlap(engine: Engine, time: Time
     SCRIPTS["a"] = slow
     engine.setup({"a": Scripted().named("a")}, {})
     async with running(engine):
-        alarms(engine).ring_due(time.now())
+        await ring_due(engine)
         await until(lambda: visits == 1)
         for _ in range(5):
             time.advance(100)
@@ -100,8 +96,8 @@ async def test_two_visits_of_one_source_never_overlap(engine: Engine, time: Time
             await asyncio.sleep(0.001)
         assert (visits, most) == (1, 1)
         gate.set()
-        await until(lambda: engine.watches["a"].task is None)
-        alarms(engine).ring_due(time.now())
+        await until(lambda: idle(engine, "a"))
+        await ring_due(engine)
         await until(lambda: visits == 2)
         assert most == 1, "and the ring that came meanwhile was not forgotten"
 
@@ -126,21 +122,22 @@ async def test_a_slow_host_keeps_nobody_elsewhere_waiting(engine: Engine, time: 
     engine.setup({**sources, "quick": Scripted(base_url="http://localhost:1").named("quick")}, {})
     async with running(engine):
         time.advance(30)
-        alarms(engine).ring_due(time.now())
+        await ring_due(engine)
         await until(lambda: "quick" in inside)
         assert SCRIPTS["count"] == 32
         time.advance(181)
         engine.beat()
-        assert all(watch.failing for name, watch in engine.watches.items() if name != "quick")
+        fates = await statuses(engine)
+        assert all(fate.failing for name, fate in fates.items() if name != "quick")
 
 
 async def test_what_the_vendor_asks_for_moves_due(tmp_path: Path, parakey: Parakey, time: Time) -> None:
     world = Rounds(tmp_path, parakey, time)
     parakey.faults.append(Fault(429, {"Retry-After": "1800"}))
     await world.visit()
-    assert world.engine.watches["doors"].due - time.now() == pytest.approx(1800, abs=5)
+    assert (await world.status("doors")).due - time.now() == pytest.approx(1800, abs=5)
     world.reboot()
-    assert world.engine.watches["doors"].due - time.now() == pytest.approx(1800, abs=5), "also over a restart"
+    assert (await world.status("doors")).due - time.now() == pytest.approx(1800, abs=5), "also over a restart"
     world.store.close()
 
 
@@ -164,7 +161,7 @@ async def test_a_vendors_rest_is_kept_whatever_comes(tmp_path: Path, parakey: Pa
             world.alarms.ring_due(time.now())
             await asyncio.sleep(0.001)
         assert world.asked() == []
-        assert world.engine.watches["doors"].due == pytest.approx(ends, abs=5)
+        assert (await world.status("doors")).due == pytest.approx(ends, abs=5)
     beside.close()
     world.store.close()
 
@@ -177,18 +174,18 @@ async def test_what_was_mended_while_no_daemon_ran_is_tried_soon(
     parakey.token = "another"
     for _ in range(3):
         await world.visit(after=4000)
-    assert world.engine.watches["doors"].due > time.now() + 400
+    assert (await world.status("doors")).due > time.now() + 400
     time.advance(30)
     world.reboot()
-    assert world.engine.watches["doors"].due > time.now() + 400
+    assert (await world.status("doors")).due > time.now() + 400
     world.source = event_logs(access_token="another")
     world.reboot()
-    assert world.engine.watches["doors"].due == time.now() + 30, "an interval after the last visit"
+    assert (await world.status("doors")).due == time.now() + 30, "an interval after the last visit"
     parakey.token = "a third"
     time.advance(31)
     assert not await world.engine.visit("doors")
     world.reboot()
-    assert world.engine.watches["doors"].due > time.now() + 400, "once"
+    assert (await world.status("doors")).due > time.now() + 400, "once"
     world.store.close()
 
 
@@ -201,7 +198,7 @@ async def test_a_rest_of_another_time_is_not_believed_after_a_restart(
     world.store.hold([("doors", time.now() - 3600)])
     time.set_wall(-86400)
     world.reboot()
-    assert world.engine.watches["doors"].due <= time.now() + 66
+    assert (await world.status("doors")).due <= time.now() + 66
     await world.visit()
     world.asked()
     world.store.hold([("doors", time.now() + 365 * 86400)])
@@ -222,13 +219,13 @@ async def test_a_clock_set_forward_brings_no_visit_closer_to_the_last(engine: En
     SCRIPTS["a"] = count
     engine.setup({"a": Scripted().named("a")}, {})
     async with running(engine):
-        alarms(engine).ring_due(time.now())
-        await until(lambda: asked and engine.watches["a"].task is None)
+        await ring_due(engine)
+        await until(lambda: asked and idle(engine, "a"))
         time.advance(5)
         time.set_wall(3600)
         engine.beat()
         engine.setup({"a": Scripted(concurrency=5).named("a")}, {})
-        alarms(engine).ring_due(time.now())
+        await ring_due(engine)
         await asyncio.sleep(0.001)
     assert len(asked) == 1
 
@@ -240,7 +237,7 @@ async def test_a_clock_set_back_while_no_daemon_ran_costs_an_interval(
     await world.visit()
     time.set_wall(-3000)
     world.reboot()
-    assert world.engine.watches["doors"].due <= time.now() + 66
+    assert (await world.status("doors")).due <= time.now() + 66
     world.store.close()
 
 
@@ -254,18 +251,18 @@ async def test_a_clock_set_back_silences_nobody(engine: Engine, time: Time) -> N
     SCRIPTS["a"] = count
     engine.setup({"a": Scripted().named("a")}, {})
     async with running(engine):
-        alarms(engine).ring_due(time.now())
+        await ring_due(engine)
         await until(lambda: len(visits) == 1)
         for step in (-86400, 86400 * 3):
-            await until(lambda: engine.watches["a"].task is None)
+            await until(lambda: idle(engine, "a"))
             before = len(visits)
             time.set_wall(step)
             with capture_logs() as logs:
                 engine.beat()
             assert [entry["seconds"] for entry in logs if entry["event"] == "clock.stepped"] == [step]
-            assert alarms(engine).ring_due(time.now()) == [], "neither a burst"
+            assert await ring_due(engine) == [], "neither a burst"
             time.advance(61)
-            alarms(engine).ring_due(time.now())
+            await ring_due(engine)
             await until(lambda n=before: len(visits) == n + 1)  # nor a silence
 
 
@@ -276,14 +273,14 @@ async def test_a_due_of_another_time_is_not_believed_after_a_restart(
     await world.visit()
     time.set_wall(-30 * 86400)
     world.reboot()
-    assert world.engine.watches["doors"].due <= time.now() + 3600 * 1.1
+    assert (await world.status("doors")).due <= time.now() + 3600 * 1.1
     world.store.close()
 
 
-def test_first_visits_are_spread(store: Store, parakey: Parakey, time: Time) -> None:
+async def test_first_visits_are_spread(store: Store, parakey: Parakey, time: Time) -> None:
     engine = Engine(store, ByHand(), web_of(Straight(parakey), time), clock=time.clock())
     engine.setup({f"s{n}": event_logs(f"s{n}") for n in range(100)}, {})
-    dues = [watch.due for watch in engine.watches.values()]
+    dues = [fate.due for fate in (await statuses(engine)).values()]
     assert dues[0] == time.now()
     assert dues == sorted(set(dues))
     assert dues[-1] - dues[0] < 60
@@ -302,19 +299,8 @@ async def test_events_and_state_come_together_or_not_at_all(engine: Engine, time
     class Died(BaseException):
         pass
 
-    real = engine.store._db.conn
-
-    class Dies:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(real, name)
-
-        def executemany(self, *args: Any) -> Any:
-            raise Died
-
-    engine.store._db.conn = Dies()  # type: ignore[assignment]
-    with pytest.raises(Died):
+    with broken(engine.store, Died(), only="inserts"), pytest.raises(Died):
         await engine.visit("a")
-    engine.store._db.conn = real
     assert engine.store.state("a")[0] == {}
     assert engine.store.head() == 0
     await engine.visit("a")
@@ -460,8 +446,8 @@ async def test_a_visit_that_hangs_is_loud_too(engine: Engine, time: Time) -> Non
     SCRIPTS["a"] = hang
     engine.setup({"a": Scripted().named("a")}, {})
     async with running(engine):
-        alarms(engine).ring_due(time.now())
-        await until(lambda: engine.watches["a"].unanswered)
+        await ring_due(engine)
+        await until(lambda: unanswered(engine, "a"))
         with capture_logs() as logs:
             time.advance(179)
             engine.beat()
@@ -505,7 +491,7 @@ async def test_a_store_that_cannot_be_written_asks_nobody(
     async with running(engine):
         monkeypatch.setattr(engine.store, "claim", full)
         with capture_logs() as logs:
-            alarms(engine).ring_due(time.now())
+            await ring_due(engine)
         assert [entry["event"] for entry in logs] == ["store.failed"]
         assert alarms(engine).at["a"] == time.now() + 10, "but it will try again, and soon: nobody was asked"
         monkeypatch.undo()
@@ -523,11 +509,11 @@ async def test_a_store_that_is_locked_for_a_moment_costs_no_interval(engine: Eng
     other = sqlite3.connect(engine.store.path)
     async with running(engine):
         other.execute("BEGIN IMMEDIATE")
-        alarms(engine).ring_due(time.now())
+        await ring_due(engine)
         assert engine.store_trouble is not None
         other.rollback()
         time.advance(11)
-        alarms(engine).ring_due(time.now())
+        await ring_due(engine)
         await until(lambda: visits)
     other.close()
     assert visits == [START + 11]
@@ -543,7 +529,7 @@ async def test_a_store_that_is_locked_is_tried_once_for_all(engine: Engine, time
         other.execute("BEGIN IMMEDIATE")
         for _ in range(3):
             time.advance(1)
-            alarms(engine).ring_due(time.now())
+            await ring_due(engine)
         later = {at for at in alarms(engine).at.values() if at > time.now() + 3}
         assert len(later) == 1
         assert len(alarms(engine).at) == 100
@@ -568,14 +554,14 @@ async def test_what_cannot_be_written_down_is_not_the_vendors_doing(
     monkeypatch.setattr(engine.store, "commit", full)
     async with running(engine):
         for _ in range(5):
-            alarms(engine).ring_due(time.now())
-            await until(lambda: engine.watches["a"].task is None)
+            await ring_due(engine)
+            await until(lambda: idle(engine, "a"))
             assert alarms(engine).at["a"] == time.now() + 60
             time.advance(60)
             engine.beat()
-        assert engine.watches["a"].failing is None
+        assert (await status(engine, "a")).failing is None
         monkeypatch.undo()
-        alarms(engine).ring_due(time.now())
+        await ring_due(engine)
         await until(lambda: engine.store.head() == 1)
 
 
@@ -596,7 +582,7 @@ async def test_a_rest_that_cannot_be_written_down_is_kept_all_the_same(
 
     monkeypatch.setattr(parakey, "answer", patient)
     assert not await world.visit()
-    assert world.engine.watches["doors"].due == time.now() + 900
+    assert (await world.status("doors")).due == time.now() + 900
     monkeypatch.undo()
     world.store.close()
 
@@ -642,7 +628,7 @@ async def test_a_store_that_fails_is_said_now_and_then(engine: Engine, time: Tim
         with capture_logs() as logs:
             for _ in range(60):
                 time.advance(1)
-                alarms(engine).ring_due(time.now())
+                await ring_due(engine)
                 engine.beat()
         assert 5 <= len([entry for entry in logs if entry["event"] == "store.failed"]) <= 7
         assert engine.store_trouble == "the disk is full"
@@ -687,8 +673,8 @@ async def test_a_rewind_beside_the_daemon_is_heard(engine: Engine, time: Time) -
     engine.setup({"a": Scripted().named("a")}, {})
     beside = Store.open(engine.store.path, daemon=False)
     async with running(engine):
-        alarms(engine).ring_due(time.now())
-        await until(lambda: len(states) == 1 and engine.watches["a"].task is None)
+        await ring_due(engine)
+        await until(lambda: len(states) == 1 and idle(engine, "a"))
         beside.rewind("a", {"at": "beginning"})
         engine.beat()
         await until(lambda: len(states) == 2)
@@ -707,8 +693,8 @@ async def test_a_rewind_in_the_second_of_a_step_is_heard(engine: Engine, time: T
     engine.setup({"a": Scripted().named("a")}, {})
     beside = Store.open(engine.store.path, daemon=False)
     async with running(engine):
-        alarms(engine).ring_due(time.now())
-        await until(lambda: visits and engine.watches["a"].task is None)
+        await ring_due(engine)
+        await until(lambda: visits and idle(engine, "a"))
         time.advance(1)
         beside.rewind("a", {"x": 1})
         time.set_wall(100)
@@ -1017,7 +1003,7 @@ async def test_it_stops_promptly_whatever_a_visit_does(engine: Engine, time: Tim
     engine.setup({"a": Scripted().named("a")}, {"one": Recorder().named("one")})
     task = asyncio.create_task(engine.run())
     await asyncio.sleep(0)
-    alarms(engine).ring_due(time.now())
+    await ring_due(engine)
     await started.wait()
     engine.stop()
     await asyncio.wait_for(task, 1)
@@ -1112,21 +1098,21 @@ async def test_a_new_set_is_taken_over_without_losing_a_visit(engine: Engine, ti
     SCRIPTS.update(a=slow, b=quick)
     engine.setup({"a": Scripted().named("a")}, {"one": Recorder().named("one")})
     async with running(engine):
-        alarms(engine).ring_due(time.now())
-        await until(lambda: engine.watches["a"].task)
+        await ring_due(engine)
+        await until(lambda: under_way(engine, "a"))
         engine.setup(
             {"a": Scripted(interval=90).named("a"), "b": Scripted().named("b")},
             {"two": Recorder().named("two")},
         )
         gate.set()
-        await until(lambda: engine.watches["a"].task is None)
+        await until(lambda: idle(engine, "a"))
         time.advance(1)
-        alarms(engine).ring_due(time.now())
+        await ring_due(engine)
         await until(lambda: done == ["a", "b"])
         await until(lambda: len(RECORDS.get("two", [])) == 1)
-        assert engine.watches["a"].source.interval == 90
+        assert (await status(engine, "a")).source.interval == 90
         engine.setup({"b": Scripted().named("b")}, {"two": Recorder().named("two")})
-        assert list(engine.watches) == ["b"]
+        assert list(await statuses(engine)) == ["b"]
         assert "a" not in alarms(engine).at
     assert RECORDS.get("one", []) == [] or len(RECORDS["one"]) == 1
 
@@ -1137,7 +1123,7 @@ async def test_a_source_of_another_type_under_an_old_name_is_refused_whole(engin
         StoreError, match=r"sources\.a was a scripted and is now a parakey.event_logs: give the new"
     ):
         engine.setup({"a": event_logs("a"), "b": Scripted().named("b")}, {})
-    assert list(engine.watches) == ["a"]
+    assert list(await statuses(engine)) == ["a"]
     assert [row["name"] for row in engine.store.sources()] == ["a"]
 
 
@@ -1190,13 +1176,13 @@ async def test_a_clock_set_during_a_visit_moves_nothing(engine: Engine, time: Ti
     SCRIPTS["a"] = step
     engine.setup({"a": Scripted().named("a")}, {})
     await engine.visit("a")
-    assert engine.watches["a"].due - time.now() == pytest.approx(55)
+    assert (await status(engine, "a")).due - time.now() == pytest.approx(55)
     engine.beat()  # which would see the step only now: to move what goes by the new time already would silence the source
-    assert engine.watches["a"].due - time.now() == pytest.approx(55)
+    assert (await status(engine, "a")).due - time.now() == pytest.approx(55)
     time.set_wall(7200)
     engine.hurry("a")
     engine.beat()
-    assert engine.watches["a"].due - time.now() <= 60
+    assert (await status(engine, "a")).due - time.now() <= 60
 
 
 async def test_being_sent_away_for_an_hour_is_no_good_answer(
@@ -1218,21 +1204,10 @@ async def test_a_mended_source_is_asked_soon_after_a_reload(
     parakey.token = "new"
     for _ in range(6):
         await world.visit(after=4000)
-    assert world.engine.watches["doors"].due - time.now() > 3000
+    assert (await world.status("doors")).due - time.now() > 3000
     world.engine.setup({"doors": event_logs(access_token="new")}, {"recorder": world.sink})
-    assert world.engine.watches["doors"].due - time.now() <= 60
+    assert (await world.status("doors")).due - time.now() <= 60
     world.store.close()
-
-
-class BrokenDisk:
-    """A connection to a file on a disk that has died."""
-
-    in_transaction = False
-
-    def execute(self, *args: Any) -> Any:
-        raise sqlite3.OperationalError("disk I/O error")
-
-    executemany = execute
 
 
 async def test_a_store_that_breaks_while_running_ends_nothing(engine: Engine, time: Time) -> None:
@@ -1242,20 +1217,18 @@ async def test_a_store_that_breaks_while_running_ends_nothing(engine: Engine, ti
     SCRIPTS["a"] = never
     engine.setup({"a": Scripted().named("a")}, {"one": Recorder().named("one")})
     async with running(engine) as task:
-        whole, engine.store._db.conn = engine.store._db.conn, BrokenDisk()  # type: ignore[assignment]
-        with capture_logs() as logs:
-            alarms(engine).ring_due(time.now())
+        with broken(engine.store, sqlite3.OperationalError("disk I/O error")), capture_logs() as logs:
+            await ring_due(engine)
             engine.deliveries["one"].wake()
             await until(lambda: {"sink.failing", "store.failed"} <= {entry["event"] for entry in logs})
         assert not task.done()
-        engine.store._db.conn = whole
 
 
 async def test_new_http_options_reach_sources_and_sinks(engine: Engine, time: Time) -> None:
     engine.setup({"a": event_logs("a")}, {"one": Recorder().named("one")})
     fresh = web_of(Straight(Parakey()), time)
     engine.setup({"a": event_logs("a")}, {"one": Recorder().named("one")}, fresh)
-    assert engine.watches["a"].web is fresh
+    assert (await status(engine, "a")).web is fresh
     assert engine.deliveries["one"].http.web is fresh
     await engine.aclose()
 

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from doors import HEADER, PARAKEY, SECRET, TOKEN, VALUE
+from inside import set_visited
 from roundsman.engine import Engine
 from roundsman.plugin import Source
 from roundsman.reception import Reception
@@ -263,8 +264,8 @@ def test_no_answer_is_a_5xx_nor_410(requests: list[dict[str, Any]]) -> None:
             time = Time()
             engine = Engine(store, ByHand(), web_of(Straight(Parakey(time.utc)), time), clock=time.clock())
             engine.setup(SOURCES, {})
-            for watch in engine.watches.values():
-                watch.visited = START
+            for name in SOURCES:
+                await set_visited(engine, name, START)
             async with httpx.AsyncClient(
                 transport=httpx.ASGITransport(app(engine)), base_url="http://daemon"
             ) as client:

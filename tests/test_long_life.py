@@ -14,6 +14,7 @@ import pytest
 
 from conftest import need
 from doors import until
+from inside import being_read, locked, sql, statements
 from rounds import SCRIPTS, Scripted, running
 from roundsman.clock import Clock
 from roundsman.engine import BEAT, Engine
@@ -67,7 +68,7 @@ def test_each_step_of_forgetting_is_small_and_the_next_goes_on(store: Store) -> 
     again.close()
 
 
-def test_what_is_kept_for_good_is_not_looked_at_without_end(store: Store) -> None:
+async def test_what_is_kept_for_good_is_not_looked_at_without_end(store: Store) -> None:
     """A round ends, whatever it may not forget; `once` makes a few steps each time, and gets through all the same."""
     store.register({"doors": "parakey.event_logs"}, {"archive": "file"})
     forever = [msgspec.structs.replace(an_event(n), stamp=None) for n in range(1000)]
@@ -78,24 +79,25 @@ def test_what_is_kept_for_good_is_not_looked_at_without_end(store: Store) -> Non
         steps += 1
     assert steps == 12
     assert all_of(store) == []
-    assert store._run("SELECT count(*) FROM events").fetchone() == (1100,), (
+    assert await sql(store, "SELECT count(*) FROM events") == [(1100,)], (
         "nothing newer than their stamps came"
     )
 
 
-def test_each_step_of_forgetting_touches_few_bytes_and_is_not_slowed_by_what_is_buried(store: Store) -> None:
+async def test_each_step_of_forgetting_touches_few_bytes_and_is_not_slowed_by_what_is_buried(
+    store: Store,
+) -> None:
     fill(store, 100, 10**6)
     for seq in (3, 7, 50):
         store.bury("archive", 100, seq, "no", START)
-        store._run("UPDATE sinks SET cursor = 100")
-    store._db.conn.commit()
+        await sql(store, "UPDATE sinks SET cursor = 100")
     steps = 1
     while store.prune(["archive"], LATE, 60.0):
         steps += 1
     assert 15 < steps < 40
     assert len(all_of(store)) == 3
     plan = "EXPLAIN QUERY PLAN SELECT 1 FROM events WHERE NOT EXISTS (SELECT 1 FROM dead WHERE dead.seq = events.seq)"
-    assert any("USING COVERING INDEX buried" in row[3] for row in store._run(plan))
+    assert any("USING COVERING INDEX buried" in row[3] for row in await sql(store, plan))
 
 
 async def test_nothing_is_forgotten_by_a_clock_that_has_just_jumped(
@@ -133,8 +135,7 @@ async def test_a_machine_whose_clock_is_right_after_each_jump_forgets_too(
     engine.setup({}, {})
     for day in range(20):
         fill(store, 1, 10, begin=100 + day)
-        store._run("UPDATE events SET logged = ? WHERE logged = ?", (time.now(), START))
-        store._db.conn.commit()
+        await sql(store, "UPDATE events SET logged = ? WHERE logged = ?", (time.now(), START))
         time.set_wall(-50 * 365 * 86400.0)
         engine.beat()
         time.set_wall(50 * 365 * 86400.0 + 86400)
@@ -202,25 +203,24 @@ async def test_rounds_and_heartbeats_go_on_while_much_is_forgotten(
         await until(lambda: not all_of(store))
 
 
-def test_room_is_given_back_in_small_steps_and_never_by_a_vacuum(
+async def test_room_is_given_back_in_small_steps_and_never_by_a_vacuum(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(store, 3000, 8000)
     store.checkpoint()
     large = store.path.stat().st_size
-    said: list[str] = []
-    store._db.conn.set_trace_callback(said.append)
-    while store.prune(["archive"], LATE, 60.0):
-        pass
-    steps = 0
-    while store.shrink():
-        steps += 1
-        fill(store, 1, 10, begin=10_000 + steps)  # and events come meanwhile
-    store.checkpoint()
+    with statements(store) as said:
+        while store.prune(["archive"], LATE, 60.0):
+            pass
+        steps = 0
+        while store.shrink():
+            steps += 1
+            fill(store, 1, 10, begin=10_000 + steps)  # and events come meanwhile
+        store.checkpoint()
     assert steps > 5
     assert store.path.stat().st_size < large / 2
     assert not [each for each in said if each.strip().upper().startswith("VACUUM")]
-    assert store._run("PRAGMA quick_check").fetchone() == ("ok",)
+    assert await sql(store, "PRAGMA quick_check") == [("ok",)]
     assert len(all_of(store)) == steps
     assert not store.shrink(), "what is left free is for new events"
 
@@ -229,13 +229,9 @@ def test_the_wal_is_cut_and_nobody_waits_for_a_reader(store: Store) -> None:
     fill(store, 2000)
     wal = store.path.with_name(store.path.name + "-wal")
     assert wal.stat().st_size > 2**20
-    reader = Reader.open(store.path)
-    held = reader._db.conn.execute("SELECT * FROM events")
-    held.fetchone()
-    store.checkpoint()  # somebody reads: not now, and without waiting
-    assert wal.stat().st_size > 2**20
-    held.close()
-    reader.close()
+    with being_read(store):
+        store.checkpoint()  # not now, and without waiting
+        assert wal.stat().st_size > 2**20
     store.checkpoint()
     assert wal.stat().st_size == 0
 
@@ -245,12 +241,10 @@ def test_the_wal_is_cut_and_nobody_waits_for_a_reader(store: Store) -> None:
 
 def test_a_backup_is_whole_while_others_write(store: Store, tmp_path: Path) -> None:
     fill(store, 2000)
-    store._db.conn.execute("BEGIN IMMEDIATE")  # somebody is in the middle of a write
-    store._run("UPDATE events SET type = 'half'")
-    reader = Reader.open(store.path)
-    reader.backup(tmp_path / "copy.db")
-    store._db.conn.rollback()
-    reader.close()
+    with locked(store, "UPDATE events SET type = 'half'"):
+        reader = Reader.open(store.path)
+        reader.backup(tmp_path / "copy.db")
+        reader.close()
     assert (tmp_path / "copy.db").stat().st_mode & 0o777 == 0o600
     assert sorted(path.name for path in tmp_path.iterdir() if "copy" in path.name) == ["copy.db"]
     copy = Reader.open(tmp_path / "copy.db")
@@ -319,7 +313,7 @@ def test_a_copy_is_written_into_the_file_that_was_made_for_it_and_no_other(
         assert not (tmp_path / "nothing-yet").exists()
 
 
-def test_a_backup_takes_the_place_of_a_store_that_crashed(tmp_path: Path) -> None:
+async def test_a_backup_takes_the_place_of_a_store_that_crashed(tmp_path: Path) -> None:
     """What the crash left in -wal belongs to the old store; SQLite would play it into the new one."""
     path = tmp_path / "roundsman.db"
     store = Store.open(path)
@@ -334,7 +328,7 @@ def test_a_backup_takes_the_place_of_a_store_that_crashed(tmp_path: Path) -> Non
     restore(path, tmp_path / "copy.db")
     again = Store.open(path)
     assert len(all_of(again)) == 10
-    assert again._run("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert await sql(again, "PRAGMA integrity_check") == [("ok",)]
     assert path.stat().st_mode & 0o777 == 0o600
     fill(again, 5, begin=10)
     assert again.head() == 15

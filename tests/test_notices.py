@@ -6,12 +6,12 @@ import subprocess
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from doors import until
+from inside import broken, idle, ring_due, set_due, status, statuses
 from rounds import SCRIPTS, Scripted, running
 from roundsman.engine import Engine
 from roundsman.events import Event
@@ -251,7 +251,7 @@ async def test_a_time_without_a_daemon_is_nobodys_trouble(
     SCRIPTS["a"] = lambda *_: hang.wait()
     with capture_logs() as logs:
         async with running(engine):
-            engine._alarms.ring_due(time.now())  # type: ignore[attr-defined]
+            await ring_due(engine)
             await until(lambda: any(entry["event"] == "sink.failing" for entry in logs))
             time.advance(1)
             engine.beat()
@@ -264,7 +264,7 @@ async def test_a_sink_that_comes_back_too_late_for_some_events_is_told(
 ) -> None:
     one, two = Recorder().named("one"), Recorder(outcomes=("granted",)).named("two")
     engine = engine_on(tmp_path / "x.db", parakey, time, one, two)
-    sources = {"a": engine.watches["a"].source}
+    sources = {"a": (await status(engine, "a")).source}
     put(engine, 1)
     await engine.once()
     engine.setup(sources, {"one": one})
@@ -394,15 +394,14 @@ def test_what_cannot_be_told_now_is_told_once_it_can(tmp_path: Path, parakey: Pa
     engine = engine_on(tmp_path / "x.db", parakey, time)
     free = 0
     engine._disk._look = lambda path: Room(free, 100_000 * MIB)
-    whole, engine.store._db.conn = engine.store._db.conn, FullDisk()  # type: ignore[assignment]
-    whole_books, engine.store._books.conn = engine.store._books.conn, FullDisk()  # type: ignore[assignment]
-    time.set_wall(86400)
-    with capture_logs() as logs, suppress(StoreError):
-        engine.beat()
-    with suppress(StoreError):
-        engine.beat()
-    assert [entry["event"] for entry in logs if entry["event"] == "clock.stepped"]
-    engine.store._db.conn, engine.store._books.conn = whole, whole_books
+    full = sqlite3.OperationalError("database or disk is full")
+    with broken(engine.store, full):
+        time.set_wall(86400)
+        with capture_logs() as logs, suppress(StoreError):
+            engine.beat()
+        with suppress(StoreError):
+            engine.beat()
+        assert [entry["event"] for entry in logs if entry["event"] == "clock.stepped"]
     engine.beat()
     told = [event.type for event in own(engine.store)]
     assert sorted(told) == ["roundsman.clock.jumped", "roundsman.disk.low"]
@@ -411,29 +410,17 @@ def test_what_cannot_be_told_now_is_told_once_it_can(tmp_path: Path, parakey: Pa
     engine.store.close()
 
 
-class FullDisk:
-    def execute(self, *_: Any) -> Any:
-        raise sqlite3.OperationalError("database or disk is full")
-
-    executemany = execute
-
-    @property
-    def in_transaction(self) -> bool:
-        return False
-
-
-def test_a_vendors_rest_is_kept_over_a_step_and_a_restart(
+async def test_a_vendors_rest_is_kept_over_a_step_and_a_restart(
     tmp_path: Path, parakey: Parakey, time: Time
 ) -> None:
     engine = engine_on(tmp_path / "x.db", parakey, time)
-    engine.watches["a"].held = engine.watches["a"].due = time.now() + 3000
-    engine.store.hold([("a", time.now() + 3000)])
+    await set_due(engine, "a", time.now() + 3000, held=True)
     engine.beat()
     time.set_wall(7200)
     engine.beat()
     engine.store.close()
     engine = engine_on(tmp_path / "x.db", parakey, time)
-    assert engine.watches["a"].held - time.now() == pytest.approx(3000)
+    assert (await status(engine, "a")).held - time.now() == pytest.approx(3000)
     engine.store.close()
 
 
@@ -451,27 +438,26 @@ async def test_a_machine_that_slept_asks_soon_and_not_all_at_once(
     for name in names:
         SCRIPTS[name] = count
     engine.setup({name: Scripted().named(name) for name in names}, {})
-    hand: Any = engine._alarms
     async with running(engine):
         time.advance(2)
-        hand.ring_due(time.now())
+        await ring_due(engine)
         await until(lambda: len(visits) == 20)
-        await until(lambda: not any(w.busy() for w in engine.watches.values()))
-        engine.watches["s07"].due = time.now() + 50_000  # sent away for long
-        hand.set("s07", engine.watches["s07"].due)
+        await until(lambda: idle(engine))
+        await set_due(engine, "s07", time.now() + 50_000)  # sent away for long
         time.suspend(8 * 3600)
         # The first thing to wake up may be the alarm, or the heartbeat: neither makes a burst.
-        assert len(hand.ring_due(time.now())) == 19
+        assert len(await ring_due(engine)) == 19
         await asyncio.sleep(0)
         assert len(visits) == 20, "nobody is asked while the network is not back"
         with capture_logs() as logs:
             engine.beat()
         assert logs == [], "seen already"
-        dues = sorted(engine.watches[name].due - time.now() for name in names if name != "s07")
+        found = await statuses(engine)
+        dues = sorted(found[name].due - time.now() for name in names if name != "s07")
         assert 5 <= dues[0] < dues[10] < dues[-1] < 7
-        assert engine.watches["s07"].due - time.now() == pytest.approx(50_000 - 8 * 3600)
+        assert (await status(engine, "s07")).due - time.now() == pytest.approx(50_000 - 8 * 3600)
         time.advance(7)
-        hand.ring_due(time.now())
+        await ring_due(engine)
         await until(lambda: len(visits) == 39)
     assert own(engine.store) == [], "sleeping is no trouble"
     engine.store.close()
@@ -490,15 +476,14 @@ async def test_an_alarm_that_rings_right_after_a_jump_asks_nobody_early(
 
     engine = engine_on(tmp_path / "x.db", parakey, time)
     SCRIPTS["a"] = count
-    hand: Any = engine._alarms
     async with running(engine):
-        hand.ring_due(time.now())
-        await until(lambda: asked == 1 and not engine.watches["a"].busy())
+        await ring_due(engine)
+        await until(lambda: asked == 1 and idle(engine, "a"))
         time.set_wall(86400)
-        assert hand.ring_due(time.now()) == ["a"]
+        assert await ring_due(engine) == ["a"]
         await asyncio.sleep(0)
         assert asked == 1
         time.advance(61)
-        hand.ring_due(time.now())
+        await ring_due(engine)
         await until(lambda: asked == 2)
     engine.store.close()

@@ -14,6 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from doors import until
+from inside import polled
 from processes import Daemon, configure
 from roundsman import config as configuration, logs
 from roundsman.config import Config
@@ -168,7 +169,7 @@ async def test_a_reload_always_has_an_answer(
     monkeypatch.setenv("PARAKEY_TOKEN", TOKEN)
     service = Service(configuration.load(config), logs.Line())
     running = asyncio.create_task(service.run())
-    await until(lambda: service.engine.watches and service.engine.watches["doors"].polls)
+    await until(lambda: polled(service.engine, "doors"))
 
     async def stumble(self: Service, new: Config) -> None:
         raise ImportError("no module named half")

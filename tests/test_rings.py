@@ -1,13 +1,13 @@
 """A webhook rings: its source is visited at once, but nobody is hammered and no visit that is due is lost for it."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import Any, Literal
 
 import pytest
 
+from inside import ring_due, settle, status
+from rounds import running
 from roundsman.engine import RINGS_APART, Engine
 from roundsman.http import Http
 from roundsman.plugin import Backoff, Poll, Source, State
@@ -44,29 +44,11 @@ def engine(store: Store, time: Time) -> Engine:
     return engine
 
 
-@asynccontextmanager
-async def running(engine: Engine) -> AsyncIterator[None]:
-    task = asyncio.create_task(engine.run())
-    await asyncio.sleep(0)
-    try:
-        yield
-    finally:
-        engine.stop()
-        await asyncio.wait_for(task, 5)
-
-
 async def pass_time(engine: Engine, time: Time, seconds: float, step: float = 0.5) -> None:
     for _ in range(round(seconds / step)):
         time.advance(step)
-        engine._alarms.ring_due(time.now())  # type: ignore[attr-defined]
+        await ring_due(engine)
         await settle(engine)
-
-
-async def settle(engine: Engine) -> None:
-    async with asyncio.timeout(5):
-        await asyncio.sleep(0)
-        while engine.watches["bell"].busy():
-            await asyncio.sleep(0.001)
 
 
 async def test_a_ring_is_a_visit_at_once_and_the_next_one_keeps_its_time(engine: Engine, time: Time) -> None:
@@ -75,7 +57,7 @@ async def test_a_ring_is_a_visit_at_once_and_the_next_one_keeps_its_time(engine:
         engine.ring("bell")
         await settle(engine)
         assert VISITS == [(0.5, False), (10, True)]
-        assert engine.watches["bell"].due == START + 60.5
+        assert (await status(engine, "bell")).due == START + 60.5
         await pass_time(engine, time, 60)
     assert VISITS[2:] == [(60.5, False)]
 
@@ -92,7 +74,7 @@ async def test_a_flood_of_webhooks_is_not_a_flood_of_visits(engine: Engine, time
     assert all(b - a >= RINGS_APART for a, b in pairwise(rung)), rung
     assert len(rung) <= 11
     assert [at for at, ring in VISITS if not ring] == [0.5], "and what is due comes when it is due"
-    assert engine.watches["bell"].due == START + 60.5
+    assert (await status(engine, "bell")).due == START + 60.5
 
 
 async def test_a_flood_never_starves_the_visits_that_are_due(engine: Engine, time: Time) -> None:
@@ -114,7 +96,7 @@ async def test_a_ring_during_a_visit_is_a_visit_after_it(engine: Engine, time: T
     SCRIPT[0] = slow
     async with running(engine):
         time.advance(1)
-        engine._alarms.ring_due(time.now())  # type: ignore[attr-defined]
+        await ring_due(engine)
         await asyncio.sleep(0.01)
         for _ in range(5):
             engine.ring("bell")

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from inside import idle, sql, statuses
 from rounds import running
 from roundsman.clock import Clock
 from roundsman.engine import BEAT, Engine
@@ -106,7 +107,7 @@ class Year:
             self._pause.set()
             await asyncio.sleep(0)
         self.hand.ring_due(self.time.now())
-        while any(watch.busy() for watch in self.engine.watches.values()):
+        while not await idle(self.engine):
             await asyncio.sleep(0)
         # A delivery that was under way for hours would be one that hangs.
         await asyncio.wait_for(self.engine.deliveries["archive"].caught_up.wait(), 20)
@@ -139,8 +140,8 @@ class Year:
         gc.collect()
         wal = self.path.with_name(self.path.name + "-wal")
         pages = int(Path("/proc/self/statm").read_text().split()[1])
-        forever = self.store._run(
-            "SELECT count(*) FROM events WHERE stamp IS NULL AND type NOT GLOB 'roundsman.*'"
+        [[forever]] = await sql(
+            self.store, "SELECT count(*) FROM events WHERE stamp IS NULL AND type NOT GLOB 'roundsman.*'"
         )
         return Sizes(
             self.path.stat().st_size,
@@ -149,7 +150,7 @@ class Year:
             len(list(Path("/proc/self/fd").iterdir())),
             threading.active_count(),
             len(asyncio.all_tasks()),
-            forever.fetchone()[0],
+            forever,
         )
 
 
@@ -162,14 +163,15 @@ async def test_after_a_year_nothing_has_grown(tmp_path: Path, time: Time) -> Non
     days = DAYS
     year = Year(tmp_path, time)
     found = await year.run()
-    polls = sum(watch.polls for watch in year.engine.watches.values())
+    fates = (await statuses(year.engine)).values()
+    polls = sum(fate.polls for fate in fates)
     print(f"{polls:,} visits in {days} days")
     for n, sizes in enumerate(found):
         print(f"day {WARM + 30 * n}:", "  ".join(f"{k} {v:,}" for k, v in sizes._asdict().items()))
     first, last = found[0], found[-1]
     assert polls > 0.95 * days * 24 / HOURS * 20, "neither a burst nor a silence"
     assert polls < 1.3 * days * 24 / HOURS * 20
-    assert all(watch.failing is None for watch in year.engine.watches.values())
+    assert all(fate.failing is None for fate in fates)
     kept = (last.forever - first.forever) * KEPT
     assert max(sizes.store for sizes in found) < first.store * 1.15 + kept
     assert max(sizes.wal for sizes in found) < 8 * 2**20

@@ -18,6 +18,7 @@ import pytest
 from sqlite_utils import Database
 
 from conftest import need
+from inside import close_books, one_moment, pragma, run_by, sql, statements
 from roundsman import store as store_module
 from roundsman.cli.steering import replay
 from roundsman.plugin import State
@@ -52,9 +53,9 @@ def test_its_files_are_for_its_owner_only(tmp_path: Path) -> None:
     store.close()
 
 
-def test_it_is_durable(store: Store) -> None:
-    assert store._run("PRAGMA journal_mode").fetchone() == ("wal",)
-    assert store._run("PRAGMA synchronous").fetchone() == (2,)
+async def test_it_is_durable(store: Store) -> None:
+    assert await pragma(store, "journal_mode") == "wal"
+    assert await pragma(store, "synchronous") == 2
 
 
 def test_an_event_is_kept_once_and_numbers_have_no_holes(store: Store) -> None:
@@ -109,15 +110,14 @@ def test_ids_without_a_stamp_are_kept_for_good(store: Store) -> None:
     assert put(store, *map(an_event, range(4)), now=START + 10 * KEYS_KEPT) == 1
 
 
-def test_the_numbers_go_on_when_everything_was_forgotten(store: Store) -> None:
+async def test_the_numbers_go_on_when_everything_was_forgotten(store: Store) -> None:
     put(store, *(msgspec.structs.replace(an_event(n), stamp=START) for n in range(3)))
     store.ack("archive", 0, 3, None, START)
     later = START + 2 * KEYS_KEPT + 60
-    store._run("UPDATE sources SET position = ? WHERE name = 'doors'", (later,))
-    store._db.conn.commit()
+    await sql(store, "UPDATE sources SET position = ? WHERE name = 'doors'", (later,))
     while store.prune(["archive"], later, 60.0):
         pass
-    assert store._run("SELECT count(*) FROM events").fetchone() == (0,)
+    assert await sql(store, "SELECT count(*) FROM events") == [(0,)]
     put(store, an_event(9), now=later)
     assert store.events(0, 100, 10, Filter())[0][0].seq == 4
 
@@ -187,11 +187,11 @@ def test_a_filter_may_name_fifty_thousand_sources(store: Store) -> None:
     assert store.waiting(0, Filter(sources=(*globs, "d[o]ors"), outcomes=("granted", *names))) == 2
 
 
-def test_a_filter_reads_the_log_in_its_order_and_only_as_far_as_it_must(store: Store) -> None:
+async def test_a_filter_reads_the_log_in_its_order_and_only_as_far_as_it_must(store: Store) -> None:
     for wanted in (Filter(sources=("doors",)), Filter(("a", "b*"), ("doors", "*"), ("granted",))):
         where, values = wanted.where()
-        sql = f"SELECT e.seq FROM events e JOIN sources s ON s.id = e.source WHERE e.seq > 0{where} ORDER BY e.seq"
-        plan = [row[3] for row in store._run(f"EXPLAIN QUERY PLAN {sql}", values)]
+        query = f"SELECT e.seq FROM events e JOIN sources s ON s.id = e.source WHERE e.seq > 0{where} ORDER BY e.seq"
+        plan = [row[3] for row in await sql(store, f"EXPLAIN QUERY PLAN {query}", values)]
         assert plan[0].startswith("SEARCH e USING INTEGER PRIMARY KEY")
         assert not [step for step in plan if "TEMP B-TREE FOR ORDER" in step]
 
@@ -308,12 +308,10 @@ def test_a_folder_that_may_only_be_gone_through_is_enough() -> None:
             Store.open(folder / "a.db").close()
 
 
-def test_the_daemons_own_notices_are_found_however_long_the_log_is(store: Store) -> None:
-    said: list[str] = []
-    store._db.conn.set_trace_callback(said.append)
-    store.own("roundsman.disk.*")
-    store._db.conn.set_trace_callback(None)
-    plan = [row[3] for row in store._run("EXPLAIN QUERY PLAN " + said[-1])]
+async def test_the_daemons_own_notices_are_found_however_long_the_log_is(store: Store) -> None:
+    with statements(store) as said:
+        store.own("roundsman.disk.*")
+    plan = [row[3] for row in await sql(store, "EXPLAIN QUERY PLAN " + said[-1])]
     assert any("SEARCH e USING INDEX sqlite_autoindex_events_1 (source=?)" in step for step in plan), plan
 
 
@@ -353,28 +351,27 @@ def test_the_lock_ends_with_its_holder(tmp_path: Path) -> None:
 def test_readers_work_beside_the_daemon_and_do_not_block_it(store: Store) -> None:
     put(store, an_event(1))
     reader = Reader.open(store.path)
-    reader._run("BEGIN")
-    assert reader.head() == 1
-    put(store, an_event(2))
-    assert reader.head() == 1, "a reader sees its moment"
-    reader._run("COMMIT")
+    with one_moment(reader):
+        assert reader.head() == 1
+        put(store, an_event(2))
+        assert reader.head() == 1, "a reader sees its moment"
     assert reader.head() == 2
     reader.close()
 
 
-def test_a_reader_writes_nothing(store: Store) -> None:
+async def test_a_reader_writes_nothing(store: Store) -> None:
     reader = Reader.open(store.path)
     with pytest.raises(StoreError, match="cannot be written"):
-        reader._run("DELETE FROM events")
+        await run_by(reader, "DELETE FROM events")
     reader.close()
 
 
-def test_a_newer_store_is_left_alone(tmp_path: Path) -> None:
+async def test_a_newer_store_is_left_alone(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "a.db")
-    store._run(
-        "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('roundsman', '999_future', 'x')"
+    await sql(
+        store,
+        "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('roundsman', '999_future', 'x')",
     )
-    store._db.conn.commit()
     store.close()
     with pytest.raises(StoreError, match="was written by a newer roundsman .it has 999_future.: upgrade"):
         Store.open(tmp_path / "a.db")
@@ -438,7 +435,7 @@ def test_a_read_only_folder_says_so(small_disk: Path) -> None:
         Store.open(small_disk / "a.db")
 
 
-def test_a_full_disk_is_one_sentence_and_damages_nothing(small_disk: Path) -> None:
+async def test_a_full_disk_is_one_sentence_and_damages_nothing(small_disk: Path) -> None:
     store = Store.open(small_disk / "a.db")
     put(store, an_event(0), state={"at": 0})
     number = 1
@@ -452,7 +449,7 @@ def test_a_full_disk_is_one_sentence_and_damages_nothing(small_disk: Path) -> No
     subprocess.run(["mount", "-o", "remount,size=32m", str(small_disk)], check=True)
     store = Store.open(small_disk / "a.db")
     assert store.head() == head
-    assert store._run("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert await sql(store, "PRAGMA integrity_check") == [("ok",)]
     assert put(store, an_event(10**5)) == 1
     store.close()
 
@@ -465,7 +462,7 @@ def test_no_store_yet_is_said_to_who_only_reads(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ids_are_remembered_as_far_back_as_readings_reach_from_a_quiet_source(store: Store) -> None:
+async def test_ids_are_remembered_as_far_back_as_readings_reach_from_a_quiet_source(store: Store) -> None:
     stamped = [msgspec.structs.replace(an_event(n), stamp=START + n * 86400) for n in range(7)]
     put(store, *stamped, now=START + 7 * 86400)
     store.ack("archive", 0, 7, None, START)
@@ -477,7 +474,7 @@ def test_ids_are_remembered_as_far_back_as_readings_reach_from_a_quiet_source(st
     store.ack("archive", 7, 8, None, late)
     while store.prune(["archive"], late + 36 * 86400, 60.0):
         pass
-    assert store._run("SELECT id FROM events").fetchall() == [("id00099",)], "and no longer than that"
+    assert await sql(store, "SELECT id FROM events") == [("id00099",)], "and no longer than that"
 
 
 def test_a_clock_that_was_in_the_past_makes_nobody_forget_what_is_recent(store: Store) -> None:
@@ -560,7 +557,7 @@ def test_not_where_another_program_has_begun_a_new_one(tmp_path: Path) -> None:
     assert not store.recover()
     with pytest.raises(StoreError, match="was deleted or replaced"):
         store.receive([Mail("doors", [an_event(2)])], START)
-    store._books.close()
+    close_books(store)
 
 
 @pytest.mark.parametrize("what", ["roundsman.db", "roundsman.db.lock"])

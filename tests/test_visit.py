@@ -6,6 +6,7 @@ from typing import Any, Literal
 import pytest
 from structlog.testing import capture_logs
 
+from inside import status
 from roundsman.engine import Engine
 from roundsman.http import Http
 from roundsman.plugin import Poll, Source, State
@@ -53,8 +54,8 @@ async def test_each_page_is_committed_before_the_next_is_asked_for(engine: Engin
     SCRIPTS["doors"] = pages
     assert await engine.visit("doors")
     assert seen == [([], {}), (["id00000"], {"at": 0}), (["id00000", "id00001"], {"at": 1})]
-    assert engine.watches["doors"].due == START + 60
-    assert engine.watches["doors"].polls == 1, "one visit, however many pages"
+    assert (await status(engine, "doors")).due == START + 60
+    assert (await status(engine, "doors")).polls == 1, "one visit, however many pages"
 
 
 async def test_what_was_committed_stays_when_a_later_page_fails(engine: Engine) -> None:
@@ -66,7 +67,7 @@ async def test_what_was_committed_stays_when_a_later_page_fails(engine: Engine) 
     assert not await engine.visit("doors")
     assert logged(engine) == ["id00001"]
     assert engine.store.state("doors")[0] == {"at": 1}
-    assert engine.watches["doors"].failures == 1
+    assert (await status(engine, "doors")).failures == 1
 
 
 async def test_a_rewind_between_two_pages_begins_anew_and_closes_what_was_open(engine: Engine) -> None:
@@ -104,7 +105,7 @@ async def test_a_visit_that_fails_in_the_end_has_failed_however_much_it_yielded(
         assert not await engine.visit("doors")
         time.advance(100)
         engine.beat()
-        assert engine.watches["doors"].failures == visit + 1
+        assert (await status(engine, "doors")).failures == visit + 1
     kinds = [event.type for event, _ in engine.store.events(0, 99, 99, Filter(types=("roundsman.*",)))]
     assert kinds == ["roundsman.source.failing"]
     assert engine.store.sources()[0]["failures"] == 4

@@ -348,7 +348,7 @@ async def test_a_403_without_a_reason_is_throttling(rounds: Any, account: Mailch
     account.faults.append(Fault(403, body=b"<html>Forbidden</html>"))
     await world.visit()
     assert world.told("roundsman.source.failing") == []
-    assert world.engine.watches["news"].due - time.now() >= 300
+    assert (await world.status("news")).due - time.now() >= 300
 
 
 async def test_a_403_with_a_reason_is_a_refusal(rounds: Any, account: Mailchimp, time: Time) -> None:

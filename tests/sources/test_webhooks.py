@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from doors import MAILCHIMP, PARAKEY, RAILZ, TOKEN
+from inside import visit_for_a_ring
 from rounds import Rounds
 from roundsman.plugin import Source
 from roundsman.sandbox import Fault, Parakey, Vendor
@@ -32,16 +33,7 @@ class Hooked(Rounds):
             await self.ring()
 
     async def ring(self) -> bool:
-        watch = self.engine.watches[self.source.name]
-        watch.ringing = True
-        try:
-            return await self.engine.visit(self.source.name)
-        finally:
-            watch.ringing = watch.rung = False
-
-    @property
-    def watch(self) -> Any:
-        return self.engine.watches[self.source.name]
+        return await visit_for_a_ring(self.engine, self.source.name)
 
     def told_ids(self) -> list[str]:
         return sorted(event.id for event in self.events() if not event.type.startswith("roundsman."))
@@ -244,7 +236,7 @@ async def test_webhooks_of_a_broken_connection_starve_no_other(railz: Railz, hoo
         await world.push({"data": {"event": "push", "connectionId": "CON-0", "pushCommunicationId": "x1"}})
         await world.engine.once()
     assert "p1:success" in world.told_ids()
-    assert world.watch.failing is None
+    assert (await world.status()).failing is None
     [trouble] = world.told("roundsman.source.failing")
     assert "CON-0" in trouble["data"]["message"], "the connection's, not the source's"
 
@@ -283,20 +275,19 @@ async def test_a_ring_that_fails_moves_no_visit_that_is_due_and_is_rung_again(
     vendor = Mailchimp(time.utc)
     world = hooked(vendor, mailchimp_batches(webhook=MAILCHIMP, interval=6 * 3600))
     await world.visit()
-    due = world.watch.due
+    due = (await world.status()).due
     vendor.add([Operation()], batch_id="b1")
     vendor.faults.extend([Fault(500, path="/3.0/batches/b1")] * 9)
-    watch = world.watch
     for number in range(1, 4):
-        watch.ringing = True
         await world.push(form("b1"), ring=False)
-        assert not await world.engine.visit("news")
-        assert (watch.due, watch.failures, watch.unheard, watch.rung) == (due, 0, number, True)
-        watch.ringing = watch.rung = False
+        assert not await world.ring()
+        fate = await world.status()
+        assert (fate.due, fate.failures, fate.ring_failures) == (due, 0, number)
     vendor.faults.clear()
     assert await world.ring()
     assert world.told_ids() == ["b1:completed"]
-    assert (watch.due, watch.unheard) == (due, 0)
+    fate = await world.status()
+    assert (fate.due, fate.ring_failures) == (due, 0)
 
 
 def test_rings_that_fail_double_their_pause_up_to_an_interval() -> None:
@@ -349,7 +340,7 @@ async def test_a_vendor_that_wants_a_rest_has_it_after_a_restart_too(hooked: Any
     await world.visit()
     world.reboot()
     world.engine.ring("news")
-    assert world.watch.ring_at is None or world.watch.ring_at >= time.now() + 2900
+    assert (await world.status()).ring_at is None or (await world.status()).ring_at >= time.now() + 2900
 
 
 async def test_a_restart_remembers_what_a_webhook_named(hooked: Any, time: Time) -> None:
@@ -370,7 +361,7 @@ async def test_nothing_rings_any_more_while_it_stops(hooked: Any, time: Time) ->
     await world.visit()
     world.engine.stop()
     world.engine.ring("news")
-    assert world.watch.ring_at is None
+    assert (await world.status()).ring_at is None
 
 
 def test_tokens_are_in_no_url_that_is_shown() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from conftest import need
 from doors import HEADER, PARAKEY, RECENT, VALUE, Door, open_door, until
+from inside import answered, set_due, set_visited
 from roundsman.sandbox import Parakey, Sandbox
 from roundsman.store import Store, StoreError
 from roundsman.web import app as web_app
@@ -43,7 +44,7 @@ async def metrics(door: Door) -> dict[str, float]:
 
 async def test_prometheus_takes_what_it_reads(door: Door) -> None:
     need(shutil.which("promtool") is not None, "needs promtool: apt install prometheus")
-    await until(lambda: all(w.visited for w in door.engine.watches.values()))
+    await until(lambda: answered(door.engine))
     await door.post("/hooks/doors", LOG, KEY)
     answer = await door.client.get(f"{door.url}/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
@@ -54,7 +55,7 @@ async def test_prometheus_takes_what_it_reads(door: Door) -> None:
 
 
 async def test_the_metrics_are_those_of_the_readme(door: Door) -> None:
-    await until(lambda: all(w.visited for w in door.engine.watches.values()))
+    await until(lambda: answered(door.engine))
     await door.post("/hooks/doors", LOG, KEY)
     text = (await door.client.get(f"{door.url}/metrics")).text
     kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
@@ -63,7 +64,7 @@ async def test_the_metrics_are_those_of_the_readme(door: Door) -> None:
 
 
 async def test_they_tell_what_happened(door: Door) -> None:
-    await until(lambda: all(w.visited for w in door.engine.watches.values()))
+    await until(lambda: answered(door.engine))
     await until(lambda: door.ids() == ["first"])
     await door.post("/hooks/doors", LOG, KEY)
     await door.post("/hooks/doors", LOG, {})
@@ -111,7 +112,7 @@ async def test_it_is_ready_once_every_source_was_visited_and_the_store_writes(
         assert (await door.client.get(f"{door.url}/healthz")).text == "ok\n"
         answer = await door.client.get(f"{door.url}/readyz")
         assert (answer.status_code, answer.text) == (503, "doors: not visited yet\n")
-        door.engine.watches["doors"].visited = 1.0
+        await set_visited(door.engine, "doors", 1.0)
         answer = await door.client.get(f"{door.url}/readyz")
         assert (answer.status_code, answer.text) == (200, "ready\n")
 
@@ -125,6 +126,6 @@ async def test_it_is_ready_once_every_source_was_visited_and_the_store_writes(
 
 async def test_it_is_not_healthy_when_the_rounds_are_not_made(tmp_path: Path) -> None:
     async with open_door(tmp_path, event_logs(), rounds=False) as door:
-        door.engine.watches["doors"].due = 1.0
+        await set_due(door.engine, "doors", 1.0)
         answer = await door.client.get(f"{door.url}/healthz")
         assert (answer.status_code, answer.text) == (503, "the rounds are not made\n")

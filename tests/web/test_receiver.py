@@ -17,6 +17,7 @@ import structlog
 from rich.console import Console
 
 from doors import HEADER, MAILCHIMP, PARAKEY, RAILZ, SECRET, TOKEN, VALUE, Door, open_door, until
+from inside import answered, statuses
 from roundsman import reception, screen
 from roundsman.cli.hooks import hooks_app
 from roundsman.http import Http
@@ -120,7 +121,7 @@ async def test_what_is_authentic_is_taken(door: Door) -> None:
     assert await door.post("/hooks/ledger", body, sign(body, "railz", door)) == 200
     assert door.ids() == ["log1", "p1:success"]
     assert door.store.inbox("news")[0] == ["8b2428d747"]
-    assert door.engine.watches["news"].ring_at is not None
+    assert (await door.status("news")).ring_at is not None
 
 
 async def test_what_the_log_has_is_thanked_for_and_not_told_again(door: Door) -> None:
@@ -285,9 +286,9 @@ async def test_a_webhook_that_cannot_be_stored_is_kept_and_those_beside_it_are_t
 async def test_a_source_that_knows_nothing_of_webhooks_is_rung_for(tmp_path: Path) -> None:
     plain = Plain(interval=3600, webhook={"token": TOKEN}).named("plain")
     async with open_door(tmp_path, plain) as door:
-        await until(lambda: door.engine.watches["plain"].visited)
+        await until(lambda: answered(door.engine, "plain"))
         assert await door.post(f"/hooks/plain/{TOKEN}", b"whatever it says") == 200
-        await until(lambda: door.engine.watches["plain"].polls == 2)
+        await until(lambda: door.polls("plain", 2))
         assert door.store.unread("plain") == []
 
 
@@ -423,7 +424,7 @@ async def test_a_log_that_a_poll_would_name_otherwise_only_rings(tmp_path: Path)
         assert await door.post("/hooks/doors", {k: v for k, v in LOG.items() if k != "id"}, KEY) == 200
         assert await door.post("/hooks/places", {**LOG, "domain": {"id": "d1"}}, KEY) == 200
         assert door.ids() == []
-        assert all(watch.ring_at is not None for watch in door.engine.watches.values())
+        assert all(fate.ring_at is not None for fate in (await statuses(door.engine)).values())
 
 
 async def test_a_webhook_older_than_ids_are_kept_is_no_news(door: Door) -> None:
@@ -431,4 +432,4 @@ async def test_a_webhook_older_than_ids_are_kept_is_no_news(door: Door) -> None:
     old = "2026-01-01T10:00:00Z"
     assert await door.post("/hooks/doors", {**LOG, "createdAt": old, "timestamp": old}, KEY) == 200
     assert door.ids() == []
-    assert door.engine.watches["doors"].ring_at is not None
+    assert (await door.status("doors")).ring_at is not None
