@@ -3,14 +3,16 @@
 import asyncio
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from roundsman.engine import Engine
+from roundsman.events import Event
 from roundsman.http import Web
-from roundsman.plugin import Source
+from roundsman.plugin import Source, State
 from roundsman.store import Filter, Reader, Store
-from worlds import ByHand
+from worlds import START, ByHand
 
 
 class Status(NamedTuple):
@@ -138,6 +140,17 @@ async def sql(store: Store, statement: str, values: Sequence[Any] = ()) -> list[
         return db.execute(statement, values).fetchall()
 
 
+def left_in(path: Path, most: int = 3000) -> list[Event]:
+    """Events that a store holds, the newest of very many; none where it cannot be read."""
+    query = (
+        "SELECT e.id, s.name, e.type, e.outcome, e.body FROM events e JOIN sources s ON s.id = e.source "
+        "WHERE e.body IS NOT NULL ORDER BY e.seq DESC LIMIT ?"
+    )
+    with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        return [Event(*row) for row in db.execute(query, (most,))]
+    return []
+
+
 async def pragma(store: Store, name: str) -> Any:
     """A setting of the store's own connection."""
     return store._run(f"PRAGMA {name}").fetchone()[0]
@@ -192,6 +205,16 @@ def locked(store: Store, statement: str) -> Iterator[None]:
         db.execute(statement)
         yield
         db.execute("ROLLBACK")
+
+
+async def put(
+    store: Store, *events: Any, state: State | None = None, now: float = START, source: str = ""
+) -> int:
+    """As if a visit had found these events; how many of them were new."""
+    name = source or (events[0].source if events else "doors")
+    if name not in [row["name"] for row in store.sources()]:
+        store.register({name: "parakey.event_logs"}, {"archive": "file"})
+    return store.commit(name, store.state(name)[1], state or {}, events, now=now, due=now)
 
 
 async def log(store: Store, *kinds: str) -> list[Any]:

@@ -22,7 +22,7 @@ from roundsman.sandbox import Fault, Outgoing, Subscription, Vendor
 from roundsman.sinks.file import FileSink
 from roundsman.store import Filter, Store
 from roundsman.web.app import app
-from worlds import PLANS, RECORDS, ByHand, Recorder, Straight, Time, web_of
+from worlds import PLANS, RECORDS, ByHand, Recorder, Straight, Time, keeps_the_contract, web_of
 
 
 class Killed(BaseException):
@@ -327,6 +327,8 @@ class Mortal(RuleBasedStateMachine):
                 self.fuse.left = None
                 self.sink_fails = 0
                 self.heal_and_check()
+                for event in self.log():
+                    keeps_the_contract(event)
         finally:
             self.shut()
             PLANS.pop(self.name, None)

@@ -1,7 +1,7 @@
 """One source, one recorder, a clock by hand: what most tests of a source or of the engine want."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -10,20 +10,24 @@ from inside import Status, status
 from roundsman.engine import Engine
 from roundsman.events import Event
 from roundsman.http import Http
-from roundsman.plugin import Poll, Sink, Source, State
+from roundsman.plugin import Sink, Source, State
 from roundsman.sandbox import Vendor
 from roundsman.store import Filter, Store
 from worlds import ByHand, Recorder, Straight, Time, event_logs, web_of
 
 
 class Scripted(Source):
-    """Does what the test says, by name."""
+    """Does what the test says, by name; at once, or page by page."""
 
     type: Literal["scripted"] = "scripted"
     base_url: str = "http://127.0.0.1:1"
 
-    async def poll(self, http: Http, state: State) -> Poll:
-        return await SCRIPTS[self.name](http, state)
+    def poll(self, http: Http, state: State) -> Any:
+        return SCRIPTS[self.name](http, state)
+
+    @classmethod
+    def follow(cls, state: State, ids: Sequence[str]) -> State:
+        return {**state, "ids": [*state.get("ids", ()), *ids]}
 
 
 SCRIPTS: dict[str, Any] = {}
@@ -38,6 +42,19 @@ async def running(engine: Engine) -> AsyncIterator["asyncio.Task[None]"]:
     finally:
         engine.stop()
         await asyncio.wait_for(task, 5)
+
+
+def opened(make: Callable[..., "Rounds"]) -> Iterator[Callable[..., "Rounds"]]:
+    """For a fixture: the function that makes worlds, whose stores are closed in the end."""
+    worlds: list[Rounds] = []
+
+    def one(*args: Any, **options: Any) -> Rounds:
+        worlds.append(make(*args, **options))
+        return worlds[-1]
+
+    yield one
+    for world in worlds:
+        world.store.close()
 
 
 class Rounds:

@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from doors import until
-from inside import alarms, broken, idle, ring_due, status, statuses, unanswered, under_way
+from inside import alarms, broken, idle, put, ring_due, status, statuses, unanswered, under_way
 from rounds import SCRIPTS, Rounds, Scripted, running
 from roundsman.engine import Engine
 from roundsman.events import Event
@@ -364,7 +364,7 @@ async def test_an_error_that_is_no_text_ends_nothing(fed: Engine) -> None:
         raise Reject(ODD) if event.id == "id00001" else OSError(2, "No such file", ODD)
 
     SCRIPTS["a"], PLANS["one"] = bad, one
-    put(fed, an_event(1, "a"), an_event(2, "a"))
+    await put(fed.store, an_event(1, "a"), an_event(2, "a"))
     assert not await fed.once()
     assert fed.store.sources()[0]["error"] == "a file named donn\\udce9es"
     assert [row["reason"] for row in fed.store.dead("one")] == ["a file named donn\\udce9es"]
@@ -390,7 +390,7 @@ async def test_a_sink_that_cancels_itself_is_tried_again(fed: Engine) -> None:
             raise error
 
     PLANS["one"] = one
-    put(fed, an_event(1, "a"))
+    await put(fed.store, an_event(1, "a"))
     async with running(fed):
         await until(lambda: RECORDS.get("one"))
     assert [e.seq for e in RECORDS["one"]] == [1]
@@ -724,10 +724,6 @@ async def test_a_rewind_during_a_visit_is_not_lost(engine: Engine, time: Time) -
 # -- sinks ---------------------------------------------------------------------------------------------------------------
 
 
-def put(engine: Engine, *events: Event) -> None:
-    engine.store.commit("a", 0, {}, events, now=START, due=START)
-
-
 @pytest.fixture
 def fed(engine: Engine) -> Engine:
     """An engine with an idle source, whose log the test fills."""
@@ -744,7 +740,7 @@ def fed(engine: Engine) -> Engine:
 
 async def test_every_sink_gets_every_event_in_order(fed: Engine) -> None:
     async with running(fed):
-        put(fed, *(an_event(n, "a") for n in range(10)))
+        await put(fed.store, *(an_event(n, "a") for n in range(10)))
         fed._wake()
         await until(lambda: len(RECORDS.get("one", [])) == 10 and len(RECORDS.get("two", [])) == 10)
     assert [e.seq for e in RECORDS["one"]] == list(range(1, 11))
@@ -758,7 +754,7 @@ async def test_one_failing_sink_neither_stops_nor_loses_for_another(fed: Engine)
             raise OSError("down")
 
     PLANS["one"] = one
-    put(fed, *(an_event(n, "a") for n in range(5)))
+    await put(fed.store, *(an_event(n, "a") for n in range(5)))
     with capture_logs() as logs:
         assert not await fed.once()
     assert len(RECORDS["two"]) == 5
@@ -779,7 +775,7 @@ async def test_the_poison_is_buried_and_the_rest_goes_on(fed: Engine) -> None:
             raise Reject("too salty")
 
     PLANS["one"] = one
-    put(fed, *(an_event(n, "a") for n in range(8)))
+    await put(fed.store, *(an_event(n, "a") for n in range(8)))
     await fed.once()
     assert {e.id for e in RECORDS["one"]} == {f"id{n:05d}" for n in range(8)} - {"id00004"}
     [dead] = fed.store.dead("one")
@@ -814,7 +810,7 @@ async def test_what_a_sink_wants_to_remember_is_kept_with_the_ack(
     for n in range(3):
         engine = Engine(store, ByHand(), web_of(Straight(parakey), time), clock=time.clock())
         engine.setup({"a": Scripted().named("a")}, {"keeper": Keeper().named("keeper")})
-        put(engine, an_event(n, "a"))
+        await put(engine.store, an_event(n, "a"))
         await engine.once()
     assert OPENED == [None, {"last": "id00000"}, {"last": "id00001"}]
 
@@ -855,7 +851,7 @@ async def test_a_delivery_that_is_cancelled_ends(fed: Engine) -> None:
 
             yield deliver
 
-    put(fed, an_event(1, "a"))
+    await put(fed.store, an_event(1, "a"))
     delivery = fed.deliveries["one"]
     delivery.sink = Slow().named("one")
     task = asyncio.create_task(delivery.run())
@@ -865,8 +861,9 @@ async def test_a_delivery_that_is_cancelled_ends(fed: Engine) -> None:
         await asyncio.wait_for(task, 5)
 
 
+@pytest.mark.garbles
 async def test_what_a_damaged_store_garbled_is_buried_and_given_to_no_sink(fed: Engine) -> None:
-    put(fed, *(an_event(n, "a") for n in range(5)))
+    await put(fed.store, *(an_event(n, "a") for n in range(5)))
     for seq, body in ((2, b"\x00\xff garbage"), (5, b'{"specversion": ')):
         with closing(sqlite3.connect(fed.store.path)) as db, db:
             db.execute("UPDATE events SET body = ? WHERE seq = ?", (body, seq))
@@ -886,7 +883,7 @@ async def test_what_a_damaged_store_garbled_is_buried_and_given_to_no_sink(fed: 
 async def test_a_damaged_store_is_told_once_and_webhooks_are_refused(
     fed: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put(fed, an_event(1, "a"))
+    await put(fed.store, an_event(1, "a"))
     found = ["x.db is damaged: restore it", "x.db is damaged: restore it", GaveUp(), None]
 
     def look(path: Path) -> object:
@@ -911,7 +908,7 @@ async def test_a_damaged_store_is_told_once_and_webhooks_are_refused(
 
 async def test_the_books_are_on_the_disk_a_moment_after_they_are_written(fed: Engine) -> None:
     async with running(fed):
-        put(fed, an_event(1, "a"))
+        await put(fed.store, an_event(1, "a"))
         await until(lambda: fed.store.cursor("one")[0] == 1)
         await until(lambda: not fed.store.unsynced, 2)
 
@@ -930,7 +927,7 @@ async def test_a_rest_that_is_longer_than_a_minute_is_said(engine: Engine, time:
 
 async def test_buried_events_are_tried_again_when_somebody_says_so(fed: Engine) -> None:
     PLANS["one"] = lambda event: (_ for _ in ()).throw(Reject("no"))
-    put(fed, an_event(1, "a"))
+    await put(fed.store, an_event(1, "a"))
     await fed.once()
     assert fed.store.raise_dead("one", None) == 1
     await fed.once()
@@ -949,7 +946,7 @@ async def test_a_crash_between_delivery_and_ack_sends_again(fed: Engine, monkeyp
     def die(*args: Any, **kwargs: Any) -> None:
         raise Died
 
-    put(fed, an_event(1, "a"), an_event(2, "a"))
+    await put(fed.store, an_event(1, "a"), an_event(2, "a"))
     with monkeypatch.context() as patched, pytest.raises(Died):
         patched.setattr(fed.store, "ack", die)
         await fed.deliveries["two"].once()
@@ -959,14 +956,14 @@ async def test_a_crash_between_delivery_and_ack_sends_again(fed: Engine, monkeyp
 
 async def test_filters_choose_and_the_cursor_moves_all_the_same(engine: Engine) -> None:
     engine.setup({"a": Scripted().named("a")}, {"one": Recorder(outcomes=("den*",)).named("one")})
-    put(engine, an_event(1, "a"), an_event(2, "a", outcome="denied"), an_event(3, "a"))
+    await put(engine.store, an_event(1, "a"), an_event(2, "a", outcome="denied"), an_event(3, "a"))
     await engine.deliveries["one"].once()
     assert [e.id for e in RECORDS["one"]] == ["id00002"]
     assert engine.store.cursor("one")[0] == 3
 
 
 async def test_a_replay_beside_the_daemon_is_heard(fed: Engine) -> None:
-    put(fed, *(an_event(n, "a") for n in range(4)))
+    await put(fed.store, *(an_event(n, "a") for n in range(4)))
     beside = Store.open(fed.store.path, daemon=False)
     async with running(fed):
         await until(lambda: len(RECORDS.get("one", [])) == 4)
@@ -1026,7 +1023,7 @@ async def test_a_delivery_that_hangs_gets_the_grace_and_no_more(engine: Engine) 
     engine.setup(
         {"a": Scripted().named("a")}, {"stuck": Hanging().named("stuck"), "fine": Recorder().named("fine")}
     )
-    put(engine, an_event(1, "a"))
+    await put(engine.store, an_event(1, "a"))
     task = asyncio.create_task(engine.run())
     await until(lambda: RECORDS.get("stuck") and RECORDS.get("fine"))
     engine.stop()
@@ -1062,7 +1059,7 @@ async def test_two_reloads_in_a_row_have_never_two_deliveries_of_one_sink(engine
 
     SCRIPTS["a"] = nothing
     async with running(engine):
-        put(engine, an_event(1, "a"))
+        await put(engine.store, an_event(1, "a"))
         engine._wake()
         await until(lambda: inside == 1)
         for batch in (2, 3, 4):
@@ -1074,7 +1071,7 @@ async def test_two_reloads_in_a_row_have_never_two_deliveries_of_one_sink(engine
 
 async def test_a_sink_that_backs_off_does_not_hold_up_the_stop(fed: Engine) -> None:
     PLANS["one"] = lambda event: (_ for _ in ()).throw(Backoff(3600))
-    put(fed, an_event(1, "a"))
+    await put(fed.store, an_event(1, "a"))
     async with running(fed):
         await until(lambda: fed.deliveries["one"]._failures == 1)
 
@@ -1239,10 +1236,10 @@ async def test_a_retried_event_that_fails_does_not_hold_up_the_new_ones(fed: Eng
             raise Reject("no") if not RECORDS.get("one") else OSError("500")
 
     PLANS["one"] = one
-    put(fed, an_event(1, "a"), an_event(2, "a"))
+    await put(fed.store, an_event(1, "a"), an_event(2, "a"))
     await fed.once()
     fed.store.raise_dead("one", None)
-    put(fed, an_event(3, "a"))
+    await put(fed.store, an_event(3, "a"))
     await fed.once()
     await fed.once()
     assert [e.id for e in RECORDS["one"]] == ["id00002", "id00003"]

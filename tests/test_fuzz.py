@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from doors import HEADER, PARAKEY, SECRET, TOKEN, VALUE
-from inside import set_visited
+from inside import left_in, set_visited
 from roundsman.engine import Engine
 from roundsman.plugin import Source
 from roundsman.reception import Reception
@@ -213,6 +213,8 @@ def tidy() -> Any:
     yield
     if STORE.store is not None:
         STORE.store.close()
+        for event in left_in(Path(STORE.folder.name) / "fuzz.db"):
+            keeps_the_contract(event)
         STORE.folder.cleanup()
         STORE.store = None
 

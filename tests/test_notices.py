@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from doors import until
-from inside import broken, idle, ring_due, set_due, status, statuses
+from inside import broken, idle, put, ring_due, set_due, status, statuses
 from rounds import SCRIPTS, Scripted, running
 from roundsman.engine import Engine
 from roundsman.events import Event
@@ -57,12 +57,6 @@ def own(store: Store) -> list[Event]:
     return found
 
 
-def put(engine: Engine, number: int) -> None:
-    engine.store.commit(
-        "a", engine.store.state("a")[1], {}, [an_event(number, "a")], now=START, due=START + 60
-    )
-
-
 # -- sinks -------------------------------------------------------------------------------------------------------------
 
 
@@ -78,7 +72,7 @@ async def test_a_sink_that_fails_for_long_is_told_to_the_others_once_and_so_is_i
 
     PLANS["one"] = one
     engine = engine_on(path, parakey, time, *sinks)
-    put(engine, 1)
+    await put(engine.store, an_event(1, "a"))
     for minutes in (0, 9, 2, 5):
         time.advance(minutes * 60)
         assert not await engine.once()
@@ -118,7 +112,7 @@ async def test_a_sink_that_fails_for_a_moment_is_not_worth_an_event(
 
     PLANS["one"] = one
     engine = engine_on(tmp_path / "x.db", parakey, time, Recorder().named("one"))
-    put(engine, 1)
+    await put(engine.store, an_event(1, "a"))
     assert not await engine.once()
     time.advance(60)
     assert await engine.once()
@@ -134,7 +128,7 @@ async def test_a_clock_or_a_sleep_during_a_sinks_trouble_tells_nothing_wrong(
 
     PLANS["one"] = one
     engine = engine_on(tmp_path / "x.db", parakey, time, Recorder().named("one"))
-    put(engine, 1)
+    await put(engine.store, an_event(1, "a"))
     assert not await engine.once()
     time.advance(30)
     time.suspend(8 * 3600)  # nothing was tried meanwhile
@@ -169,7 +163,7 @@ async def test_a_delivery_that_hangs_for_long_is_told_too(
 ) -> None:
     engine = engine_on(tmp_path / "x.db", parakey, time, Hanging().named("deaf"), Recorder().named("two"))
     async with running(engine):
-        put(engine, 1)
+        await put(engine.store, an_event(1, "a"))
         engine._wake()
         await until(lambda: RECORDS.get("begun"))
         engine.beat()
@@ -200,7 +194,7 @@ async def test_whatever_hangs_in_a_sink_is_told(
 ) -> None:
     sink = (Closed if what == "opening" else Hanging)().named("deaf")
     engine = engine_on(tmp_path / "x.db", parakey, time, sink, Recorder().named("two"))
-    put(engine, 1)
+    await put(engine.store, an_event(1, "a"))
     if what == "trying again":
         engine.store.bury("deaf", 0, 1, "no", START)
         engine.store.raise_dead("deaf", None)
@@ -221,7 +215,7 @@ async def test_a_restart_in_a_long_pause_between_two_visits_is_no_absence(
     PLANS["one"] = lambda event: (_ for _ in ()).throw(OSError("down"))
     path = tmp_path / "x.db"
     engine = engine_on(path, parakey, time, Recorder().named("one"))
-    put(engine, 1)
+    await put(engine.store, an_event(1, "a"))
     assert not await engine.once()
     for _ in range(40):
         time.advance(30)
@@ -241,7 +235,7 @@ async def test_a_time_without_a_daemon_is_nobodys_trouble(
     """One visit and one delivery failed, and then it was switched off for a week."""
     PLANS["one"] = lambda event: (_ for _ in ()).throw(OSError("down"))
     engine = engine_on(tmp_path / "x.db", parakey, time, Recorder().named("one"))
-    put(engine, 1)
+    await put(engine.store, an_event(1, "a"))
     SCRIPTS["a"] = lambda *_: (_ for _ in ()).throw(OSError("down"))
     assert not await engine.once()
     engine.store.close()
@@ -265,15 +259,15 @@ async def test_a_sink_that_comes_back_too_late_for_some_events_is_told(
     one, two = Recorder().named("one"), Recorder(outcomes=("granted",)).named("two")
     engine = engine_on(tmp_path / "x.db", parakey, time, one, two)
     sources = {"a": (await status(engine, "a")).source}
-    put(engine, 1)
+    await put(engine.store, an_event(1, "a"))
     await engine.once()
     engine.setup(sources, {"one": one})
-    put(engine, 2)
-    put(engine, 3)
+    await put(engine.store, an_event(2, "a"))
+    await put(engine.store, an_event(3, "a"))
     await engine.once()
     engine.retention = 3600
     time.advance(7200)
-    put(engine, 4)
+    await put(engine.store, an_event(4, "a"))
     await engine._prune()
     for _ in range(2):
         engine.setup(sources, {"one": one, "two": two})

@@ -2,29 +2,25 @@
 
 import asyncio
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
 from inside import ring_due, settle, status
-from rounds import running
+from rounds import SCRIPTS, Scripted, running
 from roundsman.engine import RINGS_APART, Engine
 from roundsman.http import Http
-from roundsman.plugin import Backoff, Poll, Source, State
+from roundsman.plugin import Backoff, Poll, State
 from roundsman.sandbox import Parakey
 from roundsman.store import Store
 from worlds import START, ByHand, Straight, Time, an_event, web_of
 
 
-class Bell(Source):
-    """Does what the test says, and remembers when and why it was visited."""
-
-    type: Literal["bell"] = "bell"
-    base_url: str = "http://127.0.0.1:1"
-
-    async def poll(self, http: Http, state: State) -> Poll:
-        VISITS.append((http.now().timestamp() - START, http.rung))
-        return await SCRIPT[0](http, state)
+async def noted(http: Http, state: State) -> Poll:
+    """Does what the test says, and remembers when and why."""
+    VISITS.append((http.now().timestamp() - START, http.rung))
+    found: Poll = await SCRIPT[0](http, state)
+    return found
 
 
 async def nothing_new(http: Http, state: State) -> Poll:
@@ -38,9 +34,9 @@ SCRIPT: list[Any] = [nothing_new]
 @pytest.fixture
 def engine(store: Store, time: Time) -> Engine:
     VISITS.clear()
-    SCRIPT[0] = nothing_new
+    SCRIPT[0], SCRIPTS["bell"] = nothing_new, noted
     engine = Engine(store, ByHand(), web_of(Straight(Parakey(time.utc)), time), clock=time.clock(), grace=0.2)
-    engine.setup({"bell": Bell().named("bell")}, {})
+    engine.setup({"bell": Scripted().named("bell")}, {})
     return engine
 
 

@@ -1,41 +1,25 @@
 """One visit, where a source yields several polls, follows ids, and has something to remark."""
 
-from collections.abc import AsyncIterator, Sequence
-from typing import Any, Literal
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from inside import status
+from rounds import SCRIPTS, Scripted
 from roundsman.engine import Engine
 from roundsman.http import Http
-from roundsman.plugin import Poll, Source, State
+from roundsman.plugin import Poll, State
 from roundsman.sandbox import Parakey
 from roundsman.store import Filter, Store
 from worlds import START, ByHand, Straight, Time, an_event, web_of
 
 
-class Yielding(Source):
-    """Does what the test says, page by page."""
-
-    type: Literal["yielding"] = "yielding"
-    base_url: str = "http://127.0.0.1:1"
-
-    def poll(self, http: Http, state: State) -> AsyncIterator[Poll]:
-        return SCRIPTS[self.name](http, state)
-
-    @classmethod
-    def follow(cls, state: State, ids: Sequence[str]) -> State:
-        return {**state, "ids": [*state.get("ids", ()), *ids]}
-
-
-SCRIPTS: dict[str, Any] = {}
-
-
 @pytest.fixture
 def engine(store: Store, time: Time) -> Engine:
     engine = Engine(store, ByHand(), web_of(Straight(Parakey(time.utc)), time), clock=time.clock())
-    engine.setup({"doors": Yielding().named("doors")}, {})
+    engine.setup({"doors": Scripted().named("doors")}, {})
     return engine
 
 

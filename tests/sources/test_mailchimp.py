@@ -14,7 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from raw import answer, raw_server
-from rounds import Rounds
+from rounds import Rounds, opened
 from roundsman import hooks
 from roundsman.http import Http, HttpOptions, Web
 from roundsman.sandbox import Fault, Sandbox, Subscription
@@ -38,15 +38,7 @@ def account(time: Time) -> Mailchimp:
 
 @pytest.fixture
 def rounds(tmp_path: Path, account: Mailchimp, time: Time) -> Iterator[Any]:
-    opened: list[Rounds] = []
-
-    def make(**options: Any) -> Rounds:
-        opened.append(Rounds(tmp_path, account, time, mailchimp_batches(**options)))
-        return opened[-1]
-
-    yield make
-    for each in opened:
-        each.store.close()
+    yield from opened(lambda **options: Rounds(tmp_path, account, time, mailchimp_batches(**options)))
 
 
 def paths(world: Rounds) -> list[str]:

@@ -1,6 +1,7 @@
 """Parakey's event logs: every pitfall of the published recipe, and every doubt about the server, as a promise."""
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from rounds import Rounds
+from rounds import Rounds, opened
 from roundsman import walk
 from roundsman.sandbox import Fault, Parakey, Quirks
 from roundsman.sources.parakey import EventLogs
@@ -19,16 +20,8 @@ MINUTE = timedelta(minutes=1)
 
 
 @pytest.fixture
-def rounds(tmp_path: Path, parakey: Parakey, time: Time) -> Any:
-    opened: list[Rounds] = []
-
-    def make(**options: Any) -> Rounds:
-        opened.append(Rounds(tmp_path, parakey, time, **options))
-        return opened[-1]
-
-    yield make
-    for each in opened:
-        each.store.close()
+def rounds(tmp_path: Path, parakey: Parakey, time: Time) -> Iterator[Any]:
+    yield from opened(lambda **options: Rounds(tmp_path, parakey, time, **options))
 
 
 def fill(parakey: Parakey, time: Time, count: int, prefix: str = "h", apart: float = 60.0) -> list[str]:

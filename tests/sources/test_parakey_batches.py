@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from rounds import Rounds
+from rounds import Rounds, opened
 from roundsman.sandbox import Fault, Parakey
 from roundsman.sandbox.vendor import Reply
 from roundsman.sources.parakey import Batches
@@ -23,17 +23,12 @@ REFUSED = {**ADA, "error": {"code": "NO_SUCH_KEY", "message": "the key is not sh
 
 @pytest.fixture
 def rounds(tmp_path: Path, parakey: Parakey, time: Time) -> Iterator[Any]:
-    opened: list[Rounds] = []
-
     def make(*ids: str, **options: Any) -> Rounds:
         world = Rounds(tmp_path, parakey, time, parakey_batches(**options))
         world.store.follow("keys", ids)
-        opened.append(world)
         return world
 
-    yield make
-    for each in opened:
-        each.store.close()
+    yield from opened(make)
 
 
 def answering(parakey: Parakey, document: Any) -> None:

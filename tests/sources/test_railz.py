@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 from structlog.testing import capture_logs
 
-from rounds import Rounds
+from rounds import Rounds, opened
 from roundsman.http import Http, HttpOptions, Web
 from roundsman.plugin import polls
 from roundsman.sandbox import Fault, Sandbox
@@ -34,15 +34,7 @@ def ledger(time: Time) -> Railz:
 
 @pytest.fixture
 def rounds(tmp_path: Path, ledger: Railz, time: Time) -> Iterator[Any]:
-    opened: list[Rounds] = []
-
-    def make(**options: Any) -> Rounds:
-        opened.append(Rounds(tmp_path, ledger, time, railz_pushes(**options)))
-        return opened[-1]
-
-    yield make
-    for each in opened:
-        each.store.close()
+    yield from opened(lambda **options: Rounds(tmp_path, ledger, time, railz_pushes(**options)))
 
 
 def queries(world: Rounds) -> list[dict[str, str]]:

@@ -1,6 +1,7 @@
 """What webhooks must never do to the polls: nothing is settled too early, skipped, starved, hammered or hushed up by them."""
 
 import json
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,9 @@ import pytest
 
 from doors import MAILCHIMP, PARAKEY, RAILZ, TOKEN
 from inside import visit_for_a_ring
-from rounds import Rounds
+from rounds import Rounds, opened
 from roundsman.plugin import Source
-from roundsman.sandbox import Fault, Parakey, Vendor
+from roundsman.sandbox import Fault, Parakey
 from roundsman.sandbox.mailchimp import Mailchimp, Operation, bad_address
 from roundsman.sandbox.railz import Railz
 from roundsman.visit import ring_pause
@@ -51,11 +52,8 @@ def railz(time: Time) -> Railz:
 
 
 @pytest.fixture
-def hooked(tmp_path: Path, time: Time) -> Any:
-    def make(vendor: Vendor, source: Source) -> Hooked:
-        return Hooked(tmp_path, vendor, time, source)
-
-    return make
+def hooked(tmp_path: Path, time: Time) -> Iterator[Any]:
+    yield from opened(lambda vendor, source: Hooked(tmp_path, vendor, time, source))
 
 
 def ledger(**more: Any) -> Source:
