@@ -732,6 +732,7 @@ def test_a_terminal_that_cannot_show_a_name_gets_a_question_mark(
     assert json.loads(whole.out)["data"]["user"]["name"] == "\u017dofie \u674e\u96f7", "JSON is UTF-8"
 
 
+@pytest.mark.garbles
 def test_an_event_that_a_damaged_store_garbled_is_said_and_the_others_are_shown(
     roundsman: Any, filled: Path
 ) -> None:

@@ -105,6 +105,7 @@ async def test_a_store_that_an_earlier_version_wrote_is_gone_on_with(version: st
     store.close()
 
 
+@pytest.mark.garbles
 @pytest.mark.parametrize("before", sorted(module.NAMES - {"001_log"}))
 def test_a_store_of_any_schema_is_brought_up_to_date(before: str, tmp_path: Path) -> None:
     """Written by the program that knew the migrations before this one; also where somebody has a source named `daemon`."""
