@@ -16,8 +16,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from inside import statuses, visit_for_a_ring
 from roundsman import wire
 from roundsman.engine import Engine
+from roundsman.errors import Reject
 from roundsman.http import Web
-from roundsman.plugin import Reject, Sink, Source
+from roundsman.plugin import Sink, Source
 from roundsman.sandbox import Fault, Outgoing, Subscription, Vendor
 from roundsman.sinks.file import FileSink
 from roundsman.store import Filter, Store

@@ -4,96 +4,25 @@ import ast
 from pathlib import Path
 
 SRC = Path(__file__).parent.parent / "src" / "roundsman"
-INWARD: dict[str, set[str]] = {
-    "masking": set(),
-    "decoding": set(),
-    "bounded": set(),
-    "settings": {"masking"},
-    "ratelimits": {"settings"},
-    "threads": set(),
-    "wire": set(),
-    "logs": {"masking", "wire"},
-    "events": {"masking", "wire"},
-    "webhook": {"settings"},
-    "meter": set(),
-    "files": set(),
-    "lean": set(),
-    "described": set(),
-    "unit": {"settings"},
-    "silence": {"events"},
-    "plugin": {
-        "masking",
-        "settings",
-        "events",
-        "http",
-        "webhook",
-        "wire",
-    },  # events and http by name only, for annotations
-    "http": {"bounded", "decoding", "masking", "plugin", "ratelimits", "settings", "wire"},
-    "walk": {"events", "wire"},
-    "unread": {"wire"},
-    "follow": {"events"},
-    "draft": {"events", "plugin", "unread", "wire"},
-    "lenient": {"events"},
-    "archive": {"settings", "wire"},
-    "auth": {"http", "masking", "plugin", "wire"},
-    "store": {"events", "files", "plugin", "store", "wire"},
-    "alarms": set(),
-    "clock": set(),
-    "notices": {"events", "files", "settings", "store"},
-    "delivery": {"events", "http", "meter", "notices", "plugin", "settings", "store"},
-    "visit": {"clock", "events", "http", "meter", "plugin", "ratelimits", "silence", "store"},
-    "reception": {"clock", "events", "meter", "plugin", "store", "visit", "webhook"},
-    "engine": {
-        *(
-            "alarms",
-            "clock",
-            "delivery",
-            "events",
-            "http",
-            "meter",
-            "notices",
-            "plugin",
-            "ratelimits",
-            "reception",
-            "settings",
-            "silence",
-            "store",
-            "threads",
-            "visit",
-        ),
-    },
-    "web": {"engine", "meter", "plugin", "settings", "store", "web", "webhook"},
-    "sources": {
-        *(
-            "archive",
-            "auth",
-            "draft",
-            "events",
-            "follow",
-            "http",
-            "lenient",
-            "plugin",
-            "settings",
-            "sources",
-            "unread",
-            "walk",
-            "webhook",
-            "wire",
-        ),
-    },
-    "sinks": {"events", "files", "http", "plugin", "settings", "threads", "wire", "sinks"},
-    "config": {"described", "events", "http", "masking", "plugin", "settings", "sinks", "sources", "store"},
-    "advice": {"config", "events", "http", "plugin", "settings", "sources", "unit"},
-    "hooks": {"http", "plugin", "settings", "webhook"},
-    "memories": {"events", "plugin", "store"},
-    "screen": {"events", "logs", "memories", "settings", "store"},
-    "service": {
-        *("alarms", "config", "engine", "http", "logs", "masking", "memories", "plugin", "settings"),
-        *("store", "web"),
-    },
-}
-OUTERMOST = {"cli", "__main__", "__init__", "sandbox"}
+FLOORS: tuple[str, ...] = (
+    "masking times threads files alarms clock decoding bounded meter lean described",
+    "errors",
+    "wire settings shapes",
+    "events logs ratelimits webhook unit lenient archive unread walk",
+    "http silence follow",
+    "auth plugin",
+    "draft store hooks",
+    "sources sinks memories notices",
+    "config delivery visit screen",
+    "advice reception",
+    "engine",
+    "web",
+    "service",
+    "sandbox",
+    "cli",
+    "__init__ __main__",
+)
+"""Who may know whom: a room knows the rooms on the floors below it, and none beside it or above."""
 
 
 def modules() -> dict[str, list[Path]]:
@@ -104,19 +33,26 @@ def modules() -> dict[str, list[Path]]:
 
 
 def imports(path: Path) -> set[str]:
+    """The rooms that a file imports, also for its annotations only."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "roundsman":
             parts = node.module.split(".")
             names |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
-    return {name for name in names if name in {*INWARD, *OUTERMOST}}
+    return {name for name in names if not name.startswith("__")}
 
 
 def test_imports_point_inward() -> None:
-    for name, paths in modules().items():
-        if name not in OUTERMOST:
-            for path in paths:
-                assert imports(path) <= INWARD[name], path.name
+    floor = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
+    assert modules().keys() == floor.keys(), "each room stands on a floor"
+    wrong = [
+        f"{path.relative_to(SRC)} imports {other}"
+        for name, paths in modules().items()
+        for path in paths
+        for other in imports(path)
+        if other != name and floor[other] >= floor[name]
+    ]
+    assert wrong == []
 
 
 def test_only_the_command_line_knows_the_sandbox() -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from conftest import need
 from raw import answer, raw_server
-from roundsman import cli, config, events, logs
+from roundsman import cli, config, logs, shapes
 from roundsman.cli import running
 from roundsman.engine import Engine
 from roundsman.files import Room
@@ -302,7 +302,7 @@ def test_schemas_are_schemas(roundsman: Any, filled: Path) -> None:
     jsonschema.Draft202012Validator.check_schema(json.loads(roundsman("schema", "config").out))
     schema = json.loads(roundsman("schema", "events").out)
     jsonschema.Draft202012Validator.check_schema(schema)
-    assert schema == events.schemas()
+    assert schema == shapes.schemas()
     assert roundsman("schema", "nonsense").code == 2
 
 

@@ -14,9 +14,10 @@ import pytest
 
 from conftest import need
 from roundsman import advice, config, settings
-from roundsman.config import ConfigError
+from roundsman.errors import ConfigError
 from roundsman.masking import mask
-from roundsman.settings import Secret, duration, size, spell
+from roundsman.settings import Secret, duration, size
+from roundsman.times import spell
 
 ROOT = Path(__file__).parent.parent
 SINK = '[sinks.out]\ntype = "stdout"\n'

@@ -15,7 +15,7 @@ from cloudevents.core.formats.json import JSONFormat
 from hypothesis import given, settings, strategies as st
 from pydantic import BaseModel, ValidationError
 
-from roundsman import config, events
+from roundsman import config, shapes
 from roundsman.described import descriptions
 from roundsman.engine import Engine
 from roundsman.http import Http, HttpOptions, Web
@@ -221,12 +221,12 @@ async def test_rewinding_reads_again_what_was_not_told(source: Source, time: Tim
 
 async def test_every_event_keeps_the_event_contract(source: Source, world: Vendor, time: Time) -> None:
     found, _ = await visit(source, world, time, first(source))
-    validator = jsonschema.Draft202012Validator(events.schemas())
+    validator = jsonschema.Draft202012Validator(shapes.schemas())
     for event in found:
         assert b"\n" not in event.body
         document = json.loads(event.body)
         assert list(validator.iter_errors(document)) == []
-        assert document["type"] in events.TYPES
+        assert document["type"] in shapes.TYPES
         headers = {"content-type": "application/cloudevents+json"}
         parsed = from_http_event(HTTPMessage(headers, event.body), JSONFormat())
         assert parsed.get_id() == event.id

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from roundsman import config, events
+from roundsman import config, shapes
 from roundsman.cli.app import app
 from roundsman.cli.hooks import hooks_app
 from roundsman.cli.service import service_app
@@ -46,7 +46,7 @@ def test_the_table_of_logs_is_the_code() -> None:
 
 
 def test_the_table_of_events_is_the_code() -> None:
-    assert set(re.findall(r"^\| `([a-z_.]+)`", section("Events"), re.MULTILINE)) == set(events.TYPES)
+    assert set(re.findall(r"^\| `([a-z_.]+)`", section("Events"), re.MULTILINE)) == set(shapes.TYPES)
 
 
 def test_the_table_of_commands_is_the_code() -> None:

@@ -15,9 +15,10 @@ from doors import until
 from inside import alarms, broken, idle, put, ring_due, status, statuses, unanswered, under_way
 from rounds import SCRIPTS, Rounds, Scripted, running
 from roundsman.engine import Engine
+from roundsman.errors import Backoff, Denied, Reject
 from roundsman.events import Event
 from roundsman.http import Http
-from roundsman.plugin import Backoff, Deliver, Denied, Poll, Receipt, Reject, Sink, Source, State
+from roundsman.plugin import Deliver, Poll, Receipt, Sink, Source, State
 from roundsman.sandbox import Fault, Parakey
 from roundsman.store import Filter, GaveUp, Mail, Store, StoreError, writer
 from roundsman.visit import pause, rest

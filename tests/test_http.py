@@ -23,12 +23,11 @@ import roundsman
 from conftest import need
 from raw import answer, raw_server
 from roundsman.auth import HeaderToken
-from roundsman.http import FULL_EVERY, Http, HttpOptions, TooLarge, Trouble, Web, base, endpoint
-from roundsman.plugin import Backoff, Denied, reason
+from roundsman.errors import Backoff, Denied, TooLarge, Trouble, Unreadable, reason
+from roundsman.http import FULL_EVERY, Http, HttpOptions, Web, base, endpoint
 from roundsman.ratelimits import CAP, retry_after
 from roundsman.sandbox import Fault, Parakey, Sandbox
 from roundsman.settings import Secret
-from roundsman.wire import Unreadable
 from worlds import START, Time
 
 URL = "https://vendor.example/list"

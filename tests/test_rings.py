@@ -9,8 +9,9 @@ import pytest
 from inside import ring_due, settle, status
 from rounds import SCRIPTS, Scripted, running
 from roundsman.engine import RINGS_APART, Engine
+from roundsman.errors import Backoff
 from roundsman.http import Http
-from roundsman.plugin import Backoff, Poll, State
+from roundsman.plugin import Poll, State
 from roundsman.sandbox import Parakey
 from roundsman.store import Store
 from worlds import START, ByHand, Straight, Time, an_event, web_of

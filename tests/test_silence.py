@@ -8,9 +8,10 @@ import httpx
 
 from doors import HEADER, PARAKEY, VALUE
 from rounds import Rounds
-from roundsman.events import Event, rfc3339
+from roundsman.events import Event
 from roundsman.sandbox import Parakey
 from roundsman.silence import PATIENCE, Silence
+from roundsman.times import rfc3339
 from roundsman.web.app import app
 from worlds import START, Time, event_logs
 

@@ -15,10 +15,10 @@ from sqlite_utils import Database
 from inside import statuses
 from roundsman import store as module
 from roundsman.engine import Engine
-from roundsman.events import parse_time
 from roundsman.sandbox.company import Company
 from roundsman.sinks.file import FileSink
 from roundsman.store import DAEMON, KEYS_KEPT, Filter, Reader, Store, migrations
+from roundsman.times import parse_time
 from worlds import (
     START,
     ByHand,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from roundsman import wire
+from roundsman.errors import Overlong, Unreadable
 
 GOOD = b'{"id":"good"}'
 
@@ -67,7 +68,7 @@ def test_two_texts_that_utf_8_cannot_say_stay_two() -> None:
     ],
 )
 def test_an_envelope_of_an_error_is_no_list(body: bytes) -> None:
-    with pytest.raises(wire.Unreadable):
+    with pytest.raises(Unreadable):
         wire.items(body, damaged=[])
 
 
@@ -76,7 +77,7 @@ def test_a_string_without_an_end_is_looked_at_once(read: Callable[[bytes], objec
     """Of work that grows with the square of the length, this would be hours."""
     quotes = b'\\"' * 300_000
     for body in (b'[{"id":"x","a":"' + quotes, b"[" * (wire.DEPTH + 1) + b'"' + quotes):
-        with pytest.raises(wire.Unreadable):
+        with pytest.raises(Unreadable):
             read(body)
 
 
@@ -108,10 +109,10 @@ def test_a_stream_gives_the_objects_of_a_list_however_it_is_cut(size: int) -> No
 
 
 def test_a_stream_holds_one_object_at_a_time_and_says_what_it_is_not() -> None:
-    with pytest.raises(wire.Overlong):
+    with pytest.raises(Overlong):
         list(wire.stream([b'[{"a":"', b"x" * 500, b'"}]'], 400))
     for body in (b'[{"a":1},{"b"', b'[{"a":1},{"b":2}', b'[{"a":1},"b', b"nonsense", b"[1, 2]", b"[]"):
-        with pytest.raises(wire.Unreadable):
+        with pytest.raises(Unreadable):
             list(wire.stream([body], 400))
 
 

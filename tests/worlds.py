@@ -11,14 +11,15 @@ import httpx
 from cloudevents.core.formats.json import JSONFormat
 from pydantic import TypeAdapter
 
-from roundsman import events
+from roundsman import shapes
 from roundsman.clock import Clock
-from roundsman.events import Access, Event
+from roundsman.events import Event
 from roundsman.http import Http, HttpOptions, Web
 from roundsman.plugin import Deliver, Receipt, Sink
 from roundsman.sandbox import TOKEN, Vendor
 from roundsman.sandbox.mailchimp import API_KEY
 from roundsman.sandbox.railz import CLIENT_ID, SECRET_KEY
+from roundsman.shapes import Access
 from roundsman.sources import mailchimp, railz
 from roundsman.sources.parakey import Batches, EventLogs
 
@@ -201,8 +202,8 @@ def an_event(number: int, source: str = "doors", outcome: Any = "granted", **dat
     )
 
 
-SHAPES = {kind: TypeAdapter(shape) for kind, shape in events.TYPES.items()}
-ENVELOPE = TypeAdapter(events.Envelope)
+SHAPES = {kind: TypeAdapter(shape) for kind, shape in shapes.TYPES.items()}
+ENVELOPE = TypeAdapter(shapes.Envelope)
 
 
 def keeps_the_contract(event: Event) -> None:

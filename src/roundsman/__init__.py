@@ -7,10 +7,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from roundsman.events import Event, Notice, parse_time, rfc3339
+    from roundsman.errors import Backoff, Reject
+    from roundsman.events import Event
     from roundsman.http import Answer, Http
-    from roundsman.plugin import Backoff, Deliver, Poll, Received, Reject, Sink, Source, State
+    from roundsman.plugin import Deliver, Poll, Received, Sink, Source, State
     from roundsman.settings import Duration, Secret, Size
+    from roundsman.shapes import Notice
+    from roundsman.times import parse_time, rfc3339
     from roundsman.webhook import Call, Hook
 
 __version__ = "0.5.0"
@@ -39,10 +42,13 @@ __all__ = [
 ]
 
 _PLACES = {
-    "events": ("Event", "Notice", "parse_time", "rfc3339"),
+    "errors": ("Backoff", "Reject"),
+    "events": ("Event",),
     "http": ("Answer", "Http"),
-    "plugin": ("Backoff", "Deliver", "Poll", "Received", "Reject", "Sink", "Source", "State"),
+    "plugin": ("Deliver", "Poll", "Received", "Sink", "Source", "State"),
     "settings": ("Duration", "Secret", "Size"),
+    "shapes": ("Notice",),
+    "times": ("parse_time", "rfc3339"),
     "webhook": ("Call", "Hook"),
 }
 

@@ -14,10 +14,10 @@ from pydantic import BaseModel
 
 from roundsman import unit
 from roundsman.config import Config, nearest
-from roundsman.events import TYPES, Outcome
 from roundsman.http import is_loopback
 from roundsman.plugin import Plugin, secrets
 from roundsman.settings import INSIDE, may_be_placeholder
+from roundsman.shapes import TYPES, Outcome
 from roundsman.sources import SOURCES
 
 

@@ -14,8 +14,8 @@ from typing import IO, Annotated
 
 from pydantic import Field
 
+from roundsman.errors import Oversized, Unreadable
 from roundsman.settings import Options, Size
-from roundsman.wire import Unreadable
 
 BLOCK = 512
 """Bytes of a tar header, and what everything is padded to."""
@@ -29,10 +29,6 @@ WITHOUT_DATA = frozenset(
 )
 """Kinds of entries that carry no data, whatever size their header claims."""
 FILES = frozenset({tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE})
-
-
-class Oversized(Unreadable):
-    """More than the limits allow: another try would bring the same."""
 
 
 class Limits(Options):

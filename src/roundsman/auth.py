@@ -8,10 +8,9 @@ from typing import Any
 import httpx
 
 from roundsman import wire
-from roundsman.http import Answer, Trouble, error_for
+from roundsman.errors import Backoff, Denied, NoToken, Unreadable
+from roundsman.http import Answer, error_for
 from roundsman.masking import mask
-from roundsman.plugin import Backoff, Denied
-from roundsman.wire import Unreadable
 
 
 class HeaderToken(httpx.Auth):
@@ -24,10 +23,6 @@ class HeaderToken(httpx.Auth):
     def auth_flow(self, request: httpx.Request) -> Any:
         request.headers[self._header] = self._value
         yield request
-
-
-class NoToken(Trouble):
-    """No token can be had: nothing can be asked with these credentials."""
 
 
 class FetchedToken(httpx.Auth):

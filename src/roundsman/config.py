@@ -14,9 +14,10 @@ from typing import Any, Literal
 import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from roundsman.errors import ConfigError, reason
 from roundsman.http import HttpOptions, is_loopback
 from roundsman.masking import mask
-from roundsman.plugin import FLOOR, Sink, Source, reason
+from roundsman.plugin import FLOOR, Sink, Source
 from roundsman.settings import (
     DataPath,
     Duration,
@@ -27,11 +28,11 @@ from roundsman.settings import (
     forbidden,
     redact,
     relative_to,
-    spell,
 )
 from roundsman.sinks import SINKS
 from roundsman.sources import SOURCES
 from roundsman.store import DAEMON, default_path
+from roundsman.times import spell
 
 PLACES = (Path("roundsman.toml"), Path("/etc/roundsman/roundsman.toml"))
 LIKELY = 12
@@ -72,16 +73,6 @@ class Config:
     @property
     def store(self) -> Path:
         return self.daemon.store or default_path()
-
-
-class ConfigError(Exception):
-    """Everything that is wrong with the configuration, a line each."""
-
-    def __init__(self, problems: list[str], path: Path | None = None) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
-        self.path = path
-        """The file they are in, where they are about what is in it."""
 
 
 def find(path: Path | None, environ: Mapping[str, str] = os.environ, *, euid: int | None = None) -> Path:

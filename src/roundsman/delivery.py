@@ -8,13 +8,14 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, supp
 
 import structlog
 
+from roundsman.errors import Backoff, Reject, reason
 from roundsman.events import Event
 from roundsman.http import Http
 from roundsman.meter import Meter
 from roundsman.notices import SINK_PATIENCE, sink_failing, sink_recovered
-from roundsman.plugin import Backoff, Deliver, Receipt, Reject, Sink, reason
-from roundsman.settings import spell
+from roundsman.plugin import Deliver, Receipt, Sink
 from roundsman.store import Filter, Moved, Store, StoreError
+from roundsman.times import spell
 
 READ_AHEAD = 1000
 """Events read from the store in one go, at most."""

@@ -5,8 +5,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from roundsman import wire
-from roundsman.events import Event, rfc3339
+from roundsman.events import Event
 from roundsman.plugin import Poll, State
+from roundsman.times import rfc3339
 from roundsman.unread import Unread
 
 ODD = 50

@@ -20,10 +20,10 @@ from roundsman.notices import Disk, clock_jumped, sink_gap, store_damaged
 from roundsman.plugin import Sink, Source
 from roundsman.ratelimits import CAP
 from roundsman.reception import Reception
-from roundsman.settings import spell
 from roundsman.silence import Silence
 from roundsman.store import DAEMON, Fare, GaveUp, Store, StoreError, Visited, check as soundness
 from roundsman.threads import in_thread
+from roundsman.times import spell
 from roundsman.visit import RINGS_APART, Visits, Watch, ring_pause
 
 GRACE = 1.5

@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from roundsman.events import Event, notice, parse_time, rfc3339
+from roundsman.events import Event, notice
+from roundsman.times import parse_time, rfc3339
 
 Entry = dict[str, Any]
 APART = 0.75

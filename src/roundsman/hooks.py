@@ -5,14 +5,11 @@ from collections.abc import Sequence
 
 import httpx
 
-from roundsman.http import Trouble, is_loopback
+from roundsman.errors import HookError, Trouble
+from roundsman.http import is_loopback
 from roundsman.plugin import Source
 from roundsman.settings import Secret
 from roundsman.webhook import PATH, Registrar, Registration
-
-
-class HookError(Exception):
-    """Why it cannot be done, in a sentence for a person."""
 
 
 def address(source: Source, url: str) -> str:

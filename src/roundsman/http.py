@@ -38,8 +38,8 @@ from httpx_aiohttp import AiohttpTransport
 from pydantic import AfterValidator, Field
 
 from roundsman import bounded, decoding, wire
+from roundsman.errors import Backoff, Denied, Reject, TooLarge, Trouble, Unreadable
 from roundsman.masking import mask
-from roundsman.plugin import Backoff, Denied, Reject
 from roundsman.ratelimits import CAP, http_date, number, retry_after
 from roundsman.settings import Duration, FilePath, Options, Size, redact
 
@@ -64,20 +64,6 @@ REJECTED = frozenset({400, 409, 410, 411, 413, 414, 415, 422, 431, 451})
 IDEMPOTENT = frozenset({"GET", "HEAD"})
 
 Transport = Callable[[httpx.URL], httpx.AsyncBaseTransport]
-
-
-class Trouble(Exception):
-    """The other side is unreachable, slow, or answered what it should not."""
-
-    def __init__(self, message: str, status: int | None = None, *, passing: bool = False) -> None:
-        super().__init__(message)
-        self.status = status
-        self.passing = passing
-        """It is somebody's in between, such as a firewall: it says nothing about what was asked for."""
-
-
-class TooLarge(Trouble):
-    """More body than `[http] max_body` allows, after decompression."""
 
 
 def http_url(value: str) -> str:
@@ -680,7 +666,7 @@ def _said(body: bytes) -> str:
     """
     try:
         document = wire.decode(body) if len(body) < 100_000 else None
-    except wire.Unreadable:
+    except Unreadable:
         return ""
     found: Any = document
     for _ in range(3):

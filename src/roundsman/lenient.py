@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from roundsman.events import Person, Ref
+from roundsman.shapes import Person, Ref
 
 
 def text(value: Any) -> str | None:

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from roundsman.events import rfc3339
 from roundsman.plugin import Source
 from roundsman.store import Reader
+from roundsman.times import rfc3339
 
 
 class Change(NamedTuple):

@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from roundsman.events import Event, notice, rfc3339
+from roundsman.events import Event, notice
 from roundsman.files import Room, room
-from roundsman.settings import counted, spell
+from roundsman.settings import counted
 from roundsman.store import DAEMON
+from roundsman.times import rfc3339, spell
 
 SINK_PATIENCE = 600.0
 """Seconds that a sink may fail until a person should know: a receiver's restart is over by then."""

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 import httpx
 from pydantic import BaseModel, Field, PrivateAttr
 
-from roundsman.masking import mask
-from roundsman.settings import Duration, Options, Secret, spell
+from roundsman.settings import Duration, Options, Secret
 from roundsman.webhook import Call, Hook, Registrar
 
 if TYPE_CHECKING:
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from roundsman.http import Http
     from roundsman.wire import Damage
 
-REASON = 1000
-"""Letters of an error that are kept, at most."""
 
 State = Mapping[str, Any]
 """A source's memory: a small JSON object, `{}` on the first visit. Only the source reads it."""
@@ -65,37 +62,6 @@ class Received:
     """Ids for `Source.follow`: what has to be asked for to be known."""
     ring: bool = False
     """Visit the source now instead of when it is due."""
-
-
-class Backoff(Exception):
-    """Not now: the engine waits at least `after` seconds before it asks again."""
-
-    def __init__(self, after: float, why: str = "") -> None:
-        super().__init__(why or f"asked to wait {spell(after)}")
-        self.after = after
-
-
-class Reject(Exception):
-    """Not ever: the sink's receiver will never take this event. It is buried as a dead letter."""
-
-
-class Denied(Exception):
-    """The vendor refuses our credentials (401, 403): the source is failing at once, not after a while."""
-
-    def __init__(self, message: str, status: int | None = None, body: bytes = b"") -> None:
-        super().__init__(message)
-        self.status = status
-        self.body = body
-        """What came with the refusal, for a source that can tell refusals apart."""
-
-
-def reason(exc: BaseException) -> str:
-    """What to say of an error, in a log, in the store, or to a person: whatever it holds, a text that all of them can take."""
-    text = str(exc) or type(exc).__name__
-    if isinstance(exc, OSError) and exc.strerror:
-        text = f"{exc.filename}: {exc.strerror}" if exc.filename else exc.strerror
-    text = mask(text.encode("utf-8", "backslashreplace").decode())  # a path may hold bytes that are no text
-    return text if len(text) <= REASON else text[:REASON] + "..."
 
 
 class Plugin(Options, ABC):

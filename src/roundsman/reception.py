@@ -11,9 +11,10 @@ from typing import NamedTuple
 import structlog
 
 from roundsman.clock import Clock
+from roundsman.errors import reason
 from roundsman.events import Event
 from roundsman.meter import Meter
-from roundsman.plugin import Received, Source, reason
+from roundsman.plugin import Received, Source
 from roundsman.store import Mail, Store, StoreError
 from roundsman.visit import Watch
 from roundsman.webhook import Call

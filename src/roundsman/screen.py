@@ -10,11 +10,11 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from roundsman.events import Event, parse_time, rfc3339
+from roundsman.events import Event
 from roundsman.logs import safe
 from roundsman.memories import another_origin
-from roundsman.settings import spell
 from roundsman.store import Filter, Reader, holder
+from roundsman.times import parse_time, rfc3339, spell
 
 COLOURS = {"granted": "green", "succeeded": "green", "denied": "red", "failed": "red", "partial": "yellow"}
 LATE = 60.0

@@ -17,12 +17,12 @@ import uvloop
 import roundsman
 from roundsman import config as configuration, logs
 from roundsman.alarms import Scheduler
-from roundsman.config import Config, ConfigError
+from roundsman.config import Config
 from roundsman.engine import Engine
+from roundsman.errors import ConfigError, reason
 from roundsman.http import HttpOptions, Web
 from roundsman.masking import mask
 from roundsman.memories import changes
-from roundsman.plugin import reason
 from roundsman.settings import ListenOptions, counted
 from roundsman.store import Store, StoreError
 

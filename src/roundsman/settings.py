@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Wit
 from pydantic_core import core_schema
 
 from roundsman.masking import mask
+from roundsman.times import UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
     from pydantic.json_schema import JsonSchemaValue
 
-UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 BYTES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)(ms|[smhdw]))")
@@ -47,17 +47,6 @@ def duration(value: object) -> float:
     if not 0 <= value < 10 * 366 * 86400:
         raise ValueError("is not a duration between 0 and ten years")
     return float(value)
-
-
-def spell(seconds: float) -> str:
-    """`5400` as `1h30m`: how durations are written to people."""
-    if seconds < 1:
-        return f"{seconds * 1000:.0f}ms" if seconds else "0s"
-    left, words = round(seconds), ""
-    for unit in ("d", "h", "m", "s"):
-        count, left = divmod(left, int(UNITS[unit]))
-        words += f"{count}{unit}" if count else ""
-    return words
 
 
 def counted(number: int, noun: str) -> str:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from roundsman.events import Event, notice, parse_time, rfc3339
+from roundsman.events import Event, notice
+from roundsman.times import parse_time, rfc3339
 
 FINDS = 3
 """Visits in a row that found something before any webhook told of it, until that is no accident."""

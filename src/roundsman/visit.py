@@ -16,13 +16,15 @@ import httpx
 import structlog
 
 from roundsman.clock import Clock
-from roundsman.events import Event, notice, parse_time
+from roundsman.errors import Backoff, Denied, reason
+from roundsman.events import Event, notice
 from roundsman.http import Http, Web
 from roundsman.meter import Meter
-from roundsman.plugin import Backoff, Denied, Poll, Source, State, polls, reason
+from roundsman.plugin import Poll, Source, State, polls
 from roundsman.ratelimits import CAP
 from roundsman.silence import Silence
 from roundsman.store import Moved, Store, StoreError, Via
+from roundsman.times import parse_time
 
 PATIENCE = 3
 """Intervals without a good answer after which a source is failing, out loud."""

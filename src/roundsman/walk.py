@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
-from roundsman.events import parse_time, rfc3339
+from roundsman.times import parse_time, rfc3339
 from roundsman.wire import Item
 
 MILLISECOND = timedelta(milliseconds=1)

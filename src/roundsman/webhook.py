@@ -13,6 +13,7 @@ from typing import Annotated, ClassVar, Protocol, Self
 
 from pydantic import AfterValidator, model_validator
 
+from roundsman.errors import Forged
 from roundsman.settings import Duration, HeaderName, Options, Secret
 
 PATH = "/hooks/"
@@ -39,10 +40,6 @@ class Call:
     """When it came, by our clock (Unix)."""
     token: str = ""
     """The last part of the path, behind the source's name."""
-
-
-class Forged(Exception):
-    """It is not the vendor who calls, or the call is an old one: 401. The message is a word or two, for logs and metrics."""
 
 
 def _token(secret: Secret) -> Secret:

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 
+from roundsman.errors import Failed, NoRows, Overlong, Unreadable
+
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -48,22 +50,6 @@ class Damage(NamedTuple):
     """Whether the rest of it was read."""
     rest: bytes = b""
     """What was read."""
-
-
-class Unreadable(Exception):
-    """An answer that is not the JSON it should be; the message says what it is instead."""
-
-
-class NoRows(Unreadable):
-    """A list with nothing in it that can be read as a row."""
-
-
-class Failed(Unreadable):
-    """An answer that came as a success and says itself that it is none."""
-
-
-class Overlong(Unreadable):
-    """One object of a stream is larger than is read."""
 
 
 def encode(document: Any) -> bytes:

@@ -13,8 +13,8 @@ from cloudevents.core.formats.json import JSONFormat
 from standardwebhooks import Webhook
 
 from raw import answer, raw_server
-from roundsman.http import Http, HttpOptions, Trouble, Web
-from roundsman.plugin import Backoff, Reject
+from roundsman.errors import Backoff, Reject, Trouble
+from roundsman.http import Http, HttpOptions, Web
 from roundsman.sinks.http import HttpSink
 from worlds import an_event
 

@@ -199,7 +199,8 @@ async def test_links_are_only_followed_to_result_hosts(link: str, rounds: Any, a
 
 
 async def test_a_link_to_this_machine_is_not_followed_for_a_real_account(time: Time) -> None:
-    from roundsman.http import Http, Trouble
+    from roundsman.errors import Trouble
+    from roundsman.http import Http
     from worlds import Straight, web_of
 
     http = Http(web_of(Straight(Mailchimp(time.utc)), time))

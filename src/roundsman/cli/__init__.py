@@ -13,9 +13,8 @@ import typer
 
 from roundsman import logs
 from roundsman.cli.app import app, complain, complain_of
-from roundsman.config import ConfigError
+from roundsman.errors import ConfigError, reason
 from roundsman.masking import mask
-from roundsman.plugin import reason
 from roundsman.store import StoreError
 
 __all__ = ["hooks", "keeping", "looking", "main", "running", "service", "setup", "steering"]

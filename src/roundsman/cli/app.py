@@ -13,7 +13,8 @@ import typer
 
 import roundsman
 from roundsman import config as configuration, logs
-from roundsman.config import Config, ConfigError
+from roundsman.config import Config
+from roundsman.errors import ConfigError
 from roundsman.events import Event
 from roundsman.masking import mask
 from roundsman.settings import counted, duration, moment

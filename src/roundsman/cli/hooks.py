@@ -10,7 +10,8 @@ import typer
 from roundsman import config as configuration, logs
 from roundsman.cli.app import ConfigPath, Json, Named, app, complain, fail
 from roundsman.cli.looking import unread
-from roundsman.plugin import Source, reason
+from roundsman.errors import reason
+from roundsman.plugin import Source
 from roundsman.webhook import Registrar
 
 hooks_app = typer.Typer(no_args_is_help=True, help="A vendor's webhooks that lead to a source.")
@@ -112,7 +113,7 @@ def _at_vendor(
 ) -> NoReturn:
     """Do something with a vendor's webhooks."""
     from roundsman import service
-    from roundsman.hooks import HookError
+    from roundsman.errors import HookError
     from roundsman.http import Http
 
     loaded = configuration.load(configuration.find(path), only_source=name)

@@ -9,10 +9,12 @@ import typer
 
 from roundsman import config as configuration, logs
 from roundsman.cli.app import ConfigPath, Json, app, complain, complain_of, fail, printer
-from roundsman.config import Config, ConfigError
-from roundsman.plugin import polls, reason
-from roundsman.settings import duration, spell
+from roundsman.config import Config
+from roundsman.errors import ConfigError, reason
+from roundsman.plugin import polls
+from roundsman.settings import duration
 from roundsman.store import Reader, exists
+from roundsman.times import spell
 
 BEFORE_NEXT = 5.0
 """Seconds between two starts with a wrong configuration: the unit's RestartSec, which does not count for starts by a socket."""

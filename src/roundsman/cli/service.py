@@ -9,7 +9,7 @@ import typer
 
 from roundsman import advice, config as configuration, unit
 from roundsman.cli.app import app, complain, config_option, fail
-from roundsman.config import ConfigError
+from roundsman.errors import ConfigError
 
 service_app = typer.Typer(no_args_is_help=True, help="The systemd service.")
 app.add_typer(service_app, name="service")

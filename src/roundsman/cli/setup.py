@@ -13,8 +13,9 @@ import typer
 from roundsman import advice, config as configuration, logs, unit
 from roundsman.cli.app import ConfigPath, app, complain, fail
 from roundsman.config import Config
+from roundsman.errors import reason
 from roundsman.files import enter
-from roundsman.plugin import Source, State, polls, reason
+from roundsman.plugin import Source, State, polls
 from roundsman.settings import counted
 from roundsman.store import Reader, StoreError, exists
 
@@ -217,6 +218,6 @@ async def _check_live(config: Config) -> int:
 @app.command()
 def schema(what: Annotated[Literal["config", "events"], typer.Argument()]) -> None:
     """Print a JSON Schema: of the configuration file, or of the events."""
-    from roundsman.events import schemas
+    from roundsman.shapes import schemas
 
     print(json.dumps(configuration.json_schema() if what == "config" else schemas(), indent=2))

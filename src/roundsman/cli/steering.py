@@ -24,7 +24,7 @@ from roundsman.cli.app import (
     when,
     writing,
 )
-from roundsman.config import ConfigError
+from roundsman.errors import ConfigError
 from roundsman.settings import counted
 from roundsman.store import KEYS_KEPT, holder
 

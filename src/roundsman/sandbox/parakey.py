@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from roundsman.events import parse_time, rfc3339
 from roundsman.sandbox.vendor import Reply, Vendor, tagged
+from roundsman.times import parse_time, rfc3339
 
 TOKEN = "sandbox-access-token"  # noqa: S105 - it opens nothing
 

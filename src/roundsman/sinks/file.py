@@ -29,6 +29,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from roundsman import wire
+from roundsman.errors import Unreadable
 from roundsman.events import Event
 from roundsman.files import enter, make_at, reading, require_file
 from roundsman.http import Http
@@ -430,7 +431,7 @@ class _Appender:
 def _key(line: bytes) -> tuple[str, str] | None:
     if not line.startswith(OURS):
         return None
-    with suppress(wire.Unreadable, KeyError, AttributeError, TypeError):
+    with suppress(Unreadable, KeyError, AttributeError, TypeError):
         document = wire.decode(line)
         return document["source"].rpartition("/")[2], document["id"]
     return None

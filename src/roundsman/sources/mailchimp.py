@@ -19,12 +19,16 @@ import httpx
 from pydantic import AfterValidator, Field, model_validator
 
 from roundsman import archive, follow, lenient, wire
-from roundsman.archive import Limits, Oversized
+from roundsman.archive import Limits
 from roundsman.draft import Draft
-from roundsman.events import (
+from roundsman.errors import Backoff, Denied, Overlong, Oversized, Trouble, Unreadable, reason
+from roundsman.events import Event, notice
+from roundsman.http import Answer, Http, Url, error_for, is_loopback
+from roundsman.plugin import Poll, Received, Source, State
+from roundsman.settings import Duration, Secret, Start
+from roundsman.shapes import (
     FAILURES_CAP,
     Batch,
-    Event,
     FailedItem,
     Failure,
     FieldError,
@@ -33,15 +37,9 @@ from roundsman.events import (
     Person,
     batch_outcome,
     in_short,
-    notice,
-    parse_time,
-    rfc3339,
 )
-from roundsman.http import Answer, Http, Trouble, Url, error_for, is_loopback
-from roundsman.plugin import Backoff, Denied, Poll, Received, Source, State, reason
-from roundsman.settings import Duration, Secret, Start
+from roundsman.times import parse_time, rfc3339
 from roundsman.webhook import Call, Registrar, Registration, Scheme, SignedHook, Strong
-from roundsman.wire import Unreadable
 
 STATUSES = frozenset({"pending", "preprocessing", "started", "finalizing", "finished"})
 DATA_CENTRE = re.compile(r"-([A-Za-z]{1,4}\d{1,3})$")
@@ -701,7 +699,7 @@ class _Reading:
             else:
                 for raw in wire.stream(member.rest, self._source.limits.member):
                     yield from wire.objects(raw, damaged)
-        except wire.Overlong:
+        except Overlong:
             most = self._source.limits.member
             self._bad(member.name, f"an operation in it is larger than limits.member ({most} bytes)")
         except Unreadable as exc:

@@ -32,29 +32,26 @@ from pydantic import Field
 from roundsman import follow, lenient, walk, wire
 from roundsman.auth import HeaderToken
 from roundsman.draft import Draft
-from roundsman.events import (
+from roundsman.errors import Backoff, Denied, Failed, NoRows, TooLarge, Trouble, Unreadable
+from roundsman.events import Event, notice
+from roundsman.http import Answer, Http, Url, is_loopback
+from roundsman.plugin import Poll, Received, Source, State
+from roundsman.settings import Duration, HeaderName, HeaderValue, Options, Secret, Start
+from roundsman.shapes import (
     FAILURES_CAP,
     Access,
     Batch,
-    Event,
     FailedItem,
     Failure,
     Outcome,
     Ref,
     batch_outcome,
     in_short,
-    is_due,
-    notice,
-    parse_time,
-    rfc3339,
 )
-from roundsman.http import Answer, Http, TooLarge, Trouble, Url, is_loopback
-from roundsman.plugin import Backoff, Denied, Poll, Received, Source, State
-from roundsman.settings import Duration, HeaderName, HeaderValue, Options, Secret, Start, spell
+from roundsman.times import is_due, parse_time, rfc3339, spell
 from roundsman.unread import Unread
 from roundsman.walk import Row
 from roundsman.webhook import Call
-from roundsman.wire import Unreadable
 
 GRANTED = frozenset({"true", "success", "succeeded", "granted", "ok", "allowed", "opened", "unlocked"})
 DENIED = frozenset({"false", "failure", "failed", "denied", "refused", "rejected", "error", "forbidden"})
@@ -336,7 +333,7 @@ class _Shape:
         )
 
     def rows(self, answer: Answer, unread: Unread) -> list[Row]:
-        """The list's rows; what is none goes to `unread`. `wire.NoRows` where nothing in the list is a row."""
+        """The list's rows; what is none goes to `unread`. `NoRows` where nothing in the list is a row."""
         damaged: list[wire.Damage] = []
         items = answer.items(self._items, damaged)
         found = [row for item in items if (row := self.row(item)) is not None]
@@ -346,7 +343,7 @@ class _Shape:
             none = (bytes(item[1]) for item in items if self.row(item) is None)
             damaged += [wire.Damage(raw, why) for raw in none if raw not in said]
         if items and not found:
-            raise wire.NoRows("nothing in the list has an id or a time")
+            raise NoRows("nothing in the list has an id or a time")
         unread.add(damaged)
         return found
 
@@ -439,7 +436,7 @@ class _Visit:
             return Poll(state)
         try:
             rows, newest = self.source.shape.rows(probe, self.unread), True
-        except wire.NoRows:
+        except NoRows:
             rows, newest = [], False  # the others are asked for all the same; there it is seen once more
         if newest and not rows and state.get("cursor"):
             raise Trouble(
@@ -655,7 +652,7 @@ class _Visit:
                 if limit < 2:
                     raise
                 limit = max(1, limit // 4)
-            except wire.Failed as exc:
+            except Failed as exc:
                 raise walk.Refused(exc, doubtful=True) from None
             except (Trouble, Denied) as exc:
                 if exc.status in REFUSED and not getattr(exc, "passing", False):

@@ -20,27 +20,16 @@ import httpx
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from roundsman import follow, lenient, wire
-from roundsman.auth import FetchedToken, NoToken
+from roundsman.auth import FetchedToken
 from roundsman.draft import Draft
-from roundsman.events import (
-    FAILURES_CAP,
-    Batch,
-    Event,
-    Failure,
-    FieldError,
-    Outcome,
-    Push,
-    batch_outcome,
-    is_due,
-    notice,
-    parse_time,
-    rfc3339,
-)
-from roundsman.http import Answer, Endpoint, Http, Trouble, Url, is_loopback
-from roundsman.plugin import Backoff, Denied, Poll, Received, Source, State
-from roundsman.settings import Duration, Secret, Start, spell
+from roundsman.errors import Backoff, Denied, NoToken, Trouble, Unreadable
+from roundsman.events import Event, notice
+from roundsman.http import Answer, Endpoint, Http, Url, is_loopback
+from roundsman.plugin import Poll, Received, Source, State
+from roundsman.settings import Duration, Secret, Start
+from roundsman.shapes import FAILURES_CAP, Batch, Failure, FieldError, Outcome, Push, batch_outcome
+from roundsman.times import is_due, parse_time, rfc3339, spell
 from roundsman.webhook import Call, Scheme, SignedHook, Strong
-from roundsman.wire import Unreadable
 
 SIGNATURE = Scheme("railz-signature", "v", per_second=1000)
 OTHERS = frozenset({"login", "auth", "connectionStatus", "customerRequest", "data", "dataPerType"})

@@ -12,12 +12,13 @@ Methods do not await, so nothing can come between the statements of a transactio
 `NORMAL` (they survive `kill -9`; a power cut may cost their last second, which means one early question or one repeat).
 """
 
-from roundsman.store.database import StoreError, default_path, exists, holder, restore
+from roundsman.errors import Moved, StoreError
+from roundsman.store.database import default_path, exists, holder, restore
 from roundsman.store.forgetting import KEYS_KEPT
 from roundsman.store.reader import DAEMON, Fare, Filter, Reader, Via
 from roundsman.store.schema import NAMES, migrations
 from roundsman.store.soundness import GaveUp, check
-from roundsman.store.writer import Mail, Moved, Store, Visited
+from roundsman.store.writer import Mail, Store, Visited
 
 __all__ = [
     "DAEMON",

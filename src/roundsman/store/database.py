@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sqlite_utils import Database
 
+from roundsman.errors import StoreError
 from roundsman.files import make, real, refuse_links, require_file, sync_folder
 from roundsman.store.schema import NAMES, migrations
 
@@ -19,10 +20,6 @@ BUSY = 1.0
 """Seconds to wait for another process's short write (`replay`, `rewind`, `dead`)."""
 BESIDE = ("-wal", "-shm", "-journal")
 """How the names end of what SQLite puts beside the store."""
-
-
-class StoreError(Exception):
-    """The store cannot be used; the message is one sentence that says why and what to do."""
 
 
 def exists(path: Path) -> bool:

@@ -12,18 +12,11 @@ from typing import Any, Concatenate, Literal, NamedTuple, ParamSpec, TypeVar
 from sqlite_utils import Database
 
 from roundsman import wire
+from roundsman.errors import StoreError
 from roundsman.events import Event
 from roundsman.files import real, refuse_links, room, sync_folder
 from roundsman.plugin import Receipt, State
-from roundsman.store.database import (
-    BESIDE,
-    StoreError,
-    applied,
-    connect,
-    must_exist,
-    plain,
-    write_copy,
-)
+from roundsman.store.database import BESIDE, applied, connect, must_exist, plain, write_copy
 from roundsman.store.schema import NAMES
 
 DAEMON = "daemon"

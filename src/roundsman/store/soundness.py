@@ -3,7 +3,8 @@
 import sqlite3
 from pathlib import Path
 
-from roundsman.store.database import BESIDE, StoreError, connect, plain
+from roundsman.errors import StoreError
+from roundsman.store.database import BESIDE, connect, plain
 
 GROWN = 32 * 2**20
 """Bytes by which the -wal file may grow while the check reads: it keeps what is written meanwhile from being tidied away."""

@@ -13,12 +13,12 @@ from typing import NamedTuple
 from sqlite_utils import Database
 
 from roundsman import wire
+from roundsman.errors import Moved, StoreError
 from roundsman.events import Event
 from roundsman.files import make, real
 from roundsman.plugin import Receipt, State
 from roundsman.store.database import (
     BUSY,
-    StoreError,
     applied,
     claim_file,
     claim_inode,
@@ -34,10 +34,6 @@ from roundsman.wire import Damage
 
 UNREAD, UNREAD_BYTES = 1000, 32 * 2**20
 """Webhooks and rows that could not be read and are kept, by source, and bytes of them."""
-
-
-class Moved(Exception):
-    """Somebody moved the cursor (`rewind`, `replay`) since it was read: what was based on it is void."""
 
 
 class Mail(NamedTuple):

@@ -12,10 +12,11 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from roundsman.engine import Engine
+from roundsman.errors import Forged
 from roundsman.plugin import Source
 from roundsman.store import StoreError
 from roundsman.web.metrics import CONTENT_TYPE, exposition
-from roundsman.webhook import PATH, Call, Forged
+from roundsman.webhook import PATH, Call
 
 LARGEST = 2**20
 """Bytes of a webhook's body; more are refused while they come."""
