@@ -741,6 +741,19 @@ DOUBTFUL = [
 ]
 
 
+@pytest.mark.parametrize(
+    "secret", ["$ECRETPASS1", "<S3cret-pass>", "%abc%", "vault:v1:abcd", "/run/secret-1"]
+)
+def test_a_variable_that_looks_like_a_reference_is_taken_and_warned_of(
+    secret: str, everybodys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody set it: it may well be a generated password."""
+    monkeypatch.setenv("PARAKEY_TOKEN", secret)
+    loaded = load(everybodys, FINE.replace('"s3cret-token"', '{ env = "PARAKEY_TOKEN" }'))
+    assert loaded.sources["doors"].access_token.reveal() == secret  # type: ignore[attr-defined]
+    assert [warning for warning in advice.warnings(loaded) if "placeholder" in warning]
+
+
 @pytest.mark.parametrize("place", ["literal", "env"])
 @pytest.mark.parametrize("secret", DOUBTFUL)
 def test_a_password_that_may_be_a_placeholder_is_taken_and_warned_of(
@@ -830,6 +843,10 @@ def test_what_stands_in_urls_and_queries_is_masked(tmp_path: Path) -> None:
 
 
 def test_a_date_or_a_version_in_a_query_is_no_secret(tmp_path: Path) -> None:
-    text = SOURCE + '[sources.doors.request.query]\nfrom = "2024-01"\napi = "v2.1.0"\nkey = "a1b2c3"\n' + SINK
+    text = (
+        SOURCE
+        + '[sources.doors.request.query]\nfrom = "2024-01"\napi = "v2.1.0"\nkey = "a1b2c3"\npin = "4821-9917"\n'
+        + SINK
+    )
     load(tmp_path, text)
-    assert mask("since 2024-01-05, v2.1.0, a1b2c3") == "since 2024-01-05, v2.1.0, ***"
+    assert mask("since 2024-01-05, v2.1.0, a1b2c3, 4821-9917") == "since 2024-01-05, v2.1.0, ***, ***"

@@ -39,7 +39,9 @@ LIKELY = 12
 """Characters of a query's value or a header from which on it may be a secret, and is masked."""
 SHORT = 6
 """The same, where it is no plain word, number, date or version."""
-_PLAIN = re.compile(r"[A-Za-z]*|[vV]?[0-9]+(?:[-.:/_][0-9]+)*[A-Za-z]?")
+_PLAIN = re.compile(
+    r"[A-Za-z]*|[0-9]*|[0-9]{4}[-/][0-9]{2}(?:[-/][0-9]{2})?|[vV]?[0-9]{1,3}(?:\.[0-9]{1,3}){1,3}"
+)
 _TOKEN = re.compile(r"(?=[^/]*[0-9])(?=[^/]*[A-Z])[A-Za-z0-9_-]{8,}|(?=[^/]*[0-9])[A-Za-z0-9_-]{16,}")
 """A part of a path that looks like a secret."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")

@@ -166,7 +166,7 @@ class Secret:
                 if name not in os.environ:
                     shown = _name_of(name) if _VARIABLE.fullmatch(name) else HIDDEN
                     raise ValueError(f"the environment has no variable {shown}")
-                if is_placeholder(os.environ[name]):
+                if _UNFILLED.fullmatch(os.environ[name].strip()) or _SURELY_INSIDE.search(os.environ[name]):
                     raise ValueError(
                         f"the variable {_name_of(name)} holds a placeholder that nothing fills in"
                     )
@@ -221,6 +221,8 @@ _PLACEHOLDER = re.compile(
     r"|@?/(?:run|etc|var|home)/\S+|(?:env|file|credential|vault)[:=]\S*|(?:op|vault|env|file|awssm|gcpsm)://\S*",
     re.IGNORECASE,
 )
+_UNFILLED = re.compile(r"\$\{\s*[A-Za-z_][^{}]*\}|\{\{[^{}]*\}\}|%\{[^{}]*\}")
+"""What a shell or a template left as it was, in the value of a variable."""
 _SURELY_INSIDE = re.compile(
     r"\$\{\s*[A-Z_][A-Z0-9_]{2,}(?::[^{}]*)?\s*\}|\{\{\s*[A-Za-z_][\w. |()-]*\s*\}\}|%\([A-Za-z_]\w{2,}\)s"
 )

@@ -130,7 +130,8 @@ class Walk:
                 else:
                     done = await self._grow()
             except Refused as refused:
-                guessed = way == "offset" or walk["limit"] > self._memory.get("accepted", 1)
+                proved = way != "offset" or walk.get("proved")
+                guessed = not proved or walk["limit"] > self._memory.get("accepted", 1)
                 if refused.doubtful and not guessed:
                     raise refused.cause from None  # what was taken before: it is a fault of the moment
                 if not (walk.get("anchor") or walk.get("full")):
@@ -193,6 +194,8 @@ class Walk:
                 return self._another_way()
             walk |= {"offset": max(0, offset - max(1, self._memory["largest"] // 2)), "first": None}
             return "more"
+        if offset:
+            walk["proved"] = True  # it was taken, and led on
         if not page.cut or (offset and len(page.rows) == 1):
             return "done"
         step = max(1, len(page.rows) - 1)  # one row again, to see that nothing is between
@@ -226,7 +229,7 @@ class Walk:
         left = ways[ways.index(walk["way"]) + 1 :] if walk["way"] in ways else ways
         walk["way"] = left[0]
         self._memory["ways"] = left
-        for key in ("at", "anchor", "offset", "first", "back", "earlier", "full"):
+        for key in ("at", "anchor", "offset", "first", "back", "earlier", "full", "proved"):
             walk.pop(key, None)
         walk["limit"] = self._limit()
         return "again"
@@ -373,11 +376,18 @@ class Walk:
 
     async def _same_from_the_end(self, page: Page) -> bool | None:
         """Whether the newest rows are the oldest rows: then they are all, however suspicious their number. None: it cannot be told."""
-        back = await self._look(
-            Question(parse_time(self._walk["start"]), self._walk["limit"], backwards=True)
-        )
-        if {row.id for row in back.rows} != {row.id for row in page.rows}:
-            return False
+        question = Question(parse_time(self._walk["start"]), self._walk["limit"], backwards=True)
+        back = await self._look(question)
+        stamps = [row.created for row in page.rows if row.created]
+        ids = {row.id for row in page.rows}
+        if {row.id for row in back.rows} != ids:
+            fresh = [row for row in back.rows if row.id not in ids]
+            if not stamps or any(row.created is None or row.created < max(stamps) for row in fresh):
+                return False
+            # They may have come between the two questions.
+            page = await self._page(question._replace(backwards=False))
+            if {row.id for row in back.rows} != {row.id for row in page.rows}:
+                return False
         turned = page.ascending and back.descending and page.rows[0].created != page.rows[-1].created
         return True if turned else None
 
@@ -399,7 +409,8 @@ async def asked(
     first: Refused | None = None
     easier = _easier(memory, question)
     for each in (question, question, *easier):
-        if each is question and first is not None and not (first.doubtful and easier):
+        # Once more, where it may be a fault of the moment: there are such statuses, and a question of which all was taken before.
+        if each is question and first is not None and easier and not first.doubtful:
             continue
         try:
             rows, limit = await ask(each)

@@ -1112,6 +1112,35 @@ async def test_an_operation_without_a_status_that_speaks_of_an_error_failed(
     assert [e["data"]["item_id"] for e in world.told(FAILED)] == ["x"]
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"new_members": [{"id": "a"}], "errors": [], "error_count": 0},
+        {"id": "c1", "title": "Interests"},
+        {"id": "m1", "message": "hello"},
+        {"detail": "", "errors": []},
+    ],
+)
+async def test_a_things_own_words_are_no_fault(answer: Any, rounds: Any, account: Mailchimp) -> None:
+    account.add([Operation(None, answer, "x"), Operation(400, {"title": "No"}, "y")], batch_id="b1")  # type: ignore[arg-type]
+    world = rounds()
+    await world.visit()
+    assert [e["data"]["item_id"] for e in world.told(FAILED)] == ["y"]
+
+
+async def test_whom_an_answer_without_a_status_leaves_out_is_told_by_person(
+    rounds: Any, account: Mailchimp
+) -> None:
+    errors = [{"email_address": f"{who}@x.example", "error": "is invalid"} for who in ("ada", "bob")]
+    account.add(
+        [Operation(None, {"new_members": [], "errors": errors, "error_count": 2}, "x")], batch_id="b1"
+    )  # type: ignore[arg-type]
+    world = rounds()
+    await world.visit()
+    people = [e["data"]["person"]["email"] for e in world.told(FAILED)]
+    assert people == ["ada@x.example", "bob@x.example"]
+
+
 async def test_reasons_and_persons_come_from_the_list_of_errors(rounds: Any, account: Mailchimp) -> None:
     problem = {
         "title": "Invalid Resource",

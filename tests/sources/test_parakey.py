@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from inside import sql
 from rounds import Rounds, opened
 from roundsman import walk
 from roundsman.sandbox import Fault, Parakey, Quirks
@@ -179,6 +180,108 @@ async def test_beyond_a_gap_nothing_is_told_again_when_its_id_has_been_forgotten
     parakey.add(log_id="new")
     await world.visit()
     assert set(world.ids()) - left == {"new"}
+
+
+async def test_a_gap_that_an_older_version_opened_tells_nothing_again(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    """Its store has forgotten ids that it would keep today."""
+    parakey.quirks = Quirks(cap=20, filters="nothing")
+    now = time.utc()
+    for n in range(41):
+        parakey.add(created=now - timedelta(days=4 * n), log_id=f"h{n}")
+    world = rounds(reread={"sweep_interval": "3000d"})
+    await world.visit()
+    state = {name: value for name, value in world.state.items() if name != "pinned"}
+    world.store.rewind("doors", state)
+    await sql(world.store, "UPDATE sources SET position = ? WHERE name = 'doors'", (time.now(),))
+    time.advance(40 * 86400)
+    for _ in range(3):
+        while world.store.prune([], time.now(), 86400.0):
+            pass
+    left = set(world.ids())
+    parakey.add(log_id="new")
+    await world.visit()
+    assert set(world.ids()) - left == {"new"}
+
+
+@pytest.mark.parametrize("at", [4, 5, 6, 7])
+@pytest.mark.parametrize("fault", [403, 404, 409, 200])
+@pytest.mark.parametrize("order", ["honoured", "descending"])
+async def test_a_refusal_in_the_middle_of_a_reading_that_is_taken_once_more_is_no_gap(
+    order: Any, fault: int, at: int, rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    parakey.quirks = Quirks(cap=100, order=order, offset_param="offset")
+    ids = fill(parakey, time, 450)
+    answer, asked = parakey.answer, 0
+
+    def reply(*question: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        found = answer(*question)
+        return type(found)(fault, {}, b'{"status":"error"}') if asked == at else found
+
+    parakey.answer = reply  # type: ignore[method-assign]
+    world = rounds()
+    for _ in range(3):
+        await world.visit()
+    assert sorted(world.ids()) == sorted(ids)
+    assert world.events("roundsman.source.gap") == []
+
+
+async def test_a_row_that_comes_between_two_questions_is_no_gap(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    """A server that heeds nothing, newest first: the answers before and after the row differ."""
+    parakey.quirks = Quirks(order="descending", filters="nothing", smallest=4000, cap=4000)
+    ids = fill(parakey, time, 41)
+    answer, asked = parakey.answer, 0
+
+    def reply(*question: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked == 3:
+            ids.append(parakey.add(log_id="between").id)
+        return answer(*question)
+
+    parakey.answer = reply  # type: ignore[method-assign]
+    world = rounds()
+    for _ in range(2):
+        await world.visit()
+    assert sorted(world.ids()) == sorted(ids)
+    assert world.events("roundsman.source.gap") == []
+
+
+async def test_rows_of_one_stamp_are_old_also_where_start_date_excludes(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    parakey.quirks = Quirks(inclusive=False)
+    now = time.utc()
+    for n in range(5):
+        parakey.add(created=now, log_id=f"same{n}")
+    world = rounds(start="now")
+    await world.visit()
+    parakey.add(log_id="new")
+    await world.visit()
+    assert world.ids() == ["new"]
+
+
+async def test_a_clock_of_ours_that_is_behind_makes_old_rows_no_news(
+    rounds: Any, parakey: Parakey, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever order is asked for, the oldest come first; and our clock is three days behind the vendor's."""
+    fill(parakey, time, 300)
+    listed = parakey._list
+    monkeypatch.setattr(parakey, "_list", lambda query: listed({**query, "orderBy": "createdAt:ASC"}))
+    world = rounds(start="now")
+    parakey.now = lambda: time.utc() + timedelta(days=3)
+    for log in parakey.logs:
+        log.created += timedelta(days=3)
+        log.timestamp = log.created
+        log.visible = log.created
+        log.encoded = b""
+    await world.visit()
+    assert len(world.ids()) <= 11
 
 
 async def test_beyond_a_gap_an_idle_source_costs_one_question_and_hides_nothing(

@@ -297,6 +297,100 @@ async def test_a_list_of_batches_is_read_to_its_end(
     assert len(world.asked()) == 1, "an unchanged list costs one question"
 
 
+@pytest.mark.parametrize(
+    "second",
+    [
+        Reply(500, {}, b""),
+        Reply(200, {}, b'{"status":"error","message":"no offset"}'),
+        Reply(400, {"content-type": "text/html"}, b"<html>no"),
+        Reply(404, {}, b"{}"),
+        Reply(429, {"retry-after": "1"}, b""),
+    ],
+)
+@pytest.mark.parametrize("count", [9, 10, 60])
+async def test_a_second_page_that_is_not_to_be_had_costs_nothing(
+    count: int, second: Reply, rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    """It is a guess: what the first one showed is followed."""
+    parakey.quirks.batch_list = True
+    for n in range(count):
+        parakey.batch([ADA], batch_id=f"b{n}")
+    answer = parakey.answer
+    parakey.answer = lambda *asked: second if "offset" in asked[2] else answer(*asked)  # type: ignore[method-assign]
+    world = rounds(start="beginning", request={"list_path": "/batches"})
+    for _ in range(8):
+        assert await world.visit()
+    assert len(world.told(COMPLETED)) == count
+    assert world.told("roundsman.source.failing") == []
+    world.asked()
+    await world.visit()
+    assert len(world.asked()) == 1, "and it is not asked for without end"
+
+
+@pytest.mark.parametrize("count", [25, 250])
+@pytest.mark.parametrize("size", [10, 100])
+async def test_batches_that_a_list_appends_at_its_end_are_found(
+    size: int, count: int, rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    """Oldest first, and more pages than one visit reads."""
+    parakey.quirks.batch_list, parakey.quirks.batch_order = True, "oldest"
+    parakey.quirks.default_limit = size
+    for n in range(count):
+        parakey.batch([ADA], batch_id=f"b{n}")
+        time.advance(1)
+    world = rounds(start="beginning", request={"list_path": "/batches"})
+    for _ in range(14):
+        await world.visit()
+    for n in range(5):
+        parakey.batch([ADA], batch_id=f"new{n}")
+    for _ in range(4):
+        await world.visit()
+    assert len(world.told(COMPLETED)) == count + 5
+
+
+async def test_batches_are_found_where_older_ones_leave_the_list(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    parakey.quirks.batch_list, parakey.quirks.batch_order = True, "oldest"
+    parakey.quirks.default_limit = 10
+    for n in range(35):
+        parakey.batch([ADA], batch_id=f"b{n}")
+        time.advance(1)
+    world = rounds(start="beginning", request={"list_path": "/batches"})
+    for _ in range(4):
+        await world.visit()
+    for gone in range(25):
+        del parakey.batches[f"b{gone}"]
+    for n in range(25):
+        parakey.batch([ADA], batch_id=f"new{n}")
+    for _ in range(4):
+        await world.visit()
+    assert len(world.told(COMPLETED)) == 60
+
+
+async def test_what_runs_is_followed_however_far_down_the_list_it_is(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    parakey.quirks.batch_list, parakey.quirks.default_limit = True, 10
+    parakey.batch([ADA], batch_id="slow", took=7200 * MINUTE)
+    for n in range(35):
+        time.advance(60)
+        parakey.batch([ADA], batch_id=f"old{n}")
+    time.advance(7200)
+    world = rounds(start="now", request={"list_path": "/batches"})
+    await world.visit()
+    assert list(world.state["open"]) == ["slow"]
+
+
+@pytest.mark.parametrize("name", ["error", "request"])
+async def test_an_error_about_a_batch_is_not_its_end(name: str, rounds: Any, parakey: Parakey) -> None:
+    about = {"id": "b1", "status": "failed", "message": "the backend timed out"}
+    answering(parakey, {name: about, "success": False})
+    world = rounds("b1")
+    assert not await world.visit()
+    assert world.events("co.parakey.*") == []
+
+
 async def test_a_batch_in_an_envelope_is_that_batch(rounds: Any, parakey: Parakey) -> None:
     batch = {"id": "b1", "status": "completed", "items": [ADA, REFUSED]}
     answering(parakey, {"success": True, "data": batch, "meta": {"id": "request-1"}})

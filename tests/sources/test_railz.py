@@ -1091,6 +1091,66 @@ async def test_where_limit_is_refused_pages_are_read_without_it(rounds: Any, led
     assert (len(ids(world)), world.told(GAP)) == (250, [])
 
 
+@pytest.mark.parametrize("status", [403, 405, 413, 429, 500, 503])
+async def test_a_larger_answer_that_is_not_to_be_had_costs_nothing(
+    status: int, rounds: Any, ledger: Railz, time: Time
+) -> None:
+    """It is a guess: what was read without it counts."""
+    ledger.quirks.paging, ledger.quirks.pagination = "ignored", False
+    for n in range(100):
+        ledger.push("CON-1", push_id=f"p{n:04d}", status="failed", requested=time.utc() - n * SECOND)
+    answer = ledger.answer
+
+    def reply(method: str, path: str, query: Any, headers: Any) -> Any:
+        if query.get("limit") == "500" and path == STATUS:
+            return Reply(status, {}, b'{"message":"no"}')
+        return answer(method, path, query, headers)
+
+    ledger.answer = reply  # type: ignore[method-assign]
+    world = rounds(connections=["CON-1"])
+    for n in range(3):
+        assert await world.visit(after=120)
+        ledger.push("CON-1", push_id=f"new{n}", status="failed", requested=time.utc())
+    await world.visit(after=120)
+    assert len(ids(world)) == 103
+    assert world.told("roundsman.source.failing") == []
+
+
+@pytest.mark.parametrize("count", [249, 250, 260])
+async def test_a_larger_answer_with_room_for_more_is_all_there_is(
+    count: int, rounds: Any, ledger: Railz, time: Time
+) -> None:
+    ledger.quirks.refuses, ledger.quirks.cap, ledger.quirks.pagination = frozenset({"offset"}), 500, False
+    for n in range(count):
+        ledger.push("CON-1", push_id=f"p{n:04d}", status="failed", requested=time.utc() - n * SECOND)
+    world = rounds(connections=["CON-1"])
+    for n in range(4):
+        await world.visit()
+        for k in range(60):
+            ledger.push("CON-1", push_id=f"n{n}-{k}", status="failed", requested=time.utc())
+    await world.visit()
+    assert len(set(ids(world))) == count + 240
+    assert len(world.told(GAP)) == (1 if count == 260 else 0), "the last one is full with 500"
+
+
+async def test_where_the_vendor_forgets_old_pushes_that_is_no_gap(
+    rounds: Any, ledger: Railz, time: Time
+) -> None:
+    """A list that states 100 each time, because one leaves for good as one comes."""
+    ledger.quirks.paging = "ignored"
+    for n in range(100):
+        ledger.push("CON-1", push_id=f"p{n:04d}", status="failed", requested=time.utc() - n * SECOND)
+    world = rounds(connections=["CON-1"])
+    for n in range(3):
+        await world.visit()
+        ledger.pushes["CON-1"].sort(key=lambda push: push.requested)
+        del ledger.pushes["CON-1"][0]
+        ledger.push("CON-1", push_id=f"new{n}", status="failed", requested=time.utc())
+    await world.visit()
+    assert len(ids(world)) == 103
+    assert world.told(GAP) == []
+
+
 async def test_all_connections_are_discovered_page_by_page(rounds: Any, ledger: Railz) -> None:
     """Their list has no total, whatever else has one."""
     ledger.quirks.cap = 20

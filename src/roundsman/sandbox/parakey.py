@@ -42,6 +42,7 @@ class Quirks:
     """Whether there is a list of batches."""
     batch_pages: bool = True
     """Whether it heeds `offset`."""
+    batch_order: Literal["newest", "oldest"] = "newest"
     refuses: frozenset[str] = frozenset()
     """What it answers 400: names of parameters, "ascending", or "limit>N"."""
     unconditional: bool = False
@@ -177,7 +178,9 @@ class Parakey(Vendor):
                 if not b.hidden
             ]
             offset = int(query.get("offset", 0)) if quirks.batch_pages else 0
-            rows = rows[::-1][offset : offset + quirks.default_limit]
+            rows = rows[:: 1 if quirks.batch_order == "oldest" else -1][
+                offset : offset + quirks.default_limit
+            ]
             return tagged(json.dumps(rows).encode(), headers)
         batch = self.batches.get(key)
         if batch is None or batch.hidden:

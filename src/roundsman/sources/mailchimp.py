@@ -67,8 +67,8 @@ INCOMPLETE = 5
 SIGNATURE = Scheme("x-mailchimp-signature", "v1", per_second=1)
 PROBLEM = re.compile(rb'status\\*"\s{0,9}:\s{0,9}[45]\d\d')
 """What stands in the answer of an operation that failed, although it came as a success."""
-FAULTS = frozenset({"error", "errors", "detail", "title", "message", "instance"})
-"""What only answers of operations that failed hold."""
+FAULTS = ("error", "errors", "detail", "instance")
+"""What only answers of operations that failed hold; a `title` or `message` may be a thing's own, too."""
 SIGNED = re.compile(rb"\?[^\s?\"\\]{0,2000}Signature=[^\s\"\\]*")
 LINK = re.compile(r"(https?://[^\s?]{1,500})\?\S+")
 """Signed links in what a vendor says: whoever has one has the results."""
@@ -750,7 +750,7 @@ class _Reading:
         if (
             status is None
             and answer
-            and not FAULTS & answer.keys()
+            and not _says_fault(answer)
             and lenient.count(answer.get("status")) is None
         ):
             good = True  # the answer is that of a success
@@ -827,6 +827,13 @@ class _Reading:
             outcome=outcome,
             stamp=self._stamp,
         )
+
+
+def _says_fault(answer: dict[str, Any]) -> bool:
+    """Whether an answer without a status speaks of an error. Members that were not taken are another thing: `_left_out`."""
+    members = any(name in answer for name in ("new_members", "updated_members", "error_count"))
+    faults = [name for name in FAULTS if answer.get(name) and not (name == "errors" and members)]
+    return bool(faults) or ("id" not in answer and any(answer.get(name) for name in ("title", "message")))
 
 
 def _left_out(answer: dict[str, Any]) -> list[dict[str, Any]]:

@@ -62,6 +62,10 @@ PLAIN = re.compile(r"[!->@-\[\]-~]{1,200}")
 """Ids that are surely what the vendor wrote: what is no text is spelled out with a backslash, or was a question mark."""
 SOME, PAGES = 10, 20
 """Rows from which on a page of the list of batches may not be all, and pages that are read in one visit, at most."""
+ERRORS = ("error", "fault", "request")
+"""How members begin that are not the batch, although they may name it."""
+LIST_TRIES = 3
+"""Times that a second page of the list fails until it is taken for one without pages."""
 AT_ONCE = 30
 """Batches asked for at one visit, at most; the others have their turn at the next ones."""
 LATEST = 34 * 86400.0
@@ -526,13 +530,18 @@ class _Visit:
             return True
         created = newest.created
         beside = await self._some(walk.Question(created, self.source.paging.limit))
+        if beside is not None and all(row.id != newest.id for row in beside):
+            # startDate may exclude its own instant.
+            beside = await self._some(walk.Question(created - walk.MILLISECOND, self.source.paging.limit))
         if ahead and beside is not None:
             before |= {row.id for row in self._ahead(probe, beside)}
             beside = [row for row in beside if row.id not in before]
         if beside is None or any(row.created and row.created > created for row in beside):
             # Not the newest: a row has just come, or the order is not what was asked for. Then the vendor's clock
             # decides, some minutes early.
-            vendor_now = min(vendor_now, self.http.now()) if vendor_now else None
+            ours = self.http.now()
+            ours_is_behind = any(row.created and row.created > ours for row in beside or ())
+            vendor_now = min(vendor_now, ours) if vendor_now and not ours_is_behind else vendor_now
             floor = max(created, vendor_now) if vendor_now else created
             self.memory |= {"floor": rfc3339(floor), "cursor": None, "before": sorted(before)}
             return True
@@ -622,7 +631,12 @@ class _Visit:
             rows, _ = await walk.asked(self.memory, walk.Question(None, limit, backwards=True), self._ask)
         except walk.Refused as refused:
             raise refused.cause from None
-        reading = self.memory["walk"]
+        reading, known = self.memory["walk"], parse_time(self.memory.get("newest_at"))
+        if known is not None and not self.memory.get("pinned"):
+            # Of a gap that an earlier version opened, old ids have been forgotten; what is so old was told when it was new.
+            known = min(known, self.http.now())  # a row's time can lie in the future
+            start = parse_time(reading["start"])
+            reading["start"] = rfc3339(max(filter(None, (start, known - timedelta(seconds=FARTHEST)))))
         self._take(rows)
         self._tell_gap(rows)
         self.memory["tag"] = None if reading["newest"] else reading["tag"]
@@ -717,7 +731,7 @@ class _Visit:
             del memory["leads"]
         # If the row that the probe showed was not in the list: do not settle for its ETag before it is.
         memory["tag"] = reading["tag"] if not reading["newest"] and self._leads else None
-        for key in ("gap", "newest_told", "newest_at"):
+        for key in ("gap", "pinned", "newest_told", "newest_at"):
             memory.pop(key, None)
 
     def _tell_gap(self, newest: list[Row]) -> None:
@@ -737,7 +751,8 @@ class _Visit:
         if memory.get("gap") and since is None:
             return
         about = rfc3339(since) if since else "beginning"
-        memory.setdefault("gap", about)
+        if not memory.get("gap"):
+            memory |= {"gap": about, "pinned": True}  # from now on ids are kept from there
         until = rfc3339(min(map(_when, newest))) if newest else None
         rows = memory.get("largest", 0)
         every = spell(self.source.reread.sweep_interval)
@@ -943,44 +958,74 @@ class _BatchVisit(Draft):
                 self.events.append(follow.gone(self.source.name, "batch", key, entry, self.now, f"({exc}) "))
 
     async def _list(self, path: str) -> list[str]:
-        """Ids in the list that are not followed yet. Nothing is known of its pages: they are read while they bring anything new."""
+        """Ids in the list that are not followed yet.
+
+        Nothing is known of its pages: they are a guess, whose failing costs nothing that the first answer showed.
+        """
         url = f"{self.source.base_url}/{path.lstrip('/')}"
-        found: dict[str, None] = {}
-        offset, tag = 0, self.memory.get("list")
+        memory, found, seen = self.memory, dict[str, None](), set[str]()
+        tag, (offset, first) = memory.pop("list", None), memory.pop("list_at", (0, None))
+        last = [offset, first]
         for _ in range(PAGES):
-            query = {"offset": offset} if offset else {}
+            query = self.source.query(**{"offset": offset} if offset else {})
             try:
-                answer = await self.http.get(
-                    url, self.source.query(**query), self.source.headers(), None if offset else tag
-                )
-            except (Trouble, Denied) as exc:
-                if not offset or exc.status not in REFUSED or getattr(exc, "passing", False):
+                answer = await self.http.get(url, query, self.source.headers(), None if offset else tag)
+                if answer.unchanged:
+                    memory["list"] = tag
+                    return []
+                rows = self._rows(answer)
+            except (Trouble, Denied, Unreadable, Backoff) as exc:
+                if not offset:
                     raise
-                break  # it has no pages
-            if answer.unchanged:
-                return []
-            self.begin(self.source.start, answer.date(), self.now)
-            tag = tag if offset else answer.tag
-            damaged: list[wire.Damage] = []
-            items = answer.items(damaged=damaged)
-            self.unread.add(damaged)
-            listed = self._wanted([item[0] for item in items])
-            told = self.http.told([f"{key}:completed" for key in listed])
-            fresh = [
-                k for k in listed if k not in found and k not in self.open and f"{k}:completed" not in told
-            ]
-            found |= dict.fromkeys(fresh)
-            offset += len(items)
-            if not fresh or len(items) < SOME:
+                memory["list"] = tag if self._has_no_pages(exc) else None
                 break
-        self.memory["list"] = tag
+            if offset and not seen and [row.key for row in rows[:1]] != [first]:
+                offset = 0  # older ones have left the list: what is new may stand before this place
+                continue
+            tag = tag if offset else answer.tag
+            fresh = self._fresh(rows)
+            found |= dict.fromkeys(fresh)
+            memory["list_order"] = order = _order(rows) or memory.get("list_order", 0)
+            ids = {row.key for row in rows if row.key is not None}
+            over = len(rows) < SOME or ids <= seen
+            last = last if ids <= seen else [offset, rows[0].key]
+            if over or (order < 0 and memory.get("list_read") and not fresh):
+                memory |= {"list_read": True, "list_failed": 0}
+                # What is appended pages away changes no tag of the first one.
+                memory |= {"list_at": last} if last[0] and order > 0 else {"list": tag}
+                break
+            seen |= ids
+            offset += len(rows)
+        else:
+            memory |= {"list": tag, "list_at": last}  # the next visit goes on
         return list(found)
 
-    def _wanted(self, rows: list[Any]) -> list[str]:
-        """The ids of those rows that are to be followed: what runs, and what was submitted since we began."""
+    def _fresh(self, rows: list["_Read"]) -> list[str]:
+        """The ids of those batches that are to be followed, and are not yet."""
+        wanted = self._wanted(rows)
+        told = self.http.told([f"{key}:completed" for key in wanted])
+        return [key for key in wanted if key not in self.open and f"{key}:completed" not in told]
+
+    def _rows(self, answer: Answer) -> list["_Read"]:
+        """The batches in one answer of the list."""
+        self.begin(self.source.start, answer.date(), self.now)
+        damaged: list[wire.Damage] = []
+        items = answer.items(damaged=damaged)
+        self.unread.add(damaged)
+        return [self.shape.read(item[0]) for item in items]
+
+    def _has_no_pages(self, exc: Exception) -> bool:
+        """Whether what came for a second page says that there is none: it is refused, or fails again and again."""
+        passing = getattr(exc, "passing", False) or isinstance(exc, Unreadable | Backoff)
+        if not passing and getattr(exc, "status", None) in REFUSED:
+            return True
+        self.memory["list_failed"] = self.memory.get("list_failed", 0) + 1
+        return bool(self.memory["list_failed"] >= LIST_TRIES)
+
+    def _wanted(self, rows: list["_Read"]) -> list[str]:
+        """The ids of those batches that are to be followed: what runs, and what was submitted since we began."""
         floor, ids = parse_time(self.memory["floor"]), []
-        for data in rows:
-            read = self.shape.read(data)
+        for read in rows:
             key, begun = read.key, read.submitted
             if key is None or not BATCH_ID.fullmatch(key):
                 self.remark(
@@ -1018,6 +1063,8 @@ class _BatchVisit(Draft):
             raise Unreadable(f"the answer about batch {key} is not an object")
         body, read = answer.body, self.shape.read(data)
         if read.key is None and (inner := self.shape.inside(data, key)):
+            if not inner.items:
+                wire.refuse_failure(data)  # it may be an error about the batch
             data, body, read = inner.data, wire.encode(inner.data), inner
         if read.key is not None and read.key != key:
             raise Unreadable(f"the answer about batch {key} is about another one")
@@ -1029,11 +1076,12 @@ class _BatchVisit(Draft):
             raise Unreadable(f"the answer about batch {key} has neither its id nor the shape of a batch")
         read = read._replace(key=key)
         # Without a state, a second look at the same thing counts: so no tag, which would spare us that look.
-        entry["tag"] = answer.tag if read.state and (read.items or self.shape.runs(read)) else None
         seen = [
             lenient.text(read.status),
             *(read.outcomes.count(o) for o in ("succeeded", "failed", "unknown")),
         ]
+        known = read.items or self.shape.runs(read) or entry["seen"] == seen
+        entry["tag"] = answer.tag if read.state and known else None
         since = parse_time(entry["since"])
         waited = since is not None and follow.apart(since, self.http.vendor_now(), self.source.interval)
         again = entry["seen"] == seen and waited
@@ -1064,6 +1112,14 @@ class _Read(NamedTuple):
     submitted: datetime | None
     completed: datetime | None
     domain: str | None
+
+
+def _order(rows: list[_Read]) -> int:
+    """How batches are sorted by when they were submitted: 1 oldest first, -1 newest first, 0 where it cannot be told."""
+    stamps = [row.submitted for row in rows if row.submitted is not None]
+    if len(stamps) < len(rows) or stamps[:1] == stamps[-1:]:
+        return 0
+    return 1 if stamps == sorted(stamps) else -1 if stamps == sorted(stamps, reverse=True) else 0
 
 
 class _BatchShape:
@@ -1103,7 +1159,8 @@ class _BatchShape:
 
     def inside(self, data: dict[str, Any], key: str) -> _Read | None:
         """The batch of this id, where it is wrapped in an object with other things beside it."""
-        read = (self.read(each) for each in data.values() if isinstance(each, dict))
+        names = (name for name in data if not name.lower().startswith(ERRORS))
+        read = (self.read(data[name]) for name in names if isinstance(data[name], dict))
         return next((each for each in read if each.key == key), None)
 
     def runs(self, read: _Read) -> bool:

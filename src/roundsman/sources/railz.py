@@ -558,7 +558,7 @@ class _Connection:
     page      a digest of the list's first answer, `count` how many rows it said there are, `tag` its ETag
     newest    when the newest push was asked for: how far a long list has to be read
     full      when a long list was last read whole
-    cut       that its pages do not work, which was told
+    cut       that its pages do not work, which was told; `larger`: that a larger answer shows more
     whole     where a round number of rows is said to be all: how many, and the oldest of them
     pending   pushes by id, as `follow.py` has them; `listed`: in the first answer; `batch`
     batches   batches by id: `look` is what the last look showed, if nothing was pending
@@ -724,6 +724,8 @@ class _Connection:
         """The rest of a long list, or as much of it as can be new; whether nothing slipped past. `count`: None where it is not said."""
         book = self._book
         if book.get("cut") and not full:
+            if book.get("larger"):
+                await self._larger()
             return True
         newest, older = parse_time(book.get("newest")), timedelta(seconds=self._source.overlap)
         stamps = [parse_time(data.get("requestedOn")) for data, _ in first.rows.values()]
@@ -788,22 +790,19 @@ class _Connection:
 
     async def _ends(self, first: Page, seen: set[str], count: int | None, why: str) -> bool:
         """No page leads on from here. A larger answer may; if none does, it is a gap, unless these may well be all rows."""
-        larger = await self._guess(limit=LARGEST)
-        if larger is not None:
-            self._take(larger.rows, listed=False)
-            seen |= larger.rows.keys()
-            count = larger.total if larger.total is not None else count
-        rows = len(seen)
+        larger = await self._larger()
+        seen |= larger.rows.keys()
+        count = larger.total if larger.total is not None else count
+        rows, helped = len(seen), len(first.rows) < len(larger.rows) < LARGEST
+        if len(larger.rows) > len(first.rows):
+            self._book["larger"] = True
         if count is not None and rows >= count:
             self._book.pop("cut", None)
             return True
-        if count is None and rows % ROUND:
+        if count is None and (rows % ROUND or await self._may_be_all(first, rows, helped)):
+            self._book.pop("cut", None)
             return True
-        if count is None and first.doubtful and rows == len(first.rows):
-            whole = self._book.get("whole", [0, None])
-            if whole[0] != rows or whole[1] in first.rows:
-                self._book["whole"] = [rows, first.oldest]
-                return True
+        if count is None and self._book.get("whole", (0,))[0] == rows:
             why = f"older ones leave it when new ones come, and {why}"  # then it was not the number of all
         if not self._book.get("cut"):
             self._book["cut"] = True
@@ -814,6 +813,30 @@ class _Connection:
                 f"{self._connection}/ID` follows any other."
             )
             self._notice("roundsman.source.gap", f"{self._name}:cut:{rfc3339(self._visit.now)}", message)
+        return True
+
+    async def _larger(self) -> Page:
+        """An answer as large as there may be; an empty one where it is not to be had."""
+        try:
+            page = await self._ask(limit=LARGEST)
+        except (Trouble, Denied, Unreadable, Backoff):
+            return Page({}, None)  # it is a guess: what was read without it counts
+        self._take(page.rows, listed=False)
+        return page
+
+    async def _may_be_all(self, first: Page, rows: int, helped: bool) -> bool:
+        """Whether a round number of rows may be all: the list says so, or a larger answer had room for more.
+
+        Refuted where the same number comes again and a row has left, although the vendor still knows it.
+        """
+        if not helped and not (first.doubtful and rows == len(first.rows)):
+            return False
+        count, oldest = self._book.get("whole", (0, None))
+        if count == rows and oldest not in self._found:
+            page = await self._about(**{self._kind.id: oldest})
+            if oldest in page.rows:
+                return False
+        self._book["whole"] = [rows, first.oldest]
         return True
 
     def _wants_all(self) -> bool:
