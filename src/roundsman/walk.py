@@ -216,7 +216,7 @@ class Walk:
             return "again"
         if walk.get("full", count) < count < walk["limit"] and count % ROUND and not ignored:
             return "done"  # more than the last full answer and less than asked for, and no number to cut at
-        same = await self._same_from_the_end(page)
+        same, page = await self._same_from_the_end(page)
         if same is None:
             same = not self._is_cut(page)
             if same and not (ignored and count % ROUND):
@@ -374,8 +374,11 @@ class Walk:
         low, high = parse_time(walk.get("low")), parse_time(walk.get("high"))
         return bool(stamps) and bool((low and low < min(stamps)) or (high and high > max(stamps)))
 
-    async def _same_from_the_end(self, page: Page) -> bool | None:
-        """Whether the newest rows are the oldest rows: then they are all, however suspicious their number. None: it cannot be told."""
+    async def _same_from_the_end(self, page: Page) -> tuple[bool | None, Page]:
+        """Whether the newest rows are the oldest rows: then they are all, however suspicious their number. None: it cannot be told.
+
+        And the page, read anew where rows came meanwhile.
+        """
         question = Question(parse_time(self._walk["start"]), self._walk["limit"], backwards=True)
         back = await self._look(question)
         stamps = [row.created for row in page.rows if row.created]
@@ -383,13 +386,13 @@ class Walk:
         if {row.id for row in back.rows} != ids:
             fresh = [row for row in back.rows if row.id not in ids]
             if not stamps or any(row.created is None or row.created < max(stamps) for row in fresh):
-                return False
+                return False, page
             # They may have come between the two questions.
             page = await self._page(question._replace(backwards=False))
             if {row.id for row in back.rows} != {row.id for row in page.rows}:
-                return False
+                return False, page
         turned = page.ascending and back.descending and page.rows[0].created != page.rows[-1].created
-        return True if turned else None
+        return (True if turned else None), page
 
 
 async def asked(

@@ -229,8 +229,9 @@ async def test_a_refusal_in_the_middle_of_a_reading_that_is_taken_once_more_is_n
     assert world.events("roundsman.source.gap") == []
 
 
+@pytest.mark.parametrize("at", range(2, 14))
 async def test_a_row_that_comes_between_two_questions_is_no_gap(
-    rounds: Any, parakey: Parakey, time: Time
+    at: int, rounds: Any, parakey: Parakey, time: Time
 ) -> None:
     """A server that heeds nothing, newest first: the answers before and after the row differ."""
     parakey.quirks = Quirks(order="descending", filters="nothing", smallest=4000, cap=4000)
@@ -240,7 +241,7 @@ async def test_a_row_that_comes_between_two_questions_is_no_gap(
     def reply(*question: Any) -> Any:
         nonlocal asked
         asked += 1
-        if asked == 3:
+        if asked == at:
             ids.append(parakey.add(log_id="between").id)
         return answer(*question)
 

@@ -327,6 +327,28 @@ async def test_a_second_page_that_is_not_to_be_had_costs_nothing(
     assert len(world.asked()) == 1, "and it is not asked for without end"
 
 
+async def test_a_vendor_that_allows_one_page_at_a_time_is_read_one_page_a_visit(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    parakey.quirks.batch_list, parakey.quirks.default_limit = True, 20
+    for n in range(60):
+        parakey.batch([ADA], batch_id=f"b{n}")
+    answer, asked_at = parakey.answer, 0.0
+
+    def reply(method: str, path: str, query: Any, headers: Any) -> Any:
+        nonlocal asked_at
+        if path == "/batches" and time.wall - asked_at < 5:
+            return Reply(429, {"Retry-After": "60"}, b"")
+        asked_at = time.wall if path == "/batches" else asked_at
+        return answer(method, path, query, headers)
+
+    parakey.answer = reply  # type: ignore[method-assign]
+    world = rounds(start="beginning", request={"list_path": "/batches"})
+    for _ in range(12):
+        await world.visit(after=300)
+    assert len(world.told(COMPLETED)) == 60
+
+
 @pytest.mark.parametrize("count", [25, 250])
 @pytest.mark.parametrize("size", [10, 100])
 async def test_batches_that_a_list_appends_at_its_end_are_found(

@@ -897,6 +897,8 @@ class _BatchVisit(Draft):
                 self.open.setdefault(key, follow.entry(self.http.vendor_now()))
         turns = asyncio.Semaphore(self.source.concurrency)
         keys = [key for key in self.open if key in named][:AT_ONCE] if named else self._in_turn()
+        if self.http.wait:
+            keys = keys[:1]  # the vendor wants a rest; but who always does is asked slowly, not never
         await asyncio.gather(*(self._one(key, turns) for key in keys))
         self._give_up()
         for key, entry in self.open.items():
@@ -977,9 +979,12 @@ class _BatchVisit(Draft):
             except (Trouble, Denied, Unreadable, Backoff) as exc:
                 if not offset:
                     raise
-                memory["list"] = tag if self._has_no_pages(exc) else None
+                if isinstance(exc, Backoff):
+                    memory |= {"list": tag, "list_at": (offset, None)}  # the next visit goes on
+                else:
+                    memory["list"] = tag if self._has_no_pages(exc) else None
                 break
-            if offset and not seen and [row.key for row in rows[:1]] != [first]:
+            if offset and not seen and first and [row.key for row in rows[:1]] != [first]:
                 offset = 0  # older ones have left the list: what is new may stand before this place
                 continue
             tag = tag if offset else answer.tag
@@ -1016,7 +1021,7 @@ class _BatchVisit(Draft):
 
     def _has_no_pages(self, exc: Exception) -> bool:
         """Whether what came for a second page says that there is none: it is refused, or fails again and again."""
-        passing = getattr(exc, "passing", False) or isinstance(exc, Unreadable | Backoff)
+        passing = getattr(exc, "passing", False) or isinstance(exc, Unreadable)
         if not passing and getattr(exc, "status", None) in REFUSED:
             return True
         self.memory["list_failed"] = self.memory.get("list_failed", 0) + 1
