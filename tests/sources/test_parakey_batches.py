@@ -318,7 +318,7 @@ async def test_a_second_page_that_is_not_to_be_had_costs_nothing(
     answer = parakey.answer
     parakey.answer = lambda *asked: second if "offset" in asked[2] else answer(*asked)  # type: ignore[method-assign]
     world = rounds(start="beginning", request={"list_path": "/batches"})
-    for _ in range(8):
+    for _ in range(20):
         assert await world.visit()
     assert len(world.told(COMPLETED)) == count
     assert world.told("roundsman.source.failing") == []

@@ -979,7 +979,7 @@ class _BatchVisit(Draft):
             except (Trouble, Denied, Unreadable, Backoff) as exc:
                 if not offset:
                     raise
-                if isinstance(exc, Backoff):
+                if isinstance(exc, Backoff) and seen:
                     memory |= {"list": tag, "list_at": (offset, None)}  # the next visit goes on
                 else:
                     memory["list"] = tag if self._has_no_pages(exc) else None
@@ -1021,7 +1021,7 @@ class _BatchVisit(Draft):
 
     def _has_no_pages(self, exc: Exception) -> bool:
         """Whether what came for a second page says that there is none: it is refused, or fails again and again."""
-        passing = getattr(exc, "passing", False) or isinstance(exc, Unreadable)
+        passing = getattr(exc, "passing", False) or isinstance(exc, Unreadable | Backoff)
         if not passing and getattr(exc, "status", None) in REFUSED:
             return True
         self.memory["list_failed"] = self.memory.get("list_failed", 0) + 1
