@@ -16,10 +16,10 @@ from inside import Status, set_due, status
 from roundsman.alarms import Scheduler
 from roundsman.engine import Engine
 from roundsman.events import Event
-from roundsman.http import Web
+from roundsman.http.transport import Web
+from roundsman.options.listen import Address, ListenOptions
 from roundsman.plugin import Source
 from roundsman.sandbox import Outgoing, Subscription, Vendor
-from roundsman.settings import Address, ListenOptions
 from roundsman.store import Filter, Store
 from roundsman.web import Listener
 from worlds import Recorder

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from roundsman.engine import Engine
 from roundsman.events import Event
-from roundsman.http import Web
+from roundsman.http.transport import Web
 from roundsman.plugin import Source, State
 from roundsman.store import Filter, Reader, Store
 from worlds import START, ByHand

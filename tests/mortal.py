@@ -17,7 +17,7 @@ from inside import statuses, visit_for_a_ring
 from roundsman import wire
 from roundsman.engine import Engine
 from roundsman.errors import Reject
-from roundsman.http import Web
+from roundsman.http.transport import Web
 from roundsman.plugin import Sink, Source
 from roundsman.sandbox import Fault, Outgoing, Subscription, Vendor
 from roundsman.sinks.file import FileSink

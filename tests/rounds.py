@@ -9,7 +9,7 @@ from typing import Any, Literal
 from inside import Status, status
 from roundsman.engine import Engine
 from roundsman.events import Event
-from roundsman.http import Http
+from roundsman.http.client import Http
 from roundsman.plugin import Sink, Source, State
 from roundsman.sandbox import Vendor
 from roundsman.store import Filter, Store

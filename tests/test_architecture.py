@@ -5,12 +5,12 @@ from pathlib import Path
 
 SRC = Path(__file__).parent.parent / "src" / "roundsman"
 FLOORS: tuple[str, ...] = (
-    "masking times threads files alarms clock decoding bounded meter lean described",
+    "masking times alarms clock meter lean described",
     "errors",
-    "wire settings shapes",
-    "events logs ratelimits webhook unit lenient archive unread walk",
+    "wire options shapes",
+    "events system webhook unit lenient archive unread walk",
     "http silence follow",
-    "auth plugin",
+    "plugin",
     "draft store hooks",
     "sources sinks memories notices",
     "config delivery visit screen",

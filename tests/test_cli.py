@@ -18,16 +18,17 @@ import pytest
 
 from conftest import need
 from raw import answer, raw_server
-from roundsman import cli, config, logs, shapes
+from roundsman import cli, config, shapes
 from roundsman.cli import running
 from roundsman.engine import Engine
-from roundsman.files import Room
-from roundsman.http import Http
+from roundsman.http.client import Http
 from roundsman.plugin import Poll, Source, State
 from roundsman.sandbox import Fault, Parakey, Town
 from roundsman.sandbox.mailchimp import Mailchimp, Operation, bad_address
 from roundsman.sandbox.railz import Railz
 from roundsman.store import Reader, Store, reader
+from roundsman.system import logs
+from roundsman.system.files import Room
 from roundsman.wire import Damage
 from worlds import (
     START,

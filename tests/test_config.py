@@ -13,10 +13,12 @@ import jsonschema
 import pytest
 
 from conftest import need
-from roundsman import advice, config, settings
+from roundsman import advice, config
 from roundsman.errors import ConfigError
 from roundsman.masking import mask
-from roundsman.settings import Secret, duration, size
+from roundsman.options import secrets
+from roundsman.options.secrets import Secret
+from roundsman.options.values import duration, size
 from roundsman.times import spell
 
 ROOT = Path(__file__).parent.parent
@@ -402,12 +404,12 @@ def test_a_credential_that_came_after_the_start_wants_a_restart(
 def test_who_may_not_read_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """A person may be root; the service's user may not."""
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
-    monkeypatch.setattr(settings.os, "geteuid", lambda: 1000)
-    assert settings.forbidden(PermissionError()) == "; try sudo"
-    assert settings.forbidden(FileNotFoundError()) == ""
+    monkeypatch.setattr(secrets.os, "geteuid", lambda: 1000)
+    assert secrets.forbidden(PermissionError()) == "; try sudo"
+    assert secrets.forbidden(FileNotFoundError()) == ""
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/credentials/roundsman.service")
-    assert settings.forbidden(PermissionError()) == ""
-    assert settings.forbidden(PermissionError(), "chmod 644 x") == "; chmod 644 x"
+    assert secrets.forbidden(PermissionError()) == ""
+    assert secrets.forbidden(PermissionError(), "chmod 644 x") == "; chmod 644 x"
 
 
 # -- which file it is --------------------------------------------------------------------------------------------------

@@ -18,12 +18,13 @@ from pydantic import BaseModel, ValidationError
 from roundsman import config, shapes
 from roundsman.described import descriptions
 from roundsman.engine import Engine
-from roundsman.http import Http, HttpOptions, Web
+from roundsman.http.client import Http
+from roundsman.http.transport import HttpOptions, Web
+from roundsman.options.secrets import Secret
 from roundsman.plugin import Sink, Source, polls, secrets
 from roundsman.sandbox import TOKEN, Building, Fault, Parakey, Vendor
 from roundsman.sandbox.mailchimp import API_KEY, Mailchimp, Operation, bad_address
 from roundsman.sandbox.railz import SECRET_KEY, Railz
-from roundsman.settings import Secret
 from roundsman.sinks import SINKS
 from roundsman.sources import SOURCES
 from roundsman.store import Filter, Store

@@ -19,7 +19,8 @@ from roundsman.cli.app import app
 from roundsman.cli.hooks import hooks_app
 from roundsman.cli.service import service_app
 from roundsman.cli.steering import dead_app
-from roundsman.http import REJECTED, Http
+from roundsman.http.answers import REJECTED
+from roundsman.http.client import Http
 from worlds import Time, web_of
 
 ROOT = Path(__file__).parent.parent

@@ -17,7 +17,7 @@ from rounds import SCRIPTS, Rounds, Scripted, running
 from roundsman.engine import Engine
 from roundsman.errors import Backoff, Denied, Reject
 from roundsman.events import Event
-from roundsman.http import Http
+from roundsman.http.client import Http
 from roundsman.plugin import Deliver, Poll, Receipt, Sink, Source, State
 from roundsman.sandbox import Fault, Parakey
 from roundsman.store import Filter, GaveUp, Mail, Store, StoreError, writer

@@ -22,12 +22,14 @@ from aiohttp import web
 import roundsman
 from conftest import need
 from raw import answer, raw_server
-from roundsman.auth import HeaderToken
 from roundsman.errors import Backoff, Denied, TooLarge, Trouble, Unreadable, reason
-from roundsman.http import FULL_EVERY, Http, HttpOptions, Web, base, endpoint
-from roundsman.ratelimits import CAP, retry_after
+from roundsman.http.auth import HeaderToken
+from roundsman.http.client import FULL_EVERY, Http
+from roundsman.http.ratelimits import CAP, retry_after
+from roundsman.http.transport import HttpOptions, Web
+from roundsman.http.urls import base, endpoint
+from roundsman.options.secrets import Secret
 from roundsman.sandbox import Fault, Parakey, Sandbox
-from roundsman.settings import Secret
 from worlds import START, Time
 
 URL = "https://vendor.example/list"

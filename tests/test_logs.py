@@ -7,7 +7,7 @@ import logging
 import pytest
 import structlog
 
-from roundsman import logs
+from roundsman.system import logs
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ from inside import being_read, locked, sql, statements
 from rounds import SCRIPTS, Scripted, running
 from roundsman.clock import Clock
 from roundsman.engine import BEAT, Engine
-from roundsman.http import Http, Web
+from roundsman.http.client import Http
+from roundsman.http.transport import Web
 from roundsman.plugin import Poll, State
 from roundsman.sandbox import Parakey
 from roundsman.sinks.file import FileSink

@@ -15,12 +15,12 @@ from inside import broken, idle, put, ring_due, set_due, status, statuses
 from rounds import SCRIPTS, Scripted, running
 from roundsman.engine import Engine
 from roundsman.events import Event
-from roundsman.files import Room, room
-from roundsman.http import Http
+from roundsman.http.client import Http
 from roundsman.notices import Disk
 from roundsman.plugin import Deliver, Poll, Receipt, Sink, State
 from roundsman.sandbox import Parakey
 from roundsman.store import Filter, Store, StoreError
+from roundsman.system.files import Room, room
 from worlds import (
     PLANS,
     RECORDS,

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from roundsman.ratelimits import CAP, retry_after
+from roundsman.http.ratelimits import CAP, retry_after
 
 NOW = 1_790_000_000.0
 

@@ -16,11 +16,12 @@ from structlog.testing import capture_logs
 from doors import until
 from inside import polled
 from processes import Daemon, configure
-from roundsman import config as configuration, logs
+from roundsman import config as configuration
 from roundsman.config import Config
 from roundsman.sandbox import TOKEN, Fault, Sandbox
 from roundsman.service import Service
 from roundsman.store import Store, holder
+from roundsman.system import logs
 
 SINK = '[sinks.{0}]\ntype = "file"\npath = "{0}.jsonl"\n'
 

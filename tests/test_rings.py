@@ -10,7 +10,7 @@ from inside import ring_due, settle, status
 from rounds import SCRIPTS, Scripted, running
 from roundsman.engine import RINGS_APART, Engine
 from roundsman.errors import Backoff
-from roundsman.http import Http
+from roundsman.http.client import Http
 from roundsman.plugin import Poll, State
 from roundsman.sandbox import Parakey
 from roundsman.store import Store

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from inside import status
 from rounds import SCRIPTS, Scripted
 from roundsman.engine import Engine
-from roundsman.http import Http
+from roundsman.http.client import Http
 from roundsman.plugin import Poll, State
 from roundsman.sandbox import Parakey
 from roundsman.store import Filter, Store

@@ -14,7 +14,8 @@ from pydantic import TypeAdapter
 from roundsman import shapes
 from roundsman.clock import Clock
 from roundsman.events import Event
-from roundsman.http import Http, HttpOptions, Web
+from roundsman.http.client import Http
+from roundsman.http.transport import HttpOptions, Web
 from roundsman.plugin import Deliver, Receipt, Sink
 from roundsman.sandbox import TOKEN, Vendor
 from roundsman.sandbox.mailchimp import API_KEY

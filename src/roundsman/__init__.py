@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from roundsman.errors import Backoff, Reject
     from roundsman.events import Event
-    from roundsman.http import Answer, Http
+    from roundsman.http.answers import Answer
+    from roundsman.http.client import Http
+    from roundsman.options.secrets import Secret
+    from roundsman.options.values import Duration, Size
     from roundsman.plugin import Deliver, Poll, Received, Sink, Source, State
-    from roundsman.settings import Duration, Secret, Size
     from roundsman.shapes import Notice
     from roundsman.times import parse_time, rfc3339
     from roundsman.webhook import Call, Hook
@@ -44,9 +46,11 @@ __all__ = [
 _PLACES = {
     "errors": ("Backoff", "Reject"),
     "events": ("Event",),
-    "http": ("Answer", "Http"),
+    "http.answers": ("Answer",),
+    "http.client": ("Http",),
+    "options.secrets": ("Secret",),
+    "options.values": ("Duration", "Size"),
     "plugin": ("Deliver", "Poll", "Received", "Sink", "Source", "State"),
-    "settings": ("Duration", "Secret", "Size"),
     "shapes": ("Notice",),
     "times": ("parse_time", "rfc3339"),
     "webhook": ("Call", "Hook"),

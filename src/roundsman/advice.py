@@ -14,9 +14,9 @@ from pydantic import BaseModel
 
 from roundsman import unit
 from roundsman.config import Config, nearest
-from roundsman.http import is_loopback
+from roundsman.http.urls import is_loopback
+from roundsman.options.secrets import INSIDE, may_be_placeholder
 from roundsman.plugin import Plugin, secrets
-from roundsman.settings import INSIDE, may_be_placeholder
 from roundsman.shapes import TYPES, Outcome
 from roundsman.sources import SOURCES
 

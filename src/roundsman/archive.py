@@ -15,7 +15,7 @@ from typing import IO, Annotated
 from pydantic import Field
 
 from roundsman.errors import Oversized, Unreadable
-from roundsman.settings import Options, Size
+from roundsman.options.values import Options, Size
 
 BLOCK = 512
 """Bytes of a tar header, and what everything is padded to."""

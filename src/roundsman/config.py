@@ -15,20 +15,14 @@ import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from roundsman.errors import ConfigError, reason
-from roundsman.http import HttpOptions, is_loopback
+from roundsman.http.transport import HttpOptions
+from roundsman.http.urls import is_loopback
 from roundsman.masking import mask
+from roundsman.options.listen import ListenOptions
+from roundsman.options.paths import DataPath, relative_to
+from roundsman.options.secrets import Secret, forbidden
+from roundsman.options.values import Duration, Options, duration, redact
 from roundsman.plugin import FLOOR, Sink, Source
-from roundsman.settings import (
-    DataPath,
-    Duration,
-    ListenOptions,
-    Options,
-    Secret,
-    duration,
-    forbidden,
-    redact,
-    relative_to,
-)
 from roundsman.sinks import SINKS
 from roundsman.sources import SOURCES
 from roundsman.store import DAEMON, default_path

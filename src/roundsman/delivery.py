@@ -10,7 +10,7 @@ import structlog
 
 from roundsman.errors import Backoff, Reject, reason
 from roundsman.events import Event
-from roundsman.http import Http
+from roundsman.http.client import Http
 from roundsman.meter import Meter
 from roundsman.notices import SINK_PATIENCE, sink_failing, sink_recovered
 from roundsman.plugin import Deliver, Receipt, Sink

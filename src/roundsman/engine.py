@@ -14,15 +14,16 @@ from roundsman.alarms import Alarms
 from roundsman.clock import Clock, Jumps
 from roundsman.delivery import Delivery
 from roundsman.events import Event
-from roundsman.http import Http, Web
+from roundsman.http.client import Http
+from roundsman.http.ratelimits import CAP
+from roundsman.http.transport import Web
 from roundsman.meter import Meter
 from roundsman.notices import Disk, clock_jumped, sink_gap, store_damaged
 from roundsman.plugin import Sink, Source
-from roundsman.ratelimits import CAP
 from roundsman.reception import Reception
 from roundsman.silence import Silence
 from roundsman.store import DAEMON, Fare, GaveUp, Store, StoreError, Visited, check as soundness
-from roundsman.threads import in_thread
+from roundsman.system.threads import in_thread
 from roundsman.times import spell
 from roundsman.visit import RINGS_APART, Visits, Watch, ring_pause
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import httpx
 
 from roundsman.errors import HookError, Trouble
-from roundsman.http import is_loopback
+from roundsman.http.urls import is_loopback
+from roundsman.options.secrets import Secret
 from roundsman.plugin import Source
-from roundsman.settings import Secret
 from roundsman.webhook import PATH, Registrar, Registration
 
 

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from roundsman.events import Event, notice
-from roundsman.files import Room, room
-from roundsman.settings import counted
+from roundsman.options.values import counted
 from roundsman.store import DAEMON
+from roundsman.system.files import Room, room
 from roundsman.times import rfc3339, spell
 
 SINK_PATIENCE = 600.0

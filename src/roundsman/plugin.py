@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 import httpx
 from pydantic import BaseModel, Field, PrivateAttr
 
-from roundsman.settings import Duration, Options, Secret
+from roundsman.options.secrets import Secret
+from roundsman.options.values import Duration, Options
 from roundsman.webhook import Call, Hook, Registrar
 
 if TYPE_CHECKING:
     from roundsman.events import Event
-    from roundsman.http import Http
+    from roundsman.http.client import Http
     from roundsman.wire import Damage
 
 

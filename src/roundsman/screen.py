@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from roundsman.events import Event
-from roundsman.logs import safe
 from roundsman.memories import another_origin
 from roundsman.store import Filter, Reader, holder
+from roundsman.system.logs import safe
 from roundsman.times import parse_time, rfc3339, spell
 
 COLOURS = {"granted": "green", "succeeded": "green", "denied": "red", "failed": "red", "partial": "yellow"}

@@ -15,16 +15,18 @@ import structlog
 import uvloop
 
 import roundsman
-from roundsman import config as configuration, logs
+from roundsman import config as configuration
 from roundsman.alarms import Scheduler
 from roundsman.config import Config
 from roundsman.engine import Engine
 from roundsman.errors import ConfigError, reason
-from roundsman.http import HttpOptions, Web
+from roundsman.http.transport import HttpOptions, Web
 from roundsman.masking import mask
 from roundsman.memories import changes
-from roundsman.settings import ListenOptions, counted
+from roundsman.options.listen import ListenOptions
+from roundsman.options.values import counted
 from roundsman.store import Store, StoreError
+from roundsman.system import logs
 
 if TYPE_CHECKING:
     from roundsman.web import Listener

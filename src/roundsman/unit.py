@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 
-from roundsman.settings import Address
+from roundsman.options.listen import Address
 
 SERVICE, SOCKET = "roundsman.service", "roundsman.socket"
 SYSTEM = Path("/etc/systemd/system")

@@ -18,10 +18,11 @@ import structlog
 from roundsman.clock import Clock
 from roundsman.errors import Backoff, Denied, reason
 from roundsman.events import Event, notice
-from roundsman.http import Http, Web
+from roundsman.http.client import Http
+from roundsman.http.ratelimits import CAP
+from roundsman.http.transport import Web
 from roundsman.meter import Meter
 from roundsman.plugin import Poll, Source, State, polls
-from roundsman.ratelimits import CAP
 from roundsman.silence import Silence
 from roundsman.store import Moved, Store, StoreError, Via
 from roundsman.times import parse_time

@@ -14,7 +14,8 @@ from typing import Annotated, ClassVar, Protocol, Self
 from pydantic import AfterValidator, model_validator
 
 from roundsman.errors import Forged
-from roundsman.settings import Duration, HeaderName, Options, Secret
+from roundsman.options.secrets import Secret
+from roundsman.options.values import Duration, HeaderName, Options
 
 PATH = "/hooks/"
 """Where webhooks are received: `/hooks/NAME`, or `/hooks/NAME/TOKEN`."""

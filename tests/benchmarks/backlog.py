@@ -18,7 +18,7 @@ import uvloop
 
 from roundsman.alarms import Scheduler
 from roundsman.engine import Engine
-from roundsman.http import Web
+from roundsman.http.transport import Web
 from roundsman.sandbox import TOKEN
 from roundsman.sinks.file import FileSink
 from roundsman.sources.parakey import EventLogs

@@ -17,7 +17,8 @@ import uvloop
 from roundsman.alarms import Scheduler
 from roundsman.engine import Engine
 from roundsman.events import Event
-from roundsman.http import Http, Web
+from roundsman.http.client import Http
+from roundsman.http.transport import Web
 from roundsman.plugin import Deliver, Receipt, Sink
 from roundsman.sandbox import TOKEN, Building, Parakey, Sandbox
 from roundsman.sources.parakey import EventLogs

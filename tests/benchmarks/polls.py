@@ -18,7 +18,8 @@ import uvloop
 
 from roundsman.alarms import Scheduler
 from roundsman.engine import Engine
-from roundsman.http import Http, Web
+from roundsman.http.client import Http
+from roundsman.http.transport import Web
 from roundsman.plugin import Poll, State
 from roundsman.sandbox import TOKEN
 from roundsman.sources.parakey import EventLogs

@@ -19,7 +19,7 @@ from polls import status
 
 from roundsman.alarms import Scheduler
 from roundsman.engine import Engine
-from roundsman.http import HttpOptions, Web
+from roundsman.http.transport import HttpOptions, Web
 from roundsman.sandbox import Sandbox, Vendor
 from roundsman.sandbox.mailchimp import API_KEY, Mailchimp, Operation, bad_address, pack
 from roundsman.sandbox.railz import CLIENT_ID, SECRET_KEY, Railz

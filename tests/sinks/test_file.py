@@ -13,7 +13,8 @@ import pytest
 from conftest import need
 from roundsman import wire
 from roundsman.events import Event
-from roundsman.http import Http, Web
+from roundsman.http.client import Http
+from roundsman.http.transport import Web
 from roundsman.sinks.file import FileSink, _Appender
 from worlds import Time, an_event
 

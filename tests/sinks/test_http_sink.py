@@ -14,7 +14,8 @@ from standardwebhooks import Webhook
 
 from raw import answer, raw_server
 from roundsman.errors import Backoff, Reject, Trouble
-from roundsman.http import Http, HttpOptions, Web
+from roundsman.http.client import Http
+from roundsman.http.transport import HttpOptions, Web
 from roundsman.sinks.http import HttpSink
 from worlds import an_event
 
@@ -124,7 +125,7 @@ async def test_only_the_status_is_the_ack(reply: bytes) -> None:
 
 
 async def test_a_body_without_end_is_left_after_the_ack(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("roundsman.http.DRAIN", 0.05)
+    monkeypatch.setattr("roundsman.http.transport.DRAIN", 0.05)
     endless = b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n:\n\r\n"
     async with raw_server(lambda _: endless) as server:  # and then it says nothing more
         web = Web(HttpOptions(deadline=60))

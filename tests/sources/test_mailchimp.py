@@ -16,7 +16,8 @@ from structlog.testing import capture_logs
 from raw import answer, raw_server
 from rounds import Rounds, opened
 from roundsman import hooks
-from roundsman.http import Http, HttpOptions, Web
+from roundsman.http.client import Http
+from roundsman.http.transport import HttpOptions, Web
 from roundsman.sandbox import Fault, Sandbox, Subscription
 from roundsman.sandbox.mailchimp import API_KEY, Mailchimp, Operation, Quirks, bad_address, partly
 from roundsman.sources.mailchimp import Batches
@@ -200,7 +201,7 @@ async def test_links_are_only_followed_to_result_hosts(link: str, rounds: Any, a
 
 async def test_a_link_to_this_machine_is_not_followed_for_a_real_account(time: Time) -> None:
     from roundsman.errors import Trouble
-    from roundsman.http import Http
+    from roundsman.http.client import Http
     from worlds import Straight, web_of
 
     http = Http(web_of(Straight(Mailchimp(time.utc)), time))
@@ -320,7 +321,7 @@ async def test_of_the_ten_slots_two_are_used(account: Mailchimp) -> None:
     web = Web(HttpOptions(attempts=1))
     async with Sandbox(account, latency=0.01) as box:
         sources = [mailchimp_batches(base_url=f"{box.url}/3.0") for _ in range(3)]
-        from roundsman.http import Http
+        from roundsman.http.client import Http
         from roundsman.plugin import polls
 
         async def visit(source: Batches) -> int:
@@ -998,7 +999,7 @@ def test_httpx_logs_would_show_links_and_are_not_shown(caplog: pytest.LogCapture
     """httpx writes each URL at INFO; nothing of ours turns that on."""
     import logging
 
-    from roundsman import logs
+    from roundsman.system import logs
 
     logs.configure("debug", "json")
     assert logging.getLogger("httpx").getEffectiveLevel() > logging.INFO

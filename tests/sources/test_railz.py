@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from structlog.testing import capture_logs
 
 from rounds import Rounds, opened
-from roundsman.http import Http, HttpOptions, Web
+from roundsman.http.client import Http
+from roundsman.http.transport import HttpOptions, Web
 from roundsman.plugin import polls
 from roundsman.sandbox import Fault, Sandbox
 from roundsman.sandbox.railz import CLIENT_ID, SECRET_KEY, Quirks, Railz

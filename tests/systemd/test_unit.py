@@ -14,7 +14,8 @@ from roundsman import unit
 from roundsman.advice import literal_secrets, out_of_reach, without_environment, without_group
 from roundsman.cli.service import following
 from roundsman.config import Config, load
-from roundsman.settings import Address, Secret
+from roundsman.options.listen import Address
+from roundsman.options.secrets import Secret
 from worlds import event_logs
 
 UNIT = Path(__file__).parents[2] / "systemd" / "roundsman.service"

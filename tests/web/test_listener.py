@@ -19,7 +19,7 @@ import structlog
 
 from conftest import need
 from doors import HEADER, PARAKEY, RECENT, VALUE, Door, open_door, until
-from roundsman.settings import Address, ListenOptions
+from roundsman.options.listen import Address, ListenOptions
 from roundsman.web import ListenError, listener
 from worlds import event_logs
 

@@ -20,7 +20,7 @@ from doors import HEADER, MAILCHIMP, PARAKEY, RAILZ, SECRET, TOKEN, VALUE, Door,
 from inside import answered, statuses
 from roundsman import reception, screen
 from roundsman.cli.hooks import hooks_app
-from roundsman.http import Http
+from roundsman.http.client import Http
 from roundsman.plugin import Poll, Received, Source, State
 from roundsman.sandbox.vendor import signature
 from roundsman.store import Store, StoreError

@@ -11,11 +11,11 @@ import roundsman.lean  # isort: skip # noqa: F401 - before anything else imports
 from roundsman.cli import setup, running, looking, steering, keeping, hooks, service  # isort: skip - the order of --help
 import typer
 
-from roundsman import logs
 from roundsman.cli.app import app, complain, complain_of
 from roundsman.errors import ConfigError, reason
 from roundsman.masking import mask
 from roundsman.store import StoreError
+from roundsman.system import logs
 
 __all__ = ["hooks", "keeping", "looking", "main", "running", "service", "setup", "steering"]
 

@@ -12,13 +12,14 @@ import structlog
 import typer
 
 import roundsman
-from roundsman import config as configuration, logs
+from roundsman import config as configuration
 from roundsman.config import Config
 from roundsman.errors import ConfigError
 from roundsman.events import Event
 from roundsman.masking import mask
-from roundsman.settings import counted, duration, moment
+from roundsman.options.values import counted, duration, moment
 from roundsman.store import DAEMON, Reader, Store
+from roundsman.system import logs
 
 app = typer.Typer(
     no_args_is_help=True,

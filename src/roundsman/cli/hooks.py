@@ -7,11 +7,12 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from roundsman import config as configuration, logs
+from roundsman import config as configuration
 from roundsman.cli.app import ConfigPath, Json, Named, app, complain, fail
 from roundsman.cli.looking import unread
 from roundsman.errors import reason
 from roundsman.plugin import Source
+from roundsman.system import logs
 from roundsman.webhook import Registrar
 
 hooks_app = typer.Typer(no_args_is_help=True, help="A vendor's webhooks that lead to a source.")
@@ -114,7 +115,7 @@ def _at_vendor(
     """Do something with a vendor's webhooks."""
     from roundsman import service
     from roundsman.errors import HookError
-    from roundsman.http import Http
+    from roundsman.http.client import Http
 
     loaded = configuration.load(configuration.find(path), only_source=name)
     logs.configure("warning", loaded.daemon.log_format)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from roundsman import config as configuration, logs
+from roundsman import config as configuration
 from roundsman.cli.app import (
     ConfigPath,
     Json,
@@ -22,8 +22,9 @@ from roundsman.cli.app import (
     writing,
 )
 from roundsman.errors import ConfigError
-from roundsman.settings import counted
+from roundsman.options.values import counted
 from roundsman.store import Filter, Reader
+from roundsman.system import logs
 
 FOLLOW_EVERY = 0.3
 """Seconds between two looks for new events or a new status."""

@@ -7,13 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from roundsman import config as configuration, logs
+from roundsman import config as configuration
 from roundsman.cli.app import ConfigPath, Json, app, complain, complain_of, fail, printer
 from roundsman.config import Config
 from roundsman.errors import ConfigError, reason
+from roundsman.options.values import duration
 from roundsman.plugin import polls
-from roundsman.settings import duration
 from roundsman.store import Reader, exists
+from roundsman.system import logs
 from roundsman.times import spell
 
 BEFORE_NEXT = 5.0
@@ -65,7 +66,7 @@ def poll(
 
 
 async def _poll(config: Config, name: str, as_json: bool) -> int:
-    from roundsman.http import Http
+    from roundsman.http.client import Http
     from roundsman.service import web
 
     connections, source, seen = web(config.http), config.sources[name], set[str]()

@@ -10,14 +10,15 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from roundsman import advice, config as configuration, logs, unit
+from roundsman import advice, config as configuration, unit
 from roundsman.cli.app import ConfigPath, app, complain, fail
 from roundsman.config import Config
 from roundsman.errors import reason
-from roundsman.files import enter
+from roundsman.options.values import counted
 from roundsman.plugin import Source, State, polls
-from roundsman.settings import counted
 from roundsman.store import Reader, StoreError, exists
+from roundsman.system import logs
+from roundsman.system.files import enter
 
 ENOUGH = 100
 """Rows that are proof enough for `check --live` that a source answers."""
@@ -173,7 +174,7 @@ def _leave_nothing(made: list[Path]) -> None:
 
 async def _check_live(config: Config) -> int:
     from roundsman import hooks
-    from roundsman.http import Http
+    from roundsman.http.client import Http
     from roundsman.service import web
 
     connections, code = web(config.http), 0

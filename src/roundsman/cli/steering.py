@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from roundsman import config as configuration, logs
+from roundsman import config as configuration
 from roundsman.cli.app import (
     ConfigPath,
     Json,
@@ -25,8 +25,9 @@ from roundsman.cli.app import (
     writing,
 )
 from roundsman.errors import ConfigError
-from roundsman.settings import counted
+from roundsman.options.values import counted
 from roundsman.store import KEYS_KEPT, holder
+from roundsman.system import logs
 
 ANSWERS = 30.0
 """Seconds that a daemon has to answer."""

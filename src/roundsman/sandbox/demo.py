@@ -12,10 +12,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from roundsman import logs, screen
+from roundsman import screen
 from roundsman.alarms import Scheduler
 from roundsman.engine import Engine
-from roundsman.http import HttpOptions
+from roundsman.http.transport import HttpOptions
+from roundsman.options.listen import Address, ListenOptions
 from roundsman.plugin import Source
 from roundsman.sandbox.company import HOOK_SECRET, HOOK_TOKEN, HOOK_VALUE, Company
 from roundsman.sandbox.mailchimp import API_KEY
@@ -23,10 +24,10 @@ from roundsman.sandbox.parakey import TOKEN
 from roundsman.sandbox.railz import CLIENT_ID, SECRET_KEY
 from roundsman.sandbox.server import Sandbox
 from roundsman.service import web
-from roundsman.settings import Address, ListenOptions
 from roundsman.sinks.file import FileSink
 from roundsman.sources import mailchimp, parakey, railz
 from roundsman.store import Filter, Reader, Store
+from roundsman.system import logs
 from roundsman.web import Listener
 
 HISTORY = 20

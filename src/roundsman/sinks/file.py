@@ -31,11 +31,12 @@ from pydantic import Field
 from roundsman import wire
 from roundsman.errors import Unreadable
 from roundsman.events import Event
-from roundsman.files import enter, make_at, reading, require_file
-from roundsman.http import Http
+from roundsman.http.client import Http
+from roundsman.options.paths import DataPath
+from roundsman.options.values import Size
 from roundsman.plugin import Deliver, Receipt, Sink
-from roundsman.settings import DataPath, Size
-from roundsman.threads import in_thread
+from roundsman.system.files import enter, make_at, reading, require_file
+from roundsman.system.threads import in_thread
 
 OURS = b'{"specversion":"1.0"'
 """How our lines begin: only a torn line of our own is ever cut out."""

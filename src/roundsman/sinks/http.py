@@ -19,9 +19,11 @@ from pydantic import Field, field_validator, model_validator
 
 from roundsman import wire
 from roundsman.events import Event
-from roundsman.http import Endpoint, Http
+from roundsman.http.client import Http
+from roundsman.http.urls import Endpoint
+from roundsman.options.secrets import Secret
+from roundsman.options.values import HeaderName, HeaderValue, Options
 from roundsman.plugin import Deliver, Receipt, Sink
-from roundsman.settings import HeaderName, HeaderValue, Options, Secret
 
 ENOUGH = 1024
 """Bytes under which compression is not worth it."""

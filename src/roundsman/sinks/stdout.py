@@ -11,9 +11,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from roundsman.events import Event
-from roundsman.http import Http
+from roundsman.http.client import Http
 from roundsman.plugin import Deliver, Receipt, Sink
-from roundsman.threads import in_thread
+from roundsman.system.threads import in_thread
 
 
 class StdoutSink(Sink):

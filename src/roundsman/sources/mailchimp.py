@@ -23,9 +23,12 @@ from roundsman.archive import Limits
 from roundsman.draft import Draft
 from roundsman.errors import Backoff, Denied, Overlong, Oversized, Trouble, Unreadable, reason
 from roundsman.events import Event, notice
-from roundsman.http import Answer, Http, Url, error_for, is_loopback
+from roundsman.http.answers import Answer, error_for
+from roundsman.http.client import Http
+from roundsman.http.urls import Url, is_loopback
+from roundsman.options.secrets import Secret
+from roundsman.options.values import Duration, Start
 from roundsman.plugin import Poll, Received, Source, State
-from roundsman.settings import Duration, Secret, Start
 from roundsman.shapes import (
     FAILURES_CAP,
     Batch,

@@ -30,13 +30,16 @@ import httpx
 from pydantic import Field
 
 from roundsman import follow, lenient, walk, wire
-from roundsman.auth import HeaderToken
 from roundsman.draft import Draft
 from roundsman.errors import Backoff, Denied, Failed, NoRows, TooLarge, Trouble, Unreadable
 from roundsman.events import Event, notice
-from roundsman.http import Answer, Http, Url, is_loopback
+from roundsman.http.answers import Answer
+from roundsman.http.auth import HeaderToken
+from roundsman.http.client import Http
+from roundsman.http.urls import Url, is_loopback
+from roundsman.options.secrets import Secret
+from roundsman.options.values import Duration, HeaderName, HeaderValue, Options, Start
 from roundsman.plugin import Poll, Received, Source, State
-from roundsman.settings import Duration, HeaderName, HeaderValue, Options, Secret, Start
 from roundsman.shapes import (
     FAILURES_CAP,
     Access,

@@ -20,13 +20,16 @@ import httpx
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from roundsman import follow, lenient, wire
-from roundsman.auth import FetchedToken
 from roundsman.draft import Draft
 from roundsman.errors import Backoff, Denied, NoToken, Trouble, Unreadable
 from roundsman.events import Event, notice
-from roundsman.http import Answer, Endpoint, Http, Url, is_loopback
+from roundsman.http.answers import Answer
+from roundsman.http.auth import FetchedToken
+from roundsman.http.client import Http
+from roundsman.http.urls import Endpoint, Url, is_loopback
+from roundsman.options.secrets import Secret
+from roundsman.options.values import Duration, Start
 from roundsman.plugin import Poll, Received, Source, State
-from roundsman.settings import Duration, Secret, Start
 from roundsman.shapes import FAILURES_CAP, Batch, Failure, FieldError, Outcome, Push, batch_outcome
 from roundsman.times import is_due, parse_time, rfc3339, spell
 from roundsman.webhook import Call, Scheme, SignedHook, Strong

@@ -13,8 +13,8 @@ from pathlib import Path
 from sqlite_utils import Database
 
 from roundsman.errors import StoreError
-from roundsman.files import make, real, refuse_links, require_file, sync_folder
 from roundsman.store.schema import NAMES, migrations
+from roundsman.system.files import make, real, refuse_links, require_file, sync_folder
 
 BUSY = 1.0
 """Seconds to wait for another process's short write (`replay`, `rewind`, `dead`)."""

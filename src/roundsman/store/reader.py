@@ -14,10 +14,10 @@ from sqlite_utils import Database
 from roundsman import wire
 from roundsman.errors import StoreError
 from roundsman.events import Event
-from roundsman.files import real, refuse_links, room, sync_folder
 from roundsman.plugin import Receipt, State
 from roundsman.store.database import BESIDE, applied, connect, must_exist, plain, write_copy
 from roundsman.store.schema import NAMES
+from roundsman.system.files import real, refuse_links, room, sync_folder
 
 DAEMON = "daemon"
 """The source that the daemon's own notices are of; no configured one can have this name."""

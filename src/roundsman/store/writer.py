@@ -15,7 +15,6 @@ from sqlite_utils import Database
 from roundsman import wire
 from roundsman.errors import Moved, StoreError
 from roundsman.events import Event
-from roundsman.files import make, real
 from roundsman.plugin import Receipt, State
 from roundsman.store.database import (
     BUSY,
@@ -30,6 +29,7 @@ from roundsman.store.database import (
 from roundsman.store.forgetting import Forgetting
 from roundsman.store.reader import DAEMON, Via
 from roundsman.store.schema import migrations
+from roundsman.system.files import make, real
 from roundsman.wire import Damage
 
 UNREAD, UNREAD_BYTES = 1000, 32 * 2**20

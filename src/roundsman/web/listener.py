@@ -24,7 +24,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from roundsman.engine import Engine
-from roundsman.settings import Address, ListenOptions
+from roundsman.options.listen import Address, ListenOptions
 from roundsman.web.app import app
 
 WHOLE = 10.0

@@ -19,6 +19,8 @@ FIELDS = 1000
 """Headers of one answer, at most; aiohttp takes 128."""
 HEARD = 64 * 1024
 """Bytes of an answer that are kept until its head is read."""
+HEAD = 64 * 1024
+"""Bytes of one header of an answer, at most."""
 _HEAD = re.compile(rb"HTTP/1\.[01] ([2-5]\d\d)(?: [^\r\n]*)?\r?\n(.*?\r?\n)??\r?\n", re.DOTALL)
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e]*)")
 _INTERIM = re.compile(rb"HTTP/1\.[01] 1\d\d.*?\r?\n\r?\n", re.DOTALL)

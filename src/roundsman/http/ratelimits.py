@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from roundsman.settings import duration
+from roundsman.options.values import duration
 
 CAP = 3600.0
 """Seconds that a vendor can send us away for, at most: a garbled header must not silence a source for a year."""

@@ -9,7 +9,7 @@ import httpx
 
 from roundsman import wire
 from roundsman.errors import Backoff, Denied, NoToken, Unreadable
-from roundsman.http import Answer, error_for
+from roundsman.http.answers import Answer, error_for
 from roundsman.masking import mask
 
 

@@ -1,0 +1,149 @@
+"""An answer as a value, and what an answer that is none means: every message about it is made here."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import httpx
+
+from roundsman import wire
+from roundsman.errors import Backoff, Denied, Reject, Trouble, Unreadable
+from roundsman.http.ratelimits import http_date, retry_after
+from roundsman.http.urls import host_of
+from roundsman.masking import mask
+from roundsman.options.values import redact
+
+FLOOR_AFTER_429 = 60.0
+"""Seconds to stay away after a 429 that does not say how long."""
+
+
+TRANSIENT = frozenset({408, 425, 500, 502, 503, 504, *range(520, 531)})
+"""Statuses of faults that pass by themselves; 520 to 530 are those of a proxy that cannot reach its server."""
+READABLE = frozenset({200, 202, 203})
+EMPTY = frozenset({204, 205})
+REJECTED = frozenset({400, 409, 410, 411, 413, 414, 415, 422, 431, 451})
+"""Statuses about this very request, which no repetition mends. 401, 403 and 404 are about the setup: those are retried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back, whole."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    unchanged: bool = False
+    """304, or 200 with the very tag that was sent and the very body that came with it: an answer, not an error."""
+    tag: Mapping[str, str] | None = None
+    """What to send as `tag` next time: the ETag of a 200, bound to URL, credentials and headers."""
+
+    def json(self) -> Any:
+        return wire.decode(self.body)
+
+    def items(self, path: str = "", damaged: list[wire.Damage] | None = None) -> list[wire.Item]:
+        """The rows of a list; with `damaged`, what cannot be read of it goes there and keeps nothing else back."""
+        return [] if self.status in EMPTY else wire.items(self.body, path, damaged)
+
+    def envelope(self) -> dict[str, Any]:
+        """What stands beside the rows of a list."""
+        return wire.envelope(self.body)
+
+    def date(self) -> datetime | None:
+        """The vendor's clock, from the `Date` header."""
+        return http_date(self.headers.get("date"))
+
+
+def error_for(method: str, url: str | httpx.URL, answer: Answer, now: float) -> Exception:
+    """An answer that is none, as the error that says what to do about it."""
+    url = httpx.URL(url)
+    status = answer.status
+    what = mask(f"{method} {host_of(url)}{url.path} answered {status}")
+    said = _said(answer.body)
+    said = f" ({said})" if said else ""
+    passing = 400 <= status < 500 and _by_somebody_between(answer)
+    if status == 401 or (status == 403 and not passing):
+        return Denied(
+            f"{what}: the credentials are refused or lack the right{said}", status, answer.body[:10_000]
+        )
+    asked = retry_after(status, answer.headers, now)
+    if status == 429 or asked is not None:
+        return Backoff(asked or FLOOR_AFTER_429, what + said)
+    if status == 304:
+        return Trouble(f"{what}, although nothing was asked on a condition: is a cache in between?", status)
+    if 300 <= status < 400:
+        return Trouble(f"{what}: {_redirects(answer)}, which is not followed; is base_url right?", status)
+    if passing:
+        return Trouble(
+            f"{what} with a page instead of an answer: is a firewall in between?", status, passing=True
+        )
+    hint = ": is base_url right?" if status == 404 and not said else ""
+    return Trouble(what + hint + said, status, passing=status in TRANSIENT)
+
+
+def refuse_delivery(answer: Answer, now: float) -> None:
+    """Nothing where a receiver took what was sent (2xx); else the error that says what to do about it."""
+    if 200 <= answer.status < 300:
+        return
+    what = f"the receiver answered {answer.status}"
+    if answer.status in REJECTED:
+        raise Reject(what)
+    after = retry_after(answer.status, answer.headers, now)
+    if after is not None:
+        raise Backoff(after, what)
+    if 300 <= answer.status < 400 and answer.headers.get("location"):
+        raise Trouble(f"{what}: {_redirects(answer)}, which is not followed; is url right?", answer.status)
+    raise Trouble(what, answer.status)
+
+
+def _redirects(answer: Answer) -> str:
+    """Where an answer leads, without what may be secret: user, password, query and fragment."""
+    try:
+        target = httpx.URL(answer.headers.get("location", ""))
+    except (httpx.InvalidURL, TypeError):
+        return "it redirects to what is no URL"
+    origin = f"{target.scheme}://{target.host}" if target.host else ""
+    if target.host and target.port:
+        origin += f":{target.port}"
+    where = f"it redirects to {origin}{target.path}" if origin or target.path else "it redirects nowhere"
+    return mask(where[:10_000])[:200]
+
+
+def _by_somebody_between(answer: Answer) -> bool:
+    """Whether a refusal is not the API's own: a firewall's or proxy's page, or a 403 without any reason."""
+    if is_page(answer.body):
+        return True
+    words = answer.body[:100].strip(b" .!\r\n").lower()
+    return answer.status == 403 and words in {b"", b"forbidden", b"403 forbidden", b"access denied"}
+
+
+def is_page(body: bytes) -> bool:
+    """Whether a body is HTML, which no API answers with."""
+    return body[:200].lstrip().lower().startswith((b"<!doctype html", b"<html", b"<head", b"<!--"))
+
+
+_TOKEN = re.compile(r"[A-Za-z0-9_\-.=+/]{28,}")
+
+
+def _said(body: bytes) -> str:
+    """What an error body says for itself, in short: problem+json, a message, or a list of messages.
+
+    Whatever could be a token is masked, for some servers repeat what they were given.
+    """
+    try:
+        document = wire.decode(body) if len(body) < 100_000 else None
+    except Unreadable:
+        return ""
+    found: Any = document
+    for _ in range(3):
+        if not isinstance(found, dict):
+            break
+        found = next((found[key] for key in ("detail", "message", "error", "title") if found.get(key)), None)
+    if isinstance(found, list):
+        found = "; ".join(str(each) for each in found[:5] if isinstance(each, str))
+    text = " ".join(found.split()) if isinstance(found, str) else ""
+    # Without what cannot be seen, which would hide a secret from the mask and not from a reader.
+    text = "".join(char for char in text if char.isprintable())
+    text = redact(_TOKEN.sub("***", mask(text[:5000])[:1000]))
+    return text if len(text) <= 200 else text[:197] + "..."

@@ -1,0 +1,205 @@
+"""HTTP as one plugin may use it: conditional GET, posts that count by their status, downloads from signed links."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import httpx
+
+from roundsman.errors import Trouble
+from roundsman.http.answers import EMPTY, READABLE, Answer, error_for, refuse_delivery
+from roundsman.http.faults import translated
+from roundsman.http.ratelimits import CAP, number, retry_after
+from roundsman.http.transport import Web
+from roundsman.http.urls import host_of, is_loopback
+
+DOWNLOAD = 600.0
+"""Seconds that a download may take: as long as the shortest-lived signed link."""
+FULL_EVERY = 1800.0
+"""Seconds after which a question is asked without its tag: a tag is no proof that nothing changed."""
+
+
+@dataclass(slots=True)
+class Http:
+    """HTTP as one plugin may use it: with its credentials, and none of anybody else's."""
+
+    web: "Web"
+    auth: httpx.Auth | None = None
+    identity: str = ""
+    told: Callable[[Sequence[str]], set[str]] = lambda _: set()
+    """Which of these event ids of this source the log has already: what was told needs no second look."""
+    concurrency: int | None = None
+    """Requests under way with these credentials, at most; None for what `[http]` says."""
+    retry_timeouts: bool = True
+    """Whether to ask again at once after a timeout or a firewall's page; not where the vendor throttles so, or the first
+    request may still hold a slot there.
+    """
+    rung: bool = field(default=False, init=False)
+    """This visit is made because a webhook rang: what it named is enough to ask for; all else has its time."""
+    asked: int = field(default=0, init=False)
+    """Questions that were asked."""
+    wait: float = field(default=0.0, init=False)
+    """Seconds the vendor asked us to stay away, over all answers so far."""
+    date: datetime | None = field(default=None, init=False)
+    """The vendor's clock at its last answer that told it."""
+    interval: float = field(default=0.0, init=False)
+    """Seconds the vendor wants between two visits; pages of one visit are not meant."""
+
+    def now(self) -> datetime:
+        """Our clock, for *when to look again*; never for where to read from."""
+        return datetime.fromtimestamp(self.web.now(), UTC)
+
+    def vendor_now(self) -> datetime:
+        """The vendor's clock, where it has told it, else ours: for *how long* something has not moved there. Nobody who sets our
+        clock sets that one.
+        """
+        return self.date or self.now()
+
+    async def rest(self, seconds: float) -> None:
+        """Wait, where a source knows that it should not ask faster."""
+        await self.web.sleep(seconds)
+
+    async def get(
+        self,
+        url: str,
+        params: Mapping[str, str | int] | None = None,
+        headers: Mapping[str, str] | None = None,
+        tag: Mapping[str, str] | None = None,
+        full_every: float = FULL_EVERY,
+    ) -> Answer:
+        """The answer to a GET: its body, 204 for an empty one or, with a `tag` that still holds, unchanged. All else is raised.
+
+        After `full_every` seconds without a whole body the tag is not sent: a tag is no proof.
+        """
+        asked = httpx.URL(url, params=params) if params else httpx.URL(url)
+        key = self._key("GET", asked, headers)
+        now = self.web.now()
+        holds = tag is not None and tag.get("key") == key and 0 <= now - _at(tag) < full_every
+        sent = tag["etag"] if tag is not None and holds else None
+        asking = {**(headers or {}), "if-none-match": sent} if sent else headers
+        answer = await self.send("GET", asked, headers=asking)
+        if answer.status == 304 and sent:
+            return Answer(304, answer.headers, b"", unchanged=True, tag=tag)
+        if answer.status in READABLE:
+            etag = answer.headers.get("etag")
+            digest = hashlib.blake2b(answer.body, digest_size=8).hexdigest()
+            if sent and etag and tag and _opaque(etag) == _opaque(sent) and tag.get("body") == digest:
+                return Answer(answer.status, answer.headers, answer.body, unchanged=True, tag=tag)
+            fresh = None
+            if etag and etag.isascii():
+                fresh = {"key": key, "etag": etag, "body": digest, "at": str(int(now))}
+            return Answer(answer.status, answer.headers, answer.body, tag=fresh)
+        if answer.status in EMPTY:
+            return Answer(204, answer.headers, b"")
+        raise error_for("GET", asked, answer, now)
+
+    async def post(
+        self, url: str, *, headers: Mapping[str, str] | None = None, content: bytes | None = None
+    ) -> None:
+        """Post, where only the status counts: any 2xx is the ack, whatever body comes with it.
+
+        Raises `Reject` where the receiver will never take it, `Backoff` where it asks for time, else `Trouble`.
+        """
+        refuse_delivery(
+            await self.send("POST", url, headers=headers, content=content, read=False), self.web.now()
+        )
+
+    async def send(
+        self,
+        method: str,
+        url: str | httpx.URL,
+        *,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        read: bool = True,
+    ) -> Answer:
+        """Raw: whatever the other side answered, a 500 too, to whoever can judge it. Raises `Trouble` where there was no answer.
+
+        Without `read`, the answer has no body, and nothing that may be wrong with it matters.
+        """
+        async with self.web.slot(self.identity, self.concurrency), translated(url):
+            client = self.web.client(url)
+            about = {"now": self.web.now, "retry_timeouts": self.retry_timeouts, "read": read}
+            self.asked += 1
+            request = client.build_request(method, url, headers=headers, content=content, extensions=about)
+            response = await client.send(request, auth=self.auth)
+        answer = Answer(response.status_code, response.headers, response.content)
+        self._heed(answer)
+        return answer
+
+    @asynccontextmanager
+    async def download(
+        self, url: str, hosts: Sequence[str], *, local: bool = False
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The body of a GET in pieces, undecoded, from a signed link that a vendor gave us.
+
+        Without our credentials, only from `hosts` over https (with `local`, from a loopback address too, and over http), without
+        following redirects. Raises `Trouble`, with the status where there was one. The link is in no message: it is a secret.
+        """
+        asked = _link(url, hosts, local)
+        client = self.web.client(asked)
+        request = client.build_request("GET", asked, headers={"accept": "*/*", "accept-encoding": "identity"})
+        request.extensions["streamed"] = True
+        try:
+            async with asyncio.timeout(DOWNLOAD):
+                async with translated(asked):
+                    response = await client.send(request, auth=None, stream=True)
+                try:
+                    if response.status_code != 200:
+                        raise Trouble(
+                            f"{host_of(asked)} answered {response.status_code} to a download",
+                            response.status_code,
+                        )
+                    yield _pieces(asked, response)
+                finally:
+                    await response.aclose()
+        except TimeoutError:
+            raise Trouble(f"{host_of(asked)} did not send a download within {DOWNLOAD:.0f} seconds") from None
+
+    def _heed(self, answer: Answer) -> None:
+        self.date = answer.date() or self.date
+        asked = retry_after(answer.status, answer.headers, self.web.now())
+        self.wait = max(self.wait, asked or 0.0)
+        self.interval = max(self.interval, min(CAP, number(answer.headers.get("x-poll-interval")) or 0.0))
+
+    def _key(self, method: str, url: httpx.URL, headers: Mapping[str, str] | None) -> str:
+        """What an ETag belongs to. Headers are in it because a version header changes the answer."""
+        parts = (method, str(url), self.identity, repr(sorted((headers or {}).items())))
+        return hashlib.blake2b("\n".join(parts).encode(), digest_size=8).hexdigest()
+
+
+def _link(url: str, hosts: Sequence[str], local: bool) -> httpx.URL:
+    """The link, if it leads where it may."""
+    try:
+        link = httpx.URL(url)
+    except (httpx.InvalidURL, TypeError):
+        raise Trouble("the vendor's link is not a URL") from None
+    local = local and is_loopback(str(link))
+    if link.scheme != "https" and not (local and link.scheme == "http"):
+        raise Trouble(
+            f"the vendor's link is not an https link but {link.scheme or 'relative'}, and is not followed"
+        )
+    if link.userinfo or not (link.host in hosts or local):
+        raise Trouble(
+            f"the vendor's link leads to {link.host[:100]}, which is not among result_hosts, and is not followed"
+        )
+    return link
+
+
+async def _pieces(url: httpx.URL, response: httpx.Response) -> AsyncIterator[bytes]:
+    async with translated(url):
+        async for piece in response.aiter_raw():
+            yield piece
+
+
+def _at(tag: Mapping[str, str] | None) -> float:
+    """When a tag's body was read whole (Unix); long ago, where it does not say so."""
+    return number(tag.get("at")) or 0.0 if tag is not None else 0.0
+
+
+def _opaque(etag: str) -> str:
+    """The tag for weak comparison (RFC 9110 section 8.8.3.2)."""
+    return etag.removeprefix("W/")

@@ -1,0 +1,75 @@
+"""What a library's error means, in our words: no text of it reaches a message."""
+
+import os
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import httpx
+
+from roundsman.errors import Trouble
+from roundsman.http.bounded import HEAD
+from roundsman.http.urls import host_of
+
+
+@asynccontextmanager
+async def translated(url: str | httpx.URL) -> AsyncIterator[None]:
+    """The transports' errors in our words."""
+    try:
+        yield
+    except (httpx.TransportError, httpx.InvalidURL, aiohttp.ClientError, ValueError) as exc:
+        raise Trouble(f"{host_of(url)} {_fault(exc)}", passing=True) from None
+
+
+def _fault(exc: Exception) -> str:
+    """What went wrong, in words of our own: a library's text may carry a URL, a header or a body."""
+    chain: list[BaseException] = []
+    at: BaseException | None = exc
+    while at is not None and at not in chain:
+        chain.append(at)
+        at = at.__cause__ or at.__context__
+    if timed_out(exc):
+        return "did not answer in time"
+    for each in chain:
+        for kinds, words in _FAULTS:
+            if isinstance(each, kinds):
+                return words
+        if isinstance(each, OSError) and each.strerror:
+            refused = "Connect call failed" in each.strerror
+            return f"cannot be reached: {'the connection was refused' if refused else os.strerror(each.errno) if each.errno else 'the connection failed'}"
+    return f"cannot be reached ({type(chain[-1]).__name__})"
+
+
+_FAULTS: tuple[tuple[Any, str], ...] = (
+    (
+        (aiohttp.ClientConnectorCertificateError, ssl.SSLCertVerificationError),
+        "cannot be reached: its certificate is not trusted",
+    ),
+    (aiohttp.ClientConnectorDNSError, "cannot be reached: its name cannot be resolved"),
+    (aiohttp.ClientHttpProxyError, "cannot be reached: the proxy refuses"),
+    (ssl.SSLError, "cannot be reached: it does not speak TLS as it should"),
+    (
+        (aiohttp.ServerDisconnectedError, aiohttp.ClientConnectionResetError),
+        "closed the connection without an answer",
+    ),
+    (aiohttp.http_exceptions.LineTooLong, f"sent a header of more than {HEAD // 1024} KiB"),
+    (
+        (aiohttp.http_exceptions.TransferEncodingError, aiohttp.http_exceptions.ContentLengthError),
+        "broke off its answer",
+    ),
+    ((aiohttp.ClientPayloadError, aiohttp.EofStream), "broke off its answer"),
+    (
+        (aiohttp.http_exceptions.HttpProcessingError, aiohttp.ClientResponseError),
+        "answered what is not HTTP",
+    ),
+)
+"""What libraries raise, the more exact ones first."""
+
+
+def timed_out(exc: Exception) -> bool:
+    """Whether it was slowness. The aiohttp transport calls every failed connection a timeout; its cause is the truth."""
+    if exc.__cause__ is not None:
+        return isinstance(exc.__cause__, TimeoutError)
+    return isinstance(exc, httpx.TimeoutException)

@@ -1,0 +1,357 @@
+"""All connections of the daemon: one pooled client per host, with slots, deadlines, limits and retries below it."""
+
+import asyncio
+import base64
+import random
+import ssl
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from pathlib import Path
+from typing import Annotated, Any
+
+import aiohttp
+import httpx
+import tenacity
+from httpx_aiohttp import AiohttpTransport
+from pydantic import AfterValidator, Field
+
+from roundsman.errors import TooLarge, Trouble
+from roundsman.http import bounded, decoding
+from roundsman.http.answers import READABLE, TRANSIENT, is_page
+from roundsman.http.bounded import HEAD
+from roundsman.http.urls import host_of, http_url
+from roundsman.options.paths import FilePath
+from roundsman.options.values import Duration, Options, Size
+
+DRAIN, DRAIN_BYTES = 1.0, 64 * 1024
+"""Seconds, and bytes, that a body is read that nobody needs: so much is cheaper than a new connection."""
+BESIDE = 10.0
+"""Seconds that the body of an answer that is none may take: its status and headers say most."""
+
+
+IDEMPOTENT = frozenset({"GET", "HEAD"})
+
+
+Transport = Callable[[httpx.URL], httpx.AsyncBaseTransport]
+
+
+def certificates(path: Path) -> Path:
+    """The path of a file with certificates, or ValueError."""
+    try:
+        ssl.create_default_context(cafile=str(path))
+    except OSError as exc:
+        raise ValueError(f"cannot be used: {exc.strerror or 'it holds no certificate'}") from None
+    return path
+
+
+class HttpOptions(Options):
+    """`[http]`: how the daemon speaks to the outside. Everything here has a default that fits."""
+
+    timeout: Annotated[Duration, Field(gt=0)] = 30.0
+    """Wait for a connection, and between two pieces of an answer, at most this long."""
+    deadline: Annotated[Duration, Field(gt=0)] = 120.0
+    """A whole answer takes at most this long."""
+    concurrency: Annotated[int, Field(ge=1, le=1000)] = 8
+    """Requests under way to one host at the same time, at most."""
+    max_body: Size = 64 * 2**20
+    """The largest answer that is read, after decompression."""
+    attempts: Annotated[int, Field(ge=1, le=10)] = 3
+    """Tries of one read in one visit, for faults that pass by themselves."""
+    proxy: Annotated[Annotated[str, AfterValidator(http_url)] | None, Field(repr=False)] = None
+    """A proxy for all requests: "http://proxy.example:3128"."""
+    ca_file: Annotated[FilePath, AfterValidator(certificates)] | None = None
+    """A PEM file with further certificate authorities to trust, for a proxy or server of your own."""
+
+
+class Web:
+    """All connections of the daemon: one pooled client per host, shared by all sources and sinks there."""
+
+    def __init__(
+        self,
+        options: HttpOptions | None = None,
+        *,
+        version: str = "0",
+        now: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        transport: Transport | None = None,
+    ) -> None:
+        self.options = options or HttpOptions()
+        self.now = now
+        self.seen = 0
+        """Requests sent, retries included."""
+        self.took: Callable[[str, float], None] = lambda *_: None
+        """Hears of each request how long its answer took; the engine has it counted."""
+        self.sleep = sleep
+        self._headers = {
+            "user-agent": f"roundsman/{version}",
+            "accept": "application/json",
+            "accept-encoding": "gzip",  # one fixed value: an ETag may depend on it
+        }
+        self._transport = transport or self._connect
+        self._clients: dict[tuple[str, str, int | None], httpx.AsyncClient] = {}
+        self._slots: dict[str, tuple[int, asyncio.Semaphore]] = {}
+        self._tls: ssl.SSLContext | None = None
+
+    def client(self, url: str | httpx.URL) -> httpx.AsyncClient:
+        """The client for the URL's host, made on first use."""
+        url = httpx.URL(url) if isinstance(url, str) else url
+        origin = (url.scheme, url.host, url.port)
+        client = self._clients.get(origin)
+        if client is None:
+            patient = Patient(self._transport(url), self.options, self.sleep, self._count, self._time)
+            # Sources with different credentials share this client: no cookie may pass from one to another.
+            jar = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+            client = self._clients[origin] = httpx.AsyncClient(
+                transport=patient,
+                headers=self._headers,
+                cookies=jar,
+                timeout=self.options.timeout,
+                trust_env=False,
+            )
+        return client
+
+    def slot(self, identity: str, concurrency: int | None) -> AbstractAsyncContextManager[Any]:
+        """A place among the requests that may be under way with these credentials."""
+        if concurrency is None:
+            return nullcontext()
+        most, slots = self._slots.get(identity, (concurrency, None))
+        if slots is None or concurrency < most:  # sources that share credentials share the smaller number
+            slots = asyncio.Semaphore(concurrency)
+            self._slots[identity] = (concurrency, slots)
+        return slots
+
+    async def aclose(self) -> None:
+        clients, self._clients = self._clients, {}
+        for client in clients.values():
+            await client.aclose()
+
+    def _count(self) -> None:
+        self.seen += 1
+
+    def _time(self, host: str, seconds: float) -> None:
+        self.took(host, seconds)
+
+    def _connect(self, url: httpx.URL) -> httpx.AsyncBaseTransport:
+        # Without TLS an empty context will do; the real one costs memory and start-up.
+        plain = url.scheme == "http" and not self.options.proxy
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else self._trust()
+
+        proxy = _proxy(self.options.proxy)
+        # Without TLS the request itself goes to the proxy, and with it the proxy's password; with TLS only CONNECT does.
+        own = dict(proxy.headers) if proxy is not None and url.scheme == "http" else None
+
+        def session() -> aiohttp.ClientSession:
+            # The transport's own session would keep cookies, and hand them from one source to another.
+            return aiohttp.ClientSession(
+                connector=bounded.connector(limit=self.options.concurrency, keepalive_timeout=75, ssl=tls),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers=own,
+                skip_auto_headers=("User-Agent",),
+                max_line_size=HEAD,
+                max_field_size=HEAD,
+            )
+
+        return AiohttpTransport(verify=tls, proxy=proxy, client=session)
+
+    def _trust(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = httpx.create_ssl_context()
+            if self.options.ca_file:
+                self._tls.load_verify_locations(self.options.ca_file)
+        return self._tls
+
+
+class Patient(httpx.AsyncBaseTransport):
+    """Waits for a free slot, asks, reads the whole answer within its limits, and asks again after a passing fault."""
+
+    def __init__(
+        self,
+        inner: httpx.AsyncBaseTransport,
+        options: HttpOptions,
+        sleep: Callable[[float], Awaitable[None]],
+        count: Callable[[], None],
+        took: Callable[[str, float], None],
+    ) -> None:
+        self._inner = inner
+        self._took = took
+        self._deadline = options.deadline
+        self._max_body = options.max_body
+        self._attempts = options.attempts
+        self._slots = asyncio.Semaphore(options.concurrency)
+        self._sleep = sleep
+        self._count = count
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if request.extensions.get("streamed"):
+            return await self._streamed(request)
+        try:
+            response = await self._once(request)
+        except (httpx.TransportError, TimeoutError) as exc:
+            slow = isinstance(exc, TimeoutError | httpx.TimeoutException)
+            if slow and not request.extensions.get("retry_timeouts", True):
+                raise
+            if request.method not in IDEMPOTENT or self._attempts == 1:
+                raise
+        else:
+            if not self._passing(request, response) or self._attempts == 1:
+                return response
+        return await self._again(request)
+
+    async def _again(self, request: httpx.Request) -> httpx.Response:
+        """The remaining attempts, jittered: apart from the common path because it is rare and costs."""
+        retrying = tenacity.AsyncRetrying(
+            stop=tenacity.stop_after_attempt(self._attempts - 1),
+            wait=tenacity.wait_exponential(multiplier=0.5, max=5) + tenacity.wait_random(0, 0.5),
+            # CancelledError is no Exception, and must never be retried.
+            retry=tenacity.retry_if_exception_type((httpx.TransportError, TimeoutError))
+            | tenacity.retry_if_result(lambda response: self._passing(request, response)),
+            sleep=self._sleep,
+            retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
+        )
+        await self._sleep(random.uniform(0.2, 0.8))
+        response: httpx.Response = await retrying(self._once, request)
+        return response
+
+    def _passing(self, request: httpx.Request, response: httpx.Response) -> bool:
+        if request.method not in IDEMPOTENT or "retry-after" in response.headers:
+            return False  # the engine waits, not we
+        status = response.status_code
+        patient = request.extensions.get("retry_timeouts", True)
+        return status in TRANSIENT or (patient and status == 403 and is_page(response.content))
+
+    async def _once(self, request: httpx.Request) -> httpx.Response:
+        async with self._slots:
+            self._count()
+            began = time.monotonic()
+            ends = asyncio.get_running_loop().time() + self._deadline
+            try:
+                async with asyncio.timeout_at(ends):
+                    response = await self._inner.handle_async_request(request)
+                try:
+                    if not request.extensions.get("read", True):
+                        return await self._drained(request, response)
+                    async with asyncio.timeout_at(ends):
+                        return await self._whole(request, response)
+                finally:
+                    await response.aclose()
+            except TimeoutError:
+                raise httpx.ReadTimeout("deadline", request=request) from None
+            except _UNTRANSLATED as exc:  # the few that the aiohttp transport does not translate
+                broken = bounded.broken(exc)
+                if broken and (
+                    broken.code not in READABLE or not request.extensions.get("read", True)
+                ):  # its status says all
+                    headers = _plain_headers(broken.fields)
+                    return httpx.Response(broken.code, headers=headers, request=request)
+                raise httpx.ReadError(type(exc).__name__, request=request) from exc
+            finally:
+                self._took(request.url.host, time.monotonic() - began)
+
+    async def _drained(self, request: httpx.Request, response: httpx.Response) -> httpx.Response:
+        """The answer without its body, of which a little is read so that the connection can be used again."""
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        size = 0
+        try:
+            async with asyncio.timeout(DRAIN):
+                async for piece in response.stream:
+                    size += len(piece)
+                    if size > DRAIN_BYTES:
+                        break
+        except (httpx.TransportError, *_UNTRANSLATED):  # a TimeoutError is an OSError
+            pass  # the status has said all; the connection is closed
+        return httpx.Response(
+            response.status_code, headers=_plain_headers(response.headers.raw), request=request
+        )
+
+    async def _streamed(self, request: httpx.Request) -> httpx.Response:
+        """The answer as it comes; whoever reads it limits it. It holds a slot until it is closed."""
+        await self._slots.acquire()
+        try:
+            self._count()
+            response = await self._inner.handle_async_request(request)
+        except BaseException:
+            self._slots.release()
+            raise
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        stream = _Slotted(response.stream, self._slots)
+        return httpx.Response(response.status_code, headers=response.headers, stream=stream, request=request)
+
+    async def _whole(self, request: httpx.Request, response: httpx.Response) -> httpx.Response:
+        headers = _plain_headers(response.headers.raw)
+        if response.status_code == 304 or request.method == "HEAD":
+            return httpx.Response(response.status_code, headers=headers, request=request)
+        if response.status_code not in READABLE:
+            return httpx.Response(
+                response.status_code, headers=headers, content=await self._beside(response), request=request
+            )
+        try:
+            body = await self._decoded(response)
+        except decoding.TooMuch:
+            raise TooLarge(f"{host_of(request.url)} answered with more than {self._max_body} bytes") from None
+        except decoding.Undecodable as exc:
+            status = response.status_code
+            raise Trouble(
+                f"{host_of(request.url)} answered {status} with a body that {exc}", status
+            ) from None
+        return httpx.Response(response.status_code, headers=headers, content=body, request=request)
+
+    async def _beside(self, response: httpx.Response) -> bytes:
+        """The body of an answer that its status and headers say most of: nothing, where it cannot be read."""
+        try:
+            async with asyncio.timeout(BESIDE):
+                return await self._decoded(response)
+        except (decoding.TooMuch, decoding.Undecodable, httpx.TransportError, *_UNTRANSLATED):
+            return b""
+
+    async def _decoded(self, response: httpx.Response) -> bytes:
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        coding, kind = response.headers.get("content-encoding", ""), response.headers.get("content-type", "")
+        return decoding.utf8(await decoding.read(response.stream, coding, self._max_body), kind)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+class _Slotted(httpx.AsyncByteStream):
+    """A body under way, and the slot that it holds."""
+
+    def __init__(self, stream: httpx.AsyncByteStream, slots: asyncio.Semaphore) -> None:
+        self._stream = stream
+        self._slots: asyncio.Semaphore | None = slots
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for piece in self._stream:
+            yield piece
+
+    async def aclose(self) -> None:
+        slots, self._slots = self._slots, None
+        if slots is not None:
+            slots.release()
+        await self._stream.aclose()
+
+
+def _plain_headers(fields: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The headers that still hold once the body is decoded."""
+    gone = {b"content-encoding", b"content-length", b"transfer-encoding"}
+    return [(name, value) for name, value in fields if name.lower() not in gone]
+
+
+def _proxy(address: str | None) -> httpx.Proxy | None:
+    """The proxy, its user and password as the header that aiohttp wants them in."""
+    if address is None:
+        return None
+    url = httpx.URL(address)
+    if not url.userinfo:
+        return httpx.Proxy(url)
+    password = base64.b64encode(f"{url.username}:{url.password}".encode()).decode()
+    return httpx.Proxy(url.copy_with(userinfo=b""), headers={"Proxy-Authorization": f"Basic {password}"})
+
+
+_UNTRANSLATED = (
+    aiohttp.ClientError,
+    aiohttp.EofStream,
+    aiohttp.http_exceptions.HttpProcessingError,
+    OSError,
+)

@@ -1,0 +1,61 @@
+"""URLs in options and in messages."""
+
+import ipaddress
+from typing import Annotated
+
+import httpx
+from pydantic import AfterValidator
+
+
+def http_url(value: str) -> str:
+    """An absolute http or https URL, as it is written."""
+    if value != value.strip():
+        raise ValueError("begins or ends with a blank")
+    try:
+        url = httpx.URL(value)
+    except (httpx.InvalidURL, TypeError):
+        raise ValueError("is not a URL") from None
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise ValueError('is not an http(s) URL; write "https://host/path"')
+    if url.fragment or "#" in value:
+        raise ValueError('has a fragment ("#..."), which is never sent')
+    return value
+
+
+def endpoint(value: str) -> str:
+    """As `http_url`, and without a user and password: secrets have options of their own."""
+    if httpx.URL(http_url(value)).userinfo:
+        raise ValueError("holds a user or password; secrets have options of their own")
+    return value
+
+
+def base(value: str) -> str:
+    """As `endpoint`, for a URL that paths are appended to: without a query, and without a slash at its end."""
+    if "?" in endpoint(value):
+        raise ValueError("has a query, and paths are appended to it; give scheme, host and path alone")
+    return value.rstrip("/")
+
+
+Endpoint = Annotated[str, AfterValidator(endpoint)]
+"""A URL that is used as it is written."""
+Url = Annotated[str, AfterValidator(base)]
+"""A URL that paths are appended to."""
+
+
+def host_of(url: str | httpx.URL) -> str:
+    """Scheme, host and port: a query may hold what nobody should read in a log."""
+    try:
+        url = httpx.URL(url) if isinstance(url, str) else url
+    except httpx.InvalidURL:
+        return "the URL"
+    host = f"[{url.host}]" if ":" in url.host else url.host
+    return f"{url.scheme}://{host}" + (f":{url.port}" if url.port else "")
+
+
+def is_loopback(url: str) -> bool:
+    """Whether the URL's host can only be this machine."""
+    host = httpx.URL(url).host
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

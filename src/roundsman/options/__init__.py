@@ -1,0 +1,1 @@
+"""What options are made of: values, secrets, paths, and where to listen."""

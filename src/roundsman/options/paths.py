@@ -1,0 +1,66 @@
+"""Paths in options: relative to the configuration, or to systemd's folder."""
+
+import os
+import re
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import BeforeValidator, WithJsonSchema
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+_folder: ContextVar[Path] = ContextVar("folder", default=Path())
+
+
+@contextmanager
+def relative_to(folder: Path) -> "Iterator[None]":
+    """Paths in options are read relative to the configuration file, not to wherever the daemon was started."""
+    token = _folder.set(folder)
+    try:
+        yield
+    finally:
+        _folder.reset(token)
+
+
+def beside(path: str | Path) -> Path:
+    try:
+        return _folder.get() / Path(path).expanduser()
+    except RuntimeError:
+        raise ValueError("names the home of nobody") from None
+
+
+def _path(value: object) -> Path:
+    if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
+        raise ValueError("is not a path")
+    if isinstance(value, str) and _NO_PATH.match(value):
+        raise ValueError("is a URL and not a path; this version knows files only")
+    return beside(value)
+
+
+_NO_PATH = re.compile(
+    r"[A-Za-z][A-Za-z0-9+.-]*://|(?:sqlite|file|jdbc|postgres|postgresql|mysql|redis|http|https):|:memory:|\S+=\S+ \S+=\S+"
+    r"|.*\?(?:mode|cache|vfs|immutable)=",
+    re.IGNORECASE,
+)
+"""How other programs name a database."""
+
+
+def data_path(value: object) -> Path:
+    folder = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    path = _path(value)
+    if str(value).endswith(("/", "/.", "/..")) or str(value) in {".", ".."}:
+        raise ValueError("is a folder and not a file")
+    if not folder or not isinstance(value, str) or value.startswith("~"):
+        return path
+    return Path(folder) / value
+
+
+_PATH_SCHEMA = {"type": "string", "minLength": 1}
+FilePath = Annotated[Path, BeforeValidator(_path), WithJsonSchema(_PATH_SCHEMA)]
+"""A file to read; relative to the configuration file."""
+DataPath = Annotated[Path, BeforeValidator(data_path), WithJsonSchema(_PATH_SCHEMA)]
+"""A file to write; relative to systemd's `StateDirectory` where there is one, else to the configuration file."""

@@ -1,0 +1,215 @@
+"""Secrets: where they are read from, and what is no secret but a placeholder or a slip."""
+
+import os
+import re
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic_core import core_schema
+
+from roundsman.masking import mask
+from roundsman.options.paths import beside
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+    from pydantic.json_schema import JsonSchemaValue
+
+
+class Secret:
+    """A value that is never shown: a string, or where to find one.
+
+    TOML: `{ credential = "name" }` (systemd's `LoadCredential`, or `credentials/name` beside the file), `{ env = "NAME" }`, `{ file = "path" }`, or a
+    bare string, of which `roundsman check` warns. Read once, when the configuration is loaded.
+    """
+
+    __slots__ = ("_value", "origin")
+    kinds: ClassVar = ("credential", "env", "file")
+
+    def __init__(self, value: str, origin: str | Path = "literal") -> None:
+        self._value = value
+        self.origin = origin
+        """`literal`, `env NAME`, or the path of the file it came from."""
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    @classmethod
+    def read(cls, value: object) -> "Secret":
+        secret = value if isinstance(value, Secret) else cls._read(value)
+        mask.add([secret.reveal()])
+        return secret
+
+    @classmethod
+    def _read(cls, value: object) -> "Secret":
+        if isinstance(value, str):
+            if is_placeholder(value):
+                raise ValueError(
+                    'is a placeholder that nothing fills in; write { credential = "name" }, { env = "NAME" } or { file = "path" }'
+                )
+            return cls(_fit(value, "the text"))
+        if isinstance(value, dict) and len(value) > 1:
+            raise ValueError("names several places; one of credential, env, file")
+        if not isinstance(value, dict) or not value or not isinstance(next(iter(value.values())), str):
+            raise ValueError(
+                'is not a secret; write { credential = "name" }, { env = "NAME" } or { file = "path" }'
+            )
+        [(kind, name)] = value.items()
+        match kind:
+            case "env":
+                if name not in os.environ:
+                    shown = _name_of(name) if _VARIABLE.fullmatch(name) else HIDDEN
+                    raise ValueError(f"the environment has no variable {shown}")
+                if _UNFILLED.fullmatch(os.environ[name].strip()) or _SURELY_INSIDE.search(os.environ[name]):
+                    raise ValueError(
+                        f"the variable {_name_of(name)} holds a placeholder that nothing fills in"
+                    )
+                return cls(_fit(os.environ[name], f"the variable {name}"), f"env {name}")
+            case "file":
+                return cls(*_from_file(beside(name), f"the file {_name_of(name)}"))
+            case "credential":
+                if Path(name).name != name:
+                    raise ValueError("a credential's name is a plain name, not a path")
+                return cls(*_from_file(_credential(name), f"the credential {_name_of(name)}"))
+            case _:
+                raise ValueError(
+                    f"{_name_of(kind)} is not a place for a secret; use one of {', '.join(cls.kinds)}"
+                )
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _: Any, __: "GetCoreSchemaHandler") -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            cls.read, serialization=core_schema.plain_serializer_function_ser_schema(repr)
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, _: Any, __: "GetJsonSchemaHandler") -> "JsonSchemaValue":
+        places = [
+            {
+                "type": "object",
+                "properties": {k: {"type": "string"}},
+                "required": [k],
+                "additionalProperties": False,
+            }
+            for k in cls.kinds
+        ]
+        return {"anyOf": [*places, {"type": "string", "description": "a literal secret; check warns of it"}]}
+
+
+def is_placeholder(text: str) -> bool:
+    """Whether a value is without doubt what another program would fill in."""
+    return bool(_PLACEHOLDER.fullmatch(text.strip()) or _SURELY_INSIDE.search(text))
+
+
+def may_be_placeholder(text: str) -> bool:
+    """Whether a value may be what another program, or a person, would fill in. A generated password can look so, too."""
+    return is_placeholder(text) or bool(_DOUBTFUL.fullmatch(text.strip()) or INSIDE.search(text))
+
+
+_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,80}")
+HIDDEN = "of that name (is it the secret itself? then it is in the wrong place)"
+_PLACEHOLDER = re.compile(
+    r"\$\{\s*[A-Za-z_][^{}]*\}|\$\([^()]*\)|(?-i:\$\{?[A-Z_][A-Z0-9_]+)|\{\{[^{}]*\}\}|%\{[^{}]*\}|%[A-Za-z_]\w*%|<[^<>]*>"
+    r"|(?-i:\[[A-Z_ ]+\]|[#$]?\{[A-Z_][A-Z0-9_]*\}|\$\$[A-Z_][A-Z0-9_]*|CHANGE[-_ ]?ME|YOUR[-_ ][A-Z_ -]+)"
+    r"|!(?:env|secret|vault|ref)\b.*|(?:process\.env|os\.environ|ENV)[.\[].*|ENC\[.*\]|ref\+\w+://\S*"
+    r"|@?/(?:run|etc|var|home)/\S+|(?:env|file|credential|vault)[:=]\S*|(?:op|vault|env|file|awssm|gcpsm)://\S*",
+    re.IGNORECASE,
+)
+_UNFILLED = re.compile(r"\$\{\s*[A-Za-z_][^{}]*\}|\{\{[^{}]*\}\}|%\{[^{}]*\}")
+"""What a shell or a template left as it was, in the value of a variable."""
+_SURELY_INSIDE = re.compile(
+    r"\$\{\s*[A-Z_][A-Z0-9_]{2,}(?::[^{}]*)?\s*\}|\{\{\s*[A-Za-z_][\w. |()-]*\s*\}\}|%\([A-Za-z_]\w{2,}\)s"
+)
+"""What other programs fill in, as a part of a value."""
+_DOUBTFUL = re.compile(
+    r"\[[a-z_ ]+\]|[#$]?\{[a-z_]\w*\}|\$\$[a-z_]\w*|change[-_ ]?me|(?:your|my)[-_][a-z_-]*(?:token|key|secret|password)[a-z_-]*",
+    re.IGNORECASE,
+)
+INSIDE = re.compile(r"\$\{\s*[A-Za-z_][\w.:-]*\s*\}|\{\{[^{}]*\}\}|%\([A-Za-z_]\w*\)s")
+_WORD = re.compile(r"[A-Za-z]{1,20}[0-9]{0,4}|[0-9]{1,4}|")
+
+
+def _name_of(text: str) -> str:
+    """The name of a variable or file, for a message; not what may be a secret that stands in its place."""
+    words = re.split(r"[-_./~ ]", text)
+    alone = len(words) == 1 and not (text.isupper() or text.islower())
+    mixed = "/" not in text and not (text.isupper() or text.islower() or text.isdigit())
+    if len(text) > 80 or alone or mixed or not all(_WORD.fullmatch(word) for word in words):
+        return HIDDEN
+    return text
+
+
+def _credential(name: str) -> Path:
+    """Where a credential is: as systemd gives it to a service (systemd.exec(5), LoadCredential=), alone or with the whole
+    folder of ours; for commands beside the service, in that folder itself.
+    """
+    given = _handed_over()
+    if given is None:
+        place = beside("credentials") / name
+        if not _exists(place):
+            shown = _name_of(name)
+            there = place if shown == name else f"file of that name in {place.parent}"
+            raise ValueError(
+                f"no credential {shown}: $CREDENTIALS_DIRECTORY is not set (systemd sets it for LoadCredential=), and there is no {there}"
+            )
+        return place
+    alone, ours = given / name, given / f"roundsman_{name}"
+    return ours if _exists(ours) and not _exists(alone) else alone
+
+
+def _handed_over() -> Path | None:
+    """Where systemd puts a service's credentials; None where we are none."""
+    given = os.environ.get("CREDENTIALS_DIRECTORY")
+    return None if given is None else Path(given)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a folder that only root may look into: reading says so
+        return True
+
+
+def _from_file(path: Path, what: str) -> tuple[str, Path]:
+    try:
+        # A pipe that nobody writes to would keep us for ever.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ValueError(f"{what} is not a plain file, and only such a one is read")
+        with open(path, encoding="utf-8-sig", opener=_without_waiting) as file:
+            return _fit(file.read().rstrip("\r\n"), what), path
+    except UnicodeDecodeError:
+        raise ValueError(f"{what} cannot be read: it is not UTF-8 text") from None
+    except OSError as exc:
+        hint = forbidden(exc)
+        if isinstance(exc, FileNotFoundError) and path.parent == _handed_over():
+            hint = "; systemd hands credentials over at a start only: systemctl restart roundsman"
+        raise ValueError(f"{what} cannot be read: {exc.strerror}{hint}") from None
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def forbidden(exc: OSError, in_service: str = "") -> str:
+    """What to do where a file is not to be read by us: as a person, and as the service's user."""
+    if not isinstance(exc, PermissionError) or os.geteuid() == 0:
+        return ""
+    hint = "try sudo" if _handed_over() is None else in_service
+    return f"; {hint}" if hint else ""
+
+
+def _fit(value: str, what: str) -> str:
+    if not value.strip():
+        raise ValueError(f"{what} is empty")
+    if any(ord(c) < 32 or ord(c) == 127 for c in value):
+        raise ValueError(f"{what} holds a line break or a control character")
+    return value

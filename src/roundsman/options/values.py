@@ -1,0 +1,125 @@
+"""What options are made of: durations, sizes, dates and headers, each read from TOML or refused in one sentence."""
+
+import re
+from datetime import UTC, date, datetime
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
+
+from roundsman.times import UNITS
+
+BYTES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+
+
+_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)(ms|[smhdw]))")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
+
+
+class Options(BaseModel):
+    """A table of the configuration: frozen, keyword-only, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+def duration(value: object) -> float:
+    """Seconds from `"90s"`, `"5m"`, `"1h30m"` or a number of seconds."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError('is not a duration; write "90s", "5m", "1h30m" or a number of seconds')
+    if isinstance(value, str):
+        parts = _DURATION.findall(value)
+        if not parts or "".join(n + u for n, u in parts) != value.replace(" ", ""):
+            raise ValueError('is not a duration; write "90s", "5m", "1h30m" or a number of seconds')
+        value = sum(float(n) * UNITS[u] for n, u in parts)
+    if not 0 <= value < 10 * 366 * 86400:
+        raise ValueError("is not a duration between 0 and ten years")
+    return float(value)
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 source`, `2 sources`."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def size(value: object) -> int:
+    """Bytes from `"64MiB"`, `"100MB"` or a number."""
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    match = _SIZE.fullmatch(value.strip().lower()) if isinstance(value, str) else None
+    if match is None or match[2] not in BYTES or not (count := int(float(match[1]) * BYTES[match[2]])):
+        raise ValueError('is not a size; write "64MiB", "100MB" or a number of bytes')
+    return count
+
+
+def moment(value: object) -> datetime:
+    """A UTC date-time from RFC 3339 text, a TOML date-time or a TOML date."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError('is not a date-time; write "2026-05-01T00:00:00Z"') from None
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day, tzinfo=UTC)
+    if not isinstance(value, datetime):
+        raise ValueError('is not a date-time; write "2026-05-01T00:00:00Z"')
+    if not 1970 < value.year < 9999:
+        raise ValueError("is a date out of reach")
+    return value.replace(tzinfo=value.tzinfo or UTC).astimezone(UTC)
+
+
+_DURATION_SCHEMA = {
+    "anyOf": [
+        {"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|[smhdw])\s*)+$", "examples": ["90s", "5m", "1h30m"]},
+        {"type": "number", "minimum": 0},
+    ]
+}
+_SIZE_SCHEMA = {
+    "anyOf": [{"type": "string", "examples": ["64MiB", "100MB"]}, {"type": "integer", "exclusiveMinimum": 0}]
+}
+
+
+Duration = Annotated[float, BeforeValidator(duration), WithJsonSchema(_DURATION_SCHEMA)]
+Size = Annotated[int, BeforeValidator(size), WithJsonSchema(_SIZE_SCHEMA)]
+
+
+def _start(value: object) -> object:
+    if value in {"now", "beginning"}:
+        return value
+    try:
+        return moment(value)
+    except ValueError:
+        raise ValueError(
+            'is neither "now", "beginning" nor a date-time such as "2026-05-01T00:00:00Z"'
+        ) from None
+
+
+Start = Annotated[
+    Literal["now", "beginning"] | datetime,
+    BeforeValidator(_start),
+    WithJsonSchema({"anyOf": [{"enum": ["now", "beginning"]}, {"type": "string", "format": "date-time"}]}),
+]
+"""Where a source begins on its first run."""
+
+
+def _header_name(value: str) -> str:
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", value):
+        raise ValueError("is not the name of a header")
+    return value
+
+
+def _header_value(value: str) -> str:
+    if not value.isprintable() or not value.isascii():
+        raise ValueError("is not what a header can carry: printable ASCII")
+    return value
+
+
+HeaderName = Annotated[str, AfterValidator(_header_name)]
+HeaderValue = Annotated[str, AfterValidator(_header_value)]
+
+
+def redact(text: str) -> str:
+    """The text without whatever stands before an `@`: the user and password of a URL, however broken."""
+    if "@" not in text:
+        return text
+    return re.sub(
+        r"([A-Za-z][A-Za-z0-9+.-]{0,20}://)\S*@|[^\s:@]+:\S*@", lambda m: (m[1] or "") + "***@", text
+    )
