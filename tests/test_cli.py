@@ -750,7 +750,7 @@ def test_an_event_that_a_damaged_store_garbled_is_said_and_the_others_are_shown(
 def test_a_traceback_shows_no_secret(filled: Path) -> None:
     code = (
         "from roundsman import cli\n"
-        "from roundsman.settings import Secret\n"
+        "from roundsman.options.secrets import Secret\n"
         "Secret.read('s3cret-of-ours')\n"
         "cli.app = lambda **_: 1 / int('s3cret-of-ours')\n"
         "cli.main()\n"
