@@ -132,7 +132,7 @@ class Walk:
             except Refused as refused:
                 proved = way != "offset" or walk.get("proved")
                 guessed = not proved or walk["limit"] > self._memory.get("accepted", 1)
-                if refused.doubtful and not guessed:
+                if refused.doubtful and not guessed and not await self._is_about_the_offset():
                     raise refused.cause from None  # what was taken before: it is a fault of the moment
                 if not (walk.get("anchor") or walk.get("full")):
                     raise refused.cause from None  # nothing was guessed yet
@@ -141,6 +141,17 @@ class Walk:
                 return done
         self._memory.pop("ways", None)
         return "gap"
+
+    async def _is_about_the_offset(self) -> bool:
+        """Whether a refused page was refused for its offset: the same question without it is taken."""
+        walk = self._walk
+        if not walk.get("offset"):
+            return False
+        try:
+            await asked(self._memory, Question(parse_time(walk["start"]), walk["limit"]), self._ask)
+        except Refused:
+            return False
+        return True
 
     def _ways(self) -> list[str]:
         """Every way to get past a cut, in the order to try them."""

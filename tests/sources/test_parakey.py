@@ -229,6 +229,31 @@ async def test_a_refusal_in_the_middle_of_a_reading_that_is_taken_once_more_is_n
     assert world.events("roundsman.source.gap") == []
 
 
+@pytest.mark.parametrize("fault", [403, 200, 400])
+async def test_an_offset_that_is_refused_for_good_ends_in_a_gap_and_no_silence(
+    fault: int, rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    parakey.quirks = Quirks(cap=100, order="descending", offset_param="offset")
+    ids = fill(parakey, time, 450)
+    answer = parakey.answer
+
+    def reply(*question: Any) -> Any:
+        found = answer(*question)
+        deep = int(question[2].get("offset", 0)) > 200
+        return type(found)(fault, {}, b'{"status":"error"}') if deep else found
+
+    parakey.answer = reply  # type: ignore[method-assign]
+    world = rounds()
+    for _ in range(3):
+        await world.visit()
+    parakey.add(log_id="new")
+    for _ in range(3):
+        await world.visit()
+    assert {"new", *ids[-100:]} <= set(world.ids())
+    assert len(world.events("roundsman.source.gap")) == 1
+    assert world.events("roundsman.source.failing") == []
+
+
 @pytest.mark.parametrize("at", range(2, 14))
 async def test_a_row_that_comes_between_two_questions_is_no_gap(
     at: int, rounds: Any, parakey: Parakey, time: Time

@@ -390,6 +390,107 @@ async def test_batches_are_found_where_older_ones_leave_the_list(
     assert len(world.told(COMPLETED)) == 60
 
 
+@pytest.mark.parametrize("faults", [[500], [404], [429, 429]])
+async def test_what_a_fault_on_a_later_page_hid_is_found_afterwards(
+    faults: list[int], rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    parakey.quirks.batch_list, parakey.quirks.default_limit = True, 10
+    left: list[int] = []
+    answer = parakey.answer
+
+    def reply(*asked: Any) -> Any:
+        return (
+            Reply(left.pop(0), {"Retry-After": "1"}, b"{}")
+            if left and "offset" in asked[2]
+            else answer(*asked)
+        )
+
+    parakey.answer = reply  # type: ignore[method-assign]
+
+    def add(count: int, name: str) -> None:
+        for n in range(count):
+            time.advance(1)
+            parakey.batch([ADA], batch_id=f"{name}{n}")
+
+    add(5, "old")
+    world = rounds(start="beginning", request={"list_path": "/batches"})
+    await world.visit()
+    add(25, "new")
+    left += faults
+    for _ in range(5):
+        await world.visit()
+    add(1, "last")  # the list changes
+    for _ in range(10):
+        await world.visit()
+    assert len(world.told(COMPLETED)) == 31
+
+
+@pytest.mark.parametrize("order", ["newest", "oldest"])
+async def test_a_long_list_that_grows_while_it_is_read_costs_few_questions(
+    order: str, rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    """More pages than one visit reads, and a new batch at every visit."""
+    parakey.quirks.batch_list, parakey.quirks.default_limit = True, 10
+    parakey.quirks.batch_order = order  # type: ignore[assignment]
+    for n in range(250):
+        time.advance(1)
+        parakey.batch([ADA], batch_id=f"b{n}")
+    world = rounds(start="beginning", request={"list_path": "/batches"})
+    asked = []
+    for n in range(30):
+        parakey.batch([ADA], batch_id=f"new{n}")
+        world.transport.requests.clear()
+        await world.visit()
+        asked.append(sum(request.url.path == "/batches" for request in world.transport.requests))
+    assert len(world.told(COMPLETED)) >= 279
+    assert max(asked[5:]) <= 4, asked
+
+
+@pytest.mark.parametrize("order", ["newest", "oldest"])
+async def test_a_rewind_reads_the_whole_list_again(
+    order: str, rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    parakey.quirks.batch_list, parakey.quirks.default_limit = True, 10
+    parakey.quirks.batch_order = order  # type: ignore[assignment]
+    for n in range(35):
+        time.advance(60)
+        parakey.batch([ADA], batch_id=f"old{n}")
+    time.advance(7200)
+    world = rounds(start="now", request={"list_path": "/batches"})
+    await world.visit()
+    for n in range(12):
+        time.advance(1)
+        parakey.batch([ADA], batch_id=f"new{n}")
+    for _ in range(3):
+        await world.visit()
+    assert len(world.told(COMPLETED)) == 12
+    world.store.rewind("keys", world.source.rewound(world.state, None))
+    for _ in range(4):
+        await world.visit()
+    assert len(world.told(COMPLETED)) == 47
+
+
+async def test_a_vendor_that_always_wants_a_rest_is_asked_about_each_in_turn(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    answer = parakey.answer
+
+    def tired(*asked: Any) -> Any:
+        found = answer(*asked)
+        limits = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "30"}
+        return type(found)(found.status, {**found.headers, **limits}, found.body)
+
+    parakey.answer = tired  # type: ignore[method-assign]
+    parakey.quirks.batch_list = True
+    parakey.batch([ADA], batch_id="slow", took=None)
+    for n in range(30):
+        parakey.batch([ADA], batch_id=f"b{n}")
+    world = rounds(start="beginning", request={"list_path": "/batches"})
+    for _ in range(80):
+        await world.visit(after=31)
+    assert len(world.told(COMPLETED)) == 30
+
+
 async def test_what_runs_is_followed_however_far_down_the_list_it_is(
     rounds: Any, parakey: Parakey, time: Time
 ) -> None:

@@ -1134,6 +1134,44 @@ async def test_a_larger_answer_with_room_for_more_is_all_there_is(
     assert len(world.told(GAP)) == (1 if count == 260 else 0), "the last one is full with 500"
 
 
+@pytest.mark.parametrize("pagination", [True, False])
+async def test_a_fault_of_the_moment_at_a_larger_answer_is_no_gap(
+    pagination: bool, rounds: Any, ledger: Railz, time: Time
+) -> None:
+    ledger.quirks.refuses, ledger.quirks.cap = frozenset({"offset"}), 500
+    ledger.quirks.pagination = pagination
+    for n in range(260):
+        ledger.push("CON-1", push_id=f"p{n:04d}", status="failed", requested=time.utc() - n * SECOND)
+    answer, faults = ledger.answer, [429, 500]
+
+    def reply(method: str, path: str, query: Any, headers: Any) -> Any:
+        if query.get("limit") == "500" and path == STATUS and faults:
+            return Reply(faults.pop(), {}, b"{}")
+        return answer(method, path, query, headers)
+
+    ledger.answer = reply  # type: ignore[method-assign]
+    world = rounds(connections=["CON-1"])
+    for _ in range(4):
+        await world.visit(after=120)
+    assert len(ids(world)) == 260
+    assert world.told(GAP) == []
+
+
+@pytest.mark.parametrize("cap", [200, 240, 250])
+async def test_a_larger_answer_that_is_cut_itself_is_a_gap_once_rows_leave_it(
+    cap: int, rounds: Any, ledger: Railz, time: Time
+) -> None:
+    ledger.quirks.refuses, ledger.quirks.cap, ledger.quirks.pagination = frozenset({"offset"}), cap, False
+    for n in range(400):
+        ledger.push("CON-1", push_id=f"p{n:04d}", status="failed", requested=time.utc() - n * SECOND)
+    world = rounds(connections=["CON-1"])
+    for n in range(5):
+        await world.visit()
+        ledger.push("CON-1", push_id=f"n{n}", status="failed", requested=time.utc())
+    await world.visit()
+    assert len(world.told(GAP)) == 1
+
+
 async def test_where_the_vendor_forgets_old_pushes_that_is_no_gap(
     rounds: Any, ledger: Railz, time: Time
 ) -> None:

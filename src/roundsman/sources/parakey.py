@@ -858,7 +858,8 @@ class Batches(_Parakey):
     def rewound(self, state: State, to: datetime | None) -> State:
         if not self.request.list_path:
             raise NotImplementedError("without request.list_path there is nothing to read again")
-        return {**state, "floor": rfc3339(to) if to else "", "list": None}
+        kept = {key: value for key, value in state.items() if key not in ("list", "list_at", "list_read")}
+        return {**kept, "floor": rfc3339(to) if to else ""}
 
 
 class _BatchVisit(Draft):
@@ -901,7 +902,10 @@ class _BatchVisit(Draft):
         turns = asyncio.Semaphore(self.source.concurrency)
         keys = [key for key in self.open if key in named][:AT_ONCE] if named else self._in_turn()
         if self.http.wait:
-            keys = keys[:1]  # the vendor wants a rest; but who always does is asked slowly, not never
+            # The vendor wants a rest; but who always does is asked slowly, not never: whoever has waited longest.
+            keys = sorted(keys, key=self._looked)[:1]
+            for key in keys:
+                self.open[key]["looked"] = rfc3339(self.now)
         await asyncio.gather(*(self._one(key, turns) for key in keys))
         self._give_up()
         for key, entry in self.open.items():
@@ -909,7 +913,7 @@ class _BatchVisit(Draft):
             self.events += follow.stalled(
                 self.source.name, "batch", key, entry, after, self.http.vendor_now(), {}
             )
-        if self.good or self.events:
+        if self.good or self.events or wanted or self.memory.get("list_at"):
             yield self.poll()
         if self.stop is not None:
             raise self.stop
@@ -927,10 +931,13 @@ class _BatchVisit(Draft):
         """Batches to ask for at this visit: where there are very many, whoever has waited longest."""
         keys = list(self.open)
         if len(keys) > AT_ONCE:
-            keys = sorted(keys, key=lambda key: self.open[key].get("looked") or "")[:AT_ONCE]
+            keys = sorted(keys, key=self._looked)[:AT_ONCE]
             for key in keys:
                 self.open[key]["looked"] = rfc3339(self.now)
         return keys
+
+    def _looked(self, key: str) -> str:
+        return self.open[key].get("looked") or ""
 
     async def _one(self, key: str, turns: asyncio.Semaphore) -> None:
         """Ask for one batch. Its trouble is not the others'."""
@@ -982,13 +989,18 @@ class _BatchVisit(Draft):
             except (Trouble, Denied, Unreadable, Backoff) as exc:
                 if not offset:
                     raise
+                memory["list_read"] = False  # what is behind it was not seen
                 if isinstance(exc, Backoff) and seen:
                     memory |= {"list": tag, "list_at": (offset, None)}  # the next visit goes on
                 else:
                     memory["list"] = tag if self._has_no_pages(exc) else None
                 break
-            if offset and not seen and first and [row.key for row in rows[:1]] != [first]:
-                offset = 0  # older ones have left the list: what is new may stand before this place
+            moved = first and memory.get("list_order", 0) >= 0 and [row.key for row in rows[:1]] != [first]
+            if offset and not seen and moved:
+                offset, tag = (
+                    0,
+                    None,
+                )  # older ones have left the list: what is new may stand before this place
                 continue
             tag = tag if offset else answer.tag
             fresh = self._fresh(rows)
@@ -996,11 +1008,16 @@ class _BatchVisit(Draft):
             memory["list_order"] = order = _order(rows) or memory.get("list_order", 0)
             ids = {row.key for row in rows if row.key is not None}
             over = len(rows) < SOME or ids <= seen
+            if offset and not ids <= seen:
+                memory["list_pages"] = True
             last = last if ids <= seen else [offset, rows[0].key]
             if over or (order < 0 and memory.get("list_read") and not fresh):
                 memory |= {"list_read": True, "list_failed": 0}
                 # What is appended pages away changes no tag of the first one.
-                memory |= {"list_at": last} if last[0] and order > 0 else {"list": tag}
+                if order > 0 and last[0]:
+                    memory |= {"list_at": last} if last[1] else {}
+                else:
+                    memory["list"] = tag
                 break
             seen |= ids
             offset += len(rows)
@@ -1028,7 +1045,7 @@ class _BatchVisit(Draft):
         if not passing and getattr(exc, "status", None) in REFUSED:
             return True
         self.memory["list_failed"] = self.memory.get("list_failed", 0) + 1
-        return bool(self.memory["list_failed"] >= LIST_TRIES)
+        return not self.memory.get("list_pages") and bool(self.memory["list_failed"] >= LIST_TRIES)
 
     def _wanted(self, rows: list["_Read"]) -> list[str]:
         """The ids of those batches that are to be followed: what runs, and what was submitted since we began."""
@@ -1125,7 +1142,7 @@ class _Read(NamedTuple):
 def _order(rows: list[_Read]) -> int:
     """How batches are sorted by when they were submitted: 1 oldest first, -1 newest first, 0 where it cannot be told."""
     stamps = [row.submitted for row in rows if row.submitted is not None]
-    if len(stamps) < len(rows) or stamps[:1] == stamps[-1:]:
+    if len(stamps) < max(3, len(rows)) or stamps[:1] == stamps[-1:]:
         return 0
     return 1 if stamps == sorted(stamps) else -1 if stamps == sorted(stamps, reverse=True) else 0
 

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -595,16 +595,11 @@ class _Connection:
         self._place_wanted()
         if not first.unchanged:
             await self._list(first)
-        for number, key in enumerate(self._in_turn(self._pending, self._hidden())):
-            if self._visit.http.wait and number:
-                break  # one at least: a vendor that always wants a rest is asked slowly, not never
-            await self._patiently(self._singly(key))
+        await self._each(self._pending, self._hidden(), self._singly)
         pending = {e.get("batch") for e in self._pending.values() if e.get("listed")}
-        looks = [batch for batch in self._batches if batch not in pending]
-        for number, batch in enumerate(self._in_turn(self._batches, looks)):
-            if self._visit.http.wait and number:
-                break
-            await self._patiently(self._look(batch))
+        await self._each(
+            self._batches, [batch for batch in self._batches if batch not in pending], self._look
+        )
         if not self._visit.http.wait:
             await self._wanted()
         for what, entries in (("push", self._pending), ("batch", self._batches)):
@@ -794,6 +789,11 @@ class _Connection:
     async def _ends(self, first: Page, seen: set[str], count: int | None, why: str) -> bool:
         """No page leads on from here. A larger answer may; if none does, it is a gap, unless these may well be all rows."""
         larger = await self._larger()
+        if larger is None and self._book.get("stumbled", 0) < IN_A_ROW:
+            self._book["stumbled"] = self._book.get("stumbled", 0) + 1
+            return False  # the next visit tries again
+        self._book.pop("stumbled", None)
+        larger = larger or Page({}, None)
         seen |= larger.rows.keys()
         count = larger.total if larger.total is not None else count
         rows, helped = len(seen), len(first.rows) < len(larger.rows) < LARGEST
@@ -802,8 +802,12 @@ class _Connection:
         if count is not None and rows >= count:
             self._book.pop("cut", None)
             return True
-        if count is None and (rows % ROUND or await self._may_be_all(first, rows, helped)):
-            self._book.pop("cut", None)
+        size = max(len(first.rows), len(larger.rows))
+        if count is None and (
+            size % ROUND or await self._may_be_all(first, larger if helped else first, rows)
+        ):
+            if helped:
+                self._book.pop("cut", None)
             return True
         if count is None and self._book.get("whole", (0,))[0] == rows:
             why = f"older ones leave it when new ones come, and {why}"  # then it was not the number of all
@@ -818,28 +822,31 @@ class _Connection:
             self._notice("roundsman.source.gap", f"{self._name}:cut:{rfc3339(self._visit.now)}", message)
         return True
 
-    async def _larger(self) -> Page:
-        """An answer as large as there may be; an empty one where it is not to be had."""
+    async def _larger(self) -> Page | None:
+        """An answer as large as there may be; an empty one where it is refused, None after a fault that may pass."""
         try:
             page = await self._ask(limit=LARGEST)
-        except (Trouble, Denied, Unreadable, Backoff):
-            return Page({}, None)  # it is a guess: what was read without it counts
+        except (Trouble, Denied, Unreadable, Backoff) as exc:
+            # It is a guess: what was read without it counts.
+            status = getattr(exc, "status", None)
+            refused = status is not None and status < 500 and not getattr(exc, "passing", False)
+            return Page({}, None) if refused else None
         self._take(page.rows, listed=False)
         return page
 
-    async def _may_be_all(self, first: Page, rows: int, helped: bool) -> bool:
+    async def _may_be_all(self, first: Page, largest: Page, rows: int) -> bool:
         """Whether a round number of rows may be all: the list says so, or a larger answer had room for more.
 
         Refuted where the same number comes again and a row has left, although the vendor still knows it.
         """
-        if not helped and not (first.doubtful and rows == len(first.rows)):
+        if largest is first and not (first.doubtful and rows == len(first.rows)):
             return False
         count, oldest = self._book.get("whole", (0, None))
         if count == rows and oldest not in self._found:
             page = await self._about(**{self._kind.id: oldest})
             if oldest in page.rows:
                 return False
-        self._book["whole"] = [rows, first.oldest]
+        self._book["whole"] = [rows, largest.oldest]
         return True
 
     def _wants_all(self) -> bool:
@@ -861,13 +868,28 @@ class _Connection:
             if not (entry.get("listed") or key in self._found or entry.get("batch") in self._batches)
         ]
 
+    async def _each(
+        self, entries: dict[str, Any], keys: list[str], step: Callable[[str], Coroutine[Any, Any, None]]
+    ) -> None:
+        """Ask about each in turn; only about one where the vendor wants a rest: who always does is asked slowly, not never."""
+        turn = self._in_turn(entries, keys)
+        for number, key in enumerate(turn):
+            if self._visit.http.wait and number:
+                self._note_looks(entries, turn[:number])
+                break
+            await self._patiently(step(key))
+
     def _in_turn(self, entries: dict[str, Any], keys: list[str]) -> list[str]:
         """What to ask for at this visit: where there are very many, whoever has waited longest."""
         if len(keys) > SINGLY:
             keys = sorted(keys, key=lambda key: entries[key].get("looked") or "")[:SINGLY]
-            for key in keys:
+            self._note_looks(entries, keys)
+        return sorted(keys, key=lambda key: entries[key].get("looked") or "")
+
+    def _note_looks(self, entries: dict[str, Any], keys: Iterable[str]) -> None:
+        for key in keys:
+            if key in entries:
                 entries[key]["looked"] = rfc3339(self._visit.now)
-        return keys
 
     async def _about(self, **query: str | int) -> Page:
         """As `_ask`, about one thing: that the vendor does not know it, or will not tell, is no trouble of the connection."""
