@@ -22,6 +22,7 @@ from roundsman.plugin import Source
 from roundsman.sandbox import Outgoing, Subscription, Vendor
 from roundsman.store import Filter, Store
 from roundsman.web import Listener
+from roundsman.web.protocol import Limits
 from worlds import Recorder
 
 HEADER, VALUE = "Authorization", "Basic c2VjcmV0OmhlYWRlcg=="
@@ -69,7 +70,11 @@ class Door:
 
 @asynccontextmanager
 async def open_door(
-    folder: Path, *sources: Source, rounds: bool = True, options: ListenOptions | None = None
+    folder: Path,
+    *sources: Source,
+    rounds: bool = True,
+    options: ListenOptions | None = None,
+    limits: Limits | None = None,
 ) -> AsyncIterator[Door]:
     """The daemon with these sources; without `rounds`, it only listens."""
     store = Store.open(folder / "door.db")
@@ -79,7 +84,7 @@ async def open_door(
     if not rounds:
         for source in sources:
             await set_due(engine, source.name, engine.reception.now() + 3600)  # as after a visit
-    listener = Listener(engine, options or ListenOptions(address=Address("127.0.0.1", 0)))
+    listener = Listener(engine, options or ListenOptions(address=Address("127.0.0.1", 0)), limits)
     await listener.start()
     running = asyncio.create_task(engine.run()) if rounds else None
     async with httpx.AsyncClient(trust_env=False) as client:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal, NamedTuple
 
 import jsonschema
@@ -18,8 +19,9 @@ import pytest
 
 from conftest import need
 from raw import answer, raw_server
-from roundsman import cli, config, shapes
-from roundsman.cli import running
+from roundsman import cli, shapes
+from roundsman.cli import run
+from roundsman.config import registry
 from roundsman.engine import Engine
 from roundsman.http.client import Http
 from roundsman.plugin import Poll, Source, State
@@ -339,7 +341,7 @@ def test_with_a_socket_a_wrong_configuration_is_tried_again_after_a_while(
 ) -> None:
     """Each caller in systemd's socket starts the service again, whatever its status was."""
     waited: list[float] = []
-    monkeypatch.setattr(running, "sleep", waited.append)
+    monkeypatch.setattr(run, "sleep", waited.append)
     (filled / "roundsman.toml").write_text(CONFIG.replace("path =", "pth ="))
     alone = roundsman("run")
     assert (alone.code, waited) == (2, [])
@@ -442,7 +444,9 @@ def test_a_broken_plugin_hurts_only_who_uses_it(roundsman: Any, filled: Path, mo
     import importlib.metadata
 
     point = importlib.metadata.EntryPoint("broken.thing", "no_such_module:Thing", "roundsman.sources")
-    monkeypatch.setattr(config, "entry_points", lambda group: [point] if group == "roundsman.sources" else [])
+    monkeypatch.setattr(
+        registry, "entry_points", lambda group: [point] if group == "roundsman.sources" else []
+    )
     assert roundsman("check").code == 0
     (filled / "roundsman.toml").write_text(CONFIG.replace("parakey.event_logs", "broken.thing"))
     result = roundsman("check")
@@ -666,11 +670,10 @@ class Endless(Source):
 
 @pytest.mark.parametrize("rests", [False, True])
 def test_a_dry_visit_ends(rests: bool, roundsman: Any, filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    registry = config.sources_registry()
+    point = SimpleNamespace(name="endless", load=lambda: Endless)
     monkeypatch.setattr(
-        config, "sources_registry", lambda: registry | {"endless": registry["parakey.event_logs"]}
+        registry, "entry_points", lambda group: [point] if group == "roundsman.sources" else []
     )
-    monkeypatch.setattr(config, "_loaded", lambda point: Endless)
     (filled / "roundsman.toml").write_text(
         f'[sources.doors]\ntype = "endless"\nrests = {str(rests).lower()}\n'
     )

@@ -13,12 +13,16 @@ import jsonschema
 import pytest
 
 from conftest import need
-from roundsman import advice, config
+from roundsman import config
+from roundsman.config import advice, places
 from roundsman.errors import ConfigError
+from roundsman.http.transport import HttpOptions
 from roundsman.masking import mask
 from roundsman.options import secrets
+from roundsman.options.listen import ListenOptions
 from roundsman.options.secrets import Secret
 from roundsman.options.values import duration, size
+from roundsman.sources import SOURCES
 from roundsman.times import spell
 
 ROOT = Path(__file__).parent.parent
@@ -78,10 +82,10 @@ def test_the_example_has_every_option_with_its_default() -> None:
                     options(inner, table[key], f"{place}.{key}")
 
     options(config.DaemonOptions, shown["daemon"], "daemon")
-    options(config.HttpOptions, shown["http"], "http")
-    options(config.ListenOptions, shown["listen"], "listen")
+    options(HttpOptions, shown["http"], "http")
+    options(ListenOptions, shown["listen"], "listen")
     kinds = {table["type"]: name for name, table in shown["sources"].items()}
-    assert set(kinds) == set(config.SOURCES)
+    assert set(kinds) == set(SOURCES)
     for kind, name in kinds.items():
         options(config.source_class(kind), shown["sources"][name], f"sources.{name}")
     filters = {"types", "sources", "outcomes"}
@@ -102,8 +106,8 @@ def test_the_example_has_every_option_with_its_default() -> None:
         without = loaded.sources[name].model_copy(update={"webhook": None})
         assert without == plain.named(name), "and they are the defaults"
     assert loaded.daemon == config.DaemonOptions()
-    assert loaded.http == config.HttpOptions()
-    assert loaded.listen == config.ListenOptions()
+    assert loaded.http == HttpOptions()
+    assert loaded.listen == ListenOptions()
 
 
 @pytest.mark.parametrize(
@@ -419,7 +423,7 @@ def test_who_may_not_read_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) ->
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of ours with a configuration, and a home without."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(config, "PLACES", (config.PLACES[0], tmp_path / "etc" / "roundsman.toml"))
+    monkeypatch.setattr(places, "PLACES", (places.PLACES[0], tmp_path / "etc" / "roundsman.toml"))
     tmp_path.chmod(0o755)
     (tmp_path / "roundsman.toml").touch(0o644)
     return tmp_path

@@ -16,7 +16,7 @@ from hypothesis import given, settings, strategies as st
 from pydantic import BaseModel, ValidationError
 
 from roundsman import config, shapes
-from roundsman.described import descriptions
+from roundsman.config.schema import descriptions
 from roundsman.engine import Engine
 from roundsman.http.client import Http
 from roundsman.http.transport import HttpOptions, Web

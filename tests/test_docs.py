@@ -16,11 +16,13 @@ import pytest
 
 from roundsman import config, shapes
 from roundsman.cli.app import app
+from roundsman.cli.control import dead_app
 from roundsman.cli.hooks import hooks_app
 from roundsman.cli.service import service_app
-from roundsman.cli.steering import dead_app
 from roundsman.http.answers import REJECTED
 from roundsman.http.client import Http
+from roundsman.sinks import SINKS
+from roundsman.sources import SOURCES
 from worlds import Time, web_of
 
 ROOT = Path(__file__).parent.parent
@@ -73,8 +75,8 @@ def test_the_table_of_commands_is_the_code() -> None:
 
 
 def test_the_sinks_and_sources_are_documented() -> None:
-    assert set(re.findall(r"^\| `([a-z]+)`", section("Sinks"), re.MULTILINE)) == set(config.SINKS)
-    assert set(re.findall(r"^### `([a-z._]+)`", section("Sources"), re.MULTILINE)) == set(config.SOURCES)
+    assert set(re.findall(r"^\| `([a-z]+)`", section("Sinks"), re.MULTILINE)) == set(SINKS)
+    assert set(re.findall(r"^### `([a-z._]+)`", section("Sources"), re.MULTILINE)) == set(SOURCES)
     told = set(
         map(int, re.findall(r"\b(4\d\d)\b", section("Sinks").split("refuse an event")[0].split("2xx")[1]))
     )
@@ -198,7 +200,7 @@ def test_each_vendors_example_works_against_the_sandbox(tmp_path: Path) -> None:
     secrets = dict(pair.split("=", 1) for pair in re.findall(r"[A-Z_]+=\S+", printed))
     theirs = tomllib.loads("[sources" + printed.partition("[sources")[2])["sources"]
     examples = "\n".join(re.findall(r"```toml\n(.*?)```", section("Sources"), re.DOTALL))
-    assert examples.count("[sources.") == len(config.SOURCES)
+    assert examples.count("[sources.") == len(SOURCES)
     document = tomllib.loads(examples)["sources"]
     assert {table["type"] for table in document.values()} == {table["type"] for table in theirs.values()}
     for name, table in document.items():

@@ -427,7 +427,7 @@ async def test_tls_is_checked_and_ca_file_adds_trust(certificate: Path) -> None:
 
 ASK = """
 import asyncio, sys
-import roundsman.lean
+import roundsman.cli.slim_imports
 import aiohttp
 async def main():
     async with aiohttp.ClientSession() as session, session.get(sys.argv[1]) as answer:

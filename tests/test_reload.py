@@ -17,9 +17,9 @@ from doors import until
 from inside import polled
 from processes import Daemon, configure
 from roundsman import config as configuration
-from roundsman.config import Config
+from roundsman.config.load import Config
 from roundsman.sandbox import TOKEN, Fault, Sandbox
-from roundsman.service import Service
+from roundsman.service.service import Service
 from roundsman.store import Store, holder
 from roundsman.system import logs
 

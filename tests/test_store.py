@@ -20,7 +20,7 @@ from sqlite_utils import Database
 from conftest import need
 from inside import close_books, one_moment, pragma, put, run_by, sql, statements
 from roundsman import store as store_module
-from roundsman.cli.steering import replay
+from roundsman.cli.control import replay
 from roundsman.store import (
     KEYS_KEPT,
     Filter,

@@ -97,6 +97,7 @@ class Reception:
         wake: Callable[[], None],
         ring: Callable[[str], None],
     ) -> None:
+        self.gather = GATHER
         self.store = store
         self.meter = meter
         self._watches = watches
@@ -198,7 +199,7 @@ class Reception:
         done: asyncio.Future[int] = loop.create_future()
         self._waiting.append(Waiting(mail, ring, done))
         if len(self._waiting) == 1:
-            loop.call_later(GATHER, self._commit)
+            loop.call_later(self.gather, self._commit)
         return await done
 
     def _commit(self) -> None:

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from raw import answer, raw_server
 from rounds import Rounds, opened
-from roundsman import hooks
+from roundsman.cli import registrations
 from roundsman.http.client import Http
 from roundsman.http.transport import HttpOptions, Web
 from roundsman.sandbox import Fault, Sandbox, Subscription
@@ -1235,7 +1235,7 @@ async def test_a_webhook_that_is_not_signed_is_said_where_only_signed_ones_are_t
     account.subscribe(Subscription("https://hooks.example/hooks/news/" + "t" * 20))
     registrar = source.registrar(Http(web_of(Straight(account), time), source.auth()))
     assert registrar is not None
-    wrong = hooks.troubles(source, await registrar.list())
+    wrong = registrations.troubles(source, await registrar.list())
     assert [each.partition(": ")[2].startswith("sends without a signature") for each in wrong] == [True] * (
         not signs
     )

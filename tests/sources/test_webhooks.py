@@ -363,7 +363,7 @@ async def test_nothing_rings_any_more_while_it_stops(hooked: Any, time: Time) ->
 
 
 def test_tokens_are_in_no_url_that_is_shown() -> None:
-    from roundsman import hooks
+    from roundsman.cli import registrations
 
     source = mailchimp_batches(webhook=MAILCHIMP)
     for url in (
@@ -371,7 +371,7 @@ def test_tokens_are_in_no_url_that_is_shown() -> None:
         "https://x/a/hooks/news/an-older-token-1234",
         "https://x/hooks/other/t0k?x",
     ):
-        shown = hooks.masked(source, url)
+        shown = registrations.masked(source, url)
         assert shown.endswith(("/***", "/***?x"))
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from conftest import need
-from roundsman import unit
-from roundsman.advice import literal_secrets, out_of_reach, without_environment, without_group
 from roundsman.cli.service import following
-from roundsman.config import Config, load
+from roundsman.config.load import Config, load
 from roundsman.options.listen import Address
 from roundsman.options.secrets import Secret
+from roundsman.service import units
+from roundsman.service.fitness import literal_secrets, out_of_reach, without_environment, without_group
 from worlds import event_logs
 
 UNIT = Path(__file__).parents[2] / "systemd" / "roundsman.service"
@@ -214,19 +214,19 @@ def test_what_is_to_be_done_next_makes_the_units_count(
 
 def test_a_socket_is_opened_before_the_service_however_that_is_started(tmp_path: Path) -> None:
     for user in (False, True):
-        text = unit.service(tmp_path / "roundsman.toml", user=user, socket=True)
+        text = units.service(tmp_path / "roundsman.toml", user=user, socket=True)
         assert "[Service]\n# Opened before" in text
         assert "\nSockets=roundsman.socket\n" in text
-        assert "Sockets=" not in unit.service(tmp_path / "roundsman.toml", user=user)
+        assert "Sockets=" not in units.service(tmp_path / "roundsman.toml", user=user)
 
 
 def test_a_group_that_there_is_not_is_said_before_systemd_fails(tmp_path: Path) -> None:
-    text = unit.socket(Address("", 0, Path("/run/roundsman.sock"))).replace("www-data", "no-such-group")
+    text = units.socket(Address("", 0, Path("/run/roundsman.sock"))).replace("www-data", "no-such-group")
     [warning] = without_group(text, tmp_path)
     assert "this machine has no group no-such-group, and systemd would not open the socket" in warning
     assert "groupadd --system no-such-group, or systemctl edit roundsman.socket" in warning
     assert without_group(text.replace("no-such-group", "root"), tmp_path) == []
-    assert without_group(unit.socket(Address("127.0.0.1", 8377)), tmp_path) == []
+    assert without_group(units.socket(Address("127.0.0.1", 8377)), tmp_path) == []
     (tmp_path / "roundsman.socket.d").mkdir()
     (tmp_path / "roundsman.socket.d" / "override.conf").write_text("[Socket]\nSocketGroup=root\n")
     assert without_group(text, tmp_path) == [], "somebody said another"
@@ -243,7 +243,7 @@ def test_the_unit_is_shown_before_there_is_a_configuration(tmp_path: Path) -> No
 
 
 def test_a_users_unit_speaks_of_a_users_systemd(tmp_path: Path) -> None:
-    text = unit.service(tmp_path / "roundsman.toml", user=True)
+    text = units.service(tmp_path / "roundsman.toml", user=True)
     assert "`systemctl --user reload` fails where the file is refused" in text
     assert "systemctl reload" not in text
     assert "# A core would hold secrets.\nLimitCORE=0\n" in text
@@ -273,10 +273,10 @@ def test_what_the_service_could_not_see_is_said_before_it_is_installed(tmp_path:
 
 
 def test_what_is_only_roots_to_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unit, "HIDDEN", ())
+    monkeypatch.setattr(units, "HIDDEN", ())
     config = configure(tmp_path / "etc")
     config.chmod(0o600)
-    assert f"{config}: cannot be read by the service's user: chmod o+r {config}" in unit.obstacles(config)
+    assert f"{config}: cannot be read by the service's user: chmod o+r {config}" in units.obstacles(config)
 
 
 @pytest.fixture
@@ -288,7 +288,7 @@ def opt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tree / name).touch(0o644)
     for program in (tree / "bin").iterdir():
         program.chmod(0o755)
-    monkeypatch.setattr(unit, "HIDDEN", ())
+    monkeypatch.setattr(units, "HIDDEN", ())
     monkeypatch.setattr(sys, "prefix", str(tree))
     monkeypatch.setattr(sys, "executable", str(tree / "bin" / "python"))
     return tree
@@ -299,10 +299,10 @@ def test_a_program_that_is_not_everybodys_to_read_is_one_command(closed: str, op
     """Who installed it had a umask of 077."""
     path = opt / closed
     path.chmod(path.stat().st_mode & 0o700)
-    found = [line for line in unit.obstacles(configure(opt.parent / "etc")) if str(opt) in line]
+    found = [line for line in units.obstacles(configure(opt.parent / "etc")) if str(opt) in line]
     assert found == [f"{opt}: not all of it can be read by the service's user: chmod -R o+rX {opt}"]
     subprocess.run(found[0].partition("user: ")[2].split(), check=True)
-    assert not any(str(opt) in line for line in unit.obstacles(opt.parent / "etc" / "roundsman.toml"))
+    assert not any(str(opt) in line for line in units.obstacles(opt.parent / "etc" / "roundsman.toml"))
 
 
 def test_the_program_is_the_one_beside_its_python_however_it_was_called(
@@ -311,13 +311,13 @@ def test_the_program_is_the_one_beside_its_python_however_it_was_called(
     link = opt.parent / "roundsman"
     link.symlink_to(opt / "bin" / "roundsman")
     monkeypatch.setattr(sys, "argv", [str(link)])
-    assert unit.program() == str(opt / "bin" / "roundsman")
+    assert units.program() == str(opt / "bin" / "roundsman")
 
 
 def test_what_the_service_can_do_without_is_no_obstacle(opt: Path) -> None:
     (opt / "lib" / "__pycache__").chmod(0o700)
     (opt / "lib" / "__pycache__" / "one.pyc").chmod(0o600)
-    assert not any(str(opt) in line for line in unit.obstacles(configure(opt.parent / "etc")))
+    assert not any(str(opt) in line for line in units.obstacles(configure(opt.parent / "etc")))
 
 
 def test_what_only_root_can_do_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -334,7 +334,7 @@ def test_what_only_root_can_do_is_warned_of(tmp_path: Path, monkeypatch: pytest.
             '"roundsman.db"', '"/var/lib/roundsman/roundsman.db"'
         )
     )
-    monkeypatch.setattr(unit, "STATE", Path("/var/lib/roundsman"))
+    monkeypatch.setattr(units, "STATE", Path("/var/lib/roundsman"))
     found = out_of_reach(load(config), socket=False)
     assert len(found) == 3, found
     assert (
@@ -353,7 +353,7 @@ def test_what_only_root_can_do_is_warned_of(tmp_path: Path, monkeypatch: pytest.
     drop_in = tmp_path / "units" / "roundsman.service.d" / "override.conf"
     drop_in.parent.mkdir(parents=True)
     drop_in.write_text("[Service]\nReadWritePaths=/srv/events -/var/log\n")
-    assert len(out_of_reach(load(config), socket=True, units=tmp_path / "units")) == 1, "somebody let it"
+    assert len(out_of_reach(load(config), socket=True, folder=tmp_path / "units")) == 1, "somebody let it"
     config.write_text(text.replace(f'{{ file = "{token}" }}', '"a-token-of-sixteen"'))
     [mistake] = literal_secrets(load(config))
     assert "sources.doors: a secret stands in the file, which the service's user could not read" in mistake

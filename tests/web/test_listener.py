@@ -21,6 +21,7 @@ from conftest import need
 from doors import HEADER, PARAKEY, RECENT, VALUE, Door, open_door, until
 from roundsman.options.listen import Address, ListenOptions
 from roundsman.web import ListenError, listener
+from roundsman.web.protocol import Limits
 from worlds import event_logs
 
 KEY = {HEADER: VALUE}
@@ -29,8 +30,13 @@ HEAD = b"POST /hooks/doors HTTP/1.1\r\nHost: x\r\nAuthorization: " + VALUE.encod
 
 
 @pytest.fixture
-async def door(tmp_path: Path) -> AsyncIterator[Door]:
-    async with open_door(tmp_path, event_logs(webhook=PARAKEY), rounds=False) as door:
+def limits() -> Limits:
+    return Limits()
+
+
+@pytest.fixture
+async def door(tmp_path: Path, limits: Limits) -> AsyncIterator[Door]:
+    async with open_door(tmp_path, event_logs(webhook=PARAKEY), rounds=False, limits=limits) as door:
         yield door
 
 
@@ -103,20 +109,19 @@ async def test_an_address_in_use_is_a_sentence(door: Door) -> None:
     [("127.0.0.1:8377", True), ("unix:/run/x.sock", True), ("here", False), (None, False)],
 )
 async def test_an_address_that_systemds_socket_is_not_at_is_said(
-    address: str | None, unused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    address: str | None, unused: bool, tmp_path: Path
 ) -> None:
     """A reload may change it, and changes nothing."""
     async with open_door(tmp_path, event_logs(), rounds=False) as door:
         with socket.socket() as systemds:
             systemds.bind(("127.0.0.1", 0))
-            monkeypatch.setattr(listener, "FIRST_FD", systemds.fileno())
             place = f"127.0.0.1:{systemds.getsockname()[1]}"
             options = ListenOptions(
                 **({"address": place if address == "here" else address} if address else {})
             )
             with structlog.testing.capture_logs() as logs:
                 held = listener.Listener(door.engine, options)
-                await held.start(1)
+                await held.start(1, systemds.fileno())
             await held.close()
     assert [line["address"] for line in logs if line["event"] == "listen.started"] == [[f"http://{place}"]]
     assert [line["address"] for line in logs if line["event"] == "listen.unused"] == [address] * unused
@@ -133,14 +138,13 @@ def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-async def test_it_speaks_tls_and_cuts_whoever_does_not(
-    pem: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(listener, "WHOLE", 0.2)
+async def test_it_speaks_tls_and_cuts_whoever_does_not(pem: Path, tmp_path: Path) -> None:
     options = ListenOptions(
         address="127.0.0.1:0", tls_certificate=str(pem / "cert.pem"), tls_key=str(pem / "key.pem")
     )
-    async with open_door(tmp_path, event_logs(webhook=PARAKEY), rounds=False, options=options) as door:
+    async with open_door(
+        tmp_path, event_logs(webhook=PARAKEY), rounds=False, options=options, limits=Limits(whole=0.2)
+    ) as door:
         assert door.url.startswith("https://127.0.0.1:")
         trust = ssl.create_default_context(cafile=str(pem / "cert.pem"))
         reader, _ = await raw(door, b"")  # a handshake that never begins
@@ -150,15 +154,17 @@ async def test_it_speaks_tls_and_cuts_whoever_does_not(
             assert await asyncio.wait_for(reader.read(), 5) == b""
 
 
-async def test_handshakes_that_never_begin_keep_nobody_out(
-    pem: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(listener, "MOST", 20)
-    monkeypatch.setattr(listener, "YOUNG", 0.05)
+async def test_handshakes_that_never_begin_keep_nobody_out(pem: Path, tmp_path: Path) -> None:
     options = ListenOptions(
         address="127.0.0.1:0", tls_certificate=str(pem / "cert.pem"), tls_key=str(pem / "key.pem")
     )
-    async with open_door(tmp_path, event_logs(webhook=PARAKEY), rounds=False, options=options) as door:
+    async with open_door(
+        tmp_path,
+        event_logs(webhook=PARAKEY),
+        rounds=False,
+        options=options,
+        limits=Limits(most=20, young=0.05),
+    ) as door:
         trust = ssl.create_default_context(cafile=str(pem / "cert.pem"))
         crowd = [await raw(door, b"") for _ in range(60)]
         async with httpx.AsyncClient(verify=trust, trust_env=False, timeout=8) as client:
@@ -237,8 +243,8 @@ async def test_a_certificate_that_is_renewed_half_breaks_nothing(pem: Path, tmp_
                 await client.get(f"{door.url}/healthz")
 
 
-async def test_slow_and_idle_connections_are_cut(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "WHOLE", 0.2)
+@pytest.mark.parametrize("limits", [Limits(whole=0.2)])
+async def test_slow_and_idle_connections_are_cut(door: Door) -> None:
     slow = [
         b"",
         b"POST",
@@ -274,9 +280,8 @@ async def test_five_hundred_idle_connections_and_a_slow_sender_delay_nobody(door
     assert len(door.ids()) == 20
 
 
-async def test_whoever_has_waited_longest_makes_room(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "MOST", 20)
-    monkeypatch.setattr(listener, "YOUNG", 0.1)
+@pytest.mark.parametrize("limits", [Limits(most=20, young=0.1)])
+async def test_whoever_has_waited_longest_makes_room(door: Door) -> None:
     first, _ = await raw(door, b"")
     for _ in range(40):
         await raw(door, b"")
@@ -285,11 +290,8 @@ async def test_whoever_has_waited_longest_makes_room(door: Door, monkeypatch: py
     assert await door.post("/hooks/doors", LOG, KEY) == 200
 
 
-async def test_strangers_who_asked_once_and_stay_make_room_for_webhooks(
-    door: Door, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(listener, "MOST", 20)
-    monkeypatch.setattr(listener, "YOUNG", 0.1)
+@pytest.mark.parametrize("limits", [Limits(most=20, young=0.1)])
+async def test_strangers_who_asked_once_and_stay_make_room_for_webhooks(door: Door) -> None:
     for _ in range(20):
         reader, _ = await raw(door, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         await asyncio.wait_for(reader.read(10), 5)
@@ -302,14 +304,12 @@ async def test_strangers_who_asked_once_and_stay_make_room_for_webhooks(
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_a_burst_far_above_the_limit_is_served_and_leaves_nothing_behind(
-    loop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(listener, "MOST", 20)
-    monkeypatch.setattr(listener, "YOUNG", 0.2)
+def test_a_burst_far_above_the_limit_is_served_and_leaves_nothing_behind(loop: str, tmp_path: Path) -> None:
 
     async def burst() -> None:
-        async with open_door(tmp_path, event_logs(webhook=PARAKEY), rounds=False) as door:
+        async with open_door(
+            tmp_path, event_logs(webhook=PARAKEY), rounds=False, limits=Limits(most=20, young=0.2)
+        ) as door:
             for _ in range(100):  # who comes and goes without a word
                 _, writer = await raw(door, b"")
                 writer.transport.abort()
@@ -385,8 +385,8 @@ async def test_requests_behind_the_first_wait_outside(door: Door) -> None:
     assert await door.post("/hooks/doors", LOG, KEY) == 200
 
 
-async def test_whoever_reads_no_answer_is_cut(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "WHOLE", 0.2)
+@pytest.mark.parametrize("limits", [Limits(whole=0.2)])
+async def test_whoever_reads_no_answer_is_cut(door: Door) -> None:
     deaf = socket.socket()
     deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
     deaf.connect(("127.0.0.1", port(door)))

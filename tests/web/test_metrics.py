@@ -14,7 +14,7 @@ from doors import HEADER, PARAKEY, RECENT, VALUE, Door, open_door, until
 from inside import answered, set_due, set_visited
 from roundsman.sandbox import Parakey, Sandbox
 from roundsman.store import Store, StoreError
-from roundsman.web import app as web_app
+from roundsman.web.protocol import Limits
 from worlds import PLANS, event_logs
 
 KEY = {HEADER: VALUE}
@@ -107,8 +107,7 @@ async def test_a_sink_that_is_behind_shows(door: Door) -> None:
 async def test_it_is_ready_once_every_source_was_visited_and_the_store_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(web_app, "LOOK_AGAIN", 0.0)
-    async with open_door(tmp_path, event_logs(), rounds=False) as door:
+    async with open_door(tmp_path, event_logs(), rounds=False, limits=Limits(look_again=0.0)) as door:
         assert (await door.client.get(f"{door.url}/healthz")).text == "ok\n"
         answer = await door.client.get(f"{door.url}/readyz")
         assert (answer.status_code, answer.text) == (503, "doors: not visited yet\n")

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from doors import HEADER, MAILCHIMP, PARAKEY, RAILZ, SECRET, TOKEN, VALUE, Door, open_door, until
 from inside import answered, statuses
-from roundsman import reception, screen
+from roundsman import screen
 from roundsman.cli.hooks import hooks_app
 from roundsman.http.client import Http
 from roundsman.plugin import Poll, Received, Source, State
@@ -321,7 +321,7 @@ async def test_without_a_disk_nobody_is_thanked(door: Door, monkeypatch: pytest.
 async def test_the_answer_comes_after_the_commit_and_many_share_one(
     door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reception, "GATHER", 0.05)
+    door.engine.reception.gather = 0.05
     receive, commits = Store.receive, list[int]()
 
     def counted(self: Store, mails: Any, now: float) -> list[int]:

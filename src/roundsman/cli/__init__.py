@@ -7,17 +7,17 @@ import traceback
 from types import TracebackType
 from typing import Any
 
-import roundsman.lean  # isort: skip # noqa: F401 - before anything else imports these libraries
-from roundsman.cli import setup, running, looking, steering, keeping, hooks, service  # isort: skip - the order of --help
+import roundsman.cli.slim_imports  # isort: skip # noqa: F401 - before anything else imports these libraries
 import typer
 
+from roundsman.cli import init, run, status, control, backup, hooks, service  # isort: skip - the order of --help
 from roundsman.cli.app import app, complain, complain_of
 from roundsman.errors import ConfigError, reason
 from roundsman.masking import mask
 from roundsman.store import StoreError
 from roundsman.system import logs
 
-__all__ = ["hooks", "keeping", "looking", "main", "running", "service", "setup", "steering"]
+__all__ = ["backup", "control", "hooks", "init", "main", "run", "service", "status"]
 
 UsageError: Any = typer.BadParameter.__base__
 """click's, or that of the click that newer versions of typer bring themselves."""

@@ -13,7 +13,7 @@ import typer
 
 import roundsman
 from roundsman import config as configuration
-from roundsman.config import Config
+from roundsman.config.load import Config
 from roundsman.errors import ConfigError
 from roundsman.events import Event
 from roundsman.masking import mask

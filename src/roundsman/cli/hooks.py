@@ -9,7 +9,7 @@ import typer
 
 from roundsman import config as configuration
 from roundsman.cli.app import ConfigPath, Json, Named, app, complain, fail
-from roundsman.cli.looking import unread
+from roundsman.cli.status import unread
 from roundsman.errors import reason
 from roundsman.plugin import Source
 from roundsman.system import logs
@@ -22,7 +22,7 @@ app.add_typer(hooks_app, name="hooks")
 @hooks_app.command("list")
 def hooks_list(source: Named, config: ConfigPath = None, as_json: Json = False) -> None:
     """Show the webhooks that the vendor has, and whether one leads here."""
-    from roundsman import hooks
+    from roundsman.cli import registrations
 
     async def show(found: Source, registrar: Registrar | None) -> int:
         if registrar is None:
@@ -32,8 +32,8 @@ def hooks_list(source: Named, config: ConfigPath = None, as_json: Json = False) 
             )
         rows = await registrar.list()
         if as_json:
-            here = [hooks.leads_here(found, row) for row in rows]
-            urls = [hooks.masked(found, row.url) for row in rows]
+            here = [registrations.leads_here(found, row) for row in rows]
+            urls = [registrations.masked(found, row.url) for row in rows]
             print(
                 json.dumps(
                     [
@@ -46,10 +46,10 @@ def hooks_list(source: Named, config: ConfigPath = None, as_json: Json = False) 
         else:
             for row in rows:
                 what = "" if row.enabled else "  disabled"
-                what += "  leads here" if hooks.leads_here(found, row) else ""
-                print(logs.safe(f"{row.id}  {hooks.masked(found, row.url)}{what}"))
+                what += "  leads here" if registrations.leads_here(found, row) else ""
+                print(logs.safe(f"{row.id}  {registrations.masked(found, row.url)}{what}"))
             print(f"{len(rows)} of {registrar.most} that the vendor allows")
-        wrong = hooks.troubles(found, rows)
+        wrong = registrations.troubles(found, rows)
         complain(*(f"warning: {each}" for each in wrong))
         return 1 if wrong else 0
 
@@ -69,15 +69,15 @@ def hooks_create(
     ] = False,
 ) -> None:
     """Have the vendor send webhooks here; where it has no API for that, say what to enter where."""
-    from roundsman import hooks
+    from roundsman.cli import registrations
 
     async def make(found: Source, registrar: Registrar | None) -> int:
-        place = hooks.address(found, url)
+        place = registrations.address(found, url)
         if registrar is None:
-            print(*hooks.advice(found, place, reveal=reveal), sep="\n")
+            print(*registrations.advice(found, place, reveal=reveal), sep="\n")
             return 0
-        made = await hooks.create(found, registrar, place)
-        print(f"{made.id}: sends to {hooks.masked(found, made.url or place)}")
+        made = await registrations.create(found, registrar, place)
+        print(f"{made.id}: sends to {registrations.masked(found, made.url or place)}")
         if made.secret:
             print(f"signing secret, shown this once: {made.secret}")
             complain(
@@ -113,9 +113,9 @@ def _at_vendor(
     path: Path | None, name: str, act: Callable[[Source, Registrar | None], Coroutine[Any, Any, int]]
 ) -> NoReturn:
     """Do something with a vendor's webhooks."""
-    from roundsman import service
     from roundsman.errors import HookError
     from roundsman.http.client import Http
+    from roundsman.service import service
 
     loaded = configuration.load(configuration.find(path), only_source=name)
     logs.configure("warning", loaded.daemon.log_format)

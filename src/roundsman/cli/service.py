@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
-from roundsman import advice, config as configuration, unit
+from roundsman import config as configuration
 from roundsman.cli.app import app, complain, config_option, fail
+from roundsman.config import advice
 from roundsman.errors import ConfigError
+from roundsman.service import fitness, units
 
 service_app = typer.Typer(no_args_is_help=True, help="The systemd service.")
 app.add_typer(service_app, name="service")
@@ -20,7 +22,7 @@ Socket = Annotated[
     typer.Option("--socket", help="With a socket that systemd holds, for [listen]; kept where there is one."),
 ]
 ServicePath = Annotated[
-    Path | None, config_option(f"{unit.CONFIG}; with --user ~/.config/roundsman/roundsman.toml")
+    Path | None, config_option(f"{units.CONFIG}; with --user ~/.config/roundsman/roundsman.toml")
 ]
 
 
@@ -39,44 +41,44 @@ def install(user: User = False, socket: Socket = False, config: ServicePath = No
     _there(path, user=user)
     if not user and os.geteuid() != 0:
         fail("the system's service is root's to install: sudo, or --user for a service of your own")
-    if not user and unit.PACKAGED.exists():
+    if not user and units.PACKAGED.exists():
         fail(
-            f"{unit.PACKAGED} came with a package, and one of our own would hide it; systemctl edit roundsman.service changes it, systemctl edit roundsman.socket its socket"
+            f"{units.PACKAGED} came with a package, and one of our own would hide it; systemctl edit roundsman.service changes it, systemctl edit roundsman.socket its socket"
         )
-    if not user and (why := unit.obstacles(path)):
+    if not user and (why := units.obstacles(path)):
         raise ConfigError(why)
     credentials = path.parent / "credentials"
     if not user and not credentials.exists():
         credentials.mkdir(mode=0o700)
         complain(f"made {credentials}, for secrets")
     loaded = configuration.load(path)
-    if not user and (mistakes := advice.literal_secrets(loaded)):
+    if not user and (mistakes := fitness.literal_secrets(loaded)):
         raise ConfigError(mistakes, path)
-    units = _units(path, user=user, socket=socket)
-    held = units.get(unit.folder(user=user) / unit.SOCKET)
-    unwise = [*advice.warnings(loaded), *advice.without_environment(loaded)]
+    texts = _units(path, user=user, socket=socket)
+    held = texts.get(units.folder(user=user) / units.SOCKET)
+    unwise = [*advice.warnings(loaded), *fitness.without_environment(loaded)]
     if not user:
-        unwise += advice.out_of_reach(loaded, socket=held is not None)
-        unwise += advice.without_group(held or "", unit.folder(user=False))
+        unwise += fitness.out_of_reach(loaded, socket=held is not None)
+        unwise += fitness.without_group(held or "", units.folder(user=False))
     for warning in unwise:
         complain(f"warning: {warning}")
-    written = [_write(place, text) for place, text in units.items()]
+    written = [_write(place, text) for place, text in texts.items()]
     manager = ["systemctl", *(["--user"] if user else [])]
     if not _did(*manager, "daemon-reload"):
         complain("systemd was not told: it does not answer here")
-    running = [name for name in (unit.SOCKET, unit.SERVICE) if _did(*manager, "is-active", "--quiet", name)]
+    running = [name for name in (units.SOCKET, units.SERVICE) if _did(*manager, "is-active", "--quiet", name)]
     print(f"next: {following(' '.join(manager), running, socket=held is not None, new=written[-1])}")
 
 
 def following(control: str, running: list[str], *, socket: bool, new: bool) -> str:
     """What has to be done so that the units that were written count; `new` where the last of them is not as it was."""
-    if unit.SERVICE in running and (not socket or (unit.SOCKET in running and not new)):
+    if units.SERVICE in running and (not socket or (units.SOCKET in running and not new)):
         return f"{control} restart roundsman"
     if not socket:
         return f"{control} enable --now roundsman"
     # systemd refuses to open a socket for what runs already, and leaves one open as it is.
     first = f"{control} stop {' '.join(running)}; " if running else ""
-    return f"{first}{control} enable --now {unit.SOCKET} {unit.SERVICE}"
+    return f"{first}{control} enable --now {units.SOCKET} {units.SERVICE}"
 
 
 def _write(place: Path, text: str) -> bool:
@@ -97,26 +99,26 @@ def _did(*command: str) -> bool:
 
 def _units(path: Path, *, user: bool, socket: bool) -> dict[Path, str]:
     """The unit; and that of the socket, where one is wanted or there already."""
-    folder = unit.folder(user=user)
-    place = folder / unit.SOCKET
+    folder = units.folder(user=user)
+    place = folder / units.SOCKET
     held = socket or place.is_file()
-    units = {folder / unit.SERVICE: unit.service(path, user=user, socket=held)}
+    texts = {folder / units.SERVICE: units.service(path, user=user, socket=held)}
     if held:
         _there(path, user=user)
         listen = configuration.load(path, only_daemon=True).listen
         if listen is None:
-            remove = f"; add it, or disable {unit.SOCKET} and remove {place}" if place.is_file() else ""
+            remove = f"; add it, or disable {units.SOCKET} and remove {place}" if place.is_file() else ""
             fail(f"{path}: without [listen] nobody would take the socket{remove}", 2)
         try:
-            units[place] = unit.socket(listen.address, user=user)
+            texts[place] = units.socket(listen.address, user=user)
         except ValueError as exc:
             fail(f"listen.address: {exc}", 2)
-    return units
+    return texts
 
 
 def _path(config: Path | None, *, user: bool) -> Path:
     """The system's service has its configuration in /etc; a user's in their own folder."""
-    return (config or (configuration.users() if user else unit.CONFIG)).absolute()
+    return (config or (configuration.users() if user else units.CONFIG)).absolute()
 
 
 def _there(path: Path, *, user: bool) -> None:

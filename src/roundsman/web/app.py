@@ -22,8 +22,6 @@ LARGEST = 2**20
 """Bytes of a webhook's body; more are refused while they come."""
 UNDER_WAY = 32 * 2**20
 """Bytes of bodies in memory at a time, over all callers who showed a token or header, and as much over all others."""
-LOOK_AGAIN = 1.0
-"""Seconds that what was found out about the store is believed."""
 BUSY_AGAIN = "5"
 """Seconds after which a caller that found us busy, or the disk full, may come again."""
 
@@ -113,13 +111,13 @@ class Receiver:
         return Response(status_code=200)
 
 
-def app(engine: Engine) -> Starlette:
+def app(engine: Engine, look_again: float = 1.0) -> Starlette:
     """The web application: everything it tells is the engine's."""
 
     async def healthz(_: Request) -> Response:
         return _say(200, "ok") if engine.healthy() else _say(503, "the rounds are not made")
 
-    readiness = Readiness(engine)
+    readiness = Readiness(engine, look_again)
 
     async def readyz(_: Request) -> Response:
         missing = readiness.missing()
@@ -168,15 +166,16 @@ class Readiness:
     Found out once a second at most, for trying to write may have to wait for another program's lock.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, look_again: float) -> None:
         self._engine = engine
+        self._look_again = look_again
         self._looked = float("-inf")
         self._store: str | None = None
 
     def missing(self, most: int = 10) -> list[str]:
         """Why not, a line each; empty where it is."""
         now = time.monotonic()
-        if now - self._looked >= LOOK_AGAIN:
+        if now - self._looked >= self._look_again:
             self._looked = now
             try:
                 self._store = None

@@ -13,35 +13,23 @@ import resource
 import socket
 import ssl
 import stat
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import h11
 import structlog
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from roundsman.engine import Engine
 from roundsman.options.listen import Address, ListenOptions
 from roundsman.web.app import app
+from roundsman.web.protocol import FIRST_WORD, KEPT, Impatient, Limits
 
-WHOLE = 10.0
-"""Seconds within which a request must be there, counted from the connection, or from its first byte where that is kept."""
-KEPT = 75.0
-"""Seconds that an idle connection is kept: longer than proxies keep theirs, so that they do not find it closed."""
-MOST = 1000
-"""Connections at a time; whoever has waited longest without a request makes room for the next."""
-YOUNG = 1.0
-"""Seconds that a connection has at least before it has to make room for another."""
 BACKLOG = 4096
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 COMPLAIN_EVERY = 60.0
 GRACE = 1.0
 """Seconds that answers under way are given when the daemon stops: a commit takes some milliseconds."""
-FIRST_WORD = 0.5
-"""Seconds of these for who was taken and has not yet asked anything: the question is on its way, or here and unread."""
 FIRST_FD = 3
 """The first socket that systemd hands over, sd_listen_fds(3)."""
 
@@ -52,86 +40,16 @@ class ListenError(OSError):
     """The address cannot be listened on; the message says why."""
 
 
-class Impatient(H11Protocol):
-    """uvicorn's protocol, which waits for ever neither for a request nor for somebody to read an answer.
-
-    On h11, not on the faster httptools: that drops the body of a request with `Upgrade`, and limits neither heads nor how many
-    requests wait behind the first.
-    """
-
-    left: Callable[[], None]
-    """Called when the connection has gone."""
-    since = 0.0
-    """When it began to wait for a request, by the loop's clock."""
-    last = False
-    """The next answer is the last one: the listener is about to close."""
-    _cut: asyncio.TimerHandle | None = None
-    _unread: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
-        super().connection_made(transport)
-        self.since = self.loop.time()
-        self._cut = self.loop.call_later(WHOLE, transport.abort)
-
-    def on_response_complete(self) -> None:
-        self.since = self.loop.time()
-        super().on_response_complete()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.left()
-        for timer in (self._cut, self._unread):
-            if timer is not None:
-                timer.cancel()
-        super().connection_lost(exc)
-
-    def handle_events(self) -> None:
-        try:
-            super().handle_events()
-        except h11.LocalProtocolError:
-            # Nonsense behind an answer that has begun: there is nothing left to say.
-            self.transport.abort()
-            return
-        if self.last and self.cycle is not None:
-            self.cycle.keep_alive = False
-        begun = self.conn.their_state is h11.SEND_BODY or bool(self.conn.trailing_data[0])
-        waits = self.idle() and (begun or self.timeout_keep_alive_task is None)
-        if waits and self._cut is None:
-            self._cut = self.loop.call_later(WHOLE, self.transport.abort)
-        elif not waits and self._cut is not None:
-            self._cut.cancel()
-            self._cut = None
-
-    def leave(self) -> None:
-        """Take no more than one request, and that only from who has had no answer yet."""
-        if self.cycle is None and self.loop.time() - self.since < FIRST_WORD:
-            self.last = True
-        else:
-            self.shutdown()
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._unread = self.loop.call_later(WHOLE, self.transport.abort)
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if self._unread is not None:
-            self._unread.cancel()
-            self._unread = None
-
-    def idle(self) -> bool:
-        """Whether nobody waits for an answer here: there is no request, or not all of it."""
-        return self.cycle is None or self.cycle.response_complete or self.conn.their_state is h11.SEND_BODY
-
-
 class Listener:
     """Listens for the engine, from `start` to `close`."""
 
-    def __init__(self, engine: Engine, options: ListenOptions) -> None:
+    def __init__(self, engine: Engine, options: ListenOptions, limits: Limits | None = None) -> None:
         self.options = options
+        self._limits = limits or Limits()
         self.places: list[str] = []
         """Where it listens, for logs: `http://127.0.0.1:8377`, `unix:/run/roundsman.sock`."""
         self._config = uvicorn.Config(
-            app(engine),
+            app(engine, self._limits.look_again),
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -157,8 +75,8 @@ class Listener:
         # What callers do wrong is counted, and no line in the log each.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
 
-    async def start(self, handed_over: int = 0) -> None:
-        """Listen on so many sockets that systemd handed over, else on `address`. Raises `ListenError`."""
+    async def start(self, handed_over: int = 0, first: int = FIRST_FD) -> None:
+        """Listen on so many sockets that systemd handed over, from this handle on, else on `address`. Raises `ListenError`."""
         self._config.load()
         try:
             self._tls = self.options.tls()
@@ -166,7 +84,7 @@ class Listener:
             raise ListenError(f"listen: {exc}") from None
         try:
             # Duplicates: closing ours leaves systemd's, and a reload finds them again.
-            sockets = [socket.socket(fileno=os.dup(FIRST_FD + n)) for n in range(handed_over)]
+            sockets = [socket.socket(fileno=os.dup(first + n)) for n in range(handed_over)]
             sockets = sockets or [self._bind(self.options.address)]
             self._sockets = sockets
             for each in sockets:
@@ -276,10 +194,11 @@ class Listener:
     async def _open(self, taken: socket.socket, ticket: object) -> None:
         def protocol() -> Impatient:
             made = Impatient(config=self._config, server_state=self._state, app_state={})
+            made.limits = self._limits
             made.left = lambda: self._leave(ticket)
             return made
 
-        timeout = WHOLE if self._tls else None
+        timeout = self._limits.whole if self._tls else None
         loop = asyncio.get_running_loop()
         try:
             await loop.connect_accepted_socket(protocol, taken, ssl=self._tls, ssl_handshake_timeout=timeout)
@@ -297,7 +216,7 @@ class Listener:
         """Wait until there is room for one more."""
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         # Half of the files that we may open are for vendors, sinks and the store.
-        while len(self._inside) >= min(MOST, max(16, files // 2)):
+        while len(self._inside) >= min(self._limits.most, max(16, files // 2)):
             self._freed.clear()
             self._cut_one()
             with contextlib.suppress(TimeoutError):
@@ -305,7 +224,7 @@ class Listener:
 
     def _cut_one(self) -> None:
         """Cut whoever has waited longest without asking anything; not who has only just come, and is about to."""
-        ripe = asyncio.get_running_loop().time() - YOUNG
+        ripe = asyncio.get_running_loop().time() - self._limits.young
         idle = [
             c
             for c in self._state.connections

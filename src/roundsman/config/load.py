@@ -1,34 +1,32 @@
 """TOML to plugins, or every reason why not, each in one line that names the place, the value and what would be right."""
 
-import difflib
 import hashlib
 import os
 import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, Literal
 
 import httpx
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel
 
+from roundsman.config.registry import load_type, sinks_registry, sources_registry
+from roundsman.config.sentences import nearest, read_table, shown
 from roundsman.errors import ConfigError, reason
 from roundsman.http.transport import HttpOptions
 from roundsman.http.urls import is_loopback
 from roundsman.masking import mask
 from roundsman.options.listen import ListenOptions
 from roundsman.options.paths import DataPath, relative_to
-from roundsman.options.secrets import Secret, forbidden
-from roundsman.options.values import Duration, Options, duration, redact
+from roundsman.options.secrets import forbidden
+from roundsman.options.values import Duration, Options, duration
 from roundsman.plugin import FLOOR, Sink, Source
-from roundsman.sinks import SINKS
-from roundsman.sources import SOURCES
 from roundsman.store import DAEMON, default_path
 from roundsman.times import spell
 
-PLACES = (Path("roundsman.toml"), Path("/etc/roundsman/roundsman.toml"))
 LIKELY = 12
 """Characters of a query's value or a header from which on it may be a secret, and is masked."""
 SHORT = 6
@@ -71,66 +69,6 @@ class Config:
         return self.daemon.store or default_path()
 
 
-def find(path: Path | None, environ: Mapping[str, str] = os.environ, *, euid: int | None = None) -> Path:
-    """The configuration file to use: named, from $ROUNDSMAN_CONFIG, here, the user's own, or in /etc."""
-    if named := path or _named(environ):
-        return named
-    root = (os.geteuid() if euid is None else euid) == 0
-    places = [place for place in _places(environ) if not (root and _may_be_a_trap(place))]
-    for place in places:
-        if place.exists():
-            return place
-    service = ", `roundsman init --service` the service's" if root else ""
-    raise ConfigError(
-        [
-            f"no configuration: neither {' nor '.join(map(str, places))} exists; `roundsman init` writes one{service}, -c names one"
-        ]
-    )
-
-
-def passed_over(environ: Mapping[str, str] = os.environ, *, euid: int | None = None) -> list[str]:
-    """What `find` does not take because root would do as somebody else says: a line each."""
-    if (os.geteuid() if euid is None else euid) != 0 or _named(environ):
-        return []
-    found = []
-    for place in _places(environ):
-        if _may_be_a_trap(place):
-            name = f"./{place}" if not place.is_absolute() else str(place)
-            found.append(
-                f"{name} is passed over: it or its folder is not root's alone, and root would do as others say; -c {name} takes it"
-            )
-        elif place.exists():
-            break
-    return found
-
-
-def _named(environ: Mapping[str, str]) -> Path | None:
-    return Path(environ["ROUNDSMAN_CONFIG"]) if environ.get("ROUNDSMAN_CONFIG") else None
-
-
-def _places(environ: Mapping[str, str]) -> tuple[Path, ...]:
-    here, system = PLACES
-    return here, users(environ), system
-
-
-def _may_be_a_trap(place: Path) -> bool:
-    """Whether somebody else than root could have put it where root would find it: in /tmp, or in a home."""
-    if place == PLACES[-1]:  # who may write in /etc is root's to say
-        return False
-    try:
-        # The file itself: a link leads wherever its maker wants.
-        seen = (place.lstat(), place.absolute().parent.stat())
-    except OSError:
-        return False
-    return any(each.st_uid != 0 or each.st_mode & 0o022 for each in seen)
-
-
-def users(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where a user's own service has its configuration."""
-    home = environ.get("XDG_CONFIG_HOME") or str(Path(environ.get("HOME", "~")).expanduser() / ".config")
-    return Path(home) / "roundsman" / "roundsman.toml"
-
-
 def names(path: Path) -> tuple[set[str], set[str]]:
     """The names of sources and sinks in the file, whatever else is wrong with it. ConfigError where it is not TOML."""
     document = _parse(path)
@@ -167,7 +105,7 @@ def load(path: Path, *, only_daemon: bool = False, only_source: str | None = Non
             if key not in {*known, "sources", "sinks"}:
                 problems.append(f"{key}: unknown table{nearest(key, [*known, 'sources', 'sinks'])}")
         for key, model in known.items():
-            tables[key] = _read(model, key, document.get(key, {}), problems)
+            tables[key] = read_table(model, key, document.get(key, {}), problems)
         if only_daemon:
             problems = [p for p in problems if p.startswith("daemon")]
             if problems:
@@ -211,82 +149,6 @@ def _one(
     return Config(path, tables["daemon"], tables["http"], None, sources)
 
 
-def sources_registry() -> dict[str, EntryPoint]:
-    return _registry("roundsman.sources", SOURCES)
-
-
-def sinks_registry() -> dict[str, EntryPoint]:
-    return _registry("roundsman.sinks", SINKS)
-
-
-def _registry(group: str, ours: Mapping[str, str]) -> dict[str, EntryPoint]:
-    """Every type that there is, by name; each is loaded only where it is used."""
-    known = {name: EntryPoint(name, place, group) for name, place in ours.items()}
-    return known | {point.name: point for point in entry_points(group=group)}
-
-
-def source_class(kind: str) -> type[Source]:
-    """The class of a source's type. ConfigError where it is not installed any more."""
-    registry = sources_registry()
-    if kind not in registry:
-        raise ConfigError([f"the type {kind} is not installed; there is {', '.join(registry)}"])
-    return _loaded(registry[kind])
-
-
-def _loaded(plugin: EntryPoint) -> type[Any]:
-    try:
-        loaded: type[Any] = plugin.load()
-    except Exception as exc:  # noqa: BLE001 - importing somebody else's code may raise anything
-        what = f"{type(exc).__name__}: {exc}"
-        raise ConfigError([f"the plugin {plugin.name} ({plugin.value}) cannot be loaded: {what}"]) from None
-    return loaded
-
-
-def json_schema() -> dict[str, Any]:
-    """A JSON Schema of the whole file, for editors."""
-    from roundsman.described import Described
-
-    definitions: dict[str, Any] = {}
-
-    def reference(model: type[BaseModel], name: str) -> dict[str, Any]:
-        schema = TypeAdapter(model).json_schema(
-            ref_template="#/$defs/{model}", mode="validation", schema_generator=Described
-        )
-        definitions.update(schema.pop("$defs", {}))
-        definitions[name] = schema
-        return {"$ref": f"#/$defs/{name}"}
-
-    def any_of(section: str, registry: Mapping[str, EntryPoint]) -> dict[str, Any]:
-        kinds = [reference(_loaded(cls), f"{section}.{kind}") for kind, cls in registry.items()]
-        typed = {"type": "object", "required": ["type"], "properties": {"type": {"enum": list(registry)}}}
-        branches = [
-            {"if": {"properties": {"type": {"const": kind}}}, "then": ref}
-            for kind, ref in zip(registry, kinds, strict=True)
-        ]
-        return {
-            "type": "object",
-            "minProperties": 1,
-            "propertyNames": {"pattern": f"^{NAME.pattern}$"},
-            "additionalProperties": {**typed, "allOf": branches},
-        }
-
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Roundsman configuration",
-        "type": "object",
-        "additionalProperties": False,
-        "required": ["sources", "sinks"],
-        "properties": {
-            "daemon": reference(DaemonOptions, "daemon"),
-            "http": reference(HttpOptions, "http"),
-            "listen": reference(ListenOptions, "listen"),
-            "sources": any_of("sources", sources_registry()),
-            "sinks": any_of("sinks", sinks_registry()),
-        },
-        "$defs": definitions,
-    }
-
-
 def _parse(path: Path) -> dict[str, Any]:
     try:
         # Windows puts a byte order mark before it.
@@ -325,8 +187,8 @@ def _plugins(
         elif "type" not in table:
             problems.append(f"{place}.type: is missing; one of {', '.join(registry)}")
         elif not isinstance(kind := table["type"], str) or kind not in registry:
-            problems.append(f"{place}.type: {_show(kind)} is unknown{nearest(str(kind), list(registry))}")
-        elif plugin := _read(_loaded(registry[kind]), place, table, problems):
+            problems.append(f"{place}.type: {shown(kind)} is unknown{nearest(str(kind), list(registry))}")
+        elif plugin := read_table(load_type(registry[kind]), place, table, problems):
             found[name] = plugin.named(name)
             mask.add(_in_urls(plugin))
             problems += _useless(place, found[name])
@@ -385,106 +247,6 @@ def _too_often(tables: object, sources: Mapping[str, Source]) -> list[str]:
         if 0 < interval < FLOOR and not waived:
             found.append(f"sources.{name}.interval: {spell(interval)} is under the {FLOOR:.0f}s minimum")
     return found
-
-
-def _read(model: type[BaseModel], place: str, table: object, problems: list[str]) -> Any:
-    if not isinstance(table, dict):
-        problems.append(f"{place}: is not a table; write [{place}]")
-        return None
-    try:
-        return model.model_validate(table)
-    except ValidationError as exc:
-        for error in exc.errors(include_url=False, include_context=True, include_input=True):
-            problems.append(_sentence(model, place, error))
-    return None
-
-
-def _sentence(model: type[BaseModel], place: str, error: Any) -> str:
-    """pydantic's finding as a sentence: `sources.doors.batch: 0 is less than 1`."""
-    path = [part for part in error["loc"] if not (isinstance(part, str) and part.startswith("function-"))]
-    owner, secret = _owner(model, path)
-    where = ".".join([place, *(str(part) for part in path)])
-    context, value = error.get("ctx", {}), error["input"]
-    shown = "the value" if secret else _show(value)
-    match error["type"]:
-        case "missing":
-            return f"{where}: is missing"
-        case "extra_forbidden":
-            known = [info.alias or name for name, info in owner.model_fields.items()]
-            return f"{where}: unknown option{nearest(str(path[-1]), known)}"
-        case "value_error":
-            message = str(context["error"])
-            return f"{where}: {message if secret or not message.startswith(('is ', 'cannot ')) else f'{shown} {message}'}"
-        case "literal_error":
-            expected = context["expected"].replace("'", "")
-            close = difflib.get_close_matches(str(value), re.split(", | or ", expected), n=1)
-            return f"{where}: {shown} is not one of {expected}" + (
-                f"; did you mean {close[0]}?" if close else ""
-            )
-        case "string_pattern_mismatch":
-            return f"{where}: {shown} is not of the form {context['pattern']}"
-        case "greater_than_equal":
-            return f"{where}: {shown} is less than {context['ge']}"
-        case "greater_than":
-            return f"{where}: {shown} is not more than {context['gt']}"
-        case "less_than_equal":
-            most = (
-                spell(context["le"]) if isinstance(value, str) else context["le"]
-            )  # a duration, as it was written
-            return f"{where}: {shown} is more than {most}"
-        case "model_type" | "dict_type" | "model_attributes_type":
-            return f"{where}: {shown} is not a table"
-        case kind if kind.endswith(("_type", "_parsing")):
-            wanted = {
-                "bool": "true or false",
-                "int": "a whole number",
-                "string": "a text",
-                "float": "a number",
-                "tuple": "a list",
-            }
-            noun = kind.removesuffix("_type").removesuffix("_parsing")
-            return f"{where}: {shown} is not {wanted.get(noun, f'a {noun}')}"
-        case "int_from_float":
-            return f"{where}: {shown} is not a whole number"
-        case _:
-            return f"{where}: {shown}: {error['msg'][:1].lower()}{error['msg'][1:]}"
-
-
-def _owner(model: type[BaseModel], path: list[Any]) -> tuple[type[BaseModel], bool]:
-    """The table that a path's last key belongs to, and whether a secret is expected (or lies) there."""
-    owner, secret = model, False
-    for part in path:
-        info = owner.model_fields.get(part) if isinstance(part, str) else None
-        if info is None:
-            continue
-        names = _types(info.annotation)
-        secret = secret or Secret in names
-        tables = [t for t in names if isinstance(t, type) and issubclass(t, BaseModel)]
-        if tables and part != path[-1]:
-            owner = tables[0]
-    return owner, secret
-
-
-def _types(annotation: Any) -> set[Any]:
-    inner = getattr(annotation, "__args__", None)
-    return {annotation}.union(*(_types(a) for a in inner)) if inner else {annotation}
-
-
-def _show(value: object) -> str:
-    """A value as the user wrote it, shortened; tables and lists by kind only, for they may hold secrets."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, dict | list):
-        return "a table" if isinstance(value, dict) else "a list"
-    text = redact(str(value))
-    text = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
-    return (text if len(text) <= 60 else text[:57] + "...") or '""'
-
-
-def nearest(word: str, known: list[str]) -> str:
-    """What was probably meant, as the end of a sentence."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(known)}"
 
 
 def _shared_places(sinks: Mapping[str, Sink], store: Path, path: Path) -> list[str]:

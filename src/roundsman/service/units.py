@@ -13,6 +13,8 @@ from pathlib import Path
 
 from roundsman.options.listen import Address
 
+PACKAGE = Path(__file__).resolve().parents[1]
+"""Where this program is."""
 SERVICE, SOCKET = "roundsman.service", "roundsman.socket"
 SYSTEM = Path("/etc/systemd/system")
 CONFIG = Path("/etc/roundsman/roundsman.toml")
@@ -96,14 +98,14 @@ def folder(*, user: bool, environ: Mapping[str, str] = os.environ) -> Path:
 def obstacles(config: Path) -> list[str]:
     """Why the system's service, with its made-up user and a hidden /home, could not run with this."""
     found = []
-    trees = [Path(__file__).resolve().parent]
+    trees = [PACKAGE]
     if sys.prefix != sys.base_prefix:  # not all of /usr
         trees.insert(0, Path(sys.prefix))
     script = _script()
     for what, path in (
         ("the program", Path(sys.prefix)),
         ("its Python", Path(sys.executable).resolve()),
-        ("the program", Path(__file__).resolve()),
+        ("the program", PACKAGE),
         *([("the program", script)] if script else []),
         ("the configuration", config.resolve()),
     ):
@@ -160,7 +162,7 @@ def _script() -> Path | None:
 def _template(name: str) -> str:
     packaged = files("roundsman").joinpath("systemd", name)
     # An editable install has no copy of its own.
-    return (packaged if packaged.is_file() else Path(__file__).parents[2] / "systemd" / name).read_text(
+    return (packaged if packaged.is_file() else PACKAGE.parents[1] / "systemd" / name).read_text(
         encoding="utf-8"
     )
 

@@ -9,7 +9,7 @@ import typer
 
 from roundsman import config as configuration
 from roundsman.cli.app import ConfigPath, Json, app, complain, complain_of, fail, printer
-from roundsman.config import Config
+from roundsman.config.load import Config
 from roundsman.errors import ConfigError, reason
 from roundsman.options.values import duration
 from roundsman.plugin import polls
@@ -25,12 +25,12 @@ BEFORE_NEXT = 5.0
 def run(config: ConfigPath = None) -> None:
     """Run the daemon. SIGTERM and SIGINT stop it, SIGHUP reloads the configuration."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it would end us, until there is somebody to take it
-    from roundsman import service
+    from roundsman.service import service, systemd
 
     try:
         loaded = configuration.load(configuration.find(config))
     except ConfigError as exc:
-        if not service.handed_over():
+        if not systemd.handed_over():
             raise
         # Whoever waits in systemd's socket has it start us again at once.
         complain_of(exc)
@@ -45,7 +45,7 @@ def once(
     now: Annotated[bool, typer.Option("--now", help="Visit every source, due or not.")] = False,
 ) -> None:
     """Visit every source that is due, deliver, and end; for cron."""
-    from roundsman import service
+    from roundsman.service import service
 
     loaded = configuration.load(configuration.find(config))
     raise typer.Exit(service.run(lambda: service.once(loaded, everything=now)))
@@ -58,7 +58,7 @@ def poll(
     as_json: Json = False,
 ) -> None:
     """Visit one source dry: print the events it would emit, commit nothing."""
-    from roundsman import service
+    from roundsman.service import service
 
     loaded = configuration.load(configuration.find(config), only_source=source)
     logs.configure("warning", loaded.daemon.log_format)
@@ -67,7 +67,7 @@ def poll(
 
 async def _poll(config: Config, name: str, as_json: bool) -> int:
     from roundsman.http.client import Http
-    from roundsman.service import web
+    from roundsman.service.service import web
 
     connections, source, seen = web(config.http), config.sources[name], set[str]()
     reader = Reader.open(config.store) if exists(config.store) else None
@@ -122,8 +122,8 @@ def demo(
     ] = None,
 ) -> None:
     """Run the daemon against a made-up company at three vendors on this machine, and show events as they come."""
-    from roundsman import service
-    from roundsman.sandbox.demo import demo as show
+    from roundsman.demo import demo as show
+    from roundsman.service import service
 
     try:
         seconds = duration(float(length) if length.isdecimal() else length) if length is not None else None

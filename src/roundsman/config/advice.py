@@ -1,8 +1,6 @@
-"""What a configuration may say and had better not: for anybody's daemon, and for systemd's service, whose user is nobody who owns a file."""
+"""Warnings about a configuration that is valid but unwise."""
 
-import grp
 import os
-import re
 import stat
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
@@ -12,8 +10,8 @@ from typing import get_args
 import httpx
 from pydantic import BaseModel
 
-from roundsman import unit
-from roundsman.config import Config, nearest
+from roundsman.config.load import Config
+from roundsman.config.sentences import nearest
 from roundsman.http.urls import is_loopback
 from roundsman.options.secrets import INSIDE, may_be_placeholder
 from roundsman.plugin import Plugin, secrets
@@ -25,7 +23,7 @@ def warnings(config: Config) -> list[str]:
     """What is allowed and unwise: literal secrets, and files that others can read."""
     found = []
     files: dict[Path, str] = {}
-    for place, plugin in _plugins(config).items():
+    for place, plugin in plugins_of(config).items():
         for secret in secrets(plugin):
             if secret.origin == "literal":
                 found.append(
@@ -143,92 +141,9 @@ def _filters_for_nothing(config: Config) -> list[str]:
     return found
 
 
-def _plugins(config: Config) -> dict[str, Plugin]:
+def plugins_of(config: Config) -> dict[str, Plugin]:
     plugins: dict[str, Plugin] = {f"sources.{name}": source for name, source in config.sources.items()}
     return plugins | {f"sinks.{name}": sink for name, sink in config.sinks.items()}
 
 
 # -- in the service ----------------------------------------------------------------------------------------------------
-
-
-def literal_secrets(config: Config) -> list[str]:
-    """The service's user is nobody who could own the file: it has to be readable by all."""
-    return [
-        f"{place}: a secret stands in the file, which the service's user could not read if it were kept from others; put it into "
-        f'{config.path.parent / "credentials"}, and write {{ credential = "name" }}'
-        for place, plugin in _plugins(config).items()
-        if any(secret.origin == "literal" for secret in secrets(plugin))
-    ]
-
-
-def without_environment(config: Config) -> list[str]:
-    """A service has none of a shell's variables."""
-    return [
-        f"{place}: the service does not have the variable {secret.origin.removeprefix('env ')}; put the secret into "
-        f'{config.path.parent / "credentials"}, and write {{ credential = "name" }}'
-        for place, plugin in _plugins(config).items()
-        for secret in secrets(plugin)
-        if isinstance(secret.origin, str) and secret.origin.startswith("env ")
-    ]
-
-
-def without_group(socket: str, folder: Path) -> list[str]:
-    """A group that the socket should be of, and this machine does not have; where nobody said another."""
-    wanted = re.search(r"^SocketGroup=(.+)$", socket, flags=re.MULTILINE)
-    changes = (folder / f"{unit.SOCKET}.d").glob("*.conf")
-    if not wanted or any("SocketGroup=" in change.read_text(encoding="utf-8") for change in changes):
-        return []
-    try:
-        grp.getgrnam(group := wanted[1])
-    except KeyError:
-        why = f"this machine has no group {group}, and systemd would not open the socket"
-        other = f"systemctl edit {unit.SOCKET} with [Socket] and the SocketGroup= of your proxy"
-        return [f"{unit.SOCKET}: {why}: groupadd --system {group}, or {other}"]
-    return []
-
-
-def out_of_reach(config: Config, *, socket: bool, units: Path = unit.SYSTEM) -> list[str]:
-    """What root can do and the service cannot: read others' files, and write anywhere but in its own folder."""
-    found = []
-    open_to_it = [unit.STATE, unit.STATE.resolve(), *_allowed(units / f"{unit.SERVICE}.d")]
-    credentials = config.path.parent / "credentials"
-    for place, plugin in _plugins(config).items():
-        for secret in secrets(plugin):
-            origin = secret.origin
-            if (
-                isinstance(origin, Path)
-                and origin.parent != credentials
-                and not origin.stat().st_mode & 0o004
-            ):
-                found.append(
-                    f'{place}: {origin} cannot be read by the service; put it into {credentials}, and write {{ credential = "name" }}'
-                )
-    places = {f"sinks.{name}.path": sink.place() for name, sink in config.sinks.items()}
-    listen = config.listen.address.path if config.listen is not None and not socket else None
-    for place, where in {
-        **places,
-        "daemon.store": str(config.store),
-        "listen.address": listen and str(listen),
-    }.items():
-        if where and "/" in where and not any(Path(where).is_relative_to(each) for each in open_to_it):
-            if place == "listen.address":
-                found.append(
-                    f"{place}: the service cannot make {where}; service install --socket has systemd make it"
-                )
-            else:
-                found.append(
-                    f"{place}: the service can write only below {unit.STATE}; for {where}, systemctl edit roundsman with "
-                    "ReadWritePaths= of a folder that it may write to"
-                )
-    return found
-
-
-def _allowed(drop_ins: Path) -> list[Path]:
-    """Folders that somebody let the service write to, with `systemctl edit`."""
-    lines = [
-        line
-        for file in sorted(drop_ins.glob("*.conf"))
-        for line in file.read_text(encoding="utf-8").splitlines()
-    ]
-    words = [line.partition("=")[2] for line in lines if line.startswith("ReadWritePaths=")]
-    return [Path(word.lstrip("-+")) for each in words for word in each.split()]

@@ -23,7 +23,7 @@ from roundsman.sandbox.mailchimp import API_KEY
 from roundsman.sandbox.parakey import TOKEN
 from roundsman.sandbox.railz import CLIENT_ID, SECRET_KEY
 from roundsman.sandbox.server import Sandbox
-from roundsman.service import web
+from roundsman.service.service import web
 from roundsman.sinks.file import FileSink
 from roundsman.sources import mailchimp, parakey, railz
 from roundsman.store import Filter, Reader, Store

@@ -1,36 +1,22 @@
-"""What a person sees: tables on a terminal, plain lines elsewhere."""
+"""How sources and sinks fare, as tables and lines."""
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from roundsman.events import Event
 from roundsman.memories import another_origin
+from roundsman.screen.words import ago, plain, stamp, unix
 from roundsman.store import Filter, Reader, holder
 from roundsman.system.logs import safe
-from roundsman.times import parse_time, rfc3339, spell
 
-COLOURS = {"granted": "green", "succeeded": "green", "denied": "red", "failed": "red", "partial": "yellow"}
-LATE = 60.0
 LONG_REST = 60.0
 """Seconds that a vendor wants a rest, from which on `status` says so."""
 RED = {"roundsman.source.failing", "roundsman.source.gap", "roundsman.source.webhook_silent"}
-
-
-def stamp(moment: float | None) -> str | None:
-    return rfc3339(datetime.fromtimestamp(moment, UTC).replace(microsecond=0)) if moment else None
-
-
-def ago(moment: float | None, now: float) -> str:
-    if not moment:
-        return "never"
-    return f"in {spell(moment - now)}" if moment > now + 0.5 else f"{spell(round(now - moment))} ago"
 
 
 def status(
@@ -131,13 +117,13 @@ def status_tables(found: Mapping[str, Any]) -> RenderableType:
     for head in ("errors", "follows", "events"):
         sources.add_column(head, justify="right", no_wrap=True)
     for row in found["sources"]:
-        times = [ago(_unix(row[key]), now) for key in ("answered", "changed")]
-        due = _unix(row["due"])
+        times = [ago(unix(row[key]), now) for key in ("answered", "changed")]
+        due = unix(row["due"])
         soon = due is None or due < now + 0.5
         idle = row["state"] == "retired" or (soon and not found["daemon"])  # who would?
         times.append("-" if idle else "now" if soon or due is None else ago(due, now))
         if hooked:
-            times.append(ago(_unix(row["heard"]), now) if row["webhooks"] else "")
+            times.append(ago(unix(row["heard"]), now) if row["webhooks"] else "")
         sources.add_row(
             escape(safe(row["name"])),
             _state(row["state"]),
@@ -152,7 +138,7 @@ def status_tables(found: Mapping[str, Any]) -> RenderableType:
         sinks.add_row(
             escape(safe(row["name"])),
             _state(row["state"]),
-            ago(_unix(row["delivered"]), now),
+            ago(unix(row["delivered"]), now),
             f"{row['waiting']:,}",
             dead,
         )
@@ -202,156 +188,10 @@ def status_lines(found: Mapping[str, Any]) -> Iterable[str]:
     yield f"failures open={found['open_failures']}"
     for kind in ("sources", "sinks"):
         for row in found[kind]:
-            facts = " ".join(f"{k}={_plain(v)}" for k, v in row.items() if k != "name" and v is not None)
+            facts = " ".join(f"{k}={plain(v)}" for k, v in row.items() if k != "name" and v is not None)
             yield safe(f"{kind.removesuffix('s')} {row['name']} {facts}")
-
-
-FIRST = 4
-"""Width of the column that says who had an event first."""
-WIDTHS = (20, 12, 22, 9)
-"""Columns of time, source, type and outcome; the rest of the line says what it is about."""
-NARROW = 100
-"""Columns of a terminal under which lines are left to it to break."""
-
-
-def show_event(event: Event, console: Console, first: str | None = None) -> None:
-    """Print an event for a person: in columns and colours on a terminal, else in one line. `first`: who had it first."""
-    cells = _event_cells(event)
-    widths: Sequence[int] = WIDTHS
-    tone = "red" if event.type in RED else COLOURS.get(event.outcome or "")
-    if first is not None:
-        cells, widths = [cells[0], first, *cells[1:]], (WIDTHS[0], FIRST, *WIDTHS[1:])
-    _show(cells, widths, tone, console)
-
-
-def _event_cells(event: Event) -> list[str]:
-    document = event.document()
-    return [
-        document["time"][:19] + "Z" if "time" in document else "-",
-        event.source,
-        ".".join(event.type.split(".")[-2:]),
-        event.outcome or "-",
-        _what(document, document.get("data") or {}),
-    ]
-
-
-def _show(cells: Sequence[str], widths: Sequence[int], tone: str | None, console: Console) -> None:
-    cells = [safe(cell) for cell in cells]
-    *heads, what = cells
-    if console.is_terminal and console.width >= NARROW:
-        grid = Table.grid(padding=(0, 2))
-        for width in widths:
-            grid.add_column(width=width, no_wrap=True, overflow="ellipsis")
-        grid.add_column(overflow="fold")
-        grid.add_row(*(Text(cell, style=tone or "") for cell in cells))
-        console.print(grid, soft_wrap=False)
-        return
-    line = "  ".join([*(cell.ljust(width) for cell, width in zip(heads, widths, strict=True)), what]).rstrip()
-    if console.is_terminal:
-        console.print(Text(line, style=tone or ""))
-    else:
-        print(line, flush=True)  # noqa: T201 - what a person reads, or grep
-
-
-def _what(document: Mapping[str, Any], data: Mapping[str, Any]) -> str:
-    """What an event is about, for a person: by what its data has, whatever its type."""
-    if str(document["type"]).startswith("roundsman."):
-        return str(data.get("message", ""))
-    if "failures_cap" in data:
-        total, failed = data.get("total"), data.get("failed")
-        counts = f"{failed} of {total} failed" if failed and total is not None else f"{total} done"
-        return f"{data.get('batch_id')}: {counts}" if total is not None else str(data.get("batch_id"))
-    if "item_id" in data:
-        return concerned(data)
-    parts = [p for key in ("user", "door", "place") if isinstance(p := data.get(key), dict)]
-    named = [str(p.get("name") or p.get("email") or p.get("id")) for p in parts if any(p.values())]
-    what = ", ".join(named) or str(data.get("name") or document.get("subject") or document["id"])
-    late = _late(data)
-    return what + (f" ({late} late)" if late else "")
-
-
-def concerned(data: Mapping[str, Any]) -> str:
-    """Whom and what a failure or a push concerns, and what is wrong."""
-    person, about = data.get("person") or {}, data.get("about") or {}
-    who = person.get("name") or person.get("email") or person.get("id")
-    if person.get("name") and person.get("email"):
-        who = f"{person['name']} <{person['email']}>"
-    what = about.get("name") or about.get("id")
-    item = data.get("item_id")
-    named = [str(each) for each in (who, what, item if item not in {who, None} else None) if each]
-    where = ", ".join(named) or (f"item {data['index']}" if data.get("index") is not None else "something")
-    message, code = data.get("message"), data.get("code")
-    if not message and not (code and data.get("status") != "success" and "fields" in data):
-        return where
-    return f"{where}: {message}" + (f" ({code})" if code else "") if message else f"{where}: {code}"
-
-
-def failure(event: Event, logged: float, done: bool) -> dict[str, Any]:
-    """What `failures` tells of one, whoever reported it."""
-    document = event.document()
-    data = document.get("data") or {}
-    names = (
-        "connection",
-        "environment",
-        "batch_id",
-        "item_id",
-        "person",
-        "about",
-        "code",
-        "message",
-        "fields",
-    )
-    told = {name: data.get(name) for name in names}
-    if "failures_cap" in data:  # a batch of which no more is known
-        failed, total = data.get("failed"), data.get("total")
-        count = f"{failed} of {total}" if failed and total else "some"
-        told["message"] = f"{count} failed; which ones is not known"
-    return {
-        "id": event.seq,
-        "logged": stamp(logged),
-        "time": document.get("time"),
-        "source": event.source,
-        "type": event.type,
-        "outcome": event.outcome,
-        "done": done,
-        **told,
-    }
-
-
-def show_failure(row: Mapping[str, Any], console: Console) -> None:
-    """Print a failure for a person, as `show_event` does."""
-    what = concerned({**row, "status": None}) if row["item_id"] or row["person"] or row["about"] else None
-    if what is None:
-        what = f"{row['batch_id'] or ''}: {row['message'] or row['code'] or 'failed'}".lstrip(": ")
-    when = (row["time"] or row["logged"] or "-")[:19].removesuffix("Z") + "Z"
-    where = row["connection"] or (
-        row["batch_id"] if what and not what.startswith(str(row["batch_id"])) else None
-    )
-    what += f"  [{where}]" if where else ""
-    what += "  (done)" if row["done"] else ""
-    _show([str(row["id"]), when, row["source"], what], (6, 20, 12), "dim" if row["done"] else "red", console)
-
-
-def _late(data: Mapping[str, Any]) -> str:
-    """How long a log took to reach the vendor, where that is remarkable: the lock was offline."""
-    occurred, recorded = parse_time(data.get("occurred_at")), parse_time(data.get("recorded_at"))
-    took = (recorded - occurred).total_seconds() if occurred and recorded else 0.0
-    return spell(took) if took >= LATE else ""
-
-
-def console() -> Console:
-    return Console(highlight=False, soft_wrap=True)
 
 
 def _state(state: str) -> str:
     tone = {"ok": "green", "failing": "bold red", "retrying": "yellow", "gap": "yellow"}.get(state, "dim")
     return f"[{tone}]{state}[/]"
-
-
-def _unix(text: str | None) -> float | None:
-    return datetime.fromisoformat(text).timestamp() if text else None
-
-
-def _plain(value: object) -> str:
-    text = str(value)
-    return f'"{text}"' if " " in text else text

@@ -7,17 +7,16 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-import sdnotify
 import structlog
 import uvloop
 
 import roundsman
 from roundsman import config as configuration
 from roundsman.alarms import Scheduler
-from roundsman.config import Config
+from roundsman.config.load import Config
 from roundsman.engine import Engine
 from roundsman.errors import ConfigError, reason
 from roundsman.http.transport import HttpOptions, Web
@@ -25,6 +24,7 @@ from roundsman.masking import mask
 from roundsman.memories import changes
 from roundsman.options.listen import ListenOptions
 from roundsman.options.values import counted
+from roundsman.service.systemd import Systemd, handed_over
 from roundsman.store import Store, StoreError
 from roundsman.system import logs
 
@@ -36,29 +36,6 @@ TICK = 0.5
 STATUS_EVERY = 10.0
 
 log = structlog.get_logger()
-
-
-class Systemd:
-    """The notification protocol of sd_notify(3); silent where there is no systemd."""
-
-    def __init__(self) -> None:
-        self._notifier = sdnotify.SystemdNotifier() if os.environ.get("NOTIFY_SOCKET") else None
-        self._said = ""
-
-    def say(self, *words: str) -> None:
-        if self._notifier is not None:
-            self._notifier.notify("\n".join(words))
-
-    def status(self, text: str) -> None:
-        if text != self._said:
-            self._said = text
-            self.say(f"STATUS={text}")
-
-    @staticmethod
-    def watchdog() -> float | None:
-        """Seconds within which systemd wants to hear from us, if it does."""
-        micros, pid = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID", str(os.getpid()))
-        return int(micros) / 1e6 if micros.isdigit() and pid == str(os.getpid()) else None
 
 
 class Service:
@@ -244,12 +221,6 @@ class Service:
             if interactive:
                 self._line.show(progress(self.engine, now))
             await asyncio.sleep(TICK)
-
-
-def handed_over(environ: Mapping[str, str] = os.environ) -> int:
-    """How many sockets systemd opened for us, sd_listen_fds(3)."""
-    ours = environ.get("LISTEN_PID") == str(os.getpid()) and environ.get("LISTEN_FDS", "").isdecimal()
-    return int(environ["LISTEN_FDS"]) if ours else 0
 
 
 def web(options: HttpOptions) -> Web:

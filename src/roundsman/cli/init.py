@@ -10,12 +10,14 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from roundsman import advice, config as configuration, unit
+from roundsman import config as configuration
 from roundsman.cli.app import ConfigPath, app, complain, fail
-from roundsman.config import Config
+from roundsman.config import advice
+from roundsman.config.load import Config
 from roundsman.errors import reason
 from roundsman.options.values import counted
 from roundsman.plugin import Source, State, polls
+from roundsman.service import units
 from roundsman.store import Reader, StoreError, exists
 from roundsman.system import logs
 from roundsman.system.files import enter
@@ -33,7 +35,7 @@ def init(
         bool,
         typer.Option(
             "--service",
-            help=f"For the system's service: {unit.CONFIG}, a folder for secrets beside it, the store in {unit.STATE}.",
+            help=f"For the system's service: {units.CONFIG}, a folder for secrets beside it, the store in {units.STATE}.",
         ),
     ] = False,
     user: Annotated[
@@ -45,10 +47,10 @@ def init(
 ) -> None:
     """Write a commented starter configuration; never overwrites."""
     serves = service or user
-    path = path or (unit.CONFIG if service else configuration.users() if user else Path("roundsman.toml"))
+    path = path or (units.CONFIG if service else configuration.users() if user else Path("roundsman.toml"))
     text = importlib.resources.files("roundsman").joinpath("starter.toml").read_text(encoding="utf-8")
     if serves:
-        text = _for_a_service(text, unit.STATE if service else None)
+        text = _for_a_service(text, units.STATE if service else None)
     if path.exists():
         fail(f"{path}: is there already, and is not overwritten")
     try:
@@ -68,12 +70,12 @@ def init(
         file.write(text)
     if serves:
         install = (
-            "check" if service and unit.PACKAGED.exists() else f"service install{' --user' if user else ''}"
+            "check" if service and units.PACKAGED.exists() else f"service install{' --user' if user else ''}"
         )
         print(
             f"wrote {path}; fill in your source, put its secret into {path.parent / 'credentials' / 'parakey'}"
         )
-        print(f"next: {unit.program()} {install}")
+        print(f"next: {units.program()} {install}")
     else:
         print(f"wrote {path}; fill in your source, then: roundsman check -c {path}")
 
@@ -119,7 +121,7 @@ def check(
     what = f"{counted(len(loaded.sources), 'source')}, {counted(len(loaded.sinks), 'sink')}"
     print(f"{loaded.path}: no mistakes; {what}, store {loaded.store}")
     if live:
-        from roundsman import service
+        from roundsman.service import service
 
         logs.configure("warning", loaded.daemon.log_format)
         raise typer.Exit(service.run(lambda: _check_live(loaded)))
@@ -173,9 +175,9 @@ def _leave_nothing(made: list[Path]) -> None:
 
 
 async def _check_live(config: Config) -> int:
-    from roundsman import hooks
+    from roundsman.cli import registrations
     from roundsman.http.client import Http
-    from roundsman.service import web
+    from roundsman.service.service import web
 
     connections, code = web(config.http), 0
     for name, source in config.sources.items():
@@ -190,7 +192,7 @@ async def _check_live(config: Config) -> int:
                 _, remarks = await _ask_once(source, http, source.follow({}, ["roundsman-check"]))
             print(f"sources.{name}: answers" + (f", {rows} rows" if rows else ""))
             if source.webhook is not None and (registrar := source.registrar(http)) is not None:
-                remarks += hooks.unsigned(source, await registrar.list())
+                remarks += registrations.unsigned(source, await registrar.list())
             for remark in remarks:
                 complain(f"sources.{name}: {remark}")
                 code = 1

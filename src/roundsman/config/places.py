@@ -1,0 +1,69 @@
+"""Where the configuration is looked for."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from roundsman.errors import ConfigError
+
+PLACES = (Path("roundsman.toml"), Path("/etc/roundsman/roundsman.toml"))
+
+
+def find(path: Path | None, environ: Mapping[str, str] = os.environ, *, euid: int | None = None) -> Path:
+    """The configuration file to use: named, from $ROUNDSMAN_CONFIG, here, the user's own, or in /etc."""
+    if named := path or _named(environ):
+        return named
+    root = (os.geteuid() if euid is None else euid) == 0
+    places = [place for place in _places(environ) if not (root and _may_be_a_trap(place))]
+    for place in places:
+        if place.exists():
+            return place
+    service = ", `roundsman init --service` the service's" if root else ""
+    raise ConfigError(
+        [
+            f"no configuration: neither {' nor '.join(map(str, places))} exists; `roundsman init` writes one{service}, -c names one"
+        ]
+    )
+
+
+def passed_over(environ: Mapping[str, str] = os.environ, *, euid: int | None = None) -> list[str]:
+    """What `find` does not take because root would do as somebody else says: a line each."""
+    if (os.geteuid() if euid is None else euid) != 0 or _named(environ):
+        return []
+    found = []
+    for place in _places(environ):
+        if _may_be_a_trap(place):
+            name = f"./{place}" if not place.is_absolute() else str(place)
+            found.append(
+                f"{name} is passed over: it or its folder is not root's alone, and root would do as others say; -c {name} takes it"
+            )
+        elif place.exists():
+            break
+    return found
+
+
+def _named(environ: Mapping[str, str]) -> Path | None:
+    return Path(environ["ROUNDSMAN_CONFIG"]) if environ.get("ROUNDSMAN_CONFIG") else None
+
+
+def _places(environ: Mapping[str, str]) -> tuple[Path, ...]:
+    here, system = PLACES
+    return here, users(environ), system
+
+
+def _may_be_a_trap(place: Path) -> bool:
+    """Whether somebody else than root could have put it where root would find it: in /tmp, or in a home."""
+    if place == PLACES[-1]:  # who may write in /etc is root's to say
+        return False
+    try:
+        # The file itself: a link leads wherever its maker wants.
+        seen = (place.lstat(), place.absolute().parent.stat())
+    except OSError:
+        return False
+    return any(each.st_uid != 0 or each.st_mode & 0o022 for each in seen)
+
+
+def users(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where a user's own service has its configuration."""
+    home = environ.get("XDG_CONFIG_HOME") or str(Path(environ.get("HOME", "~")).expanduser() / ".config")
+    return Path(home) / "roundsman" / "roundsman.toml"

@@ -1,0 +1,41 @@
+"""Which types of sources and sinks there are: ours, and those of installed packages."""
+
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from roundsman.errors import ConfigError
+from roundsman.plugin import Source
+from roundsman.sinks import SINKS
+from roundsman.sources import SOURCES
+
+
+def sources_registry() -> dict[str, EntryPoint]:
+    return _registry("roundsman.sources", SOURCES)
+
+
+def sinks_registry() -> dict[str, EntryPoint]:
+    return _registry("roundsman.sinks", SINKS)
+
+
+def _registry(group: str, ours: Mapping[str, str]) -> dict[str, EntryPoint]:
+    """Every type that there is, by name; each is loaded only where it is used."""
+    known = {name: EntryPoint(name, place, group) for name, place in ours.items()}
+    return known | {point.name: point for point in entry_points(group=group)}
+
+
+def source_class(kind: str) -> type[Source]:
+    """The class of a source's type. ConfigError where it is not installed any more."""
+    registry = sources_registry()
+    if kind not in registry:
+        raise ConfigError([f"the type {kind} is not installed; there is {', '.join(registry)}"])
+    return load_type(registry[kind])
+
+
+def load_type(plugin: EntryPoint) -> type[Any]:
+    try:
+        loaded: type[Any] = plugin.load()
+    except Exception as exc:  # noqa: BLE001 - importing somebody else's code may raise anything
+        what = f"{type(exc).__name__}: {exc}"
+        raise ConfigError([f"the plugin {plugin.name} ({plugin.value}) cannot be loaded: {what}"]) from None
+    return loaded

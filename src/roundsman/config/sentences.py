@@ -1,0 +1,111 @@
+"""A mistake of pydantic's as a sentence for a person: the place, the value, and what would be right."""
+
+import difflib
+import re
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from roundsman.options.secrets import Secret
+from roundsman.options.values import redact
+from roundsman.times import spell
+
+
+def read_table(model: type[BaseModel], place: str, table: object, problems: list[str]) -> Any:
+    if not isinstance(table, dict):
+        problems.append(f"{place}: is not a table; write [{place}]")
+        return None
+    try:
+        return model.model_validate(table)
+    except ValidationError as exc:
+        for error in exc.errors(include_url=False, include_context=True, include_input=True):
+            problems.append(_sentence(model, place, error))
+    return None
+
+
+def _sentence(model: type[BaseModel], place: str, error: Any) -> str:
+    """pydantic's finding as a sentence: `sources.doors.batch: 0 is less than 1`."""
+    path = [part for part in error["loc"] if not (isinstance(part, str) and part.startswith("function-"))]
+    owner, secret = _owner(model, path)
+    where = ".".join([place, *(str(part) for part in path)])
+    context, value = error.get("ctx", {}), error["input"]
+    quoted = "the value" if secret else shown(value)
+    match error["type"]:
+        case "missing":
+            return f"{where}: is missing"
+        case "extra_forbidden":
+            known = [info.alias or name for name, info in owner.model_fields.items()]
+            return f"{where}: unknown option{nearest(str(path[-1]), known)}"
+        case "value_error":
+            message = str(context["error"])
+            return f"{where}: {message if secret or not message.startswith(('is ', 'cannot ')) else f'{quoted} {message}'}"
+        case "literal_error":
+            expected = context["expected"].replace("'", "")
+            close = difflib.get_close_matches(str(value), re.split(", | or ", expected), n=1)
+            return f"{where}: {quoted} is not one of {expected}" + (
+                f"; did you mean {close[0]}?" if close else ""
+            )
+        case "string_pattern_mismatch":
+            return f"{where}: {quoted} is not of the form {context['pattern']}"
+        case "greater_than_equal":
+            return f"{where}: {quoted} is less than {context['ge']}"
+        case "greater_than":
+            return f"{where}: {quoted} is not more than {context['gt']}"
+        case "less_than_equal":
+            most = (
+                spell(context["le"]) if isinstance(value, str) else context["le"]
+            )  # a duration, as it was written
+            return f"{where}: {quoted} is more than {most}"
+        case "model_type" | "dict_type" | "model_attributes_type":
+            return f"{where}: {quoted} is not a table"
+        case kind if kind.endswith(("_type", "_parsing")):
+            wanted = {
+                "bool": "true or false",
+                "int": "a whole number",
+                "string": "a text",
+                "float": "a number",
+                "tuple": "a list",
+            }
+            noun = kind.removesuffix("_type").removesuffix("_parsing")
+            return f"{where}: {quoted} is not {wanted.get(noun, f'a {noun}')}"
+        case "int_from_float":
+            return f"{where}: {quoted} is not a whole number"
+        case _:
+            return f"{where}: {quoted}: {error['msg'][:1].lower()}{error['msg'][1:]}"
+
+
+def _owner(model: type[BaseModel], path: list[Any]) -> tuple[type[BaseModel], bool]:
+    """The table that a path's last key belongs to, and whether a secret is expected (or lies) there."""
+    owner, secret = model, False
+    for part in path:
+        info = owner.model_fields.get(part) if isinstance(part, str) else None
+        if info is None:
+            continue
+        names = _types(info.annotation)
+        secret = secret or Secret in names
+        tables = [t for t in names if isinstance(t, type) and issubclass(t, BaseModel)]
+        if tables and part != path[-1]:
+            owner = tables[0]
+    return owner, secret
+
+
+def _types(annotation: Any) -> set[Any]:
+    inner = getattr(annotation, "__args__", None)
+    return {annotation}.union(*(_types(a) for a in inner)) if inner else {annotation}
+
+
+def shown(value: object) -> str:
+    """A value as the user wrote it, shortened; tables and lists by kind only, for they may hold secrets."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict | list):
+        return "a table" if isinstance(value, dict) else "a list"
+    text = redact(str(value))
+    text = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    return (text if len(text) <= 60 else text[:57] + "...") or '""'
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """What was probably meant, as the end of a sentence."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(known)}"

@@ -1,0 +1,18 @@
+"""What a person sees: tables on a terminal, plain lines elsewhere."""
+
+from roundsman.screen.events import concerned, failure, show_event, show_failure
+from roundsman.screen.status import status, status_lines, status_tables
+from roundsman.screen.words import ago, console, stamp
+
+__all__ = [
+    "ago",
+    "concerned",
+    "console",
+    "failure",
+    "show_event",
+    "show_failure",
+    "stamp",
+    "status",
+    "status_lines",
+    "status_tables",
+]

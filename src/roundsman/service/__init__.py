@@ -1,0 +1,1 @@
+"""The process, and what systemd has to do with it."""
