@@ -1,21 +1,26 @@
 """What systemd is told, and what it hands over."""
 
 import os
+import socket
 from collections.abc import Mapping
-
-import sdnotify
+from contextlib import suppress
 
 
 class Systemd:
     """The notification protocol of sd_notify(3); silent where there is no systemd."""
 
     def __init__(self) -> None:
-        self._notifier = sdnotify.SystemdNotifier() if os.environ.get("NOTIFY_SOCKET") else None
+        self._socket = os.environ.get("NOTIFY_SOCKET", "")
         self._said = ""
 
     def say(self, *words: str) -> None:
-        if self._notifier is not None:
-            self._notifier.notify("\n".join(words))
+        """Send these assignments, such as `READY=1`, in one datagram. Who does not listen is no reason to end."""
+        if not self._socket.startswith(("/", "@")):
+            return
+        address = "\0" + self._socket[1:] if self._socket[0] == "@" else self._socket
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
+            out.setblocking(False)
+            out.sendto("\n".join(words).encode(), address)
 
     def status(self, text: str) -> None:
         if text != self._said:
