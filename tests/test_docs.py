@@ -45,6 +45,7 @@ def test_the_table_of_logs_is_the_code() -> None:
         text = path.read_text()
         written |= set(re.findall(r'log(?:ger\(\))?\.(?:debug|info|warning|error|log)\(\s*"([a-z.]+)"', text))
         written |= set(re.findall(r'log\.log\([^"]*"([a-z.]+)"', text))
+        written |= set(re.findall(r'"event": "([a-z]+\.[a-z]+)"', text))
     assert documented == written
 
 

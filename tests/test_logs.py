@@ -80,3 +80,33 @@ def test_a_full_disk_behind_standard_error_ends_nothing() -> None:
     line = logs.Line(Full())
     line.msg("an entry")
     line.show("progress")
+
+
+def test_no_color_is_heard(out: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", Terminal())
+    for value, colored in (("", True), ("1", False)):
+        monkeypatch.setenv("NO_COLOR", value)
+        logs.configure("info", "console", logs.Line(out))
+        out.truncate(out.seek(0))
+        structlog.get_logger().warning("poll.failed", source="doors")
+        assert ("\x1b[" in out.getvalue()) == colored
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_what_a_visit_has_bound_stands_in_every_line_of_it(out: io.StringIO) -> None:
+    """Also in what a library logs meanwhile."""
+    logs.configure("info", "json", logs.Line(out))
+    with structlog.contextvars.bound_contextvars(source="doors", visit=7):
+        structlog.get_logger().info("poll.committed", source="doors", new=1)
+        logging.getLogger("somebody").warning("odd")
+    structlog.get_logger().info("engine.stopped")
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert [(line.get("source"), line.get("visit")) for line in lines] == [
+        ("doors", 7),
+        ("doors", 7),
+        (None, None),
+    ]

@@ -86,6 +86,7 @@ class Delivery:
         self.wake()
 
     async def run(self) -> None:
+        structlog.contextvars.bind_contextvars(sink=self.name)  # in every line of this task
         while not self._stop.is_set():
             try:
                 self._reopen = False  # before opening: what is moved meanwhile is opened again

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import count
 
 import httpx
 import structlog
@@ -152,6 +153,7 @@ class Visits:
         self._clock = clock
         self._wake = wake
         self._noted = noted
+        self._numbers = count(1)
         self.mind_clock: Callable[[], object] = lambda: None
         """Called before a time is taken that `due` will go by."""
         self.failed: Callable[[StoreError], None] = lambda exc: log.error("store.failed", error=str(exc))
@@ -163,7 +165,14 @@ class Visits:
         return self._clock.now()
 
     async def visit(self, name: str, watch: Watch) -> bool:
-        """One visit, poll after poll until nothing is left; whether it went well."""
+        """One visit, poll after poll until nothing is left; whether it went well.
+
+        Every line of the log that comes of it says `source` and `visit`, a number since the start.
+        """
+        with structlog.contextvars.bound_contextvars(source=name, visit=next(self._numbers)):
+            return await self._visit(name, watch)
+
+    async def _visit(self, name: str, watch: Watch) -> bool:
         source = watch.source
         told = lambda ids: self.store.known(name, ids)  # noqa: E731 - one line says it
         http = Http(watch.web, watch.auth, watch.identity, told, source.concurrency)

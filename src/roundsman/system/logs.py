@@ -13,6 +13,8 @@ from roundsman import wire
 from roundsman.masking import masked
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+OURS = "roundsman"
+"""The logger of the standard library that our lines go through, beside those of libraries."""
 PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 """syslog's, which journald reads from a `<3>` at the start of a line (sd-daemon(3))."""
 
@@ -33,8 +35,6 @@ class Line:
             self._stream.write(f"{erase}{message}\n{self._shown}")
             self._stream.flush()
 
-    log = debug = info = warning = error = critical = exception = msg
-
     def show(self, progress: str) -> None:
         """Show the progress, or take it away with an empty text."""
         if progress != self._shown:
@@ -48,32 +48,40 @@ def configure(level: str, form: Literal["auto", "json", "console"], line: Line |
     """Log from now on at this level, in this form. Returns where it goes to."""
     line = line or Line()
     console = form == "console" or (form == "auto" and sys.stderr.isatty())
-    shared: list[Any] = [
+    # What a visit or a delivery has bound (`source`, `sink`, `visit`) stands in every line of it, those of libraries included.
+    before: list[Any] = [
+        structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    after: list[Any] = [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
         # Plain tracebacks: the pretty ones show local variables, and so secrets.
-        structlog.processors.ExceptionRenderer(
+        structlog.processors.format_exc_info
+        if console
+        else structlog.processors.ExceptionRenderer(
             structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
-        )
-        if not console
-        else structlog.processors.format_exc_info,
+        ),
         without_secrets,
         printable,
     ]
     if console:
-        shared.append(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), sort_keys=False))
+        colors = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+        after.append(structlog.dev.ConsoleRenderer(colors=colors, sort_keys=False))
     else:
-        shared.append(structlog.processors.JSONRenderer(serializer=_serialize))
-        if on_journal():
-            shared.append(with_priority)
+        after.append(structlog.processors.JSONRenderer(serializer=_serialize))
     structlog.configure(
-        processors=shared,
+        processors=[*before, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=lambda *_: line,
+        logger_factory=lambda *_: logging.getLogger(OURS),
         cache_logger_on_first_use=False,
     )
-    bridge = _Bridge(logging.WARNING)
-    logging.basicConfig(handlers=[bridge], level=logging.WARNING, force=True)
+    handler = _ToLine(line, priority=not console and on_journal())
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(processors=after, foreign_pre_chain=[_of_library, *before])
+    )
+    logging.getLogger(OURS).setLevel(logging.DEBUG)
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.captureWarnings(True)
     return line
 
@@ -103,10 +111,6 @@ def safe(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def with_priority(_: WrappedLogger, method: str, rendered: str) -> str:
-    return f"<{PRIORITIES.get(method, 5)}>{rendered}"
-
-
 def on_journal() -> bool:
     """Whether standard error goes to journald (systemd.exec(5), JOURNAL_STREAM)."""
     try:
@@ -124,16 +128,21 @@ def _serialize(event: EventDict, **_: Any) -> str:
         return wire.encode({key: safe(str(value)) for key, value in {**first, **event}.items()}).decode()
 
 
-class _Bridge(logging.Handler):
-    """What libraries log, in our form."""
+def _of_library(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """What a library logs, as an event of ours."""
+    record: logging.LogRecord = event["_record"]
+    return {**event, "event": "library.message", "logger": record.name, "message": event["event"]}
+
+
+class _ToLine(logging.Handler):
+    """Writes each record as a line; with `priority`, as journald reads it."""
+
+    def __init__(self, line: Line, *, priority: bool) -> None:
+        super().__init__()
+        self._line = line
+        self._priority = priority
 
     def emit(self, record: logging.LogRecord) -> None:
-        log = structlog.get_logger()
-        exc = record.exc_info[1] if record.exc_info else None
-        log.log(
-            max(record.levelno, logging.WARNING),
-            "library.message",
-            logger=record.name,
-            message=record.getMessage(),
-            exc_info=exc,
-        )
+        text = self.format(record)
+        mark = f"<{PRIORITIES.get(record.levelname.lower(), 5)}>" if self._priority else ""
+        self._line.msg(mark + text)
