@@ -23,6 +23,7 @@ check: $(READY)  ## format, lint and types
 	$(BIN)/ruff format --check src tests
 	$(BIN)/ruff check src tests
 	$(BIN)/mypy
+	$(BIN)/vulture
 
 bench: $(READY)  ## our figures beside the bare tools', in one table
 	$(BIN)/python tests/benchmarks/run.py

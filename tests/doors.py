@@ -16,7 +16,7 @@ from inside import Status, set_due, status
 from roundsman.alarms import Scheduler
 from roundsman.engine import Engine
 from roundsman.events import Event
-from roundsman.http.transport import Web
+from roundsman.http.transport import Clients
 from roundsman.options.listen import Address, ListenOptions
 from roundsman.plugin import Source
 from roundsman.sandbox import Outgoing, Subscription, Vendor
@@ -78,7 +78,7 @@ async def open_door(
 ) -> AsyncIterator[Door]:
     """The daemon with these sources; without `rounds`, it only listens."""
     store = Store.open(folder / "door.db")
-    engine = Engine(store, Scheduler(), Web())
+    engine = Engine(store, Scheduler(), Clients())
     engine.listening = engine.reception.now()
     engine.setup({source.name: source for source in sources}, {"rec": Recorder().named("rec")})
     if not rounds:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from roundsman.engine import Engine
 from roundsman.events import Event
-from roundsman.http.transport import Web
+from roundsman.http.transport import Clients
 from roundsman.plugin import Source, State
 from roundsman.store import Filter, Reader, Store
 from worlds import START, ByHand
@@ -19,7 +19,7 @@ class Status(NamedTuple):
     """How a source fares."""
 
     source: Source
-    web: Web
+    web: Clients
     due: float
     held: float
     """Until when the vendor asked us to stay away."""

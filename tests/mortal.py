@@ -17,7 +17,7 @@ from inside import statuses, visit_for_a_ring
 from roundsman import wire
 from roundsman.engine import Engine
 from roundsman.errors import Reject
-from roundsman.http.transport import Web
+from roundsman.http.transport import Clients
 from roundsman.plugin import Sink, Source
 from roundsman.sandbox import Fault, Outgoing, Subscription, Vendor
 from roundsman.sinks.file import FileSink
@@ -134,7 +134,7 @@ class Mortal(RuleBasedStateMachine):
         assert isinstance(store, MortalStore)
         store.fuse = self.fuse
         self.transport = Straight(self.vendor, self._request)
-        web: Web = web_of(self.transport, self.time, attempts=2)
+        web: Clients = web_of(self.transport, self.time, attempts=2)
         self.engine = Engine(store, ByHand(), web, clock=self.time.clock())
         archive = FileSink(type="file", path=self.folder / "events.jsonl", batch=4, rotate_size=3000)
         sinks: dict[str, Sink] = {

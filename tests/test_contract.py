@@ -19,7 +19,7 @@ from roundsman import config, shapes
 from roundsman.config.schema import descriptions
 from roundsman.engine import Engine
 from roundsman.http.client import Http
-from roundsman.http.transport import HttpOptions, Web
+from roundsman.http.transport import Clients, HttpOptions
 from roundsman.options.secrets import Secret
 from roundsman.plugin import Sink, Source, polls, secrets
 from roundsman.sandbox import TOKEN, Building, Fault, Parakey, Vendor
@@ -272,7 +272,7 @@ async def test_a_cancelled_poll_leaves_nothing_behind(source: Source, world: Ven
             await asyncio.Event().wait()
             raise AssertionError
 
-    http = Http(Web(HttpOptions(), transport=lambda url: Hangs()), source.auth(), source.identity())
+    http = Http(Clients(HttpOptions(), transport=lambda url: Hangs()), source.auth(), source.identity())
     task = asyncio.ensure_future(anext(polls(source, http, first(source))))
     await asyncio.sleep(0)
     task.cancel()
@@ -336,7 +336,7 @@ async def test_a_place_that_is_not_there_is_an_error_and_not_an_ack(kind: str, t
     if kind == "file":
         (tmp_path / "file").write_text("")
         sink = sink.model_copy(update={"path": tmp_path / "file" / "x.jsonl"})
-    web = Web(HttpOptions(attempts=1))
+    web = Clients(HttpOptions(attempts=1))
     with pytest.raises(Exception, match=r".+"):
         async with sink.open(Http(web), None) as deliver:
             await deliver([an_event(1)])
@@ -345,7 +345,7 @@ async def test_a_place_that_is_not_there_is_an_error_and_not_an_ack(kind: str, t
 
 async def test_opening_twice_in_a_row_is_fine(sink: Sink, time: Time) -> None:
     for _ in range(2):
-        async with sink.open(Http(Web()), None):
+        async with sink.open(Http(Clients()), None):
             pass
 
 

@@ -1,5 +1,6 @@
 """The README says what is: commands, logs, events, the plugin example, the layout."""
 
+import ast
 import importlib
 import json
 import re
@@ -267,3 +268,15 @@ def _toml(value: Any) -> str:
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{k} = {_toml(v)}" for k, v in value.items()) + " }"
     return json.dumps(value)
+
+
+def test_the_table_of_rooms_is_the_code() -> None:
+    """Each room of the house says in its first sentence what it is for."""
+    said = {}
+    for path in (ROOT / "src" / "roundsman").iterdir():
+        file = path / "__init__.py" if path.is_dir() else path
+        if file.suffix == ".py" and file.exists() and not path.name.startswith("__"):
+            first = (ast.get_docstring(ast.parse(file.read_text())) or "").splitlines()[0]
+            said[path.name + "/" * path.is_dir()] = re.split(r"(?<=\.) ", first)[0].rstrip(".")
+    documented = dict(re.findall(r"^\| `([a-z_/.]+)` \| (.+) \|$", section("Development"), re.MULTILINE))
+    assert documented == said

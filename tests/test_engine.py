@@ -876,7 +876,7 @@ async def test_what_a_damaged_store_garbled_is_buried_and_given_to_no_sink(fed: 
         assert [event.seq for event in RECORDS[sink]] == [1, 3, 4]
         assert [row["seq"] for row in fed.store.dead(sink)] == [2, 5]
         assert fed.store.cursor(sink)[0] == 5
-    fed.store.raise_dead("one", None)
+    fed.store.requeue_dead("one", None)
     await fed.once()
     assert len(RECORDS["one"]) == 3, "nor when somebody says so"
 
@@ -930,11 +930,11 @@ async def test_buried_events_are_tried_again_when_somebody_says_so(fed: Engine) 
     PLANS["one"] = lambda event: (_ for _ in ()).throw(Reject("no"))
     await put(fed.store, an_event(1, "a"))
     await fed.once()
-    assert fed.store.raise_dead("one", None) == 1
+    assert fed.store.requeue_dead("one", None) == 1
     await fed.once()
     assert fed.store.dead("one")[0]["retry"] == 0, "refused again, buried again"
     del PLANS["one"]
-    fed.store.raise_dead("one", [1])
+    fed.store.requeue_dead("one", [1])
     await fed.once()
     assert fed.store.dead("one") == []
     assert [e.seq for e in RECORDS["one"]] == [1]
@@ -1178,7 +1178,7 @@ async def test_a_clock_set_during_a_visit_moves_nothing(engine: Engine, time: Ti
     engine.beat()  # which would see the step only now: to move what goes by the new time already would silence the source
     assert (await status(engine, "a")).due - time.now() == pytest.approx(55)
     time.set_wall(7200)
-    engine.hurry("a")
+    engine.visit_now("a")
     engine.beat()
     assert (await status(engine, "a")).due - time.now() <= 60
 
@@ -1239,7 +1239,7 @@ async def test_a_retried_event_that_fails_does_not_hold_up_the_new_ones(fed: Eng
     PLANS["one"] = one
     await put(fed.store, an_event(1, "a"), an_event(2, "a"))
     await fed.once()
-    fed.store.raise_dead("one", None)
+    fed.store.requeue_dead("one", None)
     await put(fed.store, an_event(3, "a"))
     await fed.once()
     await fed.once()

@@ -22,11 +22,11 @@ from aiohttp import web
 import roundsman
 from conftest import need
 from raw import answer, raw_server
-from roundsman.errors import Backoff, Denied, TooLarge, Trouble, Unreadable, reason
+from roundsman.errors import Backoff, Denied, RequestFailed, TooLarge, Unreadable, reason
 from roundsman.http.auth import HeaderToken
 from roundsman.http.client import FULL_EVERY, Http
 from roundsman.http.ratelimits import CAP, retry_after
-from roundsman.http.transport import HttpOptions, Web
+from roundsman.http.transport import Clients, HttpOptions
 from roundsman.http.urls import base, endpoint
 from roundsman.options.secrets import Secret
 from roundsman.sandbox import Fault, Parakey, Sandbox
@@ -43,7 +43,7 @@ def router() -> respx.MockRouter:
 @pytest.fixture
 def http_for(router: respx.MockRouter, time: Time) -> Callable[..., Http]:
     def make(auth: httpx.Auth | None = None, identity: str = "me", **options: Any) -> Http:
-        web = Web(
+        web = Clients(
             HttpOptions(**options),
             version=roundsman.__version__,
             now=time.now,
@@ -89,13 +89,15 @@ async def test_200_with_the_tag_that_was_sent_is_unchanged(router: respx.MockRou
 
 async def test_a_304_that_was_not_asked_for_is_a_trouble(router: respx.MockRouter, http_for: Any) -> None:
     router.get(URL).mock(return_value=httpx.Response(304))
-    with pytest.raises(Trouble, match="answered 304"):
+    with pytest.raises(RequestFailed, match="answered 304"):
         await http_for().get(URL)
 
 
 async def test_a_tag_is_taken_from_a_200_only(router: respx.MockRouter, http_for: Any) -> None:
     router.get(URL).mock(return_value=httpx.Response(404, headers={"ETag": '"a"'}))
-    with pytest.raises(Trouble, match=r"GET https://vendor.example/list answered 404: is base_url right\?"):
+    with pytest.raises(
+        RequestFailed, match=r"GET https://vendor.example/list answered 404: is base_url right\?"
+    ):
         await http_for().get(URL)
 
 
@@ -115,14 +117,14 @@ async def test_what_does_not_pass_is_not_tried_again(
     status: int, router: respx.MockRouter, http_for: Any
 ) -> None:
     route = router.get(URL).mock(return_value=httpx.Response(status))
-    with pytest.raises((Trouble, Denied, Backoff)):
+    with pytest.raises((RequestFailed, Denied, Backoff)):
         await http_for().get(URL)
     assert route.call_count == 1
 
 
 async def test_the_tries_are_counted(router: respx.MockRouter, http_for: Any) -> None:
     route = router.get(URL).mock(return_value=httpx.Response(503))
-    with pytest.raises(Trouble, match="answered 503"):
+    with pytest.raises(RequestFailed, match="answered 503"):
         await http_for(attempts=3).get(URL)
     assert route.call_count == 3
 
@@ -224,7 +226,7 @@ async def test_redirects_are_not_followed_with_our_credentials(
     router.get(URL).mock(
         return_value=httpx.Response(302, headers={"Location": "https://u:p@evil.example/x?token=1"})
     )
-    with pytest.raises(Trouble, match=r"redirects to https://evil.example/x, which is not followed"):
+    with pytest.raises(RequestFailed, match=r"redirects to https://evil.example/x, which is not followed"):
         await http_for(HeaderToken("x-token", "s3cret")).get(URL)
     assert router.calls.call_count == 1
 
@@ -252,7 +254,7 @@ async def test_a_body_that_does_not_decompress_is_a_trouble(router: respx.MockRo
     router.get(URL).mock(
         return_value=httpx.Response(200, stream=Stream(), headers={"Content-Encoding": "gzip"})
     )
-    with pytest.raises(Trouble, match="does not decompress"):
+    with pytest.raises(RequestFailed, match="does not decompress"):
         await http_for().get(URL)
 
 
@@ -310,15 +312,15 @@ async def test_odd_json_is_read_all_the_same(body: bytes, router: respx.MockRout
 
 async def test_a_server_that_hangs_is_left_in_time(sandbox: Sandbox) -> None:
     sandbox.vendor.faults.append(Fault(kind="hang"))
-    web = Web(HttpOptions(timeout=0.05, attempts=1))
-    with pytest.raises(Trouble, match="did not answer in time"):
+    web = Clients(HttpOptions(timeout=0.05, attempts=1))
+    with pytest.raises(RequestFailed, match="did not answer in time"):
         await Http(web).get(f"{sandbox.url}/eventLogs")
     await web.aclose()
 
 
 async def test_a_body_without_end_is_left(sandbox: Sandbox) -> None:
     sandbox.vendor.faults.append(Fault(kind="endless"))
-    web = Web(HttpOptions(max_body=200_000, attempts=1))
+    web = Clients(HttpOptions(max_body=200_000, attempts=1))
     with pytest.raises(TooLarge):
         await Http(web).get(f"{sandbox.url}/eventLogs")
     await web.aclose()
@@ -326,7 +328,7 @@ async def test_a_body_without_end_is_left(sandbox: Sandbox) -> None:
 
 async def test_a_connection_that_drops_is_tried_again(sandbox: Sandbox) -> None:
     sandbox.vendor.faults.append(Fault(kind="drop"))
-    web = Web(HttpOptions(attempts=2), sleep=Time().sleep)
+    web = Clients(HttpOptions(attempts=2), sleep=Time().sleep)
     answer = await Http(web, HeaderToken("access-token", sandbox.vendor.token)).get(
         f"{sandbox.url}/eventLogs"
     )
@@ -336,15 +338,17 @@ async def test_a_connection_that_drops_is_tried_again(sandbox: Sandbox) -> None:
 
 
 async def test_a_dead_server_is_named_without_the_query() -> None:
-    web = Web(HttpOptions(attempts=1))
-    with pytest.raises(Trouble, match=r"^http://127.0.0.1:1 cannot be reached: the connection was refused$"):
+    web = Clients(HttpOptions(attempts=1))
+    with pytest.raises(
+        RequestFailed, match=r"^http://127.0.0.1:1 cannot be reached: the connection was refused$"
+    ):
         await Http(web).get("http://127.0.0.1:1/x?token=s3cret")
     await web.aclose()
 
 
 async def test_requests_to_one_host_are_limited(sandbox: Sandbox) -> None:
     sandbox.vendor.faults.extend([Fault(kind="hang")] * 5)
-    web = Web(HttpOptions(concurrency=2, timeout=5))
+    web = Clients(HttpOptions(concurrency=2, timeout=5))
     tasks = [asyncio.create_task(Http(web).get(f"{sandbox.url}/eventLogs")) for _ in range(5)]
     while sandbox.vendor.asked < 2:
         await asyncio.sleep(0.001)
@@ -360,7 +364,7 @@ async def test_requests_to_one_host_are_limited(sandbox: Sandbox) -> None:
 @pytest.mark.parametrize("scheme", ["http", "https"])
 async def test_no_connection_keeps_cookies(scheme: str) -> None:
     """The pooled connections below the client have a jar of their own, which must stay empty, with TLS too."""
-    web = Web()
+    web = Clients()
     transport = web._connect(httpx.URL(f"{scheme}://vendor.example"))
     session = transport.get_client()  # type: ignore[attr-defined]
     assert type(session.cookie_jar).__name__ == "DummyCookieJar"
@@ -416,8 +420,8 @@ async def test_tls_is_checked_and_ca_file_adds_trust(certificate: Path) -> None:
     async with served(certificate, answer) as place:
         url = f"{place}/eventLogs"
         auth = HeaderToken("access-token", parakey.token)
-        strict, trusting = Web(HttpOptions(attempts=1)), Web(HttpOptions(ca_file=certificate))
-        with pytest.raises(Trouble, match="its certificate is not trusted"):
+        strict, trusting = Clients(HttpOptions(attempts=1)), Clients(HttpOptions(ca_file=certificate))
+        with pytest.raises(RequestFailed, match="its certificate is not trusted"):
             await Http(strict, auth).get(url)
         first = await Http(trusting, auth).get(url)
         assert (await Http(trusting, auth).get(url, tag=first.tag)).unchanged
@@ -467,7 +471,7 @@ async def test_a_proxy_is_asked_instead(sandbox: Sandbox) -> None:
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     options = HttpOptions(proxy=f"http://me:pw@127.0.0.1:{runner.addresses[0][1]}")
     assert "pw" not in repr(options)
-    through = Web(options)
+    through = Clients(options)
     answer = await Http(through).get("http://vendor.example/eventLogs", {"limit": 1})
     assert answer.json() == [{"id": "by-proxy"}]
     assert seen == [("http://vendor.example/eventLogs?limit=1", "Basic bWU6cHc=")]
@@ -529,7 +533,7 @@ async def test_no_content_is_an_empty_list(status: int, router: respx.MockRouter
 
 async def test_an_unasked_304_is_named_as_that(router: respx.MockRouter, http_for: Any) -> None:
     router.get(URL).mock(return_value=httpx.Response(304))
-    with pytest.raises(Trouble, match="although nothing was asked on a condition"):
+    with pytest.raises(RequestFailed, match="although nothing was asked on a condition"):
         await http_for().get(URL)
 
 
@@ -549,7 +553,7 @@ async def test_a_403_without_a_reason_is_no_refusal_of_our_credentials(
     body: bytes, router: respx.MockRouter, http_for: Any
 ) -> None:
     router.get(URL).mock(return_value=httpx.Response(403, content=body))
-    with pytest.raises(Trouble, match="firewall") as caught:
+    with pytest.raises(RequestFailed, match="firewall") as caught:
         await http_for().get(URL)
     assert caught.value.passing
 
@@ -565,11 +569,11 @@ async def test_a_404_of_somebody_in_between_says_nothing_about_the_thing(
     router: respx.MockRouter, http_for: Any
 ) -> None:
     route = router.get(URL).mock(return_value=httpx.Response(404, content=PAGE))
-    with pytest.raises(Trouble) as caught:
+    with pytest.raises(RequestFailed) as caught:
         await http_for().get(URL)
     assert caught.value.passing
     route.mock(return_value=httpx.Response(404, json={"message": "no such batch"}))
-    with pytest.raises(Trouble) as caught:
+    with pytest.raises(RequestFailed) as caught:
         await http_for().get(URL)
     assert not caught.value.passing
 
@@ -589,7 +593,7 @@ async def test_what_an_error_means_is_said_by_its_status_whatever_its_body(rest:
         b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\nHTTP/1.1 401 X\r\nConnection: close\r\n" + rest,
     ]
     async with raw_server(lambda _: replies.pop(0), close=True) as server:
-        web = Web(HttpOptions(timeout=2))
+        web = Clients(HttpOptions(timeout=2))
         http = Http(web)
         with pytest.raises(Backoff) as caught:
             await http.get(server.url)
@@ -611,7 +615,7 @@ async def test_what_an_error_means_is_said_by_its_status_whatever_its_body(rest:
 )
 async def test_a_success_is_an_ack_however_broken_its_body_is(reply: bytes) -> None:
     async with raw_server(lambda _: reply, close=True) as server:
-        web = Web(HttpOptions(timeout=2))
+        web = Clients(HttpOptions(timeout=2))
         await Http(web).post(server.url, content=b"x")
         await web.aclose()
 
@@ -621,8 +625,8 @@ async def test_a_success_is_an_ack_however_broken_its_body_is(reply: bytes) -> N
 )
 async def test_half_a_head_and_an_error_are_no_ack(reply: bytes) -> None:
     async with raw_server(lambda _: reply, close=True) as server:
-        web = Web(HttpOptions(timeout=2))
-        with pytest.raises(Trouble):
+        web = Clients(HttpOptions(timeout=2))
+        with pytest.raises(RequestFailed):
             await Http(web).post(server.url, content=b"x")
         await web.aclose()
 
@@ -630,8 +634,8 @@ async def test_half_a_head_and_an_error_are_no_ack(reply: bytes) -> None:
 async def test_a_gzip_file_of_empty_members_holds_nobody_up() -> None:
     body = gzip.compress(gzip.compress(b"") * 400_000)
     async with raw_server(lambda _: answer(body, Content_Encoding="gzip, gzip")) as server:
-        web = Web(HttpOptions(attempts=1))
-        with pytest.raises(Trouble, match="more than 10000 members"):
+        web = Clients(HttpOptions(attempts=1))
+        with pytest.raises(RequestFailed, match="more than 10000 members"):
             await Http(web).get(server.url)
         await web.aclose()
 
@@ -639,7 +643,7 @@ async def test_a_gzip_file_of_empty_members_holds_nobody_up() -> None:
 async def test_a_wide_charset_on_what_is_plain_is_a_wrong_label() -> None:
     reply = answer(b'[{"id":1}]', Content_Type="application/json; charset=utf-16")
     async with raw_server(lambda _: reply) as server:
-        web = Web()
+        web = Clients()
         assert (await Http(web).get(server.url)).json() == [{"id": 1}]
         await web.aclose()
 
@@ -651,7 +655,7 @@ async def test_a_secret_in_a_long_location_is_masked_before_it_is_cut(
     Secret.read("top-secret-token-of-ours")
     where = "https://x.example/" + "a" * before + "/top-secret-token-of-ours/b"
     router.get(URL).mock(return_value=httpx.Response(302, headers={"location": where}))
-    with pytest.raises(Trouble) as caught:
+    with pytest.raises(RequestFailed) as caught:
         await http_for().get(URL)
     assert "top-s" not in str(caught.value)
 
@@ -659,7 +663,7 @@ async def test_a_secret_in_a_long_location_is_masked_before_it_is_cut(
 @pytest.mark.parametrize("coding", ["none", "binary", "UTF-8"])
 async def test_what_is_no_coding_is_none(coding: str) -> None:
     async with raw_server(lambda _: answer(b"[]", Content_Encoding=coding)) as server:
-        web = Web()
+        web = Clients()
         assert (await Http(web).get(server.url)).json() == []
         await web.aclose()
 
@@ -667,7 +671,7 @@ async def test_what_is_no_coding_is_none(coding: str) -> None:
 async def test_headers_may_be_many() -> None:
     headers = {f"X-{n}": "y" * 30 for n in range(400)}
     async with raw_server(lambda _: answer(b"[]", **headers)) as server:
-        web = Web()
+        web = Clients()
         assert (await Http(web).get(server.url)).json() == []
         await web.aclose()
 
@@ -675,8 +679,8 @@ async def test_headers_may_be_many() -> None:
 @pytest.mark.parametrize("coding", ["br", "zstd"])
 async def test_a_coding_that_was_not_asked_for_is_named(coding: str) -> None:
     async with raw_server(lambda _: answer(b"\x0b\x02\x80[]\x03", Content_Encoding=coding)) as server:
-        web = Web(HttpOptions(attempts=1))
-        with pytest.raises(Trouble, match=f"compressed with {coding} although gzip was asked for"):
+        web = Clients(HttpOptions(attempts=1))
+        with pytest.raises(RequestFailed, match=f"compressed with {coding} although gzip was asked for"):
             await Http(web).get(server.url)
         await web.aclose()
 
@@ -694,7 +698,7 @@ async def test_a_coding_that_was_not_asked_for_is_named(coding: str) -> None:
 )
 async def test_what_is_compressed_is_read(coding: str, body: bytes) -> None:
     async with raw_server(lambda _: answer(body, Content_Encoding=coding)) as server:
-        web = Web()
+        web = Clients()
         assert (await Http(web).get(server.url)).json() == [{"id": 1}]
         await web.aclose()
 
@@ -710,7 +714,7 @@ async def test_stacked_bombs_stop_at_the_limit_and_share_the_loop() -> None:
             await asyncio.sleep(0)
 
     async with raw_server(lambda _: answer(bomb, Content_Encoding="gzip, gzip")) as server:
-        web = Web(HttpOptions(attempts=1, max_body=32 * 2**20))
+        web = Clients(HttpOptions(attempts=1, max_body=32 * 2**20))
         tracemalloc.start()
         beside = asyncio.create_task(others())
         with pytest.raises(TooLarge):
@@ -752,7 +756,7 @@ async def test_json_is_utf_8_whatever_a_servers_default_label_says(
 async def test_a_header_may_be_long() -> None:
     policy = "default-src " + "https://cdn.example " * 3000
     async with raw_server(lambda _: answer(b"[]", Content_Security_Policy=policy)) as server:
-        web = Web(HttpOptions(attempts=1))
+        web = Clients(HttpOptions(attempts=1))
         assert (await Http(web).get(server.url)).json() == []
         await web.aclose()
 
@@ -762,8 +766,8 @@ async def test_a_header_may_be_long() -> None:
 )
 async def test_endless_interim_answers_are_cut(interim: bytes) -> None:
     async with raw_server(lambda _: interim * 500, again=True) as server:
-        web = Web(HttpOptions(attempts=1, deadline=20))
-        with pytest.raises(Trouble, match="broke off its answer"):
+        web = Clients(HttpOptions(attempts=1, deadline=20))
+        with pytest.raises(RequestFailed, match="broke off its answer"):
             await asyncio.wait_for(Http(web).get(server.url), 10)
         await web.aclose()
 
@@ -796,8 +800,8 @@ TOKEN = "top-secret-token-of-ours"
 async def test_no_answer_brings_a_secret_into_a_message(reply: bytes) -> None:
     Secret.read(TOKEN)
     async with raw_server(lambda _: reply, close=True) as server:
-        web = Web(HttpOptions(attempts=1, timeout=2))
-        with pytest.raises((Trouble, Denied, Backoff, Unreadable)) as caught:
+        web = Clients(HttpOptions(attempts=1, timeout=2))
+        with pytest.raises((RequestFailed, Denied, Backoff, Unreadable)) as caught:
             (
                 await Http(web, HeaderToken("access-token", TOKEN)).get(f"{server.url}/list?key={TOKEN}")
             ).items()
@@ -834,7 +838,7 @@ async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.Monke
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.delenv("NO_PROXY", raising=False)
     async with raw_server(lambda _: answer(b"[]")) as server:
-        web = Web(HttpOptions(attempts=1))
+        web = Clients(HttpOptions(attempts=1))
         assert web.client(server.url).trust_env is False
         assert (await Http(web).get(server.url)).json() == []
         await web.aclose()

@@ -19,7 +19,7 @@ from rounds import SCRIPTS, Scripted, running
 from roundsman.clock import Clock
 from roundsman.engine import BEAT, Engine
 from roundsman.http.client import Http
-from roundsman.http.transport import Web
+from roundsman.http.transport import Clients
 from roundsman.plugin import Poll, State
 from roundsman.sandbox import Parakey
 from roundsman.sinks.file import FileSink
@@ -496,7 +496,7 @@ async def test_root_gives_nobody_what_a_planted_link_leads_to(tmp_path: Path) ->
     (folder / "events.jsonl").symlink_to(precious)
     sink = FileSink(type="file", path=folder / "events.jsonl").named("archive")
     with pytest.raises(OSError, match="is a link"):
-        async with sink.open(Http(Web()), None):
+        async with sink.open(Http(Clients()), None):
             pass
     # A store that is another's is written to, and stays theirs.
     (folder / "mine.db").touch()

@@ -197,7 +197,7 @@ async def test_whatever_hangs_in_a_sink_is_told(
     await put(engine.store, an_event(1, "a"))
     if what == "trying again":
         engine.store.bury("deaf", 0, 1, "no", START)
-        engine.store.raise_dead("deaf", None)
+        engine.store.requeue_dead("deaf", None)
     async with running(engine):
         await until(lambda: "begun" in RECORDS)
         time.advance(601)

@@ -23,10 +23,10 @@ from roundsman import store as store_module
 from roundsman.cli.control import replay
 from roundsman.store import (
     KEYS_KEPT,
+    Conflict,
     Filter,
     GaveUp,
     Mail,
-    Moved,
     Reader,
     Store,
     StoreError,
@@ -72,7 +72,7 @@ async def test_a_source_that_was_rewound_meanwhile_is_not_overwritten(store: Sto
     await put(store, state={"cursor": "old"})
     _, revision = store.state("doors")
     store.rewind("doors", {"cursor": "back"})
-    with pytest.raises(Moved):
+    with pytest.raises(Conflict):
         store.commit("doors", revision, {"cursor": "new"}, [an_event(1)], now=START, due=START)
     assert store.state("doors")[0] == {"cursor": "back"}
     assert store.head() == 0
@@ -83,7 +83,7 @@ async def test_a_sink_that_was_replayed_meanwhile_is_not_overwritten(store: Stor
     await put(store, *map(an_event, range(5)))
     store.ack("archive", 0, 4, None, START)
     store.replay("archive", 2)
-    with pytest.raises(Moved):
+    with pytest.raises(Conflict):
         store.ack("archive", 4, 5, None, START)
     assert store.cursor("archive")[0] == 2
 

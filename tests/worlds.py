@@ -15,7 +15,7 @@ from roundsman import shapes
 from roundsman.clock import Clock
 from roundsman.events import Event
 from roundsman.http.client import Http
-from roundsman.http.transport import HttpOptions, Web
+from roundsman.http.transport import Clients, HttpOptions
 from roundsman.plugin import Deliver, Receipt, Sink
 from roundsman.sandbox import TOKEN, Vendor
 from roundsman.sandbox.mailchimp import API_KEY
@@ -116,8 +116,8 @@ class Straight(httpx.AsyncBaseTransport):
         return httpx.Response(reply.status, headers=reply.headers, stream=body, request=request)
 
 
-def web_of(transport: httpx.AsyncBaseTransport, time: Time, **options: Any) -> Web:
-    return Web(HttpOptions(**options), now=time.now, sleep=time.sleep, transport=lambda url: transport)
+def web_of(transport: httpx.AsyncBaseTransport, time: Time, **options: Any) -> Clients:
+    return Clients(HttpOptions(**options), now=time.now, sleep=time.sleep, transport=lambda url: transport)
 
 
 def event_logs(name: str = "doors", **options: Any) -> EventLogs:

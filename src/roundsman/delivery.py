@@ -14,7 +14,7 @@ from roundsman.http.client import Http
 from roundsman.meter import Meter
 from roundsman.notices import SINK_PATIENCE, sink_failing, sink_recovered
 from roundsman.plugin import Deliver, Receipt, Sink
-from roundsman.store import Filter, Moved, Store, StoreError
+from roundsman.store import Conflict, Filter, Store, StoreError
 from roundsman.times import spell
 
 READ_AHEAD = 1000
@@ -153,13 +153,13 @@ class Delivery:
             if end > cursor:
                 self._store.ack(self.name, cursor, end, None, self._now(), moved=False)
             return bool(events or damaged)
-        except Moved:
+        except Conflict:
             return True
 
     def _bury_damaged(self, event: Event) -> None:
         """A damaged store may hand over anything; no sink gets what is not JSON."""
         why = "the store is damaged: the event cannot be read"
-        self._store.rebury(self.name, event.seq, why, self._now())
+        self._store.bury_again(self.name, event.seq, why, self._now())
         log.error("event.buried", sink=self.name, seq=event.seq, id=event.id, reason=why)
 
     async def _pump(self, deliver: Deliver) -> None:
@@ -200,7 +200,7 @@ class Delivery:
                 receipt = await deliver([event])
         except Exception as exc:
             why = reason(exc)
-            self._store.rebury(self.name, event.seq, why, self._now())
+            self._store.bury_again(self.name, event.seq, why, self._now())
             log.error("event.buried", sink=self.name, seq=event.seq, id=event.id, reason=why)
             if not isinstance(exc, Reject):
                 raise  # the place is left and opened anew

@@ -16,7 +16,7 @@ from roundsman.delivery import Delivery
 from roundsman.events import Event
 from roundsman.http.client import Http
 from roundsman.http.ratelimits import CAP
-from roundsman.http.transport import Web
+from roundsman.http.transport import Clients
 from roundsman.meter import Meter
 from roundsman.notices import Disk, clock_jumped, sink_gap, store_damaged
 from roundsman.plugin import Sink, Source
@@ -58,7 +58,7 @@ PRUNE_ONCE = 20
 log = structlog.get_logger()
 
 
-def furthest(interval: float, *, waits: bool = True) -> float:
+def longest_lead(interval: float, *, waits: bool = True) -> float:
     """Seconds that a `due` can lie ahead: more than that, and the clock was set back since.
 
     `waits`: the source fails, or its vendor wanted a rest; else it is an interval.
@@ -92,7 +92,7 @@ class Engine:
         self,
         store: Store,
         alarms: Alarms,
-        web: Web,
+        web: Clients,
         *,
         clock: Clock | None = None,
         retention: float = 35 * 86400.0,
@@ -120,7 +120,7 @@ class Engine:
         self._leaving: defaultdict[str, list[asyncio.Task[None]]] = defaultdict(list)
         """Delivery loops that have not ended, by sink; the last is the one in `_loops`."""
         self._stop = asyncio.Event()
-        self._retired: list[Web] = []
+        self._retired: list[Clients] = []
         self._queues: defaultdict[str, deque[str]] = defaultdict(deque)
         self._under_way: Counter[str] = Counter()
         self._jumps = Jumps(self._clock)
@@ -143,7 +143,9 @@ class Engine:
 
     # -- what is watched ---------------------------------------------------------------------------------------------
 
-    def setup(self, sources: Mapping[str, Source], sinks: Mapping[str, Sink], web: Web | None = None) -> None:
+    def setup(
+        self, sources: Mapping[str, Source], sinks: Mapping[str, Sink], web: Clients | None = None
+    ) -> None:
         """Take over this set of sources and sinks; state and cursors are kept by name.
 
         A visit under way goes on with the options it began with, and the next one has the new ones. What a plugin or the store
@@ -185,12 +187,12 @@ class Engine:
             watch.visited, watch.answered, watch.polls = fare.visited, fare.answered, fare.polls
             watch.failures, watch.unanswered, watch.failing = fare.failures, fare.unanswered, fare.failing
             watch.error = fare.error
-            watch.held = _held(fare, now, furthest(source.interval))
+            watch.held = _held(fare, now, longest_lead(source.interval))
             self._listen_for(watch, fare.heard)
             # A stored `due` is believed, unless the clock was set back since: nothing legitimate is that far ahead.
             spread = now + min(position * SPREAD, source.interval * position / len(sources))
             waits = fare.failures > 0 or watch.held > now
-            bound = now + furthest(source.interval, waits=waits)
+            bound = now + longest_lead(source.interval, waits=waits)
             watch.due = min(fare.due, bound) if fare.due > now else spread
             failed = fare.failures and fare.options is not None
             if failed and source.fingerprint(identity) != fare.options:  # mended while no daemon ran
@@ -317,7 +319,7 @@ class Engine:
         for fare in self.store.fares():
             watch = self.watches.get(fare.name)
             if watch is not None:
-                bound = furthest(watch.source.interval)
+                bound = longest_lead(watch.source.interval)
                 early = any(now < at < now + bound for at in (fare.due, _held(fare, now, bound)))
                 due += [fare.name] if everything or not early else []
         for name in due:
@@ -352,7 +354,7 @@ class Engine:
         for web in (*self._retired, self.web):
             await web.aclose()
 
-    def hurry(self, name: str) -> None:
+    def visit_now(self, name: str) -> None:
         """A command wants it visited now; while a visit is under way, once more after it."""
         self._check_clock()
         watch = self.watches[name]
@@ -539,7 +541,7 @@ class Engine:
                 self.failed(exc)
         if self._hurried and self._failed_at < self._clock.monotonic() - BEAT / 2:
             self._hurried = False
-            self.store.hurried(False)
+            self.store.wait_less(False)
 
     def _look_after_store(self) -> None:
         """A store that somebody deleted takes what it is told, and forgets it when we end."""
@@ -575,7 +577,7 @@ class Engine:
         self._failure, self._failed_at = error, now
         if not self._hurried:
             self._hurried = True
-            self.store.hurried(True)  # else whoever comes next waits as long, for the same
+            self.store.wait_less(True)  # else whoever comes next waits as long, for the same
         if not same or now - self._failure_said >= STORE_AGAIN:
             self._failure_said = now
             log.error("store.failed", error=error)
@@ -694,7 +696,7 @@ class Engine:
         self._wake()
         for name in wanted:
             if name in self.watches:
-                self.hurry(name)
+                self.visit_now(name)
 
     def _may_forget(self) -> bool:
         """Not soon after the clock jumped to a time that is far from all we know: by a clock that is wrong, everything is old."""

@@ -1,7 +1,7 @@
 """Every error that crosses from one part to another, as one tree, by what its catcher must do.
 
     Exception
-      Trouble           the other side is unreachable, slow, or answered what it should not: ask again, later and later
+      RequestFailed     the other side is unreachable, slow, or answered what it should not: ask again, later and later
         TooLarge        more body than allowed: ask for less, if that is possible
         NoToken         no token can be had: nothing can be asked with these credentials
       Unreadable        an answer that is not the JSON it should be: ask again, and believe nothing of it
@@ -12,9 +12,9 @@
       Backoff           not now: wait at least so long
       Denied            the credentials are refused: report it at once
       Reject            not ever: bury the event as a dead letter
-      Forged            a webhook that is not the vendor's: answer 401
+      NotAuthentic      a webhook that is not the vendor's: answer 401
       StoreError        the store cannot do it: report it, and try again at the next chance
-      Moved             the source was rewound meanwhile: drop what was found
+      Conflict          the source was rewound meanwhile: drop what was found
       ConfigError       the configuration is wrong: print every mistake, and end with status 2
       HookError         a webhook cannot be registered: print why, and end with status 1
 
@@ -30,7 +30,7 @@ REASON = 1000
 """Letters of an error that are kept, at most."""
 
 
-class Trouble(Exception):
+class RequestFailed(Exception):
     """The other side is unreachable, slow, or answered what it should not."""
 
     def __init__(self, message: str, status: int | None = None, *, passing: bool = False) -> None:
@@ -40,11 +40,11 @@ class Trouble(Exception):
         """It is somebody's in between, such as a firewall: it says nothing about what was asked for."""
 
 
-class TooLarge(Trouble):
+class TooLarge(RequestFailed):
     """More body than `[http] max_body` allows, after decompression."""
 
 
-class NoToken(Trouble):
+class NoToken(RequestFailed):
     """No token can be had: nothing can be asked with these credentials."""
 
 
@@ -90,7 +90,7 @@ class Denied(Exception):
         """What came with the refusal, for a source that can tell refusals apart."""
 
 
-class Forged(Exception):
+class NotAuthentic(Exception):
     """It is not the vendor who calls, or the call is an old one: 401. The message is a word or two, for logs and metrics."""
 
 
@@ -98,7 +98,7 @@ class StoreError(Exception):
     """The store cannot be used; the message is one sentence that says why and what to do."""
 
 
-class Moved(Exception):
+class Conflict(Exception):
     """Somebody moved the cursor (`rewind`, `replay`) since it was read: what was based on it is void."""
 
 

@@ -1,4 +1,4 @@
-"""What the daemon tells of itself, in the same log as everything else: sinks that fail for long, a full disk, a clock that jumped."""
+"""What the daemon reports of itself, in the same log as everything else: sinks that fail for long, a full disk, a clock that jumped."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""What a plugin speaks: `Source` and `Sink`, what a poll returns, and the two errors that say more than "again"."""
+"""What a plugin speaks: `Source` and `Sink`, and what a poll returns."""
 
 import hashlib
 from abc import ABC, abstractmethod

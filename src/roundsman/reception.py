@@ -35,7 +35,7 @@ class Waiting(NamedTuple):
     done: "asyncio.Future[int]"
 
 
-class Unsaid(NamedTuple):
+class Pending(NamedTuple):
     """What was counted and not said yet."""
 
     calls: int = 0
@@ -46,14 +46,14 @@ class Unsaid(NamedTuple):
     exc: Exception | None = None
 
 
-class Tally:
+class ThrottledLog:
     """Counts by key, said at once the first time and then at most every so often."""
 
-    def __init__(self, say: Callable[[str, Unsaid], None], monotonic: Callable[[], float]) -> None:
+    def __init__(self, say: Callable[[str, Pending], None], monotonic: Callable[[], float]) -> None:
         self._say = say
         self._monotonic = monotonic
         self._said: dict[tuple[str, str], float] = {}
-        self._unsaid: dict[tuple[str, str], Unsaid] = {}
+        self._unsaid: dict[tuple[str, str], Pending] = {}
 
     def add(
         self,
@@ -65,8 +65,8 @@ class Tally:
         exc: Exception | None = None,
     ) -> None:
         key = (source, why)
-        before = self._unsaid.get(key, Unsaid())
-        self._unsaid[key] = Unsaid(before.calls + 1, before.new + new, why, what, exc)
+        before = self._unsaid.get(key, Pending())
+        self._unsaid[key] = Pending(before.calls + 1, before.new + new, why, what, exc)
         if self._quiet(key):
             self._out(key)
 
@@ -105,11 +105,11 @@ class Reception:
         self._wake = wake
         self._ring = ring
         self._waiting: list[Waiting] = []
-        self._taken = Tally(
+        self._taken = ThrottledLog(
             lambda source, it: log.info("webhook.taken", source=source, calls=it.calls, new=it.new),
             clock.monotonic,
         )
-        self._refused = Tally(
+        self._refused = ThrottledLog(
             lambda source, it: log.warning(
                 "webhook.refused",
                 **({"source": source} if source else {}),
@@ -119,13 +119,13 @@ class Reception:
             ),
             clock.monotonic,
         )
-        self._unread = Tally(
+        self._unread = ThrottledLog(
             lambda source, it: log.error(
                 "webhook.unread", source=source, reason=it.what, calls=it.calls, exc_info=it.exc
             ),
             clock.monotonic,
         )
-        self._failed = Tally(
+        self._failed = ThrottledLog(
             lambda path, it: log.error("listen.failed", path=path, calls=it.calls, exc_info=it.exc),
             clock.monotonic,
         )

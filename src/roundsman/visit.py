@@ -21,11 +21,11 @@ from roundsman.errors import Backoff, Denied, reason
 from roundsman.events import Event, notice
 from roundsman.http.client import Http
 from roundsman.http.ratelimits import CAP
-from roundsman.http.transport import Web
+from roundsman.http.transport import Clients
 from roundsman.meter import Meter
 from roundsman.plugin import Poll, Source, State, polls
 from roundsman.silence import Silence
-from roundsman.store import Moved, Store, StoreError, Via
+from roundsman.store import Conflict, Store, StoreError, Via
 from roundsman.times import parse_time
 
 PATIENCE = 3
@@ -58,7 +58,7 @@ class Watch:
     source: Source
     auth: httpx.Auth | None
     identity: str
-    web: Web
+    web: Clients
     host: str
     due: float = 0.0
     visited: float | None = None
@@ -209,7 +209,7 @@ class Visits:
                         await asyncio.sleep(0)  # a backlog must not keep the others waiting
                 if not more:
                     return True
-            except Moved:
+            except Conflict:
                 log.info("source.rewound", source=name)
                 await asyncio.sleep(0)
             except Exception as exc:  # noqa: BLE001 - whatever a source raises means "again later"
@@ -507,10 +507,10 @@ class Visits:
                 failing=watch.failing,
                 error=error,
             )
-        except (Moved, StoreError) as exc:
+        except (Conflict, StoreError) as exc:
             if begins:
                 watch.failing = None  # it was not told; the next failure tells it
-            if isinstance(exc, Moved):
+            if isinstance(exc, Conflict):
                 watch.due = max(now, watch.held)  # rewound meanwhile, and wanted at once
             else:
                 self.failed(exc)

@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar, Protocol, Self
 
 from pydantic import AfterValidator, model_validator
 
-from roundsman.errors import Forged
+from roundsman.errors import NotAuthentic
 from roundsman.options.secrets import Secret
 from roundsman.options.values import Duration, HeaderName, Options
 
@@ -140,18 +140,18 @@ class Hook(Options):
         """The options that recognise the vendor, for a message."""
         return "header and value, or token"
 
-    def at_the_door(self, call: Call) -> None:
-        """What can be judged before the body is read. Raises `Forged`."""
+    def check_head(self, call: Call) -> None:
+        """What can be judged before the body is read. Raises `NotAuthentic`."""
         if self.token is not None and not same(call.token, self.token.reveal()):
-            raise Forged("wrong token")
+            raise NotAuthentic("wrong token")
         if self.header is not None and self.value is not None:
             shown = call.headers.get(self.header.lower())
             if shown is None or not same(shown, self.value.reveal()):
-                raise Forged("wrong header" if shown is not None else "no header")
+                raise NotAuthentic("wrong header" if shown is not None else "no header")
 
     def check(self, call: Call) -> None:
-        """Everything, once the body is there. Raises `Forged`."""
-        self.at_the_door(call)
+        """Everything, once the body is there. Raises `NotAuthentic`."""
+        self.check_head(call)
 
     def path(self, name: str, token: str | None = None) -> str:
         """Where the webhooks of the source `name` go; the token as itself, or as what stands for it."""
@@ -173,10 +173,10 @@ class Scheme:
     """How many of the time's units make a second."""
 
     def check(self, call: Call, secrets: Sequence[Secret], tolerance: float) -> None:
-        """Raises `Forged` where none of the secrets made any of the signatures, or they are older than `tolerance` seconds (0: any age)."""
+        """Raises `NotAuthentic` where none of the secrets made any of the signatures, or they are older than `tolerance` seconds (0: any age)."""
         text = call.headers.get(self.header)
         if text is None:
-            raise Forged("no signature")
+            raise NotAuthentic("no signature")
         fields = [
             match.groups() for part in text.split(",")[:MOST_FIELDS] if (match := FIELD.fullmatch(part))
         ]
@@ -187,14 +187,14 @@ class Scheme:
             or not shown
             or not (times[0].isascii() and times[0].isdecimal() and len(times[0]) < 20)
         ):
-            raise Forged("unreadable signature")
+            raise NotAuthentic("unreadable signature")
         signed = times[0].encode() + b"." + call.body
         made = [hmac.new(secret.reveal().encode(), signed, hashlib.sha256).hexdigest() for secret in secrets]
         if not any([same(one, other) for one in shown for other in made]):  # noqa: C419 - all of them, whichever is right
-            raise Forged("wrong signature")
+            raise NotAuthentic("wrong signature")
         # Only now: the age of a time that nobody signed says nothing.
         if tolerance and abs(call.now - int(times[0]) / self.per_second) > tolerance:
-            raise Forged("stale signature")
+            raise NotAuthentic("stale signature")
 
 
 class SignedHook(Hook):

@@ -18,7 +18,7 @@ import uvloop
 
 from roundsman.alarms import Scheduler
 from roundsman.engine import Engine
-from roundsman.http.transport import Web
+from roundsman.http.transport import Clients
 from roundsman.sandbox import TOKEN
 from roundsman.sinks.file import FileSink
 from roundsman.sources.parakey import EventLogs
@@ -28,7 +28,7 @@ from roundsman.store import Store
 async def ours(url: str, folder: Path, rows: int) -> float:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
     store = Store.open(folder / "store.db")
-    web = Web()
+    web = Clients()
     engine = Engine(store, Scheduler(), web)
     source = EventLogs(
         type="parakey.event_logs", base_url=url, access_token=TOKEN, start="beginning", interval=3600

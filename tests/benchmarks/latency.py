@@ -18,7 +18,7 @@ from roundsman.alarms import Scheduler
 from roundsman.engine import Engine
 from roundsman.events import Event
 from roundsman.http.client import Http
-from roundsman.http.transport import Web
+from roundsman.http.transport import Clients
 from roundsman.plugin import Deliver, Receipt, Sink
 from roundsman.sandbox import TOKEN, Building, Parakey, Sandbox
 from roundsman.sources.parakey import EventLogs
@@ -50,7 +50,7 @@ async def main() -> None:
     building = Building(parakey)
     with tempfile.TemporaryDirectory() as folder:
         async with Sandbox(parakey) as sandbox:
-            store, web = Store.open(Path(folder) / "store.db"), Web()
+            store, web = Store.open(Path(folder) / "store.db"), Clients()
             web.client(sandbox.url).event_hooks["response"].append(received)
             engine = Engine(store, Scheduler(), web)
             source = EventLogs(

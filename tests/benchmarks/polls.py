@@ -19,7 +19,7 @@ import uvloop
 from roundsman.alarms import Scheduler
 from roundsman.engine import Engine
 from roundsman.http.client import Http
-from roundsman.http.transport import Web
+from roundsman.http.transport import Clients
 from roundsman.plugin import Poll, State
 from roundsman.sandbox import TOKEN
 from roundsman.sources.parakey import EventLogs
@@ -70,7 +70,7 @@ async def bare(url: str, count: int) -> dict[str, float]:
 async def ours(url: str, folder: Path, sources: int, interval: float, seconds: float) -> dict[str, float]:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(20))
     store = Store.open(folder / "store.db")
-    web = Web()
+    web = Clients()
     engine = Watched(store, Scheduler(), web)
     engine.setup(
         {

@@ -19,7 +19,7 @@ from polls import status
 
 from roundsman.alarms import Scheduler
 from roundsman.engine import Engine
-from roundsman.http.transport import HttpOptions, Web
+from roundsman.http.transport import Clients, HttpOptions
 from roundsman.sandbox import Sandbox, Vendor
 from roundsman.sandbox.mailchimp import API_KEY, Mailchimp, Operation, bad_address, pack
 from roundsman.sandbox.railz import CLIENT_ID, SECRET_KEY, Railz
@@ -64,7 +64,7 @@ async def serve(vendor: Vendor) -> None:
 
 async def archive(url: str, folder: Path) -> dict[str, float]:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
-    store, web = Store.open(folder / "store.db"), Web()
+    store, web = Store.open(folder / "store.db"), Clients()
     engine = Engine(store, Scheduler(), web)
     source = Batches(
         type="mailchimp.batches", base_url=f"{url}/3.0", api_key=API_KEY, start="beginning", interval=3600
@@ -122,7 +122,7 @@ async def bare_archive(url: str, folder: Path) -> dict[str, float]:
 
 async def connections(url: str, folder: Path, seconds: float) -> dict[str, float]:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
-    store, web = Store.open(folder / "store.db"), Web(HttpOptions())
+    store, web = Store.open(folder / "store.db"), Clients(HttpOptions())
     engine = Engine(store, Scheduler(), web)
     source = Pushes(
         type="railz.pushes",

@@ -14,7 +14,7 @@ from conftest import need
 from roundsman import wire
 from roundsman.events import Event
 from roundsman.http.client import Http
-from roundsman.http.transport import Web
+from roundsman.http.transport import Clients
 from roundsman.sinks.file import FileSink, _Appender
 from worlds import Time, an_event
 
@@ -30,7 +30,7 @@ class Writer:
         """Of the last ack; as the store keeps it, so a test may take it back."""
 
     async def deliver(self, *events: Event, ack: bool = True) -> None:
-        async with self.sink.open(Http(Web(now=self.time.now)), self.receipt) as deliver:
+        async with self.sink.open(Http(Clients(now=self.time.now)), self.receipt) as deliver:
             receipt = await deliver(events)
             if ack:
                 self.receipt = receipt
@@ -158,7 +158,7 @@ async def test_logrotates_copytruncate_is_survived(writer: Writer) -> None:
 
 
 async def test_two_writers_never_share_a_file(writer: Writer) -> None:
-    async with writer.sink.open(Http(Web()), None):
+    async with writer.sink.open(Http(Clients()), None):
         with pytest.raises(OSError, match="another writer has it open"):
             await writer.deliver(E[0])
 
@@ -179,7 +179,7 @@ async def test_a_path_that_cannot_be_written_is_an_error_each_time(tmp_path: Pat
     (tmp_path / "file").write_text("")
     sink = FileSink(type="file", path=tmp_path / "file" / "events.jsonl")
     with pytest.raises(OSError, match="Not a directory|File exists"):
-        async with sink.open(Http(Web()), None):
+        async with sink.open(Http(Clients()), None):
             pass
 
 
@@ -316,7 +316,7 @@ async def test_nor_by_a_daemon_that_goes_on(writer: Writer) -> None:
     await writer.deliver(A[0])
     backup = writer.receipt
     await writer.deliver(A[1], B[0])
-    async with writer.sink.open(Http(Web(now=writer.time.now)), backup) as deliver:
+    async with writer.sink.open(Http(Clients(now=writer.time.now)), backup) as deliver:
         for event in (A[1], A[2], B[0], A[3]):
             receipt = await deliver([event])
     assert writer.ids() == [e.id for e in [A[0], A[1], B[0], A[2], A[3]]]
@@ -351,7 +351,7 @@ async def test_a_replay_is_written_again_however_quiet_that_day_was(writer: Writ
     await writer.deliver(A[0])
     backup = writer.receipt
     await writer.deliver(A[1], B[0])
-    async with writer.sink.open(Http(Web(now=writer.time.now)), backup) as deliver:
+    async with writer.sink.open(Http(Clients(now=writer.time.now)), backup) as deliver:
         await deliver([A[2]])
         writer.time.advance(90_000)
         await deliver([A[0], A[1], B[0], A[2]])
@@ -363,7 +363,7 @@ async def test_rotation_does_not_wait_for_what_does_not_come_again(tmp_path: Pat
     await writer.deliver(A[0])
     backup = writer.receipt
     await writer.deliver(B[0])
-    async with writer.sink.open(Http(Web(now=time.now)), backup) as deliver:
+    async with writer.sink.open(Http(Clients(now=time.now)), backup) as deliver:
         for event in A[1:]:
             writer.receipt = await deliver([event])
         assert len(list(tmp_path.glob("events-*.jsonl"))) >= 2
@@ -380,7 +380,7 @@ async def test_a_clock_that_is_corrected_after_a_crash_doubles_nothing(
 ) -> None:
     await writer.deliver(A[0])
     await writer.deliver(A[1], ack=False)
-    async with writer.sink.open(Http(Web(now=writer.time.now)), writer.receipt) as deliver:
+    async with writer.sink.open(Http(Clients(now=writer.time.now)), writer.receipt) as deliver:
         writer.time.set_wall(seconds)
         await deliver([A[1], A[2]])
     assert writer.ids() == [e.id for e in A[:3]]
@@ -394,7 +394,7 @@ async def test_a_circle_of_links_is_an_error_as_any_other(tmp_path: Path) -> Non
     sink = FileSink(type="file", path=tmp_path / "loop" / "events.jsonl")
     assert sink.place()
     with pytest.raises(OSError, match="symbolic links|not root's|Not a directory|File exists"):
-        async with sink.open(Http(Web()), None):
+        async with sink.open(Http(Clients()), None):
             pass
 
 
@@ -437,7 +437,7 @@ async def test_whoever_only_looks_whether_it_opens_rotates_nothing(tmp_path: Pat
         (tmp_path / f"events-2026-04-0{day}.0001.jsonl").write_bytes(E[0].body + b"\n")
     before = sorted(path.name for path in tmp_path.iterdir())
     writer = Writer(tmp_path, time, rotate_daily=True, keep=1, compress=True)
-    async with writer.sink.open(Http(Web()), None):
+    async with writer.sink.open(Http(Clients()), None):
         pass
     assert sorted(path.name for path in tmp_path.iterdir()) == [*before, "events.jsonl"]
 
@@ -498,7 +498,7 @@ async def test_root_prunes_and_renames_only_in_the_folder_it_has_open(
             out.symlink_to(elsewhere)
         return time.now()
 
-    async with writer.sink.open(Http(Web(now=now)), None) as deliver:
+    async with writer.sink.open(Http(Clients(now=now)), None) as deliver:
         await deliver([E[0]])
         looks.clear()
         with pytest.raises(OSError, match="removed or replaced"):
@@ -517,14 +517,14 @@ async def test_root_makes_nothing_where_a_planted_link_leads_to(
     os.chown(theirs / "out", SERVICE, SERVICE, follow_symlinks=False)
     sink = FileSink(type="file", path=theirs / "out" / rest)
     with pytest.raises(OSError, match="is a link in a folder that is not root's alone"):
-        async with sink.open(Http(Web()), None):
+        async with sink.open(Http(Clients()), None):
             pass
     (theirs / "out").unlink()
     (theirs / "roots").mkdir()  # may have been moved there
     (theirs / "roots" / "out").symlink_to(elsewhere)
     sink = FileSink(type="file", path=theirs / "roots" / "out" / rest)
     with pytest.raises(OSError, match="is a link in a folder that is not root's alone"):
-        async with sink.open(Http(Web()), None):
+        async with sink.open(Http(Clients()), None):
             pass
     assert list(elsewhere.iterdir()) == []
 
@@ -565,7 +565,7 @@ async def test_in_a_folder_of_everybodys_root_follows_only_its_own_links(tmp_pat
 async def test_a_place_that_is_gone_is_noticed_before_the_ack(how: str, tmp_path: Path, time: Time) -> None:
     (folder := tmp_path / "out").mkdir()
     writer = Writer(folder, time)
-    async with writer.sink.open(Http(Web(now=time.now)), None) as deliver:
+    async with writer.sink.open(Http(Clients(now=time.now)), None) as deliver:
         writer.receipt = await deliver(E[:2])
         if how.startswith("folder"):
             folder.rename(tmp_path / "old")
@@ -592,7 +592,7 @@ async def test_a_place_that_goes_while_it_is_written_is_no_ack_either(
         fdatasync(handle)
         writer.path.unlink()
 
-    async with writer.sink.open(Http(Web(now=writer.time.now)), None) as deliver:
+    async with writer.sink.open(Http(Clients(now=writer.time.now)), None) as deliver:
         monkeypatch.setattr(os, "fdatasync", gone)
         with pytest.raises(OSError, match="removed or replaced"):
             await deliver(E[:2])
@@ -611,7 +611,7 @@ async def test_a_file_that_is_moved_while_it_is_written_keeps_what_it_got(
         fdatasync(handle)
         writer.path.rename(old)
 
-    async with writer.sink.open(Http(Web(now=writer.time.now)), None) as deliver:
+    async with writer.sink.open(Http(Clients(now=writer.time.now)), None) as deliver:
         monkeypatch.setattr(os, "fdatasync", moved)
         writer.receipt = await deliver(E[:2])
         with pytest.raises(OSError, match="removed or replaced"):
@@ -623,7 +623,7 @@ async def test_a_file_that_is_moved_while_it_is_written_keeps_what_it_got(
 
 
 async def test_half_a_line_of_somebody_elses_swallows_none_of_ours(writer: Writer) -> None:
-    async with writer.sink.open(Http(Web(now=writer.time.now)), None) as deliver:
+    async with writer.sink.open(Http(Clients(now=writer.time.now)), None) as deliver:
         await deliver(E[:2])
         with writer.path.open("ab") as other:
             other.write(b"half a line")
@@ -643,7 +643,7 @@ async def test_nor_where_it_comes_between_our_look_and_our_write(
             other.write(b"half a line")
         return write(handle, data)
 
-    async with writer.sink.open(Http(Web(now=writer.time.now)), None) as deliver:
+    async with writer.sink.open(Http(Clients(now=writer.time.now)), None) as deliver:
         await deliver(E[:2])
         monkeypatch.setattr(os, "write", late)
         await deliver(E[2:4])
@@ -652,7 +652,7 @@ async def test_nor_where_it_comes_between_our_look_and_our_write(
 
 
 async def test_a_file_that_was_cut_under_our_hands_gets_no_hole(writer: Writer) -> None:
-    async with writer.sink.open(Http(Web(now=writer.time.now)), None) as deliver:
+    async with writer.sink.open(Http(Clients(now=writer.time.now)), None) as deliver:
         await deliver(E[:2])
         os.truncate(writer.path, writer.path.stat().st_size - 20)
         await deliver(E[2:4])
@@ -684,7 +684,7 @@ async def test_lines_and_a_new_name_are_on_the_disk_before_the_ack(
     writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     syncs = Syncs(monkeypatch)
-    async with writer.sink.open(Http(Web(now=writer.time.now)), None) as deliver:
+    async with writer.sink.open(Http(Clients(now=writer.time.now)), None) as deliver:
         assert writer.path.parent.name in syncs.seen, "the folder that has the new name"
         syncs.seen.clear()
         await deliver(E[:2])

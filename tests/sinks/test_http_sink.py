@@ -13,9 +13,9 @@ from cloudevents.core.formats.json import JSONFormat
 from standardwebhooks import Webhook
 
 from raw import answer, raw_server
-from roundsman.errors import Backoff, Reject, Trouble
+from roundsman.errors import Backoff, Reject, RequestFailed
 from roundsman.http.client import Http
-from roundsman.http.transport import HttpOptions, Web
+from roundsman.http.transport import Clients, HttpOptions
 from roundsman.sinks.http import HttpSink
 from worlds import an_event
 
@@ -31,7 +31,7 @@ async def send(
     router: respx.MockRouter, *numbers: int, status: int = 200, headers: Any = None, **options: Any
 ) -> Any:
     route = router.post(URL).mock(return_value=httpx.Response(status, headers=headers))
-    web = Web(transport=lambda url: httpx.MockTransport(router.async_handler))
+    web = Clients(transport=lambda url: httpx.MockTransport(router.async_handler))
     sink = HttpSink(type="http", url=URL, **options)
     async with sink.open(Http(web), None) as deliver:
         await deliver([an_event(n, note="é" * 10) for n in numbers or (1,)])
@@ -92,7 +92,7 @@ async def test_what_no_repetition_mends_is_rejected(status: int, router: respx.M
 
 @pytest.mark.parametrize("status", [301, 401, 403, 404, 405, 408, 425, 500, 502, 503])
 async def test_the_rest_is_tried_again(status: int, router: respx.MockRouter) -> None:
-    with pytest.raises(Trouble, match=f"answered {status}"):
+    with pytest.raises(RequestFailed, match=f"answered {status}"):
         await send(router, status=status)
 
 
@@ -116,7 +116,7 @@ ODD = {
 async def test_only_the_status_is_the_ack(reply: bytes) -> None:
     """A body that is broken, mislabelled or too large belongs to an event that was taken all the same."""
     async with raw_server(lambda _: reply, close=True) as server:
-        web = Web(HttpOptions(timeout=5, max_body=1000))
+        web = Clients(HttpOptions(timeout=5, max_body=1000))
         async with HttpSink(type="http", url=f"{server.url}/e").open(Http(web), None) as deliver:
             await deliver([an_event(1)])
             await deliver([an_event(2)])
@@ -128,7 +128,7 @@ async def test_a_body_without_end_is_left_after_the_ack(monkeypatch: pytest.Monk
     monkeypatch.setattr("roundsman.http.transport.DRAIN", 0.05)
     endless = b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n:\n\r\n"
     async with raw_server(lambda _: endless) as server:  # and then it says nothing more
-        web = Web(HttpOptions(deadline=60))
+        web = Clients(HttpOptions(deadline=60))
         async with HttpSink(type="http", url=f"{server.url}/e").open(Http(web), None) as deliver:
             await deliver([an_event(1)])
         await web.aclose()
@@ -137,7 +137,7 @@ async def test_a_body_without_end_is_left_after_the_ack(monkeypatch: pytest.Monk
 
 async def test_a_connection_is_used_again_after_an_ack() -> None:
     async with raw_server(lambda _: answer(b"thanks")) as server:
-        web = Web()
+        web = Clients()
         async with HttpSink(type="http", url=f"{server.url}/e").open(Http(web), None) as deliver:
             for n in range(3):
                 await deliver([an_event(n)])
@@ -148,7 +148,7 @@ async def test_a_connection_is_used_again_after_an_ack() -> None:
 @pytest.mark.parametrize("path", ["/events/", "/hook?next=/inbox/", "/a//b", "/events"])
 async def test_it_posts_to_the_url_as_it_is_written(path: str) -> None:
     async with raw_server(lambda _: answer()) as server:
-        web = Web()
+        web = Clients()
         async with HttpSink(type="http", url=server.url + path).open(Http(web), None) as deliver:
             await deliver([an_event(1)])
         await web.aclose()
@@ -157,19 +157,19 @@ async def test_it_posts_to_the_url_as_it_is_written(path: str) -> None:
 
 async def test_a_redirect_says_where_to(router: respx.MockRouter) -> None:
     with pytest.raises(
-        Trouble, match=r"redirects to https://crm.example/events/, which is not followed; is url right"
+        RequestFailed, match=r"redirects to https://crm.example/events/, which is not followed; is url right"
     ):
         await send(router, status=301, headers={"Location": "https://crm.example/events/?key=1"})
 
 
-@pytest.mark.parametrize(("status", "error"), [(500, Trouble), (422, Reject), (429, Backoff)])
+@pytest.mark.parametrize(("status", "error"), [(500, RequestFailed), (422, Reject), (429, Backoff)])
 async def test_a_sink_of_ones_own_cannot_ack_what_was_refused(
     status: int, error: type[Exception], router: respx.MockRouter
 ) -> None:
     router.post(URL).mock(
         return_value=httpx.Response(status, headers={"Retry-After": "9"} if status == 429 else {})
     )
-    http = Http(Web(transport=lambda url: httpx.MockTransport(router.async_handler)))
+    http = Http(Clients(transport=lambda url: httpx.MockTransport(router.async_handler)))
     with pytest.raises(error):
         await http.post(URL, content=b"x")
     assert (await http.send("POST", URL, content=b"x")).status == status, "send is raw"

@@ -17,7 +17,7 @@ from raw import answer, raw_server
 from rounds import Rounds, opened
 from roundsman.cli import registrations
 from roundsman.http.client import Http
-from roundsman.http.transport import HttpOptions, Web
+from roundsman.http.transport import Clients, HttpOptions
 from roundsman.sandbox import Fault, Sandbox, Subscription
 from roundsman.sandbox.mailchimp import API_KEY, Mailchimp, Operation, Quirks, bad_address, partly
 from roundsman.sources.mailchimp import Batches
@@ -200,13 +200,13 @@ async def test_links_are_only_followed_to_result_hosts(link: str, rounds: Any, a
 
 
 async def test_a_link_to_this_machine_is_not_followed_for_a_real_account(time: Time) -> None:
-    from roundsman.errors import Trouble
+    from roundsman.errors import RequestFailed
     from roundsman.http.client import Http
     from worlds import Straight, web_of
 
     http = Http(web_of(Straight(Mailchimp(time.utc)), time))
     for link in ("http://127.0.0.1:6379/", "https://localhost/x", "https://[::1]/x"):
-        with pytest.raises(Trouble, match="not followed"):
+        with pytest.raises(RequestFailed, match="not followed"):
             async with http.download(link, ["storage.googleapis.com"]):
                 pass
 
@@ -318,7 +318,7 @@ async def test_of_the_ten_slots_two_are_used(account: Mailchimp) -> None:
     account.slots = 2
     for number in range(30):
         account.add([bad_address("a@b.example")], batch_id=f"b{number}")
-    web = Web(HttpOptions(attempts=1))
+    web = Clients(HttpOptions(attempts=1))
     async with Sandbox(account, latency=0.01) as box:
         sources = [mailchimp_batches(base_url=f"{box.url}/3.0") for _ in range(3)]
         from roundsman.http.client import Http
@@ -1218,7 +1218,7 @@ async def test_a_list_that_does_not_say_how_many_it_has_is_read_on(
 
 async def test_deleting_a_webhook_needs_no_body_that_can_be_read(account: Mailchimp, time: Time) -> None:
     async with raw_server(lambda _: answer(b"ok", Content_Encoding="gzip", Connection="close")) as server:
-        web = Web()
+        web = Clients()
         registrar = mailchimp_batches(base_url=f"{server.url}/3.0").registrar(Http(web))
         assert registrar is not None
         await registrar.delete("a/b")

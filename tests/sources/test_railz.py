@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from rounds import Rounds, opened
 from roundsman.http.client import Http
-from roundsman.http.transport import HttpOptions, Web
+from roundsman.http.transport import Clients, HttpOptions
 from roundsman.plugin import polls
 from roundsman.sandbox import Fault, Sandbox
 from roundsman.sandbox.railz import CLIENT_ID, SECRET_KEY, Quirks, Railz
@@ -449,7 +449,7 @@ async def test_a_status_of_another_kind_stops_nobody(status: Any, rounds: Any, l
 
 async def test_nothing_is_asked_without_a_token(ledger: Railz, time: Time) -> None:
     """Who waited for a token that could not be had fetches it, or fails as the first did."""
-    web = Web(HttpOptions(attempts=1))
+    web = Clients(HttpOptions(attempts=1))
     for number in range(2, 12):
         ledger.connect(f"CON-{number}")
     seen = []
@@ -650,7 +650,7 @@ async def test_requests_side_by_side_share_one_token(says: bool, ledger: Railz) 
     ledger.quirks.says_expiry = says
     for number in range(2, 12):
         ledger.connect(f"CON-{number}")
-    web = Web(HttpOptions())
+    web = Clients(HttpOptions())
     async with Sandbox(ledger, latency=0.005) as box:
         source = railz_pushes(base_url=box.url, auth_url=f"{box.url}/getAccess", concurrency=5)
         source = source.model_copy(update={"connections": tuple(ledger.connections)}).named("ledger")

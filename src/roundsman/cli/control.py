@@ -145,7 +145,11 @@ def rewind(
     if target is not None and target.timestamp() > time.time():
         fail(f"{to}: is in the future; what happens until then would not be told", 2)
     with writing(config) as store:
-        if not force and store.forgot() and (target is None or time.time() - target.timestamp() > KEYS_KEPT):
+        if (
+            not force
+            and store.has_pruned_ids()
+            and (target is None or time.time() - target.timestamp() > KEYS_KEPT)
+        ):
             fail(
                 "ids are remembered for 35 days; what is older may be told again. --force does it all the same",
                 2,
@@ -234,7 +238,7 @@ def dead_retry(sink: Annotated[str, typer.Argument()], seqs: Seqs = None, config
     """Try buried events again; the daemon does so at once, `once` when it runs."""
     with writing(config) as store:
         known_sink(store, sink)
-        print(f"{sink}: {store.raise_dead(sink, seqs or None)} events will be tried again")
+        print(f"{sink}: {store.requeue_dead(sink, seqs or None)} events will be tried again")
 
 
 @dead_app.command("drop")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import httpx
 
-from roundsman.errors import HookError, Trouble
+from roundsman.errors import HookError, RequestFailed
 from roundsman.http.urls import is_loopback
 from roundsman.options.secrets import Secret
 from roundsman.plugin import Source
@@ -105,7 +105,7 @@ async def create(source: Source, registrar: Registrar, url: str) -> Registration
         )
     try:
         return await registrar.create(url)
-    except Trouble as exc:
+    except RequestFailed as exc:
         hint = ""
         if exc.status == 400:
             hint = "; the vendor tries the address with GET first: does the daemon run, and can it be reached there?"

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from roundsman import wire
-from roundsman.errors import Backoff, Denied, Reject, Trouble, Unreadable
+from roundsman.errors import Backoff, Denied, Reject, RequestFailed, Unreadable
 from roundsman.http.ratelimits import http_date, retry_after
 from roundsman.http.urls import host_of
 from roundsman.masking import mask
@@ -71,15 +71,19 @@ def error_for(method: str, url: str | httpx.URL, answer: Answer, now: float) -> 
     if status == 429 or asked is not None:
         return Backoff(asked or FLOOR_AFTER_429, what + said)
     if status == 304:
-        return Trouble(f"{what}, although nothing was asked on a condition: is a cache in between?", status)
+        return RequestFailed(
+            f"{what}, although nothing was asked on a condition: is a cache in between?", status
+        )
     if 300 <= status < 400:
-        return Trouble(f"{what}: {_redirects(answer)}, which is not followed; is base_url right?", status)
+        return RequestFailed(
+            f"{what}: {_redirects(answer)}, which is not followed; is base_url right?", status
+        )
     if passing:
-        return Trouble(
+        return RequestFailed(
             f"{what} with a page instead of an answer: is a firewall in between?", status, passing=True
         )
     hint = ": is base_url right?" if status == 404 and not said else ""
-    return Trouble(what + hint + said, status, passing=status in TRANSIENT)
+    return RequestFailed(what + hint + said, status, passing=status in TRANSIENT)
 
 
 def refuse_delivery(answer: Answer, now: float) -> None:
@@ -93,8 +97,10 @@ def refuse_delivery(answer: Answer, now: float) -> None:
     if after is not None:
         raise Backoff(after, what)
     if 300 <= answer.status < 400 and answer.headers.get("location"):
-        raise Trouble(f"{what}: {_redirects(answer)}, which is not followed; is url right?", answer.status)
-    raise Trouble(what, answer.status)
+        raise RequestFailed(
+            f"{what}: {_redirects(answer)}, which is not followed; is url right?", answer.status
+        )
+    raise RequestFailed(what, answer.status)
 
 
 def _redirects(answer: Answer) -> str:

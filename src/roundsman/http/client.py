@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 
 import httpx
 
-from roundsman.errors import Trouble
+from roundsman.errors import RequestFailed
 from roundsman.http.answers import EMPTY, READABLE, Answer, error_for, refuse_delivery
 from roundsman.http.faults import translated
 from roundsman.http.ratelimits import CAP, number, retry_after
-from roundsman.http.transport import Web
+from roundsman.http.transport import Clients
 from roundsman.http.urls import host_of, is_loopback
 
 DOWNLOAD = 600.0
@@ -26,7 +26,7 @@ FULL_EVERY = 1800.0
 class Http:
     """HTTP as one plugin may use it: with its credentials, and none of anybody else's."""
 
-    web: "Web"
+    web: "Clients"
     auth: httpx.Auth | None = None
     identity: str = ""
     told: Callable[[Sequence[str]], set[str]] = lambda _: set()
@@ -101,7 +101,7 @@ class Http:
     ) -> None:
         """Post, where only the status counts: any 2xx is the ack, whatever body comes with it.
 
-        Raises `Reject` where the receiver will never take it, `Backoff` where it asks for time, else `Trouble`.
+        Raises `Reject` where the receiver will never take it, `Backoff` where it asks for time, else `RequestFailed`.
         """
         refuse_delivery(
             await self.send("POST", url, headers=headers, content=content, read=False), self.web.now()
@@ -116,7 +116,7 @@ class Http:
         content: bytes | None = None,
         read: bool = True,
     ) -> Answer:
-        """Raw: whatever the other side answered, a 500 too, to whoever can judge it. Raises `Trouble` where there was no answer.
+        """Raw: whatever the other side answered, a 500 too, to whoever can judge it. Raises `RequestFailed` where there was no answer.
 
         Without `read`, the answer has no body, and nothing that may be wrong with it matters.
         """
@@ -137,7 +137,7 @@ class Http:
         """The body of a GET in pieces, undecoded, from a signed link that a vendor gave us.
 
         Without our credentials, only from `hosts` over https (with `local`, from a loopback address too, and over http), without
-        following redirects. Raises `Trouble`, with the status where there was one. The link is in no message: it is a secret.
+        following redirects. Raises `RequestFailed`, with the status where there was one. The link is in no message: it is a secret.
         """
         asked = _link(url, hosts, local)
         client = self.web.client(asked)
@@ -149,7 +149,7 @@ class Http:
                     response = await client.send(request, auth=None, stream=True)
                 try:
                     if response.status_code != 200:
-                        raise Trouble(
+                        raise RequestFailed(
                             f"{host_of(asked)} answered {response.status_code} to a download",
                             response.status_code,
                         )
@@ -157,7 +157,9 @@ class Http:
                 finally:
                     await response.aclose()
         except TimeoutError:
-            raise Trouble(f"{host_of(asked)} did not send a download within {DOWNLOAD:.0f} seconds") from None
+            raise RequestFailed(
+                f"{host_of(asked)} did not send a download within {DOWNLOAD:.0f} seconds"
+            ) from None
 
     def _heed(self, answer: Answer) -> None:
         self.date = answer.date() or self.date
@@ -176,14 +178,14 @@ def _link(url: str, hosts: Sequence[str], local: bool) -> httpx.URL:
     try:
         link = httpx.URL(url)
     except (httpx.InvalidURL, TypeError):
-        raise Trouble("the vendor's link is not a URL") from None
+        raise RequestFailed("the vendor's link is not a URL") from None
     local = local and is_loopback(str(link))
     if link.scheme != "https" and not (local and link.scheme == "http"):
-        raise Trouble(
+        raise RequestFailed(
             f"the vendor's link is not an https link but {link.scheme or 'relative'}, and is not followed"
         )
     if link.userinfo or not (link.host in hosts or local):
-        raise Trouble(
+        raise RequestFailed(
             f"the vendor's link leads to {link.host[:100]}, which is not among result_hosts, and is not followed"
         )
     return link

@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import httpx
 
-from roundsman.errors import Trouble
+from roundsman.errors import RequestFailed
 from roundsman.http.bounded import HEAD
 from roundsman.http.urls import host_of
 
@@ -20,7 +20,7 @@ async def translated(url: str | httpx.URL) -> AsyncIterator[None]:
     try:
         yield
     except (httpx.TransportError, httpx.InvalidURL, aiohttp.ClientError, ValueError) as exc:
-        raise Trouble(f"{host_of(url)} {_fault(exc)}", passing=True) from None
+        raise RequestFailed(f"{host_of(url)} {_fault(exc)}", passing=True) from None
 
 
 def _fault(exc: Exception) -> str:

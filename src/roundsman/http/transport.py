@@ -17,7 +17,7 @@ import tenacity
 from httpx_aiohttp import AiohttpTransport
 from pydantic import AfterValidator, Field
 
-from roundsman.errors import TooLarge, Trouble
+from roundsman.errors import RequestFailed, TooLarge
 from roundsman.http import bounded, decoding
 from roundsman.http.answers import READABLE, TRANSIENT, is_page
 from roundsman.http.bounded import HEAD
@@ -65,7 +65,7 @@ class HttpOptions(Options):
     """A PEM file with further certificate authorities to trust, for a proxy or server of your own."""
 
 
-class Web:
+class Clients:
     """All connections of the daemon: one pooled client per host, shared by all sources and sinks there."""
 
     def __init__(
@@ -100,7 +100,9 @@ class Web:
         origin = (url.scheme, url.host, url.port)
         client = self._clients.get(origin)
         if client is None:
-            patient = Patient(self._transport(url), self.options, self.sleep, self._count, self._time)
+            patient = RetryingTransport(
+                self._transport(url), self.options, self.sleep, self._count, self._time
+            )
             # Sources with different credentials share this client: no cookie may pass from one to another.
             jar = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
             client = self._clients[origin] = httpx.AsyncClient(
@@ -163,7 +165,7 @@ class Web:
         return self._tls
 
 
-class Patient(httpx.AsyncBaseTransport):
+class RetryingTransport(httpx.AsyncBaseTransport):
     """Waits for a free slot, asks, reads the whole answer within its limits, and asks again after a passing fault."""
 
     def __init__(
@@ -292,7 +294,7 @@ class Patient(httpx.AsyncBaseTransport):
             raise TooLarge(f"{host_of(request.url)} answered with more than {self._max_body} bytes") from None
         except decoding.Undecodable as exc:
             status = response.status_code
-            raise Trouble(
+            raise RequestFailed(
                 f"{host_of(request.url)} answered {status} with a body that {exc}", status
             ) from None
         return httpx.Response(response.status_code, headers=headers, content=body, request=request)

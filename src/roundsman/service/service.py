@@ -19,7 +19,7 @@ from roundsman.alarms import Scheduler
 from roundsman.config.load import Config
 from roundsman.engine import Engine
 from roundsman.errors import ConfigError, reason
-from roundsman.http.transport import HttpOptions, Web
+from roundsman.http.transport import Clients, HttpOptions
 from roundsman.masking import mask
 from roundsman.memories import changes
 from roundsman.options.listen import ListenOptions
@@ -223,8 +223,8 @@ class Service:
             await asyncio.sleep(TICK)
 
 
-def web(options: HttpOptions) -> Web:
-    return Web(options, version=roundsman.__version__)
+def web(options: HttpOptions) -> Clients:
+    return Clients(options, version=roundsman.__version__)
 
 
 def summary(engine: Engine) -> str:

@@ -21,7 +21,7 @@ from pydantic import AfterValidator, Field, model_validator
 from roundsman import archive, follow, lenient, wire
 from roundsman.archive import Limits
 from roundsman.draft import Draft
-from roundsman.errors import Backoff, Denied, Overlong, Oversized, Trouble, Unreadable, reason
+from roundsman.errors import Backoff, Denied, Overlong, Oversized, RequestFailed, Unreadable, reason
 from roundsman.events import Event, notice
 from roundsman.http.answers import Answer, error_for
 from roundsman.http.client import Http
@@ -310,7 +310,7 @@ class _Visit(Draft):
     async def _get(self, path: str, tag: Any = None, **query: str | int) -> Answer:
         try:
             answer = await self.http.get(f"{self.source.base_url}/batches{path}", query, tag=tag)
-        except (Denied, Trouble) as exc:
+        except (Denied, RequestFailed) as exc:
             # The vendor's throttling wears a 403 without a reason in it; a refusal has one.
             if exc.status == 403 and not getattr(exc, "body", b"").lstrip().startswith(b"{"):
                 raise Backoff(
@@ -406,7 +406,7 @@ class _Visit(Draft):
             try:
                 answer = await self._get(f"/{quote(key, safe='')}", exclude_fields="_links,response_body_url")
                 data = _of(key, answer)
-            except (Trouble, Unreadable, Denied, Backoff) as exc:
+            except (RequestFailed, Unreadable, Denied, Backoff) as exc:
                 self._trouble_with(key, exc)
                 if isinstance(exc, Backoff):
                     # No more questions at this visit; and the next one has its time for results.
@@ -537,7 +537,7 @@ class _Visit(Draft):
             packed = await self._fetch(key)
         except Oversized as exc:
             self._postpone(key, entry, str(exc), final=True)
-        except (Trouble, Unreadable, Denied, Backoff, OSError) as exc:
+        except (RequestFailed, Unreadable, Denied, Backoff, OSError) as exc:
             self.tired = exc if isinstance(exc, Backoff) else None
             status = getattr(exc, "status", None)
             if status == 401:
@@ -565,15 +565,15 @@ class _Visit(Draft):
             answer = _of(key, await self._get(f"/{quote(key, safe='')}", exclude_fields="_links"))
             link = answer.get("response_body_url")
             if not isinstance(link, str) or not link:
-                raise Trouble(f"there is no link to the results of batch {key}")
+                raise RequestFailed(f"there is no link to the results of batch {key}")
             try:
                 local = is_loopback(self.source.base_url)
                 async with self.http.download(link, self.source.result_hosts, local=local) as pieces:
                     return await archive.fetch(pieces, self.source.limits)
-            except Trouble as exc:
+            except RequestFailed as exc:
                 if attempt == 2 or exc.status not in {400, 401, 403}:
                     # 404 of a link is not yet 404 of the batch.
-                    raise Trouble(str(exc)) from None
+                    raise RequestFailed(str(exc)) from None
         raise AssertionError
 
     def _postpone(self, key: str, entry: dict[str, Any], why: str, *, final: bool) -> None:

@@ -31,7 +31,7 @@ from pydantic import Field
 
 from roundsman import follow, lenient, walk, wire
 from roundsman.draft import Draft
-from roundsman.errors import Backoff, Denied, Failed, NoRows, TooLarge, Trouble, Unreadable
+from roundsman.errors import Backoff, Denied, Failed, NoRows, RequestFailed, TooLarge, Unreadable
 from roundsman.events import Event, notice
 from roundsman.http.answers import Answer
 from roundsman.http.auth import HeaderToken
@@ -446,7 +446,7 @@ class _Visit:
         except NoRows:
             rows, newest = [], False  # the others are asked for all the same; there it is seen once more
         if newest and not rows and state.get("cursor"):
-            raise Trouble(
+            raise RequestFailed(
                 "the list is empty although it had rows before: has the integration lost its keys or its place? "
                 "(if it is meant to be empty: roundsman rewind)"
             )
@@ -477,13 +477,13 @@ class _Visit:
             order = {}
         try:
             return await self._probed(order, tag)
-        except (Trouble, Denied) as exc:
+        except (RequestFailed, Denied) as exc:
             if not order or exc.status not in REFUSED - {403} or getattr(exc, "passing", False):
                 raise
             refused = exc
         try:
             answer = await self._probed({}, tag)
-        except (Trouble, Denied):
+        except (RequestFailed, Denied):
             raise refused from None  # it is not about the order
         self.memory["unordered"] = True
         return answer
@@ -671,7 +671,7 @@ class _Visit:
                 limit = max(1, limit // 4)
             except Failed as exc:
                 raise walk.Refused(exc, doubtful=True) from None
-            except (Trouble, Denied) as exc:
+            except (RequestFailed, Denied) as exc:
                 if exc.status in REFUSED and not getattr(exc, "passing", False):
                     raise walk.Refused(exc, doubtful=exc.status in DOUBTFUL) from None
                 raise
@@ -890,7 +890,7 @@ class _BatchVisit(Draft):
         if self.source.request.list_path and not named:
             try:
                 wanted += await self._list(self.source.request.list_path)
-            except (Trouble, Unreadable) as exc:
+            except (RequestFailed, Unreadable) as exc:
                 self.errors.append(exc)  # what is tracked by id can do without it
                 self.remark(f"the list of batches cannot be read: {exc}", about="list")
         told = self.http.told([f"{key}:completed" for key in (*wanted, *self.open)])
@@ -948,7 +948,7 @@ class _BatchVisit(Draft):
                 self._take(key, await self._ask(key))
             except Backoff as exc:
                 self.stop = exc
-            except (Trouble, Unreadable, Denied) as exc:
+            except (RequestFailed, Unreadable, Denied) as exc:
                 if isinstance(exc, Denied) and exc.status == 401:
                     self.stop = exc
                     return
@@ -986,7 +986,7 @@ class _BatchVisit(Draft):
                     memory["list"] = tag
                     return []
                 rows = self._rows(answer)
-            except (Trouble, Denied, Unreadable, Backoff) as exc:
+            except (RequestFailed, Denied, Unreadable, Backoff) as exc:
                 if not offset:
                     raise
                 memory["list_read"] = False  # what is behind it was not seen
@@ -1067,7 +1067,7 @@ class _BatchVisit(Draft):
         tag = self.open[key].get("tag")
         try:
             return await self.http.get(url, self.source.query(), self.source.headers(), tag)
-        except Trouble as exc:
+        except RequestFailed as exc:
             if exc.status != 404 or exc.passing:
                 raise
             return None

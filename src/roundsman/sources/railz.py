@@ -21,7 +21,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from roundsman import follow, lenient, wire
 from roundsman.draft import Draft
-from roundsman.errors import Backoff, Denied, NoToken, Trouble, Unreadable
+from roundsman.errors import Backoff, Denied, NoToken, RequestFailed, Unreadable
 from roundsman.events import Event, notice
 from roundsman.http.answers import Answer
 from roundsman.http.auth import FetchedToken
@@ -195,7 +195,7 @@ class Pushes(Source):
             return Received()
         if kind not in {"push", "batchPush", "delete"}:
             raise Unreadable(f"the unknown event {kind}"[:100])
-        return _Letter(self, data).read()
+        return _PushCall(self, data).read()
 
     @classmethod
     def follow(cls, state: State, ids: Sequence[str]) -> State:
@@ -240,7 +240,7 @@ PUSHES = Kind("data/pushStatus", "pushCommunicationId", "ai.railz.push.completed
 DELETES = Kind("data/deleteStatus", "deleteCommunicationId", "ai.railz.delete.completed")
 
 
-class _Letter:
+class _PushCall:
     """What one webhook says of pushes."""
 
     def __init__(self, source: Pushes, data: dict[str, Any]) -> None:
@@ -402,7 +402,7 @@ class _Visit(Draft):
             if self.http.wait:
                 break  # the vendor wants a rest
         if not self.good and names and (self.errors or not narrow):
-            raise self.errors[0] if self.errors else Trouble("none of the connections answers")
+            raise self.errors[0] if self.errors else RequestFailed("none of the connections answers")
         if not narrow:
             self._not_found(connections)
         yield self._poll()
@@ -436,7 +436,7 @@ class _Visit(Draft):
                 return
             try:
                 await connection.visit()
-            except (Trouble, Unreadable, Denied, Backoff) as exc:
+            except (RequestFailed, Unreadable, Denied, Backoff) as exc:
                 connection.hand_over()
                 if isinstance(exc, Backoff):
                     self.http.wait = max(self.http.wait, exc.after)  # for all; and for this one a while more
@@ -457,7 +457,7 @@ class _Visit(Draft):
         """Whether it is everybody's trouble: a key or token that is refused, a vendor that is down."""
         if isinstance(exc, NoToken) or (isinstance(exc, Denied) and exc.status == 401):
             return True
-        silent = isinstance(exc, Trouble) and (exc.status is None or exc.status >= 500)
+        silent = isinstance(exc, RequestFailed) and (exc.status is None or exc.status >= 500)
         self._silent = self._silent + 1 if silent else 0
         return self._silent >= IN_A_ROW
 
@@ -475,7 +475,7 @@ class _Visit(Draft):
         if unknown or not 0 <= age < self.source.discover_every:
             try:
                 ids = await self._discover()
-            except Trouble as exc:
+            except RequestFailed as exc:
                 if not found:
                     raise
                 self.remarks.append(f"connections cannot be discovered: {exc}")
@@ -504,7 +504,7 @@ class _Visit(Draft):
                 answer = await self.get(
                     f"{self.source.base_url}/v2/connections", {"limit": 500, "offset": offset}
                 )
-            except Trouble as exc:
+            except RequestFailed as exc:
                 if not offset or exc.status not in REFUSED or exc.passing:
                     raise
                 return sorted(found)  # it has no pages
@@ -781,7 +781,7 @@ class _Connection:
         """As `_ask`, with parameters that are not documented for this list; None where they are refused."""
         try:
             return await self._ask(**query)
-        except Trouble as exc:
+        except RequestFailed as exc:
             if exc.status not in REFUSED or exc.passing:
                 raise
             return None
@@ -826,7 +826,7 @@ class _Connection:
         """An answer as large as there may be; an empty one where it is refused, None after a fault that may pass."""
         try:
             page = await self._ask(limit=LARGEST)
-        except (Trouble, Denied, Unreadable, Backoff) as exc:
+        except (RequestFailed, Denied, Unreadable, Backoff) as exc:
             # It is a guess: what was read without it counts.
             status = getattr(exc, "status", None)
             refused = status is not None and status < 500 and not getattr(exc, "passing", False)
@@ -895,7 +895,7 @@ class _Connection:
         """As `_ask`, about one thing: that the vendor does not know it, or will not tell, is no trouble of the connection."""
         try:
             return await self._ask(**query)
-        except (Trouble, Denied) as exc:
+        except (RequestFailed, Denied) as exc:
             if exc.status not in {400, 403, 404, 410} or getattr(exc, "passing", False):
                 raise
             return Page({}, 0)
@@ -904,7 +904,7 @@ class _Connection:
         """One step about one thing. That the vendor stumbles over it, once or twice in a visit, is that thing's trouble."""
         try:
             await step
-        except (Trouble, Unreadable) as exc:
+        except (RequestFailed, Unreadable) as exc:
             self._stumbles += 1
             theirs = isinstance(exc, Unreadable) or (exc.status or 0) >= 500
             if isinstance(exc, NoToken) or self._stumbles >= IN_A_ROW or not theirs:

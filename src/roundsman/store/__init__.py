@@ -12,9 +12,9 @@ Methods do not await, so nothing can come between the statements of a transactio
 `NORMAL` (they survive `kill -9`; a power cut may cost their last second, which means one early question or one repeat).
 """
 
-from roundsman.errors import Moved, StoreError
+from roundsman.errors import Conflict, StoreError
 from roundsman.store.database import default_path, exists, holder, restore
-from roundsman.store.forgetting import KEYS_KEPT
+from roundsman.store.pruning import KEYS_KEPT
 from roundsman.store.reader import DAEMON, Fare, Filter, Reader, Via
 from roundsman.store.schema import NAMES, migrations
 from roundsman.store.soundness import GaveUp, check
@@ -24,11 +24,11 @@ __all__ = [
     "DAEMON",
     "KEYS_KEPT",
     "NAMES",
+    "Conflict",
     "Fare",
     "Filter",
     "GaveUp",
     "Mail",
-    "Moved",
     "Reader",
     "Store",
     "StoreError",

@@ -384,7 +384,7 @@ class Reader:
         row = self._run("SELECT failures, failing FROM sinks WHERE name = ?", (sink,)).fetchone()
         return (row[0], row[1]) if row else (0, None)
 
-    def forgot(self) -> bool:
+    def has_pruned_ids(self) -> bool:
         """Whether keys were ever forgotten: events before the log's first number."""
         [low] = self._run("SELECT min(seq) FROM events").fetchone()
         [last] = self._run(

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from sqlite_utils import Database
 
 from roundsman import wire
-from roundsman.errors import Moved, StoreError
+from roundsman.errors import Conflict, StoreError
 from roundsman.events import Event
 from roundsman.plugin import Receipt, State
 from roundsman.store.database import (
@@ -26,7 +26,7 @@ from roundsman.store.database import (
     open_wal,
     plain,
 )
-from roundsman.store.forgetting import Forgetting
+from roundsman.store.pruning import Pruning
 from roundsman.store.reader import DAEMON, Via
 from roundsman.store.schema import migrations
 from roundsman.system.files import make, real
@@ -55,7 +55,7 @@ class Visited(NamedTuple):
     polls: int
 
 
-class Store(Forgetting):
+class Store(Pruning):
     """The store, for its one daemon; with `daemon=False`, for a command that writes one thing beside it."""
 
     def __init__(
@@ -179,7 +179,7 @@ class Store(Forgetting):
         finally:
             os.close(handle)
 
-    def hurried(self, yes: bool) -> None:
+    def wait_less(self, yes: bool) -> None:
         """Whether to wait for others' writes as little as can be: who has just waited in vain must not keep everybody."""
         for db in (self._db, self._books):
             with suppress(sqlite3.Error):  # a store that is closed or broken says so where it is used
@@ -301,7 +301,7 @@ class Store(Forgetting):
         """A visit's events, new state and fate in one transaction; how many of the events were new.
 
         `state=None` keeps the old one (the visit failed); so does `answered=False` the time of the last good answer. `taken` is how far the inbox was taken up. With a `gap`, ids are kept
-        from there on: the source reads from there again. Raises `Moved` where the source was rewound meanwhile.
+        from there on: the source reads from there again. Raises `Conflict` where the source was rewound meanwhile.
         """
         with plain(self.path), self._db.atomic():
             run = self._run
@@ -323,7 +323,7 @@ class Store(Forgetting):
                 ),
             ).fetchone()
             if row is None:
-                raise Moved
+                raise Conflict
             if state is not None:
                 run("UPDATE sources SET state = ? WHERE id = ?", (wire.encode(state).decode(), row[0]))
             if taken:
@@ -461,7 +461,7 @@ class Store(Forgetting):
     def ack(
         self, sink: str, was: int, cursor: int, receipt: Receipt | None, now: float, *, moved: bool = True
     ) -> None:
-        """The sink has everything up to `cursor`. Raises `Moved` where it was replayed meanwhile."""
+        """The sink has everything up to `cursor`. Raises `Conflict` where it was replayed meanwhile."""
         with self._bookkeeping():
             done = self._books.conn.execute(
                 "UPDATE sinks SET cursor = ?, receipt = coalesce(?, receipt), failures = 0, failing = NULL, error = NULL, "
@@ -476,7 +476,7 @@ class Store(Forgetting):
                 ),
             ).rowcount
             if not done:
-                raise Moved
+                raise Conflict
 
     def bury(self, sink: str, was: int, seq: int, reason: str, now: float) -> None:
         """The sink will never take this event: remember it, and move on."""
@@ -484,10 +484,10 @@ class Store(Forgetting):
             if not self._run(
                 "UPDATE sinks SET cursor = ? WHERE name = ? AND cursor = ?", (seq, sink, was)
             ).rowcount:
-                raise Moved
+                raise Conflict
             self._dead(sink, seq, reason, now)
 
-    def rebury(self, sink: str, seq: int, reason: str, now: float) -> None:
+    def bury_again(self, sink: str, seq: int, reason: str, now: float) -> None:
         """A retried event was refused again."""
         with plain(self.path), self._db.atomic():
             self._dead(sink, seq, reason, now)
@@ -498,7 +498,7 @@ class Store(Forgetting):
             (sink, seq, now, reason),
         )
 
-    def raise_dead(self, sink: str, seqs: Sequence[int] | None) -> int:
+    def requeue_dead(self, sink: str, seqs: Sequence[int] | None) -> int:
         """Mark buried events (all, without `seqs`) to be tried again; how many."""
         return self._each_dead("UPDATE dead SET retry = 1 WHERE sink = ?", sink, seqs)
 

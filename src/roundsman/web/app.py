@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from roundsman.engine import Engine
-from roundsman.errors import Forged
+from roundsman.errors import NotAuthentic
 from roundsman.plugin import Source
 from roundsman.store import StoreError
 from roundsman.web.metrics import CONTENT_TYPE, exposition
@@ -56,9 +56,9 @@ class Receiver:
             if request.method != "POST":
                 self._reception.refuse(name, "wrong method")
                 return Response(status_code=405, headers={"allow": "POST"})
-            hook.at_the_door(call)
+            hook.check_head(call)
             return await self._take(source, request, call)
-        except Forged as exc:
+        except NotAuthentic as exc:
             self._reception.refuse(name, str(exc))
             return _say(401, "not authentic")
         except TooLarge:
@@ -83,7 +83,7 @@ class Receiver:
         """The vendor tries the address before it uses it: it only has to be the right one."""
         hook = source.webhook
         if hook is not None and hook.token is not None:
-            hook.model_copy(update={"header": None, "value": None}).at_the_door(call)
+            hook.model_copy(update={"header": None, "value": None}).check_head(call)
         return _say(200, "webhooks are received here")
 
     async def _take(self, source: Source, request: Request, call: Call) -> Response:

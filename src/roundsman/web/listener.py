@@ -23,7 +23,7 @@ from uvicorn.server import ServerState
 from roundsman.engine import Engine
 from roundsman.options.listen import Address, ListenOptions
 from roundsman.web.app import app
-from roundsman.web.protocol import FIRST_WORD, KEPT, Impatient, Limits
+from roundsman.web.protocol import FIRST_WORD, KEPT, BoundedCalls, Limits
 
 BACKLOG = 4096
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -117,7 +117,7 @@ class Listener:
         if self._opening:
             await asyncio.wait(self._opening, timeout=FIRST_WORD if self._tls else None)
         for connection in list(self._state.connections):
-            if isinstance(connection, Impatient):
+            if isinstance(connection, BoundedCalls):
                 connection.leave()
         await self._emptied(FIRST_WORD)
         for connection in list(self._state.connections):
@@ -192,8 +192,8 @@ class Listener:
                 await asyncio.wait([task])  # taken one by one: no more than there is room for
 
     async def _open(self, taken: socket.socket, ticket: object) -> None:
-        def protocol() -> Impatient:
-            made = Impatient(config=self._config, server_state=self._state, app_state={})
+        def protocol() -> BoundedCalls:
+            made = BoundedCalls(config=self._config, server_state=self._state, app_state={})
             made.limits = self._limits
             made.left = lambda: self._leave(ticket)
             return made
@@ -228,7 +228,7 @@ class Listener:
         idle = [
             c
             for c in self._state.connections
-            if isinstance(c, Impatient) and c.idle() and c.since < ripe and not c.transport.is_closing()
+            if isinstance(c, BoundedCalls) and c.idle() and c.since < ripe and not c.transport.is_closing()
         ]
         oldest = min(idle, key=lambda c: c.since, default=None)
         shaking = min(self._handshakes, key=self._handshakes.__getitem__, default=None)

@@ -28,7 +28,7 @@ class Limits(NamedTuple):
     """Seconds between two looks at whether the store can be written, for `/readyz`."""
 
 
-class Impatient(H11Protocol):
+class BoundedCalls(H11Protocol):
     """uvicorn's protocol, which waits for ever neither for a request nor for somebody to read an answer.
 
     On h11, not on the faster httptools: that drops the body of a request with `Upgrade`, and limits neither heads nor how many

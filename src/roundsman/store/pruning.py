@@ -1,4 +1,4 @@
-"""Forgetting what is old, in steps so small that nobody waits for one, and giving the room back."""
+"""Pruning what is old, in steps so small that nobody waits for one, and giving the room back."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ SPARE_PAGES = 1000
 """Pages (of 8 KiB) that may be free without being given back."""
 
 
-class Forgetting(Reader):
+class Pruning(Reader):
     """A store that can forget."""
 
     def prune(self, sinks: Sequence[str], now: float, retention: float, limit: int = 500) -> bool:
