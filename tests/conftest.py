@@ -13,6 +13,7 @@ from inside import left_in
 from roundsman.masking import mask
 from roundsman.sandbox import Parakey, Sandbox
 from roundsman.store import Store
+from roundsman.system import logs
 from worlds import PLANS, RECORDS, Time, keeps_the_contract
 
 
@@ -27,6 +28,8 @@ def quiet() -> Iterator[None]:
     structlog.configure(processors=[drop], wrapper_class=structlog.make_filtering_bound_logger(10))
     yield
     logging.captureWarnings(False)
+    for handler in [each for each in logging.root.handlers if type(each).__module__ == logs.__name__]:
+        logging.root.removeHandler(handler)
     RECORDS.clear()
     mask.clear()
     PLANS.clear()

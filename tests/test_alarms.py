@@ -4,7 +4,9 @@ import asyncio
 import time
 
 import pytest
+from structlog.testing import capture_logs
 
+from doors import until
 from roundsman.alarms import STEP, Scheduler
 
 
@@ -90,3 +92,16 @@ async def test_summer_time_is_nothing_to_it(zone: str, monkeypatch: pytest.Monke
     finally:
         monkeypatch.delenv("TZ")
         time.tzset()
+
+
+async def test_an_alarm_that_could_not_ring_is_said() -> None:
+    def ring(names: list[str]) -> None:
+        raise RuntimeError("no")
+
+    alarms = Scheduler()
+    with capture_logs() as logs:
+        alarms.start(ring)
+        alarms.set("a", time.time() - 1)
+        await until(lambda: logs)
+    alarms.stop()
+    assert (logs[0]["event"], logs[0]["error"]) == ("alarm.failed", "no")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 SRC = Path(__file__).parent.parent / "src" / "roundsman"
 FLOORS: tuple[str, ...] = (
-    "masking times alarms clock meter",
+    "masking times clock meter",
     "errors sandbox",
-    "wire options shapes",
+    "wire options shapes alarms",
     "events system webhook lenient archive unread walk",
     "http silence follow",
     "plugin",

@@ -1,4 +1,8 @@
-"""When to ring: one APScheduler date job per moment, shared by all sources due in it."""
+"""When to ring: one APScheduler date job per moment, shared by all sources due in it.
+
+A date and no interval: when a source is due stands in the store, and an interval that a scheduler counts would be a second clock
+beside it, which knows nothing of a restart, a rest that the vendor wants, or a failure.
+"""
 
 import math
 from collections.abc import Callable, Iterable
@@ -6,12 +10,18 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Protocol
 
+import structlog
+from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MISSED, JobExecutionEvent
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.date import DateTrigger
 
+from roundsman.errors import reason
+
 STEP = 0.05
 """Seconds that a moment lasts. A date job costs about 500 us of CPU with 50,000 of them; a moment shares one."""
+
+log = structlog.get_logger()
 
 Ring = Callable[[list[str]], None]
 
@@ -35,6 +45,7 @@ class Scheduler:
 
     def __init__(self) -> None:
         self._scheduler = AsyncIOScheduler(timezone=UTC)
+        self._scheduler.add_listener(_complain, EVENT_JOB_ERROR | EVENT_JOB_MISSED)
         self._ring: Ring | None = None
         self._moments: dict[int, set[str]] = {}
         self._set: dict[str, int] = {}
@@ -59,6 +70,7 @@ class Scheduler:
             DateTrigger(datetime.fromtimestamp(moment * STEP, UTC)),
             args=(moment,),
             id=str(moment),
+            name=name,
             misfire_grace_time=None,  # however late, it rings
         )
 
@@ -86,3 +98,12 @@ class Scheduler:
     def stop(self) -> None:
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
+
+
+def _complain(event: JobExecutionEvent) -> None:
+    """An alarm that did not ring is ours to mend: its sources would wait for the next start."""
+    log.error(
+        "alarm.failed",
+        due=event.scheduled_run_time.isoformat(),
+        error=reason(event.exception or TimeoutError()),
+    )

@@ -29,9 +29,8 @@ class Line:
     def msg(self, message: str) -> None:
         """Write a line of the log."""
         erase = "\r\x1b[K" if self._shown else ""
-        with suppress(
-            OSError
-        ):  # a full disk behind standard error must not end the daemon; there is nowhere to say it
+        # A full disk behind standard error, or its end, must not end the daemon; there is nowhere to say it.
+        with suppress(OSError, ValueError):
             self._stream.write(f"{erase}{message}\n{self._shown}")
             self._stream.flush()
 
