@@ -92,7 +92,7 @@ async def set_due(engine: Engine, name: str, due: float, *, held: bool = False) 
     watch.due = due
     if held:
         watch.held = due
-        engine.store.hold([(name, due)])
+        engine.store.defer([(name, due)])
     if isinstance(engine._alarms, ByHand):
         engine._alarms.set(name, due)
 

@@ -619,7 +619,7 @@ def test_a_gap_a_rest_and_another_address_are_in_the_status(roundsman: Any, fill
     store.register({"doors": "parakey.event_logs"}, {}, {"doors": "https://a.example"})
     store.commit("doors", 0, {"gap": "2026-05-01T00:00:00Z"}, [], now=START, due=START + 60)
     store.register({"doors": "parakey.event_logs"}, {}, {"doors": "https://b.example"})
-    store.hold([("doors", time.time() + 900)])
+    store.defer([("doors", time.time() + 900)])
     store.close()
     [row] = json.loads(roundsman("status", "--json").out)["sources"]
     assert (row["state"], row["gap"]) == ("gap", "2026-05-01T00:00:00Z")

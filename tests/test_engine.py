@@ -196,13 +196,13 @@ async def test_a_rest_of_another_time_is_not_believed_after_a_restart(
     """Neither one that was over when the clock was set back, nor one that was said while it was years ahead; nor by `once`."""
     world = Rounds(tmp_path, parakey, time)
     await world.visit()
-    world.store.hold([("doors", time.now() - 3600)])
+    world.store.defer([("doors", time.now() - 3600)])
     time.set_wall(-86400)
     world.reboot()
     assert (await world.status("doors")).due <= time.now() + 66
     await world.visit()
     world.asked()
-    world.store.hold([("doors", time.now() + 365 * 86400)])
+    world.store.defer([("doors", time.now() + 365 * 86400)])
     world.store.claim([("doors", 0.0)])
     world.reboot()
     await world.visit(after=0.001)

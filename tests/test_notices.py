@@ -350,7 +350,7 @@ def test_notices_that_wait_push_no_other_out(
     def full(*_: object, **__: object) -> int:
         raise StoreError("the disk is full")
 
-    for name in ("tell", "note", "suffer"):
+    for name in ("append_notices", "record_visits", "record_failure"):
         monkeypatch.setattr(engine.store, name, full)
     for _ in range(30):
         time.advance(301)

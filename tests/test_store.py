@@ -138,10 +138,10 @@ async def test_buried_events_are_never_pruned(store: Store) -> None:
 async def test_bisection_finds_when(store: Store) -> None:
     for n in range(20):
         await put(store, an_event(n), now=START + n * 10)
-    assert store.before(START - 1) == 0
-    assert store.before(START + 95) == 10
-    assert store.before(START + 100) == 10
-    assert store.before(START + 1e6) == 20
+    assert store.seq_before(START - 1) == 0
+    assert store.seq_before(START + 95) == 10
+    assert store.seq_before(START + 100) == 10
+    assert store.seq_before(START + 1e6) == 20
 
 
 async def test_a_replay_leaves_nothing_out_after_a_clock_that_was_set_back(
@@ -153,8 +153,8 @@ async def test_a_replay_leaves_nothing_out_after_a_clock_that_was_set_back(
         await put(store, an_event(n), now=START - 7200 + n * 60)
     store.ack("archive", 0, 215, None, START)
     when = START + 30 * 60
-    assert store.since(when) == 30
-    assert store.since(START + 1e6) == 215
+    assert store.seq_since(when) == 30
+    assert store.seq_since(START + 1e6) == 215
     (tmp_path / "roundsman.toml").write_text('[daemon]\nstore = "roundsman.db"\n')
     replay("archive", "2026-05-01T06:30:00Z", tmp_path / "roundsman.toml")
     assert store.cursor("archive")[0] == 30
@@ -163,7 +163,7 @@ async def test_a_replay_leaves_nothing_out_after_a_clock_that_was_set_back(
 
 async def test_filters_are_globs_over_types_sources_and_outcomes(store: Store) -> None:
     await put(store, an_event(1), an_event(2, outcome="denied"), an_event(3, outcome=None))
-    count = lambda **wanted: store.waiting(0, Filter(**wanted))  # noqa: E731 - said four times below
+    count = lambda **wanted: store.lag(0, Filter(**wanted))  # noqa: E731 - said four times below
     assert count(outcomes=("d*",)) == 1
     assert count(types=("co.parakey.*",), sources=("do*",)) == 3
     assert count(sources=("windows",)) == 0
@@ -174,12 +174,12 @@ async def test_filters_are_globs_over_types_sources_and_outcomes(store: Store) -
 async def test_a_filter_may_name_fifty_thousand_sources(store: Store) -> None:
     await put(store, an_event(1), an_event(2, "windows"))
     names = tuple(f"s{n}" for n in range(50_000))
-    assert store.waiting(0, Filter(sources=names)) == 0
-    assert store.waiting(0, Filter(sources=(*names, "doors"))) == 2
-    assert store.waiting(0, Filter(sources=(*names, "do*"), types=("co.parakey.event_log.created",))) == 2
+    assert store.lag(0, Filter(sources=names)) == 0
+    assert store.lag(0, Filter(sources=(*names, "doors"))) == 2
+    assert store.lag(0, Filter(sources=(*names, "do*"), types=("co.parakey.event_log.created",))) == 2
     globs = tuple(f"s{n}*" for n in range(5_000))
-    assert store.waiting(0, Filter(sources=globs)) == 0
-    assert store.waiting(0, Filter(sources=(*globs, "d[o]ors"), outcomes=("granted", *names))) == 2
+    assert store.lag(0, Filter(sources=globs)) == 0
+    assert store.lag(0, Filter(sources=(*globs, "d[o]ors"), outcomes=("granted", *names))) == 2
 
 
 async def test_a_filter_reads_the_log_in_its_order_and_only_as_far_as_it_must(store: Store) -> None:
@@ -305,7 +305,7 @@ def test_a_folder_that_may_only_be_gone_through_is_enough() -> None:
 
 async def test_the_daemons_own_notices_are_found_however_long_the_log_is(store: Store) -> None:
     with statements(store) as said:
-        store.own("roundsman.disk.*")
+        store.last_notice("roundsman.disk.*")
     plan = [row[3] for row in await sql(store, "EXPLAIN QUERY PLAN " + said[-1])]
     assert any("SEARCH e USING INDEX sqlite_autoindex_events_1 (source=?)" in step for step in plan), plan
 

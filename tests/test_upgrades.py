@@ -128,7 +128,7 @@ def test_a_store_of_any_schema_is_brought_up_to_date(before: str, tmp_path: Path
     assert store.state("doors")[0] == {"tag": 1}
     assert store.cursor("archive") == (1, None)
     assert all_of(store) == ["a", "b"]
-    assert store.tell(DAEMON, [an_event(1, DAEMON)], 7.0) == 1
+    assert store.append_notices(DAEMON, [an_event(1, DAEMON)], 7.0) == 1
     names = [row["name"] for row in store.sources()]
     assert names == (["daemon (a source)", "doors"] if before == "004_own" else ["doors"])
     while store.prune(["archive"], START + 2 * KEYS_KEPT, 60.0):

@@ -59,7 +59,7 @@ class Delivery:
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
         self._reopen = False
-        self._failures, self._failing = store.trouble(sink.name)
+        self._failures, self._failing = store.failure(sink.name)
         self._shift = 0.0
         """By how much the clock was set since then, or nobody tried: that was no time in which it failed."""
         self._under_way: float | None = None
@@ -279,7 +279,7 @@ class Delivery:
 
     def _book(self, error: str | None) -> None:
         try:
-            self._store.suffer(self.name, self._failures, self._failing, error)
+            self._store.record_failure(self.name, self._failures, self._failing, error)
         except StoreError as exc:
             self._failed(exc)
 

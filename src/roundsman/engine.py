@@ -124,7 +124,7 @@ class Engine:
         self._queues: defaultdict[str, deque[str]] = defaultdict(deque)
         self._under_way: Counter[str] = Counter()
         self._jumps = Jumps(self._clock)
-        told = store.own("roundsman.disk.*")
+        told = store.last_notice("roundsman.disk.*")
         self._disk = Disk(store.path, told is not None and told[0].type == "roundsman.disk.low")
         self._disk_seen = float("-inf")
         self._version = 0
@@ -163,7 +163,7 @@ class Engine:
             self.web = web
             web.took = self._took
         self._check_clock()
-        fares = {fare.name: fare for fare in self.store.fares()}
+        fares = {fare.name: fare for fare in self.store.statuses()}
         for name in self.watches.keys() - sources.keys():
             self._drop(name)
         now = self._clock.now()
@@ -239,7 +239,7 @@ class Engine:
                     failed=self.failed,
                 )
                 with suppress(StoreError):
-                    missed = self.store.missed(name, self.deliveries[name].wanted)
+                    missed = self.store.lost_to_pruning(name, self.deliveries[name].wanted)
                     self._tell(sink_gap(name, *missed, self._clock.now()))
                 if self._group is not None and not self._stop.is_set():
                     self._start(name)
@@ -301,10 +301,10 @@ class Engine:
 
     def _come_back(self) -> None:
         """What failed before a time without a daemon did not fail during it: nobody tried."""
-        alive = self.store.alive()
+        alive = self.store.last_beat()
         away = max(0.0, self._clock.now() - alive) if alive is not None else 0.0
         with suppress(StoreError):
-            self.store.live(self._clock.now())
+            self.store.beat(self._clock.now())
         for watch in self.watches.values():
             if watch.unanswered is not None:
                 watch.unanswered += away
@@ -316,7 +316,7 @@ class Engine:
         self._look_after_disk()
         now = self._clock.now()
         due = []
-        for fare in self.store.fares():
+        for fare in self.store.statuses():
             watch = self.watches.get(fare.name)
             if watch is not None:
                 bound = longest_lead(watch.source.interval)
@@ -418,7 +418,7 @@ class Engine:
             if due:
                 self.store.claim([(name, watch.due) for name, watch in due])
             if rung:
-                self.store.hold([(name, now + RINGS_APART) for name, _ in rung])
+                self.store.defer([(name, now + RINGS_APART) for name, _ in rung])
         except StoreError as exc:
             # Without a place to write down what comes, asking is pointless. Nobody was asked: they are not due much later for it.
             # All of them together: each would have to wait for the store, one after the other.
@@ -593,7 +593,7 @@ class Engine:
     def _flush(self) -> None:
         if self._dirty:
             watches = [(name, w) for name in self._dirty if (w := self.watches.get(name)) is not None]
-            self.store.note(Visited(name, w.visited, w.answered, w.polls) for name, w in watches)
+            self.store.record_visits(Visited(name, w.visited, w.answered, w.polls) for name, w in watches)
             self._dirty.clear()
 
     def _check_clock(self) -> bool:
@@ -617,7 +617,7 @@ class Engine:
         self._tell(clock_jumped(step, now))
         try:
             self.store.claim([(name, watch.due) for name, watch in self.watches.items()])
-            self.store.hold([(name, watch.held) for name, watch in self.watches.items() if watch.held > now])
+            self.store.defer([(name, watch.held) for name, watch in self.watches.items() if watch.held > now])
         except StoreError as exc:  # the next visits write it
             self.failed(exc)
         return True
@@ -665,7 +665,7 @@ class Engine:
                 self._tell(self._disk.notice(self._clock.now()))
             except OSError as exc:  # the folder has gone, say
                 raise StoreError(f"{self.store.path}: {exc.strerror}") from None
-            self.store.live(self._clock.now())
+            self.store.beat(self._clock.now())
 
     def _tell(self, event: Event | None = None) -> None:
         """Log what the daemon has to say of itself; what the store cannot take, with the next heartbeat."""
@@ -675,7 +675,7 @@ class Engine:
             return
         try:
             known = self.store.known(DAEMON, [each.id for each in self._untold])
-            self.store.tell(DAEMON, list(self._untold), self._clock.now())
+            self.store.append_notices(DAEMON, list(self._untold), self._clock.now())
         except StoreError as exc:
             self.failed(exc)
             return
@@ -700,7 +700,7 @@ class Engine:
 
     def _may_forget(self) -> bool:
         """Not soon after the clock jumped to a time that is far from all we know: by a clock that is wrong, everything is old."""
-        now, jump = self._clock.now(), self.store.own("roundsman.clock.jumped")
+        now, jump = self._clock.now(), self.store.last_notice("roundsman.clock.jumped")
         if jump is None or abs(now - jump[1]) > PRUNE_NOT:
             return True
         before = self.store.logged_before(jump[0].seq)

@@ -274,7 +274,7 @@ class Visits:
         if asked:
             watch.held = max(watch.held, now + asked)
             watch.due = max(watch.due, watch.held)
-            self.store.hold([(name, watch.held)])
+            self.store.defer([(name, watch.held)])
             self.store.claim([(name, watch.due)])
 
     def _commit_as_it_fares(
@@ -382,7 +382,7 @@ class Visits:
         if asked >= LONG_REST:
             log.info("source.rests", source=name, seconds=round(asked, 1))
         if asked:
-            self.store.hold([(name, watch.held)])  # `due` alone holds off neither a ring nor a command
+            self.store.defer([(name, watch.held)])  # `due` alone holds off neither a ring nor a command
         return now + rest(self._clock.monotonic() - started, watch.source.interval, asked)
 
     def _page(self, name: str, watch: Watch, revision: int, poll: Poll, same: bool, taken: int) -> None:
@@ -417,7 +417,7 @@ class Visits:
         """Once its webhooks have been silent for too long, tell it."""
         if watch.silence is not None and not watch.ringing:
             for event in watch.silence.find(name, poll.events, now):
-                self.store.tell(name, [event], now)
+                self.store.append_notices(name, [event], now)
                 log.warning(
                     "source.notice", source=name, type=event.type, what=event.document()["data"]["message"]
                 )
@@ -450,7 +450,7 @@ class Visits:
         self._failed(name, exc, watch.failures, wait)
         if asked:
             with suppress(StoreError):  # said below
-                self.store.hold([(name, watch.held)])
+                self.store.defer([(name, watch.held)])
         loud = isinstance(exc, Denied) or self.overdue(watch, now) or watch.failures > PATIENCE
         self.write_up(name, watch, revision, error, loud=loud, now=now)
 

@@ -110,7 +110,7 @@ def replay(
         elif begin.startswith("#") and begin[1:].isdigit():
             after = int(begin[1:]) - 1
         else:
-            after = store.since(when(begin).timestamp())
+            after = store.seq_since(when(begin).timestamp())
         known_sink(store, sink)
         after = max(0, min(after, store.cursor(sink)[0]))
         store.replay(sink, after)

@@ -139,7 +139,7 @@ def _last(
     reader: Reader, count: int | None, wanted: Filter, start: float, ranged: bool, head: int
 ) -> Iterator[Any]:
     if count is None and ranged:
-        at = reader.since(start)
+        at = reader.seq_since(start)
         while found := reader.events(at, head, 500, wanted):
             yield from (event for event, logged in found if logged >= start)
             at = found[-1][0].seq

@@ -83,7 +83,7 @@ def status(
             if row["failing"]
             else "ok",
             "cursor": row["cursor"],
-            "waiting": reader.waiting(row["cursor"], (filters or {}).get(row["name"], Filter()))
+            "waiting": reader.lag(row["cursor"], (filters or {}).get(row["name"], Filter()))
             if sinks_now is None or row["name"] in sinks_now
             else 0,
             "delivered": stamp(row["delivered"]),

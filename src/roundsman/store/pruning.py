@@ -26,7 +26,7 @@ class Pruning(Reader):
         # By our time *and* by the vendor's: where a source is quiet, readings still reach back from its last event. Without
         # a stamp nobody knows how far readings reach back: such ids are kept for good.
         kept = max(KEYS_KEPT, retention)
-        old, older = self.before(now - retention), self.before(now - kept)
+        old, older = self.seq_before(now - retention), self.seq_before(now - kept)
         marks = ",".join("?" * len(sinks))
         low = run(f"SELECT min(cursor) FROM sinks WHERE name IN ({marks})", sinks).fetchone()[0]  # noqa: S608 - only marks
         blank = old if low is None else min(old, low)

@@ -160,7 +160,7 @@ class Reader:
         """Every source that was ever configured."""
         return self._rows("SELECT * FROM sources WHERE type != 'roundsman' ORDER BY name")
 
-    def fares(self) -> Iterator[Fare]:
+    def statuses(self) -> Iterator[Fare]:
         """How each source fared; one at a time, for there may be very many."""
         return map(Fare._make, self._run(f"SELECT {', '.join(Fare._fields)} FROM sources"))  # noqa: S608 - fixed names
 
@@ -169,7 +169,7 @@ class Reader:
             "SELECT k.*, (SELECT count(*) FROM dead d WHERE d.sink = k.name) AS dead FROM sinks k ORDER BY name"
         )
 
-    def waiting(self, cursor: int, wanted: Filter) -> int:
+    def lag(self, cursor: int, wanted: Filter) -> int:
         """How many events after `cursor` somebody wants."""
         where, values = wanted.where()
         join = "FROM events e JOIN sources s ON s.id = e.source WHERE e.seq > ?"
@@ -288,7 +288,7 @@ class Reader:
             found.update(row[0] for row in self._run(sql, [name, *some]))
         return found
 
-    def before(self, when: float) -> int:
+    def seq_before(self, when: float) -> int:
         """The `seq` after which events were logged at or after `when`, by bisection, as if `logged` grew with `seq`.
 
         Where a clock was set back, it does not: `since` finds them all, this is quick.
@@ -305,7 +305,7 @@ class Reader:
                 high = row[0] - 1
         return low
 
-    def since(self, when: float) -> int:
+    def seq_since(self, when: float) -> int:
         """The `seq` after which everything is that was logged at or after `when`, whatever the clock did meanwhile; reads them all."""
         sql = "SELECT seq FROM events WHERE logged >= ? ORDER BY seq LIMIT 1"
         row = self._run(sql, (when,)).fetchone()
@@ -344,7 +344,7 @@ class Reader:
         row = self._run(f"{sql}{where} ORDER BY e.seq LIMIT 1", [cursor, *values]).fetchone()
         return float(row[0]) if row else None
 
-    def missed(self, sink: str, wanted: Filter) -> tuple[int, int]:
+    def lost_to_pruning(self, sink: str, wanted: Filter) -> tuple[int, int]:
         """How many events a sink wants that it never got and whose payloads are gone, and the last event that it got."""
         row = self._run(
             "SELECT max(cursor, coalesce(reached, 0)) FROM sinks WHERE name = ?", (sink,)
@@ -354,7 +354,7 @@ class Reader:
         sql = "SELECT count(*) FROM events e JOIN sources s ON s.id = e.source WHERE e.seq > ? AND e.body IS NULL"
         return int(self._run(f"{sql}{where}", [reached, *values]).fetchone()[0]), reached
 
-    def own(self, kind: str) -> tuple[Event, float] | None:
+    def last_notice(self, kind: str) -> tuple[Event, float] | None:
         """The daemon's newest notice of this type (a glob), and when it was logged: by the index, however long the log is."""
         where = " WHERE e.source = (SELECT id FROM sources WHERE name = ?) AND e.type GLOB ? AND e.body IS NOT NULL"
         row = self._run(_EVENT + where + " ORDER BY +e.seq DESC LIMIT 1", (DAEMON, kind)).fetchone()
@@ -379,7 +379,7 @@ class Reader:
         row = self._run("SELECT cursor, receipt FROM sinks WHERE name = ?", (sink,)).fetchone()
         return (row[0], wire.decode(row[1].encode()) if row[1] else None) if row else (0, None)
 
-    def trouble(self, sink: str) -> tuple[int, float | None]:
+    def failure(self, sink: str) -> tuple[int, float | None]:
         """How often a sink has failed in a row, and since when (Unix)."""
         row = self._run("SELECT failures, failing FROM sinks WHERE name = ?", (sink,)).fetchone()
         return (row[0], row[1]) if row else (0, None)

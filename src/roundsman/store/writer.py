@@ -192,13 +192,13 @@ class Store(Pruning):
             yield
         self.unsynced = True
 
-    def live(self, now: float) -> None:
+    def beat(self, now: float) -> None:
         """Write down that a daemon is at work."""
         if self._lock is not None:
             os.utime(self._lock)  # who tidies up old files leaves it
-        self.note([Visited(DAEMON, now, None, 0)])
+        self.record_visits([Visited(DAEMON, now, None, 0)])
 
-    def alive(self) -> float | None:
+    def last_beat(self) -> float | None:
         """When a daemon was last at work here (Unix), as far as that was written down."""
         [last] = self._run(
             "SELECT max(at) FROM (SELECT max(visited) AS at FROM sources UNION ALL SELECT max(delivered) FROM sinks)"
@@ -256,7 +256,7 @@ class Store(Pruning):
                 "UPDATE sources SET due = ? WHERE name = ?", [(d, n) for n, d in dues]
             )
 
-    def hold(self, helds: Iterable[tuple[str, float]]) -> None:
+    def defer(self, helds: Iterable[tuple[str, float]]) -> None:
         """Nobody asks these sources before then, not even after a restart."""
         with self._bookkeeping():
             self._books.conn.executemany(
@@ -271,7 +271,7 @@ class Store(Pruning):
                 [(count, why, name) for name, count, why in refused],
             )
 
-    def note(self, visits: Iterable[Visited]) -> None:
+    def record_visits(self, visits: Iterable[Visited]) -> None:
         """Write up visits that found nothing, some at a time."""
         with self._bookkeeping():
             self._books.conn.executemany(
@@ -418,7 +418,7 @@ class Store(Pruning):
             (source, UNREAD_BYTES, UNREAD),
         )
 
-    def tell(self, name: str, events: Sequence[Event], now: float) -> int:
+    def append_notices(self, name: str, events: Sequence[Event], now: float) -> int:
         """Log what is not a visit's finding: the daemon's own notices. How many were new."""
         with plain(self.path), self._db.atomic():
             [source] = self._run("SELECT id FROM sources WHERE name = ?", (name,)).fetchone()
@@ -512,7 +512,7 @@ class Store(Pruning):
                 return self._run(sql, (sink,)).rowcount
             return sum(self._run(sql + " AND seq = ?", (sink, seq)).rowcount for seq in seqs)
 
-    def suffer(self, sink: str, failures: int, failing: float | None, error: str | None) -> None:
+    def record_failure(self, sink: str, failures: int, failing: float | None, error: str | None) -> None:
         """Write up a sink's trouble, for `status`."""
         with self._bookkeeping():
             self._books.conn.execute(
