@@ -2,8 +2,10 @@
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
+from structlog.contextvars import bound_contextvars, get_contextvars
 from structlog.testing import capture_logs
 
 from doors import until
@@ -105,3 +107,14 @@ async def test_an_alarm_that_could_not_ring_is_said() -> None:
         await until(lambda: logs)
     alarms.stop()
     assert (logs[0]["event"], logs[0]["error"]) == ("alarm.failed", "no")
+
+
+async def test_an_alarm_is_not_about_the_visit_that_set_it() -> None:
+    seen: list[dict[str, Any]] = []
+    alarms = Scheduler()
+    alarms.start(lambda names: seen.append(get_contextvars()))
+    with bound_contextvars(source="doors", visit=1):
+        alarms.set("a", time.time() + 0.05)
+    await until(lambda: seen)
+    alarms.stop()
+    assert seen == [{}]

@@ -82,6 +82,19 @@ def test_a_full_disk_behind_standard_error_ends_nothing() -> None:
     line.show("progress")
 
 
+def test_a_librarys_chatter_and_its_slips_harm_nothing(out: io.StringIO) -> None:
+    logs.configure("info", "json", logs.Line(out))
+    chatty = logging.getLogger("chatty")
+    chatty.setLevel(logging.DEBUG)
+    chatty.debug("chatter")
+    chatty.info("chatter")
+    chatty.warning("%d rows", "seven")
+    structlog.get_logger().info("poll.committed")
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert [line["event"] for line in lines] == ["library.message", "poll.committed"]
+    assert lines[0]["message"] == "%d rows"
+
+
 def test_no_color_is_heard(out: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", Terminal())
     for value, colored in (("", True), ("1", False)):

@@ -89,6 +89,8 @@ class Scheduler:
             self._scheduler.remove_job(str(moment))
 
     async def _fire(self, moment: int) -> None:
+        # The alarm may have been set in a visit: what that has bound for its lines is not what this one is about.
+        structlog.contextvars.clear_contextvars()
         names: Iterable[str] = self._moments.pop(moment, ())
         for name in names:
             del self._set[name]

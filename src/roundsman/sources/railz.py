@@ -722,9 +722,8 @@ class _Connection:
         """The rest of a long list, or as much of it as can be new; whether nothing slipped past. `count`: None where it is not said."""
         book = self._book
         if book.get("cut") and not full:
-            if book.get("larger"):
-                await self._larger()
-            return True
+            # While a larger answer shows more, it has to come before this list counts as read.
+            return not book.get("larger") or await self._larger() is not None
         newest, older = parse_time(book.get("newest")), timedelta(seconds=self._source.overlap)
         stamps = [parse_time(data.get("requestedOn")) for data, _ in first.rows.values()]
         falling = all(a and b and a >= b for a, b in pairwise(stamps))

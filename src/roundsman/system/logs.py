@@ -142,6 +142,12 @@ class _ToLine(logging.Handler):
         self._priority = priority
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = self.format(record)
+        if record.name != OURS and record.levelno < logging.WARNING:
+            return  # a library may set a level of its own
+        try:
+            text = self.format(record)
+        except (TypeError, ValueError, KeyError):  # a library's arguments do not fit its own message
+            record.args = None
+            text = self.format(record)
         mark = f"<{PRIORITIES.get(record.levelname.lower(), 5)}>" if self._priority else ""
         self._line.msg(mark + text)
