@@ -721,6 +721,45 @@ async def test_a_rotation_is_on_the_disk(tmp_path: Path, time: Time, monkeypatch
     assert syncs.seen.index(tmp_path.name) < syncs.seen.index("events.jsonl")
 
 
+async def test_a_packed_file_is_whole_on_the_disk_and_for_whom_it_was(
+    tmp_path: Path, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the plain one goes: a power cut must find one of the two."""
+    writer = Writer(tmp_path, time, rotate_size=600, compress=True, mode="0640")
+    await writer.deliver(*E[:2])
+    fsync, synced = os.fsync, dict[str, bytes]()
+
+    def noted(handle: int) -> None:
+        fsync(handle)
+        place = Path(f"/proc/self/fd/{handle}").readlink()
+        if place.name.endswith(".gz.tmp"):
+            synced[place.name] = place.read_bytes()
+
+    monkeypatch.setattr(os, "fsync", noted)
+    await writer.deliver(*E[2:4])
+    await writer.deliver(*E[4:6])
+    packed = sorted(tmp_path.glob("events-*.gz"))
+    assert len(packed) == len(synced) >= 1
+    for path in packed:
+        assert synced[path.name + ".tmp"] == path.read_bytes()
+        assert path.stat().st_mode & 0o777 == 0o640
+
+
+async def test_acks_that_were_lost_over_two_rotations_double_nothing(tmp_path: Path, time: Time) -> None:
+    """The last ack knew of a rotated file already: what was rotated after that one is looked through, and no more."""
+    writer = Writer(tmp_path, time, rotate_size=1100)
+    for n in range(0, 4, 2):
+        await writer.deliver(*E[n : n + 2])
+    acked = writer.receipt
+    assert acked["rotated"]
+    for n in range(4, 12, 2):
+        await writer.deliver(*E[n : n + 2])
+    writer.receipt = acked
+    await writer.deliver(*E[4:14])
+    lines = b"".join(path.read_bytes() for path in tmp_path.glob("events*.jsonl")).splitlines()
+    assert sorted(wire.decode(line)["id"] for line in lines) == [e.id for e in E[:14]]
+
+
 @pytest.mark.parametrize("hole", [slice(0, 200), slice(150, 700), slice(400, 1100), slice(-300, None)])
 async def test_a_hole_in_the_open_batch_is_cut_out_wherever_it_is(hole: slice, writer: Writer) -> None:
     """After a power cut some blocks of what was written last did not reach the disk."""
