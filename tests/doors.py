@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 
 from inside import Status, set_due, status
-from roundsman.alarms import Scheduler
-from roundsman.engine import Engine
+from roundsman.engine.alarms import Scheduler
+from roundsman.engine.engine import Engine
 from roundsman.events import Event
 from roundsman.http.transport import Clients
 from roundsman.options.listen import Address, ListenOptions

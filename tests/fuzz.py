@@ -14,7 +14,7 @@ with atheris.instrument_imports(
 ):
     from test_fuzz import BODIES, SOURCES, AskedOnly
 
-from roundsman.reception import Reception
+from roundsman.engine.reception import Reception
 from roundsman.webhook import Call
 from worlds import START, keeps_the_contract
 

@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from roundsman.engine import Engine
+from roundsman.engine.engine import Engine
 from roundsman.events import Event
 from roundsman.http.transport import Clients
 from roundsman.plugin import Source, State

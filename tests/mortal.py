@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from inside import statuses, visit_for_a_ring
 from roundsman import wire
-from roundsman.engine import Engine
+from roundsman.engine.engine import Engine
 from roundsman.errors import Reject
 from roundsman.http.transport import Clients
 from roundsman.plugin import Sink, Source

@@ -22,11 +22,11 @@ from typing import NamedTuple
 ROOT = Path(__file__).parent.parent
 TESTS = {
     "store": "tests/test_store.py tests/test_upgrades.py tests/test_long_life.py",
-    "delivery": "tests/test_engine.py tests/test_notices.py",
+    "engine/delivery": "tests/test_engine.py tests/test_notices.py",
     "sinks/file": "tests/sinks/test_file.py",
     "sinks/http": "tests/sinks/test_http_sink.py",
     "webhook": "tests/sources/test_webhooks.py tests/web/test_receiver.py",
-    "reception": "tests/web/test_receiver.py tests/test_rings.py",
+    "engine/reception": "tests/web/test_receiver.py tests/test_rings.py",
     "walk": "tests/sources/test_parakey.py",
     "wire": "tests/test_wire.py tests/sources/test_every_source.py tests/test_http.py",
     "http": "tests/test_http.py tests/sinks/test_http_sink.py",
@@ -36,7 +36,7 @@ TESTS = {
     "sources/parakey": "tests/sources/test_parakey.py tests/sources/test_parakey_batches.py tests/sources/test_every_source.py",
     "sources/mailchimp": "tests/sources/test_mailchimp.py tests/sources/test_every_source.py",
     "sources/railz": "tests/sources/test_railz.py tests/sources/test_every_source.py",
-    "visit": "tests/test_visit.py tests/test_engine.py tests/test_rings.py",
+    "engine/visit": "tests/test_visit.py tests/test_engine.py tests/test_rings.py",
 }
 """The tests about a file, by the beginning of its path; the longest that fits."""
 PATIENCE = 300

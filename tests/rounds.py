@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from inside import Status, status
-from roundsman.engine import Engine
+from roundsman.engine.engine import Engine
 from roundsman.events import Event
 from roundsman.http.client import Http
 from roundsman.plugin import Sink, Source, State

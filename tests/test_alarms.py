@@ -9,7 +9,7 @@ from structlog.contextvars import bound_contextvars, get_contextvars
 from structlog.testing import capture_logs
 
 from doors import until
-from roundsman.alarms import STEP, Scheduler
+from roundsman.engine.alarms import STEP, Scheduler
 
 
 async def test_it_rings_at_the_moment_and_never_before() -> None:

@@ -22,7 +22,7 @@ from raw import answer, raw_server
 from roundsman import cli, shapes
 from roundsman.cli import run
 from roundsman.config import registry
-from roundsman.engine import Engine
+from roundsman.engine.engine import Engine
 from roundsman.http.client import Http
 from roundsman.plugin import Poll, Source, State
 from roundsman.sandbox import Fault, Parakey, Town

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from roundsman import config, shapes
 from roundsman.config.schema import descriptions
-from roundsman.engine import Engine
+from roundsman.engine.engine import Engine
 from roundsman.http.client import Http
 from roundsman.http.transport import Clients, HttpOptions
 from roundsman.options.secrets import Secret

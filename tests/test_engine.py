@@ -14,14 +14,14 @@ from structlog.testing import capture_logs
 from doors import until
 from inside import alarms, broken, idle, put, ring_due, status, statuses, unanswered, under_way
 from rounds import SCRIPTS, Rounds, Scripted, running
-from roundsman.engine import Engine
+from roundsman.engine.engine import Engine
+from roundsman.engine.visit import pause, rest
 from roundsman.errors import Backoff, Denied, Reject
 from roundsman.events import Event
 from roundsman.http.client import Http
 from roundsman.plugin import Deliver, Poll, Receipt, Sink, Source, State
 from roundsman.sandbox import Fault, Parakey
 from roundsman.store import Filter, GaveUp, Mail, Store, StoreError, writer
-from roundsman.visit import pause, rest
 from worlds import PLANS, RECORDS, START, ByHand, Recorder, Straight, Time, an_event, event_logs, web_of
 
 
@@ -892,7 +892,7 @@ async def test_a_damaged_store_is_told_once_and_webhooks_are_refused(
             raise one
         return one
 
-    monkeypatch.setattr("roundsman.engine.soundness", look)
+    monkeypatch.setattr("roundsman.engine.engine.soundness", look)
     with capture_logs() as logs:
         await fed.check_store()
         await fed.check_store()
@@ -977,7 +977,7 @@ async def test_a_replay_beside_the_daemon_is_heard(fed: Engine) -> None:
 
 
 async def test_an_hour_of_trouble_is_asked_of_a_sink_ever_more_rarely() -> None:
-    from roundsman.delivery import pause as sink_pause
+    from roundsman.engine.delivery import pause as sink_pause
 
     waits = [sink_pause(n) for n in range(1, 20)]
     assert waits[:3] == [1, 2, 4]

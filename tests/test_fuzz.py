@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from doors import HEADER, PARAKEY, SECRET, TOKEN, VALUE
 from inside import left_in, set_visited
-from roundsman.engine import Engine
+from roundsman.engine.engine import Engine
+from roundsman.engine.reception import Reception
 from roundsman.plugin import Source
-from roundsman.reception import Reception
 from roundsman.sandbox import Parakey
 from roundsman.store import Mail, Store
 from roundsman.web.app import app

@@ -16,8 +16,8 @@ from conftest import need
 from doors import until
 from inside import being_read, locked, sql, statements
 from rounds import SCRIPTS, Scripted, running
-from roundsman.clock import Clock
-from roundsman.engine import BEAT, Engine
+from roundsman.engine.clock import Clock
+from roundsman.engine.engine import BEAT, Engine
 from roundsman.http.client import Http
 from roundsman.http.transport import Clients
 from roundsman.plugin import Poll, State

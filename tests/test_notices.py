@@ -13,10 +13,10 @@ from structlog.testing import capture_logs
 from doors import until
 from inside import broken, idle, put, ring_due, set_due, status, statuses
 from rounds import SCRIPTS, Scripted, running
-from roundsman.engine import Engine
+from roundsman.engine.engine import Engine
+from roundsman.engine.notices import Disk
 from roundsman.events import Event
 from roundsman.http.client import Http
-from roundsman.notices import Disk
 from roundsman.plugin import Deliver, Poll, Receipt, Sink, State
 from roundsman.sandbox import Parakey
 from roundsman.store import Filter, Store, StoreError

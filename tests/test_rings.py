@@ -8,7 +8,7 @@ import pytest
 
 from inside import ring_due, settle, status
 from rounds import SCRIPTS, Scripted, running
-from roundsman.engine import RINGS_APART, Engine
+from roundsman.engine.engine import RINGS_APART, Engine
 from roundsman.errors import Backoff
 from roundsman.http.client import Http
 from roundsman.plugin import Poll, State

@@ -8,9 +8,9 @@ import httpx
 
 from doors import HEADER, PARAKEY, VALUE
 from rounds import Rounds
+from roundsman.engine.silence import PATIENCE, Silence
 from roundsman.events import Event
 from roundsman.sandbox import Parakey
-from roundsman.silence import PATIENCE, Silence
 from roundsman.times import rfc3339
 from roundsman.web.app import app
 from worlds import START, Time, event_logs

@@ -16,8 +16,8 @@ import pytest
 
 from inside import idle, sql, statuses
 from rounds import running
-from roundsman.clock import Clock
-from roundsman.engine import BEAT, Engine
+from roundsman.engine.clock import Clock
+from roundsman.engine.engine import BEAT, Engine
 from roundsman.plugin import Source
 from roundsman.sandbox.company import Company
 from roundsman.sinks.file import FileSink

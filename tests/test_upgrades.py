@@ -14,7 +14,7 @@ from sqlite_utils import Database
 
 from inside import statuses
 from roundsman import store as module
-from roundsman.engine import Engine
+from roundsman.engine.engine import Engine
 from roundsman.sandbox.company import Company
 from roundsman.sinks.file import FileSink
 from roundsman.store import DAEMON, KEYS_KEPT, Filter, Reader, Store, migrations

@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from inside import status
 from rounds import SCRIPTS, Scripted
-from roundsman.engine import Engine
+from roundsman.engine.engine import Engine
 from roundsman.http.client import Http
 from roundsman.plugin import Poll, State
 from roundsman.sandbox import Parakey

@@ -12,7 +12,7 @@ from cloudevents.core.formats.json import JSONFormat
 from pydantic import TypeAdapter
 
 from roundsman import shapes
-from roundsman.clock import Clock
+from roundsman.engine.clock import Clock
 from roundsman.events import Event
 from roundsman.http.client import Http
 from roundsman.http.transport import Clients, HttpOptions

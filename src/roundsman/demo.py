@@ -13,8 +13,8 @@ from pathlib import Path
 from rich.console import Console
 
 from roundsman import screen
-from roundsman.alarms import Scheduler
-from roundsman.engine import Engine
+from roundsman.engine.alarms import Scheduler
+from roundsman.engine.engine import Engine
 from roundsman.http.transport import HttpOptions
 from roundsman.options.listen import Address, ListenOptions
 from roundsman.plugin import Source

@@ -16,8 +16,8 @@ from pathlib import Path
 import structlog
 import uvloop
 
-from roundsman.alarms import Scheduler
-from roundsman.engine import Engine
+from roundsman.engine.alarms import Scheduler
+from roundsman.engine.engine import Engine
 from roundsman.http.transport import Clients
 from roundsman.sandbox import TOKEN
 from roundsman.sinks.file import FileSink

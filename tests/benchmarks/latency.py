@@ -14,8 +14,8 @@ import httpx
 import structlog
 import uvloop
 
-from roundsman.alarms import Scheduler
-from roundsman.engine import Engine
+from roundsman.engine.alarms import Scheduler
+from roundsman.engine.engine import Engine
 from roundsman.events import Event
 from roundsman.http.client import Http
 from roundsman.http.transport import Clients

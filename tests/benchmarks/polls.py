@@ -16,8 +16,8 @@ from typing import Any, Literal
 import structlog
 import uvloop
 
-from roundsman.alarms import Scheduler
-from roundsman.engine import Engine
+from roundsman.engine.alarms import Scheduler
+from roundsman.engine.engine import Engine
 from roundsman.http.client import Http
 from roundsman.http.transport import Clients
 from roundsman.plugin import Poll, State

@@ -17,8 +17,8 @@ import structlog
 import uvloop
 from polls import status
 
-from roundsman.alarms import Scheduler
-from roundsman.engine import Engine
+from roundsman.engine.alarms import Scheduler
+from roundsman.engine.engine import Engine
 from roundsman.http.transport import Clients, HttpOptions
 from roundsman.sandbox import Sandbox, Vendor
 from roundsman.sandbox.mailchimp import API_KEY, Mailchimp, Operation, bad_address, pack

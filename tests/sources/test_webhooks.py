@@ -11,11 +11,11 @@ import pytest
 from doors import MAILCHIMP, PARAKEY, RAILZ, TOKEN
 from inside import visit_for_a_ring
 from rounds import Rounds, opened
+from roundsman.engine.visit import ring_pause
 from roundsman.plugin import Source
 from roundsman.sandbox import Fault, Parakey
 from roundsman.sandbox.mailchimp import Mailchimp, Operation, bad_address
 from roundsman.sandbox.railz import Railz
-from roundsman.visit import ring_pause
 from roundsman.webhook import Call, same
 from worlds import Time, mailchimp_batches, parakey_batches, railz_pushes
 

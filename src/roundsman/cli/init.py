@@ -129,7 +129,7 @@ def check(
 
 def _about_memories(config: Config) -> list[str]:
     """What the store, where there is one that can be read, says against these sources."""
-    from roundsman.memories import changes
+    from roundsman.store.origins import changes
 
     try:
         if not exists(config.store):

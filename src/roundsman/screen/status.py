@@ -9,9 +9,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from roundsman.memories import another_origin
 from roundsman.screen.words import ago, plain, stamp, unix
 from roundsman.store import Filter, Reader, holder
+from roundsman.store.origins import another_origin
 from roundsman.system.logs import safe
 
 LONG_REST = 60.0

@@ -15,17 +15,17 @@ import uvloop
 
 import roundsman
 from roundsman import config as configuration
-from roundsman.alarms import Scheduler
 from roundsman.config.load import Config
-from roundsman.engine import Engine
+from roundsman.engine.alarms import Scheduler
+from roundsman.engine.engine import Engine
 from roundsman.errors import ConfigError, reason
 from roundsman.http.transport import Clients, HttpOptions
 from roundsman.masking import mask
-from roundsman.memories import changes
 from roundsman.options.listen import ListenOptions
 from roundsman.options.values import counted
 from roundsman.service.systemd import Systemd, handed_over
 from roundsman.store import Store, StoreError
+from roundsman.store.origins import changes
 from roundsman.system import logs
 
 if TYPE_CHECKING:

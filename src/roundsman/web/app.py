@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from roundsman.engine import Engine
+from roundsman.engine.engine import Engine
 from roundsman.errors import NotAuthentic
 from roundsman.plugin import Source
 from roundsman.store import StoreError

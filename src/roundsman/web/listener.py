@@ -20,7 +20,7 @@ import structlog
 import uvicorn
 from uvicorn.server import ServerState
 
-from roundsman.engine import Engine
+from roundsman.engine.engine import Engine
 from roundsman.options.listen import Address, ListenOptions
 from roundsman.web.app import app
 from roundsman.web.protocol import FIRST_WORD, KEPT, BoundedCalls, Limits

@@ -12,8 +12,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 import roundsman
-from roundsman.engine import Engine
-from roundsman.meter import SECONDS, Histogram
+from roundsman.engine.engine import Engine
+from roundsman.engine.meter import SECONDS, Histogram
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -10,22 +10,22 @@ from contextlib import suppress
 import httpx
 import structlog
 
-from roundsman.alarms import Alarms
-from roundsman.clock import Clock, Jumps
-from roundsman.delivery import Delivery
+from roundsman.engine.alarms import Alarms
+from roundsman.engine.clock import Clock, Jumps
+from roundsman.engine.delivery import Delivery
+from roundsman.engine.meter import Meter
+from roundsman.engine.notices import Disk, clock_jumped, sink_gap, store_damaged
+from roundsman.engine.reception import Reception
+from roundsman.engine.silence import Silence
+from roundsman.engine.visit import RINGS_APART, Visits, Watch, ring_pause
 from roundsman.events import Event
 from roundsman.http.client import Http
 from roundsman.http.ratelimits import CAP
 from roundsman.http.transport import Clients
-from roundsman.meter import Meter
-from roundsman.notices import Disk, clock_jumped, sink_gap, store_damaged
 from roundsman.plugin import Sink, Source
-from roundsman.reception import Reception
-from roundsman.silence import Silence
 from roundsman.store import DAEMON, Fare, GaveUp, Store, StoreError, Visited, check as soundness
 from roundsman.system.threads import in_thread
 from roundsman.times import spell
-from roundsman.visit import RINGS_APART, Visits, Watch, ring_pause
 
 GRACE = 1.5
 """Seconds that a delivery under way is given when the daemon stops: people and systemd wait for it."""

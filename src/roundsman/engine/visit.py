@@ -16,15 +16,15 @@ from itertools import count
 import httpx
 import structlog
 
-from roundsman.clock import Clock
+from roundsman.engine.clock import Clock
+from roundsman.engine.meter import Meter
+from roundsman.engine.silence import Silence
 from roundsman.errors import Backoff, Denied, reason
 from roundsman.events import Event, notice
 from roundsman.http.client import Http
 from roundsman.http.ratelimits import CAP
 from roundsman.http.transport import Clients
-from roundsman.meter import Meter
 from roundsman.plugin import Poll, Source, State, polls
-from roundsman.silence import Silence
 from roundsman.store import Conflict, Store, StoreError, Via
 from roundsman.times import parse_time
 

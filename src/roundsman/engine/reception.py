@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 import structlog
 
-from roundsman.clock import Clock
+from roundsman.engine.clock import Clock
+from roundsman.engine.meter import Meter
+from roundsman.engine.visit import Watch
 from roundsman.errors import reason
 from roundsman.events import Event
-from roundsman.meter import Meter
 from roundsman.plugin import Received, Source
 from roundsman.store import Mail, Store, StoreError
-from roundsman.visit import Watch
 from roundsman.webhook import Call
 
 GATHER = 0.003

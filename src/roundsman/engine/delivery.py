@@ -8,11 +8,11 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, supp
 
 import structlog
 
+from roundsman.engine.meter import Meter
+from roundsman.engine.notices import SINK_PATIENCE, sink_failing, sink_recovered
 from roundsman.errors import Backoff, Reject, reason
 from roundsman.events import Event
 from roundsman.http.client import Http
-from roundsman.meter import Meter
-from roundsman.notices import SINK_PATIENCE, sink_failing, sink_recovered
 from roundsman.plugin import Deliver, Receipt, Sink
 from roundsman.store import Conflict, Filter, Store, StoreError
 from roundsman.times import spell
