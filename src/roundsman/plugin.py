@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import httpx
 from pydantic import BaseModel, Field, PrivateAttr
@@ -28,6 +28,9 @@ Receipt = Mapping[str, Any]
 
 Deliver = Callable[["Sequence[Event]"], Awaitable["Receipt | None"]]
 """Returning is the ack: all of these events are safe at the receiver. Raising means again."""
+
+Trigger = Literal["due", "webhook", "command"]
+"""What a visit is made for: its time has come, a webhook rang, or a command asked for it."""
 
 FLOOR = 60.0
 """Seconds between two visits to a vendor, at least: Parakey's documented minimum, and good manners elsewhere."""

@@ -15,9 +15,10 @@ Methods do not await, so nothing can come between the statements of a transactio
 from roundsman.errors import Conflict, StoreError
 from roundsman.store.database import default_path, exists, holder, restore
 from roundsman.store.pruning import KEYS_KEPT
-from roundsman.store.reader import DAEMON, Fare, Filter, Reader, Via
+from roundsman.store.reader import Fare, Filter, Reader
 from roundsman.store.schema import NAMES, migrations
 from roundsman.store.soundness import GaveUp, check
+from roundsman.store.values import DAEMON, SourceStatus, Via
 from roundsman.store.writer import Mail, Store, Visited
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "GaveUp",
     "Mail",
     "Reader",
+    "SourceStatus",
     "Store",
     "StoreError",
     "Via",

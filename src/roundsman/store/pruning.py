@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from roundsman.store.database import BUSY, plain
-from roundsman.store.reader import DAEMON, Reader
+from roundsman.store.reader import Reader
+from roundsman.store.values import DAEMON
 
 KEYS_KEPT = 35 * 86400.0
 """Seconds that `(source, id)` is kept at least: longer than any re-read reaches back."""

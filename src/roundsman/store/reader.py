@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, Literal, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from sqlite_utils import Database
 
@@ -17,17 +17,13 @@ from roundsman.events import Event
 from roundsman.plugin import Receipt, State
 from roundsman.store.database import BESIDE, applied, connect, must_exist, plain, write_copy
 from roundsman.store.schema import NAMES
+from roundsman.store.values import DAEMON, Reload, Via
 from roundsman.system.files import real, refuse_links, room, sync_folder
 
-DAEMON = "daemon"
-"""The source that the daemon's own notices are of; no configured one can have this name."""
 LITTLE = 256 * 2**10
 """Bytes that are too few to go on with: what is written may still find a place that is free in the file, and the next thing not."""
 BATCH_BYTES = 8 * 2**20
 """Bytes of events read in one go, roughly: rows of 10 MB must not fill the memory by the thousand."""
-
-Via = Literal["push", "ring"] | None
-"""Who had it first: a webhook, the visit that a webhook rang for, or (None) a visit when it was due."""
 
 
 class Fare(NamedTuple):
@@ -45,19 +41,6 @@ class Fare(NamedTuple):
     heard: float | None
     held: float | None
     options: str | None
-
-
-class Reload(NamedTuple):
-    """What came of taking over a configuration."""
-
-    times: int
-    """How often that was tried."""
-    config: str
-    """The path of the file."""
-    digest: str
-    """Of what was in it."""
-    problems: tuple[str, ...]
-    """Why it was refused; empty where it was not."""
 
 
 class Filter(NamedTuple):

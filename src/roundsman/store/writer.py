@@ -27,8 +27,8 @@ from roundsman.store.database import (
     plain,
 )
 from roundsman.store.pruning import Pruning
-from roundsman.store.reader import DAEMON, Via
 from roundsman.store.schema import migrations
+from roundsman.store.values import DAEMON, Via
 from roundsman.system.files import make, real
 from roundsman.wire import Damage
 
