@@ -59,7 +59,7 @@ class Door:
 
     async def polls(self, name: str, count: int) -> bool:
         """Whether the source was visited so often."""
-        return (await self.status(name)).polls >= count
+        return (await self.status(name)).visits >= count
 
     def events(self) -> list[Event]:
         return [event for event, _ in self.store.events(0, 10**9, 10**6, Filter())]

@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from roundsman.engine.engine import Engine
 from roundsman.events import Event
 from roundsman.http.transport import Clients
 from roundsman.plugin import Source, State
-from roundsman.store import Filter, Reader, Store
+from roundsman.store import Filter, Found, Reader, SourceStatus, Store
 from worlds import START, ByHand
 
 
@@ -19,17 +20,17 @@ class Status(NamedTuple):
     """How a source fares."""
 
     source: Source
-    web: Clients
+    clients: Clients
     due: float
-    held: float
+    not_before: float
     """Until when the vendor asked us to stay away."""
-    visited: float | None
-    answered: float | None
-    polls: int
+    last_visit: float | None
+    last_success: float | None
+    visits: int
     failures: int
-    failing: float | None
+    failing_since: float | None
     """Since when it fails."""
-    unanswered: float | None
+    unanswered_since: float | None
     busy: bool
     """A visit is under way or waits for its turn."""
     ring_at: float | None
@@ -38,74 +39,77 @@ class Status(NamedTuple):
 
 
 async def status(engine: Engine, name: str) -> Status:
-    watch = engine.watches[name]
+    watched = engine.roster[name]
+    fares = watched.status
     return Status(
-        watch.source,
-        watch.web,
-        watch.due,
-        watch.held,
-        watch.visited,
-        watch.answered,
-        watch.polls,
-        watch.failures,
-        watch.failing,
-        watch.unanswered,
-        watch.busy(),
-        watch.ring_at,
-        watch.unheard,
+        watched.source,
+        watched.configured.clients,
+        fares.due,
+        fares.not_before,
+        fares.last_visit,
+        fares.last_success,
+        fares.visits,
+        fares.failures,
+        fares.failing_since,
+        fares.unanswered_since,
+        watched.busy,
+        fares.ring_at,
+        fares.ring_failures,
     )
 
 
 async def statuses(engine: Engine) -> dict[str, Status]:
     """Of all sources on the round, in their order."""
-    return {name: await status(engine, name) for name in engine.watches}
+    return {name: await status(engine, name) for name in engine.roster}
 
 
 async def idle(engine: Engine, *names: str) -> bool:
     """Whether no visit is under way or waits for its turn, at these sources or at any."""
-    return not any(watch.busy() for name, watch in engine.watches.items() if not names or name in names)
+    return not any(watched.busy for name, watched in engine.roster.items() if not names or name in names)
 
 
 async def answered(engine: Engine, *names: str) -> bool:
     """Whether each of these sources, or each of all, was visited."""
-    return all(watch.visited for name, watch in engine.watches.items() if not names or name in names)
+    return all(
+        watched.status.last_visit for name, watched in engine.roster.items() if not names or name in names
+    )
 
 
 async def under_way(engine: Engine, name: str) -> bool:
     """Whether a visit is under way."""
-    return engine.watches[name].task is not None
+    return engine.roster[name].task is not None
 
 
 async def polled(engine: Engine, name: str) -> bool:
     """Whether a source is on the round and was visited."""
-    return name in engine.watches and engine.watches[name].polls > 0
+    return name in engine.roster and engine.roster[name].status.visits > 0
 
 
 async def unanswered(engine: Engine, name: str) -> bool:
     """Whether the last question had no good answer."""
-    return engine.watches[name].unanswered is not None
+    return engine.roster[name].status.unanswered_since is not None
 
 
 async def set_due(engine: Engine, name: str, due: float, *, held: bool = False) -> None:
     """As if the last visit had left it so; with `held`, because the vendor wants a rest."""
-    watch = engine.watches[name]
-    watch.due = due
+    watched = engine.roster[name]
+    watched.status = replace(watched.status, due=due, not_before=due if held else watched.status.not_before)
     if held:
-        watch.held = due
-        engine.store.defer([(name, due)])
-    if isinstance(engine._alarms, ByHand):
-        engine._alarms.set(name, due)
+        engine.store.begin([(name, watched.status)])
+    if isinstance(engine.turns._alarms, ByHand):
+        engine.turns._alarms.set(name, due)
 
 
 async def set_visited(engine: Engine, name: str, at: float) -> None:
     """As if it had been visited then."""
-    engine.watches[name].visited = at
+    watched = engine.roster[name]
+    watched.status = replace(watched.status, last_visit=at)
 
 
 def alarms(engine: Engine) -> ByHand:
     """The alarms of an engine that has them set by hand."""
-    assert isinstance(engine._alarms, ByHand)
-    return engine._alarms
+    assert isinstance(engine.turns._alarms, ByHand)
+    return engine.turns._alarms
 
 
 async def ring_due(engine: Engine) -> list[str]:
@@ -123,12 +127,18 @@ async def settle(engine: Engine, *names: str) -> None:
 
 async def visit_for_a_ring(engine: Engine, name: str) -> bool:
     """A visit that a webhook rang for."""
-    watch = engine.watches[name]
-    watch.ring_at, watch.ringing = None, True
+    watched = engine.roster[name]
+    watched.status, watched.trigger = replace(watched.status, ring_at=None), "webhook"
     try:
         return await engine.visit(name)
     finally:
-        watch.ringing = watch.rung = False
+        watched.trigger, watched.ring_pending = "due", False
+
+
+async def caught_up(engine: Engine, name: str) -> bool:
+    """Whether a sink has everything that it wants."""
+    cursor, _ = engine.store.cursor(name)
+    return engine.store.lag(cursor, engine.deliveries[name].wanted) == 0
 
 
 # -- stores ------------------------------------------------------------------------------------------------------------
@@ -188,13 +198,13 @@ class _Broken:
 @contextmanager
 def broken(store: Store, error: BaseException, *, only: str = "") -> Iterator[None]:
     """A store whose every statement fails meanwhile; or `only` those that insert events."""
-    whole, books = store._db.conn, store._books.conn
+    whole, books = store._db.conn, store._relaxed.conn
     store._db.conn = _Broken(whole, error, only)  # type: ignore[assignment]
-    store._books.conn = _Broken(books, error, only)  # type: ignore[assignment]
+    store._relaxed.conn = _Broken(books, error, only)  # type: ignore[assignment]
     try:
         yield
     finally:
-        store._db.conn, store._books.conn = whole, books
+        store._db.conn, store._relaxed.conn = whole, books
 
 
 @contextmanager
@@ -207,6 +217,17 @@ def locked(store: Store, statement: str) -> Iterator[None]:
         db.execute("ROLLBACK")
 
 
+def commit(
+    store: Store, name: str, state: State | None, events: Sequence[Event], *, revision: int = 0, **more: Any
+) -> int:
+    """As a visit at `START` commits what it found; how many events were new. `more`: of `Found` or of `SourceStatus`."""
+    of_the_find = {key: more.pop(key) for key in ("taken", "unread", "gap") if key in more}
+    now = more.pop("now", START)
+    answered = {} if state is None else {"last_success": now}
+    status = SourceStatus(**{"due": now + 60, "last_visit": now, "visits": 1, **answered, **more})
+    return store.commit(name, revision, Found(state, events, **of_the_find), status, now)
+
+
 async def put(
     store: Store, *events: Any, state: State | None = None, now: float = START, source: str = ""
 ) -> int:
@@ -214,7 +235,7 @@ async def put(
     name = source or (events[0].source if events else "doors")
     if name not in [row["name"] for row in store.sources()]:
         store.register({name: "parakey.event_logs"}, {"archive": "file"})
-    return store.commit(name, store.state(name)[1], state or {}, events, now=now, due=now)
+    return commit(store, name, state or {}, events, revision=store.state(name)[1], now=now, due=now)
 
 
 async def log(store: Store, *kinds: str) -> list[Any]:
@@ -243,7 +264,7 @@ def one_moment(reader: Reader) -> Iterator[None]:
 
 def close_books(store: Store) -> None:
     """Let go of a store that is lost: only the connection for the books is still open."""
-    store._books.close()
+    store._relaxed.close()
 
 
 async def run_by(reader: Reader, statement: str) -> None:

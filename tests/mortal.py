@@ -70,9 +70,9 @@ class MortalStore(Store):
         super().ack(*args, **kwargs)
         self.fuse.step()
 
-    def claim(self, dues: Any) -> None:
+    def begin(self, statuses: Any) -> None:
         self.fuse.step()
-        super().claim(dues)
+        super().begin(statuses)
         self.fuse.step()
 
 

@@ -9,8 +9,7 @@ from typing import Any, Literal
 from inside import Status, status
 from roundsman.engine.engine import Engine
 from roundsman.events import Event
-from roundsman.http.client import Http
-from roundsman.plugin import Sink, Source, State
+from roundsman.plugin import Sink, Source, State, Visit
 from roundsman.sandbox import Vendor
 from roundsman.store import Filter, Store
 from worlds import ByHand, Recorder, Straight, Time, event_logs, web_of
@@ -22,8 +21,8 @@ class Scripted(Source):
     type: Literal["scripted"] = "scripted"
     base_url: str = "http://127.0.0.1:1"
 
-    def poll(self, http: Http, state: State) -> Any:
-        return SCRIPTS[self.name](http, state)
+    def poll(self, visit: Visit, state: State) -> Any:
+        return SCRIPTS[self.name](visit, state)
 
     @classmethod
     def follow(cls, state: State, ids: Sequence[str]) -> State:

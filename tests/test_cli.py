@@ -18,6 +18,7 @@ import jsonschema
 import pytest
 
 from conftest import need
+from inside import commit
 from raw import answer, raw_server
 from roundsman import cli, shapes
 from roundsman.cli import run
@@ -88,17 +89,15 @@ def filled(tmp_path: Path) -> Path:
     (tmp_path / "roundsman.toml").write_text(CONFIG)
     store = Store.open(tmp_path / "roundsman.db")
     store.register({"doors": "parakey.event_logs"}, {"archive": "file"})
-    store.commit(
+    commit(
+        store,
         "doors",
-        0,
         {"cursor": "x"},
         [
             an_event(1),
             an_event(2, outcome="denied", user={"id": None, "name": "Eve\x1b[31m", "email": None}),
             an_event(3),
         ],
-        now=START,
-        due=START + 60,
     )
     store.bury("archive", 0, 1, "too large", START)
     store.close()
@@ -603,7 +602,7 @@ def test_what_follows_nothing_says_so(roundsman: Any, filled: Path) -> None:
 def test_what_could_not_be_read_is_shown_by_either_name(roundsman: Any, filled: Path) -> None:
     store = Store.open(filled / "roundsman.db")
     kept = [Damage(b"null", "item 0 of the list is null"), Damage(b"{}", "neither an id nor a time")]
-    store.commit("doors", 0, {"cursor": "y"}, [], now=START, due=START + 60, unread=kept)
+    commit(store, "doors", {"cursor": "y"}, [], unread=kept)
     store.close()
     lines = roundsman("unread", "doors").out.splitlines()
     assert [line.partition(": ")[2] for line in lines] == [each.why for each in kept]
@@ -617,9 +616,9 @@ def test_what_could_not_be_read_is_shown_by_either_name(roundsman: Any, filled: 
 def test_a_gap_a_rest_and_another_address_are_in_the_status(roundsman: Any, filled: Path) -> None:
     store = Store.open(filled / "roundsman.db")
     store.register({"doors": "parakey.event_logs"}, {}, {"doors": "https://a.example"})
-    store.commit("doors", 0, {"gap": "2026-05-01T00:00:00Z"}, [], now=START, due=START + 60)
+    resting = time.time() + 900
+    commit(store, "doors", {"gap": "2026-05-01T00:00:00Z"}, [], not_before=resting)
     store.register({"doors": "parakey.event_logs"}, {}, {"doors": "https://b.example"})
-    store.defer([("doors", time.time() + 900)])
     store.close()
     [row] = json.loads(roundsman("status", "--json").out)["sources"]
     assert (row["state"], row["gap"]) == ("gap", "2026-05-01T00:00:00Z")
@@ -727,7 +726,7 @@ def test_a_terminal_that_cannot_show_a_name_gets_a_question_mark(
 ) -> None:
     store = Store.open(filled / "roundsman.db")
     event = an_event(9, user={"id": None, "name": "\u017dofie \u674e\u96f7", "email": None})
-    store.commit("doors", 0, {}, [event], now=START, due=START + 60)
+    commit(store, "doors", {}, [event])
     store.close()
     shown = in_a_process(filled, "events", "-n", "1", **environ)
     assert (shown.code, shown.err) == (0, "")

@@ -15,13 +15,15 @@ from cloudevents.core.formats.json import JSONFormat
 from hypothesis import given, settings, strategies as st
 from pydantic import BaseModel, ValidationError
 
+from inside import commit
 from roundsman import config, shapes
 from roundsman.config.schema import descriptions
 from roundsman.engine.engine import Engine
+from roundsman.engine.reading import polls, visit_to
 from roundsman.http.client import Http
 from roundsman.http.transport import Clients, HttpOptions
 from roundsman.options.secrets import Secret
-from roundsman.plugin import Sink, Source, polls, secrets
+from roundsman.plugin import Sink, Source, secrets
 from roundsman.sandbox import TOKEN, Building, Fault, Parakey, Vendor
 from roundsman.sandbox.mailchimp import API_KEY, Mailchimp, Operation, bad_address
 from roundsman.sandbox.railz import SECRET_KEY, Railz
@@ -159,10 +161,10 @@ def first(source: Source) -> Any:
 async def visit(source: Source, vendor: Vendor, time: Time, state: Any) -> Any:
     """One visit, with a log that only knows what was told in it."""
     found: dict[str, Any] = {}
-    http = Http(web_of(Straight(vendor), time), source.auth(), source.identity(), found.keys().__and__)
+    visit = visit_to(source, web_of(Straight(vendor), time), log=found.keys().__and__)
     more = True
     while more:
-        async for poll in polls(source, http, state):
+        async for poll in polls(source, visit, state):
             found |= {event.id: event for event in poll.events}
             state, more = poll.state, poll.more
     return list(found.values()), state
@@ -272,8 +274,8 @@ async def test_a_cancelled_poll_leaves_nothing_behind(source: Source, world: Ven
             await asyncio.Event().wait()
             raise AssertionError
 
-    http = Http(Clients(HttpOptions(), transport=lambda url: Hangs()), source.auth(), source.identity())
-    task = asyncio.ensure_future(anext(polls(source, http, first(source))))
+    visit = visit_to(source, Clients(HttpOptions(), transport=lambda url: Hangs()))
+    task = asyncio.ensure_future(anext(polls(source, visit, first(source))))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -354,7 +356,7 @@ async def test_the_filters_work(sink: Sink, tmp_path: Path, store: Store, time: 
     picky = sink.model_copy(update={"outcomes": ("denied",)}).named("it")
     engine.setup({}, {"it": picky})
     store.register({"doors": "parakey.event_logs"}, {})
-    store.commit("doors", 0, {}, [an_event(1), an_event(2, outcome="denied")], now=0, due=0)
+    commit(store, "doors", {}, [an_event(1), an_event(2, outcome="denied")], now=0, due=0)
     wanted = Filter(picky.types, picky.sources, picky.outcomes)
     assert [e.id for e, _ in store.events(0, 9, 9, wanted)] == ["id00002"]
 

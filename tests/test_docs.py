@@ -20,8 +20,8 @@ from roundsman.cli.app import app
 from roundsman.cli.control import dead_app
 from roundsman.cli.hooks import hooks_app
 from roundsman.cli.service import service_app
+from roundsman.engine.reading import visit_to
 from roundsman.http.answers import REJECTED
-from roundsman.http.client import Http
 from roundsman.sinks import SINKS
 from roundsman.sources import SOURCES
 from worlds import Time, web_of
@@ -120,10 +120,10 @@ async def test_the_example_source_works(releases: Any, time: Time) -> None:
         return httpx.Response(200, json=rows, headers={"ETag": '"1"'})
 
     source = releases(type="github.releases", repository="a/b").named("mine")
-    http = Http(web_of(httpx.MockTransport(answer), time))
-    first = await source.poll(http, {})
+    visit = visit_to(source, web_of(httpx.MockTransport(answer), time))
+    first = await source.poll(visit, {})
     assert [event.id for event in first.events] == ["1", "2"]
-    second = await source.poll(http, first.state)
+    second = await source.poll(visit, first.state)
     assert second.state is first.state
     assert second.events == ()
 

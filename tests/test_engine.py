@@ -15,13 +15,13 @@ from doors import until
 from inside import alarms, broken, idle, put, ring_due, status, statuses, unanswered, under_way
 from rounds import SCRIPTS, Rounds, Scripted, running
 from roundsman.engine.engine import Engine
-from roundsman.engine.visit import pause, rest
+from roundsman.engine.policy import backoff, next_due
 from roundsman.errors import Backoff, Denied, Reject
 from roundsman.events import Event
 from roundsman.http.client import Http
-from roundsman.plugin import Deliver, Poll, Receipt, Sink, Source, State
+from roundsman.plugin import Deliver, Poll, Receipt, Sink, Source, State, Visit
 from roundsman.sandbox import Fault, Parakey
-from roundsman.store import Filter, GaveUp, Mail, Store, StoreError, writer
+from roundsman.store import Filter, GaveUp, Intake, Store, StoreError, writer
 from worlds import PLANS, RECORDS, START, ByHand, Recorder, Straight, Time, an_event, event_logs, web_of
 
 
@@ -34,23 +34,23 @@ def engine(store: Store, parakey: Parakey, time: Time) -> Engine:
 
 
 def test_a_failure_doubles_the_pause_up_to_an_hour() -> None:
-    assert [pause(60, n, jitter=0) for n in (1, 2, 3, 10, 500)] == [120, 240, 480, 3600, 3600]
-    assert pause(7200, 3, jitter=0) == 7200, "but never under the interval"
-    assert pause(60, 1, asked=900, jitter=0) == 900
-    assert pause(60, 1, jitter=1) == pytest.approx(132)
+    assert [backoff(60, n, jitter=0) for n in (1, 2, 3, 10, 500)] == [120, 240, 480, 3600, 3600]
+    assert backoff(7200, 3, jitter=0) == 7200, "but never under the interval"
+    assert backoff(60, 1, asked=900, jitter=0) == 900
+    assert backoff(60, 1, jitter=1) == pytest.approx(132)
 
 
 def test_an_interval_counts_from_the_start_of_a_visit_unless_it_overran() -> None:
-    assert rest(took=10, interval=60) == 50
-    assert rest(took=90, interval=60) == 60
-    assert rest(took=10, interval=60, asked=300) == 300
+    assert next_due(took=10, interval=60) == 50
+    assert next_due(took=90, interval=60) == 60
+    assert next_due(took=10, interval=60, asked=300) == 300
 
 
 async def test_due_is_on_the_disk_before_the_question_is_asked(engine: Engine, time: Time) -> None:
     """A daemon that dies in each visit must not ask at each restart."""
     seen = []
 
-    async def look(http: Http, state: State) -> Poll:
+    async def look(visit: Visit, state: State) -> Poll:
         seen.append(engine.store.sources()[0]["due"])
         return Poll(state)
 
@@ -77,7 +77,7 @@ async def test_two_visits_of_one_source_never_overlap(engine: Engine, time: Time
     inside = most = visits = 0
     gate = asyncio.Event()
 
-    async def slow(http: Http, state: State) -> Poll:
+    async def slow(visit: Visit, state: State) -> Poll:
         nonlocal inside, most, visits
         inside, visits = inside + 1, visits + 1
         most = max(most, inside)
@@ -92,8 +92,8 @@ async def test_two_visits_of_one_source_never_overlap(engine: Engine, time: Time
         await until(lambda: visits == 1)
         for _ in range(5):
             time.advance(100)
-            engine.ring("a")
-            engine._ring(["a"])
+            engine.turns.ring("a")
+            engine.turns._on_alarm(["a"])
             await asyncio.sleep(0.001)
         assert (visits, most) == (1, 1)
         gate.set()
@@ -107,13 +107,13 @@ async def test_a_slow_host_keeps_nobody_elsewhere_waiting(engine: Engine, time: 
     """However many of its sources hang: they wait as names, are visited in turn, and are loud."""
     inside: set[str] = set()
 
-    async def hang(http: Http, state: State) -> Poll:
+    async def hang(visit: Visit, state: State) -> Poll:
         inside.add("slow")
         SCRIPTS["count"] = SCRIPTS.get("count", 0) + 1
         await asyncio.Event().wait()
         raise AssertionError
 
-    async def quick(http: Http, state: State) -> Poll:
+    async def quick(visit: Visit, state: State) -> Poll:
         inside.add("quick")
         return Poll(state)
 
@@ -129,7 +129,7 @@ async def test_a_slow_host_keeps_nobody_elsewhere_waiting(engine: Engine, time: 
         time.advance(181)
         engine.beat()
         fates = await statuses(engine)
-        assert all(fate.failing for name, fate in fates.items() if name != "quick")
+        assert all(fate.failing_since for name, fate in fates.items() if name != "quick")
 
 
 async def test_what_the_vendor_asks_for_moves_due(tmp_path: Path, parakey: Parakey, time: Time) -> None:
@@ -190,20 +190,26 @@ async def test_what_was_mended_while_no_daemon_ran_is_tried_soon(
     world.store.close()
 
 
+async def wants_a_rest(world: Rounds, until: float, *, due: float | None = None) -> None:
+    """As if the vendor had asked for it, and the daemon had ended."""
+    [record] = [each for each in world.store.statuses() if each.name == "doors"]
+    due = record.status.due if due is None else due
+    world.store.begin([("doors", replace(record.status, not_before=until, due=due))])
+
+
 async def test_a_rest_of_another_time_is_not_believed_after_a_restart(
     tmp_path: Path, parakey: Parakey, time: Time
 ) -> None:
     """Neither one that was over when the clock was set back, nor one that was said while it was years ahead; nor by `once`."""
     world = Rounds(tmp_path, parakey, time)
     await world.visit()
-    world.store.defer([("doors", time.now() - 3600)])
+    await wants_a_rest(world, time.now() - 3600)
     time.set_wall(-86400)
     world.reboot()
     assert (await world.status("doors")).due <= time.now() + 66
     await world.visit()
     world.asked()
-    world.store.defer([("doors", time.now() + 365 * 86400)])
-    world.store.claim([("doors", 0.0)])
+    await wants_a_rest(world, time.now() + 365 * 86400, due=0.0)
     world.reboot()
     await world.visit(after=0.001)
     assert world.asked()
@@ -213,7 +219,7 @@ async def test_a_rest_of_another_time_is_not_believed_after_a_restart(
 async def test_a_clock_set_forward_brings_no_visit_closer_to_the_last(engine: Engine, time: Time) -> None:
     asked = []
 
-    async def count(http: Http, state: State) -> Poll:
+    async def count(visit: Visit, state: State) -> Poll:
         asked.append(time.ticks)
         return Poll(state)
 
@@ -245,7 +251,7 @@ async def test_a_clock_set_back_while_no_daemon_ran_costs_an_interval(
 async def test_a_clock_set_back_silences_nobody(engine: Engine, time: Time) -> None:
     visits = []
 
-    async def count(http: Http, state: State) -> Poll:
+    async def count(visit: Visit, state: State) -> Poll:
         visits.append(time.ticks)
         return Poll(state)
 
@@ -291,7 +297,7 @@ async def test_first_visits_are_spread(store: Store, parakey: Parakey, time: Tim
 
 
 async def test_events_and_state_come_together_or_not_at_all(engine: Engine, time: Time) -> None:
-    async def poll(http: Http, state: State) -> Poll:
+    async def poll(visit: Visit, state: State) -> Poll:
         return Poll({"at": state.get("at", 0) + 1}, [an_event(state.get("at", 0), "a")])
 
     SCRIPTS["a"] = poll
@@ -312,7 +318,7 @@ async def test_events_and_state_come_together_or_not_at_all(engine: Engine, time
 async def test_a_backlog_is_committed_page_by_page(engine: Engine) -> None:
     heads = []
 
-    async def pages(http: Http, state: State) -> Poll:
+    async def pages(visit: Visit, state: State) -> Poll:
         page = state.get("page", 0)
         heads.append(engine.store.head())
         return Poll(
@@ -327,7 +333,7 @@ async def test_a_backlog_is_committed_page_by_page(engine: Engine) -> None:
 
 
 async def test_a_backlog_that_brings_nothing_ends(engine: Engine) -> None:
-    async def spin(http: Http, state: State) -> Poll:
+    async def spin(visit: Visit, state: State) -> Poll:
         return Poll(state, more=True)
 
     SCRIPTS["a"] = spin
@@ -336,10 +342,10 @@ async def test_a_backlog_that_brings_nothing_ends(engine: Engine) -> None:
 
 
 async def test_whatever_a_source_raises_the_daemon_lives_on(engine: Engine, time: Time) -> None:
-    async def bad(http: Http, state: State) -> Poll:
+    async def bad(visit: Visit, state: State) -> Poll:
         raise ZeroDivisionError
 
-    async def good(http: Http, state: State) -> Poll:
+    async def good(visit: Visit, state: State) -> Poll:
         return Poll({"n": 1}, [an_event(1, "good")])
 
     SCRIPTS.update(bad=bad, good=good)
@@ -358,7 +364,7 @@ ODD = "a file named donn\udce9es"
 async def test_an_error_that_is_no_text_ends_nothing(fed: Engine) -> None:
     """Neither a source's, nor a sink's, nor a refusal's."""
 
-    async def bad(http: Http, state: State) -> Poll:
+    async def bad(visit: Visit, state: State) -> Poll:
         raise ValueError(ODD)
 
     def one(event: Event) -> None:
@@ -374,7 +380,7 @@ async def test_an_error_that_is_no_text_ends_nothing(fed: Engine) -> None:
 
 
 async def test_an_error_of_any_length_is_kept_short(engine: Engine) -> None:
-    async def bad(http: Http, state: State) -> Poll:
+    async def bad(visit: Visit, state: State) -> Poll:
         raise ValueError("x" * 10**6)
 
     SCRIPTS["a"] = bad
@@ -402,7 +408,7 @@ async def test_a_refusal_that_could_not_be_told_is_told_by_the_next(engine: Engi
     beside = Store.open(engine.store.path, daemon=False)
     rewind = iter([True])
 
-    async def denied(http: Http, state: State) -> Poll:
+    async def denied(visit: Visit, state: State) -> Poll:
         if next(rewind, False):
             beside.rewind("a", {"x": 1})
         raise Denied("no", 401)
@@ -440,7 +446,7 @@ async def test_no_good_answer_for_three_intervals_is_loud_once(
 
 
 async def test_a_visit_that_hangs_is_loud_too(engine: Engine, time: Time) -> None:
-    async def hang(http: Http, state: State) -> Poll:
+    async def hang(visit: Visit, state: State) -> Poll:
         await asyncio.Event().wait()
         raise AssertionError
 
@@ -481,7 +487,7 @@ async def test_a_full_disk_stops_nobody_and_loses_nothing(
 async def test_a_store_that_cannot_be_written_asks_nobody(
     engine: Engine, time: Time, monkeypatch: Any
 ) -> None:
-    async def never(http: Http, state: State) -> Poll:
+    async def never(visit: Visit, state: State) -> Poll:
         raise AssertionError("asked, with no place to write the answer")
 
     def full(dues: object) -> None:
@@ -490,7 +496,7 @@ async def test_a_store_that_cannot_be_written_asks_nobody(
     SCRIPTS["a"] = never
     engine.setup({"a": Scripted().named("a")}, {})
     async with running(engine):
-        monkeypatch.setattr(engine.store, "claim", full)
+        monkeypatch.setattr(engine.store, "begin", full)
         with capture_logs() as logs:
             await ring_due(engine)
         assert [entry["event"] for entry in logs] == ["store.failed"]
@@ -501,7 +507,7 @@ async def test_a_store_that_cannot_be_written_asks_nobody(
 async def test_a_store_that_is_locked_for_a_moment_costs_no_interval(engine: Engine, time: Time) -> None:
     visits = []
 
-    async def count(http: Http, state: State) -> Poll:
+    async def count(visit: Visit, state: State) -> Poll:
         visits.append(time.now())
         return Poll(state)
 
@@ -511,7 +517,7 @@ async def test_a_store_that_is_locked_for_a_moment_costs_no_interval(engine: Eng
     async with running(engine):
         other.execute("BEGIN IMMEDIATE")
         await ring_due(engine)
-        assert engine.store_trouble is not None
+        assert engine.trouble.error is not None
         other.rollback()
         time.advance(11)
         await ring_due(engine)
@@ -544,7 +550,7 @@ async def test_what_cannot_be_written_down_is_not_the_vendors_doing(
 ) -> None:
     """It answered, and is asked again when it is due anyway: neither sooner, nor ever more rarely."""
 
-    async def good(http: Http, state: State) -> Poll:
+    async def good(visit: Visit, state: State) -> Poll:
         return Poll({"n": time.now()}, [an_event(1, "a")])
 
     def full(*_: object, **__: object) -> int:
@@ -560,7 +566,7 @@ async def test_what_cannot_be_written_down_is_not_the_vendors_doing(
             assert alarms(engine).at["a"] == time.now() + 60
             time.advance(60)
             engine.beat()
-        assert (await status(engine, "a")).failing is None
+        assert (await status(engine, "a")).failing_since is None
         monkeypatch.undo()
         await ring_due(engine)
         await until(lambda: engine.store.head() == 1)
@@ -588,24 +594,6 @@ async def test_a_rest_that_cannot_be_written_down_is_kept_all_the_same(
     world.store.close()
 
 
-async def test_a_failing_that_was_told_is_not_told_again_for_what_could_not_be_written_after_it(
-    engine: Engine, time: Time, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def denied(http: Http, state: State) -> Poll:
-        raise Denied("no", 401)
-
-    def full(*_: object) -> None:
-        raise StoreError("the disk is full")
-
-    SCRIPTS["a"] = denied
-    engine.setup({"a": Scripted().named("a")}, {})
-    monkeypatch.setattr(engine.store, "failed_with", full)
-    for _ in range(3):
-        await engine.visit("a")
-        time.advance(4000)
-    assert [e.type for e, _ in engine.store.events(0, 99, 99, Filter())] == ["roundsman.source.failing"]
-
-
 async def test_a_disk_that_does_not_answer_is_no_lost_store(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -616,7 +604,7 @@ async def test_a_disk_that_does_not_answer_is_no_lost_store(
     monkeypatch.setattr(writer, "_identity", hiccup)
     for _ in range(3):
         engine.beat()
-    assert not engine.lost
+    assert not engine.upkeep.lost
 
 
 async def test_a_store_that_fails_is_said_now_and_then(engine: Engine, time: Time, monkeypatch: Any) -> None:
@@ -625,17 +613,17 @@ async def test_a_store_that_fails_is_said_now_and_then(engine: Engine, time: Tim
 
     engine.setup({"a": Scripted().named("a")}, {})
     async with running(engine):
-        monkeypatch.setattr(engine.store, "claim", full)
+        monkeypatch.setattr(engine.store, "begin", full)
         with capture_logs() as logs:
             for _ in range(60):
                 time.advance(1)
                 await ring_due(engine)
                 engine.beat()
         assert 5 <= len([entry for entry in logs if entry["event"] == "store.failed"]) <= 7
-        assert engine.store_trouble == "the disk is full"
+        assert engine.trouble.error == "the disk is full"
         monkeypatch.undo()
         time.advance(31)
-        assert engine.store_trouble is None
+        assert engine.trouble.error is None
 
 
 @pytest.mark.parametrize("ends", [("", "-wal", "-shm"), (".lock",)])
@@ -647,16 +635,16 @@ async def test_a_store_that_was_deleted_ends_the_daemon_and_takes_nothing_more(
     for end in ends:
         Path(f"{engine.store.path}{end}").unlink()
     with pytest.raises(StoreError, match="was deleted or replaced"):
-        engine.store.receive([Mail("a", [an_event(1, "a")])], START)
+        engine.store.receive([Intake("a", [an_event(1, "a")])], START)
     with pytest.raises(StoreError, match="was deleted or replaced"):
         engine.store.writable()
     with capture_logs() as logs:
         async with running(engine) as rounds:
             engine.beat()
-            assert not engine.lost, "one look may be a slip"
+            assert not engine.upkeep.lost, "one look may be a slip"
             engine.beat()
             await asyncio.wait_for(rounds, 5)
-    assert engine.lost
+    assert engine.upkeep.lost
     assert "store.lost" in [entry["event"] for entry in logs]
 
 
@@ -666,7 +654,7 @@ async def test_a_store_that_was_deleted_ends_the_daemon_and_takes_nothing_more(
 async def test_a_rewind_beside_the_daemon_is_heard(engine: Engine, time: Time) -> None:
     states = []
 
-    async def poll(http: Http, state: State) -> Poll:
+    async def poll(visit: Visit, state: State) -> Poll:
         states.append(dict(state))
         return Poll({"at": "end"})
 
@@ -686,7 +674,7 @@ async def test_a_rewind_beside_the_daemon_is_heard(engine: Engine, time: Time) -
 async def test_a_rewind_in_the_second_of_a_step_is_heard(engine: Engine, time: Time) -> None:
     visits = []
 
-    async def count(http: Http, state: State) -> Poll:
+    async def count(visit: Visit, state: State) -> Poll:
         visits.append(time.ticks)
         return Poll(state)
 
@@ -699,7 +687,8 @@ async def test_a_rewind_in_the_second_of_a_step_is_heard(engine: Engine, time: T
         time.advance(1)
         beside.rewind("a", {"x": 1})
         time.set_wall(100)
-        engine._ring([])  # an alarm comes before the heartbeat, and sees the step first
+        engine.turns._on_alarm([])  # an alarm comes before the heartbeat, and sees the step first
+        engine.beat()
         await until(lambda: len(visits) == 2)
     beside.close()
 
@@ -707,7 +696,7 @@ async def test_a_rewind_in_the_second_of_a_step_is_heard(engine: Engine, time: T
 async def test_a_rewind_during_a_visit_is_not_lost(engine: Engine, time: Time) -> None:
     states = []
 
-    async def poll(http: Http, state: State) -> Poll:
+    async def poll(visit: Visit, state: State) -> Poll:
         states.append(dict(state))
         if len(states) == 1:
             beside = Store.open(engine.store.path, daemon=False)
@@ -729,7 +718,7 @@ async def test_a_rewind_during_a_visit_is_not_lost(engine: Engine, time: Time) -
 def fed(engine: Engine) -> Engine:
     """An engine with an idle source, whose log the test fills."""
 
-    async def nothing(http: Http, state: State) -> Poll:
+    async def nothing(visit: Visit, state: State) -> Poll:
         return Poll(state)
 
     SCRIPTS["a"] = nothing
@@ -742,7 +731,7 @@ def fed(engine: Engine) -> Engine:
 async def test_every_sink_gets_every_event_in_order(fed: Engine) -> None:
     async with running(fed):
         await put(fed.store, *(an_event(n, "a") for n in range(10)))
-        fed._wake()
+        fed._news.publish()
         await until(lambda: len(RECORDS.get("one", [])) == 10 and len(RECORDS.get("two", [])) == 10)
     assert [e.seq for e in RECORDS["one"]] == list(range(1, 11))
 
@@ -819,8 +808,8 @@ async def test_what_a_sink_wants_to_remember_is_kept_with_the_ack(
 async def test_a_failed_visit_moves_no_time_of_a_good_answer(engine: Engine, time: Time) -> None:
     good = True
 
-    async def sometimes(http: Http, state: State) -> Poll:
-        http.asked += 1
+    async def sometimes(visit: Visit, state: State) -> Poll:
+        visit.http.account.asked += 1
         if not good:
             raise OSError("down")
         return Poll({"n": state.get("n", 0) + 1})
@@ -892,19 +881,19 @@ async def test_a_damaged_store_is_told_once_and_webhooks_are_refused(
             raise one
         return one
 
-    monkeypatch.setattr("roundsman.engine.engine.soundness", look)
+    monkeypatch.setattr("roundsman.engine.upkeep.soundness", look)
     with capture_logs() as logs:
-        await fed.check_store()
-        await fed.check_store()
+        await fed.upkeep.check()
+        await fed.upkeep.check()
     assert [line["event"] for line in logs if line["event"].startswith("store.")] == ["store.damaged"]
-    assert fed.store_trouble == "x.db is damaged: restore it"
+    assert fed.trouble.error == "x.db is damaged: restore it"
     [notice] = [e for e, _ in fed.store.events(0, 100, 100, Filter(types=("roundsman.store.*",)))]
     assert "webhooks are refused" in notice.document()["data"]["message"]
     for _ in range(2):
         with pytest.raises(StoreError, match="is damaged"):
-            fed.store.receive([Mail("a", [an_event(2, "a")])], START)
-        await fed.check_store()  # the first is given up, and says nothing
-    fed.store.receive([Mail("a", [an_event(2, "a")])], START)
+            fed.store.receive([Intake("a", [an_event(2, "a")])], START)
+        await fed.upkeep.check()  # the first is given up, and says nothing
+    fed.store.receive([Intake("a", [an_event(2, "a")])], START)
 
 
 async def test_the_books_are_on_the_disk_a_moment_after_they_are_written(fed: Engine) -> None:
@@ -915,8 +904,8 @@ async def test_the_books_are_on_the_disk_a_moment_after_they_are_written(fed: En
 
 
 async def test_a_rest_that_is_longer_than_a_minute_is_said(engine: Engine, time: Time) -> None:
-    async def rests(http: Http, state: State) -> Poll:
-        http.wait = 900.0
+    async def rests(visit: Visit, state: State) -> Poll:
+        visit.defer(900.0)
         return Poll(state)
 
     SCRIPTS["a"] = rests
@@ -977,13 +966,13 @@ async def test_a_replay_beside_the_daemon_is_heard(fed: Engine) -> None:
 
 
 async def test_an_hour_of_trouble_is_asked_of_a_sink_ever_more_rarely() -> None:
-    from roundsman.engine.delivery import pause as sink_pause
+    from roundsman.engine.delivery import delivery_backoff
 
-    waits = [sink_pause(n) for n in range(1, 20)]
+    waits = [delivery_backoff(n) for n in range(1, 20)]
     assert waits[:3] == [1, 2, 4]
     assert max(waits) == 300
-    assert sink_pause(1, asked=900) == 900
-    assert sink_pause(10**6) == 300
+    assert delivery_backoff(1, asked=900) == 900
+    assert delivery_backoff(10**6) == 300
 
 
 # -- stopping -------------------------------------------------------------------------------------------------------------
@@ -992,7 +981,7 @@ async def test_an_hour_of_trouble_is_asked_of_a_sink_ever_more_rarely() -> None:
 async def test_it_stops_promptly_whatever_a_visit_does(engine: Engine, time: Time) -> None:
     started = asyncio.Event()
 
-    async def hang(http: Http, state: State) -> Poll:
+    async def hang(visit: Visit, state: State) -> Poll:
         started.set()
         await asyncio.Event().wait()
         raise AssertionError
@@ -1055,13 +1044,13 @@ async def test_two_reloads_in_a_row_have_never_two_deliveries_of_one_sink(engine
 
     engine.setup({"a": Scripted().named("a")}, {"one": Slow(batch=1).named("one")})
 
-    async def nothing(http: Http, state: State) -> Poll:
+    async def nothing(visit: Visit, state: State) -> Poll:
         return Poll(state)
 
     SCRIPTS["a"] = nothing
     async with running(engine):
         await put(engine.store, an_event(1, "a"))
-        engine._wake()
+        engine._news.publish()
         await until(lambda: inside == 1)
         for batch in (2, 3, 4):
             engine.setup({"a": Scripted().named("a")}, {"one": Slow(batch=batch).named("one")})
@@ -1084,12 +1073,12 @@ async def test_a_new_set_is_taken_over_without_losing_a_visit(engine: Engine, ti
     gate = asyncio.Event()
     done = []
 
-    async def slow(http: Http, state: State) -> Poll:
+    async def slow(visit: Visit, state: State) -> Poll:
         await gate.wait()
         done.append("a")
         return Poll({"n": 1}, [an_event(1, "a")])
 
-    async def quick(http: Http, state: State) -> Poll:
+    async def quick(visit: Visit, state: State) -> Poll:
         done.append("b")
         return Poll({"n": 1})
 
@@ -1126,7 +1115,7 @@ async def test_a_source_of_another_type_under_an_old_name_is_refused_whole(engin
 
 
 async def test_once_ignores_a_source_that_is_configured_no_more(engine: Engine, time: Time) -> None:
-    async def nothing(http: Http, state: State) -> Poll:
+    async def nothing(visit: Visit, state: State) -> Poll:
         return Poll(state)
 
     SCRIPTS.update(a=nothing, b=nothing)
@@ -1138,7 +1127,7 @@ async def test_once_ignores_a_source_that_is_configured_no_more(engine: Engine, 
 
 
 async def test_once_forgets_what_is_old(engine: Engine, time: Time) -> None:
-    async def one(http: Http, state: State) -> Poll:
+    async def one(visit: Visit, state: State) -> Poll:
         return Poll({"n": 1}, [an_event(1, "a")])
 
     SCRIPTS["a"] = one
@@ -1153,7 +1142,7 @@ async def test_once_forgets_what_is_old(engine: Engine, time: Time) -> None:
 async def test_once_does_not_believe_a_due_of_another_time(engine: Engine, time: Time) -> None:
     visits = []
 
-    async def count(http: Http, state: State) -> Poll:
+    async def count(visit: Visit, state: State) -> Poll:
         visits.append(1)
         return Poll(state)
 
@@ -1166,7 +1155,7 @@ async def test_once_does_not_believe_a_due_of_another_time(engine: Engine, time:
 
 
 async def test_a_clock_set_during_a_visit_moves_nothing(engine: Engine, time: Time) -> None:
-    async def step(http: Http, state: State) -> Poll:
+    async def step(visit: Visit, state: State) -> Poll:
         time.advance(5)
         time.set_wall(-86400)
         return Poll(state)
@@ -1178,7 +1167,7 @@ async def test_a_clock_set_during_a_visit_moves_nothing(engine: Engine, time: Ti
     engine.beat()  # which would see the step only now: to move what goes by the new time already would silence the source
     assert (await status(engine, "a")).due - time.now() == pytest.approx(55)
     time.set_wall(7200)
-    engine.visit_now("a")
+    engine.turns.visit_now("a")
     engine.beat()
     assert (await status(engine, "a")).due - time.now() <= 60
 
@@ -1209,7 +1198,7 @@ async def test_a_mended_source_is_asked_soon_after_a_reload(
 
 
 async def test_a_store_that_breaks_while_running_ends_nothing(engine: Engine, time: Time) -> None:
-    async def never(http: Http, state: State) -> Poll:
+    async def never(visit: Visit, state: State) -> Poll:
         raise AssertionError
 
     SCRIPTS["a"] = never
@@ -1217,7 +1206,7 @@ async def test_a_store_that_breaks_while_running_ends_nothing(engine: Engine, ti
     async with running(engine) as task:
         with broken(engine.store, sqlite3.OperationalError("disk I/O error")), capture_logs() as logs:
             await ring_due(engine)
-            engine.deliveries["one"].wake()
+            engine._news.publish()
             await until(lambda: {"sink.failing", "store.failed"} <= {entry["event"] for entry in logs})
         assert not task.done()
 
@@ -1226,8 +1215,8 @@ async def test_new_http_options_reach_sources_and_sinks(engine: Engine, time: Ti
     engine.setup({"a": event_logs("a")}, {"one": Recorder().named("one")})
     fresh = web_of(Straight(Parakey()), time)
     engine.setup({"a": event_logs("a")}, {"one": Recorder().named("one")}, fresh)
-    assert (await status(engine, "a")).web is fresh
-    assert engine.deliveries["one"].http.web is fresh
+    assert (await status(engine, "a")).clients is fresh
+    assert engine.deliveries["one"].http.clients is fresh
     await engine.aclose()
 
 

@@ -20,7 +20,7 @@ from roundsman.engine.engine import Engine
 from roundsman.engine.reception import Reception
 from roundsman.plugin import Source
 from roundsman.sandbox import Parakey
-from roundsman.store import Mail, Store
+from roundsman.store import Intake, Store
 from roundsman.web.app import app
 from roundsman.webhook import Call
 from worlds import (
@@ -180,10 +180,10 @@ class AskedOnly(Reception):
     def __init__(self) -> None:
         pass
 
-    def _keep(self, name: str, call: Call, why: str, exc: Exception | None = None) -> Mail:
+    def _keep(self, name: str, call: Call, why: str, exc: Exception | None = None) -> Intake:
         if exc is not None:
             raise exc
-        return Mail(name, unread=(why, call.body))
+        return Intake(name, unread=(why, call.body))
 
 
 class Kept:

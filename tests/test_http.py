@@ -209,7 +209,7 @@ async def test_a_poll_interval_is_remembered_for_the_engine(router: respx.MockRo
     router.get(URL).mock(return_value=httpx.Response(200, json=[], headers={"X-Poll-Interval": "300"}))
     http = http_for()
     await http.get(URL)
-    assert (http.interval, http.wait) == (300, 0)
+    assert (http.account.interval, http.account.wait) == (300, 0)
 
 
 async def test_no_cookie_goes_from_one_source_to_another(router: respx.MockRouter, http_for: Any) -> None:
@@ -597,7 +597,7 @@ async def test_what_an_error_means_is_said_by_its_status_whatever_its_body(rest:
         http = Http(web)
         with pytest.raises(Backoff) as caught:
             await http.get(server.url)
-        assert (caught.value.after, http.wait) == (900, 900)
+        assert (caught.value.after, http.account.wait) == (900, 900)
         with pytest.raises(Denied):
             await http.get(server.url)
         await web.aclose()

@@ -14,13 +14,13 @@ import pytest
 
 from conftest import need
 from doors import until
-from inside import being_read, locked, sql, statements
+from inside import being_read, commit, locked, sql, statements
 from rounds import SCRIPTS, Scripted, running
 from roundsman.engine.clock import Clock
 from roundsman.engine.engine import BEAT, Engine
 from roundsman.http.client import Http
 from roundsman.http.transport import Clients
-from roundsman.plugin import Poll, State
+from roundsman.plugin import Poll, State, Visit
 from roundsman.sandbox import Parakey
 from roundsman.sinks.file import FileSink
 from roundsman.store import (
@@ -44,7 +44,7 @@ def fill(store: Store, count: int, size: int = 1000, begin: int = 0) -> None:
         msgspec.structs.replace(an_event(n, note="x" * size), stamp=START)
         for n in range(begin, begin + count)
     ]
-    store.commit("doors", store.state("doors")[1], {}, events, now=START, due=START + 60)
+    commit(store, "doors", {}, events, revision=store.state("doors")[1])
     store.ack("archive", store.cursor("archive")[0], store.head(), None, START)
 
 
@@ -73,7 +73,7 @@ async def test_what_is_kept_for_good_is_not_looked_at_without_end(store: Store) 
     """A round ends, whatever it may not forget; `once` makes a few steps each time, and gets through all the same."""
     store.register({"doors": "parakey.event_logs"}, {"archive": "file"})
     forever = [msgspec.structs.replace(an_event(n), stamp=None) for n in range(1000)]
-    store.commit("doors", 0, {}, forever, now=START, due=START)
+    commit(store, "doors", {}, forever)
     fill(store, 100, 10, begin=1000)
     steps = 1
     while store.prune(["archive"], LATE, 60.0, limit=100):
@@ -114,17 +114,17 @@ async def test_nothing_is_forgotten_by_a_clock_that_has_just_jumped(
     ten_years = 3650 * 86400.0
     time.set_wall(ten_years)
     engine.beat()
-    await engine._prune()
+    await engine.upkeep.prune(list(engine.deliveries))
     assert await engine.once()
     time.set_wall(-ten_years)
     engine.beat()
     time.advance(86401)
-    await engine._prune()
+    await engine.upkeep.prune(list(engine.deliveries))
     assert len(all_of(store)) == 22, "and the two notices"
     time.set_wall(ten_years)
     engine.beat()
     time.advance(86401)
-    await engine._prune()
+    await engine.upkeep.prune(list(engine.deliveries))
     assert [each for each in all_of(store) if not each.startswith("daemon:")] == []
 
 
@@ -141,7 +141,7 @@ async def test_a_machine_whose_clock_is_right_after_each_jump_forgets_too(
         engine.beat()
         time.set_wall(50 * 365 * 86400.0 + 86400)
         engine.beat()
-        await engine._prune()
+        await engine.upkeep.prune(list(engine.deliveries))
     assert 5 <= len([each for each in all_of(store) if not each.startswith("daemon:")]) <= 7
 
 
@@ -172,7 +172,7 @@ async def test_rounds_and_heartbeats_go_on_while_much_is_forgotten(
     """However long a round of forgetting takes: a command is heard meanwhile, and a visit made."""
     visits: list[float] = []
 
-    async def visit(http: Http, state: State) -> Poll:
+    async def visit(visit: Visit, state: State) -> Poll:
         visits.append(time.ticks)
         return Poll(state)
 

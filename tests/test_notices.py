@@ -17,7 +17,7 @@ from roundsman.engine.engine import Engine
 from roundsman.engine.notices import Disk
 from roundsman.events import Event
 from roundsman.http.client import Http
-from roundsman.plugin import Deliver, Poll, Receipt, Sink, State
+from roundsman.plugin import Deliver, Poll, Receipt, Sink, State, Visit
 from roundsman.sandbox import Parakey
 from roundsman.store import Filter, Store, StoreError
 from roundsman.system.files import Room, room
@@ -42,7 +42,7 @@ def engine_on(path: Path, parakey: Parakey, time: Time, *sinks: Sink) -> Engine:
         Store.open(path), ByHand(), web_of(Straight(parakey), time), clock=time.clock(), grace=0.2
     )
 
-    async def nothing(http: Http, state: State) -> Poll:
+    async def nothing(visit: Visit, state: State) -> Poll:
         return Poll(state)
 
     SCRIPTS["a"] = nothing
@@ -164,7 +164,7 @@ async def test_a_delivery_that_hangs_for_long_is_told_too(
     engine = engine_on(tmp_path / "x.db", parakey, time, Hanging().named("deaf"), Recorder().named("two"))
     async with running(engine):
         await put(engine.store, an_event(1, "a"))
-        engine._wake()
+        engine._news.publish()
         await until(lambda: RECORDS.get("begun"))
         engine.beat()
         assert own(engine.store) == []
@@ -265,10 +265,10 @@ async def test_a_sink_that_comes_back_too_late_for_some_events_is_told(
     await put(engine.store, an_event(2, "a"))
     await put(engine.store, an_event(3, "a"))
     await engine.once()
-    engine.retention = 3600
+    engine.upkeep.retention = 3600
     time.advance(7200)
     await put(engine.store, an_event(4, "a"))
-    await engine._prune()
+    await engine.upkeep.prune(list(engine.deliveries))
     for _ in range(2):
         engine.setup(sources, {"one": one, "two": two})
         await engine.once()
@@ -345,17 +345,17 @@ def test_notices_that_wait_push_no_other_out(
     engine.beat()
     asyncio.run(engine.visit("a"))  # the books are a line behind
     free = 1
-    engine._disk._look = lambda path: Room(free, 100_000 * MIB)
+    engine.upkeep._disk._look = lambda path: Room(free, 100_000 * MIB)
 
     def full(*_: object, **__: object) -> int:
         raise StoreError("the disk is full")
 
-    for name in ("append_notices", "record_visits", "record_failure"):
+    for name in ("append_notices", "record", "record_failure"):
         monkeypatch.setattr(engine.store, name, full)
     for _ in range(30):
         time.advance(301)
         engine.beat()
-        engine.deliveries["one"]._write_up(OSError("down"), 300)
+        engine.deliveries["one"]._record_failure(OSError("down"), 300)
     monkeypatch.undo()
     engine.beat()
     free = 50_000 * MIB
@@ -387,7 +387,7 @@ def test_what_cannot_be_told_now_is_told_once_it_can(tmp_path: Path, parakey: Pa
     """A disk without any room is the very case: the notice about it cannot be written either."""
     engine = engine_on(tmp_path / "x.db", parakey, time)
     free = 0
-    engine._disk._look = lambda path: Room(free, 100_000 * MIB)
+    engine.upkeep._disk._look = lambda path: Room(free, 100_000 * MIB)
     full = sqlite3.OperationalError("database or disk is full")
     with broken(engine.store, full):
         time.set_wall(86400)
@@ -414,7 +414,7 @@ async def test_a_vendors_rest_is_kept_over_a_step_and_a_restart(
     engine.beat()
     engine.store.close()
     engine = engine_on(tmp_path / "x.db", parakey, time)
-    assert (await status(engine, "a")).held - time.now() == pytest.approx(3000)
+    assert (await status(engine, "a")).not_before - time.now() == pytest.approx(3000)
     engine.store.close()
 
 
@@ -423,7 +423,7 @@ async def test_a_machine_that_slept_asks_soon_and_not_all_at_once(
 ) -> None:
     visits: list[float] = []
 
-    async def count(http: Http, state: State) -> Poll:
+    async def count(visit: Visit, state: State) -> Poll:
         visits.append(time.now())
         return Poll(state)
 
@@ -463,7 +463,7 @@ async def test_an_alarm_that_rings_right_after_a_jump_asks_nobody_early(
     """The scheduler sees all alarms in the past before the heartbeat sees that the clock was set."""
     asked = 0
 
-    async def count(http: Http, state: State) -> Poll:
+    async def count(visit: Visit, state: State) -> Poll:
         nonlocal asked
         asked += 1
         return Poll(state)

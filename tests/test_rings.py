@@ -8,23 +8,23 @@ import pytest
 
 from inside import ring_due, settle, status
 from rounds import SCRIPTS, Scripted, running
-from roundsman.engine.engine import RINGS_APART, Engine
+from roundsman.engine.engine import Engine
+from roundsman.engine.policy import DEBOUNCE
 from roundsman.errors import Backoff
-from roundsman.http.client import Http
-from roundsman.plugin import Poll, State
+from roundsman.plugin import Poll, State, Visit
 from roundsman.sandbox import Parakey
 from roundsman.store import Store
 from worlds import START, ByHand, Straight, Time, an_event, web_of
 
 
-async def noted(http: Http, state: State) -> Poll:
+async def noted(visit: Visit, state: State) -> Poll:
     """Does what the test says, and remembers when and why."""
-    VISITS.append((http.now().timestamp() - START, http.rung))
-    found: Poll = await SCRIPT[0](http, state)
+    VISITS.append((visit.now.timestamp() - START, visit.trigger == "webhook"))
+    found: Poll = await SCRIPT[0](visit, state)
     return found
 
 
-async def nothing_new(http: Http, state: State) -> Poll:
+async def nothing_new(visit: Visit, state: State) -> Poll:
     return Poll(state)
 
 
@@ -51,7 +51,7 @@ async def pass_time(engine: Engine, time: Time, seconds: float, step: float = 0.
 async def test_a_ring_is_a_visit_at_once_and_the_next_one_keeps_its_time(engine: Engine, time: Time) -> None:
     async with running(engine):
         await pass_time(engine, time, 10)
-        engine.ring("bell")
+        engine.turns.ring("bell")
         await settle(engine)
         assert VISITS == [(0.5, False), (10, True)]
         assert (await status(engine, "bell")).due == START + 60.5
@@ -64,11 +64,11 @@ async def test_a_flood_of_webhooks_is_not_a_flood_of_visits(engine: Engine, time
         await pass_time(engine, time, 10)
         for _ in range(100):
             for _ in range(50):
-                engine.ring("bell")
+                engine.turns.ring("bell")
             await settle(engine)
             await pass_time(engine, time, 0.5)
     rung = [at for at, ring in VISITS if ring]
-    assert all(b - a >= RINGS_APART for a, b in pairwise(rung)), rung
+    assert all(b - a >= DEBOUNCE for a, b in pairwise(rung)), rung
     assert len(rung) <= 11
     assert [at for at, ring in VISITS if not ring] == [0.5], "and what is due comes when it is due"
     assert (await status(engine, "bell")).due == START + 60.5
@@ -77,7 +77,7 @@ async def test_a_flood_of_webhooks_is_not_a_flood_of_visits(engine: Engine, time
 async def test_a_flood_never_starves_the_visits_that_are_due(engine: Engine, time: Time) -> None:
     async with running(engine):
         for _ in range(600):
-            engine.ring("bell")
+            engine.turns.ring("bell")
             await pass_time(engine, time, 0.5)
     due = [at for at, ring in VISITS if not ring]
     assert due == [0.5, 60.5, 120.5, 180.5, 240.5]
@@ -86,7 +86,7 @@ async def test_a_flood_never_starves_the_visits_that_are_due(engine: Engine, tim
 async def test_a_ring_during_a_visit_is_a_visit_after_it(engine: Engine, time: Time) -> None:
     gate = asyncio.Event()
 
-    async def slow(http: Http, state: State) -> Poll:
+    async def slow(visit: Visit, state: State) -> Poll:
         await gate.wait()
         return Poll(state)
 
@@ -96,7 +96,7 @@ async def test_a_ring_during_a_visit_is_a_visit_after_it(engine: Engine, time: T
         await ring_due(engine)
         await asyncio.sleep(0.01)
         for _ in range(5):
-            engine.ring("bell")
+            engine.turns.ring("bell")
         gate.set()
         await asyncio.sleep(0.01)
         await settle(engine)
@@ -104,7 +104,7 @@ async def test_a_ring_during_a_visit_is_a_visit_after_it(engine: Engine, time: T
 
 
 async def test_a_ring_waits_as_long_as_the_vendor_wants_a_rest(engine: Engine, time: Time) -> None:
-    async def busy(http: Http, state: State) -> Poll:
+    async def busy(visit: Visit, state: State) -> Poll:
         raise Backoff(300, "come again later")
 
     SCRIPT[0] = busy
@@ -112,7 +112,7 @@ async def test_a_ring_waits_as_long_as_the_vendor_wants_a_rest(engine: Engine, t
         await pass_time(engine, time, 1)
         SCRIPT[0] = nothing_new
         for _ in range(20):
-            engine.ring("bell")
+            engine.turns.ring("bell")
             await pass_time(engine, time, 10)
         assert len(VISITS) == 1
         await pass_time(engine, time, 150)
@@ -122,13 +122,13 @@ async def test_a_ring_waits_as_long_as_the_vendor_wants_a_rest(engine: Engine, t
 async def test_a_ring_while_a_source_fails_asks_no_faster_than_an_interval(
     engine: Engine, time: Time
 ) -> None:
-    async def broken(http: Http, state: State) -> Poll:
+    async def broken(visit: Visit, state: State) -> Poll:
         raise OSError("no")
 
     SCRIPT[0] = broken
     async with running(engine):
         for _ in range(120):
-            engine.ring("bell")
+            engine.turns.ring("bell")
             await pass_time(engine, time, 10, step=5)
     times = [at for at, _ in VISITS]
     assert len(times) > 5
@@ -136,14 +136,14 @@ async def test_a_ring_while_a_source_fails_asks_no_faster_than_an_interval(
 
 
 async def test_what_a_ring_found_says_so(engine: Engine, time: Time) -> None:
-    async def finds(http: Http, state: State) -> Poll:
+    async def finds(visit: Visit, state: State) -> Poll:
         number = len(VISITS)
         return Poll({"n": number}, [an_event(number, "bell")])
 
     SCRIPT[0] = finds
     async with running(engine):
         await pass_time(engine, time, 10)
-        engine.ring("bell")
+        engine.turns.ring("bell")
         await settle(engine)
     assert engine.store.via([1, 2]) == {1: None, 2: "ring"}
     assert dict(engine.meter.events) == {("bell", "poll"): 1, ("bell", "ring"): 1}
@@ -153,9 +153,9 @@ async def test_what_a_ring_found_says_so(engine: Engine, time: Time) -> None:
 async def test_a_clock_that_is_set_moves_rings_along(engine: Engine, time: Time) -> None:
     async with running(engine):
         await pass_time(engine, time, 10)
-        engine.ring("bell")
+        engine.turns.ring("bell")
         await settle(engine)
-        engine.ring("bell")  # at 15
+        engine.turns.ring("bell")  # at 15
         time.set_wall(-7200)
         engine.beat()
         await pass_time(engine, time, 10)

@@ -18,7 +18,7 @@ import pytest
 from sqlite_utils import Database
 
 from conftest import need
-from inside import close_books, one_moment, pragma, put, run_by, sql, statements
+from inside import close_books, commit, one_moment, pragma, put, run_by, sql, statements
 from roundsman import store as store_module
 from roundsman.cli.control import replay
 from roundsman.store import (
@@ -26,7 +26,7 @@ from roundsman.store import (
     Conflict,
     Filter,
     GaveUp,
-    Mail,
+    Intake,
     Reader,
     Store,
     StoreError,
@@ -73,7 +73,7 @@ async def test_a_source_that_was_rewound_meanwhile_is_not_overwritten(store: Sto
     _, revision = store.state("doors")
     store.rewind("doors", {"cursor": "back"})
     with pytest.raises(Conflict):
-        store.commit("doors", revision, {"cursor": "new"}, [an_event(1)], now=START, due=START)
+        commit(store, "doors", {"cursor": "new"}, [an_event(1)], revision=revision)
     assert store.state("doors")[0] == {"cursor": "back"}
     assert store.head() == 0
     assert store.wanted() == ["doors"]
@@ -507,7 +507,7 @@ def test_what_came_into_the_inbox_during_a_visit_waits_for_the_next(store: Store
     store.follow("doors", ["a"])
     ids, taken = store.inbox("doors")
     store.follow("doors", ["b"])
-    store.commit("doors", 0, {"open": ids}, [], now=START, due=START, taken=taken)
+    commit(store, "doors", {"open": ids}, [], taken=taken)
     assert store.inbox("doors")[0] == ["b"]
     store.follow("doors", ["a"])
     assert store.inbox("doors")[0] == ["b", "a"]
@@ -516,7 +516,7 @@ def test_what_came_into_the_inbox_during_a_visit_waits_for_the_next(store: Store
 def test_a_visit_that_fails_takes_nothing_from_the_inbox(store: Store) -> None:
     store.register({"doors": "parakey.event_logs"}, {})
     store.follow("doors", ["a"])
-    store.commit("doors", 0, None, [], now=START, due=START, failures=1)
+    commit(store, "doors", None, [], failures=1)
     assert store.inbox("doors")[0] == ["a"]
 
 
@@ -535,7 +535,7 @@ async def test_a_removed_wal_file_costs_nothing(tmp_path: Path) -> None:
     await put(store, an_event(1))
     (tmp_path / "roundsman.db-wal").unlink()
     assert store.lost()
-    assert store.receive([Mail("doors", [an_event(2)])], START) == [1], "and what comes is stored"
+    assert store.receive([Intake("doors", [an_event(2)])], START) == [1], "and what comes is stored"
     assert not store.lost()
     assert store.recoveries == 1
     await put(store, an_event(3))
@@ -554,7 +554,7 @@ async def test_not_where_another_program_has_begun_a_new_one(tmp_path: Path) -> 
     wal.write_bytes(b"somebody else's")
     assert not store.recover()
     with pytest.raises(StoreError, match="was deleted or replaced"):
-        store.receive([Mail("doors", [an_event(2)])], START)
+        store.receive([Intake("doors", [an_event(2)])], START)
     close_books(store)
 
 
@@ -564,7 +564,7 @@ async def test_webhooks_are_refused_where_nobody_would_be_told_again(what: str, 
     await put(store, an_event(1))
     (tmp_path / what).unlink()
     with pytest.raises(StoreError, match="was deleted or replaced"):
-        store.receive([Mail("doors", [an_event(2)])], START)
+        store.receive([Intake("doors", [an_event(2)])], START)
     store.close()
 
 
@@ -737,7 +737,7 @@ def test_only_what_is_read_wrongly_counts_as_damage(
 async def test_webhooks_are_refused_by_a_store_that_is_known_to_be_damaged(store: Store) -> None:
     await put(store, an_event(1))
     store.damage = "it is damaged"
-    for refused in (lambda: store.receive([Mail("doors", [an_event(2)])], START), store.writable):
+    for refused in (lambda: store.receive([Intake("doors", [an_event(2)])], START), store.writable):
         with pytest.raises(StoreError, match="it is damaged"):
             refused()
 
@@ -748,7 +748,7 @@ async def test_a_webhook_that_cannot_be_read_back_is_refused(
     await put(store, an_event(1))
     monkeypatch.setattr(store, "known", lambda name, ids: set())
     with pytest.raises(StoreError, match="cannot be read back"):
-        store.receive([Mail("doors", [an_event(2)])], START)
+        store.receive([Intake("doors", [an_event(2)])], START)
     monkeypatch.undo()
     assert store.head() == 1, "and it is not stored either"
 

@@ -101,7 +101,7 @@ async def test_a_store_that_an_earlier_version_wrote_is_gone_on_with(version: st
     assert lines[: len(before)] == old.bodies
     assert told(lines) == [*before, new.id]
     assert [event["id"] for event in map(json.loads, lines)] == all_of(store)
-    assert [fate.failing for fate in (await statuses(engine)).values()] == [None] * len(old.names)
+    assert [fate.failing_since for fate in (await statuses(engine)).values()] == [None] * len(old.names)
     store.close()
 
 

@@ -9,8 +9,7 @@ from structlog.testing import capture_logs
 from inside import status
 from rounds import SCRIPTS, Scripted
 from roundsman.engine.engine import Engine
-from roundsman.http.client import Http
-from roundsman.plugin import Poll, State
+from roundsman.plugin import Poll, State, Visit
 from roundsman.sandbox import Parakey
 from roundsman.store import Filter, Store
 from worlds import START, ByHand, Straight, Time, an_event, web_of
@@ -30,7 +29,7 @@ def logged(engine: Engine) -> list[str]:
 async def test_each_page_is_committed_before_the_next_is_asked_for(engine: Engine) -> None:
     seen = []
 
-    async def pages(http: Http, state: State) -> AsyncIterator[Poll]:
+    async def pages(visit: Visit, state: State) -> AsyncIterator[Poll]:
         for number in range(3):
             seen.append((logged(engine), engine.store.state("doors")[0]))
             yield Poll({"at": number}, [an_event(number)])
@@ -39,11 +38,11 @@ async def test_each_page_is_committed_before_the_next_is_asked_for(engine: Engin
     assert await engine.visit("doors")
     assert seen == [([], {}), (["id00000"], {"at": 0}), (["id00000", "id00001"], {"at": 1})]
     assert (await status(engine, "doors")).due == START + 60
-    assert (await status(engine, "doors")).polls == 1, "one visit, however many pages"
+    assert (await status(engine, "doors")).visits == 1, "one visit, however many pages"
 
 
 async def test_what_was_committed_stays_when_a_later_page_fails(engine: Engine) -> None:
-    async def pages(http: Http, state: State) -> AsyncIterator[Poll]:
+    async def pages(visit: Visit, state: State) -> AsyncIterator[Poll]:
         yield Poll({"at": 1}, [an_event(1)])
         raise OSError("the vendor went away")
 
@@ -57,7 +56,7 @@ async def test_what_was_committed_stays_when_a_later_page_fails(engine: Engine) 
 async def test_a_rewind_between_two_pages_begins_anew_and_closes_what_was_open(engine: Engine) -> None:
     begun, closed = [], []
 
-    async def pages(http: Http, state: State) -> AsyncIterator[Poll]:
+    async def pages(visit: Visit, state: State) -> AsyncIterator[Poll]:
         begun.append(dict(state))
         try:
             yield Poll({"at": 1}, [an_event(1)])
@@ -80,7 +79,7 @@ async def test_a_visit_that_fails_in_the_end_has_failed_however_much_it_yielded(
 ) -> None:
     """Neither "recovered" nor a good answer is said of it; the pauses grow, and after three intervals it is loud."""
 
-    async def pages(http: Http, state: State) -> AsyncIterator[Poll]:
+    async def pages(visit: Visit, state: State) -> AsyncIterator[Poll]:
         yield Poll({"at": state.get("at", 0) + 1}, [an_event(state.get("at", 0))])
         raise OSError("the vendor went away")
 
@@ -98,7 +97,7 @@ async def test_a_visit_that_fails_in_the_end_has_failed_however_much_it_yielded(
 async def test_ids_to_follow_are_given_until_a_visit_with_them_was_committed(engine: Engine) -> None:
     given = []
 
-    async def pages(http: Http, state: State) -> AsyncIterator[Poll]:
+    async def pages(visit: Visit, state: State) -> AsyncIterator[Poll]:
         given.append(list(state.get("ids", ())))
         engine.store.follow("doors", ["late"])  # while the visit is under way
         if len(given) == 1:
@@ -115,7 +114,7 @@ async def test_ids_to_follow_are_given_until_a_visit_with_them_was_committed(eng
 
 
 async def test_what_is_odd_stands_in_the_log_after_the_commit(engine: Engine) -> None:
-    async def pages(http: Http, state: State) -> AsyncIterator[Poll]:
+    async def pages(visit: Visit, state: State) -> AsyncIterator[Poll]:
         yield Poll({"at": 1}, remarks=["the counts shrank"])
 
     SCRIPTS["doors"] = pages
@@ -126,7 +125,7 @@ async def test_what_is_odd_stands_in_the_log_after_the_commit(engine: Engine) ->
 
 
 async def test_nothing_but_polls_may_be_yielded(engine: Engine) -> None:
-    async def pages(http: Http, state: State) -> AsyncIterator[Any]:
+    async def pages(visit: Visit, state: State) -> AsyncIterator[Any]:
         yield {"at": 1}
 
     SCRIPTS["doors"] = pages

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from roundsman.http.client import Http
     from roundsman.options.secrets import Secret
     from roundsman.options.values import Duration, Size
-    from roundsman.plugin import Deliver, Poll, Received, Sink, Source, State
+    from roundsman.plugin import Deliver, Poll, Received, Sink, Source, State, Visit
     from roundsman.shapes import Notice
     from roundsman.times import parse_time, rfc3339
     from roundsman.webhook import Call, Hook
@@ -38,6 +38,7 @@ __all__ = [
     "Size",
     "Source",
     "State",
+    "Visit",
     "__version__",
     "parse_time",
     "rfc3339",
@@ -50,7 +51,7 @@ _PLACES = {
     "http.client": ("Http",),
     "options.secrets": ("Secret",),
     "options.values": ("Duration", "Size"),
-    "plugin": ("Deliver", "Poll", "Received", "Sink", "Source", "State"),
+    "plugin": ("Deliver", "Poll", "Received", "Sink", "Source", "State", "Visit"),
     "shapes": ("Notice",),
     "times": ("parse_time", "rfc3339"),
     "webhook": ("Call", "Hook"),

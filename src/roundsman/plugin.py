@@ -1,11 +1,12 @@
-"""What a plugin speaks: `Source` and `Sink`, and what a poll returns."""
+"""What a plugin speaks: `Source` and `Sink`, what a visit gives and what a poll returns."""
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 import httpx
 from pydantic import BaseModel, Field, PrivateAttr
@@ -36,6 +37,49 @@ FLOOR = 60.0
 """Seconds between two visits to a vendor, at least: Parakey's documented minimum, and good manners elsewhere."""
 
 
+@dataclass(slots=True)
+class Visit:
+    """What a source is given for one visit: HTTP, what the visit is for, the clocks, and what the log has already."""
+
+    http: "Http"
+    trigger: Trigger = "due"
+    """`webhook`: what the webhook named is enough to ask for; everything else has its time."""
+    ids: Sequence[str] = ()
+    """Ids that a webhook or `roundsman track` named since the last committed visit; `Tracks.follow` put them into the state."""
+    log: Callable[[Sequence[str]], "set[str]"] = lambda _: set()
+    """What `known` asks."""
+
+    @property
+    def now(self) -> datetime:
+        """Our clock, for *when to look again*; never for where to read from."""
+        return self.http.now()
+
+    @property
+    def vendor_now(self) -> datetime:
+        """The vendor's clock if it has told it, else ours: for *how long* something has not moved there.
+
+        It stays right when our clock is set.
+        """
+        return self.http.account.date or self.now
+
+    @property
+    def wait(self) -> float:
+        """Seconds until the vendor wants the next request; 0 if it did not ask for time."""
+        return self.http.account.wait
+
+    def defer(self, seconds: float) -> None:
+        """Take it that the vendor wants no request for so long, as if a header had said so."""
+        self.http.account.wait = max(self.http.account.wait, seconds)
+
+    async def known(self, ids: Sequence[str]) -> set[str]:
+        """Which of these event ids of this source the log has already: they need no second look."""
+        return self.log(ids) if ids else set()
+
+    async def pause(self, seconds: float) -> None:
+        """Wait, if the source knows that it should not ask faster."""
+        await self.http.clients.sleep(seconds)
+
+
 @dataclass(frozen=True, slots=True)
 class Poll:
     """What one visit found. The engine commits all of it in one transaction, or none."""
@@ -63,7 +107,7 @@ class Received:
     events: "Sequence[Event]" = ()
     """What the vendor says whole, with the very ids that a poll would give: whoever is first, it is told once."""
     follow: Sequence[str] = ()
-    """Ids for `Source.follow`: what has to be asked for to be known."""
+    """Ids for `Tracks.follow`: what has to be asked for to be known."""
     ring: bool = False
     """Visit the source now instead of when it is due."""
 
@@ -130,6 +174,8 @@ class Source(Plugin):
     webhook: Hook | None = None
     """Take the vendor's webhooks, too, at /hooks/NAME."""
 
+    retry_timeouts: ClassVar[bool] = True
+    """Whether a timeout is tried again at once. Not at a vendor that throttles so."""
     account: ClassVar[tuple[str, ...]] = ()
     """The options that, besides `base_url`, say what is read: with another account, a memory says nothing."""
 
@@ -143,70 +189,66 @@ class Source(Plugin):
         return None
 
     @abstractmethod
-    def poll(self, http: "Http", state: State) -> Awaitable[Poll] | AsyncIterator[Poll]:
-        """Ask "anything new since `state`?": return one `Poll`, or yield several where a reading is long.
+    def poll(self, visit: Visit, state: State) -> Awaitable[Poll] | AsyncIterator[Poll]:
+        """Ask "anything new since `state`?": return one `Poll`, or yield several if a reading is long.
 
         Guaranteed to the author: never called while an earlier call for this source runs; called with the state of the
-        last *committed* poll; whatever is raised, a cancellation included, means that this poll did not happen. What is
-        yielded is committed before the next one is asked for, and stays when something is raised later: then the visit failed.
+        last *committed* poll; if it raises, or is cancelled, this poll did not happen. What is yielded is committed before
+        the next one is asked for, and stays if something is raised later: then the visit failed.
         """
 
     @classmethod
-    def follow(cls, state: State, ids: Sequence[str]) -> State:
-        """The state that also follows these things of the vendor's until they end; ValueError for what is no id of it.
-
-        Ids come from `roundsman track`; following one twice, or one that has ended, must do no harm.
-        """
-        raise NotImplementedError("this type of source follows nothing by id")
-
-    @classmethod
-    def following(cls, state: State) -> Sequence[str]:  # noqa: ARG003 - for those who follow something
-        """What is followed at present, for `status` to show."""
+    def following(cls, state: State) -> Sequence[str]:  # noqa: ARG003 - for those who track something
+        """What is tracked at present, for `status` to show."""
         return ()
 
     @classmethod
     def gap(cls, state: State) -> str | None:  # noqa: ARG003 - for those who may have one
-        """Since when something of the vendor's may be missing, for `status` to show: a time or a word; None for nothing."""
+        """Since when rows may be missing, for `status` to show: a time or a word; None for no gap."""
         return None
-
-    def receive(self, call: Call) -> Received:  # noqa: ARG002 - for those who read what came
-        """What an authentic webhook says. Without a say of its own, a source is just visited at once.
-
-        Never waits, and asks nobody: the vendor is kept waiting. Whatever is raised means "not understood": the body is kept
-        for a person, and the vendor thanked all the same, for vendors give up hooks that are refused.
-        """
-        return Received(ring=True)
 
     webhook_place: ClassVar[str] = "at the vendor"
     """Where a person enters a webhook, for vendors without an API for that."""
 
-    def registrar(self, http: "Http") -> Registrar | None:  # noqa: ARG002 - for vendors that have one
-        """The vendor's API for its webhooks; None where it has none."""
-        return None
+
+@runtime_checkable
+class Tracks(Protocol):
+    """A source that can be told what to watch, by id."""
+
+    @classmethod
+    def follow(cls, state: State, ids: Sequence[str]) -> State:
+        """The state that also tracks these things of the vendor's until they end; ValueError for what is no id of it.
+
+        Ids come from `roundsman track` and from webhooks; tracking one twice, or one that has ended, must do no harm.
+        """
+
+
+@runtime_checkable
+class Receives(Protocol):
+    """A source that reads what a webhook says. Without it, a webhook is a ring: the source is visited at once."""
+
+    def receive(self, call: Call) -> Received:
+        """What an authentic webhook says.
+
+        It never waits and asks nothing: the vendor is kept waiting. Whatever it raises means "not understood": the body is
+        kept for a person, and the vendor gets a 2xx all the same, for vendors give up hooks that are refused.
+        """
+
+
+@runtime_checkable
+class Rewinds(Protocol):
+    """A source that can read again from a time on."""
 
     def rewound(self, state: State, to: Any) -> State:
         """The state that reads again from `to` (a UTC datetime, or None for the beginning)."""
-        raise NotImplementedError(f"a {self.type} source cannot be rewound")
 
 
-async def polls(source: Source, http: "Http", state: State) -> AsyncGenerator[Poll, None]:
-    """One call of `source.poll`, as the polls it gives. Of several, each says `more`; the last one settles the visit."""
-    found = source.poll(http, state)
-    if isinstance(found, Awaitable):
-        yield _checked(await found)
-        return
-    last = Poll(state)
-    async with aclosing(found) as yielded:  # type: ignore[type-var] # an async generator, in practice
-        async for poll in yielded:
-            last = _checked(poll)
-            yield replace(last, more=True, page=True)
-    yield Poll(last.state, more=last.more)
+@runtime_checkable
+class Registers(Protocol):
+    """A source whose vendor has an API for webhooks."""
 
-
-def _checked(poll: object) -> Poll:
-    if not isinstance(poll, Poll):
-        raise TypeError(f"poll() must return or yield a Poll, not {type(poll).__name__}")
-    return poll
+    def registrar(self, http: "Http") -> Registrar:
+        """The vendor's API for its webhooks."""
 
 
 class Sink(Plugin):

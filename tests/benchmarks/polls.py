@@ -11,16 +11,15 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import structlog
 import uvloop
 
 from roundsman.engine.alarms import Scheduler
 from roundsman.engine.engine import Engine
-from roundsman.http.client import Http
 from roundsman.http.transport import Clients
-from roundsman.plugin import Poll, State
+from roundsman.plugin import Poll, State, Visit
 from roundsman.sandbox import TOKEN
 from roundsman.sources.parakey import EventLogs
 from roundsman.store import Store
@@ -34,16 +33,17 @@ class Punctual(EventLogs):
 
     type: Literal["parakey.event_logs"] = "parakey.event_logs"
 
-    async def poll(self, http: Http, state: State) -> Poll:
+    async def poll(self, visit: Visit, state: State) -> Poll:
         LATE.append(time.time() - SCHEDULED[self.name])
-        return await super().poll(http, state)
+        return await super().poll(visit, state)
 
 
-class Watched(Engine):
-    def _ring(self, names: Any) -> None:
-        for name in names:
-            SCHEDULED[name] = self.watches[name].due
-        super()._ring(names)
+class Noted(Scheduler):
+    """Alarms that remember what they were set to."""
+
+    def set(self, name: str, at: float) -> None:
+        SCHEDULED[name] = at
+        super().set(name, at)
 
 
 def status(key: str) -> float:
@@ -71,7 +71,7 @@ async def ours(url: str, folder: Path, sources: int, interval: float, seconds: f
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(20))
     store = Store.open(folder / "store.db")
     web = Clients()
-    engine = Watched(store, Scheduler(), web)
+    engine = Engine(store, Noted(), web)
     engine.setup(
         {
             name: Punctual(base_url=url, access_token=TOKEN, start="now", interval=interval).named(name)
@@ -81,7 +81,7 @@ async def ours(url: str, folder: Path, sources: int, interval: float, seconds: f
     )
     running = asyncio.create_task(engine.run())
     # First visits set out from nothing: two requests and a commit each. What is measured is the round after them all.
-    while any(watch.answered is None for watch in engine.watches.values()):
+    while any(watched.status.last_success is None for watched in engine.roster.values()):
         await asyncio.sleep(1)
     await asyncio.sleep(interval)
     LATE.clear()

@@ -136,21 +136,21 @@ async def connections(url: str, folder: Path, seconds: float) -> dict[str, float
     )
     engine.setup({"ledger": source.named("ledger")}, {})
     running = asyncio.create_task(engine.run())
-    watch = engine.watches["ledger"]
-    while watch.polls < 1:
+    ledger = engine.roster["ledger"]
+    while ledger.status.visits < 1:
         await asyncio.sleep(0.1)
     # The first round takes up everything; what is measured is rounds in which nothing is new.
-    asked, cpu, wall, polls = web.seen, time.process_time(), time.perf_counter(), watch.polls
+    asked, cpu, wall, polls = web.seen, time.process_time(), time.perf_counter(), ledger.status.visits
     rounds = []
     while time.perf_counter() - wall < seconds:
         await asyncio.sleep(0.05)
-        if watch.busy():
+        if ledger.busy:
             began = time.perf_counter()
-            while watch.busy():
+            while ledger.busy:
                 await asyncio.sleep(0.05)
             rounds.append(time.perf_counter() - began)
     cpu, asked = time.process_time() - cpu, web.seen - asked
-    assert watch.polls > polls
+    assert ledger.status.visits > polls
     engine.stop()
     await running
     await web.aclose()

@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from raw import answer, raw_server
 from rounds import Rounds, opened
 from roundsman.cli import registrations
+from roundsman.engine.reading import polls, visit_to
 from roundsman.http.client import Http
 from roundsman.http.transport import Clients, HttpOptions
 from roundsman.sandbox import Fault, Sandbox, Subscription
@@ -321,13 +322,10 @@ async def test_of_the_ten_slots_two_are_used(account: Mailchimp) -> None:
     web = Clients(HttpOptions(attempts=1))
     async with Sandbox(account, latency=0.01) as box:
         sources = [mailchimp_batches(base_url=f"{box.url}/3.0") for _ in range(3)]
-        from roundsman.http.client import Http
-        from roundsman.plugin import polls
 
         async def visit(source: Batches) -> int:
-            http = Http(web, source.auth(), source.identity(), concurrency=source.concurrency)
             found = 0
-            async for poll in polls(source, http, {}):
+            async for poll in polls(source, visit_to(source, web), {}):
                 found += len(poll.events)
             return found
 

@@ -840,7 +840,7 @@ async def test_an_answer_that_is_too_large_is_asked_for_in_smaller_pieces(
         time.advance(1)
         parakey.add(log_id=f"big{n}", timestamp=time.utc() - timedelta(seconds=1), note="x" * 10_000)
     world = Rounds(tmp_path, parakey, time)
-    world.engine.web.options = world.engine.web.options.model_copy(update={"max_body": 150_000})
+    world.engine.clients.options = world.engine.clients.options.model_copy(update={"max_body": 150_000})
     await world.visit()
     assert len(world.ids()) == 40
     world.store.close()
@@ -1021,7 +1021,7 @@ async def test_rows_of_one_stamp_that_do_not_fit_are_not_asked_for_without_end(
     for n in range(12):
         parakey.add(created=now, timestamp=now - MINUTE, log_id=f"same{n}", note="x" * 10_000)
     world = Rounds(tmp_path, parakey, time)
-    world.engine.web.options = world.engine.web.options.model_copy(update={"max_body": 65_000})
+    world.engine.clients.options = world.engine.clients.options.model_copy(update={"max_body": 65_000})
     await world.visit()
     assert len(world.asked()) < 100
     assert len(world.events("roundsman.source.gap")) == 1

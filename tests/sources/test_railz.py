@@ -12,9 +12,8 @@ from pydantic import ValidationError
 from structlog.testing import capture_logs
 
 from rounds import Rounds, opened
-from roundsman.http.client import Http
+from roundsman.engine.reading import polls, visit_to
 from roundsman.http.transport import Clients, HttpOptions
-from roundsman.plugin import polls
 from roundsman.sandbox import Fault, Sandbox
 from roundsman.sandbox.railz import CLIENT_ID, SECRET_KEY, Quirks, Railz
 from roundsman.sandbox.vendor import Reply
@@ -468,10 +467,10 @@ async def test_nothing_is_asked_without_a_token(ledger: Railz, time: Time) -> No
             concurrency=4,
         )
         ledger.faults.append(Fault(503, headers={"Retry-After": "900"}, path="/getAccess"))
-        http = Http(web, source.auth(), source.identity(), concurrency=4)
-        async for _ in polls(source, http, {}):
+        visit = visit_to(source, web)
+        async for _ in polls(source, visit, {}):
             pass
-    assert http.wait == 900
+    assert visit.wait == 900
     assert "Bearer None" not in seen
     await web.aclose()
 
@@ -582,8 +581,7 @@ async def test_requests_are_no_faster_than_they_may_be(ledger: Railz, time: Time
     web = web_of(Straight(ledger), time)
     web.seen = 100_000  # others have been busy
     began = time.now()
-    http = Http(web, source.auth(), source.identity(), concurrency=source.concurrency)
-    async for _ in polls(source, http, {}):
+    async for _ in polls(source, visit_to(source, web), {}):
         pass
     assert 40 / 300 * 60 <= time.now() - began <= 3 * 40 / 300 * 60
 
@@ -654,14 +652,13 @@ async def test_requests_side_by_side_share_one_token(says: bool, ledger: Railz) 
     async with Sandbox(ledger, latency=0.005) as box:
         source = railz_pushes(base_url=box.url, auth_url=f"{box.url}/getAccess", concurrency=5)
         source = source.model_copy(update={"connections": tuple(ledger.connections)}).named("ledger")
-        http = Http(web, source.auth(), source.identity(), concurrency=5)
         ledger.now = Time().utc
         web.now = Time().now
-        async for _ in polls(source, http, {}):
+        async for _ in polls(source, visit_to(source, web), {}):
             pass
         assert ledger.handed_out == 1
         ledger.tokens.clear()  # all at once find it refused
-        async for _ in polls(source, http, {}):
+        async for _ in polls(source, visit_to(source, web), {}):
             pass
     assert ledger.handed_out == 2
     await web.aclose()

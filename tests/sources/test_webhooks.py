@@ -11,7 +11,7 @@ import pytest
 from doors import MAILCHIMP, PARAKEY, RAILZ, TOKEN
 from inside import visit_for_a_ring
 from rounds import Rounds, opened
-from roundsman.engine.visit import ring_pause
+from roundsman.engine.policy import ring_debounce
 from roundsman.plugin import Source
 from roundsman.sandbox import Fault, Parakey
 from roundsman.sandbox.mailchimp import Mailchimp, Operation, bad_address
@@ -234,7 +234,7 @@ async def test_webhooks_of_a_broken_connection_starve_no_other(railz: Railz, hoo
         await world.push({"data": {"event": "push", "connectionId": "CON-0", "pushCommunicationId": "x1"}})
         await world.engine.once()
     assert "p1:success" in world.told_ids()
-    assert (await world.status()).failing is None
+    assert (await world.status()).failing_since is None
     [trouble] = world.told("roundsman.source.failing")
     assert "CON-0" in trouble["data"]["message"], "the connection's, not the source's"
 
@@ -289,9 +289,9 @@ async def test_a_ring_that_fails_moves_no_visit_that_is_due_and_is_rung_again(
 
 
 def test_rings_that_fail_double_their_pause_up_to_an_interval() -> None:
-    assert [ring_pause(n, 60) for n in (0, 1, 2, 3, 4, 99)] == [5, 10, 20, 40, 60, 60]
-    assert ring_pause(1, 2) == 5
-    assert ring_pause(1, 60, asked=300) == 300
+    assert [ring_debounce(n, 60) for n in (0, 1, 2, 3, 4, 99)] == [5, 10, 20, 40, 60, 60]
+    assert ring_debounce(1, 2) == 5
+    assert ring_debounce(1, 60, asked=300) == 300
 
 
 async def test_a_refused_key_is_loud_when_a_ring_finds_out(hooked: Any, time: Time) -> None:
@@ -337,7 +337,7 @@ async def test_a_vendor_that_wants_a_rest_has_it_after_a_restart_too(hooked: Any
     vendor.faults.append(Fault(429, headers={"Retry-After": "3000"}))
     await world.visit()
     world.reboot()
-    world.engine.ring("news")
+    world.engine.turns.ring("news")
     assert (await world.status()).ring_at is None or (await world.status()).ring_at >= time.now() + 2900
 
 
@@ -358,7 +358,7 @@ async def test_nothing_rings_any_more_while_it_stops(hooked: Any, time: Time) ->
     world = hooked(Mailchimp(time.utc), mailchimp_batches(webhook=MAILCHIMP))
     await world.visit()
     world.engine.stop()
-    world.engine.ring("news")
+    world.engine.turns.ring("news")
     assert (await world.status()).ring_at is None
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from conftest import need
 from doors import HEADER, PARAKEY, RECENT, VALUE, Door, open_door, until
-from inside import answered, set_due, set_visited
+from inside import answered, caught_up, set_due, set_visited
 from roundsman.sandbox import Parakey, Sandbox
 from roundsman.store import Store, StoreError
 from roundsman.web.protocol import Limits
@@ -90,7 +90,7 @@ async def test_they_tell_what_happened(door: Door) -> None:
 
 async def test_a_sink_that_is_behind_shows(door: Door) -> None:
     await until(lambda: door.ids() == ["first"])
-    await until(door.engine.deliveries["rec"].caught_up.is_set)
+    await until(lambda: caught_up(door.engine, "rec"))
     assert (await metrics(door))['roundsman_sink_oldest_age_seconds{sink="rec"}'] == 0
 
     def down(event: Any) -> None:

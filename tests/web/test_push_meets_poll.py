@@ -25,8 +25,8 @@ async def test_an_event_log_is_told_by_its_webhook_and_not_again_by_the_poll(tmp
             [event] = door.events()
             assert event.outcome == "granted"
             assert door.store.via([event.seq]) == {event.seq: "push"}
-            polls = (await door.status("doors")).polls
-            door.engine.visit_now("doors")
+            polls = (await door.status("doors")).visits
+            door.engine.turns.visit_now("doors")
             await until(lambda: door.polls("doors", polls + 1))
             assert door.ids() == [log.id]
 
@@ -39,7 +39,7 @@ async def test_a_batch_of_keys_is_told_by_its_webhook_with_what_failed(tmp_path:
             batch = box.vendor.batch([{}, {"error": {"message": "no"}}], took=SOON)
             door.store.follow("keys", [batch.id])
             await until(lambda: len(door.ids()) >= 2)
-            door.engine.visit_now("keys")
+            door.engine.turns.visit_now("keys")
             await until(lambda: door.polls("keys", 2))
             assert door.ids() == [f"{batch.id}:1:failed", f"{batch.id}:completed"]
 
@@ -70,6 +70,6 @@ async def test_pushes_are_told_by_their_webhooks_and_batches_when_all_of_them_en
             box.vendor.push("CON-1", push_id="p2", took=2 * SOON, batch="b1", status="failed", errors=[])
             await until(lambda: len(door.ids()) == 3)
             assert sorted(door.ids()) == ["b1:completed", "p1:success", "p2:failed"]
-            door.engine.visit_now("ledger")
+            door.engine.turns.visit_now("ledger")
             await until(lambda: door.polls("ledger", 2))
             assert len(door.ids()) == 3

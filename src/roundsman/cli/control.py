@@ -26,6 +26,7 @@ from roundsman.cli.app import (
 )
 from roundsman.errors import ConfigError
 from roundsman.options.values import counted
+from roundsman.plugin import Rewinds, Tracks
 from roundsman.store import KEYS_KEPT, holder
 from roundsman.system import logs
 
@@ -155,10 +156,12 @@ def rewind(
                 2,
             )
         state, _ = store.state(source)
+        found = loaded.sources[source]
+        if not isinstance(found, Rewinds):
+            fail(f"{source}: a {found.type} source cannot be rewound", 2)
         try:
-            found = loaded.sources[source]
             store.rewind(source, found.rewound(state, target), found.origin())
-        except NotImplementedError as exc:
+        except (NotImplementedError, ValueError) as exc:
             fail(f"{source}: {exc}", 2)
     print(
         f"{source}: will be read again from {screen.stamp(target.timestamp()) if target else 'the beginning'} on"
@@ -188,8 +191,11 @@ def track(
         if kind is None:
             names = [row["name"] for row in store.sources()]
             fail(f"{source}: no such source; there is {', '.join(names) or 'none yet'}", 2)
+        tracks = configuration.source_class(kind)
+        if not issubclass(tracks, Tracks):
+            fail(f"{source}: this type of source follows nothing by id", 2)
         try:
-            configuration.source_class(kind).follow({}, ids)
+            tracks.follow({}, ids)
         except (NotImplementedError, ValueError) as exc:
             fail(f"{source}: {exc}", 2)
         new = store.follow(source, ids)

@@ -11,7 +11,7 @@ from roundsman import config as configuration
 from roundsman.cli.app import ConfigPath, Json, Named, app, complain, fail
 from roundsman.cli.status import unread
 from roundsman.errors import reason
-from roundsman.plugin import Source
+from roundsman.plugin import Registers, Source
 from roundsman.system import logs
 from roundsman.webhook import Registrar
 
@@ -113,8 +113,8 @@ def _at_vendor(
     path: Path | None, name: str, act: Callable[[Source, Registrar | None], Coroutine[Any, Any, int]]
 ) -> NoReturn:
     """Do something with a vendor's webhooks."""
+    from roundsman.engine.reading import visit_to
     from roundsman.errors import HookError
-    from roundsman.http.client import Http
     from roundsman.service import service
 
     loaded = configuration.load(configuration.find(path), only_source=name)
@@ -123,9 +123,9 @@ def _at_vendor(
 
     async def run() -> int:
         connections = service.web(loaded.http)
-        http = Http(connections, source.auth(), source.identity(), concurrency=source.concurrency)
         try:
-            return await act(source, source.registrar(http))
+            http = visit_to(source, connections).http
+            return await act(source, source.registrar(http) if isinstance(source, Registers) else None)
         except typer.Exit:
             raise
         except HookError as exc:

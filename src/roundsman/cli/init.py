@@ -6,7 +6,7 @@ import os
 import re
 from contextlib import aclosing, suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,7 +16,7 @@ from roundsman.config import advice
 from roundsman.config.load import Config
 from roundsman.errors import reason
 from roundsman.options.values import counted
-from roundsman.plugin import Source, State, polls
+from roundsman.plugin import Registers, Source, State, Tracks, Visit
 from roundsman.service import units
 from roundsman.store import Reader, StoreError, exists
 from roundsman.system import logs
@@ -143,16 +143,20 @@ def _about_memories(config: Config) -> list[str]:
         reader.close()
 
 
-async def _ask_once(source: Source, http: Any, state: State) -> tuple[int, list[str]]:
+async def _ask_once(source: Source, visit: Visit, state: State) -> tuple[int, list[str]]:
     """One visit, or the first pages of it: rows read, and what was odd. Raises what the visit ends in."""
+    from roundsman.engine.reading import Dry, read
+
     rows = 0
     remarks: list[str] = []
-    async with aclosing(polls(source, http, state)) as found:
-        async for poll in found:
-            rows += poll.rows
-            remarks += poll.remarks
-            if poll.page and rows > ENOUGH:
+    dry = Dry(state=state)
+    async with aclosing(read(source, visit, dry.remembered)) as steps:
+        async for step in steps:
+            rows += step.poll.rows
+            remarks += step.poll.remarks
+            if rows > ENOUGH:
                 break
+            dry.keep(step)
     return rows, remarks
 
 
@@ -176,6 +180,7 @@ def _leave_nothing(made: list[Path]) -> None:
 
 async def _check_live(config: Config) -> int:
     from roundsman.cli import registrations
+    from roundsman.engine.reading import visit_to
     from roundsman.http.client import Http
     from roundsman.service.service import web
 
@@ -183,16 +188,14 @@ async def _check_live(config: Config) -> int:
     for name, source in config.sources.items():
         asked = connections.seen
         try:
-            # A poll is a value: dropped, it did not happen.
-            http = Http(connections, source.auth(), source.identity(), concurrency=source.concurrency)
-            rows, remarks = await _ask_once(source, http, {})
-            if (
-                connections.seen == asked
-            ):  # nothing is followed yet: a question about nothing, for the sake of the key
-                _, remarks = await _ask_once(source, http, source.follow({}, ["roundsman-check"]))
+            visit = visit_to(source, connections)
+            rows, remarks = await _ask_once(source, visit, {})
+            # Nothing is tracked yet: a question about nothing, for the sake of the key.
+            if connections.seen == asked and isinstance(source, Tracks):
+                _, remarks = await _ask_once(source, visit, source.follow({}, ["roundsman-check"]))
             print(f"sources.{name}: answers" + (f", {rows} rows" if rows else ""))
-            if source.webhook is not None and (registrar := source.registrar(http)) is not None:
-                remarks += registrations.unsigned(source, await registrar.list())
+            if source.webhook is not None and isinstance(source, Registers):
+                remarks += registrations.unsigned(source, await source.registrar(visit.http).list())
             for remark in remarks:
                 complain(f"sources.{name}: {remark}")
                 code = 1

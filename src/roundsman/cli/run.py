@@ -1,9 +1,9 @@
 """Commands that visit: run, once, poll, demo."""
 
 import signal
-from collections.abc import Sequence
+from contextlib import aclosing
 from time import sleep
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -12,7 +12,6 @@ from roundsman.cli.app import ConfigPath, Json, app, complain, complain_of, fail
 from roundsman.config.load import Config
 from roundsman.errors import ConfigError, reason
 from roundsman.options.values import duration
-from roundsman.plugin import polls
 from roundsman.store import Reader, exists
 from roundsman.system import logs
 from roundsman.times import spell
@@ -66,50 +65,33 @@ def poll(
 
 
 async def _poll(config: Config, name: str, as_json: bool) -> int:
-    from roundsman.http.client import Http
+    from roundsman.engine.reading import Dry, read, visit_to
     from roundsman.service.service import web
 
-    connections, source, seen = web(config.http), config.sources[name], set[str]()
+    clients, source = web(config.http), config.sources[name]
     reader = Reader.open(config.store) if exists(config.store) else None
-
-    def known(ids: Sequence[str]) -> set[str]:
-        return reader.known(name, ids) if reader else set()
-
-    http = Http(connections, source.auth(), source.identity(), known, source.concurrency)
+    dry = Dry(name, reader)
+    visit = visit_to(source, clients, log=dry.known)
     show = printer(as_json)
-    told, rest = 0, 0.0
+    new = 0
     try:
-        state: Any = reader.state(name)[0] if reader else {}
-        if reader and (ids := reader.inbox(name)[0]):
-            state = source.follow(state, ids)
-        more = True
-        while more:
-            more = False
-            async for visit in polls(source, http, state):
-                ids = [event.id for event in visit.events]
-                there = known(ids)
-                for event in visit.events:
-                    if event.id not in there and event.id not in seen:
-                        show(event)
-                        told += 1
-                for remark in visit.remarks:
+        async with aclosing(read(source, visit, dry.remembered)) as steps:
+            async for step in steps:
+                for event in dry.keep(step):
+                    show(event)
+                    new += 1
+                for remark in step.poll.remarks:
                     complain(f"{name}: {remark}")
-                # What brings neither events nor a new state would bring the same again, without end.
-                more = visit.more and bool(visit.events or visit.state != state)
-                # Only the last page's ids: pages overlap, and memory is bounded by a page.
-                seen, state = set(ids), visit.state
-            if http.wait:
-                rest, more = http.wait, False
     except Exception as exc:  # noqa: BLE001 - a plugin may raise anything
         complain(f"sources.{name}: {reason(exc)}")
         return 1
     finally:
-        await connections.aclose()
+        await clients.aclose()
         if reader:
             reader.close()
-    if rest:
-        complain(f"{name}: the vendor wants a rest of {spell(rest)}; what is behind that was not read")
-    if not told and not rest:
+    if visit.wait:
+        complain(f"{name}: the vendor wants a rest of {spell(visit.wait)}; what is behind that was not read")
+    elif not new:
         first = "" if reader else ' (a first visit with start = "now" only marks where now is)'
         complain(f"{name}: nothing new{first}")
     return 0

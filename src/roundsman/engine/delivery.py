@@ -3,18 +3,18 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 
 import structlog
 
-from roundsman.engine.meter import Meter
-from roundsman.engine.notices import SINK_PATIENCE, sink_failing, sink_recovered
+from roundsman.engine.notices import SINK_PATIENCE, Notices, sink_failing, sink_recovered
+from roundsman.engine.shared import Shared
 from roundsman.errors import Backoff, Reject, reason
 from roundsman.events import Event
 from roundsman.http.client import Http
 from roundsman.plugin import Deliver, Receipt, Sink
-from roundsman.store import Conflict, Filter, Store, StoreError
+from roundsman.store import Conflict, Filter, StoreError
 from roundsman.times import spell
 
 READ_AHEAD = 1000
@@ -25,7 +25,7 @@ FIRST, LONGEST = 1.0, 300.0
 log = structlog.get_logger()
 
 
-def pause(failures: int, asked: float = 0.0, jitter: float = 0.5) -> float:
+def delivery_backoff(failures: int, asked: float = 0.0, jitter: float = 0.5) -> float:
     """Seconds to wait after `failures` failures in a row; `jitter` in 0..1 spreads them by a quarter."""
     return max(asked, min(LONGEST, FIRST * 2.0 ** min(failures - 1, 20) * (0.75 + jitter / 2)))
 
@@ -33,33 +33,19 @@ def pause(failures: int, asked: float = 0.0, jitter: float = 0.5) -> float:
 class Delivery:
     """Delivers the log to one sink, from the sink's cursor on, until told to stop."""
 
-    def __init__(
-        self,
-        sink: Sink,
-        http: Http,
-        store: Store,
-        meter: Meter | None = None,
-        *,
-        now: Callable[[], float] = time.time,
-        tell: Callable[[Event | None], None] = lambda _: None,
-        failed: Callable[[StoreError], None] = lambda _: None,
-    ) -> None:
-        """`tell` hears of what is worth an event, `failed` of a store that cannot be written."""
+    def __init__(self, sink: Sink, http: Http, shared: Shared, notices: Notices) -> None:
         self.sink = sink
         self.name = sink.name
-        self.caught_up = asyncio.Event()
-        """Set while there is nothing left to deliver."""
         self.http = http
-        self._store = store
-        self._meter = meter or Meter()
-        self._now = now
-        self._tell = tell
-        self._failed = failed
         self.wanted = Filter(sink.types, sink.sources, sink.outcomes)
-        self._wake = asyncio.Event()
+        self._store, self._meter, self._now = shared.store, shared.meter, shared.time.now
+        self._trouble = shared.trouble
+        self._news = shared.news
+        self._notices = notices
+        self._wake = shared.news.listen()
         self._stop = asyncio.Event()
         self._reopen = False
-        self._failures, self._failing = store.failure(sink.name)
+        self._failures, self._failing = self._store.failure(sink.name)
         self._shift = 0.0
         """By how much the clock was set since then, or nobody tried: that was no time in which it failed."""
         self._under_way: float | None = None
@@ -70,20 +56,16 @@ class Delivery:
         """Whether the last try failed."""
         return self._failing is not None
 
-    def wake(self) -> None:
-        """There may be something new in the log."""
-        self.caught_up.clear()
-        self._wake.set()
-
     def reopen(self) -> None:
         """Leave the place and open it anew, between two deliveries: a log rotation has moved the file."""
         self._reopen = True
-        self.wake()
+        self._wake.set()
 
     def stop(self) -> None:
         """End after the delivery under way."""
         self._stop.set()
-        self.wake()
+        self._wake.set()
+        self._news.leave(self._wake)
 
     async def run(self) -> None:
         structlog.contextvars.bind_contextvars(sink=self.name)  # in every line of this task
@@ -107,7 +89,7 @@ class Delivery:
                 while await self.step(deliver):
                     pass
         except Exception as exc:  # noqa: BLE001 - whatever a sink raises means "again", another time
-            self._write_up(exc, 0.0)
+            self._record_failure(exc, 0.0)
             return False
         if self._failures or self._failing is not None:
             self._recovered()
@@ -170,7 +152,6 @@ class Delivery:
             if self._failing is not None:
                 self._recovered()  # opening was what failed
             if not self._wake.is_set():
-                self.caught_up.set()
                 await self._wake.wait()
 
     async def _chunk(self, deliver: Deliver, cursor: int, events: Sequence[Event]) -> int:
@@ -218,7 +199,7 @@ class Delivery:
     def _recovered(self) -> None:
         log.info("sink.recovered", sink=self.name, failures=self._failures)
         if self._failing is not None:
-            self._tell(
+            self._notices.publish(
                 sink_recovered(self.name, self._failing, self._lasted(), self._now(), self._store.known)
             )
         self._failures, self._failing, self._shift = 0, None, 0.0
@@ -248,16 +229,16 @@ class Delivery:
                 "sink.failing", sink=self.name, error=error, failures=self._failures, wait=0.0, exc_info=None
             )
             self._book(error)
-            self._tell(sink_failing(self.name, self._failing, self._lasted(), error, now))
+            self._notices.publish(sink_failing(self.name, self._failing, self._lasted(), error, now))
 
     async def _again(self, exc: Exception) -> None:
         asked = exc.after if isinstance(exc, Backoff) else 0.0
-        wait = pause(self._failures + 1, asked, random.random())
-        self._write_up(exc, wait)
+        wait = delivery_backoff(self._failures + 1, asked, random.random())
+        self._record_failure(exc, wait)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._stop.wait(), wait)
 
-    def _write_up(self, exc: Exception, wait: float) -> None:
+    def _record_failure(self, exc: Exception, wait: float) -> None:
         self._failures += 1
         self._meter.failures[self.name] += 1
         self._meter.changes += 1
@@ -275,13 +256,13 @@ class Delivery:
             exc_info=None if expected else exc,
         )
         self._book(error)
-        self._tell(sink_failing(self.name, self._failing, self._lasted(), error, self._now()))
+        self._notices.publish(sink_failing(self.name, self._failing, self._lasted(), error, self._now()))
 
     def _book(self, error: str | None) -> None:
         try:
             self._store.record_failure(self.name, self._failures, self._failing, error)
         except StoreError as exc:
-            self._failed(exc)
+            self._trouble.report(exc)
 
 
 def _cancelled() -> bool:

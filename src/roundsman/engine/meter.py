@@ -40,7 +40,17 @@ class Meter:
         """How long after its time a visit began."""
         self.requests: defaultdict[str, Histogram] = defaultdict(Histogram)
         """How long requests took, by host."""
+        self.retries: Counter[str] = Counter()
+        """Requests that were tried again, by host."""
         self.webhooks: Counter[tuple[str, str]] = Counter()
         """Webhooks by source ("" where there is no such) and what became of them."""
         self.answers = Histogram()
         """How long webhooks waited for their answer."""
+
+    def took(self, host: str, seconds: float) -> None:
+        """A request ended."""
+        self.requests[host].add(seconds)
+
+    def retried(self, host: str) -> None:
+        """A request is tried again."""
+        self.retries[host] += 1

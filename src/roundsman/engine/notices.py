@@ -1,12 +1,17 @@
 """What the daemon reports of itself, in the same log as everything else: sinks that fail for long, a full disk, a clock that jumped."""
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import structlog
+
+from roundsman.engine.policy import Report
+from roundsman.engine.shared import Shared
 from roundsman.events import Event, notice
 from roundsman.options.values import counted
-from roundsman.store import DAEMON
+from roundsman.store import DAEMON, StoreError
 from roundsman.system.files import Room, room
 from roundsman.times import rfc3339, spell
 
@@ -18,6 +23,47 @@ LITTLE, LITTLE_SHARE = 512 * 2**20, 0.05
 """A disk is nearly full with less than both: bytes, and its share."""
 ENOUGH = 1.5
 """Times that, it is not any more: what comes and goes at the edge is told once."""
+
+log = structlog.get_logger()
+
+
+class Notices:
+    """Writes the daemon's own notices into the log. What the store cannot take waits until it can."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        self._waiting: deque[Event] = deque(maxlen=20)
+
+    def publish(self, event: Event | None) -> None:
+        """Report this; None is nothing to report."""
+        if event is not None and all(each.id != event.id for each in self._waiting):
+            self._waiting.append(event)
+        self.flush()
+
+    def flush(self) -> None:
+        """Report what waits, if the store can take it now."""
+        if not self._waiting:
+            return
+        store, waiting = self._shared.store, list(self._waiting)
+        try:
+            known = store.known(DAEMON, [each.id for each in waiting])
+            store.append_notices(DAEMON, waiting, self._shared.time.now())
+        except StoreError as exc:
+            self._shared.trouble.report(exc)
+            return
+        self._waiting.clear()
+        new = [each for each in waiting if each.id not in known]
+        for each in new:
+            log.warning("daemon.notice", type=each.type, what=each.document()["data"]["message"])
+        if new:
+            self._shared.news.publish()
+
+
+def about_source(name: str, report: Report, now: float) -> Event:
+    """The event that reports that a source fails, or answers again."""
+    since = datetime.fromtimestamp(report.since, UTC)
+    at = datetime.fromtimestamp(now, UTC)
+    return notice(report.kind, name, since.isoformat(), report.message, since=since, now=at)
 
 
 class Disk:

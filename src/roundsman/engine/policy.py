@@ -47,14 +47,17 @@ class Answer(NamedTuple):
     """Whether a request was made. A visit with nothing to ask is no answer."""
 
 
+Refusal = Literal["denied", "unauthorized"] | None
+"""Whether the credentials are refused; `unauthorized` is a 401, which is about no single thing and does not pass."""
+
+
 class Failure(NamedTuple):
     """No good answer."""
 
     error: str
     wait: float = 0.0
     """Seconds until the vendor wants the next request."""
-    refusal: Literal["denied", "unauthorized"] | None = None
-    """The credentials are refused; `unauthorized` is a 401, which is about no single thing and does not pass."""
+    refusal: Refusal = None
     jitter: float = 0.5
     """A random number in 0..1: sources that failed together are not asked again together."""
 

@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 import structlog
 
-from roundsman.engine.clock import Clock
-from roundsman.engine.meter import Meter
-from roundsman.engine.visit import Watch
+from roundsman.engine.roster import Watched
+from roundsman.engine.shared import Shared
+from roundsman.engine.turns import Turns
 from roundsman.errors import reason
 from roundsman.events import Event
-from roundsman.plugin import Received, Source
-from roundsman.store import Mail, Store, StoreError
+from roundsman.plugin import Received, Receives, Source, Tracks
+from roundsman.store import Intake, StoreError
 from roundsman.webhook import Call
 
 GATHER = 0.003
@@ -30,7 +30,7 @@ log = structlog.get_logger()
 class Waiting(NamedTuple):
     """A webhook that is not on the disk yet."""
 
-    mail: Mail
+    intake: Intake
     ring: bool
     done: "asyncio.Future[int]"
 
@@ -86,28 +86,18 @@ class ThrottledLog:
 
 
 class Reception:
-    """Where webhooks enter. `wake` is called where there is something new, `ring` where a source has to be visited."""
+    """Where webhooks enter."""
 
-    def __init__(
-        self,
-        store: Store,
-        watches: Mapping[str, Watch],
-        clock: Clock,
-        meter: Meter,
-        wake: Callable[[], None],
-        ring: Callable[[str], None],
-    ) -> None:
+    def __init__(self, shared: Shared, roster: Mapping[str, Watched], turns: Turns) -> None:
         self.gather = GATHER
-        self.store = store
-        self.meter = meter
-        self._watches = watches
-        self._clock = clock
-        self._wake = wake
-        self._ring = ring
+        self.meter = shared.meter
+        self._shared, self._store, self._time = shared, shared.store, shared.time
+        self._roster = roster
+        self._turns = turns
         self._waiting: list[Waiting] = []
         self._taken = ThrottledLog(
             lambda source, it: log.info("webhook.taken", source=source, calls=it.calls, new=it.new),
-            clock.monotonic,
+            self._time.monotonic,
         )
         self._refused = ThrottledLog(
             lambda source, it: log.warning(
@@ -117,28 +107,28 @@ class Reception:
                 calls=it.calls,
                 **({"path": it.what} if it.what else {}),
             ),
-            clock.monotonic,
+            self._time.monotonic,
         )
         self._unread = ThrottledLog(
             lambda source, it: log.error(
                 "webhook.unread", source=source, reason=it.what, calls=it.calls, exc_info=it.exc
             ),
-            clock.monotonic,
+            self._time.monotonic,
         )
         self._failed = ThrottledLog(
             lambda path, it: log.error("listen.failed", path=path, calls=it.calls, exc_info=it.exc),
-            clock.monotonic,
+            self._time.monotonic,
         )
         self._unnoted: dict[str, tuple[int, str]] = {}
         """Refusals by source that the store has not heard of: how many, and why the last one."""
 
     def source(self, name: str) -> Source | None:
         """The source that takes webhooks under this name."""
-        watch = self._watches.get(name)
-        return watch.source if watch is not None and watch.source.webhook is not None else None
+        watched = self._roster.get(name)
+        return watched.source if watched is not None and watched.source.webhook is not None else None
 
     def now(self) -> float:
-        return self._clock.now()
+        return self._time.now()
 
     def refuse(self, source: str, why: str, path: str | None = None) -> None:
         """Count a webhook that was turned away; "" for a source that there is not, with the path that was asked for."""
@@ -153,9 +143,9 @@ class Reception:
 
     async def take(self, source: Source, call: Call) -> None:
         """Take in an authentic webhook. Returns when it is on the disk; raises StoreError where it cannot get there."""
-        mail, ring, what = self._understand(source, call)
+        intake, ring, what = self._understand(source, call)
         try:
-            new = await self._commit_soon(mail, ring)
+            new = await self._commit_soon(intake, ring)
         except StoreError:
             self.meter.webhooks[source.name, "not stored"] += 1
             raise
@@ -170,17 +160,17 @@ class Reception:
         self._unread.flush()
         self._failed.flush()
         if self._unnoted:
-            self.store.note_refused((name, count, why) for name, (count, why) in self._unnoted.items())
+            self._store.note_refused((name, count, why) for name, (count, why) in self._unnoted.items())
             self._unnoted.clear()
 
-    def _understand(self, source: Source, call: Call) -> tuple[Mail, bool, str]:
+    def _understand(self, source: Source, call: Call) -> tuple[Intake, bool, str]:
         """What it says, or that nobody knows; whether to ring; a word for the metrics."""
         try:
-            received = source.receive(call)
+            received = source.receive(call) if isinstance(source, Receives) else Received(ring=True)
             if not isinstance(received, Received):
                 raise TypeError(f"receive() must return a Received, not {type(received).__name__}")  # noqa: TRY301
             events = [event for event in received.events if isinstance(event, Event)]
-            if received.follow:
+            if received.follow and isinstance(source, Tracks):
                 # An id that the source would not take would stop each of its visits.
                 source.follow({}, received.follow)
         except Exception as exc:  # noqa: BLE001 - see above
@@ -188,25 +178,25 @@ class Reception:
             why = reason(exc).replace("the answer", "the body")  # in the words of those who read answers
             return self._keep(source.name, call, why, None if expected else exc), False, "unread"
         said = bool(events or received.follow or received.ring)
-        return Mail(source.name, events, received.follow), received.ring, "taken" if said else "ignored"
+        return Intake(source.name, events, received.follow), received.ring, "taken" if said else "ignored"
 
-    def _keep(self, name: str, call: Call, why: str, exc: Exception | None = None) -> Mail:
+    def _keep(self, name: str, call: Call, why: str, exc: Exception | None = None) -> Intake:
         self._unread.add(name, what=why[:200], exc=exc)
-        return Mail(name, unread=(why, call.body))
+        return Intake(name, unread=(why, call.body))
 
-    async def _commit_soon(self, mail: Mail, ring: bool) -> int:
+    async def _commit_soon(self, intake: Intake, ring: bool) -> int:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[int] = loop.create_future()
-        self._waiting.append(Waiting(mail, ring, done))
+        self._waiting.append(Waiting(intake, ring, done))
         if len(self._waiting) == 1:
             loop.call_later(self.gather, self._commit)
         return await done
 
     def _commit(self) -> None:
         waiting, self._waiting = self._waiting, []
-        now = self._clock.now()
+        now = self._time.now()
         try:
-            found = self._store(waiting, now)
+            found = self._insert(waiting, now)
         except Exception as exc:
             log.error(
                 "store.failed", error=reason(exc), exc_info=None if isinstance(exc, StoreError) else exc
@@ -219,31 +209,35 @@ class Reception:
             if not each.done.done():  # else the caller has gone; it is on the disk all the same
                 each.done.set_result(new)
             if new:
-                self.meter.events[each.mail.source, "push"] += new
-            watch = self._watches.get(each.mail.source)
-            if watch is not None and watch.silence is not None:
-                watch.silence.hear(now)
+                self.meter.events[each.intake.source, "push"] += new
+            watched = self._roster.get(each.intake.source)
+            if watched is not None and watched.silence is not None:
+                watched.silence.hear(now)
         if any(found):
-            self._wake()
-        for name in {each.mail.source for each in waiting if each.ring}:
-            self._ring(name)
+            self._shared.news.publish()
+        for name in {each.intake.source for each in waiting if each.ring}:
+            self._turns.ring(name)
 
-    def _store(self, waiting: list[Waiting], now: float) -> list[int]:
+    def _insert(self, waiting: list[Waiting], now: float) -> list[int]:
         try:
-            return self.store.receive([each.mail for each in waiting], now)
+            return self._store.receive([each.intake for each in waiting], now)
         except StoreError:
             raise
         except Exception:  # noqa: BLE001 - something in one of them cannot be stored: which one?
-            return [self._alone(each.mail, now) for each in waiting]
+            return [self._alone(each.intake, now) for each in waiting]
 
-    def _alone(self, mail: Mail, now: float) -> int:
+    def _alone(self, intake: Intake, now: float) -> int:
         try:
-            return self.store.receive([mail], now)[0]
+            return self._store.receive([intake], now)[0]
         except StoreError:
             raise
         except Exception as exc:
-            if mail.unread is not None:
+            if intake.unread is not None:
                 raise
-            body = mail.events[0].body if mail.events else "\n".join(mail.follow).encode("utf-8", "replace")
-            self._unread.add(mail.source, what=reason(exc)[:200], exc=exc)
-            return self.store.receive([Mail(mail.source, unread=(reason(exc), body))], now)[0]
+            body = (
+                intake.events[0].body
+                if intake.events
+                else "\n".join(intake.follow).encode("utf-8", "replace")
+            )
+            self._unread.add(intake.source, what=reason(exc)[:200], exc=exc)
+            return self._store.receive([Intake(intake.source, unread=(reason(exc), body))], now)[0]

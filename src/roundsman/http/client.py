@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,7 +12,7 @@ import httpx
 from roundsman.errors import RequestFailed
 from roundsman.http.answers import EMPTY, READABLE, Answer, error_for, refuse_delivery
 from roundsman.http.faults import translated
-from roundsman.http.ratelimits import CAP, number, retry_after
+from roundsman.http.ratelimits import RateAccount, number
 from roundsman.http.transport import Clients
 from roundsman.http.urls import host_of, is_loopback
 
@@ -26,41 +26,21 @@ FULL_EVERY = 1800.0
 class Http:
     """HTTP as one plugin may use it: with its credentials, and none of anybody else's."""
 
-    web: "Clients"
+    clients: "Clients"
     auth: httpx.Auth | None = None
     identity: str = ""
-    told: Callable[[Sequence[str]], set[str]] = lambda _: set()
-    """Which of these event ids of this source the log has already: what was told needs no second look."""
     concurrency: int | None = None
     """Requests under way with these credentials, at most; None for what `[http]` says."""
     retry_timeouts: bool = True
-    """Whether to ask again at once after a timeout or a firewall's page; not where the vendor throttles so, or the first
+    """Whether to ask again at once after a timeout or a firewall's page. Not at a vendor that throttles so: the first
     request may still hold a slot there.
     """
-    rung: bool = field(default=False, init=False)
-    """This visit is made because a webhook rang: what it named is enough to ask for; all else has its time."""
-    asked: int = field(default=0, init=False)
-    """Questions that were asked."""
-    wait: float = field(default=0.0, init=False)
-    """Seconds the vendor asked us to stay away, over all answers so far."""
-    date: datetime | None = field(default=None, init=False)
-    """The vendor's clock at its last answer that told it."""
-    interval: float = field(default=0.0, init=False)
-    """Seconds the vendor wants between two visits; pages of one visit are not meant."""
+    account: RateAccount = field(default_factory=RateAccount)
+    """What the answers said about time."""
 
     def now(self) -> datetime:
-        """Our clock, for *when to look again*; never for where to read from."""
-        return datetime.fromtimestamp(self.web.now(), UTC)
-
-    def vendor_now(self) -> datetime:
-        """The vendor's clock, where it has told it, else ours: for *how long* something has not moved there. Nobody who sets our
-        clock sets that one.
-        """
-        return self.date or self.now()
-
-    async def rest(self, seconds: float) -> None:
-        """Wait, where a source knows that it should not ask faster."""
-        await self.web.sleep(seconds)
+        """Our clock."""
+        return datetime.fromtimestamp(self.clients.now(), UTC)
 
     async def get(
         self,
@@ -76,7 +56,7 @@ class Http:
         """
         asked = httpx.URL(url, params=params) if params else httpx.URL(url)
         key = self._key("GET", asked, headers)
-        now = self.web.now()
+        now = self.clients.now()
         holds = tag is not None and tag.get("key") == key and 0 <= now - _at(tag) < full_every
         sent = tag["etag"] if tag is not None and holds else None
         asking = {**(headers or {}), "if-none-match": sent} if sent else headers
@@ -104,7 +84,7 @@ class Http:
         Raises `Reject` where the receiver will never take it, `Backoff` where it asks for time, else `RequestFailed`.
         """
         refuse_delivery(
-            await self.send("POST", url, headers=headers, content=content, read=False), self.web.now()
+            await self.send("POST", url, headers=headers, content=content, read=False), self.clients.now()
         )
 
     async def send(
@@ -120,14 +100,14 @@ class Http:
 
         Without `read`, the answer has no body, and nothing that may be wrong with it matters.
         """
-        async with self.web.slot(self.identity, self.concurrency), translated(url):
-            client = self.web.client(url)
-            about = {"now": self.web.now, "retry_timeouts": self.retry_timeouts, "read": read}
-            self.asked += 1
+        async with self.clients.slot(self.identity, self.concurrency), translated(url):
+            client = self.clients.client(url)
+            about = {"now": self.clients.now, "retry_timeouts": self.retry_timeouts, "read": read}
+            self.account.asked += 1
             request = client.build_request(method, url, headers=headers, content=content, extensions=about)
             response = await client.send(request, auth=self.auth)
         answer = Answer(response.status_code, response.headers, response.content)
-        self._heed(answer)
+        self.account.heed(answer.status, answer.headers, self.clients.now())
         return answer
 
     @asynccontextmanager
@@ -140,7 +120,7 @@ class Http:
         following redirects. Raises `RequestFailed`, with the status where there was one. The link is in no message: it is a secret.
         """
         asked = _link(url, hosts, local)
-        client = self.web.client(asked)
+        client = self.clients.client(asked)
         request = client.build_request("GET", asked, headers={"accept": "*/*", "accept-encoding": "identity"})
         request.extensions["streamed"] = True
         try:
@@ -160,12 +140,6 @@ class Http:
             raise RequestFailed(
                 f"{host_of(asked)} did not send a download within {DOWNLOAD:.0f} seconds"
             ) from None
-
-    def _heed(self, answer: Answer) -> None:
-        self.date = answer.date() or self.date
-        asked = retry_after(answer.status, answer.headers, self.web.now())
-        self.wait = max(self.wait, asked or 0.0)
-        self.interval = max(self.interval, min(CAP, number(answer.headers.get("x-poll-interval")) or 0.0))
 
     def _key(self, method: str, url: httpx.URL, headers: Mapping[str, str] | None) -> str:
         """What an ETag belongs to. Headers are in it because a version header changes the answer."""

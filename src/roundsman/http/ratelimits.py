@@ -72,6 +72,28 @@ def _used_up(status: int, headers: Mapping[str, str], now: float) -> Iterator[fl
             yield seconds
 
 
+class RateAccount:
+    """What a client's answers said about time, so far."""
+
+    __slots__ = ("asked", "date", "interval", "wait")
+
+    def __init__(self) -> None:
+        self.asked = 0
+        """Requests that were made."""
+        self.wait = 0.0
+        """Seconds until the vendor wants the next request."""
+        self.interval = 0.0
+        """Seconds that the vendor wants between two visits; the pages of one visit are not meant."""
+        self.date: datetime | None = None
+        """The vendor's clock at its last answer that told it."""
+
+    def heed(self, status: int, headers: Mapping[str, str], now: float) -> None:
+        """Take an answer into account. `now`: our clock (Unix)."""
+        self.date = http_date(headers.get("date")) or self.date
+        self.wait = max(self.wait, retry_after(status, headers, now) or 0.0)
+        self.interval = max(self.interval, min(CAP, number(headers.get("x-poll-interval")) or 0.0))
+
+
 def _none_left(said: str | None) -> bool:
     """Whether a header says that nothing remains."""
     found = re.match(r"-?\d+(?:\.\d+)?", said or "")

@@ -2,17 +2,17 @@
 
 import asyncio
 import base64
-import random
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import aiohttp
 import httpx
+import structlog
 import tenacity
 from httpx_aiohttp import AiohttpTransport
 from pydantic import AfterValidator, Field
@@ -32,6 +32,8 @@ BESIDE = 10.0
 
 
 IDEMPOTENT = frozenset({"GET", "HEAD"})
+
+log = structlog.get_logger()
 
 
 Transport = Callable[[httpx.URL], httpx.AsyncBaseTransport]
@@ -65,6 +67,26 @@ class HttpOptions(Options):
     """A PEM file with further certificate authorities to trust, for a proxy or server of your own."""
 
 
+class Observer(Protocol):
+    """Hears of every request."""
+
+    def took(self, host: str, seconds: float) -> None:
+        """An attempt ended after so long."""
+
+    def retried(self, host: str) -> None:
+        """An attempt failed, and another one follows."""
+
+
+class Unobserved:
+    """Counts nothing."""
+
+    def took(self, host: str, seconds: float) -> None:
+        pass
+
+    def retried(self, host: str) -> None:
+        pass
+
+
 class Clients:
     """All connections of the daemon: one pooled client per host, shared by all sources and sinks there."""
 
@@ -81,8 +103,8 @@ class Clients:
         self.now = now
         self.seen = 0
         """Requests sent, retries included."""
-        self.took: Callable[[str, float], None] = lambda *_: None
-        """Hears of each request how long its answer took; the engine has it counted."""
+        self.observer: Observer = Unobserved()
+        """Counts what is sent."""
         self.sleep = sleep
         self._headers = {
             "user-agent": f"roundsman/{version}",
@@ -100,13 +122,11 @@ class Clients:
         origin = (url.scheme, url.host, url.port)
         client = self._clients.get(origin)
         if client is None:
-            patient = RetryingTransport(
-                self._transport(url), self.options, self.sleep, self._count, self._time
-            )
+            retrying = RetryingTransport(self._transport(url), self)
             # Sources with different credentials share this client: no cookie may pass from one to another.
             jar = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
             client = self._clients[origin] = httpx.AsyncClient(
-                transport=patient,
+                transport=retrying,
                 headers=self._headers,
                 cookies=jar,
                 timeout=self.options.timeout,
@@ -128,12 +148,6 @@ class Clients:
         clients, self._clients = self._clients, {}
         for client in clients.values():
             await client.aclose()
-
-    def _count(self) -> None:
-        self.seen += 1
-
-    def _time(self, host: str, seconds: float) -> None:
-        self.took(host, seconds)
 
     def _connect(self, url: httpx.URL) -> httpx.AsyncBaseTransport:
         # Without TLS an empty context will do; the real one costs memory and start-up.
@@ -168,53 +182,64 @@ class Clients:
 class RetryingTransport(httpx.AsyncBaseTransport):
     """Waits for a free slot, asks, reads the whole answer within its limits, and asks again after a passing fault."""
 
-    def __init__(
-        self,
-        inner: httpx.AsyncBaseTransport,
-        options: HttpOptions,
-        sleep: Callable[[float], Awaitable[None]],
-        count: Callable[[], None],
-        took: Callable[[str, float], None],
-    ) -> None:
+    def __init__(self, inner: httpx.AsyncBaseTransport, clients: Clients) -> None:
+        options = clients.options
         self._inner = inner
-        self._took = took
+        self._clients = clients
         self._deadline = options.deadline
         self._max_body = options.max_body
         self._attempts = options.attempts
         self._slots = asyncio.Semaphore(options.concurrency)
-        self._sleep = sleep
-        self._count = count
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if request.extensions.get("streamed"):
             return await self._streamed(request)
+        retries = request.method in IDEMPOTENT and self._attempts > 1
+        first: httpx.Response | Exception
         try:
-            response = await self._once(request)
+            first = await self._once(request)
         except (httpx.TransportError, TimeoutError) as exc:
             slow = isinstance(exc, TimeoutError | httpx.TimeoutException)
-            if slow and not request.extensions.get("retry_timeouts", True):
+            if not retries or (slow and not request.extensions.get("retry_timeouts", True)):
                 raise
-            if request.method not in IDEMPOTENT or self._attempts == 1:
-                raise
+            first = exc
         else:
-            if not self._passing(request, response) or self._attempts == 1:
-                return response
-        return await self._again(request)
+            if not retries or not self._passing(request, first):
+                return first
+        return await self._again(request, first)
 
-    async def _again(self, request: httpx.Request) -> httpx.Response:
-        """The remaining attempts, jittered: apart from the common path because it is rare and costs."""
+    async def _again(self, request: httpx.Request, first: httpx.Response | Exception) -> httpx.Response:
+        """All attempts, the `first` of which has failed: apart from the common path, since tenacity costs."""
+        outcomes = [first]
+
+        async def attempt() -> httpx.Response:
+            outcome = outcomes.pop() if outcomes else await self._once(request)
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
+
         retrying = tenacity.AsyncRetrying(
-            stop=tenacity.stop_after_attempt(self._attempts - 1),
+            stop=tenacity.stop_after_attempt(self._attempts),
             wait=tenacity.wait_exponential(multiplier=0.5, max=5) + tenacity.wait_random(0, 0.5),
             # CancelledError is no Exception, and must never be retried.
             retry=tenacity.retry_if_exception_type((httpx.TransportError, TimeoutError))
             | tenacity.retry_if_result(lambda response: self._passing(request, response)),
-            sleep=self._sleep,
+            sleep=self._clients.sleep,
+            before_sleep=lambda state: self._retries(request.url.host, state),
             retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
         )
-        await self._sleep(random.uniform(0.2, 0.8))
-        response: httpx.Response = await retrying(self._once, request)
+        response: httpx.Response = await retrying(attempt)
         return response
+
+    def _retries(self, host: str, state: tenacity.RetryCallState) -> None:
+        """Log and count a retry. A library's own text may hold a URL with a secret, and is left out."""
+        outcome = state.outcome
+        assert outcome is not None
+        exc = outcome.exception()
+        why = type(exc).__name__ if exc is not None else str(outcome.result().status_code)
+        wait = round(state.upcoming_sleep, 1)
+        log.info("http.retry", host=host, attempt=state.attempt_number, error=why, wait=wait)
+        self._clients.observer.retried(host)
 
     def _passing(self, request: httpx.Request, response: httpx.Response) -> bool:
         if request.method not in IDEMPOTENT or "retry-after" in response.headers:
@@ -225,7 +250,7 @@ class RetryingTransport(httpx.AsyncBaseTransport):
 
     async def _once(self, request: httpx.Request) -> httpx.Response:
         async with self._slots:
-            self._count()
+            self._clients.seen += 1
             began = time.monotonic()
             ends = asyncio.get_running_loop().time() + self._deadline
             try:
@@ -249,7 +274,7 @@ class RetryingTransport(httpx.AsyncBaseTransport):
                     return httpx.Response(broken.code, headers=headers, request=request)
                 raise httpx.ReadError(type(exc).__name__, request=request) from exc
             finally:
-                self._took(request.url.host, time.monotonic() - began)
+                self._clients.observer.took(request.url.host, time.monotonic() - began)
 
     async def _drained(self, request: httpx.Request, response: httpx.Response) -> httpx.Response:
         """The answer without its body, of which a little is read so that the connection can be used again."""
@@ -271,7 +296,7 @@ class RetryingTransport(httpx.AsyncBaseTransport):
         """The answer as it comes; whoever reads it limits it. It holds a slot until it is closed."""
         await self._slots.acquire()
         try:
-            self._count()
+            self._clients.seen += 1
             response = await self._inner.handle_async_request(request)
         except BaseException:
             self._slots.release()

@@ -96,7 +96,7 @@ class Service:
                 await asyncio.wait_for(self.engine.aclose(), 1)
             self.store.close()
         log.info("daemon.stopped")
-        return 1 if self.engine.lost else 0
+        return 1 if self.engine.upkeep.lost else 0
 
     def reload(self) -> None:
         """Take over the configuration file as it is now, or refuse it and go on with the old one.
@@ -123,7 +123,7 @@ class Service:
                 # A plugin's options may raise anything, and whoever waits wants an answer.
                 problems = exc.problems if isinstance(exc, ConfigError) else reason(exc).splitlines()
                 expected = isinstance(exc, ConfigError | StoreError | OSError)
-                self.engine.reopen()  # whoever rotates logs cannot help what is in the file
+                self.engine.deliveries.reopen()  # whoever rotates logs cannot help what is in the file
                 log.error("config.refused", problems=problems, exc_info=None if expected else exc)
             else:
                 problems = []
@@ -148,7 +148,7 @@ class Service:
         except BaseException:
             await self._listen(self.config.listen)
             raise
-        self.engine.retention = new.daemon.retention
+        self.engine.upkeep.retention = new.daemon.retention
         logs.configure(new.daemon.log_level, new.daemon.log_format, self._line)
         self.config = new
 
@@ -229,15 +229,15 @@ def web(options: HttpOptions) -> Clients:
 
 def summary(engine: Engine) -> str:
     """One line about the rounds, for `systemctl status`."""
-    watches = engine.watches.values()
-    failing = sum(watch.failing is not None for watch in watches)
-    retrying = sum(watch.failures > 0 and watch.failing is None for watch in watches)
-    sources = counted(len(watches), "source") + _trouble(failing=failing, retrying=retrying)
+    statuses = [watched.status for watched in engine.roster.values()]
+    failing = sum(status.failing_since is not None for status in statuses)
+    retrying = sum(status.failures > 0 and status.failing_since is None for status in statuses)
+    sources = counted(len(statuses), "source") + _trouble(failing=failing, retrying=retrying)
     sinks = counted(len(engine.deliveries), "sink")
     sinks += _trouble(failing=sum(delivery.fails for delivery in engine.deliveries.values()))
-    polls = sum(watch.polls for watch in watches)
-    store = f"; {engine.store_trouble}" if engine.store_trouble else ""
-    return f"{sources}, {sinks}; {counted(polls, 'visit')}, {counted(engine.store.head(), 'event')}{store}"
+    visits = sum(status.visits for status in statuses)
+    trouble = f"; {engine.trouble.error}" if engine.trouble.error else ""
+    return f"{sources}, {sinks}; {counted(visits, 'visit')}, {counted(engine.store.head(), 'event')}{trouble}"
 
 
 def _trouble(**counts: int) -> str:
@@ -248,8 +248,8 @@ def _trouble(**counts: int) -> str:
 def progress(engine: Engine, now: float) -> str:
     """How the reading of long backlogs goes; empty where there is none."""
     parts = []
-    for name, watch in engine.watches.items():
-        reading = watch.reading
+    for name, watched in engine.roster.items():
+        reading = watched.reading
         if reading is not None and now - reading.since > 1:
             rate = reading.rows / (now - reading.since)
             parts.append(f"{name}: {reading.rows:,} rows read, {reading.new:,} new, {rate:,.0f}/s")

@@ -28,7 +28,7 @@ from roundsman.http.client import Http
 from roundsman.http.urls import Url, is_loopback
 from roundsman.options.secrets import Secret
 from roundsman.options.values import Duration, Start
-from roundsman.plugin import Poll, Received, Source, State
+from roundsman.plugin import Poll, Received, Source, State, Visit
 from roundsman.shapes import (
     FAILURES_CAP,
     Batch,
@@ -165,8 +165,10 @@ class Batches(Source):
     def auth(self) -> httpx.Auth:
         return httpx.BasicAuth("roundsman", self.api_key.reveal())
 
-    def poll(self, http: Http, state: State) -> AsyncIterator[Poll]:
-        return _Visit(self, http, state).polls()
+    retry_timeouts: ClassVar = False  # what timed out may still hold one of the user's ten slots there
+
+    def poll(self, visit: Visit, state: State) -> AsyncIterator[Poll]:
+        return _Round(self, visit, state).polls()
 
     def receive(self, call: Call) -> Received:
         """A finished batch, form-encoded: nothing is taken from it but the id, which the API has to confirm."""
@@ -247,7 +249,7 @@ def _registration(row: dict[str, Any]) -> Registration:
     )
 
 
-class _Visit(Draft):
+class _Round(Draft):
     """One visit. `memory` is the state to be:
 
     floor    finished batches that were completed before it are not told
@@ -261,20 +263,19 @@ class _Visit(Draft):
     odd      statuses that were remarked on
     """
 
-    def __init__(self, source: Batches, http: Http, state: State) -> None:
+    def __init__(self, source: Batches, visit: Visit, state: State) -> None:
         super().__init__(state)
-        self.source, self.http = source, http
+        self.source, self.visit = source, visit
         self.open: dict[str, Any] = self.memory.setdefault("open", {})
         self.owed: dict[str, Any] = self.memory.setdefault("owed", {})
-        self.now = http.now()
+        self.now = visit.now
         # Where a webhook rang: the batches that were named are asked for, and the list has its time.
-        rung = http.rung and "floor" in self.memory
+        rung = visit.trigger == "webhook" and "floor" in self.memory
         self.named: set[str] | None = set(self.memory.get("wanted", ())) or None if rung else None
         self.tired: Backoff | None = None
         """Why no more is asked at this visit."""
         self.first: datetime | None = None
         """The vendor's clock at the first answer, where it tells it."""
-        http.retry_timeouts = False  # what timed out here may still hold one of the user's ten slots there
 
     async def polls(self) -> AsyncIterator[Poll]:
         if self.named is None:
@@ -290,12 +291,12 @@ class _Visit(Draft):
                 key,
                 entry,
                 self.source.stall_after,
-                self.http.vendor_now(),
+                self.visit.vendor_now,
                 details,
             )
         yield self.poll()
         for key in sorted(self.owed, key=lambda key: int(self.owed[key]["tries"])):
-            if self.tired is not None or self.http.wait:
+            if self.tired is not None or self.visit.wait:
                 break  # the vendor wants a rest
             if self.named is not None and key not in self.named:
                 continue
@@ -309,7 +310,7 @@ class _Visit(Draft):
 
     async def _get(self, path: str, tag: Any = None, **query: str | int) -> Answer:
         try:
-            answer = await self.http.get(f"{self.source.base_url}/batches{path}", query, tag=tag)
+            answer = await self.visit.http.get(f"{self.source.base_url}/batches{path}", query, tag=tag)
         except (Denied, RequestFailed) as exc:
             # The vendor's throttling wears a 403 without a reason in it; a refusal has one.
             if exc.status == 403 and not getattr(exc, "body", b"").lstrip().startswith(b"{"):
@@ -342,7 +343,7 @@ class _Visit(Draft):
             return
         self.rows += len(rows)
         finished = [key for key, (data, _) in rows.items() if data.get("status") == "finished"]
-        told = self.http.told([f"{key}:completed" for key in finished])
+        told = await self.visit.known([f"{key}:completed" for key in finished])
         for key, (data, raw) in rows.items():
             if f"{key}:completed" not in told:
                 self._take(key, data, raw, listed=True)
@@ -389,11 +390,11 @@ class _Visit(Draft):
     async def _singly(self) -> None:
         """Ask for what is followed and was not in the list."""
         wanted = self.memory.pop("wanted", [])
-        told = self.http.told([f"{key}:completed" for key in wanted])
+        told = await self.visit.known([f"{key}:completed" for key in wanted])
         missed = self.memory.get("missed", [])
         for key in wanted:
             if key not in self.owed and (f"{key}:completed" not in told or key in missed):
-                self.open.setdefault(key, {**follow.entry(self.http.vendor_now()), "listed": False})
+                self.open.setdefault(key, {**follow.entry(self.visit.vendor_now), "listed": False})
         if self.named is None and self.memory.pop("turn", None) == "results":
             return
         hidden = [key for key, entry in self.open.items() if not entry.get("listed")]
@@ -430,7 +431,7 @@ class _Visit(Draft):
         if getattr(exc, "status", None) == 404 and not getattr(exc, "passing", False):
             if follow.missed(entry, self.now, self.source.interval):
                 self._gone(key)
-        elif follow.hopeless(entry, self.source.retention, self.http.vendor_now()):
+        elif follow.hopeless(entry, self.source.retention, self.visit.vendor_now):
             self._gone(key, f"({exc}) ")
         else:
             self.remark(f"batch {key} cannot be asked for: {exc}", about=f"asking {key}")
@@ -457,7 +458,7 @@ class _Visit(Draft):
                     f"batch {key} has the unknown status {status!r}: not taken for an end",
                     about=f"status {status}",
                 )
-            entry = self.open.setdefault(key, follow.entry(self.http.vendor_now()))
+            entry = self.open.setdefault(key, follow.entry(self.visit.vendor_now))
             entry["listed"] = listed
             before, seen = entry["seen"], _seen(data)
             if before and any(
@@ -468,7 +469,7 @@ class _Visit(Draft):
                     f"the counts of batch {key} shrank from {before[1:4]} to {seen[1:4]}",
                     about=f"shrunk {key}",
                 )
-            follow.saw(entry, seen, self.http.vendor_now())
+            follow.saw(entry, seen, self.visit.vendor_now)
             return
         followed = self.open.pop(key, None) is not None
         batch = _batch(key, data, raw)
@@ -510,7 +511,7 @@ class _Visit(Draft):
     def _mind_the_gap(self) -> None:
         """Batches that came and went while we were away longer than the vendor keeps them."""
         now, good = (
-            self.http.vendor_now(),
+            self.visit.vendor_now,
             parse_time(self.memory.get("good")),
         )  # it is the vendor who forgets
         away = (now - good).total_seconds() if good else 0.0
@@ -568,7 +569,7 @@ class _Visit(Draft):
                 raise RequestFailed(f"there is no link to the results of batch {key}")
             try:
                 local = is_loopback(self.source.base_url)
-                async with self.http.download(link, self.source.result_hosts, local=local) as pieces:
+                async with self.visit.http.download(link, self.source.result_hosts, local=local) as pieces:
                     return await archive.fetch(pieces, self.source.limits)
             except RequestFailed as exc:
                 if attempt == 2 or exc.status not in {400, 401, 403}:
@@ -588,7 +589,7 @@ class _Visit(Draft):
             or parse_time(batch["completed_at"])
             or parse_time(entry.setdefault("since", rfc3339(self.now)))
         )
-        now = self.http.vendor_now()  # it is the vendor who forgets
+        now = self.visit.vendor_now  # it is the vendor who forgets
         over = since is not None and (now - since).total_seconds() > self.source.retention
         if final or over:
             self._give_up(key)

@@ -35,11 +35,10 @@ from roundsman.errors import Backoff, Denied, Failed, NoRows, RequestFailed, Too
 from roundsman.events import Event, notice
 from roundsman.http.answers import Answer
 from roundsman.http.auth import HeaderToken
-from roundsman.http.client import Http
 from roundsman.http.urls import Url, is_loopback
 from roundsman.options.secrets import Secret
 from roundsman.options.values import Duration, HeaderName, HeaderValue, Options, Start
-from roundsman.plugin import Poll, Received, Source, State
+from roundsman.plugin import Poll, Received, Source, State, Visit
 from roundsman.shapes import (
     FAILURES_CAP,
     Access,
@@ -275,8 +274,8 @@ class EventLogs(_Parakey):
     reread: Reread = Reread()
     fields_: Annotated[Fields, Field(alias="fields")] = Fields()
 
-    async def poll(self, http: Http, state: State) -> Poll:
-        return await _Visit(self, http, dict(state)).poll(state)
+    async def poll(self, visit: Visit, state: State) -> Poll:
+        return await _Round(self, visit, dict(state)).poll(state)
 
     def receive(self, call: Call) -> Received:
         """A bare event log. What cannot be named as a poll would name it only rings."""
@@ -409,12 +408,12 @@ class _Shape:
 _shape = lru_cache(_Shape)  # alike for nearly all sources, of which there may be very many
 
 
-class _Visit:
+class _Round:
     """One poll. `memory` is the state to be; `walk` in it is a reading that goes over several polls."""
 
-    def __init__(self, source: EventLogs, http: Http, memory: dict[str, Any]) -> None:
+    def __init__(self, source: EventLogs, visit: Visit, memory: dict[str, Any]) -> None:
         self.source = source
-        self.http = http
+        self.visit = visit
         self.memory = memory
         self.events: list[Event] = []
         self.count = 0
@@ -430,10 +429,10 @@ class _Visit:
     async def _poll(self, state: State) -> Poll:
         if state.get("walk"):
             if not is_loopback(self.source.base_url):
-                await self.http.rest(60 / self.source.paging.requests_per_minute)
+                await self.visit.pause(60 / self.source.paging.requests_per_minute)
             self.memory["walk"] = dict(state["walk"])
             return await self._read()
-        now, reread = self.http.now(), self.source.reread
+        now, reread = self.visit.now, self.source.reread
         sweep = is_due(state.get("swept_at"), reread.sweep_interval, now)
         full = sweep or is_due(state.get("full_at"), reread.full_read_every, now)
         if sweep:
@@ -491,7 +490,7 @@ class _Visit:
     async def _probed(self, order: Mapping[str, str], tag: Mapping[str, str] | None) -> Answer:
         query = self.source.query(**{self.source.paging.limit_param: 1}, **order)
         # Full reads are this source's own affair: `reread.full_read_every`.
-        return await self.http.get(self.source.url(), query, self.source.headers(), tag, math.inf)
+        return await self.visit.http.get(self.source.url(), query, self.source.headers(), tag, math.inf)
 
     def _mind_times(self, rows: list[Row]) -> None:
         """Say once that times cannot be read: they are not times that are missing."""
@@ -510,7 +509,7 @@ class _Visit:
         overlap = timedelta(seconds=self.source.reread.overlap)
         date = probe.date()
         if date is not None and not rows:
-            date = min(date, self.http.now())  # there is nothing old: an earlier floor tells nothing twice
+            date = min(date, self.visit.now)  # there is nothing old: an earlier floor tells nothing twice
         vendor_now = date - overlap if date else None
         newest = rows[0] if rows else None
         if newest is None or newest.created is None:
@@ -542,7 +541,7 @@ class _Visit:
         if beside is None or any(row.created and row.created > created for row in beside):
             # Not the newest: a row has just come, or the order is not what was asked for. Then the vendor's clock
             # decides, some minutes early.
-            ours = self.http.now()
+            ours = self.visit.now
             ours_is_behind = any(row.created and row.created > ours for row in beside or ())
             vendor_now = min(vendor_now, ours) if vendor_now and not ours_is_behind else vendor_now
             floor = max(created, vendor_now) if vendor_now else created
@@ -568,7 +567,7 @@ class _Visit:
 
     def _latest(self, probe: Answer) -> datetime:
         """The latest time that a row may have; a later one is of the future. By the vendor's clock, where it tells it."""
-        return (probe.date() or self.http.now()) + timedelta(seconds=self.source.reread.overlap)
+        return (probe.date() or self.visit.now) + timedelta(seconds=self.source.reread.overlap)
 
     def _ahead(self, probe: Answer, rows: list[Row]) -> list[Row]:
         """Those of the future."""
@@ -637,7 +636,7 @@ class _Visit:
         reading, known = self.memory["walk"], parse_time(self.memory.get("newest_at"))
         if known is not None and not self.memory.get("pinned"):
             # Of a gap that an earlier version opened, old ids have been forgotten; what is so old was told when it was new.
-            known = min(known, self.http.now())  # a row's time can lie in the future
+            known = min(known, self.visit.now)  # a row's time can lie in the future
             start = parse_time(reading["start"])
             reading["start"] = rfc3339(max(filter(None, (start, known - timedelta(seconds=FARTHEST)))))
         self._take(rows)
@@ -659,7 +658,7 @@ class _Visit:
             if question.offset_param:
                 query[question.offset_param] = question.offset
             try:
-                answer = await self.http.get(
+                answer = await self.visit.http.get(
                     self.source.url(), self.source.query(**query), self.source.headers()
                 )
                 rows = self.source.shape.rows(answer, self.unread)
@@ -767,7 +766,7 @@ class _Visit:
             f"`roundsman rewind {self.source.name} --to` a later time accepts the loss."
         )
         details = {"cursor": memory.get("cursor"), "since": about, "until": until, "rows": rows}
-        gap, now = "roundsman.source.gap", self.http.now()
+        gap, now = "roundsman.source.gap", self.visit.now
         self.events.append(
             notice(gap, self.source.name, about, message, since=since, now=now, details=details)
         )
@@ -817,8 +816,8 @@ class Batches(_Parakey):
     fields_: Annotated[BatchFields, Field(alias="fields")] = BatchFields()
     states: States = States()
 
-    def poll(self, http: Http, state: State) -> AsyncIterator[Poll]:
-        return _BatchVisit(self, http, state).polls()
+    def poll(self, visit: Visit, state: State) -> AsyncIterator[Poll]:
+        return _BatchRound(self, visit, state).polls()
 
     def receive(self, call: Call) -> Received:
         """A bare batch: told whole if it has ended, else followed."""
@@ -857,12 +856,12 @@ class Batches(_Parakey):
 
     def rewound(self, state: State, to: datetime | None) -> State:
         if not self.request.list_path:
-            raise NotImplementedError("without request.list_path there is nothing to read again")
+            raise ValueError("without request.list_path there is nothing to read again")
         kept = {key: value for key, value in state.items() if key not in ("list", "list_at", "list_read")}
         return {**kept, "floor": rfc3339(to) if to else ""}
 
 
-class _BatchVisit(Draft):
+class _BatchRound(Draft):
     """One visit to the batches that are followed. `memory` is the state to be:
 
     open     batches by id, as `follow.py` has them, each with the `tag` of its last answer
@@ -871,11 +870,11 @@ class _BatchVisit(Draft):
     odd      states that were remarked on
     """
 
-    def __init__(self, source: Batches, http: Http, state: State) -> None:
+    def __init__(self, source: Batches, visit: Visit, state: State) -> None:
         super().__init__(state)
-        self.source, self.http = source, http
+        self.source, self.visit = source, visit
         self.open: dict[str, Any] = self.memory.setdefault("open", {})
-        self.now = http.now()
+        self.now = visit.now
         self.good = 0
         self.errors: list[Exception] = []
         self.failed: dict[str, Exception] = {}
@@ -886,22 +885,24 @@ class _BatchVisit(Draft):
 
     async def polls(self) -> AsyncIterator[Poll]:
         wanted = self.memory.pop("wanted", [])
-        named = set(wanted) if self.http.rung else None  # a webhook named these; the others have their time
+        named = (
+            set(wanted) if self.visit.trigger == "webhook" else None
+        )  # a webhook named these; the others have their time
         if self.source.request.list_path and not named:
             try:
                 wanted += await self._list(self.source.request.list_path)
             except (RequestFailed, Unreadable) as exc:
                 self.errors.append(exc)  # what is tracked by id can do without it
                 self.remark(f"the list of batches cannot be read: {exc}", about="list")
-        told = self.http.told([f"{key}:completed" for key in (*wanted, *self.open)])
+        told = await self.visit.known([f"{key}:completed" for key in (*wanted, *self.open)])
         for key in [*wanted, *self.open]:
             if f"{key}:completed" in told:  # by a webhook, if it is still open here
                 self.open.pop(key, None)
             else:
-                self.open.setdefault(key, follow.entry(self.http.vendor_now()))
+                self.open.setdefault(key, follow.entry(self.visit.vendor_now))
         turns = asyncio.Semaphore(self.source.concurrency)
         keys = [key for key in self.open if key in named][:AT_ONCE] if named else self._in_turn()
-        if self.http.wait:
+        if self.visit.wait:
             # The vendor wants a rest; but who always does is asked slowly, not never: whoever has waited longest.
             keys = sorted(keys, key=self._looked)[:1]
             for key in keys:
@@ -911,7 +912,7 @@ class _BatchVisit(Draft):
         for key, entry in self.open.items():
             after = self.source.stall_after
             self.events += follow.stalled(
-                self.source.name, "batch", key, entry, after, self.http.vendor_now(), {}
+                self.source.name, "batch", key, entry, after, self.visit.vendor_now, {}
             )
         if self.good or self.events or wanted or self.memory.get("list_at"):
             yield self.poll()
@@ -964,7 +965,7 @@ class _BatchVisit(Draft):
         for key, exc in self.failed.items():
             entry = self.open[key]
             if (self.good or _about_one_thing(exc)) and follow.hopeless(
-                entry, GIVE_UP, self.http.vendor_now()
+                entry, GIVE_UP, self.visit.vendor_now
             ):
                 del self.open[key]
                 self.events.append(follow.gone(self.source.name, "batch", key, entry, self.now, f"({exc}) "))
@@ -981,7 +982,7 @@ class _BatchVisit(Draft):
         for _ in range(PAGES):
             query = self.source.query(**{"offset": offset} if offset else {})
             try:
-                answer = await self.http.get(url, query, self.source.headers(), None if offset else tag)
+                answer = await self.visit.http.get(url, query, self.source.headers(), None if offset else tag)
                 if answer.unchanged:
                     memory["list"] = tag
                     return []
@@ -1003,7 +1004,7 @@ class _BatchVisit(Draft):
                 )  # older ones have left the list: what is new may stand before this place
                 continue
             tag = tag if offset else answer.tag
-            fresh = self._fresh(rows)
+            fresh = await self._fresh(rows)
             found |= dict.fromkeys(fresh)
             memory["list_order"] = order = _order(rows) or memory.get("list_order", 0)
             ids = {row.key for row in rows if row.key is not None}
@@ -1025,10 +1026,10 @@ class _BatchVisit(Draft):
             memory |= {"list": tag, "list_at": last}  # the next visit goes on
         return list(found)
 
-    def _fresh(self, rows: list["_Read"]) -> list[str]:
+    async def _fresh(self, rows: list["_Read"]) -> list[str]:
         """The ids of those batches that are to be followed, and are not yet."""
         wanted = self._wanted(rows)
-        told = self.http.told([f"{key}:completed" for key in wanted])
+        told = await self.visit.known([f"{key}:completed" for key in wanted])
         return [key for key in wanted if key not in self.open and f"{key}:completed" not in told]
 
     def _rows(self, answer: Answer) -> list["_Read"]:
@@ -1066,7 +1067,7 @@ class _BatchVisit(Draft):
         url = f"{self.source.base_url}/{self.source.request.path.lstrip('/').replace('{id}', quote(key, safe=''))}"
         tag = self.open[key].get("tag")
         try:
-            return await self.http.get(url, self.source.query(), self.source.headers(), tag)
+            return await self.visit.http.get(url, self.source.query(), self.source.headers(), tag)
         except RequestFailed as exc:
             if exc.status != 404 or exc.passing:
                 raise
@@ -1108,14 +1109,14 @@ class _BatchVisit(Draft):
         known = read.items or self.shape.runs(read) or entry["seen"] == seen
         entry["tag"] = answer.tag if read.state and known else None
         since = parse_time(entry["since"])
-        waited = since is not None and follow.apart(since, self.http.vendor_now(), self.source.interval)
+        waited = since is not None and follow.apart(since, self.visit.vendor_now, self.source.interval)
         again = entry["seen"] == seen and waited
         # What shows no items may be an error of the moment, or a batch whose items are not there yet: a second look shows it.
         if self.shape.has_ended(read, again=again) and (read.items or again):
             del self.open[key]
             self.events += self.shape.events(read, body, self.now)
         else:
-            follow.saw(entry, seen, self.http.vendor_now())
+            follow.saw(entry, seen, self.visit.vendor_now)
 
 
 def _about_one_thing(exc: Exception) -> bool:

@@ -25,11 +25,10 @@ from roundsman.errors import Backoff, Denied, NoToken, RequestFailed, Unreadable
 from roundsman.events import Event, notice
 from roundsman.http.answers import Answer
 from roundsman.http.auth import FetchedToken
-from roundsman.http.client import Http
 from roundsman.http.urls import Endpoint, Url, is_loopback
 from roundsman.options.secrets import Secret
 from roundsman.options.values import Duration, Start
-from roundsman.plugin import Poll, Received, Source, State
+from roundsman.plugin import Poll, Received, Source, State, Visit
 from roundsman.shapes import FAILURES_CAP, Batch, Failure, FieldError, Outcome, Push, batch_outcome
 from roundsman.times import is_due, parse_time, rfc3339, spell
 from roundsman.webhook import Call, Scheme, SignedHook, Strong
@@ -181,8 +180,8 @@ class Pushes(Source):
             self.auth_url, self.client_id, key, life=self.token_ttl, margin=self.token_refresh_margin
         )
 
-    def poll(self, http: Http, state: State) -> AsyncIterator[Poll]:
-        return _Visit(self, http, state).polls()
+    def poll(self, visit: Visit, state: State) -> AsyncIterator[Poll]:
+        return _Round(self, visit, state).polls()
 
     def receive(self, call: Call) -> Received:
         """A push, a batch of pushes or a deletion that has ended: told if all is said, else asked for."""
@@ -338,7 +337,7 @@ class Page(NamedTuple):
         )
 
 
-class _Visit(Draft):
+class _Round(Draft):
     """One visit to all connections. `memory` is the state to be:
 
     floor     what ended before it is not told; "" for everything
@@ -349,14 +348,14 @@ class _Visit(Draft):
     odd       statuses that were remarked on
     """
 
-    def __init__(self, source: Pushes, http: Http, state: State) -> None:
+    def __init__(self, source: Pushes, visit: Visit, state: State) -> None:
         super().__init__({key: value for key, value in state.items() if key != "books"})
         self._state = state
-        self.source, self.http = source, http
+        self.source, self.visit = source, visit
         # By far the largest part: its members are replaced, never changed, and so need no copy.
         self.books: dict[str, Any] = dict(state.get("books", {}))
         self.wanted: dict[str, int] = dict(self.memory.get("wanted", {}))
-        self.now = http.now()
+        self.now = visit.now
         self.good = 0
         self.errors: list[Exception] = []
         self.stop: Exception | None = None
@@ -388,7 +387,7 @@ class _Visit(Draft):
             chunk = names[at : at + CHUNK]
             await asyncio.gather(*(self._one(name) for name in chunk))
             rest = names[at + CHUNK :]
-            cut = self.stop is not None or self.http.wait
+            cut = self.stop is not None or self.visit.wait
             # The next round begins where this one ended, or behind that one: it may be its own trouble.
             left = next((name for name in names if name not in self.done), None) if cut else None
             if left is not None and not narrow:
@@ -399,7 +398,7 @@ class _Visit(Draft):
                 yield self._poll()
             if self.stop is not None:
                 raise self.stop
-            if self.http.wait:
+            if self.visit.wait:
                 break  # the vendor wants a rest
         if not self.good and names and (self.errors or not narrow):
             raise self.errors[0] if self.errors else RequestFailed("none of the connections answers")
@@ -409,7 +408,7 @@ class _Visit(Draft):
 
     def _named(self, connections: Sequence[str]) -> list[str] | None:
         """The connections that a webhook named, where it rang for this visit: the others have their time. None for all."""
-        if not self.http.rung or "floor" not in self.memory or not self.wanted:
+        if self.visit.trigger != "webhook" or "floor" not in self.memory or not self.wanted:
             return None
         found = [at[1] or self.only for at in map(SPEC.fullmatch, self.wanted) if at]
         return None if None in found else [name for name in connections if name in found]
@@ -421,13 +420,13 @@ class _Visit(Draft):
     async def get(self, url: str, query: Mapping[str, str | int], tag: Any = None) -> Answer:
         """As `http.get`, no faster than the source may."""
         if not is_loopback(self.source.base_url):
-            await self.http.rest(60 * self.source.concurrency / self.source.requests_per_minute)
-        return await self.http.get(url, query, tag=tag)
+            await self.visit.pause(60 * self.source.concurrency / self.source.requests_per_minute)
+        return await self.visit.http.get(url, query, tag=tag)
 
     async def _one(self, name: str) -> None:
         """Ask one connection, when its turn comes. Its trouble is not the others'; what it answered before that counts."""
         async with self._turns:
-            if self.stop is not None or (self.http.wait and self.tried):
+            if self.stop is not None or (self.visit.wait and self.tried):
                 return  # the vendor wants a rest; but one at least is asked in each round
             self.tried.add(name)
             connection = _Connection(self, name)
@@ -439,7 +438,7 @@ class _Visit(Draft):
             except (RequestFailed, Unreadable, Denied, Backoff) as exc:
                 connection.hand_over()
                 if isinstance(exc, Backoff):
-                    self.http.wait = max(self.http.wait, exc.after)  # for all; and for this one a while more
+                    self.visit.defer(exc.after)  # for all; and for this one a while more
                 if self._ends_round(exc):
                     self.stop = self.stop or exc
                 else:
@@ -569,13 +568,13 @@ class _Connection:
     failed    how often it failed in a row, and until when it waits
     """
 
-    def __init__(self, visit: _Visit, name: str) -> None:
-        self._visit = visit
-        self._source = visit.source
+    def __init__(self, round_: _Round, name: str) -> None:
+        self._round = round_
+        self._source = round_.source
         self._name = name
         self._connection, _, kind = name.partition("#")
         self._kind = DELETES if kind else PUSHES
-        self._book: dict[str, Any] = wire.decode(wire.encode(visit.books.get(name, {})))
+        self._book: dict[str, Any] = wire.decode(wire.encode(round_.books.get(name, {})))
         self._pending: dict[str, Any] = self._book.setdefault("pending", {})
         self._batches: dict[str, Any] = self._book.setdefault("batches", {})
         self._events: dict[str, Event] = {}
@@ -588,11 +587,11 @@ class _Connection:
     def waits(self) -> bool:
         """Whether it failed lately and is left alone."""
         until = parse_time(self._book.get("failed", {}).get("until"))
-        return until is not None and 0 < (until - self._visit.now).total_seconds() <= LONGEST
+        return until is not None and 0 < (until - self._round.now).total_seconds() <= LONGEST
 
     async def visit(self) -> None:
         first = await self._ask(tag=None if self._wants_all() else self._book.get("tag"))
-        self._place_wanted()
+        await self._place_wanted()
         if not first.unchanged:
             await self._list(first)
         await self._each(self._pending, self._hidden(), self._singly)
@@ -600,12 +599,12 @@ class _Connection:
         await self._each(
             self._batches, [batch for batch in self._batches if batch not in pending], self._look
         )
-        if not self._visit.http.wait:
+        if not self._round.visit.wait:
             await self._wanted()
         for what, entries in (("push", self._pending), ("batch", self._batches)):
             for key, entry in entries.items():
                 details = {"connection": self._connection, "batch": entry.get("batch")}
-                after, now = self._source.stall_after, self._visit.http.vendor_now()
+                after, now = self._source.stall_after, self._round.visit.vendor_now
                 for event in follow.stalled(self._source.name, what, key, entry, after, now, details):
                     self._events[event.id] = event
 
@@ -620,39 +619,39 @@ class _Connection:
 
     def hand_over(self) -> None:
         """Give the visit what was found so far: each step leaves the book and the events as true as they were."""
-        visit = self._visit
-        visit.events += self._events.values()
-        visit.rows += self._rows
+        round_ = self._round
+        round_.events += self._events.values()
+        round_.rows += self._rows
         self._events, self._rows = {}, 0
         for spec in self._placed:
-            visit.wanted.pop(spec, None)
+            round_.wanted.pop(spec, None)
         self._keep()
 
     def fail(self, exc: Exception) -> None:
         """Take note of its trouble, leave it alone for a while, and say it out loud the third time."""
-        visit = self._visit
-        if visit.alone:
+        round_ = self._round
+        if round_.alone:
             return  # then the source itself fails
-        failed = self._book.setdefault("failed", {"times": 0, "since": rfc3339(visit.now)})
+        failed = self._book.setdefault("failed", {"times": 0, "since": rfc3339(round_.now)})
         failed["times"] += 1
         pause = min(LONGEST, self._source.interval * 2.0 ** min(failed["times"] - 1, 10))
-        failed["until"] = rfc3339(visit.now + timedelta(seconds=pause - 1))
+        failed["until"] = rfc3339(round_.now + timedelta(seconds=pause - 1))
         if failed["times"] == LOUD:
             since = parse_time(failed["since"])
             text = f"No good answer about the connection {self._connection} since {failed['since']}: {exc}"
             self._notice("roundsman.source.failing", f"{self._name}:{failed['since']}", text, since)
         about = f"failing {self._name} {failed['since']}"
-        visit.remark(f"connection {self._connection}: {exc}; again in {spell(pause)}", about=about)
+        round_.remark(f"connection {self._connection}: {exc}; again in {spell(pause)}", about=about)
         self.hand_over()
 
     def _keep(self) -> None:
         book = {key: value for key, value in self._book.items() if value not in ({}, [], None)}
-        if book != self._visit.books.get(self._name, {}):
-            self._visit.books[self._name] = book
+        if book != self._round.books.get(self._name, {}):
+            self._round.books[self._name] = book
 
     def _notice(self, kind: str, about: str, message: str, since: datetime | None = None) -> None:
         details = {"connection": self._connection}
-        now, name = self._visit.now, self._source.name
+        now, name = self._round.now, self._source.name
         event = notice(kind, name, about, message, since=since, now=now, details=details)
         self._events[event.id] = event
 
@@ -662,22 +661,22 @@ class _Connection:
         v2 = self._source.api_version == "v2"
         url = f"{self._source.base_url}/{'v2/' if v2 else ''}{self._kind.path}"
         about = {"connectionUuid" if v2 else "businessName": self._connection}
-        answer = await self._visit.get(url, {**about, **query}, tag)
+        answer = await self._round.get(url, {**about, **query}, tag)
         if answer.status == 204:
             return Page({}, 0)
-        self._visit.begin(self._source.start, answer.date(), self._visit.now)
+        self._round.begin(self._source.start, answer.date(), self._round.now)
         if answer.unchanged:
             return Page({}, None, answer.tag, unchanged=True)
         rows = {}
         damaged: list[wire.Damage] = []
         items = answer.items("data", damaged)
-        self._visit.unread.add(damaged)
+        self._round.unread.add(damaged)
         for data, raw in items:
             key = lenient.first(data, self._kind.id)
             if key:
                 rows[key] = (data, raw)
             else:
-                self._visit.remark(f"a row without {self._kind.id} is in the list of {self._connection}")
+                self._round.remark(f"a row without {self._kind.id} is in the list of {self._connection}")
         if items and not rows:
             raise Unreadable(f"nothing in the list has a {self._kind.id}")
         envelope, count = answer.envelope(), len(items)
@@ -686,10 +685,10 @@ class _Connection:
 
     async def _list(self, first: Page) -> None:
         """Take up the list, as far as it has changed."""
-        book, now = self._book, self._visit.now
+        book, now = self._book, self._round.now
         count = first.total if first.total is not None else len(first.rows)
         if not first.rows and book.get("count"):
-            self._visit.remark(
+            self._round.remark(
                 f"the list of {self._connection} is empty although it had rows before",
                 about=f"empty {self._name}",
             )
@@ -705,7 +704,7 @@ class _Connection:
             digest_size=8,
         ).hexdigest()
         known = book.get("page")
-        self._take(first.rows, listed=True)
+        await self._take(first.rows, listed=True)
         complete = True
         if long and (full or page != known):
             complete = await self._pages(first, first.total, full=full)
@@ -754,7 +753,7 @@ class _Connection:
             if not page.rows and count is not None and offset < count:
                 return await self._ends(first, seen, count, "its further pages are empty")
             fresh = page.rows.keys() - seen
-            self._take(page.rows, listed=False)
+            await self._take(page.rows, listed=False)
             seen |= fresh
             stamps = [parse_time(data.get("requestedOn")) for data, _ in page.rows.values()]
             last, top = stamps[-1] if stamps else None, max(filter(None, [top, *stamps]), default=None)
@@ -818,7 +817,7 @@ class _Connection:
                 f"missing; those known to be pending are followed one by one, and `roundsman track {self._source.name} "
                 f"{self._connection}/ID` follows any other."
             )
-            self._notice("roundsman.source.gap", f"{self._name}:cut:{rfc3339(self._visit.now)}", message)
+            self._notice("roundsman.source.gap", f"{self._name}:cut:{rfc3339(self._round.now)}", message)
         return True
 
     async def _larger(self) -> Page | None:
@@ -830,7 +829,7 @@ class _Connection:
             status = getattr(exc, "status", None)
             refused = status is not None and status < 500 and not getattr(exc, "passing", False)
             return Page({}, None) if refused else None
-        self._take(page.rows, listed=False)
+        await self._take(page.rows, listed=False)
         return page
 
     async def _may_be_all(self, first: Page, largest: Page, rows: int) -> bool:
@@ -855,7 +854,7 @@ class _Connection:
             return False
         hidden = sum(not entry.get("listed") for entry in self._pending.values())
         few = book.get("count", 0) / (self._source.page_size - OVERLAP) + 2
-        return is_due(book["full"], self._source.full_read_every, self._visit.now) or (
+        return is_due(book["full"], self._source.full_read_every, self._round.now) or (
             hidden > few and not book.get("cut")
         )
 
@@ -873,7 +872,7 @@ class _Connection:
         """Ask about each in turn; only about one where the vendor wants a rest: who always does is asked slowly, not never."""
         turn = self._in_turn(entries, keys)
         for number, key in enumerate(turn):
-            if self._visit.http.wait and number:
+            if self._round.visit.wait and number:
                 self._note_looks(entries, turn[:number])
                 break
             await self._patiently(step(key))
@@ -888,7 +887,7 @@ class _Connection:
     def _note_looks(self, entries: dict[str, Any], keys: Iterable[str]) -> None:
         for key in keys:
             if key in entries:
-                entries[key]["looked"] = rfc3339(self._visit.now)
+                entries[key]["looked"] = rfc3339(self._round.now)
 
     async def _about(self, **query: str | int) -> Page:
         """As `_ask`, about one thing: that the vendor does not know it, or will not tell, is no trouble of the connection."""
@@ -913,10 +912,10 @@ class _Connection:
         page = await self._about(**{self._kind.id: key})
         row = page.rows.get(key)
         if row is not None:
-            self._take({key: row}, listed=False)
-        elif follow.missed(self._pending[key], self._visit.now, self._source.interval):
+            await self._take({key: row}, listed=False)
+        elif follow.missed(self._pending[key], self._round.now, self._source.interval):
             entry = self._pending.pop(key)
-            event = follow.gone(self._source.name, "push", key, entry, self._visit.now)
+            event = follow.gone(self._source.name, "push", key, entry, self._round.now)
             self._events[event.id] = event
 
     async def _look(self, batch: str) -> None:
@@ -924,23 +923,23 @@ class _Connection:
         book = self._batches[batch]
         rows, total = await self._rows_of(batch)
         if not rows:
-            if follow.missed(book, self._visit.now, self._source.interval):
+            if follow.missed(book, self._round.now, self._source.interval):
                 self._give_up(batch)
-                event = follow.gone(self._source.name, "batch", batch, book, self._visit.now)
+                event = follow.gone(self._source.name, "batch", batch, book, self._round.now)
                 self._events[event.id] = event
             return
         book["misses"] = 0
-        self._take(rows, listed=False, batch=batch, asked=book.get("asked", False))
+        await self._take(rows, listed=False, batch=batch, asked=book.get("asked", False))
         for key in [k for k, e in self._pending.items() if e.get("batch") == batch and k not in rows]:
             self._pending[key]["batch"] = None
         pending = [key for key, (data, _) in rows.items() if lenient.text(data.get("status")) not in OUTCOMES]
         look = hashlib.blake2b(wire.encode([sorted(rows), sorted(pending)]), digest_size=8).hexdigest()
         same = book.get("look") == look
         book["look"] = look
-        follow.saw(book, [look], self._visit.http.vendor_now())  # `since` is when it first looked so
+        follow.saw(book, [look], self._round.visit.vendor_now)  # `since` is when it first looked so
         since = parse_time(book["since"])
         waited = since is not None and follow.apart(
-            since, self._visit.http.vendor_now(), self._source.interval
+            since, self._round.visit.vendor_now, self._source.interval
         )
         if total is not None and len(rows) < total:
             message = (
@@ -999,32 +998,32 @@ class _Connection:
     def _mine(self) -> Iterable[tuple[str, "re.Match[str]"]]:
         """What is wanted and may be at this connection."""
         if self._kind is PUSHES:
-            for spec in self._visit.wanted:
+            for spec in self._round.wanted:
                 at = SPEC.fullmatch(spec)
-                if at is not None and (at[1] or self._visit.only or self._connection) == self._connection:
+                if at is not None and (at[1] or self._round.only or self._connection) == self._connection:
                     yield spec, at
 
-    def _place_wanted(self) -> None:
+    async def _place_wanted(self) -> None:
         """Take up what can only be here; the rest is asked for after the list."""
         for spec, at in self._mine():
             key = at[3]
-            if not (at[1] or self._visit.only):
+            if not (at[1] or self._round.only):
                 continue
             self._placed.append(spec)
             done = [f"{key}:completed"] if at[2] else [f"{key}:{status}" for status in OUTCOMES]
-            if self._visit.http.told(done):
+            if await self._round.visit.known(done):
                 continue
             if at[2]:
-                self._batches.setdefault(key, {**follow.entry(self._visit.http.vendor_now()), "asked": True})
+                self._batches.setdefault(key, {**follow.entry(self._round.visit.vendor_now), "asked": True})
             else:
                 self._pending.setdefault(
-                    key, {**follow.entry(self._visit.http.vendor_now()), "batch": None, "listed": False}
+                    key, {**follow.entry(self._round.visit.vendor_now), "batch": None, "listed": False}
                 )
 
     async def _wanted(self) -> None:
         """Ask for what may be at any connection, and take it up if it is at this one."""
         for spec, at in list(self._mine())[:SINGLY]:
-            if spec in self._placed or not self._visit.asks(self._visit.wanted[spec]):
+            if spec in self._placed or not self._round.asks(self._round.wanted[spec]):
                 continue
             key = at[3]
             page = await self._about(**{"batchId" if at[2] else self._kind.id: key})
@@ -1035,23 +1034,23 @@ class _Connection:
             )
             if rows:
                 self._placed.append(spec)
-                if at[2] and not self._visit.http.told([f"{key}:completed"]):
+                if at[2] and not await self._round.visit.known([f"{key}:completed"]):
                     self._batches.setdefault(
-                        key, {**follow.entry(self._visit.http.vendor_now()), "asked": True}
+                        key, {**follow.entry(self._round.visit.vendor_now), "asked": True}
                     )
                 elif not at[2]:
-                    self._take(rows, listed=False, asked=True)
+                    await self._take(rows, listed=False, asked=True)
 
     # -- rows --------------------------------------------------------------------------------------------------------
 
-    def _take(
+    async def _take(
         self, rows: Mapping[str, wire.Item], *, listed: bool, batch: str | None = None, asked: bool = False
     ) -> None:
         """Follow what is pending; tell what has ended, unless that was before we began."""
-        floor = parse_time(self._visit.memory.get("floor"))
+        floor = parse_time(self._round.memory.get("floor"))
         states = {key: lenient.text(data.get("status")) or "" for key, (data, _) in rows.items()}
         ended = [f"{key}:{status}" for key, status in states.items() if status in OUTCOMES]
-        told = self._visit.http.told(ended) if ended else set()
+        told = await self._round.visit.known(ended) if ended else set()
         opened = set()
         for key, (data, raw) in rows.items():
             self._found[key] = self._found.get(key, False) or listed
@@ -1059,15 +1058,15 @@ class _Connection:
             own = _batch_id(data.get("batchId")) or batch
             if status not in OUTCOMES:
                 if status != "pending":
-                    self._visit.remark(
+                    self._round.remark(
                         f"push {key} has the unknown status {status!r}: not taken for an end",
                         about=f"status {status}",
                     )
                 entry = self._pending.setdefault(
-                    key, {**follow.entry(self._visit.http.vendor_now()), "listed": listed}
+                    key, {**follow.entry(self._round.visit.vendor_now), "listed": listed}
                 )
                 entry["batch"] = own
-                follow.saw(entry, [status], self._visit.http.vendor_now())
+                follow.saw(entry, [status], self._round.visit.vendor_now)
                 opened.add(own)
                 continue
             followed = self._pending.pop(key, None) is not None or asked
@@ -1085,13 +1084,15 @@ class _Connection:
                 self._events[event.id] = event
             opened.add(own)
         if self._kind is PUSHES:
-            self._open(opened - {None, *self._batches, *self._book.get("left", ())})
+            await self._open(opened - {None, *self._batches, *self._book.get("left", ())})
 
-    def _open(self, batches: set[Any]) -> None:
-        told = self._visit.http.told([f"{batch}:completed" for batch in batches]) if batches else set()
+    async def _open(self, batches: set[Any]) -> None:
+        told = (
+            await self._round.visit.known([f"{batch}:completed" for batch in batches]) if batches else set()
+        )
         for batch in sorted(batches):
             if f"{batch}:completed" not in told:
-                self._batches[batch] = follow.entry(self._visit.http.vendor_now())
+                self._batches[batch] = follow.entry(self._round.visit.vendor_now)
 
 
 def _push_event(

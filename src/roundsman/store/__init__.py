@@ -15,27 +15,27 @@ Methods do not await, so nothing can come between the statements of a transactio
 from roundsman.errors import Conflict, StoreError
 from roundsman.store.database import default_path, exists, holder, restore
 from roundsman.store.pruning import KEYS_KEPT
-from roundsman.store.reader import Fare, Filter, Reader
+from roundsman.store.reader import Filter, Reader
 from roundsman.store.schema import NAMES, migrations
 from roundsman.store.soundness import GaveUp, check
-from roundsman.store.values import DAEMON, SourceStatus, Via
-from roundsman.store.writer import Mail, Store, Visited
+from roundsman.store.values import DAEMON, Found, Intake, SourceRecord, SourceStatus, Via
+from roundsman.store.writer import Store
 
 __all__ = [
     "DAEMON",
     "KEYS_KEPT",
     "NAMES",
     "Conflict",
-    "Fare",
     "Filter",
+    "Found",
     "GaveUp",
-    "Mail",
+    "Intake",
     "Reader",
+    "SourceRecord",
     "SourceStatus",
     "Store",
     "StoreError",
     "Via",
-    "Visited",
     "check",
     "default_path",
     "exists",

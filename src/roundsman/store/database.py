@@ -24,7 +24,7 @@ BESIDE = ("-wal", "-shm", "-journal")
 
 def exists(path: Path) -> bool:
     """Whether there is a store. StoreError where nobody lets us look."""
-    with plain(path):
+    with translated(path):
         return path.exists()
 
 
@@ -40,7 +40,7 @@ def restore(path: Path, backup: Path) -> int:
     The old store stands until the new one does. What a crash left beside it is played into it first: SQLite would play an old
     -wal file into the new store. An old one that is damaged is moved aside, with all that belongs to it.
     """
-    with plain(path):
+    with translated(path):
         path = real(path, 0o700)
         if path.exists() and path.samefile(backup):
             raise StoreError(f"{backup} is the store itself")
@@ -221,7 +221,7 @@ def _written(lock: int) -> str:
 
 
 @contextmanager
-def plain(path: Path) -> Iterator[None]:
+def translated(path: Path) -> Iterator[None]:
     """SQLite's and the system's words in a sentence that says what to do."""
     try:
         yield
@@ -264,7 +264,7 @@ def _hint(path: Path) -> str:
 
 def holder(path: Path) -> str | None:
     """Who runs on the store: `roundsman, pid 123, since ...`; None where nobody does."""
-    with plain(path):
+    with translated(path):
         try:
             lock = os.open(lock_of(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except FileNotFoundError:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from roundsman.store.database import BUSY, plain
+from roundsman.store.database import BUSY, translated
 from roundsman.store.reader import Reader
 from roundsman.store.values import DAEMON
 
@@ -31,7 +31,7 @@ class Pruning(Reader):
         marks = ",".join("?" * len(sinks))
         low = run(f"SELECT min(cursor) FROM sinks WHERE name IN ({marks})", sinks).fetchone()[0]  # noqa: S608 - only marks
         blank = old if low is None else min(old, low)
-        with plain(self.path), self._db.atomic():
+        with translated(self.path), self._db.atomic():
             [mark] = run("SELECT coalesce(position, 0) FROM sources WHERE name = ?", (DAEMON,)).fetchone()
             last, looked, enough = run(
                 # The length is taken innermost: a window over payloads would copy them all.

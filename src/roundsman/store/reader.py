@@ -15,32 +15,15 @@ from roundsman import wire
 from roundsman.errors import StoreError
 from roundsman.events import Event
 from roundsman.plugin import Receipt, State
-from roundsman.store.database import BESIDE, applied, connect, must_exist, plain, write_copy
+from roundsman.store.database import BESIDE, applied, connect, must_exist, translated, write_copy
 from roundsman.store.schema import NAMES
-from roundsman.store.values import DAEMON, Reload, Via
+from roundsman.store.values import DAEMON, Reload, SourceRecord, SourceStatus, Via
 from roundsman.system.files import real, refuse_links, room, sync_folder
 
 LITTLE = 256 * 2**10
 """Bytes that are too few to go on with: what is written may still find a place that is free in the file, and the next thing not."""
 BATCH_BYTES = 8 * 2**20
 """Bytes of events read in one go, roughly: rows of 10 MB must not fill the memory by the thousand."""
-
-
-class Fare(NamedTuple):
-    """How a source fared, for the engine to go on from."""
-
-    name: str
-    due: float
-    visited: float | None
-    answered: float | None
-    polls: int
-    failures: int
-    unanswered: float | None
-    failing: float | None
-    error: str | None
-    heard: float | None
-    held: float | None
-    options: str | None
 
 
 class Filter(NamedTuple):
@@ -87,12 +70,12 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def translated(method: "Callable[Concatenate[Reader, P], T]") -> "Callable[Concatenate[Reader, P], T]":
+def reads_rows(method: "Callable[Concatenate[Reader, P], T]") -> "Callable[Concatenate[Reader, P], T]":
     """A method that reads rows after the first one, with SQLite's errors in our words."""
 
     @wraps(method)
     def wrapped(self: "Reader", /, *args: P.args, **kwargs: P.kwargs) -> T:
-        with plain(self.path):
+        with translated(self.path):
             return method(self, *args, **kwargs)
 
     return wrapped
@@ -106,14 +89,14 @@ class Reader:
         self._db = db
 
     def _run(self, sql: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
-        with plain(self.path):
+        with translated(self.path):
             return self._db.conn.execute(sql, values)
 
     @classmethod
     def open(cls, path: Path) -> "Reader":
         """The store at `path`; StoreError where there is none."""
         must_exist(path)
-        with plain(path):
+        with translated(path):
             db = connect(path, readonly=True)
             if NAMES - applied(path, db):
                 raise StoreError(
@@ -143,9 +126,14 @@ class Reader:
         """Every source that was ever configured."""
         return self._rows("SELECT * FROM sources WHERE type != 'roundsman' ORDER BY name")
 
-    def statuses(self) -> Iterator[Fare]:
+    def statuses(self) -> Iterator[SourceRecord]:
         """How each source fared; one at a time, for there may be very many."""
-        return map(Fare._make, self._run(f"SELECT {', '.join(Fare._fields)} FROM sources"))  # noqa: S608 - fixed names
+        sql = (
+            "SELECT name, heard, due, coalesce(held, 0), visited, answered, polls, failures, failing, unanswered, error, "
+            "options FROM sources"
+        )
+        for name, heard, *fields in self._run(sql):
+            yield SourceRecord(name, SourceStatus(*fields), heard)
 
     def sinks(self) -> list[dict[str, Any]]:
         return self._rows(
@@ -158,7 +146,7 @@ class Reader:
         join = "FROM events e JOIN sources s ON s.id = e.source WHERE e.seq > ?"
         return int(self._run(f"SELECT count(*) {join}{where}", [cursor, *values]).fetchone()[0])
 
-    @translated
+    @reads_rows
     def counts(self) -> dict[str, int]:
         """Events in the log by source."""
         return dict(
@@ -174,7 +162,7 @@ class Reader:
 
     def backup(self, target: Path, *, replace: bool = False) -> None:
         """A copy of the store as it is now, whole and compact, while others write. StoreError where that cannot be."""
-        with plain(target):
+        with translated(target):
             store = real(self.path)
             ours = [store, *(store.with_name(store.name + end) for end in (*BESIDE, ".lock"))]
             if any(each.exists() and target.exists() and each.samefile(target) for each in ours):
@@ -192,7 +180,7 @@ class Reader:
             handle = os.open(half, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         try:
             self._run("PRAGMA busy_timeout = 10000")
-            with plain(target):  # what goes wrong now, goes wrong there
+            with translated(target):  # what goes wrong now, goes wrong there
                 write_copy(self._db, half, handle)
                 half.replace(target)
                 sync_folder(target.absolute().parent)
@@ -213,7 +201,7 @@ class Reader:
         rows = self._run(sql, (name,)).fetchall()
         return [row[0] for row in rows], rows[-1][1] if rows else 0
 
-    @translated
+    @reads_rows
     def failures(
         self, sources: Sequence[str] = (), since: float = 0.0, *, done: bool = False, limit: int = -1
     ) -> list[tuple[Event, float, bool]]:
@@ -236,7 +224,7 @@ class Reader:
         row = self._run("SELECT type FROM sources WHERE name = ?", (source,)).fetchone()
         return str(row[0]) if row else None
 
-    @translated
+    @reads_rows
     def events(self, after: int, upto: int, limit: int, wanted: Filter) -> list[tuple[Event, float]]:
         """Events after `after` in log order, with the time each was logged; pruned ones are left out."""
         where, values = wanted.where()
@@ -252,7 +240,7 @@ class Reader:
                 break
         return found
 
-    @translated
+    @reads_rows
     def last(self, count: int, wanted: Filter, since: float = 0.0) -> list[tuple[Event, float]]:
         """The newest events, oldest first."""
         where, values = wanted.where()
@@ -260,7 +248,7 @@ class Reader:
         rows = self._run(sql, [since, *values, count]).fetchall()
         return [(Event(k, s, t, o, b, q), logged) for q, s, k, t, o, b, logged in reversed(rows)]
 
-    @translated
+    @reads_rows
     def known(self, name: str, ids: Sequence[str]) -> set[str]:
         """Which of these ids of a source the log has."""
         found: set[str] = set()
@@ -308,7 +296,7 @@ class Reader:
         sql = "SELECT u.n, u.received, u.why, u.body FROM unread u JOIN sources s ON s.id = u.source WHERE s.name = ?"
         return self._rows(f"{sql} ORDER BY u.n", (source,))
 
-    @translated
+    @reads_rows
     def unread_counts(self) -> dict[str, int]:
         """How many there are, by source."""
         sql = "SELECT s.name, count(*) FROM unread u JOIN sources s ON s.id = u.source GROUP BY 1"
@@ -381,7 +369,7 @@ class Reader:
         rows = self._run(sql + " ORDER BY e.seq LIMIT 100", (sink,)).fetchall()
         return [Event(k, s, t, o, b, q) for q, s, k, t, o, b, _ in rows]
 
-    @translated
+    @reads_rows
     def _rows(self, sql: str, values: Sequence[object] = ()) -> list[dict[str, Any]]:
         cursor = self._run(sql, values)
         names = [column[0] for column in cursor.description]

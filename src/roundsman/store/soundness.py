@@ -4,7 +4,7 @@ import sqlite3
 from pathlib import Path
 
 from roundsman.errors import StoreError
-from roundsman.store.database import BESIDE, connect, plain
+from roundsman.store.database import BESIDE, connect, translated
 
 GROWN = 32 * 2**20
 """Bytes by which the -wal file may grow while the check reads: it keeps what is written meanwhile from being tidied away."""
@@ -31,7 +31,7 @@ def check(path: Path) -> str | None:
 
     before = size()
     try:
-        with plain(path):
+        with translated(path):
             db = connect(path, readonly=True)
     except StoreError as exc:
         if "damaged" in str(exc):

@@ -1,7 +1,12 @@
 """What goes into the store and comes out of it: plain values, which know nothing of SQL."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
+
+from roundsman.events import Event
+from roundsman.plugin import State
+from roundsman.wire import Damage
 
 DAEMON = "daemon"
 """The source of the daemon's own notices; no configured source can have this name."""
@@ -30,6 +35,8 @@ class SourceStatus:
     """When the first request without a good answer was made."""
     error: str | None = None
     """Why the last visit failed."""
+    failed_with: str | None = None
+    """The fingerprint of the options with which the last scheduled visit failed: others are worth another try."""
     ring_at: float | None = None
     """When to answer a ring, if that is before `due`. Not stored: the next scheduled visit answers it, too."""
     last_ring: float = float("-inf")
@@ -41,6 +48,41 @@ class SourceStatus:
     def next_visit(self) -> float:
         """The next visit, scheduled or for a ring."""
         return self.due if self.ring_at is None else min(self.due, self.ring_at)
+
+
+class SourceRecord(NamedTuple):
+    """What the store has about a source, for the daemon to go on from."""
+
+    name: str
+    status: SourceStatus
+    last_webhook: float | None
+    """When the last authentic webhook came."""
+
+
+class Found(NamedTuple):
+    """What one poll brought, to be committed in one transaction."""
+
+    state: State | None = None
+    """The new state; None keeps the old one."""
+    events: Sequence[Event] = ()
+    """Events, known ones included: an id that the log has is skipped."""
+    taken: int = 0
+    """The last inbox number that the state takes up."""
+    via: Via = None
+    unread: Sequence[Damage] = ()
+    """Rows that could not be read."""
+    gap: float | None = None
+    """Since when rows may be missing (Unix): ids are kept from there on, since the source reads from there again."""
+
+
+class Intake(NamedTuple):
+    """What one webhook brought for a source."""
+
+    source: str
+    events: Sequence[Event] = ()
+    follow: Sequence[str] = ()
+    unread: tuple[str, bytes] | None = None
+    """Why the body was not understood, and the raw body."""
 
 
 class Reload(NamedTuple):

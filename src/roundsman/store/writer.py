@@ -8,7 +8,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from types import MappingProxyType
-from typing import NamedTuple
 
 from sqlite_utils import Database
 
@@ -24,46 +23,26 @@ from roundsman.store.database import (
     connect,
     must_exist,
     open_wal,
-    plain,
+    translated,
 )
 from roundsman.store.pruning import Pruning
 from roundsman.store.schema import migrations
-from roundsman.store.values import DAEMON, Via
+from roundsman.store.values import DAEMON, Found, Intake, SourceStatus, Via
 from roundsman.system.files import make, real
-from roundsman.wire import Damage
 
 UNREAD, UNREAD_BYTES = 1000, 32 * 2**20
 """Webhooks and rows that could not be read and are kept, by source, and bytes of them."""
-
-
-class Mail(NamedTuple):
-    """What one webhook brought for a source."""
-
-    source: str
-    events: Sequence[Event] = ()
-    follow: Sequence[str] = ()
-    unread: tuple[str, bytes] | None = None
-    """Why it was not understood, and the raw body."""
-
-
-class Visited(NamedTuple):
-    """One line of the books: how a source fares."""
-
-    name: str
-    visited: float | None
-    answered: float | None
-    polls: int
 
 
 class Store(Pruning):
     """The store, for its one daemon; with `daemon=False`, for a command that writes one thing beside it."""
 
     def __init__(
-        self, path: Path, db: Database, books: Database, lock: int | None, handle: int = -1, wal: int = -1
+        self, path: Path, db: Database, relaxed: Database, lock: int | None, handle: int = -1, wal: int = -1
     ) -> None:
         """`handle` and `wal` are the daemon's own of the store and its -wal file: to lock the one and sync the other."""
         super().__init__(path, db)
-        self._books = books
+        self._relaxed = relaxed
         self._lock = lock
         self._handle = handle
         self._place = _identity(path)
@@ -84,7 +63,7 @@ class Store(Pruning):
         if not daemon:
             must_exist(path)
         lock, handle, wal = None, -1, -1
-        with plain(path):
+        with translated(path):
             if daemon:
                 real(path, 0o700)  # makes its folder
                 lock = claim_file(path)
@@ -97,7 +76,7 @@ class Store(Pruning):
                     # Before SQLite opens the file: closing any handle of it gives up SQLite's locks.
                     os.close(handle)
                     handle = -1
-                db, books = _connections(path)
+                db, relaxed = _connections(path)
                 applied(path, db)
                 migrations.apply(db)
                 if daemon:
@@ -107,10 +86,10 @@ class Store(Pruning):
                     if each is not None and each >= 0:
                         os.close(each)
                 raise
-            return cls(path, db, books, lock, handle, wal)
+            return cls(path, db, relaxed, lock, handle, wal)
 
     def close(self) -> None:
-        self._books.close()
+        self._relaxed.close()
         super().close()
         # Only now: closing a handle of the store gives up SQLite's locks on it.
         with self._guard:
@@ -150,11 +129,11 @@ class Store(Pruning):
             busy, *_ = self._db.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             if busy:
                 return False
-            self._books.close()
+            self._relaxed.close()
             self._db.close()
             # The index of the old one: who still reads by it shall go on so, and not by ours.
             shared.unlink(missing_ok=True)
-            self._db, self._books = _connections(path)
+            self._db, self._relaxed = _connections(path)
         except (sqlite3.Error, OSError):
             self._place = None  # there is nothing that could be gone on with
             return False
@@ -181,14 +160,14 @@ class Store(Pruning):
 
     def wait_less(self, yes: bool) -> None:
         """Whether to wait for others' writes as little as can be: who has just waited in vain must not keep everybody."""
-        for db in (self._db, self._books):
+        for db in (self._db, self._relaxed):
             with suppress(sqlite3.Error):  # a store that is closed or broken says so where it is used
                 db.conn.execute(f"PRAGMA busy_timeout = {20 if yes else round(BUSY * 1000)}")
 
     @contextmanager
-    def _bookkeeping(self) -> Iterator[None]:
+    def _relaxed_transaction(self) -> Iterator[None]:
         """A transaction that is on the disk within a second: see `sync`."""
-        with plain(self.path), self._books.atomic():
+        with translated(self.path), self._relaxed.atomic():
             yield
         self.unsynced = True
 
@@ -196,7 +175,8 @@ class Store(Pruning):
         """Write down that a daemon is at work."""
         if self._lock is not None:
             os.utime(self._lock)  # who tidies up old files leaves it
-        self.record_visits([Visited(DAEMON, now, None, 0)])
+        with self._relaxed_transaction():
+            self._relaxed.conn.execute("UPDATE sources SET visited = ? WHERE name = ?", (now, DAEMON))
 
     def last_beat(self) -> float | None:
         """When a daemon was last at work here (Unix), as far as that was written down."""
@@ -215,7 +195,7 @@ class Store(Pruning):
 
         `origins`: what each source reads. Where its state is of something else, that stays, and is noted beside it.
         """
-        with plain(self.path), self._db.atomic():
+        with translated(self.path), self._db.atomic():
             run = self._run
             for name, kind in sources.items():
                 run("INSERT OR IGNORE INTO sources (name, type) VALUES (?, ?)", (name, kind))
@@ -242,111 +222,83 @@ class Store(Pruning):
             for name, was in self._run(f"SELECT name, type FROM {table}").fetchall():  # noqa: S608 - fixed names
                 _same_type(f"{table}.{name}", was, kinds.get(name, was))
 
-    def failed_with(self, name: str, fingerprint: str) -> None:
-        """Remember with which options a source failed: with others, it is worth another try."""
-        with self._bookkeeping():
-            self._books.conn.execute(
-                "UPDATE sources SET options = ?1 WHERE name = ?2 AND options IS NOT ?1", (fingerprint, name)
+    def begin(self, statuses: Iterable[tuple[str, SourceStatus]]) -> None:
+        """Write when these sources are due next, *before* their visits: a daemon that dies during one does not ask again
+        until then. A command's wish for a visit is fulfilled by it.
+        """
+        with self._relaxed_transaction():
+            self._relaxed.conn.executemany(
+                "UPDATE sources SET due = ?, held = ? WHERE name = ?",
+                [(status.due, status.not_before, name) for name, status in statuses],
             )
 
-    def claim(self, dues: Iterable[tuple[str, float]]) -> None:
-        """Move `due` on *before* the visits: a daemon that dies during one does not ask again until then."""
-        with self._bookkeeping():
-            self._books.conn.executemany(
-                "UPDATE sources SET due = ? WHERE name = ?", [(d, n) for n, d in dues]
-            )
-
-    def defer(self, helds: Iterable[tuple[str, float]]) -> None:
-        """Nobody asks these sources before then, not even after a restart."""
-        with self._bookkeeping():
-            self._books.conn.executemany(
-                "UPDATE sources SET held = ? WHERE name = ?", [(h, n) for n, h in helds]
+    def schedule(self, statuses: Iterable[tuple[str, SourceStatus]]) -> None:
+        """Write when these sources are due next, but for those that a command wants visited at once."""
+        with self._relaxed_transaction():
+            self._relaxed.conn.executemany(
+                "UPDATE sources SET due = CASE WHEN due < 0 THEN due ELSE ? END, held = ? WHERE name = ?",
+                [(status.due, status.not_before, name) for name, status in statuses],
             )
 
     def note_refused(self, refused: Iterable[tuple[str, int, str]]) -> None:
         """Webhooks that were turned away: source, how many, and why the last one was."""
-        with self._bookkeeping():
-            self._books.conn.executemany(
+        with self._relaxed_transaction():
+            self._relaxed.conn.executemany(
                 "UPDATE sources SET refused = refused + ?, refusal = ? WHERE name = ?",
                 [(count, why, name) for name, count, why in refused],
             )
 
-    def record_visits(self, visits: Iterable[Visited]) -> None:
-        """Write up visits that found nothing, some at a time."""
-        with self._bookkeeping():
-            self._books.conn.executemany(
+    def record(self, statuses: Iterable[tuple[str, SourceStatus]]) -> None:
+        """Write up visits that found nothing, some at a time. Not when they are due: a command may have changed that."""
+        with self._relaxed_transaction():
+            self._relaxed.conn.executemany(
                 "UPDATE sources SET visited = ?, answered = ?, polls = ? WHERE name = ?",
-                [(v.visited, v.answered, v.polls, v.name) for v in visits],
+                [(s.last_visit, s.last_success, s.visits, name) for name, s in statuses],
             )
 
-    def commit(
-        self,
-        name: str,
-        revision: int,
-        state: State | None,
-        events: Sequence[Event],
-        *,
-        now: float,
-        due: float,
-        failures: int = 0,
-        unanswered: float | None = None,
-        failing: float | None = None,
-        error: str | None = None,
-        taken: int = 0,
-        answered: bool = True,
-        via: Via = None,
-        unread: Sequence[Damage] = (),
-        gap: float | None = None,
-    ) -> int:
-        """A visit's events, new state and fate in one transaction; how many of the events were new.
+    def commit(self, name: str, revision: int, found: Found, status: SourceStatus, now: float) -> int:
+        """What a visit found and how its source fares, in one transaction; how many of the events were new.
 
-        `state=None` keeps the old one (the visit failed); so does `answered=False` the time of the last good answer. `taken` is how far the inbox was taken up. With a `gap`, ids are kept
-        from there on: the source reads from there again. Raises `Conflict` where the source was rewound meanwhile.
+        Raises `Conflict` if the source was rewound since `revision` was read.
         """
-        with plain(self.path), self._db.atomic():
+        with translated(self.path), self._db.atomic():
             run = self._run
             row = run(
-                "UPDATE sources SET due = ?, failures = ?, unanswered = ?, failing = ?, error = ?, visited = ?, "
-                "answered = CASE WHEN ? THEN answered ELSE ? END "
-                "WHERE name = ? AND revision = ? RETURNING id",
-                (
-                    due,
-                    failures,
-                    unanswered,
-                    failing,
-                    error,
-                    now,
-                    state is None or not answered,
-                    now,
-                    name,
-                    revision,
-                ),
+                "UPDATE sources SET due = ?, held = ?, visited = ?, answered = ?, polls = ?, failures = ?, failing = ?, "
+                "unanswered = ?, error = ?, options = ? WHERE name = ? AND revision = ? RETURNING id",
+                (*_columns(status), name, revision),
             ).fetchone()
             if row is None:
                 raise Conflict
-            if state is not None:
-                run("UPDATE sources SET state = ? WHERE id = ?", (wire.encode(state).decode(), row[0]))
-            if taken:
-                run("DELETE FROM inbox WHERE source = ? AND n <= ?", (row[0], taken))
-            for each in unread:
-                self._keep_unread(row[0], now, each.why, each.raw)
-            if unread:
-                self._trim_unread(row[0])
-            if not events:
+            [source] = row
+            if found.state is not None:
+                run("UPDATE sources SET state = ? WHERE id = ?", (wire.encode(found.state).decode(), source))
+            if found.taken:
+                run("DELETE FROM inbox WHERE source = ? AND n <= ?", (source, found.taken))
+            for each in found.unread:
+                self._keep_unread(source, now, each.why, each.raw)
+            if found.unread:
+                self._trim_unread(source)
+            if not found.events:
                 return 0
-            new = self._insert(row[0], events, now, via)
-            if new and state is not None:
-                run("UPDATE sources SET changed = ? WHERE id = ?", (now, row[0]))
-            # By what the reading saw, new or told by a webhook before. A stamp of the future must not make us forget what is not old.
-            newest = max((min(e.stamp, now) for e in events if e.stamp is not None), default=None)
-            if newest is not None and state is not None:
-                run(
-                    "UPDATE sources SET position = ?1 WHERE id = ?2 AND coalesce(position, 0) < ?1",
-                    (newest, row[0]),
-                )
-            if gap is not None:
-                run("UPDATE sources SET position = min(position, ?) WHERE id = ?", (gap, row[0]))
+            new = self._insert(source, found.events, now, found.via)
+            if found.state is not None:
+                self._advance(source, found, now, changed=new > 0)
             return new
+
+    def _advance(self, source: int, found: Found, now: float, *, changed: bool) -> None:
+        """Move a source's position on, by what the reading saw: events that a webhook brought before are among them."""
+        if changed:
+            self._run("UPDATE sources SET changed = ? WHERE id = ?", (now, source))
+        # A stamp of the future must not have ids pruned that are not old.
+        newest = max((min(e.stamp, now) for e in found.events if e.stamp is not None), default=None)
+        if newest is not None:
+            self._run(
+                "UPDATE sources SET position = ?1 WHERE id = ?2 AND coalesce(position, 0) < ?1",
+                (newest, source),
+            )
+        if found.gap is not None:
+            self._run("UPDATE sources SET position = min(position, ?) WHERE id = ?", (found.gap, source))
 
     def _insert(self, source: int, events: Sequence[Event], now: float, via: Via) -> int:
         # Not INSERT OR IGNORE: an ignored row uses up a number, and every overlap would leave holes.
@@ -361,7 +313,7 @@ class Store(Pruning):
             ],
         ).rowcount
 
-    def receive(self, mails: Sequence[Mail], now: float) -> list[int]:
+    def receive(self, intakes: Sequence[Intake], now: float) -> list[int]:
         """What webhooks brought, many in one transaction; how many events of each were new.
 
         The position of a source stays where its readings put it: a webhook says nothing about what came before it.
@@ -370,23 +322,23 @@ class Store(Pruning):
             raise StoreError(f"{self.path} was deleted or replaced while it was in use")
         if self.damage:
             raise StoreError(self.damage)
-        with plain(self.path), self._db.atomic():
+        with translated(self.path), self._db.atomic():
             run = self._run
             found: list[int] = []
             calls: Counter[int] = Counter()
             changed: set[int] = set()
             unread: set[int] = set()
-            for mail in mails:
-                [source] = run("SELECT id FROM sources WHERE name = ?", (mail.source,)).fetchone()
+            for intake in intakes:
+                [source] = run("SELECT id FROM sources WHERE name = ?", (intake.source,)).fetchone()
                 calls[source] += 1
-                new = self._insert(source, mail.events, now, "push") if mail.events else 0
-                if mail.events:
-                    self._read_back(mail)
-                for each in mail.follow:
+                new = self._insert(source, intake.events, now, "push") if intake.events else 0
+                if intake.events:
+                    self._read_back(intake)
+                for each in intake.follow:
                     run("INSERT OR IGNORE INTO inbox (source, id) VALUES (?, ?)", (source, each))
-                if mail.unread is not None:
+                if intake.unread is not None:
                     unread.add(source)
-                    self._keep_unread(source, now, *mail.unread)
+                    self._keep_unread(source, now, *intake.unread)
                 found.append(new)
                 if new:
                     changed.add(source)
@@ -398,10 +350,10 @@ class Store(Pruning):
                 self._trim_unread(source)
             return found
 
-    def _read_back(self, mail: Mail) -> None:
+    def _read_back(self, intake: Intake) -> None:
         """StoreError where what was just written cannot be found by its id: then the store is damaged."""
-        written = {event.id for event in mail.events if event.unless is None}
-        if written - self.known(mail.source, list(written)):
+        written = {event.id for event in intake.events if event.unless is None}
+        if written - self.known(intake.source, list(written)):
             raise StoreError(f"{self.path} is damaged: what is written cannot be read back")
 
     def _keep_unread(self, source: int, now: float, why: str, body: bytes) -> None:
@@ -420,15 +372,15 @@ class Store(Pruning):
 
     def append_notices(self, name: str, events: Sequence[Event], now: float) -> int:
         """Log what is not a visit's finding: the daemon's own notices. How many were new."""
-        with plain(self.path), self._db.atomic():
+        with translated(self.path), self._db.atomic():
             [source] = self._run("SELECT id FROM sources WHERE name = ?", (name,)).fetchone()
             return self._insert(source, events, now, None)
 
     def reloaded(self, config: Path, digest: str, problems: Sequence[str]) -> None:
         """The daemon took over its configuration, or refused to."""
         answer = {"config": str(config), "digest": digest, "problems": list(problems)}
-        with self._bookkeeping():
-            self._books.conn.execute(
+        with self._relaxed_transaction():
+            self._relaxed.conn.execute(
                 "UPDATE sources SET revision = revision + 1, state = ? WHERE name = ?",
                 (wire.encode(answer).decode(), DAEMON),
             )
@@ -436,7 +388,7 @@ class Store(Pruning):
     def drop_unread(self, source: str, numbers: Sequence[int] | None) -> int:
         """Forget webhooks that were not understood (all of a source, without `numbers`); how many."""
         sql = "DELETE FROM unread WHERE source = (SELECT id FROM sources WHERE name = ?)"
-        with plain(self.path), self._db.atomic():
+        with translated(self.path), self._db.atomic():
             if numbers is None:
                 return self._run(sql, (source,)).rowcount
             return sum(self._run(sql + " AND n = ?", (source, n)).rowcount for n in numbers)
@@ -449,21 +401,21 @@ class Store(Pruning):
             raise StoreError(self.damage)
         if full := self.full():
             raise StoreError(full)
-        books = self._books.conn
-        with plain(self.path):
-            books.execute(f"PRAGMA busy_timeout = {round(BUSY * 100)}")
+        relaxed = self._relaxed.conn
+        with translated(self.path):
+            relaxed.execute(f"PRAGMA busy_timeout = {round(BUSY * 100)}")
             try:
-                with self._books.atomic():
-                    books.execute("UPDATE sources SET due = due WHERE id = (SELECT min(id) FROM sources)")
+                with self._relaxed.atomic():
+                    relaxed.execute("UPDATE sources SET due = due WHERE id = (SELECT min(id) FROM sources)")
             finally:
-                books.execute(f"PRAGMA busy_timeout = {round(BUSY * 1000)}")
+                relaxed.execute(f"PRAGMA busy_timeout = {round(BUSY * 1000)}")
 
     def ack(
         self, sink: str, was: int, cursor: int, receipt: Receipt | None, now: float, *, moved: bool = True
     ) -> None:
         """The sink has everything up to `cursor`. Raises `Conflict` where it was replayed meanwhile."""
-        with self._bookkeeping():
-            done = self._books.conn.execute(
+        with self._relaxed_transaction():
+            done = self._relaxed.conn.execute(
                 "UPDATE sinks SET cursor = ?, receipt = coalesce(?, receipt), failures = 0, failing = NULL, error = NULL, "
                 "delivered = CASE WHEN ? THEN ? ELSE delivered END WHERE name = ? AND cursor = ?",
                 (
@@ -480,7 +432,7 @@ class Store(Pruning):
 
     def bury(self, sink: str, was: int, seq: int, reason: str, now: float) -> None:
         """The sink will never take this event: remember it, and move on."""
-        with plain(self.path), self._db.atomic():
+        with translated(self.path), self._db.atomic():
             if not self._run(
                 "UPDATE sinks SET cursor = ? WHERE name = ? AND cursor = ?", (seq, sink, was)
             ).rowcount:
@@ -489,7 +441,7 @@ class Store(Pruning):
 
     def bury_again(self, sink: str, seq: int, reason: str, now: float) -> None:
         """A retried event was refused again."""
-        with plain(self.path), self._db.atomic():
+        with translated(self.path), self._db.atomic():
             self._dead(sink, seq, reason, now)
 
     def _dead(self, sink: str, seq: int, reason: str, now: float) -> None:
@@ -507,22 +459,22 @@ class Store(Pruning):
         return self._each_dead("DELETE FROM dead WHERE sink = ?", sink, seqs)
 
     def _each_dead(self, sql: str, sink: str, seqs: Sequence[int] | None) -> int:
-        with plain(self.path), self._db.atomic():
+        with translated(self.path), self._db.atomic():
             if seqs is None:
                 return self._run(sql, (sink,)).rowcount
             return sum(self._run(sql + " AND seq = ?", (sink, seq)).rowcount for seq in seqs)
 
     def record_failure(self, sink: str, failures: int, failing: float | None, error: str | None) -> None:
         """Write up a sink's trouble, for `status`."""
-        with self._bookkeeping():
-            self._books.conn.execute(
+        with self._relaxed_transaction():
+            self._relaxed.conn.execute(
                 "UPDATE sinks SET failures = ?, failing = ?, error = ? WHERE name = ?",
                 (failures, failing, error, sink),
             )
 
     def replay(self, sink: str, after: int) -> bool:
         """Move a sink's cursor back, never on; whether there is such a sink. Its daemon notices by itself."""
-        with plain(self.path), self._db.atomic():
+        with translated(self.path), self._db.atomic():
             return bool(
                 self._run(
                     "UPDATE sinks SET reached = max(cursor, coalesce(reached, 0)), cursor = min(cursor, ?) WHERE name = ?",
@@ -532,7 +484,7 @@ class Store(Pruning):
 
     def rewind(self, source: str, state: State, origin: str | None = None) -> None:
         """Give a source another state (of `origin`), due at once; a poll under way in the daemon is void."""
-        with plain(self.path), self._db.atomic():
+        with translated(self.path), self._db.atomic():
             self._run(
                 "UPDATE sources SET state = ?, revision = revision + 1, due = -1, origin = coalesce(?, moved, origin), "
                 "moved = NULL WHERE name = ?",
@@ -541,13 +493,13 @@ class Store(Pruning):
 
     def accept(self, source: str) -> bool:
         """Take a source's state for one of what it reads now; whether that was something else."""
-        with plain(self.path), self._db.atomic():
+        with translated(self.path), self._db.atomic():
             sql = "UPDATE sources SET origin = moved, moved = NULL WHERE name = ? AND moved IS NOT NULL"
             return bool(self._run(sql, (source,)).rowcount)
 
     def follow(self, source: str, ids: Sequence[str]) -> int:
         """Leave ids for a source to follow from its next visit on; how many were not waiting already."""
-        with plain(self.path), self._db.atomic():
+        with translated(self.path), self._db.atomic():
             return self._db.conn.executemany(
                 "INSERT OR IGNORE INTO inbox (source, id) SELECT s.id, ?2 FROM sources s WHERE s.name = ?1",
                 [(source, each) for each in ids],
@@ -555,7 +507,7 @@ class Store(Pruning):
 
     def tick_off(self, seqs: Sequence[int]) -> list[int]:
         """Mark failures as done; those that there are."""
-        with plain(self.path), self._db.atomic():
+        with translated(self.path), self._db.atomic():
             self._db.conn.executemany(
                 "UPDATE events SET failure = 0 WHERE seq = ? AND failure = 1", [(s,) for s in seqs]
             )
@@ -565,10 +517,26 @@ class Store(Pruning):
 
 def _connections(path: Path) -> tuple[Database, Database]:
     """For what must be on the disk when it is committed, and for books, which are a little later."""
-    db, books = connect(path), connect(path)
-    books.conn.execute("PRAGMA synchronous = NORMAL")
-    books.conn.execute("PRAGMA cache_size = -1000")
-    return db, books
+    db, relaxed = connect(path), connect(path)
+    relaxed.conn.execute("PRAGMA synchronous = NORMAL")
+    relaxed.conn.execute("PRAGMA cache_size = -1000")
+    return db, relaxed
+
+
+def _columns(status: SourceStatus) -> tuple[object, ...]:
+    """What the store keeps of a status, in the order of `commit`."""
+    return (
+        status.due,
+        status.not_before,
+        status.last_visit,
+        status.last_success,
+        status.visits,
+        status.failures,
+        status.failing_since,
+        status.unanswered_since,
+        status.error,
+        status.failed_with,
+    )
 
 
 def _same_type(place: str, was: str, kind: str) -> None:

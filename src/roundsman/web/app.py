@@ -182,7 +182,8 @@ class Readiness:
                 self._engine.store.writable()
             except StoreError as exc:
                 self._store = str(exc)
-        new = [name for name, watch in self._engine.watches.items() if watch.visited is None]
+        roster = self._engine.roster
+        new = [name for name, watched in roster.items() if watched.status.last_visit is None]
         reasons = [self._store] if self._store else []
         reasons += [f"{name}: not visited yet" for name in new[:most]]
         return reasons + ([f"and {len(new) - most} more"] if len(new) > most else [])

@@ -43,6 +43,8 @@ class _Collector(Collector):
         yield _histogram(
             "roundsman_http_request_duration_seconds", "Requests to vendors and sinks.", requests, "host"
         )
+        retries = {(host,): count for host, count in meter.retries.items()}
+        yield _counter("roundsman_http_retries", "Requests that were tried again.", retries, "host")
         yield _counter(
             "roundsman_webhooks", "Webhooks by what became of them.", meter.webhooks, "source", "result"
         )
@@ -55,7 +57,7 @@ class _Collector(Collector):
 
     def _about_sources(self) -> Iterator[Metric]:
         engine = self._engine
-        now = engine.reception.now()
+        now = engine.time.now()
         yield _counter("roundsman_polls", "Visits by result.", engine.meter.polls, "source", "result")
         yield _counter(
             "roundsman_events", "New events by who had them first.", engine.meter.events, "source", "via"
@@ -70,16 +72,17 @@ class _Collector(Collector):
         failing = GaugeMetricFamily(
             "roundsman_source_failing", "1 while a source is failing, out loud.", labels=["source"]
         )
-        for name, watch in engine.watches.items():
-            failing.add_metric([name], watch.failing is not None)
-            if watch.answered is not None:
-                answered.add_metric([name], max(0.0, now - watch.answered))
+        for name, watched in engine.roster.items():
+            status = watched.status
+            failing.add_metric([name], status.failing_since is not None)
+            if status.last_success is not None:
+                answered.add_metric([name], max(0.0, now - status.last_success))
         yield answered
         yield failing
 
     def _about_sinks(self) -> Iterator[Metric]:
         engine = self._engine
-        now = engine.reception.now()
+        now = engine.time.now()
         oldest = GaugeMetricFamily(
             "roundsman_sink_oldest_age_seconds",
             "Age of the oldest event that a sink wants and has not got; 0 where it has everything.",

@@ -1,0 +1,108 @@
+"""The sinks: one delivery loop each, started, replaced and ended. Two loops never write to one place."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import suppress
+
+from roundsman.engine.delivery import Delivery
+from roundsman.engine.notices import Notices, sink_gap
+from roundsman.engine.shared import Shared
+from roundsman.http.client import Http
+from roundsman.http.transport import Clients
+from roundsman.plugin import Sink
+from roundsman.store import StoreError
+
+GRACE = 1.5
+"""Seconds that a delivery under way is given when the daemon stops: people and systemd wait for it."""
+
+
+class Deliveries(dict[str, Delivery]):
+    """The delivery of every sink, by name."""
+
+    def __init__(self, shared: Shared, notices: Notices, grace: float = GRACE) -> None:
+        super().__init__()
+        self._shared = shared
+        self._notices = notices
+        self._grace = grace
+        self._group: asyncio.TaskGroup | None = None
+        self._loops: dict[str, asyncio.Task[None]] = {}
+        self._leaving: defaultdict[str, list[asyncio.Task[None]]] = defaultdict(list)
+        """Loops that have not ended, by sink; the last is the one in `_loops`."""
+
+    def swap(self, sinks: Mapping[str, Sink], clients: Clients) -> None:
+        """Take over this set; a sink whose options are the same goes on, and opens its place anew."""
+        for name, delivery in list(self.items()):
+            if sinks.get(name) != delivery.sink:
+                delivery.stop()
+                del self[name]
+            else:
+                delivery.http.clients = clients
+                delivery.reopen()
+        for name, sink in sinks.items():
+            if name not in self:
+                delivery = self[name] = Delivery(sink, Http(clients), self._shared, self._notices)
+                with suppress(StoreError):
+                    missed = self._shared.store.lost_to_pruning(name, delivery.wanted)
+                    self._notices.publish(sink_gap(name, *missed, self._shared.time.now()))
+                if self._group is not None:
+                    self._start(name)
+
+    def start(self, group: asyncio.TaskGroup) -> None:
+        """Start every loop, in this group."""
+        self._group = group
+        for name in self:
+            self._start(name)
+
+    def _start(self, name: str) -> None:
+        """Start a sink's loop, after the one that it replaces has ended."""
+        assert self._group is not None
+        delivery = self[name]
+        before = [task for task in self._leaving[name] if not task.done()]
+
+        async def loop() -> None:
+            if before:
+                await asyncio.wait(before, timeout=self._grace)
+                for task in before:
+                    if not task.cancelling():
+                        task.cancel()
+                await asyncio.wait(before)
+            await delivery.run()
+
+        self._loops[name] = self._group.create_task(loop(), name=f"sink {name}")
+        # All of them: the one before may itself still wait, for one that takes its time.
+        self._leaving[name] = [*before, self._loops[name]]
+
+    async def once(self) -> bool:
+        """Deliver what there is; whether all went well."""
+        return all(await asyncio.gather(*(delivery.once() for delivery in self.values())))
+
+    def reopen(self) -> None:
+        """Have every sink leave its place and open it anew: a log rotation has moved its file."""
+        for delivery in self.values():
+            delivery.reopen()
+
+    def look(self) -> None:
+        """Report deliveries that hang."""
+        for delivery in self.values():
+            delivery.look()
+
+    def step_clock(self, seconds: float) -> None:
+        """The clock was set, or nothing was tried for so long."""
+        for delivery in self.values():
+            delivery.step_clock(seconds)
+
+    def healthy(self) -> bool:
+        """Whether every sink has its loop."""
+        return all(not task.done() for name, task in self._loops.items() if name in self)
+
+    async def stop(self) -> None:
+        """End every loop; deliveries under way get the grace."""
+        self._group = None
+        for delivery in self.values():
+            delivery.stop()
+        loops = [task for tasks in self._leaving.values() for task in tasks if not task.done()]
+        if loops:
+            _, late = await asyncio.wait(loops, timeout=self._grace)
+            for task in late:
+                task.cancel()

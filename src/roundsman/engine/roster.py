@@ -1,0 +1,141 @@
+"""The sources that are watched: what each is, how it fares, and what it does at the moment."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import httpx
+
+from roundsman.engine import policy
+from roundsman.engine.silence import Silence
+from roundsman.http.transport import Clients
+from roundsman.plugin import Source, Tracks, Trigger
+from roundsman.store import SourceRecord, SourceStatus
+
+SPREAD = 0.02
+"""Seconds between the first visits of two sources, so that a thousand of them do not start at once."""
+
+
+@dataclass(slots=True)
+class Reading:
+    """A backlog being read, for the progress line. Times are monotonic."""
+
+    since: float
+    rows: int = 0
+    new: int = 0
+    logged_at: float = 0.0
+    """When the log last had a line about it."""
+
+
+class Configured(NamedTuple):
+    """A source as the configuration has it, ready to be asked."""
+
+    source: Source
+    clients: Clients
+    auth: httpx.Auth | None
+    identity: str
+    host: str
+    tracks: bool
+    """Whether ids may wait for it in the inbox."""
+
+    @classmethod
+    def of(cls, source: Source, clients: Clients) -> "Configured":
+        """Raises what the plugin raises."""
+        host = httpx.URL(source.base_url).host
+        return cls(source, clients, source.auth(), source.identity(), host, isinstance(source, Tracks))
+
+
+@dataclass(slots=True, eq=False)
+class Watched:
+    """A source on the roster."""
+
+    configured: Configured
+    status: SourceStatus
+    task: "asyncio.Task[None] | None" = None
+    """The visit under way."""
+    queued: bool = False
+    """Its alarm has rung, and other visits at its host come first."""
+    trigger: Trigger = "due"
+    """What the visit that is under way or queued is for."""
+    commanded: bool = False
+    """A command wants a visit: the next one, or another one after the visit under way."""
+    ring_pending: bool = False
+    """A webhook rang during the visit under way, or the visit that answered one failed."""
+    reading: Reading | None = None
+    silence: Silence | None = None
+    """What speaks for its webhooks having fallen silent; None if nothing listens to them."""
+
+    @property
+    def source(self) -> Source:
+        return self.configured.source
+
+    @property
+    def interval(self) -> float:
+        return self.configured.source.interval
+
+    @property
+    def busy(self) -> bool:
+        return self.task is not None or self.queued
+
+
+class Swapped(NamedTuple):
+    """What a new set of sources changes."""
+
+    gone: Mapping[str, Watched]
+    moved: list[str]
+    """Sources that are new, or due at another time than before."""
+
+
+class Roster(dict[str, Watched]):
+    """Every source by name. A new set is made as a value (`configure`), and then swapped in (`swap`)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unrecorded: set[str] = set()
+        """Sources whose last quiet visits are not in the store yet; the heartbeat writes them."""
+
+    def configure(self, sources: Mapping[str, Source], clients: Clients) -> dict[str, Configured]:
+        """The new set. Raises what a plugin raises, and changes nothing."""
+        new = {}
+        for name, source in sources.items():
+            before = self.get(name)
+            if before is not None and before.source == source:
+                new[name] = before.configured._replace(source=source, clients=clients)
+            else:
+                new[name] = Configured.of(source, clients)
+        return new
+
+    def swap(self, new: Mapping[str, Configured], records: Iterable[SourceRecord], now: float) -> Swapped:
+        """Take over this set. A visit under way goes on with the options it began with."""
+        stored = {record.name: record.status for record in records}
+        gone = {name: self.pop(name) for name in self.keys() - new.keys()}
+        moved = []
+        for position, (name, configured) in enumerate(new.items()):
+            soonest = now + spread(position, configured.source.interval, len(new))
+            before = self.get(name)
+            if before is None:
+                self[name] = Watched(configured, _restored(configured, stored[name], now, soonest))
+                moved.append(name)
+                continue
+            if before.source != configured.source and not before.busy:
+                before.status = policy.mended(before.status, now, configured.source.interval)
+                moved.append(name)
+            before.configured = configured
+        self.unrecorded &= self.keys()
+        return Swapped(gone, moved)
+
+
+def spread(position: int, interval: float, count: int) -> float:
+    """Seconds by which a source's first visit is later than the first source's: within an interval, however many there are."""
+    return min(position * SPREAD, interval * position / count)
+
+
+def _restored(configured: Configured, stored: SourceStatus, now: float, soonest: float) -> SourceStatus:
+    """The status to go on from after a start."""
+    source = configured.source
+    status, _ = policy.restored(stored, now, source.interval)
+    if status.due <= now:
+        status = replace(status, due=max(soonest, status.not_before))
+    others = status.failed_with not in {None, source.fingerprint(configured.identity)}
+    return policy.mended(status, soonest, source.interval) if status.failures and others else status

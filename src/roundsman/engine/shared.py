@@ -1,0 +1,84 @@
+"""What all parts of the engine share: the store, the time, the counts, the news, and what is wrong with the store."""
+
+import asyncio
+from dataclasses import dataclass
+
+import structlog
+
+from roundsman.engine.meter import Meter
+from roundsman.engine.timekeeper import Timekeeper
+from roundsman.store import Store, StoreError
+
+STORE_AGAIN = 10.0
+"""Seconds until a visit that could not be written down is tried again, and between two lines about it."""
+
+log = structlog.get_logger()
+
+
+class News:
+    """New events in the log: whoever commits some says so, and every reader of the log hears of it."""
+
+    def __init__(self) -> None:
+        self._readers: set[asyncio.Event] = set()
+
+    def listen(self) -> asyncio.Event:
+        """An event that is set whenever there is something new."""
+        reader = asyncio.Event()
+        self._readers.add(reader)
+        return reader
+
+    def leave(self, reader: asyncio.Event) -> None:
+        self._readers.discard(reader)
+
+    def publish(self) -> None:
+        """There is something new in the log."""
+        for reader in self._readers:
+            reader.set()
+
+
+class Trouble:
+    """What is wrong with the store: logged now and then, and remembered for who asks how the daemon is."""
+
+    def __init__(self, store: Store, time: Timekeeper) -> None:
+        self._store = store
+        self._time = time
+        self._error = ""
+        self._failed_at = self._logged_at = float("-inf")
+        self._hurried = False
+
+    def report(self, exc: StoreError) -> None:
+        """The store could not be written."""
+        now, error = self._time.monotonic(), str(exc)
+        same = error == self._error
+        self._error, self._failed_at = error, now
+        if not self._hurried:
+            self._hurried = True
+            self._store.wait_less(True)  # else the next writer waits as long, for the same lock
+        if not same or now - self._logged_at >= STORE_AGAIN:
+            self._logged_at = now
+            log.error("store.failed", error=error)
+
+    def settle(self, within: float) -> None:
+        """Wait for other programs' locks again, once nothing has failed for `within` seconds."""
+        if self._hurried and self._failed_at < self._time.monotonic() - within:
+            self._hurried = False
+            self._store.wait_less(False)
+
+    @property
+    def error(self) -> str | None:
+        """What is wrong; None if the store was written since, or nobody wanted to."""
+        if self._store.damage:
+            return self._store.damage
+        recent = self._time.monotonic() - self._failed_at < 3 * STORE_AGAIN
+        return self._error if recent else None
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What every part needs to do its own work."""
+
+    store: Store
+    time: Timekeeper
+    meter: Meter
+    news: News
+    trouble: Trouble

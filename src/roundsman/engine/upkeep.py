@@ -1,0 +1,163 @@
+"""What the store wants from time to time: syncing, pruning, checks, a look at its file and at the disk."""
+
+import asyncio
+
+import structlog
+
+from roundsman.engine.notices import Disk, Notices, store_damaged
+from roundsman.engine.shared import Shared
+from roundsman.store import GaveUp, StoreError, check as soundness
+from roundsman.system.threads import in_thread
+
+DISK_EVERY = 60.0
+"""Seconds between two looks at the space on the disk."""
+PRUNE_FIRST, PRUNE_EVERY = 300.0, 3600.0
+"""Seconds from the start to the first pruning, and between two: a machine may never be up for an hour."""
+PRUNE_PAUSE = 0.05
+"""Seconds between two steps of pruning."""
+PRUNE_ONCE = 20
+"""Steps of pruning in one `once`, at most: cron wants it to end."""
+PRUNE_NOT = 86400.0
+"""Seconds after the clock jumped in which nothing is pruned: it may have been a mistake, and a person may see it."""
+PLAUSIBLE = 7 * 86400.0
+"""Seconds from the last event before a jump within which the new time is likely right: a machine was off for the night."""
+CHECK_FIRST, CHECK_EVERY = 2.0, 86400.0
+"""Seconds from the start to the first check whether the store is sound, and between two."""
+SYNC_EVERY = 0.5
+"""Seconds until a relaxed write survives a power cut."""
+
+log = structlog.get_logger()
+
+
+class Upkeep:
+    """Looks after the store."""
+
+    def __init__(self, shared: Shared, notices: Notices, retention: float) -> None:
+        self._shared, self._store, self._time = shared, shared.store, shared.time
+        self._notices = notices
+        self.retention = retention
+        """Seconds that delivered events are kept."""
+        self.lost = False
+        """The store was deleted or replaced while in use: the daemon ends, for another one to begin with what is there."""
+        low = self._store.last_notice("roundsman.disk.*")
+        self._disk = Disk(self._store.path, low is not None and low[0].type == "roundsman.disk.low")
+        self._disk_seen = float("-inf")
+        self._version = 0
+        now = self._time.monotonic()
+        self._pruned = now - PRUNE_EVERY + PRUNE_FIRST
+        self._checked = now - CHECK_EVERY + CHECK_FIRST
+        self._jobs: dict[str, asyncio.Task[None]] = {}
+        self._missing = False
+        self._recovered = 0
+
+    def start(self, group: asyncio.TaskGroup) -> None:
+        """Sync from now on; what was written until now is known."""
+        self._version = self._store.version()
+        self._jobs["sync"] = group.create_task(self._sync_forever(), name="sync")
+
+    def stop(self) -> None:
+        for task in self._jobs.values():
+            task.cancel()
+
+    # -- each heartbeat ------------------------------------------------------------------------------------------------
+
+    def look_at_the_file(self) -> None:
+        """SQLite keeps writing to a deleted file. A deleted -wal file is recovered; a store that is missing twice is lost."""
+        self._store.recover()
+        if self._store.recoveries > self._recovered:
+            self._recovered = self._store.recoveries
+            reason = "its -wal file was deleted while in use"
+            log.error("store.recovered", path=str(self._store.path), reason=reason)
+        before, self._missing = self._missing, self._store.lost()
+        if self._missing and before and not self.lost:  # two looks: it may be about to be put back
+            self.lost = True
+            log.error("store.lost", path=str(self._store.path), reason="deleted or replaced while in use")
+
+    def look_at_the_disk(self) -> None:
+        """Report a disk that is nearly full; write down that the daemon runs."""
+        if self._time.monotonic() - self._disk_seen < DISK_EVERY:
+            return
+        self._disk_seen = self._time.monotonic()
+        try:
+            self._notices.publish(self._disk.notice(self._time.now()))
+        except OSError as exc:  # the folder has gone, say
+            raise StoreError(f"{self._store.path}: {exc.strerror}") from None
+        self._store.beat(self._time.now())
+
+    def commanded(self) -> list[str] | None:
+        """Sources that a command wants visited now; None if no other process has written since the last call."""
+        version = self._store.version()
+        if version == self._version:
+            return None
+        wanted = self._store.wanted()
+        self._version = version
+        return wanted
+
+    def start_what_is_due(self, group: asyncio.TaskGroup, sinks: list[str]) -> None:
+        """Begin to prune or to check, beside the heartbeat: with very many ids a round of pruning takes a minute."""
+        now = self._time.monotonic()
+        if now - self._pruned > PRUNE_EVERY and not self._runs("prune"):
+            self._jobs["prune"] = group.create_task(self.prune(sinks), name="prune")
+        if now - self._checked > CHECK_EVERY and not self._runs("check"):
+            self._jobs["check"] = group.create_task(self.check(), name="check")
+
+    def _runs(self, job: str) -> bool:
+        task = self._jobs.get(job)
+        return task is not None and not task.done()
+
+    # -- jobs ----------------------------------------------------------------------------------------------------------
+
+    async def _sync_forever(self) -> None:
+        """Acks and schedules are committed without waiting for the disk; a power cut takes no more than their last second."""
+        while True:
+            await asyncio.sleep(SYNC_EVERY)  # by the real clock: a power cut goes by no other
+            await self.sync()
+
+    async def sync(self) -> None:
+        """Have every relaxed write on the disk."""
+        if self._store.unsynced:
+            try:
+                await in_thread(self._store.sync)
+            except OSError as exc:
+                error = StoreError(f"{self._store.path} cannot be written: {exc.strerror}")
+                self._shared.trouble.report(error)
+
+    async def check(self) -> None:
+        """Check in a thread whether the store is sound; report it, once, if it is not."""
+        self._checked = self._time.monotonic()
+        try:
+            found = await in_thread(soundness, self._store.path)
+        except GaveUp:
+            return  # what was found before still holds
+        if found is not None and self._store.damage is None:
+            log.error("store.damaged", error=found)
+            self._notices.publish(store_damaged(found, self._time.now()))
+        self._store.damage = found
+
+    async def prune(self, sinks: list[str]) -> None:
+        """Prune what is old, in steps so small that nobody waits for one."""
+        self._pruned = self._time.monotonic()
+        try:
+            if not self._may_prune():
+                return
+            while self._store.prune(sinks, self._time.now(), self.retention):
+                await self._time.sleep(PRUNE_PAUSE)
+            while self._store.shrink():
+                await self._time.sleep(PRUNE_PAUSE)
+            self._store.checkpoint()
+        except StoreError as exc:
+            self._shared.trouble.report(exc)
+
+    def prune_a_little(self, sinks: list[str]) -> None:
+        """A few steps of pruning, for `once`."""
+        for _ in range(PRUNE_ONCE if self._may_prune() else 0):
+            if not self._store.prune(sinks, self._time.now(), self.retention):
+                break
+
+    def _may_prune(self) -> bool:
+        """Not soon after the clock jumped to a time far from all that is known: by a wrong clock, everything is old."""
+        now, jump = self._time.now(), self._store.last_notice("roundsman.clock.jumped")
+        if jump is None or abs(now - jump[1]) > PRUNE_NOT:
+            return True
+        before = self._store.logged_before(jump[0].seq)
+        return before is not None and abs(now - before) < PLAUSIBLE
