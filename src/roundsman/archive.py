@@ -1,7 +1,7 @@
-"""Reading a tar archive that somebody else packed: in a stream, trusting neither its names, its sizes nor its contents.
+"""Reads an untrusted tar archive as a stream: its names, sizes and contents are not trusted.
 
-Nothing is extracted. Only regular files are read, one at a time; links, devices and folders are passed over; names are
-never used as paths. What is too large ends the reading before it is in memory.
+Nothing is extracted. Only regular files are read, one at a time; links, devices and folders are skipped;
+names are never used as paths. What is too large ends the reading before it is in memory.
 """
 
 import gzip
@@ -18,12 +18,12 @@ from roundsman.errors import Oversized, Unreadable
 from roundsman.options.values import Options, Size
 
 BLOCK = 512
-"""Bytes of a tar header, and what everything is padded to."""
+"""Bytes of a tar header; everything is padded to a multiple of them."""
 LARGE = 1024 * 1024
-"""Bytes of a file from which on it is read in pieces."""
+"""A file of more bytes than this is read in pieces."""
 PIECE = 64 * 1024
 IN_MEMORY = 1024 * 1024
-"""Bytes of a packed archive up to which it is kept in memory; a larger one goes into a nameless temporary file."""
+"""Up to this many bytes, a compressed archive is in memory; a larger one is in a nameless temporary file."""
 WITHOUT_DATA = frozenset(
     {tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE}
 )
@@ -35,13 +35,13 @@ class Limits(Options):
     """`limits`: the largest archive that is read."""
 
     packed: Size = 64 * 2**20
-    """Bytes to download."""
+    """Maximum bytes to download."""
     unpacked: Size = 1024 * 2**20
-    """Bytes after decompression; they are read in a stream, never held."""
+    """Maximum bytes after decompression; they are read as a stream, never held."""
     member: Size = 16 * 2**20
-    """Bytes of one operation's result, which is held in memory; a file may hold many."""
+    """Maximum bytes of one operation's result, which is held in memory; a file may contain many results."""
     members: Annotated[int, Field(ge=1)] = 1_000_000
-    """Files in the archive."""
+    """Maximum entries in the archive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,22 +49,22 @@ class Member:
     """One file of an archive."""
 
     name: str
-    """As the archive has it, which may be anything."""
+    """The name in the archive; it may be any text."""
     body: bytes
-    """All of it, where it is small."""
+    """The whole content, if the file is small."""
     rest: "Iterator[bytes] | None" = None
-    """Its pieces, where it is large; what is not read of them is passed over with the next file."""
+    """The content in pieces, if the file is large; unread pieces are skipped before the next file."""
 
 
 async def fetch(pieces: AsyncIterator[bytes], limits: Limits) -> IO[bytes]:
-    """The packed archive, whole, in a place without a name. Close it when done."""
+    """The whole compressed archive, in memory or a nameless file. The caller closes it."""
     file = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 - the caller closes it
     size = 0
     try:
         async for piece in pieces:
             size += len(piece)
             if size > limits.packed:
-                raise Oversized(f"the archive is larger than limits.packed ({limits.packed} bytes)")  # noqa: TRY301 - as any fault
+                raise Oversized(f"the archive is larger than limits.packed ({limits.packed} bytes)")  # noqa: TRY301 - handled like any other fault
             file.write(piece)
     except BaseException:
         file.close()
@@ -74,7 +74,7 @@ async def fetch(pieces: AsyncIterator[bytes], limits: Limits) -> IO[bytes]:
 
 
 def members(packed: IO[bytes], limits: Limits) -> Iterator[Member]:
-    """The files in a tar archive, packed with gzip or not. Raises `Unreadable` where it is damaged, `Oversized` where too large."""
+    """The files in a tar archive, gzipped or not. Raises `Unreadable` if damaged, `Oversized` if too big."""
     try:
         yield from _members(packed, limits)
     except (OSError, EOFError, zlib.error, tarfile.HeaderError) as exc:
@@ -89,11 +89,11 @@ def _members(packed: IO[bytes], limits: Limits) -> Iterator[Member]:
     while True:
         header = stream.read(BLOCK)
         if header == tarfile.NUL * BLOCK or (not header and zipped and count):
-            return  # gzip vouches for an end without a mark
+            return  # gzip's checksum proves that an archive without an end mark is complete
         if len(header) < BLOCK:
             raise Unreadable("the archive is damaged: it ends in the middle")
-        # Only the header's own words are heeded. Extended headers could say more (a longer name, say), and are passed over
-        # like everything that is no file: they are how an archive makes a reader hold what it should not.
+        # Only the plain header is read. Extended headers (a longer name, for example) are skipped like
+        # everything that is not a file: with them, an archive can make a reader hold too much in memory.
         info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
         count += 1
         if count > limits.members:
@@ -116,7 +116,7 @@ def _members(packed: IO[bytes], limits: Limits) -> Iterator[Member]:
 
 
 class _Left:
-    """What is left of a large file."""
+    """The unread rest of a large file."""
 
     def __init__(self, stream: "_Counted", size: int) -> None:
         self._stream = stream
@@ -132,7 +132,7 @@ class _Left:
 
 
 class _Counted:
-    """Counts what is unpacked, and stops where it is too much."""
+    """Counts the decompressed bytes, and stops at the limit."""
 
     def __init__(self, stream: IO[bytes] | gzip.GzipFile, most: int) -> None:
         self._read = stream.read
@@ -146,10 +146,10 @@ class _Counted:
         return self._read(size)
 
     def skip(self, size: int, *, after: int = 0) -> None:
-        """Pass over `size` bytes, and the padding behind them (and behind the `after` bytes read before)."""
+        """Skip `size` bytes and the padding after them (and after the `after` bytes read before)."""
         left = size + -(size + after) % BLOCK
         if left > self._left:
-            self.read(left)  # says so, before anything is unpacked
+            self.read(left)  # raises Oversized before anything is decompressed
         while left:
             piece = self.read(min(left, 65536))
             if not piece:

@@ -1,7 +1,8 @@
-"""What happened, as CloudEvents 1.0: encoded once, when it is first seen, and from then on carried as bytes.
+"""Events as CloudEvents 1.0: encoded once, when they are first seen, and from then on passed on as bytes.
 
-The shapes of `data` are `TypedDict`s: plain dictionaries where speed counts, and the source of the JSON Schemas that
-`roundsman schema events` prints. Specification: https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md
+The shapes of `data` are `TypedDict`s: plain dictionaries for speed, and the source of the JSON Schemas that
+`roundsman schema events` prints. Specification:
+https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md
 """
 
 import re
@@ -18,7 +19,7 @@ from roundsman.times import rfc3339
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
-    """One thing that happened: what decides its way through us, and its JSON, encoded once."""
+    """One event: the fields that the daemon decides by, and its JSON, encoded once."""
 
     id: str
     """Unique within its source, and derived from the vendor's own id."""
@@ -29,16 +30,16 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     body: bytes
     """The whole CloudEvent as one line of JSON, without the line's end."""
     seq: int = 0
-    """Its number in our log; 0 until it is there."""
+    """Its number in the log; 0 until it is committed."""
     stamp: float | None = None
-    """The vendor's time that readings go by (Unix): ids are remembered 35 days back from the newest.
+    """The vendor's time that the source reads by (Unix seconds): ids are kept 35 days back from the newest.
 
-    None where a reading may bring anything, however old: then the id is kept for good.
+    None if a poll may return events of any age: then the id is kept for good.
     """
     failure: int | None = None
-    """1 where something went wrong for somebody, which `roundsman failures` lists."""
+    """1 if something failed and `roundsman failures` lists it; else None."""
     unless: str | None = None
-    """An id of its source: once the log has that one, this event comes too late and is left out."""
+    """An id of its source: once the log has that id, this event is too late and is left out."""
 
     @classmethod
     def of(
@@ -56,7 +57,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         unless: str | None = None,
         lists_failures: bool = False,
     ) -> "Event":
-        """`lists_failures`: what failed in it is told in events of its own, so that it is no failure beside them."""
+        """`lists_failures`: its failures are reported as events of their own, so it does not count as one."""
         envelope: dict[str, Any] = {
             "specversion": "1.0",
             "id": id,
@@ -73,7 +74,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         envelope["data"] = data
         at = stamp.timestamp() if stamp is not None else None
         if unless is None and "\\ud" in id:
-            # A lone surrogate, spelled out. Versions before 0.5 wrote a question mark, and it must not be told again.
+            # A lone surrogate, spelled out. Versions before 0.5 wrote "?"; it must not be reported twice.
             unless = _SPELLED.sub("?", id)
         # A batch that lists its failures does not count: they are events of their own.
         listed = lists_failures or bool(data.get("failures"))
@@ -82,7 +83,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def sound(self) -> bool:
-        """Whether the body is JSON in one line: a damaged store may hand over anything."""
+        """Whether the body is JSON in one line: a damaged store may return any bytes."""
         return wire.is_line(self.body)
 
     def document(self) -> dict[str, Any]:
@@ -102,7 +103,7 @@ def notice(
     details: Mapping[str, Any] | None = None,
     subject: str | None = None,
 ) -> Event:
-    """The daemon's own event `kind`; its id is derived from what it is `about`, so that a repeat is the same event."""
+    """The daemon's own event `kind`. Its id is derived from `about`, so that a repeat is the same event."""
     data: Notice = {
         "source": source,
         "message": mask(message),

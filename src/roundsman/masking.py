@@ -1,7 +1,8 @@
-"""Keeping secrets out of messages: one registry of what must not be shown, and one function that masks it in a text.
+"""Keeps secrets out of messages: one registry of secrets, and one function that masks them in a text.
 
-Every text that leaves the daemon for a person goes through `mask`: log lines, tracebacks, errors in `status`, the daemon's own
-notices, what commands print on standard error. A vendor's own data in events is never changed.
+Every text that leaves the daemon for a person goes through `mask`: log lines, tracebacks, errors in `status`,
+the daemon's own notices, what commands print on standard error. A vendor's own data in events is never
+changed.
 """
 
 import base64
@@ -13,25 +14,25 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 SHORTEST = 4
-"""Characters of a secret, at least: anything shorter stands in ordinary words."""
+"""Minimum characters of a secret that is masked: anything shorter occurs in ordinary words."""
 LONG = 8
-"""Characters from which on a secret's base64 is looked for, too."""
+"""Minimum characters of a secret whose base64 is masked, too."""
 _ESCAPE = re.compile("%[0-9A-F]{2}")
 FEW = 50
-"""Up to so many secrets, each is looked for by itself; more are looked up by windows of their lengths."""
+"""Up to this many spellings, each is searched for alone; more are looked up by windows of their length."""
 MASK = "***"
 
 
 class Masker:
-    """What must not be shown. Secrets are only added: after a reload, an old secret is still one."""
+    """The registry of secrets. A reload only adds to it: an old secret is still one."""
 
     def __init__(self) -> None:
         self._forms: dict[int, set[str]] = {}
         """Every spelling of every secret, by its length."""
         self._held = Counter[str]()
-        """How often each was added: two sources may have one token."""
+        """How often each was added: two sources may share a token."""
         self._sorted: list[str] = []
-        """The same, the longest first: one secret may be part of another."""
+        """The same, the longest first, because one secret may be part of another."""
 
     def add(self, secrets: Iterable[str]) -> None:
         for secret in secrets:
@@ -43,7 +44,7 @@ class Masker:
         )
 
     def discard(self, secret: str) -> None:
-        """Forget a secret that has ended, such as a token that was renewed, once for each time that it was added."""
+        """Forget a secret that has ended, such as a renewed token, once for each time that it was added."""
         self._held[secret] -= 1
         if self._held[secret] > 0:
             return
@@ -59,7 +60,7 @@ class Masker:
         self._sorted.clear()
 
     def __call__(self, text: str) -> str:
-        """The text with `***` in the place of every secret."""
+        """The text with `***` in place of every secret."""
         if len(self._sorted) <= FEW:
             for form in self._sorted:
                 if form in text:
@@ -83,7 +84,7 @@ def _forms(secret: str) -> set[str]:
     quoted = {quote(secret, safe=""), quote_plus(secret), quote(secret)}
     lower = {_ESCAPE.sub(lambda found: found[0].lower(), each) for each in quoted}
     forms = {secret, *quoted, *lower, json.dumps(secret)[1:-1]}
-    if len(secret) >= LONG:  # of a short one, the encoded form may stand in any text
+    if len(secret) >= LONG:  # that of a short one may occur in any text
         forms.add(base64.b64encode(secret.encode("utf-8", "replace")).decode().rstrip("="))
     return forms
 
@@ -98,4 +99,4 @@ def masked(value: Any) -> Any:
 
 
 mask = Masker()
-"""The registry of this process: `Secret` adds what it reads, the configuration what its URLs hold."""
+"""The registry of this process. `Secret` adds what it reads; the configuration adds secrets in its URLs."""

@@ -23,7 +23,7 @@ class Ref(TypedDict):
 
 @_strict
 class Person(TypedDict):
-    """Somebody; all null when the vendor has blanked personal data."""
+    """A person; all null if the vendor has removed personal data."""
 
     id: str | None
     name: str | None
@@ -32,7 +32,7 @@ class Person(TypedDict):
 
 @_strict
 class Access(TypedDict):
-    """Somebody tried a door."""
+    """Somebody tried to open a door."""
 
     occurred_at: Time | None
     """When it happened at the door."""
@@ -43,14 +43,14 @@ class Access(TypedDict):
     place: Ref | None
     key: Ref | None
     activity: str | None
-    """The vendor's word for what was done, where it sends one."""
+    """The vendor's word for the action, if it sends one."""
     raw: dict[str, Any]
-    """The vendor's object, untouched."""
+    """The vendor's object, unchanged."""
 
 
 @_strict
 class FieldError(TypedDict):
-    """What is wrong with one field of what was sent."""
+    """What is wrong with one field of the request."""
 
     field: str | None
     message: str | None
@@ -58,7 +58,7 @@ class FieldError(TypedDict):
 
 @_strict
 class Failure(TypedDict):
-    """Something that somebody asked for did not happen: the same shape whoever reports it."""
+    """A requested operation that failed; the same shape for every vendor."""
 
     batch_id: str | None
     item_id: str | None
@@ -70,16 +70,16 @@ class Failure(TypedDict):
     message: str | None
     fields: list[FieldError]
     person: Person | None
-    """Whom it concerns, where the vendor says so."""
+    """The person concerned, if the vendor names one."""
     about: Ref | None
-    """What it concerns: a key, a journal entry."""
+    """The thing concerned: a key, a journal entry."""
     raw: dict[str, Any]
-    """The vendor's object, untouched, except that signed links are cut out."""
+    """The vendor's object, unchanged except that signed links are removed."""
 
 
 @_strict
 class Item(TypedDict):
-    """Something that somebody asked for happened."""
+    """A requested operation that succeeded."""
 
     batch_id: str | None
     item_id: str | None
@@ -92,7 +92,7 @@ class Item(TypedDict):
 
 @_strict
 class Push(Failure):
-    """One write to an accounting system has ended; where it failed, with all that a `Failure` has."""
+    """One write to an accounting system that has ended; if it failed, with all that a `Failure` has."""
 
     connection: str | None
     """The connection that it went through, or the business."""
@@ -104,12 +104,12 @@ class Push(Failure):
     requested_at: Time | None
     completed_at: Time | None
     object_ids: list[str]
-    """What it became at the accounting system."""
+    """The ids of the resulting objects in the accounting system."""
 
 
 @_strict
 class FailedItem(TypedDict):
-    """A failure in short."""
+    """The short form of a failure."""
 
     item_id: str | None
     code: str | None
@@ -119,29 +119,29 @@ class FailedItem(TypedDict):
 
 @_strict
 class Batch(TypedDict):
-    """Many things that somebody asked for at once have ended, each in its own way."""
+    """Operations that were requested together and have ended, each with its own result."""
 
     batch_id: str
     outcome: Outcome
     status: str | None
-    """The vendor's word; "finished" is not yet success."""
+    """The vendor's word; "finished" does not mean success."""
     total: int | None
     failed: int | None
     submitted_at: Time | None
     completed_at: Time | None
     failures: list[FailedItem] | None
-    """The first of what failed, each of which is an event of its own; null where that is not known (yet)."""
+    """The first failures, each of which is also an event of its own; null if they are not known (yet)."""
     failures_cap: int
-    """How many of them are listed at most."""
+    """Maximum number of failures that are listed."""
     raw: dict[str, Any]
 
 
 @_strict
 class Notice(TypedDict):
-    """The daemon's own trouble, told like everything else."""
+    """A report of the daemon about itself, a source or a sink."""
 
     source: str
-    """The configured source's name; `daemon` for what is about the daemon itself."""
+    """The configured source's name; `daemon` for a report about the daemon itself or a sink."""
     message: str
     """What happened and what to do, in a sentence."""
     since: Time | None
@@ -150,7 +150,7 @@ class Notice(TypedDict):
 
 
 FAILURES_CAP = 20
-"""Failures that a batch's event lists."""
+"""Maximum failures that a batch's event lists."""
 
 
 TYPES: dict[str, Any] = {
@@ -207,7 +207,7 @@ def in_short(failure: Failure) -> FailedItem:
 
 
 def batch_outcome(total: int | None, failed: int | None) -> Outcome:
-    """Our word for how a batch ended: "finished" alone says nothing."""
+    """How a batch ended, from its counts: the vendor's "finished" alone does not say it."""
     if failed:
         return "partial" if total is None or failed < total else "failed"
     if failed is None:

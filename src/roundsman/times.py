@@ -1,4 +1,4 @@
-"""Times and durations: a vendor's time in, RFC 3339 and words out."""
+"""Times and durations: reads vendors' times, writes RFC 3339 and readable durations."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -11,10 +11,10 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def parse_time(value: object) -> datetime | None:
-    """A vendor's time as UTC, or None where it is none.
+    """A vendor's time as UTC, or None if it is not a time.
 
-    Takes ISO 8601 text (any offset, none meaning UTC, any number of decimals), Unix times as numbers or text in seconds or
-    smaller units, "/Date(1777618692000)/", and dates as in mail headers.
+    Takes ISO 8601 text (any offset, none meaning UTC, any number of decimals), Unix times as numbers or text
+    in seconds or smaller units, "/Date(1777618692000)/", and dates as in mail headers.
     """
     try:
         if isinstance(value, str):
@@ -23,7 +23,7 @@ def parse_time(value: object) -> datetime | None:
             except ValueError:
                 parsed = datetime.fromisoformat(_FRACTION.sub(r"\1", value.strip()))
             if parsed.year < 1970:
-                return None  # how some programs write "none"
+                return None  # some programs write such a year for "none"
             if parsed.tzinfo is UTC:
                 return parsed
             return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
@@ -42,7 +42,7 @@ def _in_seconds(number: float) -> float:
 
 
 def _otherwise(text: str) -> datetime | None:
-    """A time that is not ISO 8601: a Unix time as text, as .NET writes it, or as mail does (RFC 2822)."""
+    """A time that is not ISO 8601: a Unix time as text, .NET's form, or a date as in mail (RFC 2822)."""
     try:
         if found := _UNIX.fullmatch(text.strip()):
             return _EPOCH + timedelta(seconds=_in_seconds(float(found[1] or found[2])))
@@ -55,13 +55,13 @@ def _otherwise(text: str) -> datetime | None:
 
 
 def is_due(last: object, every: float, now: datetime) -> bool:
-    """Whether `every` seconds have passed since a time that was written down; also where none was, or one of the future."""
+    """Whether `every` seconds have passed since the recorded time; also if there is none, or a future one."""
     then = parse_time(last)
     return then is None or not 0 <= (now - then).total_seconds() < every
 
 
 def rfc3339(moment: datetime) -> str:
-    """`2026-05-01T06:58:12Z` from a UTC date-time, with milliseconds (or microseconds) only where there are some."""
+    """`2026-05-01T06:58:12Z` from a UTC date-time, with milliseconds (or microseconds) if there are some."""
     text = moment.isoformat()[:-6]  # without +00:00
     return (text[:-3] if text.endswith("000") and moment.microsecond else text) + "Z"
 
@@ -70,7 +70,7 @@ UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 def spell(seconds: float) -> str:
-    """`5400` as `1h30m`: how durations are written to people."""
+    """`5400` as `1h30m`: the form of durations for people."""
     if seconds < 1:
         return f"{seconds * 1000:.0f}ms" if seconds else "0s"
     left, words = round(seconds), ""

@@ -1,7 +1,7 @@
-"""What a webhook brings, and how whoever calls proves to be the vendor.
+"""What a webhook contains, and how its caller proves to be the vendor.
 
-A source's `webhook` table says what a caller has to show; all of what it names must be right. Where a vendor has an API for its
-webhooks, a `Registrar` speaks to it.
+A source's `webhook` table says what a caller must present; all that it names must be correct. If a vendor has
+an API for its webhooks, a `Registrar` calls it.
 """
 
 import hashlib
@@ -18,29 +18,29 @@ from roundsman.options.secrets import Secret
 from roundsman.options.values import Duration, HeaderName, Options
 
 PATH = "/hooks/"
-"""Where webhooks are received: `/hooks/NAME`, or `/hooks/NAME/TOKEN`."""
+"""The path of webhooks: `/hooks/NAME`, or `/hooks/NAME/TOKEN`."""
 FIELD = re.compile(r"\s*([A-Za-z0-9_-]{1,20})=([0-9A-Za-z+/=_-]{1,200})\s*")
 SHORTEST = 8
-"""Characters of a secret, at least."""
+"""Minimum characters of a secret."""
 ANYBODYS = frozenset(
     {"host", "content-type", "content-length", "user-agent", "accept", "accept-encoding", "connection"}
 )
 MOST_FIELDS = 20
-"""Members of a signature that are looked at: a vendor that changes secrets sends two or three."""
+"""Maximum members of a signature that are read: a vendor that changes secrets sends two or three."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One webhook, as it came."""
+    """One webhook as it was received."""
 
     body: bytes
-    """The raw body: signatures are over it."""
+    """The raw body, over which signatures are made."""
     headers: Mapping[str, str]
-    """By name in small letters."""
+    """By lower-case name."""
     now: float
-    """When it came, by our clock (Unix)."""
+    """When it was received, by this machine's clock (Unix seconds)."""
     token: str = ""
-    """The last part of the path, behind the source's name."""
+    """The last part of the path, after the source's name."""
 
 
 def _token(secret: Secret) -> Secret:
@@ -61,14 +61,14 @@ def _value(secret: Secret) -> Secret:
 
 
 def strong(secret: Secret) -> Secret:
-    """The secret, if it could keep anybody out."""
+    """The secret, if it is long enough; else ValueError."""
     if len(secret.reveal()) < SHORTEST:
         raise ValueError(f"is too short to keep anybody out: at least {SHORTEST} characters, made at random")
     return secret
 
 
 Strong = Annotated[Secret, AfterValidator(strong)]
-"""A secret that callers prove themselves by."""
+"""A secret that authenticates callers."""
 
 
 def _header(name: str) -> str:
@@ -81,22 +81,22 @@ def _header(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """A webhook as the vendor has it."""
+    """A webhook as it is registered at the vendor."""
 
     id: str
     url: str
     enabled: bool = True
     secret: str | None = None
-    """What it will be signed with; only in the answer to its creation."""
+    """The secret that its calls are signed with; only in the answer to its creation."""
     signed: bool | None = None
-    """Whether what it sends is signed; None where the vendor does not say."""
+    """Whether its calls are signed; None if the vendor does not say."""
 
 
 class Registrar(Protocol):
-    """A vendor's API for its webhooks. Raises what asking raises."""
+    """A vendor's API for its webhooks. Raises what `Http.get` raises."""
 
     most: int
-    """How many webhooks an account can have."""
+    """Maximum number of webhooks of an account."""
 
     async def list(self) -> Sequence[Registration]: ...
 
@@ -106,17 +106,17 @@ class Registrar(Protocol):
 
 
 class Hook(Options):
-    """`webhook`: what a caller must show to be taken for the vendor. All of what is set must be right."""
+    """`webhook`: what a caller must present to be accepted as the vendor. All that is set must be correct."""
 
     token: Annotated[Secret, AfterValidator(_token)] | None = None
     """The last part of the URL: /hooks/NAME/TOKEN."""
     header: Annotated[HeaderName, AfterValidator(_header)] | None = None
-    """A header that the vendor was told to send, with `value`; compared in constant time."""
+    """A header that the vendor is set to send, with `value`; compared in constant time."""
     value: Annotated[Secret, AfterValidator(_value)] | None = None
     """The value of `header`."""
 
     answers_get: ClassVar[bool] = False
-    """Whether the vendor tries the address with GET before it uses it."""
+    """Whether the vendor tests the address with GET before it uses it."""
 
     @model_validator(mode="after")
     def _closed(self) -> Self:
@@ -127,7 +127,7 @@ class Hook(Options):
         return self
 
     def proofs(self) -> list[Secret]:
-        """The secrets that a caller can show; without any, the door would be open."""
+        """The secrets that a caller can present; without any, every caller would be accepted."""
         return [secret for secret in (self.token, self.value) if secret is not None]
 
     @property
@@ -137,11 +137,11 @@ class Hook(Options):
 
     @classmethod
     def ways(cls) -> str:
-        """The options that recognise the vendor, for a message."""
+        """The options that authenticate the vendor, for a message."""
         return "header and value, or token"
 
     def check_head(self, call: Call) -> None:
-        """What can be judged before the body is read. Raises `NotAuthentic`."""
+        """Check what is known before the body is read. Raises `NotAuthentic`."""
         if self.token is not None and not same(call.token, self.token.reveal()):
             raise NotAuthentic("wrong token")
         if self.header is not None and self.value is not None:
@@ -150,30 +150,32 @@ class Hook(Options):
                 raise NotAuthentic("wrong header" if shown is not None else "no header")
 
     def check(self, call: Call) -> None:
-        """Everything, once the body is there. Raises `NotAuthentic`."""
+        """Check everything, after the body is read. Raises `NotAuthentic`."""
         self.check_head(call)
 
     def path(self, name: str, token: str | None = None) -> str:
-        """Where the webhooks of the source `name` go; the token as itself, or as what stands for it."""
+        """The path of the webhooks of the source `name`, with its token, or with `token` in its place."""
         return f"{PATH}{name}" + (f"/{token or self.token.reveal()}" if self.token is not None else "")
 
 
 def same(shown: str, expected: str) -> bool:
-    """Whether two secrets are the same, in a time that does not tell how much of it was right."""
+    """Whether two secrets are equal, in a time that does not show how much of it was right."""
     return hmac.compare_digest(shown.encode("utf-8", "replace"), expected.encode("utf-8", "replace"))
 
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """A vendor's way to sign: `HEADER: t=TIME,TAG=HEX`, an HMAC-SHA256 over `TIME.BODY`."""
+    """How a vendor signs: `HEADER: t=TIME,TAG=HEX`, an HMAC-SHA256 over `TIME.BODY`."""
 
     header: str
     tag: str
     per_second: int
-    """How many of the time's units make a second."""
+    """How many units of `TIME` make a second."""
 
     def check(self, call: Call, secrets: Sequence[Secret], tolerance: float) -> None:
-        """Raises `NotAuthentic` where none of the secrets made any of the signatures, or they are older than `tolerance` seconds (0: any age)."""
+        """Raises `NotAuthentic` if none of the secrets made any of the signatures, or if their time is more
+        than `tolerance` seconds before or after ours (0: any time).
+        """
         text = call.headers.get(self.header)
         if text is None:
             raise NotAuthentic("no signature")
@@ -190,9 +192,9 @@ class Scheme:
             raise NotAuthentic("unreadable signature")
         signed = times[0].encode() + b"." + call.body
         made = [hmac.new(secret.reveal().encode(), signed, hashlib.sha256).hexdigest() for secret in secrets]
-        if not any([same(one, other) for one in shown for other in made]):  # noqa: C419 - all of them, whichever is right
+        if not any([same(one, other) for one in shown for other in made]):  # noqa: C419 - compares all of them, whichever is right
             raise NotAuthentic("wrong signature")
-        # Only now: the age of a time that nobody signed says nothing.
+        # Checked last: the age of an unsigned time says nothing.
         if tolerance and abs(call.now - int(times[0]) / self.per_second) > tolerance:
             raise NotAuthentic("stale signature")
 
@@ -201,4 +203,4 @@ class SignedHook(Hook):
     """A `webhook` whose vendor signs what it sends."""
 
     signature_tolerance: Duration = 300.0
-    """How old a signature may be, or how far ahead; 0: as old as it likes."""
+    """How old a signature may be, or how far in the future; 0: any age."""

@@ -1,7 +1,7 @@
-"""JSON in and out: fast where it is sane, lenient where it is not, and never a newline inside a document.
+"""JSON in and out: fast for valid input, lenient for broken input, and never a newline inside a document.
 
-What one row of a list has wrong with it (NaN, a number that no JSON reader takes, a thousand levels of brackets) concerns that
-row alone: it is read as far as it can be, or handed over as the bytes that it came as, and the others are read.
+A fault in one row of a list (NaN, a number that no JSON reader takes, a thousand levels of brackets) concerns
+that row only: it is read as far as possible, or returned as its raw bytes, and the others are read.
 """
 
 import json
@@ -21,23 +21,23 @@ _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 DEPTH = 60
-"""Levels of nesting that are read; common readers of JSON stop at 64, and an event has some of its own."""
+"""Maximum levels of nesting that are read: common JSON readers stop at 64, and an event adds some."""
 DIGITS = 300
-"""Digits of a whole number that is read: more than any double has, and less than readers refuse."""
+"""Maximum digits of an integer that is read: more than a double's precision, fewer than readers refuse."""
 SLOWLY = 8 * 2**20
-"""Bytes of a broken answer that are looked through for rows, at most: that holds up the loop."""
+"""Maximum bytes of a broken answer that are searched for rows: the search blocks the event loop."""
 NO_ROWS = frozenset({"error", "errors", "warning", "warnings", "messages"})
-"""Members of an envelope that are no list of rows, even where there is no other list."""
+"""Members of an envelope that are never the list of rows, even if there is no other list."""
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+("?)|[\[\]{},]', re.DOTALL)
-"""Strings and structure; what is between them is numbers, words and blanks. The group is empty where a string has no end.
+"""Strings and structure; between them are numbers, words and blanks. The group is empty if a string is cut.
 
-It never looks at a byte twice: a string without an end would else take hours.
+It never reads a byte twice: otherwise an unterminated string would take hours.
 """
 _STRING_ON = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+("?)', re.DOTALL)
-"""The rest of a string that began in the piece before."""
+"""The rest of a string that began in the previous piece."""
 
 Item = tuple[dict[str, Any], msgspec.Raw]
-"""One object of a list: decoded, and the bytes it came as."""
+"""One object of a list: decoded, and its bytes."""
 
 
 class Damage(NamedTuple):
@@ -47,13 +47,13 @@ class Damage(NamedTuple):
     """The row as it came."""
     why: str
     told: bool = True
-    """Whether the rest of it was read."""
+    """Whether the rest of the row was read."""
     rest: bytes = b""
-    """What was read."""
+    """The part that was read, as JSON."""
 
 
 def encode(document: Any) -> bytes:
-    """The document as JSON in one line. What UTF-8 cannot say (lone surrogates) is spelled out."""
+    """The document as JSON in one line. Lone surrogates, which UTF-8 cannot encode, are spelled out."""
     try:
         return _encode(document)
     except UnicodeEncodeError:
@@ -63,8 +63,8 @@ def encode(document: Any) -> bytes:
 def decode(body: bytes | msgspec.Raw) -> Any:
     """The document in `body`.
 
-    What msgspec refuses and others send (lone surrogates, a byte order mark, broken UTF-8, NaN, too many levels) is read the
-    slow way; what is no JSON at all raises `Unreadable`.
+    Input that msgspec refuses but servers send (lone surrogates, a byte order mark, broken UTF-8, NaN, too
+    many levels) is read by a slower reader. Raises `Unreadable` if it is not JSON at all.
     """
     try:
         return _decode(body)
@@ -91,7 +91,7 @@ def _no_number(name: str) -> Any:
 
 
 def line(body: bytes) -> Any:
-    """The object in `body` for use inside another document: its bytes as they came, if they are fit for that."""
+    """The object in `body` for use in another document: its own bytes in one line, or decoded if refused."""
     body, _ = _shallow(body)
     decoded = decode(body)
     try:
@@ -106,10 +106,12 @@ def line(body: bytes) -> Any:
 
 
 def items(body: bytes, path: str = "", damaged: list[Damage] | None = None) -> list[Item]:
-    """The objects of a list answer: a bare array, or the one list member of an envelope (or the one at `path`).
+    """The objects of a list answer: a bare array, or the only list in an envelope (or the one at `path`).
 
-    With `damaged`, rows that cannot be read, or not whole, are put there and the others returned. A list without any object
-    in it (`NoRows`), an envelope without a list, with several, or that says that it failed raises `Unreadable`.
+    With `damaged`, rows that cannot be read, or only in part, are appended to it and the others are returned.
+    Raises `NoRows` if there are rows and none can be read as an object, or if one cannot and `damaged` is
+    None. Raises `Unreadable` for text that is not JSON, and for an envelope without a list, with several, or
+    that says that it failed.
     """
     body = body.removeprefix(b"\xef\xbb\xbf")
     try:
@@ -127,7 +129,7 @@ def items(body: bytes, path: str = "", damaged: list[Damage] | None = None) -> l
     lines = b"\n" in body or b"\r" in body
     for position, raw in enumerate(raws):
         plain = bytes(raw)
-        if not lines and plain.count(b"[") + plain.count(b"{") <= DEPTH:  # nearly always
+        if not lines and plain.count(b"[") + plain.count(b"{") <= DEPTH:  # the common case
             try:
                 row = _decode(plain)
             except (msgspec.DecodeError, UnicodeDecodeError):
@@ -158,7 +160,7 @@ def items(body: bytes, path: str = "", damaged: list[Damage] | None = None) -> l
 
 
 def refuse_failure(document: Any) -> None:
-    """`Unreadable` where an answer that came as a success says itself that it is none."""
+    """Raises `Failed` if an answer with a status of success says itself that it failed."""
     if not isinstance(document, Mapping):
         return
     status = document.get("status")
@@ -171,7 +173,7 @@ def refuse_failure(document: Any) -> None:
 
 
 def envelope(body: bytes) -> dict[str, Any]:
-    """What stands beside the lists of an answer, as far as it can be read; empty where the answer is no object."""
+    """The members of an answer that are not lists, if readable; empty if the answer is not an object."""
     body = body.removeprefix(b"\xef\xbb\xbf").strip()
     if body[:1] != b"{":
         return {}
@@ -191,7 +193,7 @@ def envelope(body: bytes) -> dict[str, Any]:
 
 
 def objects(body: bytes, damaged: list[Damage] | None = None) -> list[Item]:
-    """The objects in `body`, which is one object or a list of them; none where it is empty."""
+    """The objects in `body`, which is one object or a list of them; an empty list if it is empty."""
     body = body.strip().removeprefix(b"\xef\xbb\xbf").strip()
     if not body:
         return []
@@ -199,10 +201,11 @@ def objects(body: bytes, damaged: list[Damage] | None = None) -> list[Item]:
 
 
 def stream(pieces: Iterable[bytes], largest: int) -> Iterator[bytes]:
-    """The objects of a list, or of several documents in a row, that comes in pieces; only one of them is held at a time, and each
-    byte is looked at once.
+    """The objects of a list, or of several documents in a row, that arrives in pieces. Only one object is
+    held at a time, and each byte is read once.
 
-    Raises `Overlong` where one is larger than `largest`, `Unreadable` where there is something else than objects, or an early end.
+    Raises `Overlong` if an object has more than `largest` bytes, `Unreadable` if there is no object, if other
+    text follows the last one, or if the input ends early.
     """
     held, at, begin = bytearray(), 0, -1
     depth = around = 0
@@ -212,14 +215,14 @@ def stream(pieces: Iterable[bytes], largest: int) -> Iterator[bytes]:
         if inside:
             rest = _STRING_ON.match(held, at)
             assert rest is not None  # it matches anything
-            at, inside = rest.end(), not rest[1]  # a backslash at the end waits for what it escapes
+            at, inside = rest.end(), not rest[1]  # a backslash at the end waits for the byte that it escapes
         if not inside:
             for token in _TOKEN.finditer(held, at):
                 mark, at = token[0], token.end()
                 if mark[:1] == b'"':
                     inside = not token[1]
                 elif mark in {b"{", b"["}:
-                    # A list around the objects is no part of any.
+                    # A bracket of a list around the objects is not part of any object.
                     if begin < 0 and mark == b"{":
                         begin, depth = token.start(), 0
                     depth += begin >= 0
@@ -244,17 +247,17 @@ def stream(pieces: Iterable[bytes], largest: int) -> Iterator[bytes]:
 
 
 def _item(raw: msgspec.Raw) -> tuple[Any, msgspec.Raw, str]:
-    """A row, the bytes to keep of it, and what of it could not be read."""
+    """A row, the bytes of it to keep, and which part of it could not be read."""
     body, deep = _shallow(bytes(raw))
     why = f"has more than {DEPTH} levels; what is deeper is left out" if deep else ""
     try:
         return _decode(body), msgspec.Raw(body) if deep else raw, why
-    except UnicodeDecodeError:  # told with what can be read of it
+    except UnicodeDecodeError:  # broken UTF-8: kept as far as it can be read
         row, _ = _lenient(body)
         return row, msgspec.Raw(_encode(row)), why
     except (msgspec.DecodeError, RecursionError):
         row, left_out = _lenient(body)
-        if not left_out:  # lone surrogates, say, which JSON can spell
+        if not left_out:  # lone surrogates, for example, which JSON can spell
             return row, msgspec.Raw(body) if deep else raw, why
         return (
             row,
@@ -264,7 +267,7 @@ def _item(raw: msgspec.Raw) -> tuple[Any, msgspec.Raw, str]:
 
 
 def _shallow(body: bytes) -> tuple[bytes, bool]:
-    """JSON with null in the place of what is nested too deeply; whether there was anything."""
+    """JSON with null in place of what is nested too deeply, and whether there was any."""
     if body.count(b"[") + body.count(b"{") <= DEPTH:
         return body, False
     kept: list[bytes] = []
@@ -310,7 +313,7 @@ def _list_in(body: bytes, path: str) -> msgspec.Raw:
 
 
 def _rows_in(body: bytes, path: str) -> list[bytes]:
-    """As `_list_in`, the rows of a list in an answer that is not JSON as a whole: split by brackets, commas and strings alone."""
+    """The rows that `_list_in` finds, if the answer is not JSON: split by brackets, commas and strings."""
     if len(body) > SLOWLY:
         raise Unreadable(f"the answer is {_guess(body)}, not JSON")
     body = body.strip()
@@ -336,7 +339,7 @@ def _members(body: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def _parts(body: bytes) -> Iterator[tuple[int, int]]:
-    """Where the parts of the array or object that `body` is begin and end."""
+    """The begin and end of each part of the array or object in `body`."""
     depth, at = 0, 1
     for token in _TOKEN.finditer(body):
         mark = token[0]
@@ -372,7 +375,7 @@ def _only(lists: Mapping[str, Any], members: Mapping[str, Any]) -> Any:
 
 
 def _lenient(body: bytes) -> tuple[Any, bool]:
-    """The document, and whether a number was left out of it that JSON does not know."""
+    """The document, and whether a number that JSON does not know was left out of it."""
     left_out = False
 
     def leave_out(_: str) -> Any:
@@ -395,7 +398,7 @@ def _lenient(body: bytes) -> tuple[Any, bool]:
 
 
 def _clean(value: Any) -> Any:
-    """The value with every text one that UTF-8 can say: a lone surrogate is spelled out, so that two of them stay two."""
+    """The value in UTF-8 texts: a lone surrogate is spelled out, so that two different ones stay so."""
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, dict):

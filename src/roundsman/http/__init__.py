@@ -1,1 +1,1 @@
-"""Speaking HTTP: what a plugin is given, the connections below it, and what answers mean."""
+"""HTTP: the client that a plugin gets, the connections below it, and what answers mean."""

@@ -1,4 +1,4 @@
-"""An answer as a value, and what an answer that is none means: every message about it is made here."""
+"""An HTTP answer as a value, and the errors for answers that failed, with all their messages."""
 
 import re
 from collections.abc import Mapping
@@ -16,38 +16,38 @@ from roundsman.masking import mask
 from roundsman.options.values import redact
 
 FLOOR_AFTER_429 = 60.0
-"""Seconds to stay away after a 429 that does not say how long."""
+"""Seconds to wait after a 429 that does not say how long to wait."""
 
 
 TRANSIENT = frozenset({408, 425, 500, 502, 503, 504, *range(520, 531)})
-"""Statuses of faults that pass by themselves; 520 to 530 are those of a proxy that cannot reach its server."""
+"""Statuses of transient faults; 520 to 530 come from a proxy that cannot reach its server."""
 READABLE = frozenset({200, 202, 203})
 EMPTY = frozenset({204, 205})
 REJECTED = frozenset({400, 409, 410, 411, 413, 414, 415, 422, 431, 451})
-"""Statuses about this very request, which no repetition mends. 401, 403 and 404 are about the setup: those are retried."""
+"""Statuses that a retry would get again. 401, 403 and 404 are faults of the setup, and are retried."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back, whole."""
+    """One complete answer."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
     unchanged: bool = False
-    """304, or 200 with the very tag that was sent and the very body that came with it: an answer, not an error."""
+    """304, or 200 with the tag that was sent and the body that belongs to it: an answer, not an error."""
     tag: Mapping[str, str] | None = None
-    """What to send as `tag` next time: the ETag of a 200, bound to URL, credentials and headers."""
+    """Send this as `tag` next time: the ETag of a 200, bound to URL, credentials and headers."""
 
     def json(self) -> Any:
         return wire.decode(self.body)
 
     def items(self, path: str = "", damaged: list[wire.Damage] | None = None) -> list[wire.Item]:
-        """The rows of a list; with `damaged`, what cannot be read of it goes there and keeps nothing else back."""
+        """The rows of a list. With `damaged`, unreadable rows are appended to it, the others returned."""
         return [] if self.status in EMPTY else wire.items(self.body, path, damaged)
 
     def envelope(self) -> dict[str, Any]:
-        """What stands beside the rows of a list."""
+        """The members of the answer's object that are not lists."""
         return wire.envelope(self.body)
 
     def date(self) -> datetime | None:
@@ -56,7 +56,7 @@ class Answer:
 
 
 def error_for(method: str, url: str | httpx.URL, answer: Answer, now: float) -> Exception:
-    """An answer that is none, as the error that says what to do about it."""
+    """The error for an answer that failed; its class says what the caller must do."""
     url = httpx.URL(url)
     status = answer.status
     what = mask(f"{method} {host_of(url)}{url.path} answered {status}")
@@ -87,7 +87,7 @@ def error_for(method: str, url: str | httpx.URL, answer: Answer, now: float) -> 
 
 
 def refuse_delivery(answer: Answer, now: float) -> None:
-    """Nothing where a receiver took what was sent (2xx); else the error that says what to do about it."""
+    """Return if the receiver accepted the request (2xx), else raise `Reject`, `Backoff`, `RequestFailed`."""
     if 200 <= answer.status < 300:
         return
     what = f"the receiver answered {answer.status}"
@@ -104,7 +104,7 @@ def refuse_delivery(answer: Answer, now: float) -> None:
 
 
 def _redirects(answer: Answer) -> str:
-    """Where an answer leads, without what may be secret: user, password, query and fragment."""
+    """The target of a redirect, without the parts that may be secret: user, password, query and fragment."""
     try:
         target = httpx.URL(answer.headers.get("location", ""))
     except (httpx.InvalidURL, TypeError):
@@ -117,7 +117,7 @@ def _redirects(answer: Answer) -> str:
 
 
 def _by_somebody_between(answer: Answer) -> bool:
-    """Whether a refusal is not the API's own: a firewall's or proxy's page, or a 403 without any reason."""
+    """Whether a firewall or proxy refused it and not the API: an HTML page, or a 403 without a reason."""
     if is_page(answer.body):
         return True
     words = answer.body[:100].strip(b" .!\r\n").lower()
@@ -133,9 +133,9 @@ _TOKEN = re.compile(r"[A-Za-z0-9_\-.=+/]{28,}")
 
 
 def _said(body: bytes) -> str:
-    """What an error body says for itself, in short: problem+json, a message, or a list of messages.
+    """The error text of a body, at most 200 characters: from problem+json, a message, or a list of messages.
 
-    Whatever could be a token is masked, for some servers repeat what they were given.
+    Everything that could be a token is masked, because some servers repeat what they received.
     """
     try:
         document = wire.decode(body) if len(body) < 100_000 else None
@@ -149,7 +149,7 @@ def _said(body: bytes) -> str:
     if isinstance(found, list):
         found = "; ".join(str(each) for each in found[:5] if isinstance(each, str))
     text = " ".join(found.split()) if isinstance(found, str) else ""
-    # Without what cannot be seen, which would hide a secret from the mask and not from a reader.
+    # Remove unprintable characters: they would hide a secret from the mask, but not from a reader.
     text = "".join(char for char in text if char.isprintable())
     text = redact(_TOKEN.sub("***", mask(text[:5000])[:1000]))
     return text if len(text) <= 200 else text[:197] + "..."

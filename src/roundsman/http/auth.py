@@ -1,4 +1,4 @@
-"""How requests prove who we are, as httpx's auth flows (https://www.python-httpx.org/advanced/authentication/)."""
+"""How requests authenticate, as httpx auth flows (https://www.python-httpx.org/advanced/authentication/)."""
 
 import asyncio
 import base64
@@ -26,16 +26,16 @@ class HeaderToken(httpx.Auth):
 
 
 class FetchedToken(httpx.Auth):
-    """A bearer token that is fetched with a user and a password, kept in memory, and renewed ahead of its end.
+    """A bearer token that is fetched with a user and password, kept in memory, and renewed before it expires.
 
-    Requests side by side share one token: who finds it old fetches it, the others wait. After a 401 it is renewed once and
-    the request repeated once; a second 401 goes to whoever asked.
+    Concurrent requests share one token: the first that finds it expired fetches a new one, the others wait.
+    After a 401 the token is renewed once and the request repeated once; a second 401 is returned.
     """
 
     requires_response_body = True
 
     def __init__(self, url: str, user: str, password: str, *, life: float, margin: float) -> None:
-        """`life` is how many seconds a token is good for where it does not say so itself; `margin` is how much earlier to renew."""
+        """`life`: seconds of a token, at most (a JWT may say less). `margin`: how much earlier to renew it."""
         self._url = url
         self._basic = httpx.BasicAuth(user, password)
         self._life = life
@@ -49,7 +49,7 @@ class FetchedToken(httpx.Auth):
         token = self._token
         if token is None or not self._until - self._life <= now() < self._until:
             async with self._lock:
-                # Unless somebody renewed it while we waited; who failed to has left none.
+                # Another request may have renewed it meanwhile; after a failed renewal there is no token.
                 if self._token is token or self._token is None:
                     self._take((yield self._question(request)), now())
         token = self._token
@@ -93,7 +93,7 @@ class FetchedToken(httpx.Auth):
 
 
 def _life(token: str) -> float | None:
-    """Seconds that a JWT says it lives, by its issuer's clock alone; None where it does not say."""
+    """The lifetime in seconds that a JWT states, by its issuer's clock alone; None if it states none."""
     try:
         payload = token.split(".")[1]
         claims = wire.decode(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))

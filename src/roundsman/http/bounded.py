@@ -1,7 +1,7 @@
-"""aiohttp's connections, with a bound where it has none: on interim answers (1xx), which it reads without end.
+"""aiohttp's connections with a limit on interim answers (1xx), which aiohttp reads without end.
 
-And with the head of an answer whose body is broken: aiohttp forgets it where both came at once, and the status may be all that
-matters.
+They also keep the head of an answer whose body is broken. aiohttp drops the head if both arrive at once, and
+the status may be all that the caller needs.
 """
 
 import asyncio
@@ -14,20 +14,20 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 
 INTERIM = 100
-"""Interim answers (1xx) before the real one, at most; servers send one or two."""
+"""Maximum interim answers (1xx) before the final one; servers send one or two."""
 FIELDS = 1000
-"""Headers of one answer, at most; aiohttp takes 128."""
+"""Maximum headers of one answer; aiohttp's default is 128."""
 HEARD = 64 * 1024
-"""Bytes of an answer that are kept until its head is read."""
+"""Maximum bytes of an answer that are kept until its head is read."""
 HEAD = 64 * 1024
-"""Bytes of one header of an answer, at most."""
+"""Maximum bytes of one header of an answer."""
 _HEAD = re.compile(rb"HTTP/1\.[01] ([2-5]\d\d)(?: [^\r\n]*)?\r?\n(.*?\r?\n)??\r?\n", re.DOTALL)
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e]*)")
 _INTERIM = re.compile(rb"HTTP/1\.[01] 1\d\d.*?\r?\n\r?\n", re.DOTALL)
 
 
 class BrokenAnswer(HttpProcessingError):
-    """The head of an answer came, and what follows it is not HTTP. Its status is `code`."""
+    """The head of an answer arrived, but what follows it is not HTTP. `code` is the status."""
 
     def __init__(self, status: int, fields: list[tuple[bytes, bytes]]) -> None:
         super().__init__(code=status)
@@ -35,11 +35,11 @@ class BrokenAnswer(HttpProcessingError):
 
 
 class BoundedProtocol(ResponseHandler):
-    """Ends a connection that sends interim answers and nothing else: at full speed they would hold up the loop."""
+    """Closes a connection that sends only interim answers: at full speed they would block the event loop."""
 
     _interim = 0
     _heard: bytearray | None = None
-    """What came since the request, until its head was read."""
+    """The bytes since the request, until the head of the answer is read."""
 
     def set_response_params(self, **options: Any) -> None:
         """A request is about to be sent."""
@@ -53,13 +53,13 @@ class BoundedProtocol(ResponseHandler):
         super().data_received(data)
 
     def set_exception(self, exc: Any, *cause: Any) -> None:
-        """Something failed: where a head had come, whoever waits for the answer is told its status."""
+        """Something failed. If a head had arrived, the request fails with a `BrokenAnswer` and its status."""
         if self._heard and isinstance(exc, HttpProcessingError):
             exc = _broken(bytes(self._heard)) or exc
         super().set_exception(exc, *cause)
 
     def feed_data(self, data: Any, size: int = 0) -> None:
-        """One more answer from the parser."""
+        """The parser has one more answer, interim or final."""
         message, _ = data
         if not 100 <= message.code < 200 or message.code == 101:
             self._interim, self._heard = 0, None
@@ -87,7 +87,7 @@ def _broken(heard: bytes) -> BrokenAnswer | None:
 
 
 def broken(exc: BaseException | None) -> BrokenAnswer | None:
-    """The head of the answer that an error is about, if one came."""
+    """The `BrokenAnswer` that caused an error, if there is one."""
     while exc is not None:
         if isinstance(exc, BrokenAnswer):
             return exc
@@ -96,9 +96,9 @@ def broken(exc: BaseException | None) -> BrokenAnswer | None:
 
 
 def connector(**options: Any) -> aiohttp.TCPConnector:
-    """aiohttp's pool of connections, each of them bounded."""
+    """aiohttp's connection pool, with a `BoundedProtocol` for each connection."""
     made = aiohttp.TCPConnector(**options)
-    made._factory = functools.partial(  # type: ignore[assignment] # noqa: SLF001 - it has no other door
+    made._factory = functools.partial(  # type: ignore[assignment] # noqa: SLF001 - aiohttp has no public way to set it
         BoundedProtocol, loop=asyncio.get_running_loop()
     )
     return made

@@ -1,4 +1,4 @@
-"""HTTP as one plugin may use it: conditional GET, posts that count by their status, downloads from signed links."""
+"""The HTTP client of one plugin: conditional GET, POST judged by its status, downloads from signed links."""
 
 import asyncio
 import hashlib
@@ -17,23 +17,23 @@ from roundsman.http.transport import Clients
 from roundsman.http.urls import host_of, is_loopback
 
 DOWNLOAD = 600.0
-"""Seconds that a download may take: as long as the shortest-lived signed link."""
+"""Maximum seconds of a download: the lifetime of the shortest-lived signed link."""
 FULL_EVERY = 1800.0
-"""Seconds after which a question is asked without its tag: a tag is no proof that nothing changed."""
+"""Seconds after which a GET is sent without its tag: a tag does not prove that nothing changed."""
 
 
 @dataclass(slots=True)
 class Http:
-    """HTTP as one plugin may use it: with its credentials, and none of anybody else's."""
+    """The HTTP client of one plugin. It sends the credentials of this plugin only."""
 
     clients: "Clients"
     auth: httpx.Auth | None = None
     identity: str = ""
     concurrency: int | None = None
-    """Requests under way with these credentials, at most; None for what `[http]` says."""
+    """Maximum concurrent requests with these credentials; None: only the limit in `[http]` applies."""
     retry_timeouts: bool = True
-    """Whether to ask again at once after a timeout or a firewall's page. Not at a vendor that throttles so: the first
-    request may still hold a slot there.
+    """Whether to retry at once after a timeout or a firewall's page. False if the vendor throttles that way,
+    or if the first request may still hold a slot at the vendor.
     """
     account: RateAccount = field(default_factory=RateAccount)
     """What the answers said about time."""
@@ -50,9 +50,9 @@ class Http:
         tag: Mapping[str, str] | None = None,
         full_every: float = FULL_EVERY,
     ) -> Answer:
-        """The answer to a GET: its body, 204 for an empty one or, with a `tag` that still holds, unchanged. All else is raised.
+        """The answer to a GET: its body, 204 if it is empty, or unchanged if `tag` still holds; else raises.
 
-        After `full_every` seconds without a whole body the tag is not sent: a tag is no proof.
+        A tag of `full_every` seconds ago or earlier is not sent: it does not prove that nothing changed.
         """
         asked = httpx.URL(url, params=params) if params else httpx.URL(url)
         key = self._key("GET", asked, headers)
@@ -79,9 +79,9 @@ class Http:
     async def post(
         self, url: str, *, headers: Mapping[str, str] | None = None, content: bytes | None = None
     ) -> None:
-        """Post, where only the status counts: any 2xx is the ack, whatever body comes with it.
+        """POST. Only the status counts: any 2xx is the ack, whatever the body is.
 
-        Raises `Reject` where the receiver will never take it, `Backoff` where it asks for time, else `RequestFailed`.
+        Raises `Reject` if the receiver never accepts it, `Backoff` if it asks to wait, else `RequestFailed`.
         """
         refuse_delivery(
             await self.send("POST", url, headers=headers, content=content, read=False), self.clients.now()
@@ -96,9 +96,9 @@ class Http:
         content: bytes | None = None,
         read: bool = True,
     ) -> Answer:
-        """Raw: whatever the other side answered, a 500 too, to whoever can judge it. Raises `RequestFailed` where there was no answer.
+        """The answer with any status, a 500 too; the caller judges it. `RequestFailed` if there is none.
 
-        Without `read`, the answer has no body, and nothing that may be wrong with it matters.
+        Without `read`, the answer has no body, and faults in the body are ignored.
         """
         async with self.clients.slot(self.identity, self.concurrency), translated(url):
             client = self.clients.client(url)
@@ -114,10 +114,11 @@ class Http:
     async def download(
         self, url: str, hosts: Sequence[str], *, local: bool = False
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The body of a GET in pieces, undecoded, from a signed link that a vendor gave us.
+        """The body of a GET in pieces, undecoded, from a signed link that a vendor sent.
 
-        Without our credentials, only from `hosts` over https (with `local`, from a loopback address too, and over http), without
-        following redirects. Raises `RequestFailed`, with the status where there was one. The link is in no message: it is a secret.
+        The request has no credentials and goes only to `hosts` over https (with `local`, also to a loopback
+        address, and over http). Redirects are not followed. Raises `RequestFailed`, with the status if there
+        was one. No message contains the link, because it is a secret.
         """
         asked = _link(url, hosts, local)
         client = self.clients.client(asked)
@@ -142,13 +143,13 @@ class Http:
             ) from None
 
     def _key(self, method: str, url: httpx.URL, headers: Mapping[str, str] | None) -> str:
-        """What an ETag belongs to. Headers are in it because a version header changes the answer."""
+        """What an ETag belongs to. It includes the headers, because a version header changes the answer."""
         parts = (method, str(url), self.identity, repr(sorted((headers or {}).items())))
         return hashlib.blake2b("\n".join(parts).encode(), digest_size=8).hexdigest()
 
 
 def _link(url: str, hosts: Sequence[str], local: bool) -> httpx.URL:
-    """The link, if it leads where it may."""
+    """The link, if its scheme and host are allowed; else raises `RequestFailed`."""
     try:
         link = httpx.URL(url)
     except (httpx.InvalidURL, TypeError):
@@ -172,7 +173,7 @@ async def _pieces(url: httpx.URL, response: httpx.Response) -> AsyncIterator[byt
 
 
 def _at(tag: Mapping[str, str] | None) -> float:
-    """When a tag's body was read whole (Unix); long ago, where it does not say so."""
+    """When the tag and its body were received (Unix seconds); 0 if the tag does not say."""
     return number(tag.get("at")) or 0.0 if tag is not None else 0.0
 
 

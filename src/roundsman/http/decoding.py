@@ -1,7 +1,7 @@
-"""Decoding a body that came compressed: in small pieces, bounded at every stage, and sharing the loop.
+"""Decodes compressed bodies in small pieces, with a limit at every stage, without blocking the event loop.
 
-gzip (also of several members), deflate (with and without a zlib header) and stacks of them are read; brotli and zstd, which we
-never ask for, are named in the error.
+It reads gzip (also with several members), deflate (with and without a zlib header) and stacks of them. brotli
+and zstd, which are never requested, are named in the error.
 """
 
 import asyncio
@@ -11,37 +11,37 @@ import zlib
 from collections.abc import AsyncIterable, Iterator, Sequence
 
 PIECE = 64 * 1024
-"""Bytes that one step unpacks, at most."""
+"""Maximum bytes that one step decompresses."""
 TURN = 16
-"""Steps until others get their turn: about a millisecond."""
+"""Steps between two returns to the event loop: about a millisecond."""
 SIP = 4096
-"""Bytes that are put into a stage at once: zlib copies what it leaves of them, once for each member of a gzip file."""
+"""Bytes fed into a stage at once: zlib copies the rest of them, once for each member of a gzip file."""
 MEMBERS = 10_000
-"""Members of a gzip file, at most: of empty ones a small body could hold millions."""
+"""Maximum members of a gzip file: a small body could hold millions of empty ones."""
 STAGES = 3
-"""Codings that may be stacked."""
+"""Maximum codings in a stack."""
 PLAIN = frozenset({"", "identity", "none", "binary", "8bit", "7bit", "utf-8", "utf8"})
-"""What servers write where nothing is compressed; of these, only identity is a coding."""
+"""Values that servers send if nothing is compressed; of these, only identity is a coding."""
 NAMED = frozenset({"br", "zstd", "compress", "dcb", "dcz"})
-"""Codings that an error may name; any other name is the other side's text."""
+"""Codings that an error may name. Any other name is text from the server."""
 _CHARSET = re.compile(r";\s*charset\s*=\s*\"?([A-Za-z0-9._:-]{1,40})", re.IGNORECASE)
 
 
 class Undecodable(Exception):
-    """The body is not what its headers say; the message says what it is instead."""
+    """The body does not match its headers; the message says how."""
 
 
 class TooMuch(Exception):
-    """More than the limit, after decompression or between two stages of it."""
+    """A body is larger than the limit after decompression, or between two stages of it."""
 
 
 async def read(body: AsyncIterable[bytes], coding: str, limit: int) -> bytes:
-    """The decoded body, at most `limit` bytes of it; TooMuch where there is more, Undecodable where it is damaged."""
+    """The decoded body. Raises TooMuch if it has more than `limit` bytes, Undecodable if it is damaged."""
     stages: list[_Inflate] | None = None
     whole = bytearray()
     steps = 0
     async for piece in body:
-        if stages is None:  # an empty body is whole, whatever its label says
+        if stages is None:  # an empty body is complete, whatever its Content-Encoding is
             stages = [_stage(name, limit) for name in reversed(_names(coding))]
         for out in _through(stages, piece):
             whole += out
@@ -73,8 +73,9 @@ def _stage(name: str, limit: int) -> "_Inflate":
 
 
 def _through(stages: "Sequence[_Inflate]", piece: bytes) -> Iterator[bytes]:
-    """What comes out at the last stage for one piece put into the first; never more than `PIECE` at a time, and nothing (b"") for
-    a step that only a stage before it took.
+    """The output of the last stage for one piece that is fed into the first.
+
+    A stage yields at most `PIECE` bytes at a time; b"" for a step that only it or an earlier stage consumed.
     """
     if not stages or not piece:
         yield piece
@@ -91,12 +92,12 @@ class _Inflate:
         self._flow = zlib.decompressobj(bits)
         self._begun = False
         self._left = limit
-        """Bytes that may still come out."""
+        """Bytes of output that are still allowed."""
         self._ended = False
         self._members = 1
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
-        """What comes out, step by step; nothing (b"") for a step that only took something in."""
+        """The output, step by step; b"" for a step that only consumed input."""
         for begin in range(0, len(piece), SIP):
             yield from self._feed(piece[begin : begin + SIP])
 
@@ -104,7 +105,7 @@ class _Inflate:
         while True:
             if self._ended:
                 if self._bits != 31 or not piece.strip(b"\0"):
-                    return  # padding, or rubbish behind the end
+                    return  # padding, or garbage after the end
                 self._members += 1
                 if self._members > MEMBERS:
                     raise Undecodable(f"is a gzip file of more than {MEMBERS} members")
@@ -122,11 +123,11 @@ class _Inflate:
                     return
 
     def _step(self, piece: bytes) -> bytes:
-        """At most `PIECE` bytes; where it is as many, there may be more although no input is left."""
+        """At most `PIECE` bytes of output. If it is as many, there may be more although no input is left."""
         try:
             out = self._flow.decompress(piece, PIECE)
         except zlib.error:
-            if self._bits == 15 and not self._begun:  # "deflate" without the header that it should have
+            if self._bits == 15 and not self._begun:  # "deflate" without the zlib header that it should have
                 self._bits, self._flow = -15, zlib.decompressobj(-15)
                 return self._step(piece)
             raise Undecodable("does not decompress") from None
@@ -134,15 +135,16 @@ class _Inflate:
         return out
 
     def end(self) -> None:
-        """Nothing more comes: is it whole?"""
+        """The input has ended. Raises Undecodable if the output is not complete."""
         if not self._ended:
             raise Undecodable("does not decompress: it ends in the middle")
 
 
 def utf8(body: bytes, content_type: str) -> bytes:
-    """A text body as UTF-8, from the charset that its Content-Type names. Undecodable where it is in none that we know.
+    """A text body as UTF-8, from the charset that its Content-Type names. Raises Undecodable if that fails.
 
-    JSON is UTF-8, whatever a server's default label says: a label is heeded where the body is not.
+    A byte order mark comes first. The charset counts only if the body is not UTF-8, or if it is UTF-16 or
+    UTF-32 and the body has NUL bytes: JSON is UTF-8, whatever a server's default label says.
     """
     mark = next((name for bom, name in _BOMS if body.startswith(bom)), None)
     found = _CHARSET.search(content_type)
@@ -150,7 +152,7 @@ def utf8(body: bytes, content_type: str) -> bytes:
     wide = named.replace("-", "").startswith(("utf16", "utf32", "ucs"))
     if mark is None and not (wide and b"\0" in body):
         if body.isascii() or named.replace("-", "") in {"", "utf8", "usascii", "ascii"}:
-            return body  # what is broken in it is read leniently
+            return body  # the JSON reader accepts broken UTF-8
         try:
             body.decode("utf-8")
         except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""What a library's error means, in our words: no text of it reaches a message."""
+"""Translates errors of libraries into our own words: no text of a library reaches a message."""
 
 import os
 import ssl
@@ -16,7 +16,7 @@ from roundsman.http.urls import host_of
 
 @asynccontextmanager
 async def translated(url: str | httpx.URL) -> AsyncIterator[None]:
-    """The transports' errors in our words."""
+    """Turns the errors of the HTTP libraries into `RequestFailed`."""
     try:
         yield
     except (httpx.TransportError, httpx.InvalidURL, aiohttp.ClientError, ValueError) as exc:
@@ -24,7 +24,7 @@ async def translated(url: str | httpx.URL) -> AsyncIterator[None]:
 
 
 def _fault(exc: Exception) -> str:
-    """What went wrong, in words of our own: a library's text may carry a URL, a header or a body."""
+    """The fault in our own words: a library's text may contain a URL, a header or a body."""
     chain: list[BaseException] = []
     at: BaseException | None = exc
     while at is not None and at not in chain:
@@ -65,11 +65,11 @@ _FAULTS: tuple[tuple[Any, str], ...] = (
         "answered what is not HTTP",
     ),
 )
-"""What libraries raise, the more exact ones first."""
+"""The errors that libraries raise, the more specific ones first."""
 
 
 def timed_out(exc: Exception) -> bool:
-    """Whether it was slowness. The aiohttp transport calls every failed connection a timeout; its cause is the truth."""
+    """Whether it was a timeout. The aiohttp transport calls every failed connection one: see its cause."""
     if exc.__cause__ is not None:
         return isinstance(exc.__cause__, TimeoutError)
     return isinstance(exc, httpx.TimeoutException)

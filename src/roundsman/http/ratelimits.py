@@ -1,8 +1,9 @@
-"""How long a vendor asks us to stay away, as its headers say it.
+"""How long a vendor asks us to wait, read from its headers.
 
-Understood are `Retry-After` (RFC 9110 section 10.2.3), `Retry-After-Ms`, `X-RateLimit-Reset` and its spellings where nothing
-remains, and `RateLimit` of the IETF drafts. Values are seconds, durations such as "6m0s", Unix times in seconds or smaller
-units, HTTP dates or ISO 8601; several in one header are a list. What cannot be read asks for nothing.
+These are `Retry-After` (RFC 9110 section 10.2.3), `Retry-After-Ms`, `X-RateLimit-Reset` and its spellings if
+nothing remains, and `RateLimit` of the IETF drafts. Values are seconds, durations such as "6m0s", Unix times
+in seconds or smaller units, HTTP dates or ISO 8601; one header may hold a list of them. Unreadable values are
+ignored.
 """
 
 import re
@@ -13,13 +14,13 @@ from email.utils import parsedate_to_datetime
 from roundsman.options.values import duration
 
 CAP = 3600.0
-"""Seconds that a vendor can send us away for, at most: a garbled header must not silence a source for a year."""
+"""Maximum seconds that a vendor can make us wait: a garbled header must not stop a source for a year."""
 LEAST = 1.0
-"""Seconds that a Retry-After of 0, or one in the past, still means."""
+"""Minimum seconds of a wait, also for a Retry-After of 0 or in the past."""
 UNIX = 1e9
-"""From this number on, seconds are a Unix time: nobody asks for 30 years."""
+"""From this number on, seconds are a Unix time: as a wait they would be 30 years."""
 LARGEST_UNIX = 1e11
-"""From this number on, a Unix time is in milliseconds or smaller units."""
+"""Above this number, a Unix time is in milliseconds or smaller units."""
 RESETS = ("x-ratelimit-reset", "x-rate-limit-reset", "ratelimit-reset")
 REMAINING = ("x-ratelimit-remaining", "x-rate-limit-remaining", "ratelimit-remaining")
 _DATE = re.compile(r"[A-Za-z]{3,9}, \d\d[ -][A-Za-z]{3}[ -]\d{2,4} \d\d:\d\d:\d\d(?: GMT| UTC| [+-]\d{4})?")
@@ -29,9 +30,9 @@ _MEMBER = re.compile(r"[,;]\s*([A-Za-z]+)\s*=\s*([0-9.]+)")
 
 
 def retry_after(status: int, headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds the answer asks us to stay away, between `LEAST` and `CAP`; None where it does not ask.
+    """Seconds that the answer asks us to wait, from `LEAST` to `CAP`; None if it does not ask.
 
-    `now` is our clock (Unix); the vendor's own clock in `Date` is preferred to it.
+    `now` is this machine's clock (Unix seconds); the vendor's clock in `Date` is preferred to it.
     """
     since = http_date(headers.get("date"))
     clock = since.timestamp() if since is not None else now
@@ -47,7 +48,10 @@ def retry_after(status: int, headers: Mapping[str, str], now: float) -> float | 
 
 
 def _used_up(status: int, headers: Mapping[str, str], now: float) -> Iterator[float]:
-    """The waits of limits of which nothing remains; after a 429, of every limit that does not say what remains."""
+    """The waits of limits of which nothing remains.
+
+    After a 429, also those of limits that do not say what remains, and of all resets if none is used up.
+    """
     for reset, left in zip(RESETS, REMAINING, strict=True):
         remaining = _list(headers.get(left))
         waits = [next(_waits(text, now), None) for text in _members(headers.get(reset))]
@@ -79,13 +83,13 @@ class RateAccount:
 
     def __init__(self) -> None:
         self.asked = 0
-        """Requests that were made."""
+        """Requests made; retries and downloads are not counted."""
         self.wait = 0.0
-        """Seconds until the vendor wants the next request."""
+        """The longest wait in seconds that an answer asked for so far."""
         self.interval = 0.0
-        """Seconds that the vendor wants between two visits; the pages of one visit are not meant."""
+        """Seconds between two visits that the vendor asks for; they do not apply to the pages of one visit."""
         self.date: datetime | None = None
-        """The vendor's clock at its last answer that told it."""
+        """The vendor's clock, from the last answer with a `Date`."""
 
     def heed(self, status: int, headers: Mapping[str, str], now: float) -> None:
         """Take an answer into account. `now`: our clock (Unix)."""
@@ -97,7 +101,7 @@ class RateAccount:
 def _none_left(said: str | None) -> bool:
     """Whether a header says that nothing remains."""
     found = re.match(r"-?\d+(?:\.\d+)?", said or "")
-    return found is not None and float(found[0]) == 0  # -1 is how some say that there is no limit
+    return found is not None and float(found[0]) == 0  # some servers send -1 for "no limit"
 
 
 def _waits(text: str | None, now: float) -> Iterator[float]:
@@ -120,7 +124,7 @@ def _waits(text: str | None, now: float) -> Iterator[float]:
 
 
 def _members(text: str | None) -> list[str]:
-    """The values of a list; dates hold commas, too."""
+    """The values of a list. Dates are taken out first, because they contain commas."""
     text = text or ""
     dates = _DATE.findall(text)
     return dates + _list(_DATE.sub("", text))
@@ -140,7 +144,7 @@ def _spelled(text: str) -> float | None:
 
 
 def _iso(text: str) -> datetime | None:
-    """An ISO 8601 date-time; a plain number is none, although the basic format looks like one."""
+    """An ISO 8601 date-time. A plain number is not one, although the basic format looks like it."""
     if "-" not in text[1:] or ":" not in text:
         return None
     try:
@@ -151,13 +155,13 @@ def _iso(text: str) -> datetime | None:
 
 
 def number(text: str | None) -> float | None:
-    """A plain decimal number that is not negative."""
+    """A plain decimal number that is not negative; None for any other text."""
     text = (text or "").strip()
     return float(text) if text.isascii() and text.replace(".", "", 1).isdigit() and len(text) < 21 else None
 
 
 def http_date(text: str | None) -> datetime | None:
-    """The date of a header such as `Date` in UTC; None where it is none."""
+    """The date of a header such as `Date` in UTC; None if it is not a date."""
     try:
         parsed = parsedate_to_datetime(text or "")
         return parsed.replace(tzinfo=parsed.tzinfo or UTC).astimezone(UTC)

@@ -1,4 +1,4 @@
-"""All connections of the daemon: one pooled client per host, with slots, deadlines, limits and retries below it."""
+"""All connections of the daemon: one pooled client per host, with slots, deadlines, limits and retries."""
 
 import asyncio
 import base64
@@ -26,9 +26,9 @@ from roundsman.options.paths import FilePath
 from roundsman.options.values import Duration, Options, Size
 
 DRAIN, DRAIN_BYTES = 1.0, 64 * 1024
-"""Seconds, and bytes, that a body is read that nobody needs: so much is cheaper than a new connection."""
+"""Maximum seconds and bytes for reading an unneeded body: up to that, it is cheaper than a new connection."""
 BESIDE = 10.0
-"""Seconds that the body of an answer that is none may take: its status and headers say most."""
+"""Maximum seconds for the body of an answer that failed: the status and headers say most."""
 
 
 IDEMPOTENT = frozenset({"GET", "HEAD"})
@@ -49,22 +49,22 @@ def certificates(path: Path) -> Path:
 
 
 class HttpOptions(Options):
-    """`[http]`: how the daemon speaks to the outside. Everything here has a default that fits."""
+    """`[http]`: settings of all outgoing requests. The defaults are good for most setups."""
 
     timeout: Annotated[Duration, Field(gt=0)] = 30.0
-    """Wait for a connection, and between two pieces of an answer, at most this long."""
+    """Maximum time to wait for a connection, and between two pieces of an answer."""
     deadline: Annotated[Duration, Field(gt=0)] = 120.0
-    """A whole answer takes at most this long."""
+    """Maximum time for a whole answer."""
     concurrency: Annotated[int, Field(ge=1, le=1000)] = 8
-    """Requests under way to one host at the same time, at most."""
+    """Maximum concurrent requests to one host."""
     max_body: Size = 64 * 2**20
-    """The largest answer that is read, after decompression."""
+    """Maximum size of an answer, after decompression."""
     attempts: Annotated[int, Field(ge=1, le=10)] = 3
-    """Tries of one read in one visit, for faults that pass by themselves."""
+    """Maximum attempts of one read in one visit; only transient faults are retried."""
     proxy: Annotated[Annotated[str, AfterValidator(http_url)] | None, Field(repr=False)] = None
     """A proxy for all requests: "http://proxy.example:3128"."""
     ca_file: Annotated[FilePath, AfterValidator(certificates)] | None = None
-    """A PEM file with further certificate authorities to trust, for a proxy or server of your own."""
+    """A PEM file with additional certificate authorities to trust, for a proxy or server of your own."""
 
 
 class Observer(Protocol):
@@ -117,7 +117,7 @@ class Clients:
         self._tls: ssl.SSLContext | None = None
 
     def client(self, url: str | httpx.URL) -> httpx.AsyncClient:
-        """The client for the URL's host, made on first use."""
+        """The client for the URL's host, created on first use."""
         url = httpx.URL(url) if isinstance(url, str) else url
         origin = (url.scheme, url.host, url.port)
         client = self._clients.get(origin)
@@ -135,11 +135,11 @@ class Clients:
         return client
 
     def slot(self, identity: str, concurrency: int | None) -> AbstractAsyncContextManager[Any]:
-        """A place among the requests that may be under way with these credentials."""
+        """A slot for one of the concurrent requests with these credentials."""
         if concurrency is None:
             return nullcontext()
         most, slots = self._slots.get(identity, (concurrency, None))
-        if slots is None or concurrency < most:  # sources that share credentials share the smaller number
+        if slots is None or concurrency < most:  # sources that share credentials share the smaller limit
             slots = asyncio.Semaphore(concurrency)
             self._slots[identity] = (concurrency, slots)
         return slots
@@ -150,16 +150,16 @@ class Clients:
             await client.aclose()
 
     def _connect(self, url: httpx.URL) -> httpx.AsyncBaseTransport:
-        # Without TLS an empty context will do; the real one costs memory and start-up.
+        # Without TLS an empty context is enough; the real one costs memory and start-up time.
         plain = url.scheme == "http" and not self.options.proxy
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else self._trust()
 
         proxy = _proxy(self.options.proxy)
-        # Without TLS the request itself goes to the proxy, and with it the proxy's password; with TLS only CONNECT does.
+        # Without TLS the request itself goes to the proxy, with its password; with TLS only CONNECT does.
         own = dict(proxy.headers) if proxy is not None and url.scheme == "http" else None
 
         def session() -> aiohttp.ClientSession:
-            # The transport's own session would keep cookies, and hand them from one source to another.
+            # The transport's own session would keep cookies and pass them from one source to another.
             return aiohttp.ClientSession(
                 connector=bounded.connector(limit=self.options.concurrency, keepalive_timeout=75, ssl=tls),
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -180,7 +180,7 @@ class Clients:
 
 
 class RetryingTransport(httpx.AsyncBaseTransport):
-    """Waits for a free slot, asks, reads the whole answer within its limits, and asks again after a passing fault."""
+    """Waits for a free slot, sends a request, reads the answer within limits, retries transient faults."""
 
     def __init__(self, inner: httpx.AsyncBaseTransport, clients: Clients) -> None:
         options = clients.options
@@ -221,7 +221,7 @@ class RetryingTransport(httpx.AsyncBaseTransport):
         retrying = tenacity.AsyncRetrying(
             stop=tenacity.stop_after_attempt(self._attempts),
             wait=tenacity.wait_exponential(multiplier=0.5, max=5) + tenacity.wait_random(0, 0.5),
-            # CancelledError is no Exception, and must never be retried.
+            # CancelledError is not an Exception, and must never be retried.
             retry=tenacity.retry_if_exception_type((httpx.TransportError, TimeoutError))
             | tenacity.retry_if_result(lambda response: self._passing(request, response)),
             sleep=self._clients.sleep,
@@ -243,7 +243,7 @@ class RetryingTransport(httpx.AsyncBaseTransport):
 
     def _passing(self, request: httpx.Request, response: httpx.Response) -> bool:
         if request.method not in IDEMPOTENT or "retry-after" in response.headers:
-            return False  # the engine waits, not we
+            return False  # the engine waits for Retry-After, not this transport
         status = response.status_code
         patient = request.extensions.get("retry_timeouts", True)
         return status in TRANSIENT or (patient and status == 403 and is_page(response.content))
@@ -269,7 +269,7 @@ class RetryingTransport(httpx.AsyncBaseTransport):
                 broken = bounded.broken(exc)
                 if broken and (
                     broken.code not in READABLE or not request.extensions.get("read", True)
-                ):  # its status says all
+                ):  # the status is enough
                     headers = _plain_headers(broken.fields)
                     return httpx.Response(broken.code, headers=headers, request=request)
                 raise httpx.ReadError(type(exc).__name__, request=request) from exc
@@ -277,7 +277,7 @@ class RetryingTransport(httpx.AsyncBaseTransport):
                 self._clients.observer.took(request.url.host, time.monotonic() - began)
 
     async def _drained(self, request: httpx.Request, response: httpx.Response) -> httpx.Response:
-        """The answer without its body, of which a little is read so that the connection can be used again."""
+        """The answer without its body. A little of it is read so that the connection can be used again."""
         assert isinstance(response.stream, httpx.AsyncByteStream)
         size = 0
         try:
@@ -287,13 +287,13 @@ class RetryingTransport(httpx.AsyncBaseTransport):
                     if size > DRAIN_BYTES:
                         break
         except (httpx.TransportError, *_UNTRANSLATED):  # a TimeoutError is an OSError
-            pass  # the status has said all; the connection is closed
+            pass  # the status is enough; the connection is closed
         return httpx.Response(
             response.status_code, headers=_plain_headers(response.headers.raw), request=request
         )
 
     async def _streamed(self, request: httpx.Request) -> httpx.Response:
-        """The answer as it comes; whoever reads it limits it. It holds a slot until it is closed."""
+        """The answer with its body as a stream, limited by the caller. It holds a slot until it is closed."""
         await self._slots.acquire()
         try:
             self._clients.seen += 1
@@ -325,7 +325,7 @@ class RetryingTransport(httpx.AsyncBaseTransport):
         return httpx.Response(response.status_code, headers=headers, content=body, request=request)
 
     async def _beside(self, response: httpx.Response) -> bytes:
-        """The body of an answer that its status and headers say most of: nothing, where it cannot be read."""
+        """The body of an answer that failed; b"" if it cannot be read."""
         try:
             async with asyncio.timeout(BESIDE):
                 return await self._decoded(response)
@@ -342,7 +342,7 @@ class RetryingTransport(httpx.AsyncBaseTransport):
 
 
 class _Slotted(httpx.AsyncByteStream):
-    """A body under way, and the slot that it holds."""
+    """A streamed body and the slot that it holds."""
 
     def __init__(self, stream: httpx.AsyncByteStream, slots: asyncio.Semaphore) -> None:
         self._stream = stream
@@ -360,13 +360,13 @@ class _Slotted(httpx.AsyncByteStream):
 
 
 def _plain_headers(fields: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """The headers that still hold once the body is decoded."""
+    """The headers that are still true once the body is decoded."""
     gone = {b"content-encoding", b"content-length", b"transfer-encoding"}
     return [(name, value) for name, value in fields if name.lower() not in gone]
 
 
 def _proxy(address: str | None) -> httpx.Proxy | None:
-    """The proxy, its user and password as the header that aiohttp wants them in."""
+    """The proxy, with its user and password as the header that aiohttp expects."""
     if address is None:
         return None
     url = httpx.URL(address)

@@ -8,7 +8,7 @@ from pydantic import AfterValidator
 
 
 def http_url(value: str) -> str:
-    """An absolute http or https URL, as it is written."""
+    """An absolute http or https URL, unchanged."""
     if value != value.strip():
         raise ValueError("begins or ends with a blank")
     try:
@@ -23,14 +23,14 @@ def http_url(value: str) -> str:
 
 
 def endpoint(value: str) -> str:
-    """As `http_url`, and without a user and password: secrets have options of their own."""
+    """As `http_url`, but without a user and password: secrets have options of their own."""
     if httpx.URL(http_url(value)).userinfo:
         raise ValueError("holds a user or password; secrets have options of their own")
     return value
 
 
 def base(value: str) -> str:
-    """As `endpoint`, for a URL that paths are appended to: without a query, and without a slash at its end."""
+    """As `endpoint`, for a URL that paths are appended to: without a query, and with no slash at its end."""
     if "?" in endpoint(value):
         raise ValueError("has a query, and paths are appended to it; give scheme, host and path alone")
     return value.rstrip("/")
@@ -43,7 +43,7 @@ Url = Annotated[str, AfterValidator(base)]
 
 
 def host_of(url: str | httpx.URL) -> str:
-    """Scheme, host and port: a query may hold what nobody should read in a log."""
+    """Scheme, host and port only: a query may contain secrets, which must not be in a log."""
     try:
         url = httpx.URL(url) if isinstance(url, str) else url
     except httpx.InvalidURL:

@@ -1,1 +1,1 @@
-"""What options are made of: values, secrets, paths, and where to listen."""
+"""The types of options: values, secrets, paths, and listening addresses."""

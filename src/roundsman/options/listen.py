@@ -1,4 +1,4 @@
-"""`[listen]`: where to listen, and with which certificate."""
+"""`[listen]`: the address to listen on, and the certificate."""
 
 import ipaddress
 import os
@@ -12,11 +12,11 @@ from roundsman.options.paths import FilePath, data_path
 from roundsman.options.values import Options
 
 LONGEST_SOCKET = 107
-"""Bytes of a unix socket's path, unix(7)."""
+"""Maximum bytes of a unix socket's path, unix(7)."""
 
 
 class Address(NamedTuple):
-    """Where to listen: a host and port, or the path of a unix socket."""
+    """The address to listen on: a host and port, or the path of a unix socket."""
 
     host: str
     port: int
@@ -28,12 +28,12 @@ class Address(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def clashes(self, other: "Address") -> bool:
-        """Whether two sockets cannot have both."""
+        """Whether two sockets cannot be bound to both addresses."""
         return self.path == other.path and self.port == other.port
 
     @property
     def is_local(self) -> bool:
-        """Whether only this machine can reach it."""
+        """Whether only this machine can reach the address."""
         return self.path is not None or self.host == "::1" or self.host.startswith("127.")
 
 
@@ -65,16 +65,16 @@ def _address(value: object) -> Address:
 
 
 class ListenOptions(Options):
-    """`[listen]`: take webhooks, and tell health and metrics. Without this table, no socket is opened."""
+    """`[listen]`: receive webhooks, and serve health and metrics. Without this table, no socket is opened."""
 
     address: Annotated[
         Address,
         BeforeValidator(_address),
         WithJsonSchema({"type": "string", "examples": ["127.0.0.1:8377", "unix:/run/roundsman.sock"]}),
     ] = Address("127.0.0.1", 8377)
-    """Host and port, or "unix:/path"; not used where systemd hands over a socket."""
+    """Host and port, or "unix:/path"; not used if systemd passes a socket."""
     tls_certificate: FilePath | None = None
-    """A PEM file with the certificate and its chain, where no proxy in front speaks TLS; read again on SIGHUP."""
+    """A PEM file with the certificate and its chain, if no proxy in front speaks TLS; reread on SIGHUP."""
     tls_key: FilePath | None = None
     """The certificate's key, without a password."""
 
@@ -86,12 +86,12 @@ class ListenOptions(Options):
         return self
 
     def tls(self, context: ssl.SSLContext | None = None) -> ssl.SSLContext | None:
-        """The certificate and its key in a context; None where there are none. ValueError where they cannot be used."""
+        """A context with certificate and key; None if there are none. ValueError if they are unusable."""
         if self.tls_certificate is None or self.tls_key is None:
             return None
         context = context or ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
-            # A key with a password would have Python ask for it on the terminal.
+            # Without this password, Python would ask on the terminal for that of an encrypted key.
             context.load_cert_chain(self.tls_certificate, self.tls_key, password="")
         except (OSError, ValueError) as exc:  # SSLError is an OSError
             why = "they are not a PEM certificate and its key without a password"

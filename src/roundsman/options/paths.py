@@ -1,4 +1,4 @@
-"""Paths in options: relative to the configuration, or to systemd's folder."""
+"""Paths in options: relative to the configuration file, or to systemd's state directory."""
 
 import os
 import re
@@ -18,7 +18,7 @@ _folder: ContextVar[Path] = ContextVar("folder", default=Path())
 
 @contextmanager
 def relative_to(folder: Path) -> "Iterator[None]":
-    """Paths in options are read relative to the configuration file, not to wherever the daemon was started."""
+    """Paths in options are read relative to the configuration file, not to the working directory."""
     token = _folder.set(folder)
     try:
         yield
@@ -46,7 +46,7 @@ _NO_PATH = re.compile(
     r"|.*\?(?:mode|cache|vfs|immutable)=",
     re.IGNORECASE,
 )
-"""How other programs name a database."""
+"""The forms in which other programs name a database."""
 
 
 def data_path(value: object) -> Path:
@@ -63,4 +63,4 @@ _PATH_SCHEMA = {"type": "string", "minLength": 1}
 FilePath = Annotated[Path, BeforeValidator(_path), WithJsonSchema(_PATH_SCHEMA)]
 """A file to read; relative to the configuration file."""
 DataPath = Annotated[Path, BeforeValidator(data_path), WithJsonSchema(_PATH_SCHEMA)]
-"""A file to write; relative to systemd's `StateDirectory` where there is one, else to the configuration file."""
+"""A file to write; relative to systemd's `StateDirectory` if there is one, else to the configuration file."""

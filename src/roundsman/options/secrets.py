@@ -1,4 +1,4 @@
-"""Secrets: where they are read from, and what is no secret but a placeholder or a slip."""
+"""Secrets: where they are read from, and how placeholders and mistakes are recognised."""
 
 import os
 import re
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 class Secret:
     """A value that is never shown: a string, or where to find one.
 
-    TOML: `{ credential = "name" }` (systemd's `LoadCredential`, or `credentials/name` beside the file), `{ env = "NAME" }`, `{ file = "path" }`, or a
-    bare string, of which `roundsman check` warns. Read once, when the configuration is loaded.
+    TOML: `{ credential = "name" }` (systemd's `LoadCredential`, or `credentials/name` beside the file),
+    `{ env = "NAME" }`, `{ file = "path" }`, or a bare string, which `roundsman check` warns about. It is read
+    once, when the configuration is loaded.
     """
 
     __slots__ = ("_value", "origin")
@@ -106,12 +107,12 @@ class Secret:
 
 
 def is_placeholder(text: str) -> bool:
-    """Whether a value is without doubt what another program would fill in."""
+    """Whether a value is certainly a placeholder for another program to fill in."""
     return bool(_PLACEHOLDER.fullmatch(text.strip()) or _SURELY_INSIDE.search(text))
 
 
 def may_be_placeholder(text: str) -> bool:
-    """Whether a value may be what another program, or a person, would fill in. A generated password can look so, too."""
+    """Whether it may be a placeholder for a program or a person. A generated password can look so, too."""
     return is_placeholder(text) or bool(_DOUBTFUL.fullmatch(text.strip()) or INSIDE.search(text))
 
 
@@ -125,11 +126,11 @@ _PLACEHOLDER = re.compile(
     re.IGNORECASE,
 )
 _UNFILLED = re.compile(r"\$\{\s*[A-Za-z_][^{}]*\}|\{\{[^{}]*\}\}|%\{[^{}]*\}")
-"""What a shell or a template left as it was, in the value of a variable."""
+"""Placeholders that a shell or a template left unfilled in the value of a variable."""
 _SURELY_INSIDE = re.compile(
     r"\$\{\s*[A-Z_][A-Z0-9_]{2,}(?::[^{}]*)?\s*\}|\{\{\s*[A-Za-z_][\w. |()-]*\s*\}\}|%\([A-Za-z_]\w{2,}\)s"
 )
-"""What other programs fill in, as a part of a value."""
+"""Placeholders of other programs, as a part of a value."""
 _DOUBTFUL = re.compile(
     r"\[[a-z_ ]+\]|[#$]?\{[a-z_]\w*\}|\$\$[a-z_]\w*|change[-_ ]?me|(?:your|my)[-_][a-z_-]*(?:token|key|secret|password)[a-z_-]*",
     re.IGNORECASE,
@@ -139,7 +140,7 @@ _WORD = re.compile(r"[A-Za-z]{1,20}[0-9]{0,4}|[0-9]{1,4}|")
 
 
 def _name_of(text: str) -> str:
-    """The name of a variable or file, for a message; not what may be a secret that stands in its place."""
+    """The name of a variable or file, for a message; `HIDDEN` if it may be a secret put in its place."""
     words = re.split(r"[-_./~ ]", text)
     alone = len(words) == 1 and not (text.isupper() or text.islower())
     mixed = "/" not in text and not (text.isupper() or text.islower() or text.isdigit())
@@ -149,8 +150,9 @@ def _name_of(text: str) -> str:
 
 
 def _credential(name: str) -> Path:
-    """Where a credential is: as systemd gives it to a service (systemd.exec(5), LoadCredential=), alone or with the whole
-    folder of ours; for commands beside the service, in that folder itself.
+    """The path of a credential. systemd gives it to a service (systemd.exec(5), LoadCredential=) alone, as
+    `name`, or with the whole folder of ours, as `roundsman_name`. Outside the service it is in that folder
+    itself: `credentials` beside the configuration file.
     """
     given = _handed_over()
     if given is None:
@@ -167,7 +169,7 @@ def _credential(name: str) -> Path:
 
 
 def _handed_over() -> Path | None:
-    """Where systemd puts a service's credentials; None where we are none."""
+    """The folder of a service's credentials, set by systemd; None outside a service."""
     given = os.environ.get("CREDENTIALS_DIRECTORY")
     return None if given is None else Path(given)
 
@@ -175,13 +177,13 @@ def _handed_over() -> Path | None:
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError:  # a folder that only root may look into: reading says so
+    except OSError:  # only root may look into the folder: reading the file reports that
         return True
 
 
 def _from_file(path: Path, what: str) -> tuple[str, Path]:
     try:
-        # A pipe that nobody writes to would keep us for ever.
+        # Reading a pipe that no process writes to would block for ever.
         if not stat.S_ISREG(path.stat().st_mode):
             raise ValueError(f"{what} is not a plain file, and only such a one is read")
         with open(path, encoding="utf-8-sig", opener=_without_waiting) as file:
@@ -200,7 +202,7 @@ def _without_waiting(path: str, flags: int) -> int:
 
 
 def forbidden(exc: OSError, in_service: str = "") -> str:
-    """What to do where a file is not to be read by us: as a person, and as the service's user."""
+    """A hint for a file that this user may not read: one for a person, another for the service's user."""
     if not isinstance(exc, PermissionError) or os.geteuid() == 0:
         return ""
     hint = "try sudo" if _handed_over() is None else in_service

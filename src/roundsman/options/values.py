@@ -1,4 +1,4 @@
-"""What options are made of: durations, sizes, dates and headers, each read from TOML or refused in one sentence."""
+"""Types of option values: durations, sizes, dates and headers, read from TOML or refused in one sentence."""
 
 import re
 from datetime import UTC, date, datetime
@@ -117,7 +117,7 @@ HeaderValue = Annotated[str, AfterValidator(_header_value)]
 
 
 def redact(text: str) -> str:
-    """The text without whatever stands before an `@`: the user and password of a URL, however broken."""
+    """The text with everything before an `@` masked: the user and password of a URL, even of a broken one."""
     if "@" not in text:
         return text
     return re.sub(

@@ -1,4 +1,4 @@
-"""The registry of sinks: TOML's `type` to the class that has its options. Third parties add entry points."""
+"""The registry of sinks: the class with the options of a `type` in TOML. Third parties add entry points."""
 
 SINKS = {
     "stdout": "roundsman.sinks.stdout:StdoutSink",

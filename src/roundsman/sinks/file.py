@@ -1,15 +1,15 @@
-"""A file with one event a line: rotated, and exact. After a crash no line is torn, lost or doubled.
+"""A file with one event a line, rotated and exact: after a crash no line is torn, lost or doubled.
 
-What is in the file but was not acked any more is found by the receipt of the last ack (which file, how long, what was rotated
-before): lines after that are complete and not delivered again, or torn or full of holes and cut out. They are written to the
-disk anew before they are acked, for a crash or an I/O error may have kept them from it. So the crash between "written" and
-"acked" costs nothing. Nor does a store that was put back from a backup: the lines of all that happened since are after the
-backup's receipt.
+The receipt of the last ack (which file, its size, the newest rotated file) shows which lines were written but
+not acked. Complete lines after it are not written again when their events are delivered again; torn ones and
+those with holes are cut out. The rest is written to the disk anew before it is acked, because a crash or an
+I/O error may have kept it from there. So a crash between write and ack costs nothing. Neither does a store
+restored from a backup: all lines since then are after its receipt.
 
-The open file is not the place: before each ack, the path has to lead to it still.
+The open handle is not enough: before each ack, the path must still lead to the open file.
 
-Everything is done by a handle of the folder, and nothing by way of a link in it: root may be who runs it (a command beside
-the service, or the daemon in a container), in a folder whose owner would like to read and write with root's rights.
+Everything is done by a handle of the folder, and no link in it is followed: root may run it (a command beside
+the service, or the daemon in a container) in a folder whose owner would like to use root's rights.
 """
 
 import errno
@@ -39,17 +39,20 @@ from roundsman.system.files import enter, make_at, reading, require_file
 from roundsman.system.threads import in_thread
 
 OURS = b'{"specversion":"1.0"'
-"""How our lines begin: only a torn line of our own is ever cut out."""
+"""How our lines begin: only our own torn lines are cut out."""
 HOLE = b"\0" * 4
-"""What a power cut leaves where a block did not reach the disk; no text has it."""
+"""What a power cut leaves in place of a block that did not reach the disk; no text contains it."""
 CHUNK = 1 << 16
 ENDLESS = 1 << 62
 DOUBT, MOST = 64 << 20, 50_000
-"""Bytes at the end of a file that are looked through for lines without ack, and how many of these are remembered, at most: many
-batches, and some 15 MB of memory."""
+"""Bytes at the end of a file that are searched for lines without ack, and how many are remembered, at most:
+many batches, and some 15 MB of memory.
+"""
 ELSEWHERE = -1
 DOUBTED = 86400.0
-"""Seconds in which such lines are waited for. After a crash they come first; after a restore, when their source is visited."""
+"""Seconds for which such lines are remembered. Their events come first after a crash; after a restore, when
+their source is visited.
+"""
 
 
 class FileSink(Sink):
@@ -57,13 +60,13 @@ class FileSink(Sink):
 
     type: Literal["file"]
     path: DataPath
-    """The file; its folder is made if need be."""
+    """The file; its folder is created if it is missing."""
     rotate_size: Size | None = None
-    """Begin a new file before this one gets larger than this."""
+    """Start a new file before this one gets larger than this."""
     rotate_daily: bool = False
-    """Begin a new file with each UTC day."""
+    """Start a new file each UTC day."""
     keep: Annotated[int, Field(ge=1)] | None = None
-    """Rotated files to keep; the oldest go first. Default: all."""
+    """Number of rotated files to keep; the oldest are deleted first. Default: all."""
     compress: bool = False
     """Compress rotated files with gzip."""
     mode: Annotated[str, Field(pattern=r"^0?[0-7]{3}$")] = "0600"
@@ -76,7 +79,7 @@ class FileSink(Sink):
     async def open(self, http: Http, receipt: Receipt | None) -> AsyncIterator[Deliver]:
         appender = _Appender(self, http.now)
         try:
-            # In a thread: the disk may be slow or gone, and that must not stop the others.
+            # In a thread: a slow or missing disk must not block the event loop.
             await in_thread(appender.open, receipt)
 
             async def deliver(events: Sequence[Event]) -> Receipt:
@@ -88,7 +91,7 @@ class FileSink(Sink):
 
 
 class _Appender:
-    """The open file. Any error leaves it to the next `open` to put things right."""
+    """The open file. After any error, the next `open` repairs what is wrong."""
 
     def __init__(self, options: FileSink, now: Callable[[], datetime]) -> None:
         self._options = options
@@ -99,19 +102,19 @@ class _Appender:
         self._day = ""
         self._busy = threading.Lock()
         self._left = False
-        """Closed while a thread was opening or writing: then that thread closes."""
+        """Closed while a thread was opening or writing: that thread then closes the handles."""
         self._tidy = False
-        """Whether what a crash left undone of a rotation was done: not by who only opens, to see whether it can."""
+        """Whether an interrupted rotation was finished; `open` leaves it, because it may be only a check."""
         self._doubtful: dict[tuple[str, str], int] = {}
-        """Source and id of the lines that are there and not acked, with where each begins; `ELSEWHERE` in a rotated file."""
+        """Source and id of lines written but not acked, with their offset; `ELSEWHERE` in a rotated file."""
         self._last = ""
-        """The newest rotated file."""
+        """The name of the newest rotated file."""
         self._base: Receipt = {}
-        """The receipt that was opened with: it holds while lines in rotated files are in doubt."""
+        """The receipt that `open` was given; it stays valid while lines in rotated files are in doubt."""
         self._until = 0.0
-        """When those that were not delivered again are acked ones."""
+        """When the lines in doubt that were not delivered again count as acked (Unix seconds)."""
         self._past = False
-        """Whether something new was written: what a crash left without ack was delivered before that."""
+        """Whether something new was written: events that a crash left without ack come before that."""
 
     def open(self, receipt: Receipt | None) -> None:
         with self._busy:
@@ -122,7 +125,7 @@ class _Appender:
                     self._close()
 
     def _open(self, receipt: Receipt | None) -> None:
-        # Without links: a rotation must not rename one.
+        # With links resolved: a rotation must not rename a link.
         self._folder, self._path = enter(self._options.path, 0o777)
         self._open_file()
         known = max(0, self._size - DOUBT)
@@ -134,8 +137,8 @@ class _Appender:
         ):
             known = max(known, min(receipt.get("size", 0), self._size))
         elif receipt:
-            # Another file than at the last ack: we rotated before acks that were lost, or somebody moved it. Its inode says
-            # little: that of a file that was packed is given to the next one.
+            # Not the file of the last ack: it was rotated before acks that were lost, or somebody moved it.
+            # The inode proves little: the next file gets that of a compressed one.
             self._look_into_rotated(receipt)
         self._last = max(self._rotated(), default=("", 0, ""))[2]
         self._until = (receipt or {}).get("until") or self._now().timestamp() + DOUBTED
@@ -154,7 +157,7 @@ class _Appender:
         self._file = self._folder = -1
 
     def append(self, events: Sequence[Event]) -> Receipt:
-        """Write, and make sure that it is on the disk; the receipt says up to where."""
+        """Write and sync to the disk; the receipt says up to where."""
         with self._busy:
             try:
                 return self._append(events)
@@ -163,16 +166,16 @@ class _Appender:
                     self._close()
 
     def _append(self, events: Sequence[Event]) -> Receipt:
-        # The time is over, or the clock was set by very much.
+        # The time is over, or the clock was set back by more than a day.
         over = not 0 < self._until - self._now().timestamp() < 2 * DOUBTED
         if over and self._past:
             self._doubtful.clear()
-        # Each only once: what is delivered once more is a replay, and written again.
+        # Each counts only once: an event that is delivered once more is a replay, and is written again.
         fresh = [e for e in events if self._doubtful.pop((e.source, e.id), None) is None]
         self._require_place()
         if fresh:
             lines = b"".join([event.body + b"\n" for event in fresh])
-            # Lines without ack that were left behind in the old file would not be found after another crash.
+            # After another crash, lines without ack that a rotation left in the old file would not be found.
             if len(fresh) == len(events) and (self._past or not self._doubtful):
                 self._rotate_for(len(lines))
             self._write(lines)
@@ -183,7 +186,7 @@ class _Appender:
         return self._receipt()
 
     def _receipt(self) -> Receipt:
-        """Acked is what is before the first line in doubt: that is for whoever opens the file next, too."""
+        """The receipt ends before the first line in doubt, so that the next `open` finds that line."""
         first = next(iter(self._doubtful.values()), self._size)
         if first == ELSEWHERE:
             return {**self._base, "until": self._until}
@@ -191,9 +194,9 @@ class _Appender:
         return {**receipt, "until": self._until} if self._doubtful else receipt
 
     def _require_place(self, *, written: bool = False) -> None:
-        """OSError where the path no longer leads to the open file: what is written then, nobody would find.
+        """Raises OSError if the path no longer leads to the open file: nobody would find what is written.
 
-        What is `written` already is found where somebody has only just moved the file, as logrotate does.
+        What is `written` already is found if the file was only moved, as logrotate does.
         """
         file = os.fstat(self._file)
         try:
@@ -207,7 +210,7 @@ class _Appender:
             raise OSError(errno.ESTALE, "it was removed or replaced while it was open", str(self._path))
 
     def _write(self, lines: bytes) -> None:
-        """Append, and make sure that it is on the disk. Others may have written or cut the file meanwhile."""
+        """Append and sync to the disk. Other processes may have written or truncated the file meanwhile."""
         self._size = os.fstat(self._file).st_size
         if self._ends_in_a_line():
             lines = b"\n" + lines
@@ -224,13 +227,13 @@ class _Appender:
             and os.pread(self._file, 1, begun - 1) != b"\n"
             and lines[:1] != b"\n"
         ):
-            # Half a line of somebody's came in between, and swallowed our first one: that is written again.
+            # Another process wrote half a line in between, and our first one continued it: write that again.
             os.write(self._file, lines[: lines.index(b"\n") + 1])
         os.fdatasync(self._file)
         self._size = os.fstat(self._file).st_size
 
     def _ends_in_a_line(self) -> bool:
-        """Whether the last line has no end: somebody else's, or one of ours that was cut."""
+        """Whether the last line has no newline: another process's line, or one of ours that was truncated."""
         return self._size > 0 and os.pread(self._file, 1, self._size - 1) != b"\n"
 
     def _open_file(self) -> None:
@@ -245,11 +248,11 @@ class _Appender:
             _sync(self._folder)
         status = os.fstat(self._file)
         self._size = status.st_size
-        # The day that the file is of: that of its last line, not of today, or a restart would put off the rotation.
+        # The day of the file is that of its last line. With today's, a restart would delay the rotation.
         self._day = _day(datetime.fromtimestamp(status.st_mtime, UTC) if self._size else self._now())
 
     def _repair(self, known: int) -> None:
-        """Read what is after `known`: whole lines are in doubt, torn ones and holes go; what stays is written to the disk anew."""
+        """Read after `known`: whole lines are in doubt, torn ones and holes are cut, the rest is rewritten."""
         at = known
         if at and os.pread(self._file, 1, at - 1) != b"\n":
             at = self._line_start(at)
@@ -257,7 +260,7 @@ class _Appender:
         bad = self._look_through(at)
         if not bad and self._doubtful.keys() == before.keys():
             return
-        # By a handle that does not append. After an I/O error the kernel may take pages for clean that are not on the disk.
+        # By a handle that does not append. After an I/O error the kernel may take unwritten pages for clean.
         flags = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         handle = os.open(self._path.name, flags, dir_fd=self._folder)
         try:
@@ -272,7 +275,7 @@ class _Appender:
             self._look_through(at)
 
     def _look_through(self, at: int) -> list[tuple[int, int]]:
-        """Remember the lines after `at` as being in doubt. Where those are that have to go: torn ones of ours, and holes."""
+        """Remember the lines after `at` as in doubt. Returns what to cut: torn lines of ours, and holes."""
         bad: list[tuple[int, int]] = []
         tail = b""
         while piece := os.pread(self._file, CHUNK, at):
@@ -296,9 +299,9 @@ class _Appender:
             del self._doubtful[next(iter(self._doubtful))]  # the earliest
 
     def _keep(self, handle: int, at: int, bad: Sequence[tuple[int, int]]) -> None:
-        """Write what is after `at` once more, without the parts that are bad."""
+        """Write what is after `at` once more, without the ranges in `bad`."""
         to, source = at, at
-        for begin, end in (*bad, (ENDLESS, ENDLESS)):  # to the end, with what somebody wrote meanwhile
+        for begin, end in (*bad, (ENDLESS, ENDLESS)):  # to the end, with what another process wrote meanwhile
             while source < begin:
                 piece = os.pread(self._file, min(CHUNK, begin - source), source)
                 if not piece:
@@ -313,24 +316,22 @@ class _Appender:
         self._size = os.fstat(handle).st_size
 
     def _rotated_since(self, receipt: Receipt) -> bool:
-        """Whether a file was rotated after the last ack. Not to be seen from receipts of versions that did not say."""
+        """Whether a file was rotated after the last ack; False for receipts of versions that did not say."""
         after, newest = receipt.get("rotated"), max(self._rotated(), default=None)
         if after is None or newest is None:
             return False
         return newest[:2] > (self._place_of(after) or ("", 0))
 
     def _look_into_rotated(self, receipt: Receipt) -> None:
-        """Lines without ack in files that were rotated since: a power cut may have taken the acks of the last second."""
+        """Remember lines without ack in newer rotated files: a power cut may lose the last second's acks."""
         after = receipt.get("rotated")
         if after is None:
-            return  # written by a version that did not say
+            return  # written by an older version, which does not say
         since = self._place_of(after)
         newer = [each for each in self._rotated() if since is None or each[:2] > since]
         skip, room = int(receipt.get("size", 0)), DOUBT
         for _, _, name in newer:  # the first of them is the file of the receipt
-            with suppress(
-                OSError, EOFError, zlib.error
-            ):  # not ours to read, or damaged: no reason to write nothing
+            with suppress(OSError, EOFError, zlib.error):  # unreadable or damaged: writing goes on
                 for line in self._lines_of(name, skip):
                     room -= len(line)
                     if room < 0:
@@ -340,7 +341,7 @@ class _Appender:
             skip = 0
 
     def _lines_of(self, name: str, skip: int) -> Iterator[bytes]:
-        """The lines of a rotated file, packed or not, from a place in it on."""
+        """The lines of a rotated file, compressed or not, after its first `skip` bytes."""
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         with os.fdopen(os.open(name, flags, dir_fd=self._folder), "rb") as file:
             require_file(file.fileno())
@@ -362,7 +363,7 @@ class _Appender:
     # -- rotation ----------------------------------------------------------------------------------------------------
 
     def _rotate_for(self, length: int) -> None:
-        """Begin a new file if these bytes are too many for this one, or of another day. Never within a batch."""
+        """Start a new file if these bytes are too many for this one, or on another day; never in a batch."""
         options, today = self._options, _day(self._now())
         too_large = options.rotate_size is not None and self._size + length > options.rotate_size
         rotated = None
@@ -380,31 +381,32 @@ class _Appender:
         self._day = today
 
     def _free_name(self) -> str:
-        """`events-2026-05-01.0001.jsonl` and so on; never the number of one that was there before."""
+        """`events-2026-05-01.0001.jsonl` and so on: above the numbers of all files of that day."""
         taken = [number for day, number, _ in self._rotated() if day == self._day]
         return f"{self._path.stem}-{self._day}.{max(taken, default=0) + 1:04d}{self._path.suffix}"
 
     def _rotated(self) -> list[tuple[str, int, str]]:
-        """Day, number and name of what is rotated, in this order."""
+        """Day, number and name of the rotated files, in this order."""
         with reading(self._folder) as folder, os.scandir(folder) as entries:
             found = [(*place, each.name) for each in entries if (place := self._place_of(each.name))]
         return sorted(found)
 
     def _place_of(self, name: str) -> tuple[str, int] | None:
-        """Day and number of a rotated file, packed or not; None for any other file."""
+        """Day and number of a rotated file, compressed or not; None for any other file."""
         stem, suffix = re.escape(self._path.stem), re.escape(self._path.suffix)
         match = re.fullmatch(stem + r"-(\d{4}-\d\d-\d\d)\.(\d{4,})" + suffix + r"(?:\.gz)?", name)
         return (match[1], int(match[2])) if match else None
 
     def _finish_rotation(self, just: str | None) -> None:
-        """Compress and prune what is rotated, but not what `just` was; also what a crash left undone."""
-        # A day that is not yet is of a clock that was wrong: it would stay the newest for years, at the cost of all good ones.
-        # Whoever stamps the files may be a little ahead of us.
+        """Compress and prune rotated files, but never prune `just`; also finish what a crash interrupted."""
+        # A day in the future is from a wrong clock: its file would stay the newest for years, and all good
+        # ones would be pruned. Tomorrow is allowed: the clock that stamps files may be a little ahead of
+        # ours.
         tomorrow = _day(self._now() + timedelta(days=1))
         rotated = sorted(self._rotated(), key=lambda each: (each[2] == just, each[0] <= tomorrow))
         for at, (_, _, name) in enumerate(reversed(rotated)):
             if not stat.S_ISREG(os.lstat(name, dir_fd=self._folder).st_mode):
-                continue  # somebody's link, say
+                continue  # a link, for example
             if self._options.keep is not None and at >= self._options.keep:
                 os.unlink(name, dir_fd=self._folder)
             elif self._options.compress and not name.endswith(".gz"):
@@ -443,6 +445,6 @@ def _day(moment: datetime) -> str:
 
 
 def _sync(folder: int) -> None:
-    """What was made or renamed in it survives a power cut."""
+    """Sync the folder, so that a file that was created or renamed in it survives a power cut."""
     with reading(folder) as handle:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""An HTTP endpoint: CloudEvents 1.0 over HTTP, signed if you like.
+"""An HTTP endpoint: CloudEvents 1.0 over HTTP, optionally signed.
 
 Modes: https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md
 Signature: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
@@ -26,11 +26,11 @@ from roundsman.options.values import HeaderName, HeaderValue, Options
 from roundsman.plugin import Deliver, Receipt, Sink
 
 ENOUGH = 1024
-"""Bytes under which compression is not worth it."""
+"""Minimum bytes of a body to compress: for fewer it is not worth it."""
 
 
 class AuthHeader(Options):
-    """`auth`: a header that proves who sends."""
+    """`auth`: a header that authenticates the sender."""
 
     header: HeaderName = "Authorization"
     value: Secret
@@ -41,24 +41,26 @@ class HttpSink(Sink):
 
     type: Literal["http"]
     url: Endpoint
-    """Where to post to."""
+    """The URL to post to."""
     content: Literal["structured", "binary", "batch"] = "structured"
-    """structured: the event is the body. binary: its data is, the rest in `ce-` headers. batch: a list of events."""
+    """structured: the body is the event. binary: the body is its data, the rest is in `ce-` headers. batch:
+    the body is a list of events.
+    """
     batch: Annotated[int, Field(ge=1, le=10_000)] = 1
-    """Events in one request: 100 with content = "batch", else 1."""
+    """Maximum events in one request: 100 with content = "batch", else 1."""
     auth: AuthHeader | None = None
     """A header for authentication."""
     signing_secret: Secret | None = None
-    """Sign as Standard Webhooks do: `whsec_` and base64."""
+    """Sign requests as Standard Webhooks do: `whsec_` and base64."""
     compress: bool = False
     """Compress bodies with gzip."""
     headers: dict[HeaderName, HeaderValue] = {}
-    """Further headers."""
+    """Additional headers."""
 
     @model_validator(mode="before")
     @classmethod
     def _batches(cls, options: Any) -> Any:
-        """Only lists hold several events: else a refusal of one would send the others again."""
+        """Only a list may hold several events: else the refusal of one would send the others again."""
         if isinstance(options, dict) and options.get("content") == "batch":
             return {"batch": 100, **options}
         return options
@@ -77,7 +79,7 @@ class HttpSink(Sink):
         return secret
 
     @asynccontextmanager
-    async def open(self, http: Http, receipt: Receipt | None) -> AsyncIterator[Deliver]:  # noqa: ARG002 - it needs no more
+    async def open(self, http: Http, receipt: Receipt | None) -> AsyncIterator[Deliver]:  # noqa: ARG002 - this sink keeps no receipt
         headers = {**self.headers, **({self.auth.header: self.auth.value.reveal()} if self.auth else {})}
         key = signing_key(self.signing_secret) if self.signing_secret else None
 
@@ -85,7 +87,8 @@ class HttpSink(Sink):
             for group in [events] if self.content == "batch" else [[event] for event in events]:
                 body, about = encode(self.content, group)
                 if key:
-                    # One event keeps its id, so that a repeat is recognised; a batch is known by what is in it.
+                    # A single event keeps its id, so that a repeat is recognised; a batch is identified by a
+                    # hash of its body.
                     message = group[0].id if len(group) == 1 else hashlib.sha256(body).hexdigest()[:32]
                     about |= signature(key, f"{group[0].source}.{message}", http.now(), body)
                 if self.compress and len(body) >= ENOUGH:

@@ -21,18 +21,18 @@ class StdoutSink(Sink):
 
     type: Literal["stdout"]
     batch: Annotated[int, Field(ge=1, le=10_000)] = 100
-    """Events handed over in one go, at most."""
+    """Maximum events in one write."""
 
     def place(self) -> str:
         return "standard output"
 
     @asynccontextmanager
-    async def open(self, http: Http, receipt: Receipt | None) -> AsyncIterator[Deliver]:  # noqa: ARG002 - it needs no more
+    async def open(self, http: Http, receipt: Receipt | None) -> AsyncIterator[Deliver]:  # noqa: ARG002 - this sink needs neither
         yield _deliver
 
 
 async def _deliver(events: Sequence[Event]) -> None:
-    # In a thread: whoever reads our output may have stopped reading, and that must not stop the others.
+    # In a thread: a reader of our output that has stopped reading must not block the event loop.
     await in_thread(_write, b"".join([event.body + b"\n" for event in events]))
 
 
@@ -52,7 +52,7 @@ def _write_all(left: memoryview) -> None:
     while left:
         try:
             left = left[os.write(1, left) :]
-        except BlockingIOError:  # somebody made it non-blocking: a terminal is shared
+        except BlockingIOError:  # another process made it non-blocking: a terminal is shared
             select.select([], [1], [], 1.0)
         except BrokenPipeError:
             raise OSError(errno.EPIPE, "nobody reads standard output any more") from None

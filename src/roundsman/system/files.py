@@ -1,4 +1,4 @@
-"""Files and folders: whose they are, whether they are on the disk, and how much room there is for more."""
+"""Files and folders: owners, links, syncing to the disk, and free space."""
 
 import errno
 import os
@@ -9,29 +9,29 @@ from pathlib import Path
 from typing import NamedTuple
 
 LINKS = 40
-"""Links on the way to a file, at most: what the kernel allows, too."""
+"""Maximum links on the way to a file; the kernel's limit is the same."""
 _ENTER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-"""To go through a folder, which asks for less than to read it: root may be without its capabilities."""
+"""Flags to pass through a folder, which needs fewer rights than reading it: root may lack capabilities."""
 
 
 class Room(NamedTuple):
-    """What a file system has, in bytes."""
+    """The space of a file system, in bytes."""
 
     free: int
-    """For us: what is reserved for root does not count."""
+    """Free for us: blocks that are reserved for root do not count."""
     total: int
 
 
 def room(path: Path) -> Room:
-    """The room where `path` is, or would be."""
+    """The space of the file system that `path` is on, or would be."""
     status = os.statvfs(next(p for p in (path, *path.absolute().parents) if p.exists()))
     return Room(status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize)
 
 
 def real(path: Path, folders: int | None = None) -> Path:
-    """A file's path without links; `folders` is the mode to make a missing folder of it with.
+    """A file's path with links resolved; `folders` is the mode with which a missing folder of it is created.
 
-    OSError where root would follow a link that somebody else may have put there.
+    Raises OSError if root would follow a link that another user may have created.
     """
     if os.geteuid() == 0:
         folder, path = _walk(path, folders)
@@ -44,7 +44,9 @@ def real(path: Path, folders: int | None = None) -> Path:
 
 
 def enter(path: Path, folders: int | None = None) -> tuple[int, Path]:
-    """As `real`, with a handle of the folder: what is done there by name happens there, whatever becomes of the way to it."""
+    """As `real`, with a handle of the file's folder. What is done by name with the handle happens in that
+    folder, even if the path to it changes.
+    """
     if os.geteuid() == 0:
         return _walk(path, folders)
     path = real(path, folders)
@@ -52,18 +54,19 @@ def enter(path: Path, folders: int | None = None) -> tuple[int, Path]:
 
 
 def refuse_links(*paths: Path) -> None:
-    """OSError, where root is about to follow a link that somebody else may have put there."""
+    """Raises OSError if root is about to follow a link that another user may have created."""
     for path in paths:
         real(path)
 
 
 def _walk(path: Path, folders: int | None) -> tuple[int, Path]:
-    """`enter` for root, whose rights others would like to borrow: from folder to folder, by handle.
+    """`enter` for root: it opens each folder by handle, so that no other user can borrow root's rights.
 
-    A link is followed where only root can have made it. From the first folder on that somebody else may write to, none is: its
-    owner can put there whatever leads to /etc, move what is there, and do so between two looks. So /var/lib/roundsman, root's
-    own link in root's own folder, is followed, and the folder of the service that it leads to is the end of that. (In a folder
-    such as /tmp everybody may make links, and nobody may touch root's.)
+    A link is followed only if root alone can have created it. After the first folder that another user may
+    write to, no link is followed: its owner can link to /etc or move what is there, even between two checks.
+    So /var/lib/roundsman, root's own link in root's own folder, is followed, but no link in the service's
+    folder that it leads to. (In a sticky folder such as /tmp all users may create links, but not replace
+    root's.)
     """
     folder, there, trusted, links = os.open("/", _ENTER), Path("/"), True, 0
     left = [*reversed(path.absolute().parts)]
@@ -108,7 +111,7 @@ def _may_follow(trusted: bool, links: int) -> None:
 
 
 def _make_folder(folder: int, name: str, mode: int) -> None:
-    with suppress(FileExistsError):  # somebody else was quicker
+    with suppress(FileExistsError):  # another process was quicker
         os.mkdir(name, mode, dir_fd=folder)
         if owner := _owner(folder):
             with suppress(OSError):
@@ -116,11 +119,13 @@ def _make_folder(folder: int, name: str, mode: int) -> None:
 
 
 def make_at(folder: int, path: Path, flags: int, mode: int) -> tuple[int, bool]:
-    """Open a file of ours in its folder, or make it; its handle, and whether it is new. OSError where it is no file: a link, say.
+    """Open one of our files in its folder, or create it. Returns its handle, and whether it is new. Raises
+    OSError if it is not a regular file but a link, for example.
 
-    What root makes in somebody's folder is theirs: a command with sudo must not lock the service out of its own files.
+    Root's new files in another user's folder are given to that user: a command with sudo must not lock the
+    service out of its own files.
     """
-    # Without O_NONBLOCK, a FIFO that somebody puts there would hold us up until somebody writes to it.
+    # Without O_NONBLOCK, opening a FIFO in place of the file would block until another process opens it.
     flags |= os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         try:
@@ -132,7 +137,7 @@ def make_at(folder: int, path: Path, flags: int, mode: int) -> tuple[int, bool]:
         try:
             require_file(handle)
             if new and (owner := _owner(folder)):
-                with suppress(OSError):  # where root may not, on a network's disk or in a container
+                with suppress(OSError):  # root may not do it on a network disk or in a container
                     os.fchown(handle, *owner)
         except BaseException:
             os.close(handle)
@@ -144,13 +149,13 @@ def make_at(folder: int, path: Path, flags: int, mode: int) -> tuple[int, bool]:
 
 
 def require_file(handle: int) -> None:
-    """OSError, where something that is no file has a file's name: a FIFO, say."""
+    """Raises OSError if the handle is not of a regular file but of a FIFO, for example."""
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         raise OSError(errno.EINVAL, "it is not a file")
 
 
 def _owner(folder: int) -> tuple[int, int] | None:
-    """Whom to give what root makes in this folder; None where it may stay as it is."""
+    """The user and group to give root's new files in this folder to; None if they may stay root's."""
     owner = os.fstat(folder)
     return (owner.st_uid, owner.st_gid) if os.geteuid() == 0 and owner.st_uid != 0 else None
 
@@ -166,7 +171,7 @@ def make(path: Path, flags: int, mode: int) -> tuple[int, bool]:
 
 @contextmanager
 def reading(folder: int) -> Iterator[int]:
-    """A handle of a folder by which it can also be read and synced."""
+    """A handle with which a folder can also be read and synced."""
     handle = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
     try:
         yield handle
@@ -175,7 +180,7 @@ def reading(folder: int) -> Iterator[int]:
 
 
 def sync_folder(folder: Path) -> None:
-    """A new name in this folder survives a power cut."""
+    """Sync the folder, so that a new name in it survives a power cut."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

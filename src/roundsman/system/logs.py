@@ -1,4 +1,4 @@
-"""Logs: a constant dotted name and facts, as JSON lines or for a terminal; on standard error, where journald reads too."""
+"""Logs on standard error, which journald reads: constant dotted names and facts, as JSON or for terminals."""
 
 import logging
 import os
@@ -14,13 +14,13 @@ from roundsman.masking import masked
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 OURS = "roundsman"
-"""The logger of the standard library that our lines go through, beside those of libraries."""
+"""The standard library's logger for our own lines; libraries have other loggers."""
 PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
-"""syslog's, which journald reads from a `<3>` at the start of a line (sd-daemon(3))."""
+"""syslog's priorities, which journald reads from a `<3>` at the start of a line (sd-daemon(3))."""
 
 
 class Line:
-    """Standard error, with at most one line at its end that is overwritten: the progress of a long reading."""
+    """Standard error, with at most one line at its end that is overwritten: the progress of a long read."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
@@ -29,13 +29,13 @@ class Line:
     def msg(self, message: str) -> None:
         """Write a line of the log."""
         erase = "\r\x1b[K" if self._shown else ""
-        # A full disk behind standard error, or its end, must not end the daemon; there is nowhere to say it.
+        # A full disk behind standard error, or its end, must not end the daemon; it can be reported nowhere.
         with suppress(OSError, ValueError):
             self._stream.write(f"{erase}{message}\n{self._shown}")
             self._stream.flush()
 
     def show(self, progress: str) -> None:
-        """Show the progress, or take it away with an empty text."""
+        """Show the progress; an empty text removes it."""
         if progress != self._shown:
             with suppress(OSError):
                 self._stream.write("\r\x1b[K" + progress)
@@ -44,10 +44,10 @@ class Line:
 
 
 def configure(level: str, form: Literal["auto", "json", "console"], line: Line | None = None) -> Line:
-    """Log from now on at this level, in this form. Returns where it goes to."""
+    """Log from now on at this level, in this form. Returns the `Line` that the log is written to."""
     line = line or Line()
     console = form == "console" or (form == "auto" and sys.stderr.isatty())
-    # What a visit or a delivery has bound (`source`, `sink`, `visit`) stands in every line of it, those of libraries included.
+    # What a visit or a delivery has bound (`source`, `sink`, `visit`) is in all its lines, a library's too.
     before: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -55,7 +55,7 @@ def configure(level: str, form: Literal["auto", "json", "console"], line: Line |
     ]
     after: list[Any] = [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-        # Plain tracebacks: the pretty ones show local variables, and so secrets.
+        # Plain tracebacks: the pretty ones show local variables, which may hold secrets.
         structlog.processors.format_exc_info
         if console
         else structlog.processors.ExceptionRenderer(
@@ -86,7 +86,7 @@ def configure(level: str, form: Literal["auto", "json", "console"], line: Line |
 
 
 def without_secrets(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Secrets masked, in tracebacks too."""
+    """Mask secrets, in tracebacks too."""
     return {
         key: value if key in {"timestamp", "level", "event"} else masked(value)
         for key, value in event.items()
@@ -94,7 +94,7 @@ def without_secrets(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 
 def printable(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Control characters from outside escaped: nobody steers a terminal through our log."""
+    """Escape control characters, so that text from outside cannot control a terminal."""
     return {
         key: "\n".join(map(safe, value.split("\n")))
         if key == "exception" and isinstance(value, str)
@@ -128,13 +128,13 @@ def _serialize(event: EventDict, **_: Any) -> str:
 
 
 def _of_library(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """What a library logs, as an event of ours."""
+    """A log message of a library, as an event of ours."""
     record: logging.LogRecord = event["_record"]
     return {**event, "event": "library.message", "logger": record.name, "message": event["event"]}
 
 
 class _ToLine(logging.Handler):
-    """Writes each record as a line; with `priority`, as journald reads it."""
+    """Writes each record as a line; with `priority`, the line begins with its priority for journald."""
 
     def __init__(self, line: Line, *, priority: bool) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ class _ToLine(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.name != OURS and record.levelno < logging.WARNING:
-            return  # a library may set a level of its own
+            return  # a library's logger may have a level of its own
         try:
             text = self.format(record)
         except (TypeError, ValueError, KeyError):  # a library's arguments do not fit its own message

@@ -1,4 +1,4 @@
-"""Blocking work in a thread of its own: a dead disk or a full pipe holds up neither the loop, nor others, nor the exit."""
+"""Blocking work in its own thread: a dead disk or full pipe blocks neither the loop, other work nor exit."""
 
 import asyncio
 import threading
@@ -11,9 +11,9 @@ T = TypeVar("T")
 
 
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """What `function` returns or raises. A cancellation leaves it to itself, and the process does not wait for it.
+    """What `function` returns or raises. If cancelled, the thread runs on; the process does not wait for it.
 
-    Not a pool: a few calls that hang would fill it, and everybody else would wait for them.
+    It uses no pool: a few calls that hang would fill it and block all others.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
@@ -24,7 +24,7 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
         if error is not None:
             done.set_exception(error)
         else:
-            done.set_result(result)  # type: ignore[arg-type] # None only where T is
+            done.set_result(result)  # type: ignore[arg-type] # None only if T is
 
     def work() -> None:
         result, error = None, None
@@ -32,7 +32,7 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
             result = function(*args, **kwargs)
         except BaseException as exc:  # noqa: BLE001 - handed over, not swallowed
             error = exc
-        with suppress(RuntimeError):  # the loop has ended meanwhile
+        with suppress(RuntimeError):  # the loop has closed meanwhile
             loop.call_soon_threadsafe(settle, result, error)
 
     threading.Thread(target=work, daemon=True, name=function.__name__).start()
