@@ -34,11 +34,11 @@ HISTORY = 20
 PER_SECOND = 0.7
 INTERVAL = 10.0
 SHOWN = 12
-"""Failures on the last screen."""
+"""Number of failures in the summary."""
 
 
 async def demo(seconds: float | None) -> int:
-    """Run for so long, or until Ctrl-C."""
+    """Run for this many seconds, or until Ctrl-C."""
     logs.configure("warning", "auto")
     company = Company(seed=int(time.time()))
     company.fill(HISTORY, timedelta(seconds=45))
@@ -49,7 +49,7 @@ async def demo(seconds: float | None) -> int:
 
 
 def _sources(url: str) -> dict[str, Source]:
-    """What somebody would write into the configuration."""
+    """The sources as a user would configure them."""
     header = {"header": "Authorization", "value": HOOK_VALUE}
     found: dict[str, Source] = {
         "front-doors": parakey.EventLogs(
@@ -116,7 +116,7 @@ async def _show(folder: Path, url: str, company: Company, seconds: float | None)
     began = time.monotonic()
 
     def track(batch: str) -> None:
-        """What `roundsman track keys ID` does, beside the daemon."""
+        """Does what `roundsman track keys ID` does while the daemon runs."""
         door = Store.open(store.path, daemon=False)
         door.follow("keys", [batch])
         door.close()
@@ -139,7 +139,7 @@ async def _show(folder: Path, url: str, company: Company, seconds: float | None)
 
 
 async def _print_log(path: Path, console: Console) -> None:
-    """Follow the log as `roundsman events -f` does: from the store, beside the daemon."""
+    """Follow the log as `roundsman events -f` does: from the store, while the daemon runs."""
     reader = Reader.open(path)
     at = 0
     try:

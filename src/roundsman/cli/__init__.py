@@ -1,4 +1,8 @@
-"""The commands. Results on standard output, complaints on standard error; 0 fine, 1 it failed, 2 it was asked wrongly."""
+"""The commands.
+
+Results go to standard output, errors to standard error. Exit status: 0 success, 1 failure, 2 wrong usage or
+configuration.
+"""
 
 import io
 import os
@@ -20,11 +24,11 @@ from roundsman.system import logs
 __all__ = ["backup", "control", "hooks", "init", "main", "run", "service", "status"]
 
 UsageError: Any = typer.BadParameter.__base__
-"""click's, or that of the click that newer versions of typer bring themselves."""
+"""click's, or that of the click that newer versions of typer include."""
 
 
 def _masked(kind: type[BaseException], exc: BaseException, trace: TracebackType | None) -> None:
-    """A traceback without secrets."""
+    """Print a traceback without secrets."""
     sys.stderr.write(mask("".join(traceback.format_exception(kind, exc, trace))))
 
 
@@ -33,14 +37,14 @@ def main() -> None:
     for number in (0, 1, 2):
         try:
             os.fstat(number)
-        except OSError:  # closed by whoever started us: a socket or the store must not get its number
+        except OSError:  # closed by the parent process: a socket or the store must not get its number
             os.open(os.devnull, os.O_RDWR)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that cannot show a name gets a question mark
+            stream.reconfigure(errors="replace")  # what a terminal cannot show becomes a question mark
     sys.excepthook = _masked
     try:
-        # typer shows a wrong command line in several lines of its own, which the journal is no place for.
+        # typer prints a usage error on several lines; the journal gets one line (see `complain`).
         sys.exit(app(standalone_mode=not logs.on_journal()))
     except UsageError as exc:
         complain(exc.format_message())
@@ -52,7 +56,7 @@ def main() -> None:
         complain(str(exc))
         sys.exit(1)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whoever read has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader has closed the pipe
     except OSError as exc:
         complain(reason(exc))
         sys.exit(1)

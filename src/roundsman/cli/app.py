@@ -1,4 +1,4 @@
-"""The root of all commands, and what they share: options, complaints, the store."""
+"""The root command, and what all commands share: options, error output, the store."""
 
 import sys
 import time
@@ -24,7 +24,7 @@ from roundsman.system import logs
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=True,
-    pretty_exceptions_enable=False,  # they show local variables, and so secrets
+    pretty_exceptions_enable=False,  # they show local variables, which may hold secrets
     rich_markup_mode=None,
     help="Polls what only answers questions, and tells each new thing once.",
 )
@@ -34,7 +34,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.
 
 
 def complain(*lines: str) -> None:
-    """Say it on standard error; where that is the journal, as one line of the log like all others there."""
+    """Print the lines to standard error; if that is the journal, write them as one log entry instead."""
     if logs.on_journal():
         logs.configure("info", "json")
         structlog.get_logger().error("command.failed", problems=[logs.safe(mask(line)) for line in lines])
@@ -54,14 +54,14 @@ def fail(message: str, status: int = 1) -> NoReturn:
 
 
 def _told(ctx: typer.Context, path: Path | None) -> Path | None:
-    """Nothing is passed over in silence."""
+    """Warn about each configuration file that `find` skips."""
     for line in () if path or ctx.resilient_parsing else configuration.passed_over():
         complain(f"warning: {line}")
     return path
 
 
 def config_option(default: str, callback: Callable[..., Path | None] | None = None) -> Any:
-    # Not typer's to say that it cannot be read: `load` does so as all other mistakes are said.
+    # readable=False: `load`, not typer, reports a file that cannot be read, like all other mistakes.
     return typer.Option(
         "--config", "-c", help=f"The configuration. Default: {default}.", readable=False, callback=callback
     )
@@ -92,7 +92,7 @@ def _root(
 
 
 def known_sources(reader: Reader, names: Sequence[str]) -> None:
-    """A name without globs that is no source's is a slip, and no reason to say that there is nothing."""
+    """Fail if a name without globs is not a source's: a typo must not look like an empty result."""
     there = [row["name"] for row in reader.sources()]
     for name in names:
         if name not in (*there, DAEMON) and not set(name) & set("*?["):
@@ -106,7 +106,7 @@ def known_sink(reader: Reader, sink: str) -> None:
 
 
 def when(text: str) -> datetime:
-    """A date-time, or as long ago as a duration."""
+    """A date-time, or the time a duration ago."""
     try:
         return datetime.fromtimestamp(time.time() - duration(text), UTC)
     except ValueError:
@@ -145,7 +145,7 @@ def printer(as_json: bool) -> Callable[[Any], None]:
         if not event.sound:
             complain(f"#{event.seq}: cannot be read: the store is damaged")
         elif console is None:
-            # JSON is UTF-8, whatever the terminal can show.
+            # JSON is UTF-8, whatever the terminal's encoding.
             sys.stdout.flush()
             sys.stdout.buffer.write(event.body + b"\n")
             sys.stdout.buffer.flush()

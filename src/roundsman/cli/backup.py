@@ -1,4 +1,4 @@
-"""Commands that keep the store: backup, restore."""
+"""Commands that copy the store: backup, restore."""
 
 from pathlib import Path
 from typing import Annotated

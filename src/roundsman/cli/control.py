@@ -1,4 +1,4 @@
-"""Commands that tell the daemon what to do, by way of the store: replay, rewind, track, dead."""
+"""Commands that control the daemon, mostly through the store: reload, replay, rewind, track, dead."""
 
 import json
 import os
@@ -31,7 +31,7 @@ from roundsman.store import KEYS_KEPT, holder
 from roundsman.system import logs
 
 ANSWERS = 30.0
-"""Seconds that a daemon has to answer."""
+"""Seconds to wait for the daemon's answer."""
 
 dead_app = typer.Typer(no_args_is_help=True, help="Events that a sink will never take.")
 app.add_typer(dead_app, name="dead")
@@ -44,7 +44,8 @@ def reload(config: ConfigPath = None) -> None:
     try:
         loaded = configuration.load(path, only_daemon=True)
     except ConfigError as exc:
-        # Where the store is, nobody can read there; systemd knows who it is, and the log and the status should say so, too.
+        # The file does not say where the store is, so its lock cannot give the daemon's pid; systemd passes
+        # it. The daemon should report the mistakes in its log and status, too.
         main = os.environ.get("MAINPID", "")
         if main.isdecimal():
             os.kill(int(main), signal.SIGHUP)
@@ -57,7 +58,8 @@ def reload(config: ConfigPath = None) -> None:
         before, wanted = reader.reload().times, configuration.digest(path)
         os.kill(int(who[1]), signal.SIGHUP)
         ends = time.monotonic() + ANSWERS
-        # Somebody else's reload may be under way, of the file as it was before. Without a digest, the daemon could not even read it.
+        # Another reload, of an older version of the file, may be in progress. No digest: the daemon could not
+        # read the file.
         answers = {(wanted, str(path)), ("", str(path))}
         while (found := reader.reload()).times == before or (found.digest, found.config) not in answers:
             if full := reader.full():
@@ -70,7 +72,7 @@ def reload(config: ConfigPath = None) -> None:
                 fail(f"the daemon (pid {who[1]}) has not answered; its log may say why")
             time.sleep(0.02)
     if found.problems:
-        _refuse(found.problems, silent=logs.on_journal())  # there, the daemon has said so already
+        _refuse(found.problems, silent=logs.on_journal())  # the daemon has logged them there already
     if not logs.on_journal():
         print("taken over")
 
@@ -84,9 +86,12 @@ def _refuse(problems: Sequence[str], *, silent: bool) -> NoReturn:
 
 
 def _same_user(pid: int, store: Path) -> None:
-    """Whose the store is, whose the process is: else a pid that somebody wrote there would have root send signals to anybody."""
+    """Fail if the store's folder belongs to another user than the process.
+
+    The folder's owner can write any pid there, and root would send the signal to that process.
+    """
     if os.geteuid() != 0:
-        return  # the kernel looks after it
+        return  # the kernel checks it
     try:
         process, folder = Path(f"/proc/{pid}").stat(), store.parent.stat()
     except OSError:
@@ -169,7 +174,7 @@ def rewind(
 
 
 def _accept(source: str, config: Path | None, *, accept: bool) -> None:
-    """`rewind --accept`, or what is wrong with the call."""
+    """`rewind --accept`; fails if the options are wrong."""
     if not accept:
         fail("where to? --to beginning or a date-time; or --accept, to go on after a change of address", 2)
     with writing(config) as store:

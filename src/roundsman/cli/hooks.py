@@ -106,13 +106,13 @@ def hooks_delete(
     _at_vendor(config, source, delete)
 
 
-hooks_app.command("unread")(unread)  # its other name
+hooks_app.command("unread")(unread)  # an alias of `roundsman unread`
 
 
 def _at_vendor(
     path: Path | None, name: str, act: Callable[[Source, Registrar | None], Coroutine[Any, Any, int]]
 ) -> NoReturn:
-    """Do something with a vendor's webhooks."""
+    """Run `act` with the source and its registrar, and exit with the status that it returns."""
     from roundsman.engine.reading import visit_to
     from roundsman.errors import HookError
     from roundsman.service import service

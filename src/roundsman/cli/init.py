@@ -1,4 +1,4 @@
-"""Commands that set things up: init, check, schema."""
+"""Commands for the configuration file: init, check, schema."""
 
 import importlib.resources
 import json
@@ -23,7 +23,7 @@ from roundsman.system import logs
 from roundsman.system.files import enter
 
 ENOUGH = 100
-"""Rows that are proof enough for `check --live` that a source answers."""
+"""`check --live` stops reading a source after more than this many rows."""
 
 
 @app.command()
@@ -56,11 +56,11 @@ def init(
     try:
         made = not path.parent.exists()
         path.parent.mkdir(parents=True, exist_ok=True)
-        if service and made:  # whatever the umask is
+        if service and made:  # regardless of the umask
             path.parent.chmod(0o755)
         if serves:
             (path.parent / "credentials").mkdir(mode=0o700, exist_ok=True)
-        # 0600: sooner or later somebody writes a secret into it. But the service's user is none who could own it.
+        # 0600: a user may write a secret into it. But the service's user is dynamic and cannot own it.
         mode = 0o644 if service else 0o600
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         os.fchmod(handle, mode)
@@ -81,7 +81,7 @@ def init(
 
 
 def _for_a_service(text: str, state: Path | None) -> str:
-    """The starter with secrets as credentials, and everything that is written in the service's own folder, of some size at most."""
+    """The starter with secrets as credentials, files in the service's folder, and a limit on their size."""
     for variable, name in (
         ("PARAKEY_ACCESS_TOKEN", "parakey"),
         ("MAILCHIMP_API_KEY", "mailchimp"),
@@ -128,7 +128,7 @@ def check(
 
 
 def _about_memories(config: Config) -> list[str]:
-    """What the store, where there is one that can be read, says against these sources."""
+    """Warnings about these sources from what the store knows; none if there is no store that can be read."""
     from roundsman.store.origins import changes
 
     try:
@@ -136,7 +136,7 @@ def _about_memories(config: Config) -> list[str]:
             return []
         reader = Reader.open(config.store)
     except StoreError:
-        return []  # of an older version, say, or only the service's
+        return []  # of an older version, say, or readable only by the service
     try:
         return [f"sources.{change.source}: {change.what}" for change in changes(reader, config.sources)]
     finally:
@@ -144,7 +144,7 @@ def _about_memories(config: Config) -> list[str]:
 
 
 async def _ask_once(source: Source, visit: Visit, state: State) -> tuple[int, list[str]]:
-    """One visit, or the first pages of it: rows read, and what was odd. Raises what the visit ends in."""
+    """One visit, or its first pages: the number of rows, and the warnings. Raises what the visit raises."""
     from roundsman.engine.reading import Dry, read
 
     rows = 0
@@ -154,20 +154,20 @@ async def _ask_once(source: Source, visit: Visit, state: State) -> tuple[int, li
         async for step in steps:
             rows += step.poll.rows
             remarks += step.poll.remarks
-            if rows > ENOUGH:
+            if rows > ENOUGH or not step.poll.page:
                 break
             dry.keep(step)
     return rows, remarks
 
 
 def _missing(place: str) -> list[Path]:
-    """The file and the folders that opening a sink would make, the innermost first."""
+    """The file and the folders that opening a sink would create, the innermost first."""
     file = Path(place)
     return [each for each in (file, *file.parents) if file.is_absolute() and not each.exists()]
 
 
 def _leave_nothing(made: list[Path]) -> None:
-    """Remove what was made to see whether it can be: made by root, the service could not use it."""
+    """Remove what the check created: if root created it, the service could not use it."""
     with suppress(OSError):
         for each in made:
             if each.is_dir():
@@ -190,7 +190,7 @@ async def _check_live(config: Config) -> int:
         try:
             visit = visit_to(source, connections)
             rows, remarks = await _ask_once(source, visit, {})
-            # Nothing is tracked yet: a question about nothing, for the sake of the key.
+            # No request, because nothing is tracked yet: ask for an unknown id, to check the credentials.
             if connections.seen == asked and isinstance(source, Tracks):
                 _, remarks = await _ask_once(source, visit, source.follow({}, ["roundsman-check"]))
             print(f"sources.{name}: answers" + (f", {rows} rows" if rows else ""))
@@ -199,7 +199,7 @@ async def _check_live(config: Config) -> int:
             for remark in remarks:
                 complain(f"sources.{name}: {remark}")
                 code = 1
-        except Exception as exc:  # noqa: BLE001 - a plugin may raise anything, and the next one wants its turn
+        except Exception as exc:  # noqa: BLE001 - a plugin may raise anything; go on with the next one
             complain(f"sources.{name}: {reason(exc)}")
             code = 1
     for name, sink in config.sinks.items():
@@ -211,7 +211,7 @@ async def _check_live(config: Config) -> int:
             missing = _missing(place)
             async with sink.open(Http(connections), None):
                 print(f"sinks.{name}: opens")
-                _leave_nothing(missing)  # while it is ours: nobody else has begun to write it
+                _leave_nothing(missing)  # while the sink holds it: no other process has begun to write it
         except BlockingIOError:
             print(f"sinks.{name}: is open already, by a running daemon")
         except Exception as exc:  # noqa: BLE001 - as above

@@ -1,4 +1,4 @@
-"""What `roundsman hooks` does: webhooks at the vendors, made, listed and deleted where there is an API, else explained."""
+"""The work of `roundsman hooks`: list, create and delete a vendor's webhooks, or say what to enter."""
 
 import re
 from collections.abc import Sequence
@@ -13,7 +13,10 @@ from roundsman.webhook import PATH, Registrar, Registration
 
 
 def address(source: Source, url: str) -> str:
-    """Where the vendor has to send: the public URL of the listener, and the path of the source. HookError where that cannot be."""
+    """The URL for the vendor: the public URL of the listener, and the path of the source.
+
+    HookError if the source takes no webhooks, or if `url` cannot be right.
+    """
     hook = source.webhook
     if hook is None:
         raise HookError(f"there is no [sources.{source.name}.webhook] table, so nothing would be taken")
@@ -42,21 +45,21 @@ def address(source: Source, url: str) -> str:
 
 
 def masked(source: Source, url: str) -> str:
-    """The URL without what may be a token: its own, or whatever stands behind a name."""
+    """The URL with tokens masked: the source's own, or whatever follows a source's name."""
     token = source.webhook.token if source.webhook is not None else None
     url = url.replace(token.reveal(), "***") if token is not None else url
     return re.sub(rf"({PATH}[^/?#]+/)[^/?#\s]+", r"\1***", url)
 
 
 def leads_here(source: Source, registration: Registration) -> bool:
-    """Whether it ends at this source's path."""
+    """Whether its URL ends with this source's path."""
     return source.webhook is not None and registration.url.rstrip("/").endswith(
         source.webhook.path(source.name)
     )
 
 
 def troubles(source: Source, found: Sequence[Registration]) -> list[str]:
-    """What is wrong with the webhooks that the vendor has."""
+    """Problems with the webhooks that the vendor lists."""
     if source.webhook is None:
         return []
     ours = [each for each in found if leads_here(source, each)]
@@ -81,7 +84,7 @@ def troubles(source: Source, found: Sequence[Registration]) -> list[str]:
 
 
 def unsigned(source: Source, found: Sequence[Registration]) -> list[str]:
-    """Webhooks that lead here and send without a signature, where only signed ones are taken."""
+    """Webhooks that lead here and are not signed, if the source requires signatures."""
     if source.webhook is None or not source.webhook.wants_signature:
         return []
     return [
@@ -92,7 +95,7 @@ def unsigned(source: Source, found: Sequence[Registration]) -> list[str]:
 
 
 async def create(source: Source, registrar: Registrar, url: str) -> Registration:
-    """Make the vendor send there. HookError where it will not."""
+    """Create a webhook at the vendor. HookError if it exists already, or the vendor refuses."""
     found = await registrar.list()
     there = [each.id for each in found if each.url.rstrip("/") == url]
     if there:
@@ -113,7 +116,7 @@ async def create(source: Source, registrar: Registrar, url: str) -> Registration
 
 
 def advice(source: Source, url: str, *, reveal: bool) -> list[str]:
-    """What a person has to enter at a vendor without an API for webhooks, line by line."""
+    """What a user has to enter at a vendor without an API for webhooks, line by line."""
     hook = source.webhook
     assert hook is not None
 

@@ -1,4 +1,4 @@
-"""Commands that visit: run, once, poll, demo."""
+"""Commands that visit sources: run, once, poll, demo."""
 
 import signal
 from contextlib import aclosing
@@ -17,13 +17,16 @@ from roundsman.system import logs
 from roundsman.times import spell
 
 BEFORE_NEXT = 5.0
-"""Seconds between two starts with a wrong configuration: the unit's RestartSec, which does not count for starts by a socket."""
+"""Seconds between two starts with a wrong configuration.
+
+It is the unit's RestartSec, which does not apply to starts by a socket.
+"""
 
 
 @app.command()
 def run(config: ConfigPath = None) -> None:
     """Run the daemon. SIGTERM and SIGINT stop it, SIGHUP reloads the configuration."""
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it would end us, until there is somebody to take it
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it would end the process until the daemon handles it
     from roundsman.service import service, systemd
 
     try:
@@ -31,7 +34,7 @@ def run(config: ConfigPath = None) -> None:
     except ConfigError as exc:
         if not systemd.handed_over():
             raise
-        # Whoever waits in systemd's socket has it start us again at once.
+        # A connection that waits in systemd's socket makes systemd start the daemon again at once.
         complain_of(exc)
         sleep(BEFORE_NEXT)
         raise typer.Exit(2) from None

@@ -71,18 +71,18 @@ def install(user: User = False, socket: Socket = False, config: ServicePath = No
 
 
 def following(control: str, running: list[str], *, socket: bool, new: bool) -> str:
-    """What has to be done so that the units that were written count; `new` where the last of them is not as it was."""
+    """The command that puts the written units into effect; `new` if the last of them has changed."""
     if units.SERVICE in running and (not socket or (units.SOCKET in running and not new)):
         return f"{control} restart roundsman"
     if not socket:
         return f"{control} enable --now roundsman"
-    # systemd refuses to open a socket for what runs already, and leaves one open as it is.
+    # systemd does not open a socket for a service that runs, and does not change an open one.
     first = f"{control} stop {' '.join(running)}; " if running else ""
     return f"{first}{control} enable --now {units.SOCKET} {units.SERVICE}"
 
 
 def _write(place: Path, text: str) -> bool:
-    """Whether it is another one than before."""
+    """Write a unit. Returns whether it has changed."""
     place.parent.mkdir(parents=True, exist_ok=True)
     same = place.exists() and place.read_text(encoding="utf-8") == text
     half = place.with_name(f".{place.name}.new")
@@ -98,7 +98,7 @@ def _did(*command: str) -> bool:
 
 
 def _units(path: Path, *, user: bool, socket: bool) -> dict[Path, str]:
-    """The unit; and that of the socket, where one is wanted or there already."""
+    """The service's unit, and the socket's if one is wanted or installed already."""
     folder = units.folder(user=user)
     place = folder / units.SOCKET
     held = socket or place.is_file()
@@ -117,7 +117,7 @@ def _units(path: Path, *, user: bool, socket: bool) -> dict[Path, str]:
 
 
 def _path(config: Path | None, *, user: bool) -> Path:
-    """The system's service has its configuration in /etc; a user's in their own folder."""
+    """The configuration file: `config`, else the user's own for a user's service, else the one in /etc."""
     return (config or (configuration.users() if user else units.CONFIG)).absolute()
 
 

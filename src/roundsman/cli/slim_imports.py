@@ -1,8 +1,9 @@
-"""Imported first by commands: libraries are kept from importing and reading what we never use of them.
+"""Imports libraries without the parts that are never used. Commands import this module first.
 
-structlog and httpx import rich (and pygments) where it is installed, for tracebacks and a command line of theirs: 4 MB of the daemon's
-memory, and a tenth of its start. Our own tables import it when they are shown. aiohttp reads the system's certificates twice, for
-connections that bring no trust of their own, as ours do: 2 MB more, and nearly another tenth.
+structlog and httpx import rich (and pygments) if it is installed, for tracebacks and for httpx's command
+line: 4 MB of the daemon's memory, and a tenth of its start-up time. Our own tables import rich when they are
+shown. aiohttp reads the system's certificates twice, for connections without a TLS context of their own, but
+ours have one: 2 MB more, and nearly another tenth.
 """
 
 import ssl
@@ -15,9 +16,9 @@ LEFT_OUT = ("rich", "pygments")
 
 
 class Later(ssl.SSLContext):
-    """What `ssl.create_default_context()` makes, but it reads whom to trust when the first connection asks.
+    """What `ssl.create_default_context()` makes, but it reads CA certificates at the first connection.
 
-    For a plugin that speaks aiohttp itself.
+    It is for plugins that use aiohttp directly.
     """
 
     _read = False
@@ -31,11 +32,11 @@ class Later(ssl.SSLContext):
 
 @contextmanager
 def _without_rich() -> Iterator[None]:
-    if set(LEFT_OUT) & set(sys.modules):  # somebody has it already
+    if set(LEFT_OUT) & set(sys.modules):  # imported already
         yield
         return
     for name in LEFT_OUT:
-        sys.modules[name] = None  # type: ignore[assignment] # for the import system: there is none
+        sys.modules[name] = None  # type: ignore[assignment] # the import system then finds none
     try:
         yield
     finally:
@@ -49,15 +50,15 @@ def _without_certificates() -> Iterator[None]:
 
     def later() -> ssl.SSLContext:
         context = Later(ssl.PROTOCOL_TLS_CLIENT)
-        if sys.version_info >= (3, 13):  # as ssl.create_default_context() has it there
+        if sys.version_info >= (3, 13):  # as ssl.create_default_context() does there
             context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
         return context
 
     def nobody(_: ssl.SSLContext) -> None:
-        """For a context that verifies nobody."""
+        """Does nothing: aiohttp's context that verifies nobody needs no CA certificates."""
 
     ssl.create_default_context = later  # type: ignore[assignment]
-    # An attribute of its own, over the one that it inherits.
+    # Set on the subclass, which otherwise inherits it.
     ssl.SSLContext.set_default_verify_paths = nobody  # type: ignore[assignment, method-assign]
     try:
         yield

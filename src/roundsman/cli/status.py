@@ -1,4 +1,4 @@
-"""Commands that show what the store has: status, events, failures."""
+"""Commands that show what is in the store: status, events, unread, failures."""
 
 import json
 import time
@@ -27,7 +27,7 @@ from roundsman.store import Filter, Reader
 from roundsman.system import logs
 
 FOLLOW_EVERY = 0.3
-"""Seconds between two looks for new events or a new status."""
+"""Seconds between two checks for new events; `status --watch` waits three times as long."""
 
 failures_app = typer.Typer(help="What went wrong for whom, over all vendors.")
 app.add_typer(failures_app, name="failures")
@@ -113,7 +113,7 @@ def events(
 ) -> None:
     """Read the log, or follow it."""
     loaded = configuration.load(configuration.find(config), only_daemon=True)
-    # The short names that are shown are understood, too: batch.completed for any vendor's.
+    # Short names as the output shows them match, too: batch.completed of any vendor.
     wanted = Filter([*(kind or ()), *(f"*.{each}" for each in kind or ())], source or (), outcome or ())
     start = when(since).timestamp() if since else 0.0
     show = printer(as_json)

@@ -1,6 +1,7 @@
-"""From TOML to plugins, or every reason why not.
+"""Reads the TOML configuration into plugins, or reports every mistake in it.
 
-The other modules of the daemon import from here; `advice` is apart, for it knows every vendor.
+The other modules of the daemon import from here. `advice` is separate: it depends on every vendor's event
+types.
 """
 
 from typing import Any
@@ -30,6 +31,6 @@ __all__ = [
 
 def json_schema() -> dict[str, Any]:
     """A JSON Schema of the whole file, for editors."""
-    from roundsman.config import schema  # only who asks for it waits for what it imports
+    from roundsman.config import schema  # imported when it is needed: its imports are slow
 
     return schema.json_schema()

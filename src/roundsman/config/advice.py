@@ -20,7 +20,7 @@ from roundsman.sources import SOURCES
 
 
 def warnings(config: Config) -> list[str]:
-    """What is allowed and unwise: literal secrets, and files that others can read."""
+    """Warnings, one line each: secrets, clear-text URLs, placeholders, useless filters, file modes."""
     found = []
     files: dict[Path, str] = {}
     for place, plugin in plugins_of(config).items():
@@ -64,10 +64,10 @@ def warnings(config: Config) -> list[str]:
         except OSError:
             continue
         others = mode & 0o007 if _open_to_all(path) else 0
-        # A configuration without secrets of its own may be read by all: /etc is full of them.
+        # A configuration without literal secrets may be world-readable, as most files in /etc are.
         if others and why != "tells where secrets are":
             folder = config.path.parent / "credentials"
-            # The service's user could not read it then.
+            # Not chmod 600: the service's user could not read the file then.
             what = f"put the secret into {folder}" if path == config.path and folder.is_dir() else "chmod 600"
             found.append(
                 f"{path}: {why}, and its mode {mode:04o} lets every user of this machine read it; {what}"
@@ -78,7 +78,7 @@ def warnings(config: Config) -> list[str]:
 
 
 def _odd(secret: str) -> list[str]:
-    """What is wrong with a secret as people paste it."""
+    """Mistakes made when a secret was pasted: blanks, quotes, a placeholder."""
     found = []
     if secret != secret.strip():
         found.append("begins or ends with a blank, which is part of it")
@@ -91,7 +91,7 @@ def _odd(secret: str) -> list[str]:
 
 
 def _in_the_clear(plugin: Plugin) -> list[str]:
-    """URLs that credentials are sent to without TLS, to another machine."""
+    """URLs of other machines that receive credentials without TLS."""
     secret = bool(secrets(plugin, without="webhook") or getattr(plugin, "headers", None))
     urls = {name: getattr(plugin, name) for name in type(plugin).model_fields}
     return [
@@ -103,7 +103,7 @@ def _in_the_clear(plugin: Plugin) -> list[str]:
 
 
 def _placeholders(table: BaseModel) -> list[str]:
-    """Options whose text another program would fill in."""
+    """Names of options whose value contains a placeholder for another program, such as `${NAME}`."""
     found = []
     for name in type(table).model_fields:
         value = getattr(table, name)
@@ -116,14 +116,14 @@ def _placeholders(table: BaseModel) -> list[str]:
 
 
 def _open_to_all(path: Path) -> bool:
-    """Whether every user of this machine gets as far as this file: a folder above may keep them out."""
+    """Whether every user of this machine can reach this file; a folder above it may deny access."""
     return all(folder.stat().st_mode & 0o001 for folder in path.resolve().parents)
 
 
 def _filters_for_nothing(config: Config) -> list[str]:
-    """Filters of sinks that no event can pass: a typo there is silence."""
+    """Filters of sinks that no event can match. Without a warning, a typo would silently deliver nothing."""
     kinds = {source.type for source in config.sources.values()}
-    ours = kinds <= set(SOURCES)  # somebody else's source has types and outcomes of its own
+    ours = kinds <= set(SOURCES)  # a third-party source has its own types and outcomes
     known = {"sources": list(config.sources)}
     if ours:
         known |= {"types": list(TYPES), "outcomes": list(get_args(Outcome))}

@@ -1,4 +1,4 @@
-"""TOML to plugins, or every reason why not, each in one line that names the place, the value and what would be right."""
+"""Turns TOML into plugins. Reports each mistake in one line: the place, the value and what would be right."""
 
 import hashlib
 import os
@@ -28,9 +28,9 @@ from roundsman.store import DAEMON, default_path
 from roundsman.times import spell
 
 LIKELY = 12
-"""Characters of a query's value or a header from which on it may be a secret, and is masked."""
+"""A URL query value or a header of at least this many characters may be a secret, and is masked."""
 SHORT = 6
-"""The same, where it is no plain word, number, date or version."""
+"""The same limit for a value that is not a plain word, number, date or version."""
 _PLAIN = re.compile(
     r"[A-Za-z]*|[0-9]*|[0-9]{4}[-/][0-9]{2}(?:[-/][0-9]{2})?|[vV]?[0-9]{1,3}(?:\.[0-9]{1,3}){1,3}"
 )
@@ -45,22 +45,22 @@ class DaemonOptions(Options):
     store: DataPath | None = None
     """The SQLite file. Default: $STATE_DIRECTORY/roundsman.db under systemd, else the user's state directory."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """The least important level that is logged."""
+    """The lowest level that is logged."""
     log_format: Literal["auto", "json", "console"] = "auto"
     """`auto` is console on a terminal, JSON lines elsewhere."""
     retention: Duration = 35 * 86400.0
-    """Payloads of delivered events are pruned after this; their ids are kept for 35 days at least."""
+    """Payloads of delivered events are pruned after this time. Their ids are kept for at least 35 days."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """A configuration that can be run."""
+    """A valid configuration."""
 
     path: Path
     daemon: DaemonOptions = field(default_factory=DaemonOptions)
     http: HttpOptions = field(default_factory=HttpOptions)
     listen: ListenOptions | None = None
-    """None: nobody listens."""
+    """None: there is no listener."""
     sources: Mapping[str, Source] = field(default_factory=dict)
     sinks: Mapping[str, Sink] = field(default_factory=dict)
 
@@ -70,7 +70,7 @@ class Config:
 
 
 def names(path: Path) -> tuple[set[str], set[str]]:
-    """The names of sources and sinks in the file, whatever else is wrong with it. ConfigError where it is not TOML."""
+    """The names of sources and sinks in the file, even if it has mistakes. ConfigError if it is not TOML."""
     document = _parse(path)
     sources, sinks = document.get("sources", {}), document.get("sinks", {})
     return set(sources) if isinstance(sources, dict) else set(), set(sinks) if isinstance(
@@ -79,7 +79,7 @@ def names(path: Path) -> tuple[set[str], set[str]]:
 
 
 def digest(path: Path) -> str:
-    """A fingerprint of what is in the file; empty where it cannot be read."""
+    """A hash of the file's content; empty if the file cannot be read."""
     try:
         return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
     except OSError:
@@ -89,8 +89,9 @@ def digest(path: Path) -> str:
 def load(path: Path, *, only_daemon: bool = False, only_source: str | None = None) -> Config:
     """The configuration in the file. ConfigError lists every mistake.
 
-    With `only_daemon`, sources, sinks and their secrets are not looked at, nor mistakes elsewhere than in [daemon]: commands that only read the store work
-    where the service's credentials cannot be had. With `only_source`, no other source and no sink is.
+    With `only_daemon`, only mistakes in [daemon] count, and sources, sinks and their secrets are not read:
+    commands that only read the store work without the service's credentials. With `only_source`, no other
+    source and no sink is read.
     """
     document = _parse(path)
     problems: list[str] = []
@@ -137,7 +138,7 @@ def load(path: Path, *, only_daemon: bool = False, only_source: str | None = Non
 def _one(
     path: Path, document: dict[str, Any], name: str, tables: dict[str, Any], problems: list[str]
 ) -> Config:
-    """The configuration as far as one source needs it."""
+    """The part of the configuration that one source needs."""
     known = document.get("sources", {})
     if name not in known:
         there = ", ".join(known) or "none"
@@ -151,7 +152,7 @@ def _one(
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        # Windows puts a byte order mark before it.
+        # utf-8-sig: on Windows, editors write a byte order mark.
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as exc:
         hint = forbidden(exc, f"the service's user must be able to read it: chmod 644 {path}")
@@ -165,7 +166,7 @@ def _parse(path: Path) -> dict[str, Any]:
 
 
 def _without_values(message: str) -> str:
-    """A TOML parser quotes what it stumbled over, which may be half a secret."""
+    """The TOML parser's message without the text that it quotes, which may be part of a secret."""
     return re.sub(r"'[^']*'|\"[^\"]*\"", "...", message)
 
 
@@ -196,7 +197,7 @@ def _plugins(
 
 
 def _in_urls(plugin: Source | Sink) -> list[str]:
-    """What stands in the queries of a plugin's URLs and requests, and may well be a secret."""
+    """Strings of a plugin that may be secrets: query values and path parts of URLs, and values of tables."""
     found: list[str] = []
     options: list[BaseModel] = [plugin]
     while options:
@@ -209,7 +210,7 @@ def _in_urls(plugin: Source | Sink) -> list[str]:
             elif isinstance(value, str) and value.lower().startswith(("http://", "https://")):
                 url = httpx.URL(value)
                 found += url.params.values()
-                # Of some receivers the path is the secret.
+                # Some receivers put the secret into the path.
                 found += [part for part in url.path.split("/") if _TOKEN.fullmatch(part)]
     return [
         each for each in found if len(each) >= LIKELY or (len(each) >= SHORT and not _PLAIN.fullmatch(each))
@@ -217,7 +218,7 @@ def _in_urls(plugin: Source | Sink) -> list[str]:
 
 
 def _useless(place: str, plugin: Source | Sink) -> list[str]:
-    """What somebody else's plugin does not check itself is found out here, not in the middle of a reload."""
+    """Errors that a third-party plugin raises when it is used: found here, not in the middle of a reload."""
     try:
         plugin.identity()
         if isinstance(plugin, Source):
@@ -231,7 +232,7 @@ def _useless(place: str, plugin: Source | Sink) -> list[str]:
 
 
 def _too_often(tables: object, sources: Mapping[str, Source]) -> list[str]:
-    """Intervals under the floor, also in tables that have other mistakes."""
+    """Intervals below FLOOR, also in tables that have other mistakes."""
     found = []
     for name, table in tables.items() if isinstance(tables, dict) else ():
         if not isinstance(table, dict) or "interval" not in table:
@@ -250,7 +251,7 @@ def _too_often(tables: object, sources: Mapping[str, Source]) -> list[str]:
 
 
 def _shared_places(sinks: Mapping[str, Sink], store: Path, path: Path) -> list[str]:
-    """Files that two would write."""
+    """Files that would have two writers: sinks, the store, and the editor of this configuration."""
     base = os.path.realpath(store)
     taken = {base: "the store", os.path.realpath(path): "whoever edits this configuration"}
     taken |= {base + end: "the store" for end in ("-wal", "-shm", "-journal", ".lock")}

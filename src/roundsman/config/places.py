@@ -1,4 +1,4 @@
-"""Where the configuration is looked for."""
+"""Where the configuration file is looked for."""
 
 import os
 from collections.abc import Mapping
@@ -10,7 +10,10 @@ PLACES = (Path("roundsman.toml"), Path("/etc/roundsman/roundsman.toml"))
 
 
 def find(path: Path | None, environ: Mapping[str, str] = os.environ, *, euid: int | None = None) -> Path:
-    """The configuration file to use: named, from $ROUNDSMAN_CONFIG, here, the user's own, or in /etc."""
+    """The configuration file: `path`, $ROUNDSMAN_CONFIG, this folder's, the user's own, or the one in /etc.
+
+    ConfigError if none of the last three exists.
+    """
     if named := path or _named(environ):
         return named
     root = (os.geteuid() if euid is None else euid) == 0
@@ -27,7 +30,7 @@ def find(path: Path | None, environ: Mapping[str, str] = os.environ, *, euid: in
 
 
 def passed_over(environ: Mapping[str, str] = os.environ, *, euid: int | None = None) -> list[str]:
-    """What `find` does not take because root would do as somebody else says: a line each."""
+    """Files that `find` skips for root because another user may control them: one line each."""
     if (os.geteuid() if euid is None else euid) != 0 or _named(environ):
         return []
     found = []
@@ -52,11 +55,11 @@ def _places(environ: Mapping[str, str]) -> tuple[Path, ...]:
 
 
 def _may_be_a_trap(place: Path) -> bool:
-    """Whether somebody else than root could have put it where root would find it: in /tmp, or in a home."""
-    if place == PLACES[-1]:  # who may write in /etc is root's to say
+    """Whether a user other than root could have put it there, as in /tmp or in a home folder."""
+    if place == PLACES[-1]:  # root decides who may write in /etc
         return False
     try:
-        # The file itself: a link leads wherever its maker wants.
+        # lstat: whoever made a link chooses its target.
         seen = (place.lstat(), place.absolute().parent.stat())
     except OSError:
         return False
@@ -64,6 +67,6 @@ def _may_be_a_trap(place: Path) -> bool:
 
 
 def users(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where a user's own service has its configuration."""
+    """The configuration file of a user's own service."""
     home = environ.get("XDG_CONFIG_HOME") or str(Path(environ.get("HOME", "~")).expanduser() / ".config")
     return Path(home) / "roundsman" / "roundsman.toml"

@@ -1,4 +1,4 @@
-"""Which types of sources and sinks there are: ours, and those of installed packages."""
+"""The types of sources and sinks: built-in ones, and those of installed packages."""
 
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
@@ -19,13 +19,13 @@ def sinks_registry() -> dict[str, EntryPoint]:
 
 
 def _registry(group: str, ours: Mapping[str, str]) -> dict[str, EntryPoint]:
-    """Every type that there is, by name; each is loaded only where it is used."""
+    """All types, by name. A type is loaded only when it is used."""
     known = {name: EntryPoint(name, place, group) for name, place in ours.items()}
     return known | {point.name: point for point in entry_points(group=group)}
 
 
 def source_class(kind: str) -> type[Source]:
-    """The class of a source's type. ConfigError where it is not installed any more."""
+    """The class of a source's type. ConfigError if it is no longer installed."""
     registry = sources_registry()
     if kind not in registry:
         raise ConfigError([f"the type {kind} is not installed; there is {', '.join(registry)}"])
@@ -35,7 +35,7 @@ def source_class(kind: str) -> type[Source]:
 def load_type(plugin: EntryPoint) -> type[Any]:
     try:
         loaded: type[Any] = plugin.load()
-    except Exception as exc:  # noqa: BLE001 - importing somebody else's code may raise anything
+    except Exception as exc:  # noqa: BLE001 - importing third-party code may raise anything
         what = f"{type(exc).__name__}: {exc}"
         raise ConfigError([f"the plugin {plugin.name} ({plugin.value}) cannot be loaded: {what}"]) from None
     return loaded

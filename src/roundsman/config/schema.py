@@ -1,7 +1,7 @@
-"""The JSON Schema of the configuration file, which says what each option is for: the text below its field.
+"""The JSON Schema of the configuration file. The text below a field is the option's description.
 
-pydantic can read these texts itself, but does so whenever the classes are made, which was a tenth of the daemon's start; here they
-are read when a schema is asked for.
+pydantic can read these texts itself, but does so when the classes are made, which took a tenth of the
+daemon's start-up time. Here they are read when a schema is requested.
 """
 
 import ast
@@ -66,7 +66,7 @@ def json_schema() -> dict[str, Any]:
 
 
 class Described(GenerateJsonSchema):
-    """`TypeAdapter(...).json_schema(schema_generator=Described)`."""
+    """Adds `descriptions` to a schema: `TypeAdapter(...).json_schema(schema_generator=Described)`."""
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
         made = super().model_schema(schema)
@@ -80,7 +80,7 @@ class Described(GenerateJsonSchema):
 
 
 def descriptions(model: type[BaseModel]) -> dict[str, str]:
-    """The text below each field of a table, by the field's name; a table inherits those it does not write itself."""
+    """The text below each field of a table, by field name; texts are inherited unless overridden."""
     found: dict[str, str] = {}
     for cls in reversed(model.__mro__):
         if issubclass(cls, BaseModel) and cls is not BaseModel:

@@ -1,4 +1,4 @@
-"""A mistake of pydantic's as a sentence for a person: the place, the value, and what would be right."""
+"""A pydantic error as a sentence for a person: the place, the value and what would be right."""
 
 import difflib
 import re
@@ -24,7 +24,7 @@ def read_table(model: type[BaseModel], place: str, table: object, problems: list
 
 
 def _sentence(model: type[BaseModel], place: str, error: Any) -> str:
-    """pydantic's finding as a sentence: `sources.doors.batch: 0 is less than 1`."""
+    """A pydantic error as a sentence: `sources.doors.batch: 0 is less than 1`."""
     path = [part for part in error["loc"] if not (isinstance(part, str) and part.startswith("function-"))]
     owner, secret = _owner(model, path)
     where = ".".join([place, *(str(part) for part in path)])
@@ -52,9 +52,8 @@ def _sentence(model: type[BaseModel], place: str, error: Any) -> str:
         case "greater_than":
             return f"{where}: {quoted} is not more than {context['gt']}"
         case "less_than_equal":
-            most = (
-                spell(context["le"]) if isinstance(value, str) else context["le"]
-            )  # a duration, as it was written
+            # A text is a duration, and the limit is shown as one.
+            most = spell(context["le"]) if isinstance(value, str) else context["le"]
             return f"{where}: {quoted} is more than {most}"
         case "model_type" | "dict_type" | "model_attributes_type":
             return f"{where}: {quoted} is not a table"
@@ -75,7 +74,7 @@ def _sentence(model: type[BaseModel], place: str, error: Any) -> str:
 
 
 def _owner(model: type[BaseModel], path: list[Any]) -> tuple[type[BaseModel], bool]:
-    """The table that a path's last key belongs to, and whether a secret is expected (or lies) there."""
+    """The table that a path's last key belongs to, and whether the path contains an option for a secret."""
     owner, secret = model, False
     for part in path:
         info = owner.model_fields.get(part) if isinstance(part, str) else None
@@ -95,7 +94,7 @@ def _types(annotation: Any) -> set[Any]:
 
 
 def shown(value: object) -> str:
-    """A value as the user wrote it, shortened; tables and lists by kind only, for they may hold secrets."""
+    """The value as the user wrote it, shortened. Tables and lists are only named: they may hold secrets."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, dict | list):
@@ -106,6 +105,6 @@ def shown(value: object) -> str:
 
 
 def nearest(word: str, known: list[str]) -> str:
-    """What was probably meant, as the end of a sentence."""
+    """The closest known word, or all known words if none is close, as the end of a sentence."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(known)}"

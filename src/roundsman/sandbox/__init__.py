@@ -1,4 +1,4 @@
-"""Vendors' documented behaviour on loopback: for the demo, the tests and the benchmarks."""
+"""Simulated vendors on loopback, as documented: for the demo, the tests and the benchmarks."""
 
 from roundsman.sandbox.building import Building
 from roundsman.sandbox.parakey import TOKEN, Parakey, Quirks

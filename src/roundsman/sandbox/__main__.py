@@ -1,4 +1,4 @@
-"""`python -m roundsman.sandbox`: the sandbox alone, to point a daemon at. Prints its address, and a configuration."""
+"""`python -m roundsman.sandbox`: the sandbox alone. Prints its address and a configuration for a daemon."""
 
 import argparse
 import asyncio
@@ -87,9 +87,9 @@ async def serve(port: int, rows: int, per_second: float, listen: str) -> None:
             "hook_secret": HOOK_SECRET,
             "listen": listen,
         }
-        # All of it is TOML, to be kept in a file as it is.
+        # The whole output is TOML, to be saved as a file as it is.
         print(f"# {sandbox.url} is Parakey, Mailchimp and Railz, until Ctrl-C; webhooks go to {listen}.")  # noqa: T201
-        print(CONFIGURATION.format(**words), flush=True)  # noqa: T201 - it says where it is
+        print(CONFIGURATION.format(**words), flush=True)  # noqa: T201 - its output
         if per_second:
             tell = lambda key: print(f"submitted: roundsman track keys {key}", file=sys.stderr)  # noqa: E731, T201
             await company.live(per_second, tell)

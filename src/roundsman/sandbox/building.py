@@ -1,4 +1,4 @@
-"""A lively made-up office building: who goes through which door, and what goes wrong there."""
+"""A simulated office building: who goes through which door, and what goes wrong there."""
 
 import random
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ OFFLINE = 0.05
 
 
 class Building:
-    """Makes event logs in a sandbox's Parakey."""
+    """Creates event logs in a sandbox's Parakey."""
 
     def __init__(self, parakey: Parakey, seed: int = 1) -> None:
         self.parakey = parakey
@@ -30,7 +30,7 @@ class Building:
         )
 
     def step(self) -> int:
-        """A moment in the building: mostly one unlock, sometimes a lock that was offline and brings several at once."""
+        """One step: usually one unlock, sometimes several from a lock that was offline. Returns how many."""
         if self._random.random() < OFFLINE:
             now = self.parakey.now()
             for minutes in range(self._random.randint(2, 5)):
@@ -40,12 +40,12 @@ class Building:
         return 1
 
     def pauses(self, per_second: float) -> Iterator[float]:
-        """Seconds between moments, as irregular as people are."""
+        """Seconds between steps, randomly distributed."""
         while True:
             yield self._random.expovariate(per_second)
 
     def fill(self, count: int, first: datetime, apart: timedelta = timedelta(milliseconds=250)) -> None:
-        """A history of `count` unlocks."""
+        """Add a history of `count` unlocks."""
         for number in range(count):
             self.unlock(first + number * apart)
 

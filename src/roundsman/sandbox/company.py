@@ -1,4 +1,4 @@
-"""A made-up company with an account at each vendor: its building, its newsletter, its ledger, and what goes wrong there."""
+"""A simulated company with an account at each vendor: building, newsletter, ledger, and their failures."""
 
 import asyncio
 import random
@@ -13,11 +13,11 @@ from roundsman.sandbox.railz import Railz
 from roundsman.sandbox.vendor import Subscription, Town
 
 HOOK_VALUE = "Basic c2FuZGJveDpob29r"
-HOOK_TOKEN = "sandbox-hook-token"  # noqa: S105 - it opens nothing, nor does the next one
+HOOK_TOKEN = "sandbox-hook-token"  # noqa: S105 - not a real secret, nor is the next one
 HOOK_SECRET = "sandbox-hook-secret"  # noqa: S105
 CONNECTION = "CON-harbour-xero"
 EVERY = 8.0
-"""Seconds between two jobs that somebody gives a vendor."""
+"""Seconds between two jobs at the same vendor."""
 TYPOS = ["{}@harbour", "{}@@harbour.example", "{} at harbour.example"]
 REFUSALS = [
     ("journalEntries", "The accounting period is closed."),
@@ -27,7 +27,7 @@ REFUSALS = [
 
 
 class Company:
-    """Makes things happen at all three vendors, which stand in one town."""
+    """Simulates activity at all three vendors, which share one address (`town`)."""
 
     def __init__(self, seed: int = 1, now: Callable[[], datetime] | None = None) -> None:
         self.parakey, self.mailchimp, self.railz = Parakey(now), Mailchimp(now), Railz(now)
@@ -46,7 +46,7 @@ class Company:
         self._random = random.Random(seed)
 
     def hand_out_keys(self) -> str:
-        """A batch of access keys, of which one is refused; its id, which only whoever submits it knows."""
+        """Submit a batch of access keys; one is refused. Returns its id, which only the submitter knows."""
         people = self._random.sample(PEOPLE, 4)
         items: list[dict[str, Any]] = [
             {
@@ -65,7 +65,7 @@ class Company:
         return self.parakey.batch(items, took=timedelta(seconds=self._random.uniform(2, 5))).id
 
     def import_contacts(self) -> None:
-        """A newsletter import with some bad addresses."""
+        """Submit a newsletter import with some bad addresses."""
         operations = []
         for number in range(self._random.randint(10, 20)):
             name = self._random.choice(PEOPLE).lower()
@@ -78,7 +78,7 @@ class Company:
         self.mailchimp.add(operations, took=timedelta(seconds=self._random.uniform(3, 6)))
 
     def push_entries(self) -> None:
-        """Some journal entries as one batch, one of them refused."""
+        """Push some journal entries as one batch; one of them is refused."""
         key = f"{self._random.getrandbits(96):024x}"
         for number in range(self._random.randint(2, 4)):
             took = timedelta(seconds=self._random.uniform(1, 5))
@@ -91,22 +91,22 @@ class Company:
                 self.railz.push(CONNECTION, took=took, batch=key, **more)
 
     def subscribe(self, url: str, *, newsletter: bool) -> None:
-        """Have the vendors send their webhooks to a daemon at `url`, as it would be configured there."""
+        """Subscribe a daemon at `url` to the vendors' webhooks, as users configure them there."""
         header = {"Authorization": HOOK_VALUE}
         self.parakey.subscriptions += [
             Subscription(f"{url}/hooks/front-doors", headers=header, kinds=frozenset({"eventLog"})),
             Subscription(f"{url}/hooks/keys", headers=header, kinds=frozenset({"batch"})),
         ]
         self.railz.subscriptions.append(Subscription(f"{url}/hooks/ledger", HOOK_SECRET))
-        if newsletter:  # else somebody makes it, with `roundsman hooks create`
+        if newsletter:  # else the user creates it with `roundsman hooks create`
             self.mailchimp.subscribe(Subscription(f"{url}/hooks/newsletter/{HOOK_TOKEN}", HOOK_SECRET))
 
     def fill(self, rows: int, apart: timedelta) -> None:
-        """A history of unlocks."""
+        """Add a history of unlocks."""
         self.building.fill(rows, datetime.now(UTC) - rows * apart - timedelta(minutes=1), apart)
 
     async def live(self, per_second: float, submitted: Callable[[str], None] = lambda _: None) -> None:
-        """Go on: unlocks, and now and then a job. `submitted` hears of each batch of keys."""
+        """Simulate unlocks, and jobs every few seconds. `submitted` gets the id of each batch of keys."""
         jobs = asyncio.create_task(self._work(submitted))
         try:
             for pause in self.building.pauses(per_second):

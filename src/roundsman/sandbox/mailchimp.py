@@ -1,8 +1,8 @@
-"""A made-up Mailchimp: batches that advance, lists in pages, and result archives behind signed links that expire.
+"""A simulated Mailchimp: batches that progress, paged lists, and archives behind signed links that expire.
 
-As documented at https://mailchimp.com/developer/marketing/guides/run-async-requests-batch-endpoint/ and in the vendor's
-OpenAPI; whatever parameter that does not have is refused, so that nobody gets used to it. What is not documented (the order
-of the list) is a quirk.
+As documented at https://mailchimp.com/developer/marketing/guides/run-async-requests-batch-endpoint/ and in
+the vendor's OpenAPI. A parameter that the OpenAPI does not have is refused, so that no source relies on it.
+What is not documented (the order of the list) is a quirk.
 """
 
 import base64
@@ -43,7 +43,7 @@ FIELDS = {
 
 @dataclass(slots=True)
 class Quirks:
-    """What the vendor's documentation leaves open, and what it got reported for."""
+    """What the vendor's documentation leaves open, and behaviour that users reported."""
 
     order: Literal["newest", "oldest", "shuffled"] = "newest"
     etag: bool = False
@@ -51,20 +51,20 @@ class Quirks:
     keep: timedelta = timedelta(days=7)
     link_life: timedelta = timedelta(minutes=10)
     together: bool = False
-    """All operations in one file of the archive, as was observed; else a file for each, as documented."""
+    """All operations in one file of the archive, as observed; else one file per operation, as documented."""
     counts_204: bool = False
-    """`errored_operations` counts what is "not 200", as documented: also a 204."""
+    """`errored_operations` counts every status but 200, as documented: also a 204."""
     signs: bool = True
     """Whether webhooks are signed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What became of one request in a batch."""
+    """The result of one request in a batch."""
 
     status: int = 200
     response: Any = None
-    """JSON, or text as it is."""
+    """A JSON value, or a text that is sent as it is."""
     id: str | int | None = None
 
     def result(self) -> dict[str, Any]:
@@ -83,12 +83,12 @@ class Batch:
     operations: Sequence[Operation]
     took: timedelta
     stuck: str | None = None
-    """A status that it does not get past."""
+    """A status beyond which it does not progress."""
     deleted: bool = False
     archive: bytes | None = None
-    """Another archive than the one of its operations."""
+    """Replaces the archive of `operations`."""
     counts: dict[str, int] = field(default_factory=dict)
-    """Other counts than those of its operations."""
+    """Replaces the counts of `operations`."""
 
     def status(self, now: datetime) -> str:
         age = (now - self.submitted) / self.took if self.took else 9.0
@@ -99,7 +99,7 @@ class Batch:
         return status
 
     def seen(self, now: datetime, counts_204: bool = False) -> dict[str, Any]:
-        """As the API shows it, without links."""
+        """The batch as the API shows it, without links."""
         status = self.status(now)
         total = len(self.operations)
         begun = status != "pending"
@@ -121,7 +121,7 @@ class Batch:
 
 
 def pack(operations: Sequence[Operation], *, together: bool = False) -> bytes:
-    """The result archive, as it was observed: `./`, then files with names of seven hexadecimal digits, some of them empty."""
+    """The result archive, as observed: `./`, then files named by seven hexadecimal digits; some are empty."""
     groups = [operations] if together else [[each] for each in operations]
     bodies = [json.dumps([each.result() for each in group]).encode() for group in groups]
     out = io.BytesIO()
@@ -137,7 +137,7 @@ def pack(operations: Sequence[Operation], *, together: bool = False) -> bytes:
 
 
 class Mailchimp(Vendor):
-    """An account's batches."""
+    """An account: its batches and batch webhooks."""
 
     slots = 10
 
@@ -162,7 +162,7 @@ class Mailchimp(Vendor):
         took: timedelta = timedelta(0),
         **more: Any,
     ) -> Batch:
-        """Submit a batch; `took` is how long it takes to be finished."""
+        """Submit a batch; `took` is the time until it is finished."""
         key = batch_id or "".join(secrets.choice(LETTERS) for _ in range(10))
         batch = self.batches[key] = Batch(key, submitted or self.now(), operations, took, **more)
         if self.subscriptions:
@@ -170,7 +170,7 @@ class Mailchimp(Vendor):
         return batch
 
     def _form(self, batch: Batch) -> dict[str, str] | None:
-        """The form of a webhook; None before the batch is finished."""
+        """The form of a webhook; None if the batch is not finished, or deleted."""
         now = self.now()
         row = self._row(batch, now, "storage.googleapis.com")
         if row["status"] != "finished" or batch.deleted:
@@ -200,7 +200,7 @@ class Mailchimp(Vendor):
         return str(wanted.get("url", "")) if isinstance(wanted, dict) else ""
 
     def holds_slot(self, path: str) -> bool:
-        return path.startswith("/3.0/")  # downloads are another host's
+        return path.startswith("/3.0/")  # downloads come from another host
 
     def reply(self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Reply:
         if path.startswith("/rsg-api-batches-prod/"):
@@ -224,7 +224,7 @@ class Mailchimp(Vendor):
         return self._list(query, headers) if path == "/3.0/batches" else self._one(path[13:], query, host)
 
     def _webhooks(self, method: str, key: str) -> Reply:
-        """The batch webhooks of the account. The secret is shown once, to whoever creates one."""
+        """List, create or delete batch webhooks. The secret is shown once, in the answer to the creation."""
         if method == "GET" and not key:
             rows = [_webhook(i, s, self.quirks.signs) for i, s in self.webhooks.items()]
             return document(200, {"webhooks": rows, "total_items": len(rows), "_links": []})
@@ -243,7 +243,7 @@ class Mailchimp(Vendor):
         return _problem(404, "Resource Not Found", "The requested resource could not be found.")
 
     def subscribe(self, subscription: Subscription) -> str:
-        """A batch webhook; its id."""
+        """Add a batch webhook; returns its id."""
         key = secrets.token_hex(5)
         self.webhooks[key] = subscription
         self.subscriptions.append(subscription)
@@ -291,7 +291,7 @@ class Mailchimp(Vendor):
         seen = batch.seen(now, self.quirks.counts_204)
         link = ""
         if seen["status"] == "finished" and (batch.operations or batch.archive is not None):
-            # A new signature each time, also within a second.
+            # A new signature each time, even within a second.
             expires = f"{int((now + self.quirks.link_life).timestamp())}.{secrets.randbelow(10**6):06d}"
             path = f"/rsg-api-batches-prod/{batch.id}-response.tar.gz"
             link = f"http://{host}{path}?GoogleAccessId=sandbox&Expires={expires}&Signature={self._sign(path, expires)}"
@@ -308,7 +308,7 @@ class Mailchimp(Vendor):
         expires = query.get("Expires", "")
         good = hmac.compare_digest(self._sign(path, expires), query.get("Signature", ""))
         kind = {"Content-Type": "application/xml"}
-        if "authorization" in headers:  # it would have been told our credentials
+        if "authorization" in headers:  # the other host must not get the credentials
             return Reply(400, kind, b"<Error><Code>InvalidArgument</Code></Error>")
         if not good or float(expires) < self.now().timestamp():
             return Reply(403, kind, b"<Error><Code>AccessDenied</Code><Message>Expired</Message></Error>")
@@ -323,7 +323,7 @@ class Mailchimp(Vendor):
 
 
 def bad_address(email: str, key: str | None = None) -> Operation:
-    """The refusal that an address with a mistake gets."""
+    """The result for an invalid address."""
     detail = f"{email} looks fake or invalid, please enter a real email address."
     problem = {
         "type": ERRORS,
@@ -336,7 +336,7 @@ def bad_address(email: str, key: str | None = None) -> Operation:
 
 
 def partly(refused: Mapping[str, str], key: str | None = None, taken: Sequence[str] = ()) -> Operation:
-    """What an operation over many people answers that does not take some of them (address to reason): 200."""
+    """The result of an operation over many people that refuses some (address to reason): status 200."""
     errors = [
         {
             "email_address": email,

@@ -1,7 +1,8 @@
-"""A made-up Parakey: event logs with ETags, `limit`, `startDate` and `orderBy`, and every doubt about them as a quirk.
+"""A simulated Parakey: event logs with ETags, `limit`, `startDate` and `orderBy`.
 
-What the vendor documents is the default; what it leaves open are the `Quirks`. The shape of a row is made up except for `id`,
-`createdAt` and `timestamp` (https://help.parakey.co/sv/articles/209-event-log-polling).
+The defaults follow the vendor's documentation; `Quirks` are what it leaves open. The shape of a row is
+invented except for `id`, `createdAt` and `timestamp`
+(https://help.parakey.co/sv/articles/209-event-log-polling).
 """
 
 import bisect
@@ -16,7 +17,7 @@ from typing import Any, Literal
 from roundsman.sandbox.vendor import Reply, Vendor, tagged
 from roundsman.times import parse_time, rfc3339
 
-TOKEN = "sandbox-access-token"  # noqa: S105 - it opens nothing
+TOKEN = "sandbox-access-token"  # noqa: S105 - not a real secret
 
 
 @dataclass(slots=True)
@@ -24,27 +25,27 @@ class Quirks:
     """What the vendor's documentation leaves open."""
 
     cap: int = 1000
-    """Rows in one answer at most, whatever `limit` says."""
+    """Maximum rows in one answer, whatever `limit` says."""
     smallest: int = 1
-    """Rows in one answer at least, whatever `limit` says."""
+    """Minimum rows in one answer, whatever `limit` says."""
     default_limit: int = 100
     inclusive: bool = True
-    """Whether `startDate` includes its own instant."""
+    """Whether `startDate` includes rows of exactly that time."""
     filters: Literal["createdAt", "timestamp", "nothing"] = "createdAt"
-    """What `startDate` compares with."""
+    """The field that `startDate` is compared with."""
     order: Literal["honoured", "descending", "shuffled", "newest-ascending"] = "honoured"
-    """What `orderBy` does; the last: the newest rows, but in ascending order."""
+    """The effect of `orderBy`; "newest-ascending": the newest rows, but in ascending order."""
     offset_param: str | None = None
     envelope: str | None = None
-    """The name of the list's member in an object around it; None for a bare list."""
+    """The key of the list in an enclosing object; None for a bare list."""
     weak_etag: bool = False
     batch_list: bool = False
     """Whether there is a list of batches."""
     batch_pages: bool = True
-    """Whether it heeds `offset`."""
+    """Whether the list of batches honours `offset`."""
     batch_order: Literal["newest", "oldest"] = "newest"
     refuses: frozenset[str] = frozenset()
-    """What it answers 400: names of parameters, "ascending", or "limit>N"."""
+    """What is answered with 400: names of parameters, "ascending", or "limit>N"."""
     unconditional: bool = False
     """Answers 200 with the same ETag instead of 304."""
 
@@ -57,20 +58,23 @@ class Log:
     created: datetime
     timestamp: datetime
     visible: datetime
-    """When queries begin to see it: a moment after `created`, where transactions or replicas are slow."""
+    """When queries begin to return it: later than `created` if transactions or replicas are slow."""
     data: dict[str, Any]
     encoded: bytes = b""
 
 
 @dataclass(slots=True)
 class Batch:
-    """A batch of access keys. Its shape is made up: only its address and that items say what failed are documented."""
+    """A batch of access keys.
+
+    Its shape is invented: only its address is documented, and that items say what failed.
+    """
 
     id: str
     created: datetime
     completed: datetime | None
     items: Sequence[dict[str, Any]]
-    """As they are in the end; with an `error`, if they failed."""
+    """The final items; those that failed have an `error`."""
     status: str = "completed"
     hidden: bool = False
 
@@ -97,7 +101,7 @@ class Batch:
 
 
 class Parakey(Vendor):
-    """A place's event logs, and the list that answers questions about them."""
+    """A domain's event logs and batches."""
 
     def __init__(self, now: Callable[[], datetime] | None = None, quirks: Quirks | None = None) -> None:
         super().__init__(now)
@@ -117,7 +121,7 @@ class Parakey(Vendor):
         log_id: str | None = None,
         **data: Any,
     ) -> Log:
-        """Store an unlock. `timestamp` is when it happened; `created` later than that makes it a late row."""
+        """Store an unlock. `timestamp` is when it happened; if `created` is later, the row is late."""
         created = _milliseconds(created or self.now())
         log = Log(
             log_id or secrets.token_urlsafe(8)[:10],
@@ -129,12 +133,12 @@ class Parakey(Vendor):
         self._encode(log)
         bisect.insort(self.logs, log, key=lambda log: log.created)
         self._latest_visible = max(self._latest_visible, log.visible)
-        if self.subscriptions:  # a history is told to nobody
+        if self.subscriptions:  # no webhooks for events before the first subscription
             self.announce(log.created, "eventLog", lambda: json.loads(log.encoded))
         return log
 
     def blank(self, before: datetime) -> int:
-        """Retention: personal data of older rows goes, the rows stay. How many were blanked."""
+        """Retention: remove personal data from older rows, and keep the rows. Returns how many changed."""
         count = 0
         for log in self.logs:
             if log.created >= before:
@@ -158,7 +162,7 @@ class Parakey(Vendor):
         return tagged(body, headers, weak=self.quirks.weak_etag, conditional=not self.quirks.unconditional)
 
     def _refused(self, query: Mapping[str, str]) -> str | None:
-        """What of a question is refused, if anything is."""
+        """The part of the query that is refused; None if there is none."""
         for each in self.quirks.refuses:
             name, _, most = each.partition(">")
             too_much = most and int(query.get(name, 0)) > int(most)
@@ -195,7 +199,7 @@ class Parakey(Vendor):
         took: timedelta | None = timedelta(0),
         **more: Any,
     ) -> Batch:
-        """Submit a batch of keys; `took` is how long it takes, None for ever."""
+        """Submit a batch of keys; `took` is the time until it ends, None: never."""
         key = batch_id or secrets.token_hex(5)
         now = _milliseconds(self.now())
         batch = self.batches[key] = Batch(key, now, now + took if took is not None else None, items, **more)
@@ -241,5 +245,5 @@ class Parakey(Vendor):
 
 
 def _milliseconds(moment: datetime) -> datetime:
-    """The vendor's precision."""
+    """Truncated to milliseconds, the vendor's precision."""
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)

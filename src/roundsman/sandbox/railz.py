@@ -1,7 +1,7 @@
-"""A made-up Railz: tokens that expire, pushes that end, lists whose pages work or do not.
+"""A simulated Railz: tokens that expire, pushes that end, lists with and without working pages.
 
-As documented at https://docs.railz.ai/reference/push-creating-and-updating-data and in the vendor's OpenAPI. What is not
-documented (order, whether `offset` works on this list) is a quirk.
+As documented at https://docs.railz.ai/reference/push-creating-and-updating-data and in the vendor's OpenAPI.
+What is not documented (order, whether `offset` works on this list) is a quirk.
 """
 
 import base64
@@ -16,7 +16,7 @@ from typing import Any, Literal
 from roundsman.sandbox.vendor import Outgoing, Reply, Subscription, Vendor, document, signature, tagged
 
 CLIENT_ID = "sandbox-client"
-SECRET_KEY = "SB_sandbox-secret-key"  # noqa: S105 - it opens nothing
+SECRET_KEY = "SB_sandbox-secret-key"  # noqa: S105 - not a real secret
 
 
 @dataclass(slots=True)
@@ -24,13 +24,13 @@ class Quirks:
     """What the vendor's documentation leaves open."""
 
     paging: Literal["honoured", "ignored", "refused", "absent"] = "honoured"
-    """What `offset` does; "absent": no word of pages in the answer, and all rows in it."""
+    """The effect of `offset`; "absent": the answer does not mention pages, and contains all rows."""
     refuses: frozenset[str] = frozenset()
-    """Parameters that are refused in questions for pushes and deletions."""
+    """Parameters that are refused in queries for pushes and deletions."""
     pagination: bool = True
-    """Whether pushStatus says in `pagination` how many rows there are; connections and deletions never do."""
+    """Whether pushStatus has the number of rows in `pagination`; connections and deletions never have it."""
     miscounts: Literal["total", "page", "zero"] = "total"
-    """What `pagination` counts."""
+    """What `pagination.count` counts."""
     meta_count: Literal["total", "page"] = "page"
     """What `meta.count` counts."""
     order: Literal["newest", "oldest", "shuffled"] = "newest"
@@ -38,15 +38,15 @@ class Quirks:
     etag: bool = True
     token_life: timedelta = timedelta(minutes=60)
     says_expiry: bool = True
-    """Whether tokens say when they end."""
+    """Whether tokens contain their expiry time."""
     empty: Literal[200, 204] = 200
     per_minute: int | None = None
-    """Requests that it answers in a minute; further ones get 429 and are told when to come again."""
+    """Requests answered in a minute; further ones get 429. Headers give the seconds until the next minute."""
 
 
 @dataclass(slots=True)
 class Push:
-    """One write, on its way or at its end."""
+    """One write, pending or ended."""
 
     id: str
     connection: str
@@ -54,13 +54,13 @@ class Push:
     completed: datetime | None
     """When it ends; None: never."""
     status: str = "success"
-    """How it ends."""
+    """Its final status."""
     code: int = 200
     batch: str | None = None
     data_type: str = "journalEntries"
     errors: Any = None
     visible: datetime | None = None
-    """From when on it is in lists, where that is later than it was asked for."""
+    """When lists begin to contain it, if later than `requested`."""
     hidden: bool = False
     """The vendor no longer shows it."""
     deletion: bool = False
@@ -87,7 +87,7 @@ class Push:
 
 
 class Railz(Vendor):
-    """An account: its connections, and what was pushed through them."""
+    """An account: its connections and their pushes."""
 
     def __init__(self, now: Callable[[], datetime] | None = None, quirks: Quirks | None = None) -> None:
         super().__init__(now)
@@ -95,16 +95,16 @@ class Railz(Vendor):
         self.secret = SECRET_KEY
         self.connections: dict[str, dict[str, Any]] = {}
         self.broken: dict[str, int] = {}
-        """Connections that answer with an error."""
+        """Connections that answer with an error: the HTTP status, by id."""
         self.pushes: dict[str, list[Push]] = {}
         """By connection."""
         self.tokens: dict[str, datetime] = {}
-        """Until when each is good."""
+        """The expiry time of each."""
         self.handed_out = 0
         self._minute, self._count = 0, 0
 
     def connect(self, key: str, business: str = "Harbour House") -> str:
-        """A connection to a business's accounting system."""
+        """Add a connection to a business's accounting system; returns its id."""
         self.connections[key] = {
             "connectionUuid": key,
             "businessName": business,
@@ -123,7 +123,7 @@ class Railz(Vendor):
         took: timedelta | None = timedelta(0),
         **more: Any,
     ) -> Push:
-        """Ask for a write; `took` is how long it takes to end, None for ever."""
+        """Request a write; `took` is the time until it ends, None: never."""
         begun = requested or self.now()
         ended = begun + took if took is not None else None
         push = Push(push_id or secrets.token_hex(12), connection, begun, ended, **more)
@@ -149,7 +149,7 @@ class Railz(Vendor):
         return {"data": data, "requestId": secrets.token_hex(16)}
 
     def _told_batch(self, connection: str, batch: str) -> dict[str, Any] | None:
-        """A whole batch; None before all of it has ended."""
+        """The webhook of a whole batch; None until all of it has ended."""
         rows = [p.row(self.now()) for p in self.pushes[connection] if p.batch == batch and not p.hidden]
         if any(row["status"] == "pending" for row in rows):
             return None
@@ -250,7 +250,7 @@ class Railz(Vendor):
         headers: Mapping[str, str],
         around: dict[str, Any],
     ) -> Reply:
-        """Some of the rows; `around` is what stands beside them, with a `pagination` where the list has one."""
+        """One page of the rows; `around` is the rest of the answer, with `pagination` if the list has it."""
         quirks = self.quirks
         if quirks.paging == "absent":
             around = {name: each for name, each in around.items() if name != "pagination"}

@@ -1,4 +1,4 @@
-"""The sandbox on a real socket of the loopback interface; it sends its webhooks over real ones, too."""
+"""Serves the sandbox on a real socket of the loopback interface, and sends its webhooks over HTTP."""
 
 import asyncio
 import contextlib
@@ -12,14 +12,14 @@ from roundsman.sandbox.vendor import Outgoing, Reply, Town, Vendor, document
 
 PIECE = b" " * 65536
 LOOK_EVERY = 0.05
-"""Seconds between two looks for webhooks to send."""
+"""Seconds between two checks for webhooks to send."""
 TRIES, APART = 3, 2.0
-"""How often a webhook is tried, and seconds between two tries."""
+"""Number of attempts to send a webhook, and seconds between two of them."""
 PATIENCE = aiohttp.ClientTimeout(total=10)
 
 
 class Sandbox:
-    """Serves a made-up vendor, or a town of them: `async with Sandbox(Parakey()) as box: box.url`."""
+    """Serves one vendor, or a `Town` of them: `async with Sandbox(Parakey()) as box: box.url`."""
 
     def __init__(self, vendor: Vendor, host: str = "127.0.0.1", port: int = 0, latency: float = 0.0) -> None:
         self.vendor = vendor
@@ -50,7 +50,7 @@ class Sandbox:
         await self._runner.cleanup()
 
     async def _send_webhooks(self) -> None:
-        """Send what is due, as vendors do: tried a few times, then given up."""
+        """Send the webhooks that are due. Like vendors, give up after some attempts."""
         async with aiohttp.ClientSession(timeout=PATIENCE) as session, asyncio.TaskGroup() as group:
             while True:
                 for letter in self.vendor.outgoing():
@@ -67,7 +67,7 @@ class Sandbox:
                 await asyncio.sleep(APART)
 
     async def _answers(self, url: str) -> bool:
-        """Whether somebody answers a GET there: vendors try an address before they use it."""
+        """Whether a GET to this URL succeeds: vendors try an address before they use it."""
         try:
             async with aiohttp.ClientSession(timeout=PATIENCE) as session, session.get(url) as answer:
                 return answer.ok

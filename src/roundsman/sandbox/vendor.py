@@ -1,6 +1,6 @@
-"""What all made-up vendors have in common: a function from request to answer, which may be told to fail.
+"""The base of the simulated vendors: a function from request to answer, with faults on demand.
 
-So a vendor can stand behind a socket (`server.py`) or behind a transport.
+So a vendor can be served by a socket (`server.py`) or by a transport.
 """
 
 import hashlib
@@ -17,14 +17,14 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What goes wrong instead of the next answer."""
+    """A failure in place of the next answer."""
 
     status: int = 500
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     kind: Literal["answer", "hang", "drop", "endless"] = "answer"
     path: str = ""
-    """Only where the path begins so."""
+    """Only for paths with this prefix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +37,20 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """Where a vendor sends webhooks."""
+    """An address that a vendor sends webhooks to."""
 
     url: str
     secret: str = ""
-    """What they are signed with, where the vendor signs."""
+    """The key for signatures, if the vendor signs."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """Headers that somebody entered for it, where the vendor has that."""
+    """Headers that the user entered for it, if the vendor supports that."""
     kinds: frozenset[str] = frozenset()
-    """Which ones; empty: all."""
+    """Kinds of events to send; empty: all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A webhook on its way: a POST."""
+    """A webhook to send: a POST."""
 
     url: str
     headers: Mapping[str, str]
@@ -59,19 +59,19 @@ class Outgoing:
 
 @dataclass(slots=True)
 class News:
-    """What a vendor will tell its subscribers."""
+    """Something to send to a vendor's subscribers."""
 
     at: datetime
     kind: str
     say: Callable[[], Any]
-    """Its body's document when it is sent; None while it is not so far."""
+    """Returns the body's document at the time of sending; None if it is not ready yet."""
 
 
 class Vendor(ABC):
-    """Somebody who answers requests, and sends webhooks."""
+    """A simulated vendor: answers requests and sends webhooks."""
 
     slots: int | None = None
-    """Requests at the same time that it stands; more are answered 429."""
+    """Maximum number of concurrent requests; more are answered 429. None: no limit."""
 
     def __init__(self, now: Callable[[], datetime] | None = None) -> None:
         self.now = now or (lambda: datetime.now(UTC))
@@ -79,18 +79,18 @@ class Vendor(ABC):
         self.asked = 0
         """Requests so far, faults included."""
         self.under_way = 0
-        """Requests that it works on and that hold a slot; whoever serves it counts them."""
+        """Current requests that hold a slot; the server counts them."""
         self.body = b""
-        """That of the request which is answered at present; whoever serves it sets it."""
+        """The body of the current request; the server sets it."""
         self.subscriptions: list[Subscription] = []
         self._news: list[News] = []
 
     def announce(self, at: datetime, kind: str, say: Callable[[], Any]) -> None:
-        """Have something told to subscribers, from `at` on."""
+        """Queue a webhook to all subscribers, to be sent at `at` or later."""
         self._news.append(News(at, kind, say))
 
     def due(self) -> "list[tuple[Subscription, Any]]":
-        """What has to be told by now, each once to each subscriber."""
+        """Takes what is due from the queue: each document once for each subscriber."""
         now, found, left = self.now(), list[tuple[Subscription, Any]](), list[News]()
         for news in self._news:
             document = news.say() if news.at <= now else None
@@ -103,17 +103,17 @@ class Vendor(ABC):
         return found
 
     def outgoing(self) -> list[Outgoing]:
-        """The webhooks that have become due, signed now."""
+        """The webhooks that are due, signed now."""
         return [self.letter(*each) for each in self.due()]
 
     def letter(self, subscription: Subscription, document: Any) -> Outgoing:
-        """One webhook, as this vendor writes and signs it."""
+        """One webhook, as this vendor encodes and signs it."""
         body = json.dumps(document, separators=(",", ":")).encode()
         kind = {"content-type": "application/json"}
         return Outgoing(subscription.url, {**kind, **subscription.headers}, body)
 
-    def tries(self, method: str, path: str) -> str | None:  # noqa: ARG002 - for those who try
-        """The address in the present request that has to answer a GET, before the request is granted."""
+    def tries(self, method: str, path: str) -> str | None:  # noqa: ARG002 - for overrides
+        """The URL in the current request that must answer a GET before the request is granted, if any."""
         return None
 
     def answer(self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Reply:
@@ -131,21 +131,21 @@ class Vendor(ABC):
         return Reply(reply.status, {**date, **reply.headers}, reply.body, reply.kind)
 
     def holds_slot(self, path: str) -> bool:
-        """Whether a request for this path counts."""
+        """Whether a request for this path counts against `slots`."""
         return self.slots is not None and bool(path)
 
     @abstractmethod
     def reply(self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Reply:
-        """The answer where nothing goes wrong."""
+        """The answer to a request without a fault."""
 
 
 class Town(Vendor):
-    """Several vendors at one address, told apart by path."""
+    """Several vendors at one address, distinguished by path."""
 
     def __init__(self, vendors: Mapping[str, Vendor]) -> None:
         super().__init__()
         self._vendors = vendors
-        """By the beginnings of their paths; "" for whoever takes the rest."""
+        """By path prefix; "" for all other paths."""
 
     def whose(self, path: str) -> Vendor:
         found = [start for start in self._vendors if path.startswith(start)]
@@ -164,7 +164,7 @@ class Town(Vendor):
 
 
 def signature(secret: str, time: str, tag: str, body: bytes) -> str:
-    """`t=TIME,TAG=HEX`: what Mailchimp and Railz put into their headers."""
+    """`t=TIME,TAG=HEX`: the signature header of Mailchimp and Railz."""
     made = hmac.new(secret.encode(), f"{time}.".encode() + body, hashlib.sha256).hexdigest()
     return f"t={time},{tag}={made}"
 
@@ -175,7 +175,7 @@ def document(status: int, body: Any, **headers: str) -> Reply:
 
 
 def tagged(body: bytes, headers: Mapping[str, str], *, weak: bool = False, conditional: bool = True) -> Reply:
-    """The body with an ETag made from it, or 304 where the asker has it."""
+    """The body with an ETag made from it, or 304 if the caller has it and `conditional` is set."""
     etag = f'"{zlib.crc32(body):08x}-{len(body):x}"'
     etag = "W/" + etag if weak else etag
     if headers.get("if-none-match") == etag and conditional:

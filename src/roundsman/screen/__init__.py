@@ -1,4 +1,4 @@
-"""What a person sees: tables on a terminal, plain lines elsewhere."""
+"""Output for people: tables on a terminal, plain lines elsewhere."""
 
 from roundsman.screen.events import concerned, failure, show_event, show_failure
 from roundsman.screen.status import status, status_lines, status_tables

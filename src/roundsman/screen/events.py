@@ -18,15 +18,15 @@ LATE = 60.0
 
 
 FIRST = 4
-"""Width of the column that says who had an event first."""
+"""Width of the column that shows what brought an event first: push, ring or poll."""
 WIDTHS = (20, 12, 22, 9)
-"""Columns of time, source, type and outcome; the rest of the line says what it is about."""
+"""Widths of the time, source, type and outcome columns. The rest of the line describes the event."""
 NARROW = 100
-"""Columns of a terminal under which lines are left to it to break."""
+"""A terminal with fewer columns gets plain lines, which it wraps itself."""
 
 
 def show_event(event: Event, console: Console, first: str | None = None) -> None:
-    """Print an event for a person: in columns and colours on a terminal, else in one line. `first`: who had it first."""
+    """Print an event: in columns and colours on a terminal, else as one line. `first`: push, ring or poll."""
     cells = _event_cells(event)
     widths: Sequence[int] = WIDTHS
     tone = "red" if event.type in RED else COLOURS.get(event.outcome or "")
@@ -61,11 +61,11 @@ def _show(cells: Sequence[str], widths: Sequence[int], tone: str | None, console
     if console.is_terminal:
         console.print(Text(line, style=tone or ""))
     else:
-        print(line, flush=True)  # noqa: T201 - what a person reads, or grep
+        print(line, flush=True)  # noqa: T201 - output for a person or grep
 
 
 def _what(document: Mapping[str, Any], data: Mapping[str, Any]) -> str:
-    """What an event is about, for a person: by what its data has, whatever its type."""
+    """What an event is about, for a person. Except for notices, it depends on the data, not on the type."""
     if str(document["type"]).startswith("roundsman."):
         return str(data.get("message", ""))
     if "failures_cap" in data:
@@ -82,7 +82,7 @@ def _what(document: Mapping[str, Any], data: Mapping[str, Any]) -> str:
 
 
 def concerned(data: Mapping[str, Any]) -> str:
-    """Whom and what a failure or a push concerns, and what is wrong."""
+    """The person and the item that a failure or a push concerns, and the error."""
     person, about = data.get("person") or {}, data.get("about") or {}
     who = person.get("name") or person.get("email") or person.get("id")
     if person.get("name") and person.get("email"):
@@ -98,7 +98,7 @@ def concerned(data: Mapping[str, Any]) -> str:
 
 
 def failure(event: Event, logged: float, done: bool) -> dict[str, Any]:
-    """What `failures` tells of one, whoever reported it."""
+    """One row of `roundsman failures`, with the same fields for every vendor."""
     document = event.document()
     data = document.get("data") or {}
     names = (
@@ -113,7 +113,7 @@ def failure(event: Event, logged: float, done: bool) -> dict[str, Any]:
         "fields",
     )
     told = {name: data.get(name) for name in names}
-    if "failures_cap" in data:  # a batch of which no more is known
+    if "failures_cap" in data:  # a batch whose failed items are not known
         failed, total = data.get("failed"), data.get("total")
         count = f"{failed} of {total}" if failed and total else "some"
         told["message"] = f"{count} failed; which ones is not known"
@@ -144,7 +144,7 @@ def show_failure(row: Mapping[str, Any], console: Console) -> None:
 
 
 def _late(data: Mapping[str, Any]) -> str:
-    """How long a log took to reach the vendor, where that is remarkable: the lock was offline."""
+    """How long a log took to reach the vendor, if LATE seconds or more (the lock was offline); else empty."""
     occurred, recorded = parse_time(data.get("occurred_at")), parse_time(data.get("recorded_at"))
     took = (recorded - occurred).total_seconds() if occurred and recorded else 0.0
     return spell(took) if took >= LATE else ""

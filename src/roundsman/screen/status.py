@@ -1,4 +1,4 @@
-"""How sources and sinks fare, as tables and lines."""
+"""The status of sources and sinks, as tables and lines."""
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ from roundsman.store.origins import another_origin
 from roundsman.system.logs import safe
 
 LONG_REST = 60.0
-"""Seconds that a vendor wants a rest, from which on `status` says so."""
+"""`status` shows a vendor's backoff if more than this many seconds of it are left."""
 RED = {"roundsman.source.failing", "roundsman.source.gap", "roundsman.source.webhook_silent"}
 
 
@@ -26,10 +26,12 @@ def status(
     configured: tuple[Collection[str], Collection[str]] | None = None,
     gap: Callable[[str, str], str | None] | None = None,
 ) -> dict[str, Any]:
-    """Everything `status` tells. `filters` by sink, where the configuration could be read: then waiting is exact.
+    """All data that `roundsman status` shows.
 
-    `following` says what a source (by name and type) follows, `gap` since when something may be missing of it, `configured` which sources and sinks there are: what a name
-    remembers is kept when it is taken out, but that is neither due nor does it fail.
+    `filters` holds each sink's filter, if the configuration could be read. Without it, `waiting` also counts
+    events that the sink does not want. `following` returns the ids that a source (name, type) follows, and
+    `gap` the time since which its rows may be missing. `configured` holds the names of the configured sources
+    and sinks: one that was removed keeps its history, and is neither due nor failing.
     """
     sources_now, sinks_now = configured if configured is not None else (None, None)
     counts, unread = reader.counts(), reader.unread_counts()
@@ -120,7 +122,7 @@ def status_tables(found: Mapping[str, Any]) -> RenderableType:
         times = [ago(unix(row[key]), now) for key in ("answered", "changed")]
         due = unix(row["due"])
         soon = due is None or due < now + 0.5
-        idle = row["state"] == "retired" or (soon and not found["daemon"])  # who would?
+        idle = row["state"] == "retired" or (soon and not found["daemon"])  # no daemon would visit it
         times.append("-" if idle else "now" if soon or due is None else ago(due, now))
         if hooked:
             times.append(ago(unix(row["heard"]), now) if row["webhooks"] else "")
@@ -167,7 +169,7 @@ def status_tables(found: Mapping[str, Any]) -> RenderableType:
 
 
 def _remarks(row: Mapping[str, Any]) -> list[str]:
-    """What about a source is neither fine nor a failure."""
+    """Warnings about a source that is not failing: a gap, a long backoff, a changed origin."""
     name, found = row["name"], []
     if row["gap"]:
         found.append(
@@ -181,7 +183,7 @@ def _remarks(row: Mapping[str, Any]) -> list[str]:
 
 
 def status_lines(found: Mapping[str, Any]) -> Iterable[str]:
-    """One line each, `key=value`: for grep."""
+    """One line per item, `key=value`, for grep."""
     yield f"daemon {found['daemon'] or 'not running'}"
     if found["trouble"]:
         yield f"store {safe(found['trouble'])}"

@@ -1,1 +1,1 @@
-"""The process, and what systemd has to do with it."""
+"""The daemon process and its integration with systemd."""

@@ -1,4 +1,4 @@
-"""What a configuration asks for and the systemd service cannot do."""
+"""Checks for what a configuration asks for and the systemd service cannot do."""
 
 import grp
 import re
@@ -11,7 +11,7 @@ from roundsman.service import units
 
 
 def literal_secrets(config: Config) -> list[str]:
-    """The service's user is nobody who could own the file: it has to be readable by all."""
+    """Literal secrets. The service's user is dynamic and cannot own the file: it must be world-readable."""
     return [
         f"{place}: a secret stands in the file, which the service's user could not read if it were kept from others; put it into "
         f'{config.path.parent / "credentials"}, and write {{ credential = "name" }}'
@@ -21,7 +21,7 @@ def literal_secrets(config: Config) -> list[str]:
 
 
 def without_environment(config: Config) -> list[str]:
-    """A service has none of a shell's variables."""
+    """Secrets in environment variables: a service does not have those of a shell."""
     return [
         f"{place}: the service does not have the variable {secret.origin.removeprefix('env ')}; put the secret into "
         f'{config.path.parent / "credentials"}, and write {{ credential = "name" }}'
@@ -32,7 +32,7 @@ def without_environment(config: Config) -> list[str]:
 
 
 def without_group(socket: str, folder: Path) -> list[str]:
-    """A group that the socket should be of, and this machine does not have; where nobody said another."""
+    """The SocketGroup= of the unit, if this machine has no such group and no drop-in sets another one."""
     wanted = re.search(r"^SocketGroup=(.+)$", socket, flags=re.MULTILINE)
     changes = (folder / f"{units.SOCKET}.d").glob("*.conf")
     if not wanted or any("SocketGroup=" in change.read_text(encoding="utf-8") for change in changes):
@@ -47,7 +47,7 @@ def without_group(socket: str, folder: Path) -> list[str]:
 
 
 def out_of_reach(config: Config, *, socket: bool, folder: Path = units.SYSTEM) -> list[str]:
-    """What root can do and the service cannot: read others' files, and write anywhere but in its own folder."""
+    """What root can do and the service cannot: read other users' files, and write outside its own folder."""
     found = []
     open_to_it = [units.STATE, units.STATE.resolve(), *_allowed(folder / f"{units.SERVICE}.d")]
     credentials = config.path.parent / "credentials"
@@ -83,7 +83,7 @@ def out_of_reach(config: Config, *, socket: bool, folder: Path = units.SYSTEM) -
 
 
 def _allowed(drop_ins: Path) -> list[Path]:
-    """Folders that somebody let the service write to, with `systemctl edit`."""
+    """Folders that drop-ins allow the service to write to (ReadWritePaths=, from `systemctl edit`)."""
     lines = [
         line
         for file in sorted(drop_ins.glob("*.conf"))

@@ -1,4 +1,4 @@
-"""The process: signals, systemd's notifications and watchdog, reloading, ending."""
+"""The daemon process: signals, systemd's notifications and watchdog, reload, shutdown."""
 
 import asyncio
 import contextlib
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from roundsman.web import Listener
 
 TICK = 0.5
-"""Seconds between two looks at the progress and the watchdog."""
+"""Seconds between two updates of the progress line and the watchdog."""
 STATUS_EVERY = 10.0
 
 log = structlog.get_logger()
 
 
 class Service:
-    """One daemon: a store, an engine, and what the outside may ask of them."""
+    """One daemon: a store, an engine and a listener, controlled by signals."""
 
     def __init__(self, config: Config, line: logs.Line) -> None:
         self.config = config
@@ -53,10 +53,10 @@ class Service:
         self._refused = False
         self._stopping = False
         self._ready = self._asked = False
-        """Whether it can take over another file by now; whether somebody wanted that before."""
+        """`_ready`: a reload is possible. `_asked`: one was requested before it was possible."""
 
     async def run(self) -> int:
-        """Until a signal says stop; the exit status."""
+        """Run until a signal stops it, or the store is lost. Returns the exit status."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         try:
@@ -99,9 +99,10 @@ class Service:
         return 1 if self.engine.upkeep.lost else 0
 
     def reload(self) -> None:
-        """Take over the configuration file as it is now, or refuse it and go on with the old one.
+        """Take over the current configuration file, or refuse it and keep the old configuration.
 
-        One at a time, and one more that waits: it will find whatever came since.
+        One reload runs at a time and one more waits. Further requests are dropped: the waiting reload reads
+        the newest file.
         """
         self._asked = not self._ready
         if not self._ready or self._stopping or len(self._reloads) > 1:
@@ -120,10 +121,10 @@ class Service:
                 new = configuration.load(self.config.path)
                 await self._take_over(new)
             except Exception as exc:
-                # A plugin's options may raise anything, and whoever waits wants an answer.
+                # A plugin's options may raise anything, and `roundsman reload` waits for an answer.
                 problems = exc.problems if isinstance(exc, ConfigError) else reason(exc).splitlines()
                 expected = isinstance(exc, ConfigError | StoreError | OSError)
-                self.engine.deliveries.reopen()  # whoever rotates logs cannot help what is in the file
+                self.engine.deliveries.reopen()  # SIGHUP may come from a log rotation, whether the file is right or not
                 log.error("config.refused", problems=problems, exc_info=None if expected else exc)
             else:
                 problems = []
@@ -132,11 +133,11 @@ class Service:
                 self._systemd.say("READY=1")
             self._refused = bool(problems)
             self._show_status()
-            with contextlib.suppress(StoreError):  # whoever waits for the answer hears that there is none
+            with contextlib.suppress(StoreError):  # `roundsman reload` then reports that no answer came
                 self.store.reloaded(self.config.path.absolute(), digest, problems)
 
     async def _take_over(self, new: Config) -> None:
-        """Go on with this one, or raise and go on with the old one."""
+        """Use this configuration, or raise and keep the old one."""
         if new.store != self.config.store:
             raise ConfigError([f"daemon.store: {new.store} is another store; that needs a restart"])
         self.engine.fits(new.sources, new.sinks)
@@ -153,13 +154,14 @@ class Service:
         self.config = new
 
     def _mind_memories(self, config: Config) -> None:
-        """Say where a name's memory is of something else than what it reads now, or is left behind."""
+        """Warn if a source's stored state is of another origin, or a new source looks like a renamed one."""
         for change in changes(self.store, config.sources):
             log.warning("source.changed", source=change.source, what=change.what)
 
     async def _listen(self, options: ListenOptions | None) -> None:
-        """Listen where the options say, or nowhere; what listens so already is kept. ListenError, an OSError, where that cannot
-        be: then it listens as before.
+        """Listen as the options say, or not at all. A listener with the same options is kept.
+
+        Raises ListenError, an OSError, if that is not possible. The daemon then listens as before.
         """
         old = self.listener
         if options is None and handed_over():
@@ -167,14 +169,14 @@ class Service:
                 "listen.unwanted", reason="systemd opened a socket, and there is no [listen] to take it"
             )
         if options is None and old is None:
-            return  # the listener and what it needs are not even imported
+            return  # without a listener, do not import it and its libraries
         from roundsman.web import Listener, ListenError
 
         if old is not None and options is not None and old.options == options:
             old.renew()
             return
         new = Listener(self.engine, options) if options is not None else None
-        # What wants the same port cannot have it before the other has gone.
+        # The same port is free only after the old listener is closed.
         clash = old is not None and options is not None and options.address.clashes(old.options.address)
         if old is not None and (new is None or clash):
             await old.close()
@@ -195,7 +197,7 @@ class Service:
 
     def _show_status(self) -> None:
         refused = "; the configuration file was refused, see the log" if self._refused else ""
-        with contextlib.suppress(StoreError):  # the engine says so, louder
+        with contextlib.suppress(StoreError):  # the engine logs it
             self._systemd.status(summary(self.engine) + refused)
 
     def _stop(self, signal_name: str) -> None:
@@ -205,7 +207,7 @@ class Service:
         self.engine.stop()
 
     async def _tick(self) -> None:
-        """Feed the watchdog while the rounds are made, and show how a long reading goes."""
+        """Feed the watchdog while the engine is healthy, and show the progress of a long read."""
         patience = self._systemd.watchdog()
         interactive = sys.stderr.isatty() and not any(s.type == "stdout" for s in self.config.sinks.values())
         fed = said = 0.0
@@ -228,7 +230,7 @@ def web(options: HttpOptions) -> Clients:
 
 
 def summary(engine: Engine) -> str:
-    """One line about the rounds, for `systemctl status`."""
+    """One line about sources, sinks and counts, for `systemctl status`."""
     statuses = [watched.status for watched in engine.roster.values()]
     failing = sum(status.failing_since is not None for status in statuses)
     retrying = sum(status.failures > 0 and status.failing_since is None for status in statuses)
@@ -246,7 +248,7 @@ def _trouble(**counts: int) -> str:
 
 
 def progress(engine: Engine, now: float) -> str:
-    """How the reading of long backlogs goes; empty where there is none."""
+    """The progress of long reads; empty if there is none."""
     parts = []
     for name, watched in engine.roster.items():
         reading = watched.reading
@@ -257,7 +259,7 @@ def progress(engine: Engine, now: float) -> str:
 
 
 def run(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
-    """Run on the fast loop; the exit status. Does not wait for threads that hang in a dead disk or pipe."""
+    """Run on uvloop; returns the exit status. Does not wait for threads that hang on a dead disk or pipe."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_leaving(main))
 
@@ -273,7 +275,7 @@ async def _leaving(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
     try:
         await asyncio.wait_for(asyncio.shield(loop.shutdown_default_executor()), 0.5)
     except TimeoutError:
-        # Everything that matters is on the disk. A thread that hangs (in a name's resolution) would keep us for ever.
+        # The data is on the disk. A thread that hangs (in a DNS lookup, say) would block the exit forever.
         if failure is not None:
             sys.stderr.write(mask("".join(traceback.format_exception(failure))))
         sys.stderr.flush()
@@ -286,13 +288,13 @@ async def _leaving(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
 async def daemon(config: Config) -> int:
     """`roundsman run`."""
     line = logs.configure(config.daemon.log_level, config.daemon.log_format)
-    # Whoever wants a reload before we can must not end us by it; it is made up for.
+    # Without a handler, SIGHUP would end the process. `Service.reload` handles one that comes now.
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: None)
     return await Service(config, line).run()
 
 
 async def once(config: Config, *, everything: bool) -> int:
-    """`roundsman once`: 0 if every visit and every delivery went well."""
+    """`roundsman once`: 0 if every visit and every delivery succeeded."""
     logs.configure(config.daemon.log_level, config.daemon.log_format)
     store = Store.open(config.store)
     engine = Engine(store, Scheduler(), web(config.http), retention=config.daemon.retention)

@@ -1,4 +1,4 @@
-"""What systemd is told, and what it hands over."""
+"""systemd's interfaces: notifications, the watchdog, and the sockets that it passes to the daemon."""
 
 import os
 import socket
@@ -7,14 +7,14 @@ from contextlib import suppress
 
 
 class Systemd:
-    """The notification protocol of sd_notify(3); silent where there is no systemd."""
+    """The notification protocol of sd_notify(3); does nothing without systemd."""
 
     def __init__(self) -> None:
         self._socket = os.environ.get("NOTIFY_SOCKET", "")
         self._said = ""
 
     def say(self, *words: str) -> None:
-        """Send these assignments, such as `READY=1`, in one datagram. Who does not listen is no reason to end."""
+        """Send these assignments, such as `READY=1`, in one datagram. A failure to send is ignored."""
         if not self._socket.startswith(("/", "@")):
             return
         address = "\0" + self._socket[1:] if self._socket[0] == "@" else self._socket
@@ -29,12 +29,12 @@ class Systemd:
 
     @staticmethod
     def watchdog() -> float | None:
-        """Seconds within which systemd wants to hear from us, if it does."""
+        """The watchdog timeout in seconds; None if systemd expects no signs of life from this process."""
         micros, pid = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID", str(os.getpid()))
         return int(micros) / 1e6 if micros.isdigit() and pid == str(os.getpid()) else None
 
 
 def handed_over(environ: Mapping[str, str] = os.environ) -> int:
-    """How many sockets systemd opened for us, sd_listen_fds(3)."""
+    """The number of sockets that systemd passed to this process, sd_listen_fds(3)."""
     ours = environ.get("LISTEN_PID") == str(os.getpid()) and environ.get("LISTEN_FDS", "").isdecimal()
     return int(environ["LISTEN_FDS"]) if ours else 0

@@ -1,6 +1,7 @@
-"""Units for systemd, written for the program that runs this and for one configuration.
+"""systemd units for the running program and one configuration.
 
-The files in `systemd/` are what is installed; only the program, the configuration and what systemd can do for a user differ.
+The templates are the files in `systemd/`. Only the paths of the program and the configuration, the socket,
+and the settings that a user's own systemd supports differ.
 """
 
 import os
@@ -14,16 +15,16 @@ from pathlib import Path
 from roundsman.options.listen import Address
 
 PACKAGE = Path(__file__).resolve().parents[1]
-"""Where this program is."""
+"""The folder of this package."""
 SERVICE, SOCKET = "roundsman.service", "roundsman.socket"
 SYSTEM = Path("/etc/systemd/system")
 CONFIG = Path("/etc/roundsman/roundsman.toml")
 STATE = Path("/var/lib/roundsman")
 """The service's own folder, StateDirectory= in its unit: the only one that it can write to."""
 PACKAGED = Path("/usr/lib/systemd/system/roundsman.service")
-"""Where a distribution's package brings it."""
+"""The unit of a distribution's package."""
 HIDDEN = (Path("/home"), Path("/root"), Path("/run/user"), Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - to refuse them
-"""What the service cannot see: ProtectHome and PrivateTmp."""
+"""Folders that the service cannot see: ProtectHome= and PrivateTmp=."""
 FOR_A_USER = {
     *("Type", "NotifyAccess", "ExecStart", "ExecReload", "WatchdogSec"),
     *(
@@ -40,16 +41,16 @@ FOR_A_USER = {
     *("RestrictNamespaces", "RestrictRealtime", "RestrictSUIDSGID"),
     *("SystemCallArchitectures", "SystemCallFilter", "SystemCallErrorNumber"),
 }
-"""Settings of [Service] that a user's own systemd can do: the rest needs rights that only the system's has."""
+"""Settings of [Service] that a user's own systemd supports. The others need the system manager's rights."""
 HELD = f"""# Opened before this starts, however that comes: else it would listen there itself, and systemd could not.
 Sockets={SOCKET}
 """
 USERS = "systemctl --user "
-"""How they speak to it."""
+"""The command prefix for a user's own systemd."""
 
 
 def service(config: Path, *, user: bool = False, socket: bool = False) -> str:
-    """`roundsman.service`, for this program and this configuration; with `socket`, beside a socket that systemd holds."""
+    """`roundsman.service` for this program and configuration. With `socket`, systemd opens the socket."""
     command = f"{program()} {{}} --config {_quoted(str(config))}"
     text = _template(SERVICE)
     text = re.sub(r"^ExecStart=.*$", lambda _: "ExecStart=" + command.format("run"), text, flags=re.MULTILINE)
@@ -68,7 +69,7 @@ def service(config: Path, *, user: bool = False, socket: bool = False) -> str:
 
 
 def socket(address: Address, *, user: bool = False) -> str:
-    """`roundsman.socket`, for this address. ValueError where systemd cannot listen there."""
+    """`roundsman.socket` for this address. ValueError if systemd cannot listen on it."""
     if address.path is None and not address.port:
         raise ValueError("systemd wants a port, and 0 is none")
     place = _escaped(str(address.path or address))
@@ -80,15 +81,15 @@ def socket(address: Address, *, user: bool = False) -> str:
     )
     left_out = {"# For a proxy"}
     if address.path is None:
-        left_out |= {"# The proxy's group", "SocketGroup=", "SocketMode="}  # those of a socket's file
+        left_out |= {"# The proxy's group", "SocketGroup=", "SocketMode="}  # only a socket file has these
     elif user:
-        left_out |= {"# The proxy's group", "SocketGroup="}  # no group is a user's to give
+        left_out |= {"# The proxy's group", "SocketGroup="}  # a user's systemd cannot set the group
     lines = [line for line in text.splitlines() if not line.startswith(tuple(left_out))]
     return "\n".join(lines).replace("systemctl ", USERS if user else "systemctl ") + "\n"
 
 
 def folder(*, user: bool, environ: Mapping[str, str] = os.environ) -> Path:
-    """Where units go."""
+    """The folder of the units."""
     if not user:
         return SYSTEM
     home = environ.get("XDG_CONFIG_HOME") or str(Path(environ.get("HOME", "~")).expanduser() / ".config")
@@ -96,10 +97,10 @@ def folder(*, user: bool, environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def obstacles(config: Path) -> list[str]:
-    """Why the system's service, with its made-up user and a hidden /home, could not run with this."""
+    """Why the system's service, with a dynamic user and no /home, could not run with this configuration."""
     found = []
     trees = [PACKAGE]
-    if sys.prefix != sys.base_prefix:  # not all of /usr
+    if sys.prefix != sys.base_prefix:  # a virtual environment; /usr is not checked as a whole
         trees.insert(0, Path(sys.prefix))
     script = _script()
     for what, path in (
@@ -130,24 +131,27 @@ def obstacles(config: Path) -> list[str]:
 
 
 def _closed(tree: Path) -> bool:
-    """Whether there is something in a folder that is not for everybody: who installed it had a umask of 077, say."""
+    """Whether a folder holds something that not all users can read, as after an install with umask 077."""
     return not _open(tree) or any(
         not _open(Path(folder, name))
         for folder, folders, names in os.walk(tree)
         for name in (*folders, *names)
-        if "__pycache__" not in (name, Path(folder).name)  # Python does without
+        if "__pycache__" not in (name, Path(folder).name)  # Python works without it
     )
 
 
 def _open(path: Path) -> bool:
-    """Whether everybody may read it; and run it or look into it, if its owner may."""
+    """Whether all users may read it, and also execute or enter it if its owner may."""
     mode = path.lstat().st_mode
     want = 0o005 if mode & 0o100 else 0o004
     return mode & want == want
 
 
 def program() -> str:
-    """How to call this program, whatever PATH is: the script beside the interpreter, else the one that was called."""
+    """The command for this program, whatever PATH is.
+
+    The script beside the interpreter, else the script that was called, else `python -m roundsman`.
+    """
     script = _script()
     return _quoted(str(script)) if script else f"{_quoted(sys.executable)} -m roundsman"
 
@@ -161,7 +165,7 @@ def _script() -> Path | None:
 
 def _template(name: str) -> str:
     packaged = files("roundsman").joinpath("systemd", name)
-    # An editable install has no copy of its own.
+    # An editable install does not contain a copy.
     return (packaged if packaged.is_file() else PACKAGE.parents[1] / "systemd" / name).read_text(
         encoding="utf-8"
     )
@@ -172,13 +176,13 @@ def _escaped(text: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """As systemd.service(5) splits command lines."""
+    """Quoted as systemd.service(5) splits command lines."""
     text = _escaped(text).replace("$", "$$")
     return text if re.fullmatch(r"[\w@%+=:,./$-]+", text) else '"' + re.sub(r'(["\\])', r"\\\1", text) + '"'
 
 
 def _for_a_user(text: str) -> str:
-    """Without what a user's own systemd cannot do, and without comments on it."""
+    """The unit without settings that a user's own systemd does not support, and without their comments."""
     before, _, rest = text.partition("[Service]\n")
     body, _, after = rest.partition("\n[Install]")
     blocks: list[str] = []
@@ -189,9 +193,8 @@ def _for_a_user(text: str) -> str:
         else:
             blocks += [*comment, line] if line.partition("=")[0] in FOR_A_USER else []
             comment = []
-    before = re.sub(
-        r"^(Wants|After)=network-online.target\n", "", before, flags=re.MULTILINE
-    )  # the system's, not a user's
+    # Only the system manager has network-online.target.
+    before = re.sub(r"^(Wants|After)=network-online.target\n", "", before, flags=re.MULTILINE)
     before = re.sub(r"^# Polling an unreachable.*\n", "", before, flags=re.MULTILINE)
     return (
         before

@@ -1,4 +1,4 @@
-"""The SQLite file itself: opened, claimed by one daemon, put back from a backup; and SQLite's errors in plain words."""
+"""The SQLite file: opening, locking for one daemon, restoring; and SQLite's errors in plain words."""
 
 import errno
 import fcntl
@@ -19,26 +19,27 @@ from roundsman.system.files import make, real, refuse_links, require_file, sync_
 BUSY = 1.0
 """Seconds to wait for another process's short write (`replay`, `rewind`, `dead`)."""
 BESIDE = ("-wal", "-shm", "-journal")
-"""How the names end of what SQLite puts beside the store."""
+"""Suffixes of the files that SQLite creates beside the store."""
 
 
 def exists(path: Path) -> bool:
-    """Whether there is a store. StoreError where nobody lets us look."""
+    """Whether there is a store. StoreError if its folder does not let us look."""
     with translated(path):
         return path.exists()
 
 
 def must_exist(path: Path) -> None:
-    """StoreError, where there is no store to read, or to write one thing into."""
+    """StoreError if there is no store to read, or to make a change in."""
     if not exists(path):
         raise StoreError(f"there is no store at {path} yet: has `roundsman run` or `once` ever run?")
 
 
 def restore(path: Path, backup: Path) -> int:
-    """Put a backup in the place of the store, which nobody may be using; the last event's number. StoreError where that cannot be.
+    """Replace the store with a backup; no process may be using it. Returns the last event's number.
 
-    The old store stands until the new one does. What a crash left beside it is played into it first: SQLite would play an old
-    -wal file into the new store. An old one that is damaged is moved aside, with all that belongs to it.
+    StoreError if that is not possible. The old store stays until the new one is complete. A -wal file that a
+    crash left is first checkpointed into the old store: otherwise SQLite would apply it to the new one. A
+    damaged old store is moved aside, with all its files.
     """
     with translated(path):
         path = real(path, 0o700)
@@ -65,7 +66,7 @@ def restore(path: Path, backup: Path) -> int:
 
 
 def _make_room(path: Path) -> None:
-    """Have nothing beside the old store, so that the new one can take its place in one step."""
+    """Remove the files beside the old store, so that the new one can take its place in one step."""
     left = [path.with_name(path.name + end) for end in BESIDE]
     if path.exists():
         try:
@@ -87,7 +88,10 @@ def _make_room(path: Path) -> None:
 
 
 def _copy(backup: Path, target: Path, handle: int) -> int:
-    """The backup, with what may be in a -wal file beside it, read page by page: what is damaged does not get through."""
+    """Copy the backup and any -wal file beside it, page by page. StoreError if it is damaged.
+
+    Returns the last event's number.
+    """
     try:
         try:
             copy = connect(backup, readonly=True)
@@ -111,11 +115,12 @@ def _copy(backup: Path, target: Path, handle: int) -> int:
 
 
 def write_copy(db: Database, target: Path, handle: int) -> None:
-    """All that `db` has into a file that was just made, to the disk.
+    """Copy all data of `db` to a file that was just created, and sync it.
 
-    SQLite opens it again, by its name. Who owns its folder may have put something else there meanwhile: nothing new is made by
-    way of a link (`mode=rw`), nothing that is not empty is written to (SQLite refuses), and what is not the file that was made
-    is an error. So the worst that can come of it is a copy of the store in an empty file of somebody's.
+    SQLite opens the file again, by its name. The folder's owner may have replaced it meanwhile. So no file is
+    created through a link (`mode=rw`), SQLite refuses a file that is not empty, and OSError is raised if it
+    is not the created file. The worst possible result is a copy of the store in an empty file of another
+    user.
     """
     db.conn.execute("VACUUM INTO ?", (f"{target.absolute().as_uri()}?mode=rw",))
     os.fsync(handle)
@@ -124,27 +129,26 @@ def write_copy(db: Database, target: Path, handle: int) -> None:
 
 
 def connect(path: Path, *, readonly: bool = False) -> Database:
-    """Open the SQLite file. OSError where one of its files is none, or a link that root does not follow.
+    """Open the SQLite file. OSError if one of its files is not regular, or a link that root does not follow.
 
-    SQLite opens them by name, so who owns the folder may still put a link there between our look and that. What it leads to is
-    then looked at, and left alone unless it is a SQLite file; beside the store, SQLite itself follows none.
+    SQLite opens the files by name, so the folder's owner may still create a link between our check and that.
+    SQLite reads the link's target, and does not change it unless it is a SQLite file. Beside the store,
+    SQLite itself follows no link.
     """
     path = real(path)
     for each in (path, *(path.with_name(path.name + end) for end in BESIDE)):
         refuse_links(each)
         with suppress(FileNotFoundError):
-            if not stat.S_ISREG(each.lstat().st_mode):  # a FIFO would have us wait without end
+            if not stat.S_ISREG(each.lstat().st_mode):  # opening a FIFO would block forever
                 raise OSError(errno.EINVAL, f"{each.name} is not a file")
     if readonly and not os.access(path, os.R_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))  # SQLite would only say that it cannot
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))  # SQLite's own message has no reason
     uri = f"{path.as_uri()}?mode={'ro' if readonly else 'rw'}"
     conn = sqlite3.connect(uri, uri=True, timeout=BUSY)
     run = conn.execute
     if not readonly:
-        run(
-            "PRAGMA auto_vacuum = INCREMENTAL"
-        )  # of a new store: what was forgotten can be given back in small steps
-        run("PRAGMA page_size = 8192")  # with the long WAL below: half the cost of random keys, measured
+        run("PRAGMA auto_vacuum = INCREMENTAL")  # new stores: pruned pages are returned in small steps
+        run("PRAGMA page_size = 8192")  # with the long WAL below, half the cost of random keys (measured)
         run("PRAGMA journal_mode = WAL")
         run("PRAGMA synchronous = FULL")
         run("PRAGMA wal_autocheckpoint = 4000")
@@ -154,28 +158,28 @@ def connect(path: Path, *, readonly: bool = False) -> Database:
 
 
 def applied(path: Path, db: Database) -> set[str]:
-    """What was applied to the file. StoreError where the file was written by a program that knew more migrations, or is not ours."""
+    """The migrations applied to the file. StoreError if a newer version wrote it, or another program."""
     applied = {m.name for m in migrations.applied(db)}
     newer = sorted(applied - NAMES)
     if newer:
         raise StoreError(
             f"{path} was written by a newer roundsman (it has {newer[-1]}): upgrade, or use another store"
         )
-    # A first start that was cut off leaves the list of migrations, empty: that is ours to go on with.
+    # An interrupted first start leaves an empty list of migrations: such a file is ours to continue with.
     if not applied and set(db.table_names()) - {migrations.migrations_table}:
         raise StoreError(f"{path} is a SQLite file of something else: use another path for the store")
     return applied
 
 
 def lock_of(path: Path) -> Path:
-    """The lock of a store: beside the file itself, whatever links lead to it, or each would have a daemon of its own."""
+    """The lock of a store, beside the resolved file: else each link to it could have its own daemon."""
     path = real(path)
     refuse_links(lock := path.with_name(path.name + ".lock"))
     return lock
 
 
 def claim_file(path: Path) -> int:
-    """Take the lock beside the store, or say who holds it. The kernel releases it however the holder ends."""
+    """Take the lock beside the store, or raise StoreError. The kernel releases it however the holder ends."""
     lock, _ = make(lock_of(path), os.O_RDWR, 0o600)
     ends = time.monotonic() + BUSY
     while True:
@@ -183,7 +187,7 @@ def claim_file(path: Path) -> int:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             break
         except BlockingIOError:
-            if time.monotonic() < ends:  # somebody may only be looking who has it
+            if time.monotonic() < ends:  # `holder` takes it for a moment in another process
                 time.sleep(0.02)
                 continue
             who = _written(lock)
@@ -196,7 +200,7 @@ def claim_file(path: Path) -> int:
 
 
 def claim_inode(path: Path, handle: int) -> None:
-    """Lock the store itself, or say that somebody has it: by a hard link it has another name, and another lock beside that."""
+    """Lock the store itself. StoreError if a daemon holds it by a hard link, which has its own lock file."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -206,7 +210,7 @@ def claim_inode(path: Path, handle: int) -> None:
 
 
 def open_wal(path: Path) -> int:
-    """A handle of the -wal file, which is there once the store was read; -1 where it is not."""
+    """A handle of the -wal file, which exists once the store was read; else -1."""
     path = real(path)
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     with suppress(FileNotFoundError):
@@ -215,14 +219,14 @@ def open_wal(path: Path) -> int:
 
 
 def _written(lock: int) -> str:
-    """What the holder wrote. Whose the folder is may write anything there: nothing that would steer a terminal gets through."""
+    """What the holder wrote. The folder's owner may write anything there, so only printable text is kept."""
     text = os.pread(lock, 200, 0).decode("ascii", "ignore")
     return "".join(char for char in text if char.isprintable()).strip() or "another process"
 
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """SQLite's and the system's words in a sentence that says what to do."""
+    """Turns SQLite's and the system's errors into a StoreError that says what to do."""
     try:
         yield
     except sqlite3.DatabaseError as exc:
@@ -252,7 +256,7 @@ def translated(path: Path) -> Iterator[None]:
 
 
 def _hint(path: Path) -> str:
-    """What to do, where the store is another user's: then its folder cannot even be looked into, as a rule."""
+    """Advice if the store is another user's. PermissionError means that: its folder is usually private."""
     try:
         theirs = path.stat().st_uid != os.geteuid()
     except PermissionError:
@@ -263,7 +267,7 @@ def _hint(path: Path) -> str:
 
 
 def holder(path: Path) -> str | None:
-    """Who runs on the store: `roundsman, pid 123, since ...`; None where nobody does."""
+    """The process that holds the store's lock: `roundsman, pid 123, since ...`; None if there is none."""
     with translated(path):
         try:
             lock = os.open(lock_of(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -280,7 +284,7 @@ def holder(path: Path) -> str | None:
 
 
 def default_path(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where the store is without `[daemon] store`: systemd's state directory, else the user's."""
+    """The path of the store without `[daemon] store`: in systemd's state directory, else in the user's."""
     if folder := environ.get("STATE_DIRECTORY"):
         return Path(folder.partition(":")[0]) / "roundsman.db"
     home = environ.get("XDG_STATE_HOME") or str(

@@ -1,4 +1,4 @@
-"""Pruning what is old, in steps so small that nobody waits for one, and giving the room back."""
+"""Prunes old events in steps so small that no caller waits for one, and returns free pages to the disk."""
 
 from collections.abc import Sequence
 
@@ -7,25 +7,25 @@ from roundsman.store.reader import Reader
 from roundsman.store.values import DAEMON
 
 KEYS_KEPT = 35 * 86400.0
-"""Seconds that `(source, id)` is kept at least: longer than any re-read reaches back."""
+"""Minimum seconds that `(source, id)` is kept: longer than the lookback of any re-read."""
 STEP_BYTES = 4 * 2**20
-"""Bytes of payloads that one step of forgetting touches, roughly: each is written over."""
+"""Approximate bytes of payloads that one step of pruning touches: each is overwritten."""
 SPARE_PAGES = 1000
-"""Pages (of 8 KiB) that may be free without being given back."""
+"""Number of free pages (of 8 KiB) below which none are returned."""
 
 
 class Pruning(Reader):
-    """A store that can forget."""
+    """A store that can be pruned."""
 
     def prune(self, sinks: Sequence[str], now: float, retention: float, limit: int = 500) -> bool:
-        """One small step of forgetting: payloads that every sink has had for `retention`, later their keys too.
+        """One small step: prune payloads older than `retention` that every sink has; later their keys, too.
 
-        Each step looks at the next `limit` events and remembers where it was; whether there are more to look at before the
-        next round begins. Buried events are kept.
+        Each step examines the next `limit` events and stores its position. Returns whether there is more to
+        examine in this round. Buried events are kept. Unread rows older than `retention` are deleted.
         """
         run = self._run
-        # By our time *and* by the vendor's: where a source is quiet, readings still reach back from its last event. Without
-        # a stamp nobody knows how far readings reach back: such ids are kept for good.
+        # Old by our clock *and* by the vendor's: re-reads of a quiet source still reach back from its last
+        # event. Ids without a stamp are kept forever: it is not known how far re-reads reach back to them.
         kept = max(KEYS_KEPT, retention)
         old, older = self.seq_before(now - retention), self.seq_before(now - kept)
         marks = ",".join("?" * len(sinks))
@@ -34,7 +34,7 @@ class Pruning(Reader):
         with translated(self.path), self._db.atomic():
             [mark] = run("SELECT coalesce(position, 0) FROM sources WHERE name = ?", (DAEMON,)).fetchone()
             last, looked, enough = run(
-                # The length is taken innermost: a window over payloads would copy them all.
+                # The length is taken in the innermost query: a window over payloads would copy all of them.
                 "SELECT max(seq), count(*), max(bytes) >= ?4 FROM (SELECT seq, size, sum(size) OVER (ORDER BY seq) AS bytes "
                 "FROM (SELECT seq, coalesce(length(body), 0) AS size FROM events WHERE seq > ?1 AND seq <= ?2 "
                 "ORDER BY seq LIMIT ?3)) WHERE bytes - size < ?4",
@@ -62,9 +62,10 @@ class Pruning(Reader):
             return not through or letters == limit
 
     def shrink(self, pages: int = 200) -> bool:
-        """Give some of what is free in the file back to the disk; whether there is more worth it.
+        """Return up to `pages` free pages to the disk; returns whether there may be more.
 
-        Never the whole file at once: `VACUUM` would lock it, and write all of it anew. A quarter may stay, for new events.
+        The file is never rewritten as a whole: `VACUUM` would lock it meanwhile. A quarter may stay free for
+        new events.
         """
         [total], [free] = (
             self._run(f"PRAGMA {what}").fetchone() for what in ("page_count", "freelist_count")
@@ -75,7 +76,7 @@ class Pruning(Reader):
         return True
 
     def checkpoint(self) -> None:
-        """Move what is in the -wal file into the store, and cut it; not at all while somebody reads."""
+        """Checkpoint the -wal file into the store, without waiting. It is truncated unless others read."""
         self._run("PRAGMA busy_timeout = 0")
         try:
             self._run("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

@@ -1,4 +1,4 @@
-"""Whether a store is sound: SQLite's own check, on a connection of its own, in a thread, given up where it holds others up."""
+"""SQLite's own check of a store, on a connection of its own, in a thread; given up if it delays others."""
 
 import sqlite3
 from pathlib import Path
@@ -7,19 +7,19 @@ from roundsman.errors import StoreError
 from roundsman.store.database import BESIDE, connect, translated
 
 GROWN = 32 * 2**20
-"""Bytes by which the -wal file may grow while the check reads: it keeps what is written meanwhile from being tidied away."""
+"""Bytes by which the -wal file may grow during the check: the check keeps it from being checkpointed."""
 LOOK_EVERY = 50_000
-"""Steps of SQLite's machine between two looks at that."""
+"""Instructions of SQLite's virtual machine between two checks of that size."""
 
 
 class GaveUp(Exception):
-    """The check was not finished: it says nothing about the store."""
+    """The check was not finished: whether the store is damaged is not known."""
 
 
 def check(path: Path) -> str | None:
-    """What is damaged in the store, in a sentence; None where it is sound. Reads the whole file.
+    """A sentence about the damage to the store; None if it is sound. Reads the whole file.
 
-    GaveUp where the check would hold others up, or the store cannot be asked just now.
+    GaveUp if the check would delay others, or the store cannot be read at the moment.
     """
     wal = path.with_name(path.name + BESIDE[0])
 

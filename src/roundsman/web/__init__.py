@@ -1,4 +1,7 @@
-"""What listens, where `[listen]` says so: the webhook receiver, health and metrics. Nothing else imports uvicorn."""
+"""The HTTP server that `[listen]` enables: webhook receiver, health and metrics.
+
+Nothing else imports uvicorn.
+"""
 
 from roundsman.web.listener import Listener, ListenError
 

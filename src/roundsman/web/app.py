@@ -1,7 +1,7 @@
-"""Who may say what, and what is answered: webhooks, health, readiness, metrics.
+"""The web application: webhooks, health, readiness and metrics.
 
-A webhook is answered 2xx once it is on the disk, whether it was understood or not: vendors disable hooks that are refused, and
-Parakey takes 410 for "never again", which is therefore said to nobody.
+A webhook is answered 2xx once it is on the disk, even if it could not be parsed: vendors disable hooks that
+are refused. Parakey never sends again after a 410, so no answer is 410.
 """
 
 import time
@@ -19,19 +19,19 @@ from roundsman.web.metrics import CONTENT_TYPE, exposition
 from roundsman.webhook import PATH, Call
 
 LARGEST = 2**20
-"""Bytes of a webhook's body; more are refused while they come."""
+"""Maximum bytes of a webhook's body. A larger body is refused while it arrives."""
 UNDER_WAY = 32 * 2**20
-"""Bytes of bodies in memory at a time, over all callers who showed a token or header, and as much over all others."""
+"""Maximum bytes of bodies in memory, for all callers with a token or header; as much again for all others."""
 BUSY_AGAIN = "5"
-"""Seconds after which a caller that found us busy, or the disk full, may come again."""
+"""Seconds in Retry-After, if the receiver is busy or the webhook cannot be stored."""
 
 
 class TooLarge(Exception):
-    """More body than a webhook has."""
+    """The body exceeds LARGEST."""
 
 
 class Busy(Exception):
-    """More bodies than memory is meant for."""
+    """The bodies in memory exceed UNDER_WAY."""
 
 
 class Receiver:
@@ -40,7 +40,7 @@ class Receiver:
     def __init__(self, engine: Engine) -> None:
         self._reception = engine.reception
         self._held = {False: 0, True: 0}
-        """Bytes of bodies under way: of callers who have shown something already, and of those who may be anybody."""
+        """Bytes of bodies in memory. True: callers that showed a token or header; False: all others."""
 
     async def __call__(self, request: Request) -> Response:
         name, token = request.path_params["name"], request.path_params.get("token", "")
@@ -66,7 +66,7 @@ class Receiver:
             return _say(413, f"at most {LARGEST} bytes")
         except ClientDisconnect:
             self._reception.refuse(name, "cut off")
-            return Response(status_code=400)  # to nobody
+            return Response(status_code=400)  # the caller is gone
         except Busy:
             self._reception.refuse(name, "busy")
             return _say(503, "busy", retry_after=BUSY_AGAIN)
@@ -74,13 +74,13 @@ class Receiver:
             return _say(503, "cannot be stored now", retry_after=BUSY_AGAIN)
 
     def nobody(self, request: Request) -> Response:
-        """No source takes webhooks there."""
-        # The name alone: what follows it may be a token.
+        """404: no source takes webhooks at this path."""
+        # Only the name: what follows it may be a token.
         self._reception.refuse("", "unknown source", "/".join(request.url.path.split("/")[:3]))
         return _say(404, "no such webhook")
 
     def _try(self, source: Source, call: Call) -> Response:
-        """The vendor tries the address before it uses it: it only has to be the right one."""
+        """Answer a vendor that checks the address before it uses it: only the token must be right."""
         hook = source.webhook
         if hook is not None and hook.token is not None:
             hook.model_copy(update={"header": None, "value": None}).check_head(call)
@@ -112,7 +112,7 @@ class Receiver:
 
 
 def app(engine: Engine, look_again: float = 1.0) -> Starlette:
-    """The web application: everything it tells is the engine's."""
+    """The web application. It only reads from the engine, and passes webhooks to it."""
 
     async def healthz(_: Request) -> Response:
         return _say(200, "ok") if engine.healthy() else _say(503, "the rounds are not made")
@@ -154,16 +154,15 @@ def app(engine: Engine, look_again: float = 1.0) -> Starlette:
             Route(f"{PATH}{{rest:path}}", nowhere, methods=every),
         ],
     )
-    application.router.redirect_slashes = (
-        False  # a vendor takes a redirection for a failure, or follows it anywhere
-    )
+    # A vendor treats a redirect as a failure, or follows it to any address.
+    application.router.redirect_slashes = False
     return application
 
 
 class Readiness:
-    """Whether it is ready: the store takes what comes, and every source was visited once, well or not.
+    """Whether the daemon is ready: the store can be written, and every source was visited, well or not.
 
-    Found out once a second at most, for trying to write may have to wait for another program's lock.
+    The store is checked at most once a second, because the check may have to wait for another program's lock.
     """
 
     def __init__(self, engine: Engine, look_again: float) -> None:
@@ -173,7 +172,7 @@ class Readiness:
         self._store: str | None = None
 
     def missing(self, most: int = 10) -> list[str]:
-        """Why not, a line each; empty where it is."""
+        """What is not ready, one line each; empty if the daemon is. Names at most `most` sources."""
         now = time.monotonic()
         if now - self._looked >= self._look_again:
             self._looked = now

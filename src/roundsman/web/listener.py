@@ -1,7 +1,7 @@
-"""The sockets, and uvicorn's protocol on them, in the daemon's own loop.
+"""The listening sockets, with uvicorn's protocol on them, in the daemon's own loop.
 
-uvicorn's `Server` would take the signals and look every 0.1 s whether to stop; here it is only what speaks HTTP. It has no limit
-for a connection that never says what it wants, so this file has.
+uvicorn's `Server` would handle the signals and check every 0.1 s whether to stop, so only its HTTP protocol
+is used. uvicorn has no limit for connections that never send a request; this module has.
 """
 
 import asyncio
@@ -29,15 +29,15 @@ BACKLOG = 4096
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 COMPLAIN_EVERY = 60.0
 GRACE = 1.0
-"""Seconds that answers under way are given when the daemon stops: a commit takes some milliseconds."""
+"""Seconds for pending answers when the daemon stops: a commit takes some milliseconds."""
 FIRST_FD = 3
-"""The first socket that systemd hands over, sd_listen_fds(3)."""
+"""The descriptor of the first socket that systemd passes, sd_listen_fds(3)."""
 
 log = structlog.get_logger()
 
 
 class ListenError(OSError):
-    """The address cannot be listened on; the message says why."""
+    """Listening on the address failed; the message says why."""
 
 
 class Listener:
@@ -47,7 +47,7 @@ class Listener:
         self.options = options
         self._limits = limits or Limits()
         self.places: list[str] = []
-        """Where it listens, for logs: `http://127.0.0.1:8377`, `unix:/run/roundsman.sock`."""
+        """The addresses that it listens on, for logs: `http://127.0.0.1:8377`, `unix:/run/roundsman.sock`."""
         self._config = uvicorn.Config(
             app(engine, self._limits.look_again),
             log_config=None,
@@ -64,26 +64,29 @@ class Listener:
         self._sockets: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
         self._inside: set[object] = set()
-        """One for each connection, from its acceptance to its end; of TLS, also while the handshake is not over."""
+        """One ticket per connection, from accept to close; with TLS, also during the handshake."""
         self._opening: set[asyncio.Task[None]] = set()
         self._handshakes: dict[asyncio.Task[None], float] = {}
-        """Of TLS: those that are not over, and when they began by the loop's clock."""
+        """TLS handshakes that are not complete, with their start by the loop's clock."""
         self._freed = asyncio.Event()
         self._complained = float("-inf")
         self._tls: ssl.SSLContext | None = None
         self._socket_file: tuple[Path, int] | None = None
-        # What callers do wrong is counted, and no line in the log each.
+        # Callers' mistakes are counted, not logged one by one.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
 
     async def start(self, handed_over: int = 0, first: int = FIRST_FD) -> None:
-        """Listen on so many sockets that systemd handed over, from this handle on, else on `address`. Raises `ListenError`."""
+        """Listen on `handed_over` sockets of systemd, from descriptor `first` on; if none, on `address`.
+
+        Raises `ListenError`.
+        """
         self._config.load()
         try:
             self._tls = self.options.tls()
         except ValueError as exc:
             raise ListenError(f"listen: {exc}") from None
         try:
-            # Duplicates: closing ours leaves systemd's, and a reload finds them again.
+            # Duplicates: closing ours leaves systemd's open, and a reload finds them again.
             sockets = [socket.socket(fileno=os.dup(first + n)) for n in range(handed_over)]
             sockets = sockets or [self._bind(self.options.address)]
             self._sockets = sockets
@@ -102,13 +105,16 @@ class Listener:
             self._say_if_unused(self.options.address)
 
     def _say_if_unused(self, wanted: Address) -> None:
-        """A reload may change the address, and systemd's socket stays where it is."""
+        """Warn if no socket is at `wanted`: a reload changes the option, but not systemd's socket."""
         if not any(_is_at(each, wanted) for each in self._sockets):
             why = "systemd opened a socket at another one; service install writes a unit for this one, or systemctl edit roundsman.socket, of a package"
             log.warning("listen.unused", address=str(wanted), reason=why)
 
     async def close(self) -> None:
-        """Take no more; answer who was taken. Whoever still waits in systemd's socket is the next daemon's."""
+        """Accept no more; answer accepted connections.
+
+        Connections that wait in systemd's socket go to the next daemon.
+        """
         for task in self._accepting:
             task.cancel()
         await asyncio.gather(*self._accepting, return_exceptions=True)
@@ -136,11 +142,11 @@ class Listener:
         if self._socket_file is not None:
             path, inode = self._socket_file
             with contextlib.suppress(OSError):
-                if path.stat().st_ino == inode:  # another daemon's is not ours to remove
+                if path.stat().st_ino == inode:  # do not remove another daemon's file
                     path.unlink()
 
     async def _emptied(self, patience: float) -> None:
-        """Wait until all have gone, for so many seconds at most."""
+        """Wait until all connections are closed, at most `patience` seconds."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience):
                 while self._inside:
@@ -148,24 +154,27 @@ class Listener:
                     await self._freed.wait()
 
     def renew(self) -> None:
-        """Read the certificate again: it may have been renewed. Raises `ListenError`, and goes on with the old one."""
+        """Load the certificate again: it may have been renewed.
+
+        Raises `ListenError` if it cannot be used; the old one then stays in use.
+        """
         try:
-            self.options.tls()  # apart from the one in use, which a key that does not fit would break
+            self.options.tls()  # apart from the context in use: a key that does not fit would break it
             self.options.tls(self._tls)
         except ValueError as exc:
             raise ListenError(f"listen: {exc}") from None
 
     async def _accept(self, listening: socket.socket) -> None:
-        """Take connections, as many as there is room for; the kernel keeps the others waiting.
+        """Accept connections up to the limit; the kernel queues the others.
 
-        Not by the loop's own server, which knows no limit, and counts none whose TLS handshake is not over.
+        The loop's own server is not used: it has no limit, and does not count unfinished TLS handshakes.
         """
         loop = asyncio.get_running_loop()
         while True:
             await self._room()
             try:
                 await _calls(listening)
-                # Taken without a pause: whoever stops this task must not drop somebody in between.
+                # No await from here to `_opening`: cancelling this task must not lose an accepted connection.
                 taken, _ = listening.accept()
                 taken.setblocking(False)
             except BlockingIOError:
@@ -176,9 +185,8 @@ class Listener:
                         self._complained = loop.time()
                         log.warning("listen.troubled", error=exc.strerror)
                     self._cut_one()
-                    await asyncio.sleep(
-                        1
-                    )  # the kernel says so at once, again and again, until somebody has gone
+                    # accept() fails again at once, until a connection is closed.
+                    await asyncio.sleep(1)
                 continue
             ticket = object()
             self._inside.add(ticket)
@@ -189,7 +197,7 @@ class Listener:
                 self._handshakes[task] = loop.time()
                 task.add_done_callback(lambda done: self._handshakes.pop(done, None))
             if self._tls is None:
-                await asyncio.wait([task])  # taken one by one: no more than there is room for
+                await asyncio.wait([task])  # one at a time, so that the limit holds
 
     async def _open(self, taken: socket.socket, ticket: object) -> None:
         def protocol() -> BoundedCalls:
@@ -203,7 +211,7 @@ class Listener:
         try:
             await loop.connect_accepted_socket(protocol, taken, ssl=self._tls, ssl_handshake_timeout=timeout)
         except (OSError, ssl.SSLError, asyncio.CancelledError) as exc:
-            taken.close()  # whoever it was spoke no TLS, has gone, or had to make room
+            taken.close()  # it spoke no TLS, has disconnected, or was cut to make room
             self._leave(ticket)
             if isinstance(exc, asyncio.CancelledError):
                 raise
@@ -213,9 +221,9 @@ class Listener:
         self._freed.set()
 
     async def _room(self) -> None:
-        """Wait until there is room for one more."""
+        """Wait until one more connection is allowed; cut idle ones."""
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        # Half of the files that we may open are for vendors, sinks and the store.
+        # Half of the files that we may open are reserved for vendors, sinks and the store.
         while len(self._inside) >= min(self._limits.most, max(16, files // 2)):
             self._freed.clear()
             self._cut_one()
@@ -223,7 +231,7 @@ class Listener:
                 await asyncio.wait_for(self._freed.wait(), 0.2)
 
     def _cut_one(self) -> None:
-        """Cut whoever has waited longest without asking anything; not who has only just come, and is about to."""
+        """Cut the connection that has been idle longest; not a young one, whose request may be on its way."""
         ripe = asyncio.get_running_loop().time() - self._limits.young
         idle = [
             c
@@ -257,8 +265,8 @@ class Listener:
         bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             if path.exists() and stat.S_ISSOCK(path.stat().st_mode) and not _answers(path):
-                path.unlink()  # left behind by a daemon that was killed
-            before = os.umask(0o117)  # for a proxy in our group, and nobody else
+                path.unlink()  # left by a daemon that was killed
+            before = os.umask(0o117)  # only for us and a proxy in our group
             try:
                 bound.bind(str(path))
             finally:
@@ -285,7 +293,7 @@ def _is_at(bound: socket.socket, address: Address) -> bool:
 
 
 async def _calls(listening: socket.socket) -> None:
-    """Wait until somebody wants to be taken."""
+    """Wait until a connection can be accepted."""
     loop = asyncio.get_running_loop()
     called = asyncio.Event()
     loop.add_reader(listening, called.set)

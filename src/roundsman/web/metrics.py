@@ -1,6 +1,7 @@
-"""What Prometheus reads: the meter's numbers, and ages that are made when somebody asks.
+"""The metrics for Prometheus: the meter's counts, and ages computed at each request.
 
-Names and labels are a contract, listed in the README. Format: https://prometheus.io/docs/instrumenting/exposition_formats/
+Names and labels are a contract, listed in the README. Format:
+https://prometheus.io/docs/instrumenting/exposition_formats/
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,7 +31,7 @@ class _Collector(Collector):
         self._engine = engine
 
     def describe(self) -> list[Metric]:
-        return []  # else it would be collected once more, to see what there is
+        return []  # else the registry would call collect() once more, to learn the names
 
     def collect(self) -> Iterator[Metric]:
         yield from self._about_sources()

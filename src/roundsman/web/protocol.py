@@ -8,40 +8,40 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 KEPT = 75.0
-"""Seconds that an idle connection is kept: longer than proxies keep theirs, so that they do not find it closed."""
+"""Seconds that an idle connection is kept: longer than by proxies, so that they do not find it closed."""
 
 
 FIRST_WORD = 0.5
-"""Seconds of these for who was taken and has not yet asked anything: the question is on its way, or here and unread."""
+"""Seconds of the listener's GRACE for new connections' first requests, which may be in transit or unread."""
 
 
 class Limits(NamedTuple):
-    """What callers are allowed."""
+    """Limits for callers."""
 
     whole: float = 10.0
-    """Seconds within which a request must be there, counted from the connection, or from its first byte where that is kept."""
+    """Seconds until a request must be there, from the connection's start or a later request's first byte."""
     most: int = 1000
-    """Connections at the same time; with few open files allowed, fewer."""
+    """Maximum number of connections; fewer if only few files may be open."""
     young: float = 1.0
-    """Seconds after which an idle connection may have to make room."""
+    """Seconds after which an idle connection may be cut to make room."""
     look_again: float = 1.0
-    """Seconds between two looks at whether the store can be written, for `/readyz`."""
+    """Seconds between two checks for `/readyz` that the store can be written."""
 
 
 class BoundedCalls(H11Protocol):
-    """uvicorn's protocol, which waits for ever neither for a request nor for somebody to read an answer.
+    """uvicorn's protocol, with a time limit for a request to arrive and for an answer to be read.
 
-    On h11, not on the faster httptools: that drops the body of a request with `Upgrade`, and limits neither heads nor how many
-    requests wait behind the first.
+    It uses h11, not the faster httptools: that drops the body of a request with `Upgrade`, and limits neither
+    the size of heads nor the number of requests that wait behind the first.
     """
 
     limits = Limits()
     left: Callable[[], None]
-    """Called when the connection has gone."""
+    """Called when the connection is closed."""
     since = 0.0
     """When it began to wait for a request, by the loop's clock."""
     last = False
-    """The next answer is the last one: the listener is about to close."""
+    """The listener is about to close: the next answer is the last one."""
     _cut: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
 
@@ -65,7 +65,7 @@ class BoundedCalls(H11Protocol):
         try:
             super().handle_events()
         except h11.LocalProtocolError:
-            # Nonsense behind an answer that has begun: there is nothing left to say.
+            # Invalid data after an answer has begun: an error can no longer be answered.
             self.transport.abort()
             return
         if self.last and self.cycle is not None:
@@ -79,7 +79,7 @@ class BoundedCalls(H11Protocol):
             self._cut = None
 
     def leave(self) -> None:
-        """Take no more than one request, and that only from who has had no answer yet."""
+        """Take at most one more request, and only on a new connection that has had none yet."""
         if self.cycle is None and self.loop.time() - self.since < FIRST_WORD:
             self.last = True
         else:
@@ -96,5 +96,5 @@ class BoundedCalls(H11Protocol):
             self._unread = None
 
     def idle(self) -> bool:
-        """Whether nobody waits for an answer here: there is no request, or not all of it."""
+        """Whether no answer is pending here: there is no request, or it is incomplete."""
         return self.cycle is None or self.cycle.response_complete or self.conn.their_state is h11.SEND_BODY
