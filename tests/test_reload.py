@@ -14,7 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from doors import until
-from inside import polled
+from inside import polled, sql
 from processes import Daemon, configure
 from roundsman import config as configuration
 from roundsman.config.load import Config
@@ -178,8 +178,8 @@ async def test_a_reload_always_has_an_answer(
     monkeypatch.setattr(Service, "_take_over", stumble)
     with capture_logs() as said:
         service.reload()
-        await until(lambda: service.store.reload().times)
-    assert service.store.reload().problems == ("no module named half",)
+        await until(lambda: service.store.daemon().reloads)
+    assert service.store.daemon().problems == ("no module named half",)
     assert [entry["problems"] for entry in said if entry["event"] == "config.refused"] == [
         ["no module named half"]
     ]
@@ -194,6 +194,7 @@ async def test_a_reload_ends_soon_where_the_daemon_can_read_or_write_nothing(
     """A daemon that is this process, and answers as one that could not read the file; or not at all."""
     config = configure(small_disk, "http://127.0.0.1:1", SINK.format("one"))
     store = Store.open(small_disk / "roundsman.db")
+    store.runs(config, "")
 
     def answer(*_: object) -> None:
         if "read" in trouble:
@@ -322,3 +323,35 @@ async def test_nobody_to_reload_is_said(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, "the daemon is not running: none has" in done.stderr) == (1, True)
+
+
+async def test_no_process_is_told_but_the_one_that_has_the_store(tmp_path: Path) -> None:
+    """What the store says may be of a daemon that was killed, whose number another process has now."""
+    config = configure(tmp_path, "http://127.0.0.1:1", SINK.format("one"))
+    store = Store.open(tmp_path / "roundsman.db")
+    other = await asyncio.create_subprocess_exec("sleep", "60")
+    try:
+        store.runs(config, "")
+        await sql(store, "UPDATE daemons SET pid = ?", (other.pid,))
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "roundsman", "reload", "-c", str(config)), stderr=subprocess.PIPE
+        )
+        _, said = await asyncio.wait_for(process.communicate(), 15)
+        assert process.returncode == 1
+        assert "another process has" in said.decode()
+        assert other.returncode is None, "SIGHUP would have ended it"
+    finally:
+        other.kill()
+        await other.wait()
+        store.close()
+
+
+async def test_once_is_no_daemon_to_reload(tmp_path: Path) -> None:
+    config = configure(tmp_path, "http://127.0.0.1:1", SINK.format("one"))
+    store = Store.open(tmp_path / "roundsman.db")  # as `once` does: it never says with which configuration
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "roundsman", "reload", "-c", str(config)), stderr=subprocess.PIPE
+    )
+    _, said = await asyncio.wait_for(process.communicate(), 15)
+    store.close()
+    assert "the daemon is not running: `roundsman once` has" in said.decode()

@@ -135,3 +135,25 @@ def test_a_store_of_any_schema_is_brought_up_to_date(before: str, tmp_path: Path
         pass
     assert not store.shrink(), "an old file cannot be shrunk in steps, and is left alone"
     store.close()
+
+
+@pytest.mark.garbles
+def test_what_was_known_of_the_daemon_is_kept(tmp_path: Path) -> None:
+    """Until 0.5 it stood in the row that the daemon's notices belong to."""
+    path = tmp_path / "roundsman.db"
+    old = Database(path)
+    migrations.apply(old, stop_before="006_daemons")
+    state = json.dumps({"config": "/x.toml", "digest": "d", "problems": ["p"]})
+    old.execute(
+        "UPDATE sources SET visited = 9, revision = 3, position = 7, state = ? WHERE name = ?",
+        (state, DAEMON),
+    )
+    old.conn.commit()
+    old.close()
+    store = Store.open(path)
+    assert store.last_beat() == 9
+    assert store.daemon().reloads == 3
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT pruned FROM daemons").fetchall() == [(7,)]
+        assert db.execute("SELECT state, revision FROM sources").fetchall() == [("{}", 0)]
+    store.close()

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import time
 from collections.abc import Sequence
@@ -27,11 +26,14 @@ from roundsman.cli.app import (
 from roundsman.errors import ConfigError
 from roundsman.options.values import counted
 from roundsman.plugin import Rewinds, Tracks
-from roundsman.store import KEYS_KEPT, holder
+from roundsman.store import KEYS_KEPT, DaemonRecord, Reader, holder, holds
 from roundsman.system import logs
 
 ANSWERS = 30.0
 """Seconds to wait for the daemon's answer."""
+
+STARTS = 2.0
+"""Seconds to wait for a daemon that has the store and has not said yet with which configuration."""
 
 dead_app = typer.Typer(no_args_is_help=True, help="Events that a sink will never take.")
 app.add_typer(dead_app, name="dead")
@@ -50,31 +52,47 @@ def reload(config: ConfigPath = None) -> None:
         if main.isdecimal():
             os.kill(int(main), signal.SIGHUP)
         _refuse(exc.problems, silent=main.isdecimal() and logs.on_journal())
-    who = re.search(r"pid (\d+)", holder(loaded.store) or "")
-    if who is None:
+    if holder(loaded.store) is None:
         fail(f"the daemon is not running: none has {loaded.store}")
-    _same_user(int(who[1]), loaded.store)
     with reading(loaded) as reader:
-        before, wanted = reader.reload().times, configuration.digest(path)
-        os.kill(int(who[1]), signal.SIGHUP)
+        before, pid = _daemon(reader)
+        wanted = configuration.digest(path)
+        _same_user(pid, loaded.store)
+        os.kill(pid, signal.SIGHUP)
         ends = time.monotonic() + ANSWERS
         # Another reload, of an older version of the file, may be in progress. No digest: the daemon could not
         # read the file.
         answers = {(wanted, str(path)), ("", str(path))}
-        while (found := reader.reload()).times == before or (found.digest, found.config) not in answers:
+        while (found := reader.daemon()).reloads == before.reloads or (
+            found.digest,
+            found.config,
+        ) not in answers:
             if full := reader.full():
-                fail(f"{full}; so the daemon (pid {who[1]}) was told, and cannot answer: see its log")
-            if found.times != before and found.config != str(path):
+                fail(f"{full}; so the daemon (pid {pid}) was told, and cannot answer: see its log")
+            if found.reloads != before.reloads and found.config != str(path):
                 fail(
-                    f"the daemon (pid {who[1]}) runs with {found.config}, which it has read again, and not with {path}"
+                    f"the daemon (pid {pid}) runs with {found.config}, which it has read again, and not with {path}"
                 )
             if time.monotonic() > ends or holder(loaded.store) is None:
-                fail(f"the daemon (pid {who[1]}) has not answered; its log may say why")
+                fail(f"the daemon (pid {pid}) has not answered; its log may say why")
             time.sleep(0.02)
     if found.problems:
         _refuse(found.problems, silent=logs.on_journal())  # the daemon has logged them there already
     if not logs.on_journal():
         print("taken over")
+
+
+def _daemon(reader: Reader) -> tuple[DaemonRecord, int]:
+    """The daemon that has the store, and its process; it may just be starting."""
+    ends = time.monotonic() + STARTS
+    while True:
+        found = reader.daemon()
+        if found.pid is not None and found.config is not None and holds(found.pid, reader.path):
+            return found, found.pid
+        if time.monotonic() > ends:
+            what = "`roundsman once` has" if found.config is None else "another process has"
+            fail(f"the daemon is not running: {what} {reader.path}")
+        time.sleep(0.02)
 
 
 def _refuse(problems: Sequence[str], *, silent: bool) -> NoReturn:

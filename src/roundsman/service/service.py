@@ -44,6 +44,8 @@ class Service:
     def __init__(self, config: Config, line: logs.Line) -> None:
         self.config = config
         self.store = Store.open(config.store)
+        with contextlib.suppress(StoreError):  # the engine reports it, louder
+            self.store.runs(config.path.absolute(), configuration.digest(config.path))
         self.engine = Engine(self.store, Scheduler(), web(config.http), retention=config.daemon.retention)
         self.listener: Listener | None = None
         self._line = line

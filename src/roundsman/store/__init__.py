@@ -5,6 +5,7 @@
     inbox     ids that somebody wants a source to follow, until a visit takes them up
     sinks     how far each sink is, and its receipt
     dead      events that a sink will never take
+    daemons   the daemon that runs on the store: its process, its configuration, its last beat
     unread    webhooks that were authentic and not understood, and rows that could not be read
 
 Methods do not await, so nothing can come between the statements of a transaction. Two connections write: the log with
@@ -13,12 +14,12 @@ Methods do not await, so nothing can come between the statements of a transactio
 """
 
 from roundsman.errors import Conflict, StoreError
-from roundsman.store.database import default_path, exists, holder, restore
+from roundsman.store.database import default_path, exists, holder, holds, restore
 from roundsman.store.pruning import KEYS_KEPT
 from roundsman.store.reader import Filter, Reader
 from roundsman.store.schema import NAMES, migrations
 from roundsman.store.soundness import GaveUp, check
-from roundsman.store.values import DAEMON, Found, Intake, SourceRecord, SourceStatus, Via
+from roundsman.store.values import DAEMON, DaemonRecord, Found, Intake, SourceRecord, SourceStatus, Via
 from roundsman.store.writer import Store
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "KEYS_KEPT",
     "NAMES",
     "Conflict",
+    "DaemonRecord",
     "Filter",
     "Found",
     "GaveUp",
@@ -40,6 +42,7 @@ __all__ = [
     "default_path",
     "exists",
     "holder",
+    "holds",
     "migrations",
     "restore",
 ]

@@ -283,6 +283,17 @@ def holder(path: Path) -> str | None:
     return None
 
 
+def holds(pid: int, path: Path) -> bool:
+    """Whether this process has the store's lock open: a pid in the store may be of a daemon that was killed."""
+    with suppress(OSError):
+        lock = lock_of(path).stat()
+        for each in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                if os.path.samestat(each.stat(), lock):
+                    return True
+    return False
+
+
 def default_path(environ: Mapping[str, str] = os.environ) -> Path:
     """The path of the store without `[daemon] store`: in systemd's state directory, else in the user's."""
     if folder := environ.get("STATE_DIRECTORY"):

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from roundsman.store.database import BUSY, translated
 from roundsman.store.reader import Reader
-from roundsman.store.values import DAEMON
 
 KEYS_KEPT = 35 * 86400.0
 """Minimum seconds that `(source, id)` is kept: longer than the lookback of any re-read."""
@@ -32,7 +31,7 @@ class Pruning(Reader):
         low = run(f"SELECT min(cursor) FROM sinks WHERE name IN ({marks})", sinks).fetchone()[0]  # noqa: S608 - only marks
         blank = old if low is None else min(old, low)
         with translated(self.path), self._db.atomic():
-            [mark] = run("SELECT coalesce(position, 0) FROM sources WHERE name = ?", (DAEMON,)).fetchone()
+            [mark] = run("SELECT pruned FROM daemons").fetchone()
             last, looked, enough = run(
                 # The length is taken in the innermost query: a window over payloads would copy all of them.
                 "SELECT max(seq), count(*), max(bytes) >= ?4 FROM (SELECT seq, size, sum(size) OVER (ORDER BY seq) AS bytes "
@@ -58,7 +57,7 @@ class Pruning(Reader):
             ).rowcount
             through = looked < limit and not enough
             if mark or not through:
-                run("UPDATE sources SET position = ? WHERE name = ?", (0 if through else last, DAEMON))
+                run("UPDATE daemons SET pruned = ?", (0 if through else last,))
             return not through or letters == limit
 
     def shrink(self, pages: int = 200) -> bool:

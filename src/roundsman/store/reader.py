@@ -17,7 +17,7 @@ from roundsman.events import Event
 from roundsman.plugin import Receipt, State
 from roundsman.store.database import BESIDE, applied, connect, must_exist, translated, write_copy
 from roundsman.store.schema import NAMES
-from roundsman.store.values import DAEMON, Reload, SourceRecord, SourceStatus, Via
+from roundsman.store.values import DAEMON, DaemonRecord, SourceRecord, SourceStatus, Via
 from roundsman.system.files import real, refuse_links, room, sync_folder
 
 LITTLE = 256 * 2**10
@@ -188,12 +188,12 @@ class Reader:
             half.unlink(missing_ok=True)
             os.close(handle)
 
-    def reload(self) -> Reload:
-        """How the daemon fared when it was last told to take over its configuration."""
-        state, count = self.state(DAEMON)
-        return Reload(
-            count, state.get("config", ""), state.get("digest", ""), tuple(state.get("problems", ()))
-        )
+    def daemon(self) -> DaemonRecord:
+        """The daemon that runs on the store, or the last one that did."""
+        row = self._run(
+            "SELECT pid, started, beat, version, config, digest, reloads, problems FROM daemons"
+        ).fetchone()
+        return DaemonRecord._make((*row[:-1], tuple(wire.decode(row[-1].encode()))))
 
     def inbox(self, name: str) -> tuple[list[str], int]:
         """Ids that wait to be followed, and the number to commit when they are taken up; 0 where none wait."""

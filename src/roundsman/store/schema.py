@@ -122,7 +122,6 @@ def _receive(db: Database) -> None:
 OWN = (
     # The daemon's own notices are events of a source like others. Whoever had a source of that name keeps its log.
     "UPDATE sources SET name = 'daemon (a source)' WHERE name = 'daemon'",
-    # revision and state: how often it was reloaded, and what was wrong. position: how far the round of forgetting is.
     "INSERT INTO sources (name, type) VALUES ('daemon', 'roundsman')",
     "ALTER TABLE sources ADD COLUMN options TEXT",  # a fingerprint of those with which it last failed
     "ALTER TABLE sinks ADD COLUMN reached INTEGER",  # how far it was before a replay: what is before that, it had
@@ -148,5 +147,37 @@ def _origin(db: Database) -> None:
         db.execute(statement)
 
 
-NAMES = frozenset({"001_log", "002_follow", "003_receive", "004_own", "005_origin"})
+DAEMONS = (
+    # One row: one daemon per store. Before, these facts stood in the row of `sources` that the daemon's notices belong to.
+    """
+    CREATE TABLE daemons (
+        id INTEGER PRIMARY KEY,
+        pid INTEGER,
+        started REAL,
+        beat REAL,                           -- when it last wrote that it runs
+        version TEXT,
+        config TEXT,                         -- the path of its configuration; NULL for `once`
+        digest TEXT,                         -- of the configuration that it took over or refused last
+        reloads INTEGER NOT NULL DEFAULT 0,
+        problems TEXT NOT NULL DEFAULT '[]', -- why the last reload was refused
+        pruned INTEGER NOT NULL DEFAULT 0    -- how far the round of pruning is
+    )
+    """,
+    """
+    INSERT INTO daemons (id, beat, config, digest, reloads, problems, pruned)
+    SELECT 1, visited, json_extract(state, '$.config'), json_extract(state, '$.digest'), revision,
+        coalesce(json_extract(state, '$.problems'), '[]'), coalesce(position, 0)
+    FROM sources WHERE type = 'roundsman'
+    """,
+    "UPDATE sources SET state = '{}', revision = 0, position = NULL, visited = NULL WHERE type = 'roundsman'",
+)
+
+
+@migrations(name="006_daemons")
+def _daemons(db: Database) -> None:
+    for statement in DAEMONS:
+        db.execute(statement)
+
+
+NAMES = frozenset({"001_log", "002_follow", "003_receive", "004_own", "005_origin", "006_daemons"})
 """Every migration this program knows; a store with another one is newer than we are."""

@@ -85,14 +85,19 @@ class Intake(NamedTuple):
     """Why the body was not understood, and the raw body."""
 
 
-class Reload(NamedTuple):
-    """The result of the daemon's last reload."""
+class DaemonRecord(NamedTuple):
+    """What the store has about its daemon, which may have ended since."""
 
-    times: int
+    pid: int | None
+    started: float | None
+    beat: float | None
+    """When it last wrote that it runs."""
+    version: str | None
+    config: str | None
+    """The path of its configuration; None for `roundsman once`."""
+    digest: str | None
+    """A digest of the file that it took over or refused last."""
+    reloads: int
     """How many reloads were tried."""
-    config: str
-    """The path of the file."""
-    digest: str
-    """A digest of the file's content."""
     problems: tuple[str, ...]
-    """Why the file was refused; empty if it was taken over."""
+    """Why the last reload was refused; empty if it was not."""

@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -11,7 +12,7 @@ from types import MappingProxyType
 
 from sqlite_utils import Database
 
-from roundsman import wire
+from roundsman import __version__, wire
 from roundsman.errors import Conflict, StoreError
 from roundsman.events import Event
 from roundsman.plugin import Receipt, State
@@ -27,7 +28,7 @@ from roundsman.store.database import (
 )
 from roundsman.store.pruning import Pruning
 from roundsman.store.schema import migrations
-from roundsman.store.values import DAEMON, Found, Intake, SourceStatus, Via
+from roundsman.store.values import Found, Intake, SourceStatus, Via
 from roundsman.system.files import make, real
 
 UNREAD, UNREAD_BYTES = 1000, 32 * 2**20
@@ -80,6 +81,7 @@ class Store(Pruning):
                 applied(path, db)
                 migrations.apply(db)
                 if daemon:
+                    _introduce(relaxed)
                     wal = open_wal(path)
             except BaseException:
                 for each in (handle, lock):
@@ -176,12 +178,13 @@ class Store(Pruning):
         if self._lock is not None:
             os.utime(self._lock)  # who tidies up old files leaves it
         with self._relaxed_transaction():
-            self._relaxed.conn.execute("UPDATE sources SET visited = ? WHERE name = ?", (now, DAEMON))
+            self._relaxed.conn.execute("UPDATE daemons SET beat = ?", (now,))
 
     def last_beat(self) -> float | None:
         """When a daemon was last at work here (Unix), as far as that was written down."""
         [last] = self._run(
-            "SELECT max(at) FROM (SELECT max(visited) AS at FROM sources UNION ALL SELECT max(delivered) FROM sinks)"
+            "SELECT max(at) FROM (SELECT max(visited) AS at FROM sources UNION ALL SELECT max(delivered) FROM sinks "
+            "UNION ALL SELECT beat FROM daemons)"
         ).fetchone()
         return float(last) if last is not None else None
 
@@ -376,13 +379,19 @@ class Store(Pruning):
             [source] = self._run("SELECT id FROM sources WHERE name = ?", (name,)).fetchone()
             return self._insert(source, events, now, None)
 
-    def reloaded(self, config: Path, digest: str, problems: Sequence[str]) -> None:
-        """The daemon took over its configuration, or refused to."""
-        answer = {"config": str(config), "digest": digest, "problems": list(problems)}
+    def runs(self, config: Path, digest: str) -> None:
+        """A daemon runs with this configuration."""
         with self._relaxed_transaction():
             self._relaxed.conn.execute(
-                "UPDATE sources SET revision = revision + 1, state = ? WHERE name = ?",
-                (wire.encode(answer).decode(), DAEMON),
+                "UPDATE daemons SET config = ?, digest = ?, problems = '[]'", (str(config), digest)
+            )
+
+    def reloaded(self, config: Path, digest: str, problems: Sequence[str]) -> None:
+        """The daemon took over its configuration, or refused to."""
+        with self._relaxed_transaction():
+            self._relaxed.conn.execute(
+                "UPDATE daemons SET config = ?, digest = ?, reloads = reloads + 1, problems = ?",
+                (str(config), digest, wire.encode(list(problems)).decode()),
             )
 
     def drop_unread(self, source: str, numbers: Sequence[int] | None) -> int:
@@ -537,6 +546,16 @@ def _columns(status: SourceStatus) -> tuple[object, ...]:
         status.error,
         status.failed_with,
     )
+
+
+def _introduce(db: Database) -> None:
+    """Whoever has the lock is the store's daemon from now on; `runs` says with which configuration."""
+    facts = (os.getpid(), time.time(), __version__)
+    with suppress(sqlite3.OperationalError), db.atomic():  # a full disk is no reason not to start
+        db.execute(
+            "UPDATE daemons SET pid = ?, started = ?, version = ?, config = NULL, digest = NULL, problems = '[]'",
+            facts,
+        )
 
 
 def _same_type(place: str, was: str, kind: str) -> None:
