@@ -10,7 +10,7 @@ import atheris
 from hypothesis import given, settings, strategies as st
 
 with atheris.instrument_imports(
-    include=["roundsman.sources", "roundsman.lenient", "roundsman.wire", "roundsman.events"]
+    include=["roundsman.sources", "roundsman.kit.fields", "roundsman.wire", "roundsman.events"]
 ):
     from test_fuzz import BODIES, SOURCES, AskedOnly
 

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from inside import sql
 from rounds import Rounds, opened
-from roundsman import walk
+from roundsman.kit import probing
 from roundsman.sandbox import Fault, Parakey, Quirks
 from roundsman.sources.parakey import EventLogs
 from worlds import PLANS, RECORDS, START, Time
@@ -1403,14 +1403,14 @@ async def test_a_larger_limit_that_is_refused_takes_nothing_from_what_was_accept
     memory: dict[str, Any] = {}
     asked: list[int] = []
 
-    async def ask(question: walk.Question) -> tuple[list[walk.Row], int]:
+    async def ask(question: probing.Question) -> tuple[list[probing.Row], int]:
         asked.append(question.limit)
         if question.limit > 1000:
-            raise walk.Refused(ValueError("too many"))
+            raise probing.Refused(ValueError("too many"))
         return [], question.limit
 
-    await walk.asked(memory, walk.Question(None, 1000), ask)
-    assert (await walk.asked(memory, walk.Question(None, 2000), ask))[1] == 1000
+    await probing.asked(memory, probing.Question(None, 1000), ask)
+    assert (await probing.asked(memory, probing.Question(None, 2000), ask))[1] == 1000
     assert asked == [1000, 2000, 1000]
 
 

@@ -18,14 +18,15 @@ from urllib.parse import parse_qs, quote
 import httpx
 from pydantic import AfterValidator, Field, model_validator
 
-from roundsman import archive, follow, lenient, wire
-from roundsman.archive import Limits
-from roundsman.draft import Draft
+from roundsman import wire
 from roundsman.errors import Backoff, Denied, Overlong, Oversized, RequestFailed, Unreadable, reason
 from roundsman.events import Event, notice
 from roundsman.http.answers import Answer, error_for
 from roundsman.http.client import Http
 from roundsman.http.urls import Url, is_loopback
+from roundsman.kit import archive, fields, tracking
+from roundsman.kit.archive import Limits
+from roundsman.kit.builder import PollBuilder
 from roundsman.options.secrets import Secret
 from roundsman.options.values import Duration, Start
 from roundsman.plugin import Poll, Received, Source, State, Visit
@@ -218,7 +219,7 @@ class _Registrar:
         content = wire.encode({"url": url, "enabled": True})
         answer = await self._send("POST", self._url, content)
         made = answer.json()
-        if not isinstance(made, dict) or not lenient.text(made.get("id")):
+        if not isinstance(made, dict) or not fields.text(made.get("id")):
             raise Unreadable("the answer is not the webhook that was made")
         return _registration(made)
 
@@ -237,8 +238,8 @@ class _Registrar:
 
 
 def _registration(row: dict[str, Any]) -> Registration:
-    secret = lenient.text(row.get("signing_secret"))
-    key, url = lenient.text(row.get("id")), lenient.text(row.get("url"))
+    secret = fields.text(row.get("signing_secret"))
+    key, url = fields.text(row.get("id")), fields.text(row.get("url"))
     signed = row.get("signing_enabled")
     return Registration(
         key or "",
@@ -249,7 +250,7 @@ def _registration(row: dict[str, Any]) -> Registration:
     )
 
 
-class _Round(Draft):
+class _Round(PollBuilder):
     """One visit. `memory` is the state to be:
 
     floor    finished batches that were completed before it are not told
@@ -285,7 +286,7 @@ class _Round(Draft):
             self._mind_the_gap()
         for key, entry in self.open.items():
             details = {"seen": entry["seen"]}
-            self.events += follow.stalled(
+            self.events += tracking.stalled(
                 self.source.name,
                 "batch",
                 key,
@@ -365,7 +366,7 @@ class _Round(Draft):
             damaged: list[wire.Damage] = []
             page = self._ids(answer.items("batches", damaged))
             self.unread.add(damaged)
-            total = lenient.count(answer.envelope().get("total_items"))
+            total = fields.count(answer.envelope().get("total_items"))
             totals.add(total)
 
             fresh = page.keys() - rows.keys()
@@ -394,7 +395,7 @@ class _Round(Draft):
         missed = self.memory.get("missed", [])
         for key in wanted:
             if key not in self.owed and (f"{key}:completed" not in told or key in missed):
-                self.open.setdefault(key, {**follow.entry(self.visit.vendor_now), "listed": False})
+                self.open.setdefault(key, {**tracking.entry(self.visit.vendor_now), "listed": False})
         if self.named is None and self.memory.pop("turn", None) == "results":
             return
         hidden = [key for key, entry in self.open.items() if not entry.get("listed")]
@@ -429,16 +430,16 @@ class _Round(Draft):
             raise exc
         entry = self.open[key]
         if getattr(exc, "status", None) == 404 and not getattr(exc, "passing", False):
-            if follow.missed(entry, self.now, self.source.interval):
+            if tracking.missed(entry, self.now, self.source.interval):
                 self._gone(key)
-        elif follow.hopeless(entry, self.source.retention, self.visit.vendor_now):
+        elif tracking.hopeless(entry, self.source.retention, self.visit.vendor_now):
             self._gone(key, f"({exc}) ")
         else:
             self.remark(f"batch {key} cannot be asked for: {exc}", about=f"asking {key}")
 
     def _gone(self, key: str, why: str = "") -> None:
         entry = self.open.pop(key)
-        self.events.append(follow.gone(self.source.name, "batch", key, entry, self.now, why))
+        self.events.append(tracking.gone(self.source.name, "batch", key, entry, self.now, why))
 
     def _tell_short(self, total: int, shown: int) -> None:
         """The list's pages do not show what it says it has, however often it is read."""
@@ -451,14 +452,14 @@ class _Round(Draft):
 
     def _take(self, key: str, data: dict[str, Any], raw: Any, *, listed: bool) -> None:
         """One batch as it is now: followed on, told, or known to be old."""
-        status = lenient.text(data.get("status"))
+        status = fields.text(data.get("status"))
         if status != "finished":
             if status not in STATUSES:
                 self.remark(
                     f"batch {key} has the unknown status {status!r}: not taken for an end",
                     about=f"status {status}",
                 )
-            entry = self.open.setdefault(key, follow.entry(self.visit.vendor_now))
+            entry = self.open.setdefault(key, tracking.entry(self.visit.vendor_now))
             entry["listed"] = listed
             before, seen = entry["seen"], _seen(data)
             if before and any(
@@ -469,7 +470,7 @@ class _Round(Draft):
                     f"the counts of batch {key} shrank from {before[1:4]} to {seen[1:4]}",
                     about=f"shrunk {key}",
                 )
-            follow.saw(entry, seen, self.visit.vendor_now)
+            tracking.saw(entry, seen, self.visit.vendor_now)
             return
         followed = self.open.pop(key, None) is not None
         batch = _batch(key, data, raw)
@@ -544,7 +545,7 @@ class _Round(Draft):
             if status == 401:
                 raise
             entry["missing"] = entry.get("missing", 0) + 1 if status == 404 else 0
-            self._postpone(key, entry, reason(exc), final=entry["missing"] >= follow.GONE_AFTER)
+            self._postpone(key, entry, reason(exc), final=entry["missing"] >= tracking.GONE_AFTER)
         else:
             reading = _Reading(self.source, entry["batch"])
             try:
@@ -740,7 +741,7 @@ class _Reading:
         """What one operation has to tell: that it failed or, if that is wanted, went well; and whom it left out."""
         status = operation.get("status_code")
         if isinstance(status, str):
-            status = lenient.count(status)
+            status = fields.count(status)
         good = type(status) is int and 200 <= status < 300
         body = bytes(raw)
         if good and self._source.results != "all" and b"error" not in body and not PROBLEM.search(body):
@@ -748,14 +749,14 @@ class _Reading:
             return []  # nearly all of them
         response = _response(operation.get("response"))
         answer = response if isinstance(response, dict) else {}
-        refused = 400 <= (lenient.count(answer.get("status")) or 0) < 600 and bool(
+        refused = 400 <= (fields.count(answer.get("status")) or 0) < 600 and bool(
             answer.get("title") or answer.get("detail")
         )
         if (
             status is None
             and answer
             and not _says_fault(answer)
-            and lenient.count(answer.get("status")) is None
+            and fields.count(answer.get("status")) is None
         ):
             good = True  # the answer is that of a success
         good = good and not refused
@@ -764,7 +765,7 @@ class _Reading:
             raw = _without_links(operation)
         elif b"Signature=" in body:
             raw = wire.line(SIGNED.sub(rb"?***", body))
-        item_id = lenient.text(operation.get("operation_id"))
+        item_id = fields.text(operation.get("operation_id"))
         left_out = _left_out(answer) if good else []
         if good and not left_out and self._source.results != "all":
             return []
@@ -774,7 +775,7 @@ class _Reading:
             self.in_part += 1
             return [self._left_out(entry, item_id, f"{key}:{n}") for n, entry in enumerate(left_out)]
         told = answer.get("status") if refused or status is None else status
-        code = lenient.text(told)
+        code = fields.text(told)
         item: Item = {
             "batch_id": self._batch["batch_id"],
             "item_id": item_id,
@@ -786,30 +787,30 @@ class _Reading:
         }
         if good:
             return [self._event("operation_succeeded", "succeeded", item, key)]
-        fields = _fields(answer.get("errors"))
-        said = lenient.text(answer.get("detail")) or lenient.text(answer.get("title")) or _plain(response)
-        failure: Failure = {**item, "message": _message(said, fields), "fields": fields}
+        wrong = _fields(answer.get("errors"))
+        said = fields.text(answer.get("detail")) or fields.text(answer.get("title")) or _plain(response)
+        failure: Failure = {**item, "message": _message(said, wrong), "fields": wrong}
         self.failed += 1
         return [self._failure(failure, key)]
 
     def _left_out(self, entry: dict[str, Any], item_id: str | None, key: str) -> Event:
         """Somebody whom an operation over many people did not take."""
-        what = lenient.text(entry.get("error"))
-        field, why = lenient.text(entry.get("field")), lenient.text(entry.get("field_message"))
-        fields: list[FieldError] = [{"field": field, "message": why}] if field or why else []
-        email = lenient.text(entry.get("email_address"))
+        what = fields.text(entry.get("error"))
+        field, why = fields.text(entry.get("field")), fields.text(entry.get("field_message"))
+        wrong: list[FieldError] = [{"field": field, "message": why}] if field or why else []
+        email = fields.text(entry.get("email_address"))
         person = {"email_address": email.strip('"') if email else None, "detail": what}
         return self._failure(
             {
                 "batch_id": self._batch["batch_id"],
                 "item_id": item_id,
                 "index": None,
-                "code": lenient.text(entry.get("error_code")),
+                "code": fields.text(entry.get("error_code")),
                 "person": _person(person, None),
                 "about": None,
                 "raw": entry,
-                "message": _message(what, fields),
-                "fields": fields,
+                "message": _message(what, wrong),
+                "fields": wrong,
             },
             key,
         )
@@ -851,7 +852,7 @@ def _left_out(answer: dict[str, Any]) -> list[dict[str, Any]]:
             found += [{**each, "email_address": email} for email in many if isinstance(email, str)]
         elif isinstance(each, dict):
             found.append(each)
-    more = (lenient.count(answer.get("error_count")) or 0) - len(found)
+    more = (fields.count(answer.get("error_count")) or 0) - len(found)
     if more > 0:
         other = "more " if found else ""
         found.append(
@@ -860,9 +861,9 @@ def _left_out(answer: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def _message(said: str | None, fields: list[FieldError]) -> str | None:
+def _message(said: str | None, wrong: list[FieldError]) -> str | None:
     """What was wrong, in one line: what the fields say, where the rest only points at them."""
-    about = "; ".join(f"{f['field']}: {f['message']}" if f["field"] else f["message"] or "" for f in fields)
+    about = "; ".join(f"{f['field']}: {f['message']}" if f["field"] else f["message"] or "" for f in wrong)
     if said is None or GENERIC.search(said):
         said = about or said
     elif about and about not in said:
@@ -887,20 +888,20 @@ def _seen(data: dict[str, Any]) -> list[Any]:
     names = ("total_operations", "finished_operations", "errored_operations")
     return [
         data.get("status"),
-        *(lenient.count(data.get(name)) for name in names),
+        *(fields.count(data.get(name)) for name in names),
         data.get("completed_at") or None,
     ]
 
 
 def _batch(key: str, data: dict[str, Any], raw: Any) -> Batch:
-    total, failed = lenient.count(data.get("total_operations")), lenient.count(data.get("errored_operations"))
+    total, failed = fields.count(data.get("total_operations")), fields.count(data.get("errored_operations"))
     submitted, completed = parse_time(data.get("submitted_at")), parse_time(data.get("completed_at"))
     if data.get("response_body_url") or "_links" in data:
         raw = {k: v for k, v in data.items() if k not in {"response_body_url", "_links"}}
     return {
         "batch_id": key,
         "outcome": batch_outcome(total, failed),
-        "status": lenient.text(data.get("status")),
+        "status": fields.text(data.get("status")),
         "total": total,
         "failed": failed,
         "submitted_at": rfc3339(submitted) if submitted else None,
@@ -943,7 +944,7 @@ def _without_links(value: Any) -> Any:
 
 def _person(problem: dict[str, Any], item_id: str | None) -> Person | None:
     """Whom it concerns: the address in the answer, in its words, or in the operation's id."""
-    email = lenient.text(problem.get("email_address"))
+    email = fields.text(problem.get("email_address"))
     errors = problem.get("errors")
     words = (
         [each.get("message") for each in errors if isinstance(each, dict)] if isinstance(errors, list) else []
@@ -953,14 +954,14 @@ def _person(problem: dict[str, Any], item_id: str | None) -> Person | None:
             each = each[:1000]  # noqa: PLW2901 - what is longer is no message to a person
             found = FAKE.match(each) or ("@" in each and (EMAIL.search(each) or SOME.search(each)))
             email = found[found.lastindex or 0] if found else None
-    name = lenient.text(problem.get("full_name"))
-    key = lenient.text(problem.get("unique_email_id")) or None
+    name = fields.text(problem.get("full_name"))
+    key = fields.text(problem.get("unique_email_id")) or None
     return {"id": key, "name": name, "email": email} if email or name else None
 
 
 def _fields(errors: Any) -> list[FieldError]:
     return [
-        {"field": lenient.text(each.get("field")), "message": lenient.text(each.get("message"))}
+        {"field": fields.text(each.get("field")), "message": fields.text(each.get("message"))}
         for each in (errors if isinstance(errors, list) else [])[:100]
         if isinstance(each, dict)
     ]

@@ -29,13 +29,16 @@ from urllib.parse import quote
 import httpx
 from pydantic import Field
 
-from roundsman import follow, lenient, walk, wire
-from roundsman.draft import Draft
+from roundsman import wire
 from roundsman.errors import Backoff, Denied, Failed, NoRows, RequestFailed, TooLarge, Unreadable
 from roundsman.events import Event, notice
 from roundsman.http.answers import Answer
 from roundsman.http.auth import HeaderToken
 from roundsman.http.urls import Url, is_loopback
+from roundsman.kit import fields, probing, tracking
+from roundsman.kit.builder import PollBuilder
+from roundsman.kit.probing import Row
+from roundsman.kit.unread import Unread
 from roundsman.options.secrets import Secret
 from roundsman.options.values import Duration, HeaderName, HeaderValue, Options, Start
 from roundsman.plugin import Poll, Received, Source, State, Visit
@@ -51,8 +54,6 @@ from roundsman.shapes import (
     in_short,
 )
 from roundsman.times import is_due, parse_time, rfc3339, spell
-from roundsman.unread import Unread
-from roundsman.walk import Row
 from roundsman.webhook import Call
 
 GRANTED = frozenset({"true", "success", "succeeded", "granted", "ok", "allowed", "opened", "unlocked"})
@@ -327,15 +328,15 @@ class EventLogs(_Parakey):
 class _Shape:
     """Turns the vendor's rows into ours. Its functions are made once, for they run for every row."""
 
-    def __init__(self, fields: Fields, by_place: bool, items: str) -> None:
+    def __init__(self, paths: Fields, by_place: bool, items: str) -> None:
         self._by_place = by_place
         self._items = items
         self._id, self._created, self._occurred = map(
-            lenient.getter, (fields.id, fields.created_at, fields.occurred_at)
+            fields.getter, (paths.id, paths.created_at, paths.occurred_at)
         )
-        self._door, self._place, self._key = map(lenient.getter, (fields.door, fields.place, fields.key))
+        self._door, self._place, self._key = map(fields.getter, (paths.door, paths.place, paths.key))
         self._user, self._outcome, self._activity = map(
-            lenient.getter, (fields.user, fields.outcome, fields.activity)
+            fields.getter, (paths.user, paths.outcome, paths.activity)
         )
 
     def rows(self, answer: Answer, unread: Unread) -> list[Row]:
@@ -373,12 +374,12 @@ class _Shape:
 
     def place(self, row: Row) -> Ref | None:
         """The place it belongs to."""
-        return lenient.ref(self._place(row.item[0]))
+        return fields.ref(self._place(row.item[0]))
 
     def event(self, row: Row, source: str) -> Event:
         """The row as an event of this source."""
         data, raw = row.item
-        door, place = lenient.ref(self._door(data)), lenient.ref(self._place(data))
+        door, place = fields.ref(self._door(data)), fields.ref(self._place(data))
         occurred = rfc3339(row.occurred) if row.occurred else None
         recorded = rfc3339(row.created) if row.created else None
         activity = self._activity(data)
@@ -386,9 +387,9 @@ class _Shape:
             "occurred_at": occurred,
             "recorded_at": recorded,
             "door": door,
-            "user": lenient.person(self._user(data)),
+            "user": fields.person(self._user(data)),
             "place": place,
-            "key": lenient.ref(self._key(data)),
+            "key": fields.ref(self._key(data)),
             "activity": activity if isinstance(activity, str) else None,
             "raw": raw,  # type: ignore[typeddict-item] # bytes that encode as the object they are
         }
@@ -436,7 +437,7 @@ class _Round:
         sweep = is_due(state.get("swept_at"), reread.sweep_interval, now)
         full = sweep or is_due(state.get("full_at"), reread.full_read_every, now)
         if sweep:
-            walk.forget(self.memory)
+            probing.forget(self.memory)
         probe = await self._probe(None if full else state.get("tag"))
         if probe.unchanged:
             return Poll(state)
@@ -521,7 +522,9 @@ class _Round:
         ahead: list[Row] = []
         if self._ahead(probe, rows):
             # A time in the future is no floor: nothing would be new before it.
-            listed = await self._some(walk.Question(None, self.source.paging.limit, backwards=True)) or rows
+            listed = (
+                await self._some(probing.Question(None, self.source.paging.limit, backwards=True)) or rows
+            )
             ahead = self._ahead(probe, listed)
             past = [row for row in listed if row.created is not None and row not in ahead]
             newest = max(past, key=_when, default=None)
@@ -531,10 +534,12 @@ class _Round:
             self.memory["before"] = sorted(before)
             return True
         created = newest.created
-        beside = await self._some(walk.Question(created, self.source.paging.limit))
+        beside = await self._some(probing.Question(created, self.source.paging.limit))
         if beside is not None and all(row.id != newest.id for row in beside):
             # startDate may exclude its own instant.
-            beside = await self._some(walk.Question(created - walk.MILLISECOND, self.source.paging.limit))
+            beside = await self._some(
+                probing.Question(created - probing.MILLISECOND, self.source.paging.limit)
+            )
         if ahead and beside is not None:
             before |= {row.id for row in self._ahead(probe, beside)}
             beside = [row for row in beside if row.id not in before]
@@ -576,14 +581,14 @@ class _Round:
 
     async def _readable(self) -> list[Row]:
         """The newest row that can be read, where the newest of all cannot."""
-        rows = await self._some(walk.Question(None, self.source.paging.limit, backwards=True))
+        rows = await self._some(probing.Question(None, self.source.paging.limit, backwards=True))
         return [max(rows, key=_when)] if rows else []
 
-    async def _some(self, question: walk.Question) -> list[Row] | None:
+    async def _some(self, question: probing.Question) -> list[Row] | None:
         """Rows that are only good to know; None where the server refuses the question however it is put."""
         try:
-            rows, _ = await walk.asked(self.memory, question, self._ask)
-        except walk.Refused:
+            rows, _ = await probing.asked(self.memory, question, self._ask)
+        except probing.Refused:
             return None
         return rows
 
@@ -595,7 +600,7 @@ class _Round:
         begin = cursor or floor
         # A sweep asks from before the floor, too: a server whose startDate compares with the time of the unlock would not
         # list what happened before it and was stored after it. A millisecond more, for servers whose startDate excludes.
-        start = begin - back - walk.MILLISECOND if begin else None
+        start = begin - back - probing.MILLISECOND if begin else None
         self.memory["walk"] = {
             "start": rfc3339(start) if start else None,
             # A row of the future stays the newest one: a tag of it would hide what comes.
@@ -613,9 +618,9 @@ class _Round:
 
     async def _read(self) -> Poll:
         paging = self.source.paging
-        limits = walk.Limits(paging.limit, paging.max_limit, paging.mode, paging.offset_params)
-        reading = walk.Walk(self.memory, limits, self._ask, self._take)
-        result = await reading.go_on()
+        limits = probing.Limits(paging.limit, paging.max_limit, paging.mode, paging.offset_params)
+        reading = probing.Probing(self.memory, limits, self._ask, self._take)
+        result = await reading.advance()
         self.remarks += reading.doubts
         if result == "more":
             return Poll(self.memory, self.events, more=True, rows=self.count)
@@ -630,8 +635,10 @@ class _Round:
         """Where no way gets past a cut: the newest rows are told all the same, and what is between is a gap."""
         limit = min(self.memory.get("fits", self.source.paging.limit), self.source.paging.limit)
         try:
-            rows, _ = await walk.asked(self.memory, walk.Question(None, limit, backwards=True), self._ask)
-        except walk.Refused as refused:
+            rows, _ = await probing.asked(
+                self.memory, probing.Question(None, limit, backwards=True), self._ask
+            )
+        except probing.Refused as refused:
             raise refused.cause from None
         reading, known = self.memory["walk"], parse_time(self.memory.get("newest_at"))
         if known is not None and not self.memory.get("pinned"):
@@ -646,7 +653,7 @@ class _Round:
         del self.memory["walk"]
         return Poll(self.memory, self.events, rows=self.count)
 
-    async def _ask(self, question: walk.Question) -> tuple[list[Row], int]:
+    async def _ask(self, question: probing.Question) -> tuple[list[Row], int]:
         paging, limit = self.source.paging, question.limit
         field = paging.order.partition(":")[0]
         while True:
@@ -669,10 +676,10 @@ class _Round:
                     raise
                 limit = max(1, limit // 4)
             except Failed as exc:
-                raise walk.Refused(exc, doubtful=True) from None
+                raise probing.Refused(exc, doubtful=True) from None
             except (RequestFailed, Denied) as exc:
                 if exc.status in REFUSED and not getattr(exc, "passing", False):
-                    raise walk.Refused(exc, doubtful=exc.status in DOUBTFUL) from None
+                    raise probing.Refused(exc, doubtful=exc.status in DOUBTFUL) from None
                 raise
 
     def _take(self, rows: list[Row]) -> None:
@@ -861,7 +868,7 @@ class Batches(_Parakey):
         return {**kept, "floor": rfc3339(to) if to else ""}
 
 
-class _BatchRound(Draft):
+class _BatchRound(PollBuilder):
     """One visit to the batches that are followed. `memory` is the state to be:
 
     open     batches by id, as `follow.py` has them, each with the `tag` of its last answer
@@ -899,7 +906,7 @@ class _BatchRound(Draft):
             if f"{key}:completed" in told:  # by a webhook, if it is still open here
                 self.open.pop(key, None)
             else:
-                self.open.setdefault(key, follow.entry(self.visit.vendor_now))
+                self.open.setdefault(key, tracking.entry(self.visit.vendor_now))
         turns = asyncio.Semaphore(self.source.concurrency)
         keys = [key for key in self.open if key in named][:AT_ONCE] if named else self._in_turn()
         if self.visit.wait:
@@ -911,7 +918,7 @@ class _BatchRound(Draft):
         self._give_up()
         for key, entry in self.open.items():
             after = self.source.stall_after
-            self.events += follow.stalled(
+            self.events += tracking.stalled(
                 self.source.name, "batch", key, entry, after, self.visit.vendor_now, {}
             )
         if self.good or self.events or wanted or self.memory.get("list_at"):
@@ -964,11 +971,13 @@ class _BatchRound(Draft):
         """What fails for days while others are answered is that batch's trouble; where nobody is answered, it is the vendor's."""
         for key, exc in self.failed.items():
             entry = self.open[key]
-            if (self.good or _about_one_thing(exc)) and follow.hopeless(
+            if (self.good or _about_one_thing(exc)) and tracking.hopeless(
                 entry, GIVE_UP, self.visit.vendor_now
             ):
                 del self.open[key]
-                self.events.append(follow.gone(self.source.name, "batch", key, entry, self.now, f"({exc}) "))
+                self.events.append(
+                    tracking.gone(self.source.name, "batch", key, entry, self.now, f"({exc}) ")
+                )
 
     async def _list(self, path: str) -> list[str]:
         """Ids in the list that are not followed yet.
@@ -1077,12 +1086,12 @@ class _BatchRound(Draft):
         """One batch as it is now: followed on, or told with all that failed in it."""
         entry = self.open[key]
         if answer is None:
-            if follow.missed(entry, self.now, self.source.interval):
+            if tracking.missed(entry, self.now, self.source.interval):
                 del self.open[key]
-                self.events.append(follow.gone(self.source.name, "batch", key, entry, self.now))
+                self.events.append(tracking.gone(self.source.name, "batch", key, entry, self.now))
             return
         if answer.unchanged:
-            follow.answered(entry)
+            tracking.answered(entry)
             return
         data = answer.json()
         if not isinstance(data, dict):
@@ -1103,20 +1112,20 @@ class _BatchRound(Draft):
         read = read._replace(key=key)
         # Without a state, a second look at the same thing counts: so no tag, which would spare us that look.
         seen = [
-            lenient.text(read.status),
+            fields.text(read.status),
             *(read.outcomes.count(o) for o in ("succeeded", "failed", "unknown")),
         ]
         known = read.items or self.shape.runs(read) or entry["seen"] == seen
         entry["tag"] = answer.tag if read.state and known else None
         since = parse_time(entry["since"])
-        waited = since is not None and follow.apart(since, self.visit.vendor_now, self.source.interval)
+        waited = since is not None and tracking.apart(since, self.visit.vendor_now, self.source.interval)
         again = entry["seen"] == seen and waited
         # What shows no items may be an error of the moment, or a batch whose items are not there yet: a second look shows it.
         if self.shape.has_ended(read, again=again) and (read.items or again):
             del self.open[key]
             self.events += self.shape.events(read, body, self.now)
         else:
-            follow.saw(entry, seen, self.visit.vendor_now)
+            tracking.saw(entry, seen, self.visit.vendor_now)
 
 
 def _about_one_thing(exc: Exception) -> bool:
@@ -1154,9 +1163,9 @@ class _BatchShape:
     def __init__(self, source: Batches, remark: Callable[[str, str], None] = lambda *_: None) -> None:
         self._name = source.name
         self._remark = remark
-        fields = source.fields_
-        self._get = {name: lenient.getter(getattr(fields, name)) for name in BatchFields.model_fields}
-        self._domain = lenient.getter(Fields().place)
+        paths = source.fields_
+        self._get = {name: fields.getter(getattr(paths, name)) for name in BatchFields.model_fields}
+        self._domain = fields.getter(Fields().place)
         states = source.states
         self._running, self._ended = _words(states.running), _words(states.ended)
         self._failed, self._succeeded = _words(states.failed), _words(states.succeeded)
@@ -1170,10 +1179,10 @@ class _BatchShape:
         items = (
             [item if isinstance(item, dict) else {} for item in items] if isinstance(items, list) else None
         )
-        place = lenient.ref(self._domain(data))
+        place = fields.ref(self._domain(data))
         return _Read(
             data,
-            lenient.text(get["id"](data)),
+            fields.text(get["id"](data)),
             status,
             _word(status),
             items,
@@ -1202,7 +1211,7 @@ class _BatchShape:
             return completed or (again and bool(read.outcomes) and "unknown" not in read.outcomes)
         if not self.runs(read):
             self._remark(
-                f"batch {read.key} has the unknown state {lenient.text(read.status)!r}: not taken for an end; if it is one, "
+                f"batch {read.key} has the unknown state {fields.text(read.status)!r}: not taken for an end; if it is one, "
                 "name it in states.ended",
                 f"state {read.state}",
             )
@@ -1236,7 +1245,7 @@ class _BatchShape:
             if outcome == "unknown":
                 state = self._get["item_status"](item)
                 self._remark(
-                    f"item {index} of batch {key} has the unknown state {lenient.text(state)!r}: not taken for a failure; "
+                    f"item {index} of batch {key} has the unknown state {fields.text(state)!r}: not taken for a failure; "
                     "if it is one, name it in states.failed",
                     f"item {_word(state)}",
                 )
@@ -1270,7 +1279,7 @@ class _BatchShape:
             "outcome": batch_outcome(total, failed)
             if failed is not None or word not in self._failed
             else "failed",
-            "status": lenient.text(read.status),
+            "status": fields.text(read.status),
             "total": total,
             "failed": failed,
             "submitted_at": rfc3339(submitted) if submitted else None,
@@ -1296,15 +1305,15 @@ class _BatchShape:
     def _failure(self, key: str, index: int, item: dict[str, Any]) -> Failure:
         get = self._get
         code, message = get["code"](item), get["message"](item)
-        about = lenient.ref(get["key"](item))
+        about = fields.ref(get["key"](item))
         return {
             "batch_id": key,
-            "item_id": lenient.text(get["item_id"](item)),
+            "item_id": fields.text(get["item_id"](item)),
             "index": index,
-            "code": lenient.text(code),
-            "message": lenient.text(message),
+            "code": fields.text(code),
+            "message": fields.text(message),
             "fields": [],
-            "person": lenient.person(get["user"](item)),
+            "person": fields.person(get["user"](item)),
             "about": about if about and (about["id"] or about["name"]) else None,
             "raw": item,
         }

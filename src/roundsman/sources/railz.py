@@ -19,13 +19,14 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 import httpx
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from roundsman import follow, lenient, wire
-from roundsman.draft import Draft
+from roundsman import wire
 from roundsman.errors import Backoff, Denied, NoToken, RequestFailed, Unreadable
 from roundsman.events import Event, notice
 from roundsman.http.answers import Answer
 from roundsman.http.auth import FetchedToken
 from roundsman.http.urls import Endpoint, Url, is_loopback
+from roundsman.kit import fields, tracking
+from roundsman.kit.builder import PollBuilder
 from roundsman.options.secrets import Secret
 from roundsman.options.values import Duration, Start
 from roundsman.plugin import Poll, Received, Source, State, Visit
@@ -189,7 +190,7 @@ class Pushes(Source):
         data = document.get("data") if isinstance(document, dict) else None
         if not isinstance(data, dict):
             raise Unreadable("a body without the object data")
-        kind = lenient.text(data.get("event"))
+        kind = fields.text(data.get("event"))
         if kind in OTHERS:
             return Received()
         if kind not in {"push", "batchPush", "delete"}:
@@ -271,7 +272,7 @@ class _PushCall:
         """The connection, however this webhook spells it."""
         source = self._source
         names = ("connectionUuid", "connectionUUid", "connectionId")
-        found = lenient.first(self._data, *(("businessName",) if source.api_version == "v1" else names))
+        found = fields.first(self._data, *(("businessName",) if source.api_version == "v1" else names))
         only = (
             source.connections[0]
             if source.connections != "discover" and len(source.connections) == 1
@@ -282,7 +283,7 @@ class _PushCall:
     def _says_all(self, row: dict[str, Any]) -> bool:
         """Whether nothing has to be asked for: it has ended, and says more than that."""
         told = row.get("completedOn") or row.get("responseCode") is not None
-        status = lenient.text(row.get("status"))
+        status = fields.text(row.get("status"))
         return bool(self._connection and status in OUTCOMES and told and self._key(row))
 
     def _key(self, row: dict[str, Any]) -> str | None:
@@ -290,7 +291,7 @@ class _PushCall:
         return key if isinstance(key, str) and ID.fullmatch(key) else None
 
     def _told(self, row: dict[str, Any], batch: str | None) -> list[Event]:
-        key, status = self._key(row), lenient.text(row.get("status"))
+        key, status = self._key(row), fields.text(row.get("status"))
         if key is None or status is None or self._connection is None or not self._says_all(row):
             return []
         # A push that was told to have ended in another way stays so: webhooks come late, and in any order.
@@ -332,12 +333,10 @@ class Page(NamedTuple):
     @property
     def oldest(self) -> str:
         """The id of the row that was asked for first."""
-        return min(
-            self.rows, key=lambda key: (lenient.text(self.rows[key][0].get("requestedOn")) or "~", key)
-        )
+        return min(self.rows, key=lambda key: (fields.text(self.rows[key][0].get("requestedOn")) or "~", key))
 
 
-class _Round(Draft):
+class _Round(PollBuilder):
     """One visit to all connections. `memory` is the state to be:
 
     floor     what ended before it is not told; "" for everything
@@ -353,7 +352,7 @@ class _Round(Draft):
         self._state = state
         self.source, self.visit = source, visit
         # By far the largest part: its members are replaced, never changed, and so need no copy.
-        self.books: dict[str, Any] = dict(state.get("books", {}))
+        self.parts: dict[str, Any] = dict(state.get("books", {}))
         self.wanted: dict[str, int] = dict(self.memory.get("wanted", {}))
         self.now = visit.now
         self.good = 0
@@ -414,7 +413,7 @@ class _Round(Draft):
         return None if None in found else [name for name in connections if name in found]
 
     def _poll(self) -> Poll:
-        self.memory |= {"books": dict(self.books), "wanted": dict(self.wanted)}
+        self.memory |= {"books": dict(self.parts), "wanted": dict(self.wanted)}
         return self.poll(settled=True)
 
     async def get(self, url: str, query: Mapping[str, str | int], tag: Any = None) -> Answer:
@@ -490,7 +489,7 @@ class _Round(Draft):
         # What is under way at a connection that is no longer listed can still end.
         busy = [
             n.partition("#")[0]
-            for n, book in self.books.items()
+            for n, book in self.parts.items()
             if book.get("pending") or book.get("batches")
         ]
         return sorted({*known, *busy})
@@ -516,7 +515,7 @@ class _Round(Draft):
             names = [
                 name
                 for data, _ in rows
-                if (name := lenient.first(data, "connectionUuid", "connectionUUid", "connectionId"))
+                if (name := fields.first(data, "connectionUuid", "connectionUUid", "connectionId"))
             ]
             fresh = [name for name in names if name not in found]
             found |= dict.fromkeys(fresh)
@@ -527,13 +526,13 @@ class _Round(Draft):
 
     def _tidy(self, names: Iterable[str]) -> None:
         """Forget what belongs to connections that are no longer watched."""
-        if self.books.keys() - set(names):
-            self.books = {name: book for name, book in self.books.items() if name in set(names)}
+        if self.parts.keys() - set(names):
+            self.parts = {name: book for name, book in self.parts.items() if name in set(names)}
 
     @staticmethod
     def asks(rounds: int) -> bool:
         """Whether it is time to ask every connection for an id: at first at each visit, later now and then."""
-        return rounds < follow.GONE_AFTER or rounds % SELDOM == 0
+        return rounds < tracking.GONE_AFTER or rounds % SELDOM == 0
 
     def _not_found(self, connections: Sequence[str]) -> None:
         """After a whole round: ids that no connection knew."""
@@ -544,14 +543,14 @@ class _Round(Draft):
             if not strange and at[1]:
                 continue  # its connection did not answer
             unsure = self.good < self.asked and not strange  # one that may have it did not
-            if rounds + 1 >= follow.GONE_AFTER and self.asks(rounds) and not unsure:
+            if rounds + 1 >= tracking.GONE_AFTER and self.asks(rounds) and not unsure:
                 why = f"{at[1]} is not among the connections of this source. " if strange else ""
             else:
                 self.wanted[spec] = rounds + 1
                 continue
             del self.wanted[spec]
-            entry = follow.entry(self.now)
-            self.events.append(follow.gone(self.source.name, "push", spec, entry, self.now, why))
+            entry = tracking.entry(self.now)
+            self.events.append(tracking.gone(self.source.name, "push", spec, entry, self.now, why))
 
 
 class _Connection:
@@ -574,9 +573,9 @@ class _Connection:
         self._name = name
         self._connection, _, kind = name.partition("#")
         self._kind = DELETES if kind else PUSHES
-        self._book: dict[str, Any] = wire.decode(wire.encode(round_.books.get(name, {})))
-        self._pending: dict[str, Any] = self._book.setdefault("pending", {})
-        self._batches: dict[str, Any] = self._book.setdefault("batches", {})
+        self._part: dict[str, Any] = wire.decode(wire.encode(round_.parts.get(name, {})))
+        self._pending: dict[str, Any] = self._part.setdefault("pending", {})
+        self._batches: dict[str, Any] = self._part.setdefault("batches", {})
         self._events: dict[str, Event] = {}
         self._found: dict[str, bool] = {}
         """Ids that were seen at this visit, and whether in the first answer."""
@@ -586,11 +585,11 @@ class _Connection:
 
     def waits(self) -> bool:
         """Whether it failed lately and is left alone."""
-        until = parse_time(self._book.get("failed", {}).get("until"))
+        until = parse_time(self._part.get("failed", {}).get("until"))
         return until is not None and 0 < (until - self._round.now).total_seconds() <= LONGEST
 
     async def visit(self) -> None:
-        first = await self._ask(tag=None if self._wants_all() else self._book.get("tag"))
+        first = await self._ask(tag=None if self._wants_all() else self._part.get("tag"))
         await self._place_wanted()
         if not first.unchanged:
             await self._list(first)
@@ -605,12 +604,12 @@ class _Connection:
             for key, entry in entries.items():
                 details = {"connection": self._connection, "batch": entry.get("batch")}
                 after, now = self._source.stall_after, self._round.visit.vendor_now
-                for event in follow.stalled(self._source.name, what, key, entry, after, now, details):
+                for event in tracking.stalled(self._source.name, what, key, entry, after, now, details):
                     self._events[event.id] = event
 
     def succeed(self) -> None:
         """All went well."""
-        failed = self._book.pop("failed", None)
+        failed = self._part.pop("failed", None)
         if failed and failed["times"] >= LOUD:
             since = parse_time(failed["since"])
             text = f"The connection {self._connection} answers again."
@@ -632,7 +631,7 @@ class _Connection:
         round_ = self._round
         if round_.alone:
             return  # then the source itself fails
-        failed = self._book.setdefault("failed", {"times": 0, "since": rfc3339(round_.now)})
+        failed = self._part.setdefault("failed", {"times": 0, "since": rfc3339(round_.now)})
         failed["times"] += 1
         pause = min(LONGEST, self._source.interval * 2.0 ** min(failed["times"] - 1, 10))
         failed["until"] = rfc3339(round_.now + timedelta(seconds=pause - 1))
@@ -645,9 +644,9 @@ class _Connection:
         self.hand_over()
 
     def _keep(self) -> None:
-        book = {key: value for key, value in self._book.items() if value not in ({}, [], None)}
-        if book != self._round.books.get(self._name, {}):
-            self._round.books[self._name] = book
+        book = {key: value for key, value in self._part.items() if value not in ({}, [], None)}
+        if book != self._round.parts.get(self._name, {}):
+            self._round.parts[self._name] = book
 
     def _notice(self, kind: str, about: str, message: str, since: datetime | None = None) -> None:
         details = {"connection": self._connection}
@@ -672,7 +671,7 @@ class _Connection:
         items = answer.items("data", damaged)
         self._round.unread.add(damaged)
         for data, raw in items:
-            key = lenient.first(data, self._kind.id)
+            key = fields.first(data, self._kind.id)
             if key:
                 rows[key] = (data, raw)
             else:
@@ -685,7 +684,7 @@ class _Connection:
 
     async def _list(self, first: Page) -> None:
         """Take up the list, as far as it has changed."""
-        book, now = self._book, self._round.now
+        book, now = self._part, self._round.now
         count = first.total if first.total is not None else len(first.rows)
         if not first.rows and book.get("count"):
             self._round.remark(
@@ -719,7 +718,7 @@ class _Connection:
 
     async def _pages(self, first: Page, count: int | None, *, full: bool) -> bool:
         """The rest of a long list, or as much of it as can be new; whether nothing slipped past. `count`: None where it is not said."""
-        book = self._book
+        book = self._part
         if book.get("cut") and not full:
             # While a larger answer shows more, it has to come before this list counts as read.
             return not book.get("larger") or await self._larger() is not None
@@ -787,30 +786,30 @@ class _Connection:
     async def _ends(self, first: Page, seen: set[str], count: int | None, why: str) -> bool:
         """No page leads on from here. A larger answer may; if none does, it is a gap, unless these may well be all rows."""
         larger = await self._larger()
-        if larger is None and self._book.get("stumbled", 0) < IN_A_ROW:
-            self._book["stumbled"] = self._book.get("stumbled", 0) + 1
+        if larger is None and self._part.get("stumbled", 0) < IN_A_ROW:
+            self._part["stumbled"] = self._part.get("stumbled", 0) + 1
             return False  # the next visit tries again
-        self._book.pop("stumbled", None)
+        self._part.pop("stumbled", None)
         larger = larger or Page({}, None)
         seen |= larger.rows.keys()
         count = larger.total if larger.total is not None else count
         rows, helped = len(seen), len(first.rows) < len(larger.rows) < LARGEST
         if len(larger.rows) > len(first.rows):
-            self._book["larger"] = True
+            self._part["larger"] = True
         if count is not None and rows >= count:
-            self._book.pop("cut", None)
+            self._part.pop("cut", None)
             return True
         size = max(len(first.rows), len(larger.rows))
         if count is None and (
             size % ROUND or await self._may_be_all(first, larger if helped else first, rows)
         ):
             if helped:
-                self._book.pop("cut", None)
+                self._part.pop("cut", None)
             return True
-        if count is None and self._book.get("whole", (0,))[0] == rows:
+        if count is None and self._part.get("whole", (0,))[0] == rows:
             why = f"older ones leave it when new ones come, and {why}"  # then it was not the number of all
-        if not self._book.get("cut"):
-            self._book["cut"] = True
+        if not self._part.get("cut"):
+            self._part["cut"] = True
             has = f"has {count} pushes" if count is not None else "does not say how many pushes it has,"
             message = (
                 f"The list of {self._connection} {has} and shows {rows}: {why}. Pushes beyond that may be "
@@ -839,17 +838,17 @@ class _Connection:
         """
         if largest is first and not (first.doubtful and rows == len(first.rows)):
             return False
-        count, oldest = self._book.get("whole", (0, None))
+        count, oldest = self._part.get("whole", (0, None))
         if count == rows and oldest not in self._found:
             page = await self._about(**{self._kind.id: oldest})
             if oldest in page.rows:
                 return False
-        self._book["whole"] = [rows, largest.oldest]
+        self._part["whole"] = [rows, largest.oldest]
         return True
 
     def _wants_all(self) -> bool:
         """Whether it is time to read a long list whole, or cheaper than to ask for what it hides one by one."""
-        book = self._book
+        book = self._part
         if "full" not in book:
             return False
         hidden = sum(not entry.get("listed") for entry in self._pending.values())
@@ -913,9 +912,9 @@ class _Connection:
         row = page.rows.get(key)
         if row is not None:
             await self._take({key: row}, listed=False)
-        elif follow.missed(self._pending[key], self._round.now, self._source.interval):
+        elif tracking.missed(self._pending[key], self._round.now, self._source.interval):
             entry = self._pending.pop(key)
-            event = follow.gone(self._source.name, "push", key, entry, self._round.now)
+            event = tracking.gone(self._source.name, "push", key, entry, self._round.now)
             self._events[event.id] = event
 
     async def _look(self, batch: str) -> None:
@@ -923,22 +922,22 @@ class _Connection:
         book = self._batches[batch]
         rows, total = await self._rows_of(batch)
         if not rows:
-            if follow.missed(book, self._round.now, self._source.interval):
+            if tracking.missed(book, self._round.now, self._source.interval):
                 self._give_up(batch)
-                event = follow.gone(self._source.name, "batch", batch, book, self._round.now)
+                event = tracking.gone(self._source.name, "batch", batch, book, self._round.now)
                 self._events[event.id] = event
             return
         book["misses"] = 0
         await self._take(rows, listed=False, batch=batch, asked=book.get("asked", False))
         for key in [k for k, e in self._pending.items() if e.get("batch") == batch and k not in rows]:
             self._pending[key]["batch"] = None
-        pending = [key for key, (data, _) in rows.items() if lenient.text(data.get("status")) not in OUTCOMES]
+        pending = [key for key, (data, _) in rows.items() if fields.text(data.get("status")) not in OUTCOMES]
         look = hashlib.blake2b(wire.encode([sorted(rows), sorted(pending)]), digest_size=8).hexdigest()
         same = book.get("look") == look
         book["look"] = look
-        follow.saw(book, [look], self._round.visit.vendor_now)  # `since` is when it first looked so
+        tracking.saw(book, [look], self._round.visit.vendor_now)  # `since` is when it first looked so
         since = parse_time(book["since"])
-        waited = since is not None and follow.apart(
+        waited = since is not None and tracking.apart(
             since, self._round.visit.vendor_now, self._source.interval
         )
         if total is not None and len(rows) < total:
@@ -988,7 +987,7 @@ class _Connection:
     def _give_up(self, batch: str) -> None:
         """Look at the batch no longer; what is pending of it is asked for singly from now on."""
         del self._batches[batch]
-        self._book["left"] = [*self._book.get("left", []), batch][-LEFT:]
+        self._part["left"] = [*self._part.get("left", []), batch][-LEFT:]
         for entry in self._pending.values():
             if entry.get("batch") == batch:
                 entry["batch"] = None
@@ -1014,10 +1013,10 @@ class _Connection:
             if await self._round.visit.known(done):
                 continue
             if at[2]:
-                self._batches.setdefault(key, {**follow.entry(self._round.visit.vendor_now), "asked": True})
+                self._batches.setdefault(key, {**tracking.entry(self._round.visit.vendor_now), "asked": True})
             else:
                 self._pending.setdefault(
-                    key, {**follow.entry(self._round.visit.vendor_now), "batch": None, "listed": False}
+                    key, {**tracking.entry(self._round.visit.vendor_now), "batch": None, "listed": False}
                 )
 
     async def _wanted(self) -> None:
@@ -1036,7 +1035,7 @@ class _Connection:
                 self._placed.append(spec)
                 if at[2] and not await self._round.visit.known([f"{key}:completed"]):
                     self._batches.setdefault(
-                        key, {**follow.entry(self._round.visit.vendor_now), "asked": True}
+                        key, {**tracking.entry(self._round.visit.vendor_now), "asked": True}
                     )
                 elif not at[2]:
                     await self._take(rows, listed=False, asked=True)
@@ -1048,7 +1047,7 @@ class _Connection:
     ) -> None:
         """Follow what is pending; tell what has ended, unless that was before we began."""
         floor = parse_time(self._round.memory.get("floor"))
-        states = {key: lenient.text(data.get("status")) or "" for key, (data, _) in rows.items()}
+        states = {key: fields.text(data.get("status")) or "" for key, (data, _) in rows.items()}
         ended = [f"{key}:{status}" for key, status in states.items() if status in OUTCOMES]
         told = await self._round.visit.known(ended) if ended else set()
         opened = set()
@@ -1063,10 +1062,10 @@ class _Connection:
                         about=f"status {status}",
                     )
                 entry = self._pending.setdefault(
-                    key, {**follow.entry(self._round.visit.vendor_now), "listed": listed}
+                    key, {**tracking.entry(self._round.visit.vendor_now), "listed": listed}
                 )
                 entry["batch"] = own
-                follow.saw(entry, [status], self._round.visit.vendor_now)
+                tracking.saw(entry, [status], self._round.visit.vendor_now)
                 opened.add(own)
                 continue
             followed = self._pending.pop(key, None) is not None or asked
@@ -1084,7 +1083,7 @@ class _Connection:
                 self._events[event.id] = event
             opened.add(own)
         if self._kind is PUSHES:
-            await self._open(opened - {None, *self._batches, *self._book.get("left", ())})
+            await self._open(opened - {None, *self._batches, *self._part.get("left", ())})
 
     async def _open(self, batches: set[Any]) -> None:
         told = (
@@ -1092,7 +1091,7 @@ class _Connection:
         )
         for batch in sorted(batches):
             if f"{batch}:completed" not in told:
-                self._batches[batch] = follow.entry(self._round.visit.vendor_now)
+                self._batches[batch] = tracking.entry(self._round.visit.vendor_now)
 
 
 def _push_event(
@@ -1107,23 +1106,23 @@ def _push_event(
     unless: str | None = None,
 ) -> Event:
     requested, completed = parse_time(data.get("requestedOn")), parse_time(data.get("completedOn"))
-    fields = _validation(data) if source.messages else []
+    wrong = _validation(data) if source.messages else []
     if not source.messages and {"validation", "files"} & data.keys():
         raw = _without_messages(data)
-    what = lenient.text(data.get("dataType"))
+    what = fields.text(data.get("dataType"))
     push: Push = {
         "batch_id": batch,
         "item_id": key,
         "index": None,
-        "code": lenient.text(data.get("responseCode")),
+        "code": fields.text(data.get("responseCode")),
         "message": _why(data) if source.messages else None,
-        "fields": fields,
+        "fields": wrong,
         "person": None,
         "about": {"id": next(iter(_ids(data)), None), "name": what} if what else None,
         "raw": raw,
         "connection": connection,
         "environment": source.environment,
-        "service": lenient.text(data.get("serviceName")),
+        "service": fields.text(data.get("serviceName")),
         "status": status,
         "requested_at": rfc3339(requested) if requested else None,
         "completed_at": rfc3339(completed) if completed else None,
@@ -1146,7 +1145,7 @@ def _push_event(
 
 def _outcome(data: dict[str, Any]) -> Outcome:
     """How a push ended: with failed files, a success is one in part."""
-    outcome = OUTCOMES[lenient.text(data.get("status")) or ""]
+    outcome = OUTCOMES[fields.text(data.get("status")) or ""]
     return "partial" if outcome == "succeeded" and _failed_files(data) else outcome
 
 
@@ -1161,11 +1160,11 @@ def _failed_files(data: dict[str, Any]) -> list[tuple[int, dict[str, Any]]]:
 def _is_failed(file: dict[str, Any]) -> bool:
     """Whether a file failed: by its status as a word or a number, or by an error beside it. None of it is documented."""
     codes = (file.get(name) for name in ("status", "statusCode", "responseCode", "code"))
-    if any(400 <= (lenient.count(code) or 0) < 600 for code in codes):
+    if any(400 <= (fields.count(code) or 0) < 600 for code in codes):
         return True
     if file.get("error") or file.get("errors"):
         return True
-    return (lenient.text(file.get("status")) or "").lower().startswith(FAILING)
+    return (fields.text(file.get("status")) or "").lower().startswith(FAILING)
 
 
 def _without_messages(data: dict[str, Any]) -> dict[str, Any]:
@@ -1186,7 +1185,7 @@ def _file_events(source: Pushes, key: str, data: dict[str, Any], batch: str | No
     at = parse_time(data.get("completedOn")) or parse_time(data.get("requestedOn"))
     names = Counter[str]()
     for index, file in _failed_files(data):
-        name = lenient.first(file, "path", "name") or str(index)
+        name = fields.first(file, "path", "name") or str(index)
         names[name] += 1
         if names[name] > 1:
             name = f"{name}\n{names[name]}"  # two files of one name are two failures
@@ -1195,11 +1194,11 @@ def _file_events(source: Pushes, key: str, data: dict[str, Any], batch: str | No
             "batch_id": batch,
             "item_id": key,
             "index": index,
-            "code": lenient.text(file.get("status")),
-            "message": lenient.first(file, *FILE_MESSAGES) if source.messages else None,
+            "code": fields.text(file.get("status")),
+            "message": fields.first(file, *FILE_MESSAGES) if source.messages else None,
             "fields": [],
             "person": None,
-            "about": {"id": lenient.text(file.get("path")), "name": lenient.text(file.get("name"))},
+            "about": {"id": fields.text(file.get("path")), "name": fields.text(file.get("name"))},
             "raw": file if source.messages else _without_words(file),
         }
         found.append(
@@ -1220,7 +1219,7 @@ def _file_events(source: Pushes, key: str, data: dict[str, Any], batch: str | No
 def _why(data: dict[str, Any]) -> str | None:
     """Why a push failed, or some of its files, in the accounting system's words."""
     said = [field["message"] for field in _validation(data)]
-    said += [lenient.first(file, *FILE_MESSAGES) for _, file in _failed_files(data)]
+    said += [fields.first(file, *FILE_MESSAGES) for _, file in _failed_files(data)]
     return "; ".join(filter(None, said)) or None
 
 
@@ -1241,8 +1240,8 @@ def _batch_event(source: Pushes, connection: str, batch: str, rows: list[dict[st
         "completed_at": rfc3339(ended) if ended else None,
         "failures": [
             {
-                "item_id": lenient.first(row, PUSHES.id),
-                "code": lenient.text(row.get("responseCode")),
+                "item_id": fields.first(row, PUSHES.id),
+                "code": fields.text(row.get("responseCode")),
                 "message": _why(row) if source.messages else None,
                 "person": None,
             }
@@ -1283,7 +1282,7 @@ def _total(found: dict[str, Any], rows: int) -> int | None:
 def _stated(found: dict[str, Any], name: str = "pagination") -> int | None:
     """The count that stands beside the rows."""
     about = found.get(name)
-    return lenient.count(about.get("count")) if isinstance(about, dict) else None
+    return fields.count(about.get("count")) if isinstance(about, dict) else None
 
 
 def _is_all(total: int | None, found: int, page: int) -> bool:
@@ -1301,8 +1300,8 @@ def _batch_id(value: Any) -> str | None:
 def _ids(data: dict[str, Any]) -> list[str]:
     """What a push became: a list in v2, one id in v1."""
     many = data.get("sourceObjectIds")
-    found = [text for each in many if (text := lenient.text(each))] if isinstance(many, list) else []
-    one = lenient.text(data.get("sourceObjectId"))
+    found = [text for each in many if (text := fields.text(each))] if isinstance(many, list) else []
+    one = fields.text(data.get("sourceObjectId"))
     return found or ([one] if one else [])
 
 
@@ -1317,9 +1316,9 @@ def _validation(data: dict[str, Any]) -> list[FieldError]:
             text = (
                 "; ".join(m for m in message if isinstance(m, str))
                 if isinstance(message, list)
-                else lenient.text(message)
+                else fields.text(message)
             )
-            found.append({"field": lenient.text(each.get("field")), "message": text or None})
+            found.append({"field": fields.text(each.get("field")), "message": text or None})
         elif isinstance(each, str) and each:
             found.append({"field": None, "message": each})
     return found

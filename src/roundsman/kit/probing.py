@@ -84,7 +84,7 @@ class Limits(NamedTuple):
 
 class Page(NamedTuple):
     rows: list[Row]
-    cut: bool
+    truncated: bool
     """More rows may follow: it is full, or as long as any answer ever was."""
     ascending: bool
     descending: bool
@@ -93,7 +93,7 @@ class Page(NamedTuple):
         return any(row.id == row_id for row in self.rows)
 
 
-class Walk:
+class Probing:
     """One reading: `memory["walk"]` says from where (`start`) and where it stands.
 
     `ask` gives the rows, and the limit that was asked for in the end: less than wanted where the answer was too large.
@@ -115,10 +115,10 @@ class Walk:
         self.doubts: list[str] = []
         """What the answers neither prove nor contradict, for a person; each once for good."""
 
-    async def go_on(self) -> Literal["done", "more", "gap"]:
+    async def advance(self) -> Literal["done", "more", "gap"]:
         """Read until a page brings the reading on; a way that fails hands over to the next."""
         walk = self._walk
-        walk.setdefault("way", (self._memory.get("ways") or self._ways())[0])
+        walk.setdefault("way", (self._memory.get("ways") or self._strategies())[0])
         walk.setdefault("limit", self._limit())
         while walk["way"] != "gap":
             way, _, param = walk["way"].partition(":")
@@ -136,7 +136,7 @@ class Walk:
                     raise refused.cause from None  # what was taken before: it is a fault of the moment
                 if not (walk.get("anchor") or walk.get("full")):
                     raise refused.cause from None  # nothing was guessed yet
-                done = self._another_way()
+                done = self._another_strategy()
             if done != "again":
                 return done
         self._memory.pop("ways", None)
@@ -153,7 +153,7 @@ class Walk:
             return False
         return True
 
-    def _ways(self) -> list[str]:
+    def _strategies(self) -> list[str]:
         """Every way to get past a cut, in the order to try them."""
         offsets = [f"offset:{name}" for name in self._limits.offset_params]
         first = {"auto": [], "keyset": ["keyset"], "offset": offsets, "grow": ["grow"]}[self._limits.mode]
@@ -170,21 +170,21 @@ class Walk:
             if not exclusive:
                 walk["earlier"] = True
                 return "again"
-            return self._another_way()
+            return self._another_strategy()
         if walk.pop("earlier", None):
             self._memory["exclusive"] = True
         if anchor and (self._contradicts(page, at) or await self._hides(page, at)):
-            return self._another_way()
-        if not page.cut or (not anchor and self._reaches_down(page)):
+            return self._another_strategy()
+        if not page.truncated or (not anchor and self._reaches_down(page)):
             return "done"
         if not page.ascending or not (anchor or await self._begins_with_oldest(page, at)):
-            return self._another_way()
+            return self._another_strategy()
         last = page.rows[-1]
         assert last.created is not None  # it is sorted by it
         if at is not None and anchor and last.created <= at:
             # More rows share one stamp than a page holds.
             if len(page.rows) < walk["limit"] or walk["limit"] >= self._most():
-                return self._another_way()
+                return self._another_strategy()
             walk["limit"] = min(walk["limit"] * 2, self._most())
             return "again"
         last = self._telling(page, at) or last
@@ -197,17 +197,17 @@ class Walk:
         start = parse_time(walk["start"])
         page = await self._page(Question(start, walk["limit"], param if offset else "", offset))
         if offset and page.rows and page.rows[0].id == walk.get("first"):
-            return self._another_way()  # the same page again: the parameter is not known there
+            return self._another_strategy()  # the same page again: the parameter is not known there
         if offset and not page.has(walk["anchor"]):
             # Rows before it have vanished and the rest moved up: step back.
             walk["back"] = walk.get("back", 0) + 1
             if walk["back"] > BACKSTEPS:
-                return self._another_way()
+                return self._another_strategy()
             walk |= {"offset": max(0, offset - max(1, self._memory["largest"] // 2)), "first": None}
             return "more"
         if offset:
             walk["proved"] = True  # it was taken, and led on
-        if not page.cut or (offset and len(page.rows) == 1):
+        if not page.truncated or (offset and len(page.rows) == 1):
             return "done"
         step = max(1, len(page.rows) - 1)  # one row again, to see that nothing is between
         walk |= {"offset": offset + step, "anchor": page.rows[-1].id, "first": page.rows[0].id}
@@ -217,7 +217,7 @@ class Walk:
         walk, most = self._walk, self._most()
         page = await self._page(Question(parse_time(walk["start"]), walk["limit"]))
         count = len(page.rows)
-        if not page.cut or self._reaches_down(page):
+        if not page.truncated or self._reaches_down(page):
             return "done"
         ignored = bool(self._memory.get("ignores_limit"))
         if ignored and walk.get("full") == count:
@@ -229,14 +229,14 @@ class Walk:
             return "done"  # more than the last full answer and less than asked for, and no number to cut at
         same, page = await self._same_from_the_end(page)
         if same is None:
-            same = not self._is_cut(page)
+            same = not self._is_truncated(page)
             if same and not (ignored and count % ROUND):
                 self._doubt("cut", f"an answer has exactly {count} rows: whether that is all cannot be told")
-        return "done" if same else self._another_way()
+        return "done" if same else self._another_strategy()
 
-    def _another_way(self) -> Step:
+    def _another_strategy(self) -> Step:
         """This way does not get past the cut: begin anew on the next one, and remember that."""
-        walk, ways = self._walk, self._ways()
+        walk, ways = self._walk, self._strategies()
         left = ways[ways.index(walk["way"]) + 1 :] if walk["way"] in ways else ways
         walk["way"] = left[0]
         self._memory["ways"] = left
@@ -285,10 +285,10 @@ class Walk:
             known = self._walk.get("known")
             reaches = known is not None and any(row.id == known for row in rows)
             ends = reaches and (rows[-1].id == known or (descending and not ascending) or count > largest)
-            cut = count >= SHORTEST and not ends
+            truncated = count >= SHORTEST and not ends
         else:
-            cut = count >= limit or (count >= SHORTEST and count >= largest)
-        return Page(rows, cut, ascending, descending)
+            truncated = count >= limit or (count >= SHORTEST and count >= largest)
+        return Page(rows, truncated, ascending, descending)
 
     def _reaches_down(self, page: Page) -> bool:
         """Newest first, down to a row that was the newest once: nothing newer is cut off."""
@@ -345,7 +345,7 @@ class Walk:
 
     async def _hides(self, page: Page, at: datetime | None) -> bool:
         """Whether the last page of a doubtful reading lacks a row that it should have: one of the newest rows shows it."""
-        if page.cut or at is None or self._memory.get("by_created"):
+        if page.truncated or at is None or self._memory.get("by_created"):
             return False
         newest = await self._page(Question(None, self._walk["limit"], backwards=True))
         for again in (False, True):
@@ -367,7 +367,7 @@ class Walk:
             self._memory["doubted"] = [*doubted, about]
             self.doubts.append(what)
 
-    def _is_cut(self, page: Page) -> bool:
+    def _is_truncated(self, page: Page) -> bool:
         """Whether something shows that there are more rows: a number of them alone does not."""
         walk, count = self._walk, len(page.rows)
         if not self._memory.get("ignores_limit") and (count >= walk["limit"] or walk.get("full") == count):

@@ -6,9 +6,9 @@ from typing import Any
 
 from roundsman import wire
 from roundsman.events import Event
+from roundsman.kit.unread import Unread
 from roundsman.plugin import Poll, State
 from roundsman.times import rfc3339
-from roundsman.unread import Unread
 
 ODD = 50
 """Oddities that are remembered as said, per source."""
@@ -16,7 +16,7 @@ SURE, UNSURE = timedelta(minutes=1), timedelta(hours=1)
 """How long before now a first visit begins, with the vendor's clock and without."""
 
 
-class Draft:
+class PollBuilder:
     """What a visit works on. `memory` may be changed at will; what `poll` returned does not change any more."""
 
     def __init__(self, state: State) -> None:
