@@ -31,7 +31,7 @@ from roundsman.sandbox.mailchimp import Mailchimp, Operation, bad_address
 from roundsman.sandbox.railz import Railz
 from roundsman.store import Reader, Store, reader
 from roundsman.system import logs
-from roundsman.system.files import Room
+from roundsman.system.files import Space
 from roundsman.wire import Damage
 from worlds import (
     START,
@@ -203,7 +203,7 @@ def test_check_live_leaves_nothing_that_only_its_user_could_use(roundsman: Any, 
 
 def test_a_full_disk_is_said_by_status(roundsman: Any, filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "disk is full" not in roundsman("status").out
-    monkeypatch.setattr(reader, "room", lambda path: Room(1000, 10**9))
+    monkeypatch.setattr(reader, "space", lambda path: Space(1000, 10**9))
     assert "the disk is full" in roundsman("status").out.splitlines()[1]
     assert "the disk is full" in json.loads(roundsman("status", "--json").out)["trouble"]
 

@@ -20,7 +20,7 @@ from roundsman.http.client import Http
 from roundsman.plugin import Deliver, Poll, Receipt, Sink, State, Visit
 from roundsman.sandbox import Parakey
 from roundsman.store import Filter, Store, StoreError
-from roundsman.system.files import Room, room
+from roundsman.system.files import Space, space
 from worlds import (
     PLANS,
     RECORDS,
@@ -290,7 +290,7 @@ async def test_a_sink_that_comes_back_too_late_for_some_events_is_told(
 
 def test_a_disk_that_is_nearly_full_is_told_once_until_there_is_room_again() -> None:
     free = 10_000 * MIB
-    disk = Disk(Path("/x"), low=False, look=lambda path: Room(free, 20_000 * MIB))
+    disk = Disk(Path("/x"), low=False, look=lambda path: Space(free, 20_000 * MIB))
     assert disk.notice(START) is None
     free = 511 * MIB
     event = disk.notice(START)
@@ -311,7 +311,7 @@ def test_a_disk_that_is_nearly_full_is_told_once_until_there_is_room_again() -> 
 @pytest.mark.parametrize(("free", "total"), [(100, 1000), (1000, 100_000)])
 def test_a_small_disk_and_a_large_one_are_not_full_by_one_measure_alone(free: int, total: int) -> None:
     """A tenth of a small one is enough; so is a gigabyte of a large one."""
-    disk = Disk(Path("/x"), low=False, look=lambda path: Room(free * MIB, total * MIB))
+    disk = Disk(Path("/x"), low=False, look=lambda path: Space(free * MIB, total * MIB))
     assert disk.notice(START) is None
 
 
@@ -322,7 +322,7 @@ def test_a_restart_on_a_full_disk_does_not_tell_again(small_disk: Path, parakey:
     engine = engine_on(path, parakey, time)
     engine.beat()
     assert own(engine.store) == []
-    ballast.write_bytes(bytes(room(path).free - 600_000))
+    ballast.write_bytes(bytes(space(path).free - 600_000))
     time.advance(61)
     engine.beat()
     assert [event.type for event in own(engine.store)] == ["roundsman.disk.low"]
@@ -345,7 +345,7 @@ def test_notices_that_wait_push_no_other_out(
     engine.beat()
     asyncio.run(engine.visit("a"))  # the books are a line behind
     free = 1
-    engine.upkeep._disk._look = lambda path: Room(free, 100_000 * MIB)
+    engine.upkeep._disk._look = lambda path: Space(free, 100_000 * MIB)
 
     def full(*_: object, **__: object) -> int:
         raise StoreError("the disk is full")
@@ -387,7 +387,7 @@ def test_what_cannot_be_told_now_is_told_once_it_can(tmp_path: Path, parakey: Pa
     """A disk without any room is the very case: the notice about it cannot be written either."""
     engine = engine_on(tmp_path / "x.db", parakey, time)
     free = 0
-    engine.upkeep._disk._look = lambda path: Room(free, 100_000 * MIB)
+    engine.upkeep._disk._look = lambda path: Space(free, 100_000 * MIB)
     full = sqlite3.OperationalError("database or disk is full")
     with broken(engine.store, full):
         time.set_wall(86400)

@@ -8,7 +8,7 @@ import httpx
 
 from doors import HEADER, PARAKEY, VALUE
 from rounds import Rounds
-from roundsman.engine.silence import PATIENCE, Silence
+from roundsman.engine.silence import SILENT_AFTER, Silence
 from roundsman.events import Event
 from roundsman.sandbox import Parakey
 from roundsman.times import rfc3339
@@ -45,7 +45,7 @@ def test_three_finds_over_half_an_hour_without_a_webhook_are_told_once() -> None
 
 def test_a_burst_of_finds_is_no_silence() -> None:
     """Parakey tries a webhook again for twenty minutes."""
-    assert finds(Silence(START), *range(1, int(PATIENCE / MINUTE))) == []
+    assert finds(Silence(START), *range(1, int(SILENT_AFTER / MINUTE))) == []
 
 
 def test_each_webhook_begins_anew_and_each_silence_is_told() -> None:

@@ -18,7 +18,7 @@ SHORTEST = 4
 LONG = 8
 """Minimum characters of a secret whose base64 is masked, too."""
 _ESCAPE = re.compile("%[0-9A-F]{2}")
-FEW = 50
+FEW_SPELLINGS = 50
 """Up to this many spellings, each is searched for alone; more are looked up by windows of their length."""
 MASK = "***"
 
@@ -61,7 +61,7 @@ class Masker:
 
     def __call__(self, text: str) -> str:
         """The text with `***` in place of every secret."""
-        if len(self._sorted) <= FEW:
+        if len(self._sorted) <= FEW_SPELLINGS:
             for form in self._sorted:
                 if form in text:
                     text = text.replace(form, MASK)

@@ -20,9 +20,9 @@ from roundsman.plugin import Registers, Source, State, Tracks, Visit
 from roundsman.service import units
 from roundsman.store import Reader, StoreError, exists
 from roundsman.system import logs
-from roundsman.system.files import enter
+from roundsman.system.files import open_folder
 
-ENOUGH = 100
+ENOUGH_ROWS = 100
 """`check --live` stops reading a source after more than this many rows."""
 
 
@@ -154,7 +154,7 @@ async def _ask_once(source: Source, visit: Visit, state: State) -> tuple[int, li
         async for step in steps:
             rows += step.poll.rows
             remarks += step.poll.remarks
-            if rows > ENOUGH or not step.poll.page:
+            if rows > ENOUGH_ROWS or not step.poll.page:
                 break
             dry.keep(step)
     return rows, remarks
@@ -173,7 +173,7 @@ def _leave_nothing(made: list[Path]) -> None:
             if each.is_dir():
                 each.rmdir()
             elif each.stat().st_size == 0:
-                folder, file = enter(each)
+                folder, file = open_folder(each)
                 os.unlink(file.name, dir_fd=folder)
                 os.close(folder)
 

@@ -12,16 +12,16 @@ from roundsman.engine.shared import Shared
 from roundsman.events import Event, notice
 from roundsman.options.values import counted
 from roundsman.store import DAEMON, StoreError
-from roundsman.system.files import Room, room
+from roundsman.system.files import Space, space
 from roundsman.times import rfc3339, spell
 
 SINK_PATIENCE = 600.0
 """Seconds that a sink may fail until a person should know: a receiver's restart is over by then."""
 CLOCK_PATIENCE = 60.0
 """Seconds that the clock may jump without being told of: vendors' own clocks differ by as much."""
-LITTLE, LITTLE_SHARE = 512 * 2**20, 0.05
+LOW_BYTES, LOW_SHARE = 512 * 2**20, 0.05
 """A disk is nearly full with less than both: bytes, and its share."""
-ENOUGH = 1.5
+CLEAR_FACTOR = 1.5
 """Times that, it is not any more: what comes and goes at the edge is told once."""
 
 log = structlog.get_logger()
@@ -69,7 +69,7 @@ def about_source(name: str, report: Report, now: float) -> Event:
 class Disk:
     """The disk that the store is on."""
 
-    def __init__(self, path: Path, low: bool, look: Callable[[Path], Room] = room) -> None:
+    def __init__(self, path: Path, low: bool, look: Callable[[Path], Space] = space) -> None:
         self._path = path
         self._look = look
         self.low = low
@@ -78,8 +78,8 @@ class Disk:
     def notice(self, now: float) -> Event | None:
         """What there is to tell since the last look."""
         free, total = self._look(self._path)
-        little = min(LITTLE, total * LITTLE_SHARE)
-        if self.low and free >= little * ENOUGH:
+        little = min(LOW_BYTES, total * LOW_SHARE)
+        if self.low and free >= little * CLEAR_FACTOR:
             self.low = False
             return _own(
                 "roundsman.disk.recovered", "disk", f"{_mib(free)} are free again beside {self._path}.", now

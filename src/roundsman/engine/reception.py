@@ -21,7 +21,7 @@ from roundsman.webhook import Call
 
 GATHER = 0.003
 """Seconds that a commit waits for others to join it: one `fsync` for all of them."""
-SAY_EVERY = 10.0
+LOG_EVERY = 10.0
 """Seconds between two lines in the log about the same thing: a flood of webhooks is not a flood of lines."""
 
 log = structlog.get_logger()
@@ -78,7 +78,7 @@ class ThrottledLog:
 
     def _quiet(self, key: tuple[str, str]) -> bool:
         """Whether nothing was said about it lately."""
-        return self._monotonic() - self._said.get(key, float("-inf")) >= SAY_EVERY
+        return self._monotonic() - self._said.get(key, float("-inf")) >= LOG_EVERY
 
     def _out(self, key: tuple[str, str]) -> None:
         self._said[key] = self._monotonic()

@@ -9,7 +9,7 @@ from roundsman.times import parse_time, rfc3339
 
 FINDS = 3
 """Visits in a row that found something before any webhook told of it, until that is no accident."""
-PATIENCE = 1800.0
+SILENT_AFTER = 1800.0
 """Seconds that they have to spread over: vendors try a webhook again for some twenty minutes."""
 SAME = 30.0
 """Seconds within which finds are those of one visit, page by page."""
@@ -51,7 +51,7 @@ class Silence:
         self.finds, self.last = self.finds + 1, now
         if self.finds == 1:
             self.first = now
-        if self.finds < FINDS or now - self.first < PATIENCE:
+        if self.finds < FINDS or now - self.first < SILENT_AFTER:
             return []
         self.told = True
         since = datetime.fromtimestamp(self.heard or self.since, UTC)

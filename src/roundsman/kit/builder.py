@@ -10,9 +10,9 @@ from roundsman.kit.unread import Unread
 from roundsman.plugin import Poll, State
 from roundsman.times import rfc3339
 
-ODD = 50
+REMARKED_KEPT = 50
 """Oddities that are remembered as said, per source."""
-SURE, UNSURE = timedelta(minutes=1), timedelta(hours=1)
+CLOCK_MARGIN, NO_CLOCK_MARGIN = timedelta(minutes=1), timedelta(hours=1)
 """How long before now a first visit begins, with the vendor's clock and without."""
 
 
@@ -33,7 +33,7 @@ class PollBuilder:
         if about[:100] in odd:
             return
         if about:
-            self.memory["odd"] = [*odd, about[:100]][-ODD:]
+            self.memory["odd"] = [*odd, about[:100]][-REMARKED_KEPT:]
         self.remarks.append(what)
 
     def begin(self, start: str | datetime, date: datetime | None, now: datetime) -> None:
@@ -46,7 +46,7 @@ class PollBuilder:
             return
         floor = start if isinstance(start, datetime) else None
         if start == "now":
-            floor = min(date, now) - SURE if date else now - UNSURE
+            floor = min(date, now) - CLOCK_MARGIN if date else now - NO_CLOCK_MARGIN
         self.memory["floor"] = rfc3339(floor) if floor else ""
 
     def poll(self, *, settled: bool = False) -> Poll:

@@ -24,11 +24,11 @@ from roundsman.wire import Item
 
 MILLISECOND = timedelta(milliseconds=1)
 """The precision of stamps in questions."""
-SHORTEST = 5
+SHORTEST_TRUNCATED = 5
 """Rows that an answer has at least where a server cuts it; fewer than that are all there is."""
-ROUND = 5
+ROUND_TO = 5
 """What the numbers that servers cut at are multiples of; such a number is a reason to look, and no proof."""
-EASIER = (100, 20)
+SMALLER_LIMITS = (100, 20)
 """Limits to try where a larger one is refused."""
 SLACK = timedelta(seconds=1)
 """How much earlier than asked for a row may be: some servers round."""
@@ -225,12 +225,12 @@ class Probing:
         if count >= walk["limit"] and walk["limit"] < most and not self._memory.get("ignores_larger"):
             walk |= {"limit": min(walk["limit"] * 2, most), "full": count}
             return "again"
-        if walk.get("full", count) < count < walk["limit"] and count % ROUND and not ignored:
+        if walk.get("full", count) < count < walk["limit"] and count % ROUND_TO and not ignored:
             return "done"  # more than the last full answer and less than asked for, and no number to cut at
         same, page = await self._same_from_the_end(page)
         if same is None:
             same = not self._is_truncated(page)
-            if same and not (ignored and count % ROUND):
+            if same and not (ignored and count % ROUND_TO):
                 self._doubt("cut", f"an answer has exactly {count} rows: whether that is all cannot be told")
         return "done" if same else self._another_strategy()
 
@@ -278,16 +278,16 @@ class Probing:
         sortable = len(stamps) == count
         ascending = sortable and stamps == sorted(stamps)
         descending = sortable and stamps == sorted(stamps, reverse=True)
-        if count > self._memory.get("ignores_limit", count) + SHORTEST:
+        if count > self._memory.get("ignores_limit", count) + SHORTEST_TRUNCATED:
             del self._memory["ignores_limit"]  # it only has a smallest limit
         if self._memory.get("ignores_limit"):
             # Then its length says nothing, until it is a window: that always has as many, or does not reach down.
             known = self._walk.get("known")
             reaches = known is not None and any(row.id == known for row in rows)
             ends = reaches and (rows[-1].id == known or (descending and not ascending) or count > largest)
-            truncated = count >= SHORTEST and not ends
+            truncated = count >= SHORTEST_TRUNCATED and not ends
         else:
-            truncated = count >= limit or (count >= SHORTEST and count >= largest)
+            truncated = count >= limit or (count >= SHORTEST_TRUNCATED and count >= largest)
         return Page(rows, truncated, ascending, descending)
 
     def _reaches_down(self, page: Page) -> bool:
@@ -451,7 +451,7 @@ async def asked(
 def _easier(memory: dict[str, Any], question: Question) -> list[Question]:
     """The same question without some of its guesses: a large limit, ascending order, a start."""
     accepted: int = memory.get("accepted", 1)
-    known = [accepted] if accepted > 1 else EASIER  # what was taken once is taken again
+    known = [accepted] if accepted > 1 else SMALLER_LIMITS  # what was taken once is taken again
     found = [question._replace(limit=n) for n in known if n < question.limit]
     if not question.backwards and not memory.get("ascends"):
         found += [each._replace(backwards=True) for each in (question, *found)]

@@ -35,7 +35,7 @@ from roundsman.http.client import Http
 from roundsman.options.paths import DataPath
 from roundsman.options.values import Size
 from roundsman.plugin import Deliver, Receipt, Sink
-from roundsman.system.files import enter, make_at, reading, require_file
+from roundsman.system.files import create_at, open_folder, reading, require_file
 from roundsman.system.threads import in_thread
 
 OURS = b'{"specversion":"1.0"'
@@ -44,7 +44,7 @@ HOLE = b"\0" * 4
 """What a power cut leaves in place of a block that did not reach the disk; no text contains it."""
 CHUNK = 1 << 16
 ENDLESS = 1 << 62
-DOUBT, MOST = 64 << 20, 50_000
+DOUBT_BYTES, DOUBT_LINES = 64 << 20, 50_000
 """Bytes at the end of a file that are searched for lines without ack, and how many are remembered, at most:
 many batches, and some 15 MB of memory.
 """
@@ -126,9 +126,9 @@ class _Appender:
 
     def _open(self, receipt: Receipt | None) -> None:
         # With links resolved: a rotation must not rename a link.
-        self._folder, self._path = enter(self._options.path, 0o777)
+        self._folder, self._path = open_folder(self._options.path, 0o777)
         self._open_file()
-        known = max(0, self._size - DOUBT)
+        known = max(0, self._size - DOUBT_BYTES)
         self._base = receipt or {}
         if (
             receipt
@@ -237,7 +237,7 @@ class _Appender:
         return self._size > 0 and os.pread(self._file, 1, self._size - 1) != b"\n"
 
     def _open_file(self) -> None:
-        self._file, new = make_at(
+        self._file, new = create_at(
             self._folder, self._path, os.O_RDWR | os.O_APPEND, int(self._options.mode, 8)
         )
         try:
@@ -295,7 +295,7 @@ class _Appender:
 
     def _doubt(self, key: tuple[str, str], begin: int) -> None:
         self._doubtful.setdefault(key, begin)
-        if len(self._doubtful) > MOST:
+        if len(self._doubtful) > DOUBT_LINES:
             del self._doubtful[next(iter(self._doubtful))]  # the earliest
 
     def _keep(self, handle: int, at: int, bad: Sequence[tuple[int, int]]) -> None:
@@ -329,7 +329,7 @@ class _Appender:
             return  # written by an older version, which does not say
         since = self._place_of(after)
         newer = [each for each in self._rotated() if since is None or each[:2] > since]
-        skip, room = int(receipt.get("size", 0)), DOUBT
+        skip, room = int(receipt.get("size", 0)), DOUBT_BYTES
         for _, _, name in newer:  # the first of them is the file of the receipt
             with suppress(OSError, EOFError, zlib.error):  # unreadable or damaged: writing goes on
                 for line in self._lines_of(name, skip):
@@ -419,7 +419,7 @@ class _Appender:
             require_file(source.fileno())
             with suppress(FileNotFoundError):
                 os.unlink(half, dir_fd=folder)
-            handle, _ = make_at(folder, self._path.with_name(half), os.O_WRONLY | os.O_EXCL, 0o600)
+            handle, _ = create_at(folder, self._path.with_name(half), os.O_WRONLY | os.O_EXCL, 0o600)
             with os.fdopen(handle, "wb") as target:
                 with gzip.open(target, "wb", compresslevel=6) as stream:
                     shutil.copyfileobj(source, stream, 1 << 20)

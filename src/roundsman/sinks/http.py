@@ -25,7 +25,7 @@ from roundsman.options.secrets import Secret
 from roundsman.options.values import HeaderName, HeaderValue, Options
 from roundsman.plugin import Deliver, Receipt, Sink
 
-ENOUGH = 1024
+COMPRESS_FROM = 1024
 """Minimum bytes of a body to compress: for fewer it is not worth it."""
 
 
@@ -91,7 +91,7 @@ class HttpSink(Sink):
                     # hash of its body.
                     message = group[0].id if len(group) == 1 else hashlib.sha256(body).hexdigest()[:32]
                     about |= signature(key, f"{group[0].source}.{message}", http.now(), body)
-                if self.compress and len(body) >= ENOUGH:
+                if self.compress and len(body) >= COMPRESS_FROM:
                     body, about = gzip.compress(body, 6, mtime=0), {**about, "content-encoding": "gzip"}
                 await http.post(self.url, headers={**headers, **about}, content=body)
 

@@ -52,21 +52,19 @@ EMAIL = re.compile(r"[^\s@\"'<>(),;:]{1,64}@[^\s@\"'<>(),;:]+\.[A-Za-z]{2,24}")
 GENERIC = re.compile(r"see the 'errors' array", re.IGNORECASE)
 """What a refusal says that has its reasons elsewhere."""
 FAKE = re.compile(r"(\S.{0,99}?) looks fake or invalid")
-SOME = re.compile(r"[^\s\"'<>(),;:@]{0,64}@[^\s\"'<>(),;:]{0,255}[^\s\"'<>(),;:.!?]")
+BROKEN_EMAIL = re.compile(r"[^\s\"'<>(),;:@]{0,64}@[^\s\"'<>(),;:]{0,255}[^\s\"'<>(),;:.!?]")
 """Addresses with a mistake in them: what the vendor complains of is seldom a good one."""
 OVERLAP = 10
 """Rows that two pages of the list share: it shifts while it is read."""
-WALKS = 3
+LIST_READS = 3
 """Times that the list is read in one visit, where it changes under our hands."""
-SURE = timedelta(minutes=1)
-"""A first visit with `start = "now"` begins so long before the vendor's clock."""
 GOOD_EVERY = 3600.0
 """Seconds between two notes in the state that all is well."""
 FORBIDDEN_WAIT = 300.0
 """Seconds to stay away after a 403 without a reason: that is throttling."""
 EVENTS_AT_ONCE, OPERATIONS_AT_ONCE = 2000, 250
 """Events of an archive in one commit, and operations read before others get their turn."""
-INCOMPLETE = 5
+LATE_READS = 5
 """Times that results are read again which show fewer failures than the batch counts: they may come late."""
 SIGNATURE = Scheme("x-mailchimp-signature", "v1", per_second=1)
 PROBLEM = re.compile(rb'status\\*"\s{0,9}:\s{0,9}[45]\d\d')
@@ -324,7 +322,7 @@ class _Round(PollBuilder):
 
     async def _list(self) -> None:
         """Read the list whole, as one answer if it fits, and take up what is in it."""
-        for _ in range(WALKS):
+        for _ in range(LIST_READS):
             rows, total, tag, unchanged = await self._walk()
             if unchanged:
                 return
@@ -639,7 +637,7 @@ class _Round(PollBuilder):
             batch = {**batch, "failed": failed, "outcome": "partial"}
         short = not reading.bad and reading.failed + reading.in_part < (batch["failed"] or 0)
         why = f"show {reading.failed + reading.in_part} of {batch['failed']} failed operations"
-        if short and entry["tries"] < INCOMPLETE:
+        if short and entry["tries"] < LATE_READS:
             self._postpone(key, entry, f"they {why}", final=False)
             return
         if not entry["told"]:
@@ -952,7 +950,7 @@ def _person(problem: dict[str, Any], item_id: str | None) -> Person | None:
     for each in (problem.get("detail"), *words[:20], item_id):
         if email is None and isinstance(each, str):
             each = each[:1000]  # noqa: PLW2901 - what is longer is no message to a person
-            found = FAKE.match(each) or ("@" in each and (EMAIL.search(each) or SOME.search(each)))
+            found = FAKE.match(each) or ("@" in each and (EMAIL.search(each) or BROKEN_EMAIL.search(each)))
             email = found[found.lastindex or 0] if found else None
     name = fields.text(problem.get("full_name"))
     key = fields.text(problem.get("unique_email_id")) or None

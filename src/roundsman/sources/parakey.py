@@ -63,7 +63,7 @@ DENIED = frozenset({"false", "failure", "failed", "denied", "refused", "rejected
 BATCH_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 PLAIN = re.compile(r"[!->@-\[\]-~]{1,200}")
 """Ids that are surely what the vendor wrote: what is no text is spelled out with a backslash, or was a question mark."""
-SOME, PAGES = 10, 20
+FULL_FROM, PAGES = 10, 20
 """Rows from which on a page of the list of batches may not be all, and pages that are read in one visit, at most."""
 ERRORS = ("error", "fault", "request")
 """How members begin that are not the batch, although they may name it."""
@@ -71,14 +71,12 @@ LIST_TRIES = 3
 """Times that a second page of the list fails until it is taken for one without pages."""
 AT_ONCE = 30
 """Batches asked for at one visit, at most; the others have their turn at the next ones."""
-LATEST = 34 * 86400.0
+OLDEST_WEBHOOK = 34 * 86400.0
 """Seconds after which a webhook is too old to be believed to be new: ids are kept for 35 days."""
-FARTHEST = 30 * 86400.0
+LONGEST_LOOKBACK = 30 * 86400.0
 """Seconds that a reading may go back, at most: ids are remembered for 35 days, and what is read without one is told again."""
-GIVE_UP = 7 * 86400.0
+GIVE_UP_AFTER = 7 * 86400.0
 """Seconds after which a batch is given up that answers with nothing but errors."""
-SURE = timedelta(minutes=1)
-"""A first reading of a list of batches with `start = "now"` begins so long before the vendor's clock."""
 REFUSED = frozenset({400, 403, 404, 405, 406, 409, 413, 414, 416, 422, 501})
 """Statuses that refuse a question as it was asked."""
 DOUBTFUL = frozenset({403, 406, 409})
@@ -149,13 +147,13 @@ class Paging(Options):
 class Reread(Options):
     """`reread`: how far to look back for rows that came late. Reading again tells nothing twice."""
 
-    overlap: Annotated[Duration, Field(le=FARTHEST)] = 600.0
+    overlap: Annotated[Duration, Field(le=LONGEST_LOOKBACK)] = 600.0
     """Read again this far behind the newest row whenever something changed; 30 days at most."""
     full_read_every: Duration = 1800.0
     """Ignore the ETag this often."""
     sweep_interval: Duration = 6 * 3600.0
     """Look far back this often."""
-    sweep_depth: Annotated[Duration, Field(le=FARTHEST)] = 7 * 86400.0
+    sweep_depth: Annotated[Duration, Field(le=LONGEST_LOOKBACK)] = 7 * 86400.0
     """How far; for locks that were offline. 30 days at most: ids are remembered for 35."""
 
 
@@ -300,7 +298,7 @@ class EventLogs(_Parakey):
             # Only what a poll would name just so; lists may tell the place, or not. And what is so old that its id may have
             # been forgotten was told long ago.
             stamp = row.created or row.occurred
-            fresh = stamp is not None and call.now - stamp.timestamp() < LATEST
+            fresh = stamp is not None and call.now - stamp.timestamp() < OLDEST_WEBHOOK
             if shape.named(row) and PLAIN.fullmatch(row.id) and self.dedupe == "id" and fresh:
                 events.append(shape.event(row, self.name))
             else:
@@ -645,7 +643,9 @@ class _Round:
             # Of a gap that an earlier version opened, old ids have been forgotten; what is so old was told when it was new.
             known = min(known, self.visit.now)  # a row's time can lie in the future
             start = parse_time(reading["start"])
-            reading["start"] = rfc3339(max(filter(None, (start, known - timedelta(seconds=FARTHEST)))))
+            reading["start"] = rfc3339(
+                max(filter(None, (start, known - timedelta(seconds=LONGEST_LOOKBACK))))
+            )
         self._take(rows)
         self._tell_gap(rows)
         self.memory["tag"] = None if reading["newest"] else reading["tag"]
@@ -972,7 +972,7 @@ class _BatchRound(PollBuilder):
         for key, exc in self.failed.items():
             entry = self.open[key]
             if (self.good or _about_one_thing(exc)) and tracking.hopeless(
-                entry, GIVE_UP, self.visit.vendor_now
+                entry, GIVE_UP_AFTER, self.visit.vendor_now
             ):
                 del self.open[key]
                 self.events.append(
@@ -1017,7 +1017,7 @@ class _BatchRound(PollBuilder):
             found |= dict.fromkeys(fresh)
             memory["list_order"] = order = _order(rows) or memory.get("list_order", 0)
             ids = {row.key for row in rows if row.key is not None}
-            over = len(rows) < SOME or ids <= seen
+            over = len(rows) < FULL_FROM or ids <= seen
             if offset and not ids <= seen:
                 memory["list_pages"] = True
             last = last if ids <= seen else [offset, rows[0].key]

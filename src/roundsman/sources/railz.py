@@ -35,7 +35,7 @@ from roundsman.times import is_due, parse_time, rfc3339, spell
 from roundsman.webhook import Call, Scheme, SignedHook, Strong
 
 SIGNATURE = Scheme("railz-signature", "v", per_second=1000)
-OTHERS = frozenset({"login", "auth", "connectionStatus", "customerRequest", "data", "dataPerType"})
+OTHER_EVENTS = frozenset({"login", "auth", "connectionStatus", "customerRequest", "data", "dataPerType"})
 """Webhooks that the vendor has and that are no push: thanked for, and passed over."""
 OUTCOMES: dict[str, Outcome] = {"success": "succeeded", "failed": "failed"}
 """The statuses that are an end. Any other is not one yet."""
@@ -43,7 +43,7 @@ SPEC = re.compile(r"(?:([^/\x00-\x1f]{1,120})/)?(batch:)?([0-9A-Za-z_-]{1,64})")
 ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 CHUNK = 20
 """Connections asked in one go."""
-COMMIT = 500
+COMMIT_AFTER = 500
 """Connections asked, or events found, until they are committed."""
 OVERLAP = 10
 """Rows that two pages share: lists shift while they are read."""
@@ -51,7 +51,7 @@ LARGEST = 500
 """Rows that may be asked for at a time, at most."""
 REFUSED = frozenset({400, 404, 422})
 """Statuses that refuse a parameter."""
-SOME, ROUND = 10, 10
+FULL_FROM, ROUND_TO = 10, 10
 """Rows from which on a page without a total may not be all, and what the numbers that servers cut at are multiples of."""
 PAGES = 20
 """Pages of one list that are read in one visit, at most; the next visit goes on."""
@@ -59,17 +59,15 @@ FAILING = ("fail", "error", "reject", "invalid", "unsupported", "refused", "deni
 """How words for a file that failed begin."""
 FILE_MESSAGES = ("message", "error", "reason")
 """Where a file of a push says why it failed; not documented."""
-SINGLY = 50
+SINGLE_REQUESTS = 50
 """Pushes, and batches, of one connection asked for singly in one visit, at most; the others have their turn later."""
-SURE = timedelta(minutes=1)
-"""A first visit with `start = "now"` begins so long before the vendor's clock."""
-IN_A_ROW = 3
+BREAKER_AFTER = 3
 """Connections that fail for want of any answer, one after the other, until it is taken for the vendor's trouble."""
-LEFT = 100
+GIVEN_UP_KEPT = 100
 """Batches of a connection that were given up and are remembered: their pushes do not open them again."""
-SELDOM = 30
+SEARCH_EVERY = 30
 """Visits between two questions to every connection about an id that one of them, which fails, may have."""
-LOUD = 3
+REPORT_AFTER = 3
 """Failures of one connection in a row until it is said out loud."""
 LONGEST = 3600.0
 """Seconds between two tries of a connection that fails, at most."""
@@ -191,7 +189,7 @@ class Pushes(Source):
         if not isinstance(data, dict):
             raise Unreadable("a body without the object data")
         kind = fields.text(data.get("event"))
-        if kind in OTHERS:
+        if kind in OTHER_EVENTS:
             return Received()
         if kind not in {"push", "batchPush", "delete"}:
             raise Unreadable(f"the unknown event {kind}"[:100])
@@ -392,7 +390,7 @@ class _Round(PollBuilder):
             if left is not None and not narrow:
                 self.memory["at"] = names[1 % len(names)] if left == names[0] and left in self.tried else left
             unsaid += len(chunk)
-            if cut or not rest or unsaid >= COMMIT or len(self.events) >= COMMIT:
+            if cut or not rest or unsaid >= COMMIT_AFTER or len(self.events) >= COMMIT_AFTER:
                 unsaid = 0
                 yield self._poll()
             if self.stop is not None:
@@ -457,7 +455,7 @@ class _Round(PollBuilder):
             return True
         silent = isinstance(exc, RequestFailed) and (exc.status is None or exc.status >= 500)
         self._silent = self._silent + 1 if silent else 0
-        return self._silent >= IN_A_ROW
+        return self._silent >= BREAKER_AFTER
 
     # -- which connections -------------------------------------------------------------------------------------------
 
@@ -532,7 +530,7 @@ class _Round(PollBuilder):
     @staticmethod
     def asks(rounds: int) -> bool:
         """Whether it is time to ask every connection for an id: at first at each visit, later now and then."""
-        return rounds < tracking.GONE_AFTER or rounds % SELDOM == 0
+        return rounds < tracking.GONE_AFTER or rounds % SEARCH_EVERY == 0
 
     def _not_found(self, connections: Sequence[str]) -> None:
         """After a whole round: ids that no connection knew."""
@@ -610,7 +608,7 @@ class _Connection:
     def succeed(self) -> None:
         """All went well."""
         failed = self._part.pop("failed", None)
-        if failed and failed["times"] >= LOUD:
+        if failed and failed["times"] >= REPORT_AFTER:
             since = parse_time(failed["since"])
             text = f"The connection {self._connection} answers again."
             self._notice("roundsman.source.recovered", f"{self._name}:{failed['since']}", text, since)
@@ -635,7 +633,7 @@ class _Connection:
         failed["times"] += 1
         pause = min(LONGEST, self._source.interval * 2.0 ** min(failed["times"] - 1, 10))
         failed["until"] = rfc3339(round_.now + timedelta(seconds=pause - 1))
-        if failed["times"] == LOUD:
+        if failed["times"] == REPORT_AFTER:
             since = parse_time(failed["since"])
             text = f"No good answer about the connection {self._connection} since {failed['since']}: {exc}"
             self._notice("roundsman.source.failing", f"{self._name}:{failed['since']}", text, since)
@@ -786,7 +784,7 @@ class _Connection:
     async def _ends(self, first: Page, seen: set[str], count: int | None, why: str) -> bool:
         """No page leads on from here. A larger answer may; if none does, it is a gap, unless these may well be all rows."""
         larger = await self._larger()
-        if larger is None and self._part.get("stumbled", 0) < IN_A_ROW:
+        if larger is None and self._part.get("stumbled", 0) < BREAKER_AFTER:
             self._part["stumbled"] = self._part.get("stumbled", 0) + 1
             return False  # the next visit tries again
         self._part.pop("stumbled", None)
@@ -801,7 +799,7 @@ class _Connection:
             return True
         size = max(len(first.rows), len(larger.rows))
         if count is None and (
-            size % ROUND or await self._may_be_all(first, larger if helped else first, rows)
+            size % ROUND_TO or await self._may_be_all(first, larger if helped else first, rows)
         ):
             if helped:
                 self._part.pop("cut", None)
@@ -878,8 +876,8 @@ class _Connection:
 
     def _in_turn(self, entries: dict[str, Any], keys: list[str]) -> list[str]:
         """What to ask for at this visit: where there are very many, whoever has waited longest."""
-        if len(keys) > SINGLY:
-            keys = sorted(keys, key=lambda key: entries[key].get("looked") or "")[:SINGLY]
+        if len(keys) > SINGLE_REQUESTS:
+            keys = sorted(keys, key=lambda key: entries[key].get("looked") or "")[:SINGLE_REQUESTS]
             self._note_looks(entries, keys)
         return sorted(keys, key=lambda key: entries[key].get("looked") or "")
 
@@ -904,7 +902,7 @@ class _Connection:
         except (RequestFailed, Unreadable) as exc:
             self._stumbles += 1
             theirs = isinstance(exc, Unreadable) or (exc.status or 0) >= 500
-            if isinstance(exc, NoToken) or self._stumbles >= IN_A_ROW or not theirs:
+            if isinstance(exc, NoToken) or self._stumbles >= BREAKER_AFTER or not theirs:
                 raise
 
     async def _singly(self, key: str) -> None:
@@ -987,7 +985,7 @@ class _Connection:
     def _give_up(self, batch: str) -> None:
         """Look at the batch no longer; what is pending of it is asked for singly from now on."""
         del self._batches[batch]
-        self._part["left"] = [*self._part.get("left", []), batch][-LEFT:]
+        self._part["left"] = [*self._part.get("left", []), batch][-GIVEN_UP_KEPT:]
         for entry in self._pending.values():
             if entry.get("batch") == batch:
                 entry["batch"] = None
@@ -1021,7 +1019,7 @@ class _Connection:
 
     async def _wanted(self) -> None:
         """Ask for what may be at any connection, and take it up if it is at this one."""
-        for spec, at in list(self._mine())[:SINGLY]:
+        for spec, at in list(self._mine())[:SINGLE_REQUESTS]:
             if spec in self._placed or not self._round.asks(self._round.wanted[spec]):
                 continue
             key = at[3]
@@ -1274,7 +1272,7 @@ def _total(found: dict[str, Any], rows: int) -> int | None:
     number and as many as there are, or fewer, one more question shows it.
     """
     total, meta = _stated(found), _stated(found, "meta")
-    if total is not None and total >= rows and not (total == rows >= SOME and rows % ROUND == 0):
+    if total is not None and total >= rows and not (total == rows >= FULL_FROM and rows % ROUND_TO == 0):
         return total
     return meta if meta is not None and meta > rows else None
 
@@ -1287,7 +1285,7 @@ def _stated(found: dict[str, Any], name: str = "pagination") -> int | None:
 
 def _is_all(total: int | None, found: int, page: int) -> bool:
     """Whether the rows found so far are all there are. Without a total, a page of some length gets one more question."""
-    return found >= total if total is not None else page < SOME
+    return found >= total if total is not None else page < FULL_FROM
 
 
 def _batch_id(value: Any) -> str | None:

@@ -14,7 +14,7 @@ from sqlite_utils import Database
 
 from roundsman.errors import StoreError
 from roundsman.store.schema import NAMES, migrations
-from roundsman.system.files import make, real, refuse_links, require_file, sync_folder
+from roundsman.system.files import create, refuse_links, require_file, resolve, sync_folder
 
 BUSY = 1.0
 """Seconds to wait for another process's short write (`replay`, `rewind`, `dead`)."""
@@ -42,14 +42,14 @@ def restore(path: Path, backup: Path) -> int:
     damaged old store is moved aside, with all its files.
     """
     with translated(path):
-        path = real(path, 0o700)
+        path = resolve(path, 0o700)
         if path.exists() and path.samefile(backup):
             raise StoreError(f"{backup} is the store itself")
         lock = claim_file(path)
         half = path.with_name(path.name + ".restoring")
         try:
             half.unlink(missing_ok=True)
-            handle, _ = make(half, os.O_RDWR, 0o600)
+            handle, _ = create(half, os.O_RDWR, 0o600)
             try:
                 head = _copy(backup, half, handle)
             finally:
@@ -135,7 +135,7 @@ def connect(path: Path, *, readonly: bool = False) -> Database:
     SQLite reads the link's target, and does not change it unless it is a SQLite file. Beside the store,
     SQLite itself follows no link.
     """
-    path = real(path)
+    path = resolve(path)
     for each in (path, *(path.with_name(path.name + end) for end in BESIDE)):
         refuse_links(each)
         with suppress(FileNotFoundError):
@@ -173,14 +173,14 @@ def applied(path: Path, db: Database) -> set[str]:
 
 def lock_of(path: Path) -> Path:
     """The lock of a store, beside the resolved file: else each link to it could have its own daemon."""
-    path = real(path)
+    path = resolve(path)
     refuse_links(lock := path.with_name(path.name + ".lock"))
     return lock
 
 
 def claim_file(path: Path) -> int:
     """Take the lock beside the store, or raise StoreError. The kernel releases it however the holder ends."""
-    lock, _ = make(lock_of(path), os.O_RDWR, 0o600)
+    lock, _ = create(lock_of(path), os.O_RDWR, 0o600)
     ends = time.monotonic() + BUSY
     while True:
         try:
@@ -211,7 +211,7 @@ def claim_inode(path: Path, handle: int) -> None:
 
 def open_wal(path: Path) -> int:
     """A handle of the -wal file, which exists once the store was read; else -1."""
-    path = real(path)
+    path = resolve(path)
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     with suppress(FileNotFoundError):
         return os.open(path.with_name(path.name + "-wal"), flags)

@@ -18,9 +18,9 @@ from roundsman.plugin import Receipt, State
 from roundsman.store.database import BESIDE, applied, connect, must_exist, translated, write_copy
 from roundsman.store.schema import NAMES
 from roundsman.store.values import DAEMON, DaemonRecord, SourceRecord, SourceStatus, Via
-from roundsman.system.files import real, refuse_links, room, sync_folder
+from roundsman.system.files import refuse_links, resolve, space, sync_folder
 
-LITTLE = 256 * 2**10
+FULL_BELOW = 256 * 2**10
 """Bytes that are too few to go on with: what is written may still find a place that is free in the file, and the next thing not."""
 BATCH_BYTES = 8 * 2**20
 """Bytes of events read in one go, roughly: rows of 10 MB must not fill the memory by the thousand."""
@@ -110,7 +110,7 @@ class Reader:
     def full(self) -> str | None:
         """That the disk has no room for more; None where it has."""
         with suppress(OSError):
-            if room(self.path).free < LITTLE:
+            if space(self.path).free < FULL_BELOW:
                 return f"{self.path} cannot be written: the disk is full"
         return None
 
@@ -163,7 +163,7 @@ class Reader:
     def backup(self, target: Path, *, replace: bool = False) -> None:
         """A copy of the store as it is now, whole and compact, while others write. StoreError where that cannot be."""
         with translated(target):
-            store = real(self.path)
+            store = resolve(self.path)
             ours = [store, *(store.with_name(store.name + end) for end in (*BESIDE, ".lock"))]
             if any(each.exists() and target.exists() and each.samefile(target) for each in ours):
                 raise StoreError(f"{target} is the store itself, or belongs to it")

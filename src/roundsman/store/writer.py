@@ -29,7 +29,7 @@ from roundsman.store.database import (
 from roundsman.store.pruning import Pruning
 from roundsman.store.schema import migrations
 from roundsman.store.values import Found, Intake, SourceStatus, Via
-from roundsman.system.files import make, real
+from roundsman.system.files import create, resolve
 
 UNREAD, UNREAD_BYTES = 1000, 32 * 2**20
 """Webhooks and rows that could not be read and are kept, by source, and bytes of them."""
@@ -66,11 +66,11 @@ class Store(Pruning):
         lock, handle, wal = None, -1, -1
         with translated(path):
             if daemon:
-                real(path, 0o700)  # makes its folder
+                resolve(path, 0o700)  # makes its folder
                 lock = claim_file(path)
             try:
                 # Created by us, so that the mode is right from the first byte; SQLite gives -wal and -shm the same.
-                handle, _ = make(path, os.O_RDWR, 0o600)
+                handle, _ = create(path, os.O_RDWR, 0o600)
                 if daemon:
                     claim_inode(path, handle)
                 else:
@@ -122,7 +122,7 @@ class Store(Pruning):
 
         Whether that was done. Not where another program has begun one already: then both have changes of their own.
         """
-        path = real(self.path)
+        path = resolve(self.path)
         wal, shared = (path.with_name(path.name + end) for end in ("-wal", "-shm"))
         others = wal.exists() and wal.stat().st_size
         if not self._unlinked() or others or _identity(self.path) != self._place:

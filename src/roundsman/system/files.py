@@ -14,7 +14,7 @@ _ENTER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 """Flags to pass through a folder, which needs fewer rights than reading it: root may lack capabilities."""
 
 
-class Room(NamedTuple):
+class Space(NamedTuple):
     """The space of a file system, in bytes."""
 
     free: int
@@ -22,19 +22,19 @@ class Room(NamedTuple):
     total: int
 
 
-def room(path: Path) -> Room:
+def space(path: Path) -> Space:
     """The space of the file system that `path` is on, or would be."""
     status = os.statvfs(next(p for p in (path, *path.absolute().parents) if p.exists()))
-    return Room(status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize)
+    return Space(status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize)
 
 
-def real(path: Path, folders: int | None = None) -> Path:
+def resolve(path: Path, folders: int | None = None) -> Path:
     """A file's path with links resolved; `folders` is the mode with which a missing folder of it is created.
 
     Raises OSError if root would follow a link that another user may have created.
     """
     if os.geteuid() == 0:
-        folder, path = _walk(path, folders)
+        folder, path = _descend(path, folders)
         os.close(folder)
         return path
     path = Path(os.path.realpath(path))
@@ -43,23 +43,23 @@ def real(path: Path, folders: int | None = None) -> Path:
     return path
 
 
-def enter(path: Path, folders: int | None = None) -> tuple[int, Path]:
+def open_folder(path: Path, folders: int | None = None) -> tuple[int, Path]:
     """As `real`, with a handle of the file's folder. What is done by name with the handle happens in that
     folder, even if the path to it changes.
     """
     if os.geteuid() == 0:
-        return _walk(path, folders)
-    path = real(path, folders)
+        return _descend(path, folders)
+    path = resolve(path, folders)
     return os.open(path.parent, _ENTER), path
 
 
 def refuse_links(*paths: Path) -> None:
     """Raises OSError if root is about to follow a link that another user may have created."""
     for path in paths:
-        real(path)
+        resolve(path)
 
 
-def _walk(path: Path, folders: int | None) -> tuple[int, Path]:
+def _descend(path: Path, folders: int | None) -> tuple[int, Path]:
     """`enter` for root: it opens each folder by handle, so that no other user can borrow root's rights.
 
     A link is followed only if root alone can have created it. After the first folder that another user may
@@ -118,7 +118,7 @@ def _make_folder(folder: int, name: str, mode: int) -> None:
                 os.chown(name, *owner, dir_fd=folder, follow_symlinks=False)
 
 
-def make_at(folder: int, path: Path, flags: int, mode: int) -> tuple[int, bool]:
+def create_at(folder: int, path: Path, flags: int, mode: int) -> tuple[int, bool]:
     """Open one of our files in its folder, or create it. Returns its handle, and whether it is new. Raises
     OSError if it is not a regular file but a link, for example.
 
@@ -160,11 +160,11 @@ def _owner(folder: int) -> tuple[int, int] | None:
     return (owner.st_uid, owner.st_gid) if os.geteuid() == 0 and owner.st_uid != 0 else None
 
 
-def make(path: Path, flags: int, mode: int) -> tuple[int, bool]:
+def create(path: Path, flags: int, mode: int) -> tuple[int, bool]:
     """`make_at`, by the whole path."""
-    folder, path = enter(path)
+    folder, path = open_folder(path)
     try:
-        return make_at(folder, path, flags, mode)
+        return create_at(folder, path, flags, mode)
     finally:
         os.close(folder)
 
