@@ -15,7 +15,6 @@ from doors import until
 from inside import alarms, broken, idle, put, ring_due, status, statuses, unanswered, under_way
 from rounds import SCRIPTS, Rounds, Scripted, running
 from roundsman.engine.engine import Engine
-from roundsman.engine.policy import backoff, next_due
 from roundsman.errors import Backoff, Denied, Reject
 from roundsman.events import Event
 from roundsman.http.client import Http
@@ -31,19 +30,6 @@ def engine(store: Store, parakey: Parakey, time: Time) -> Engine:
 
 
 # -- when --------------------------------------------------------------------------------------------------------------
-
-
-def test_a_failure_doubles_the_pause_up_to_an_hour() -> None:
-    assert [backoff(60, n, jitter=0) for n in (1, 2, 3, 10, 500)] == [120, 240, 480, 3600, 3600]
-    assert backoff(7200, 3, jitter=0) == 7200, "but never under the interval"
-    assert backoff(60, 1, asked=900, jitter=0) == 900
-    assert backoff(60, 1, jitter=1) == pytest.approx(132)
-
-
-def test_an_interval_counts_from_the_start_of_a_visit_unless_it_overran() -> None:
-    assert next_due(took=10, interval=60) == 50
-    assert next_due(took=90, interval=60) == 60
-    assert next_due(took=10, interval=60, asked=300) == 300
 
 
 async def test_due_is_on_the_disk_before_the_question_is_asked(engine: Engine, time: Time) -> None:

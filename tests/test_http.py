@@ -18,10 +18,12 @@ import httpx
 import pytest
 import respx
 from aiohttp import web
+from structlog.testing import capture_logs
 
 import roundsman
 from conftest import need
 from raw import answer, raw_server
+from roundsman.engine.meter import Meter
 from roundsman.errors import Backoff, Denied, RequestFailed, TooLarge, Unreadable, reason
 from roundsman.http.auth import HeaderToken
 from roundsman.http.client import FULL_EVERY, Http
@@ -127,6 +129,23 @@ async def test_the_tries_are_counted(router: respx.MockRouter, http_for: Any) ->
     with pytest.raises(RequestFailed, match="answered 503"):
         await http_for(attempts=3).get(URL)
     assert route.call_count == 3
+
+
+async def test_each_retry_stands_in_the_log_and_is_counted(router: respx.MockRouter, http_for: Any) -> None:
+    """By status or by the name of the fault; nothing of a library's own words, and no URL."""
+    answers = [httpx.Response(502), httpx.ConnectError(f"no way to {URL}?key=s3cret"), httpx.Response(200)]
+    router.get(URL).mock(side_effect=answers)
+    http = http_for(attempts=3)
+    meter = http.clients.observer = Meter()
+    with capture_logs() as logs:
+        await http.get(URL, {"key": "s3cret"})
+    host = httpx.URL(URL).host
+    facts = [(each["event"], each["host"], each["attempt"], each["error"]) for each in logs]
+    assert facts == [("http.retry", host, 1, "502"), ("http.retry", host, 2, "ConnectError")]
+    assert all(each["wait"] > 0 for each in logs)
+    assert "s3cret" not in str(logs)
+    assert dict(meter.retries) == {host: 2}
+    assert sum(meter.requests[host].counts) == 3
 
 
 async def test_a_post_is_never_repeated_by_itself(router: respx.MockRouter, http_for: Any) -> None:

@@ -11,7 +11,6 @@ import pytest
 from doors import MAILCHIMP, PARAKEY, RAILZ, TOKEN
 from inside import visit_for_a_ring
 from rounds import Rounds, opened
-from roundsman.engine.policy import ring_debounce
 from roundsman.plugin import Source
 from roundsman.sandbox import Fault, Parakey
 from roundsman.sandbox.mailchimp import Mailchimp, Operation, bad_address
@@ -286,12 +285,6 @@ async def test_a_ring_that_fails_moves_no_visit_that_is_due_and_is_rung_again(
     assert world.told_ids() == ["b1:completed"]
     fate = await world.status()
     assert (fate.due, fate.ring_failures) == (due, 0)
-
-
-def test_rings_that_fail_double_their_pause_up_to_an_interval() -> None:
-    assert [ring_debounce(n, 60) for n in (0, 1, 2, 3, 4, 99)] == [5, 10, 20, 40, 60, 60]
-    assert ring_debounce(1, 2) == 5
-    assert ring_debounce(1, 60, asked=300) == 300
 
 
 async def test_a_refused_key_is_loud_when_a_ring_finds_out(hooked: Any, time: Time) -> None:
