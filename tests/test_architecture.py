@@ -1,6 +1,7 @@
 """The shape of the tree: imports point inward, SQL stands in one place, and so does what swallows errors."""
 
 import ast
+import graphlib
 from pathlib import Path
 
 SRC = Path(__file__).parent.parent / "src" / "roundsman"
@@ -128,3 +129,29 @@ def test_a_function_with_many_parameters_has_a_reason() -> None:
                 if len([each for each in given if each.arg not in {"self", "cls"}]) > 5:
                     many.add(f"{path.relative_to(SRC)} {node.name}")
     assert many == MANY.keys()
+
+
+def files() -> dict[str, Path]:
+    """Every module by its dotted name."""
+    found = {}
+    for path in SRC.rglob("*.py"):
+        parts = ("roundsman", *path.relative_to(SRC).with_suffix("").parts)
+        found[".".join(part for part in parts if part != "__init__")] = path
+    return found
+
+
+def test_no_circle_of_files() -> None:
+    """Also for annotations only, and inside functions; but for a package's face, which only hands names on."""
+    known = files()
+    graph: dict[str, set[str]] = {}
+    for name, path in known.items():
+        graph[name] = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("roundsman"):
+                continue
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                other = whole if whole in known else str(node.module)
+                if path.name != "__init__.py" and known[other].name != "__init__.py":
+                    graph[name].add(other)
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError

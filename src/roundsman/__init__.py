@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from roundsman.times import parse_time, rfc3339
     from roundsman.webhook import Call, Hook
 
-__version__ = "0.5.0"
+__version__ = "0.6.0"
 
 __all__ = [
     "Answer",
