@@ -70,9 +70,9 @@ class MortalStore(Store):
         super().ack(*args, **kwargs)
         self.fuse.step()
 
-    def begin(self, statuses: Any) -> None:
+    def begin(self, *args: Any) -> None:
         self.fuse.step()
-        super().begin(statuses)
+        super().begin(*args)
         self.fuse.step()
 
 

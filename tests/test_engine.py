@@ -476,7 +476,7 @@ async def test_a_store_that_cannot_be_written_asks_nobody(
     async def never(visit: Visit, state: State) -> Poll:
         raise AssertionError("asked, with no place to write the answer")
 
-    def full(dues: object) -> None:
+    def full(*_: object) -> None:
         raise StoreError("the disk is full")
 
     SCRIPTS["a"] = never
@@ -594,7 +594,7 @@ async def test_a_disk_that_does_not_answer_is_no_lost_store(
 
 
 async def test_a_store_that_fails_is_said_now_and_then(engine: Engine, time: Time, monkeypatch: Any) -> None:
-    def full(dues: object) -> None:
+    def full(*_: object) -> None:
         raise StoreError("the disk is full")
 
     engine.setup({"a": Scripted().named("a")}, {})

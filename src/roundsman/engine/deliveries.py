@@ -32,16 +32,23 @@ class Deliveries(dict[str, Delivery]):
 
     def swap(self, sinks: Mapping[str, Sink], clients: Clients) -> None:
         """Take over this set; a sink whose options are the same goes on, and opens its place anew."""
+        kept = {name for name, delivery in self.items() if sinks.get(name) == delivery.sink}
+        # The store may raise: then nothing has been taken over.
+        new = {
+            name: Delivery(sink, Http(clients), self._shared, self._notices)
+            for name, sink in sinks.items()
+            if name not in kept
+        }
         for name, delivery in list(self.items()):
-            if sinks.get(name) != delivery.sink:
+            if name not in kept:
                 delivery.stop()
                 del self[name]
             else:
                 delivery.http.clients = clients
                 delivery.reopen()
-        for name, sink in sinks.items():
-            if name not in self:
-                delivery = self[name] = Delivery(sink, Http(clients), self._shared, self._notices)
+        for name in sinks:
+            if name in new:
+                delivery = self[name] = new[name]
                 with suppress(StoreError):
                     missed = self._shared.store.lost_to_pruning(name, delivery.wanted)
                     self._notices.publish(sink_gap(name, *missed, self._shared.time.now()))

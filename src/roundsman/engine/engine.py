@@ -92,10 +92,15 @@ class Engine:
             self._retired.append(self.clients)  # visits and deliveries under way still use them
             self.clients = clients
             clients.observer = self.meter
-        swapped = self.roster.swap(new, records, self.time.now())
+        now = self.time.now()
+        swapped = self.roster.swap(new, records, now)
+        if self._group is not None:
+            for name in swapped.new:  # nothing was asked of it meanwhile
+                status = self.roster[name].status
+                self.roster[name].status = policy.idle(status, now - (status.last_visit or now))
         for name, gone in swapped.gone.items():
             self.turns.drop(name, gone)
-        self.turns.schedule(swapped.moved)
+        self.turns.schedule([*swapped.new, *swapped.moved])
         for record in records:
             if (watched := self.roster.get(record.name)) is not None:
                 self._listen_for(watched, record.last_webhook)
@@ -112,6 +117,7 @@ class Engine:
 
     async def run(self) -> None:
         """Make rounds until `stop()`."""
+        self.upkeep.begin()
         self._come_back()
         # What lives as long as the daemon: with 50,000 sources, looking at it again in each collection took a second.
         gc.collect()
@@ -159,7 +165,8 @@ class Engine:
         visits = await asyncio.gather(*(self._visits.visit(name, watched) for name, watched in due))
         delivered = await self.deliveries.once()
         self._visits.flush()
-        self.upkeep.prune_a_little(list(self.deliveries))
+        self._settle_time()  # by a wrong clock, everything is old
+        self.upkeep.prune_a_little(self.deliveries)
         return all(visits) and delivered
 
     async def visit(self, name: str) -> bool:
@@ -182,7 +189,7 @@ class Engine:
         while True:
             await self.time.sleep(BEAT)
             self.beat()
-            self.upkeep.start_what_is_due(group, list(self.deliveries))
+            self.upkeep.start_what_is_due(group, self.deliveries)
 
     def beat(self) -> None:
         """What has to be done about once a second. If one thing fails, the others are done all the same."""

@@ -137,7 +137,7 @@ def restored(stored: SourceStatus, now: float, interval: float) -> Restored:
     longest = longest_lead(interval)
     resting = now < rest < now + longest
     bound = now + longest_lead(interval, waits=stored.failures > 0 or rest > now)
-    early = resting or now < stored.due < bound
+    early = resting or now < stored.due < now + longest
     due, not_before = min(stored.due, bound), min(rest, now + longest)
     return Restored(replace(stored, due=max(due, not_before), not_before=not_before), early)
 
@@ -188,7 +188,7 @@ def after(status: SourceStatus, trigger: Trigger, outcome: Outcome, now: float, 
         case Answer() if trigger == "webhook":
             return Verdict(
                 replace(
-                    _rested(status, now, outcome.wait),
+                    rested(status, now, outcome.wait),
                     ring_failures=0,
                     last_visit=now,
                     visits=status.visits + (not outcome.more),
@@ -198,7 +198,7 @@ def after(status: SourceStatus, trigger: Trigger, outcome: Outcome, now: float, 
             return _answered(status, outcome, now, interval)
         case Failure() if trigger == "webhook":
             status = replace(
-                _rested(status, now, outcome.wait),
+                rested(status, now, outcome.wait),
                 ring_failures=status.ring_failures + 1,
                 last_visit=now,
                 visits=status.visits + 1,
@@ -216,7 +216,7 @@ def after(status: SourceStatus, trigger: Trigger, outcome: Outcome, now: float, 
                 visits=status.visits + 1,
                 unanswered_since=None,
             )
-            return Verdict(_rested(status, now, outcome.wait))
+            return Verdict(rested(status, now, outcome.wait))
 
 
 def _answered(status: SourceStatus, outcome: Answer, now: float, interval: float) -> Verdict:
@@ -270,7 +270,7 @@ def _failing(status: SourceStatus, now: float) -> Verdict:
     return Verdict(replace(status, failing_since=now), [Report("roundsman.source.failing", message, now)])
 
 
-def _rested(status: SourceStatus, now: float, wait: float) -> SourceStatus:
+def rested(status: SourceStatus, now: float, wait: float) -> SourceStatus:
     """The vendor asked for time: no request is made before, neither for a ring nor after a restart."""
     if not wait:
         return status

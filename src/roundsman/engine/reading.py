@@ -35,6 +35,8 @@ class Step(NamedTuple):
     """The last inbox number that the poll's state takes up."""
     changed: bool
     """Whether the state is another one."""
+    more: bool
+    """Whether the visit goes on: the source says `more`, it brought something, and the vendor wants no rest."""
 
     @property
     def quiet(self) -> bool:
@@ -66,17 +68,16 @@ async def read(
     while more:
         memory = remembered()
         visit.ids = memory.ids
-        state, taken, more = memory.state, memory.taken, False
+        state, taken, more, brought = memory.state, memory.taken, False, False
         if memory.ids and isinstance(source, Tracks):
             state = source.follow(memory.state, memory.ids)
         last = memory.state
         async with aclosing(polls(source, visit, state)) as found:
             async for poll in found:
                 same = (poll.state is last or poll.state == last) and not taken
-                yield Step(poll, memory.revision, taken, not same)
-                if visit.wait and not poll.page:
-                    return
-                more = poll.more and bool(poll.events or not same)
+                brought = brought or bool(poll.events) or not same
+                more = poll.more and brought and not visit.wait
+                yield Step(poll, memory.revision, taken, not same, more)
                 last, taken = poll.state, 0
                 await asyncio.sleep(0)  # a backlog must not keep the others waiting
 

@@ -170,6 +170,8 @@ class Reception:
             if not isinstance(received, Received):
                 raise TypeError(f"receive() must return a Received, not {type(received).__name__}")  # noqa: TRY301
             events = [event for event in received.events if isinstance(event, Event)]
+            if received.follow and not isinstance(source, Tracks):
+                raise TypeError("receive() named ids to follow, and the source has no follow()")  # noqa: TRY301
             if received.follow and isinstance(source, Tracks):
                 # An id that the source would not take would stop each of its visits.
                 source.follow({}, received.follow)

@@ -83,8 +83,9 @@ class Swapped(NamedTuple):
     """What a new set of sources changes."""
 
     gone: Mapping[str, Watched]
+    new: list[str]
     moved: list[str]
-    """Sources that are new, or due at another time than before."""
+    """Sources that are due at another time than before."""
 
 
 class Roster(dict[str, Watched]):
@@ -107,23 +108,29 @@ class Roster(dict[str, Watched]):
         return new
 
     def swap(self, new: Mapping[str, Configured], records: Iterable[SourceRecord], now: float) -> Swapped:
-        """Take over this set. A visit under way goes on with the options it began with."""
+        """Take over this set, or raise what a plugin raises and change nothing.
+
+        A visit under way goes on with the options it began with.
+        """
         stored = {record.name: record.status for record in records}
+        added = {}
+        for position, (name, configured) in enumerate(new.items()):
+            if name not in self:
+                soonest = now + spread(position, configured.source.interval, len(new))
+                added[name] = Watched(configured, _restored(configured, stored[name], now, soonest))
         gone = {name: self.pop(name) for name in self.keys() - new.keys()}
         moved = []
-        for position, (name, configured) in enumerate(new.items()):
-            soonest = now + spread(position, configured.source.interval, len(new))
-            before = self.get(name)
-            if before is None:
-                self[name] = Watched(configured, _restored(configured, stored[name], now, soonest))
-                moved.append(name)
+        for name, configured in new.items():
+            if name in added:
+                self[name] = added[name]
                 continue
+            before = self[name]
             if before.source != configured.source and not before.busy:
                 before.status = policy.mended(before.status, now, configured.source.interval)
                 moved.append(name)
             before.configured = configured
         self.unrecorded &= self.keys()
-        return Swapped(gone, moved)
+        return Swapped(gone, list(added), moved)
 
 
 def spread(position: int, interval: float, count: int) -> float:

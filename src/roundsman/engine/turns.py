@@ -4,13 +4,14 @@ import asyncio
 import math
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable
+from functools import partial
 
 from roundsman.engine import policy
 from roundsman.engine.alarms import Alarms
 from roundsman.engine.roster import Roster, Watched
 from roundsman.engine.shared import STORE_AGAIN, Shared
 from roundsman.engine.visit import Visits
-from roundsman.store import StoreError
+from roundsman.store import SourceStatus, StoreError
 
 PER_HOST = 32
 """Visits under way to one host; more than that wait as names, which cost nothing. Requests are limited in `[http]`."""
@@ -31,6 +32,8 @@ class Turns:
         """The daemon stops: webhooks still come in, and ring no more."""
         self._queues: defaultdict[str, deque[str]] = defaultdict(deque)
         self._under_way: Counter[str] = Counter()
+        self._leaving: dict[str, asyncio.Task[None]] = {}
+        """Visits to sources that were dropped: the source may come back while its last visit still cleans up."""
 
     # -- from the start to the stop ------------------------------------------------------------------------------------
 
@@ -61,6 +64,7 @@ class Turns:
         self._alarms.clear(name)
         if watched.task is not None:
             watched.task.cancel()
+            self._leaving[name] = watched.task
 
     def stop(self) -> None:
         """End all visits: their polls did not happen."""
@@ -117,14 +121,15 @@ class Turns:
         early = [name for name, watched in idle if watched.status.next_visit > now]
         due = [(name, watched) for name, watched in idle if watched.status.next_visit <= now]
         self.schedule(early)
-        begun = []
+        begun: dict[bool, list[tuple[str, SourceStatus]]] = {False: [], True: []}
         for name, watched in due:
             watched.trigger = policy.trigger_of(watched.status, now)
             if watched.trigger == "due":
                 self._shared.meter.late.add(max(0.0, now - watched.status.due))
-            begun.append((name, policy.begin(watched.status, watched.trigger, now, watched.interval)))
+            status = policy.begin(watched.status, watched.trigger, now, watched.interval)
+            begun[watched.trigger == "webhook"].append((name, status))
         try:
-            self._store.begin(begun)
+            self._store.begin(begun[False], begun[True])
         except StoreError as exc:
             # Without a place to write down what comes, asking is pointless. Nobody was asked, so they are not due much later
             # for it. All of them together: each alone would wait for the store, one after the other.
@@ -134,8 +139,9 @@ class Turns:
                 watched.status = policy.postponed(watched.status, watched.trigger, again)
             self.schedule(name for name, _ in due)
             return
-        for (name, watched), (_, status) in zip(due, begun, strict=True):
-            watched.status, watched.queued = status, True
+        statuses = dict((*begun[False], *begun[True]))
+        for name, watched in due:
+            watched.status, watched.queued = statuses[name], True
             if watched.commanded and watched.trigger == "due":
                 watched.trigger, watched.commanded = "command", False
             self._queues[watched.configured.host].append(name)
@@ -151,17 +157,25 @@ class Turns:
             if watched is not None and watched.queued:
                 watched.queued = False
                 self._under_way[host] += 1
-                watched.task = self._group.create_task(self._take(name, watched, host))
+                watched.task = self._group.create_task(self._take(name, watched))
+                # Not in the task: one that is cancelled before its first step runs nothing.
+                watched.task.add_done_callback(partial(self._leave, host))
 
-    async def _take(self, name: str, watched: Watched, host: str) -> None:
+    def _leave(self, host: str, _: "asyncio.Task[None]") -> None:
+        """A visit to this host has ended, and another one may begin."""
+        self._under_way[host] -= 1
+        self._admit(host)
+
+    async def _take(self, name: str, watched: Watched) -> None:
         """One turn: a visit, and what was wanted during it."""
+        before = self._leaving.pop(name, None)
+        if before is not None and not before.done():
+            await asyncio.wait([before])
         try:
             await self._visits.visit(name, watched)
         finally:
             watched.task = None
             watched.reading = None
-            self._under_way[host] -= 1
-            self._admit(host)
             if self._roster.get(name) is watched and self._group is not None:
                 self._next(name, watched)
 

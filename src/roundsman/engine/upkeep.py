@@ -1,6 +1,7 @@
 """What the store wants from time to time: syncing, pruning, checks, a look at its file and at the disk."""
 
 import asyncio
+from collections.abc import Collection
 
 import structlog
 
@@ -50,9 +51,12 @@ class Upkeep:
         self._missing = False
         self._recovered = 0
 
-    def start(self, group: asyncio.TaskGroup) -> None:
-        """Sync from now on; what was written until now is known."""
+    def begin(self) -> None:
+        """What other processes wrote until now is known. Raises StoreError."""
         self._version = self._store.version()
+
+    def start(self, group: asyncio.TaskGroup) -> None:
+        """Sync from now on."""
         self._jobs["sync"] = group.create_task(self._sync_forever(), name="sync")
 
     def stop(self) -> None:
@@ -93,7 +97,7 @@ class Upkeep:
         self._version = version
         return wanted
 
-    def start_what_is_due(self, group: asyncio.TaskGroup, sinks: list[str]) -> None:
+    def start_what_is_due(self, group: asyncio.TaskGroup, sinks: Collection[str]) -> None:
         """Begin to prune or to check, beside the heartbeat: with very many ids a round of pruning takes a minute."""
         now = self._time.monotonic()
         if now - self._pruned > PRUNE_EVERY and not self._runs("prune"):
@@ -134,13 +138,13 @@ class Upkeep:
             self._notices.publish(store_damaged(found, self._time.now()))
         self._store.damage = found
 
-    async def prune(self, sinks: list[str]) -> None:
-        """Prune what is old, in steps so small that nobody waits for one."""
+    async def prune(self, sinks: Collection[str]) -> None:
+        """Prune what is old, in steps so small that nobody waits for one. `sinks` may change meanwhile, by a reload."""
         self._pruned = self._time.monotonic()
         try:
             if not self._may_prune():
                 return
-            while self._store.prune(sinks, self._time.now(), self.retention):
+            while self._store.prune(list(sinks), self._time.now(), self.retention):
                 await self._time.sleep(PRUNE_PAUSE)
             while self._store.shrink():
                 await self._time.sleep(PRUNE_PAUSE)
@@ -148,10 +152,10 @@ class Upkeep:
         except StoreError as exc:
             self._shared.trouble.report(exc)
 
-    def prune_a_little(self, sinks: list[str]) -> None:
+    def prune_a_little(self, sinks: Collection[str]) -> None:
         """A few steps of pruning, for `once`."""
         for _ in range(PRUNE_ONCE if self._may_prune() else 0):
-            if not self._store.prune(sinks, self._time.now(), self.retention):
+            if not self._store.prune(list(sinks), self._time.now(), self.retention):
                 break
 
     def _may_prune(self) -> bool:

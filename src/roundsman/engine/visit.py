@@ -18,7 +18,7 @@ from roundsman.engine import policy
 from roundsman.engine.notices import about_source
 from roundsman.engine.policy import Answer, Failure, Page, Unwritten, Verdict
 from roundsman.engine.reading import Remembered, Step, read
-from roundsman.engine.roster import Reading, Roster, Watched
+from roundsman.engine.roster import Configured, Reading, Roster, Watched
 from roundsman.engine.shared import Shared
 from roundsman.errors import Backoff, Denied, reason
 from roundsman.events import Event
@@ -29,6 +29,8 @@ from roundsman.times import parse_time
 
 LONG_REST = 60.0
 """Seconds that a vendor wants no request, from which on the log says so."""
+LONGEST_WAIT = 366 * 86400.0
+"""Seconds that a plugin can have its source left alone, at most: a time must stay one that a calendar has."""
 LOG_EVERY = 10.0
 """Seconds between two lines in the log about one long reading."""
 
@@ -41,6 +43,8 @@ class Run:
 
     name: str
     watched: Watched
+    configured: Configured
+    """The options that the visit began with, whatever a reload brings meanwhile."""
     visit: Visit
     started: float
     began: float
@@ -59,7 +63,15 @@ class Run:
     @property
     def wait(self) -> float:
         """Seconds until the vendor wants the next visit."""
-        return max(self.visit.wait, self.visit.http.account.interval)
+        return min(LONGEST_WAIT, max(self.visit.wait, self.visit.http.account.interval))
+
+    @property
+    def source(self) -> Source:
+        return self.configured.source
+
+    @property
+    def interval(self) -> float:
+        return self.configured.source.interval
 
 
 class Visits:
@@ -80,13 +92,14 @@ class Visits:
             run, watched.reading = self._begun(name, watched), None
             while True:
                 try:
-                    async with aclosing(
-                        read(watched.source, run.visit, lambda: self._remembered(run))
-                    ) as steps:
+                    async with aclosing(read(run.source, run.visit, lambda: self._remembered(run))) as steps:
                         async for step in steps:
                             self._settle(run, step)
                 except Conflict:
                     log.info("source.rewound", source=name)
+                    if run.wait:
+                        self._rest(run)
+                        return True
                     await asyncio.sleep(0)
                 except Exception as exc:  # noqa: BLE001 - whatever a source raises means "again later"
                     self._fail(run, exc)
@@ -95,19 +108,21 @@ class Visits:
                     return True
 
     def _begun(self, name: str, watched: Watched) -> Run:
-        source, clients, auth, identity, *_ = watched.configured
+        configured = watched.configured
+        source, clients, auth, identity, *_ = configured
         http = Http(clients, auth, identity, source.concurrency, source.retry_timeouts)
         visit = Visit(http, watched.trigger, log=lambda ids: self._store.known(name, ids))
         now = self._time.monotonic()
-        return Run(name, watched, visit, now, now)
+        return Run(name, watched, configured, visit, now, now)
 
     def _remembered(self, run: Run) -> Remembered:
         """What the source remembers now: a rewind may have changed it since the last poll."""
         watched = run.watched
         run.began = self._time.monotonic()
-        watched.status = policy.asking(watched.status, run.trigger, self._time.now())
+        now = self._time.now()  # before the status is read: a clock that was set moves it
+        watched.status = policy.asking(watched.status, run.trigger, now)
         state, run.revision = self._store.state(run.name)
-        if watched.configured.tracks:
+        if run.configured.tracks:
             return Remembered(state, run.revision, *self._store.inbox(run.name))
         return Remembered(state, run.revision)
 
@@ -117,11 +132,11 @@ class Visits:
         """Commit what a poll found, and how its source fares with it."""
         watched, poll = run.watched, step.poll
         now, before = self._time.now(), run.watched.status
-        verdict = policy.after(before, run.trigger, self._outcome(run, step), now, watched.interval)
+        verdict = policy.after(before, run.trigger, self._outcome(run, step), now, run.interval)
         settles = before.failures > 0 or before.failing_since is not None or watched.reading is not None
         if not step.quiet or (settles and not poll.page and run.trigger != "webhook"):
             events = [*poll.events, *self._reported(run.name, verdict, now)]
-            gap = _gap(watched.source, poll.state)
+            gap = _gap(run.source, poll.state)
             found = Found(poll.state, events, step.taken, run.via, poll.unread, gap)
             new = self._store.commit(run.name, step.revision, found, verdict.status, now)
         else:  # the common case: the next `due` is on the disk since the visit began; the rest can wait for the heartbeat
@@ -134,7 +149,7 @@ class Visits:
         if new:
             self._shared.news.publish()
             self._mind_silence(run, poll, now)
-        self._count(run, poll, new)
+        self._count(run, poll, new, more=step.more)
         self._say(run.name, poll)
         self._log(run, step, new, verdict)
 
@@ -144,7 +159,7 @@ class Visits:
             return Page(bool(poll.rows or poll.events))
         return Answer(
             took=self._time.monotonic() - run.started,
-            more=poll.more and not visit.wait,
+            more=step.more,
             wait=run.wait,
             asked=visit.http.account.asked > 0 or not step.quiet,
         )
@@ -152,9 +167,9 @@ class Visits:
     def _reported(self, name: str, verdict: Verdict, now: float) -> list[Event]:
         return [about_source(name, report, now) for report in verdict.reports]
 
-    def _count(self, run: Run, poll: Poll, new: int) -> None:
+    def _count(self, run: Run, poll: Poll, new: int, *, more: bool) -> None:
         self._meter.events[run.name, run.via or "poll"] += new
-        if not poll.page and (not poll.more or run.visit.wait):
+        if not poll.page and not more:
             before = run.watched.reading.new if run.watched.reading is not None else 0
             self._meter.polls[run.name, "new" if new or before else "unchanged"] += 1
 
@@ -183,42 +198,43 @@ class Visits:
         name, poll, reading = run.name, step.poll, run.watched.reading
         if verdict.reports:
             log.info("source.recovered", source=name)
-        if run.wait >= LONG_REST and not poll.page and not poll.more:
+        if run.wait >= LONG_REST and not poll.page and not step.more:
             log.info("source.rests", source=name, seconds=round(run.wait, 1))
         end = self._time.monotonic()
-        ms = round((end - run.began) * 1000, 1)
-        run.began = end
+        began, run.began = run.began, end
+        ms = round((end - began) * 1000, 1)
         if poll.page and step.quiet:
             return
         if run.trigger == "webhook" and not poll.page:
             found = new + (reading.new if reading is not None else 0)
             log.log(logging.INFO if found else logging.DEBUG, "poll.rung", source=name, new=found, ms=ms)
-        elif poll.more or reading is not None:
-            self._log_reading(run, step, new, end)
+        elif step.more or poll.page or reading is not None:
+            self._log_reading(run, step, new, began)
         elif new:
             log.info("poll.committed", source=name, new=new, rows=poll.rows, ms=ms)
         else:
             log.debug("poll.unchanged", source=name, rows=poll.rows, ms=ms)
 
-    def _log_reading(self, run: Run, step: Step, new: int, end: float) -> None:
-        poll = step.poll
+    def _log_reading(self, run: Run, step: Step, new: int, began: float) -> None:
+        poll, end = step.poll, run.began
+        goes_on = step.more or poll.page
         reading = run.watched.reading
         if reading is None:
-            reading = run.watched.reading = Reading(end, logged_at=end)
+            reading = run.watched.reading = Reading(began, logged_at=began)
         reading.rows += poll.rows
         reading.new += new
-        if poll.more and end - reading.logged_at < LOG_EVERY:
+        if goes_on and end - reading.logged_at < LOG_EVERY:
             return
         reading.logged_at = end
         ms = round((end - reading.since) * 1000, 1)
-        level = logging.INFO if reading.new or poll.more else logging.DEBUG
+        level = logging.INFO if reading.new or goes_on else logging.DEBUG
         log.log(
             level,
             "poll.committed",
             source=run.name,
             new=reading.new,
             rows=reading.rows,
-            more=poll.more,
+            more=goes_on,
             ms=ms,
         )
 
@@ -232,34 +248,45 @@ class Visits:
         self._roster.unrecorded.add(name)
         scheduled = run.trigger != "webhook"
         if scheduled and isinstance(exc, StoreError):
-            watched.status = policy.after(
-                before, run.trigger, Unwritten(run.wait), now, watched.interval
-            ).status
+            unwritten = Unwritten(run.wait)
+            watched.status = policy.after(before, run.trigger, unwritten, now, run.interval).status
             self._shared.trouble.report(exc)
+            if run.wait:
+                self._schedule(name, watched.status)
             return
-        asked = max(run.visit.wait, exc.after if isinstance(exc, Backoff) else 0.0)
+        asked = min(LONGEST_WAIT, max(run.visit.wait, exc.after if isinstance(exc, Backoff) else 0.0))
         outcome = Failure(reason(exc), asked, _refusal(exc), random.random())
-        verdict = policy.after(before, run.trigger, outcome, now, watched.interval)
+        verdict = policy.after(before, run.trigger, outcome, now, run.interval)
         status = watched.status = verdict.status
         if scheduled:
             self._meter.changes += 1
             _log_failure(name, exc, status.failures, status.due - now)
         else:
             watched.ring_pending = True  # it is still to be answered
-            wait = policy.ring_debounce(status.ring_failures, watched.interval, asked)
+            wait = policy.ring_debounce(status.ring_failures, run.interval, asked)
             _log_failure(name, exc, status.ring_failures, wait)
-        if scheduled or status.error != before.error:
+        if scheduled or verdict.reports or status.error != before.error:
             self._record_failure(run, before, verdict, now)
         elif asked:
-            try:
-                self._store.schedule([(name, status)])
-            except StoreError as error:
-                self._shared.trouble.report(error)
+            self._schedule(name, status)
+
+    def _rest(self, run: Run) -> None:
+        """The source was rewound during a visit whose vendor wants a rest: it is read again after that."""
+        now = self._time.now()
+        run.watched.status = policy.wanted(policy.rested(run.watched.status, now, run.wait), now)
+        self._schedule(run.name, run.watched.status)
+
+    def _schedule(self, name: str, status: SourceStatus) -> None:
+        """Write what the vendor wants, where nothing else of the visit can be written."""
+        try:
+            self._store.schedule([(name, status)])
+        except StoreError as exc:
+            self._shared.trouble.report(exc)
 
     def _record_failure(self, run: Run, before: SourceStatus, verdict: Verdict, now: float) -> None:
         """Commit a source's failure, and report it if that is due."""
         name, watched = run.name, run.watched
-        fingerprint = watched.source.fingerprint(watched.configured.identity)
+        fingerprint = run.source.fingerprint(run.configured.identity)
         status = watched.status = replace(verdict.status, failed_with=fingerprint)
         found = Found(events=self._reported(name, verdict, now))
         try:
@@ -269,6 +296,8 @@ class Visits:
             watched.status = policy.unreported(status, before, now, rewound=rewound)
             if isinstance(exc, StoreError):
                 self._shared.trouble.report(exc)
+            if status.not_before > now:  # the vendor's wish holds all the same
+                self._schedule(name, watched.status)
             return
         if verdict.reports:
             self._meter.changes += 1
@@ -291,7 +320,9 @@ class Visits:
         """Write down how sources fare that had quiet visits since the last call."""
         unrecorded = self._roster.unrecorded
         if unrecorded:
-            self._store.record((name, self._roster[name].status) for name in unrecorded)
+            # A visit may end after its source was taken out of the configuration.
+            there = [(name, self._roster[name].status) for name in unrecorded if name in self._roster]
+            self._store.record(there)
             unrecorded.clear()
 
 

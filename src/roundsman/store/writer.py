@@ -52,6 +52,7 @@ class Store(Pruning):
         """Whether books were written since the last `sync`: a power cut would take them."""
         self.damage: str | None = None
         """What a check found to be damaged."""
+        self._whoami = (os.getpid(), time.time(), __version__)
         self._wal = wal
         self._guard = Lock()
         """Held while `_wal` changes: a thread may be about to sync it."""
@@ -81,7 +82,9 @@ class Store(Pruning):
                 applied(path, db)
                 migrations.apply(db)
                 if daemon:
-                    _introduce(relaxed)
+                    # A full disk is no reason not to start; `runs` and `beat` say it again.
+                    with suppress(sqlite3.OperationalError), relaxed.atomic():
+                        relaxed.execute("UPDATE daemons SET pid = NULL, config = NULL, digest = NULL")
                     wal = open_wal(path)
             except BaseException:
                 for each in (handle, lock):
@@ -178,7 +181,9 @@ class Store(Pruning):
         if self._lock is not None:
             os.utime(self._lock)  # who tidies up old files leaves it
         with self._relaxed_transaction():
-            self._relaxed.conn.execute("UPDATE daemons SET beat = ?", (now,))
+            self._relaxed.conn.execute(
+                "UPDATE daemons SET beat = ?, pid = ?, started = ?, version = ?", (now, *self._whoami)
+            )
 
     def last_beat(self) -> float | None:
         """When a daemon was last at work here (Unix), as far as that was written down."""
@@ -225,23 +230,31 @@ class Store(Pruning):
             for name, was in self._run(f"SELECT name, type FROM {table}").fetchall():  # noqa: S608 - fixed names
                 _same_type(f"{table}.{name}", was, kinds.get(name, was))
 
-    def begin(self, statuses: Iterable[tuple[str, SourceStatus]]) -> None:
+    def begin(
+        self,
+        scheduled: Iterable[tuple[str, SourceStatus]],
+        rung: Iterable[tuple[str, SourceStatus]] = (),
+    ) -> None:
         """Write when these sources are due next, *before* their visits: a daemon that dies during one does not ask again
-        until then. A command's wish for a visit is fulfilled by it.
+        until then. A scheduled visit fulfils a command's wish for one; a visit that a webhook `rung` for does not.
         """
         with self._relaxed_transaction():
             self._relaxed.conn.executemany(
                 "UPDATE sources SET due = ?, held = ? WHERE name = ?",
-                [(status.due, status.not_before, name) for name, status in statuses],
+                [(status.due, status.not_before, name) for name, status in scheduled],
             )
+            self._reschedule(rung)
 
     def schedule(self, statuses: Iterable[tuple[str, SourceStatus]]) -> None:
         """Write when these sources are due next, but for those that a command wants visited at once."""
         with self._relaxed_transaction():
-            self._relaxed.conn.executemany(
-                "UPDATE sources SET due = CASE WHEN due < 0 THEN due ELSE ? END, held = ? WHERE name = ?",
-                [(status.due, status.not_before, name) for name, status in statuses],
-            )
+            self._reschedule(statuses)
+
+    def _reschedule(self, statuses: Iterable[tuple[str, SourceStatus]]) -> None:
+        self._relaxed.conn.executemany(
+            "UPDATE sources SET due = CASE WHEN due < 0 THEN due ELSE ? END, held = ? WHERE name = ?",
+            [(status.due, status.not_before, name) for name, status in statuses],
+        )
 
     def note_refused(self, refused: Iterable[tuple[str, int, str]]) -> None:
         """Webhooks that were turned away: source, how many, and why the last one was."""
@@ -255,8 +268,8 @@ class Store(Pruning):
         """Write up visits that found nothing, some at a time. Not when they are due: a command may have changed that."""
         with self._relaxed_transaction():
             self._relaxed.conn.executemany(
-                "UPDATE sources SET visited = ?, answered = ?, polls = ? WHERE name = ?",
-                [(s.last_visit, s.last_success, s.visits, name) for name, s in statuses],
+                "UPDATE sources SET visited = ?, answered = ?, polls = ?, unanswered = ? WHERE name = ?",
+                [(s.last_visit, s.last_success, s.visits, s.unanswered_since, name) for name, s in statuses],
             )
 
     def commit(self, name: str, revision: int, found: Found, status: SourceStatus, now: float) -> int:
@@ -383,7 +396,8 @@ class Store(Pruning):
         """A daemon runs with this configuration."""
         with self._relaxed_transaction():
             self._relaxed.conn.execute(
-                "UPDATE daemons SET config = ?, digest = ?, problems = '[]'", (str(config), digest)
+                "UPDATE daemons SET config = ?, digest = ?, problems = '[]', pid = ?, started = ?, version = ?",
+                (str(config), digest, *self._whoami),
             )
 
     def reloaded(self, config: Path, digest: str, problems: Sequence[str]) -> None:
@@ -546,16 +560,6 @@ def _columns(status: SourceStatus) -> tuple[object, ...]:
         status.error,
         status.failed_with,
     )
-
-
-def _introduce(db: Database) -> None:
-    """Whoever has the lock is the store's daemon from now on; `runs` says with which configuration."""
-    facts = (os.getpid(), time.time(), __version__)
-    with suppress(sqlite3.OperationalError), db.atomic():  # a full disk is no reason not to start
-        db.execute(
-            "UPDATE daemons SET pid = ?, started = ?, version = ?, config = NULL, digest = NULL, problems = '[]'",
-            facts,
-        )
 
 
 def _same_type(place: str, was: str, kind: str) -> None:
