@@ -1,1 +1,1 @@
-"""What sources are built from: polls in the making, lenient reading, lists that grow, things that end, archives."""
+"""Building blocks of sources: polls, lenient field reading, growing lists, tracking by id, archives."""

@@ -1,4 +1,4 @@
-"""A poll in the making: the state to be, what was found so far, and what was odd."""
+"""Builds the polls of one visit: the new state, the events found so far, and remarks for the log."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -11,13 +11,13 @@ from roundsman.plugin import Poll, State
 from roundsman.times import rfc3339
 
 REMARKED_KEPT = 50
-"""Oddities that are remembered as said, per source."""
+"""Maximum subjects of remarks that a source remembers; after more, the oldest may be logged once more."""
 CLOCK_MARGIN, NO_CLOCK_MARGIN = timedelta(minutes=1), timedelta(hours=1)
-"""How long before now a first visit begins, with the vendor's clock and without."""
+"""How long before the present a first visit begins: with the vendor's clock, and without it."""
 
 
 class PollBuilder:
-    """What a visit works on. `memory` may be changed at will; what `poll` returned does not change any more."""
+    """The working data of one visit. Later changes to `memory` do not change a poll that `poll` returned."""
 
     def __init__(self, state: State) -> None:
         self.memory: dict[str, Any] = _copy(state)
@@ -28,7 +28,7 @@ class PollBuilder:
         self._state = state
 
     def remark(self, what: str, about: str = "") -> None:
-        """Have it said in the log; with `about`, once for good."""
+        """Add a remark to the log; with `about`, only once per source."""
         odd = self.memory.get("odd", [])
         if about[:100] in odd:
             return
@@ -37,10 +37,11 @@ class PollBuilder:
         self.remarks.append(what)
 
     def begin(self, start: str | datetime, date: datetime | None, now: datetime) -> None:
-        """At the first answer of all: settle `floor`, the time before which nothing is told; "" for everything.
+        """Set `floor` at the source's first answer: nothing before it is reported; "" means no floor.
 
-        `date` is the vendor's clock. With "now" that decides, a minute early; but not where it is ahead of ours, for then it
-        would hide what is to come. Without one, ours has to do, an hour early.
+        `date` is the vendor's clock. With `start = "now"`, the floor is one minute before it, or before our
+        clock if the vendor's is ahead of it, because such a floor would hide new events. Without `date`, the
+        floor is one hour before our clock.
         """
         if "floor" in self.memory:
             return
@@ -50,7 +51,10 @@ class PollBuilder:
         self.memory["floor"] = rfc3339(floor) if floor else ""
 
     def poll(self, *, settled: bool = False) -> Poll:
-        """What was found since the last one. `settled`: the memory's members are replaced and never changed, so no copy is needed."""
+        """The poll with everything found since the previous one.
+
+        `settled`: the members of `memory` are replaced and never changed in place, so no copy is needed.
+        """
         memory = {key: value for key, value in self.memory.items() if value not in ({}, [], None)}
         if memory != self._state:
             self._state = memory if settled else _copy(memory)
@@ -59,7 +63,7 @@ class PollBuilder:
         return poll
 
     def page(self, events: list[Event]) -> Poll:
-        """Some events on the way, with the memory as it was."""
+        """A poll in the middle of a reading: some events, and the state as it was."""
         return Poll(self._state, events, rows=len(events))
 
 

@@ -1,4 +1,4 @@
-"""Vendors' objects, read leniently: what is missing, or of another kind than documented, is None and never an error."""
+"""Reads vendors' objects leniently: a missing or unexpected value is None and never an error."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,26 +7,26 @@ from roundsman.shapes import Person, Ref
 
 
 def text(value: Any) -> str | None:
-    """Text, or a number as text. Vendors write "none" as empty text, too."""
+    """The value as text, if it is text or a number. Empty text is None: some vendors write it for "none"."""
     if type(value) is str:
         return value or None
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def count(value: Any) -> int | None:
-    """How many, also where a number is written as text."""
+    """A number of things: an integer that is not negative, or one written as text."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 16:
         return int(value)
     return value if type(value) is int and value >= 0 else None
 
 
 def first(data: dict[str, Any], *names: str) -> str | None:
-    """The first of these members that is text."""
+    """The first of these members that is text and not empty."""
     return next((value for name in names if isinstance(value := data.get(name), str) and value), None)
 
 
 def getter(paths: Sequence[str]) -> Callable[[dict[str, Any]], Any]:
-    """A function that finds the first of these dotted paths that is there. Nearly always that is the first one."""
+    """A function that returns the first value at these dotted paths. Nearly always the first path has it."""
     first, *others = paths
     if any("." in path for path in paths):
         steps = [path.split(".") for path in paths]
@@ -53,10 +53,10 @@ def _descend(data: Any, steps: Sequence[str]) -> Any:
 
 
 def ref(value: Any) -> Ref | None:
-    """A related thing: an object, or just its id."""
+    """A reference to a related thing, from an object or just its id."""
     if isinstance(value, dict):
         key, name = value.get("id"), value.get("name")
-        if type(key) is str and type(name) is str:  # nearly always
+        if type(key) is str and type(name) is str:  # the common case
             return {"id": key, "name": name}
         return {"id": text(key), "name": text(name)}
     key = text(value)
@@ -64,7 +64,10 @@ def ref(value: Any) -> Ref | None:
 
 
 def person(value: Any) -> Person | None:
-    """Somebody: an object, an address, or an id; None when the vendor has blanked them after its retention."""
+    """A person, from an object, an e-mail address or an id.
+
+    None if the vendor has blanked the person after its retention.
+    """
     if isinstance(value, dict):
         found: Person = {
             "id": text(value.get("id")),

@@ -1,18 +1,19 @@
-"""Reading a list that grows, from a server that does not say how long its answers may be nor what its parameters mean.
+"""Reads a growing list from a server that documents neither its parameters nor how long an answer may be.
 
-Lists are read in the documented way until an answer contradicts it; then another way is tried:
+The list is read in the documented way until an answer contradicts it; then the next strategy is tried:
 
-    keyset    pages in ascending order, each from the last stamp of the one before, whose last row must reappear
-    offset    the same question with a growing offset, each page beginning with the last row of the one before
+    keyset    pages in ascending order; each starts at the last stamp of the previous page, and must contain
+              that page's last row
+    offset    the same question with a growing offset; each page must contain the previous page's last row
     grow      one question with a growing limit
-    gap       none of these gets past a cut
+    gap       no strategy gets past the truncation
 
-What the answers neither prove nor contradict stops nothing: it is said once, and sweeps find what was missed. A question that
-is refused is an answer, too: to what was guessed in it.
+What the answers neither prove nor contradict does not stop a reading: it is reported once, and sweeps find
+what was missed. A refused question is an answer, too: the server does not accept what was guessed in it.
 
-What was learned of a server is kept in the source's memory (`largest`, `ways`, `heads`, `by_created`, `exclusive`, `accepted`,
-`ascends`, `descending`, `dates`, `undated`, `unordered`, `fits`, `ignores_limit`, `ignores_larger`), and where a reading stands in its `walk`, so that it goes on
-after a crash.
+What was learned of a server is kept in the source's memory (`largest`, `ways`, `heads`, `by_created`,
+`exclusive`, `accepted`, `ascends`, `descending`, `dates`, `undated`, `unordered`, `fits`, `ignores_limit`,
+`ignores_larger`). The position of a reading is kept in its `walk`, so that it continues after a crash.
 """
 
 from collections.abc import Awaitable, Callable
@@ -23,25 +24,25 @@ from roundsman.times import parse_time, rfc3339
 from roundsman.wire import Item
 
 MILLISECOND = timedelta(milliseconds=1)
-"""The precision of stamps in questions."""
+"""The precision of times in questions."""
 SHORTEST_TRUNCATED = 5
-"""Rows that an answer has at least where a server cuts it; fewer than that are all there is."""
+"""Minimum rows of an answer that may be truncated; a shorter answer is complete."""
 ROUND_TO = 5
-"""What the numbers that servers cut at are multiples of; such a number is a reason to look, and no proof."""
+"""Servers truncate at multiples of this. Such a number of rows is a reason to check, and no proof."""
 SMALLER_LIMITS = (100, 20)
-"""Limits to try where a larger one is refused."""
+"""Limits to try if a larger one is refused."""
 SLACK = timedelta(seconds=1)
 """How much earlier than asked for a row may be: some servers round."""
 BACKSTEPS = 6
-"""Times that an offset steps back after rows have vanished before it, until offsets are given up."""
+"""Maximum steps back of an offset, after rows before it have vanished; then offsets are given up."""
 
 
 Step = Literal["done", "more", "again"]
-"""That was all; a page on; ask again, perhaps another way."""
+"""The list is read; go on to the next page; ask again, perhaps with another strategy."""
 
 
 class Refused(Exception):
-    """The server refuses a question; `cause` is how. `doubtful`: it may be a fault of the moment, too."""
+    """The server refuses a question; `cause` is its error. `doubtful`: it may also be a transient fault."""
 
     def __init__(self, cause: Exception, *, doubtful: bool = False) -> None:
         super().__init__(str(cause))
@@ -50,20 +51,20 @@ class Refused(Exception):
 
 
 class Row(NamedTuple):
-    """One row of a list, as far as reading needs it."""
+    """One row of a list, reduced to what reading needs."""
 
     id: str
     created: datetime | None
-    """What the list is sorted by: when the vendor stored it."""
+    """When the vendor stored it: the sort key of the list."""
     occurred: datetime | None
-    """When it happened; earlier than `created`, sometimes much."""
+    """When it happened: earlier than `created`, sometimes much earlier."""
     item: Item
     odd_time: str = ""
-    """The value of `created`, where it is there and cannot be read as a time."""
+    """The form of `created`, if it is present and cannot be read as a time."""
 
 
 class Question(NamedTuple):
-    """What to ask the server for."""
+    """One request for rows."""
 
     start: datetime | None
     limit: int
@@ -74,7 +75,7 @@ class Question(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """The user's say in how to read."""
+    """The user's options for reading."""
 
     limit: int
     most: int
@@ -85,7 +86,7 @@ class Limits(NamedTuple):
 class Page(NamedTuple):
     rows: list[Row]
     truncated: bool
-    """More rows may follow: it is full, or as long as any answer ever was."""
+    """More rows may follow: the page is full, or at least as long as the longest answer so far."""
     ascending: bool
     descending: bool
 
@@ -94,9 +95,10 @@ class Page(NamedTuple):
 
 
 class Probing:
-    """One reading: `memory["walk"]` says from where (`start`) and where it stands.
+    """One reading. `memory["walk"]` holds its `start` and its position.
 
-    `ask` gives the rows, and the limit that was asked for in the end: less than wanted where the answer was too large.
+    `ask` returns the rows, and the limit of the request that succeeded: lower than asked for if the answer
+    was too large.
     """
 
     def __init__(
@@ -106,17 +108,17 @@ class Probing:
         ask: Callable[[Question], Awaitable[tuple[list[Row], int]]],
         take: Callable[[list[Row]], None],
     ) -> None:
-        """`ask` raises `Refused` where the server refuses the question as such."""
+        """`ask` raises `Refused` if the server refuses the question itself."""
         self._memory = memory
         self._walk: dict[str, Any] = memory["walk"]
         self._limits = limits
         self._ask = ask
         self._take = take
         self.doubts: list[str] = []
-        """What the answers neither prove nor contradict, for a person; each once for good."""
+        """What the answers neither prove nor contradict, for a person; each is reported only once."""
 
     async def advance(self) -> Literal["done", "more", "gap"]:
-        """Read until a page brings the reading on; a way that fails hands over to the next."""
+        """Read until a page advances the reading; a strategy that fails hands over to the next."""
         walk = self._walk
         walk.setdefault("way", (self._memory.get("ways") or self._strategies())[0])
         walk.setdefault("limit", self._limit())
@@ -133,7 +135,7 @@ class Probing:
                 proved = way != "offset" or walk.get("proved")
                 guessed = not proved or walk["limit"] > self._memory.get("accepted", 1)
                 if refused.doubtful and not guessed and not await self._is_about_the_offset():
-                    raise refused.cause from None  # what was taken before: it is a fault of the moment
+                    raise refused.cause from None  # all of it was accepted before: the fault is transient
                 if not (walk.get("anchor") or walk.get("full")):
                     raise refused.cause from None  # nothing was guessed yet
                 done = self._another_strategy()
@@ -143,7 +145,7 @@ class Probing:
         return "gap"
 
     async def _is_about_the_offset(self) -> bool:
-        """Whether a refused page was refused for its offset: the same question without it is taken."""
+        """Whether a page was refused for its offset: the same question without an offset is accepted."""
         walk = self._walk
         if not walk.get("offset"):
             return False
@@ -154,7 +156,7 @@ class Probing:
         return True
 
     def _strategies(self) -> list[str]:
-        """Every way to get past a cut, in the order to try them."""
+        """All strategies to get past a truncation, in the order to try them."""
         offsets = [f"offset:{name}" for name in self._limits.offset_params]
         first = {"auto": [], "keyset": ["keyset"], "offset": offsets, "grow": ["grow"]}[self._limits.mode]
         return [*first, *(way for way in ("keyset", *offsets, "grow") if way not in first), "gap"]
@@ -165,8 +167,8 @@ class Probing:
         exclusive = bool(anchor) and bool(self._memory.get("exclusive") or walk.get("earlier"))
         page = await self._page(Question(at - MILLISECOND if at and exclusive else at, walk["limit"]))
         if anchor and not page.has(anchor):
-            # Either startDate excludes (then a millisecond earlier brings it), or it does not compare with what the
-            # list is sorted by (then pages by that skip rows).
+            # The anchor is missing. Either startDate is exclusive (then a start a millisecond earlier brings
+            # it), or it does not compare with the sort key (then paging by the sort key skips rows).
             if not exclusive:
                 walk["earlier"] = True
                 return "again"
@@ -180,9 +182,9 @@ class Probing:
         if not page.ascending or not (anchor or await self._begins_with_oldest(page, at)):
             return self._another_strategy()
         last = page.rows[-1]
-        assert last.created is not None  # it is sorted by it
+        assert last.created is not None  # an ascending page has a stamp in each row
         if at is not None and anchor and last.created <= at:
-            # More rows share one stamp than a page holds.
+            # More rows share one stamp than fit into a page.
             if len(page.rows) < walk["limit"] or walk["limit"] >= self._most():
                 return self._another_strategy()
             walk["limit"] = min(walk["limit"] * 2, self._most())
@@ -197,19 +199,19 @@ class Probing:
         start = parse_time(walk["start"])
         page = await self._page(Question(start, walk["limit"], param if offset else "", offset))
         if offset and page.rows and page.rows[0].id == walk.get("first"):
-            return self._another_strategy()  # the same page again: the parameter is not known there
+            return self._another_strategy()  # the same page again: the server ignores the parameter
         if offset and not page.has(walk["anchor"]):
-            # Rows before it have vanished and the rest moved up: step back.
+            # Rows before the offset have vanished and the others moved up: step back.
             walk["back"] = walk.get("back", 0) + 1
             if walk["back"] > BACKSTEPS:
                 return self._another_strategy()
             walk |= {"offset": max(0, offset - max(1, self._memory["largest"] // 2)), "first": None}
             return "more"
         if offset:
-            walk["proved"] = True  # it was taken, and led on
+            walk["proved"] = True  # the server accepted it, and it advanced the reading
         if not page.truncated or (offset and len(page.rows) == 1):
             return "done"
-        step = max(1, len(page.rows) - 1)  # one row again, to see that nothing is between
+        step = max(1, len(page.rows) - 1)  # pages overlap by a row, to prove that nothing is missing between
         walk |= {"offset": offset + step, "anchor": page.rows[-1].id, "first": page.rows[0].id}
         return "more"
 
@@ -226,7 +228,7 @@ class Probing:
             walk |= {"limit": min(walk["limit"] * 2, most), "full": count}
             return "again"
         if walk.get("full", count) < count < walk["limit"] and count % ROUND_TO and not ignored:
-            return "done"  # more than the last full answer and less than asked for, and no number to cut at
+            return "done"  # longer than the last full answer, below the limit, no multiple to truncate at
         same, page = await self._same_from_the_end(page)
         if same is None:
             same = not self._is_truncated(page)
@@ -235,7 +237,7 @@ class Probing:
         return "done" if same else self._another_strategy()
 
     def _another_strategy(self) -> Step:
-        """This way does not get past the cut: begin anew on the next one, and remember that."""
+        """This strategy does not get past the truncation: start again with the next one, and remember it."""
         walk, ways = self._walk, self._strategies()
         left = ways[ways.index(walk["way"]) + 1 :] if walk["way"] in ways else ways
         walk["way"] = left[0]
@@ -246,16 +248,16 @@ class Probing:
         return "again"
 
     def _limit(self) -> int:
-        """Rows to begin with: what the user says, or what fits."""
+        """The first limit to ask for: the user's, or a lower one that fits."""
         fits: int = self._memory.get("fits", self._limits.limit)
         return min(self._limits.limit, fits)
 
     def _most(self) -> int:
-        """Rows to ask for at most: what the user says, or what fits."""
+        """The largest limit to ask for: the user's, or a lower one that fits."""
         fits: int = self._memory.get("fits", self._limits.most)
         return min(self._limits.most, fits)
 
-    # -- what an answer proves ---------------------------------------------------------------------------------------
+    # -- what an answer proves -------------------------------------------------------------------------------
 
     async def _page(self, question: Question) -> Page:
         page = await self._look(question)
@@ -279,9 +281,10 @@ class Probing:
         ascending = sortable and stamps == sorted(stamps)
         descending = sortable and stamps == sorted(stamps, reverse=True)
         if count > self._memory.get("ignores_limit", count) + SHORTEST_TRUNCATED:
-            del self._memory["ignores_limit"]  # it only has a smallest limit
+            del self._memory["ignores_limit"]  # the server does not ignore `limit`: it has a minimum
         if self._memory.get("ignores_limit"):
-            # Then its length says nothing, until it is a window: that always has as many, or does not reach down.
+            # The server ignores `limit`, so the number of rows says nothing. But the answer may be a window
+            # of fixed length: then it always has the same number of rows, or does not reach down to `known`.
             known = self._walk.get("known")
             reaches = known is not None and any(row.id == known for row in rows)
             ends = reaches and (rows[-1].id == known or (descending and not ascending) or count > largest)
@@ -291,11 +294,11 @@ class Probing:
         return Page(rows, truncated, ascending, descending)
 
     def _reaches_down(self, page: Page) -> bool:
-        """Newest first, down to a row that was the newest once: nothing newer is cut off."""
+        """Whether it is newest first, down to what was the newest row before: it lacks nothing newer."""
         return page.descending and not page.ascending and page.has(self._walk.get("known"))
 
     async def _begins_with_oldest(self, page: Page, at: datetime | None) -> bool:
-        """Whether an ascending page holds the oldest rows, and not the newest ones in ascending order."""
+        """Whether an ascending page holds the oldest rows, not the newest ones in ascending order."""
         if self._memory.get("heads"):
             return True
         one = (await self._look(Question(at, 1))).rows
@@ -308,7 +311,7 @@ class Probing:
         return same
 
     def _telling(self, page: Page, at: datetime | None) -> Row | None:
-        """The last row that, as the next anchor, will prove what startDate compares with; None where none would."""
+        """The last row that, as the next anchor, proves what startDate compares with; None if no row does."""
         if self._memory.get("by_created"):
             return None
         rows = (row for row in reversed(page.rows) if row.created and (at is None or row.created > at))
@@ -322,9 +325,10 @@ class Probing:
         )
 
     def _contradicts(self, page: Page, at: datetime | None) -> bool:
-        """Whether a page shows that startDate does not compare with `created`: it lists what was stored before.
+        """Whether a page disproves that startDate compares with `created`: it lists rows stored before `at`.
 
-        The proof that it does is a row that happened before and is listed. Without either it is read on, as documented.
+        A listed row that occurred before `at` and was stored after it proves that startDate compares with
+        `created`. Without either, reading goes on as documented.
         """
         if at is None or self._memory.get("by_created"):
             return False
@@ -333,7 +337,8 @@ class Probing:
             return True
         proof = any(row.occurred and row.created and row.occurred < bound <= row.created for row in page.rows)
         if proof or self._limits.mode == "keyset" or not any(row.occurred for row in page.rows):
-            # Rows that do not tell when they happened leave nothing else to compare with; and the user may know it.
+            # Rows without `occurred` leave nothing else to compare with; mode = "keyset" is the user's
+            # decision.
             self._memory["by_created"] = True
         else:
             self._doubt(
@@ -344,7 +349,7 @@ class Probing:
         return False
 
     async def _hides(self, page: Page, at: datetime | None) -> bool:
-        """Whether the last page of a doubtful reading lacks a row that it should have: one of the newest rows shows it."""
+        """Whether the last page of a doubtful reading lacks one of the newest rows, which it should have."""
         if page.truncated or at is None or self._memory.get("by_created"):
             return False
         newest = await self._page(Question(None, self._walk["limit"], backwards=True))
@@ -356,39 +361,39 @@ class Probing:
             ]
             if not missing:
                 return False
-            if not again:  # it may have come between the two questions
+            if not again:  # the row may have been added between the two questions
                 page = await self._page(Question(at, self._walk["limit"]))
         return True
 
     def _doubt(self, about: str, what: str) -> None:
-        """Have it said, once for good."""
+        """Report it, only once."""
         doubted = self._memory.get("doubted", [])
         if about not in doubted:
             self._memory["doubted"] = [*doubted, about]
             self.doubts.append(what)
 
     def _is_truncated(self, page: Page) -> bool:
-        """Whether something shows that there are more rows: a number of them alone does not."""
+        """Whether something shows that there are more rows; a suspicious number of rows alone does not."""
         walk, count = self._walk, len(page.rows)
         if not self._memory.get("ignores_limit") and (count >= walk["limit"] or walk.get("full") == count):
             return True  # it is full, or a larger limit brought no more than a full answer
         if walk.get("known") is not None and not page.has(walk["known"]):
-            return True  # it does not reach down to what is known
+            return True  # it does not reach down to the newest row known
         edge, start = walk.get("edge"), parse_time(walk["start"])
         if (
             edge
             and not page.has(edge[0])
             and (start is None or (parse_time(edge[1]) or start) > start + SLACK)
         ):
-            return True  # a row that was told before should be in it
+            return True  # a row that was reported before is missing
         stamps = [row.created for row in page.rows if row.created]
         low, high = parse_time(walk.get("low")), parse_time(walk.get("high"))
         return bool(stamps) and bool((low and low < min(stamps)) or (high and high > max(stamps)))
 
     async def _same_from_the_end(self, page: Page) -> tuple[bool | None, Page]:
-        """Whether the newest rows are the oldest rows: then they are all, however suspicious their number. None: it cannot be told.
+        """Whether the newest rows are also the oldest: then they are all, however suspicious their number.
 
-        And the page, read anew where rows came meanwhile.
+        None if unknown. Also returns the page, read again if rows were added meanwhile.
         """
         question = Question(parse_time(self._walk["start"]), self._walk["limit"], backwards=True)
         back = await self._look(question)
@@ -398,7 +403,7 @@ class Probing:
             fresh = [row for row in back.rows if row.id not in ids]
             if not stamps or any(row.created is None or row.created < max(stamps) for row in fresh):
                 return False, page
-            # They may have come between the two questions.
+            # The other rows may have been added between the two questions.
             page = await self._page(question._replace(backwards=False))
             if {row.id for row in back.rows} != {row.id for row in page.rows}:
                 return False, page
@@ -411,10 +416,10 @@ async def asked(
     question: Question,
     ask: Callable[[Question], Awaitable[tuple[list[Row], int]]],
 ) -> tuple[list[Row], int]:
-    """The answer, and the limit that was asked for in the end.
+    """The rows, and the limit of the request that succeeded.
 
-    Where the question is refused, it is asked without what was guessed in it, one guess after the other; what the server takes is
-    remembered. `Refused` where it takes nothing.
+    If the question is refused, it is asked without what was guessed in it, one guess after the other. What
+    the server accepts is remembered. Raises `Refused` if it accepts nothing.
     """
     if memory.get("descending"):
         question = question._replace(backwards=True)
@@ -423,7 +428,8 @@ async def asked(
     first: Refused | None = None
     easier = _easier(memory, question)
     for each in (question, question, *easier):
-        # Once more, where it may be a fault of the moment: there are such statuses, and a question of which all was taken before.
+        # Ask the same question a second time only if the fault may be transient: the status is doubtful, or
+        # all of the question was accepted before.
         if each is question and first is not None and easier and not first.doubtful:
             continue
         try:
@@ -432,7 +438,7 @@ async def asked(
             first = first or refused
             continue
         if each is question:
-            first = None  # asked once more, it was taken: a fault of the moment
+            first = None  # accepted at the second try: the fault was transient
         memory["accepted"] = max(memory.get("accepted", 1), limit)
         if each.start is not None:
             memory["dates"] = True
@@ -449,9 +455,9 @@ async def asked(
 
 
 def _easier(memory: dict[str, Any], question: Question) -> list[Question]:
-    """The same question without some of its guesses: a large limit, ascending order, a start."""
+    """The same question with fewer guesses: a smaller limit, descending order, no start."""
     accepted: int = memory.get("accepted", 1)
-    known = [accepted] if accepted > 1 else SMALLER_LIMITS  # what was taken once is taken again
+    known = [accepted] if accepted > 1 else SMALLER_LIMITS  # a limit that was accepted once
     found = [question._replace(limit=n) for n in known if n < question.limit]
     if not question.backwards and not memory.get("ascends"):
         found += [each._replace(backwards=True) for each in (question, *found)]
@@ -461,7 +467,7 @@ def _easier(memory: dict[str, Any], question: Question) -> list[Question]:
 
 
 def forget(memory: dict[str, Any]) -> None:
-    """Find out anew what the server can do: it may have changed."""
+    """Forget what was learned of the server: it may have changed."""
     for key in (
         *("ways", "heads", "by_created", "exclusive", "fits"),
         *("accepted", "ascends", "descending", "dates", "undated", "unordered"),

@@ -1,12 +1,12 @@
-"""Following things by id until they end: what moved, what stalls, what the vendor no longer knows.
+"""Tracks things by id until they end: what changes, what stalls, what the vendor no longer knows.
 
 An entry is a small JSON object in a source's state:
 
-    seen      what was last seen of it, as a list; None before the first look
-    since     when that was, by our clock: how long it has not moved
-    misses    looks in a row at which the vendor did not know it, and `missed`: when the last of them was
-    fails     looks in a row that failed, and `failed`: when the first of them was
-    stalled   whether its stalling was told
+    seen      its last observed state, as a list; None before the first look
+    since     when `seen` last changed, or tracking began: by the clock that the caller passes
+    misses    looks in a row at which the vendor did not know it; `missed`: when the last of them was
+    fails     looks in a row that failed; `failed`: when the first of them was
+    stalled   whether the present stall was reported
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,34 +18,37 @@ from roundsman.times import parse_time, rfc3339
 
 Entry = dict[str, Any]
 APART = 0.75
-"""Two looks say more than one only if they are so many intervals apart: webhooks may ring for many in a row."""
+"""Minimum intervals between two looks that count separately: webhooks may trigger many in a row."""
 GONE_AFTER = 2
-"""Looks in a row at which the vendor does not know a thing, before it is believed: one may be a slip."""
+"""A thing is gone after so many looks in a row that do not find it: a single one may be a fault."""
 HOPELESS_AFTER = 10
-"""Looks in a row that fail, at least, before a thing is given up: a machine that slept for a week saw none of it."""
+"""Minimum failed looks in a row before a thing is given up.
+
+Time alone does not count: a machine that slept for a week did not look.
+"""
 
 
 def entry(now: datetime) -> Entry:
-    """Something followed from now on."""
+    """The entry of a thing that is tracked from now on."""
     return {"seen": None, "since": rfc3339(now), "misses": 0, "stalled": False}
 
 
 def answered(entry: Entry) -> None:
-    """Take note that the vendor knows it."""
+    """Record that the vendor knows it."""
     entry["misses"] = 0
     for name in ("missed", "fails", "failed"):
         entry.pop(name, None)
 
 
 def saw(entry: Entry, seen: Sequence[Any], now: datetime) -> None:
-    """Take note of how it looks now."""
+    """Record its present state."""
     answered(entry)
     if entry["seen"] != list(seen):
         entry |= {"seen": list(seen), "since": rfc3339(now), "stalled": False}
 
 
 def missed(entry: Entry, now: datetime, interval: float) -> bool:
-    """Take note that the vendor did not know it; whether it is gone."""
+    """Record that the vendor did not know it. Returns whether it is gone."""
     for name in ("fails", "failed"):
         entry.pop(name, None)
     before = parse_time(entry.get("missed"))
@@ -56,7 +59,7 @@ def missed(entry: Entry, now: datetime, interval: float) -> bool:
 
 
 def hopeless(entry: Entry, after: float, now: datetime) -> bool:
-    """Take note that it could not be asked for; whether every one of many looks has failed so, for `after` seconds."""
+    """Record that a look failed. Returns whether many in a row have failed, for over `after` seconds."""
     since = parse_time(entry.setdefault("failed", rfc3339(now)))
     entry["fails"] = entry.get("fails", 0) + 1
     lasted = (now - since).total_seconds() if since is not None else 0.0
@@ -64,14 +67,14 @@ def hopeless(entry: Entry, after: float, now: datetime) -> bool:
 
 
 def apart(before: datetime, now: datetime, interval: float) -> bool:
-    """Whether a second look, after one `before`, says more than that one; also where the clock was set back between them."""
+    """Whether a look at `now` counts besides one at `before`; also if the clock was set back between them."""
     return not 0 <= (now - before).total_seconds() < APART * interval
 
 
 def stalled(
     source: str, what: str, key: str, entry: Entry, after: float, now: datetime, details: Mapping[str, Any]
 ) -> list[Event]:
-    """The notice that it has not moved for `after` seconds, once for each time it stalls. Stalling is not failing."""
+    """The notice that it has not changed for `after` seconds, once per stall. A stall is not a failure."""
     since = parse_time(entry["since"])
     if entry["stalled"] or since is None or (now - since).total_seconds() < after:
         return []
@@ -85,7 +88,7 @@ def stalled(
 
 
 def gone(source: str, what: str, key: str, entry: Entry, now: datetime, why: str = "") -> Event:
-    """The notice that the vendor no longer knows it: how it ended cannot be found out."""
+    """The notice that the vendor no longer knows it; its outcome cannot be found out."""
     since = parse_time(entry["since"])
     message = f"The vendor does not know {what} {key}: it was deleted, has expired, or never was. {why}How it ended is not known."
     details = {"id": key, "last_seen": entry["seen"]}

@@ -1,6 +1,6 @@
-"""Rows of a vendor's answers that could not be read: kept as the bytes that they came as, each once, for a person to see.
+"""Keeps rows that could not be read as their raw bytes, each once, for a person to inspect.
 
-A source's state remembers which ones were kept: an overlap or a sweep shows the same rows again and again.
+A source's state remembers which rows were kept, because an overlap or a sweep reads the same rows again.
 """
 
 import hashlib
@@ -10,16 +10,16 @@ from typing import Any
 from roundsman.wire import Damage
 
 REMEMBERED = 200
-"""Rows that a source remembers as kept; with more than that, the earliest may be kept once more."""
+"""Maximum kept rows that a source remembers; beyond that, the oldest may be kept once more."""
 
 
 class Unread:
-    """What could not be read at one visit; `memory` is the source's state to be."""
+    """The unreadable rows of one visit; `memory` is the source's new state."""
 
     def __init__(self, memory: dict[str, Any]) -> None:
         self._memory = memory
         self.found: list[Damage] = []
-        """What has to be kept, for `Poll.unread`."""
+        """Rows to keep, for `Poll.unread`."""
 
     def add(self, damaged: Iterable[Damage]) -> None:
         kept = self._memory.get("unread", [])

@@ -1,6 +1,7 @@
 """The sources that come with Roundsman. A new one is a file here and a line below.
 
-By name: a daemon that watches one vendor has no use for the code about the others, in its memory and at its start.
+They are listed by name and loaded only when used: a daemon that watches one vendor does not spend memory and
+start-up time on the code for the others.
 """
 
 SOURCES = {

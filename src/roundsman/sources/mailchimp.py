@@ -1,10 +1,10 @@
 """Mailchimp: how batch operations ended, and which of them failed.
 
-Documented: the list shows the batches of the last seven days in pages of up to 1,000, in no stated order and without any
-filter; `finished` means that results are ready, not that anything succeeded; results are a gzip'd tar behind a signed link
-that works for ten minutes; ten requests at a time for a user, however many programs share them
-(https://mailchimp.com/developer/marketing/guides/run-async-requests-batch-endpoint/). So the list is read whole at each
-visit, and only what is not in it is asked for singly.
+Documented: the list shows the batches of the last seven days in pages of up to 1,000, in no stated order and
+without a filter; `finished` means that results are ready, not that an operation succeeded; results are a
+gzipped tar behind a signed link that works for ten minutes; a user may make ten requests at a time, over all
+programs (https://mailchimp.com/developer/marketing/guides/run-async-requests-batch-endpoint/). So each visit
+reads the whole list, and only batches that are not in it are asked for singly.
 """
 
 import hashlib
@@ -50,50 +50,50 @@ DATA_CENTRE = re.compile(r"-([A-Za-z]{1,4}\d{1,3})$")
 ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 EMAIL = re.compile(r"[^\s@\"'<>(),;:]{1,64}@[^\s@\"'<>(),;:]+\.[A-Za-z]{2,24}")
 GENERIC = re.compile(r"see the 'errors' array", re.IGNORECASE)
-"""What a refusal says that has its reasons elsewhere."""
+"""The text of a refusal that gives its reasons elsewhere."""
 FAKE = re.compile(r"(\S.{0,99}?) looks fake or invalid")
 BROKEN_EMAIL = re.compile(r"[^\s\"'<>(),;:@]{0,64}@[^\s\"'<>(),;:]{0,255}[^\s\"'<>(),;:.!?]")
-"""Addresses with a mistake in them: what the vendor complains of is seldom a good one."""
+"""Addresses with a mistake in them: an address that the vendor refuses is seldom valid."""
 OVERLAP = 10
-"""Rows that two pages of the list share: it shifts while it is read."""
+"""Rows by which two pages of the list overlap: it shifts while it is read."""
 LIST_READS = 3
-"""Times that the list is read in one visit, where it changes under our hands."""
+"""Maximum reads of the list per visit, if it changes while it is read."""
 GOOD_EVERY = 3600.0
-"""Seconds between two notes in the state that all is well."""
+"""Seconds between two updates of `good` in the state."""
 FORBIDDEN_WAIT = 300.0
-"""Seconds to stay away after a 403 without a reason: that is throttling."""
+"""Seconds to wait after a 403 without a reason: that is throttling."""
 EVENTS_AT_ONCE, OPERATIONS_AT_ONCE = 2000, 250
-"""Events of an archive in one commit, and operations read before others get their turn."""
+"""Maximum events of an archive per commit, and operations read before other tasks get a turn."""
 LATE_READS = 5
-"""Times that results are read again which show fewer failures than the batch counts: they may come late."""
+"""Maximum reads of results that show fewer failures than the batch counts: they may come late."""
 SIGNATURE = Scheme("x-mailchimp-signature", "v1", per_second=1)
 PROBLEM = re.compile(rb'status\\*"\s{0,9}:\s{0,9}[45]\d\d')
-"""What stands in the answer of an operation that failed, although it came as a success."""
+"""An error status in the answer of an operation that itself has a status of success."""
 FAULTS = ("error", "errors", "detail", "instance")
-"""What only answers of operations that failed hold; a `title` or `message` may be a thing's own, too."""
+"""Members that only the answers of failed operations have; other objects may have a `title` or `message`."""
 SIGNED = re.compile(rb"\?[^\s?\"\\]{0,2000}Signature=[^\s\"\\]*")
 LINK = re.compile(r"(https?://[^\s?]{1,500})\?\S+")
-"""Signed links in what a vendor says: whoever has one has the results."""
+"""Signed links in the vendor's texts: anybody who has one can download the results."""
 FULL_FROM = 10
-"""Rows from which on a page without a total may not be all."""
+"""A page without a total that has at least so many rows may not be all."""
 AT_ONCE = 30
-"""Batches that webhooks named and that are asked for at one visit, at most; the others have their turn when it is due."""
+"""Maximum batches from webhooks that a visit asks for; the others are asked for at the next due visit."""
 RETRY_FIRST, RETRY_LONGEST = 60.0, 3600.0
-"""Seconds between two tries to read results: from, doubling, to."""
+"""Seconds between two tries to read results: the first wait, doubled after each try, and the longest."""
 
 
 def _host(value: str) -> str:
-    """A plain host name, in small letters."""
+    """A plain host name, in lower case."""
     if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", value := value.lower()):
         raise ValueError("is not a plain host name such as storage.googleapis.com")
     return value
 
 
 class Webhook(SignedHook):
-    """`webhook`: what a caller must show to be taken for the vendor. All of what is set must be right."""
+    """`webhook`: what a call must show to be accepted as the vendor's. All of what is set must be right."""
 
     signing_secret: Strong | None = None
-    """The secret that `roundsman hooks create` shows once; when it is set, calls without a right signature are refused."""
+    """The secret that `roundsman hooks create` shows once; if set, calls need a valid signature."""
 
     answers_get: ClassVar[bool] = True
 
@@ -119,26 +119,26 @@ class Batches(Source):
 
     type: Literal["mailchimp.batches"]
     base_url: Url = "https://api.mailchimp.com/3.0"
-    """Where the vendor's API is; by default made from the key's suffix, such as "-us6"."""
+    """Where the vendor's API is; by default derived from the key's suffix, such as "-us6"."""
     api_key: Secret
     """The API key, or an OAuth token."""
     concurrency: Annotated[int, Field(ge=1, le=10)] = 2
-    """Requests under way with this key at the same time; the vendor allows a user ten, over all programs."""
+    """Maximum requests with this key at the same time; the vendor allows a user ten, over all programs."""
     start: Start = "now"
     """Where to begin on the first run: "now", "beginning" (the last seven days), or a date-time."""
     results: Literal["off", "failures", "all"] = "failures"
-    """Download results and tell each failed operation; "all": each successful one, too."""
+    """Download results and report each failed operation; "all": each successful one, too."""
     result_hosts: tuple[Annotated[str, AfterValidator(_host)], ...] = (
         "storage.googleapis.com",
         "mailchimp-api-batch.s3.amazonaws.com",
     )
     """Hosts that results may be downloaded from."""
     stall_after: Duration = 8 * 3600.0
-    """Tell that a batch has not moved for so long; "all done, not yet finished" was seen for 7.4 hours."""
+    """Report a batch that has not changed for this long; "all done, not finished" was seen for 7.4 hours."""
     retention: Annotated[Duration, Field(gt=0)] = 7 * 86400.0
     """How long the vendor keeps batches and results."""
     page_size: Annotated[int, Field(ge=20, le=1000)] = 1000
-    """Batches to ask for at a time."""
+    """Batches to ask for per request."""
     limits: Limits = Limits()
     webhook: Webhook | None = None
     """Take the vendor's webhooks, too, at /hooks/NAME."""
@@ -164,13 +164,13 @@ class Batches(Source):
     def auth(self) -> httpx.Auth:
         return httpx.BasicAuth("roundsman", self.api_key.reveal())
 
-    retry_timeouts: ClassVar = False  # what timed out may still hold one of the user's ten slots there
+    retry_timeouts: ClassVar = False  # a timed-out request may still hold one of the user's ten slots there
 
     def poll(self, visit: Visit, state: State) -> AsyncIterator[Poll]:
         return _Round(self, visit, state).polls()
 
     def receive(self, call: Call) -> Received:
-        """A finished batch, form-encoded: nothing is taken from it but the id, which the API has to confirm."""
+        """Reads a form about a finished batch: only the id is used, and the API has to confirm it."""
         try:
             form = parse_qs(call.body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=1000)
         except ValueError:
@@ -202,7 +202,7 @@ class Batches(Source):
 
 
 class _Registrar:
-    """Batch webhooks, over https://mailchimp.com/developer/marketing/api/batch-webhooks/."""
+    """The vendor's API for batch webhooks: https://mailchimp.com/developer/marketing/api/batch-webhooks/."""
 
     most = 20
 
@@ -226,7 +226,7 @@ class _Registrar:
 
     async def _send(self, method: str, url: str, content: bytes | None = None) -> Answer:
         headers = {"content-type": "application/json"} if content else None
-        # Of a deletion only the status counts.
+        # For a deletion, only the status counts.
         answer = await self._http.send(
             method, url, headers=headers, content=content, read=content is not None
         )
@@ -249,17 +249,17 @@ def _registration(row: dict[str, Any]) -> Registration:
 
 
 class _Round(PollBuilder):
-    """One visit. `memory` is the state to be:
+    """One visit. `memory` is the new state:
 
-    floor    finished batches that were completed before it are not told
-    open     unfinished batches by id, as `follow.py` has them
-    owed     finished batches whose results are to be read
-    wanted   ids that somebody wants followed, until they are found
-    missed   batches whose results were given up: following one again has them tried again
-    list     a digest of the list when it was last gone through, and the `tag` of that answer
-    turn     "results", where single questions have had theirs
-    good     when all was well, within the hour
-    odd      statuses that were remarked on
+    floor    finished batches that were completed before it are not reported
+    open     unfinished batches by id, as in `kit/tracking.py`
+    owed     finished batches whose results are still to be read
+    wanted   ids to track, until they are looked up
+    missed   batches whose results were given up: tracking one again retries its results
+    list     a digest of the list when it was last processed; `tag`: the tag of that answer
+    turn     "results" if the next due visit skips single requests and reads results
+    good     when a visit last succeeded; updated once an hour
+    odd      subjects that were remarked on
     """
 
     def __init__(self, source: Batches, visit: Visit, state: State) -> None:
@@ -268,13 +268,13 @@ class _Round(PollBuilder):
         self.open: dict[str, Any] = self.memory.setdefault("open", {})
         self.owed: dict[str, Any] = self.memory.setdefault("owed", {})
         self.now = visit.now
-        # Where a webhook rang: the batches that were named are asked for, and the list has its time.
+        # If a webhook triggered the visit, ask only for the batches that it named; the list is read when due.
         rung = visit.trigger == "webhook" and "floor" in self.memory
         self.named: set[str] | None = set(self.memory.get("wanted", ())) or None if rung else None
         self.tired: Backoff | None = None
-        """Why no more is asked at this visit."""
+        """Why no more requests are made at this visit."""
         self.first: datetime | None = None
-        """The vendor's clock at the first answer, where it tells it."""
+        """The vendor's clock at the first answer, if it sends one."""
 
     async def polls(self) -> AsyncIterator[Poll]:
         if self.named is None:
@@ -296,7 +296,7 @@ class _Round(PollBuilder):
         yield self.poll()
         for key in sorted(self.owed, key=lambda key: int(self.owed[key]["tries"])):
             if self.tired is not None or self.visit.wait:
-                break  # the vendor wants a rest
+                break  # the vendor asks us to wait
             if self.named is not None and key not in self.named:
                 continue
             if not self._too_early(self.owed[key]):
@@ -305,13 +305,13 @@ class _Round(PollBuilder):
         if self.tired is not None:
             raise self.tired
 
-    # -- finding batches ---------------------------------------------------------------------------------------------
+    # -- finding batches -------------------------------------------------------------------------------------
 
     async def _get(self, path: str, tag: Any = None, **query: str | int) -> Answer:
         try:
             answer = await self.visit.http.get(f"{self.source.base_url}/batches{path}", query, tag=tag)
         except (Denied, RequestFailed) as exc:
-            # The vendor's throttling wears a 403 without a reason in it; a refusal has one.
+            # The vendor throttles with a 403 without a reason; a refusal has one.
             if exc.status == 403 and not getattr(exc, "body", b"").lstrip().startswith(b"{"):
                 raise Backoff(
                     FORBIDDEN_WAIT, "403 without a reason: the account is being throttled"
@@ -321,7 +321,7 @@ class _Round(PollBuilder):
         return answer
 
     async def _list(self) -> None:
-        """Read the list whole, as one answer if it fits, and take up what is in it."""
+        """Read the whole list, in one answer if it fits, and process its batches."""
         for _ in range(LIST_READS):
             rows, total, tag, unchanged = await self._walk()
             if unchanged:
@@ -336,7 +336,7 @@ class _Round(PollBuilder):
         for key, entry in self.open.items():
             entry["listed"] = (
                 key in rows and entry["seen"] is not None
-            )  # what was never seen is asked for until it is
+            )  # a batch that was never seen is asked for singly until it is
         if digest == self.memory.get("list"):
             self.memory["tag"] = tag
             return
@@ -351,7 +351,7 @@ class _Round(PollBuilder):
         self.memory |= {"list": digest, "tag": tag}
 
     async def _walk(self) -> tuple[dict[str, wire.Item], int | None, Any, bool]:
-        """Rows by id; how many there should be, where it is said; the tag, if one answer had them all; whether nothing changed."""
+        """Rows by id; the stated total; the tag, if one answer had all rows; whether nothing changed."""
         size = self.source.page_size
         left_out = "_links,batches._links,batches.response_body_url"
         rows: dict[str, wire.Item] = {}
@@ -373,7 +373,7 @@ class _Round(PollBuilder):
                 tag = answer.tag
             offset += max(1, len(page) - min(OVERLAP, len(page) // 2))
             if not fresh or (len(rows) >= total if total is not None else len(page) < FULL_FROM):
-                # Where the total changed on the way, something may have slipped past.
+                # If the total changed between the pages, a row may have been missed.
                 return rows, total if len(totals) == 1 else len(rows) + 1, tag, False
 
     def _ids(self, items: list[wire.Item]) -> dict[str, wire.Item]:
@@ -387,7 +387,7 @@ class _Round(PollBuilder):
         return found
 
     async def _singly(self) -> None:
-        """Ask for what is followed and was not in the list."""
+        """Ask for the tracked batches that were not in the list."""
         wanted = self.memory.pop("wanted", [])
         told = await self.visit.known([f"{key}:completed" for key in wanted])
         missed = self.memory.get("missed", [])
@@ -409,7 +409,7 @@ class _Round(PollBuilder):
             except (RequestFailed, Unreadable, Denied, Backoff) as exc:
                 self._trouble_with(key, exc)
                 if isinstance(exc, Backoff):
-                    # No more questions at this visit; and the next one has its time for results.
+                    # Make no more requests at this visit; the next one reads results instead.
                     self.tired, self.memory["turn"] = exc, "results"
                     if key in self.open:
                         self._later(self.open[key])
@@ -418,9 +418,10 @@ class _Round(PollBuilder):
                 self._take(key, data, answer.body, listed=False)
 
     def _trouble_with(self, key: str, exc: Exception) -> None:
-        """One batch that cannot be asked for is no trouble of the others, which the list has just shown.
+        """Handle the error of one batch. It does not concern the others, which the list has just shown.
 
-        Where there was no list, it is: the webhook that rang for it is answered another time.
+        Without a list, an error other than a 404 fails the visit, and a later visit asks for the webhook's
+        ids.
         """
         if getattr(exc, "status", None) == 401 or (
             self.named is not None and getattr(exc, "status", None) != 404
@@ -440,7 +441,7 @@ class _Round(PollBuilder):
         self.events.append(tracking.gone(self.source.name, "batch", key, entry, self.now, why))
 
     def _tell_short(self, total: int, shown: int) -> None:
-        """The list's pages do not show what it says it has, however often it is read."""
+        """Report once that the list shows fewer batches than its total, however often it is read."""
         if not self.memory.get("short"):
             self.memory["short"] = True
             message = f"The list has {total} batches and shows {shown}: batches may be missing that `roundsman track` did not name."
@@ -449,7 +450,7 @@ class _Round(PollBuilder):
             )
 
     def _take(self, key: str, data: dict[str, Any], raw: Any, *, listed: bool) -> None:
-        """One batch as it is now: followed on, told, or known to be old."""
+        """One batch as it is now: track it, report it, or skip it because it is old."""
         status = fields.text(data.get("status"))
         if status != "finished":
             if status not in STATUSES:
@@ -475,10 +476,10 @@ class _Round(PollBuilder):
         if not followed and self._is_old(batch):
             return
         missed = self.memory.get("missed", [])
-        again = key in missed  # its completion was told, and its results were not
+        again = key in missed  # its completion was reported, and its results were not
         self.memory["missed"] = [each for each in missed if each != key]
         wants = self.source.results != "off" and batch["total"] != 0 and bool(ID.fullmatch(key))
-        # Also where nothing is counted as failed: an operation over many people is a success that may leave some out.
+        # Also if no operation is counted as failed: one over many people can succeed and leave some out.
         if key not in self.owed and wants:
             self.owed[key] = {"batch": batch, "told": again, "tries": 0, "next": None}
         elif key not in self.owed and not again:
@@ -505,14 +506,14 @@ class _Round(PollBuilder):
             stamp=parse_time(completed),
         )
 
-    # -- what people should hear of ----------------------------------------------------------------------------------
+    # -- gaps ------------------------------------------------------------------------------------------------
 
     def _mind_the_gap(self) -> None:
-        """Batches that came and went while we were away longer than the vendor keeps them."""
+        """Report that batches may have come and gone during an absence longer than `retention`."""
         now, good = (
             self.visit.vendor_now,
             parse_time(self.memory.get("good")),
-        )  # it is the vendor who forgets
+        )  # by the vendor's clock, because the vendor deletes them
         away = (now - good).total_seconds() if good else 0.0
         if good and away > self.source.retention:
             message = (
@@ -525,14 +526,14 @@ class _Round(PollBuilder):
         if good is None or not 0 <= away < GOOD_EVERY:
             self.memory["good"] = rfc3339(now)
 
-    # -- results -----------------------------------------------------------------------------------------------------
+    # -- results ---------------------------------------------------------------------------------------------
 
     def _too_early(self, entry: dict[str, Any]) -> bool:
         then = parse_time(entry.get("next"))
         return then is not None and then > self.now and (then - self.now).total_seconds() <= RETRY_LONGEST
 
     async def _results(self, key: str, entry: dict[str, Any]) -> AsyncIterator[Poll]:
-        """Read the results of one batch. The completed batch is told after them, or at once where they cannot be had."""
+        """Read the results of one batch, then report its completion; or at once, if they cannot be read."""
         try:
             packed = await self._fetch(key)
         except Oversized as exc:
@@ -560,7 +561,7 @@ class _Round(PollBuilder):
         yield self.poll()
 
     async def _fetch(self, key: str) -> IO[bytes]:
-        """The archive, through a link that is made for this download; once more where it has expired."""
+        """The archive, through a link made for this download; through a second one if that has expired."""
         for attempt in (1, 2):
             answer = _of(key, await self._get(f"/{quote(key, safe='')}", exclude_fields="_links"))
             link = answer.get("response_body_url")
@@ -572,12 +573,12 @@ class _Round(PollBuilder):
                     return await archive.fetch(pieces, self.source.limits)
             except RequestFailed as exc:
                 if attempt == 2 or exc.status not in {400, 401, 403}:
-                    # 404 of a link is not yet 404 of the batch.
+                    # A 404 of the link is not a 404 of the batch, so the status is dropped.
                     raise RequestFailed(str(exc)) from None
         raise AssertionError
 
     def _postpone(self, key: str, entry: dict[str, Any], why: str, *, final: bool) -> None:
-        """Results cannot be had now: tell the batch, and try again later; or give up, out loud."""
+        """Results cannot be read now: report the batch and retry later, or give up with a notice."""
         batch: Batch = entry["batch"]
         if not entry["told"]:
             entry["told"] = True
@@ -588,7 +589,7 @@ class _Round(PollBuilder):
             or parse_time(batch["completed_at"])
             or parse_time(entry.setdefault("since", rfc3339(self.now)))
         )
-        now = self.visit.vendor_now  # it is the vendor who forgets
+        now = self.visit.vendor_now  # by the vendor's clock, because the vendor deletes them
         over = since is not None and (now - since).total_seconds() > self.source.retention
         if final or over:
             self._give_up(key)
@@ -598,7 +599,7 @@ class _Round(PollBuilder):
             self._missing(batch, f"cannot be read: {why}")
 
     def _later(self, entry: dict[str, Any]) -> float:
-        """Leave it alone for a while, longer each time; how long."""
+        """Set the time of the next try; the wait grows with each. Returns the wait in seconds."""
         entry["tries"] = entry.get("tries", 0) + 1
         wait: float = min(RETRY_LONGEST, RETRY_FIRST * 2.0 ** min(entry["tries"] - 1, 10))
         entry["next"] = rfc3339(self.now + timedelta(seconds=wait))
@@ -625,11 +626,11 @@ class _Round(PollBuilder):
     def _read(self, key: str, entry: dict[str, Any], reading: "_Reading") -> None:
         batch: Batch = entry["batch"]
         counted = reading.failed + reading.other
-        # "Errored" is documented as "not 200": where that is what the archive shows, the archive is believed.
+        # "Errored" is documented as "not 200": if the archive shows just that, its count is used.
         if batch["failed"] is None or (reading.other and counted == batch["failed"]):
             failed = reading.failed
             batch = {**batch, "failed": failed, "outcome": batch_outcome(batch["total"], failed)}
-        if reading.failed > (batch["failed"] or 0):  # more were told than the vendor counts
+        if reading.failed > (batch["failed"] or 0):  # more were reported than the vendor counts
             failed = reading.failed
             batch = {**batch, "failed": failed, "outcome": batch_outcome(batch["total"], failed)}
         if reading.in_part:
@@ -656,32 +657,32 @@ class _Round(PollBuilder):
 
 
 class _Reading:
-    """One archive, operation by operation."""
+    """Reads one archive, operation by operation."""
 
     def __init__(self, source: Batches, batch: Batch) -> None:
         self._source = source
         self._batch = batch
         self._stamp = parse_time(batch["completed_at"] or batch["submitted_at"])
         self.failures: list[FailedItem] = []
-        """The first of them, in short."""
+        """The first failed operations, in short form."""
         self.failed = 0
         """Operations that failed."""
         self.in_part = 0
-        """Operations that went well and left somebody out."""
+        """Operations that succeeded and left people out."""
         self.other = 0
-        """Operations that went well with another status than 200: the vendor may count them as failed."""
+        """Operations that succeeded with another status than 200: the vendor may count them as failed."""
         self._seen: Counter[str] = Counter()
         self.bad = 0
         self.problems: list[str] = []
         """The first files that could not be read, and why."""
 
     def pages(self, packed: IO[bytes]) -> Iterator[list[Event]]:
-        """Events, some at a time; now and then none, so that others get their turn."""
+        """The events, some at a time; sometimes none, so that other tasks get a turn."""
         events: list[Event] = []
         count = 0
         for member in self._members(packed):
             if isinstance(member, Unreadable):
-                yield events  # what was readable counts
+                yield events  # what was read before the damage counts
                 raise member
             for operation, raw in self._operations(member):
                 events += self._events(operation, raw)
@@ -694,7 +695,7 @@ class _Reading:
         yield events
 
     def _operations(self, member: archive.Member) -> Iterator[wire.Item]:
-        """The operations of one file, one after the other; what cannot be read of it is remembered as a problem."""
+        """The operations of one file, one after the other; unreadable ones are recorded as problems."""
         damaged: list[wire.Damage] = []
         try:
             if member.rest is None:
@@ -712,16 +713,16 @@ class _Reading:
                 self._bad(member.name, each.why)
 
     def _members(self, packed: IO[bytes]) -> Iterator[archive.Member | Unreadable]:
-        """The files of the archive; in the end, why it is not read any further."""
+        """The files of the archive; if it cannot be read to the end, the last item is the reason."""
         try:
             yield from archive.members(packed, self._source.limits)
         except Unreadable as exc:
             yield exc
 
     def _key(self, body: bytes) -> str:
-        """What an operation is called in ids: by what it says, and the how-manieth of its like it is.
+        """An operation's name in ids: a digest of its content, numbered if the same content occurs again.
 
-        Not by its place: results that are read again, for some were missing, may have it elsewhere.
+        The position is not used: if results are read again because some were missing, it may change.
         """
         digest = hashlib.blake2b(body, digest_size=9).hexdigest()
         self._seen[digest] += 1
@@ -736,7 +737,7 @@ class _Reading:
             )
 
     def _events(self, operation: dict[str, Any], raw: Any) -> list[Event]:
-        """What one operation has to tell: that it failed or, if that is wanted, went well; and whom it left out."""
+        """The events of one operation: its failure, its success if wanted, or the people that it left out."""
         status = operation.get("status_code")
         if isinstance(status, str):
             status = fields.count(status)
@@ -744,7 +745,7 @@ class _Reading:
         body = bytes(raw)
         if good and self._source.results != "all" and b"error" not in body and not PROBLEM.search(body):
             self.other += status != 200
-            return []  # nearly all of them
+            return []  # the common case
         response = _response(operation.get("response"))
         answer = response if isinstance(response, dict) else {}
         refused = 400 <= (fields.count(answer.get("status")) or 0) < 600 and bool(
@@ -756,7 +757,7 @@ class _Reading:
             and not _says_fault(answer)
             and fields.count(answer.get("status")) is None
         ):
-            good = True  # the answer is that of a success
+            good = True  # the answer looks like a success
         good = good and not refused
         self.other += good and status not in {200, None}
         if b"response_body_url" in body:
@@ -769,7 +770,7 @@ class _Reading:
             return []
         key = self._key(body)
         if left_out:
-            # Some of many people, in an answer that came as a success.
+            # The operation succeeded, but its answer says that it did not take some of many people.
             self.in_part += 1
             return [self._left_out(entry, item_id, f"{key}:{n}") for n, entry in enumerate(left_out)]
         told = answer.get("status") if refused or status is None else status
@@ -792,7 +793,7 @@ class _Reading:
         return [self._failure(failure, key)]
 
     def _left_out(self, entry: dict[str, Any], item_id: str | None, key: str) -> Event:
-        """Somebody whom an operation over many people did not take."""
+        """The failure of one person whom an operation over many people did not take."""
         what = fields.text(entry.get("error"))
         field, why = fields.text(entry.get("field")), fields.text(entry.get("field_message"))
         wrong: list[FieldError] = [{"field": field, "message": why}] if field or why else []
@@ -833,14 +834,14 @@ class _Reading:
 
 
 def _says_fault(answer: dict[str, Any]) -> bool:
-    """Whether an answer without a status speaks of an error. Members that were not taken are another thing: `_left_out`."""
+    """Whether an answer without a status describes an error; `_left_out` handles members not taken."""
     members = any(name in answer for name in ("new_members", "updated_members", "error_count"))
     faults = [name for name in FAULTS if answer.get(name) and not (name == "errors" and members)]
     return bool(faults) or ("id" not in answer and any(answer.get(name) for name in ("title", "message")))
 
 
 def _left_out(answer: dict[str, Any]) -> list[dict[str, Any]]:
-    """Whom an answer of success names as not taken; one entry without a name where it only counts them."""
+    """The people whom a successful answer names as not taken; one nameless entry if it only counts them."""
     errors = answer.get("errors")
     found: list[dict[str, Any]] = []
     for each in errors if isinstance(errors, list) else ():
@@ -860,7 +861,7 @@ def _left_out(answer: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _message(said: str | None, wrong: list[FieldError]) -> str | None:
-    """What was wrong, in one line: what the fields say, where the rest only points at them."""
+    """What was wrong, in one line: the messages of the fields, if the text only points at them."""
     about = "; ".join(f"{f['field']}: {f['message']}" if f["field"] else f["message"] or "" for f in wrong)
     if said is None or GENERIC.search(said):
         said = about or said
@@ -871,7 +872,7 @@ def _message(said: str | None, wrong: list[FieldError]) -> str | None:
 
 
 def _of(key: str, answer: Answer) -> dict[str, Any]:
-    """The batch that was asked for; Unreadable where the answer is not about it."""
+    """The batch that was asked for. Raises `Unreadable` if the answer is about something else."""
     data = answer.json()
     if not isinstance(data, dict):
         raise Unreadable("the answer is not an object")
@@ -882,7 +883,7 @@ def _of(key: str, answer: Answer) -> dict[str, Any]:
 
 
 def _seen(data: dict[str, Any]) -> list[Any]:
-    """What counts as a change. The link does not: it is signed anew each time."""
+    """The values whose change counts. The link does not count: it is signed anew each time."""
     names = ("total_operations", "finished_operations", "errored_operations")
     return [
         data.get("status"),
@@ -911,7 +912,7 @@ def _batch(key: str, data: dict[str, Any], raw: Any) -> Batch:
 
 
 def _response(value: Any) -> Any:
-    """What the operation was answered: JSON as text, if it is; else as it is."""
+    """The answer to the operation, decoded if it is JSON as text; else as it is."""
     if not isinstance(value, str):
         return value
     try:
@@ -925,7 +926,7 @@ def _response(value: Any) -> Any:
 
 
 def _without_links(value: Any) -> Any:
-    """The value without what would let its reader download results: also inside the text of a response."""
+    """The value without links that would let a reader download results, also inside a response's text."""
     if isinstance(value, dict):
         return {k: _without_links(v) for k, v in value.items() if k not in {"response_body_url", "_links"}}
     if isinstance(value, list):
@@ -941,7 +942,7 @@ def _without_links(value: Any) -> Any:
 
 
 def _person(problem: dict[str, Any], item_id: str | None) -> Person | None:
-    """Whom it concerns: the address in the answer, in its words, or in the operation's id."""
+    """The person concerned: by the address in the answer, in its text, or in the operation's id."""
     email = fields.text(problem.get("email_address"))
     errors = problem.get("errors")
     words = (
@@ -949,7 +950,7 @@ def _person(problem: dict[str, Any], item_id: str | None) -> Person | None:
     )
     for each in (problem.get("detail"), *words[:20], item_id):
         if email is None and isinstance(each, str):
-            each = each[:1000]  # noqa: PLW2901 - what is longer is no message to a person
+            each = each[:1000]  # noqa: PLW2901 - a longer text is not a message to a person
             found = FAKE.match(each) or ("@" in each and (EMAIL.search(each) or BROKEN_EMAIL.search(each)))
             email = found[found.lastindex or 0] if found else None
     name = fields.text(problem.get("full_name"))
@@ -966,7 +967,7 @@ def _fields(errors: Any) -> list[FieldError]:
 
 
 def _plain(response: Any) -> str | None:
-    """An answer that is no problem object, for a person."""
+    """An answer that is not a problem object, as text for a person."""
     if isinstance(response, str) and response.strip():
         text = " ".join(response.split())
         return text if len(text) <= 300 else text[:297] + "..."

@@ -1,18 +1,19 @@
 """Parakey: who opened which door, and how batches of access keys ended.
 
-What is documented: every endpoint sends an ETag and answers 304 to `If-None-Match`; the list of event logs takes
-`limit`, `startDate` and `orderBy=createdAt:DESC`; poll every 60 seconds at most
-(https://help.parakey.co/sv/articles/209-event-log-polling). What is not: whether `orderBy=createdAt:ASC` works, how many
-rows an answer may have, whether there are pages, what `startDate` compares with and whether it is inclusive. So nothing of
-that is believed; `walk.py` finds it out from the answers.
+Documented: every endpoint sends an ETag and answers 304 to `If-None-Match`; the list of event logs takes
+`limit`, `startDate` and `orderBy=createdAt:DESC`; a client may poll once in 60 seconds at most
+(https://help.parakey.co/sv/articles/209-event-log-polling). Not documented: whether `orderBy=createdAt:ASC`
+works, how many rows an answer may have, whether there are pages, what `startDate` compares with and whether
+it is inclusive. None of this is assumed; `kit/probing.py` infers it from the answers.
 
-Webhooks bring the bare resource, an event log or a batch, without a word about which, and are known by a header that
-somebody entered there (https://help.parakey.co/nb/articles/681873-receiving-batch-completions): so each source has its own
-address, and what belongs to the other kind is not taken.
+Webhooks bring the bare resource, an event log or a batch, and do not say which. They are authenticated by a
+header that a person entered at Parakey
+(https://help.parakey.co/nb/articles/681873-receiving-batch-completions). So each source has its own address,
+and refuses the other kind of resource.
 
-Of batches it is documented that `GET /batches/{id}` exists, with results that say which items failed and why
-(https://help.parakey.co/nb/articles/681873-receiving-batch-completions). No state, no field and no list of them is: all
-names are options.
+For batches, `GET /batches/{id}` is documented, with results that say which items failed and why
+(https://help.parakey.co/nb/articles/681873-receiving-batch-completions). Their states, their fields and a
+list of them are not: all names are options.
 """
 
 import asyncio
@@ -62,41 +63,47 @@ DENIED = frozenset({"false", "failure", "failed", "denied", "refused", "rejected
 
 BATCH_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 PLAIN = re.compile(r"[!->@-\[\]-~]{1,200}")
-"""Ids that are surely what the vendor wrote: what is no text is spelled out with a backslash, or was a question mark."""
+"""Ids that were surely decoded as the vendor wrote them.
+
+A backslash or a question mark may stand for a character that is not valid text.
+"""
 FULL_FROM, PAGES = 10, 20
-"""Rows from which on a page of the list of batches may not be all, and pages that are read in one visit, at most."""
+"""A page of at least `FULL_FROM` batches may not be the last; a visit reads at most `PAGES` pages."""
 ERRORS = ("error", "fault", "request")
-"""How members begin that are not the batch, although they may name it."""
+"""Prefixes of members that are not the batch, although they may contain its id."""
 LIST_TRIES = 3
-"""Times that a second page of the list fails until it is taken for one without pages."""
+"""Failures of a second page after which the list is taken to have no pages."""
 AT_ONCE = 30
-"""Batches asked for at one visit, at most; the others have their turn at the next ones."""
+"""Maximum batches asked for at one visit; the others are asked for at later visits."""
 OLDEST_WEBHOOK = 34 * 86400.0
-"""Seconds after which a webhook is too old to be believed to be new: ids are kept for 35 days."""
+"""Maximum age in seconds of a row that a webhook may report: ids are kept for 35 days only."""
 LONGEST_LOOKBACK = 30 * 86400.0
-"""Seconds that a reading may go back, at most: ids are remembered for 35 days, and what is read without one is told again."""
+"""Maximum seconds that a reading may look back.
+
+Ids are remembered for 35 days; a row whose id was forgotten is reported again.
+"""
 GIVE_UP_AFTER = 7 * 86400.0
-"""Seconds after which a batch is given up that answers with nothing but errors."""
+"""Seconds after which a batch that answers only with errors is given up."""
 REFUSED = frozenset({400, 403, 404, 405, 406, 409, 413, 414, 416, 422, 501})
 """Statuses that refuse a question as it was asked."""
 DOUBTFUL = frozenset({403, 406, 409})
-"""Those of them that may be about something else."""
+"""Those of them that may have another cause."""
 NO_TIME, NO_YEAR = (None, "", 0, "null", "-"), ("0000-", "0001-", "1900-", "1753-", "1601-")
-"""How programs write that there is no time, and how such a time begins."""
+"""Values that mean "no time", and the prefixes of times that mean it."""
 ABSORBED = 20_000
-"""Rows with unreadable times that are remembered as old, at most, where a source begins with what is new."""
+"""Maximum rows with unreadable times that are remembered as old when a source begins with `start = "now"`."""
 Paths = tuple[str, ...]
 
 
 class Asking(Options):
-    """How to ask, where it differs from what is known."""
+    """How to send requests, if your API differs from what is known."""
 
     auth_header: HeaderName = "access-token"
     """The header that carries the token."""
     auth_format: Annotated[HeaderValue, Field(pattern=r"\{token\}")] = "{token}"
     """The header's value; "Bearer {token}" for a bearer token."""
     version_header: HeaderName | None = None
-    """A header that chooses the API's version, with `version`."""
+    """The header that selects the version of the API; `version` is its value."""
     version: HeaderValue | None = None
     query: dict[str, str] = {}
     """Further query parameters for every request."""
@@ -105,60 +112,60 @@ class Asking(Options):
 
 
 class Request(Asking):
-    """`request`: how to ask, where it differs from what is known."""
+    """`request`: how to send requests, if your API differs from what is known."""
 
     path: str = "/eventLogs"
-    """The list's path; the vendor's help spells it so, its code elsewhere has dashes."""
+    """The path of the list. The vendor's help spells it so; its code elsewhere uses dashes."""
 
 
 class BatchRequest(Asking):
-    """`request`: how to ask, where it differs from what is known."""
+    """`request`: how to send requests, if your API differs from what is known."""
 
     path: Annotated[str, Field(pattern=r"\{id\}")] = "/batches/{id}"
     """The path of one batch."""
     list_path: str | None = None
-    """The path of a list of batches, if your API has one: then all of them are followed, not only those tracked."""
+    """The path of a list of batches, if your API has one: then all of its batches are tracked."""
 
 
 class Paging(Options):
-    """`paging`: how to read lists, where it should not be left to be found out."""
+    """`paging`: how to read lists, if it should not be detected automatically."""
 
     mode: Literal["auto", "keyset", "offset", "grow"] = "auto"
-    """What to read a long list with first."""
+    """The strategy to read a long list with first."""
     limit: Annotated[int, Field(ge=2, le=100_000)] = 1000
-    """Rows to ask for at a time."""
+    """Rows to ask for per request."""
     max_limit: Annotated[int, Field(ge=2, le=100_000)] = 8000
-    """Rows to ask for at a time at most, where only a larger limit helps."""
+    """Maximum rows to ask for per request, if only a larger limit helps."""
     limit_param: str = "limit"
     start_param: str = "startDate"
     order_param: str = "orderBy"
     order: str = "createdAt:ASC"
     """The order to read in."""
     probe_order: str | None = "createdAt:DESC"
-    """The order of the one-row question that the ETag belongs to."""
+    """The order of the one-row request whose ETag shows changes."""
     offset_params: Paths = ("offset", "skip")
-    """Query parameters that may mean "leave out the first n rows", tried in turn."""
+    """Query parameters that may mean "skip the first n rows", tried in turn."""
     items: str = ""
-    """Where the list is in the answer, such as "data.rows"; found by itself if there is only one."""
+    """The path of the list in the answer, such as "data.rows"; not needed if there is only one list."""
     requests_per_minute: Annotated[int, Field(ge=1, le=6000)] = 60
-    """Pages of a backlog to read in a minute, at most; not applied to a loopback address."""
+    """Maximum pages of a backlog to read per minute; not applied to a loopback address."""
 
 
 class Reread(Options):
-    """`reread`: how far to look back for rows that came late. Reading again tells nothing twice."""
+    """`reread`: how far to look back for late rows. Reading a row again does not report it again."""
 
     overlap: Annotated[Duration, Field(le=LONGEST_LOOKBACK)] = 600.0
-    """Read again this far behind the newest row whenever something changed; 30 days at most."""
+    """How far behind the newest row to read again whenever something changed; 30 days at most."""
     full_read_every: Duration = 1800.0
-    """Ignore the ETag this often."""
+    """How often to ignore the ETag."""
     sweep_interval: Duration = 6 * 3600.0
-    """Look far back this often."""
+    """How often to sweep: to look far back."""
     sweep_depth: Annotated[Duration, Field(le=LONGEST_LOOKBACK)] = 7 * 86400.0
-    """How far; for locks that were offline. 30 days at most: ids are remembered for 35."""
+    """How far a sweep looks back, for locks that were offline; 30 days at most: ids are remembered for 35."""
 
 
 class Fields(Options):
-    """`fields`: where things are in a row, each a list of dotted paths of which the first that is there counts."""
+    """`fields`: where the values of a row are: lists of dotted paths; the first one present counts."""
 
     id: Paths = ("id",)
     created_at: Paths = ("createdAt",)
@@ -172,7 +179,7 @@ class Fields(Options):
 
 
 class BatchFields(Options):
-    """`fields`: where things are in a batch, each a list of dotted paths of which the first that is there counts."""
+    """`fields`: where the values of a batch are: lists of dotted paths; the first one present counts."""
 
     id: Paths = ("id",)
     status: Paths = ("status", "state")
@@ -188,7 +195,7 @@ class BatchFields(Options):
 
 
 class States(Options):
-    """`states`: the words for how batches and items fare; upper case, dashes and underscores do not matter."""
+    """`states`: the words for states of batches and items; case, dashes and underscores do not matter."""
 
     running: Paths = (
         "pending",
@@ -200,7 +207,7 @@ class States(Options):
         "in progress",
         "started",
     )
-    """A batch in one of these states goes on."""
+    """A batch in one of these states is still running."""
     ended: Paths = (
         *("completed", "complete", "done", "finished", "succeeded", "success", "failed", "failure", "error"),
         *(
@@ -212,7 +219,7 @@ class States(Options):
         ),
         *("cancelled", "canceled", "aborted", "expired", "timed out"),
     )
-    """A batch in one of these states has ended. Whatever is in neither list has not, which is said once."""
+    """A batch in one of these states has ended. A state in neither list is not an end; it is logged once."""
     failed: Paths = (
         "failed",
         "failure",
@@ -227,9 +234,9 @@ class States(Options):
         "timed out",
         "false",
     )
-    """An item in one of these states has failed; so has one with an error."""
+    """An item in one of these states has failed; so has one of unknown state that has an error."""
     succeeded: Paths = ("succeeded", "success", "completed", "complete", "done", "ok", "granted", "true")
-    """An item in one of these states has not. Whatever is in neither list is not taken for a failure; that is said once."""
+    """An item in one of these states succeeded. An unknown state alone is no failure; it is logged once."""
 
 
 class _Parakey(Source):
@@ -267,7 +274,7 @@ class EventLogs(_Parakey):
     start: Start = "now"
     """Where to begin on the first run: "now", "beginning", or a date-time."""
     dedupe: Literal["id", "place"] = "id"
-    """What makes a row unique: its id, or its id within a place (for locks shared by places that repeat ids)."""
+    """What makes a row unique: its id, or its id within a place (if places that share locks repeat ids)."""
     request: Request = Request()
     paging: Paging = Paging()
     reread: Reread = Reread()
@@ -277,26 +284,26 @@ class EventLogs(_Parakey):
         return await _Round(self, visit, dict(state)).poll(state)
 
     def receive(self, call: Call) -> Received:
-        """A bare event log. What cannot be named as a poll would name it only rings."""
+        """Reads event logs. A row that a poll might report with another id only rings."""
         shape, events, damaged = self.shape, [], list[wire.Damage]()
         items = wire.objects(call.body, damaged)
         if not items:
             raise Unreadable("the body is empty")
-        ring = bool(damaged)  # the next visit reads it, or keeps it
+        ring = bool(damaged)  # the next visit reads the row, or keeps it as unread
         for item in items:
             row, data = shape.row(item), item[0]
             if row is None or (row.occurred is None and row.created is None):
                 if len(items) == 1:
                     raise Unreadable("an object without the time of an event log")
-                ring = True  # the others are none the worse for it
+                ring = True  # the other rows are still reported
                 continue
             if any(isinstance(data.get(name), list) for name in ("items", "results")):
                 raise Unreadable("a batch, which belongs to the address of a parakey.batches source")
             place = shape.place(row)
             if self.domain_id and place and place["id"] not in {None, self.domain_id}:
-                continue  # of a place that another source watches
-            # Only what a poll would name just so; lists may tell the place, or not. And what is so old that its id may have
-            # been forgotten was told long ago.
+                continue  # it belongs to a place that another source watches
+            # Report only what a poll would report with the same id; lists may contain the place or not. The
+            # id of an older row may have been forgotten, and that row was reported long ago.
             stamp = row.created or row.occurred
             fresh = stamp is not None and call.now - stamp.timestamp() < OLDEST_WEBHOOK
             if shape.named(row) and PLAIN.fullmatch(row.id) and self.dedupe == "id" and fresh:
@@ -324,7 +331,7 @@ class EventLogs(_Parakey):
 
 
 class _Shape:
-    """Turns the vendor's rows into ours. Its functions are made once, for they run for every row."""
+    """Turns the vendor's rows into events. Its getters are made once, because they run for every row."""
 
     def __init__(self, paths: Fields, by_place: bool, items: str) -> None:
         self._by_place = by_place
@@ -338,7 +345,7 @@ class _Shape:
         )
 
     def rows(self, answer: Answer, unread: Unread) -> list[Row]:
-        """The list's rows; what is none goes to `unread`. `NoRows` where nothing in the list is a row."""
+        """The rows of the list; anything else goes to `unread`. Raises `NoRows` if no item is a row."""
         damaged: list[wire.Damage] = []
         items = answer.items(self._items, damaged)
         found = [row for item in items if (row := self.row(item)) is not None]
@@ -353,7 +360,7 @@ class _Shape:
         return found
 
     def row(self, item: wire.Item) -> Row | None:
-        """A row; one without an id is known by its content, and one without a time, too, is none."""
+        """A row; without an id, its content identifies it. None if it has neither an id nor a time."""
         data, raw = item
         key, written = self._id(data), self._created(data)
         created, occurred = parse_time(written), parse_time(self._occurred(data))
@@ -404,11 +411,11 @@ class _Shape:
         )
 
 
-_shape = lru_cache(_Shape)  # alike for nearly all sources, of which there may be very many
+_shape = lru_cache(_Shape)  # nearly all sources have the same shape, and there may be very many sources
 
 
 class _Round:
-    """One poll. `memory` is the state to be; `walk` in it is a reading that goes over several polls."""
+    """One poll. `memory` is the new state; its `walk` is a reading that may span several polls."""
 
     def __init__(self, source: EventLogs, visit: Visit, memory: dict[str, Any]) -> None:
         self.source = source
@@ -442,7 +449,7 @@ class _Round:
         try:
             rows, newest = self.source.shape.rows(probe, self.unread), True
         except NoRows:
-            rows, newest = [], False  # the others are asked for all the same; there it is seen once more
+            rows, newest = [], False  # the other rows are asked for below; the reading meets this one again
         if newest and not rows and state.get("cursor"):
             raise RequestFailed(
                 "the list is empty although it had rows before: has the integration lost its keys or its place? "
@@ -452,7 +459,7 @@ class _Round:
         if sweep:
             self.memory["swept_at"] = rfc3339(now)
         if len(rows) > 1:
-            self.memory["ignores_limit"] = len(rows)  # one row was asked for
+            self.memory["ignores_limit"] = len(rows)  # one row was asked for: the server ignores `limit`
         self._mind_times(rows)
         if not state.get("begun"):
             if not newest:
@@ -463,7 +470,7 @@ class _Round:
         self.memory["begun"] = True
         self._set_out(probe, rows, sweep=sweep)
         if not newest:
-            self.memory["walk"]["tag"] = None  # whether it was in the list cannot be seen
+            self.memory["walk"]["tag"] = None  # whether it is in the list cannot be checked
         if state.get("gap") and not sweep:
             return await self._read_newest()
         return await self._read()
@@ -482,17 +489,17 @@ class _Round:
         try:
             answer = await self._probed({}, tag)
         except (RequestFailed, Denied):
-            raise refused from None  # it is not about the order
+            raise refused from None  # the order was not the cause
         self.memory["unordered"] = True
         return answer
 
     async def _probed(self, order: Mapping[str, str], tag: Mapping[str, str] | None) -> Answer:
         query = self.source.query(**{self.source.paging.limit_param: 1}, **order)
-        # Full reads are this source's own affair: `reread.full_read_every`.
+        # The source schedules full reads itself, by `reread.full_read_every`.
         return await self.visit.http.get(self.source.url(), query, self.source.headers(), tag, math.inf)
 
     def _mind_times(self, rows: list[Row]) -> None:
-        """Say once that times cannot be read: they are not times that are missing."""
+        """Log once that times cannot be read: they are present, not missing."""
         odd = next((row.odd_time for row in rows if row.odd_time), None)
         if odd and not self.memory.get("odd_times"):
             self.memory["odd_times"] = True
@@ -500,7 +507,7 @@ class _Round:
             self.remarks.append(f"{field} of a row cannot be read as a time: it is of the form {odd}")
 
     async def _begin(self, probe: Answer, rows: list[Row]) -> bool:
-        """The first visit: settle the floor under which nothing is told. Whether there is something to read now."""
+        """At the first visit, set `floor`: nothing before it is reported. Returns whether to read now."""
         start = self.source.start
         if start != "now":
             self.memory |= {"floor": rfc3339(start) if isinstance(start, datetime) else None, "cursor": None}
@@ -508,18 +515,18 @@ class _Round:
         overlap = timedelta(seconds=self.source.reread.overlap)
         date = probe.date()
         if date is not None and not rows:
-            date = min(date, self.visit.now)  # there is nothing old: an earlier floor tells nothing twice
+            date = min(date, self.visit.now)  # the list is empty: an earlier floor reports no old row
         vendor_now = date - overlap if date else None
         newest = rows[0] if rows else None
         if newest is None or newest.created is None:
-            # Never our clock: where the vendor tells no time, everything it shows from now on is new.
+            # Never use our clock: if the vendor sends no time, every row that it shows from now on is new.
             self.memory |= {"floor": rfc3339(vendor_now) if vendor_now else None, "cursor": None}
             if newest is not None and newest.odd_time:
-                self.memory["absorbs"] = True  # what is there now is old, however its times are written
+                self.memory["absorbs"] = True  # the rows there now are old, however their times are written
             return bool(rows)
         ahead: list[Row] = []
         if self._ahead(probe, rows):
-            # A time in the future is no floor: nothing would be new before it.
+            # A time in the future is no floor: rows before it would not be new.
             listed = (
                 await self._some(probing.Question(None, self.source.paging.limit, backwards=True)) or rows
             )
@@ -534,7 +541,7 @@ class _Round:
         created = newest.created
         beside = await self._some(probing.Question(created, self.source.paging.limit))
         if beside is not None and all(row.id != newest.id for row in beside):
-            # startDate may exclude its own instant.
+            # startDate may be exclusive.
             beside = await self._some(
                 probing.Question(created - probing.MILLISECOND, self.source.paging.limit)
             )
@@ -542,15 +549,15 @@ class _Round:
             before |= {row.id for row in self._ahead(probe, beside)}
             beside = [row for row in beside if row.id not in before]
         if beside is None or any(row.created and row.created > created for row in beside):
-            # Not the newest: a row has just come, or the order is not what was asked for. Then the vendor's clock
-            # decides, some minutes early.
+            # This row is not the newest: another row has just been added, or the order is not the one asked
+            # for. Then the vendor's clock, minus the overlap, decides.
             ours = self.visit.now
             ours_is_behind = any(row.created and row.created > ours for row in beside or ())
             vendor_now = min(vendor_now, ours) if vendor_now and not ours_is_behind else vendor_now
             floor = max(created, vendor_now) if vendor_now else created
             self.memory |= {"floor": rfc3339(floor), "cursor": None, "before": sorted(before)}
             return True
-        # Rows that share the stamp and come later are new.
+        # Rows that share the stamp and are added later are new.
         before |= {
             row.id for row in beside if row.created == created or (row.created, row.occurred) == (None, None)
         }
@@ -564,26 +571,29 @@ class _Round:
 
     @property
     def _leads(self) -> bool:
-        """Whether the probe shows the newest row: a tag of any other hides what comes. Without the order it has to be seen."""
+        """Whether the probe shows the newest row: the ETag of any other row would hide new ones.
+
+        If the server refuses the order, a reading must prove it first.
+        """
         leads: bool = self.memory.get("leads", not self.memory.get("unordered"))
         return leads
 
     def _latest(self, probe: Answer) -> datetime:
-        """The latest time that a row may have; a later one is of the future. By the vendor's clock, where it tells it."""
+        """The latest time that a row may have: the vendor's clock, or ours if unknown, plus the overlap."""
         return (probe.date() or self.visit.now) + timedelta(seconds=self.source.reread.overlap)
 
     def _ahead(self, probe: Answer, rows: list[Row]) -> list[Row]:
-        """Those of the future."""
+        """The rows from the future."""
         latest = self._latest(probe)
         return [row for row in rows if row.created is not None and row.created > latest]
 
     async def _readable(self) -> list[Row]:
-        """The newest row that can be read, where the newest of all cannot."""
+        """The newest readable row, for a list whose first row is unreadable."""
         rows = await self._some(probing.Question(None, self.source.paging.limit, backwards=True))
         return [max(rows, key=_when)] if rows else []
 
     async def _some(self, question: probing.Question) -> list[Row] | None:
-        """Rows that are only good to know; None where the server refuses the question however it is put."""
+        """Rows that are useful but not required; None if the server refuses all forms of the question."""
         try:
             rows, _ = await probing.asked(self.memory, question, self._ask)
         except probing.Refused:
@@ -591,23 +601,24 @@ class _Round:
         return rows
 
     def _set_out(self, probe: Answer, rows: list[Row], *, sweep: bool) -> None:
-        """Begin to read: from a while before the cursor, or on a sweep from long before it."""
+        """Begin a reading: `overlap` before the cursor, or on a sweep `sweep_depth` before it."""
         reread = self.source.reread
         cursor, floor = parse_time(self.memory.get("cursor")), parse_time(self.memory.get("floor"))
         back = timedelta(seconds=max(reread.sweep_depth, reread.overlap) if sweep else reread.overlap)
         begin = cursor or floor
-        # A sweep asks from before the floor, too: a server whose startDate compares with the time of the unlock would not
-        # list what happened before it and was stored after it. A millisecond more, for servers whose startDate excludes.
+        # A sweep asks from before the floor, too: a server whose startDate compares with the time of the
+        # unlock would not list what happened before the floor and was stored after it. A millisecond more
+        # serves servers whose startDate is exclusive.
         start = begin - back - probing.MILLISECOND if begin else None
         self.memory["walk"] = {
             "start": rfc3339(start) if start else None,
-            # A row of the future stays the newest one: a tag of it would hide what comes.
+            # A row from the future stays the newest one: its ETag would hide new rows.
             "tag": None if self._ahead(probe, rows) else probe.tag,
-            # A stamp of the future would carry the cursor past rows to come. By the vendor's clock, where it tells it.
+            # A stamp from the future would move the cursor past rows to come.
             "latest": rfc3339(self._latest(probe)),
             "newest": rows[0].id if rows else None,
             "probed": rfc3339(rows[0].created) if rows and rows[0].created else None,
-            # For news it is enough to reach down to the newest row known; a sweep looks for what came below that.
+            # For new rows it is enough to reach the newest known row; a sweep looks for rows below it.
             "known": None if sweep else self.memory.get("anchor"),
             "edge": self.memory.get("edge"),
             "since": self.memory.get("swept" if sweep else "cursor") or self.memory.get("floor"),
@@ -630,7 +641,7 @@ class _Round:
         return Poll(self.memory, self.events, rows=self.count)
 
     async def _read_newest(self) -> Poll:
-        """Where no way gets past a cut: the newest rows are told all the same, and what is between is a gap."""
+        """If no strategy gets past the truncation, report the newest rows, and a gap before them."""
         limit = min(self.memory.get("fits", self.source.paging.limit), self.source.paging.limit)
         try:
             rows, _ = await probing.asked(
@@ -640,7 +651,8 @@ class _Round:
             raise refused.cause from None
         reading, known = self.memory["walk"], parse_time(self.memory.get("newest_at"))
         if known is not None and not self.memory.get("pinned"):
-            # Of a gap that an earlier version opened, old ids have been forgotten; what is so old was told when it was new.
+            # Old ids from a gap that an earlier version opened have been forgotten; rows that old were
+            # reported when they were new.
             known = min(known, self.visit.now)  # a row's time can lie in the future
             start = parse_time(reading["start"])
             reading["start"] = rfc3339(
@@ -683,10 +695,10 @@ class _Round:
                 raise
 
     def _take(self, rows: list[Row]) -> None:
-        """Turn rows into events, and remember the newest."""
+        """Turn rows into events, and record the newest row."""
         reading = self.memory["walk"]
         floor = parse_time(self.memory.get("floor"))
-        # A server that does not know startDate answers with all it has: what is older than asked for is not new.
+        # A server that ignores startDate answers with all rows: those older than asked for are not new.
         bound = max(filter(None, (floor, parse_time(reading["start"]))), default=None)
         before = frozenset(self.memory.get("before", ()))
         top = parse_time(reading.get("top"))
@@ -719,7 +731,7 @@ class _Round:
         self.count += len(rows)
 
     def _arrive(self) -> None:
-        """All is read: the cursor moves, and the ETag from before the reading counts."""
+        """The reading is complete: move the cursor, and store the ETag from before the reading."""
         reading, memory = self.memory["walk"], self.memory
         top, cursor = parse_time(reading.get("top")), parse_time(memory.get("cursor"))
         if top is not None and (cursor is None or top > cursor):
@@ -732,28 +744,31 @@ class _Round:
             memory["edge"] = reading["oldest"]  # a row that a sweep should show, too
         probed, low = parse_time(reading.get("probed")), parse_time(reading.get("low"))
         if top is not None and probed is not None and probed < top:
-            # It came since, or the order is not what was asked for, and the row that is first stays so.
+            # A row was added since, or the order is not the one asked for and the first row stays the same.
             memory["leads"] = False
         elif probed is not None and low is not None and low < probed:
             memory["leads"] = True
         elif memory.get("leads") is False:
             del memory["leads"]
-        # If the row that the probe showed was not in the list: do not settle for its ETag before it is.
+        # If the list lacked the row that the probe showed, do not store the ETag until the list has it.
         memory["tag"] = reading["tag"] if not reading["newest"] and self._leads else None
         for key in ("gap", "pinned", "newest_told", "newest_at"):
             memory.pop(key, None)
 
     def _tell_gap(self, newest: list[Row]) -> None:
-        """No way past the cut: a notice says so, once, with its bounds. The cursor stays, and each sweep tries again."""
+        """Report once, with its bounds, that no strategy gets past the truncation.
+
+        The cursor stays, and each sweep tries again.
+        """
         memory = self.memory
         since = parse_time(memory["walk"]["since"])
         top = memory.get("newest_told")
         if memory.get("gap") and not (top and all(row.id != top for row in newest)):
-            since = None  # told already, and the newest rows reach down to those told before
+            since = None  # already reported, and the newest rows reach down to those reported before
         elif memory.get("gap"):
             since = (
                 parse_time(memory.get("newest_at")) or since
-            )  # another one: more came than an answer shows
+            )  # another gap: more rows came than an answer shows
         if newest:
             latest = max(newest, key=_when)
             memory |= {"newest_told": latest.id, "newest_at": rfc3339(_when(latest))}
@@ -761,7 +776,7 @@ class _Round:
             return
         about = rfc3339(since) if since else "beginning"
         if not memory.get("gap"):
-            memory |= {"gap": about, "pinned": True}  # from now on ids are kept from there
+            memory |= {"gap": about, "pinned": True}  # from now on, ids since then are kept
         until = rfc3339(min(map(_when, newest))) if newest else None
         rows = memory.get("largest", 0)
         every = spell(self.source.reread.sweep_interval)
@@ -784,7 +799,7 @@ def _when(row: Row) -> datetime:
 
 
 def _form(value: object) -> str:
-    """How a value is written, without what it says: 9 for digits, a for letters."""
+    """The form of a value without its content: 9 for digits, a for letters."""
     if not isinstance(value, str):
         return "a number" if isinstance(value, int | float) else type(value).__name__
     text = re.sub(r"[^\W\d_]", "a", re.sub(r"\d", "9", value[:40]))
@@ -801,7 +816,7 @@ def _wire_time(stamp: datetime) -> str:
 
 
 def _outcome(value: Any) -> Outcome:
-    """Nothing is taken for success: a log is not yet an opened door."""
+    """A missing or unknown value is not a success: a log does not prove that the door opened."""
     if value is True:
         return "granted"
     word = str(value).lower() if isinstance(value, bool | str) else ""
@@ -816,9 +831,9 @@ class Batches(_Parakey):
     start: Start = "now"
     """With `request.list_path`: where to begin on the first run."""
     concurrency: Annotated[int, Field(ge=1, le=100)] = 2
-    """Requests under way with this token at the same time."""
+    """Maximum requests with this token at the same time."""
     stall_after: Duration = 3600.0
-    """Tell that a batch has not moved for so long."""
+    """Report a batch that has not changed for this long."""
     request: BatchRequest = BatchRequest()
     fields_: Annotated[BatchFields, Field(alias="fields")] = BatchFields()
     states: States = States()
@@ -827,7 +842,7 @@ class Batches(_Parakey):
         return _BatchRound(self, visit, state).polls()
 
     def receive(self, call: Call) -> Received:
-        """A bare batch: told whole if it has ended, else followed."""
+        """Reads bare batches: each is reported if it is complete and has ended, else tracked."""
         shape = _BatchShape(self)
         events: list[Event] = []
         ids: list[str] = []
@@ -841,8 +856,8 @@ class Batches(_Parakey):
             if read.state is None and read.items is None:
                 raise Unreadable("an object that is no batch; does an event log's webhook lead here?")
             if self.domain_id and read.domain not in {None, self.domain_id}:
-                continue  # of a place that another source watches
-            # What does not say all of it is asked for: once the batch is told, nothing can be added.
+                continue  # it belongs to a place that another source watches
+            # An incomplete batch is asked for: nothing can be added once the batch is reported.
             whole = bool(read.items) and "unknown" not in read.outcomes
             if whole and shape.has_ended(read, again=False):
                 events += shape.events(read, bytes(raw), datetime.fromtimestamp(call.now, UTC))
@@ -869,12 +884,13 @@ class Batches(_Parakey):
 
 
 class _BatchRound(PollBuilder):
-    """One visit to the batches that are followed. `memory` is the state to be:
+    """One visit to the tracked batches. `memory` is the new state:
 
-    open     batches by id, as `follow.py` has them, each with the `tag` of its last answer
-    wanted   ids that somebody wants followed
-    list     the tag of the list, where there is one; `floor`: what was submitted before it is not followed
-    odd      states that were remarked on
+    open     batches by id, as in `kit/tracking.py`, each with the `tag` of its last answer
+    wanted   ids to track, from webhooks and `roundsman track`
+    list     the tag of the list, if there is one; `floor`: batches submitted before it are not
+             tracked, unless they are running
+    odd      subjects that were remarked on
     """
 
     def __init__(self, source: Batches, visit: Visit, state: State) -> None:
@@ -885,32 +901,33 @@ class _BatchRound(PollBuilder):
         self.good = 0
         self.errors: list[Exception] = []
         self.failed: dict[str, Exception] = {}
-        """Batches that could not be asked for at this visit."""
+        """Batches whose request failed at this visit."""
         self.stop: Exception | None = None
-        """Why no more is asked at this visit."""
+        """Why no more requests are made at this visit."""
         self.shape = _BatchShape(source, self.remark)
 
     async def polls(self) -> AsyncIterator[Poll]:
         wanted = self.memory.pop("wanted", [])
         named = (
             set(wanted) if self.visit.trigger == "webhook" else None
-        )  # a webhook named these; the others have their time
+        )  # a webhook named these; the others are asked for when due
         if self.source.request.list_path and not named:
             try:
                 wanted += await self._list(self.source.request.list_path)
             except (RequestFailed, Unreadable) as exc:
-                self.errors.append(exc)  # what is tracked by id can do without it
+                self.errors.append(exc)  # batches that are tracked by id do not need the list
                 self.remark(f"the list of batches cannot be read: {exc}", about="list")
         told = await self.visit.known([f"{key}:completed" for key in (*wanted, *self.open)])
         for key in [*wanted, *self.open]:
-            if f"{key}:completed" in told:  # by a webhook, if it is still open here
+            if f"{key}:completed" in told:  # reported by a webhook, if it is still open here
                 self.open.pop(key, None)
             else:
                 self.open.setdefault(key, tracking.entry(self.visit.vendor_now))
         turns = asyncio.Semaphore(self.source.concurrency)
         keys = [key for key in self.open if key in named][:AT_ONCE] if named else self._in_turn()
         if self.visit.wait:
-            # The vendor wants a rest; but who always does is asked slowly, not never: whoever has waited longest.
+            # The vendor asks us to wait. If it always does, poll slowly instead of never: ask for the one
+            # batch that has waited longest.
             keys = sorted(keys, key=self._looked)[:1]
             for key in keys:
                 self.open[key]["looked"] = rfc3339(self.now)
@@ -925,9 +942,10 @@ class _BatchRound(PollBuilder):
             yield self.poll()
         if self.stop is not None:
             raise self.stop
-        # Without any good answer it is the vendor's trouble or the token's; but not where one batch is refused as such.
+        # Without any good answer, the fault is the vendor's or the token's, unless a batch itself is refused.
         theirs = [exc for exc in self.errors if not _about_one_thing(exc)]
-        # Once the token was good, a single 403 is about that one batch, of which its stalling will tell.
+        # If the token was accepted before, a single 403 concerns that one batch; a stall notice will report
+        # it.
         ours = [exc for exc in self.errors if isinstance(exc, Denied)]
         if self.memory.get("fine") and len(ours) == 1:
             ours = []
@@ -936,7 +954,7 @@ class _BatchRound(PollBuilder):
         yield self.poll()
 
     def _in_turn(self) -> list[str]:
-        """Batches to ask for at this visit: where there are very many, whoever has waited longest."""
+        """Batches to ask for at this visit: if there are very many, those that have waited longest."""
         keys = list(self.open)
         if len(keys) > AT_ONCE:
             keys = sorted(keys, key=self._looked)[:AT_ONCE]
@@ -948,7 +966,7 @@ class _BatchRound(PollBuilder):
         return self.open[key].get("looked") or ""
 
     async def _one(self, key: str, turns: asyncio.Semaphore) -> None:
-        """Ask for one batch. Its trouble is not the others'."""
+        """Ask for one batch. Its error does not affect the others, unless it is a `Backoff` or a 401."""
         async with turns:
             if self.stop is not None:
                 return
@@ -968,7 +986,10 @@ class _BatchRound(PollBuilder):
                 self.memory["fine"] = True
 
     def _give_up(self) -> None:
-        """What fails for days while others are answered is that batch's trouble; where nobody is answered, it is the vendor's."""
+        """Give up batches that fail for days while others are answered, or that are refused as such.
+
+        Otherwise, the fault is the vendor's.
+        """
         for key, exc in self.failed.items():
             entry = self.open[key]
             if (self.good or _about_one_thing(exc)) and tracking.hopeless(
@@ -980,9 +1001,9 @@ class _BatchRound(PollBuilder):
                 )
 
     async def _list(self, path: str) -> list[str]:
-        """Ids in the list that are not followed yet.
+        """Ids in the list that are not tracked yet.
 
-        Nothing is known of its pages: they are a guess, whose failing costs nothing that the first answer showed.
+        The paging is not documented. `offset` is a guess: if it fails, the first answer still counts.
         """
         url = f"{self.source.base_url}/{path.lstrip('/')}"
         memory, found, seen = self.memory, dict[str, None](), set[str]()
@@ -999,9 +1020,9 @@ class _BatchRound(PollBuilder):
             except (RequestFailed, Denied, Unreadable, Backoff) as exc:
                 if not offset:
                     raise
-                memory["list_read"] = False  # what is behind it was not seen
+                memory["list_read"] = False  # the rows beyond were not seen
                 if isinstance(exc, Backoff) and seen:
-                    memory |= {"list": tag, "list_at": (offset, None)}  # the next visit goes on
+                    memory |= {"list": tag, "list_at": (offset, None)}  # the next visit continues here
                 else:
                     memory["list"] = tag if self._has_no_pages(exc) else None
                 break
@@ -1010,7 +1031,7 @@ class _BatchRound(PollBuilder):
                 offset, tag = (
                     0,
                     None,
-                )  # older ones have left the list: what is new may stand before this place
+                )  # older batches have left the list: new ones may be before this offset
                 continue
             tag = tag if offset else answer.tag
             fresh = await self._fresh(rows)
@@ -1023,7 +1044,7 @@ class _BatchRound(PollBuilder):
             last = last if ids <= seen else [offset, rows[0].key]
             if over or (order < 0 and memory.get("list_read") and not fresh):
                 memory |= {"list_read": True, "list_failed": 0}
-                # What is appended pages away changes no tag of the first one.
+                # Rows that are added to a later page do not change the tag of the first one.
                 if order > 0 and last[0]:
                     memory |= {"list_at": last} if last[1] else {}
                 else:
@@ -1032,11 +1053,11 @@ class _BatchRound(PollBuilder):
             seen |= ids
             offset += len(rows)
         else:
-            memory |= {"list": tag, "list_at": last}  # the next visit goes on
+            memory |= {"list": tag, "list_at": last}  # the next visit continues here
         return list(found)
 
     async def _fresh(self, rows: list["_Read"]) -> list[str]:
-        """The ids of those batches that are to be followed, and are not yet."""
+        """The ids of the batches that must be tracked, and are neither tracked nor reported yet."""
         wanted = self._wanted(rows)
         told = await self.visit.known([f"{key}:completed" for key in wanted])
         return [key for key in wanted if key not in self.open and f"{key}:completed" not in told]
@@ -1050,7 +1071,7 @@ class _BatchRound(PollBuilder):
         return [self.shape.read(item[0]) for item in items]
 
     def _has_no_pages(self, exc: Exception) -> bool:
-        """Whether what came for a second page says that there is none: it is refused, or fails again and again."""
+        """Whether the error of a second page means that there is none: it is refused, or fails repeatedly."""
         passing = getattr(exc, "passing", False) or isinstance(exc, Unreadable | Backoff)
         if not passing and getattr(exc, "status", None) in REFUSED:
             return True
@@ -1058,7 +1079,7 @@ class _BatchRound(PollBuilder):
         return not self.memory.get("list_pages") and bool(self.memory["list_failed"] >= LIST_TRIES)
 
     def _wanted(self, rows: list["_Read"]) -> list[str]:
-        """The ids of those batches that are to be followed: what runs, and what was submitted since we began."""
+        """The ids of the batches to track: all that run, and those that were not submitted before `floor`."""
         floor, ids = parse_time(self.memory["floor"]), []
         for read in rows:
             key, begun = read.key, read.submitted
@@ -1072,7 +1093,7 @@ class _BatchRound(PollBuilder):
         return ids
 
     async def _ask(self, key: str) -> Answer | None:
-        """The batch; None where the vendor does not know it."""
+        """The batch; None if the vendor does not know it."""
         url = f"{self.source.base_url}/{self.source.request.path.lstrip('/').replace('{id}', quote(key, safe=''))}"
         tag = self.open[key].get("tag")
         try:
@@ -1083,7 +1104,7 @@ class _BatchRound(PollBuilder):
             return None
 
     def _take(self, key: str, answer: Answer | None) -> None:
-        """One batch as it is now: followed on, or told with all that failed in it."""
+        """One batch as it is now: track it further, or report it with its failed items."""
         entry = self.open[key]
         if answer is None:
             if tracking.missed(entry, self.now, self.source.interval):
@@ -1106,11 +1127,12 @@ class _BatchRound(PollBuilder):
         if read.key is None and not read.items:
             wire.refuse_failure(data)
         if read.key is None and read.items and not (read.submitted or read.completed):
-            wire.refuse_failure(data)  # a list of anything
+            wire.refuse_failure(data)  # it may be any list
         if read.key is None and not (read.items or read.submitted or read.completed):
             raise Unreadable(f"the answer about batch {key} has neither its id nor the shape of a batch")
         read = read._replace(key=key)
-        # Without a state, a second look at the same thing counts: so no tag, which would spare us that look.
+        # Without a state, only a second look that shows the same proves the end. So no tag is kept: a 304
+        # would prevent that look.
         seen = [
             fields.text(read.status),
             *(read.outcomes.count(o) for o in ("succeeded", "failed", "unknown")),
@@ -1120,7 +1142,8 @@ class _BatchRound(PollBuilder):
         since = parse_time(entry["since"])
         waited = since is not None and tracking.apart(since, self.visit.vendor_now, self.source.interval)
         again = entry["seen"] == seen and waited
-        # What shows no items may be an error of the moment, or a batch whose items are not there yet: a second look shows it.
+        # An answer without items may be a transient error, or the items may not be there yet: wait for a
+        # second look.
         if self.shape.has_ended(read, again=again) and (read.items or again):
             del self.open[key]
             self.events += self.shape.events(read, body, self.now)
@@ -1129,28 +1152,28 @@ class _BatchRound(PollBuilder):
 
 
 def _about_one_thing(exc: Exception) -> bool:
-    """Whether a refusal is about what was asked for, and not the vendor's own trouble."""
+    """Whether a refusal concerns what was asked for, and is not a fault of the vendor."""
     return 400 <= (getattr(exc, "status", None) or 0) < 500 and not getattr(exc, "passing", False)
 
 
 class _Read(NamedTuple):
-    """A batch, as far as it could be understood."""
+    """What could be understood of a batch."""
 
     data: dict[str, Any]
     key: str | None
     status: Any
-    """The vendor's word for its state; `state` is that as one word in small letters."""
+    """The vendor's word for its state; `state` is that as one word in lower case."""
     state: str | None
     items: list[dict[str, Any]] | None
     outcomes: list[Outcome]
-    """How each item fared."""
+    """The outcome of each item."""
     submitted: datetime | None
     completed: datetime | None
     domain: str | None
 
 
 def _order(rows: list[_Read]) -> int:
-    """How batches are sorted by when they were submitted: 1 oldest first, -1 newest first, 0 where it cannot be told."""
+    """How batches are sorted by submission time: 1 oldest first, -1 newest first, 0 unknown."""
     stamps = [row.submitted for row in rows if row.submitted is not None]
     if len(stamps) < max(3, len(rows)) or stamps[:1] == stamps[-1:]:
         return 0
@@ -1158,7 +1181,7 @@ def _order(rows: list[_Read]) -> int:
 
 
 class _BatchShape:
-    """Turns the vendor's batches into events. `remark` hears what was odd."""
+    """Turns the vendor's batches into events. `remark` receives what is unexpected."""
 
     def __init__(self, source: Batches, remark: Callable[[str, str], None] = lambda *_: None) -> None:
         self._name = source.name
@@ -1171,11 +1194,11 @@ class _BatchShape:
         self._failed, self._succeeded = _words(states.failed), _words(states.succeeded)
 
     def read(self, data: dict[str, Any]) -> _Read:
-        """What there is to know of a batch."""
+        """What can be understood of a batch."""
         get = self._get
         status, items = get["status"](data), get["items"](data)
         if isinstance(items, dict) and items and all(isinstance(item, dict) for item in items.values()):
-            items = list(items.values())  # by their ids
+            items = list(items.values())  # an object with the items by id
         items = (
             [item if isinstance(item, dict) else {} for item in items] if isinstance(items, list) else None
         )
@@ -1193,20 +1216,20 @@ class _BatchShape:
         )
 
     def inside(self, data: dict[str, Any], key: str) -> _Read | None:
-        """The batch of this id, where it is wrapped in an object with other things beside it."""
+        """The batch of this id, if it is wrapped in an object with other members."""
         names = (name for name in data if not name.lower().startswith(ERRORS))
         read = (self.read(data[name]) for name in names if isinstance(data[name], dict))
         return next((each for each in read if each.key == key), None)
 
     def runs(self, read: _Read) -> bool:
-        """Whether it says that it goes on."""
+        """Whether its state says that it is still running."""
         return read.state in self._running
 
     def has_ended(self, read: _Read, *, again: bool) -> bool:
-        """Whether it has ended; `again`: it looked just so the last time, too."""
+        """Whether it has ended; `again`: it looked the same at the last look."""
         if read.state in self._ended:
             return True
-        if read.state is None:  # without a state, the rest may speak, if it does not change any more
+        if read.state is None:  # then a completion time counts, or known outcomes that no longer change
             completed = bool(self._get["completed_at"](read.data))
             return completed or (again and bool(read.outcomes) and "unknown" not in read.outcomes)
         if not self.runs(read):
@@ -1218,10 +1241,10 @@ class _BatchShape:
         return False
 
     def _outcome(self, item: dict[str, Any]) -> Outcome:
-        """How an item fared: by its state, or by an error, however that is written."""
+        """The outcome of an item: by its state, or by an error in any spelling."""
         state = self._get["item_status"](item)
         word = _word(state)
-        if type(state) is int:  # an HTTP status, perhaps
+        if type(state) is int:  # perhaps an HTTP status
             word = "true" if 200 <= state < 300 else "false" if state >= 400 else None
         if word in self._failed:
             return "failed"
@@ -1231,9 +1254,10 @@ class _BatchShape:
         return "failed" if any(faults) and word not in self._running else "unknown"
 
     def events(self, read: _Read, body: bytes, now: datetime) -> list[Event]:
-        """What there is to tell of a batch that has ended: what failed, and in the end the batch itself.
+        """The events of a batch that has ended: its failed items, then the batch itself.
 
-        What failed is told together with the batch or not at all: webhooks and polls may number items differently.
+        Failed items are reported together with the batch or not at all, because webhooks and polls may number
+        items differently.
         """
         key, items, outcomes = read.key or "", read.items, read.outcomes
         submitted, completed = read.submitted, read.completed
@@ -1273,7 +1297,7 @@ class _BatchShape:
         failed = outcomes.count("failed") if items is not None else None
         word = read.state
         if not failed and (word in self._failed or "unknown" in outcomes):
-            failed = None  # it says that it failed, and not what; or an item says what nobody understands
+            failed = None  # it failed without saying what, or the state of an item is unknown
         batch: Batch = {
             "batch_id": key,
             "outcome": batch_outcome(total, failed)
@@ -1324,7 +1348,7 @@ def _words(words: Paths) -> frozenset[str | None]:
 
 
 def _word(value: Any) -> str | None:
-    """A state as one word in small letters: "Timed_Out" and "timed out" are the same."""
+    """A state as one word in lower case: "Timed_Out" and "timed out" are the same."""
     if isinstance(value, bool):
         return str(value).lower()
     return "".join(c for c in value.lower() if c.isalnum()) or None if isinstance(value, str) else None

@@ -1,9 +1,11 @@
 """Railz (FIS Accounting Data as a Service): how pushes to accounting systems ended.
 
-Documented: a token by `GET getAccess`, good for an hour; `pushStatus` for one connection, or one push or batch of it, without
-any filter by time; statuses `pending`, `success`, `failed`; answers carry `pagination`, but `offset` is not among the
-parameters of this list (https://docs.railz.ai/reference/push-creating-and-updating-data). There is no resource for a batch: it
-has ended when none of its pushes is pending. So each connection is asked at each visit; what is pending is followed by id.
+Documented: a token by `GET getAccess`, valid for an hour; `pushStatus` for one connection, or for one push or
+batch of it, without a filter by time; statuses `pending`, `success`, `failed`; answers with `pagination`, but
+without `offset` among the parameters of this list
+(https://docs.railz.ai/reference/push-creating-and-updating-data). There is no resource for a batch: it has
+ended when none of its pushes is pending. So each visit asks every connection, and pending pushes are tracked
+by id.
 """
 
 import asyncio
@@ -36,41 +38,41 @@ from roundsman.webhook import Call, Scheme, SignedHook, Strong
 
 SIGNATURE = Scheme("railz-signature", "v", per_second=1000)
 OTHER_EVENTS = frozenset({"login", "auth", "connectionStatus", "customerRequest", "data", "dataPerType"})
-"""Webhooks that the vendor has and that are no push: thanked for, and passed over."""
+"""Events of the vendor's webhooks that are not pushes: they are accepted and ignored."""
 OUTCOMES: dict[str, Outcome] = {"success": "succeeded", "failed": "failed"}
-"""The statuses that are an end. Any other is not one yet."""
+"""The terminal states. Any other status is not an end."""
 SPEC = re.compile(r"(?:([^/\x00-\x1f]{1,120})/)?(batch:)?([0-9A-Za-z_-]{1,64})")
 ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 CHUNK = 20
-"""Connections asked in one go."""
+"""Connections that are asked in one group."""
 COMMIT_AFTER = 500
-"""Connections asked, or events found, until they are committed."""
+"""Connections asked, or events found, before a commit."""
 OVERLAP = 10
-"""Rows that two pages share: lists shift while they are read."""
+"""Rows by which two pages overlap: lists shift while they are read."""
 LARGEST = 500
-"""Rows that may be asked for at a time, at most."""
+"""Maximum rows to ask for per request."""
 REFUSED = frozenset({400, 404, 422})
 """Statuses that refuse a parameter."""
 FULL_FROM, ROUND_TO = 10, 10
-"""Rows from which on a page without a total may not be all, and what the numbers that servers cut at are multiples of."""
+"""A page of `FULL_FROM` rows without a total may not be all; servers truncate at multiples of `ROUND_TO`."""
 PAGES = 20
-"""Pages of one list that are read in one visit, at most; the next visit goes on."""
+"""Maximum pages of one list that are read per visit; the next visit continues."""
 FAILING = ("fail", "error", "reject", "invalid", "unsupported", "refused", "denied")
-"""How words for a file that failed begin."""
+"""Prefixes of the words for a file that failed."""
 FILE_MESSAGES = ("message", "error", "reason")
-"""Where a file of a push says why it failed; not documented."""
+"""Members of a file that may say why it failed; not documented."""
 SINGLE_REQUESTS = 50
-"""Pushes, and batches, of one connection asked for singly in one visit, at most; the others have their turn later."""
+"""Maximum pushes (and batches) of one connection that a visit asks for singly; the others come later."""
 BREAKER_AFTER = 3
-"""Connections that fail for want of any answer, one after the other, until it is taken for the vendor's trouble."""
+"""Connections in a row without any answer, after which the fault is taken to be the vendor's."""
 GIVEN_UP_KEPT = 100
-"""Batches of a connection that were given up and are remembered: their pushes do not open them again."""
+"""Given-up batches that a connection remembers: their pushes do not open them again."""
 SEARCH_EVERY = 30
-"""Visits between two questions to every connection about an id that one of them, which fails, may have."""
+"""Visits between two searches of all connections for an id, while one that may have it fails."""
 REPORT_AFTER = 3
-"""Failures of one connection in a row until it is said out loud."""
+"""Failures of one connection in a row, after which they are reported."""
 LONGEST = 3600.0
-"""Seconds between two tries of a connection that fails, at most."""
+"""Maximum seconds between two tries of a connection that fails."""
 
 
 def _connections(value: object) -> object:
@@ -95,10 +97,10 @@ Connections = Annotated[
 
 
 class Webhook(SignedHook):
-    """`webhook`: what a caller must show to be taken for the vendor. All of what is set must be right."""
+    """`webhook`: what a call must show to be accepted as the vendor's. All of what is set must be right."""
 
     signing_secrets: tuple[Strong, ...] = ()
-    """The signing secrets from the dashboard, one a URL; any of them may have signed."""
+    """The signing secrets from the dashboard, one per URL; a call may be signed with any of them."""
 
     def proofs(self) -> list[Secret]:
         return [*super().proofs(), *self.signing_secrets]
@@ -130,33 +132,33 @@ class Pushes(Source):
     secret_key: Secret
     """The secret key: "SB_..." is the sandbox's, "ID_..." production's."""
     connections: Connections
-    """Connections to watch, by their uuid, or "discover" for all there are; with v1, names of businesses."""
+    """Connections to watch, by their uuid, or "discover" for all; with v1, names of businesses."""
     concurrency: Annotated[int, Field(ge=1, le=1000)] = 2
-    """Requests under way with this key at the same time."""
+    """Maximum requests with this key at the same time."""
     start: Start = "now"
     """Where to begin on the first run: "now", "beginning", or a date-time."""
     api_version: Literal["v2", "v1"] = "v2"
-    """Which generation of the API to ask."""
+    """The version of the API to use."""
     deletes: bool = False
-    """Watch deletions, too: a second question per connection."""
+    """Watch deletions, too: a second request per connection."""
     messages: bool = True
     """Keep the accounting system's messages in events; they may hold your customers' data."""
     page_size: Annotated[int, Field(ge=20, le=500)] = 100
-    """Rows to ask for at a time, where a list has pages."""
+    """Rows to ask for per request, if a list has pages."""
     overlap: Duration = 600.0
-    """Read again this far behind the newest push whenever a long list changed."""
+    """How far behind the newest push to read again whenever a long list changed."""
     full_read_every: Duration = 1800.0
-    """Read long lists whole this often."""
+    """How often to read long lists completely."""
     discover_every: Duration = 600.0
-    """Look for new connections this often."""
+    """How often to look for new connections."""
     requests_per_minute: Annotated[int, Field(ge=1, le=60_000)] = 300
-    """Requests in a minute, at most; not applied to a loopback address."""
+    """Maximum requests per minute; not applied to a loopback address."""
     stall_after: Duration = 24 * 3600.0
-    """Tell that a push has been pending for so long."""
+    """Report a push that has been pending for this long."""
     token_ttl: Annotated[Duration, Field(gt=0)] = 3600.0
-    """How long a token is good, where it does not say so itself."""
+    """How long a token is valid, if it does not say so itself."""
     token_refresh_margin: Duration = 300.0
-    """How much earlier it is renewed."""
+    """How long before its expiry a token is renewed."""
     webhook: Webhook | None = None
     """Take the vendor's webhooks, too, at /hooks/NAME."""
     account: ClassVar[tuple[str, ...]] = ("client_id", "environment")
@@ -183,7 +185,7 @@ class Pushes(Source):
         return _Round(self, visit, state).polls()
 
     def receive(self, call: Call) -> Received:
-        """A push, a batch of pushes or a deletion that has ended: told if all is said, else asked for."""
+        """Reads a push, a batch of pushes or a deletion: reported if complete and ended, else asked for."""
         document = wire.decode(call.body)
         data = document.get("data") if isinstance(document, dict) else None
         if not isinstance(data, dict):
@@ -220,14 +222,14 @@ class Pushes(Source):
 
     @property
     def environment(self) -> Literal["sandbox", "production"] | None:
-        """Which one the key opens; both are at the same address."""
+        """The environment that the key opens; both are at the same address."""
         kinds: dict[str, Literal["sandbox", "production"]] = {"SB": "sandbox", "ID": "production"}
         return kinds.get(self.secret_key.reveal().partition("_")[0])
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Pushes and deletions are listed alike."""
+    """A kind of list: pushes or deletions, which have the same form."""
 
     path: str
     id: str
@@ -239,7 +241,7 @@ DELETES = Kind("data/deleteStatus", "deleteCommunicationId", "ai.railz.delete.co
 
 
 class _PushCall:
-    """What one webhook says of pushes."""
+    """One webhook about pushes or deletions."""
 
     def __init__(self, source: Pushes, data: dict[str, Any]) -> None:
         self._source = source
@@ -267,7 +269,7 @@ class _PushCall:
         return Received(events, [self._spec(f"batch:{batch}")], ring=True)
 
     def _whose(self) -> str | None:
-        """The connection, however this webhook spells it."""
+        """The connection, in any spelling that webhooks use."""
         source = self._source
         names = ("connectionUuid", "connectionUUid", "connectionId")
         found = fields.first(self._data, *(("businessName",) if source.api_version == "v1" else names))
@@ -279,7 +281,7 @@ class _PushCall:
         return found or only
 
     def _says_all(self, row: dict[str, Any]) -> bool:
-        """Whether nothing has to be asked for: it has ended, and says more than that."""
+        """Whether the row is complete: it has ended, and has a completion time or a response code."""
         told = row.get("completedOn") or row.get("responseCode") is not None
         status = fields.text(row.get("status"))
         return bool(self._connection and status in OUTCOMES and told and self._key(row))
@@ -292,7 +294,7 @@ class _PushCall:
         key, status = self._key(row), fields.text(row.get("status"))
         if key is None or status is None or self._connection is None or not self._says_all(row):
             return []
-        # A push that was told to have ended in another way stays so: webhooks come late, and in any order.
+        # A push that was reported with the other status keeps it: webhooks come late, and in any order.
         other = next(word for word in OUTCOMES if word != status)
         own = _batch_id(row.get("batchId")) or batch
         push = _push_event(
@@ -301,7 +303,7 @@ class _PushCall:
         return [*_file_events(self._source, key, row, own), push]
 
     def _ask(self, rows: list[dict[str, Any]]) -> tuple[list[str], bool]:
-        """What to follow, and whether to ring, for what was not said whole."""
+        """The ids to track for incomplete rows, and whether to ring."""
         keys = [self._key(row) for row in rows]
         if None in keys:
             raise Unreadable(f"a {self._data['event']} without its id")
@@ -319,37 +321,40 @@ class _PushCall:
 
 
 class Page(NamedTuple):
-    """Some rows of a list, and how many it says there are."""
+    """Some rows of a list, and the stated total."""
 
     rows: dict[str, wire.Item]
     total: int | None
     tag: Any = None
     unchanged: bool = False
     doubtful: bool = False
-    """It says that these rows are all, by a round number that may be the page's: believed until an answer contradicts it."""
+    """The stated total equals these rows and is a round number, so it may count the page only.
+
+    It is believed until an answer contradicts it.
+    """
 
     @property
     def oldest(self) -> str:
-        """The id of the row that was asked for first."""
+        """The id of the row with the earliest `requestedOn`."""
         return min(self.rows, key=lambda key: (fields.text(self.rows[key][0].get("requestedOn")) or "~", key))
 
 
 class _Round(PollBuilder):
-    """One visit to all connections. `memory` is the state to be:
+    """One visit to all connections. `memory` is the new state:
 
-    floor     what ended before it is not told; "" for everything
-    found     connections that were discovered, and when
-    books     by connection (and "#deletes"), as `_Connection` has them
-    wanted    ids that somebody wants followed, and in how many rounds they were not found
+    floor     what ended before it is not reported; "" for no floor
+    found     the connections that were discovered, and when
+    books     the state of each connection (and of "#deletes"), as in `_Connection`
+    wanted    ids to track, and in how many rounds they were not found
     at        where the next round begins, if this one was cut short
-    odd       statuses that were remarked on
+    odd       subjects that were remarked on
     """
 
     def __init__(self, source: Pushes, visit: Visit, state: State) -> None:
         super().__init__({key: value for key, value in state.items() if key != "books"})
         self._state = state
         self.source, self.visit = source, visit
-        # By far the largest part: its members are replaced, never changed, and so need no copy.
+        # By far the largest part: its members are replaced and never changed in place, so they need no copy.
         self.parts: dict[str, Any] = dict(state.get("books", {}))
         self.wanted: dict[str, int] = dict(self.memory.get("wanted", {}))
         self.now = visit.now
@@ -359,9 +364,9 @@ class _Round(PollBuilder):
         """Why the round is cut short."""
         self.tried: set[str] = set()
         self.done: set[str] = set()
-        """Connections that were asked in it, and those that had their turn."""
+        """Connections that were asked in this round, and those whose turn is over."""
         self.only: str | None = None
-        """The connection, where there is only one."""
+        """The connection, if there is only one."""
         self.alone, self.asked = False, 0
         self._silent = 0
         self._turns = asyncio.Semaphore(source.concurrency)
@@ -385,7 +390,8 @@ class _Round(PollBuilder):
             await asyncio.gather(*(self._one(name) for name in chunk))
             rest = names[at + CHUNK :]
             cut = self.stop is not None or self.visit.wait
-            # The next round begins where this one ended, or behind that one: it may be its own trouble.
+            # The next round begins where this one ended; if the first connection ended it, after that one,
+            # because the fault may be its own.
             left = next((name for name in names if name not in self.done), None) if cut else None
             if left is not None and not narrow:
                 self.memory["at"] = names[1 % len(names)] if left == names[0] and left in self.tried else left
@@ -396,7 +402,7 @@ class _Round(PollBuilder):
             if self.stop is not None:
                 raise self.stop
             if self.visit.wait:
-                break  # the vendor wants a rest
+                break  # the vendor asks us to wait
         if not self.good and names and (self.errors or not narrow):
             raise self.errors[0] if self.errors else RequestFailed("none of the connections answers")
         if not narrow:
@@ -404,7 +410,10 @@ class _Round(PollBuilder):
         yield self._poll()
 
     def _named(self, connections: Sequence[str]) -> list[str] | None:
-        """The connections that a webhook named, where it rang for this visit: the others have their time. None for all."""
+        """The connections named by the webhook that triggered this visit; the others are asked when due.
+
+        None for all.
+        """
         if self.visit.trigger != "webhook" or "floor" not in self.memory or not self.wanted:
             return None
         found = [at[1] or self.only for at in map(SPEC.fullmatch, self.wanted) if at]
@@ -415,16 +424,20 @@ class _Round(PollBuilder):
         return self.poll(settled=True)
 
     async def get(self, url: str, query: Mapping[str, str | int], tag: Any = None) -> Answer:
-        """As `http.get`, no faster than the source may."""
+        """As `http.get`, but not faster than `requests_per_minute`."""
         if not is_loopback(self.source.base_url):
             await self.visit.pause(60 * self.source.concurrency / self.source.requests_per_minute)
         return await self.visit.http.get(url, query, tag=tag)
 
     async def _one(self, name: str) -> None:
-        """Ask one connection, when its turn comes. Its trouble is not the others'; what it answered before that counts."""
+        """Ask one connection when its turn comes.
+
+        Its error does not affect the others, unless it ends the round. What it answered before the error
+        counts.
+        """
         async with self._turns:
             if self.stop is not None or (self.visit.wait and self.tried):
-                return  # the vendor wants a rest; but one at least is asked in each round
+                return  # the vendor asks us to wait; but each round asks one connection
             self.tried.add(name)
             connection = _Connection(self, name)
             if connection.waits():
@@ -435,7 +448,7 @@ class _Round(PollBuilder):
             except (RequestFailed, Unreadable, Denied, Backoff) as exc:
                 connection.hand_over()
                 if isinstance(exc, Backoff):
-                    self.visit.defer(exc.after)  # for all; and for this one a while more
+                    self.visit.defer(exc.after)  # for all connections; this one also waits after `fail`
                 if self._ends_round(exc):
                     self.stop = self.stop or exc
                 else:
@@ -445,19 +458,19 @@ class _Round(PollBuilder):
             else:
                 self._silent = 0
                 self.good += 1
-                self.rows += 1  # an answer, for those who watch how the visit goes
+                self.rows += 1  # one answer, for the progress line
                 self.done.add(name)
                 connection.succeed()
 
     def _ends_round(self, exc: Exception) -> bool:
-        """Whether it is everybody's trouble: a key or token that is refused, a vendor that is down."""
+        """Whether the error concerns all connections: a key or token is refused, or the vendor is down."""
         if isinstance(exc, NoToken) or (isinstance(exc, Denied) and exc.status == 401):
             return True
         silent = isinstance(exc, RequestFailed) and (exc.status is None or exc.status >= 500)
         self._silent = self._silent + 1 if silent else 0
         return self._silent >= BREAKER_AFTER
 
-    # -- which connections -------------------------------------------------------------------------------------------
+    # -- which connections -----------------------------------------------------------------------------------
 
     async def _which(self) -> list[str]:
         if self.source.connections != "discover":
@@ -484,7 +497,7 @@ class _Round(PollBuilder):
                 ids = found["ids"]
             self.memory["found"] = {"ids": ids, "at": rfc3339(self.now)}
         known: list[str] = self.memory["found"]["ids"]
-        # What is under way at a connection that is no longer listed can still end.
+        # A push or batch that is under way at a connection that is no longer listed can still end.
         busy = [
             n.partition("#")[0]
             for n, book in self.parts.items()
@@ -503,7 +516,7 @@ class _Round(PollBuilder):
             except RequestFailed as exc:
                 if not offset or exc.status not in REFUSED or exc.passing:
                     raise
-                return sorted(found)  # it has no pages
+                return sorted(found)  # the list has no pages
             if answer.status == 204:
                 return sorted(found)
             self.begin(self.source.start, answer.date(), self.now)
@@ -523,24 +536,24 @@ class _Round(PollBuilder):
                 return sorted(found)
 
     def _tidy(self, names: Iterable[str]) -> None:
-        """Forget what belongs to connections that are no longer watched."""
+        """Drop the state of connections that are no longer watched."""
         if self.parts.keys() - set(names):
             self.parts = {name: book for name, book in self.parts.items() if name in set(names)}
 
     @staticmethod
     def asks(rounds: int) -> bool:
-        """Whether it is time to ask every connection for an id: at first at each visit, later now and then."""
+        """Whether to ask all connections for an id: at first always, later every `SEARCH_EVERY` rounds."""
         return rounds < tracking.GONE_AFTER or rounds % SEARCH_EVERY == 0
 
     def _not_found(self, connections: Sequence[str]) -> None:
-        """After a whole round: ids that no connection knew."""
+        """After a complete round: the ids that no connection knew."""
         for spec, rounds in list(self.wanted.items()):
             at = SPEC.fullmatch(spec)
             assert at is not None
             strange = at[1] is not None and at[1] not in connections
             if not strange and at[1]:
                 continue  # its connection did not answer
-            unsure = self.good < self.asked and not strange  # one that may have it did not
+            unsure = self.good < self.asked and not strange  # a connection that may have it did not answer
             if rounds + 1 >= tracking.GONE_AFTER and self.asks(rounds) and not unsure:
                 why = f"{at[1]} is not among the connections of this source. " if strange else ""
             else:
@@ -552,17 +565,17 @@ class _Round(PollBuilder):
 
 
 class _Connection:
-    """One connection's list at one visit. `book` is what is remembered of it:
+    """The list of one connection at one visit. `_part` is its state:
 
-    page      a digest of the list's first answer, `count` how many rows it said there are, `tag` its ETag
-    newest    when the newest push was asked for: how far a long list has to be read
-    full      when a long list was last read whole
-    cut       that its pages do not work, which was told; `larger`: that a larger answer shows more
-    whole     where a round number of rows is said to be all: how many, and the oldest of them
-    pending   pushes by id, as `follow.py` has them; `listed`: in the first answer; `batch`
-    batches   batches by id: `look` is what the last look showed, if nothing was pending
+    page      a digest of the list's first answer; `count`: its stated number of rows; `tag`: its ETag
+    newest    when the newest push was requested: how far a long list has to be read
+    full      when a long list was last read completely
+    cut       its pages do not work, which was reported; `larger`: a larger answer shows more rows
+    whole     a round number of rows that was taken for all: the number, and the id of the oldest row
+    pending   pushes by id, as in `kit/tracking.py`; `listed`: in the first answer; `batch`
+    batches   batches by id; `look`: a digest of what the last look showed
     left      batches that were given up
-    failed    how often it failed in a row, and until when it waits
+    failed    how many times in a row it failed, since when, and until when it is left alone
     """
 
     def __init__(self, round_: _Round, name: str) -> None:
@@ -582,7 +595,7 @@ class _Connection:
         self._placed: list[str] = []
 
     def waits(self) -> bool:
-        """Whether it failed lately and is left alone."""
+        """Whether it failed recently and is left alone."""
         until = parse_time(self._part.get("failed", {}).get("until"))
         return until is not None and 0 < (until - self._round.now).total_seconds() <= LONGEST
 
@@ -606,7 +619,7 @@ class _Connection:
                     self._events[event.id] = event
 
     def succeed(self) -> None:
-        """All went well."""
+        """Record that the connection answered, and hand over what was found."""
         failed = self._part.pop("failed", None)
         if failed and failed["times"] >= REPORT_AFTER:
             since = parse_time(failed["since"])
@@ -615,7 +628,7 @@ class _Connection:
         self.hand_over()
 
     def hand_over(self) -> None:
-        """Give the visit what was found so far: each step leaves the book and the events as true as they were."""
+        """Add what was found so far to the visit. After each step, state and events are consistent."""
         round_ = self._round
         round_.events += self._events.values()
         round_.rows += self._rows
@@ -625,7 +638,7 @@ class _Connection:
         self._keep()
 
     def fail(self, exc: Exception) -> None:
-        """Take note of its trouble, leave it alone for a while, and say it out loud the third time."""
+        """Record the error, leave the connection alone for a while, and report the third failure in a row."""
         round_ = self._round
         if round_.alone:
             return  # then the source itself fails
@@ -652,7 +665,7 @@ class _Connection:
         event = notice(kind, name, about, message, since=since, now=now, details=details)
         self._events[event.id] = event
 
-    # -- asking ------------------------------------------------------------------------------------------------------
+    # -- asking ----------------------------------------------------------------------------------------------
 
     async def _ask(self, tag: Any = None, **query: str | int) -> Page:
         v2 = self._source.api_version == "v2"
@@ -681,7 +694,7 @@ class _Connection:
         return Page(rows, total, answer.tag, doubtful=total is None and _stated(envelope) == count)
 
     async def _list(self, first: Page) -> None:
-        """Take up the list, as far as it has changed."""
+        """Read the list, as far as it has changed."""
         book, now = self._part, self._round.now
         count = first.total if first.total is not None else len(first.rows)
         if not first.rows and book.get("count"):
@@ -715,10 +728,13 @@ class _Connection:
                 book["full"] = rfc3339(now)
 
     async def _pages(self, first: Page, count: int | None, *, full: bool) -> bool:
-        """The rest of a long list, or as much of it as can be new; whether nothing slipped past. `count`: None where it is not said."""
+        """Read the rest of a long list, or as much of it as can be new. Returns whether no row was missed.
+
+        `count`: the stated total, or None.
+        """
         book = self._part
         if book.get("cut") and not full:
-            # While a larger answer shows more, it has to come before this list counts as read.
+            # If a larger answer shows more rows, it has to arrive before this list counts as read.
             return not book.get("larger") or await self._larger() is not None
         newest, older = parse_time(book.get("newest")), timedelta(seconds=self._source.overlap)
         stamps = [parse_time(data.get("requestedOn")) for data, _ in first.rows.values()]
@@ -730,7 +746,7 @@ class _Connection:
         if "resume" in book:
             offset = book.pop("resume")
         elif not full and newest and rising:
-            offset = max(offset, book.get("count", 0) - size)  # what is new is at the end
+            offset = max(offset, book.get("count", 0) - size)  # new rows are at the end
         last, steady = stamps[-1] if stamps else None, True
         more = {"limit": min(self._source.page_size, max(size, OVERLAP * 2))}
         for _ in range(PAGES):
@@ -738,13 +754,13 @@ class _Connection:
                 break
             page = await self._guess(offset=offset, **more)
             if page is None and more:
-                more = {}  # perhaps it is the limit that it refuses
+                more = {}  # perhaps it refuses the limit
                 page = await self._guess(offset=offset)
             if page is None:
                 return await self._ends(first, seen, count, "it refuses offset")
             if page.rows and list(page.rows) == list(first.rows):
                 if count is None and more and len(page.rows) > more["limit"]:
-                    break  # it knows no pages, and shows all
+                    break  # it has no pages, and shows all rows
                 why = "it answers with the same rows whatever the offset"
                 return await self._ends(first, seen, count, why)
             if not page.rows and count is not None and offset < count:
@@ -755,12 +771,13 @@ class _Connection:
             stamps = [parse_time(data.get("requestedOn")) for data, _ in page.rows.values()]
             last, top = stamps[-1] if stamps else None, max(filter(None, [top, *stamps]), default=None)
             if page.total is not None:
-                # It may shift while it is read; by more rows than pages share, something may have slipped past.
+                # The total may change while the list is read. If it changes by more than the overlap of two
+                # pages, a row may have been missed.
                 steady, count = steady and (count is None or abs(page.total - count) <= OVERLAP), page.total
             if count is not None and offset + len(page.rows) >= count:
                 break
             if not fresh and count is None:
-                break  # one more question, and it brought nothing: that was all
+                break  # one further request brought no new row: that was all
             if not fresh:
                 return await self._ends(first, seen, count, "its pages bring nothing new")
             offset += step(len(page.rows))
@@ -773,7 +790,7 @@ class _Connection:
         return steady
 
     async def _guess(self, **query: str | int) -> Page | None:
-        """As `_ask`, with parameters that are not documented for this list; None where they are refused."""
+        """As `_ask`, with parameters that are not documented for this list; None if they are refused."""
         try:
             return await self._ask(**query)
         except RequestFailed as exc:
@@ -782,7 +799,10 @@ class _Connection:
             return None
 
     async def _ends(self, first: Page, seen: set[str], count: int | None, why: str) -> bool:
-        """No page leads on from here. A larger answer may; if none does, it is a gap, unless these may well be all rows."""
+        """Handle a list whose pages lead no further. Returns whether the list counts as read.
+
+        A larger answer may show the rest; if it does not, report a gap, unless these rows may be all.
+        """
         larger = await self._larger()
         if larger is None and self._part.get("stumbled", 0) < BREAKER_AFTER:
             self._part["stumbled"] = self._part.get("stumbled", 0) + 1
@@ -805,7 +825,7 @@ class _Connection:
                 self._part.pop("cut", None)
             return True
         if count is None and self._part.get("whole", (0,))[0] == rows:
-            why = f"older ones leave it when new ones come, and {why}"  # then it was not the number of all
+            why = f"older ones leave it when new ones come, and {why}"  # so that number was not the total
         if not self._part.get("cut"):
             self._part["cut"] = True
             has = f"has {count} pushes" if count is not None else "does not say how many pushes it has,"
@@ -818,11 +838,11 @@ class _Connection:
         return True
 
     async def _larger(self) -> Page | None:
-        """An answer as large as there may be; an empty one where it is refused, None after a fault that may pass."""
+        """The largest possible answer; an empty one if refused, None after an error that may be transient."""
         try:
             page = await self._ask(limit=LARGEST)
         except (RequestFailed, Denied, Unreadable, Backoff) as exc:
-            # It is a guess: what was read without it counts.
+            # The request is a guess: if it fails, what was read before still counts.
             status = getattr(exc, "status", None)
             refused = status is not None and status < 500 and not getattr(exc, "passing", False)
             return Page({}, None) if refused else None
@@ -832,7 +852,8 @@ class _Connection:
     async def _may_be_all(self, first: Page, largest: Page, rows: int) -> bool:
         """Whether a round number of rows may be all: the list says so, or a larger answer had room for more.
 
-        Refuted where the same number comes again and a row has left, although the vendor still knows it.
+        Refuted if the same number comes again and the oldest row has left the list, but the vendor still
+        knows it.
         """
         if largest is first and not (first.doubtful and rows == len(first.rows)):
             return False
@@ -845,7 +866,7 @@ class _Connection:
         return True
 
     def _wants_all(self) -> bool:
-        """Whether it is time to read a long list whole, or cheaper than to ask for what it hides one by one."""
+        """Whether a complete read of a long list is due, or cheaper than asking for hidden pushes singly."""
         book = self._part
         if "full" not in book:
             return False
@@ -856,7 +877,7 @@ class _Connection:
         )
 
     def _hidden(self) -> list[str]:
-        """What neither the list nor a look at its batch shows."""
+        """Pending pushes that neither the list nor a look at their batch shows."""
         return [
             key
             for key, entry in self._pending.items()
@@ -866,7 +887,10 @@ class _Connection:
     async def _each(
         self, entries: dict[str, Any], keys: list[str], step: Callable[[str], Coroutine[Any, Any, None]]
     ) -> None:
-        """Ask about each in turn; only about one where the vendor wants a rest: who always does is asked slowly, not never."""
+        """Ask about each in turn.
+
+        If the vendor asks us to wait, ask about one only: if it always does, poll slowly instead of never.
+        """
         turn = self._in_turn(entries, keys)
         for number, key in enumerate(turn):
             if self._round.visit.wait and number:
@@ -875,7 +899,7 @@ class _Connection:
             await self._patiently(step(key))
 
     def _in_turn(self, entries: dict[str, Any], keys: list[str]) -> list[str]:
-        """What to ask for at this visit: where there are very many, whoever has waited longest."""
+        """What to ask for at this visit: if there are very many, those that have waited longest."""
         if len(keys) > SINGLE_REQUESTS:
             keys = sorted(keys, key=lambda key: entries[key].get("looked") or "")[:SINGLE_REQUESTS]
             self._note_looks(entries, keys)
@@ -887,7 +911,10 @@ class _Connection:
                 entries[key]["looked"] = rfc3339(self._round.now)
 
     async def _about(self, **query: str | int) -> Page:
-        """As `_ask`, about one thing: that the vendor does not know it, or will not tell, is no trouble of the connection."""
+        """As `_ask`, about one thing; an empty page if the vendor does not know it or refuses to show it.
+
+        That is no failure of the connection.
+        """
         try:
             return await self._ask(**query)
         except (RequestFailed, Denied) as exc:
@@ -896,7 +923,10 @@ class _Connection:
             return Page({}, 0)
 
     async def _patiently(self, step: Coroutine[Any, Any, None]) -> None:
-        """One step about one thing. That the vendor stumbles over it, once or twice in a visit, is that thing's trouble."""
+        """Run one step about one thing.
+
+        One or two server errors or unreadable answers in a visit are no failure of the connection.
+        """
         try:
             await step
         except (RequestFailed, Unreadable) as exc:
@@ -916,7 +946,7 @@ class _Connection:
             self._events[event.id] = event
 
     async def _look(self, batch: str) -> None:
-        """All pushes of one batch. It is complete when two looks in a row show the same ones, and none pending."""
+        """All pushes of one batch. It has ended when two looks in a row show the same ones, none pending."""
         book = self._batches[batch]
         rows, total = await self._rows_of(batch)
         if not rows:
@@ -933,7 +963,7 @@ class _Connection:
         look = hashlib.blake2b(wire.encode([sorted(rows), sorted(pending)]), digest_size=8).hexdigest()
         same = book.get("look") == look
         book["look"] = look
-        tracking.saw(book, [look], self._round.visit.vendor_now)  # `since` is when it first looked so
+        tracking.saw(book, [look], self._round.visit.vendor_now)  # `since`: when it first looked so
         since = parse_time(book["since"])
         waited = since is not None and tracking.apart(
             since, self._round.visit.vendor_now, self._source.interval
@@ -953,7 +983,7 @@ class _Connection:
         self._events[event.id] = event
 
     async def _rows_of(self, batch: str) -> tuple[dict[str, wire.Item], int | None]:
-        """All pushes of a batch, as far as they are shown, and how many there are said to be."""
+        """The pushes of a batch that are shown, and the stated total."""
         rows: dict[str, wire.Item] = {}
         more: dict[str, str | int] = {}
         total: int | None = None
@@ -963,7 +993,7 @@ class _Connection:
             fresh = found.keys() - rows.keys()
             rows |= found
             if page.total is not None and not more:
-                total = page.total  # further answers may only be refusals
+                total = page.total  # later answers may be refusals
             if not rows or _is_all(total, len(rows), len(page.rows)):
                 break
             if fresh and "limit" not in more:
@@ -971,29 +1001,29 @@ class _Connection:
             elif fresh:
                 more = {**more, "offset": step(len(rows))}
             elif total is None:
-                break  # one more question, and it brought nothing
+                break  # one further request brought no new row
             elif more.get("limit") != LARGEST:
-                more = {"limit": LARGEST}  # perhaps a larger answer, where there are no pages
+                more = {"limit": LARGEST}  # perhaps a larger answer shows more, if there are no pages
             else:
                 break
         return rows, total
 
     def _of_batch(self, rows: Mapping[str, wire.Item], batch: str) -> dict[str, wire.Item]:
-        """Without the rows of other batches, which a server that does not know the parameter would show."""
+        """Without rows of other batches, which a server that ignores the parameter would show."""
         return {key: row for key, row in rows.items() if (_batch_id(row[0].get("batchId")) or batch) == batch}
 
     def _give_up(self, batch: str) -> None:
-        """Look at the batch no longer; what is pending of it is asked for singly from now on."""
+        """Stop looking at the batch; its pending pushes are asked for singly from now on."""
         del self._batches[batch]
         self._part["left"] = [*self._part.get("left", []), batch][-GIVEN_UP_KEPT:]
         for entry in self._pending.values():
             if entry.get("batch") == batch:
                 entry["batch"] = None
 
-    # -- what somebody wants followed ---------------------------------------------------------------------------------
+    # -- ids to track ----------------------------------------------------------------------------------------
 
     def _mine(self) -> Iterable[tuple[str, "re.Match[str]"]]:
-        """What is wanted and may be at this connection."""
+        """The wanted ids that may be at this connection."""
         if self._kind is PUSHES:
             for spec in self._round.wanted:
                 at = SPEC.fullmatch(spec)
@@ -1001,7 +1031,7 @@ class _Connection:
                     yield spec, at
 
     async def _place_wanted(self) -> None:
-        """Take up what can only be here; the rest is asked for after the list."""
+        """Track the ids that can only be at this connection; the others are asked for after the list."""
         for spec, at in self._mine():
             key = at[3]
             if not (at[1] or self._round.only):
@@ -1018,7 +1048,7 @@ class _Connection:
                 )
 
     async def _wanted(self) -> None:
-        """Ask for what may be at any connection, and take it up if it is at this one."""
+        """Ask for the ids that may be at any connection, and track those that are at this one."""
         for spec, at in list(self._mine())[:SINGLE_REQUESTS]:
             if spec in self._placed or not self._round.asks(self._round.wanted[spec]):
                 continue
@@ -1038,12 +1068,12 @@ class _Connection:
                 elif not at[2]:
                     await self._take(rows, listed=False, asked=True)
 
-    # -- rows --------------------------------------------------------------------------------------------------------
+    # -- rows ------------------------------------------------------------------------------------------------
 
     async def _take(
         self, rows: Mapping[str, wire.Item], *, listed: bool, batch: str | None = None, asked: bool = False
     ) -> None:
-        """Follow what is pending; tell what has ended, unless that was before we began."""
+        """Track what is pending; report what has ended, unless it ended untracked before `floor`."""
         floor = parse_time(self._round.memory.get("floor"))
         states = {key: fields.text(data.get("status")) or "" for key, (data, _) in rows.items()}
         ended = [f"{key}:{status}" for key, status in states.items() if status in OUTCOMES]
@@ -1068,7 +1098,7 @@ class _Connection:
                 continue
             followed = self._pending.pop(key, None) is not None or asked
             if f"{key}:{status}" in told:
-                opened.add(own)  # a webhook may have told it, and nobody its batch yet
+                opened.add(own)  # a webhook may have reported the push, and not yet its batch
                 continue
             stamp = parse_time(data.get("completedOn")) or parse_time(data.get("requestedOn"))
             if floor is not None and stamp is not None and stamp < floor and not followed:
@@ -1142,13 +1172,13 @@ def _push_event(
 
 
 def _outcome(data: dict[str, Any]) -> Outcome:
-    """How a push ended: with failed files, a success is one in part."""
+    """The outcome of a push: a success with failed files is partial."""
     outcome = OUTCOMES[fields.text(data.get("status")) or ""]
     return "partial" if outcome == "succeeded" and _failed_files(data) else outcome
 
 
 def _failed_files(data: dict[str, Any]) -> list[tuple[int, dict[str, Any]]]:
-    """The files of a push that failed, with their places in it: a push of files can be a success without them."""
+    """The failed files of a push, with their indexes: a push of files can succeed without them."""
     files = data.get("files")
     if not isinstance(files, list):
         return []
@@ -1156,7 +1186,7 @@ def _failed_files(data: dict[str, Any]) -> list[tuple[int, dict[str, Any]]]:
 
 
 def _is_failed(file: dict[str, Any]) -> bool:
-    """Whether a file failed: by its status as a word or a number, or by an error beside it. None of it is documented."""
+    """Whether a file failed: by a status or a code, or by an error beside it. None of this is documented."""
     codes = (file.get(name) for name in ("status", "statusCode", "responseCode", "code"))
     if any(400 <= (fields.count(code) or 0) < 600 for code in codes):
         return True
@@ -1166,7 +1196,7 @@ def _is_failed(file: dict[str, Any]) -> bool:
 
 
 def _without_messages(data: dict[str, Any]) -> dict[str, Any]:
-    """A push as it came, without what the accounting system or a file says in words."""
+    """A push as it came, without the texts of the accounting system and of the files."""
     kept = {name: value for name, value in data.items() if name != "validation"}
     if isinstance(files := data.get("files"), list):
         kept["files"] = [_without_words(file) if isinstance(file, dict) else None for file in files]
@@ -1178,7 +1208,7 @@ def _without_words(file: dict[str, Any]) -> dict[str, Any]:
 
 
 def _file_events(source: Pushes, key: str, data: dict[str, Any], batch: str | None) -> list[Event]:
-    """One failure for each file of a push that failed."""
+    """One failure for each failed file of a push."""
     found = []
     at = parse_time(data.get("completedOn")) or parse_time(data.get("requestedOn"))
     names = Counter[str]()
@@ -1186,7 +1216,7 @@ def _file_events(source: Pushes, key: str, data: dict[str, Any], batch: str | No
         name = fields.first(file, "path", "name") or str(index)
         names[name] += 1
         if names[name] > 1:
-            name = f"{name}\n{names[name]}"  # two files of one name are two failures
+            name = f"{name}\n{names[name]}"  # two files with the same name are two failures
         digest = hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=6).hexdigest()
         failure: Failure = {
             "batch_id": batch,
@@ -1215,7 +1245,7 @@ def _file_events(source: Pushes, key: str, data: dict[str, Any], batch: str | No
 
 
 def _why(data: dict[str, Any]) -> str | None:
-    """Why a push failed, or some of its files, in the accounting system's words."""
+    """Why a push or some of its files failed, in the accounting system's words."""
     said = [field["message"] for field in _validation(data)]
     said += [fields.first(file, *FILE_MESSAGES) for _, file in _failed_files(data)]
     return "; ".join(filter(None, said)) or None
@@ -1261,15 +1291,16 @@ def _batch_event(source: Pushes, connection: str, batch: str, rows: list[dict[st
 
 
 def step(rows: int) -> int:
-    """How far the next page begins behind this one: they share some rows, for lists shift while they are read."""
+    """How far to move the offset to the next page: pages overlap, because lists shift while they are read."""
     return max(1, rows - min(OVERLAP, rows // 2))
 
 
 def _total(found: dict[str, Any], rows: int) -> int | None:
-    """How many rows there are, as far as the answer of so many rows says so.
+    """How many rows the list has, if an answer of `rows` rows proves it; else None.
 
-    `meta.count` alone may be that of the page: it is believed where it is more. So may `pagination.count`: where it is a round
-    number and as many as there are, or fewer, one more question shows it.
+    `meta.count` may count the page only: it is believed if it is larger than `rows`. `pagination.count` may
+    count the page only, too: if it is smaller than `rows`, or equal and a round number, one more request
+    checks it.
     """
     total, meta = _stated(found), _stated(found, "meta")
     if total is not None and total >= rows and not (total == rows >= FULL_FROM and rows % ROUND_TO == 0):
@@ -1278,25 +1309,25 @@ def _total(found: dict[str, Any], rows: int) -> int | None:
 
 
 def _stated(found: dict[str, Any], name: str = "pagination") -> int | None:
-    """The count that stands beside the rows."""
+    """The count that is stated beside the rows."""
     about = found.get(name)
     return fields.count(about.get("count")) if isinstance(about, dict) else None
 
 
 def _is_all(total: int | None, found: int, page: int) -> bool:
-    """Whether the rows found so far are all there are. Without a total, a page of some length gets one more question."""
+    """Whether these rows are all. Without a total, a page of `FULL_FROM` rows needs one more request."""
     return found >= total if total is not None else page < FULL_FROM
 
 
 def _batch_id(value: Any) -> str | None:
-    """The batch's id: text in examples, an object in the schema."""
+    """The id of the batch: text in the vendor's examples, an object in its schema."""
     if isinstance(value, dict):
         return next((each for each in value.values() if isinstance(each, str) and each), None)
     return value if isinstance(value, str) and value else None
 
 
 def _ids(data: dict[str, Any]) -> list[str]:
-    """What a push became: a list in v2, one id in v1."""
+    """The ids of the objects that a push made: a list in v2, one id in v1."""
     many = data.get("sourceObjectIds")
     found = [text for each in many if (text := fields.text(each))] if isinstance(many, list) else []
     one = fields.text(data.get("sourceObjectId"))
@@ -1304,7 +1335,10 @@ def _ids(data: dict[str, Any]) -> list[str]:
 
 
 def _validation(data: dict[str, Any]) -> list[FieldError]:
-    """What the accounting system had against it. Fields and even the list may be missing; the message may be a list."""
+    """The validation errors of the accounting system.
+
+    Fields and even the list may be missing; the message may be a list.
+    """
     validation = data.get("validation")
     errors = validation.get("errors") if isinstance(validation, dict) else validation
     found: list[FieldError] = []
