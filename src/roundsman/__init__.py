@@ -1,6 +1,6 @@
-"""Roundsman polls what only answers questions, and tells each new thing once.
+"""Roundsman polls APIs that do not notify, and reports each new event once.
 
-The names below are all that a plugin's author imports.
+The names below are all that a plugin's author needs to import.
 """
 
 from importlib import import_module
@@ -59,7 +59,7 @@ _PLACES = {
 
 
 def __getattr__(name: str) -> Any:
-    """The names above, when somebody wants one: commands start without what they do not use."""
+    """Import one of the names above on first use: a command starts without modules that it does not need."""
     for module, names in _PLACES.items():
         if name in names:
             return getattr(import_module(f"roundsman.{module}"), name)

@@ -1,4 +1,4 @@
-"""What plugins were given before 0.6, and are given until 1.0."""
+"""Compatibility with plugins written before 0.6, until 1.0."""
 
 import inspect
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from roundsman.plugin import Source, Visit
 
 
 class VisitHttp(Http):
-    """The `http` of `poll(http, state)`: a client that also knows the visit."""
+    """The `http` of `poll(http, state)`: a client that also has what a visit has now."""
 
     __slots__ = ("_visit",)
 
@@ -66,7 +66,10 @@ class VisitHttp(Http):
 
 @cache
 def takes_a_visit(kind: type[Source]) -> bool:
-    """Whether its `poll` is `poll(visit, state)`: by the first parameter's name or annotation. Before 0.6 it was an `Http`."""
+    """Whether its `poll` is `poll(visit, state)`: the first parameter's name or annotation decides.
+
+    Before 0.6, the first parameter was an `Http`.
+    """
     parameters = list(inspect.signature(kind.poll).parameters.values())
     first = parameters[1] if len(parameters) > 1 else parameters[0]
     return first.name == "visit" or getattr(first.annotation, "__name__", first.annotation) == "Visit"

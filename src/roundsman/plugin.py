@@ -1,4 +1,4 @@
-"""What a plugin speaks: `Source` and `Sink`, what a visit gives and what a poll returns."""
+"""The plugin API: `Source` and `Sink`, what a visit provides and what a poll returns."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -22,41 +22,43 @@ if TYPE_CHECKING:
 
 
 State = Mapping[str, Any]
-"""A source's memory: a small JSON object, `{}` on the first visit. Only the source reads it."""
+"""A source's state: a small JSON object, `{}` on the first visit. Only the source reads its content."""
 
 Receipt = Mapping[str, Any]
-"""What a sink wants to remember of its last delivery: a small JSON object, kept with the ack."""
+"""What a sink stores about its last delivery: a small JSON object, committed with the ack."""
 
 Deliver = Callable[["Sequence[Event]"], Awaitable["Receipt | None"]]
-"""Returning is the ack: all of these events are safe at the receiver. Raising means again."""
+"""Returning is the ack: the receiver has all of these events. Any error but `Reject` means a retry."""
 
 Trigger = Literal["due", "webhook", "command"]
-"""What a visit is made for: its time has come, a webhook rang, or a command asked for it."""
+"""Why a visit is made: it is due, a webhook rang, or a command requested it."""
 
 FLOOR = 60.0
-"""Seconds between two visits to a vendor, at least: Parakey's documented minimum, and good manners elsewhere."""
+"""Minimum seconds between two visits to a vendor: Parakey documents it, and it is polite to the others."""
 
 
 @dataclass(slots=True)
 class Visit:
-    """What a source is given for one visit: HTTP, what the visit is for, the clocks, and what the log has already."""
+    """What a source gets for one visit: HTTP, the trigger, the clocks, and which events are known."""
 
     http: "Http"
     trigger: Trigger = "due"
-    """`webhook`: what the webhook named is enough to ask for; everything else has its time."""
+    """`webhook`: only what the webhook named has to be requested; scheduled visits request the rest."""
     ids: Sequence[str] = ()
-    """Ids that a webhook or `roundsman track` named since the last committed visit; `Tracks.follow` put them into the state."""
+    """Ids that a webhook or `roundsman track` named since the last committed visit. `Tracks.follow` has put
+    them into the state already.
+    """
     log: Callable[[Sequence[str]], "set[str]"] = lambda _: set()
-    """What `known` asks."""
+    """Returns which of these event ids the log has; for `known`."""
 
     @property
     def now(self) -> datetime:
-        """Our clock, for *when to look again*; never for where to read from."""
+        """Our clock, to decide *when to look again*; never use it as a cursor."""
         return self.http.now()
 
     @property
     def vendor_now(self) -> datetime:
-        """The vendor's clock if it has told it, else ours: for *how long* something has not moved there.
+        """The vendor's clock if an answer had a `Date`, else ours: for *how long* something has not moved.
 
         It stays right when our clock is set.
         """
@@ -64,56 +66,58 @@ class Visit:
 
     @property
     def wait(self) -> float:
-        """Seconds until the vendor wants the next request; 0 if it did not ask for time."""
+        """Seconds until the vendor wants the next request; 0 if it did not ask to wait."""
         return self.http.account.wait
 
     def defer(self, seconds: float) -> None:
-        """Take it that the vendor wants no request for so long, as if a header had said so."""
+        """Act as if the vendor had asked, in a header, for no request within `seconds`."""
         self.http.account.wait = max(self.http.account.wait, seconds)
 
     async def known(self, ids: Sequence[str]) -> set[str]:
-        """Which of these event ids of this source the log has already: they need no second look."""
+        """Which of these event ids of this source are in the log already: they need no second look."""
         return self.log(ids) if ids else set()
 
     async def pause(self, seconds: float) -> None:
-        """Wait, if the source knows that it should not ask faster."""
+        """Sleep for `seconds`, for a source that limits its own rate of requests."""
         await self.http.clients.sleep(seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class Poll:
-    """What one visit found. The engine commits all of it in one transaction, or none."""
+    """What one poll found. The engine commits all of it in one transaction, or nothing."""
 
     state: State
-    """The new memory. The very object that came in means: nothing changed."""
+    """The new state. Return the object that was passed in if nothing changed."""
     events: "Sequence[Event]" = ()
-    """New or not: an id the log already has is left out there."""
+    """New and known events: an id that is in the log already is skipped."""
     more: bool = False
-    """A backlog: after the commit, visit again at once."""
+    """There is a backlog: after the commit, poll again at once."""
     rows: int = 0
-    """Rows read, for the progress line; told or not."""
+    """Number of rows read, reported or not, for the progress line in the log."""
     remarks: Sequence[str] = ()
-    """What was odd about the answers and should stand in the log, in words for a person."""
+    """What was unexpected in the answers, in words for a person. Each remark is logged."""
     unread: "Sequence[Damage]" = ()
-    """Rows that could not be read: they are kept as they came, for `roundsman unread`."""
+    """Rows that could not be read. They are stored unchanged, for `roundsman unread`."""
     page: bool = False
-    """Set for what was yielded: it is committed, but only the end of the visit says how the source fares."""
+    """Set by the engine for a yielded poll: it is committed, but only the visit's end decides the status."""
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """What a webhook brought. It is committed before the vendor gets its answer."""
+    """The content of a webhook. It is committed before the vendor gets its answer."""
 
     events: "Sequence[Event]" = ()
-    """What the vendor says whole, with the very ids that a poll would give: whoever is first, it is told once."""
+    """Complete events, with the same ids that a poll would give them: each is reported once, whether the
+    webhook or a poll comes first.
+    """
     follow: Sequence[str] = ()
-    """Ids for `Tracks.follow`: what has to be asked for to be known."""
+    """Ids for `Tracks.follow`: things whose details have to be requested."""
     ring: bool = False
-    """Visit the source now instead of when it is due."""
+    """Visit the source now instead of at `due`."""
 
 
 class Plugin(Options, ABC):
-    """A plugin *is* its configuration; its fields are its options in TOML, their descriptions the documentation."""
+    """A plugin *is* its configuration: its fields are its options in TOML, documented by their docstrings."""
 
     _name: str = PrivateAttr(default="")
 
@@ -123,29 +127,29 @@ class Plugin(Options, ABC):
         return self._name
 
     def named(self, name: str) -> Self:
-        """Itself, called `name`."""
+        """Set the name, and return the plugin."""
         self._name = name
         return self
 
     def warnings(self) -> Sequence[str]:
-        """What about its options is allowed and unwise, a sentence each: `api_key: ...`."""
+        """Warnings about options that are valid but unwise, a sentence each: `api_key: ...`."""
         return ()
 
     def identity(self) -> str:
-        """A fingerprint of the credentials: what was learned with one key is not believed with another."""
+        """A fingerprint of the credentials: an ETag from one key is not used with another."""
         digest = hashlib.blake2b(digest_size=8)
         for secret in secrets(self, without="webhook"):
             digest.update(secret.reveal().encode() + b"\0")
         return digest.hexdigest()
 
     def fingerprint(self, identity: str) -> str:
-        """Of all its options and its credentials (`identity`): another one, and somebody has changed something."""
+        """A fingerprint of all options and the credentials (`identity`): it differs after a change of any."""
         options = f"{self!r} {identity}".encode("utf-8", "backslashreplace")
         return hashlib.blake2b(options, digest_size=8).hexdigest()
 
 
 def secrets(options: BaseModel, without: str = "") -> "list[Secret]":
-    """Every secret in a table and the tables inside it; not in the one called `without`."""
+    """Every secret in a table and the tables inside it, except in the table called `without`."""
     found: list[Secret] = []
     for name in (each for each in type(options).model_fields if each != without):
         value = getattr(options, name)
@@ -158,86 +162,89 @@ def secrets(options: BaseModel, without: str = "") -> "list[Secret]":
 
 
 class Source(Plugin):
-    """One thing to watch: a vendor's endpoint, and how to ask it.
+    """One thing to watch: a vendor's endpoint, and how to poll it.
 
     A subclass adds `type: Literal["vendor.thing"]`, its options, and `poll`.
     """
 
     type: str
-    """Which kind of source."""
+    """The type of source."""
     interval: Annotated[Duration, Field(gt=0)] = FLOOR
-    """Time between two visits: at least 60s, except where `base_url` is a loopback address."""
+    """Time between two visits: at least 60s, unless `base_url` is a loopback address."""
     base_url: str
-    """Where the vendor's API is."""
+    """The URL of the vendor's API."""
     concurrency: Annotated[int, Field(ge=1, le=1000)] | None = None
-    """Requests under way with these credentials at the same time, over all sources that have them; else as in [http]."""
+    """Maximum concurrent requests with these credentials, over all their sources; default: as in [http]."""
     webhook: Hook | None = None
-    """Take the vendor's webhooks, too, at /hooks/NAME."""
+    """Receive the vendor's webhooks, too, at /hooks/NAME."""
 
     retry_timeouts: ClassVar[bool] = True
-    """Whether a timeout is tried again at once. Not at a vendor that throttles so."""
+    """Whether to retry at once after a timeout. False if the vendor throttles that way."""
     account: ClassVar[tuple[str, ...]] = ()
-    """The options that, besides `base_url`, say what is read: with another account, a memory says nothing."""
+    """The options that, with `base_url`, define what is read: a state is not valid for another account."""
 
     def origin(self) -> str:
-        """What it reads, for a person: the address, and the account where options tell it. No secrets."""
+        """What it reads, for a person: the address, and the account if options name it. No secrets."""
         told = [f"{name} {value}" for name in self.account if (value := getattr(self, name)) is not None]
         return ", ".join([self.base_url, *told])
 
     def auth(self) -> httpx.Auth | None:
-        """How requests prove who we are; called once when the source is set up."""
+        """The authentication of requests; called once when the source is set up."""
         return None
 
     @abstractmethod
     def poll(self, visit: Visit, state: State) -> Awaitable[Poll] | AsyncIterator[Poll]:
-        """Ask "anything new since `state`?": return one `Poll`, or yield several if a reading is long.
+        """Read what is new since `state`: return one `Poll`, or yield several if there is much to read.
 
-        Guaranteed to the author: never called while an earlier call for this source runs; called with the state of the
-        last *committed* poll; if it raises, or is cancelled, this poll did not happen. What is yielded is committed before
-        the next one is asked for, and stays if something is raised later: then the visit failed.
+        Guaranteed to the author: it is never called while an earlier call for this source runs. It is called
+        with the state of the last *committed* poll. If it raises or is cancelled, nothing of this poll is
+        committed. A yielded poll is committed before the next one is requested, and stays committed if an
+        error is raised later; then the visit has failed.
         """
 
     @classmethod
-    def following(cls, state: State) -> Sequence[str]:  # noqa: ARG003 - for those who track something
-        """What is tracked at present, for `status` to show."""
+    def following(cls, state: State) -> Sequence[str]:  # noqa: ARG003 - for sources that track something
+        """What is tracked at present; `status` shows it."""
         return ()
 
     @classmethod
-    def gap(cls, state: State) -> str | None:  # noqa: ARG003 - for those who may have one
-        """Since when rows may be missing, for `status` to show: a time or a word; None for no gap."""
+    def gap(cls, state: State) -> str | None:  # noqa: ARG003 - for sources that may have one
+        """Since when rows may be missing: a time or a word, which `status` shows; None if there is no gap."""
         return None
 
     webhook_place: ClassVar[str] = "at the vendor"
-    """Where a person enters a webhook, for vendors without an API for that."""
+    """Where a person registers a webhook, at a vendor without an API for that."""
 
 
 @runtime_checkable
 class Tracks(Protocol):
-    """A source that can be told what to watch, by id."""
+    """A source that can track things by id."""
 
     @classmethod
     def follow(cls, state: State, ids: Sequence[str]) -> State:
-        """The state that also tracks these things of the vendor's until they end; ValueError for what is no id of it.
+        """The state that also tracks these ids until the things end. ValueError if one cannot be an id there.
 
-        Ids come from `roundsman track` and from webhooks; tracking one twice, or one that has ended, must do no harm.
+        Ids come from `roundsman track` and from webhooks. Tracking one twice, or one that has ended, must do
+        no harm.
         """
 
 
 @runtime_checkable
 class Receives(Protocol):
-    """A source that reads what a webhook says. Without it, a webhook is a ring: the source is visited at once."""
+    """A source that reads the content of webhooks. For others, a webhook is a ring: a visit at once."""
 
     def receive(self, call: Call) -> Received:
-        """What an authentic webhook says.
+        """The content of an authentic webhook.
 
-        It never waits and asks nothing: the vendor is kept waiting. Whatever it raises means "not understood": the body is
-        kept for a person, and the vendor gets a 2xx all the same, for vendors give up hooks that are refused.
+        It never waits and makes no request, because the vendor waits for the answer. Any error means "not
+        understood": the body is kept for a person, and the vendor still gets a 2xx, because vendors disable
+        hooks that are refused.
         """
 
 
 @runtime_checkable
 class Rewinds(Protocol):
-    """A source that can read again from a time on."""
+    """A source that can read again from a given time on."""
 
     def rewound(self, state: State, to: Any) -> State:
         """The state that reads again from `to` (a UTC datetime, or None for the beginning)."""
@@ -258,25 +265,25 @@ class Sink(Plugin):
     """
 
     type: str
-    """Which kind of sink."""
+    """The type of sink."""
     types: tuple[str, ...] = ()
     """Only events of these types; globs such as "co.parakey.*" allowed. Empty: all."""
     sources: tuple[str, ...] = ()
     """Only events of these sources, by name; globs allowed. Empty: all."""
     outcomes: tuple[str, ...] = ()
-    """Only events with these outcomes; globs allowed. Empty: all, those without an outcome too."""
+    """Only events with these outcomes; globs allowed. Empty: all, including those without an outcome."""
     batch: Annotated[int, Field(ge=1, le=10_000)] = 1000
-    """Events handed over in one go, at most."""
+    """Maximum number of events in one delivery."""
 
     @abstractmethod
     def open(self, http: "Http", receipt: Receipt | None) -> AbstractAsyncContextManager[Deliver]:
         """Open the place, and yield the function that delivers.
 
-        Guaranteed to the author: one call at a time, events in log order, the same events again after anything but a
-        return or a `Reject`; and after any failure the place is left and opened anew, with the receipt of the last
-        delivery that was acked. So opening is also recovering.
+        Guaranteed to the author: there is one call at a time, with events in log order. After anything but a
+        return or a `Reject`, the place is closed and opened again with the receipt of the last acked
+        delivery, and the same events are delivered again. So `open` must also recover.
         """
 
     def place(self) -> str | None:
-        """What this sink alone may write to; two sinks with the same place are a mistake."""
+        """What only this sink may write to, if anything; two sinks with the same place are a mistake."""
         return None

@@ -1,1 +1,1 @@
-"""The rounds: whose turn it is, one visit after another, one delivery loop per sink; and stopping."""
+"""The engine: visits sources when they are due or ring, and delivers the log to each sink."""

@@ -1,7 +1,7 @@
-"""When to ring: one APScheduler date job per moment, shared by all sources due in it.
+"""Alarms for sources that are due: one APScheduler date job per moment, shared by all sources due in it.
 
-A date and no interval: when a source is due stands in the store, and an interval that a scheduler counts would be a second clock
-beside it, which knows nothing of a restart, a rest that the vendor wants, or a failure.
+The jobs have a date, not an interval. `due` is in the store; a scheduler's interval would be a second
+schedule, which does not know of a restart, a wait that the vendor asked for, or a failure.
 """
 
 import math
@@ -19,7 +19,9 @@ from apscheduler.triggers.date import DateTrigger
 from roundsman.errors import reason
 
 STEP = 0.05
-"""Seconds that a moment lasts. A date job costs about 500 us of CPU with 50,000 of them; a moment shares one."""
+"""Seconds that a moment lasts. With 50,000 date jobs, each costs about 500 us of CPU; all sources due in a
+moment share one.
+"""
 
 log = structlog.get_logger()
 
@@ -27,21 +29,21 @@ Ring = Callable[[list[str]], None]
 
 
 class Alarms(Protocol):
-    """What the engine needs of a scheduler."""
+    """The scheduler, as the engine uses it."""
 
     def start(self, ring: Ring) -> None: ...
 
     def set(self, name: str, at: float) -> None:
-        """Ring for `name` at `at` (Unix time) or a moment later, never before; replaces its earlier alarm."""
+        """Ring for `name` at `at` (Unix time) or a moment later, never before. Replaces its earlier alarm."""
 
     def clear(self, name: str) -> None:
-        """Forget the alarm of `name`, if there is one."""
+        """Remove the alarm of `name`, if there is one."""
 
     def stop(self) -> None: ...
 
 
 class Scheduler:
-    """Alarms on APScheduler. It only rings; the engine owns the work, so that stopping is the engine's alone."""
+    """Alarms on APScheduler. It only rings; the engine owns the visits, so that it alone stops them."""
 
     def __init__(self) -> None:
         self._scheduler = AsyncIOScheduler(timezone=UTC)
@@ -71,7 +73,7 @@ class Scheduler:
             args=(moment,),
             id=str(moment),
             name=name,
-            misfire_grace_time=None,  # however late, it rings
+            misfire_grace_time=None,  # it rings even if it is late
         )
 
     def clear(self, name: str) -> None:
@@ -85,11 +87,11 @@ class Scheduler:
 
     def _forget(self, moment: int) -> None:
         del self._moments[moment]
-        with suppress(JobLookupError):  # it is ringing
+        with suppress(JobLookupError):  # the job is running
             self._scheduler.remove_job(str(moment))
 
     async def _fire(self, moment: int) -> None:
-        # The alarm may have been set in a visit: what that has bound for its lines is not what this one is about.
+        # The alarm may have been set in a visit; what the visit bound for its log lines does not apply here.
         structlog.contextvars.clear_contextvars()
         names: Iterable[str] = self._moments.pop(moment, ())
         for name in names:
@@ -103,7 +105,7 @@ class Scheduler:
 
 
 def _complain(event: JobExecutionEvent) -> None:
-    """An alarm that did not ring is ours to mend: its sources would wait for the next start."""
+    """Log an alarm that did not ring, which is a bug: its sources would wait for the next start."""
     log.error(
         "alarm.failed",
         due=event.scheduled_run_time.isoformat(),

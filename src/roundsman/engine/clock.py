@@ -1,4 +1,4 @@
-"""The clocks, and noticing that somebody set one or that the machine slept."""
+"""The clocks, and the detection of a clock that was set and of a machine that was suspended."""
 
 import asyncio
 import time
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 STEP = 2.0
-"""Seconds that two clocks may drift apart between two looks before that is a step."""
+"""Seconds that two clocks may drift apart between two looks; more is a step."""
 
 
 def suspended() -> float:
@@ -20,23 +20,23 @@ class Clock:
     now: Callable[[], float] = time.time
     """Unix time: for `due`, which must survive a restart."""
     monotonic: Callable[[], float] = time.monotonic
-    """For durations, and for noticing that the other one was set."""
+    """For durations, and to detect that `now` was set."""
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     asleep: Callable[[], float] = suspended
-    """Seconds that the machine has slept so far: the other two do not tell that from a clock that was set."""
+    """Seconds that the machine was suspended: the other two cannot distinguish that from a set clock."""
 
 
 class Jump(NamedTuple):
-    """What happened to the time since the last look; both in seconds, and 0 where it is too little to matter."""
+    """Changes of the time since the last look, both in seconds; 0 if less than `STEP`."""
 
     step: float
-    """By which somebody set the clock."""
+    """By how much the clock was set; negative if it was set back."""
     slept: float
-    """That the machine was suspended."""
+    """How long the machine was suspended."""
 
 
 class Jumps:
-    """Compares the clocks, look after look."""
+    """Compares the clocks at each look."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

@@ -1,4 +1,4 @@
-"""The sinks: one delivery loop each, started, replaced and ended. Two loops never write to one place."""
+"""Starts, replaces and stops the delivery loops, one per sink. Two loops never write to one place."""
 
 import asyncio
 from collections import defaultdict
@@ -14,7 +14,7 @@ from roundsman.plugin import Sink
 from roundsman.store import StoreError
 
 GRACE = 1.5
-"""Seconds that a delivery under way is given when the daemon stops: people and systemd wait for it."""
+"""Seconds that a delivery under way has to end when the daemon stops: people and systemd wait for it."""
 
 
 class Deliveries(dict[str, Delivery]):
@@ -31,9 +31,10 @@ class Deliveries(dict[str, Delivery]):
         """Loops that have not ended, by sink; the last is the one in `_loops`."""
 
     def swap(self, sinks: Mapping[str, Sink], clients: Clients) -> None:
-        """Take over this set; a sink whose options are the same goes on, and opens its place anew."""
+        """Take over this set, or raise StoreError and change nothing. A sink with the same options keeps its loop, and
+        opens its place again.
+        """
         kept = {name for name, delivery in self.items() if sinks.get(name) == delivery.sink}
-        # The store may raise: then nothing has been taken over.
         new = {
             name: Delivery(sink, Http(clients), self._shared, self._notices)
             for name, sink in sinks.items()
@@ -62,7 +63,7 @@ class Deliveries(dict[str, Delivery]):
             self._start(name)
 
     def _start(self, name: str) -> None:
-        """Start a sink's loop, after the one that it replaces has ended."""
+        """Start a sink's loop once the loops that it replaces have ended."""
         assert self._group is not None
         delivery = self[name]
         before = [task for task in self._leaving[name] if not task.done()]
@@ -77,15 +78,15 @@ class Deliveries(dict[str, Delivery]):
             await delivery.run()
 
         self._loops[name] = self._group.create_task(loop(), name=f"sink {name}")
-        # All of them: the one before may itself still wait, for one that takes its time.
+        # All of them, because the previous loop may itself still wait for an earlier one.
         self._leaving[name] = [*before, self._loops[name]]
 
     async def once(self) -> bool:
-        """Deliver what there is; whether all went well."""
+        """Deliver what is in the log. Returns whether all deliveries succeeded."""
         return all(await asyncio.gather(*(delivery.once() for delivery in self.values())))
 
     def reopen(self) -> None:
-        """Have every sink leave its place and open it anew: a log rotation has moved its file."""
+        """Have every sink close its place and open it again: a log rotation has moved its file."""
         for delivery in self.values():
             delivery.reopen()
 
@@ -95,16 +96,16 @@ class Deliveries(dict[str, Delivery]):
             delivery.look()
 
     def step_clock(self, seconds: float) -> None:
-        """The clock was set, or nothing was tried for so long."""
+        """The clock was set by `seconds`, or no delivery was tried for `seconds`."""
         for delivery in self.values():
             delivery.step_clock(seconds)
 
     def healthy(self) -> bool:
-        """Whether every sink has its loop."""
+        """Whether every sink's loop runs."""
         return all(not task.done() for name, task in self._loops.items() if name in self)
 
     async def stop(self) -> None:
-        """End every loop; deliveries under way get the grace."""
+        """Stop every loop; deliveries under way get the grace period."""
         self._group = None
         for delivery in self.values():
             delivery.stop()

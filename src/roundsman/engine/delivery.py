@@ -1,4 +1,4 @@
-"""One sink's way through the log: read, deliver, ack; back off, bury, begin again."""
+"""Delivers the log to one sink: read, deliver, ack; if it fails, back off and retry, or bury."""
 
 import asyncio
 import random
@@ -18,20 +18,20 @@ from roundsman.store import Conflict, Filter, StoreError
 from roundsman.times import spell
 
 READ_AHEAD = 1000
-"""Events read from the store in one go, at most."""
+"""Maximum number of events that are read from the store at a time."""
 FIRST, LONGEST = 1.0, 300.0
-"""Seconds between two tries of a sink that fails: from, doubling, to."""
+"""Seconds between two tries of a sink that fails: the first wait, which then doubles, and the longest."""
 
 log = structlog.get_logger()
 
 
 def delivery_backoff(failures: int, asked: float = 0.0, jitter: float = 0.5) -> float:
-    """Seconds to wait after `failures` failures in a row; `jitter` in 0..1 spreads them by a quarter."""
+    """Seconds to wait after `failures` failures in a row; `jitter` in 0..1 varies them by a quarter."""
     return max(asked, min(LONGEST, FIRST * 2.0 ** min(failures - 1, 20) * (0.75 + jitter / 2)))
 
 
 class Delivery:
-    """Delivers the log to one sink, from the sink's cursor on, until told to stop."""
+    """Delivers the log to one sink, from the sink's cursor on, until it is stopped."""
 
     def __init__(self, sink: Sink, http: Http, shared: Shared, notices: Notices) -> None:
         self.sink = sink
@@ -47,9 +47,9 @@ class Delivery:
         self._reopen = False
         self._failures, self._failing = self._store.failure(sink.name)
         self._shift = 0.0
-        """By how much the clock was set since then, or nobody tried: that was no time in which it failed."""
+        """Seconds since `_failing` that do not count as failing: a set clock, or time without a try."""
         self._under_way: float | None = None
-        """Since when it opens the place, or delivers."""
+        """Since when it has been opening the place or delivering; None if it does neither."""
 
     @property
     def fails(self) -> bool:
@@ -57,38 +57,38 @@ class Delivery:
         return self._failing is not None
 
     def reopen(self) -> None:
-        """Leave the place and open it anew, between two deliveries: a log rotation has moved the file."""
+        """Close the place and open it again, between two deliveries: a log rotation has moved the file."""
         self._reopen = True
         self._wake.set()
 
     def stop(self) -> None:
-        """End after the delivery under way."""
+        """Stop after the delivery under way."""
         self._stop.set()
         self._wake.set()
         self._news.leave(self._wake)
 
     async def run(self) -> None:
-        structlog.contextvars.bind_contextvars(sink=self.name)  # in every line of this task
+        structlog.contextvars.bind_contextvars(sink=self.name)  # in every log line of this task
         while not self._stop.is_set():
             try:
-                self._reopen = False  # before opening: what is moved meanwhile is opened again
+                self._reopen = False  # before opening: a file that is moved meanwhile is opened again
                 async with self._opened() as deliver:
                     await self._pump(deliver)
             except asyncio.CancelledError:
-                if not _cancelled():  # a sink raised it, and nobody meant us
+                if not _cancelled():  # the sink raised it; this task was not cancelled
                     await self._again(RuntimeError("it cancelled itself"))
                 else:
                     raise
-            except Exception as exc:  # noqa: BLE001 - whatever a sink raises means "again"
+            except Exception as exc:  # noqa: BLE001 - any error of a sink means a retry
                 await self._again(exc)
 
     async def once(self) -> bool:
-        """Deliver what there is, without trying anything twice; whether it went well."""
+        """Deliver what is in the log, without retries. Returns whether it succeeded."""
         try:
             async with self._opened() as deliver:
                 while await self.step(deliver):
                     pass
-        except Exception as exc:  # noqa: BLE001 - whatever a sink raises means "again", another time
+        except Exception as exc:  # noqa: BLE001 - any error of a sink means a retry, at the next call
             self._record_failure(exc, 0.0)
             return False
         if self._failures or self._failing is not None:
@@ -105,7 +105,7 @@ class Delivery:
 
     @contextmanager
     def _at_work(self) -> Iterator[None]:
-        """Whatever may hang: see `look`."""
+        """Marks a call that may hang, for `look`."""
         self._under_way = self._now()
         try:
             yield
@@ -113,7 +113,7 @@ class Delivery:
             self._under_way = None
 
     async def step(self, deliver: Deliver) -> bool:
-        """One read of the log and what follows from it; whether there may be more."""
+        """Retry requeued dead letters, read the log once, and deliver. Returns whether there may be more."""
         try:
             for event in self._store.retries(self.name):
                 if event.sound:
@@ -139,7 +139,7 @@ class Delivery:
             return True
 
     def _bury_damaged(self, event: Event) -> None:
-        """A damaged store may hand over anything; no sink gets what is not JSON."""
+        """A damaged store may return any bytes: an event that is not JSON is buried, and no sink gets it."""
         why = "the store is damaged: the event cannot be read"
         self._store.bury_again(self.name, event.seq, why, self._now())
         log.error("event.buried", sink=self.name, seq=event.seq, id=event.id, reason=why)
@@ -150,12 +150,15 @@ class Delivery:
             if await self.step(deliver):
                 continue
             if self._failing is not None:
-                self._recovered()  # opening was what failed
+                self._recovered()  # opening had failed, and now succeeded
             if not self._wake.is_set():
                 await self._wake.wait()
 
     async def _chunk(self, deliver: Deliver, cursor: int, events: Sequence[Event]) -> int:
-        """Deliver and ack; the new cursor. A chunk that is refused goes one by one, to bury only the poison."""
+        """Deliver and ack these events. Returns the new cursor.
+
+        If the sink rejects them, they are delivered one by one, so that only the bad event is buried.
+        """
         began = time.perf_counter()
         try:
             with self._at_work():
@@ -184,7 +187,7 @@ class Delivery:
             self._store.bury_again(self.name, event.seq, why, self._now())
             log.error("event.buried", sink=self.name, seq=event.seq, id=event.id, reason=why)
             if not isinstance(exc, Reject):
-                raise  # the place is left and opened anew
+                raise  # the place is closed and opened again
         else:
             cursor, _ = self._store.cursor(self.name)
             self._acked(cursor, cursor, receipt)
@@ -207,16 +210,16 @@ class Delivery:
         self._book(None)
 
     def _lasted(self) -> float:
-        """Seconds that it has failed."""
+        """For how many seconds the sink has been failing."""
         return max(0.0, self._now() - self._shift - (self._failing or self._now()))
 
     def step_clock(self, seconds: float) -> None:
-        """The clock was set, or nobody tried for so long."""
+        """The clock was set by `seconds`, or no delivery was tried for `seconds`."""
         self._shift += seconds
         self._under_way = self._under_way + seconds if self._under_way is not None else None
 
     def look(self) -> None:
-        """What hangs raises nothing; it is a failure all the same, once it has hung for long."""
+        """Count a call that hangs for `SINK_PATIENCE` seconds as a failure: it raises nothing."""
         now = self._now()
         if self._under_way is not None and now - self._under_way > SINK_PATIENCE:
             self._failing = self._failing or self._under_way
@@ -266,6 +269,6 @@ class Delivery:
 
 
 def _cancelled() -> bool:
-    """Whether somebody cancelled the task that asks."""
+    """Whether the current task was cancelled."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

@@ -1,4 +1,4 @@
-"""The daemon's engine: its parts, how they begin, what they do each second, and how they end."""
+"""The daemon's engine: its parts, their start, what they do each second, and their stop."""
 
 import asyncio
 import gc
@@ -33,7 +33,7 @@ log = structlog.get_logger()
 
 
 class Engine:
-    """Visits sources when they are due, takes their webhooks in, and keeps one delivery loop per sink."""
+    """Visits sources when they are due, takes in their webhooks, and runs one delivery loop per sink."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Engine:
         self.clients = clients
         self.meter = Meter()
         self.listening: float | None = None
-        """Since when webhooks can reach us (Unix); None if nobody listens."""
+        """Since when webhooks can reach us (Unix); None if there is no listener."""
         self.roster = Roster()
         self.time = Timekeeper(clock or Clock(), self.roster)
         self.trouble = Trouble(store, self.time)
@@ -69,7 +69,7 @@ class Engine:
     # -- a set of sources and sinks ------------------------------------------------------------------------------------
 
     def fits(self, sources: Mapping[str, Source], sinks: Mapping[str, Sink]) -> None:
-        """StoreError if `setup` would refuse these for their types."""
+        """StoreError if `setup` would refuse one of these types."""
         self.store.fits(_kinds(sources), _kinds(sinks))
 
     def setup(
@@ -77,8 +77,8 @@ class Engine:
     ) -> None:
         """Take over this set of sources and sinks; states and cursors are kept by name.
 
-        A visit under way goes on with the options it began with, and the next one has the new ones. What a plugin or the store
-        raises, it raises before anything is taken over.
+        A visit under way continues with its old options, and the next one has the new ones. Errors of
+        plugins and of `Store.register` are raised before anything is taken over.
         """
         clients = clients or self.clients
         new = self.roster.configure(sources, clients)
@@ -107,7 +107,7 @@ class Engine:
         self.deliveries.swap(sinks, clients)
 
     def _listen_for(self, watched: Watched, last_webhook: float | None) -> None:
-        """Begin to notice that its webhooks fall silent, or end it."""
+        """Start or stop watching whether its webhooks fall silent."""
         if self.listening is None or watched.source.webhook is None:
             watched.silence = None
         elif watched.silence is None:
@@ -116,10 +116,11 @@ class Engine:
     # -- from the start to the stop ------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Make rounds until `stop()`."""
+        """Run until `stop()`."""
         self.upkeep.begin()
         self._come_back()
-        # What lives as long as the daemon: with 50,000 sources, looking at it again in each collection took a second.
+        # These objects live as long as the daemon: with 50,000 sources, scanning them took a second in each
+        # collection.
         gc.collect()
         gc.freeze()
         async with asyncio.TaskGroup() as self._group:
@@ -136,11 +137,11 @@ class Engine:
                 await self.deliveries.stop()
         try:
             self._visits.flush()
-        except StoreError as exc:  # the store is a second behind, no more
+        except StoreError as exc:  # the store is only a second behind
             self.trouble.report(exc)
 
     def _come_back(self) -> None:
-        """What failed before a time without a daemon did not fail during it: nobody tried."""
+        """The time without a daemon does not count as failing: no source or sink was tried."""
         beat = self.store.last_beat()
         away = max(0.0, self.time.now() - beat) if beat is not None else 0.0
         with suppress(StoreError):
@@ -150,7 +151,7 @@ class Engine:
         self.deliveries.step_clock(away)
 
     async def once(self, *, everything: bool = False) -> bool:
-        """Visit every source that is due (or every one), deliver what there is to deliver; whether all went well."""
+        """Visit the sources that are due (or all) and deliver the log. Returns whether all succeeded."""
         self.upkeep.look_at_the_disk()
         now = self.time.now()
         due = []
@@ -170,11 +171,11 @@ class Engine:
         return all(visits) and delivered
 
     async def visit(self, name: str) -> bool:
-        """One visit to a source now; whether it went well."""
+        """Make one visit to a source now. Returns whether it succeeded."""
         return await self._visits.visit(name, self.roster[name])
 
     def stop(self) -> None:
-        """Stop promptly: polls did not happen, deliveries under way get the grace."""
+        """Stop promptly: polls under way are dropped, deliveries under way get the grace period."""
         self.turns.ending = True
         self._stop.set()
 
@@ -192,7 +193,7 @@ class Engine:
             self.upkeep.start_what_is_due(group, self.deliveries)
 
     def beat(self) -> None:
-        """What has to be done about once a second. If one thing fails, the others are done all the same."""
+        """Do what is due about once a second. If one part fails, the others still run."""
         for part in (
             self.upkeep.look_at_the_file,
             self._hear,
@@ -213,7 +214,7 @@ class Engine:
             self.stop()
 
     def _hear(self) -> None:
-        """Notice what a command wrote beside us: a replay, a rewind, a retry."""
+        """React to what a command wrote into the store: a replay, a rewind, a retry."""
         commanded = self.upkeep.commanded()
         if commanded is not None:
             self._news.publish()
@@ -222,24 +223,24 @@ class Engine:
                     self.turns.visit_now(name)
 
     def _settle_time(self) -> None:
-        """After the clock was set, or the machine slept: neither makes a burst of visits nor a silence."""
+        """Reschedule after the clock was set or the machine suspended: no burst of visits, and no gap."""
         jump = self.time.take_jump()
         if jump is None:
             return
         with suppress(StoreError):  # reported below
-            self._hear()  # a command's wish is a `due` in the store, which is about to be written over
+            self._hear()  # a command's request is a `due` in the store: read it before `due` is written
         self.turns.reschedule()
         self.deliveries.step_clock(jump.step + jump.slept)
         self.notices.publish(clock_jumped(jump.step, self.time.now()))
         self.store.schedule((name, watched.status) for name, watched in self.roster.items())
 
-    # -- how it is -----------------------------------------------------------------------------------------------------
+    # -- health --------------------------------------------------------------------------------------------------------
 
     def healthy(self) -> bool:
-        """Whether the rounds are really made: no idle source is long overdue, and every sink has its loop."""
+        """Whether the engine works: no idle source is long overdue, and every sink's loop runs."""
         return self.turns.healthy() and self.deliveries.healthy()
 
 
 def _kinds(plugins: Mapping[str, Plugin]) -> dict[str, str]:
-    """Names to types."""
+    """Name -> type."""
     return {name: plugin.type for name, plugin in plugins.items()}  # type: ignore[attr-defined] # of sources and sinks

@@ -1,4 +1,4 @@
-"""What is counted while the daemon runs: plain numbers, for whoever asks. They begin at zero with the process."""
+"""The daemon's counters and histograms, for metrics and status lines. They begin at zero with the process."""
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
@@ -8,13 +8,13 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 
 
 
 class Histogram:
-    """How often something took how long."""
+    """A histogram of durations in seconds."""
 
     __slots__ = ("counts", "total")
 
     def __init__(self) -> None:
         self.counts = [0] * (len(SECONDS) + 1)
-        """By bucket; the last is for what took longer than any bound."""
+        """Counts by bucket; the last one is for durations above every bound."""
         self.total = 0.0
 
     def add(self, seconds: float) -> None:
@@ -23,34 +23,34 @@ class Histogram:
 
 
 class Meter:
-    """All there is to count."""
+    """All counters and histograms."""
 
     def __init__(self) -> None:
         self.polls: Counter[tuple[str, str]] = Counter()
         """Visits by source and result: `new`, `unchanged`, `failed`."""
         self.events: Counter[tuple[str, str]] = Counter()
-        """New events by source and who had them first: `poll`, `ring`, `push`."""
+        """New events by source and by what brought them first: `poll`, `ring`, `push`."""
         self.unread: Counter[str] = Counter()
         """Rows that could not be read, by source."""
         self.failures: Counter[str] = Counter()
         """Deliveries that failed, by sink."""
         self.changes = 0
-        """How often a source or sink began to fail or to do well again, or failed once more."""
+        """How often a source or sink failed or recovered; a change updates the status that systemd shows."""
         self.late = Histogram()
-        """How long after its time a visit began."""
+        """Seconds from `due` to the beginning of the visit."""
         self.requests: defaultdict[str, Histogram] = defaultdict(Histogram)
-        """How long requests took, by host."""
+        """Seconds that requests took, by host."""
         self.retries: Counter[str] = Counter()
-        """Requests that were tried again, by host."""
+        """Requests that were retried, by host."""
         self.webhooks: Counter[tuple[str, str]] = Counter()
-        """Webhooks by source ("" where there is no such) and what became of them."""
+        """Webhooks by source ("" if there is no such source) and result."""
         self.answers = Histogram()
-        """How long webhooks waited for their answer."""
+        """Seconds from a webhook to its answer."""
 
     def took(self, host: str, seconds: float) -> None:
         """A request ended."""
         self.requests[host].add(seconds)
 
     def retried(self, host: str) -> None:
-        """A request is tried again."""
+        """A request is retried."""
         self.retries[host] += 1

@@ -1,4 +1,4 @@
-"""What the daemon reports of itself, in the same log as everything else: sinks that fail for long, a full disk, a clock that jumped."""
+"""The daemon's own notices, in the log of events: sinks that fail for long, a full disk, a clock jump."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -16,32 +16,32 @@ from roundsman.system.files import Space, space
 from roundsman.times import rfc3339, spell
 
 SINK_PATIENCE = 600.0
-"""Seconds that a sink may fail until a person should know: a receiver's restart is over by then."""
+"""Seconds that a sink may fail before that is reported: a receiver's restart takes less."""
 CLOCK_PATIENCE = 60.0
-"""Seconds that the clock may jump without being told of: vendors' own clocks differ by as much."""
+"""Seconds that the clock may jump without a report: vendors' own clocks differ by as much."""
 LOW_BYTES, LOW_SHARE = 512 * 2**20, 0.05
-"""A disk is nearly full with less than both: bytes, and its share."""
+"""A disk is nearly full if less than both is free: these bytes, and this share of it."""
 CLEAR_FACTOR = 1.5
-"""Times that, it is not any more: what comes and goes at the edge is told once."""
+"""At this multiple of the limit, the disk has recovered: changes around the limit are reported once."""
 
 log = structlog.get_logger()
 
 
 class Notices:
-    """Writes the daemon's own notices into the log. What the store cannot take waits until it can."""
+    """Writes the daemon's own notices into the log. They wait, 20 at most, until the store can be written."""
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
         self._waiting: deque[Event] = deque(maxlen=20)
 
     def publish(self, event: Event | None) -> None:
-        """Report this; None is nothing to report."""
+        """Report this event; None means that there is nothing to report."""
         if event is not None and all(each.id != event.id for each in self._waiting):
             self._waiting.append(event)
         self.flush()
 
     def flush(self) -> None:
-        """Report what waits, if the store can take it now."""
+        """Report the notices that wait, if the store can be written now."""
         if not self._waiting:
             return
         store, waiting = self._shared.store, list(self._waiting)
@@ -60,7 +60,7 @@ class Notices:
 
 
 def about_source(name: str, report: Report, now: float) -> Event:
-    """The event that reports that a source fails, or answers again."""
+    """The event for a report that a source fails, or answers again."""
     since = datetime.fromtimestamp(report.since, UTC)
     at = datetime.fromtimestamp(now, UTC)
     return notice(report.kind, name, since.isoformat(), report.message, since=since, now=at)
@@ -73,10 +73,10 @@ class Disk:
         self._path = path
         self._look = look
         self.low = low
-        """Whether that was told, also by a daemon before this one."""
+        """Whether a nearly full disk was reported, by this daemon or an earlier one."""
 
     def notice(self, now: float) -> Event | None:
-        """What there is to tell since the last look."""
+        """The notice if the disk became nearly full, or recovered, since the last look; else None."""
         free, total = self._look(self._path)
         little = min(LOW_BYTES, total * LOW_SHARE)
         if self.low and free >= little * CLEAR_FACTOR:
@@ -92,7 +92,7 @@ class Disk:
 
 
 def sink_failing(sink: str, since: float, lasted: float, error: str, now: float) -> Event | None:
-    """The notice about a sink that has failed since then, for so many seconds; None while it may pass."""
+    """The notice about a sink that has failed for `lasted` seconds; None if that is below `SINK_PATIENCE`."""
     if lasted < SINK_PATIENCE:
         return None
     message = f"Nothing could be delivered to {sink} for {spell(lasted)}: {error}. Nothing is lost; it waits."
@@ -102,7 +102,7 @@ def sink_failing(sink: str, since: float, lasted: float, error: str, now: float)
 def sink_recovered(
     sink: str, since: float, lasted: float, now: float, known: Callable[[str, Sequence[str]], set[str]]
 ) -> Event | None:
-    """The notice about a sink that works again; None where its failing was not told."""
+    """The notice about a sink that works again; None if its failure was not reported."""
     failing = sink_failing(sink, since, max(lasted, SINK_PATIENCE), "", now)
     if failing is None or not known(DAEMON, [failing.id]):
         return None
@@ -111,7 +111,7 @@ def sink_recovered(
 
 
 def sink_gap(sink: str, missed: int, reached: int, now: float) -> Event | None:
-    """The notice about a sink that got everything up to an event, and comes too late for some after it; None where it does not."""
+    """The notice about events after `reached` that were pruned before the sink got them; None if none."""
     if not missed:
         return None
     message = (
@@ -122,13 +122,13 @@ def sink_gap(sink: str, missed: int, reached: int, now: float) -> Event | None:
 
 
 def store_damaged(found: str, now: float) -> Event:
-    """The notice about a store in which a check found something damaged."""
+    """The notice about a store in which a check found damage."""
     message = f"{found}. Until then webhooks are refused, so that their vendors send them again."
     return _own("roundsman.store.damaged", "store", message, now, which="store:damaged")
 
 
 def clock_jumped(seconds: float, now: float) -> Event | None:
-    """The notice about a clock that was set; None where that is too little to matter."""
+    """The notice about a clock that was set; None below `CLOCK_PATIENCE`."""
     if abs(seconds) < CLOCK_PATIENCE:
         return None
     way = "forward" if seconds > 0 else "back"

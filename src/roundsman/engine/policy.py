@@ -1,14 +1,14 @@
 """The policy: what a visit's outcome means for its source, as pure functions. No clock, no store, no I/O.
 
-Each function takes a `SourceStatus` and returns a new one. Times are Unix times, durations are seconds. The caller gives
-`now` and the source's `interval`; randomness comes in with the outcome.
+Each function takes a `SourceStatus` and returns a new one. Times are Unix times, durations are seconds. The
+caller gives `now` and the source's `interval`; an outcome carries its own randomness.
 
     restored     a status as the store has it, when the daemon starts
     begin        a visit begins                       -> the next `due`, written before the first request
-    after        a visit came to something            -> the new status, and what to report
-    silent       no good answer for too long          -> the same, if that is so
+    after        a poll or a visit has an outcome     -> the new status, and what to report
+    silent       no good answer for too long          -> the same; None if that is not so
     ring         a webhook rings                      -> when to answer it
-    wanted, mended, postponed, stepped, slept         what else moves a visit
+    wanted, mended, postponed, stepped, slept         other reasons to move a visit
 """
 
 from collections.abc import Sequence
@@ -24,14 +24,14 @@ from roundsman.times import rfc3339, spell
 FAILING_AFTER = 3
 """Intervals without a good answer, or failures in a row, after which a source is reported as failing."""
 DEBOUNCE = 5.0
-"""Seconds between two webhook-triggered visits to a source: a flood of webhooks is not a flood of visits."""
+"""Minimum seconds between two webhook-triggered visits to a source, however many webhooks come."""
 
 
 class Page(NamedTuple):
-    """A poll that was yielded on the way. Only the end of the visit decides how the source fares."""
+    """A yielded poll. Only the end of the visit decides the source's status."""
 
     answers: bool
-    """It brings rows or events: the source does answer, however long the visit takes."""
+    """It has rows or events: the source answers, even if the visit takes long."""
 
 
 class Answer(NamedTuple):
@@ -40,15 +40,15 @@ class Answer(NamedTuple):
     took: float
     """Seconds since the visit began."""
     more: bool = False
-    """A backlog: the visit goes on at once."""
+    """There is a backlog: the visit continues at once."""
     wait: float = 0.0
     """Seconds until the vendor wants the next request."""
     asked: bool = True
-    """Whether a request was made. A visit with nothing to ask is no answer."""
+    """Whether a request was made. A visit without one is not a good answer."""
 
 
 Refusal = Literal["denied", "unauthorized"] | None
-"""Whether the credentials are refused; `unauthorized` is a 401, which is about no single thing and does not pass."""
+"""Whether the credentials are refused. `unauthorized` is a 401: it affects all requests, and is permanent."""
 
 
 class Failure(NamedTuple):
@@ -59,11 +59,11 @@ class Failure(NamedTuple):
     """Seconds until the vendor wants the next request."""
     refusal: Refusal = None
     jitter: float = 0.5
-    """A random number in 0..1: sources that failed together are not asked again together."""
+    """A random number in 0..1: sources that failed together are not retried together."""
 
 
 class Unwritten(NamedTuple):
-    """The store could not take what the visit found. The vendor is not at fault."""
+    """What the visit found could not be stored. The vendor is not at fault."""
 
     wait: float = 0.0
 
@@ -77,42 +77,42 @@ class Report(NamedTuple):
     kind: Literal["roundsman.source.failing", "roundsman.source.recovered"]
     message: str
     since: float
-    """What the event's id and its `since` are made of."""
+    """The Unix time that the event's id and its `since` are made of."""
 
 
 class Verdict(NamedTuple):
-    """What an outcome means."""
+    """The new status after an outcome, and what to report."""
 
     status: SourceStatus
     reports: Sequence[Report] = ()
 
 
-# -- how long ----------------------------------------------------------------------------------------------------------
+# -- durations ---------------------------------------------------------------------------------------------------------
 
 
 def backoff(interval: float, failures: int, asked: float = 0.0, jitter: float = 0.5) -> float:
     """Seconds until a source is asked again after `failures` failures in a row: doubling, up to an hour.
 
-    Never under `interval` nor what the vendor `asked` for; `jitter` in 0..1 adds up to a tenth.
+    Never less than `interval` or what the vendor `asked` for; `jitter` in 0..1 adds up to a tenth.
     """
     doubled = min(interval * 2.0 ** min(failures, 30), max(CAP, interval))
     return max(doubled * (1 + jitter / 10), asked)
 
 
 def ring_debounce(failures: int, interval: float, asked: float = 0.0) -> float:
-    """Seconds between the beginnings of two webhook-triggered visits: doubling while they fail, up to an interval."""
+    """Seconds between the starts of two webhook-triggered visits: doubled if they fail, up to an interval."""
     return max(DEBOUNCE, min(DEBOUNCE * 2.0 ** min(failures, 20), interval), asked)
 
 
 def next_due(took: float, interval: float, asked: float = 0.0) -> float:
-    """Seconds until a source is due after a good visit: an interval after its start, or after its end if it overran."""
+    """Seconds until `due` after a good visit: an interval after its start, or after its end if it overran."""
     return max(interval - took if took < interval else interval, asked)
 
 
 def longest_lead(interval: float, *, waits: bool = True) -> float:
-    """Seconds that a `due` can lie ahead. If it is more, the clock was set back.
+    """Maximum seconds that a `due` can be in the future. If it is more, the clock was set back.
 
-    `waits`: the source fails, or its vendor asked for time; otherwise a `due` is an interval ahead at most.
+    `waits`: the source fails, or its vendor asked to wait; otherwise `due` is at most an interval ahead.
     """
     return (max(interval, CAP) if waits else interval) * 1.1
 
@@ -121,19 +121,19 @@ def longest_lead(interval: float, *, waits: bool = True) -> float:
 
 
 class Restored(NamedTuple):
-    """A stored status, with its times as far as they are believed."""
+    """A stored status, with its times limited to plausible ones."""
 
     status: SourceStatus
-    """Its `due` is in the past, or no further ahead than anything legitimate."""
+    """Its `due` is in the past, or no further in the future than a policy can set it."""
     early: bool
-    """A stored time that is believed lies ahead: the source is not due."""
+    """A plausible stored time is in the future: the source is not due."""
 
 
 def restored(stored: SourceStatus, now: float, interval: float) -> Restored:
-    """When a stored `due` and `not_before` are believed: if they lie no further ahead than a policy could have put them."""
+    """Believe a stored `due` and `not_before` only if they are no later than a policy could have set them."""
     rest = stored.not_before
     if stored.last_visit is not None and stored.last_visit > now:
-        rest += now - stored.last_visit  # the clock was set back since the vendor asked for time
+        rest += now - stored.last_visit  # the clock was set back since the vendor asked to wait
     longest = longest_lead(interval)
     resting = now < rest < now + longest
     bound = now + longest_lead(interval, waits=stored.failures > 0 or rest > now)
@@ -143,7 +143,7 @@ def restored(stored: SourceStatus, now: float, interval: float) -> Restored:
 
 
 def mended(status: SourceStatus, now: float, interval: float) -> SourceStatus:
-    """Its options were changed, presumably by a person who has mended it: a long backoff ends, the vendor's rest does not."""
+    """Its options were changed, which may have fixed it: a long backoff ends, the vendor's wait does not."""
     soon = max(now, status.not_before, (status.last_visit or 0.0) + interval)
     return replace(status, due=min(status.due, soon))
 
@@ -152,12 +152,12 @@ def mended(status: SourceStatus, now: float, interval: float) -> SourceStatus:
 
 
 def trigger_of(status: SourceStatus, now: float) -> Trigger:
-    """What a visit that begins now is for. A scheduled visit answers a ring, too."""
+    """The trigger of a visit that begins now. A scheduled visit answers a ring, too."""
     return "webhook" if status.ring_at is not None and status.due > now else "due"
 
 
 def begin(status: SourceStatus, trigger: Trigger, now: float, interval: float) -> SourceStatus:
-    """A visit begins. Its next `due` is on the disk before the first request: a crash is no early visit."""
+    """A visit begins. The next `due` is stored before the first request: a crash causes no early visit."""
     if trigger == "webhook":  # the scheduled visit keeps its time
         apart = max(status.not_before, now + DEBOUNCE)  # also after a crash
         return replace(status, ring_at=None, last_ring=now, not_before=apart)
@@ -165,21 +165,21 @@ def begin(status: SourceStatus, trigger: Trigger, now: float, interval: float) -
 
 
 def asking(status: SourceStatus, trigger: Trigger, now: float) -> SourceStatus:
-    """A request is about to be made; only scheduled visits decide how a source fares."""
+    """A request is about to be made. Only scheduled visits decide the source's status."""
     if trigger == "webhook" or status.unanswered_since is not None:
         return status
     return replace(status, unanswered_since=now)
 
 
 def postponed(status: SourceStatus, trigger: Trigger, until: float) -> SourceStatus:
-    """A visit could not begin, since the store could not take its next `due`."""
+    """A visit could not begin, because its next `due` could not be stored."""
     if trigger == "webhook":
         return replace(status, ring_at=until)
     return replace(status, due=until, ring_at=None)
 
 
 def after(status: SourceStatus, trigger: Trigger, outcome: Outcome, now: float, interval: float) -> Verdict:
-    """What an outcome means for its source."""
+    """What an outcome means for its source: the new status, and what to report."""
     match outcome:
         case Page():
             answers = outcome.answers and trigger != "webhook"
@@ -220,9 +220,9 @@ def after(status: SourceStatus, trigger: Trigger, outcome: Outcome, now: float, 
 
 
 def _answered(status: SourceStatus, outcome: Answer, now: float, interval: float) -> Verdict:
-    """The end of a scheduled visit that went well, or one of its polls."""
+    """A scheduled visit succeeded, or one of its polls did."""
     if outcome.more:
-        due, not_before = now, status.not_before  # after a restart the backlog goes on
+        due, not_before = now, status.not_before  # a restart continues the backlog at once
     else:
         due, not_before = now + next_due(outcome.took, interval, outcome.wait), now + outcome.wait
     fails = status.failures > 0 or status.failing_since is not None
@@ -262,7 +262,7 @@ def _failed(status: SourceStatus, outcome: Failure, now: float, interval: float)
 
 
 def _failing(status: SourceStatus, now: float) -> Verdict:
-    """A source is failing: that is reported once."""
+    """A source is failing. It is reported once."""
     if status.failing_since is not None:
         return Verdict(status)
     since = datetime.fromtimestamp(status.last_success or status.unanswered_since or now, UTC)
@@ -271,7 +271,7 @@ def _failing(status: SourceStatus, now: float) -> Verdict:
 
 
 def rested(status: SourceStatus, now: float, wait: float) -> SourceStatus:
-    """The vendor asked for time: no request is made before, neither for a ring nor after a restart."""
+    """The vendor asked to wait: no request is made before then, not for a ring and not after a restart."""
     if not wait:
         return status
     not_before = max(status.not_before, now + wait)
@@ -285,7 +285,7 @@ def overdue(status: SourceStatus, now: float, interval: float) -> bool:
 
 
 def silent(status: SourceStatus, now: float, interval: float) -> Verdict | None:
-    """Between visits: a visit that hangs is no answer either, nor is a vendor that wants no request for an hour."""
+    """Between visits: a source also fails if its visit hangs, or its vendor wants no request for an hour."""
     if status.failing_since is not None or not overdue(status, now, interval):
         return None
     error = status.error or f"no answer for {spell(now - (status.unanswered_since or now))}"
@@ -293,7 +293,7 @@ def silent(status: SourceStatus, now: float, interval: float) -> Verdict | None:
 
 
 def unreported(status: SourceStatus, before: SourceStatus, now: float, *, rewound: bool) -> SourceStatus:
-    """A failure could not be stored: the next failure reports it. After a rewind the source is wanted at once."""
+    """A failure could not be stored: the next one reports it. After a rewind, the source is due at once."""
     due = max(now, status.not_before) if rewound else status.due
     return replace(status, failing_since=before.failing_since, due=due)
 
@@ -302,9 +302,10 @@ def unreported(status: SourceStatus, before: SourceStatus, now: float, *, rewoun
 
 
 def ring(status: SourceStatus, now: float, interval: float) -> SourceStatus:
-    """A webhook rings: the visit that answers it, unless the scheduled one comes soon enough.
+    """A webhook rings: `ring_at` is set, unless the scheduled visit comes soon enough.
 
-    It is never before the vendor wants a request, nor within an interval of the last visit while the source fails.
+    It is never before the vendor wants a request. While the source fails, it is not within an interval of the
+    last visit.
     """
     if status.ring_at is not None:
         return status
@@ -318,12 +319,12 @@ def ring(status: SourceStatus, now: float, interval: float) -> SourceStatus:
 
 
 def wanted(status: SourceStatus, now: float) -> SourceStatus:
-    """A command wants a visit now, or as soon as the vendor wants a request."""
+    """A command requests a visit: it is due now, or as soon as the vendor wants a request."""
     return replace(status, due=max(now, status.not_before))
 
 
 def stepped(status: SourceStatus, seconds: float) -> SourceStatus:
-    """The clock was set: the distance to every time is kept."""
+    """The clock was set by `seconds`: the times that decide about visits are moved by as much."""
 
     def moved(at: float | None) -> float | None:
         return None if at is None else at + seconds
@@ -340,7 +341,7 @@ def stepped(status: SourceStatus, seconds: float) -> SourceStatus:
 
 
 def slept(status: SourceStatus, seconds: float, soonest: float) -> SourceStatus:
-    """The machine was suspended: nothing was asked meanwhile, and nothing is asked before `soonest`."""
+    """The machine was suspended: no request was made meanwhile, and none is made before `soonest`."""
     return replace(
         idle(status, seconds),
         due=max(status.due, soonest),
@@ -349,7 +350,7 @@ def slept(status: SourceStatus, seconds: float, soonest: float) -> SourceStatus:
 
 
 def idle(status: SourceStatus, seconds: float) -> SourceStatus:
-    """No daemon asked for so long: a source that did not answer before did not fail meanwhile."""
+    """No request was made for `seconds`: they do not count as time without an answer."""
     if status.unanswered_since is None:
         return status
     return replace(status, unanswered_since=status.unanswered_since + seconds)

@@ -1,4 +1,4 @@
-"""Reading a source: poll after poll, until nothing is left. The one loop of every visit, committed or dry."""
+"""Reads a source, poll after poll, until nothing is left: the loop of every visit, committed or dry."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -15,11 +15,11 @@ from roundsman.store import Reader
 
 
 class Remembered(NamedTuple):
-    """What a source remembers, and what waits for it."""
+    """A source's state, and the ids in its inbox."""
 
     state: State
     revision: int = 0
-    """Moved by a rewind: what is based on another revision is void."""
+    """Incremented by a rewind: a poll that is based on an earlier revision is void."""
     ids: Sequence[str] = ()
     """Ids to track that no visit has taken up yet."""
     taken: int = 0
@@ -27,20 +27,20 @@ class Remembered(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One poll of a visit. Whoever reads commits it before asking for the next."""
+    """One poll of a visit. The caller of `read` commits it before it requests the next one."""
 
     poll: Poll
     revision: int
     taken: int
-    """The last inbox number that the poll's state takes up."""
+    """The number of the last inbox id that the poll's state includes; 0 for none."""
     changed: bool
-    """Whether the state is another one."""
+    """Whether the state has changed."""
     more: bool
-    """Whether the visit goes on: the source says `more`, it brought something, and the vendor wants no rest."""
+    """Whether the visit continues: the source says `more`, it found something, and the vendor asked for no wait."""
 
     @property
     def quiet(self) -> bool:
-        """Whether there is nothing to commit and nothing to say."""
+        """Whether there is nothing to commit and nothing to log."""
         poll = self.poll
         return not (self.changed or poll.events or poll.remarks or poll.unread)
 
@@ -51,7 +51,7 @@ def visit_to(
     trigger: Trigger = "command",
     log: Callable[[Sequence[str]], set[str]] = lambda _: set(),
 ) -> Visit:
-    """A visit to a source with its own credentials. `log`: which event ids the log has."""
+    """A visit to a source with its own credentials. `log` returns which event ids the log has."""
     http = Http(clients, source.auth(), source.identity(), source.concurrency, source.retry_timeouts)
     return Visit(http, trigger, log=log)
 
@@ -61,8 +61,8 @@ async def read(
 ) -> AsyncGenerator[Step, None]:
     """The polls of one visit. `remembered` is called before each call of `source.poll`.
 
-    Ends where the vendor asked for time, and where a poll that says `more` brought neither events nor a new state: another
-    one would bring the same, without end.
+    They end if the vendor asks to wait, and after a poll that has `more` but neither events nor a new state:
+    the next one would bring the same, without end.
     """
     more = True
     while more:
@@ -79,11 +79,14 @@ async def read(
                 more = poll.more and brought and not visit.wait
                 yield Step(poll, memory.revision, taken, not same, more)
                 last, taken = poll.state, 0
-                await asyncio.sleep(0)  # a backlog must not keep the others waiting
+                await asyncio.sleep(0)  # a backlog must not delay other tasks
 
 
 async def polls(source: Source, visit: Visit, state: State) -> AsyncGenerator[Poll, None]:
-    """One call of `source.poll`, as the polls it gives. Of several, each says `more`; the last one settles the visit."""
+    """The polls of one call of `source.poll`.
+
+    Each yielded one gets `more`, and a last one without events ends the visit.
+    """
     if takes_a_visit(type(source)):
         found = source.poll(visit, state)
     else:
@@ -106,12 +109,12 @@ def _checked(poll: object) -> Poll:
 
 
 class Dry:
-    """A visit's memory that is never written: what a visit would find, from the store's state or from none."""
+    """A dry visit, which shows what a visit would find, from the stored state or none. It writes nothing."""
 
     def __init__(self, name: str = "", reader: Reader | None = None, state: State | None = None) -> None:
         self._name, self._reader = name, reader
         self._seen: set[str] = set()
-        """Ids of the last page: pages overlap, and memory is bounded by a page."""
+        """Ids of the last page, because pages overlap. Only one page is kept, to limit memory."""
         self._next = Remembered(state or {})
         if reader is not None:
             stored, revision = reader.state(name)
@@ -125,7 +128,7 @@ class Dry:
         return self._next
 
     def keep(self, step: Step) -> list[Event]:
-        """Go on from this step; the events that a commit would have added to the log."""
+        """Continue from this step. Returns the events that a commit would have added to the log."""
         ids = [event.id for event in step.poll.events]
         there = self.known(ids) | self._seen
         self._seen = set(ids)

@@ -1,7 +1,8 @@
-"""Taking webhooks in: whatever came within a few milliseconds is one commit, and only then has it arrived.
+"""Takes in webhooks: those received within a few milliseconds are one commit, and acknowledged after it.
 
-`except Exception` stands here as in `visit.py`, for the same reason: whatever a plugin raises about a webhook means "not
-understood", and must not end the daemon; nor may one webhook that cannot be stored keep out those beside it.
+`except Exception` is used here for the same reason as in `visit.py`: any error of a plugin about a webhook
+means "not understood", and must not end the daemon. One webhook that cannot be stored must not block the
+others.
 """
 
 import asyncio
@@ -20,9 +21,9 @@ from roundsman.store import Intake, StoreError
 from roundsman.webhook import Call
 
 GATHER = 0.003
-"""Seconds that a commit waits for others to join it: one `fsync` for all of them."""
+"""Seconds that a commit waits for more webhooks: one `fsync` for all of them."""
 LOG_EVERY = 10.0
-"""Seconds between two lines in the log about the same thing: a flood of webhooks is not a flood of lines."""
+"""Minimum seconds between two log lines about the same thing, however many webhooks come."""
 
 log = structlog.get_logger()
 
@@ -36,18 +37,18 @@ class Waiting(NamedTuple):
 
 
 class Pending(NamedTuple):
-    """What was counted and not said yet."""
+    """What was counted and not logged yet."""
 
     calls: int = 0
     new: int = 0
     why: str = ""
-    """Of the last one, as are the others."""
+    """Of the last call, as are `what` and `exc`."""
     what: str | None = None
     exc: Exception | None = None
 
 
 class ThrottledLog:
-    """Counts by key, said at once the first time and then at most every so often."""
+    """Counts by key. The first call is logged at once, later ones at most every `LOG_EVERY` seconds."""
 
     def __init__(self, say: Callable[[str, Pending], None], monotonic: Callable[[], float]) -> None:
         self._say = say
@@ -71,13 +72,13 @@ class ThrottledLog:
             self._out(key)
 
     def flush(self) -> None:
-        """Say what is due; the heartbeat calls it."""
+        """Log what is due; the heartbeat calls it."""
         for key in [key for key in self._unsaid if self._quiet(key)]:
             self._out(key)
         self._said = {key: at for key, at in self._said.items() if not self._quiet(key)}
 
     def _quiet(self, key: tuple[str, str]) -> bool:
-        """Whether nothing was said about it lately."""
+        """Whether nothing was logged about the key within `LOG_EVERY` seconds."""
         return self._monotonic() - self._said.get(key, float("-inf")) >= LOG_EVERY
 
     def _out(self, key: tuple[str, str]) -> None:
@@ -86,7 +87,7 @@ class ThrottledLog:
 
 
 class Reception:
-    """Where webhooks enter."""
+    """Takes in webhooks."""
 
     def __init__(self, shared: Shared, roster: Mapping[str, Watched], turns: Turns) -> None:
         self.gather = GATHER
@@ -120,10 +121,10 @@ class Reception:
             self._time.monotonic,
         )
         self._unnoted: dict[str, tuple[int, str]] = {}
-        """Refusals by source that the store has not heard of: how many, and why the last one."""
+        """Refusals by source that are not stored yet: how many, and the reason of the last one."""
 
     def source(self, name: str) -> Source | None:
-        """The source that takes webhooks under this name."""
+        """The source that takes webhooks under this name; None if there is none."""
         watched = self._roster.get(name)
         return watched.source if watched is not None and watched.source.webhook is not None else None
 
@@ -131,18 +132,18 @@ class Reception:
         return self._time.now()
 
     def refuse(self, source: str, why: str, path: str | None = None) -> None:
-        """Count a webhook that was turned away; "" for a source that there is not, with the path that was asked for."""
+        """Count a refused webhook; without such a source, `source` is "" and `path` is the requested path."""
         self.meter.webhooks[source, why] += 1
         self._refused.add(source, why, what=path[:80] if path else None)
         if source:
             self._unnoted[source] = (self._unnoted.get(source, (0, ""))[0] + 1, why)
 
     def fail(self, path: str, exc: Exception) -> None:
-        """Count an answer that could not be made."""
+        """Count a request that could not be answered because of an error."""
         self._failed.add(path, exc=exc)
 
     async def take(self, source: Source, call: Call) -> None:
-        """Take in an authentic webhook. Returns when it is on the disk; raises StoreError where it cannot get there."""
+        """Take in an authentic webhook. Returns when it is on the disk; StoreError if it cannot be stored."""
         intake, ring, what = self._understand(source, call)
         try:
             new = await self._commit_soon(intake, ring)
@@ -154,7 +155,7 @@ class Reception:
             self._taken.add(source.name, new=new)
 
     def flush(self) -> None:
-        """Have it said, and written down for `status`, what was counted lately."""
+        """Log what was counted, and store refusals for `status`."""
         self._taken.flush()
         self._refused.flush()
         self._unread.flush()
@@ -164,7 +165,7 @@ class Reception:
             self._unnoted.clear()
 
     def _understand(self, source: Source, call: Call) -> tuple[Intake, bool, str]:
-        """What it says, or that nobody knows; whether to ring; a word for the metrics."""
+        """The content of a webhook, or its unread body; whether to ring; and the result for the metrics."""
         try:
             received = source.receive(call) if isinstance(source, Receives) else Received(ring=True)
             if not isinstance(received, Received):
@@ -173,11 +174,11 @@ class Reception:
             if received.follow and not isinstance(source, Tracks):
                 raise TypeError("receive() named ids to follow, and the source has no follow()")  # noqa: TRY301
             if received.follow and isinstance(source, Tracks):
-                # An id that the source would not take would stop each of its visits.
+                # An id that the source refuses would make each of its visits fail.
                 source.follow({}, received.follow)
-        except Exception as exc:  # noqa: BLE001 - see above
+        except Exception as exc:  # noqa: BLE001 - see the module's docstring
             expected = type(exc).__module__.startswith("roundsman.")
-            why = reason(exc).replace("the answer", "the body")  # in the words of those who read answers
+            why = reason(exc).replace("the answer", "the body")  # the error was worded for a vendor's answer
             return self._keep(source.name, call, why, None if expected else exc), False, "unread"
         said = bool(events or received.follow or received.ring)
         return Intake(source.name, events, received.follow), received.ring, "taken" if said else "ignored"
@@ -208,7 +209,7 @@ class Reception:
                     each.done.set_exception(StoreError(reason(exc)))
             return
         for each, new in zip(waiting, found, strict=True):
-            if not each.done.done():  # else the caller has gone; it is on the disk all the same
+            if not each.done.done():  # else the caller has disconnected; the webhook is on the disk
                 each.done.set_result(new)
             if new:
                 self.meter.events[each.intake.source, "push"] += new
@@ -225,7 +226,7 @@ class Reception:
             return self._store.receive([each.intake for each in waiting], now)
         except StoreError:
             raise
-        except Exception:  # noqa: BLE001 - something in one of them cannot be stored: which one?
+        except Exception:  # noqa: BLE001 - one of them cannot be stored: try each alone
             return [self._alone(each.intake, now) for each in waiting]
 
     def _alone(self, intake: Intake, now: float) -> int:

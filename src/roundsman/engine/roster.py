@@ -1,4 +1,4 @@
-"""The sources that are watched: what each is, how it fares, and what it does at the moment."""
+"""The watched sources: for each, its configuration, its status, and the visit under way."""
 
 import asyncio
 from collections.abc import Iterable, Mapping
@@ -25,11 +25,11 @@ class Reading:
     rows: int = 0
     new: int = 0
     logged_at: float = 0.0
-    """When the log last had a line about it."""
+    """When the last log line about it was written."""
 
 
 class Configured(NamedTuple):
-    """A source as the configuration has it, ready to be asked."""
+    """A configured source, ready to be polled."""
 
     source: Source
     clients: Clients
@@ -37,7 +37,7 @@ class Configured(NamedTuple):
     identity: str
     host: str
     tracks: bool
-    """Whether ids may wait for it in the inbox."""
+    """Whether it can have ids in the inbox."""
 
     @classmethod
     def of(cls, source: Source, clients: Clients) -> "Configured":
@@ -55,16 +55,16 @@ class Watched:
     task: "asyncio.Task[None] | None" = None
     """The visit under way."""
     queued: bool = False
-    """Its alarm has rung, and other visits at its host come first."""
+    """Its alarm has rung, and other visits to its host come first."""
     trigger: Trigger = "due"
-    """What the visit that is under way or queued is for."""
+    """The trigger of the visit that is under way or queued."""
     commanded: bool = False
-    """A command wants a visit: the next one, or another one after the visit under way."""
+    """A command requested a visit: the next one, or another one after the visit under way."""
     ring_pending: bool = False
     """A webhook rang during the visit under way, or the visit that answered one failed."""
     reading: Reading | None = None
     silence: Silence | None = None
-    """What speaks for its webhooks having fallen silent; None if nothing listens to them."""
+    """Detects that its webhooks have fallen silent; None if they are not received."""
 
     @property
     def source(self) -> Source:
@@ -80,7 +80,7 @@ class Watched:
 
 
 class Swapped(NamedTuple):
-    """What a new set of sources changes."""
+    """The changes by a new set of sources."""
 
     gone: Mapping[str, Watched]
     new: list[str]
@@ -97,7 +97,7 @@ class Roster(dict[str, Watched]):
         """Sources whose last quiet visits are not in the store yet; the heartbeat writes them."""
 
     def configure(self, sources: Mapping[str, Source], clients: Clients) -> dict[str, Configured]:
-        """The new set. Raises what a plugin raises, and changes nothing."""
+        """The new set. Raises what a plugin raises; changes nothing."""
         new = {}
         for name, source in sources.items():
             before = self.get(name)
@@ -110,7 +110,7 @@ class Roster(dict[str, Watched]):
     def swap(self, new: Mapping[str, Configured], records: Iterable[SourceRecord], now: float) -> Swapped:
         """Take over this set, or raise what a plugin raises and change nothing.
 
-        A visit under way goes on with the options it began with.
+        A visit under way continues with the options that it began with.
         """
         stored = {record.name: record.status for record in records}
         added = {}
@@ -134,12 +134,12 @@ class Roster(dict[str, Watched]):
 
 
 def spread(position: int, interval: float, count: int) -> float:
-    """Seconds by which a source's first visit is later than the first source's: within an interval, however many there are."""
+    """Seconds from the first source's first visit to this one's: less than an interval for any `count`."""
     return min(position * SPREAD, interval * position / count)
 
 
 def _restored(configured: Configured, stored: SourceStatus, now: float, soonest: float) -> SourceStatus:
-    """The status to go on from after a start."""
+    """The status to continue from after a start."""
     source = configured.source
     status, _ = policy.restored(stored, now, source.interval)
     if status.due <= now:

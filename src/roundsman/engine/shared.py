@@ -1,4 +1,4 @@
-"""What all parts of the engine share: the store, the time, the counts, the news, and what is wrong with the store."""
+"""What all parts of the engine share: the store and its errors, the clock, the counters, and the news."""
 
 import asyncio
 from dataclasses import dataclass
@@ -10,19 +10,19 @@ from roundsman.engine.timekeeper import Timekeeper
 from roundsman.store import Store, StoreError
 
 STORE_AGAIN = 10.0
-"""Seconds until a visit that could not be written down is tried again, and between two lines about it."""
+"""Seconds until a visit that could not be stored is retried, and between two log lines about it."""
 
 log = structlog.get_logger()
 
 
 class News:
-    """New events in the log: whoever commits some says so, and every reader of the log hears of it."""
+    """Notifies every reader of the log when new events were committed."""
 
     def __init__(self) -> None:
         self._readers: set[asyncio.Event] = set()
 
     def listen(self) -> asyncio.Event:
-        """An event that is set whenever there is something new."""
+        """An `asyncio.Event` that is set when there are new events."""
         reader = asyncio.Event()
         self._readers.add(reader)
         return reader
@@ -31,13 +31,13 @@ class News:
         self._readers.discard(reader)
 
     def publish(self) -> None:
-        """There is something new in the log."""
+        """Notify all readers: there are new events in the log."""
         for reader in self._readers:
             reader.set()
 
 
 class Trouble:
-    """What is wrong with the store: logged now and then, and remembered for who asks how the daemon is."""
+    """The errors of the store: logged every `STORE_AGAIN` seconds, and kept for the daemon's health."""
 
     def __init__(self, store: Store, time: Timekeeper) -> None:
         self._store = store
@@ -47,7 +47,7 @@ class Trouble:
         self._hurried = False
 
     def report(self, exc: StoreError) -> None:
-        """The store could not be written."""
+        """Take note of an error of the store."""
         now, error = self._time.monotonic(), str(exc)
         same = error == self._error
         self._error, self._failed_at = error, now
@@ -59,14 +59,14 @@ class Trouble:
             log.error("store.failed", error=error)
 
     def settle(self, within: float) -> None:
-        """Wait for other programs' locks again, once nothing has failed for `within` seconds."""
+        """Wait for other processes' locks again, once nothing has failed for `within` seconds."""
         if self._hurried and self._failed_at < self._time.monotonic() - within:
             self._hurried = False
             self._store.wait_less(False)
 
     @property
     def error(self) -> str | None:
-        """What is wrong; None if the store was written since, or nobody wanted to."""
+        """The store's damage, or its last error, for 3 * `STORE_AGAIN` seconds; else None."""
         if self._store.damage:
             return self._store.damage
         recent = self._time.monotonic() - self._failed_at < 3 * STORE_AGAIN
@@ -75,7 +75,7 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What every part needs to do its own work."""
+    """The objects that every part of the engine uses."""
 
     store: Store
     time: Timekeeper

@@ -1,4 +1,4 @@
-"""Whether a vendor's webhooks have fallen silent: visits go on finding what no webhook told."""
+"""Detects that a vendor's webhooks are silent: visits keep finding events that no webhook reported."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,42 +8,42 @@ from roundsman.events import Event, notice
 from roundsman.times import parse_time, rfc3339
 
 FINDS = 3
-"""Visits in a row that found something before any webhook told of it, until that is no accident."""
+"""Visits in a row that found something before a webhook reported it; fewer may be chance."""
 SILENT_AFTER = 1800.0
-"""Seconds that they have to spread over: vendors try a webhook again for some twenty minutes."""
+"""Minimum seconds from the first to the last of them: vendors retry a webhook for some twenty minutes."""
 SAME = 30.0
-"""Seconds within which finds are those of one visit, page by page."""
+"""Seconds within which finds count as one: a visit may find events page by page."""
 LOOKED_AT = 50
-"""Events of one visit that are looked at, at most."""
+"""Maximum number of events of one poll that are looked at."""
 
 
 @dataclass(slots=True)
 class Silence:
-    """What speaks for it, since the last webhook."""
+    """The evidence of silence since the last webhook."""
 
     since: float
-    """When we began to listen (Unix): what happened before says nothing, for nobody was there to hear of it."""
+    """When we began to listen (Unix). Earlier events prove nothing: their webhooks could not be received."""
     heard: float | None = None
-    """When the last authentic webhook came."""
+    """When the last authentic webhook was received."""
     finds: int = 0
     first: float = 0.0
-    """When the first of these finds was."""
+    """When the first of the finds was."""
     last: float = 0.0
     """When the last one was."""
     told: bool = False
 
     def hear(self, now: float) -> None:
-        """A webhook came."""
+        """A webhook was received."""
         self.heard, self.finds, self.told = now, 0, False
 
     def step(self, seconds: float) -> None:
-        """The clock was set."""
+        """The clock was set by `seconds`, or the machine was suspended for `seconds`."""
         self.since += seconds
         self.first += seconds
         self.last += seconds
 
     def find(self, source: str, events: Sequence[Event], now: float) -> list[Event]:
-        """A visit, rung for by nobody, found these; the notice, where that is once too often."""
+        """A visit not triggered by a webhook found these. Returns the notice if webhooks count as silent."""
         if self.told or not any(self._speaks(event) for event in events[-LOOKED_AT:]):
             return []
         if self.finds and now - self.last < SAME:

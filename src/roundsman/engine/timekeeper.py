@@ -1,4 +1,4 @@
-"""The engine's time. It notices that the clock was set or that the machine slept, and keeps every source's distance to its times."""
+"""The engine's clock. If it was set or the machine suspended, the times of all sources are moved along."""
 
 from collections.abc import Mapping
 
@@ -9,13 +9,13 @@ from roundsman.engine.clock import Clock, Jump, Jumps
 from roundsman.engine.roster import Watched, spread
 
 NETWORK_BACK = 5.0
-"""Seconds that the network is given to come back after a sleep."""
+"""Seconds that the network has to come back after the machine was suspended."""
 
 log = structlog.get_logger()
 
 
 class Timekeeper:
-    """The time for all decisions. A jump is noticed before anybody gets a time from after it."""
+    """The clock for all decisions. A jump is handled before `now` returns a time after it."""
 
     def __init__(self, clock: Clock, roster: Mapping[str, Watched]) -> None:
         self._clock = clock
@@ -29,14 +29,14 @@ class Timekeeper:
         return self._clock.now()
 
     def monotonic(self) -> float:
-        """For durations."""
+        """Monotonic seconds, for durations."""
         return self._clock.monotonic()
 
     async def sleep(self, seconds: float) -> None:
         await self._clock.sleep(seconds)
 
     def take_jump(self) -> Jump | None:
-        """What happened to the time since the last call: alarms and the store still have the old times."""
+        """The jump since the last call; None without one. Alarms and the store still have the old times."""
         self._look()
         jump, self._jump = self._jump, Jump(0.0, 0.0)
         return jump if any(jump) else None
@@ -59,7 +59,7 @@ class Timekeeper:
                 watched.silence.step(step)
 
     def _wake_up(self, slept: float) -> None:
-        """What is overdue is asked as after a start: spread, and once the network may be there again."""
+        """Overdue sources are visited as after a start: spread out, and after `NETWORK_BACK` seconds."""
         soon = self._clock.now() + NETWORK_BACK
         for position, watched in enumerate(self._roster.values()):
             soonest = soon + spread(position, watched.interval, len(self._roster))

@@ -1,4 +1,4 @@
-"""Whose turn it is: alarms and rings become visits, so many at a time to one host, and never two to one source."""
+"""Turns alarms and rings into visits: up to `PER_HOST` at a time to a host, and never two to one source."""
 
 import asyncio
 import math
@@ -14,13 +14,13 @@ from roundsman.engine.visit import Visits
 from roundsman.store import SourceStatus, StoreError
 
 PER_HOST = 32
-"""Visits under way to one host; more than that wait as names, which cost nothing. Requests are limited in `[http]`."""
+"""Maximum visits under way to one host; others wait as names, which are cheap. `[http]` limits requests."""
 LATE = 30.0
-"""Seconds after its time at which a visit that has not begun shows that the daemon is not well."""
+"""If a visit has not begun so many seconds after `due`, the daemon is unhealthy."""
 
 
 class Turns:
-    """Starts visits when they are due, and ends them."""
+    """Starts visits when they are due, and cancels them at the stop."""
 
     def __init__(self, shared: Shared, roster: Roster, alarms: Alarms, visits: Visits) -> None:
         self._shared, self._store, self._time = shared, shared.store, shared.time
@@ -29,22 +29,22 @@ class Turns:
         self._visits = visits
         self._group: asyncio.TaskGroup | None = None
         self.ending = False
-        """The daemon stops: webhooks still come in, and ring no more."""
+        """The daemon is stopping: webhooks are still taken in, but no longer ring."""
         self._queues: defaultdict[str, deque[str]] = defaultdict(deque)
         self._under_way: Counter[str] = Counter()
         self._leaving: dict[str, asyncio.Task[None]] = {}
-        """Visits to sources that were dropped: the source may come back while its last visit still cleans up."""
+        """Visits to dropped sources, by name: a source may be added again while its last visit still cleans up."""
 
     # -- from the start to the stop ------------------------------------------------------------------------------------
 
     def start(self, group: asyncio.TaskGroup) -> None:
-        """Ring from now on; visits run in this group."""
+        """Start the alarms; visits run in this group."""
         self._group = group
         self._alarms.start(self._on_alarm)
         self.schedule(self._roster)
 
     def schedule(self, names: Iterable[str]) -> None:
-        """Set the alarms of these sources, if visits are made; a source that is busy gets its alarm after its visit."""
+        """Set the alarms of these sources, once started. A busy source gets its alarm after its visit."""
         if self._group is None:
             return
         for name in names:
@@ -53,21 +53,24 @@ class Turns:
                 self._alarms.set(name, watched.status.next_visit)
 
     def reschedule(self) -> None:
-        """Set every alarm anew: the clock was set, and an alarm for the same moment would ring late by as much."""
+        """Set every alarm again, because the clock was set.
+
+        They are cleared first: an alarm that is kept for the same moment would ring late by as much.
+        """
         for name, watched in self._roster.items():
             if not watched.busy:
                 self._alarms.clear(name)
         self.schedule(self._roster)
 
     def drop(self, name: str, watched: Watched) -> None:
-        """A source is not watched any more."""
+        """Stop watching a source: its alarm is removed, its visit cancelled."""
         self._alarms.clear(name)
         if watched.task is not None:
             watched.task.cancel()
             self._leaving[name] = watched.task
 
     def stop(self) -> None:
-        """End all visits: their polls did not happen."""
+        """Cancel all visits; their polls under way are dropped."""
         self._group = None
         self._alarms.stop()
         for watched in self._roster.values():
@@ -79,10 +82,10 @@ class Turns:
         late = self._time.now() - LATE
         return not any(not watched.busy and watched.status.due < late for watched in self._roster.values())
 
-    # -- who wants a visit ---------------------------------------------------------------------------------------------
+    # -- requests for visits -------------------------------------------------------------------------------------------
 
     def visit_now(self, name: str) -> None:
-        """A command wants a visit now; during a visit, another one after it."""
+        """A command requests a visit now; during a visit, another one after it."""
         watched, now = self._roster[name], self._time.now()
         watched.commanded = True
         if watched.busy:
@@ -91,7 +94,7 @@ class Turns:
         self._begin_or_wait(name, watched, now)
 
     def ring(self, name: str) -> None:
-        """A webhook rings: a visit now instead of at `due`, as far as `policy.ring` allows. Rings are coalesced."""
+        """A webhook rings: visit now instead of at `due`, if `policy.ring` allows it. Rings are coalesced."""
         watched = self._roster.get(name)
         if self.ending or watched is None or watched.status.ring_at is not None:
             return
@@ -105,7 +108,7 @@ class Turns:
 
     def _begin_or_wait(self, name: str, watched: Watched, now: float) -> None:
         if self._group is None:
-            return  # visits are not made yet, and the first alarms know of it
+            return  # not started yet; `start` sets the alarm
         if watched.status.next_visit <= now:
             self._on_alarm([name])
         else:
@@ -114,10 +117,10 @@ class Turns:
     # -- the visits ----------------------------------------------------------------------------------------------------
 
     def _on_alarm(self, names: Iterable[str]) -> None:
-        """Alarms ring: move `due` on, on the disk, and only then ask."""
+        """Alarms ring: store the next `due`, and only then begin the visits."""
         now = self._time.now()
         idle = [(n, watched) for n in names if (watched := self._roster.get(n)) and not watched.busy]
-        # An alarm may be of a time before the clock was set.
+        # An alarm may have been set before the clock was.
         early = [name for name, watched in idle if watched.status.next_visit > now]
         due = [(name, watched) for name, watched in idle if watched.status.next_visit <= now]
         self.schedule(early)
@@ -131,8 +134,8 @@ class Turns:
         try:
             self._store.begin(begun[False], begun[True])
         except StoreError as exc:
-            # Without a place to write down what comes, asking is pointless. Nobody was asked, so they are not due much later
-            # for it. All of them together: each alone would wait for the store, one after the other.
+            # Results could not be stored, so no request is made, and the sources are due again soon. All get
+            # the same time: apart, each would wait for the store, one after the other.
             self._shared.trouble.report(exc)
             again = math.ceil(now / STORE_AGAIN + 1) * STORE_AGAIN
             for _, watched in due:
@@ -149,7 +152,7 @@ class Turns:
             self._admit(host)
 
     def _admit(self, host: str) -> None:
-        """Begin the visits that wait for this host, as far as there is room: a slow one must not fill the memory."""
+        """Begin visits that wait for this host, up to `PER_HOST`: a slow host must not fill the memory."""
         queue = self._queues[host]
         while queue and self._under_way[host] < PER_HOST and self._group is not None:
             name = queue.popleft()
@@ -167,7 +170,7 @@ class Turns:
         self._admit(host)
 
     async def _take(self, name: str, watched: Watched) -> None:
-        """One turn: a visit, and what was wanted during it."""
+        """One visit, and then what was requested during it."""
         before = self._leaving.pop(name, None)
         if before is not None and not before.done():
             await asyncio.wait([before])
@@ -180,7 +183,7 @@ class Turns:
                 self._next(name, watched)
 
     def _next(self, name: str, watched: Watched) -> None:
-        """Set the next alarm, after what came during the visit."""
+        """Set the next alarm, with what was requested during the visit."""
         now = self._time.now()
         if watched.commanded:
             soon = policy.wanted(watched.status, now)

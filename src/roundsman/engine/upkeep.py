@@ -1,4 +1,4 @@
-"""What the store wants from time to time: syncing, pruning, checks, a look at its file and at the disk."""
+"""Maintains the store: syncs it, prunes it, and checks its content, its file and the space on the disk."""
 
 import asyncio
 from collections.abc import Collection
@@ -13,15 +13,17 @@ from roundsman.system.threads import in_thread
 DISK_EVERY = 60.0
 """Seconds between two looks at the space on the disk."""
 PRUNE_FIRST, PRUNE_EVERY = 300.0, 3600.0
-"""Seconds from the start to the first pruning, and between two: a machine may never be up for an hour."""
+"""Seconds from the start to the first pruning, and between two: some machines are never up for an hour."""
 PRUNE_PAUSE = 0.05
 """Seconds between two steps of pruning."""
 PRUNE_ONCE = 20
-"""Steps of pruning in one `once`, at most: cron wants it to end."""
+"""Maximum steps of pruning in one `once`: a cron job has to end."""
 PRUNE_NOT = 86400.0
-"""Seconds after the clock jumped in which nothing is pruned: it may have been a mistake, and a person may see it."""
+"""Seconds without pruning after the clock jumped: it may be a mistake, which a person may correct."""
 PLAUSIBLE = 7 * 86400.0
-"""Seconds from the last event before a jump within which the new time is likely right: a machine was off for the night."""
+"""If the new time is within so many seconds of the last event before a jump, it is likely right: the machine
+was off for the night, for example.
+"""
 CHECK_FIRST, CHECK_EVERY = 2.0, 86400.0
 """Seconds from the start to the first check whether the store is sound, and between two."""
 SYNC_EVERY = 0.5
@@ -31,7 +33,7 @@ log = structlog.get_logger()
 
 
 class Upkeep:
-    """Looks after the store."""
+    """Maintains the store."""
 
     def __init__(self, shared: Shared, notices: Notices, retention: float) -> None:
         self._shared, self._store, self._time = shared, shared.store, shared.time
@@ -39,7 +41,7 @@ class Upkeep:
         self.retention = retention
         """Seconds that delivered events are kept."""
         self.lost = False
-        """The store was deleted or replaced while in use: the daemon ends, for another one to begin with what is there."""
+        """The store was deleted or replaced while in use: the daemon ends; a new one uses what is there."""
         low = self._store.last_notice("roundsman.disk.*")
         self._disk = Disk(self._store.path, low is not None and low[0].type == "roundsman.disk.low")
         self._disk_seen = float("-inf")
@@ -52,11 +54,11 @@ class Upkeep:
         self._recovered = 0
 
     def begin(self) -> None:
-        """What other processes wrote until now is known. Raises StoreError."""
+        """What was written until now is not news to `commanded`. Raises StoreError."""
         self._version = self._store.version()
 
     def start(self, group: asyncio.TaskGroup) -> None:
-        """Sync from now on."""
+        """Start to sync."""
         self._jobs["sync"] = group.create_task(self._sync_forever(), name="sync")
 
     def stop(self) -> None:
@@ -66,7 +68,7 @@ class Upkeep:
     # -- each heartbeat ------------------------------------------------------------------------------------------------
 
     def look_at_the_file(self) -> None:
-        """SQLite keeps writing to a deleted file. A deleted -wal file is recovered; a store that is missing twice is lost."""
+        """SQLite keeps writing to a deleted file. Recover a deleted -wal; a store missing twice is lost."""
         self._store.recover()
         if self._store.recoveries > self._recovered:
             self._recovered = self._store.recoveries
@@ -78,18 +80,21 @@ class Upkeep:
             log.error("store.lost", path=str(self._store.path), reason="deleted or replaced while in use")
 
     def look_at_the_disk(self) -> None:
-        """Report a disk that is nearly full; write down that the daemon runs."""
+        """Report a disk that is nearly full; record that the daemon runs."""
         if self._time.monotonic() - self._disk_seen < DISK_EVERY:
             return
         self._disk_seen = self._time.monotonic()
         try:
             self._notices.publish(self._disk.notice(self._time.now()))
-        except OSError as exc:  # the folder has gone, say
+        except OSError as exc:  # the folder was deleted, for example
             raise StoreError(f"{self._store.path}: {exc.strerror}") from None
         self._store.beat(self._time.now())
 
     def commanded(self) -> list[str] | None:
-        """Sources that a command wants visited now; None if no other process has written since the last call."""
+        """Sources for which a command requested a visit.
+
+        None if no other connection has written since the last call.
+        """
         version = self._store.version()
         if version == self._version:
             return None
@@ -98,7 +103,7 @@ class Upkeep:
         return wanted
 
     def start_what_is_due(self, group: asyncio.TaskGroup, sinks: Collection[str]) -> None:
-        """Begin to prune or to check, beside the heartbeat: with very many ids a round of pruning takes a minute."""
+        """Start pruning or a check beside the heartbeat: with very many ids, pruning takes a minute."""
         now = self._time.monotonic()
         if now - self._pruned > PRUNE_EVERY and not self._runs("prune"):
             self._jobs["prune"] = group.create_task(self.prune(sinks), name="prune")
@@ -112,13 +117,13 @@ class Upkeep:
     # -- jobs ----------------------------------------------------------------------------------------------------------
 
     async def _sync_forever(self) -> None:
-        """Acks and schedules are committed without waiting for the disk; a power cut takes no more than their last second."""
+        """Acks and `due` are committed without a sync. With this one, a power cut costs at most a second."""
         while True:
-            await asyncio.sleep(SYNC_EVERY)  # by the real clock: a power cut goes by no other
+            await asyncio.sleep(SYNC_EVERY)  # by the real clock, even in a simulation: a power cut is real
             await self.sync()
 
     async def sync(self) -> None:
-        """Have every relaxed write on the disk."""
+        """Sync all relaxed writes to the disk."""
         if self._store.unsynced:
             try:
                 await in_thread(self._store.sync)
@@ -127,19 +132,19 @@ class Upkeep:
                 self._shared.trouble.report(error)
 
     async def check(self) -> None:
-        """Check in a thread whether the store is sound; report it, once, if it is not."""
+        """Check in a thread whether the store is sound. Damage is reported once."""
         self._checked = self._time.monotonic()
         try:
             found = await in_thread(soundness, self._store.path)
         except GaveUp:
-            return  # what was found before still holds
+            return  # the result of the last check stays
         if found is not None and self._store.damage is None:
             log.error("store.damaged", error=found)
             self._notices.publish(store_damaged(found, self._time.now()))
         self._store.damage = found
 
     async def prune(self, sinks: Collection[str]) -> None:
-        """Prune what is old, in steps so small that nobody waits for one. `sinks` may change meanwhile, by a reload."""
+        """Prune old events, in steps so small that no other task waits for one. A reload may change `sinks` meanwhile."""
         self._pruned = self._time.monotonic()
         try:
             if not self._may_prune():
@@ -159,7 +164,7 @@ class Upkeep:
                 break
 
     def _may_prune(self) -> bool:
-        """Not soon after the clock jumped to a time far from all that is known: by a wrong clock, everything is old."""
+        """False soon after the clock jumped to an implausible time: by a wrong clock, everything is old."""
         now, jump = self._time.now(), self._store.last_notice("roundsman.clock.jumped")
         if jump is None or abs(now - jump[1]) > PRUNE_NOT:
             return True

@@ -1,8 +1,8 @@
 """One visit to one source: read, decide, commit.
 
-A poll is a value: it is committed whole or it did not happen. `read` gives the polls, `policy` says what they mean, and
-`_settle` carries that out. `except Exception` stands here and in `delivery.py`, for the same reason in both: whatever a
-plugin raises means "again later", and must not end the daemon.
+A poll is a value: it is committed as a whole or not at all. `read` yields the polls, `policy` decides what
+they mean, and `_settle` carries that out. `except Exception` is used here and in `delivery.py` for the same
+reason: any error of a plugin means a retry, and must not end the daemon.
 """
 
 import asyncio
@@ -28,11 +28,11 @@ from roundsman.store import Conflict, Found, SourceStatus, StoreError, Via
 from roundsman.times import parse_time
 
 LONG_REST = 60.0
-"""Seconds that a vendor wants no request, from which on the log says so."""
+"""A wait that a vendor asks for is logged from this many seconds on."""
 LONGEST_WAIT = 366 * 86400.0
-"""Seconds that a plugin can have its source left alone, at most: a time must stay one that a calendar has."""
+"""The longest wait in seconds that a plugin can ask for: `due` must stay a time that a calendar has."""
 LOG_EVERY = 10.0
-"""Seconds between two lines in the log about one long reading."""
+"""Seconds between two log lines about one long reading."""
 
 log = structlog.get_logger()
 
@@ -57,7 +57,7 @@ class Run:
 
     @property
     def via(self) -> Via:
-        """What brings an event first that this visit finds."""
+        """The `via` of the new events that this visit finds."""
         return "ring" if self.visit.trigger == "webhook" else None
 
     @property
@@ -84,9 +84,9 @@ class Visits:
         self._numbers = count(1)
 
     async def visit(self, name: str, watched: Watched) -> bool:
-        """One visit, poll after poll until nothing is left; whether it went well.
+        """Make one visit, poll after poll until nothing is left. Returns whether it succeeded.
 
-        Every line of the log that comes of it says `source` and `visit`, a number since the start.
+        Each of its log lines has `source` and `visit`, a number since the start.
         """
         with structlog.contextvars.bound_contextvars(source=name, visit=next(self._numbers)):
             run, watched.reading = self._begun(name, watched), None
@@ -101,7 +101,7 @@ class Visits:
                         self._rest(run)
                         return True
                     await asyncio.sleep(0)
-                except Exception as exc:  # noqa: BLE001 - whatever a source raises means "again later"
+                except Exception as exc:  # noqa: BLE001 - any error of a source means a retry
                     self._fail(run, exc)
                     return False
                 else:
@@ -116,7 +116,7 @@ class Visits:
         return Run(name, watched, configured, visit, now, now)
 
     def _remembered(self, run: Run) -> Remembered:
-        """What the source remembers now: a rewind may have changed it since the last poll."""
+        """The source's current state: a rewind may have changed it since the last poll."""
         watched = run.watched
         run.began = self._time.monotonic()
         now = self._time.now()  # before the status is read: a clock that was set moves it
@@ -129,7 +129,7 @@ class Visits:
     # -- good answers --------------------------------------------------------------------------------------------------
 
     def _settle(self, run: Run, step: Step) -> None:
-        """Commit what a poll found, and how its source fares with it."""
+        """Commit what a poll found, with the source's new status."""
         watched, poll = run.watched, step.poll
         now, before = self._time.now(), run.watched.status
         verdict = policy.after(before, run.trigger, self._outcome(run, step), now, run.interval)
@@ -139,7 +139,8 @@ class Visits:
             gap = _gap(run.source, poll.state)
             found = Found(poll.state, events, step.taken, run.via, poll.unread, gap)
             new = self._store.commit(run.name, step.revision, found, verdict.status, now)
-        else:  # the common case: the next `due` is on the disk since the visit began; the rest can wait for the heartbeat
+        else:
+            # The common case. The next `due` was stored when the visit began; the heartbeat stores the rest.
             new = 0
             if verdict.status.due > before.due + 0.5 or (run.wait and not poll.page):
                 self._store.schedule([(run.name, verdict.status)])
@@ -174,7 +175,7 @@ class Visits:
             self._meter.polls[run.name, "new" if new or before else "unchanged"] += 1
 
     def _mind_silence(self, run: Run, poll: Poll, now: float) -> None:
-        """Report it once webhooks have been silent for too long."""
+        """Report webhooks that have been silent for too long."""
         silence = run.watched.silence
         if silence is not None and run.trigger != "webhook":
             for event in silence.find(run.name, poll.events, now):
@@ -182,7 +183,7 @@ class Visits:
                 _log_notice(run.name, event)
 
     def _say(self, name: str, poll: Poll) -> None:
-        """What a person who reads the log should know."""
+        """Log remarks, unread rows and notices, for a person."""
         for remark in poll.remarks:
             log.warning("vendor.surprise", source=name, what=remark)
         if poll.unread:
@@ -194,7 +195,7 @@ class Visits:
                 _log_notice(name, event)
 
     def _log(self, run: Run, step: Step, new: int, verdict: Verdict) -> None:
-        """How the visit goes: a line at its end, and now and then for a long reading."""
+        """Log the visit: a line at its end, and one every `LOG_EVERY` seconds of a long reading."""
         name, poll, reading = run.name, step.poll, run.watched.reading
         if verdict.reports:
             log.info("source.recovered", source=name)
@@ -317,7 +318,7 @@ class Visits:
                 self._record_failure(run, watched.status, verdict, now)
 
     def flush(self) -> None:
-        """Write down how sources fare that had quiet visits since the last call."""
+        """Store the times and counts of sources that had visits since the last call."""
         unrecorded = self._roster.unrecorded
         if unrecorded:
             # A visit may end after its source was taken out of the configuration.
@@ -327,10 +328,10 @@ class Visits:
 
 
 def _gap(source: Source, state: State) -> float | None:
-    """Since when rows may be missing (Unix); 0 if nobody can tell. None: there is no gap."""
+    """Since when rows may be missing (Unix); 0 if that is not known; None if there is no gap."""
     try:
         since = source.gap(state)
-    except Exception:  # noqa: BLE001 - a plugin may raise anything, and what was found is to be kept all the same
+    except Exception:  # noqa: BLE001 - a plugin may raise anything; what was found is committed
         return None
     moment = parse_time(since)
     return moment.timestamp() if moment else 0.0 if since else None

@@ -1,16 +1,17 @@
 """Everything we must not forget, in one SQLite file, and all the SQL there is.
 
     events    the log: append-only, numbered by `seq`, `(source, id)` unique
-    sources   what each source remembers, when it is due, how it fares
-    inbox     ids that somebody wants a source to follow, until a visit takes them up
-    sinks     how far each sink is, and its receipt
-    dead      events that a sink will never take
+    sources   each source's state, its `due`, and the results of its visits
+    inbox     ids that a source is to track, until a visit takes them up
+    sinks     each sink's cursor and receipt
+    dead      dead letters: events that a sink refused for good
     daemons   the daemon that runs on the store: its process, its configuration, its last beat
-    unread    webhooks that were authentic and not understood, and rows that could not be read
+    unread    authentic webhooks that were not understood, and rows that could not be read
 
-Methods do not await, so nothing can come between the statements of a transaction. Two connections write: the log with
-`synchronous=FULL` (what it says is committed survives a power cut), the books (due, cursors of sinks, counters) with
-`NORMAL` (they survive `kill -9`; a power cut may cost their last second, which means one early question or one repeat).
+Methods do not await, so no other task runs between the statements of a transaction. Two connections write.
+The one for the log has `synchronous=FULL`: what it has committed survives a power cut. The relaxed one, for
+`due`, sinks' cursors and counters, has `NORMAL`: what it has committed survives `kill -9`, but a power cut
+may cost the last second, which means one early request or one repeated delivery.
 """
 
 from roundsman.errors import Conflict, StoreError

@@ -1,7 +1,8 @@
-"""What a configuration changes under names that have a memory: a cursor of one account says nothing about another one.
+"""Warnings about sources that are configured to read something else than their stored state is from.
 
-A source's memory is of what it read: an address and an account (`Source.origin`). That is kept beside the state and compared
-when sources are registered; `status`, `check` and the log say where they differ.
+A source's state is from the address and the account that it read (`Source.origin`): a cursor of one account
+says nothing about another one. The origin is stored beside the state and compared when sources are
+registered; `status`, `check` and the log report a difference.
 """
 
 from collections.abc import Mapping
@@ -14,14 +15,14 @@ from roundsman.times import rfc3339
 
 
 class Change(NamedTuple):
-    """Something that somebody should hear of before it costs them events."""
+    """A changed origin or name that a person should know of, because events may be missed."""
 
     source: str
     what: str
 
 
 def another_origin(name: str, was: str, now: str) -> str:
-    """The sentence about a source that reads something else than what it remembers."""
+    """The message about a source that reads another origin than its state is from."""
     return (
         f"it reads {now} now, and what it remembers is of {was}: `roundsman rewind {name} --to beginning` reads everything "
         f"there, `roundsman rewind {name} --accept` goes on where it was"
@@ -29,7 +30,7 @@ def another_origin(name: str, was: str, now: str) -> str:
 
 
 def changes(reader: Reader, sources: Mapping[str, Source]) -> list[Change]:
-    """What these sources would do that their names' memories do not say."""
+    """The warnings about these sources: another origin, or a new name for what a removed source has read."""
     rows = {row["name"]: row for row in reader.sources()}
     found = []
     for name, source in sources.items():
@@ -44,7 +45,8 @@ def changes(reader: Reader, sources: Mapping[str, Source]) -> list[Change]:
             if old not in sources and left["type"] == source.type and left["visited"] is not None
         ]
         for old, left in behind:
-            # Versions before 0.5 wrote down no origin: one source that is left behind may have been renamed, several not.
+            # Versions before 0.5 stored no origin. A single removed source may have been renamed; of several,
+            # it is not known which.
             if left["origin"] == origin or (left["origin"] is None and len(behind) == 1):
                 last = rfc3339(
                     datetime.fromtimestamp(left["answered"] or left["visited"], UTC).replace(microsecond=0)

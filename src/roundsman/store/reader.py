@@ -1,4 +1,4 @@
-"""Reading the store: for commands beside the daemon, and for the daemon itself."""
+"""Reads the store, for the daemon and for commands beside it."""
 
 import glob
 import os
@@ -21,23 +21,25 @@ from roundsman.store.values import DAEMON, DaemonRecord, SourceRecord, SourceSta
 from roundsman.system.files import refuse_links, resolve, space, sync_folder
 
 FULL_BELOW = 256 * 2**10
-"""Bytes that are too few to go on with: what is written may still find a place that is free in the file, and the next thing not."""
+"""Free bytes below which the disk counts as full: one write may still fit into free pages of the file, and
+the next one fail.
+"""
 BATCH_BYTES = 8 * 2**20
-"""Bytes of events read in one go, roughly: rows of 10 MB must not fill the memory by the thousand."""
+"""Approximate bytes of events that are read at a time: a thousand rows of 10 MB must not fill the memory."""
 
 
 class Filter(NamedTuple):
-    """Which events somebody wants; each a tuple of globs, empty for all."""
+    """Which events are wanted. Each field is a sequence of names and globs; an empty one matches all."""
 
     types: Sequence[str] = ()
     sources: Sequence[str] = ()
     outcomes: Sequence[str] = ()
 
     def where(self) -> tuple[str, list[str]]:
-        """The condition in SQL, and its values; however many names there are."""
+        """The condition in SQL and its values, for any number of names."""
         clauses: list[str] = []
         values: list[str] = []
-        # With a plus, SQLite leaves a column's index alone, and reads the log in its order.
+        # The plus keeps SQLite from using the column's index, so that it reads the log in `seq` order.
         for column, wanted in (
             ("+e.type", self.types),
             ("+s.name", self.sources),
@@ -56,7 +58,7 @@ class Filter(NamedTuple):
 
 
 def _either(terms: Sequence[str]) -> str:
-    """One of these conditions, as a tree: a chain of a thousand ORs is too deep for SQLite."""
+    """These conditions joined by OR, as a balanced tree: a chain of a thousand ORs is too deep for SQLite."""
     if len(terms) == 1:
         return terms[0]
     middle = len(terms) // 2
@@ -71,7 +73,7 @@ T = TypeVar("T")
 
 
 def reads_rows(method: "Callable[Concatenate[Reader, P], T]") -> "Callable[Concatenate[Reader, P], T]":
-    """A method that reads rows after the first one, with SQLite's errors in our words."""
+    """Wraps a method that fetches rows after `_run`: SQLite's errors become a StoreError then, too."""
 
     @wraps(method)
     def wrapped(self: "Reader", /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -82,7 +84,7 @@ def reads_rows(method: "Callable[Concatenate[Reader, P], T]") -> "Callable[Conca
 
 
 class Reader:
-    """The store, read only: works beside a running daemon and never blocks it."""
+    """The store, read-only. It can be used beside a running daemon and never blocks it."""
 
     def __init__(self, path: Path, db: Database) -> None:
         self.path = path
@@ -94,7 +96,7 @@ class Reader:
 
     @classmethod
     def open(cls, path: Path) -> "Reader":
-        """The store at `path`; StoreError where there is none."""
+        """Open the store at `path`. StoreError if there is none, or if another version wrote it."""
         must_exist(path)
         with translated(path):
             db = connect(path, readonly=True)
@@ -108,7 +110,7 @@ class Reader:
         self._db.close()
 
     def full(self) -> str | None:
-        """That the disk has no room for more; None where it has."""
+        """A message if the disk is full; None if it is not."""
         with suppress(OSError):
             if space(self.path).free < FULL_BELOW:
                 return f"{self.path} cannot be written: the disk is full"
@@ -127,7 +129,7 @@ class Reader:
         return self._rows("SELECT * FROM sources WHERE type != 'roundsman' ORDER BY name")
 
     def statuses(self) -> Iterator[SourceRecord]:
-        """How each source fared; one at a time, for there may be very many."""
+        """The stored status of each source, one at a time, because there may be very many."""
         sql = (
             "SELECT name, heard, due, coalesce(held, 0), visited, answered, polls, failures, failing, unanswered, error, "
             "options FROM sources"
@@ -141,14 +143,14 @@ class Reader:
         )
 
     def lag(self, cursor: int, wanted: Filter) -> int:
-        """How many events after `cursor` somebody wants."""
+        """Number of events after `cursor` that match the filter."""
         where, values = wanted.where()
         join = "FROM events e JOIN sources s ON s.id = e.source WHERE e.seq > ?"
         return int(self._run(f"SELECT count(*) {join}{where}", [cursor, *values]).fetchone()[0])
 
     @reads_rows
     def counts(self) -> dict[str, int]:
-        """Events in the log by source."""
+        """Number of events in the log, by source."""
         return dict(
             self._run(
                 "SELECT s.name, count(*) FROM events e JOIN sources s ON s.id = e.source GROUP BY 1"
@@ -156,12 +158,12 @@ class Reader:
         )
 
     def state(self, name: str) -> tuple[State, int]:
-        """What the source remembers, and the revision to commit against."""
+        """The source's state, and the revision to commit against."""
         row = self._run("SELECT state, revision FROM sources WHERE name = ?", (name,)).fetchone()
         return (wire.decode(row[0].encode()), row[1]) if row else ({}, 0)
 
     def backup(self, target: Path, *, replace: bool = False) -> None:
-        """A copy of the store as it is now, whole and compact, while others write. StoreError where that cannot be."""
+        """Write a complete, compact copy of the store, while others may write. StoreError on failure."""
         with translated(target):
             store = resolve(self.path)
             ours = [store, *(store.with_name(store.name + end) for end in (*BESIDE, ".lock"))]
@@ -176,11 +178,11 @@ class Reader:
             half = target.with_name(f".{target.name}.{os.getpid()}.part")
             refuse_links(half)
             _sweep(target)
-            # Not `make`: what root saves is root's, whosever the folder is.
+            # Not `create`: root's backup stays root's, even in another user's folder.
             handle = os.open(half, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         try:
             self._run("PRAGMA busy_timeout = 10000")
-            with translated(target):  # what goes wrong now, goes wrong there
+            with translated(target):  # from here on, errors are about `target`
                 write_copy(self._db, half, handle)
                 half.replace(target)
                 sync_folder(target.absolute().parent)
@@ -189,14 +191,14 @@ class Reader:
             os.close(handle)
 
     def daemon(self) -> DaemonRecord:
-        """The daemon that runs on the store, or the last one that did."""
+        """The record of the daemon that runs on the store, or of the last one."""
         row = self._run(
             "SELECT pid, started, beat, version, config, digest, reloads, problems FROM daemons"
         ).fetchone()
         return DaemonRecord._make((*row[:-1], tuple(wire.decode(row[-1].encode()))))
 
     def inbox(self, name: str) -> tuple[list[str], int]:
-        """Ids that wait to be followed, and the number to commit when they are taken up; 0 where none wait."""
+        """Ids to track, at most 1,000, and the number to commit when they are taken up; 0 if none."""
         sql = "SELECT i.id, i.n FROM inbox i JOIN sources s ON s.id = i.source WHERE s.name = ? ORDER BY i.n LIMIT 1000"
         rows = self._run(sql, (name,)).fetchall()
         return [row[0] for row in rows], rows[-1][1] if rows else 0
@@ -205,7 +207,7 @@ class Reader:
     def failures(
         self, sources: Sequence[str] = (), since: float = 0.0, *, done: bool = False, limit: int = -1
     ) -> list[tuple[Event, float, bool]]:
-        """What went wrong for somebody, newest first: event, when it was logged, whether it is ticked off."""
+        """Failures, newest first: the event, when it was logged (Unix), and whether it is marked as done."""
         where, values = Filter(sources=sources).where()
         which = "IS NOT NULL" if done else "= 1"
         sql = _EVENT.replace(" FROM", ", e.failure FROM") + f" WHERE e.failure {which} AND e.body IS NOT NULL"
@@ -215,18 +217,18 @@ class Reader:
         return [(Event(k, s, t, o, b, q), logged, not f) for q, s, k, t, o, b, logged, f in rows]
 
     def open_failures(self) -> int:
-        """How many failures nobody has ticked off."""
+        """Number of failures that are not marked as done."""
         sql = "SELECT count(*) FROM events WHERE failure = 1 AND body IS NOT NULL"
         return int(self._run(sql).fetchone()[0])
 
     def kind(self, source: str) -> str | None:
-        """The type that a source was registered with; None where it never was."""
+        """The type that a source was registered with; None if it never was."""
         row = self._run("SELECT type FROM sources WHERE name = ?", (source,)).fetchone()
         return str(row[0]) if row else None
 
     @reads_rows
     def events(self, after: int, upto: int, limit: int, wanted: Filter) -> list[tuple[Event, float]]:
-        """Events after `after` in log order, with the time each was logged; pruned ones are left out."""
+        """Events after `after` in log order, and when each was logged (Unix); pruned ones are left out."""
         where, values = wanted.where()
         sql = f"{_EVENT} WHERE e.seq > ? AND e.seq <= ? AND e.body IS NOT NULL{where} ORDER BY e.seq LIMIT ?"
         found: list[tuple[Event, float]] = []
@@ -242,7 +244,7 @@ class Reader:
 
     @reads_rows
     def last(self, count: int, wanted: Filter, since: float = 0.0) -> list[tuple[Event, float]]:
-        """The newest events, oldest first."""
+        """The newest `count` events, the oldest of them first."""
         where, values = wanted.where()
         sql = f"{_EVENT} WHERE e.body IS NOT NULL AND e.logged >= ?{where} ORDER BY e.seq DESC LIMIT ?"
         rows = self._run(sql, [since, *values, count]).fetchall()
@@ -250,7 +252,7 @@ class Reader:
 
     @reads_rows
     def known(self, name: str, ids: Sequence[str]) -> set[str]:
-        """Which of these ids of a source the log has."""
+        """Which of these event ids of a source are in the log."""
         found: set[str] = set()
         for at in range(0, len(ids), 500):
             some = ids[at : at + 500]
@@ -260,9 +262,9 @@ class Reader:
         return found
 
     def seq_before(self, when: float) -> int:
-        """The `seq` after which events were logged at or after `when`, by bisection, as if `logged` grew with `seq`.
+        """The `seq` after which events were logged at or after `when`. Fast: a bisection of the log.
 
-        Where a clock was set back, it does not: `since` finds them all, this is quick.
+        It assumes that `logged` grows with `seq`. If a clock was set back, only `seq_since` is right.
         """
         low, high = 0, self.head()
         while low < high:
@@ -277,38 +279,38 @@ class Reader:
         return low
 
     def seq_since(self, when: float) -> int:
-        """The `seq` after which everything is that was logged at or after `when`, whatever the clock did meanwhile; reads them all."""
+        """As `seq_before`, but right even if a clock was set back. Scans the log."""
         sql = "SELECT seq FROM events WHERE logged >= ? ORDER BY seq LIMIT 1"
         row = self._run(sql, (when,)).fetchone()
         return int(row[0]) - 1 if row else self.head()
 
     def moved(self) -> dict[str, tuple[str, str]]:
-        """Sources whose state is of something else than what they read: what it is of, and what they read."""
+        """Sources that read another origin than their state is from: name -> (state's origin, new one)."""
         rows = self._run("SELECT name, origin, moved FROM sources WHERE moved IS NOT NULL").fetchall()
         return {name: (origin, moved) for name, origin, moved in rows}
 
     def wanted(self) -> list[str]:
-        """Sources that a command wants visited at once."""
+        """Sources for which a command requested a visit."""
         return [row[0] for row in self._run("SELECT name FROM sources WHERE due < 0")]
 
     def unread(self, source: str) -> list[dict[str, Any]]:
-        """Webhooks of a source that were not understood, oldest first."""
+        """Webhooks and rows of a source that could not be read, oldest first."""
         sql = "SELECT u.n, u.received, u.why, u.body FROM unread u JOIN sources s ON s.id = u.source WHERE s.name = ?"
         return self._rows(f"{sql} ORDER BY u.n", (source,))
 
     @reads_rows
     def unread_counts(self) -> dict[str, int]:
-        """How many there are, by source."""
+        """Number of unread webhooks and rows, by source."""
         sql = "SELECT s.name, count(*) FROM unread u JOIN sources s ON s.id = u.source GROUP BY 1"
         return dict(self._run(sql).fetchall())
 
     def via(self, seqs: Sequence[int]) -> dict[int, Via]:
-        """Who had these events first, by `seq`."""
+        """What brought each of these events first, by `seq`."""
         marks = ",".join("?" * len(seqs))
         return dict(self._run(f"SELECT seq, via FROM events WHERE seq IN ({marks})", seqs).fetchall())  # noqa: S608 - only marks
 
     def oldest(self, sink: str, wanted: Filter) -> float | None:
-        """When the oldest event was logged that a sink wants and has not got."""
+        """When the oldest event was logged (Unix) that a sink wants and has not got; None if it has all."""
         where, values = wanted.where()
         sql = "SELECT e.logged FROM events e JOIN sources s ON s.id = e.source WHERE e.seq > ? AND e.body IS NOT NULL"
         cursor, _ = self.cursor(sink)
@@ -316,7 +318,10 @@ class Reader:
         return float(row[0]) if row else None
 
     def lost_to_pruning(self, sink: str, wanted: Filter) -> tuple[int, int]:
-        """How many events a sink wants that it never got and whose payloads are gone, and the last event that it got."""
+        """Number of events that a sink wants and never got, and whose payloads were pruned.
+
+        Also returns the last `seq` that it got.
+        """
         row = self._run(
             "SELECT max(cursor, coalesce(reached, 0)) FROM sinks WHERE name = ?", (sink,)
         ).fetchone()
@@ -326,13 +331,16 @@ class Reader:
         return int(self._run(f"{sql}{where}", [reached, *values]).fetchone()[0]), reached
 
     def last_notice(self, kind: str) -> tuple[Event, float] | None:
-        """The daemon's newest notice of this type (a glob), and when it was logged: by the index, however long the log is."""
+        """The daemon's newest notice of this type (a glob), and when it was logged (Unix).
+
+        It uses the index on `(source, id)`, so that the length of the log does not matter.
+        """
         where = " WHERE e.source = (SELECT id FROM sources WHERE name = ?) AND e.type GLOB ? AND e.body IS NOT NULL"
         row = self._run(_EVENT + where + " ORDER BY +e.seq DESC LIMIT 1", (DAEMON, kind)).fetchone()
         return (Event(row[2], row[1], row[3], row[4], row[5], row[0]), row[6]) if row else None
 
     def logged_before(self, seq: int) -> float | None:
-        """When the last event of a vendor's before this one was logged."""
+        """When the last event before `seq` that is not the daemon's was logged (Unix); None if none."""
         others = "source != (SELECT id FROM sources WHERE name = ?)"
         sql = f"SELECT logged FROM events WHERE seq < ? AND {others} ORDER BY seq DESC LIMIT 1"  # noqa: S608 - fixed words
         row = self._run(sql, (seq, DAEMON)).fetchone()
@@ -346,7 +354,7 @@ class Reader:
         )
 
     def cursor(self, sink: str) -> tuple[int, Receipt | None]:
-        """Where a sink stands, and the receipt of its last ack."""
+        """A sink's cursor, and the receipt of its last ack."""
         row = self._run("SELECT cursor, receipt FROM sinks WHERE name = ?", (sink,)).fetchone()
         return (row[0], wire.decode(row[1].encode()) if row[1] else None) if row else (0, None)
 
@@ -356,7 +364,7 @@ class Reader:
         return (row[0], row[1]) if row else (0, None)
 
     def has_pruned_ids(self) -> bool:
-        """Whether keys were ever forgotten: events before the log's first number."""
+        """Whether ids were ever pruned: whether the log begins later than at the first `seq`."""
         [low] = self._run("SELECT min(seq) FROM events").fetchone()
         [last] = self._run(
             "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'events'"
@@ -364,7 +372,7 @@ class Reader:
         return bool(low > 1 if low is not None else last)
 
     def retries(self, sink: str) -> list[Event]:
-        """Buried events that somebody wants tried again."""
+        """Dead letters of a sink that were requeued, at most 100 at a time."""
         sql = f"{_EVENT} JOIN dead d ON d.seq = e.seq WHERE d.sink = ? AND d.retry = 1 AND e.body IS NOT NULL"
         rows = self._run(sql + " ORDER BY e.seq LIMIT 100", (sink,)).fetchall()
         return [Event(k, s, t, o, b, q) for q, s, k, t, o, b, _ in rows]
@@ -377,17 +385,17 @@ class Reader:
 
 
 def _sweep(target: Path) -> None:
-    """Remove what backups to the same place left half done when they were killed."""
+    """Delete the partial files of backups to `target` that were killed."""
     for half in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
         pid = half.name.split(".")[-2]
-        # Not told by a lock on it: on a network's disk, that would keep SQLite from writing it.
+        # By the pid, not by a lock on the file: on a network disk, a lock would keep SQLite from writing it.
         if pid.isascii() and pid.isdecimal() and len(pid) < 10 and not _runs(int(pid)):
             half.unlink(missing_ok=True)
 
 
 def _runs(pid: int) -> bool:
-    """Whether there is such a process, but for this one."""
-    with suppress(PermissionError):  # another user's
+    """Whether another process with this pid runs."""
+    with suppress(PermissionError):  # it is another user's process
         try:
             os.kill(pid, 0)
         except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""The tables, as they came to be: a migration for each version that changed them."""
+"""The tables of the store, as migrations: one for each version that changed them."""
 
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
@@ -39,7 +39,7 @@ LOG = (
         error TEXT
     ) WITHOUT ROWID
     """,
-    # AUTOINCREMENT: without it a log pruned empty would number from 1 again, behind its readers.
+    # AUTOINCREMENT: without it, a log that was pruned empty would begin at seq 1 again, before all cursors.
     """
     CREATE TABLE events (
         seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -73,7 +73,7 @@ def _log(db: Database) -> None:
 
 
 FOLLOW = (
-    # AUTOINCREMENT: a visit takes up what was there when it began, by number.
+    # AUTOINCREMENT: a visit deletes the ids up to the number that it read; no later id may get such a number.
     """
     CREATE TABLE inbox (
         n INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -82,7 +82,7 @@ FOLLOW = (
         UNIQUE (source, id)
     )
     """,
-    "ALTER TABLE events ADD COLUMN failure INTEGER",  # 1: something went wrong for somebody; 0: ticked off; else NULL
+    "ALTER TABLE events ADD COLUMN failure INTEGER",  # 1: a failure; 0: a failure marked as done; else NULL
     "CREATE INDEX failures ON events (failure, seq) WHERE failure IS NOT NULL",
 )
 
@@ -94,12 +94,13 @@ def _follow(db: Database) -> None:
 
 
 RECEIVE = (
-    "ALTER TABLE events ADD COLUMN via TEXT",  # push: a webhook told it; ring: the visit that one rang for; NULL: a poll
-    "ALTER TABLE sources ADD COLUMN heard REAL",  # when the last authentic webhook came
+    # push: from a webhook; ring: from a webhook-triggered visit; NULL: from another visit
+    "ALTER TABLE events ADD COLUMN via TEXT",
+    "ALTER TABLE sources ADD COLUMN heard REAL",  # when the last authentic webhook was received
     "ALTER TABLE sources ADD COLUMN calls INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE sources ADD COLUMN refused INTEGER NOT NULL DEFAULT 0",
-    "ALTER TABLE sources ADD COLUMN refusal TEXT",  # why the last one was
-    "ALTER TABLE sources ADD COLUMN held REAL",  # not to be asked before, also when a webhook rings
+    "ALTER TABLE sources ADD COLUMN refusal TEXT",  # why the last one was refused
+    "ALTER TABLE sources ADD COLUMN held REAL",  # no request before this time, even if a webhook rings
     """
     CREATE TABLE unread (
         n INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -120,11 +121,12 @@ def _receive(db: Database) -> None:
 
 
 OWN = (
-    # The daemon's own notices are events of a source like others. Whoever had a source of that name keeps its log.
+    # The daemon's notices are events of the source `daemon`. Another source of that name is renamed and keeps
+    # its log.
     "UPDATE sources SET name = 'daemon (a source)' WHERE name = 'daemon'",
     "INSERT INTO sources (name, type) VALUES ('daemon', 'roundsman')",
-    "ALTER TABLE sources ADD COLUMN options TEXT",  # a fingerprint of those with which it last failed
-    "ALTER TABLE sinks ADD COLUMN reached INTEGER",  # how far it was before a replay: what is before that, it had
+    "ALTER TABLE sources ADD COLUMN options TEXT",  # fingerprint of the options with which it last failed
+    "ALTER TABLE sinks ADD COLUMN reached INTEGER",  # the cursor before a replay: the sink got all up to it
     "CREATE INDEX buried ON dead (seq)",
 )
 
@@ -136,8 +138,8 @@ def _own(db: Database) -> None:
 
 
 ORIGIN = (
-    "ALTER TABLE sources ADD COLUMN origin TEXT",  # what the state is of: an address and an account
-    "ALTER TABLE sources ADD COLUMN moved TEXT",  # what the source reads now, where that is something else
+    "ALTER TABLE sources ADD COLUMN origin TEXT",  # what the state was read from: an address and an account
+    "ALTER TABLE sources ADD COLUMN moved TEXT",  # what the source reads now, if that is another origin
 )
 
 
@@ -148,7 +150,8 @@ def _origin(db: Database) -> None:
 
 
 DAEMONS = (
-    # One row: one daemon per store. Before, these facts stood in the row of `sources` that the daemon's notices belong to.
+    # One row, because a store has one daemon. Before, its values were in the row of `sources` for the notices
+    # of the daemon.
     """
     CREATE TABLE daemons (
         id INTEGER PRIMARY KEY,
@@ -180,4 +183,4 @@ def _daemons(db: Database) -> None:
 
 
 NAMES = frozenset({"001_log", "002_follow", "003_receive", "004_own", "005_origin", "006_daemons"})
-"""Every migration this program knows; a store with another one is newer than we are."""
+"""All migrations that this version knows; a store with any other was written by a newer version."""

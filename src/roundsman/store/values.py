@@ -1,4 +1,4 @@
-"""What goes into the store and comes out of it: plain values, which know nothing of SQL."""
+"""The values that the store takes and returns; they are independent of SQL."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,20 +12,20 @@ DAEMON = "daemon"
 """The source of the daemon's own notices; no configured source can have this name."""
 
 Via = Literal["push", "ring"] | None
-"""What brought an event first: a webhook, the visit that a webhook rang for, or (None) a scheduled visit."""
+"""What brought an event first: a webhook, a webhook-triggered visit, or (None) another visit."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceStatus:
-    """When a source is due, and what its visits have shown. All times are Unix times."""
+    """When a source is due, and the results of its visits. All times are Unix times."""
 
     due: float = 0.0
     """The next scheduled visit."""
     not_before: float = 0.0
-    """Until then the vendor wants no request."""
+    """The vendor wants no request before this time."""
     last_visit: float | None = None
     last_success: float | None = None
-    """The last good answer."""
+    """When the last good answer came."""
     visits: int = 0
     failures: int = 0
     """Scheduled visits that failed in a row; webhook-triggered visits count in `ring_failures`."""
@@ -36,9 +36,9 @@ class SourceStatus:
     error: str | None = None
     """Why the last visit failed."""
     failed_with: str | None = None
-    """The fingerprint of the options with which the last scheduled visit failed: others are worth another try."""
+    """The fingerprint of the options with which the source last failed: other options are worth a retry."""
     ring_at: float | None = None
-    """When to answer a ring, if that is before `due`. Not stored: the next scheduled visit answers it, too."""
+    """When to visit for a ring, if before `due`. Not stored: a scheduled visit answers a ring, too."""
     last_ring: float = float("-inf")
     """When the last webhook-triggered visit began. Not stored."""
     ring_failures: int = 0
@@ -51,32 +51,32 @@ class SourceStatus:
 
 
 class SourceRecord(NamedTuple):
-    """What the store has about a source, for the daemon to go on from."""
+    """What the store has about a source; the daemon continues from it."""
 
     name: str
     status: SourceStatus
     last_webhook: float | None
-    """When the last authentic webhook came."""
+    """When the last authentic webhook was received."""
 
 
 class Found(NamedTuple):
-    """What one poll brought, to be committed in one transaction."""
+    """The result of one poll, committed in one transaction."""
 
     state: State | None = None
     """The new state; None keeps the old one."""
     events: Sequence[Event] = ()
-    """Events, known ones included: an id that the log has is skipped."""
+    """New and known events: an id that is in the log already is skipped."""
     taken: int = 0
-    """The last inbox number that the state takes up."""
+    """The number of the last inbox id that the state includes; 0 for none."""
     via: Via = None
     unread: Sequence[Damage] = ()
     """Rows that could not be read."""
     gap: float | None = None
-    """Since when rows may be missing (Unix): ids are kept from there on, since the source reads from there again."""
+    """Since when rows may be missing (Unix). Ids are kept from then on: the source reads from there again."""
 
 
 class Intake(NamedTuple):
-    """What one webhook brought for a source."""
+    """The content of one webhook, for one source."""
 
     source: str
     events: Sequence[Event] = ()
@@ -86,7 +86,7 @@ class Intake(NamedTuple):
 
 
 class DaemonRecord(NamedTuple):
-    """What the store has about its daemon, which may have ended since."""
+    """What the store has about its daemon, which may have ended meanwhile."""
 
     pid: int | None
     started: float | None
@@ -96,8 +96,8 @@ class DaemonRecord(NamedTuple):
     config: str | None
     """The path of its configuration; None for `roundsman once`."""
     digest: str | None
-    """A digest of the file that it took over or refused last."""
+    """A digest of the configuration file that it loaded or refused last."""
     reloads: int
-    """How many reloads were tried."""
+    """Number of reloads that were attempted."""
     problems: tuple[str, ...]
     """Why the last reload was refused; empty if it was not."""

@@ -1,4 +1,4 @@
-"""Writing the store: every change, each whole or not at all."""
+"""Writes the store: each change is one transaction."""
 
 import os
 import sqlite3
@@ -32,16 +32,16 @@ from roundsman.store.values import Found, Intake, SourceStatus, Via
 from roundsman.system.files import create, resolve
 
 UNREAD, UNREAD_BYTES = 1000, 32 * 2**20
-"""Webhooks and rows that could not be read and are kept, by source, and bytes of them."""
+"""Maximum number and bytes of unread webhooks and rows that are kept, per source."""
 
 
 class Store(Pruning):
-    """The store, for its one daemon; with `daemon=False`, for a command that writes one thing beside it."""
+    """The store, for its one daemon; with `daemon=False`, for a command that writes beside the daemon."""
 
     def __init__(
         self, path: Path, db: Database, relaxed: Database, lock: int | None, handle: int = -1, wal: int = -1
     ) -> None:
-        """`handle` and `wal` are the daemon's own of the store and its -wal file: to lock the one and sync the other."""
+        """The daemon's own handles: `handle` of the store, to lock it; `wal` of its -wal file, to sync it."""
         super().__init__(path, db)
         self._relaxed = relaxed
         self._lock = lock
@@ -49,33 +49,33 @@ class Store(Pruning):
         self._place = _identity(path)
         self._links = os.fstat(lock).st_nlink if lock is not None else 0
         self.unsynced = False
-        """Whether books were written since the last `sync`: a power cut would take them."""
+        """Whether there were relaxed writes since the last `sync`: a power cut would lose them."""
         self.damage: str | None = None
         """What a check found to be damaged."""
         self._whoami = (os.getpid(), time.time(), __version__)
         self._wal = wal
         self._guard = Lock()
-        """Held while `_wal` changes: a thread may be about to sync it."""
+        """Held while `_wal` changes, because a thread may be about to sync it."""
         self.recoveries = 0
-        """How often the -wal file was deleted, and what was in it kept."""
+        """How often a deleted -wal file was recovered."""
 
     @classmethod
     def open(cls, path: Path, *, daemon: bool = True) -> "Store":
-        """Open or create the store. StoreError in one sentence where that cannot be."""
+        """Open the store; the daemon creates it if it is missing. StoreError, in one sentence, on failure."""
         if not daemon:
             must_exist(path)
         lock, handle, wal = None, -1, -1
         with translated(path):
             if daemon:
-                resolve(path, 0o700)  # makes its folder
+                resolve(path, 0o700)  # creates its folder
                 lock = claim_file(path)
             try:
-                # Created by us, so that the mode is right from the first byte; SQLite gives -wal and -shm the same.
+                # Created here, so that its mode is right from the start; SQLite gives -wal and -shm the same.
                 handle, _ = create(path, os.O_RDWR, 0o600)
                 if daemon:
                     claim_inode(path, handle)
                 else:
-                    # Before SQLite opens the file: closing any handle of it gives up SQLite's locks.
+                    # Before SQLite opens the file: closing any handle of it releases SQLite's locks.
                     os.close(handle)
                     handle = -1
                 db, relaxed = _connections(path)
@@ -96,7 +96,7 @@ class Store(Pruning):
     def close(self) -> None:
         self._relaxed.close()
         super().close()
-        # Only now: closing a handle of the store gives up SQLite's locks on it.
+        # Last, because closing a handle of the store releases SQLite's locks on it.
         with self._guard:
             for each in (self._wal, self._handle):
                 if each >= 0:
@@ -107,23 +107,25 @@ class Store(Pruning):
             self._lock = None
 
     def lost(self) -> bool:
-        """Whether somebody deleted the file or its -wal file, or put another one in its place: what we write then is gone when we
-        end. Or its lock: then another daemon may begin beside us.
+        """Whether the store, its -wal file or its lock was deleted, or the store was replaced.
+
+        What is written to a deleted file is lost when the daemon ends. Without the lock, another may start.
         """
         unlocked = self._lock is not None and not os.fstat(self._lock).st_nlink and bool(self._links)
         try:
             return unlocked or self._unlinked() or _identity(self.path) != self._place
-        except OSError:  # a network's disk that does not answer, say: nobody knows
+        except OSError:  # unknown: a network disk does not answer, for example
             return False
 
     def _unlinked(self) -> bool:
-        """Whether the -wal file was deleted, with what was committed lately in it."""
+        """Whether the -wal file was deleted, which contains the latest commits."""
         return self._wal >= 0 and not os.fstat(self._wal).st_nlink
 
     def recover(self) -> bool:
-        """Where the -wal file was deleted: play it into the store while we still have it open, and begin a new one.
+        """If the -wal file was deleted, checkpoint it into the store while it is open, and begin a new one.
 
-        Whether that was done. Not where another program has begun one already: then both have changes of their own.
+        Returns whether that was done. It is not if another program has begun a new -wal file: then both files
+        have changes of their own.
         """
         path = resolve(self.path)
         wal, shared = (path.with_name(path.name + end) for end in ("-wal", "-shm"))
@@ -136,11 +138,11 @@ class Store(Pruning):
                 return False
             self._relaxed.close()
             self._db.close()
-            # The index of the old one: who still reads by it shall go on so, and not by ours.
+            # -shm is the old -wal file's index: a process that still reads by it must keep it, not get ours.
             shared.unlink(missing_ok=True)
             self._db, self._relaxed = _connections(path)
         except (sqlite3.Error, OSError):
-            self._place = None  # there is nothing that could be gone on with
+            self._place = None  # the connections are unusable: from now on, `lost` is true
             return False
         with self._guard:
             os.close(self._wal)
@@ -149,12 +151,12 @@ class Store(Pruning):
         return True
 
     def sync(self) -> None:
-        """Have what was written as books survive a power cut; may be called in a thread."""
+        """Sync relaxed writes to the disk, so that they survive a power cut. May be called in a thread."""
         with self._guard:
             if self._wal < 0:
                 return
             handle = os.dup(self._wal)
-        self.unsynced = False  # before: what is written meanwhile is not on the disk
+        self.unsynced = False  # before the fsync: it need not include what is written meanwhile
         try:
             os.fsync(handle)
         except OSError:
@@ -164,29 +166,32 @@ class Store(Pruning):
             os.close(handle)
 
     def wait_less(self, yes: bool) -> None:
-        """Whether to wait for others' writes as little as can be: who has just waited in vain must not keep everybody."""
+        """Wait 20 ms (`yes`) or `BUSY` seconds for another process's write.
+
+        After a busy timeout, waiting long again would delay all other tasks.
+        """
         for db in (self._db, self._relaxed):
-            with suppress(sqlite3.Error):  # a store that is closed or broken says so where it is used
+            with suppress(sqlite3.Error):  # a closed or broken store raises when it is used
                 db.conn.execute(f"PRAGMA busy_timeout = {20 if yes else round(BUSY * 1000)}")
 
     @contextmanager
     def _relaxed_transaction(self) -> Iterator[None]:
-        """A transaction that is on the disk within a second: see `sync`."""
+        """A transaction that is on the disk within a second, by `sync`."""
         with translated(self.path), self._relaxed.atomic():
             yield
         self.unsynced = True
 
     def beat(self, now: float) -> None:
-        """Write down that a daemon is at work."""
+        """Record that the daemon runs."""
         if self._lock is not None:
-            os.utime(self._lock)  # who tidies up old files leaves it
+            os.utime(self._lock)  # so that a program that deletes old files spares it
         with self._relaxed_transaction():
             self._relaxed.conn.execute(
                 "UPDATE daemons SET beat = ?, pid = ?, started = ?, version = ?", (now, *self._whoami)
             )
 
     def last_beat(self) -> float | None:
-        """When a daemon was last at work here (Unix), as far as that was written down."""
+        """When a daemon last recorded a beat, a visit or a delivery (Unix); None if it never did."""
         [last] = self._run(
             "SELECT max(at) FROM (SELECT max(visited) AS at FROM sources UNION ALL SELECT max(delivered) FROM sinks "
             "UNION ALL SELECT beat FROM daemons)"
@@ -199,9 +204,10 @@ class Store(Pruning):
         sinks: Mapping[str, str],
         origins: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """Make sure that every configured source and sink (name -> type) has its row. A new sink starts at the head.
+        """Create missing rows of configured sources and sinks (name -> type). A new sink starts at the head.
 
-        `origins`: what each source reads. Where its state is of something else, that stays, and is noted beside it.
+        `origins`: what each source reads. If its state is from another origin, both origins are stored.
+        StoreError if the type of a name has changed.
         """
         with translated(self.path), self._db.atomic():
             run = self._run
@@ -225,7 +231,7 @@ class Store(Pruning):
                 _same_type(f"sinks.{name}", was, kind)
 
     def fits(self, sources: Mapping[str, str], sinks: Mapping[str, str]) -> None:
-        """StoreError where `register` would refuse these for their types."""
+        """StoreError if `register` would refuse one of these types."""
         for table, kinds in (("sources", sources), ("sinks", sinks)):
             for name, was in self._run(f"SELECT name, type FROM {table}").fetchall():  # noqa: S608 - fixed names
                 _same_type(f"{table}.{name}", was, kinds.get(name, was))
@@ -246,7 +252,7 @@ class Store(Pruning):
             self._reschedule(rung)
 
     def schedule(self, statuses: Iterable[tuple[str, SourceStatus]]) -> None:
-        """Write when these sources are due next, but for those that a command wants visited at once."""
+        """Store `due` and `not_before` of these sources; `due` stays if a command has requested a visit."""
         with self._relaxed_transaction():
             self._reschedule(statuses)
 
@@ -257,7 +263,7 @@ class Store(Pruning):
         )
 
     def note_refused(self, refused: Iterable[tuple[str, int, str]]) -> None:
-        """Webhooks that were turned away: source, how many, and why the last one was."""
+        """Count refused webhooks: source, how many, and why the last one was refused."""
         with self._relaxed_transaction():
             self._relaxed.conn.executemany(
                 "UPDATE sources SET refused = refused + ?, refusal = ? WHERE name = ?",
@@ -265,7 +271,7 @@ class Store(Pruning):
             )
 
     def record(self, statuses: Iterable[tuple[str, SourceStatus]]) -> None:
-        """Write up visits that found nothing, some at a time. Not when they are due: a command may have changed that."""
+        """Store visits that found nothing, several at a time. Not `due`: a command may have changed it."""
         with self._relaxed_transaction():
             self._relaxed.conn.executemany(
                 "UPDATE sources SET visited = ?, answered = ?, polls = ?, unanswered = ? WHERE name = ?",
@@ -273,9 +279,10 @@ class Store(Pruning):
             )
 
     def commit(self, name: str, revision: int, found: Found, status: SourceStatus, now: float) -> int:
-        """What a visit found and how its source fares, in one transaction; how many of the events were new.
+        """Commit a poll's result and the source's new status in one transaction.
 
-        Raises `Conflict` if the source was rewound since `revision` was read.
+        Returns the number of new events. Raises `Conflict` if the source was rewound since `revision` was
+        read.
         """
         with translated(self.path), self._db.atomic():
             run = self._run
@@ -303,10 +310,10 @@ class Store(Pruning):
             return new
 
     def _advance(self, source: int, found: Found, now: float, *, changed: bool) -> None:
-        """Move a source's position on, by what the reading saw: events that a webhook brought before are among them."""
+        """Move a source's position on to the newest stamp of the poll. Events from webhooks count, too."""
         if changed:
             self._run("UPDATE sources SET changed = ? WHERE id = ?", (now, source))
-        # A stamp of the future must not have ids pruned that are not old.
+        # A stamp in the future must not cause ids to be pruned that are not old.
         newest = max((min(e.stamp, now) for e in found.events if e.stamp is not None), default=None)
         if newest is not None:
             self._run(
@@ -317,7 +324,7 @@ class Store(Pruning):
             self._run("UPDATE sources SET position = min(position, ?) WHERE id = ?", (found.gap, source))
 
     def _insert(self, source: int, events: Sequence[Event], now: float, via: Via) -> int:
-        # Not INSERT OR IGNORE: an ignored row uses up a number, and every overlap would leave holes.
+        # Not INSERT OR IGNORE: an ignored row uses up a `seq`, so every overlap would leave gaps.
         return self._db.conn.executemany(
             "INSERT INTO events (source, id, type, outcome, logged, stamp, body, failure, via) "
             "SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 "
@@ -330,11 +337,12 @@ class Store(Pruning):
         ).rowcount
 
     def receive(self, intakes: Sequence[Intake], now: float) -> list[int]:
-        """What webhooks brought, many in one transaction; how many events of each were new.
+        """Commit the content of many webhooks in one transaction. Returns the number of new events of each.
 
-        The position of a source stays where its readings put it: a webhook says nothing about what came before it.
+        A source's position does not move: a webhook says nothing about what came before it. StoreError also
+        if the store is lost or damaged.
         """
-        if self.lost() and not self.recover():  # nobody would be told again
+        if self.lost() and not self.recover():  # the vendor would not send them again
             raise StoreError(f"{self.path} was deleted or replaced while it was in use")
         if self.damage:
             raise StoreError(self.damage)
@@ -367,7 +375,7 @@ class Store(Pruning):
             return found
 
     def _read_back(self, intake: Intake) -> None:
-        """StoreError where what was just written cannot be found by its id: then the store is damaged."""
+        """StoreError if events that were just written cannot be found by id: then the store is damaged."""
         written = {event.id for event in intake.events if event.unless is None}
         if written - self.known(intake.source, list(written)):
             raise StoreError(f"{self.path} is damaged: what is written cannot be read back")
@@ -378,7 +386,7 @@ class Store(Pruning):
         )
 
     def _trim_unread(self, source: int) -> None:
-        # Somebody who may call can also flood us: the newest are kept, however many come and however large they are.
+        # An authentic caller can also flood us: only the newest are kept, limited in number and in bytes.
         self._run(
             "DELETE FROM unread WHERE source = ?1 AND n <= (SELECT max(n) FROM (SELECT n, "
             "sum(length(body)) OVER (ORDER BY n DESC) AS bytes, row_number() OVER (ORDER BY n DESC) AS place "
@@ -387,13 +395,13 @@ class Store(Pruning):
         )
 
     def append_notices(self, name: str, events: Sequence[Event], now: float) -> int:
-        """Log what is not a visit's finding: the daemon's own notices. How many were new."""
+        """Append notices that no poll returned, such as the daemon's own. Returns the number of new ones."""
         with translated(self.path), self._db.atomic():
             [source] = self._run("SELECT id FROM sources WHERE name = ?", (name,)).fetchone()
             return self._insert(source, events, now, None)
 
     def runs(self, config: Path, digest: str) -> None:
-        """A daemon runs with this configuration."""
+        """Record that the daemon runs with this configuration."""
         with self._relaxed_transaction():
             self._relaxed.conn.execute(
                 "UPDATE daemons SET config = ?, digest = ?, problems = '[]', pid = ?, started = ?, version = ?",
@@ -401,7 +409,7 @@ class Store(Pruning):
             )
 
     def reloaded(self, config: Path, digest: str, problems: Sequence[str]) -> None:
-        """The daemon took over its configuration, or refused to."""
+        """Record a reload of this configuration; `problems` says why it was refused, else it is empty."""
         with self._relaxed_transaction():
             self._relaxed.conn.execute(
                 "UPDATE daemons SET config = ?, digest = ?, reloads = reloads + 1, problems = ?",
@@ -409,7 +417,7 @@ class Store(Pruning):
             )
 
     def drop_unread(self, source: str, numbers: Sequence[int] | None) -> int:
-        """Forget webhooks that were not understood (all of a source, without `numbers`); how many."""
+        """Delete unread webhooks and rows of a source (all if `numbers` is None). Returns how many."""
         sql = "DELETE FROM unread WHERE source = (SELECT id FROM sources WHERE name = ?)"
         with translated(self.path), self._db.atomic():
             if numbers is None:
@@ -417,7 +425,7 @@ class Store(Pruning):
             return sum(self._run(sql + " AND n = ?", (source, n)).rowcount for n in numbers)
 
     def writable(self) -> None:
-        """Nothing, where the store can be written; else StoreError, soon: somebody waits for the answer."""
+        """StoreError if the store cannot be written. Waits only `BUSY` / 10 seconds, as a caller waits."""
         if self.lost():
             raise StoreError(f"{self.path} was deleted or replaced while it was in use")
         if self.damage:
@@ -436,7 +444,7 @@ class Store(Pruning):
     def ack(
         self, sink: str, was: int, cursor: int, receipt: Receipt | None, now: float, *, moved: bool = True
     ) -> None:
-        """The sink has everything up to `cursor`. Raises `Conflict` where it was replayed meanwhile."""
+        """The sink has everything up to `cursor`. Raises `Conflict` if it was replayed meanwhile."""
         with self._relaxed_transaction():
             done = self._relaxed.conn.execute(
                 "UPDATE sinks SET cursor = ?, receipt = coalesce(?, receipt), failures = 0, failing = NULL, error = NULL, "
@@ -454,7 +462,7 @@ class Store(Pruning):
                 raise Conflict
 
     def bury(self, sink: str, was: int, seq: int, reason: str, now: float) -> None:
-        """The sink will never take this event: remember it, and move on."""
+        """Bury an event as a dead letter and move the cursor past it. Raises `Conflict` as `ack` does."""
         with translated(self.path), self._db.atomic():
             if not self._run(
                 "UPDATE sinks SET cursor = ? WHERE name = ? AND cursor = ?", (seq, sink, was)
@@ -463,7 +471,7 @@ class Store(Pruning):
             self._dead(sink, seq, reason, now)
 
     def bury_again(self, sink: str, seq: int, reason: str, now: float) -> None:
-        """A retried event was refused again."""
+        """Bury an event without moving the cursor: a retry that was refused again, or a damaged event."""
         with translated(self.path), self._db.atomic():
             self._dead(sink, seq, reason, now)
 
@@ -474,11 +482,11 @@ class Store(Pruning):
         )
 
     def requeue_dead(self, sink: str, seqs: Sequence[int] | None) -> int:
-        """Mark buried events (all, without `seqs`) to be tried again; how many."""
+        """Mark dead letters (all of the sink's if `seqs` is None) for a retry. Returns how many."""
         return self._each_dead("UPDATE dead SET retry = 1 WHERE sink = ?", sink, seqs)
 
     def drop_dead(self, sink: str, seqs: Sequence[int] | None) -> int:
-        """Forget buried events; how many."""
+        """Delete dead letters (all of the sink's if `seqs` is None). Returns how many."""
         return self._each_dead("DELETE FROM dead WHERE sink = ?", sink, seqs)
 
     def _each_dead(self, sql: str, sink: str, seqs: Sequence[int] | None) -> int:
@@ -488,7 +496,7 @@ class Store(Pruning):
             return sum(self._run(sql + " AND seq = ?", (sink, seq)).rowcount for seq in seqs)
 
     def record_failure(self, sink: str, failures: int, failing: float | None, error: str | None) -> None:
-        """Write up a sink's trouble, for `status`."""
+        """Store a sink's failures, for `status` and for the next start."""
         with self._relaxed_transaction():
             self._relaxed.conn.execute(
                 "UPDATE sinks SET failures = ?, failing = ?, error = ? WHERE name = ?",
@@ -496,7 +504,7 @@ class Store(Pruning):
             )
 
     def replay(self, sink: str, after: int) -> bool:
-        """Move a sink's cursor back, never on; whether there is such a sink. Its daemon notices by itself."""
+        """Move a sink's cursor back, never forward. Returns whether it exists. Its daemon notices it."""
         with translated(self.path), self._db.atomic():
             return bool(
                 self._run(
@@ -506,7 +514,7 @@ class Store(Pruning):
             )
 
     def rewind(self, source: str, state: State, origin: str | None = None) -> None:
-        """Give a source another state (of `origin`), due at once; a poll under way in the daemon is void."""
+        """Replace a source's state (from `origin`) and request a visit. A poll under way becomes void."""
         with translated(self.path), self._db.atomic():
             self._run(
                 "UPDATE sources SET state = ?, revision = revision + 1, due = -1, origin = coalesce(?, moved, origin), "
@@ -515,13 +523,13 @@ class Store(Pruning):
             )
 
     def accept(self, source: str) -> bool:
-        """Take a source's state for one of what it reads now; whether that was something else."""
+        """Accept a source's state for the origin that it reads now. Returns whether that was another one."""
         with translated(self.path), self._db.atomic():
             sql = "UPDATE sources SET origin = moved, moved = NULL WHERE name = ? AND moved IS NOT NULL"
             return bool(self._run(sql, (source,)).rowcount)
 
     def follow(self, source: str, ids: Sequence[str]) -> int:
-        """Leave ids for a source to follow from its next visit on; how many were not waiting already."""
+        """Put ids into a source's inbox, for its next visit to track. Returns how many are new there."""
         with translated(self.path), self._db.atomic():
             return self._db.conn.executemany(
                 "INSERT OR IGNORE INTO inbox (source, id) SELECT s.id, ?2 FROM sources s WHERE s.name = ?1",
@@ -529,7 +537,7 @@ class Store(Pruning):
             ).rowcount
 
     def tick_off(self, seqs: Sequence[int]) -> list[int]:
-        """Mark failures as done; those that there are."""
+        """Mark failures as done. Returns those of `seqs` that are failures."""
         with translated(self.path), self._db.atomic():
             self._db.conn.executemany(
                 "UPDATE events SET failure = 0 WHERE seq = ? AND failure = 1", [(s,) for s in seqs]
@@ -539,7 +547,7 @@ class Store(Pruning):
 
 
 def _connections(path: Path) -> tuple[Database, Database]:
-    """For what must be on the disk when it is committed, and for books, which are a little later."""
+    """A connection whose commits are on the disk at once, and one whose commits are within a second."""
     db, relaxed = connect(path), connect(path)
     relaxed.conn.execute("PRAGMA synchronous = NORMAL")
     relaxed.conn.execute("PRAGMA cache_size = -1000")
@@ -547,7 +555,7 @@ def _connections(path: Path) -> tuple[Database, Database]:
 
 
 def _columns(status: SourceStatus) -> tuple[object, ...]:
-    """What the store keeps of a status, in the order of `commit`."""
+    """The stored fields of a status, in the order of `commit`."""
     return (
         status.due,
         status.not_before,
@@ -563,14 +571,14 @@ def _columns(status: SourceStatus) -> tuple[object, ...]:
 
 
 def _same_type(place: str, was: str, kind: str) -> None:
-    """What a name remembers means nothing to another type."""
+    """StoreError if the type of a name has changed: what is stored under the name fits only the old type."""
     if was != kind:
         what = place.partition(".")[0].removesuffix("s")
         raise StoreError(f"{place} was a {was} and is now a {kind}: give the new {what} another name")
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Which file is there; None for none. OSError where that cannot be known."""
+    """The device and inode of the file; None if there is none. OSError if that cannot be found out."""
     try:
         status = path.stat()
     except (FileNotFoundError, NotADirectoryError):
