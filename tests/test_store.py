@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from sqlite_utils import Database
 
 from conftest import need
@@ -773,3 +774,16 @@ async def test_a_memory_of_another_address_is_noted_until_somebody_decides(store
     store.rewind("doors", {}, "https://d.example")
     store.register(kinds, {}, {"doors": "https://d.example"})
     assert store.moved() == {}
+
+
+async def test_that_ids_were_pruned_is_known_although_the_first_one_is_kept(store: Store) -> None:
+    """An event without a stamp keeps its id for good; those after it do not."""
+    old = [replace(an_event(2), stamp=START), replace(an_event(3), stamp=START)]
+    await put(store, an_event(1), *old)
+    await put(store, replace(an_event(4), stamp=START + 80 * 86400), now=START + 80 * 86400)
+    store.ack("archive", 0, store.head(), None, START)
+    assert not store.has_pruned_ids()
+    while store.prune(["archive"], START + 80 * 86400, 86400.0):
+        pass
+    assert store.known("doors", ["id00001", "id00002"]) == {"id00001"}
+    assert store.has_pruned_ids()

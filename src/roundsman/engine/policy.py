@@ -159,9 +159,13 @@ def trigger_of(status: SourceStatus, now: float) -> Trigger:
 def begin(status: SourceStatus, trigger: Trigger, now: float, interval: float) -> SourceStatus:
     """A visit begins. The next `due` is stored before the first request: a crash causes no early visit."""
     if trigger == "webhook":  # the scheduled visit keeps its time
-        apart = max(status.not_before, now + DEBOUNCE)  # also after a crash
-        return replace(status, ring_at=None, last_ring=now, not_before=apart)
+        return replace(status, ring_at=None, last_ring=now)
     return asking(replace(status, ring_at=None, due=now + interval), trigger, now)
+
+
+def debounced(status: SourceStatus, now: float) -> SourceStatus:
+    """What is stored when a webhook-triggered visit begins: after a crash in it, no ring is answered for a while."""
+    return replace(status, not_before=max(status.not_before, now + DEBOUNCE))
 
 
 def asking(status: SourceStatus, trigger: Trigger, now: float) -> SourceStatus:

@@ -124,15 +124,19 @@ class Turns:
         early = [name for name, watched in idle if watched.status.next_visit > now]
         due = [(name, watched) for name, watched in idle if watched.status.next_visit <= now]
         self.schedule(early)
-        begun: dict[bool, list[tuple[str, SourceStatus]]] = {False: [], True: []}
+        begun: dict[str, SourceStatus] = {}
+        rung: list[tuple[str, SourceStatus]] = []
         for name, watched in due:
             watched.trigger = policy.trigger_of(watched.status, now)
             if watched.trigger == "due":
                 self._shared.meter.late.add(max(0.0, now - watched.status.due))
             status = policy.begin(watched.status, watched.trigger, now, watched.interval)
-            begun[watched.trigger == "webhook"].append((name, status))
+            begun[name] = status
+            if watched.trigger == "webhook":
+                rung.append((name, policy.debounced(status, now)))
         try:
-            self._store.begin(begun[False], begun[True])
+            scheduled = [(name, begun[name]) for name, watched in due if watched.trigger != "webhook"]
+            self._store.begin(scheduled, rung)
         except StoreError as exc:
             # Results could not be stored, so no request is made, and the sources are due again soon. All get
             # the same time: apart, each would wait for the store, one after the other.
@@ -142,9 +146,8 @@ class Turns:
                 watched.status = policy.postponed(watched.status, watched.trigger, again)
             self.schedule(name for name, _ in due)
             return
-        statuses = dict((*begun[False], *begun[True]))
         for name, watched in due:
-            watched.status, watched.queued = statuses[name], True
+            watched.status, watched.queued = begun[name], True
             if watched.commanded and watched.trigger == "due":
                 watched.trigger, watched.commanded = "command", False
             self._queues[watched.configured.host].append(name)

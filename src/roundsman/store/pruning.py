@@ -45,12 +45,14 @@ class Pruning(Reader):
                     "AND NOT EXISTS (SELECT 1 FROM dead WHERE dead.seq = events.seq)",
                     (mark, min(last, blank), now - retention),
                 )
-                run(
+                deleted = run(
                     "DELETE FROM events WHERE seq IN (SELECT e.seq FROM events e JOIN sources s ON s.id = e.source "
                     "WHERE e.seq > ? AND e.seq <= ? AND e.logged < ? AND e.body IS NULL "
                     "AND (e.stamp < s.position - ? OR e.type GLOB 'roundsman.*'))",
                     (mark, min(last, older), now - kept, kept),
-                )
+                ).rowcount
+                if deleted:
+                    run("UPDATE daemons SET ids_pruned = 1 WHERE NOT ids_pruned")
             letters = run(
                 "DELETE FROM unread WHERE n IN (SELECT n FROM unread WHERE received < ? ORDER BY n LIMIT ?)",
                 (now - retention, limit),

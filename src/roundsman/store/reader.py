@@ -364,12 +364,8 @@ class Reader:
         return (row[0], row[1]) if row else (0, None)
 
     def has_pruned_ids(self) -> bool:
-        """Whether ids were ever pruned: whether the log begins later than at the first `seq`."""
-        [low] = self._run("SELECT min(seq) FROM events").fetchone()
-        [last] = self._run(
-            "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'events'"
-        ).fetchone()
-        return bool(low > 1 if low is not None else last)
+        """Whether ids of events were ever pruned: a source that is read again from before that may repeat some."""
+        return bool(self._run("SELECT ids_pruned FROM daemons").fetchone()[0])
 
     def retries(self, sink: str) -> list[Event]:
         """Dead letters of a sink that were requeued, at most 100 at a time."""

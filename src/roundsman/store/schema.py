@@ -163,13 +163,16 @@ DAEMONS = (
         digest TEXT,                         -- of the configuration that it took over or refused last
         reloads INTEGER NOT NULL DEFAULT 0,
         problems TEXT NOT NULL DEFAULT '[]', -- why the last reload was refused
-        pruned INTEGER NOT NULL DEFAULT 0    -- how far the round of pruning is
+        pruned INTEGER NOT NULL DEFAULT 0,   -- how far the round of pruning is
+        ids_pruned INTEGER NOT NULL DEFAULT 0 -- whether ids were ever pruned, not only payloads
     )
     """,
     """
-    INSERT INTO daemons (id, beat, config, digest, reloads, problems, pruned)
+    INSERT INTO daemons (id, beat, config, digest, reloads, problems, pruned, ids_pruned)
     SELECT 1, visited, json_extract(state, '$.config'), json_extract(state, '$.digest'), revision,
-        coalesce(json_extract(state, '$.problems'), '[]'), coalesce(position, 0)
+        coalesce(json_extract(state, '$.problems'), '[]'), coalesce(position, 0),
+        -- Until now, numbers were given without holes.
+        (SELECT count(*) FROM events) < (SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'events')
     FROM sources WHERE type = 'roundsman'
     """,
     "UPDATE sources SET state = '{}', revision = 0, position = NULL, visited = NULL WHERE type = 'roundsman'",

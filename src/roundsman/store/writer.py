@@ -52,6 +52,8 @@ class Store(Pruning):
         """Whether there were relaxed writes since the last `sync`: a power cut would lose them."""
         self.damage: str | None = None
         """What a check found to be damaged."""
+        self._patience = round(BUSY * 1000)
+        """Milliseconds to wait for another process's write."""
         self._whoami = (os.getpid(), time.time(), __version__)
         self._wal = wal
         self._guard = Lock()
@@ -170,9 +172,10 @@ class Store(Pruning):
 
         After a busy timeout, waiting long again would delay all other tasks.
         """
+        self._patience = 20 if yes else round(BUSY * 1000)
         for db in (self._db, self._relaxed):
             with suppress(sqlite3.Error):  # a closed or broken store raises when it is used
-                db.conn.execute(f"PRAGMA busy_timeout = {20 if yes else round(BUSY * 1000)}")
+                db.conn.execute(f"PRAGMA busy_timeout = {self._patience}")
 
     @contextmanager
     def _relaxed_transaction(self) -> Iterator[None]:
@@ -434,12 +437,12 @@ class Store(Pruning):
             raise StoreError(full)
         relaxed = self._relaxed.conn
         with translated(self.path):
-            relaxed.execute(f"PRAGMA busy_timeout = {round(BUSY * 100)}")
+            relaxed.execute(f"PRAGMA busy_timeout = {min(self._patience, round(BUSY * 100))}")
             try:
                 with self._relaxed.atomic():
                     relaxed.execute("UPDATE sources SET due = due WHERE id = (SELECT min(id) FROM sources)")
             finally:
-                relaxed.execute(f"PRAGMA busy_timeout = {round(BUSY * 1000)}")
+                relaxed.execute(f"PRAGMA busy_timeout = {self._patience}")
 
     def ack(
         self, sink: str, was: int, cursor: int, receipt: Receipt | None, now: float, *, moved: bool = True

@@ -1,0 +1,574 @@
+"""What a source is owed when reloads, rewinds, rings, clocks and a store in trouble meet its visits."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Literal
+
+import httpx
+import pytest
+
+from doors import until
+from inside import alarms, commit, ring_due, settle, sql
+from rounds import SCRIPTS, Scripted, running
+from roundsman.engine.engine import Engine
+from roundsman.errors import Backoff, Denied
+from roundsman.plugin import Poll, Received, Source, State, Visit
+from roundsman.sandbox import Parakey
+from roundsman.store import Filter, Store, StoreError
+from roundsman.webhook import Call
+from worlds import ByHand, Recorder, Straight, Time, an_event, web_of
+
+FAILING, RECOVERED = "roundsman.source.failing", "roundsman.source.recovered"
+
+
+@pytest.fixture
+def boot(store: Store, parakey: Parakey, time: Time) -> Callable[[], Engine]:
+    """A daemon on the same store, as after a restart."""
+    return lambda: Engine(store, ByHand(), web_of(Straight(parakey), time), clock=time.clock(), grace=0.2)
+
+
+@pytest.fixture
+def engine(boot: Callable[[], Engine]) -> Engine:
+    return boot()
+
+
+def kinds(store: Store) -> list[str]:
+    return [event.type for event, _ in store.events(0, 10**9, 10**6, Filter())]
+
+
+async def go(engine: Engine, time: Time, seconds: float = 0.0) -> None:
+    time.advance(seconds)
+    await ring_due(engine)
+    await settle(engine)
+
+
+def rewind(store: Store, state: State) -> None:
+    """As the command does it, beside the daemon."""
+    beside = Store.open(store.path, daemon=False)
+    beside.rewind("a", state)
+    beside.close()
+
+
+async def fine(visit: Visit, state: State) -> Poll:
+    return Poll(state)
+
+
+def one(**options: Any) -> dict[str, Source]:
+    return {"a": Scripted(**options).named("a")}
+
+
+# -- a source that is taken out, and put back --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", ["raises", "returns"])
+async def test_a_source_that_was_taken_out_may_end_its_visit_as_it_likes(
+    ending: str, engine: Engine, time: Time
+) -> None:
+    begun = asyncio.Event()
+
+    async def slow(visit: Visit, state: State) -> Poll:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if ending == "raises":
+                raise OSError("the logout failed") from None
+        return Poll({"n": 1}, [an_event(1, "a")])
+
+    SCRIPTS.update(a=slow, b=fine)
+    both: dict[str, Source] = {**one(), "b": Scripted().named("b")}
+    engine.setup(both, {})
+    async with running(engine) as rounds:
+        await go_without_waiting(engine, time)
+        await begun.wait()
+        engine.setup({"b": both["b"]}, {})
+        await asyncio.sleep(0.01)
+        engine.beat()
+        assert not rounds.done()
+
+
+async def go_without_waiting(engine: Engine, time: Time) -> None:
+    time.advance(1)
+    await ring_due(engine)
+
+
+async def test_a_source_that_comes_back_waits_for_its_last_visit(engine: Engine, time: Time) -> None:
+    """Which may still clean up: a source is never polled twice at the same time."""
+    inside, most, clean = 0, 0, asyncio.Event()
+
+    async def slow(visit: Visit, state: State) -> Poll:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            await clean.wait()
+            raise
+        finally:
+            inside -= 1
+        return Poll(state)
+
+    SCRIPTS["a"] = slow
+    engine.setup(one(), {})
+    async with running(engine):
+        await go_without_waiting(engine, time)
+        await until(lambda: inside == 1)
+        engine.setup({}, {})
+        engine.setup(one(), {})
+        time.advance(61)
+        await ring_due(engine)
+        await asyncio.sleep(0.01)
+        assert (inside, most) == (1, 1)
+        clean.set()
+        await until(lambda: inside == 1 and engine.roster["a"].task is not None)
+        assert most == 1
+
+
+async def test_a_visit_that_ends_before_it_began_keeps_no_place(engine: Engine, time: Time) -> None:
+    """The alarm and the reload come in the same moment, again and again: the host is still asked."""
+    SCRIPTS["a"] = fine
+    async with running(engine):
+        for _ in range(40):
+            engine.setup(one(), {})
+            time.advance(61)
+            await ring_due(engine)
+            engine.setup({}, {})
+            await asyncio.sleep(0)
+        visits = []
+
+        async def count(visit: Visit, state: State) -> Poll:
+            visits.append(1)
+            return Poll(state)
+
+        SCRIPTS["a"] = count
+        engine.setup(one(), {})
+        await go(engine, time, 61)
+        assert visits == [1]
+
+
+async def test_what_was_not_asked_for_a_day_did_not_fail_for_a_day(engine: Engine, time: Time) -> None:
+    async def bad(visit: Visit, state: State) -> Poll:
+        raise OSError("down")
+
+    SCRIPTS["a"] = bad
+    engine.setup(one(), {})
+    async with running(engine):
+        await go(engine, time, 1)
+        engine.setup({}, {})
+        time.advance(86400)
+        engine.beat()
+        engine.setup(one(), {})
+        engine.beat()
+    assert FAILING not in kinds(engine.store)
+
+
+class Touchy(Scripted):
+    """A plugin whose options raise when they are looked at, if the test says so."""
+
+    type: Literal["touchy"] = "touchy"
+    raises: bool = False
+
+    def fingerprint(self, identity: str) -> str:
+        if self.raises:
+            raise RuntimeError("no fingerprint")
+        return "x"
+
+
+async def test_a_plugin_that_raises_in_a_reload_changes_nothing(
+    engine: Engine, boot: Callable[[], Engine], time: Time
+) -> None:
+    async def bad(visit: Visit, state: State) -> Poll:
+        raise OSError("down")
+
+    SCRIPTS.update(a=fine, n=fine, t=bad)
+    engine.setup({"t": Touchy().named("t")}, {})
+    async with running(engine):
+        await go(engine, time, 1)
+    engine = boot()
+    engine.setup(one(), {})
+    async with running(engine):
+        with pytest.raises(RuntimeError, match="no fingerprint"):
+            engine.setup({"n": Scripted().named("n"), "t": Touchy(raises=True).named("t")}, {})
+        assert list(engine.roster) == ["a"]
+        await go(engine, time, 61)
+        assert list(alarms(engine).at) == ["a"], "and it is visited as before"
+
+
+async def test_a_store_that_raises_in_a_reload_leaves_every_sink_its_loop(
+    engine: Engine, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    SCRIPTS["a"] = fine
+    engine.setup(one(), {"one": Recorder().named("one")})
+    async with running(engine):
+
+        def locked(*_: object) -> Any:
+            raise StoreError("locked")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(engine.store, "failure", locked)
+            with pytest.raises(StoreError):
+                engine.setup(one(), {"one": Recorder(batch=5).named("one")})
+        commit(engine.store, "a", {"n": 1}, [an_event(1, "a")])
+        engine._news.publish()
+        await until(lambda: engine.store.cursor("one")[0] == 1)
+
+
+# -- a rewind, and what comes meanwhile --------------------------------------------------------------------------------
+
+
+class Keyed(Source):
+    """A source with an address and a key."""
+
+    type: Literal["keyed"] = "keyed"
+    base_url: str = "http://127.0.0.1:1"
+    key: str = "old"
+
+    def auth(self) -> httpx.Auth:
+        return httpx.BasicAuth(self.key, "")
+
+    def identity(self) -> str:
+        return self.key
+
+    def poll(self, visit: Visit, state: State) -> Any:
+        return SCRIPTS["keyed"](self, visit, state)
+
+
+async def test_no_new_address_gets_an_old_key(engine: Engine, time: Time) -> None:
+    """A reload and a rewind during a visit: it begins again, with the options that it began with."""
+    seen: list[tuple[str, str, str]] = []
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def poll(source: Keyed, visit: Visit, state: State) -> Poll:
+        seen.append((source.base_url, source.key, visit.http.identity))
+        if len(seen) == 1:
+            begun.set()
+            await go_on.wait()
+        return Poll({**state, "n": len(seen)}, [an_event(len(seen), "a")])
+
+    SCRIPTS["keyed"] = poll
+    engine.setup({"a": Keyed().named("a")}, {})
+    async with running(engine):
+        await go_without_waiting(engine, time)
+        await begun.wait()
+        engine.setup({"a": Keyed(key="new", base_url="http://127.0.0.2:1").named("a")}, {})
+        rewind(engine.store, {"x": 1})
+        go_on.set()
+        await settle(engine)
+    assert len(seen) > 1
+    assert all(key == used for _, key, used in seen)
+
+
+@pytest.mark.parametrize("dies", [False, True])
+async def test_a_rewind_is_heard_although_a_webhook_rings_first(
+    dies: bool, engine: Engine, boot: Callable[[], Engine], time: Time
+) -> None:
+    """The ring's visit fails, or the daemon ends in it: the scheduled visit that the command wants still comes."""
+    SCRIPTS["a"] = fine
+    engine.setup(one(interval=3600), {})
+    visits: list[str] = []
+
+    async def bad(visit: Visit, state: State) -> Poll:
+        visits.append(visit.trigger)
+        if dies:
+            await asyncio.Event().wait()
+        raise OSError("down")
+
+    async with running(engine):
+        await go(engine, time, 1)
+        engine.beat()
+        time.advance(10)
+        SCRIPTS["a"] = bad
+        rewind(engine.store, {"x": 1})
+        engine.turns.ring("a")
+        if dies:
+            await until(lambda: visits)
+        else:
+            await settle(engine)
+            engine.beat()
+            await settle(engine)
+            assert visits == ["webhook", "command"]
+    if dies:
+        assert engine.store.wanted() == ["a"]
+
+
+async def test_a_vendors_rest_is_kept_over_a_rewind_and_a_restart(
+    engine: Engine, boot: Callable[[], Engine], time: Time
+) -> None:
+    asked: list[float] = []
+
+    async def later(visit: Visit, state: State) -> Poll:
+        asked.append(time.now())
+        if len(asked) == 1:
+            rewind(engine.store, {"x": 1})
+        raise Backoff(1800)
+
+    SCRIPTS["a"] = later
+    engine.setup(one(), {})
+    async with running(engine):
+        await go(engine, time, 1)
+        engine.beat()
+    engine = boot()
+    engine.setup(one(), {})
+    async with running(engine):
+        for _ in range(20):
+            await go(engine, time, 5)
+    assert len(asked) == 1
+
+
+async def test_a_visit_that_was_rewound_asks_no_more_in_a_rest(engine: Engine, time: Time) -> None:
+    asked: list[float] = []
+
+    async def rests(visit: Visit, state: State) -> Poll:
+        asked.append(time.now())
+        visit.defer(600)
+        if len(asked) == 1:
+            rewind(engine.store, {"x": 1})
+        return Poll({"n": len(asked)})
+
+    SCRIPTS["a"] = rests
+    engine.setup(one(), {})
+    async with running(engine):
+        await go(engine, time, 1)
+        assert len(asked) == 1
+        engine.beat()
+        await go(engine, time, 300)
+        assert len(asked) == 1
+        await go(engine, time, 301)
+        assert len(asked) == 2
+
+
+# -- a store in trouble ------------------------------------------------------------------------------------------------
+
+
+async def test_a_rest_holds_although_the_answer_could_not_be_stored(
+    engine: Engine, boot: Callable[[], Engine], time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+
+    async def rests(visit: Visit, state: State) -> Poll:
+        asked.append(time.now())
+        visit.defer(600)
+        return Poll({"n": len(asked)})
+
+    def locked(*_: object) -> int:
+        raise StoreError("locked")
+
+    SCRIPTS["a"] = rests
+    engine.setup(one(), {})
+    async with running(engine):
+        with monkeypatch.context() as patched:
+            patched.setattr(engine.store, "commit", locked)
+            await go(engine, time, 1)
+    engine = boot()
+    engine.setup(one(), {})
+    async with running(engine):
+        for _ in range(6):
+            await go(engine, time, 61)
+    assert len(asked) == 1
+
+
+async def test_a_refusal_that_could_not_be_reported_is_reported_the_next_time(
+    engine: Engine, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also with the same words; and nothing recovers that was not reported."""
+
+    async def denied(visit: Visit, state: State) -> Poll:
+        raise Denied("no", 401)
+
+    def locked(*_: object) -> int:
+        raise StoreError("locked")
+
+    SCRIPTS["a"] = fine
+    engine.setup(one(interval=3600), {})
+    async with running(engine):
+        await go(engine, time, 1)
+        SCRIPTS["a"] = denied
+        time.advance(10)
+        with monkeypatch.context() as patched:
+            patched.setattr(engine.store, "commit", locked)
+            engine.turns.ring("a")
+            await settle(engine)
+        await go(engine, time, 11)
+        assert kinds(engine.store) == [FAILING]
+        SCRIPTS["a"] = fine
+        await go(engine, time, 4000)
+    assert kinds(engine.store) == [FAILING, RECOVERED]
+
+
+async def test_what_was_paged_and_then_quiet_is_no_failure_of_long_ago(
+    engine: Engine, boot: Callable[[], Engine], time: Time
+) -> None:
+    paged = asyncio.Event()
+
+    async def pages(visit: Visit, state: State) -> Any:
+        yield Poll({"at": 1}, [an_event(1, "a")], rows=1)
+        paged.set()
+        await asyncio.Event().wait()
+
+    SCRIPTS["a"] = pages
+    engine.setup(one(), {})
+    async with running(engine):
+        await go_without_waiting(engine, time)
+        await paged.wait()
+    SCRIPTS["a"] = fine
+    for _ in range(2):  # restarts, with an hour of quiet visits before each
+        engine = boot()
+        engine.setup(one(), {})
+        async with running(engine):
+            engine.beat()
+            for _ in range(60):
+                await go(engine, time, 60)
+                engine.beat()
+    assert FAILING not in kinds(engine.store)
+
+
+# -- clocks ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", [3600.0, -86400.0])
+async def test_a_clock_that_is_set_between_alarm_and_visit_is_no_silence(
+    step: float, engine: Engine, time: Time
+) -> None:
+    async def bad(visit: Visit, state: State) -> Poll:
+        raise OSError("down")
+
+    SCRIPTS["a"] = fine
+    engine.setup(one(), {})
+    async with running(engine):
+        await go(engine, time, 1)
+        SCRIPTS["a"] = bad
+        time.advance(60)
+        await ring_due(engine)  # the visit is a task that has not begun
+        time.set_wall(step)
+        await settle(engine)
+        assert FAILING not in kinds(engine.store)
+        engine.beat()
+        for _ in range(3):
+            await go(engine, time, 200)
+    assert FAILING in kinds(engine.store), "and after three intervals it is one"
+
+
+async def test_once_prunes_nothing_by_a_clock_that_jumped_in_it(
+    boot: Callable[[], Engine], store: Store, time: Time
+) -> None:
+    async def first(visit: Visit, state: State) -> Poll:
+        return Poll({"n": 1}, [an_event(1, "a")])
+
+    async def step(visit: Visit, state: State) -> Poll:
+        time.set_wall(60 * 86400)
+        return Poll({"n": 2})
+
+    for script in (first, step):
+        SCRIPTS["a"] = script
+        time.advance(61)
+        engine = boot()
+        engine.setup(one(), {})
+        await engine.once()
+    assert "roundsman.clock.jumped" in kinds(store)
+    assert await sql(store, "SELECT count(*) FROM events WHERE body IS NULL") == [(0,)]
+
+
+async def test_once_asks_no_sooner_for_a_shorter_interval(boot: Callable[[], Engine], time: Time) -> None:
+    asked: list[float] = []
+
+    async def count(visit: Visit, state: State) -> Poll:
+        asked.append(time.now())
+        return Poll(state)
+
+    SCRIPTS["a"] = count
+    for interval in (3600, 60):
+        engine = boot()
+        engine.setup(one(interval=interval), {})
+        await engine.once()
+        time.advance(1)
+    assert len(asked) == 1
+
+
+# -- sources of one's own ----------------------------------------------------------------------------------------------
+
+
+async def test_a_backlog_that_brings_nothing_waits_for_its_interval(engine: Engine, time: Time) -> None:
+    asked: list[float] = []
+
+    async def more(visit: Visit, state: State) -> Poll:
+        asked.append(time.now())
+        return Poll(state, more=True)
+
+    SCRIPTS["a"] = more
+    engine.setup(one(), {})
+    async with running(engine):
+        time.advance(1)
+        for _ in range(20):
+            await go(engine, time, 0.05)
+    assert len(asked) == 1
+
+
+async def test_a_rest_beyond_every_calendar_ends_no_daemon(engine: Engine, time: Time) -> None:
+    async def later(visit: Visit, state: State) -> Poll:
+        visit.defer(1e14)
+        raise Backoff(1e13)
+
+    SCRIPTS["a"] = later
+    engine.setup(one(), {})
+    async with running(engine) as rounds:
+        await go(engine, time, 1)
+        engine.beat()
+        assert not rounds.done()
+        assert engine.roster["a"].status.due < time.now() + 400 * 86400
+
+
+async def test_ids_that_nobody_would_follow_are_kept_for_a_person(engine: Engine, time: Time) -> None:
+    class Deaf(Source):
+        type: Literal["deaf"] = "deaf"
+        base_url: str = "http://127.0.0.1:1"
+
+        async def poll(self, visit: Visit, state: State) -> Poll:
+            return Poll(state)
+
+        def receive(self, call: Call) -> Received:
+            return Received(follow=["x1"])
+
+    source = Deaf().named("a")
+    engine.setup({"a": source}, {})
+    async with running(engine):
+        await engine.reception.take(source, Call(b"{}", {}, time.now(), ""))
+    assert await sql(engine.store, "SELECT count(*) FROM inbox") == [(0,)]
+    [unread] = engine.store.unread("a")
+    assert "has no follow()" in unread["why"]
+
+
+# -- pruning -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_sink_that_comes_back_during_pruning_keeps_what_it_has_not_got(
+    engine: Engine, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    SCRIPTS["doors"] = fine
+    source: dict[str, Source] = {"doors": Scripted().named("doors")}
+    both = {name: Recorder().named(name) for name in ("one", "two")}
+    engine.setup(source, both)
+    for page in range(4):
+        events = [an_event(number, "doors") for number in range(page * 500, page * 500 + 500)]
+        commit(engine.store, "doors", {"page": page}, events, now=time.now())
+    engine.store.ack("one", 0, engine.store.head(), None, time.now())
+    engine.setup(source, {"one": both["one"]})
+    time.advance(40 * 86400)
+    steps = 0
+    prune = engine.store.prune
+
+    def one_step(*args: Any) -> bool:
+        nonlocal steps
+        steps += 1
+        if steps == 2:
+            engine.setup(source, both)
+        return prune(*args)
+
+    async def no_wait(seconds: float) -> None:
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(engine.store, "prune", one_step)
+    monkeypatch.setattr(engine.time, "sleep", no_wait)
+    await engine.upkeep.prune(engine.deliveries)
+    left = await sql(engine.store, "SELECT count(*) FROM events WHERE body IS NOT NULL AND type GLOB 'co.*'")
+    assert left == [(1000,)], "those of the two steps before it came back are gone; the rest is kept for it"
