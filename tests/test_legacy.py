@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 from structlog.testing import capture_logs
 
+import roundsman
 from rounds import Scripted
 from roundsman.engine.engine import Engine
 from roundsman.engine.reading import visit_to
 from roundsman.http.client import Http
 from roundsman.legacy import takes_a_visit
-from roundsman.plugin import Poll, Receives, Source, State, Tracks, Visit
-from roundsman.sandbox import Parakey
+from roundsman.plugin import Poll, Received, Receives, Registers, Source, State, Tracks, Visit
+from roundsman.sandbox import TOKEN, Parakey
+from roundsman.sources.parakey import EventLogs
 from roundsman.store import Store
-from worlds import ByHand, Straight, Time, an_event, web_of
+from roundsman.webhook import Call
+from worlds import ByHand, Recorder, Straight, Time, an_event, web_of
 
 
 class Old(Source):
@@ -108,3 +114,107 @@ async def test_a_visit_gives_what_an_http_gave(time: Time) -> None:
     before = time.now()
     await visit.pause(5)
     assert time.now() - before == 5
+
+
+class Delegating(Scripted):
+    """Handles what it knows, and leaves the rest to `super()`, as was natural before 0.6."""
+
+    type: Literal["delegating"] = "delegating"  # type: ignore[assignment]
+
+    def receive(self, call: Call) -> Received:
+        return super().receive(call)
+
+    def rewound(self, state: State, to: Any) -> State:
+        return super().rewound(state, to)
+
+    def registrar(self, http: Http) -> Any:
+        return super().registrar(http)
+
+
+class Followed(Source):
+    type: Literal["followed"] = "followed"
+    base_url: str = "http://127.0.0.1:1"
+
+    def poll(self, http: Http, state: State) -> Any:  # type: ignore[override]
+        raise NotImplementedError
+
+    @classmethod
+    def follow(cls, state: State, ids: Sequence[str]) -> State:
+        return super().follow(state, ids)
+
+
+async def test_what_is_left_to_super_is_what_it_was(time: Time) -> None:
+    source = Delegating().named("a")
+    assert isinstance(source, Receives)
+    assert source.receive(Call(b"", {}, time.now(), "")) == Received(ring=True)
+    assert isinstance(source, Registers)
+    assert source.registrar(Http(web_of(Straight(Parakey(time.utc)), time))) is None
+    with pytest.raises(NotImplementedError, match="cannot be rewound"):
+        source.rewound({}, None)
+    with pytest.raises(NotImplementedError, match="follows nothing by id"):
+        Followed.follow({}, ["x"])
+
+
+class Doors(EventLogs):
+    """Derives from a source that is given a visit, and hands on what it is given."""
+
+    async def poll(self, http: Http, state: State) -> Poll:  # type: ignore[override]
+        SEEN.append({"now": http.now(), "vendor": http.vendor_now()})
+        http.retry_timeouts = False
+        http.interval = max(http.interval, 300.0)
+        assert http.web is http.clients
+        return await super().poll(http, state)  # type: ignore[arg-type]
+
+
+async def test_a_source_may_derive_from_one_that_is_given_a_visit(store: Store, time: Time) -> None:
+    SEEN.clear()
+    parakey = Parakey(time.utc)
+    parakey.add()
+    engine = Engine(store, ByHand(), web_of(Straight(parakey), time), clock=time.clock())
+    options = {"base_url": "http://127.0.0.1:1", "access_token": TOKEN, "start": "beginning"}
+    engine.setup({"a": Doors(type="parakey.event_logs", **options).named("a")}, {})
+    assert await engine.visit("a")
+    assert engine.store.head() == 1
+    assert SEEN[0]["now"] == time.utc()
+    assert engine.roster["a"].status.due == time.now() + 300, "it asked for that much"
+
+
+def test_an_annotation_is_read_as_it_is_written() -> None:
+    class Dotted(Scripted):
+        async def poll(self, v: roundsman.Visit, state: State) -> Poll:
+            return Poll(state)
+
+    class Bare(Scripted):
+        @staticmethod
+        async def poll(visit: Any, state: State) -> Poll:  # type: ignore[override]
+            return Poll(state)
+
+    class Unknown(Scripted):
+        async def poll(self, http: NotImportedHere, state: State) -> Poll:  # type: ignore[name-defined] # noqa: F821
+            return Poll(state)
+
+    assert [takes_a_visit(each) for each in (Dotted, Bare, Unknown)] == [True, True, False]
+
+
+async def test_a_sink_gets_what_it_got(time: Time) -> None:
+    seen: list[Any] = []
+
+    class Slow(Recorder):
+        type: Literal["slow"] = "slow"  # type: ignore[assignment]
+
+        @asynccontextmanager
+        async def open(self, http: Any, receipt: Any) -> AsyncIterator[Any]:
+            await http.rest(0)
+            seen.append((http.now(), http.wait, http.asked, http.date, http.told(["x"])))
+
+            async def deliver(events: Sequence[Any]) -> None:
+                pass
+
+            yield deliver
+
+    store = Store.open(Path(tempfile.mkdtemp()) / "x.db")
+    engine = Engine(store, ByHand(), web_of(Straight(Parakey(time.utc)), time), clock=time.clock())
+    engine.setup({}, {"one": Slow().named("one")})
+    assert await engine.once()
+    assert seen == [(time.utc(), 0.0, 0, None, set())]
+    store.close()

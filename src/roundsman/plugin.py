@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import httpx
 from pydantic import BaseModel, Field, PrivateAttr
@@ -161,7 +161,24 @@ def secrets(options: BaseModel, without: str = "") -> "list[Secret]":
     return found
 
 
-class Source(Plugin):
+class Before06:
+    """What `Source` defined before 0.6, for the `super()` calls of plugins that were written then; gone with 1.0."""
+
+    @classmethod
+    def follow(cls, state: State, ids: Sequence[str]) -> State:
+        raise NotImplementedError("this type of source follows nothing by id")
+
+    def receive(self, call: Call) -> "Received":  # noqa: ARG002 - see above
+        return Received(ring=True)
+
+    def rewound(self, state: State, to: Any) -> State:
+        raise NotImplementedError("this source cannot be rewound")
+
+    def registrar(self, http: "Http") -> Registrar | None:  # noqa: ARG002 - see above
+        return None
+
+
+class Source(Plugin, Before06):
     """One thing to watch: a vendor's endpoint, and how to poll it.
 
     A subclass adds `type: Literal["vendor.thing"]`, its options, and `poll`.
@@ -216,9 +233,22 @@ class Source(Plugin):
     """Where a person registers a webhook, at a vendor without an API for that."""
 
 
-@runtime_checkable
-class Tracks(Protocol):
+class Ability(ABC):  # noqa: B024 - an ABC for its hook
+    """Something that a source can do or cannot: `isinstance` says whether its class defines the method."""
+
+    method: ClassVar[str] = ""
+
+    @classmethod
+    def __subclasshook__(cls, kind: type) -> bool:
+        return bool(cls.method) and any(
+            cls.method in vars(each) for each in kind.__mro__ if each is not Before06
+        )
+
+
+class Tracks(Ability):
     """A source that can track things by id."""
+
+    method = "follow"
 
     @classmethod
     def follow(cls, state: State, ids: Sequence[str]) -> State:
@@ -227,11 +257,13 @@ class Tracks(Protocol):
         Ids come from `roundsman track` and from webhooks. Tracking one twice, or one that has ended, must do
         no harm.
         """
+        raise NotImplementedError
 
 
-@runtime_checkable
-class Receives(Protocol):
+class Receives(Ability):
     """A source that reads the content of webhooks. For others, a webhook is a ring: a visit at once."""
+
+    method = "receive"
 
     def receive(self, call: Call) -> Received:
         """The content of an authentic webhook.
@@ -240,22 +272,27 @@ class Receives(Protocol):
         understood": the body is kept for a person, and the vendor still gets a 2xx, because vendors disable
         hooks that are refused.
         """
+        raise NotImplementedError
 
 
-@runtime_checkable
-class Rewinds(Protocol):
+class Rewinds(Ability):
     """A source that can read again from a given time on."""
+
+    method = "rewound"
 
     def rewound(self, state: State, to: Any) -> State:
         """The state that reads again from `to` (a UTC datetime, or None for the beginning)."""
+        raise NotImplementedError
 
 
-@runtime_checkable
-class Registers(Protocol):
+class Registers(Ability):
     """A source whose vendor has an API for webhooks."""
+
+    method = "registrar"
 
     def registrar(self, http: "Http") -> Registrar:
         """The vendor's API for its webhooks."""
+        raise NotImplementedError
 
 
 class Sink(Plugin):

@@ -58,18 +58,22 @@ def reload(config: ConfigPath = None) -> None:
         before, pid = _daemon(reader)
         wanted = configuration.digest(path)
         _same_user(pid, loaded.store)
-        os.kill(pid, signal.SIGHUP)
+        try:
+            os.kill(pid, signal.SIGHUP)
+        except ProcessLookupError:
+            fail(f"the daemon (pid {pid}) has just ended")
         ends = time.monotonic() + ANSWERS
         # Another reload, of an older version of the file, may be in progress. No digest: the daemon could not
         # read the file.
-        answers = {(wanted, str(path)), ("", str(path))}
+        ours = os.fsencode(path).decode("utf-8", "backslashreplace")
+        answers = {(wanted, ours), ("", ours)}
         while (found := reader.daemon()).reloads == before.reloads or (
             found.digest,
             found.config,
         ) not in answers:
             if full := reader.full():
                 fail(f"{full}; so the daemon (pid {pid}) was told, and cannot answer: see its log")
-            if found.reloads != before.reloads and found.config != str(path):
+            if found.reloads != before.reloads and found.config != ours:
                 fail(
                     f"the daemon (pid {pid}) runs with {found.config}, which it has read again, and not with {path}"
                 )
@@ -90,6 +94,8 @@ def _daemon(reader: Reader) -> tuple[DaemonRecord, int]:
         if found.pid is not None and found.config is not None and holds(found.pid, reader.path):
             return found, found.pid
         if time.monotonic() > ends:
+            if found.pid is None:
+                fail(f"a daemon of an older version has {reader.path}, and does not hear this; restart it")
             what = "`roundsman once` has" if found.config is None else "another process has"
             fail(f"the daemon is not running: {what} {reader.path}")
         time.sleep(0.02)

@@ -194,8 +194,9 @@ async def _check_live(config: Config) -> int:
             if connections.seen == asked and isinstance(source, Tracks):
                 _, remarks = await _ask_once(source, visit, source.follow({}, ["roundsman-check"]))
             print(f"sources.{name}: answers" + (f", {rows} rows" if rows else ""))
-            if source.webhook is not None and isinstance(source, Registers):
-                remarks += registrations.unsigned(source, await source.registrar(visit.http).list())
+            registrar = source.registrar(visit.http) if isinstance(source, Registers) else None
+            if source.webhook is not None and registrar is not None:
+                remarks += registrations.unsigned(source, await registrar.list())
             for remark in remarks:
                 complain(f"sources.{name}: {remark}")
                 code = 1

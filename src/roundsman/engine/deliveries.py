@@ -8,8 +8,8 @@ from contextlib import suppress
 from roundsman.engine.delivery import Delivery
 from roundsman.engine.notices import Notices, sink_gap
 from roundsman.engine.shared import Shared
-from roundsman.http.client import Http
 from roundsman.http.transport import Clients
+from roundsman.legacy import OldHttp
 from roundsman.plugin import Sink
 from roundsman.store import StoreError
 
@@ -36,7 +36,7 @@ class Deliveries(dict[str, Delivery]):
         """
         kept = {name for name, delivery in self.items() if sinks.get(name) == delivery.sink}
         new = {
-            name: Delivery(sink, Http(clients), self._shared, self._notices)
+            name: Delivery(sink, OldHttp(clients), self._shared, self._notices)
             for name, sink in sinks.items()
             if name not in kept
         }

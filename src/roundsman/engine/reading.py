@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from roundsman.events import Event
 from roundsman.http.client import Http
@@ -87,10 +87,10 @@ async def polls(source: Source, visit: Visit, state: State) -> AsyncGenerator[Po
 
     Each yielded one gets `more`, and a last one without events ends the visit.
     """
-    if takes_a_visit(type(source)):
-        found = source.poll(visit, state)
-    else:
-        found = source.poll(VisitHttp(visit), state)  # type: ignore[arg-type] # as it was before 0.6
+    given: Any = visit
+    if not takes_a_visit(type(source)):  # as it was before 0.6; the same one in each call of a visit
+        given = visit.http = visit.http if isinstance(visit.http, VisitHttp) else VisitHttp(visit)
+    found = source.poll(given, state)
     if isinstance(found, Awaitable):
         yield _checked(await found)
         return

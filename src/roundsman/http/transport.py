@@ -220,7 +220,7 @@ class RetryingTransport(httpx.AsyncBaseTransport):
 
         retrying = tenacity.AsyncRetrying(
             stop=tenacity.stop_after_attempt(self._attempts),
-            wait=tenacity.wait_exponential(multiplier=0.5, max=5) + tenacity.wait_random(0, 0.5),
+            wait=tenacity.wait_exponential(multiplier=0.25, max=5) + tenacity.wait_random(0, 0.5),
             # CancelledError is not an Exception, and must never be retried.
             retry=tenacity.retry_if_exception_type((httpx.TransportError, TimeoutError))
             | tenacity.retry_if_result(lambda response: self._passing(request, response)),

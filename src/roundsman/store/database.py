@@ -284,13 +284,19 @@ def holder(path: Path) -> str | None:
 
 
 def holds(pid: int, path: Path) -> bool:
-    """Whether this process has the store's lock open: a pid in the store may be of a daemon that was killed."""
-    with suppress(OSError):
+    """Whether this process has the store's lock open: a pid in the store may be of a daemon that was killed.
+
+    A user namespace of its own, as systemd gives `ExecReload=`, hides other processes' files. Then what the lock's
+    holder wrote into the lock has to do.
+    """
+    try:
         lock = lock_of(path).stat()
         for each in Path(f"/proc/{pid}/fd").iterdir():
-            with suppress(OSError):
+            with suppress(FileNotFoundError):
                 if os.path.samestat(each.stat(), lock):
                     return True
+    except OSError:
+        return f"pid {pid}," in (holder(path) or "")
     return False
 
 

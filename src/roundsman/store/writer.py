@@ -86,7 +86,9 @@ class Store(Pruning):
                 if daemon:
                     # A full disk is no reason not to start; `runs` and `beat` say it again.
                     with suppress(sqlite3.OperationalError), relaxed.atomic():
-                        relaxed.execute("UPDATE daemons SET pid = NULL, config = NULL, digest = NULL")
+                        relaxed.execute(
+                            "UPDATE daemons SET pid = ?, config = NULL, digest = NULL", (os.getpid(),)
+                        )
                     wal = open_wal(path)
             except BaseException:
                 for each in (handle, lock):
@@ -408,7 +410,7 @@ class Store(Pruning):
         with self._relaxed_transaction():
             self._relaxed.conn.execute(
                 "UPDATE daemons SET config = ?, digest = ?, problems = '[]', pid = ?, started = ?, version = ?",
-                (str(config), digest, *self._whoami),
+                (_text(config), digest, *self._whoami),
             )
 
     def reloaded(self, config: Path, digest: str, problems: Sequence[str]) -> None:
@@ -416,7 +418,7 @@ class Store(Pruning):
         with self._relaxed_transaction():
             self._relaxed.conn.execute(
                 "UPDATE daemons SET config = ?, digest = ?, reloads = reloads + 1, problems = ?",
-                (str(config), digest, wire.encode(list(problems)).decode()),
+                (_text(config), digest, wire.encode(list(problems)).decode()),
             )
 
     def drop_unread(self, source: str, numbers: Sequence[int] | None) -> int:
@@ -571,6 +573,11 @@ def _columns(status: SourceStatus) -> tuple[object, ...]:
         status.error,
         status.failed_with,
     )
+
+
+def _text(path: Path) -> str:
+    """A path as SQLite can store it: names of files may hold bytes that are no UTF-8."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _same_type(place: str, was: str, kind: str) -> None:
