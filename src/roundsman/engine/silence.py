@@ -30,11 +30,11 @@ class Silence:
     """When the first of the finds was."""
     last: float = 0.0
     """When the last one was."""
-    told: bool = False
+    reported: bool = False
 
     def hear(self, now: float) -> None:
         """A webhook was received."""
-        self.heard, self.finds, self.told = now, 0, False
+        self.heard, self.finds, self.reported = now, 0, False
 
     def step(self, seconds: float) -> None:
         """The clock was set by `seconds`, or the machine was suspended for `seconds`."""
@@ -44,7 +44,7 @@ class Silence:
 
     def find(self, source: str, events: Sequence[Event], now: float) -> list[Event]:
         """A visit not triggered by a webhook found these. Returns the notice if webhooks count as silent."""
-        if self.told or not any(self._speaks(event) for event in events[-LOOKED_AT:]):
+        if self.reported or not any(self._speaks(event) for event in events[-LOOKED_AT:]):
             return []
         if self.finds and now - self.last < SAME:
             return []
@@ -53,7 +53,7 @@ class Silence:
             self.first = now
         if self.finds < FINDS or now - self.first < SILENT_AFTER:
             return []
-        self.told = True
+        self.reported = True
         since = datetime.fromtimestamp(self.heard or self.since, UTC)
         last = f"since {rfc3339(since)}" if self.heard else "at all so far"
         message = (

@@ -266,7 +266,7 @@ class _Round(PollBuilder):
         super().__init__(state)
         self.source, self.visit = source, visit
         self.open: dict[str, Any] = self.memory.setdefault("open", {})
-        self.owed: dict[str, Any] = self.memory.setdefault("owed", {})
+        self.results_due: dict[str, Any] = self.memory.setdefault("owed", {})
         self.now = visit.now
         # If a webhook triggered the visit, ask only for the batches that it named; the list is read when due.
         rung = visit.trigger == "webhook" and "floor" in self.memory
@@ -294,13 +294,13 @@ class _Round(PollBuilder):
                 details,
             )
         yield self.poll()
-        for key in sorted(self.owed, key=lambda key: int(self.owed[key]["tries"])):
+        for key in sorted(self.results_due, key=lambda key: int(self.results_due[key]["tries"])):
             if self.tired is not None or self.visit.wait:
                 break  # the vendor asks us to wait
             if self.named is not None and key not in self.named:
                 continue
-            if not self._too_early(self.owed[key]):
-                async for poll in self._results(key, self.owed[key]):
+            if not self._too_early(self.results_due[key]):
+                async for poll in self._results(key, self.results_due[key]):
                     yield poll
         if self.tired is not None:
             raise self.tired
@@ -342,9 +342,9 @@ class _Round(PollBuilder):
             return
         self.rows += len(rows)
         finished = [key for key, (data, _) in rows.items() if data.get("status") == "finished"]
-        told = await self.visit.known([f"{key}:completed" for key in finished])
+        known = await self.visit.known([f"{key}:completed" for key in finished])
         for key, (data, raw) in rows.items():
-            if f"{key}:completed" not in told:
+            if f"{key}:completed" not in known:
                 self._take(key, data, raw, listed=True)
             elif key not in self.memory.get("missed", ()):
                 self.open.pop(key, None)
@@ -389,10 +389,10 @@ class _Round(PollBuilder):
     async def _singly(self) -> None:
         """Ask for the tracked batches that were not in the list."""
         wanted = self.memory.pop("wanted", [])
-        told = await self.visit.known([f"{key}:completed" for key in wanted])
-        missed = self.memory.get("missed", [])
+        known = await self.visit.known([f"{key}:completed" for key in wanted])
+        given_up = self.memory.get("missed", [])
         for key in wanted:
-            if key not in self.owed and (f"{key}:completed" not in told or key in missed):
+            if key not in self.results_due and (f"{key}:completed" not in known or key in given_up):
                 self.open.setdefault(key, {**tracking.entry(self.visit.vendor_now), "listed": False})
         if self.named is None and self.memory.pop("turn", None) == "results":
             return
@@ -475,14 +475,14 @@ class _Round(PollBuilder):
         batch = _batch(key, data, raw)
         if not followed and self._is_old(batch):
             return
-        missed = self.memory.get("missed", [])
-        again = key in missed  # its completion was reported, and its results were not
-        self.memory["missed"] = [each for each in missed if each != key]
+        given_up = self.memory.get("missed", [])
+        again = key in given_up  # its completion was reported, and its results were not
+        self.memory["missed"] = [each for each in given_up if each != key]
         wants = self.source.results != "off" and batch["total"] != 0 and bool(ID.fullmatch(key))
         # Also if no operation is counted as failed: one over many people can succeed and leave some out.
-        if key not in self.owed and wants:
-            self.owed[key] = {"batch": batch, "told": again, "tries": 0, "next": None}
-        elif key not in self.owed and not again:
+        if key not in self.results_due and wants:
+            self.results_due[key] = {"batch": batch, "told": again, "tries": 0, "next": None}
+        elif key not in self.results_due and not again:
             if not batch["failed"]:
                 batch["failures"] = []
             self.events.append(self._completed(batch))
@@ -620,7 +620,7 @@ class _Round(PollBuilder):
         )
 
     def _give_up(self, key: str) -> None:
-        del self.owed[key]
+        del self.results_due[key]
         self.memory["missed"] = [*self.memory.get("missed", []), key][-200:]
 
     def _read(self, key: str, entry: dict[str, Any], reading: "_Reading") -> None:
@@ -653,7 +653,7 @@ class _Round(PollBuilder):
         if short or reading.problems:
             self._give_up(key)
         else:
-            del self.owed[key]
+            del self.results_due[key]
 
 
 class _Reading:
@@ -773,8 +773,8 @@ class _Reading:
             # The operation succeeded, but its answer says that it did not take some of many people.
             self.in_part += 1
             return [self._left_out(entry, item_id, f"{key}:{n}") for n, entry in enumerate(left_out)]
-        told = answer.get("status") if refused or status is None else status
-        code = fields.text(told)
+        stated = answer.get("status") if refused or status is None else status
+        code = fields.text(stated)
         item: Item = {
             "batch_id": self._batch["batch_id"],
             "item_id": item_id,

@@ -917,9 +917,9 @@ class _BatchRound(PollBuilder):
             except (RequestFailed, Unreadable) as exc:
                 self.errors.append(exc)  # batches that are tracked by id do not need the list
                 self.remark(f"the list of batches cannot be read: {exc}", about="list")
-        told = await self.visit.known([f"{key}:completed" for key in (*wanted, *self.open)])
+        known = await self.visit.known([f"{key}:completed" for key in (*wanted, *self.open)])
         for key in [*wanted, *self.open]:
-            if f"{key}:completed" in told:  # reported by a webhook, if it is still open here
+            if f"{key}:completed" in known:  # reported by a webhook, if it is still open here
                 self.open.pop(key, None)
             else:
                 self.open.setdefault(key, tracking.entry(self.visit.vendor_now))
@@ -1059,8 +1059,8 @@ class _BatchRound(PollBuilder):
     async def _fresh(self, rows: list["_Read"]) -> list[str]:
         """The ids of the batches that must be tracked, and are neither tracked nor reported yet."""
         wanted = self._wanted(rows)
-        told = await self.visit.known([f"{key}:completed" for key in wanted])
-        return [key for key in wanted if key not in self.open and f"{key}:completed" not in told]
+        known = await self.visit.known([f"{key}:completed" for key in wanted])
+        return [key for key in wanted if key not in self.open and f"{key}:completed" not in known]
 
     def _rows(self, answer: Answer) -> list["_Read"]:
         """The batches in one answer of the list."""

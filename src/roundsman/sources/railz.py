@@ -282,9 +282,9 @@ class _PushCall:
 
     def _says_all(self, row: dict[str, Any]) -> bool:
         """Whether the row is complete: it has ended, and has a completion time or a response code."""
-        told = row.get("completedOn") or row.get("responseCode") is not None
+        ended = row.get("completedOn") or row.get("responseCode") is not None
         status = fields.text(row.get("status"))
-        return bool(self._connection and status in OUTCOMES and told and self._key(row))
+        return bool(self._connection and status in OUTCOMES and ended and self._key(row))
 
     def _key(self, row: dict[str, Any]) -> str | None:
         key = row.get(self._kind.id)
@@ -1077,7 +1077,7 @@ class _Connection:
         floor = parse_time(self._round.memory.get("floor"))
         states = {key: fields.text(data.get("status")) or "" for key, (data, _) in rows.items()}
         ended = [f"{key}:{status}" for key, status in states.items() if status in OUTCOMES]
-        told = await self._round.visit.known(ended) if ended else set()
+        known = await self._round.visit.known(ended) if ended else set()
         opened = set()
         for key, (data, raw) in rows.items():
             self._found[key] = self._found.get(key, False) or listed
@@ -1097,7 +1097,7 @@ class _Connection:
                 opened.add(own)
                 continue
             followed = self._pending.pop(key, None) is not None or asked
-            if f"{key}:{status}" in told:
+            if f"{key}:{status}" in known:
                 opened.add(own)  # a webhook may have reported the push, and not yet its batch
                 continue
             stamp = parse_time(data.get("completedOn")) or parse_time(data.get("requestedOn"))
@@ -1114,11 +1114,11 @@ class _Connection:
             await self._open(opened - {None, *self._batches, *self._part.get("left", ())})
 
     async def _open(self, batches: set[Any]) -> None:
-        told = (
+        known = (
             await self._round.visit.known([f"{batch}:completed" for batch in batches]) if batches else set()
         )
         for batch in sorted(batches):
-            if f"{batch}:completed" not in told:
+            if f"{batch}:completed" not in known:
                 self._batches[batch] = tracking.entry(self._round.visit.vendor_now)
 
 

@@ -44,7 +44,7 @@ def resolve(path: Path, folders: int | None = None) -> Path:
 
 
 def open_folder(path: Path, folders: int | None = None) -> tuple[int, Path]:
-    """As `real`, with a handle of the file's folder. What is done by name with the handle happens in that
+    """As `resolve`, with a handle of the file's folder. What is done by name with the handle happens in that
     folder, even if the path to it changes.
     """
     if os.geteuid() == 0:
@@ -60,7 +60,7 @@ def refuse_links(*paths: Path) -> None:
 
 
 def _descend(path: Path, folders: int | None) -> tuple[int, Path]:
-    """`enter` for root: it opens each folder by handle, so that no other user can borrow root's rights.
+    """`open_folder` for root: it opens each folder by handle, so that no other user can borrow root's rights.
 
     A link is followed only if root alone can have created it. After the first folder that another user may
     write to, no link is followed: its owner can link to /etc or move what is there, even between two checks.
@@ -161,7 +161,7 @@ def _owner(folder: int) -> tuple[int, int] | None:
 
 
 def create(path: Path, flags: int, mode: int) -> tuple[int, bool]:
-    """`make_at`, by the whole path."""
+    """`create_at`, by the whole path."""
     folder, path = open_folder(path)
     try:
         return create_at(folder, path, flags, mode)
