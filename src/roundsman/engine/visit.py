@@ -208,7 +208,8 @@ class Visits:
             return
         if run.trigger == "webhook" and not poll.page:
             found = new + (reading.new if reading is not None else 0)
-            log.log(logging.INFO if found else logging.DEBUG, "poll.rung", source=name, new=found, ms=ms)
+            whole = round((end - run.started) * 1000, 1)
+            log.log(logging.INFO if found else logging.DEBUG, "poll.rung", source=name, new=found, ms=whole)
         elif step.more or poll.page or reading is not None:
             self._log_reading(run, step, new, began)
         elif new:
