@@ -195,6 +195,21 @@ async def test_a_plugin_that_raises_in_a_reload_changes_nothing(
         assert list(alarms(engine).at) == ["a"], "and it is visited as before"
 
 
+async def test_a_plugin_that_raises_while_its_failure_is_stored_ends_no_daemon(
+    engine: Engine, time: Time
+) -> None:
+    async def bad(visit: Visit, state: State) -> Poll:
+        raise Denied("no", 401)
+
+    SCRIPTS["t"] = bad
+    engine.setup({"t": Touchy(raises=True).named("t")}, {})
+    async with running(engine) as rounds:
+        await go(engine, time, 1)
+        engine.beat()
+        assert not rounds.done()
+    assert kinds(engine.store) == [FAILING]
+
+
 async def test_a_store_that_raises_in_a_reload_leaves_every_sink_its_loop(
     engine: Engine, time: Time, monkeypatch: pytest.MonkeyPatch
 ) -> None:

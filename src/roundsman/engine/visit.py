@@ -146,7 +146,7 @@ class Visits:
                 self._store.schedule([(run.name, verdict.status)])
         watched.status = verdict.status
         self._roster.unrecorded.add(run.name)
-        self._meter.changes += before.failures > 0 or bool(verdict.reports)
+        self._meter.changes += before.failures != verdict.status.failures or bool(verdict.reports)
         if new:
             self._shared.news.publish()
             self._mind_silence(run, poll, now)
@@ -288,8 +288,7 @@ class Visits:
     def _record_failure(self, run: Run, before: SourceStatus, verdict: Verdict, now: float) -> None:
         """Commit a source's failure, and report it if that is due."""
         name, watched = run.name, run.watched
-        fingerprint = run.source.fingerprint(run.configured.identity)
-        status = watched.status = replace(verdict.status, failed_with=fingerprint)
+        status = watched.status = replace(verdict.status, failed_with=_fingerprint(run))
         found = Found(events=self._reported(name, verdict, now))
         try:
             self._store.commit(name, run.revision, found, status, now)
@@ -336,6 +335,14 @@ def _gap(source: Source, state: State) -> float | None:
         return None
     moment = parse_time(since)
     return moment.timestamp() if moment else 0.0 if since else None
+
+
+def _fingerprint(run: Run) -> str | None:
+    """What the options of a visit that failed are known by after a restart; None if nobody can tell."""
+    try:
+        return run.source.fingerprint(run.configured.identity)
+    except Exception:  # noqa: BLE001 - a plugin may raise anything, and its failure is to be stored all the same
+        return None
 
 
 def _refusal(exc: Exception) -> policy.Refusal:
