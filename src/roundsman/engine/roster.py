@@ -144,5 +144,8 @@ def _restored(configured: Configured, stored: SourceStatus, now: float, soonest:
     status, _ = policy.restored(stored, now, source.interval)
     if status.due <= now:
         status = replace(status, due=max(soonest, status.not_before))
-    others = status.failed_with not in {None, source.fingerprint(configured.identity)}
-    return policy.mended(status, soonest, source.interval) if status.failures and others else status
+    # The fingerprint is made last: of very many sources, only those that failed need theirs.
+    failed_with = status.failed_with if status.failures else None
+    if failed_with is not None and source.fingerprint(configured.identity) != failed_with:
+        return policy.mended(status, soonest, source.interval)
+    return status
