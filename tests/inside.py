@@ -2,17 +2,20 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from roundsman.engine.engine import Engine
+from roundsman.engine.reception import Reception
 from roundsman.events import Event
 from roundsman.http.transport import Clients
 from roundsman.plugin import Source, State
-from roundsman.store import Filter, Found, Reader, SourceStatus, Store
+from roundsman.store import Filter, Found, Intake, Reader, SourceStatus, Store
+from roundsman.system.files import Space
+from roundsman.webhook import Call
 from worlds import START, ByHand
 
 
@@ -115,6 +118,36 @@ def alarms(engine: Engine) -> ByHand:
 async def ring_due(engine: Engine) -> list[str]:
     """Let every alarm ring whose time has come; their names."""
     return alarms(engine).ring_due(engine.reception.now())
+
+
+def alarm(engine: Engine, *names: str) -> None:
+    """As if the alarms of these sources rang, whatever the time is."""
+    engine.turns._on_alarm(names)
+
+
+def publish(engine: Engine) -> None:
+    """As if somebody had committed new events."""
+    engine._news.publish()
+
+
+def understood(reception: Reception, source: Source, call: Call) -> tuple[Intake, bool, str]:
+    """What a webhook comes to, before it is stored."""
+    return reception._understand(source, call)
+
+
+def disk_has(engine: Engine, free: Callable[[], int], total: int) -> None:
+    """As if the store were on such a disk."""
+    engine.upkeep._disk._look = lambda path: Space(free(), total)
+
+
+async def sink_failed(engine: Engine, name: str) -> bool:
+    """Whether a sink's last try failed."""
+    return engine.deliveries[name]._failures > 0
+
+
+def fail_sink(engine: Engine, name: str, error: Exception) -> None:
+    """As if a delivery had ended so."""
+    engine.deliveries[name]._record_failure(error, 300)
 
 
 async def settle(engine: Engine, *names: str) -> None:

@@ -12,7 +12,20 @@ import pytest
 from structlog.testing import capture_logs
 
 from doors import until
-from inside import alarms, broken, idle, put, ring_due, status, statuses, unanswered, under_way
+from inside import (
+    alarm,
+    alarms,
+    broken,
+    idle,
+    publish,
+    put,
+    ring_due,
+    sink_failed,
+    status,
+    statuses,
+    unanswered,
+    under_way,
+)
 from rounds import SCRIPTS, Rounds, Scripted, running
 from roundsman.engine.engine import Engine
 from roundsman.errors import Backoff, Denied, Reject
@@ -79,7 +92,7 @@ async def test_two_visits_of_one_source_never_overlap(engine: Engine, time: Time
         for _ in range(5):
             time.advance(100)
             engine.turns.ring("a")
-            engine.turns._on_alarm(["a"])
+            alarm(engine, "a")
             await asyncio.sleep(0.001)
         assert (visits, most) == (1, 1)
         gate.set()
@@ -673,7 +686,7 @@ async def test_a_rewind_in_the_second_of_a_step_is_heard(engine: Engine, time: T
         time.advance(1)
         beside.rewind("a", {"x": 1})
         time.set_wall(100)
-        engine.turns._on_alarm([])  # an alarm comes before the heartbeat, and sees the step first
+        alarm(engine)  # an alarm comes before the heartbeat, and sees the step first
         engine.beat()
         await until(lambda: len(visits) == 2)
     beside.close()
@@ -717,7 +730,7 @@ def fed(engine: Engine) -> Engine:
 async def test_every_sink_gets_every_event_in_order(fed: Engine) -> None:
     async with running(fed):
         await put(fed.store, *(an_event(n, "a") for n in range(10)))
-        fed._news.publish()
+        publish(fed)
         await until(lambda: len(RECORDS.get("one", [])) == 10 and len(RECORDS.get("two", [])) == 10)
     assert [e.seq for e in RECORDS["one"]] == list(range(1, 11))
 
@@ -1036,7 +1049,7 @@ async def test_two_reloads_in_a_row_have_never_two_deliveries_of_one_sink(engine
     SCRIPTS["a"] = nothing
     async with running(engine):
         await put(engine.store, an_event(1, "a"))
-        engine._news.publish()
+        publish(engine)
         await until(lambda: inside == 1)
         for batch in (2, 3, 4):
             engine.setup({"a": Scripted().named("a")}, {"one": Slow(batch=batch).named("one")})
@@ -1049,7 +1062,7 @@ async def test_a_sink_that_backs_off_does_not_hold_up_the_stop(fed: Engine) -> N
     PLANS["one"] = lambda event: (_ for _ in ()).throw(Backoff(3600))
     await put(fed.store, an_event(1, "a"))
     async with running(fed):
-        await until(lambda: fed.deliveries["one"]._failures == 1)
+        await until(lambda: sink_failed(fed, "one"))
 
 
 # -- reloading ------------------------------------------------------------------------------------------------------------
@@ -1192,7 +1205,7 @@ async def test_a_store_that_breaks_while_running_ends_nothing(engine: Engine, ti
     async with running(engine) as task:
         with broken(engine.store, sqlite3.OperationalError("disk I/O error")), capture_logs() as logs:
             await ring_due(engine)
-            engine._news.publish()
+            publish(engine)
             await until(lambda: {"sink.failing", "store.failed"} <= {entry["event"] for entry in logs})
         assert not task.done()
 

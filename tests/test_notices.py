@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from doors import until
-from inside import broken, idle, put, ring_due, set_due, status, statuses
+from inside import broken, disk_has, fail_sink, idle, publish, put, ring_due, set_due, status, statuses
 from rounds import SCRIPTS, Scripted, running
 from roundsman.engine.engine import Engine
 from roundsman.engine.notices import Disk
@@ -164,7 +164,7 @@ async def test_a_delivery_that_hangs_for_long_is_told_too(
     engine = engine_on(tmp_path / "x.db", parakey, time, Hanging().named("deaf"), Recorder().named("two"))
     async with running(engine):
         await put(engine.store, an_event(1, "a"))
-        engine._news.publish()
+        publish(engine)
         await until(lambda: RECORDS.get("begun"))
         engine.beat()
         assert own(engine.store) == []
@@ -345,7 +345,7 @@ def test_notices_that_wait_push_no_other_out(
     engine.beat()
     asyncio.run(engine.visit("a"))  # the books are a line behind
     free = 1
-    engine.upkeep._disk._look = lambda path: Space(free, 100_000 * MIB)
+    disk_has(engine, lambda: free, 100_000 * MIB)
 
     def full(*_: object, **__: object) -> int:
         raise StoreError("the disk is full")
@@ -355,7 +355,7 @@ def test_notices_that_wait_push_no_other_out(
     for _ in range(30):
         time.advance(301)
         engine.beat()
-        engine.deliveries["one"]._record_failure(OSError("down"), 300)
+        fail_sink(engine, "one", OSError("down"))
     monkeypatch.undo()
     engine.beat()
     free = 50_000 * MIB
@@ -387,7 +387,7 @@ def test_what_cannot_be_told_now_is_told_once_it_can(tmp_path: Path, parakey: Pa
     """A disk without any room is the very case: the notice about it cannot be written either."""
     engine = engine_on(tmp_path / "x.db", parakey, time)
     free = 0
-    engine.upkeep._disk._look = lambda path: Space(free, 100_000 * MIB)
+    disk_has(engine, lambda: free, 100_000 * MIB)
     full = sqlite3.OperationalError("database or disk is full")
     with broken(engine.store, full):
         time.set_wall(86400)

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from doors import until
-from inside import alarms, commit, ring_due, settle, sql
+from inside import alarms, commit, publish, ring_due, settle, sql
 from rounds import SCRIPTS, Scripted, running
 from roundsman.engine.engine import Engine
 from roundsman.errors import Backoff, Denied
@@ -225,7 +225,7 @@ async def test_a_store_that_raises_in_a_reload_leaves_every_sink_its_loop(
             with pytest.raises(StoreError):
                 engine.setup(one(), {"one": Recorder(batch=5).named("one")})
         commit(engine.store, "a", {"n": 1}, [an_event(1, "a")])
-        engine._news.publish()
+        publish(engine)
         await until(lambda: engine.store.cursor("one")[0] == 1)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from doors import MAILCHIMP, PARAKEY, RAILZ, TOKEN
-from inside import visit_for_a_ring
+from inside import understood, visit_for_a_ring
 from rounds import Rounds, opened
 from roundsman.plugin import Source
 from roundsman.sandbox import Fault, Parakey
@@ -27,7 +27,7 @@ class Hooked(Rounds):
     async def push(self, document: Any, *, ring: bool = True) -> None:
         """An authentic webhook; with `ring`, the visit that it rings for follows."""
         body = document if isinstance(document, bytes) else json.dumps(document).encode()
-        mail, rings, _ = self.engine.reception._understand(self.source, Call(body, {}, self.time.now()))
+        mail, rings, _ = understood(self.engine.reception, self.source, Call(body, {}, self.time.now()))
         self.store.receive([mail], self.time.now())
         if ring and rings:
             await self.ring()
