@@ -218,3 +218,39 @@ async def test_a_sink_gets_what_it_got(time: Time) -> None:
     assert await engine.once()
     assert seen == [(time.utc(), 0.0, 0, None, set())]
     store.close()
+
+
+async def test_the_time_of_before_can_be_stored_and_goes_on(engine: Engine, time: Time) -> None:
+    class Clocked(Source):
+        type: Literal["clocked"] = "clocked"
+        base_url: str = "http://127.0.0.1:1"
+
+        async def poll(self, http: Http, state: State) -> Poll:  # type: ignore[override]
+            clock = http.now
+            began = clock()
+            await http.rest(5)
+            assert (clock() - began).total_seconds() == 5
+            return Poll({"at": http.now(), "vendor": http.vendor_now()})
+
+    engine.setup({"a": Clocked().named("a")}, {})
+    assert await engine.visit("a")
+    assert set(engine.store.state("a")[0]) == {"at", "vendor"}
+
+
+def test_what_is_called_is_what_counts() -> None:
+    """A mixin behind `Source` is shadowed by what `Source` has, and one before it is not."""
+
+    class Follows:
+        @classmethod
+        def follow(cls, state: State, ids: Sequence[str]) -> State:
+            return {**state, "ids": list(ids)}
+
+    class Behind(OldPages, Follows):
+        pass
+
+    class Before(Follows, OldPages):  # type: ignore[misc]
+        pass
+
+    assert not isinstance(Behind(), Tracks)
+    assert isinstance(Before(), Tracks)
+    assert Before.follow({}, ["x"]) == {"ids": ["x"]}

@@ -587,3 +587,174 @@ async def test_a_sink_that_comes_back_during_pruning_keeps_what_it_has_not_got(
     await engine.upkeep.prune(engine.deliveries)
     left = await sql(engine.store, "SELECT count(*) FROM events WHERE body IS NOT NULL AND type GLOB 'co.*'")
     assert left == [(1000,)], "those of the two steps before it came back are gone; the rest is kept for it"
+
+
+# -- what the mends of these had left ----------------------------------------------------------------------------------
+
+
+async def test_pages_of_known_events_end_whatever_the_source_says(engine: Engine, time: Time) -> None:
+    """A source without a state, which gives the same page each time and says that there is more."""
+    calls = 0
+
+    async def same(visit: Visit, state: State) -> Any:
+        nonlocal calls
+        calls += 1
+        assert calls < 10
+        yield Poll(state, [an_event(1, "a")], more=True)
+
+    SCRIPTS["a"] = same
+    engine.setup(one(), {})
+    async with running(engine):
+        await go(engine, time, 1)
+        assert calls == 1
+        assert engine.roster["a"].status.due == time.now() + 60
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_shorter_interval_holds_for_a_visit_that_was_under_way(
+    fails: bool, engine: Engine, time: Time
+) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(visit: Visit, state: State) -> Poll:
+        begun.set()
+        await go_on.wait()
+        if fails:
+            raise OSError("down")
+        return Poll(state)
+
+    SCRIPTS["a"] = slow
+    engine.setup(one(interval=86400), {})
+    async with running(engine):
+        await go_without_waiting(engine, time)
+        await begun.wait()
+        engine.setup(one(interval=60), {})
+        go_on.set()
+        await settle(engine)
+        assert alarms(engine).at["a"] == engine.roster["a"].status.due <= time.now() + 60
+
+
+async def test_a_rest_after_a_rewind_is_no_silence(engine: Engine, time: Time) -> None:
+    asked = []
+
+    async def rests(visit: Visit, state: State) -> Poll:
+        asked.append(time.now())
+        visit.defer(900)
+        if len(asked) == 1:
+            rewind(engine.store, {"x": 1})
+        return Poll({"n": len(asked)})
+
+    SCRIPTS["a"] = rests
+    engine.setup(one(), {})
+    async with running(engine):
+        for _ in range(14):
+            await go(engine, time, 60)
+            engine.beat()
+    assert len(asked) == 1
+    assert FAILING not in kinds(engine.store)
+
+
+@pytest.mark.parametrize("restart", [False, True])
+async def test_only_the_time_in_which_nobody_asked_is_forgiven(
+    restart: bool, engine: Engine, boot: Callable[[], Engine], time: Time
+) -> None:
+    async def bad(visit: Visit, state: State) -> Poll:
+        raise OSError("down")
+
+    SCRIPTS["a"] = bad
+    engine.setup(one(interval=600), {})
+    async with running(engine):
+        await go(engine, time, 1)
+        time.advance(500)
+        engine.setup({}, {})
+        engine.setup(one(interval=600), {})  # out and in at the same moment
+        assert engine.roster["a"].status.unanswered_since == time.now() - 500
+        engine.setup({}, {})
+        if not restart:
+            time.advance(9000)
+            engine.setup(one(interval=600), {})
+        else:
+            for _ in range(150):
+                time.advance(60)
+                engine.beat()
+    if restart:
+        engine = boot()
+        engine.setup(one(interval=600), {})
+        async with running(engine):
+            engine.beat()
+    else:
+        engine.beat()
+    assert FAILING not in kinds(engine.store)
+
+
+async def test_a_source_that_comes_and_goes_is_never_polled_twice_at_once(engine: Engine, time: Time) -> None:
+    inside, most, clean = 0, 0, asyncio.Event()
+
+    async def slow(visit: Visit, state: State) -> Poll:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            await clean.wait()
+            raise
+        finally:
+            inside -= 1
+        return Poll(state)
+
+    SCRIPTS["a"] = slow
+    engine.setup(one(), {})
+    async with running(engine):
+        for _ in range(3):
+            time.advance(61)
+            await ring_due(engine)
+            await asyncio.sleep(0.01)
+            engine.setup({}, {})
+            engine.setup(one(), {})
+        time.advance(61)
+        await ring_due(engine)
+        await asyncio.sleep(0.01)
+        assert most == 1
+        clean.set()
+        await until(lambda: inside == 1)
+        assert most == 1
+
+
+async def test_a_rewind_is_heard_although_a_ring_finds_something_first(engine: Engine, time: Time) -> None:
+    visits: list[str] = []
+
+    async def finds(visit: Visit, state: State) -> Poll:
+        visits.append(visit.trigger)
+        return Poll({**state, "n": len(visits)}, [an_event(len(visits), "a")])
+
+    SCRIPTS["a"] = finds
+    engine.setup(one(interval=3600), {})
+    async with running(engine):
+        await go(engine, time, 1)
+        engine.beat()
+        time.advance(10)
+        rewind(engine.store, {"back": 1})
+        engine.turns.ring("a")
+        await settle(engine)
+        engine.beat()
+        await settle(engine)
+    assert visits == ["due", "webhook", "command"]
+
+
+async def test_a_reload_that_is_refused_is_not_half_taken_over(
+    engine: Engine, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(*_: object) -> Any:
+        raise StoreError("locked")
+
+    SCRIPTS.update(a=fine, b=fine)
+    engine.setup(one(), {"one": Recorder().named("one")})
+    async with running(engine):
+        with monkeypatch.context() as patched:
+            patched.setattr(engine.store, "failure", locked)
+            with pytest.raises(StoreError):
+                engine.setup({"b": Scripted().named("b")}, {"two": Recorder().named("two")})
+        assert (list(engine.roster), list(engine.deliveries)) == (["a"], ["one"])
+        await go(engine, time, 61)
+        assert engine.roster["a"].status.visits == 1

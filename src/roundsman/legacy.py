@@ -1,7 +1,7 @@
 """Compatibility with plugins written before 0.6, until 1.0."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import cache
@@ -13,14 +13,19 @@ from roundsman.plugin import Source, Trigger, Visit
 
 
 class Moment(datetime):
-    """A time that can also be called for itself: `http.now()` of before, and `visit.now`."""
+    """The time, which can also be asked for it again: `http.now()` of before, and `visit.now`."""
+
+    clock: Callable[[], datetime]
 
     @classmethod
-    def of(cls, moment: datetime) -> "Moment":
-        return cls.fromtimestamp(moment.timestamp(), moment.tzinfo)
+    def of(cls, clock: Callable[[], datetime]) -> "Moment":
+        now = clock()
+        moment = cls.fromtimestamp(now.timestamp(), now.tzinfo)
+        moment.clock = clock
+        return moment
 
-    def __call__(self) -> "Moment":
-        return self
+    def __call__(self) -> datetime:
+        return self.clock()
 
 
 class OldHttp(Http):
@@ -82,7 +87,7 @@ class OldHttp(Http):
     @property
     def vendor_now(self) -> Any:
         """Now `visit.vendor_now`; a method before."""
-        return Moment.of(self.account.date or self.clients_now())
+        return Moment.of(lambda: self.account.date or self.clients_now())
 
     def clients_now(self) -> datetime:
         """Our clock."""
@@ -111,7 +116,7 @@ class VisitHttp(OldHttp):
     @property
     def now(self) -> Any:
         """Our clock."""
-        return Moment.of(self.clients_now())
+        return Moment.of(self.clients_now)
 
     @property
     def rung(self) -> bool:
@@ -132,6 +137,10 @@ class VisitHttp(OldHttp):
     def ids(self) -> Sequence[str]:
         return self._visit.ids
 
+    @property
+    def log(self) -> Callable[[Sequence[str]], set[str]]:
+        return self._visit.log
+
     def defer(self, seconds: float) -> None:
         self._visit.defer(seconds)
 
@@ -140,6 +149,11 @@ class VisitHttp(OldHttp):
 
     async def pause(self, seconds: float) -> None:
         await self._visit.pause(seconds)
+
+
+def old_http(visit: Visit) -> Http:
+    """The client for a plugin's method that gets an `Http`, whichever version it was written for."""
+    return VisitHttp(visit)
 
 
 @cache

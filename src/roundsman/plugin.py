@@ -236,19 +236,19 @@ class Source(Plugin, Before06):
 class Ability(ABC):  # noqa: B024 - an ABC for its hook
     """Something that a source can do or cannot: `isinstance` says whether its class defines the method."""
 
-    method: ClassVar[str] = ""
+    _method: ClassVar[str] = ""
 
     @classmethod
     def __subclasshook__(cls, kind: type) -> bool:
-        return bool(cls.method) and any(
-            cls.method in vars(each) for each in kind.__mro__ if each is not Before06
-        )
+        # The first class that defines it is the one that is called.
+        first = next((each for each in kind.__mro__ if cls._method in vars(each)), Before06)
+        return bool(cls._method) and first is not Before06
 
 
 class Tracks(Ability):
     """A source that can track things by id."""
 
-    method = "follow"
+    _method = "follow"
 
     @classmethod
     def follow(cls, state: State, ids: Sequence[str]) -> State:
@@ -263,7 +263,7 @@ class Tracks(Ability):
 class Receives(Ability):
     """A source that reads the content of webhooks. For others, a webhook is a ring: a visit at once."""
 
-    method = "receive"
+    _method = "receive"
 
     def receive(self, call: Call) -> Received:
         """The content of an authentic webhook.
@@ -278,7 +278,7 @@ class Receives(Ability):
 class Rewinds(Ability):
     """A source that can read again from a given time on."""
 
-    method = "rewound"
+    _method = "rewound"
 
     def rewound(self, state: State, to: Any) -> State:
         """The state that reads again from `to` (a UTC datetime, or None for the beginning)."""
@@ -288,7 +288,7 @@ class Rewinds(Ability):
 class Registers(Ability):
     """A source whose vendor has an API for webhooks."""
 
-    method = "registrar"
+    _method = "registrar"
 
     def registrar(self, http: "Http") -> Registrar:
         """The vendor's API for its webhooks."""

@@ -115,6 +115,7 @@ def _at_vendor(
     """Run `act` with the source and its registrar, and exit with the status that it returns."""
     from roundsman.engine.reading import visit_to
     from roundsman.errors import HookError
+    from roundsman.legacy import old_http
     from roundsman.service import service
 
     loaded = configuration.load(configuration.find(path), only_source=name)
@@ -124,7 +125,7 @@ def _at_vendor(
     async def run() -> int:
         connections = service.web(loaded.http)
         try:
-            http = visit_to(source, connections).http
+            http = old_http(visit_to(source, connections))
             return await act(source, source.registrar(http) if isinstance(source, Registers) else None)
         except typer.Exit:
             raise

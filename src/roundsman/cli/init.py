@@ -181,7 +181,7 @@ def _leave_nothing(made: list[Path]) -> None:
 async def _check_live(config: Config) -> int:
     from roundsman.cli import registrations
     from roundsman.engine.reading import visit_to
-    from roundsman.http.client import Http
+    from roundsman.legacy import OldHttp, old_http
     from roundsman.service.service import web
 
     connections, code = web(config.http), 0
@@ -194,9 +194,9 @@ async def _check_live(config: Config) -> int:
             if connections.seen == asked and isinstance(source, Tracks):
                 _, remarks = await _ask_once(source, visit, source.follow({}, ["roundsman-check"]))
             print(f"sources.{name}: answers" + (f", {rows} rows" if rows else ""))
-            registrar = source.registrar(visit.http) if isinstance(source, Registers) else None
-            if source.webhook is not None and registrar is not None:
-                remarks += registrations.unsigned(source, await registrar.list())
+            if source.webhook is not None and isinstance(source, Registers):
+                registrar = source.registrar(old_http(visit))
+                remarks += registrations.unsigned(source, await registrar.list()) if registrar else []
             for remark in remarks:
                 complain(f"sources.{name}: {remark}")
                 code = 1
@@ -210,7 +210,7 @@ async def _check_live(config: Config) -> int:
             continue
         try:
             missing = _missing(place)
-            async with sink.open(Http(connections), None):
+            async with sink.open(OldHttp(connections), None):
                 print(f"sinks.{name}: opens")
                 _leave_nothing(missing)  # while the sink holds it: no other process has begun to write it
         except BlockingIOError:

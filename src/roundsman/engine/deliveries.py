@@ -30,31 +30,33 @@ class Deliveries(dict[str, Delivery]):
         self._leaving: defaultdict[str, list[asyncio.Task[None]]] = defaultdict(list)
         """Loops that have not ended, by sink; the last is the one in `_loops`."""
 
-    def swap(self, sinks: Mapping[str, Sink], clients: Clients) -> None:
-        """Take over this set, or raise StoreError and change nothing. A sink with the same options keeps its loop, and
-        opens its place again.
-        """
-        kept = {name for name, delivery in self.items() if sinks.get(name) == delivery.sink}
-        new = {
-            name: Delivery(sink, OldHttp(clients), self._shared, self._notices)
+    def configure(self, sinks: Mapping[str, Sink], clients: Clients) -> dict[str, Delivery]:
+        """The new set: a sink with the same options keeps its delivery. Raises StoreError, and changes nothing."""
+        return {
+            name: self[name]
+            if name in self and self[name].sink == sink
+            else Delivery(sink, OldHttp(clients), self._shared, self._notices)
             for name, sink in sinks.items()
-            if name not in kept
         }
-        for name, delivery in list(self.items()):
-            if name not in kept:
+
+    def swap(self, new: Mapping[str, Delivery], clients: Clients) -> None:
+        """Take over this set. Sinks that stay open their places again."""
+        before = dict(self)
+        self.clear()
+        self.update(new)
+        for name, delivery in before.items():
+            if new.get(name) is not delivery:
                 delivery.stop()
-                del self[name]
-            else:
+        for name, delivery in new.items():
+            if before.get(name) is delivery:
                 delivery.http.clients = clients
                 delivery.reopen()
-        for name in sinks:
-            if name in new:
-                delivery = self[name] = new[name]
-                with suppress(StoreError):
-                    missed = self._shared.store.lost_to_pruning(name, delivery.wanted)
-                    self._notices.publish(sink_gap(name, *missed, self._shared.time.now()))
-                if self._group is not None:
-                    self._start(name)
+                continue
+            with suppress(StoreError):
+                missed = self._shared.store.lost_to_pruning(name, delivery.wanted)
+                self._notices.publish(sink_gap(name, *missed, self._shared.time.now()))
+            if self._group is not None:
+                self._start(name)
 
     def start(self, group: asyncio.TaskGroup) -> None:
         """Start every loop, in this group."""

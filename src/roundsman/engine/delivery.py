@@ -42,7 +42,7 @@ class Delivery:
         self._trouble = shared.trouble
         self._news = shared.news
         self._notices = notices
-        self._wake = shared.news.listen()
+        self._wake = asyncio.Event()
         self._stop = asyncio.Event()
         self._reopen = False
         self._failures, self._failing = self._store.failure(sink.name)
@@ -65,10 +65,16 @@ class Delivery:
         """Stop after the delivery under way."""
         self._stop.set()
         self._wake.set()
-        self._news.leave(self._wake)
 
     async def run(self) -> None:
         structlog.contextvars.bind_contextvars(sink=self.name)  # in every log line of this task
+        self._news.listen(self._wake)
+        try:
+            await self._deliver()
+        finally:
+            self._news.leave(self._wake)
+
+    async def _deliver(self) -> None:
         while not self._stop.is_set():
             try:
                 self._reopen = False  # before opening: a file that is moved meanwhile is opened again

@@ -88,23 +88,19 @@ class Engine:
         origins = {name: source.origin() for name, source in sources.items()}
         self.store.register(_kinds(sources), _kinds(sinks), origins)
         records = list(self.store.statuses())
+        deliveries = self.deliveries.configure(sinks, clients)
+        swapped = self.roster.swap(new, records, self.time.now())
         if clients is not self.clients:
             self._retired.append(self.clients)  # visits and deliveries under way still use them
             self.clients = clients
             clients.observer = self.meter
-        now = self.time.now()
-        swapped = self.roster.swap(new, records, now)
-        if self._group is not None:
-            for name in swapped.new:  # nothing was asked of it meanwhile
-                status = self.roster[name].status
-                self.roster[name].status = policy.idle(status, now - (status.last_visit or now))
         for name, gone in swapped.gone.items():
             self.turns.drop(name, gone)
         self.turns.schedule([*swapped.new, *swapped.moved])
         for record in records:
             if (watched := self.roster.get(record.name)) is not None:
                 self._listen_for(watched, record.last_webhook)
-        self.deliveries.swap(sinks, clients)
+        self.deliveries.swap(deliveries, clients)
 
     def _listen_for(self, watched: Watched, last_webhook: float | None) -> None:
         """Start or stop watching whether its webhooks fall silent."""
@@ -142,12 +138,15 @@ class Engine:
 
     def _come_back(self) -> None:
         """The time without a daemon does not count as failing: no source or sink was tried."""
-        beat = self.store.last_beat()
-        away = max(0.0, self.time.now() - beat) if beat is not None else 0.0
+        now, beat = self.time.now(), self.store.last_beat()
+        away = max(0.0, now - beat) if beat is not None else 0.0
+        dues = {record.name: record.status.due for record in self.store.statuses()}
         with suppress(StoreError):
-            self.store.beat(self.time.now())
-        for watched in self.roster.values():
-            watched.status = policy.idle(watched.status, away)
+            self.store.beat(now)
+        for name, watched in self.roster.items():
+            # Nor since a source was due, if it was out of the configuration then.
+            due = dues.get(name, 0.0)
+            watched.status = policy.idle(watched.status, max(away, now - due if due > 0 else 0.0))
         self.deliveries.step_clock(away)
 
     async def once(self, *, everything: bool = False) -> bool:

@@ -192,7 +192,7 @@ def after(status: SourceStatus, trigger: Trigger, outcome: Outcome, now: float, 
         case Answer() if trigger == "webhook":
             return Verdict(
                 replace(
-                    rested(status, now, outcome.wait),
+                    _rested(status, now, outcome.wait),
                     ring_failures=0,
                     last_visit=now,
                     visits=status.visits + (not outcome.more),
@@ -202,7 +202,7 @@ def after(status: SourceStatus, trigger: Trigger, outcome: Outcome, now: float, 
             return _answered(status, outcome, now, interval)
         case Failure() if trigger == "webhook":
             status = replace(
-                rested(status, now, outcome.wait),
+                _rested(status, now, outcome.wait),
                 ring_failures=status.ring_failures + 1,
                 last_visit=now,
                 visits=status.visits + 1,
@@ -220,7 +220,7 @@ def after(status: SourceStatus, trigger: Trigger, outcome: Outcome, now: float, 
                 visits=status.visits + 1,
                 unanswered_since=None,
             )
-            return Verdict(rested(status, now, outcome.wait))
+            return Verdict(_rested(status, now, outcome.wait))
 
 
 def _answered(status: SourceStatus, outcome: Answer, now: float, interval: float) -> Verdict:
@@ -274,7 +274,7 @@ def _failing(status: SourceStatus, now: float) -> Verdict:
     return Verdict(replace(status, failing_since=now), [Report("roundsman.source.failing", message, now)])
 
 
-def rested(status: SourceStatus, now: float, wait: float) -> SourceStatus:
+def _rested(status: SourceStatus, now: float, wait: float) -> SourceStatus:
     """The vendor asked to wait: no request is made before then, not for a ring and not after a restart."""
     if not wait:
         return status

@@ -68,15 +68,17 @@ async def read(
     while more:
         memory = remembered()
         visit.ids = memory.ids
-        state, taken, more, brought = memory.state, memory.taken, False, False
+        state, taken, more, paged = memory.state, memory.taken, False, False
         if memory.ids and isinstance(source, Tracks):
             state = source.follow(memory.state, memory.ids)
         last = memory.state
         async with aclosing(polls(source, visit, state)) as found:
             async for poll in found:
                 same = (poll.state is last or poll.state == last) and not taken
-                brought = brought or bool(poll.events) or not same
-                more = poll.more and brought and not visit.wait
+                # Of several pages, only a new state counts: their events may be known ones, each time again.
+                found_some = poll.state != memory.state if paged else bool(poll.events) or not same
+                paged = paged or poll.page
+                more = poll.more and found_some and not visit.wait
                 yield Step(poll, memory.revision, taken, not same, more)
                 last, taken = poll.state, 0
                 await asyncio.sleep(0)  # a backlog must not delay other tasks

@@ -93,6 +93,8 @@ class Roster(dict[str, Watched]):
 
     def __init__(self) -> None:
         super().__init__()
+        self._dropped: dict[str, float] = {}
+        """When sources were taken out of the configuration (Unix): nothing is asked of them until they come back."""
         self.unrecorded: set[str] = set()
         """Sources whose last quiet visits are not in the store yet; the heartbeat writes them."""
 
@@ -117,8 +119,11 @@ class Roster(dict[str, Watched]):
         for position, (name, configured) in enumerate(new.items()):
             if name not in self:
                 soonest = now + spread(position, configured.source.interval, len(new))
-                added[name] = Watched(configured, _restored(configured, stored[name], now, soonest))
+                status = _restored(configured, stored[name], now, soonest)
+                status = policy.idle(status, now - self._dropped.get(name, now))
+                added[name] = Watched(configured, status)
         gone = {name: self.pop(name) for name in self.keys() - new.keys()}
+        self._dropped = {k: v for k, v in self._dropped.items() if k not in new} | dict.fromkeys(gone, now)
         moved = []
         for name, configured in new.items():
             if name in added:

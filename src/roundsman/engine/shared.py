@@ -21,11 +21,9 @@ class News:
     def __init__(self) -> None:
         self._readers: set[asyncio.Event] = set()
 
-    def listen(self) -> asyncio.Event:
-        """An `asyncio.Event` that is set when there are new events."""
-        reader = asyncio.Event()
+    def listen(self, reader: asyncio.Event) -> None:
+        """Set this event whenever there are new events, until `leave`."""
         self._readers.add(reader)
-        return reader
 
     def leave(self, reader: asyncio.Event) -> None:
         self._readers.discard(reader)

@@ -32,7 +32,7 @@ class Turns:
         """The daemon is stopping: webhooks are still taken in, but no longer ring."""
         self._queues: defaultdict[str, deque[str]] = defaultdict(deque)
         self._under_way: Counter[str] = Counter()
-        self._leaving: dict[str, asyncio.Task[None]] = {}
+        self._leaving: defaultdict[str, set[asyncio.Task[None]]] = defaultdict(set)
         """Visits to dropped sources, by name: a source may be added again while its last visit still cleans up."""
 
     # -- from the start to the stop ------------------------------------------------------------------------------------
@@ -67,7 +67,7 @@ class Turns:
         self._alarms.clear(name)
         if watched.task is not None:
             watched.task.cancel()
-            self._leaving[name] = watched.task
+            self._leaving[name].add(watched.task)
 
     def stop(self) -> None:
         """Cancel all visits; their polls under way are dropped."""
@@ -174,15 +174,21 @@ class Turns:
 
     async def _take(self, name: str, watched: Watched) -> None:
         """One visit, and then what was requested during it."""
-        before = self._leaving.pop(name, None)
-        if before is not None and not before.done():
-            await asyncio.wait([before])
+        configured = watched.configured
+        if name in self._leaving:
+            before = {task for task in self._leaving[name] if not task.done()}
+            self._leaving[name] = before
+            if before:
+                await asyncio.wait(before)
+            del self._leaving[name]
         try:
             await self._visits.visit(name, watched)
         finally:
             watched.task = None
             watched.reading = None
             if self._roster.get(name) is watched and self._group is not None:
+                if watched.source != configured.source:  # a reload during the visit
+                    watched.status = policy.mended(watched.status, self._time.now(), watched.interval)
                 self._next(name, watched)
 
     def _next(self, name: str, watched: Watched) -> None:

@@ -275,7 +275,9 @@ class Visits:
     def _rest(self, run: Run) -> None:
         """The source was rewound during a visit whose vendor wants a rest: it is read again after that."""
         now = self._time.now()
-        run.watched.status = policy.wanted(policy.rested(run.watched.status, now, run.wait), now)
+        answered = policy.after(run.watched.status, run.trigger, Unwritten(run.wait), now, run.interval)
+        run.watched.status = policy.wanted(answered.status, now)
+        self._roster.unrecorded.add(run.name)
         self._schedule(run.name, run.watched.status)
 
     def _schedule(self, name: str, status: SourceStatus) -> None:
@@ -289,7 +291,7 @@ class Visits:
         """Commit a source's failure, and report it if that is due."""
         name, watched = run.name, run.watched
         status = watched.status = replace(verdict.status, failed_with=_fingerprint(run))
-        found = Found(events=self._reported(name, verdict, now))
+        found = Found(events=self._reported(name, verdict, now), via=run.via)
         try:
             self._store.commit(name, run.revision, found, status, now)
         except (Conflict, StoreError) as exc:

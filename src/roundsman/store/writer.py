@@ -54,6 +54,8 @@ class Store(Pruning):
         """What a check found to be damaged."""
         self._patience = round(BUSY * 1000)
         """Milliseconds to wait for another process's write."""
+        self._config: str | None = None
+        """The path of the configuration that the daemon runs with."""
         self._whoami = (os.getpid(), time.time(), __version__)
         self._wal = wal
         self._guard = Lock()
@@ -192,7 +194,8 @@ class Store(Pruning):
             os.utime(self._lock)  # so that a program that deletes old files spares it
         with self._relaxed_transaction():
             self._relaxed.conn.execute(
-                "UPDATE daemons SET beat = ?, pid = ?, started = ?, version = ?", (now, *self._whoami)
+                "UPDATE daemons SET beat = ?, config = coalesce(?, config), pid = ?, started = ?, version = ?",
+                (now, self._config, *self._whoami),
             )
 
     def last_beat(self) -> float | None:
@@ -292,9 +295,11 @@ class Store(Pruning):
         with translated(self.path), self._db.atomic():
             run = self._run
             row = run(
-                "UPDATE sources SET due = ?, held = ?, visited = ?, answered = ?, polls = ?, failures = ?, failing = ?, "
-                "unanswered = ?, error = ?, options = ? WHERE name = ? AND revision = ? RETURNING id",
-                (*_columns(status), name, revision),
+                # A visit that a webhook rang for fulfils no command's wish.
+                "UPDATE sources SET due = CASE WHEN due < 0 AND ? THEN due ELSE ? END, held = ?, visited = ?, answered = ?, "
+                "polls = ?, failures = ?, failing = ?, unanswered = ?, error = ?, options = ? "
+                "WHERE name = ? AND revision = ? RETURNING id",
+                (found.via == "ring", *_columns(status), name, revision),
             ).fetchone()
             if row is None:
                 raise Conflict
@@ -407,10 +412,11 @@ class Store(Pruning):
 
     def runs(self, config: Path, digest: str) -> None:
         """Record that the daemon runs with this configuration."""
+        self._config = _text(config)
         with self._relaxed_transaction():
             self._relaxed.conn.execute(
                 "UPDATE daemons SET config = ?, digest = ?, problems = '[]', pid = ?, started = ?, version = ?",
-                (_text(config), digest, *self._whoami),
+                (self._config, digest, *self._whoami),
             )
 
     def reloaded(self, config: Path, digest: str, problems: Sequence[str]) -> None:
