@@ -681,6 +681,24 @@ def test_a_dry_visit_ends(rests: bool, roundsman: Any, filled: Path, monkeypatch
     assert result.err.startswith("doors: the vendor wants a rest of 15m" if rests else "doors: nothing new")
 
 
+def test_a_trace_shows_each_request_and_no_secret(roundsman: Any, filled: Path) -> None:
+    async def serve() -> Result:
+        async with raw_server(lambda _: answer(b"[]")) as server:
+            text = CONFIG.replace("http://127.0.0.1:1", server.url).replace('"s3cret"', '"s3cret-of-ours"')
+            text = text.replace("[sinks", 'domain_id = "s3cret-of-ours"\n\n[sinks', 1)
+            (filled / "roundsman.toml").write_text(text)
+            (filled / "roundsman.toml").chmod(0o600)
+            return await asyncio.to_thread(in_a_process, filled, "poll", "doors", "--trace")
+
+    result = asyncio.run(serve())
+    lines = result.err.splitlines()
+    assert lines[0].startswith("GET http://127.0.0.1:")
+    assert "/eventLogs?" in lines[0]
+    assert lines[1].startswith("  200, 2 bytes, ")
+    assert "domainId=***" in lines[0]
+    assert "s3cret" not in result.out + result.err
+
+
 @pytest.mark.parametrize("command", [["poll", "doors"], ["check", "--live"]])
 def test_no_command_shows_a_secret_that_a_server_repeats(
     command: list[str], roundsman: Any, filled: Path

@@ -140,12 +140,32 @@ async def test_each_retry_stands_in_the_log_and_is_counted(router: respx.MockRou
     with capture_logs() as logs:
         await http.get(URL, {"key": "s3cret"})
     host = httpx.URL(URL).host
+    logs = [each for each in logs if each["event"] == "http.retry"]
     facts = [(each["event"], each["host"], each["attempt"], each["error"]) for each in logs]
     assert facts == [("http.retry", host, 1, "502"), ("http.retry", host, 2, "ConnectError")]
     assert all(each["wait"] > 0 for each in logs)
     assert "s3cret" not in str(logs)
     assert dict(meter.retries) == {host: 2}
     assert sum(meter.requests[host].counts) == 3
+
+
+async def test_each_request_is_a_line_at_debug_without_its_query(
+    router: respx.MockRouter, http_for: Any
+) -> None:
+    router.get(URL).mock(
+        side_effect=[httpx.Response(200, text="[]", headers={"ETag": '"1"'}), httpx.Response(304)]
+    )
+    http = http_for()
+    with capture_logs() as logs:
+        first = await http.get(URL, {"key": "s3cret"})
+        await http.get(URL, {"key": "s3cret"}, tag=first.tag)
+    lines = [each for each in logs if each["event"] == "http.request"]
+    assert [(each["status"], each.get("sent_tag"), each.get("tag"), each["bytes"]) for each in lines] == [
+        (200, None, '"1"', 2),
+        (304, '"1"', None, 0),
+    ]
+    assert {each["log_level"] for each in lines} == {"debug"}
+    assert "s3cret" not in str(logs)
 
 
 async def test_a_post_is_never_repeated_by_itself(router: respx.MockRouter, http_for: Any) -> None:

@@ -230,11 +230,13 @@ async def test_the_time_of_before_can_be_stored_and_goes_on(engine: Engine, time
             began = clock()
             await http.rest(5)
             assert (clock() - began).total_seconds() == 5
-            return Poll({"at": http.now(), "vendor": http.vendor_now()})
+            moment = http.now  # as a source that is given a visit has it
+            return Poll({"at": http.now(), "vendor": http.vendor_now(), "visit": moment})
 
     engine.setup({"a": Clocked().named("a")}, {})
     assert await engine.visit("a")
-    assert set(engine.store.state("a")[0]) == {"at", "vendor"}
+    state = engine.store.state("a")[0]
+    assert state["at"] == state["vendor"] == state["visit"]
 
 
 def test_what_is_called_is_what_counts() -> None:

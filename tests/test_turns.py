@@ -758,3 +758,104 @@ async def test_a_reload_that_is_refused_is_not_half_taken_over(
         assert (list(engine.roster), list(engine.deliveries)) == (["a"], ["one"])
         await go(engine, time, 61)
         assert engine.roster["a"].status.visits == 1
+
+
+async def test_the_same_events_again_and_again_are_no_backlog(engine: Engine, time: Time) -> None:
+    calls = 0
+
+    async def same(visit: Visit, state: State) -> Poll:
+        nonlocal calls
+        calls += 1
+        assert calls < 10
+        return Poll(state, [an_event(1, "a")], more=True)
+
+    SCRIPTS["a"] = same
+    engine.setup(one(), {})
+    async with running(engine):
+        await go(engine, time, 1)
+        assert calls == 2, "the second time, the log has it"
+        assert engine.roster["a"].status.due == time.now() + 60
+
+
+async def test_a_vendor_that_hangs_after_a_long_reading_is_reported_in_time(
+    engine: Engine, boot: Callable[[], Engine], time: Time
+) -> None:
+    """An hour of pages, a restart, and then no answer any more."""
+    page, stop = 0, asyncio.Event()
+
+    async def pages(visit: Visit, state: State) -> Any:
+        nonlocal page
+        for page in range(60):
+            time.advance(60)
+            yield Poll({"at": page}, [an_event(page, "a")], rows=1)
+        stop.set()
+        await asyncio.Event().wait()
+
+    async def hangs(visit: Visit, state: State) -> Poll:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    SCRIPTS["a"] = pages
+    engine.setup(one(), {})
+    async with running(engine):
+        await go_without_waiting(engine, time)
+        await stop.wait()
+    SCRIPTS["a"] = hangs
+    time.advance(5)
+    engine = boot()
+    engine.setup(one(), {})
+    async with running(engine):
+        waited = 0
+        while FAILING not in kinds(engine.store) and waited < 240:
+            waited += 1
+            time.advance(1)
+            await ring_due(engine)
+            engine.beat()
+        assert waited <= 181
+
+
+async def test_a_source_that_was_out_when_the_daemon_began_did_not_fail_meanwhile(
+    engine: Engine, boot: Callable[[], Engine], time: Time
+) -> None:
+    async def bad(visit: Visit, state: State) -> Poll:
+        raise OSError("down")
+
+    SCRIPTS["a"] = bad
+    engine.setup(one(), {})
+    async with running(engine):
+        await go(engine, time, 1)
+    engine = boot()
+    engine.setup({}, {})
+    async with running(engine):
+        time.advance(9000)
+        engine.setup(one(), {})
+        engine.beat()
+    assert FAILING not in kinds(engine.store)
+
+
+async def test_a_shorter_interval_holds_for_a_visit_that_had_not_begun(engine: Engine, time: Time) -> None:
+    """It is for a ring, which leaves the scheduled visit where it was."""
+    SCRIPTS["a"] = fine
+    engine.setup(one(interval=86400), {})
+    async with running(engine):
+        await go(engine, time, 1)
+        time.advance(100)
+        engine.turns.ring("a")
+        engine.setup(one(interval=60), {})
+        await settle(engine)
+        assert alarms(engine).at["a"] <= time.now() + 60
+
+
+async def test_a_refusal_that_a_ring_found_was_brought_by_none(engine: Engine, time: Time) -> None:
+    async def denied(visit: Visit, state: State) -> Poll:
+        raise Denied("no", 401)
+
+    SCRIPTS["a"] = fine
+    engine.setup(one(interval=3600), {})
+    async with running(engine):
+        await go(engine, time, 1)
+        SCRIPTS["a"] = denied
+        time.advance(10)
+        engine.turns.ring("a")
+        await settle(engine)
+    assert await sql(engine.store, "SELECT type, via FROM events") == [(FAILING, None)]

@@ -91,7 +91,9 @@ class Poll:
     events: "Sequence[Event]" = ()
     """New and known events: an id that is in the log already is skipped."""
     more: bool = False
-    """There is a backlog: after the commit, poll again at once."""
+    """There is a backlog: after the commit, poll again at once. It counts if this poll has a new state or new events; at
+    the end of several that were yielded, if the state is a new one.
+    """
     rows: int = 0
     """Number of rows read, reported or not, for the progress line in the log."""
     remarks: Sequence[str] = ()

@@ -9,13 +9,22 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from datetime import datetime
 from typing import Any, NamedTuple, cast
 
 import msgspec
 
 from roundsman.errors import Failed, NoRows, Overlong, Unreadable
 
-_encode = msgspec.json.Encoder().encode
+
+def _subclass(value: Any) -> Any:
+    """msgspec takes no subclasses of datetime, and a plugin may have one."""
+    if isinstance(value, datetime):
+        return datetime.fromtimestamp(value.timestamp(), value.tzinfo)
+    raise TypeError(f"Encoding objects of type {type(value).__name__} is unsupported")
+
+
+_encode = msgspec.json.Encoder(enc_hook=_subclass).encode
 _decode = msgspec.json.Decoder().decode
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode

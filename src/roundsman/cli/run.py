@@ -58,20 +58,25 @@ def poll(
     source: Annotated[str, typer.Argument(help="Its name in the configuration.")],
     config: ConfigPath = None,
     as_json: Json = False,
+    trace: Annotated[bool, typer.Option("--trace", help="Show each request and its answer, too.")] = False,
 ) -> None:
     """Visit one source dry: print the events it would emit, commit nothing."""
     from roundsman.service import service
 
     loaded = configuration.load(configuration.find(config), only_source=source)
     logs.configure("warning", loaded.daemon.log_format)
-    raise typer.Exit(service.run(lambda: _poll(loaded, source, as_json)))
+    raise typer.Exit(service.run(lambda: _poll(loaded, source, as_json, trace)))
 
 
-async def _poll(config: Config, name: str, as_json: bool) -> int:
+async def _poll(config: Config, name: str, as_json: bool, trace: bool) -> int:
     from roundsman.engine.reading import Dry, read, visit_to
     from roundsman.service.service import web
 
     clients, source = web(config.http), config.sources[name]
+    if trace:
+        from roundsman.cli.trace import Trace
+
+        clients.observer = Trace()
     reader = Reader.open(config.store) if exists(config.store) else None
     dry = Dry(name, reader)
     visit = visit_to(source, clients, log=dry.known)

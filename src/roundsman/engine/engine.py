@@ -89,7 +89,13 @@ class Engine:
         self.store.register(_kinds(sources), _kinds(sinks), origins)
         records = list(self.store.statuses())
         deliveries = self.deliveries.configure(sinks, clients)
-        swapped = self.roster.swap(new, records, self.time.now())
+        now = self.time.now()
+        swapped = self.roster.swap(new, records, now)
+        if self._group is not None:
+            stored = {record.name: record.status for record in records}
+            for name in swapped.new:  # one that comes back was not asked meanwhile
+                watched = self.roster[name]
+                watched.status = policy.idle(watched.status, policy.unasked(stored[name], now))
         if clients is not self.clients:
             self._retired.append(self.clients)  # visits and deliveries under way still use them
             self.clients = clients
@@ -98,8 +104,8 @@ class Engine:
             self.turns.drop(name, gone)
         self.turns.schedule([*swapped.new, *swapped.moved])
         for record in records:
-            if (watched := self.roster.get(record.name)) is not None:
-                self._listen_for(watched, record.last_webhook)
+            if record.name in self.roster:
+                self._listen_for(self.roster[record.name], record.last_webhook)
         self.deliveries.swap(deliveries, clients)
 
     def _listen_for(self, watched: Watched, last_webhook: float | None) -> None:
@@ -140,13 +146,12 @@ class Engine:
         """The time without a daemon does not count as failing: no source or sink was tried."""
         now, beat = self.time.now(), self.store.last_beat()
         away = max(0.0, now - beat) if beat is not None else 0.0
-        dues = {record.name: record.status.due for record in self.store.statuses()}
+        records = {record.name: record.status for record in self.store.statuses()}
         with suppress(StoreError):
             self.store.beat(now)
         for name, watched in self.roster.items():
-            # Nor since a source was due, if it was out of the configuration then.
-            due = dues.get(name, 0.0)
-            watched.status = policy.idle(watched.status, max(away, now - due if due > 0 else 0.0))
+            idle = max(away, policy.unasked(records[name], now)) if name in records else away
+            watched.status = policy.idle(watched.status, idle)
         self.deliveries.step_clock(away)
 
     async def once(self, *, everything: bool = False) -> bool:

@@ -3,6 +3,8 @@
 from bisect import bisect_left
 from collections import Counter, defaultdict
 
+from roundsman.http.exchange import Exchange
+
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Upper bounds of the histograms' buckets."""
 
@@ -47,9 +49,10 @@ class Meter:
         self.answers = Histogram()
         """Seconds from a webhook to its answer."""
 
-    def took(self, host: str, seconds: float) -> None:
-        """A request ended."""
-        self.requests[host].add(seconds)
+    def exchanged(self, exchange: Exchange) -> None:
+        """A request has ended. Downloads are not counted: they take as long as they are large."""
+        if not exchange.is_link:
+            self.requests[exchange.url.host].add(exchange.seconds)
 
     def retried(self, host: str) -> None:
         """A request is retried."""

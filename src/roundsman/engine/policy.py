@@ -218,7 +218,7 @@ def after(status: SourceStatus, trigger: Trigger, outcome: Outcome, now: float, 
                 due=now + interval if status.due <= now else status.due,
                 last_visit=now,
                 visits=status.visits + 1,
-                unanswered_since=None,
+                unanswered_since=status.unanswered_since if trigger == "webhook" else None,
             )
             return Verdict(_rested(status, now, outcome.wait))
 
@@ -351,6 +351,11 @@ def slept(status: SourceStatus, seconds: float, soonest: float) -> SourceStatus:
         due=max(status.due, soonest),
         ring_at=None if status.ring_at is None else max(status.ring_at, soonest),
     )
+
+
+def unasked(stored: SourceStatus, now: float) -> float:
+    """Seconds since a stored source was due and no visit came: no daemon ran, or it was not in the configuration."""
+    return max(0.0, now - max(stored.due, stored.last_visit or 0.0)) if stored.due > 0 else 0.0
 
 
 def idle(status: SourceStatus, seconds: float) -> SourceStatus:

@@ -75,13 +75,19 @@ async def read(
         async with aclosing(polls(source, visit, state)) as found:
             async for poll in found:
                 same = (poll.state is last or poll.state == last) and not taken
-                # Of several pages, only a new state counts: their events may be known ones, each time again.
-                found_some = poll.state != memory.state if paged else bool(poll.events) or not same
+                # Of several pages, only a new state counts: their events are in the log by now.
+                new = poll.state != memory.state if paged else not same or _has_new(visit, poll)
                 paged = paged or poll.page
-                more = poll.more and found_some and not visit.wait
+                more = poll.more and new and not visit.wait
                 yield Step(poll, memory.revision, taken, not same, more)
                 last, taken = poll.state, 0
                 await asyncio.sleep(0)  # a backlog must not delay other tasks
+
+
+def _has_new(visit: Visit, poll: Poll) -> bool:
+    """Whether a poll that goes on without a new state has events that the log has not: else it would go on for ever."""
+    ids = [event.id for event in poll.events] if poll.more else []
+    return len(visit.log(ids)) < len(set(ids)) if ids else False
 
 
 async def polls(source: Source, visit: Visit, state: State) -> AsyncGenerator[Poll, None]:

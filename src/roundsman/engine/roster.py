@@ -58,6 +58,8 @@ class Watched:
     """Its alarm has rung, and other visits to its host come first."""
     trigger: Trigger = "due"
     """The trigger of the visit that is under way or queued."""
+    mended: bool = False
+    """A reload changed its options during the visit that is under way or queued."""
     commanded: bool = False
     """A command requested a visit: the next one, or another one after the visit under way."""
     ring_pending: bool = False
@@ -93,8 +95,6 @@ class Roster(dict[str, Watched]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._dropped: dict[str, float] = {}
-        """When sources were taken out of the configuration (Unix): nothing is asked of them until they come back."""
         self.unrecorded: set[str] = set()
         """Sources whose last quiet visits are not in the store yet; the heartbeat writes them."""
 
@@ -119,20 +119,19 @@ class Roster(dict[str, Watched]):
         for position, (name, configured) in enumerate(new.items()):
             if name not in self:
                 soonest = now + spread(position, configured.source.interval, len(new))
-                status = _restored(configured, stored[name], now, soonest)
-                status = policy.idle(status, now - self._dropped.get(name, now))
-                added[name] = Watched(configured, status)
+                added[name] = Watched(configured, _restored(configured, stored[name], now, soonest))
         gone = {name: self.pop(name) for name in self.keys() - new.keys()}
-        self._dropped = {k: v for k, v in self._dropped.items() if k not in new} | dict.fromkeys(gone, now)
         moved = []
         for name, configured in new.items():
             if name in added:
                 self[name] = added[name]
                 continue
             before = self[name]
-            if before.source != configured.source and not before.busy:
-                before.status = policy.mended(before.status, now, configured.source.interval)
-                moved.append(name)
+            if before.source != configured.source:
+                before.mended = before.busy
+                if not before.busy:
+                    before.status = policy.mended(before.status, now, configured.source.interval)
+                    moved.append(name)
             before.configured = configured
         self.unrecorded &= self.keys()
         return Swapped(gone, list(added), moved)

@@ -174,20 +174,22 @@ class Turns:
 
     async def _take(self, name: str, watched: Watched) -> None:
         """One visit, and then what was requested during it."""
-        configured = watched.configured
         if name in self._leaving:
             before = {task for task in self._leaving[name] if not task.done()}
             self._leaving[name] = before
             if before:
                 await asyncio.wait(before)
             del self._leaving[name]
+        if watched.trigger != "webhook":  # its end decides when the next one is due, by the new options
+            watched.mended = False
         try:
             await self._visits.visit(name, watched)
         finally:
             watched.task = None
             watched.reading = None
             if self._roster.get(name) is watched and self._group is not None:
-                if watched.source != configured.source:  # a reload during the visit
+                if watched.mended:
+                    watched.mended = False
                     watched.status = policy.mended(watched.status, self._time.now(), watched.interval)
                 self._next(name, watched)
 

@@ -56,9 +56,14 @@ class Run:
         return self.visit.trigger
 
     @property
+    def scheduled(self) -> bool:
+        """Whether this is a visit that was due, or that a command asked for."""
+        return self.visit.trigger != "webhook"
+
+    @property
     def via(self) -> Via:
         """The `via` of the new events that this visit finds."""
-        return "ring" if self.visit.trigger == "webhook" else None
+        return None if self.scheduled else "ring"
 
     @property
     def wait(self) -> float:
@@ -134,10 +139,10 @@ class Visits:
         now, before = self._time.now(), run.watched.status
         verdict = policy.after(before, run.trigger, self._outcome(run, step), now, run.interval)
         settles = before.failures > 0 or before.failing_since is not None or watched.reading is not None
-        if not step.quiet or (settles and not poll.page and run.trigger != "webhook"):
+        if not step.quiet or (settles and not poll.page and run.scheduled):
             events = [*poll.events, *self._reported(run.name, verdict, now)]
             gap = _gap(run.source, poll.state)
-            found = Found(poll.state, events, step.taken, run.via, poll.unread, gap)
+            found = Found(poll.state, events, step.taken, run.via, poll.unread, not run.scheduled, gap)
             new = self._store.commit(run.name, step.revision, found, verdict.status, now)
         else:
             # The common case. The next `due` was stored when the visit began; the heartbeat stores the rest.
@@ -177,7 +182,7 @@ class Visits:
     def _mind_silence(self, run: Run, poll: Poll, now: float) -> None:
         """Report webhooks that have been silent for too long."""
         silence = run.watched.silence
-        if silence is not None and run.trigger != "webhook":
+        if silence is not None and run.scheduled:
             for event in silence.find(run.name, poll.events, now):
                 self._store.append_notices(run.name, [event], now)
                 _log_notice(run.name, event)
@@ -206,7 +211,7 @@ class Visits:
         ms = round((end - began) * 1000, 1)
         if poll.page and step.quiet:
             return
-        if run.trigger == "webhook" and not poll.page:
+        if not run.scheduled and not poll.page:
             found = new + (reading.new if reading is not None else 0)
             whole = round((end - run.started) * 1000, 1)
             log.log(logging.INFO if found else logging.DEBUG, "poll.rung", source=name, new=found, ms=whole)
@@ -248,7 +253,7 @@ class Visits:
         before = watched.status
         self._meter.polls[name, "failed"] += 1
         self._roster.unrecorded.add(name)
-        scheduled = run.trigger != "webhook"
+        scheduled = run.scheduled
         if scheduled and isinstance(exc, StoreError):
             unwritten = Unwritten(run.wait)
             watched.status = policy.after(before, run.trigger, unwritten, now, run.interval).status
@@ -291,7 +296,7 @@ class Visits:
         """Commit a source's failure, and report it if that is due."""
         name, watched = run.name, run.watched
         status = watched.status = replace(verdict.status, failed_with=_fingerprint(run))
-        found = Found(events=self._reported(name, verdict, now), via=run.via)
+        found = Found(events=self._reported(name, verdict, now), keeps_wish=not run.scheduled)
         try:
             self._store.commit(name, run.revision, found, status, now)
         except (Conflict, StoreError) as exc:

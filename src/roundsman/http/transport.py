@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import aiohttp
 import httpx
@@ -21,6 +21,7 @@ from roundsman.errors import RequestFailed, TooLarge
 from roundsman.http import bounded, decoding
 from roundsman.http.answers import READABLE, TRANSIENT, is_page
 from roundsman.http.bounded import HEAD
+from roundsman.http.exchange import Exchange, Observer, Unobserved, log_exchange
 from roundsman.http.urls import host_of, http_url
 from roundsman.options.paths import FilePath
 from roundsman.options.values import Duration, Options, Size
@@ -65,26 +66,6 @@ class HttpOptions(Options):
     """A proxy for all requests: "http://proxy.example:3128"."""
     ca_file: Annotated[FilePath, AfterValidator(certificates)] | None = None
     """A PEM file with additional certificate authorities to trust, for a proxy or server of your own."""
-
-
-class Observer(Protocol):
-    """Hears of every request."""
-
-    def took(self, host: str, seconds: float) -> None:
-        """An attempt ended after so long."""
-
-    def retried(self, host: str) -> None:
-        """An attempt failed, and another one follows."""
-
-
-class Unobserved:
-    """Counts nothing."""
-
-    def took(self, host: str, seconds: float) -> None:
-        pass
-
-    def retried(self, host: str) -> None:
-        pass
 
 
 class Clients:
@@ -252,29 +233,44 @@ class RetryingTransport(httpx.AsyncBaseTransport):
         async with self._slots:
             self._clients.seen += 1
             began = time.monotonic()
-            ends = asyncio.get_running_loop().time() + self._deadline
+            response, error = None, ""
             try:
-                async with asyncio.timeout_at(ends):
-                    response = await self._inner.handle_async_request(request)
-                try:
-                    if not request.extensions.get("read", True):
-                        return await self._drained(request, response)
-                    async with asyncio.timeout_at(ends):
-                        return await self._whole(request, response)
-                finally:
-                    await response.aclose()
-            except TimeoutError:
-                raise httpx.ReadTimeout("deadline", request=request) from None
-            except _UNTRANSLATED as exc:  # the few that the aiohttp transport does not translate
-                broken = bounded.broken(exc)
-                if broken and (
-                    broken.code not in READABLE or not request.extensions.get("read", True)
-                ):  # the status is enough
-                    headers = _plain_headers(broken.fields)
-                    return httpx.Response(broken.code, headers=headers, request=request)
-                raise httpx.ReadError(type(exc).__name__, request=request) from exc
+                response = await self._ask(request)
+            except BaseException as exc:
+                error = type(exc).__name__
+                raise
+            else:
+                return response
             finally:
-                self._clients.observer.took(request.url.host, time.monotonic() - began)
+                self._observe(Exchange.of(request, response, error, time.monotonic() - began))
+
+    def _observe(self, exchange: Exchange) -> None:
+        log_exchange(exchange)
+        self._clients.observer.exchanged(exchange)
+
+    async def _ask(self, request: httpx.Request) -> httpx.Response:
+        """One attempt: the answer, read within its limits."""
+        ends = asyncio.get_running_loop().time() + self._deadline
+        try:
+            async with asyncio.timeout_at(ends):
+                response = await self._inner.handle_async_request(request)
+            try:
+                if not request.extensions.get("read", True):
+                    return await self._drained(request, response)
+                async with asyncio.timeout_at(ends):
+                    return await self._whole(request, response)
+            finally:
+                await response.aclose()
+        except TimeoutError:
+            raise httpx.ReadTimeout("deadline", request=request) from None
+        except _UNTRANSLATED as exc:  # the few that the aiohttp transport does not translate
+            broken = bounded.broken(exc)
+            if broken and (
+                broken.code not in READABLE or not request.extensions.get("read", True)
+            ):  # the status is enough
+                headers = _plain_headers(broken.fields)
+                return httpx.Response(broken.code, headers=headers, request=request)
+            raise httpx.ReadError(type(exc).__name__, request=request) from exc
 
     async def _drained(self, request: httpx.Request, response: httpx.Response) -> httpx.Response:
         """The answer without its body. A little of it is read so that the connection can be used again."""
@@ -295,12 +291,15 @@ class RetryingTransport(httpx.AsyncBaseTransport):
     async def _streamed(self, request: httpx.Request) -> httpx.Response:
         """The answer with its body as a stream, limited by the caller. It holds a slot until it is closed."""
         await self._slots.acquire()
+        began = time.monotonic()
         try:
             self._clients.seen += 1
             response = await self._inner.handle_async_request(request)
-        except BaseException:
+        except BaseException as exc:
             self._slots.release()
+            self._observe(Exchange.of(request, None, type(exc).__name__, time.monotonic() - began))
             raise
+        self._observe(Exchange.of(request, response, "", time.monotonic() - began))
         assert isinstance(response.stream, httpx.AsyncByteStream)
         stream = _Slotted(response.stream, self._slots)
         return httpx.Response(response.status_code, headers=response.headers, stream=stream, request=request)

@@ -71,6 +71,8 @@ class Found(NamedTuple):
     via: Via = None
     unread: Sequence[Damage] = ()
     """Rows that could not be read."""
+    keeps_wish: bool = False
+    """A command's wish for a visit outlives this commit, since it is not a scheduled visit's."""
     gap: float | None = None
     """Since when rows may be missing (Unix). Ids are kept from then on: the source reads from there again."""
 

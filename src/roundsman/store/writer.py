@@ -295,11 +295,10 @@ class Store(Pruning):
         with translated(self.path), self._db.atomic():
             run = self._run
             row = run(
-                # A visit that a webhook rang for fulfils no command's wish.
                 "UPDATE sources SET due = CASE WHEN due < 0 AND ? THEN due ELSE ? END, held = ?, visited = ?, answered = ?, "
                 "polls = ?, failures = ?, failing = ?, unanswered = ?, error = ?, options = ? "
                 "WHERE name = ? AND revision = ? RETURNING id",
-                (found.via == "ring", *_columns(status), name, revision),
+                (found.keeps_wish, *_columns(status), name, revision),
             ).fetchone()
             if row is None:
                 raise Conflict
