@@ -263,7 +263,7 @@ def test_a_crash_loop_does_not_ask_a_vendor_before_due(service: Service, vendor:
     asked = len(vendor.asked)
     for crash in range(1, 7):
         pid = service.pid
-        machine.until(lambda: "visits" in machine.show("StatusText"))
+        machine.until(lambda: "visit" in machine.show("StatusText"))
         machine.run("systemctl", "kill", "--signal=KILL", "roundsman")
         machine.until(lambda crash=crash: machine.show("NRestarts") == str(crash))
         machine.until(lambda pid=pid: machine.show("ActiveState") == "active" and service.pid != pid)
