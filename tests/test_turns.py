@@ -6,11 +6,13 @@ from typing import Any, Literal
 
 import httpx
 import pytest
+from msgspec.structs import replace
 
 from doors import until
 from inside import alarms, commit, publish, ring_due, settle, sql
 from rounds import SCRIPTS, Scripted, running
 from roundsman.engine.engine import Engine
+from roundsman.engine.reading import Dry, read, visit_to
 from roundsman.errors import Backoff, Denied
 from roundsman.plugin import Poll, Received, Source, State, Visit
 from roundsman.sandbox import Parakey
@@ -859,3 +861,63 @@ async def test_a_refusal_that_a_ring_found_was_brought_by_none(engine: Engine, t
         engine.turns.ring("a")
         await settle(engine)
     assert await sql(engine.store, "SELECT type, via FROM events") == [(FAILING, None)]
+
+
+@pytest.mark.parametrize("restart", [False, True])
+async def test_a_rewind_of_a_source_that_is_out_makes_no_failure(
+    restart: bool, engine: Engine, boot: Callable[[], Engine], time: Time
+) -> None:
+    async def bad(visit: Visit, state: State) -> Poll:
+        raise OSError("down")
+
+    SCRIPTS["a"] = bad
+    engine.setup(one(), {})
+    async with running(engine):
+        await go(engine, time, 1)
+        engine.setup({}, {})
+        for _ in range(100):
+            time.advance(60)
+            engine.beat()
+        rewind(engine.store, {"x": 1})
+        if not restart:
+            engine.setup(one(), {})
+            engine.beat()
+    if restart:
+        engine = boot()
+        engine.setup(one(), {})
+        async with running(engine):
+            engine.beat()
+    assert FAILING not in kinds(engine.store)
+
+
+async def test_events_that_another_one_stands_for_are_no_backlog(engine: Engine, time: Time) -> None:
+    calls = 0
+
+    async def same(visit: Visit, state: State) -> Poll:
+        nonlocal calls
+        calls += 1
+        assert calls < 10
+        return Poll(state, [an_event(1, "a"), replace(an_event(2, "a"), unless="id00001")], more=True)
+
+    SCRIPTS["a"] = same
+    engine.setup(one(), {})
+    async with running(engine):
+        await go(engine, time, 1)
+        assert calls == 2
+
+
+async def test_a_dry_visit_of_the_same_events_ends(time: Time) -> None:
+    calls = 0
+
+    async def same(visit: Visit, state: State) -> Poll:
+        nonlocal calls
+        calls += 1
+        assert calls < 10
+        return Poll(state, [an_event(1, "a")], more=True)
+
+    SCRIPTS["a"] = same
+    source, dry = one()["a"], Dry()
+    visit = visit_to(source, web_of(Straight(Parakey(time.utc)), time), log=dry.known)
+    found = [event.id async for step in read(source, visit, dry.remembered) for event in dry.keep(step)]
+    assert found == ["id00001"]
+    assert calls == 2

@@ -20,7 +20,7 @@ from roundsman.errors import Failed, NoRows, Overlong, Unreadable
 def _subclass(value: Any) -> Any:
     """msgspec takes no subclasses of datetime, and a plugin may have one."""
     if isinstance(value, datetime):
-        return datetime.fromtimestamp(value.timestamp(), value.tzinfo)
+        return datetime.combine(value.date(), value.timetz())
     raise TypeError(f"Encoding objects of type {type(value).__name__} is unsupported")
 
 

@@ -1,17 +1,27 @@
 """`poll --trace`: each request and its answer, on standard error."""
 
-from roundsman.cli.app import complain
+import sys
+from contextlib import suppress
+
 from roundsman.http.exchange import Exchange
+from roundsman.masking import mask
+from roundsman.system.logs import safe
 
 
 class Trace:
     """Prints requests as they end. Secrets of the configuration are masked, and links shown by their host only."""
 
     def exchanged(self, exchange: Exchange) -> None:
-        complain(_request(exchange), f"  {_answer(exchange)}")
+        _print(_request(exchange))
+        _print(f"  {_answer(exchange)}")
 
     def retried(self, host: str) -> None:  # noqa: ARG002 - the next request says so
-        complain("  it is tried again")
+        _print("  it is tried again")
+
+
+def _print(line: str) -> None:
+    with suppress(OSError):  # a reader that went away ends no request
+        print(safe(mask(line)), file=sys.stderr, flush=True)
 
 
 def _request(exchange: Exchange) -> str:
@@ -22,7 +32,11 @@ def _request(exchange: Exchange) -> str:
 
 
 def _answer(exchange: Exchange) -> str:
-    facts = [str(exchange.status) if exchange.status is not None else f"no answer: {exchange.error}"]
+    facts = [
+        str(exchange.status)
+        if exchange.status is not None
+        else f"no answer that can be read: {exchange.error}"
+    ]
     if exchange.size is not None:
         facts.append(f"{exchange.size:,} bytes")
     facts.append(f"{exchange.seconds * 1000:,.0f} ms")

@@ -355,7 +355,8 @@ def slept(status: SourceStatus, seconds: float, soonest: float) -> SourceStatus:
 
 def unasked(stored: SourceStatus, now: float) -> float:
     """Seconds since a stored source was due and no visit came: no daemon ran, or it was not in the configuration."""
-    return max(0.0, now - max(stored.due, stored.last_visit or 0.0)) if stored.due > 0 else 0.0
+    since = max(stored.due, stored.last_visit or 0.0)
+    return max(0.0, now - since) if since > 0 else 0.0
 
 
 def idle(status: SourceStatus, seconds: float) -> SourceStatus:

@@ -86,8 +86,10 @@ async def read(
 
 def _has_new(visit: Visit, poll: Poll) -> bool:
     """Whether a poll that goes on without a new state has events that the log has not: else it would go on for ever."""
-    ids = [event.id for event in poll.events] if poll.more else []
-    return len(visit.log(ids)) < len(set(ids)) if ids else False
+    if not poll.more or not poll.events:
+        return False
+    known = visit.log([key for event in poll.events for key in (event.id, event.unless) if key is not None])
+    return any(event.id not in known and event.unless not in known for event in poll.events)
 
 
 async def polls(source: Source, visit: Visit, state: State) -> AsyncGenerator[Poll, None]:
@@ -129,8 +131,9 @@ class Dry:
             self._next = Remembered(stored, revision, *reader.inbox(name))
 
     def known(self, ids: Sequence[str]) -> set[str]:
-        """Which of these event ids the log has."""
-        return self._reader.known(self._name, ids) if self._reader is not None else set()
+        """Which of these event ids the log has, or would have by the last poll."""
+        there = self._reader.known(self._name, ids) if self._reader is not None else set()
+        return there | self._seen.intersection(ids)
 
     def remembered(self) -> Remembered:
         return self._next
@@ -138,7 +141,7 @@ class Dry:
     def keep(self, step: Step) -> list[Event]:
         """Continue from this step. Returns the events that a commit would have added to the log."""
         ids = [event.id for event in step.poll.events]
-        there = self.known(ids) | self._seen
+        there = self.known(ids)
         self._seen = set(ids)
         self._next = Remembered(step.poll.state)
         return [event for event in step.poll.events if event.id not in there]

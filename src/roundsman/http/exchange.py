@@ -1,5 +1,6 @@
 """One request and what came of it: for counting, for the debug log and for `poll --trace`."""
 
+import logging
 from typing import NamedTuple, Protocol
 
 import httpx
@@ -70,6 +71,8 @@ class Unobserved:
 
 def log_exchange(exchange: Exchange) -> None:
     """One line at debug. The query is left out: it may hold a key."""
+    if not log.is_enabled_for(logging.DEBUG):
+        return  # making the facts costs more than the rest
     facts = {
         "status": exchange.status,
         "error": exchange.error or None,

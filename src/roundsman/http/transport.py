@@ -236,6 +236,9 @@ class RetryingTransport(httpx.AsyncBaseTransport):
             response, error = None, ""
             try:
                 response = await self._ask(request)
+            except RequestFailed as exc:  # its body could not be read
+                error = type(exc).__name__ if exc.status is None else f"{type(exc).__name__} {exc.status}"
+                raise
             except BaseException as exc:
                 error = type(exc).__name__
                 raise
@@ -299,9 +302,9 @@ class RetryingTransport(httpx.AsyncBaseTransport):
             self._slots.release()
             self._observe(Exchange.of(request, None, type(exc).__name__, time.monotonic() - began))
             raise
-        self._observe(Exchange.of(request, response, "", time.monotonic() - began))
         assert isinstance(response.stream, httpx.AsyncByteStream)
         stream = _Slotted(response.stream, self._slots)
+        self._observe(Exchange.of(request, response, "", time.monotonic() - began))
         return httpx.Response(response.status_code, headers=response.headers, stream=stream, request=request)
 
     async def _whole(self, request: httpx.Request, response: httpx.Response) -> httpx.Response:
