@@ -150,6 +150,11 @@ def fail_sink(engine: Engine, name: str, error: Exception) -> None:
     engine.deliveries[name]._record_failure(error, 300)
 
 
+async def leaving(engine: Engine) -> bool:
+    """Whether a visit to a source that was taken out still cleans up, or is still remembered."""
+    return bool(engine.turns._leaving)
+
+
 async def settle(engine: Engine, *names: str) -> None:
     """Wait until no visit is under way."""
     async with asyncio.timeout(5):

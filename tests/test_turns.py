@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from doors import until
-from inside import alarms, commit, publish, ring_due, settle, sql
+from inside import alarms, commit, leaving, publish, ring_due, settle, sql
 from rounds import SCRIPTS, Scripted, running
 from roundsman.engine.engine import Engine
 from roundsman.engine.reading import Dry, read, visit_to
@@ -92,39 +92,6 @@ async def test_a_source_that_was_taken_out_may_end_its_visit_as_it_likes(
 async def go_without_waiting(engine: Engine, time: Time) -> None:
     time.advance(1)
     await ring_due(engine)
-
-
-async def test_a_source_that_comes_back_waits_for_its_last_visit(engine: Engine, time: Time) -> None:
-    """Which may still clean up: a source is never polled twice at the same time."""
-    inside, most, clean = 0, 0, asyncio.Event()
-
-    async def slow(visit: Visit, state: State) -> Poll:
-        nonlocal inside, most
-        inside += 1
-        most = max(most, inside)
-        try:
-            await asyncio.sleep(3600)
-        except asyncio.CancelledError:
-            await clean.wait()
-            raise
-        finally:
-            inside -= 1
-        return Poll(state)
-
-    SCRIPTS["a"] = slow
-    engine.setup(one(), {})
-    async with running(engine):
-        await go_without_waiting(engine, time)
-        await until(lambda: inside == 1)
-        engine.setup({}, {})
-        engine.setup(one(), {})
-        time.advance(61)
-        await ring_due(engine)
-        await asyncio.sleep(0.01)
-        assert (inside, most) == (1, 1)
-        clean.set()
-        await until(lambda: inside == 1 and engine.roster["a"].task is not None)
-        assert most == 1
 
 
 async def test_a_visit_that_ends_before_it_began_keeps_no_place(engine: Engine, time: Time) -> None:
@@ -689,7 +656,11 @@ async def test_only_the_time_in_which_nobody_asked_is_forgiven(
     assert FAILING not in kinds(engine.store)
 
 
-async def test_a_source_that_comes_and_goes_is_never_polled_twice_at_once(engine: Engine, time: Time) -> None:
+@pytest.mark.parametrize("times", [1, 3])
+async def test_a_source_that_comes_back_waits_for_its_last_visits(
+    times: int, engine: Engine, time: Time
+) -> None:
+    """Which may still clean up: a source is never polled twice at the same time."""
     inside, most, clean = 0, 0, asyncio.Event()
 
     async def slow(visit: Visit, state: State) -> Poll:
@@ -708,7 +679,7 @@ async def test_a_source_that_comes_and_goes_is_never_polled_twice_at_once(engine
     SCRIPTS["a"] = slow
     engine.setup(one(), {})
     async with running(engine):
-        for _ in range(3):
+        for _ in range(times):
             time.advance(61)
             await ring_due(engine)
             await asyncio.sleep(0.01)
@@ -717,9 +688,13 @@ async def test_a_source_that_comes_and_goes_is_never_polled_twice_at_once(engine
         time.advance(61)
         await ring_due(engine)
         await asyncio.sleep(0.01)
-        assert most == 1
+        assert (inside, most) == (1, 1)
         clean.set()
-        await until(lambda: inside == 1)
+
+        async def follows() -> bool:
+            return inside == 1 and not await leaving(engine)
+
+        await until(follows)
         assert most == 1
 
 

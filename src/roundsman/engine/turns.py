@@ -32,8 +32,8 @@ class Turns:
         """The daemon is stopping: webhooks are still taken in, but no longer ring."""
         self._queues: defaultdict[str, deque[str]] = defaultdict(deque)
         self._under_way: Counter[str] = Counter()
-        self._leaving: defaultdict[str, set[asyncio.Task[None]]] = defaultdict(set)
-        """Visits to dropped sources, by name: a source may be added again while its last visit still cleans up."""
+        self._leaving: dict[str, set[asyncio.Task[None]]] = {}
+        """Visits to dropped sources that have not ended: a source may be added again while its last visit cleans up."""
 
     # -- from the start to the stop ------------------------------------------------------------------------------------
 
@@ -67,7 +67,15 @@ class Turns:
         self._alarms.clear(name)
         if watched.task is not None:
             watched.task.cancel()
-            self._leaving[name].add(watched.task)
+            self._leaving.setdefault(name, set()).add(watched.task)
+            watched.task.add_done_callback(partial(self._left, name))
+
+    def _left(self, name: str, task: "asyncio.Task[None]") -> None:
+        """The visit to a dropped source has ended."""
+        tasks = self._leaving[name]
+        tasks.discard(task)
+        if not tasks:
+            del self._leaving[name]
 
     def stop(self) -> None:
         """Cancel all visits; their polls under way are dropped."""
@@ -174,12 +182,8 @@ class Turns:
 
     async def _take(self, name: str, watched: Watched) -> None:
         """One visit, and then what was requested during it."""
-        if name in self._leaving:
-            before = {task for task in self._leaving[name] if not task.done()}
-            self._leaving[name] = before
-            if before:
-                await asyncio.wait(before)
-            del self._leaving[name]
+        while before := self._leaving.get(name):
+            await asyncio.wait(set(before))
         if watched.trigger != "webhook":  # its end decides when the next one is due, by the new options
             watched.mended = False
         try:

@@ -44,7 +44,7 @@ class Run:
     name: str
     watched: Watched
     configured: Configured
-    """The options that the visit began with, whatever a reload brings meanwhile."""
+    """The options that the visit began with. A reload does not change them."""
     visit: Visit
     started: float
     began: float
@@ -345,7 +345,7 @@ def _gap(source: Source, state: State) -> float | None:
 
 
 def _fingerprint(run: Run) -> str | None:
-    """What the options of a visit that failed are known by after a restart; None if nobody can tell."""
+    """The fingerprint of the options that the visit failed with; None if the plugin cannot make it."""
     try:
         return run.source.fingerprint(run.configured.identity)
     except Exception:  # noqa: BLE001 - a plugin may raise anything, and its failure is to be stored all the same
