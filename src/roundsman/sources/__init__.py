@@ -5,8 +5,8 @@ start-up time on the code for the others.
 """
 
 SOURCES = {
-    "parakey.event_logs": "roundsman.sources.parakey:EventLogs",
-    "parakey.batches": "roundsman.sources.parakey:Batches",
+    "parakey.event_logs": "roundsman.sources.parakey.event_logs:EventLogs",
+    "parakey.batches": "roundsman.sources.parakey.batches:Batches",
     "mailchimp.batches": "roundsman.sources.mailchimp:Batches",
     "railz.pushes": "roundsman.sources.railz:Pushes",
 }

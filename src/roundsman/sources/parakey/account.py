@@ -1,0 +1,61 @@
+"""What Parakey's sources have in common: the address, the token and how requests are sent."""
+
+from typing import Annotated, ClassVar
+
+import httpx
+from pydantic import Field
+
+from roundsman.http.auth import HeaderToken
+from roundsman.http.urls import Url
+from roundsman.options.secrets import Secret
+from roundsman.options.values import HeaderName, HeaderValue, Options
+from roundsman.plugin import Source
+
+REFUSED = frozenset({400, 403, 404, 405, 406, 409, 413, 414, 416, 422, 501})
+"""Statuses that refuse a question as it was asked."""
+Paths = tuple[str, ...]
+PLACE: Paths = ("domain", "place", "domainId")
+"""Where a resource names its place."""
+
+
+class Asking(Options):
+    """How to send requests, if your API differs from what is known."""
+
+    auth_header: HeaderName = "access-token"
+    """The header that carries the token."""
+    auth_format: Annotated[HeaderValue, Field(pattern=r"\{token\}")] = "{token}"
+    """The header's value; "Bearer {token}" for a bearer token."""
+    version_header: HeaderName | None = None
+    """The header that selects the version of the API; `version` is its value."""
+    version: HeaderValue | None = None
+    query: dict[str, str] = {}
+    """Further query parameters for every request."""
+    domain_param: str = "domainId"
+    """The query parameter that carries `domain_id`."""
+
+
+class Account(Source):
+    """What Parakey's sources have in common."""
+
+    base_url: Url = "https://api.parakey.co"
+    """Where the vendor's API is."""
+    access_token: Secret
+    """The integration's access token."""
+    domain_id: str | None = None
+    """The place's id, if the integration sees several."""
+    request: Asking
+
+    account: ClassVar[tuple[str, ...]] = ("domain_id",)
+    webhook_place: ClassVar[str] = "in Parakey: Settings, Integrations, your integration, Webhooks"
+
+    def auth(self) -> httpx.Auth:
+        value = self.request.auth_format.replace("{token}", self.access_token.reveal())
+        return HeaderToken(self.request.auth_header, value)
+
+    def query(self, **more: str | int) -> dict[str, str | int]:
+        domain = {self.request.domain_param: self.domain_id} if self.domain_id else {}
+        return {**domain, **self.request.query, **more}
+
+    def headers(self) -> dict[str, str]:
+        chosen = self.request.version_header
+        return {chosen: self.request.version or ""} if chosen else {}
