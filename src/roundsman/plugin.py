@@ -50,6 +50,8 @@ class Visit:
     """
     log: Callable[[Sequence[str]], "set[str]"] = lambda _: set()
     """Returns which of these event ids the log has; for `known`."""
+    explain: Callable[[str], None] = lambda _: None
+    """Tells `roundsman poll --trace` what was found in an answer, in a line for a person."""
 
     @property
     def now(self) -> datetime:
@@ -155,7 +157,8 @@ def secrets(options: BaseModel, without: str = "") -> "list[Secret]":
     found: list[Secret] = []
     for name in (each for each in type(options).model_fields if each != without):
         value = getattr(options, name)
-        for each in value if isinstance(value, list | tuple) else [value]:
+        values = list(value.values()) if isinstance(value, dict) else value
+        for each in values if isinstance(values, list | tuple) else [values]:
             if isinstance(each, Secret):
                 found.append(each)
             elif isinstance(each, BaseModel):

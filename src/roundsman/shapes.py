@@ -108,6 +108,11 @@ class Push(Failure):
 
 
 @_strict
+class Row(Failure):
+    """A row of a JSON API; if it failed, with all that a `Failure` has."""
+
+
+@_strict
 class FailedItem(TypedDict):
     """The short form of a failure."""
 
@@ -164,6 +169,7 @@ TYPES: dict[str, Any] = {
     "ai.railz.push.file_failed": Failure,
     "ai.railz.delete.completed": Push,
     "ai.railz.batch_push.completed": Batch,
+    "http.json.row": Row,
     "roundsman.source.failing": Notice,
     "roundsman.source.recovered": Notice,
     "roundsman.source.gap": Notice,

@@ -37,6 +37,8 @@ SLOWLY = 8 * 2**20
 """Maximum bytes of a broken answer that are searched for rows: the search blocks the event loop."""
 NO_ROWS = frozenset({"error", "errors", "warning", "warnings", "messages"})
 """Members of an envelope that are never the list of rows, even if there is no other list."""
+NOTHING = frozenset({b"", b"null", b"false", b'""', b"[]", b"{}", b"0"})
+"""Values of a member that mean that there is nothing in it."""
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+("?)|[\[\]{},]', re.DOTALL)
 """Strings and structure; between them are numbers, words and blanks. The group is empty if a string is cut.
 
@@ -179,6 +181,18 @@ def refuse_failure(document: Any) -> None:
     said = said or any(document.get(name) is False for name in ("success", "ok"))
     if said or document.get("error") or document.get("errors"):
         raise Failed("the answer came as a success and says that it failed")
+
+
+def has_errors(body: bytes) -> bool:
+    """Whether an answer that is an object has errors in it, beside anything else."""
+    if b'"error' not in body or body.lstrip()[:1] != b"{":
+        return False
+    try:
+        members = _decode_object(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    found = (bytes(members.get(name, b"")) for name in ("error", "errors"))
+    return any(each not in NOTHING for each in found)
 
 
 def envelope(body: bytes) -> dict[str, Any]:

@@ -23,6 +23,8 @@ TRANSIENT = frozenset({408, 425, 500, 502, 503, 504, *range(520, 531)})
 """Statuses of transient faults; 520 to 530 come from a proxy that cannot reach its server."""
 READABLE = frozenset({200, 202, 203})
 EMPTY = frozenset({204, 205})
+SAYING = ("detail", "message", "error", "title", "errors", "errorSummary")
+"""Members that say what went wrong, the best first."""
 REJECTED = frozenset({400, 409, 410, 411, 413, 414, 415, 422, 431, 451})
 """Statuses that a retry would get again. 401, 403 and 404 are faults of the setup, and are retried."""
 
@@ -60,16 +62,16 @@ def error_for(method: str, url: str | httpx.URL, answer: Answer, now: float) -> 
     url = httpx.URL(url)
     status = answer.status
     what = mask(f"{method} {host_of(url)}{url.path} answered {status}")
-    said = _said(answer.body)
-    said = f" ({said})" if said else ""
+    words = said(answer.body)
+    words = f" ({words})" if words else ""
     passing = 400 <= status < 500 and _by_somebody_between(answer)
     if status == 401 or (status == 403 and not passing):
         return Denied(
-            f"{what}: the credentials are refused or lack the right{said}", status, answer.body[:10_000]
+            f"{what}: the credentials are refused or lack the right{words}", status, answer.body[:10_000]
         )
     asked = retry_after(status, answer.headers, now)
     if status == 429 or asked is not None:
-        return Backoff(asked or FLOOR_AFTER_429, what + said)
+        return Backoff(asked or FLOOR_AFTER_429, what + words)
     if status == 304:
         return RequestFailed(
             f"{what}, although nothing was asked on a condition: is a cache in between?", status
@@ -82,8 +84,8 @@ def error_for(method: str, url: str | httpx.URL, answer: Answer, now: float) -> 
         return RequestFailed(
             f"{what} with a page instead of an answer: is a firewall in between?", status, passing=True
         )
-    hint = ": is base_url right?" if status == 404 and not said else ""
-    return RequestFailed(what + hint + said, status, passing=status in TRANSIENT)
+    hint = ": is base_url right?" if status == 404 and not words else ""
+    return RequestFailed(what + hint + words, status, passing=status in TRANSIENT)
 
 
 def refuse_delivery(answer: Answer, now: float) -> None:
@@ -132,7 +134,7 @@ def is_page(body: bytes) -> bool:
 _TOKEN = re.compile(r"[A-Za-z0-9_\-.=+/]{28,}")
 
 
-def _said(body: bytes) -> str:
+def said(body: bytes) -> str:
     """The error text of a body, at most 200 characters: from problem+json, a message, or a list of messages.
 
     Everything that could be a token is masked, because some servers repeat what they received.
@@ -145,7 +147,9 @@ def _said(body: bytes) -> str:
     for _ in range(3):
         if not isinstance(found, dict):
             break
-        found = next((found[key] for key in ("detail", "message", "error", "title") if found.get(key)), None)
+        found = next((found[key] for key in SAYING if found.get(key)), None)
+        if isinstance(found, list) and found and isinstance(found[0], dict):
+            found = found[0]
     if isinstance(found, list):
         found = "; ".join(str(each) for each in found[:5] if isinstance(each, str))
     text = " ".join(found.split()) if isinstance(found, str) else ""

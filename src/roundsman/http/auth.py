@@ -2,8 +2,10 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncGenerator, Callable
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import Any, ClassVar
+from urllib.parse import quote_plus
 
 import httpx
 
@@ -11,6 +13,11 @@ from roundsman import wire
 from roundsman.errors import Backoff, Denied, NoToken, Unreadable
 from roundsman.http.answers import Answer, error_for
 from roundsman.masking import mask
+
+COMMON = ("user-agent", "accept", "accept-encoding")
+"""Headers of a request that the request for its token has, too."""
+LONGEST, MARGIN = 86400.0, 60.0
+"""Seconds: the life of a token that does not state one, at most; and how long before its end it is renewed."""
 
 
 class HeaderToken(httpx.Auth):
@@ -25,24 +32,29 @@ class HeaderToken(httpx.Auth):
         yield request
 
 
-class FetchedToken(httpx.Auth):
-    """A bearer token that is fetched with a user and password, kept in memory, and renewed before it expires.
+class FetchedToken(httpx.Auth, ABC):
+    """A bearer token that is fetched, kept in memory, and renewed before it expires.
 
     Concurrent requests share one token: the first that finds it expired fetches a new one, the others wait.
     After a 401 the token is renewed once and the request repeated once; a second 401 is returned.
     """
 
     requires_response_body = True
+    method: ClassVar[str] = "GET"
+    """How a token is requested."""
 
-    def __init__(self, url: str, user: str, password: str, *, life: float, margin: float) -> None:
-        """`life`: seconds of a token, at most (a JWT may say less). `margin`: how much earlier to renew it."""
+    def __init__(self, url: str, *, life: float, margin: float) -> None:
+        """`life`: seconds of a token, at most (it may say less). `margin`: how much earlier to renew it."""
         self._url = url
-        self._basic = httpx.BasicAuth(user, password)
         self._life = life
         self._margin = margin
         self._token: str | None = None
         self._until = 0.0
         self._lock = asyncio.Lock()
+
+    @abstractmethod
+    def question(self, headers: httpx.Headers, extensions: Any) -> httpx.Request:
+        """The request for a token. `headers` has what every request has."""
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
         now: Callable[[], float] = request.extensions["now"]
@@ -64,10 +76,8 @@ class FetchedToken(httpx.Auth):
         yield request
 
     def _question(self, request: httpx.Request) -> httpx.Request:
-        question = httpx.Request("GET", self._url, headers=request.headers, extensions=request.extensions)
-        question.headers["host"] = httpx.URL(self._url).netloc.decode("ascii")
-        question.headers.pop("if-none-match", None)
-        return next(self._basic.sync_auth_flow(question))
+        kept = {name: request.headers[name] for name in COMMON if name in request.headers}
+        return self.question(httpx.Headers(kept), {**request.extensions, "read": True})
 
     def _take(self, response: httpx.Response, now: float) -> None:
         if self._token is not None:
@@ -75,10 +85,7 @@ class FetchedToken(httpx.Auth):
         self._token = None
         answer = Answer(response.status_code, response.headers, response.content)
         if answer.status != 200:
-            exc = error_for("GET", self._url, answer, now)
-            if isinstance(exc, Denied):
-                raise Denied(str(exc), 401)
-            raise exc if isinstance(exc, Backoff) else NoToken(str(exc))
+            raise self._refusal(answer, now)
         try:
             document = answer.json()
         except Unreadable as exc:
@@ -86,10 +93,63 @@ class FetchedToken(httpx.Auth):
         token = document.get("access_token") if isinstance(document, dict) else None
         if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token:
             raise NoToken("the answer to the token request has no access_token")
-        life = min(self._life, _life(token) or self._life)
+        life = min(self._life, _life(token) or _stated(document) or self._life)
         self._token = token
         mask.add([token])
         self._until = now + max(life - self._margin, life / 2)
+
+    def _refusal(self, answer: Answer, now: float) -> Exception:
+        exc = error_for(self.method, self._url, answer, now)
+        if isinstance(exc, Denied):
+            return Denied(str(exc), 401)
+        return exc if isinstance(exc, Backoff) else NoToken(str(exc))
+
+
+class PasswordToken(FetchedToken):
+    """A token for a user and a password, by GET with basic authentication."""
+
+    def __init__(self, url: str, user: str, password: str, *, life: float, margin: float) -> None:
+        super().__init__(url, life=life, margin=margin)
+        self._basic = httpx.BasicAuth(user, password)
+
+    def question(self, headers: httpx.Headers, extensions: Any) -> httpx.Request:
+        request = httpx.Request(self.method, self._url, headers=headers, extensions=extensions)
+        return next(self._basic.sync_auth_flow(request))
+
+
+class ClientToken(FetchedToken):
+    """A token for a client's own credentials (RFC 6749 section 4.4)."""
+
+    method = "POST"
+
+    def __init__(
+        self, url: str, client_id: str, secret: str, form: Mapping[str, str], *, in_body: bool = False
+    ) -> None:
+        """`form`: more fields of the request, such as `scope`. `in_body`: the credentials are fields, too."""
+        super().__init__(url, life=LONGEST, margin=MARGIN)
+        self._form = {"grant_type": "client_credentials", **form}
+        if in_body:
+            self._form |= {"client_id": client_id, "client_secret": secret}
+        # Section 2.3.1: both are form-encoded before they become the user and the password.
+        self._basic = None if in_body else httpx.BasicAuth(quote_plus(client_id), quote_plus(secret))
+
+    def question(self, headers: httpx.Headers, extensions: Any) -> httpx.Request:
+        request = httpx.Request(
+            self.method, self._url, headers=headers, data=self._form, extensions=extensions
+        )
+        return next(self._basic.sync_auth_flow(request)) if self._basic else request
+
+    def _refusal(self, answer: Answer, now: float) -> Exception:
+        exc = super()._refusal(answer, now)
+        # Section 5.2: refused credentials may come as a 400.
+        refused = any(word in answer.body for word in (b"invalid_client", b"unauthorized_client"))
+        return Denied(str(exc), 401) if answer.status == 400 and refused else exc
+
+
+def _stated(document: Any) -> float | None:
+    """The lifetime in seconds that the answer states as `expires_in`."""
+    stated = document.get("expires_in")
+    return float(stated) if isinstance(stated, int | float) and stated > 0 else None
 
 
 def _life(token: str) -> float | None:

@@ -76,6 +76,23 @@ class Http:
             return Answer(204, answer.headers, b"")
         raise error_for("GET", asked, answer, now)
 
+    async def search(
+        self,
+        url: str,
+        content: bytes,
+        params: Mapping[str, str | int] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """The answer to a POST that only reads, with a JSON document as its body; raises as `get` does."""
+        asked = httpx.URL(url, params=params) if params else httpx.URL(url)
+        kind = {"content-type": "application/json"}
+        answer = await self.send("POST", asked, headers={**(headers or {}), **kind}, content=content)
+        if answer.status in EMPTY:
+            return Answer(204, answer.headers, b"")
+        if answer.status not in READABLE:
+            raise error_for("POST", asked, answer, self.clients.now())
+        return answer
+
     async def post(
         self, url: str, *, headers: Mapping[str, str] | None = None, content: bytes | None = None
     ) -> None:

@@ -22,7 +22,7 @@ from roundsman.http import bounded, decoding
 from roundsman.http.answers import READABLE, TRANSIENT, is_page
 from roundsman.http.bounded import HEAD
 from roundsman.http.exchange import Exchange, Observer, Unobserved, log_exchange
-from roundsman.http.urls import host_of, http_url
+from roundsman.http.urls import host_of, http_url, is_loopback
 from roundsman.options.paths import FilePath
 from roundsman.options.values import Duration, Options, Size
 
@@ -131,8 +131,9 @@ class Clients:
             await client.aclose()
 
     def _connect(self, url: httpx.URL) -> httpx.AsyncBaseTransport:
-        # Without TLS an empty context is enough; the real one costs memory and start-up time.
-        plain = url.scheme == "http" and not self.options.proxy
+        # Without TLS an empty context is enough; the real one costs memory and start-up time. A token may be
+        # fetched from another host, with TLS.
+        plain = url.scheme == "http" and is_loopback(str(url)) and not self.options.proxy
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else self._trust()
 
         proxy = _proxy(self.options.proxy)

@@ -11,6 +11,7 @@ import hashlib
 import hmac
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote
@@ -20,20 +21,14 @@ from pydantic import Field, field_validator, model_validator
 from roundsman import wire
 from roundsman.events import Event
 from roundsman.http.client import Http
+from roundsman.http.credentials import Credentials
 from roundsman.http.urls import Endpoint
 from roundsman.options.secrets import Secret
-from roundsman.options.values import HeaderName, HeaderValue, Options
+from roundsman.options.values import HeaderName, HeaderValue
 from roundsman.plugin import Deliver, Receipt, Sink
 
 COMPRESS_FROM = 1024
 """Minimum bytes of a body to compress: for fewer it is not worth it."""
-
-
-class AuthHeader(Options):
-    """`auth`: a header that authenticates the sender."""
-
-    header: HeaderName = "Authorization"
-    value: Secret
 
 
 class HttpSink(Sink):
@@ -48,8 +43,8 @@ class HttpSink(Sink):
     """
     batch: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Maximum events in one request: 100 with content = "batch", else 1."""
-    auth: AuthHeader | None = None
-    """A header for authentication."""
+    auth: Credentials | None = None
+    """How to authenticate: a bearer token, a header, a user and password, or OAuth."""
     signing_secret: Secret | None = None
     """Sign requests as Standard Webhooks do: `whsec_` and base64."""
     compress: bool = False
@@ -80,7 +75,7 @@ class HttpSink(Sink):
 
     @asynccontextmanager
     async def open(self, http: Http, receipt: Receipt | None) -> AsyncIterator[Deliver]:  # noqa: ARG002 - this sink keeps no receipt
-        headers = {**self.headers, **({self.auth.header: self.auth.value.reveal()} if self.auth else {})}
+        http = replace(http, auth=self.auth.flow()) if self.auth else http
         key = signing_key(self.signing_secret) if self.signing_secret else None
 
         async def deliver(events: Sequence[Event]) -> None:
@@ -93,7 +88,7 @@ class HttpSink(Sink):
                     about |= signature(key, f"{group[0].source}.{message}", http.now(), body)
                 if self.compress and len(body) >= COMPRESS_FROM:
                     body, about = gzip.compress(body, 6, mtime=0), {**about, "content-encoding": "gzip"}
-                await http.post(self.url, headers={**headers, **about}, content=body)
+                await http.post(self.url, headers={**self.headers, **about}, content=body)
 
         yield deliver
 

@@ -8,5 +8,6 @@ SOURCES = {
     "parakey.event_logs": "roundsman.sources.parakey.event_logs:EventLogs",
     "parakey.batches": "roundsman.sources.parakey.batches:Batches",
     "mailchimp.batches": "roundsman.sources.mailchimp:Batches",
+    "http.json": "roundsman.sources.http_json.source:HttpJson",
     "railz.pushes": "roundsman.sources.railz:Pushes",
 }

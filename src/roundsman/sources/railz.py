@@ -25,7 +25,7 @@ from roundsman import wire
 from roundsman.errors import Backoff, Denied, NoToken, RequestFailed, Unreadable
 from roundsman.events import Event, notice
 from roundsman.http.answers import Answer
-from roundsman.http.auth import FetchedToken
+from roundsman.http.auth import PasswordToken
 from roundsman.http.urls import Endpoint, Url, is_loopback
 from roundsman.kit import fields, tracking
 from roundsman.kit.builder import PollBuilder
@@ -177,7 +177,7 @@ class Pushes(Source):
 
     def auth(self) -> httpx.Auth:
         key = self.secret_key.reveal()
-        return FetchedToken(
+        return PasswordToken(
             self.auth_url, self.client_id, key, life=self.token_ttl, margin=self.token_refresh_margin
         )
 

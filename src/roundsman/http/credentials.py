@@ -1,0 +1,107 @@
+"""The `auth` table: the ways to authenticate that a configuration can name."""
+
+from collections.abc import AsyncGenerator, Mapping
+from typing import Self
+
+import httpx
+from pydantic import Field, model_validator
+
+from roundsman.http.auth import ClientToken, HeaderToken
+from roundsman.http.urls import Endpoint
+from roundsman.options.secrets import Secret
+from roundsman.options.values import HeaderName, Options
+
+
+class OAuth(Options):
+    """`auth.oauth`: a token for a client's own credentials (RFC 6749 section 4.4), renewed before it ends."""
+
+    token_url: Endpoint
+    """Where tokens are fetched."""
+    client_id: str = Field(min_length=1)
+    """The client's id."""
+    client_secret: Secret
+    """The client's secret."""
+    scope: str | None = None
+    """The scopes to ask for, separated by blanks."""
+    form: dict[str, str] = {}
+    """More fields of the token request, such as `audience`."""
+    in_body: bool = False
+    """Send the client's id and secret as fields of the form, and not in a header."""
+
+    def flow(self) -> httpx.Auth:
+        scope = {"scope": self.scope} if self.scope else {}
+        secret = self.client_secret.reveal()
+        return ClientToken(
+            self.token_url, self.client_id, secret, {**scope, **self.form}, in_body=self.in_body
+        )
+
+
+class Credentials(Options):
+    """`auth`: one way to authenticate: bearer; header and value; user and password; or oauth."""
+
+    bearer: Secret | None = None
+    """A token, sent as `Authorization: Bearer ...`."""
+    header: HeaderName = "Authorization"
+    """The header that carries `value`."""
+    value: Secret | None = None
+    """The whole value of the header."""
+    user: str | None = None
+    """The user of HTTP basic authentication; with `password`."""
+    password: Secret | None = None
+    """The password of HTTP basic authentication."""
+    oauth: OAuth | None = None
+    """Fetch tokens with OAuth client credentials."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        ways = [self.bearer, self.value, self.user if self.user is not None else self.password, self.oauth]
+        if sum(way is not None for way in ways) != 1:
+            raise ValueError("needs one of: bearer; header and value; user and password; oauth")
+        if (self.user is None) != (self.password is None):
+            raise ValueError("user and password belong together")
+        if "header" in self.model_fields_set and self.value is None:
+            raise ValueError("header needs value, what it carries")
+        return self
+
+    def flow(self) -> httpx.Auth:
+        """The authentication of requests; one token is shared by all that use the same flow."""
+        if self.bearer is not None:
+            return HeaderToken("Authorization", f"Bearer {self.bearer.reveal()}")
+        if self.value is not None:
+            return HeaderToken(self.header, self.value.reveal())
+        if self.oauth is not None:
+            return self.oauth.flow()
+        assert self.password is not None
+        return httpx.BasicAuth(self.user or "", self.password.reveal())
+
+
+class Hidden(httpx.Auth):
+    """Adds secrets to the query and the headers of each request, so that no URL that is kept contains one."""
+
+    requires_response_body = True
+
+    def __init__(
+        self, inner: httpx.Auth | None, query: Mapping[str, str], headers: Mapping[str, str]
+    ) -> None:
+        """`inner`: the authentication besides them."""
+        self._inner = inner
+        self._query = query
+        self._headers = headers
+
+    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
+        for name, value in self._query.items():
+            request.url = request.url.copy_set_param(name, value)
+        request.headers.update(self._headers)
+        if self._inner is None:
+            yield request
+            return
+        flow = self._inner.async_auth_flow(request)
+        try:
+            asked = await anext(flow)
+            while True:
+                response = yield asked
+                asked = await flow.asend(response)
+        except StopAsyncIteration:
+            return
+        finally:
+            await flow.aclose()

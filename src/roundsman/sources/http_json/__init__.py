@@ -1,0 +1,1 @@
+"""`http.json`: a list of any JSON API, described in TOML alone."""

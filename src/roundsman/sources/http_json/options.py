@@ -1,0 +1,155 @@
+"""The tables of `http.json`: `rows` says what a row is, `pages` how to get on, `since` where a visit begins."""
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
+
+from roundsman.kit.paths import Path, is_path, is_template
+from roundsman.options.secrets import Secret
+from roundsman.options.values import Duration, Options
+
+LONGEST_LOOKBACK = 30 * 86400.0
+"""Maximum seconds that a reading may look back: ids are kept for 35 days."""
+HEADER = re.compile(r"header:([!#$%&'*+.^_`|~0-9A-Za-z-]+)")
+"""A value that is in a header of the answer, and not in its body."""
+
+
+def _parameter(value: object) -> object:
+    if isinstance(value, dict):
+        return Secret.read(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str | int | float):
+        return str(value)
+    raise ValueError('is not a text, a number or a secret such as { env = "NAME" }')
+
+
+Parameter = Annotated[
+    Secret | str,
+    BeforeValidator(_parameter),
+    WithJsonSchema({"anyOf": [{"type": ["string", "number", "boolean"]}, {"type": "object"}]}),
+]
+"""The value of a query parameter or a header: a text, a number, or the place of a secret."""
+
+
+def _place(value: str) -> str:
+    return value if HEADER.fullmatch(value) else is_path(value)
+
+
+Place = Annotated[str, AfterValidator(_place)]
+"""A path into the answer, or "header:NAME" for a header."""
+
+
+def _paths(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+class Rows(Options):
+    """`rows`: what a row is."""
+
+    at: Path | None = None
+    """The path of the list in the answer. Without it, the answer is the list, or an object with one list."""
+    id: Annotated[
+        tuple[Path, ...],
+        BeforeValidator(_paths),
+        Field(min_length=1),
+        WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+    ]
+    """The path of a row's id; several paths together are an id, too: `["id", "updated_at"]` makes an edited
+    row a new event.
+    """
+    time: Path | None = None
+    """The path of a row's time: the event's time, and what `start` compares with."""
+    failed: Path | None = None
+    """A condition that makes a row a failure: "result == 'FAILURE'"."""
+    newest_first: bool = False
+    """The list begins with the newest row: a visit reads until a whole page is known."""
+
+
+class Pages(Options):
+    """`pages`: how to get to the next page of a list."""
+
+    next: Literal["link", "rows", "page", "since"] | Place
+    """Where the next page is: "link" (the header `Link`), a path to a URL or a token, "rows" (skip as many
+    rows as were read), "page" (the number of the page), or "since" (ask again from the last row on).
+    """
+    param: str | None = None
+    """The parameter that carries a token, the number of rows or the page; with POST, its path in the body."""
+    total: Place | None = None
+    """The path of the number of rows of the whole list."""
+    more: Path | None = None
+    """A condition that is true if there is another page: "!end_of_stream"."""
+    size: Annotated[int, Field(ge=1)] | None = None
+    """The rows of a full page, if known: a page with fewer is the last one."""
+    first: int = 1
+    """With "page": the number of the first page."""
+    overlap: Annotated[int, Field(ge=0)] = 10
+    """With "rows": how many rows to read again with the next page, because lists shift while they are read."""
+    limit: Annotated[int, Field(ge=1)] = 10_000
+    """Maximum pages of one reading; where it ends then, a gap is reported."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.next in {"rows", "page"} and not self.param:
+            raise ValueError(f'next = "{self.next}" needs param, the parameter that carries it')
+        if self.next in {"link", "since"} and self.param:
+            raise ValueError(f'next = "{self.next}" takes no param')
+        return self
+
+
+class Since(Options):
+    """`since`: where the next visit begins. Without this table, each visit reads the list from its beginning."""
+
+    next: bool = False
+    """Keep the next page's URL or token between visits; an empty page means that nothing is new."""
+    param: str | None = None
+    """The parameter that carries the time to begin at; with POST, its path in the body."""
+    row: Path | None = None
+    """The path of the row's value that `param` compares with."""
+    format: Literal["iso", "date", "unix", "unix_ms", "number"] = "iso"
+    """How `param` is written: "2026-05-01T00:00:00Z", "2026-05-01", Unix seconds or milliseconds; or a plain
+    number that is no time.
+    """
+    until: str | None = None
+    """The parameter that carries the end of a window."""
+    window: Annotated[Duration, Field(ge=1)] | None = None
+    """The longest time between `param` and `until` that the API takes."""
+    overlap: Annotated[Duration, Field(le=LONGEST_LOOKBACK)] = 600.0
+    """How far behind the newest row to begin, for late rows; a row that is read again is not reported again."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.window and not self.until:
+            raise ValueError("window needs until, the parameter that carries its end")
+        if self.until and not self.param:
+            raise ValueError("until needs param, the parameter that carries the beginning")
+        if self.format == "number" and self.until:
+            raise ValueError('format = "number" is no time, and has no until')
+        if not (self.next or self.param):
+            raise ValueError("needs next = true, or param and row")
+        if not self.next and not self.row:
+            raise ValueError("param needs row, the path of the value that it compares with")
+        return self
+
+
+class Person(Options):
+    """`event.person`: the paths of the person concerned."""
+
+    id: Path | None = None
+    name: Path | None = None
+    email: Path | None = None
+
+
+class Event(Options):
+    """`event`: what a row becomes."""
+
+    type: Annotated[str, Field(min_length=1), AfterValidator(is_template)] = "http.json.row"
+    """The event's type; a path in braces is filled in from the row: "com.github.{type}"."""
+    subject: Path | None = None
+    """The path of what the event is about."""
+    person: Person = Person()
+    message: Path | None = None
+    """The path of the text that says what went wrong."""
+    code: Path | None = None
+    """The path of a word or number that says what went wrong."""

@@ -1,0 +1,426 @@
+"""One visit to a list: from the stored position to the newest row, page by page."""
+
+import copy
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from roundsman.errors import Denied, RequestFailed, Unreadable
+from roundsman.events import notice
+from roundsman.http.answers import Answer
+from roundsman.kit.builder import PollBuilder
+from roundsman.plugin import Poll, State, Visit
+from roundsman.sources.http_json import paging
+from roundsman.sources.http_json.asking import Asking, Value
+from roundsman.sources.http_json.options import LONGEST_LOOKBACK
+from roundsman.sources.http_json.paging import Lost, Page, Pager, digest
+from roundsman.sources.http_json.rows import Row
+from roundsman.sources.http_json.state import VERSION, Walk, remembered, stored
+from roundsman.times import is_due, parse_time, rfc3339
+
+if TYPE_CHECKING:
+    from roundsman.sources.http_json.source import HttpJson
+
+EXPIRED = frozenset({400, 404, 410, 416, 422})
+"""Statuses that refuse a position that was kept from an earlier visit."""
+BEYOND = frozenset({404, 416})
+"""Statuses of a page behind the last one, when pages are counted by us."""
+ABSORBED = 20_000
+"""Maximum rows without a time that are remembered as old when a source begins with `start = "now"`."""
+CLOCK_DOUBT = timedelta(days=1)
+"""How far our clock may be ahead of the vendor's, if the vendor does not tell the time."""
+
+
+class Reading(PollBuilder):
+    """One visit. `memory` is the new state: `list` is the position in the list, the rest is the builder's."""
+
+    def __init__(self, source: "HttpJson", visit: Visit, state: State) -> None:
+        super().__init__(state)
+        self._source = source
+        self._visit = visit
+        self._list = remembered(state)
+        self._asking = Asking(source, visit)
+        self._pager = self._make_pager()
+        self._before = set(self._list.before)
+        self._restarted = False
+
+    def _make_pager(self) -> Pager:
+        source = self._source
+        if source.pages is None:
+            return paging.One()
+        kinds: dict[str, type[paging.Skipping | paging.Numbered | paging.Continued]]
+        kinds = {"rows": paging.Skipping, "page": paging.Numbered, "since": paging.Continued}
+        kind = kinds.get(source.pages.next)
+        return kind(source) if kind else paging.Named(source.pages, self._asking)
+
+    @property
+    def _keeps_next(self) -> bool:
+        return self._source.since is not None and self._source.since.next
+
+    async def polls(self) -> AsyncIterator[Poll]:
+        table = self._source.table()
+        if self._list.table not in {"", table}:
+            self._forget_position("the options of its list have changed")
+        self._list.table = table
+        resumed = self._list.walk is not None
+        while True:
+            async for poll in self._walk():
+                yield poll
+                if self._visit.wait:
+                    return  # the vendor asks us to wait; the next visit goes on from here
+            if not (resumed or self._is_behind()):
+                return
+            resumed = False
+
+    def _is_behind(self) -> bool:
+        """Whether the window that was read ended before the present: then the next one follows at once."""
+        since, cursor = self._source.since, self._list.cursor
+        if since is None or since.window is None or not isinstance(cursor, str):
+            return False
+        moment = parse_time(cursor)
+        return moment is not None and self._window_end(moment) <= self._latest()
+
+    # -- one walk --------------------------------------------------------------------------------------------
+
+    async def _walk(self) -> AsyncIterator[Poll]:
+        """Read from the walk's position to its end; each page is one poll."""
+        walk = copy.deepcopy(self._list.walk) or self._begin()
+        first = self._list.walk is None
+        while True:
+            try:
+                answer = await self._ask(walk, first=first)
+            except (RequestFailed, Denied) as exc:
+                if self._is_end(walk, exc):
+                    yield self._end(walk)
+                    return
+                if not self._has_expired(walk, exc, first=first):
+                    raise
+                self._forget_position(f"the vendor refuses the position that was kept ({exc})")
+                walk, first = self._begin(), True
+                continue
+            if answer.unchanged:
+                self._visit.explain("the answer is unchanged: there is nothing new")
+                return
+            page = Page(answer, self._source.reader.read(answer))
+            self.begin(self._source.start, answer.date(), self._visit.now)
+            goes_on = await self._take(walk, page, first=first)
+            if not goes_on:
+                yield self._end(walk)
+                return
+            self._list.walk = None if self._keeps_next else copy.deepcopy(walk)
+            first = False
+            yield self._poll()
+
+    def _begin(self) -> Walk:
+        """A walk from the stored position on."""
+        source, memory = self._source, self._list
+        full = is_due(memory.full_at, source.full_read_every, self._visit.now)
+        walk = Walk(full=full)
+        if self._keeps_next:
+            walk.at = memory.next
+        since = source.since
+        if since is not None and since.param and walk.at is None:
+            walk.begin = self._first_value(memory.cursor)
+            if since.until:
+                begin = parse_time(walk.begin) or self._visit.vendor_now
+                walk.end = rfc3339(self._window_end(begin))
+        return walk
+
+    def _first_value(self, cursor: Value | None) -> Value | None:
+        """What `since.param` carries: a little before the cursor, or before the floor of the first visit."""
+        since = self._source.since
+        assert since is not None
+        if since.format == "number":
+            return paging.before(cursor, since.format)
+        floor = self.memory.get("floor")
+        if cursor is None and floor is None:
+            # The vendor's clock is not known yet: this is where to look, and never what is reported.
+            start = self._source.start
+            moment = start if isinstance(start, datetime) else self._visit.now if start == "now" else None
+            floor = rfc3339(moment) if moment else None
+        return paging.back(cursor or floor or None, since.overlap)
+
+    def _window_end(self, begin: datetime) -> datetime:
+        since = self._source.since
+        assert since is not None
+        return begin + timedelta(seconds=since.window) if since.window else self._latest() + CLOCK_DOUBT
+
+    def _latest(self) -> datetime:
+        """The latest time that surely is not in the future: the vendor's clock; or ours, with doubt."""
+        date = self._visit.http.account.date
+        return date if date is not None else self._visit.now - CLOCK_DOUBT
+
+    async def _ask(self, walk: Walk, *, first: bool) -> Answer:
+        kept = self._list.tag if first and not walk.full else None
+        self._visit.explain(f"asks for {'the first page' if walk.at is None else f'the page at {walk.at}'}")
+        begin = None if self._keeps_next and walk.at is not None else walk.begin
+        return await self._asking.page(walk.at, begin, parse_time(walk.end), kept)
+
+    def _has_expired(self, walk: Walk, exc: Exception, *, first: bool) -> bool:
+        """Whether a position from an earlier visit is refused. Then the list is read from the cursor on."""
+        kept = walk.at is not None and (first or self._list.walk is not None) and not self._restarted
+        refused = getattr(exc, "status", None) in EXPIRED and not getattr(exc, "passing", False)
+        return kept and refused
+
+    def _is_end(self, walk: Walk, exc: Exception) -> bool:
+        """Whether a refused page is behind the last one: some servers answer 404 instead of an empty page."""
+        counted = isinstance(self._pager, paging.Counted) and walk.pages > 0
+        return counted and getattr(exc, "status", None) in BEYOND and not getattr(exc, "passing", False)
+
+    def _forget_position(self, why: str) -> None:
+        """Give up what was kept of the list's pages; the cursor and the known ids stay."""
+        memory = self._list
+        if memory.walk is not None or memory.next is not None:
+            self.remark(f"{why}: the list is read again from {memory.cursor or 'its beginning'} on")
+        memory.walk, memory.next, memory.tag, memory.shown = None, None, None, []
+        self._restarted = True
+
+    # -- one page --------------------------------------------------------------------------------------------
+
+    async def _take(self, walk: Walk, page: Page, *, first: bool) -> bool:
+        """Report what is new on a page, and move the walk on. Returns whether another page follows."""
+        self.unread.add(page.found.damaged)
+        if page.found.nameless:
+            path = " and ".join(self._source.rows.id)
+            self.remark(f"a row has no {path}: it is kept as unread", about="a row without id")
+        self._mind_repeats(page)
+        rows = page.found.rows
+        keys = [row.key for row in rows]
+        known = await self._visit.known(keys)
+        known |= {key for key in keys if digest(key) in self._before or digest(key) in self._list.shown}
+        if first:
+            walk.mark, walk.tag = [digest(key) for key in keys], _plain(page.answer)
+        old = [self._is_old(walk, row) for row in rows]
+        new = [row for row, is_old in zip(rows, old, strict=True) if not is_old and row.key not in known]
+        self._raise_top(walk, rows)
+        if self._absorbs():
+            self._absorb(new)
+        else:
+            self._report(walk, new)
+        self.rows += len(rows)
+        self._explain(page, new)
+        if self._reaches_known(walk, page, known, all_old=all(old)):
+            return False
+        return self._goes_on(walk, page)
+
+    def _goes_on(self, walk: Walk, page: Page) -> bool:
+        """Move the walk to the next page. Returns whether there is one."""
+        asked = walk.at
+        goes_on = self._pager.on(walk, page)
+        if self._keeps_next:
+            goes_on = self._keep_next(page, asked, goes_on=goes_on)
+        if isinstance(self._pager, paging.Named) and self._pager.names_itself and not self._keeps_next:
+            self.remark("a page names itself as the next one: it counts as the last", about="names itself")
+        pages = self._source.pages
+        try:
+            if goes_on:
+                paging.step(walk, page)
+            if goes_on and pages is not None and walk.pages >= pages.limit:
+                raise Lost(f"pages.limit = {pages.limit} is reached")  # noqa: TRY301 - as if its pager had
+        except Lost as exc:
+            self._tell_gap(walk, str(exc))
+            return False
+        return goes_on
+
+    def _keep_next(self, page: Page, asked: Any, *, goes_on: bool) -> bool:
+        """Keep the next page for the next visit. An empty page means that nothing is new."""
+        memory = self._list
+        pager = self._pager
+        assert isinstance(pager, paging.Named)
+        following = self._asking.next(page.answer, asked)
+        if following is None:
+            raise Unreadable(
+                f"there is nothing at {self._source.pages and self._source.pages.next}, and since.next = true keeps it: is "
+                "pages.next right?"
+            )
+        memory.next = following
+        memory.shown = [digest(row.key) for row in page.found.rows] if following == asked else []
+        memory.tag = _plain(page.answer) if following == asked else None
+        has_more = self._source.pages is not None and self._source.pages.more is not None
+        return goes_on and (has_more or page.count > 0)
+
+    def _mind_repeats(self, page: Page) -> None:
+        """Say that ids are not unique: rows would be lost."""
+        seen: dict[str, bytes] = {}
+        for row in page.found.rows:
+            raw = bytes(row.item[1])
+            if seen.setdefault(row.key, raw) != raw:
+                path = ", ".join(self._source.rows.id)
+                self.remark(
+                    f"two different rows have the same {path} ({row.key[:80]}): only one of them is reported; "
+                    "rows.id can name several paths",
+                    about="repeated id",
+                )
+
+    def _is_old(self, walk: Walk, row: Row) -> bool:
+        """Whether it was there before this source began, or lies before what was asked for."""
+        moment = self._moment(row)
+        floor = parse_time(self.memory.get("floor"))
+        if floor is not None and moment is not None and moment < floor:
+            return True
+        if self._keeps_next:
+            # Ids of rows that are older than this may have been forgotten; they were reported when new.
+            top = parse_time(self._list.cursor) if self._restarted else None
+            reach = timedelta(seconds=LONGEST_LOOKBACK)
+            return top is not None and moment is not None and moment < top - reach
+        begin, value = self._comparable(walk.begin), self._comparable(row.since)
+        return begin is not None and value is not None and bool(value < begin)
+
+    def _moment(self, row: Row) -> datetime | None:
+        """The time by which it is old or new."""
+        if row.time is not None:
+            return row.time
+        since = self._source.since
+        return parse_time(row.since) if since is not None and since.format != "number" else None
+
+    def _comparable(self, value: Any) -> Any:
+        """The value as something that can be compared: a time, or a number."""
+        since = self._source.since
+        if value is None or since is None:
+            return None
+        if since.format != "number":
+            return parse_time(value)
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            return None
+
+    def _raise_top(self, walk: Walk, rows: list[Row]) -> None:
+        since = self._source.since
+        if since is not None and since.row:
+            numbers = since.format == "number"
+            values = [(self._comparable(row.since), row.since) for row in rows]
+            best = max(
+                ((key, raw) for key, raw in values if key is not None), default=None, key=lambda v: v[0]
+            )
+            top = self._comparable(walk.top)
+            if best is not None and (top is None or best[0] > top):
+                walk.top = _number(best[1]) if numbers else rfc3339(best[0])
+            return
+        newest = max((row.time for row in rows if row.time is not None), default=None)
+        top = parse_time(walk.top)
+        if newest is not None and (top is None or newest > top):
+            walk.top = rfc3339(newest)
+
+    def _absorbs(self) -> bool:
+        """Whether all rows are old: a source begins "now", and no time says which rows came before."""
+        source = self._source
+        timed = source.rows.time is not None or (
+            source.since is not None and source.since.format != "number" and source.since.row
+        )
+        return not self._list.begun and source.start == "now" and not timed
+
+    def _absorb(self, rows: list[Row]) -> None:
+        found = [digest(row.key) for row in rows]
+        self._before |= set(found)
+        self._list.before = [*self._list.before, *found]
+        if len(self._list.before) > ABSORBED:
+            raise Unreadable(
+                f'the list has more than {ABSORBED} rows, and nothing says which came before now: set rows.time, or start = "beginning"'
+            )
+
+    def _report(self, walk: Walk, rows: list[Row]) -> None:
+        event = self._source.reader.event
+        for row in rows:
+            self.events.append(event(row, self._stamp(walk, row)))
+
+    def _stamp(self, walk: Walk, row: Row) -> datetime | None:
+        """The time by which the list is read, for how long an id is kept; None for a list that is not."""
+        since = self._source.since
+        if since is None:
+            return None  # the whole list may come again: ids are kept for good
+        if self._keeps_next or since.format == "number":
+            # In the order of the vendor: a late row is as new as the rows around it.
+            moments = [row.time, parse_time(walk.top), parse_time(self._list.cursor)] if row.time else []
+            return max((moment for moment in moments if moment is not None), default=None)
+        return parse_time(row.since)
+
+    def _reaches_known(self, walk: Walk, page: Page, known: set[str], *, all_old: bool) -> bool:
+        """For a list with the newest row first: whether nothing new can follow this page."""
+        if not self._source.rows.newest_first or not page.found.rows:
+            return False
+        rows = page.found.rows
+        if all_old and self.memory.get("floor"):
+            return True  # it is all from before the beginning
+        if not all(row.key in known or self._is_old(walk, row) for row in rows):
+            return False
+        # A walk that went on later may see rows that it has reported itself: the mark of the last complete walk decides.
+        reaches = any(digest(row.key) in self._list.mark for row in rows)
+        if not walk.full:
+            return reaches
+        top = parse_time(walk.top)
+        depth = timedelta(seconds=self._source.full_read_depth)
+        deep = top is not None and all(row.time is not None and row.time < top - depth for row in rows)
+        return deep and bool(self._list.mark)
+
+    # -- the end ---------------------------------------------------------------------------------------------
+
+    def _end(self, walk: Walk) -> Poll:
+        """The walk is complete: move the cursor."""
+        memory = self._list
+        memory.walk = None
+        memory.begun = True
+        cursor, top = self._comparable_cursor(memory.cursor), self._comparable_cursor(walk.top)
+        if top is not None and (cursor is None or top > cursor):
+            memory.cursor = walk.top
+        end = parse_time(walk.end)
+        if end is not None and end <= self._latest():
+            moved = self._comparable_cursor(memory.cursor)
+            if moved is None or end > moved:
+                memory.cursor = (
+                    walk.end
+                )  # all rows of a window that has passed were read, also if there are none
+        if walk.full:
+            memory.full_at = rfc3339(self._visit.now)
+        if not self._keeps_next:
+            one_page = walk.pages == 0
+            memory.mark = walk.mark if self._source.rows.newest_first else []
+            memory.tag = walk.tag if one_page or self._source.rows.newest_first else None
+        if isinstance(self._pager, paging.Skipping) and self._pager.shifts:
+            self._tell_gap(walk, "the list shifts faster than it is read")
+            self._pager.shifts = False
+        return self._poll()
+
+    def _comparable_cursor(self, value: Value | None) -> Any:
+        return parse_time(value) if isinstance(value, str) else value
+
+    def _tell_gap(self, walk: Walk, why: str) -> None:
+        """Report that rows may be missing."""
+        memory = self._list
+        since = memory.cursor if memory.cursor is not None else self.memory.get("floor") or "beginning"
+        memory.gap = str(since)
+        message = (
+            f"The list was not read to its end: {why}. Rows after {since} may be missing. When the cause is mended, "
+            f"`roundsman rewind {self._source.name} --to` a time before that reads them again."
+        )
+        details = {"since": str(since), "pages": walk.pages, "rows": walk.rows}
+        self.events.append(
+            notice(
+                "roundsman.source.gap",
+                self._source.name,
+                str(since),
+                message,
+                now=self._visit.now,
+                details=details,
+            )
+        )
+
+    def _poll(self) -> Poll:
+        self.memory |= {"v": VERSION, "list": stored(self._list)}
+        return self.poll(settled=True)
+
+    def _explain(self, page: Page, new: list[Row]) -> None:
+        found = page.found
+        rows = f"rows: {page.count}"
+        if found.rows:
+            rows += f", ids {found.rows[0].key} to {found.rows[-1].key}, {len(new)} new"
+        self._visit.explain(rows)
+
+
+def _plain(answer: Answer) -> dict[str, str] | None:
+    return dict(answer.tag) if answer.tag is not None else None
+
+
+def _number(value: Any) -> int | float:
+    number = float(value)
+    return int(number) if number.is_integer() else number

@@ -1,0 +1,79 @@
+"""What an `http.json` source remembers between visits: a document with a version."""
+
+from typing import Any
+
+import msgspec
+
+from roundsman.plugin import State
+from roundsman.sources.http_json.asking import Position, Value
+
+VERSION = 1
+
+
+class Walk(msgspec.Struct, omit_defaults=True):
+    """A reading of the list from its first page to its last. It may span several visits."""
+
+    at: Position | None = None
+    """The page to ask for next; None: the first one."""
+    begin: Value | None = None
+    """What `since.param` carries; the same on all pages, but with `pages.next = "since"`."""
+    end: str | None = None
+    """What `since.until` carries."""
+    top: Value | None = None
+    """The greatest value of `since.row`, or of `rows.time`, so far."""
+    mark: list[str] = []
+    """Digests of the ids on its first page."""
+    tail: list[str] = []
+    """Digests of the last ids on its last page; the next page repeats them if it skips rows."""
+    trail: list[str] = []
+    """Digests of the last positions."""
+    last: str = ""
+    """A digest of the ids on its last page."""
+    pages: int = 0
+    rows: int = 0
+    """Rows so far, the repeated ones included."""
+    largest: int = 0
+    """Rows of its largest page."""
+    backs: int = 0
+    """How often it went back, because the list shifted."""
+    full: bool = False
+    """It goes on behind pages that are known."""
+    tag: dict[str, str] | None = None
+    """The ETag of its first page."""
+
+
+class Memory(msgspec.Struct, omit_defaults=True):
+    """The position of a source in its list."""
+
+    table: str = ""
+    """A fingerprint of the options that a walk depends on."""
+    begun: bool = False
+    """The first walk has ended."""
+    cursor: Value | None = None
+    """The greatest value of `since.row`, or of `rows.time`, of all complete walks."""
+    next: Position | None = None
+    """With `since.next`: the page to ask for at the next visit."""
+    shown: list[str] = []
+    """Digests of the ids on that page, if it was read already."""
+    mark: list[str] = []
+    """Digests of the ids on the first page of the last complete walk."""
+    before: list[str] = []
+    """Digests of ids that are not reported, because their rows were there at the beginning."""
+    tag: dict[str, str] | None = None
+    """The ETag of the first page."""
+    full_at: str | None = None
+    """When the list was last read without an ETag."""
+    gap: str | None = None
+    """Since when rows may be missing."""
+    walk: Walk | None = None
+
+
+def remembered(state: State) -> Memory:
+    """The memory in a source's state."""
+    return msgspec.convert(state.get("list", {}), Memory)
+
+
+def stored(memory: Memory) -> dict[str, Any]:
+    """The memory as JSON."""
+    document: dict[str, Any] = msgspec.to_builtins(memory)
+    return document
