@@ -1,0 +1,238 @@
+"""The sandbox's list APIs answer as their vendors' documentation says, and go wrong when told to."""
+
+import json
+from base64 import b64encode
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+
+from roundsman.sandbox.github import REPOSITORY, TOKEN, GitHub, Quirks as GitHubQuirks
+from roundsman.sandbox.paging import ELSEWHERE, Listing
+from roundsman.sandbox.vendor import Fault, Reply
+from worlds import Time
+
+HOST = "127.0.0.1:8399"
+EVENTS = f"/repos/{REPOSITORY}/events"
+
+
+def ask(vendor: Listing[Any], url: str, headers: dict[str, str], body: bytes = b"") -> Reply:
+    """One request, as the server passes it on; POST if there is a body."""
+    parts = urlsplit(url)
+    vendor.body = body
+    return vendor.answer(
+        "POST" if body else "GET", parts.path, dict(parse_qsl(parts.query)), {"host": HOST, **headers}
+    )
+
+
+def links(reply: Reply) -> dict[str, str]:
+    """The Link header: URLs by relation."""
+    found = [each.split(";") for each in reply.headers.get("Link", "").split(", ") if each]
+    return {rel.split('"')[1]: url[1:-1] for url, rel in found}
+
+
+class TestGitHub:
+    @pytest.fixture
+    def time(self) -> Time:
+        return Time()
+
+    @pytest.fixture
+    def github(self, time: Time) -> GitHub:
+        return GitHub(time.utc)
+
+    def get(self, github: GitHub, url: str = EVENTS, **headers: str) -> Reply:
+        return ask(github, url, {"authorization": f"Bearer {TOKEN}", **headers})
+
+    def walk(self, github: GitHub, url: str) -> Iterator[dict[str, Any]]:
+        """All rows, from page to page by the Link header."""
+        while url:
+            reply = self.get(github, url)
+            assert reply.status == 200
+            yield from json.loads(reply.body)
+            url = links(reply).get("next", "")
+
+    def test_links_lead_through_all_events_newest_first(self, github: GitHub, time: Time) -> None:
+        ids = []
+        for _ in range(7):
+            ids.append(github.add())
+            time.advance(1)
+        rows = list(self.walk(github, f"{EVENTS}?per_page=3"))
+        assert [row["id"] for row in rows] == ids[::-1]
+        assert set(ids) == github.expected() == github.current()
+        assert {"type", "actor", "repo", "created_at"} <= rows[0].keys()
+        assert rows[0]["created_at"] == "2026-05-01T06:00:06Z"
+
+    def test_links_are_absolute_and_name_the_pages_around(self, github: GitHub) -> None:
+        for _ in range(7):
+            github.add()
+        first = self.get(github, f"{EVENTS}?per_page=3")
+        middle = self.get(github, f"{EVENTS}?per_page=3&page=2")
+        assert links(first).keys() == {"next", "last"}
+        assert links(middle).keys() == {"prev", "next", "last", "first"}
+        assert links(self.get(github, links(middle)["last"])).keys() == {"prev", "first"}
+        assert links(first)["next"] == f"http://{HOST}/repositories/1300192/events?per_page=3&page=2"
+
+    def test_each_page_has_its_own_tag_so_a_late_event_leaves_page_1_unchanged(
+        self, github: GitHub, time: Time
+    ) -> None:
+        for _ in range(4):
+            github.add()
+            time.advance(60)
+        urls = [f"{EVENTS}?per_page=2&page={n}" for n in (1, 2)]
+        tags = [self.get(github, url).headers["ETag"] for url in urls]
+        late = github.add(at=time.utc() - timedelta(minutes=3), shown=time.utc())
+        again = [self.get(github, url, **{"if-none-match": tag}) for url, tag in zip(urls, tags, strict=True)]
+        assert [reply.status for reply in again] == [304, 200]
+        assert late in github.current()
+        assert again[0].headers["X-Poll-Interval"] == again[1].headers["X-Poll-Interval"] == "60"
+        assert "Link" not in again[0].headers
+
+    def test_a_late_event_is_not_expected_before_it_is_shown(self, github: GitHub, time: Time) -> None:
+        late = github.add(shown=time.utc() + timedelta(hours=6))
+        assert github.expected() == set()
+        time.advance(6 * 3600)
+        assert github.expected() == {late}
+        assert [row["id"] for row in json.loads(self.get(github).body)] == [late]
+
+    def test_the_list_ends_at_300_events_and_at_30_days(self, github: GitHub, time: Time) -> None:
+        github.add(at=time.utc() - timedelta(days=31))
+        newest = [github.add() for _ in range(301)][1:]
+        assert {row["id"] for row in self.walk(github, f"{EVENTS}?per_page=100")} == set(newest)
+        assert github.current() == set(newest)
+        beyond = self.get(github, f"{EVENTS}?per_page=100&page=4")
+        assert beyond.status == 422
+        assert "pagination is limited" in json.loads(beyond.body)["message"]
+        time.advance(30 * 86400)
+        assert json.loads(self.get(github).body) == []
+
+    def test_a_wrong_token_is_refused(self, github: GitHub) -> None:
+        refused = ask(github, EVENTS, {"authorization": "Bearer guessed"})
+        assert (refused.status, json.loads(refused.body)["message"]) == (401, "Bad credentials")
+
+    def test_304_costs_nothing_of_the_rate_limit(self, github: GitHub, time: Time) -> None:
+        github.quirks.limit = 2
+        tag = self.get(github).headers["ETag"]
+        for _ in range(3):
+            assert self.get(github, **{"if-none-match": tag}).headers["X-RateLimit-Remaining"] == "1"
+        assert self.get(github).status == 200
+        refused = self.get(github)
+        assert (refused.status, refused.headers["X-RateLimit-Remaining"]) == (403, "0")
+        assert int(refused.headers["X-RateLimit-Reset"]) == time.wall + 3600
+        time.advance(3600)
+        assert self.get(github).status == 200
+
+    def test_a_secondary_limit_says_how_long_to_wait(self, github: GitHub) -> None:
+        github.quirks.secondary, github.quirks.limited = 1, 429
+        refused = self.get(github)
+        assert (refused.status, refused.headers["Retry-After"]) == (429, "60")
+        assert self.get(github).status == 200
+
+    def test_equal_stamps_may_come_in_any_order(self, time: Time) -> None:
+        def order(quirks: GitHubQuirks) -> list[str]:
+            github = GitHub(time.utc, quirks)
+            for number in range(6):
+                github.add(str(number))
+            return [row["id"] for row in json.loads(self.get(github).body)]
+
+        assert order(GitHubQuirks()) == list("543210")
+        assert order(GitHubQuirks(ties="oldest")) == list("012345")
+        assert sorted(order(GitHubQuirks(ties="shuffled"))) == list("012345")
+
+    def test_a_late_event_may_come_on_top(self, github: GitHub, time: Time) -> None:
+        github.quirks.late = "on_top"
+        github.add()
+        time.advance(60)
+        late = github.add(at=time.utc() - timedelta(hours=1), shown=time.utc())
+        assert json.loads(self.get(github).body)[0]["id"] == late
+
+    def test_tags_may_be_weak_and_may_cover_too_little(self, github: GitHub, time: Time) -> None:
+        github.quirks.weak_tag = github.quirks.stale_tag = True
+        github.add()
+        tag = self.get(github).headers["ETag"]
+        assert tag.startswith("W/")
+        github.add(at=time.utc() - timedelta(hours=1), shown=time.utc())
+        assert self.get(github, **{"if-none-match": tag}).status == 304
+
+    def test_a_removed_event_may_have_been_reported(self, github: GitHub, time: Time) -> None:
+        key = github.add()
+        time.advance(60)
+        github.remove(key)
+        assert (github.expected(), github.current()) == ({key}, set())
+        assert json.loads(self.get(github).body) == []
+
+    def graphql(self, github: GitHub, **variables: Any) -> Any:
+        body = {"query": "query($after: String) { repository { events } }", "variables": variables}
+        reply = ask(github, "/graphql", {"authorization": f"Bearer {TOKEN}"}, json.dumps(body).encode())
+        assert reply.status == 200
+        return json.loads(reply.body)
+
+    def test_a_graphql_cursor_leads_through_all_nodes_late_ones_included(
+        self, github: GitHub, time: Time
+    ) -> None:
+        ids = [github.add() for _ in range(5)]
+        after, found = None, []
+        for more in (True, True, False):
+            events = self.graphql(github, first=2, after=after)["data"]["repository"]["events"]
+            found += [node["id"] for node in events["nodes"]]
+            after = events["pageInfo"]["endCursor"]
+            assert events["pageInfo"]["hasNextPage"] is more
+        assert (found, events["totalCount"]) == (ids, 5)
+        late = github.add(at=time.utc() - timedelta(hours=1))
+        events = self.graphql(github, after=after)["data"]["repository"]["events"]
+        assert [node["id"] for node in events["nodes"]] == [late]
+        nothing = self.graphql(github, after=events["pageInfo"]["endCursor"])["data"]["repository"]["events"]
+        assert (nothing["nodes"], nothing["pageInfo"]) == ([], {"endCursor": None, "hasNextPage": False})
+
+    def test_graphql_errors_have_status_200(self, github: GitHub) -> None:
+        kinds = [
+            self.graphql(github, **variables)["errors"][0]["type"]
+            for variables in ({"first": 101}, {"after": "!"}, {"after": b64encode(b"a:b").decode()})
+        ]
+        assert kinds == ["EXCESSIVE_PAGINATION", "INVALID_CURSOR_ARGUMENTS", "INVALID_CURSOR_ARGUMENTS"]
+
+
+class TestFaults:
+    """What every list API can be told to do; shown on one."""
+
+    def get(self, github: GitHub, url: str = f"{EVENTS}?per_page=2") -> Reply:
+        return ask(github, url, {"authorization": f"Bearer {TOKEN}"})
+
+    def test_links_may_lead_elsewhere(self) -> None:
+        github = GitHub(Time().utc, GitHubQuirks(next_elsewhere=True))
+        [github.add() for _ in range(3)]
+        assert links(self.get(github))["next"].startswith(ELSEWHERE)
+
+    def test_a_page_may_name_itself_as_next(self) -> None:
+        github = GitHub(Time().utc, GitHubQuirks(loops=True))
+        [github.add() for _ in range(3)]
+        assert links(self.get(github))["next"].endswith("page=1")
+
+    def test_the_next_answers_may_be_errors_in_200(self) -> None:
+        github = GitHub(Time().utc, GitHubQuirks(errors_in_200=1))
+        assert json.loads(self.get(github).body).keys() == {"errors"}
+        assert json.loads(self.get(github).body) == []
+
+    def test_pages_may_be_smaller_and_without_a_total(self) -> None:
+        github = GitHub(Time().utc, GitHubQuirks(cap=1, no_total=True))
+        [github.add() for _ in range(2)]
+        reply = self.get(github)
+        assert len(json.loads(reply.body)) == 1
+        assert links(reply).keys() == {"next"}
+
+    def test_rows_may_lack_their_id_and_are_not_expected(self) -> None:
+        github = GitHub(Time().utc, GitHubQuirks(drop_ids=frozenset({"1"})))
+        [github.add(key) for key in "123"]
+        rows = json.loads(self.get(github, EVENTS).body)
+        assert [row.get("id") for row in rows] == ["3", "2", None]
+        assert github.expected() == github.current() == {"2", "3"}
+
+    def test_a_body_may_be_cut(self) -> None:
+        github = GitHub(Time().utc)
+        github.add()
+        body = self.get(github).body
+        github.faults.append(Fault(200, body=body[:40]))
+        with pytest.raises(ValueError):
+            json.loads(self.get(github).body)
+        assert json.loads(self.get(github).body)
