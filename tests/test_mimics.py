@@ -10,11 +10,13 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from roundsman.sandbox.github import REPOSITORY, TOKEN, GitHub, Quirks as GitHubQuirks
+from roundsman.sandbox.okta import API_TOKEN, PATH as LOGS, Okta
 from roundsman.sandbox.paging import ELSEWHERE, Listing
 from roundsman.sandbox.vendor import Fault, Reply
 from worlds import Time
 
 HOST = "127.0.0.1:8399"
+START_TEXT = "2026-05-01T06:00:00Z"
 EVENTS = f"/repos/{REPOSITORY}/events"
 
 
@@ -191,6 +193,110 @@ class TestGitHub:
             for variables in ({"first": 101}, {"after": "!"}, {"after": b64encode(b"a:b").decode()})
         ]
         assert kinds == ["EXCESSIVE_PAGINATION", "INVALID_CURSOR_ARGUMENTS", "INVALID_CURSOR_ARGUMENTS"]
+
+
+class TestOkta:
+    @pytest.fixture
+    def time(self) -> Time:
+        return Time()
+
+    @pytest.fixture
+    def okta(self, time: Time) -> Okta:
+        return Okta(time.utc)
+
+    def get(self, okta: Okta, url: str = LOGS) -> Reply:
+        return ask(okta, url, {"authorization": f"SSWS {API_TOKEN}"})
+
+    def uuids(self, reply: Reply) -> list[str]:
+        assert reply.status == 200
+        return [row["uuid"] for row in json.loads(reply.body)]
+
+    def test_next_leads_through_all_rows_and_never_ends(self, okta: Okta, time: Time) -> None:
+        keys = []
+        for _ in range(5):
+            keys.append(okta.add())
+            time.advance(1)
+        url, found = f"{LOGS}?limit=2", []
+        for _ in range(3):
+            reply = self.get(okta, url)
+            found += self.uuids(reply)
+            url = links(reply)["next"]
+        assert found == keys
+        assert okta.expected() == okta.current() == set(keys)
+        empty = self.get(okta, url)
+        assert self.uuids(empty) == []
+        assert links(empty)["next"] == links(empty)["self"] == url
+        new = okta.add()
+        assert self.uuids(self.get(okta, url)) == [new]
+
+    def test_rows_have_the_fields_of_the_worked_example(self, okta: Okta) -> None:
+        okta.add(failed=True)
+        [row] = json.loads(self.get(okta).body)
+        assert row["outcome"] == {"result": "FAILURE", "reason": "INVALID_CREDENTIALS"}
+        assert row["published"] == "2026-05-01T06:00:00.000Z"
+        assert {"id", "displayName", "alternateId"} <= row["actor"].keys()
+        assert row["eventType"] == "user.session.start"
+
+    def test_a_late_row_comes_behind_a_kept_next_but_not_behind_a_time(self, okta: Okta, time: Time) -> None:
+        first = okta.add()
+        time.advance(60)
+        late = okta.add(at=time.utc() - timedelta(hours=1), shown=time.utc() + timedelta(minutes=5))
+        reply = self.get(okta)
+        assert self.uuids(reply) == [first]
+        time.advance(300)
+        assert self.uuids(self.get(okta, links(reply)["next"])) == [late]
+        bounded = f"{LOGS}?since={START_TEXT}&until=2026-05-02T00:00:00Z"
+        assert self.uuids(self.get(okta, bounded)) == [first]
+
+    def test_in_the_order_of_stamps_a_kept_next_loses_a_late_row(self, okta: Okta, time: Time) -> None:
+        okta.quirks.order = "published"
+        okta.add()
+        reply = self.get(okta)
+        okta.add(at=time.utc() - timedelta(hours=1))
+        assert self.uuids(self.get(okta, links(reply)["next"])) == []
+        assert len(okta.expected()) == 2
+
+    def test_a_bounded_request_ends_and_includes_only_its_start(self, okta: Okta, time: Time) -> None:
+        keys = []
+        for _ in range(4):
+            keys.append(okta.add())
+            time.advance(60)
+        reply = self.get(okta, f"{LOGS}?since={START_TEXT}&until=2026-05-01T06:03:00Z&limit=2")
+        rest = self.get(okta, links(reply)["next"])
+        assert self.uuids(reply) + self.uuids(rest) == keys[:3]
+        assert links(rest).keys() == {"self"}
+        newest = self.get(okta, f"{LOGS}?sortOrder=DESCENDING&limit=3")
+        assert self.uuids(newest) == keys[:0:-1]
+        assert self.uuids(self.get(okta, links(newest)["next"])) == keys[:1]
+
+    def test_without_since_a_request_begins_7_days_ago(self, okta: Okta, time: Time) -> None:
+        okta.add(at=time.utc() - timedelta(days=8))
+        key = okta.add(at=time.utc() - timedelta(days=6))
+        assert self.uuids(self.get(okta)) == [key]
+
+    def test_errors_have_codes(self, okta: Okta, time: Time) -> None:
+        okta.quirks.after_life = timedelta(hours=1)
+        url = links(self.get(okta))["next"]
+        time.advance(3601)
+        answers = [
+            ask(okta, LOGS, {"authorization": "SSWS guessed"}),
+            self.get(okta, url),
+            self.get(okta, f"{LOGS}?after=_"),
+            self.get(okta, f"{LOGS}?since=yesterday"),
+            self.get(okta, f"{LOGS}?limit=1001"),
+        ]
+        codes = [(reply.status, json.loads(reply.body)["errorCode"]) for reply in answers]
+        assert codes == [(401, "E0000011"), *[(400, "E0000001")] * 4]
+
+    def test_a_rate_limit_gives_the_moment_of_its_end(self, okta: Okta, time: Time) -> None:
+        okta.quirks.limit = 1
+        assert self.get(okta).headers["X-Rate-Limit-Remaining"] == "0"
+        refused = self.get(okta)
+        assert (refused.status, json.loads(refused.body)["errorCode"]) == (429, "E0000047")
+        assert int(refused.headers["X-Rate-Limit-Reset"]) == time.wall + 60
+        assert "Retry-After" not in refused.headers
+        time.advance(60)
+        assert self.get(okta).status == 200
 
 
 class TestFaults:

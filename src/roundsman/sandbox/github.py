@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from roundsman.sandbox.paging import Faulty, Limits, Listing, Version, iso, link, whole
+from roundsman.sandbox.paging import Faulty, Limits, Listing, Version, iso, link, whole, with_headers
 from roundsman.sandbox.vendor import Reply, document, tagged
 
 TOKEN = "sandbox-github-token"  # noqa: S105 - not a real secret
@@ -104,11 +104,11 @@ class GitHub(Listing[Quirks]):
         if self.quirks.secondary > 0:
             self.quirks.secondary -= 1
             refused = _error(self.quirks.limited, "You have exceeded a secondary rate limit.")
-            return _with(refused, {"Retry-After": str(self.quirks.secondary_wait)})
+            return with_headers(refused, {"Retry-After": str(self.quirks.secondary_wait)})
         limits = self.window.take(self.now(), self.quirks, cost=0)
         if limits is not None and limits.left < 1:
             refused = _error(self.quirks.limited, "API rate limit exceeded for user ID 583231.")
-            return _with(refused, _limit_headers(limits))
+            return with_headers(refused, _limit_headers(limits))
         return None
 
     def page(self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Reply:
@@ -119,7 +119,7 @@ class GitHub(Listing[Quirks]):
         else:
             found = _error(404, "Not Found")
         limits = self.window.take(self.now(), self.quirks, cost=int(found.status != 304))
-        return _with(found, _limit_headers(limits))
+        return with_headers(found, _limit_headers(limits))
 
     def _timeline(self) -> list[Version]:
         """The events in the list now, newest first."""
@@ -227,10 +227,6 @@ def _position(cursor: Any) -> tuple[int, int]:
 
 def _limit_headers(limits: Limits | None) -> dict[str, str]:
     return limits.headers("X-RateLimit-") if limits is not None else {}
-
-
-def _with(reply: Reply, headers: Mapping[str, str]) -> Reply:
-    return Reply(reply.status, {**reply.headers, **headers}, reply.body)
 
 
 def _error(status: int, message: str) -> Reply:

@@ -200,3 +200,13 @@ def whole(text: str | None, default: int) -> int:
 def iso(moment: datetime) -> str:
     """`2026-05-01T06:58:12Z`: seconds, in UTC."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def milliseconds(moment: datetime) -> str:
+    """`2026-05-01T06:58:12.000`: milliseconds, in UTC, without a zone."""
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds")
+
+
+def with_headers(reply: Reply, headers: Mapping[str, str]) -> Reply:
+    """The answer with more headers."""
+    return Reply(reply.status, {**reply.headers, **headers}, reply.body)
