@@ -5,7 +5,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 
@@ -13,10 +13,18 @@ from roundsman.sandbox.github import REPOSITORY, TOKEN, GitHub, Quirks as GitHub
 from roundsman.sandbox.okta import API_TOKEN, PATH as LOGS, Okta
 from roundsman.sandbox.paging import ELSEWHERE, Listing
 from roundsman.sandbox.vendor import Fault, Reply
+from roundsman.sandbox.zendesk import (
+    API_TOKEN as ZENDESK_TOKEN,
+    EMAIL,
+    PATH as TICKETS,
+    Quirks as ZendeskQuirks,
+    Zendesk,
+)
 from worlds import Time
 
 HOST = "127.0.0.1:8399"
 START_TEXT = "2026-05-01T06:00:00Z"
+SINCE = 1332034771
 EVENTS = f"/repos/{REPOSITORY}/events"
 
 
@@ -297,6 +305,146 @@ class TestOkta:
         assert "Retry-After" not in refused.headers
         time.advance(60)
         assert self.get(okta).status == 200
+
+
+class TestZendesk:
+    @pytest.fixture
+    def time(self) -> Time:
+        return Time()
+
+    @pytest.fixture
+    def zendesk(self, time: Time) -> Zendesk:
+        return Zendesk(time.utc, ZendeskQuirks(limit=None))
+
+    def get(self, zendesk: Zendesk, **query: Any) -> Reply:
+        secret = b64encode(f"{EMAIL}/token:{ZENDESK_TOKEN}".encode()).decode()
+        return ask(zendesk, f"{TICKETS}?{urlencode(query)}", {"authorization": f"Basic {secret}"})
+
+    def page(self, zendesk: Zendesk, **query: Any) -> Any:
+        reply = self.get(zendesk, **query)
+        assert reply.status == 200
+        return json.loads(reply.body)
+
+    def walk(self, zendesk: Zendesk, **query: Any) -> tuple[list[str], str]:
+        """The event ids of all rows from here, and the cursor of the last page."""
+        found = []
+        while True:
+            page = self.page(zendesk, **query)
+            found += [f"{row['id']}:{row['updated_at']}" for row in page["tickets"]]
+            query = {**query, "cursor": page["after_cursor"]}
+            query.pop("start_time", None)
+            if page["end_of_stream"]:
+                return found, page["after_cursor"]
+
+    def test_a_cursor_leads_through_all_tickets_and_goes_on_later(self, zendesk: Zendesk, time: Time) -> None:
+        for _ in range(5):
+            zendesk.add()
+        time.advance(60)
+        found, cursor = self.walk(zendesk, start_time=SINCE, per_page=2)
+        assert set(found) == zendesk.expected() == zendesk.current()
+        assert (len(found), len(set(found))) == (5, 5)
+        assert self.walk(zendesk, cursor=cursor) == ([], cursor)
+        new = zendesk.add()
+        time.advance(60)
+        assert self.walk(zendesk, cursor=cursor)[0] == [f"{new}:2026-05-01T06:01:00Z"]
+
+    def test_a_ticket_of_the_last_minute_is_left_out(self, zendesk: Zendesk, time: Time) -> None:
+        zendesk.add()
+        time.advance(59)
+        assert self.page(zendesk, start_time=SINCE)["tickets"] == []
+        assert zendesk.expected() == set()
+        time.advance(1)
+        assert len(self.page(zendesk, start_time=SINCE)["tickets"]) == 1
+
+    def test_a_changed_ticket_comes_again_from_its_new_place(self, zendesk: Zendesk, time: Time) -> None:
+        key, other = zendesk.add(), zendesk.add()
+        time.advance(60)
+        _, cursor = self.walk(zendesk, start_time=SINCE)
+        zendesk.edit(key, status="solved")
+        time.advance(60)
+        page = self.page(zendesk, cursor=cursor)
+        assert [(row["id"], row["status"]) for row in page["tickets"]] == [(int(key), "solved")]
+        changed = f"{key}:2026-05-01T06:01:00Z"
+        assert zendesk.current() == {changed, f"{other}:2026-05-01T06:00:00Z"}
+        assert zendesk.expected() == {*zendesk.current(), f"{key}:2026-05-01T06:00:00Z"}
+        found, _ = self.walk(zendesk, start_time=SINCE)
+        assert found == [f"{other}:2026-05-01T06:00:00Z", changed]
+
+    def test_a_version_that_nobody_could_see_is_not_expected(self, zendesk: Zendesk, time: Time) -> None:
+        key = zendesk.add()
+        time.advance(30)
+        zendesk.edit(key)
+        time.advance(60)
+        assert zendesk.expected() == {f"{key}:2026-05-01T06:00:30Z"}
+
+    def test_a_deleted_ticket_comes_again_unless_excluded(self, zendesk: Zendesk, time: Time) -> None:
+        zendesk.remove(zendesk.add())
+        time.advance(60)
+        [row] = self.page(zendesk, start_time=SINCE)["tickets"]
+        assert row["status"] == "deleted"
+        assert self.page(zendesk, start_time=SINCE, exclude_deleted="true")["tickets"] == []
+
+    def test_an_update_by_the_system_sends_the_same_version_again(self, zendesk: Zendesk, time: Time) -> None:
+        key = zendesk.add()
+        time.advance(60)
+        first, cursor = self.walk(zendesk, start_time=SINCE)
+        zendesk.touch(key)
+        time.advance(60)
+        assert self.walk(zendesk, cursor=cursor)[0] == first
+
+    def test_a_late_row_comes_behind_the_cursor_only_if_told_to(self, time: Time) -> None:
+        counts = []
+        for quirks in (ZendeskQuirks(), ZendeskQuirks(late_behind=True)):
+            zendesk = Zendesk(time.utc, quirks)
+            zendesk.add(at=time.utc() - timedelta(hours=1))
+            _, cursor = self.walk(zendesk, start_time=SINCE)
+            zendesk.add(at=time.utc() - timedelta(hours=2), shown=time.utc() + timedelta(seconds=5))
+            time.advance(65)
+            counts.append(len(self.walk(zendesk, cursor=cursor)[0]))
+            assert len(zendesk.current()) == 2
+        assert counts == [1, 0]
+
+    def test_rows_may_come_twice_across_pages(self, zendesk: Zendesk, time: Time) -> None:
+        zendesk.quirks.repeats = 1
+        for _ in range(4):
+            zendesk.add()
+        time.advance(60)
+        found, _ = self.walk(zendesk, start_time=SINCE, per_page=2)
+        assert (len(found), len(set(found))) == (6, 4)
+
+    def test_an_empty_export_may_have_no_cursor(self, zendesk: Zendesk) -> None:
+        assert self.page(zendesk, start_time=SINCE)["after_cursor"]
+        zendesk.quirks.null_when_empty = True
+        page = self.page(zendesk, start_time=SINCE)
+        assert (page["after_cursor"], page["after_url"], page["end_of_stream"]) == (None, None, True)
+
+    def test_a_page_may_name_itself_as_next(self, zendesk: Zendesk) -> None:
+        cursor = self.page(zendesk, start_time=SINCE)["after_cursor"]
+        zendesk.quirks.loops = True
+        page = self.page(zendesk, cursor=cursor)
+        assert (page["after_cursor"], page["end_of_stream"]) == (cursor, False)
+
+    def test_what_is_refused(self, zendesk: Zendesk, time: Time) -> None:
+        recent = int(time.wall) - 59
+        answers = [
+            ask(zendesk, TICKETS, {}),
+            self.get(zendesk),
+            self.get(zendesk, cursor="!"),
+            self.get(zendesk, start_time=recent),
+        ]
+        assert [reply.status for reply in answers] == [401, 400, 400, 422]
+        assert json.loads(answers[3].body)["description"].startswith("Too recent start_time.")
+        zendesk.quirks.too_recent = 400
+        assert json.loads(self.get(zendesk, start_time=recent).body)["error"] == "StartTimeTooRecent"
+
+    def test_ten_requests_a_minute_are_granted(self, time: Time) -> None:
+        zendesk = Zendesk(time.utc)
+        time.advance(15)
+        answers = [self.get(zendesk, start_time=SINCE) for _ in range(11)]
+        assert [reply.status for reply in answers] == [200] * 10 + [429]
+        assert answers[-1].headers["Retry-After"] == "45"
+        time.advance(45)
+        assert self.get(zendesk, start_time=SINCE).status == 200
 
 
 class TestFaults:
