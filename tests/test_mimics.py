@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import pytest
 
 from roundsman.sandbox.github import REPOSITORY, TOKEN, GitHub, Quirks as GitHubQuirks
+from roundsman.sandbox.nvd import API_KEY as NVD_KEY, PATH as CVES, Nvd, Quirks as NvdQuirks
 from roundsman.sandbox.okta import API_TOKEN, PATH as LOGS, Okta
 from roundsman.sandbox.paging import ELSEWHERE, Listing
 from roundsman.sandbox.vendor import Fault, Reply
@@ -25,6 +26,7 @@ from worlds import Time
 HOST = "127.0.0.1:8399"
 START_TEXT = "2026-05-01T06:00:00Z"
 SINCE = 1332034771
+MAY = {"lastModStartDate": "2026-05-01T00:00:00Z", "lastModEndDate": "2026-05-31T00:00:00Z"}
 EVENTS = f"/repos/{REPOSITORY}/events"
 
 
@@ -445,6 +447,127 @@ class TestZendesk:
         assert answers[-1].headers["Retry-After"] == "45"
         time.advance(45)
         assert self.get(zendesk, start_time=SINCE).status == 200
+
+
+class TestNvd:
+    @pytest.fixture
+    def time(self) -> Time:
+        return Time()
+
+    @pytest.fixture
+    def nvd(self, time: Time) -> Nvd:
+        return Nvd(time.utc, NvdQuirks(limit=None))
+
+    def get(self, nvd: Nvd, headers: dict[str, str] | None = None, **query: Any) -> Reply:
+        return ask(nvd, f"{CVES}?{urlencode(query)}", headers or {})
+
+    def page(self, nvd: Nvd, **query: Any) -> Any:
+        reply = self.get(nvd, **query)
+        assert reply.status == 200, reply.headers
+        return json.loads(reply.body)
+
+    def ids(self, page: Any) -> list[str]:
+        return [f"{each['cve']['id']}:{each['cve']['lastModified']}" for each in page["vulnerabilities"]]
+
+    def test_offsets_lead_through_all_records_of_a_window(self, nvd: Nvd, time: Time) -> None:
+        for _ in range(5):
+            nvd.add()
+            time.advance(60)
+        time.advance(0.123)
+        found = []
+        for start in (0, 2, 4):
+            page = self.page(nvd, startIndex=start, resultsPerPage=2, **MAY)
+            found += self.ids(page)
+            assert (page["totalResults"], page["startIndex"]) == (5, start)
+            assert page["resultsPerPage"] == len(page["vulnerabilities"])
+        assert set(found) == nvd.expected() == nvd.current()
+        assert page["timestamp"] == "2026-05-01T06:05:00.123"
+        assert {"published", "vulnStatus", "descriptions"} <= page["vulnerabilities"][0]["cve"].keys()
+
+    def test_a_changed_record_leaves_its_window(self, nvd: Nvd, time: Time) -> None:
+        key, other = nvd.add(), nvd.add()
+        time.advance(86400)
+        nvd.edit(key, vulnStatus="Analyzed")
+        day = {"lastModStartDate": "2026-05-01T00:00:00Z", "lastModEndDate": "2026-05-01T23:00:00.000"}
+        assert self.ids(self.page(nvd, **day)) == [f"{other}:2026-05-01T06:00:00.000"]
+        changed = f"{key}:2026-05-02T06:00:00.000"
+        assert changed in self.ids(self.page(nvd, **MAY))
+        assert nvd.current() == {changed, f"{other}:2026-05-01T06:00:00.000"}
+        assert nvd.expected() == {*nvd.current(), f"{key}:2026-05-01T06:00:00.000"}
+        nvd.remove(other)
+        assert {each["cve"]["vulnStatus"] for each in self.page(nvd)["vulnerabilities"]} == {
+            "Analyzed",
+            "Rejected",
+        }
+
+    def test_a_late_record_is_in_no_window_before_it_is_shown(self, nvd: Nvd, time: Time) -> None:
+        nvd.add(shown=time.utc() + timedelta(minutes=5))
+        assert (self.ids(self.page(nvd, **MAY)), nvd.expected()) == ([], set())
+        time.advance(300)
+        assert set(self.ids(self.page(nvd, **MAY))) == nvd.expected() != set()
+
+    def test_rows_come_by_publication_or_by_change(self, nvd: Nvd, time: Time) -> None:
+        nvd.add("CVE-2026-1")
+        time.advance(60)
+        nvd.add("CVE-2026-2")
+        time.advance(60)
+        nvd.edit("CVE-2026-1")
+        assert [each.split(":")[0] for each in self.ids(self.page(nvd))] == ["CVE-2026-1", "CVE-2026-2"]
+        nvd.quirks.order = "modified"
+        assert [each.split(":")[0] for each in self.ids(self.page(nvd))] == ["CVE-2026-2", "CVE-2026-1"]
+
+    def test_a_window_may_include_its_ends_or_not_and_may_be_empty(self, nvd: Nvd, time: Time) -> None:
+        nvd.add()
+        exact = dict.fromkeys(("lastModStartDate", "lastModEndDate"), START_TEXT)
+        assert self.page(nvd, **exact)["totalResults"] == 1
+        nvd.quirks.inclusive = False
+        empty = self.page(nvd, **exact)
+        assert (empty["totalResults"], empty["vulnerabilities"]) == (0, [])
+
+    @pytest.mark.parametrize(
+        "query",
+        [
+            {"lastModStartDate": START_TEXT},
+            {"lastModEndDate": START_TEXT},
+            {"lastModStartDate": START_TEXT, "lastModEndDate": "soon"},
+            {"lastModStartDate": "2026-01-01T00:00:00Z", "lastModEndDate": "2026-05-01T00:00:01Z"},
+            {"lastModStartDate": "2026-05-02T00:00:00Z", "lastModEndDate": START_TEXT},
+            {"resultsPerPage": 2001},
+        ],
+    )
+    def test_errors_are_404_with_a_message_header(self, nvd: Nvd, query: dict[str, Any]) -> None:
+        reply = self.get(nvd, **query)
+        assert (reply.status, reply.body) == (404, b"")
+        assert reply.headers["message"]
+
+    def test_120_days_and_any_case_are_granted(self, nvd: Nvd) -> None:
+        nvd.add()
+        window = {"LASTMODSTARTDATE": "2026-01-02T00:00:00Z", "lastmodenddate": "2026-05-02T00:00:00Z"}
+        assert self.page(nvd, **window)["totalResults"] == 1
+
+    def test_a_page_over_2000_may_be_cut_instead_of_refused(self, nvd: Nvd) -> None:
+        nvd.quirks.too_many = "capped"
+        assert self.page(nvd, resultsPerPage=2001)["totalResults"] == 0
+
+    def test_five_requests_in_30_seconds_are_granted_and_50_with_a_key(self, time: Time) -> None:
+        nvd = Nvd(time.utc)
+        assert self.get(nvd, {"apikey": "guessed"}).headers["message"] == "Invalid apiKey."
+        statuses = []
+        for _ in range(6):
+            statuses.append(self.get(nvd).status)
+            time.advance(5)
+        assert statuses == [200] * 5 + [403]
+        time.advance(1)
+        assert self.get(nvd).status == 200
+        assert "Retry-After" not in self.get(nvd).headers
+        assert [self.get(nvd, {"apikey": NVD_KEY}).status for _ in range(40)] == [200] * 40
+
+    def test_the_total_may_be_missing_and_pages_may_repeat(self, nvd: Nvd) -> None:
+        nvd.quirks.no_total = nvd.quirks.loops = True
+        nvd.add()
+        page = self.page(nvd, startIndex=1)
+        assert "totalResults" not in page
+        assert (page["startIndex"], len(page["vulnerabilities"])) == (0, 1)
 
 
 class TestFaults:

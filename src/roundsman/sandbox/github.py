@@ -105,7 +105,7 @@ class GitHub(Listing[Quirks]):
             self.quirks.secondary -= 1
             refused = _error(self.quirks.limited, "You have exceeded a secondary rate limit.")
             return with_headers(refused, {"Retry-After": str(self.quirks.secondary_wait)})
-        limits = self.window.take(self.now(), self.quirks, cost=0)
+        limits = self.limits(cost=0)
         if limits is not None and limits.left < 1:
             refused = _error(self.quirks.limited, "API rate limit exceeded for user ID 583231.")
             return with_headers(refused, _limit_headers(limits))
@@ -118,7 +118,7 @@ class GitHub(Listing[Quirks]):
             found = self._events(query, headers)
         else:
             found = _error(404, "Not Found")
-        limits = self.window.take(self.now(), self.quirks, cost=int(found.status != 304))
+        limits = self.limits(cost=int(found.status != 304))
         return with_headers(found, _limit_headers(limits))
 
     def _timeline(self) -> list[Version]:

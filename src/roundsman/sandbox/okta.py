@@ -94,7 +94,7 @@ class Okta(Listing[Quirks]):
     def refusal(self, headers: Mapping[str, str]) -> Reply | None:
         if headers.get("authorization") != f"SSWS {self.token}":
             return _error(401, "E0000011", "Invalid token provided")
-        limits = self.window.take(self.now(), self.quirks)
+        limits = self.limits()
         self._limit_headers = limits.headers("X-Rate-Limit-") if limits is not None else {}
         if limits is not None and limits.left < 0:
             more = {"Retry-After": str(limits.retry_after)} if self.quirks.retry_after else {}

@@ -67,19 +67,19 @@ class Window:
         self._rolling = rolling
         self._granted = deque[float]()
 
-    def take(self, now: datetime, quirks: Faulty, cost: int = 1) -> Limits | None:
+    def take(self, now: datetime, limit: int | None, window: timedelta, cost: int = 1) -> Limits | None:
         """Count a request if the limit grants it. Returns the limit's state; None without a limit."""
-        if quirks.limit is None:
+        if limit is None:
             return None
-        moment, length = now.timestamp(), quirks.limit_window.total_seconds()
+        moment, length = now.timestamp(), window.total_seconds()
         start = moment - length if self._rolling else moment // length * length
         while self._granted and self._granted[0] < start:
             self._granted.popleft()
-        left = quirks.limit - len(self._granted) - cost
+        left = limit - len(self._granted) - cost
         if left >= 0:
             self._granted.extend([moment] * cost)
         end = (self._granted[0] if self._rolling and self._granted else start) + length
-        return Limits(quirks.limit, left, math.ceil(end), max(1, math.ceil(end - moment)))
+        return Limits(limit, left, math.ceil(end), max(1, math.ceil(end - moment)))
 
 
 @dataclass(slots=True)
@@ -123,6 +123,10 @@ class Listing(Vendor, ABC, Generic[QuirksT]):
             self.quirks.errors_in_200 -= 1
             return document(200, {"errors": [{"message": "Something went wrong."}]})
         return refused or self.page(method, path, query, headers)
+
+    def limits(self, cost: int = 1) -> Limits | None:
+        """Count a request in the window of `Quirks.limit`, if that grants it."""
+        return self.window.take(self.now(), self.quirks.limit, self.quirks.limit_window, cost)
 
     @abstractmethod
     def refusal(self, headers: Mapping[str, str]) -> Reply | None:

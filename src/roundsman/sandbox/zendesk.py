@@ -117,7 +117,7 @@ class Zendesk(Listing[Quirks]):
         expected = base64.b64encode(f"{EMAIL}/token:{self.token}".encode()).decode()
         if headers.get("authorization") != f"Basic {expected}":
             return document(401, {"error": "Couldn't authenticate you"})
-        limits = self.window.take(self.now(), self.quirks)
+        limits = self.limits()
         if limits is not None and limits.left < 0:
             refused = _error(
                 429, "APIRateLimitExceeded", "Number of allowed API requests per minute exceeded"
