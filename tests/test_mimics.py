@@ -1,18 +1,21 @@
 """The sandbox's list APIs answer as their vendors' documentation says, and go wrong when told to."""
 
 import json
+import random
 from base64 import b64encode
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+import httpx
 import pytest
 
 from roundsman.sandbox.github import REPOSITORY, TOKEN, GitHub, Quirks as GitHubQuirks
 from roundsman.sandbox.nvd import API_KEY as NVD_KEY, PATH as CVES, Nvd, Quirks as NvdQuirks
-from roundsman.sandbox.okta import API_TOKEN, PATH as LOGS, Okta
+from roundsman.sandbox.okta import API_TOKEN, PATH as LOGS, Okta, Quirks as OktaQuirks
 from roundsman.sandbox.paging import ELSEWHERE, Listing
+from roundsman.sandbox.server import Sandbox
 from roundsman.sandbox.vendor import Fault, Reply
 from roundsman.sandbox.zendesk import (
     API_TOKEN as ZENDESK_TOKEN,
@@ -110,6 +113,7 @@ class TestGitHub:
 
     def test_the_list_ends_at_300_events_and_at_30_days(self, github: GitHub, time: Time) -> None:
         github.add(at=time.utc() - timedelta(days=31))
+        assert github.expected() == set()
         newest = [github.add() for _ in range(301)][1:]
         assert {row["id"] for row in self.walk(github, f"{EVENTS}?per_page=100")} == set(newest)
         assert github.current() == set(newest)
@@ -570,6 +574,81 @@ class TestNvd:
         assert (page["startIndex"], len(page["vulnerabilities"])) == (0, 1)
 
 
+class TestReaders:
+    """Naive readers without a store, against random changes: what the mimics promise an exact reader holds."""
+
+    @pytest.fixture(params=range(20))
+    def dice(self, request: pytest.FixtureRequest) -> random.Random:
+        return random.Random(request.param)
+
+    def change(self, vendor: Any, dice: random.Random, time: Time) -> None:
+        """Some seconds pass; then a row comes, perhaps late, or one changes."""
+        time.advance(dice.choice([0, 1, 30, 90]))
+        known = [v.key for v in vendor.versions if v.gone is None]
+        if known and hasattr(vendor, "edit") and dice.random() < 0.4:
+            vendor.edit(dice.choice(known))
+        else:
+            late = dice.choice([0, 0, 45, 300])
+            vendor.add(at=time.utc() - timedelta(seconds=dice.choice([0, late])), shown=time.utc())
+
+    def test_okta_by_a_kept_next(self, dice: random.Random) -> None:
+        time = Time()
+        okta, url, found = Okta(time.utc, OktaQuirks(limit=None)), f"{LOGS}?limit=2", list[str]()
+        for _ in range(40):
+            self.change(okta, dice, time)
+            if dice.random() < 0.6:
+                reply = ask(okta, url, {"authorization": f"SSWS {API_TOKEN}"})
+                found += [row["uuid"] for row in json.loads(reply.body)]
+                url = links(reply)["next"]
+        while page := json.loads((reply := ask(okta, url, {"authorization": f"SSWS {API_TOKEN}"})).body):
+            found += [row["uuid"] for row in page]
+            url = links(reply)["next"]
+        assert len(found) == len(set(found))
+        assert set(found) == okta.expected()
+
+    def test_zendesk_by_a_kept_cursor(self, dice: random.Random) -> None:
+        time, read = Time(), TestZendesk()
+        zendesk, query, found = (
+            Zendesk(time.utc, ZendeskQuirks(limit=None)),
+            {"start_time": str(SINCE)},
+            set[str](),
+        )
+        for turn in range(40):
+            self.change(zendesk, dice, time)
+            if turn == 39:
+                time.advance(60)
+            if dice.random() < 0.4 or turn == 39:
+                ids, cursor = read.walk(zendesk, per_page=2, **query)
+                found.update(ids)
+                query = {"cursor": cursor}
+        assert zendesk.current() <= found <= zendesk.expected()
+
+    def test_nvd_by_windows_that_overlap(self, dice: random.Random) -> None:
+        time, read = Time(), TestNvd()
+        nvd, found, since = Nvd(time.utc, NvdQuirks(limit=None)), set[str](), time.utc()
+        for turn in range(40):
+            self.change(nvd, dice, time)
+            if dice.random() < 0.4 or turn == 39:
+                start = (since - timedelta(minutes=10)).isoformat()
+                window = {"lastModStartDate": start, "lastModEndDate": time.utc().isoformat()}
+                index, total = 0, 1
+                while index < total:
+                    page = read.page(nvd, startIndex=index, resultsPerPage=2, **window)
+                    found.update(read.ids(page))
+                    index, total = index + page["resultsPerPage"], page["totalResults"]
+                since = time.utc()
+        assert nvd.current() <= found <= nvd.expected()
+
+    def test_github_by_all_pages(self, dice: random.Random) -> None:
+        time, read = Time(), TestGitHub()
+        github, found = GitHub(time.utc), set[str]()
+        for turn in range(40):
+            self.change(github, dice, time)
+            if dice.random() < 0.4 or turn == 39:
+                found.update(row["id"] for row in read.walk(github, f"{EVENTS}?per_page=7"))
+        assert found == github.expected() == github.current()
+
+
 class TestFaults:
     """What every list API can be told to do; shown on one."""
 
@@ -613,3 +692,18 @@ class TestFaults:
         with pytest.raises(ValueError):
             json.loads(self.get(github).body)
         assert json.loads(self.get(github).body)
+
+
+async def test_over_a_socket_links_name_the_address_that_was_asked() -> None:
+    github = GitHub()
+    ids = [github.add() for _ in range(2)]
+    async with (
+        Sandbox(github) as box,
+        httpx.AsyncClient(headers={"authorization": f"Bearer {TOKEN}"}) as http,
+    ):
+        first = await http.get(f"{box.url}{EVENTS}", params={"per_page": 1})
+        second = await http.get(first.links["next"]["url"])
+        assert first.links["next"]["url"].startswith(box.url)
+        assert [row["id"] for row in first.json() + second.json()] == ids[::-1]
+        answer = await http.post(f"{box.url}/graphql", json={"query": "{ repository { events } }"})
+        assert [node["id"] for node in answer.json()["data"]["repository"]["events"]["nodes"]] == ids

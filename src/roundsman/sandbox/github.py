@@ -139,6 +139,10 @@ class GitHub(Listing[Quirks]):
     def current(self) -> set[str]:
         return super().current() & {self.event_id(v) for v in self._timeline()}
 
+    def expected(self) -> set[str]:
+        too_old = {v.key for v in self.versions if max(v.shown, v.added) - v.at >= self.quirks.retention}
+        return super().expected() - too_old
+
     def _events(self, query: Mapping[str, str], headers: Mapping[str, str]) -> Reply:
         size, number = self.size(query.get("per_page"), 30, 100), whole(query.get("page"), 1) or 1
         first = (number - 1) * size

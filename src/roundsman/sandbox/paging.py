@@ -95,6 +95,8 @@ class Version:
     row: dict[str, Any]
     number: int
     """Grows in the order of insertion."""
+    added: datetime
+    """When it was inserted; later than `shown` if it is history that the test made."""
     gone: datetime | None = None
     """When it was removed or replaced."""
 
@@ -172,7 +174,8 @@ class Listing(Vendor, ABC, Generic[QuirksT]):
 
     def store(self, key: str, at: datetime, shown: datetime | None, row: dict[str, Any]) -> Version:
         """Insert a version. A list that was already answered did not contain it: `shown` is not before that."""
-        version = Version(key, at, max(shown or at, self._last_asked), row, next(self._numbers))
+        shown = max(shown or at, self._last_asked)
+        version = Version(key, at, shown, row, next(self._numbers), self.now())
         self.versions.append(version)
         return version
 
