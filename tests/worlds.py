@@ -106,6 +106,7 @@ class Straight(httpx.AsyncBaseTransport):
         self.requests.append(request)
         self.before()
         headers = {name.lower(): value for name, value in request.headers.items()}
+        self.vendor.body = await request.aread()
         reply = self.vendor.answer(request.method, request.url.path, dict(request.url.params), headers)
         self.before()
         if reply.kind == "hang":
