@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema, model_validator
 
 from roundsman.kit.paths import Path, is_path, is_template
 from roundsman.options.secrets import Secret
@@ -26,8 +26,8 @@ def _parameter(value: object) -> object:
 
 
 Parameter = Annotated[
-    Secret | str,
-    BeforeValidator(_parameter),
+    str | Secret,
+    PlainValidator(_parameter),
     WithJsonSchema({"anyOf": [{"type": ["string", "number", "boolean"]}, {"type": "object"}]}),
 ]
 """The value of a query parameter or a header: a text, a number, or the place of a secret."""
@@ -122,6 +122,8 @@ class Since(Options):
     def _whole(self) -> Self:
         if self.window and not self.until:
             raise ValueError("window needs until, the parameter that carries its end")
+        if self.window and self.window < 2 * self.overlap:
+            raise ValueError("window is shorter than two overlaps: it would not get on")
         if self.until and not self.param:
             raise ValueError("until needs param, the parameter that carries the beginning")
         if self.format == "number" and self.until:

@@ -104,6 +104,13 @@ class Counted:
             return page.count < walk.largest
         return page.count < FULL_FROM and page.count not in self._sizes
 
+    def ends(self, walk: Walk, page: Page, read: int, total: int | None) -> bool:
+        """Whether the list ends with this page, with which `read` of `total` rows were read."""
+        last = self.is_last(walk, page)
+        if total is None or (total == page.count and not walk.pages and not last):
+            return last  # perhaps the total counts the page only: one more question shows it
+        return read >= total
+
     def refuse_same(self, walk: Walk, page: Page) -> None:
         """The same rows again mean that the parameter is ignored."""
         if walk.pages and page.count and digest_of(page) == walk.last:
@@ -133,7 +140,7 @@ class Skipping(Counted):
             walk.backs += 1
             walk.at = max(0, at - max(walk.largest, page.count))
             return True
-        if at + page.count >= total if total is not None else self.is_last(walk, page):
+        if self.ends(walk, page, at + page.count, total):
             return False
         self.refuse_same(walk, page)
         overlap = min(self._pages.overlap, page.count // 2)
@@ -161,7 +168,7 @@ class Numbered(Counted):
             if total is not None and walk.rows < total and walk.pages:
                 raise Unreadable(f"the list has {total} rows, and its pages show {walk.rows}")
             return False
-        if walk.rows + page.count >= total if total is not None else self.is_last(walk, page):
+        if self.ends(walk, page, walk.rows + page.count, total):
             return False
         self.refuse_same(walk, page)
         walk.at = (self._pages.first if walk.at is None else int(walk.at)) + 1

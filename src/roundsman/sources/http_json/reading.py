@@ -25,6 +25,8 @@ EXPIRED = frozenset({400, 404, 410, 416, 422})
 """Statuses that refuse a position that was kept from an earlier visit."""
 BEYOND = frozenset({404, 416})
 """Statuses of a page behind the last one, when pages are counted by us."""
+MARKS = 50
+"""Rows of the first page that mark where the next walk ends, for a list with the newest row first."""
 ABSORBED = 20_000
 """Maximum rows without a time that are remembered as old when a source begins with `start = "now"`."""
 CLOCK_DOUBT = timedelta(days=1)
@@ -43,6 +45,8 @@ class Reading(PollBuilder):
         self._pager = self._make_pager()
         self._before = set(self._list.before)
         self._restarted = False
+        self._has_passed = False
+        """The window that was read last ended before the present: the next one follows at once."""
 
     def _make_pager(self) -> Pager:
         source = self._source
@@ -62,30 +66,22 @@ class Reading(PollBuilder):
         if self._list.table not in {"", table}:
             self._forget_position("the options of its list have changed")
         self._list.table = table
-        resumed = self._list.walk is not None
+        another = self._list.walk is not None  # what came since it began is read by a walk of its own
         while True:
             async for poll in self._walk():
                 yield poll
                 if self._visit.wait:
                     return  # the vendor asks us to wait; the next visit goes on from here
-            if not (resumed or self._is_behind()):
+            if not (another or self._has_passed):
                 return
-            resumed = False
-
-    def _is_behind(self) -> bool:
-        """Whether the window that was read ended before the present: then the next one follows at once."""
-        since, cursor = self._source.since, self._list.cursor
-        if since is None or since.window is None or not isinstance(cursor, str):
-            return False
-        moment = parse_time(cursor)
-        return moment is not None and self._window_end(moment) <= self._latest()
+            another = False
 
     # -- one walk --------------------------------------------------------------------------------------------
 
     async def _walk(self) -> AsyncIterator[Poll]:
         """Read from the walk's position to its end; each page is one poll."""
         walk = copy.deepcopy(self._list.walk) or self._begin()
-        first = self._list.walk is None
+        first, is_kept, self._has_passed = self._list.walk is None, walk.at is not None, False
         while True:
             try:
                 answer = await self._ask(walk, first=first)
@@ -93,10 +89,10 @@ class Reading(PollBuilder):
                 if self._is_end(walk, exc):
                     yield self._end(walk)
                     return
-                if not self._has_expired(walk, exc, first=first):
+                if not (is_kept and self._has_expired(exc)):
                     raise
                 self._forget_position(f"the vendor refuses the position that was kept ({exc})")
-                walk, first = self._begin(), True
+                walk, first, is_kept = self._begin(), True, False
                 continue
             if answer.unchanged:
                 self._visit.explain("the answer is unchanged: there is nothing new")
@@ -108,7 +104,7 @@ class Reading(PollBuilder):
                 yield self._end(walk)
                 return
             self._list.walk = None if self._keeps_next else copy.deepcopy(walk)
-            first = False
+            first = is_kept = False
             yield self._poll()
 
     def _begin(self) -> Walk:
@@ -136,14 +132,15 @@ class Reading(PollBuilder):
         if cursor is None and floor is None:
             # The vendor's clock is not known yet: this is where to look, and never what is reported.
             start = self._source.start
-            moment = start if isinstance(start, datetime) else self._visit.now if start == "now" else None
+            now = self._visit.now - CLOCK_DOUBT
+            moment = start if isinstance(start, datetime) else now if start == "now" else None
             floor = rfc3339(moment) if moment else None
         return paging.back(cursor or floor or None, since.overlap)
 
     def _window_end(self, begin: datetime) -> datetime:
         since = self._source.since
         assert since is not None
-        return begin + timedelta(seconds=since.window) if since.window else self._latest() + CLOCK_DOUBT
+        return begin + timedelta(seconds=since.window) if since.window else self._latest() + 2 * CLOCK_DOUBT
 
     def _latest(self) -> datetime:
         """The latest time that surely is not in the future: the vendor's clock; or ours, with doubt."""
@@ -156,11 +153,10 @@ class Reading(PollBuilder):
         begin = None if self._keeps_next and walk.at is not None else walk.begin
         return await self._asking.page(walk.at, begin, parse_time(walk.end), kept)
 
-    def _has_expired(self, walk: Walk, exc: Exception, *, first: bool) -> bool:
+    def _has_expired(self, exc: Exception) -> bool:
         """Whether a position from an earlier visit is refused. Then the list is read from the cursor on."""
-        kept = walk.at is not None and (first or self._list.walk is not None) and not self._restarted
         refused = getattr(exc, "status", None) in EXPIRED and not getattr(exc, "passing", False)
-        return kept and refused
+        return refused and not self._restarted
 
     def _is_end(self, walk: Walk, exc: Exception) -> bool:
         """Whether a refused page is behind the last one: some servers answer 404 instead of an empty page."""
@@ -173,7 +169,7 @@ class Reading(PollBuilder):
         if memory.walk is not None or memory.next is not None:
             self.remark(f"{why}: the list is read again from {memory.cursor or 'its beginning'} on")
         memory.walk, memory.next, memory.tag, memory.shown = None, None, None, []
-        self._restarted = True
+        memory.again = self._restarted = True
 
     # -- one page --------------------------------------------------------------------------------------------
 
@@ -189,14 +185,11 @@ class Reading(PollBuilder):
         known = await self._visit.known(keys)
         known |= {key for key in keys if digest(key) in self._before or digest(key) in self._list.shown}
         if first:
-            walk.mark, walk.tag = [digest(key) for key in keys], _plain(page.answer)
+            walk.mark, walk.tag = [digest(key) for key in keys[:MARKS]], _plain(page.answer)
         old = [self._is_old(walk, row) for row in rows]
         new = [row for row, is_old in zip(rows, old, strict=True) if not is_old and row.key not in known]
         self._raise_top(walk, rows)
-        if self._absorbs():
-            self._absorb(new)
-        else:
-            self._report(walk, new)
+        self._report(walk, self._absorbed(new))
         self.rows += len(rows)
         self._explain(page, new)
         if self._reaches_known(walk, page, known, all_old=all(old)):
@@ -228,7 +221,9 @@ class Reading(PollBuilder):
         pager = self._pager
         assert isinstance(pager, paging.Named)
         following = self._asking.next(page.answer, asked)
-        if following is None:
+        if following is None and not page.count:
+            following = asked  # some servers name no next page behind an empty one
+        elif following is None:
             raise Unreadable(
                 f"there is nothing at {self._source.pages and self._source.pages.next}, and since.next = true keeps it: is "
                 "pages.next right?"
@@ -260,10 +255,12 @@ class Reading(PollBuilder):
             return True
         if self._keeps_next:
             # Ids of rows that are older than this may have been forgotten; they were reported when new.
-            top = parse_time(self._list.cursor) if self._restarted else None
+            top = parse_time(self._list.cursor) if self._list.again else None
             reach = timedelta(seconds=LONGEST_LOOKBACK)
             return top is not None and moment is not None and moment < top - reach
         begin, value = self._comparable(walk.begin), self._comparable(row.since)
+        if self._list.low is not None and value is not None and value <= self._list.low:
+            return True
         return begin is not None and value is not None and bool(value < begin)
 
     def _moment(self, row: Row) -> datetime | None:
@@ -296,11 +293,13 @@ class Reading(PollBuilder):
             top = self._comparable(walk.top)
             if best is not None and (top is None or best[0] > top):
                 walk.top = _number(best[1]) if numbers else rfc3339(best[0])
-            return
-        newest = max((row.time for row in rows if row.time is not None), default=None)
-        top = parse_time(walk.top)
-        if newest is not None and (top is None or newest > top):
-            walk.top = rfc3339(newest)
+        else:
+            newest = max((row.time for row in rows if row.time is not None), default=None)
+            top = parse_time(walk.top)
+            if newest is not None and (top is None or newest > top):
+                walk.top = rfc3339(newest)
+        if self._keeps_next:
+            self._move_cursor(walk.top)  # it has no walk to be remembered by
 
     def _absorbs(self) -> bool:
         """Whether all rows are old: a source begins "now", and no time says which rows came before."""
@@ -309,6 +308,22 @@ class Reading(PollBuilder):
             source.since is not None and source.since.format != "number" and source.since.row
         )
         return not self._list.begun and source.start == "now" and not timed
+
+    def _absorbed(self, rows: list[Row]) -> list[Row]:
+        """Remember which rows were there at the beginning, if nothing else says so. Returns the others."""
+        if self._list.begun:
+            return rows
+        if self._absorbs():
+            old, new = rows, []
+        elif self.memory.get("floor"):
+            old = [row for row in rows if self._moment(row) is None]
+            new = [row for row in rows if self._moment(row) is not None]
+        else:
+            return rows
+        if self._keeps_next or (self._source.since is not None and self._source.since.format == "number"):
+            return new  # these rows do not come again
+        self._absorb(old)
+        return new
 
     def _absorb(self, rows: list[Row]) -> None:
         found = [digest(row.key) for row in rows]
@@ -358,18 +373,15 @@ class Reading(PollBuilder):
     def _end(self, walk: Walk) -> Poll:
         """The walk is complete: move the cursor."""
         memory = self._list
-        memory.walk = None
-        memory.begun = True
-        cursor, top = self._comparable_cursor(memory.cursor), self._comparable_cursor(walk.top)
-        if top is not None and (cursor is None or top > cursor):
-            memory.cursor = walk.top
+        if not memory.begun and self._absorbs() and not isinstance(walk.top, str):
+            memory.low = walk.top
+        memory.walk, memory.begun, memory.again = None, True, False
+        self._move_cursor(walk.top)
         end = parse_time(walk.end)
         if end is not None and end <= self._latest():
-            moved = self._comparable_cursor(memory.cursor)
-            if moved is None or end > moved:
-                memory.cursor = (
-                    walk.end
-                )  # all rows of a window that has passed were read, also if there are none
+            # All rows of a window that has passed were read, also if there are none.
+            self._has_passed = True
+            self._move_cursor(walk.end)
         if walk.full:
             memory.full_at = rfc3339(self._visit.now)
         if not self._keeps_next:
@@ -381,8 +393,11 @@ class Reading(PollBuilder):
             self._pager.shifts = False
         return self._poll()
 
-    def _comparable_cursor(self, value: Value | None) -> Any:
-        return parse_time(value) if isinstance(value, str) else value
+    def _move_cursor(self, to: Value | None) -> None:
+        """Move the cursor forwards; it never moves back."""
+        cursor, then = (parse_time(v) if isinstance(v, str) else v for v in (self._list.cursor, to))
+        if then is not None and (cursor is None or then > cursor):  # type: ignore[operator] # both are of one kind
+            self._list.cursor = to
 
     def _tell_gap(self, walk: Walk, why: str) -> None:
         """Report that rows may be missing."""

@@ -123,7 +123,9 @@ class HttpJson(Source):
             self.method,
             self.visible_query(),
             self.body,
-            repr((self.rows.at, self.rows.newest_first, self.pages, self.since)),
+            (self.rows.at, self.rows.newest_first),
+            self.pages and self.pages.model_dump(include={"next", "param", "first"}),
+            self.since and self.since.model_dump(include={"next", "param", "row", "format", "until"}),
         )
         return hashlib.blake2b(wire.encode(parts), digest_size=8).hexdigest()
 
