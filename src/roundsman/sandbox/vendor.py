@@ -157,7 +157,9 @@ class Town(Vendor):
 
     def answer(self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Reply:
         self.asked += 1
-        return self.whose(path).answer(method, path, query, headers)
+        vendor = self.whose(path)
+        vendor.body = self.body
+        return vendor.answer(method, path, query, headers)
 
     def reply(self, *_: Any) -> Reply:
         raise NotImplementedError

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 EXPIRED = frozenset({400, 404, 410, 416, 422})
 """Statuses that refuse a position that was kept from an earlier visit."""
+GIVE_UP_AFTER = 3
+"""Visits in a row at which a kept position is refused before it is given up: one refusal may be a fault."""
 BEYOND = frozenset({404, 416})
 """Statuses of a page behind the last one, when pages are counted by us."""
 MARKS = 50
@@ -91,12 +93,22 @@ class Reading(PollBuilder):
                     return
                 if not (is_kept and self._has_expired(exc)):
                     raise
+                if self._keeps_next and self._list.refusals + 1 < GIVE_UP_AFTER:
+                    self._list.refusals += 1  # what came late is behind this position only
+                    yield self._poll()
+                    raise
+                if self._keeps_next and self._list.cursor is not None:
+                    self._tell_gap(
+                        walk,
+                        "the vendor refuses the position that was kept, and what came late is only behind it",
+                    )
                 self._forget_position(f"the vendor refuses the position that was kept ({exc})")
                 walk, first, is_kept = self._begin(), True, False
                 continue
             if answer.unchanged:
                 self._visit.explain("the answer is unchanged: there is nothing new")
                 return
+            self._list.refusals = 0
             page = Page(answer, self._source.reader.read(answer))
             self.begin(self._source.start, answer.date(), self._visit.now)
             goes_on = await self._take(walk, page, first=first)

@@ -53,6 +53,8 @@ class Memory(msgspec.Struct, omit_defaults=True):
     """The greatest value of `since.row`, or of `rows.time`, of all complete walks."""
     next: Position | None = None
     """With `since.next`: the page to ask for at the next visit."""
+    refusals: int = 0
+    """Visits in a row at which the vendor refused that page."""
     shown: list[str] = []
     """Digests of the ids on that page, if it was read already."""
     mark: list[str] = []
