@@ -45,7 +45,7 @@ def worked(name: str, **options: Any) -> HttpJson:
 
 def windows(**options: Any) -> HttpJson:
     """The worked example of windows, which cannot begin at the beginning."""
-    return worked("nvd", start="2026-04-30T00:00:00Z", **options)
+    return worked("nvd", **({"start": "2026-04-30T00:00:00Z"} | options))
 
 
 def graph(**options: Any) -> HttpJson:

@@ -44,8 +44,18 @@ def init(
             "--user", help="For a service of your own: in ~/.config/roundsman, with a folder for secrets."
         ),
     ] = False,
+    example: Annotated[
+        Literal["github", "okta", "zendesk", "nvd"] | None,
+        typer.Option(
+            "--example", help="Print a source of the type http.json for a public API; write nothing."
+        ),
+    ] = None,
 ) -> None:
     """Write a commented starter configuration; never overwrites."""
+    if example is not None:
+        place = importlib.resources.files("roundsman").joinpath("examples", f"{example}.toml")
+        print(place.read_text(encoding="utf-8"), end="")
+        return
     serves = service or user
     path = path or (units.CONFIG if service else configuration.users() if user else Path("roundsman.toml"))
     text = importlib.resources.files("roundsman").joinpath("starter.toml").read_text(encoding="utf-8")

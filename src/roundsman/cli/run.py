@@ -73,13 +73,14 @@ async def _poll(config: Config, name: str, as_json: bool, trace: bool) -> int:
     from roundsman.service.service import web
 
     clients, source = web(config.http), config.sources[name]
-    if trace:
-        from roundsman.cli.trace import Trace
-
-        clients.observer = Trace()
     reader = Reader.open(config.store) if exists(config.store) else None
     dry = Dry(name, reader)
     visit = visit_to(source, clients, log=dry.known)
+    if trace:
+        from roundsman.cli.trace import Trace
+
+        clients.observer = shown = Trace()
+        visit.explain = shown.explain
     show = printer(as_json)
     new = 0
     try:

@@ -11,6 +11,10 @@ from roundsman.system.logs import safe
 class Trace:
     """Prints requests as they end. Secrets of the configuration are masked, and links shown by their host only."""
 
+    def explain(self, text: str) -> None:
+        """What the source found in the answer."""
+        _print(f"  {text}")
+
     def exchanged(self, exchange: Exchange) -> None:
         _print(_request(exchange))
         _print(f"  {_answer(exchange)}")

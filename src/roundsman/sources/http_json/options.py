@@ -70,7 +70,7 @@ class Rows(Options):
 class Pages(Options):
     """`pages`: how to get to the next page of a list."""
 
-    next: Literal["link", "rows", "page", "since"] | Place
+    next: Place
     """Where the next page is: "link" (the header `Link`), a path to a URL or a token, "rows" (skip as many
     rows as were read), "page" (the number of the page), or "since" (ask again from the last row on).
     """

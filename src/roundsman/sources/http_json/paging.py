@@ -216,7 +216,7 @@ def step(walk: Walk, page: Page) -> None:
     walk.pages += 1
     walk.rows += page.count
     walk.largest = max(walk.largest, page.count)
-    here = digest(f"{walk.at} {walk.begin}")
+    here = digest(f"{walk.at} {walk.begin} {walk.backs}")
     if here in walk.trail:
         raise Lost("its pages go round in a circle")
     walk.trail = [*walk.trail, here][-TRAIL:]

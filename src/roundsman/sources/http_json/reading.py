@@ -147,7 +147,8 @@ class Reading(PollBuilder):
             now = self._visit.now - CLOCK_DOUBT
             moment = start if isinstance(start, datetime) else now if start == "now" else None
             floor = rfc3339(moment) if moment else None
-        return paging.back(cursor or floor or None, since.overlap)
+        here = cursor or floor or None
+        return paging.back(here, since.overlap) if since.overlap else paging.before(here, since.format)
 
     def _window_end(self, begin: datetime) -> datetime:
         since = self._source.since
@@ -161,7 +162,6 @@ class Reading(PollBuilder):
 
     async def _ask(self, walk: Walk, *, first: bool) -> Answer:
         kept = self._list.tag if first and not walk.full else None
-        self._visit.explain(f"asks for {'the first page' if walk.at is None else f'the page at {walk.at}'}")
         begin = None if self._keeps_next and walk.at is not None else walk.begin
         return await self._asking.page(walk.at, begin, parse_time(walk.end), kept)
 
@@ -203,7 +203,7 @@ class Reading(PollBuilder):
         self._raise_top(walk, rows)
         self._report(walk, self._absorbed(new))
         self.rows += len(rows)
-        self._explain(page, new)
+        self._explain_rows(page, new)
         if self._reaches_known(walk, page, known, all_old=all(old)):
             return False
         return self._goes_on(walk, page)
@@ -224,7 +224,8 @@ class Reading(PollBuilder):
                 raise Lost(f"pages.limit = {pages.limit} is reached")  # noqa: TRY301 - as if its pager had
         except Lost as exc:
             self._tell_gap(walk, str(exc))
-            return False
+            goes_on = False
+        self._explain_pages(walk, goes_on=goes_on)
         return goes_on
 
     def _keep_next(self, page: Page, asked: Any, *, goes_on: bool) -> bool:
@@ -403,6 +404,9 @@ class Reading(PollBuilder):
         if isinstance(self._pager, paging.Skipping) and self._pager.shifts:
             self._tell_gap(walk, "the list shifts faster than it is read")
             self._pager.shifts = False
+        if self._source.since is not None:
+            begins = memory.next if self._keeps_next else self._first_value(memory.cursor)
+            self._visit.explain(f"since: the next visit begins at {begins}")
         return self._poll()
 
     def _move_cursor(self, to: Value | None) -> None:
@@ -436,12 +440,24 @@ class Reading(PollBuilder):
         self.memory |= {"v": VERSION, "list": stored(self._list)}
         return self.poll(settled=True)
 
-    def _explain(self, page: Page, new: list[Row]) -> None:
-        found = page.found
-        rows = f"rows: {page.count}"
-        if found.rows:
-            rows += f", ids {found.rows[0].key} to {found.rows[-1].key}, {len(new)} new"
-        self._visit.explain(rows)
+    def _explain_rows(self, page: Page, new: list[Row]) -> None:
+        rows = page.found.rows
+        text = f"rows: {page.count}"
+        if rows:
+            text += f", the first is {rows[0].key} ({self._moment(rows[0])}), the last {rows[-1].key} ({self._moment(rows[-1])})"
+        self._visit.explain(f"{text}, {len(new)} to report")
+        if page.found.damaged:
+            self._visit.explain(
+                f"rows: {len(page.found.damaged)} cannot be read: {page.found.damaged[0].why}"
+            )
+
+    def _explain_pages(self, walk: Walk, *, goes_on: bool) -> None:
+        if self._source.pages is None:
+            return
+        following = walk.begin if self._source.pages.next == "since" else walk.at
+        self._visit.explain(
+            f"pages: the next one is at {following}" if goes_on else "pages: this was the last one"
+        )
 
 
 def _plain(answer: Answer) -> dict[str, str] | None:

@@ -94,6 +94,8 @@ class Reader:
                 items = answer.items(at or "", damaged)
             except NoRows:
                 raise
+            except Failed:
+                raise _failed(answer) from None
             except Unreadable:
                 if at is None or not _says_none(answer, at):
                     raise
@@ -103,7 +105,10 @@ class Reader:
         document = answer.json()
         found = paths.getter(at)(document)
         if not isinstance(found, list):
-            wire.refuse_failure(document)
+            try:
+                wire.refuse_failure(document)
+            except Failed:
+                raise _failed(answer) from None
             raise Unreadable(f"the answer has no list at {at}: is rows.at right?")
         self._refuse_errors(answer)
         items = [(each, wire.line(wire.encode(each))) for each in found if isinstance(each, dict)]
@@ -117,10 +122,7 @@ class Reader:
         """Rows beside errors are not all of the rows."""
         at = self._options.at
         if wire.has_errors(answer.body) and not (at and at.startswith("error")):
-            what = said(answer.body)
-            raise Failed(
-                f"the answer came as a success and says that it failed{f' ({what})' if what else ''}"
-            )
+            raise _failed(answer)
 
     def _key(self, row: dict[str, Any]) -> str | None:
         parts = [fields.text(get(row)) for get in self._ids]
@@ -160,6 +162,11 @@ class Reader:
     def _who(self, data: dict[str, Any]) -> Person | None:
         key, name, email = (fields.text(get(data)) for get in self._person)
         return {"id": key, "name": name, "email": email} if key or name or email else None
+
+
+def _failed(answer: Answer) -> Failed:
+    what = said(answer.body)
+    return Failed(f"the answer came as a success and says that it failed{f' ({what})' if what else ''}")
 
 
 def _getter(path: str | None) -> paths.Getter:
