@@ -99,6 +99,13 @@ def test_the_example_has_every_option_with_its_default() -> None:
         "parakey.event_logs": {"access_token": "x", "domain_id": "dOmAiN0001"},
         "parakey.batches": {"access_token": "x"},
         "mailchimp.batches": {"api_key": "x"},
+        "http.json": {
+            "base_url": "https://api.example.com",
+            "path": "/v1/audit",
+            "rows": {"id": "id"},
+            "pages": {"next": "link"},
+            "since": {"param": "from", "row": "created"},
+        },
         "railz.pushes": {"secret_key": "x", "client_id": "...", "connections": "discover"},
     }
     for kind, name in kinds.items():

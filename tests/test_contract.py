@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hypothesis import given, settings, strategies as st
 from pydantic import BaseModel, ValidationError
 
 from inside import commit
+from lists import worked
 from roundsman import config, shapes
 from roundsman.config.schema import descriptions
 from roundsman.engine.engine import Engine
@@ -25,6 +27,7 @@ from roundsman.http.transport import Clients, HttpOptions
 from roundsman.options.secrets import Secret
 from roundsman.plugin import Sink, Source, secrets
 from roundsman.sandbox import TOKEN, Building, Fault, Parakey, Vendor
+from roundsman.sandbox.github import GitHub, Quirks as GitHubQuirks
 from roundsman.sandbox.mailchimp import API_KEY, Mailchimp, Operation, bad_address
 from roundsman.sandbox.railz import SECRET_KEY, Railz
 from roundsman.sinks import SINKS
@@ -103,7 +106,20 @@ def add_push(railz: Railz) -> str:
     return railz.push("CON-1", push_id="after").id + ":success"
 
 
+def a_row(name: str, **options: Any) -> Source:
+    return worked("github", event={}, **options).named(name)
+
+
+def a_timeline(time: Time) -> GitHub:
+    github = GitHub(time.utc, GitHubQuirks(limit=None, cap=7))
+    for number in range(20):
+        github.add(f"e{number}", at=time.utc() + timedelta(seconds=number))
+    time.advance(600)
+    return github
+
+
 KINDS = {
+    "http.json": Kind(a_row, a_timeline, lambda github: github.add("after")),
     "parakey.event_logs": Kind(event_logs, a_building, add_log),
     "parakey.batches": Kind(
         parakey_batches,
@@ -407,6 +423,7 @@ def test_secrets_are_shown_by_nothing(plugin: Any) -> None:
 
 def test_another_key_is_another_identity(plugin: Any) -> None:
     if secrets(plugin) and isinstance(plugin, Source):
-        [secret] = [n for n in type(plugin).model_fields if isinstance(getattr(plugin, n), Secret)]
-        other = KINDS[plugin.type].make("it", **{secret: "other"})
+        names = [n for n in type(plugin).model_fields if isinstance(getattr(plugin, n), Secret)]
+        others: dict[str, Any] = dict.fromkeys(names, "other") or {"auth": {"bearer": "other"}}
+        other = KINDS[plugin.type].make("it", **others)
         assert other.identity() != plugin.identity()

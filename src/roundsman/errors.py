@@ -21,7 +21,9 @@
 A library's own errors are turned into these where the library is called.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from roundsman.masking import mask
 from roundsman.times import spell
@@ -54,6 +56,11 @@ class Unreadable(Exception):
 
 class NoRows(Unreadable):
     """A list has no item that can be read as a row."""
+
+    def __init__(self, message: str, items: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.items = items
+        """The items, as `wire.Damage`."""
 
 
 class Failed(Unreadable):

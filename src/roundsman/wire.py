@@ -162,7 +162,7 @@ def items(body: bytes, path: str = "", damaged: list[Damage] | None = None) -> l
             wrong.append(Damage(bytes(raw), f"item {position} of the list {why}", rest=bytes(clean)))
         found.append((row, clean))
     if len(found) < len(raws) and (damaged is None or not found):
-        raise NoRows(next(each.why for each in wrong if not each.told))
+        raise NoRows(next(each.why for each in wrong if not each.told), wrong)
     if damaged is not None:
         damaged += wrong
     if not raws and body.lstrip()[:1] == b"{":

@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from lists import doors, worked
 from rounds import Rounds
 from roundsman.plugin import Source
 from roundsman.sandbox import Fault, Parakey, Quirks, Vendor
+from roundsman.sandbox.github import GitHub, Quirks as GitHubQuirks
 from roundsman.sandbox.mailchimp import Mailchimp, Operation
+from roundsman.sandbox.okta import Okta, Quirks as OktaQuirks
 from roundsman.sandbox.railz import Railz
 from roundsman.sandbox.vendor import Reply
 from worlds import Time, event_logs, mailchimp_batches, parakey_batches, railz_pushes
@@ -29,7 +32,8 @@ class Mangling(Vendor):
     def reply(self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Reply:
         found = self.inner.answer(method, path, query, headers)
         if path.endswith(self.path) and found.status == 200:
-            return Reply(200, {}, self.mangle(found.body))
+            kept = {name: value for name, value in found.headers.items() if name == "Link"}
+            return Reply(200, kept, self.mangle(found.body))
         return found
 
 
@@ -67,6 +71,19 @@ KINDS = {
         lambda v, k: v.add([Operation()], batch_id=k),
         "/batches",
     ),
+    "http.json, newest first": Kind(
+        lambda: worked("github"),
+        lambda time: GitHub(time.utc, GitHubQuirks(limit=None)),
+        lambda v, k: v.add(k),
+        "/events",
+    ),
+    "http.json, a next that is kept": Kind(
+        lambda: worked("okta"),
+        lambda time: Okta(time.utc, OktaQuirks(limit=None)),
+        lambda v, k: v.add(k),
+        "/logs",
+    ),
+    "http.json, by times": Kind(doors, _parakey, lambda v, k: v.add(log_id=k), "/eventLogs"),
     "railz.pushes": Kind(railz_pushes, _railz, lambda v, k: v.push("CON-1", push_id=k), "/pushStatus"),
 }
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urljoin
 
 import httpx
@@ -15,10 +15,8 @@ from roundsman.http.urls import is_loopback
 from roundsman.kit import paths
 from roundsman.plugin import Visit
 from roundsman.sources.http_json.options import HEADER
+from roundsman.sources.http_json.table import Table
 from roundsman.times import rfc3339
-
-if TYPE_CHECKING:
-    from roundsman.sources.http_json.source import HttpJson
 
 Position = str | int
 """Where a page is: a URL or a token that the vendor named, a number of rows, or the number of a page."""
@@ -29,7 +27,7 @@ Value = str | int | float
 class Asking:
     """The requests of one source."""
 
-    def __init__(self, source: "HttpJson", visit: Visit) -> None:
+    def __init__(self, source: Table, visit: Visit) -> None:
         self._source = source
         self._visit = visit
         self._asked = False

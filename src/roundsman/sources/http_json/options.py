@@ -139,8 +139,11 @@ class Person(Options):
     """`event.person`: the paths of the person concerned."""
 
     id: Path | None = None
+    """The path of the person's id."""
     name: Path | None = None
+    """The path of the person's name."""
     email: Path | None = None
+    """The path of the person's e-mail address."""
 
 
 class Event(Options):

@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from roundsman.errors import Unreadable
 from roundsman.http.answers import Answer
@@ -12,10 +12,8 @@ from roundsman.sources.http_json.asking import Asking, Value, found
 from roundsman.sources.http_json.options import Pages
 from roundsman.sources.http_json.rows import Found
 from roundsman.sources.http_json.state import Walk
+from roundsman.sources.http_json.table import Table
 from roundsman.times import parse_time, rfc3339
-
-if TYPE_CHECKING:
-    from roundsman.sources.http_json.source import HttpJson
 
 FULL_FROM = 10
 """A first page with at least so many rows may not be all, if nothing says how many a page has."""
@@ -83,7 +81,7 @@ class Named:
 class Counted:
     """What skipping rows and numbering pages have in common."""
 
-    def __init__(self, source: "HttpJson") -> None:
+    def __init__(self, source: Table) -> None:
         pages = source.pages
         assert pages is not None
         self._pages = pages
@@ -123,7 +121,7 @@ class Counted:
 class Skipping(Counted):
     """Each page skips the rows before it, but for some that both have: lists shift while they are read."""
 
-    def __init__(self, source: "HttpJson") -> None:
+    def __init__(self, source: Table) -> None:
         super().__init__(source)
         self.shifts = False
         """The list shifted so far that rows may have been missed."""
@@ -178,7 +176,7 @@ class Numbered(Counted):
 class Continued(Counted):
     """Each page begins at the time, or number, of the last row before it."""
 
-    def __init__(self, source: "HttpJson") -> None:
+    def __init__(self, source: Table) -> None:
         super().__init__(source)
         assert source.since is not None
         self._since = source.since

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from roundsman.errors import Denied, RequestFailed, Unreadable
 from roundsman.events import notice
@@ -16,10 +16,8 @@ from roundsman.sources.http_json.options import LONGEST_LOOKBACK
 from roundsman.sources.http_json.paging import Lost, Page, Pager, digest
 from roundsman.sources.http_json.rows import Row
 from roundsman.sources.http_json.state import VERSION, Walk, remembered, stored
+from roundsman.sources.http_json.table import Table
 from roundsman.times import is_due, parse_time, rfc3339
-
-if TYPE_CHECKING:
-    from roundsman.sources.http_json.source import HttpJson
 
 EXPIRED = frozenset({400, 404, 410, 416, 422})
 """Statuses that refuse a position that was kept from an earlier visit."""
@@ -38,7 +36,7 @@ CLOCK_DOUBT = timedelta(days=1)
 class Reading(PollBuilder):
     """One visit. `memory` is the new state: `list` is the position in the list, the rest is the builder's."""
 
-    def __init__(self, source: "HttpJson", visit: Visit, state: State) -> None:
+    def __init__(self, source: Table, visit: Visit, state: State) -> None:
         super().__init__(state)
         self._source = source
         self._visit = visit
@@ -109,7 +107,7 @@ class Reading(PollBuilder):
                 self._visit.explain("the answer is unchanged: there is nothing new")
                 return
             self._list.refusals = 0
-            page = Page(answer, self._source.reader.read(answer))
+            page = Page(answer, self._source.reader.read(answer, proven=self._list.begun or walk.pages > 0))
             self.begin(self._source.start, answer.date(), self._visit.now)
             goes_on = await self._take(walk, page, first=first)
             if not goes_on:

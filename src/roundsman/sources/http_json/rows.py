@@ -59,10 +59,19 @@ class Reader:
         self._person = tuple(map(_getter, (person.id, person.name, person.email)))
         self._has_person = any((person.id, person.name, person.email))
 
-    def read(self, answer: Answer) -> Found:
-        """The rows of one page. Raises `Unreadable` if a path finds nothing in any of them."""
+    def read(self, answer: Answer, *, proven: bool) -> Found:
+        """The rows of one page. Raises `Unreadable` if a path finds nothing in any of them.
+
+        `proven`: the paths have found rows before, so a single row without an id is that row's fault.
+        """
         damaged: list[wire.Damage] = []
-        items = self._items(answer, damaged)
+        try:
+            items = self._items(answer, damaged)
+        except NoRows as exc:
+            if not proven or len(exc.items) != 1:
+                raise
+            items = []
+            damaged += exc.items
         found = [(item, self._key(item[0])) for item in items]
         rows = [
             Row(key, parse_time(self._time(item[0])), self._since(item[0]), item)
@@ -76,7 +85,7 @@ class Reader:
             for raw in (bytes(item[1]) for item in missing)
             if raw not in said
         ]
-        if items and not rows:
+        if items and not rows and not (proven and len(items) == 1):
             raise NoRows(f"no row has a {self._id_path}: is rows.id right?")
         if rows and self._since_path and all(row.since is None for row in rows):
             # What depends on it would stand still.
@@ -115,7 +124,7 @@ class Reader:
         strange = [wire.encode(each) for each in found if not isinstance(each, dict)]
         damaged += [wire.Damage(raw, "an item of the list is no object", told=False) for raw in strange]
         if found and not items:
-            raise NoRows("no item of the list is an object")
+            raise NoRows("no item of the list is an object", damaged)
         return items
 
     def _refuse_errors(self, answer: Answer) -> None:

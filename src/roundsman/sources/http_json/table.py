@@ -1,0 +1,121 @@
+"""The options of `http.json`, and what they mean for a request."""
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import httpx
+from pydantic import AfterValidator, Field, model_validator
+
+from roundsman import wire
+from roundsman.http.credentials import Credentials, Hidden
+from roundsman.http.urls import Url
+from roundsman.options.secrets import Secret
+from roundsman.options.values import Duration, HeaderName, Start
+from roundsman.plugin import Source
+from roundsman.sources.http_json import options
+from roundsman.sources.http_json.rows import Reader
+
+
+def _path(value: str) -> str:
+    if value and not value.startswith("/"):
+        raise ValueError('does not begin with a slash; write "/path"')
+    if "?" in value or "#" in value:
+        raise ValueError("has a query or a fragment; parameters belong into query")
+    return value
+
+
+class Table(Source):
+    """The options of `http.json`."""
+
+    base_url: Url
+    """The URL of the API; credentials are sent to no other host."""
+    path: Annotated[str, AfterValidator(_path)] = ""
+    """The path of the list."""
+    method: Literal["GET", "POST"] = "GET"
+    """How to ask; POST is for searches and GraphQL, and sends `body`."""
+    query: dict[str, options.Parameter] = {}
+    """Query parameters. A secret among them is added to each request and shown nowhere."""
+    headers: dict[HeaderName, options.Parameter] = {}
+    """Additional headers."""
+    body: dict[str, Any] | None = None
+    """With method = "POST": the body as JSON, in which pages and since set members."""
+    auth_: Annotated[Credentials | None, Field(alias="auth")] = None
+    """How to authenticate."""
+    start: Start = "now"
+    """Where to begin on the first run: "now", "beginning", or a date-time."""
+    pace: Duration = 0.0
+    """Time between two requests of a visit; not applied to a loopback address."""
+    full_read_every: Duration = 1800.0
+    """How often to ignore the ETag, and with rows.newest_first to read on behind what is known."""
+    full_read_depth: Annotated[Duration, Field(le=options.LONGEST_LOOKBACK)] = 86400.0
+    """With rows.newest_first: how far behind the newest row a full read reads on, for late rows."""
+    rows: options.Rows
+    pages: options.Pages | None = None
+    since: options.Since | None = None
+    event: options.Event = options.Event()
+
+    account: ClassVar[tuple[str, ...]] = ("path",)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        named = self.pages is not None and self.pages.next not in {"rows", "page", "since"}
+        if self.since is not None and self.since.next and not named:
+            raise ValueError('since.next = true keeps what pages.next finds: a path, or "link"')
+        if self.pages is not None and self.pages.next == "since":
+            if self.since is None or not self.since.param:
+                raise ValueError('pages.next = "since" asks with since.param again, and there is none')
+            if self.rows.newest_first or self.since.until:
+                raise ValueError('pages.next = "since" needs the oldest row first, and no until')
+        if self.since is not None and self.since.window and self.start == "beginning":
+            raise ValueError(
+                'since.window needs start = "now" or a date-time: from where on is the list read?'
+            )
+        if self.since is not None and self.rows.newest_first and self.since.next:
+            raise ValueError("since.next = true goes on to newer rows, and rows.newest_first to older ones")
+        if self.body is not None and self.method == "GET":
+            raise ValueError('body needs method = "POST"')
+        return self
+
+    def auth(self) -> httpx.Auth | None:
+        inner = self.auth_.flow() if self.auth_ is not None else None
+        query = self.hidden_query()
+        headers = {k: v.reveal() for k, v in self.headers.items() if isinstance(v, Secret)}
+        return Hidden(inner, query, headers) if query or headers else inner
+
+    @cached_property
+    def reader(self) -> Reader:
+        """How its rows are read."""
+        return Reader(self.name, self.rows, self.since, self.event)
+
+    def visible_query(self) -> dict[str, str]:
+        """The query parameters that are no secrets."""
+        return {name: value for name, value in self.query.items() if isinstance(value, str)}
+
+    def hidden_query(self) -> dict[str, str]:
+        """The query parameters that are secrets."""
+        return {name: value.reveal() for name, value in self.query.items() if isinstance(value, Secret)}
+
+    def visible_headers(self) -> dict[str, str]:
+        """The additional headers that are no secrets."""
+        return {name: value for name, value in self.headers.items() if isinstance(value, str)}
+
+    def table(self) -> str:
+        """A fingerprint of what decides which rows there are, and in which order."""
+        parts: Sequence[Any] = (
+            self.method,
+            self.visible_query(),
+            self.body,
+            (self.rows.at, self.rows.newest_first),
+            self.pages and self.pages.model_dump(include={"next", "param", "first"}),
+            self.since and self.since.model_dump(include={"next", "param", "row", "format", "until"}),
+        )
+        return hashlib.blake2b(wire.encode(parts), digest_size=8).hexdigest()
+
+    def warnings(self) -> list[str]:
+        found = []
+        since = self.since
+        if since is not None and since.param and since.format != "number" and not since.overlap:
+            found.append("since.overlap: is 0: rows that come late are missed")
+        return found
