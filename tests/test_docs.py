@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from lists import example
+import lists
 from roundsman import config, shapes
 from roundsman.cli.app import app
 from roundsman.cli.control import dead_app
@@ -205,7 +205,7 @@ def test_each_vendors_example_works_against_the_sandbox(tmp_path: Path) -> None:
     examples = "\n".join(re.findall(r"```toml\n(.*?)```", section("Sources"), re.DOTALL))
     assert examples.count("[sources.") == len(SOURCES)
     document = tomllib.loads(examples)["sources"]
-    assert document.pop("repo") == example("github"), "as it is printed; it has a mimic of its own"
+    assert document.pop("repo") == lists.example("github"), "as it is printed; it has a mimic of its own"
     assert {table["type"] for table in document.values()} == {table["type"] for table in theirs.values()}
     for name, table in document.items():
         table.pop("domain_id", None)
