@@ -3,7 +3,7 @@
 import asyncio
 import base64
 from collections.abc import AsyncGenerator, Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import httpx
 
@@ -11,6 +11,10 @@ from roundsman import wire
 from roundsman.errors import Backoff, Denied, NoToken, Unreadable
 from roundsman.http.answers import Answer, error_for
 from roundsman.masking import mask
+from roundsman.options.secrets import Secret
+
+Auth: TypeAlias = httpx.Auth
+"""How the requests of a source authenticate: what `bearer`, `header` and `basic` return, or any `httpx.Auth`."""
 
 
 class HeaderToken(httpx.Auth):
@@ -23,6 +27,21 @@ class HeaderToken(httpx.Auth):
     def auth_flow(self, request: httpx.Request) -> Any:
         request.headers[self._header] = self._value
         yield request
+
+
+def bearer(secret: Secret) -> Auth:
+    """`Authorization: Bearer SECRET`."""
+    return header("Authorization", secret, prefix="Bearer ")
+
+
+def header(name: str, secret: Secret, prefix: str = "") -> Auth:
+    """The secret in the header `name`, after `prefix`."""
+    return HeaderToken(name, prefix + secret.reveal())
+
+
+def basic(user: str, secret: Secret) -> Auth:
+    """HTTP basic authentication, with the secret as the password."""
+    return httpx.BasicAuth(user, secret.reveal())
 
 
 class FetchedToken(httpx.Auth):
