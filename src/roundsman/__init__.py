@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from roundsman.http.client import Http
     from roundsman.kit.unread import Unread
     from roundsman.options.secrets import Secret
-    from roundsman.options.values import Duration, Options, Size
+    from roundsman.options.values import Duration, Options, Size, Start
     from roundsman.plugin import (
         Deliver,
         Poll,
@@ -68,6 +68,7 @@ __all__ = [
     "Sink",
     "Size",
     "Source",
+    "Start",
     "State",
     "Tracks",
     "Trigger",
@@ -90,7 +91,7 @@ _PLACES = {
     "http.client": ("Http",),
     "kit.unread": ("Unread",),
     "options.secrets": ("Secret",),
-    "options.values": ("Duration", "Options", "Size"),
+    "options.values": ("Duration", "Options", "Size", "Start"),
     "plugin": (
         "Deliver",
         "Poll",
