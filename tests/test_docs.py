@@ -8,15 +8,17 @@ import subprocess
 import sys
 import textwrap
 import tomllib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import pytest
 
 import lists
-from roundsman import config, shapes
+import roundsman
+from roundsman import config, shapes, testing
 from roundsman.cli.app import app
 from roundsman.cli.control import dead_app
 from roundsman.cli.hooks import hooks_app
@@ -127,6 +129,41 @@ async def test_the_example_source_works(releases: Any, time: Time) -> None:
     second = await source.poll(visit, first.state)
     assert second.state is first.state
     assert second.events == ()
+
+
+def written(line: str) -> str:
+    """The Python of "Write a source" that has this line."""
+    blocks: list[str] = re.findall(r"```python\n(.*?)```", section("Write a source"), re.DOTALL)
+    return next(block for block in blocks if line in block)
+
+
+def test_the_example_source_keeps_the_contract_as_its_test_says(releases: Any) -> None:
+    source = releases(type="github.releases", repository="owner/name").named("mine")
+    names: dict[str, Any] = {"Web": testing.Web, "contract": testing.contract, "source": source}
+    exec(written("def test_it_keeps_the_contract"), names)
+    names["test_it_keeps_the_contract"]()
+
+
+def test_the_example_sink_works_and_keeps_the_contract() -> None:
+    text = written("class Chat")
+    assert len([line for line in text.splitlines()[3:] if line.strip()]) <= 12
+    names = {name: getattr(roundsman, name) for name in ("Deliver", "Event", "Http", "Receipt", "Sink")} | {
+        "AsyncIterator": AsyncIterator,
+        "Literal": Literal,
+        "Sequence": Sequence,
+        "asynccontextmanager": asynccontextmanager,
+        "json": json,
+        "__name__": "example",
+    }
+    exec(text, names)
+    posted: list[str] = []
+
+    def chat(request: testing.Request) -> int:
+        posted.append(request.json()["text"].rpartition(": ")[2])
+        return 204
+
+    sink = names["Chat"](type="chat", url="http://127.0.0.1:1/chat")
+    testing.sink_contract(sink, lambda: posted, testing.Web(chat))
 
 
 def test_the_service_is_installed_in_five_lines() -> None:

@@ -11,7 +11,7 @@ import httpx
 from cloudevents.core.formats.json import JSONFormat
 from pydantic import TypeAdapter
 
-from roundsman import shapes
+from roundsman import shapes, testing
 from roundsman.engine.clock import Clock
 from roundsman.events import Event
 from roundsman.http.client import Http
@@ -23,40 +23,23 @@ from roundsman.sandbox.railz import CLIENT_ID, SECRET_KEY
 from roundsman.shapes import Access
 from roundsman.sources import mailchimp, railz
 from roundsman.sources.parakey import Batches, EventLogs
+from roundsman.testing import START
 
-START = datetime(2026, 5, 1, 6, tzinfo=UTC).timestamp()
 
-
-class Time:
+class Time(testing.Time):
     """A clock that moves when told; sleeping moves it."""
 
     def __init__(self, now: float = START) -> None:
-        self.wall = now
-        self.ticks = 0.0
+        super().__init__(now)
         self.asleep = 0.0
-
-    def now(self) -> float:
-        return self.wall
 
     def utc(self) -> datetime:
         return datetime.fromtimestamp(self.wall, UTC)
-
-    def advance(self, seconds: float) -> None:
-        self.wall += seconds
-        self.ticks += seconds
-
-    def set_wall(self, seconds: float) -> None:
-        """Somebody sets the clock: only the wall clock moves."""
-        self.wall += seconds
 
     def suspend(self, seconds: float) -> None:
         """The machine sleeps: the monotonic clock stands still."""
         self.wall += seconds
         self.asleep += seconds
-
-    async def sleep(self, seconds: float) -> None:
-        self.advance(seconds)
-        await asyncio.sleep(0)
 
     async def never(self, seconds: float) -> None:
         """What the heartbeat waits for: tests beat by hand."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-import httpx
 from pydantic import BaseModel, Field, PrivateAttr
 
 from roundsman.options.secrets import Secret
@@ -17,6 +16,7 @@ from roundsman.webhook import Call, Hook, Registrar
 
 if TYPE_CHECKING:
     from roundsman.events import Event
+    from roundsman.http.auth import Auth
     from roundsman.http.client import Http
     from roundsman.wire import Damage
 
@@ -210,8 +210,8 @@ class Source(Plugin, Before06):
         told = [f"{name} {value}" for name in self.account if (value := getattr(self, name)) is not None]
         return ", ".join([self.base_url, *told])
 
-    def auth(self) -> httpx.Auth | None:
-        """The authentication of requests; called once when the source is set up."""
+    def auth(self) -> "Auth | None":
+        """The authentication of requests, such as `bearer(self.token)`; called once when the source is set up."""
         return None
 
     @abstractmethod

@@ -9,19 +9,27 @@ from roundsman.plugin import Source
 from roundsman.sinks import SINKS
 from roundsman.sources import SOURCES
 
+GROUPS = {"roundsman.sources": SOURCES, "roundsman.sinks": SINKS}
+"""The groups of entry points, and our own types in each."""
+
 
 def sources_registry() -> dict[str, EntryPoint]:
-    return _registry("roundsman.sources", SOURCES)
+    return _registry("roundsman.sources")
 
 
 def sinks_registry() -> dict[str, EntryPoint]:
-    return _registry("roundsman.sinks", SINKS)
+    return _registry("roundsman.sinks")
 
 
-def _registry(group: str, ours: Mapping[str, str]) -> dict[str, EntryPoint]:
+def _registry(group: str) -> dict[str, EntryPoint]:
     """All types, by name. A type is loaded only when it is used."""
-    known = {name: EntryPoint(name, place, group) for name, place in ours.items()}
-    return known | {point.name: point for point in entry_points(group=group)}
+    return {point.name: point for point in installed(group, GROUPS[group])}
+
+
+def installed(group: str, ours: Mapping[str, str]) -> list[EntryPoint]:
+    """All types of a group. Of those with the same name, the last one counts."""
+    known = [EntryPoint(name, place, group) for name, place in ours.items()]
+    return [*known, *entry_points(group=group)]
 
 
 def source_class(kind: str) -> type[Source]:

@@ -4,7 +4,7 @@ import asyncio
 import base64
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 from urllib.parse import quote_plus
 
 import httpx
@@ -13,6 +13,10 @@ from roundsman import wire
 from roundsman.errors import Backoff, Denied, NoToken, Unreadable
 from roundsman.http.answers import Answer, error_for
 from roundsman.masking import mask
+from roundsman.options.secrets import Secret
+
+Auth: TypeAlias = httpx.Auth
+"""How the requests of a source authenticate: what `bearer`, `header` and `basic` return, or any `httpx.Auth`."""
 
 COMMON = ("user-agent", "accept", "accept-encoding")
 """Headers of a request that the request for its token has, too."""
@@ -30,6 +34,21 @@ class HeaderToken(httpx.Auth):
     def auth_flow(self, request: httpx.Request) -> Any:
         request.headers[self._header] = self._value
         yield request
+
+
+def bearer(secret: Secret) -> Auth:
+    """`Authorization: Bearer SECRET`."""
+    return header("Authorization", secret, prefix="Bearer ")
+
+
+def header(name: str, secret: Secret, prefix: str = "") -> Auth:
+    """The secret in the header `name`, after `prefix`."""
+    return HeaderToken(name, prefix + secret.reveal())
+
+
+def basic(user: str, secret: Secret) -> Auth:
+    """HTTP basic authentication, with the secret as the password."""
+    return httpx.BasicAuth(user, secret.reveal())
 
 
 class FetchedToken(httpx.Auth, ABC):

@@ -6,7 +6,7 @@ from typing import Self
 import httpx
 from pydantic import Field, model_validator
 
-from roundsman.http.auth import ClientToken, HeaderToken
+from roundsman.http import auth
 from roundsman.http.urls import Endpoint
 from roundsman.options.secrets import Secret
 from roundsman.options.values import HeaderName, Options
@@ -28,10 +28,10 @@ class OAuth(Options):
     in_body: bool = False
     """Send the client's id and secret as fields of the form, and not in a header."""
 
-    def flow(self) -> httpx.Auth:
+    def flow(self) -> auth.Auth:
         scope = {"scope": self.scope} if self.scope else {}
         secret = self.client_secret.reveal()
-        return ClientToken(
+        return auth.ClientToken(
             self.token_url, self.client_id, secret, {**scope, **self.form}, in_body=self.in_body
         )
 
@@ -63,16 +63,16 @@ class Credentials(Options):
             raise ValueError("header needs value, what it carries")
         return self
 
-    def flow(self) -> httpx.Auth:
+    def flow(self) -> auth.Auth:
         """The authentication of requests; one token is shared by all that use the same flow."""
         if self.bearer is not None:
-            return HeaderToken("Authorization", f"Bearer {self.bearer.reveal()}")
+            return auth.bearer(self.bearer)
         if self.value is not None:
-            return HeaderToken(self.header, self.value.reveal())
+            return auth.header(self.header, self.value)
         if self.oauth is not None:
             return self.oauth.flow()
         assert self.password is not None
-        return httpx.BasicAuth(self.user or "", self.password.reveal())
+        return auth.basic(self.user or "", self.password)
 
 
 class Hidden(httpx.Auth):

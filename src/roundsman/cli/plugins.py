@@ -1,0 +1,49 @@
+"""Shows which types of sources and sinks are installed: plugins."""
+
+import json
+import textwrap
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from roundsman.cli.app import Json, app
+from roundsman.masking import mask
+from roundsman.system.logs import safe
+
+if TYPE_CHECKING:
+    from roundsman.config.installed import Installed
+
+WIDTH = 80
+"""Columns of the output."""
+
+
+@app.command()
+def plugins(as_json: Json = False) -> None:
+    """Show the installed types of sources and sinks, where they come from, and whether they load."""
+    from roundsman.config.installed import all_installed
+
+    found = list(all_installed())
+    if as_json:
+        print(json.dumps([asdict(each) for each in found], indent=2))
+        return
+    for kind in ("source", "sink"):
+        print(f"{kind}s")
+        for each in (one for one in found if one.kind == kind):
+            print(safe(f"  {each.type}"))
+            for fact in _facts(each):
+                print(
+                    textwrap.fill(safe(mask(fact)), WIDTH, initial_indent="    ", subsequent_indent="      ")
+                )
+
+
+def _facts(plugin: "Installed") -> Iterator[str]:
+    """What there is to say about it, a line each."""
+    yield plugin.origin + (f", in {plugin.folder}" if plugin.folder else "")
+    if plugin.shadows:
+        yield f"hides the one of the same name: {', '.join(plugin.shadows)}"
+    if plugin.error:
+        yield f"does not load: {plugin.error}"
+    if plugin.abilities:
+        yield f"can: {', '.join(plugin.abilities)}"
+    if plugin.deprecated:
+        yield "is written for a version before 0.6: poll(http, state) works until 1.0; write poll(visit, state)"
