@@ -27,6 +27,7 @@ TESTS = {
     "sinks/http": "tests/sinks/test_http_sink.py",
     "webhook": "tests/sources/test_webhooks.py tests/web/test_receiver.py",
     "engine/reception": "tests/web/test_receiver.py tests/test_rings.py",
+    "kit/feed": "tests/sources/test_parakey.py",
     "kit/probing": "tests/sources/test_parakey.py",
     "wire": "tests/test_wire.py tests/sources/test_every_source.py tests/test_http.py",
     "http": "tests/test_http.py tests/sinks/test_http_sink.py",
