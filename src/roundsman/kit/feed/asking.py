@@ -5,17 +5,15 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from roundsman.errors import Denied, Failed, RequestFailed, TooLarge
-from roundsman.http.answers import Answer
+from roundsman.http.answers import REFUSED, Answer
 from roundsman.kit.feed.state import FeedState
 from roundsman.kit.feed.vendor import Growing
 from roundsman.kit.probing import Question, Refused, Row, asked
 from roundsman.kit.unread import Unread
 from roundsman.plugin import Visit
 
-REFUSED = frozenset({400, 403, 404, 405, 406, 409, 413, 414, 416, 422, 501})
-"""Statuses that refuse a question as it was asked."""
 DOUBTFUL = frozenset({403, 406, 409})
-"""Those of them that may have another cause."""
+"""Statuses that refuse a question, and may have another cause."""
 
 
 class Asker:
