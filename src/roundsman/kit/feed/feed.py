@@ -22,7 +22,10 @@ class Feed(Growing):
     """A source that reads a list that only grows."""
 
     async def poll(self, visit: Visit, state: State) -> Poll:
-        """One page of a reading. `more` until the reading is complete."""
+        """One page of a reading, with `more` until the reading is complete.
+
+        A plugin may derive from a feed and await this, so it does not yield the pages.
+        """
         return await _Round(self, visit, state).poll()
 
     def rewound(self, state: State, to: datetime | None) -> State:
@@ -66,43 +69,47 @@ class _Round:
         return await self._changed(probe, sweep=sweep)
 
     async def _changed(self, probe: Answer, *, sweep: bool) -> Poll:
-        """The list may have changed."""
-        state, source = self.state, self.source
-        try:
-            rows, readable = self.asker.rows(probe), True
-        except NoRows:
-            rows, readable = [], False  # the other rows are asked for; the reading meets this one again
-        if readable and not rows and state.cursor:
-            raise RequestFailed(
-                "the list is empty although it had rows before: has the integration lost its keys or its place? "
-                "(if it is meant to be empty: roundsman rewind)"
-            )
-        state.learned.answered_one(len(rows))
-        beginning = Beginning(self.asker, probe, self.visit.now, source.reread.overlap, source.paging.limit)
+        """The list may have changed: read it, if this is the first visit from where the source begins."""
+        state, reread, paging = self.state, self.source.reread, self.source.paging
+        rows = self._first_row(probe)
+        beginning = Beginning(self.asker, probe, self.visit.now, reread.overlap, paging.limit)
+        readable = rows is not None
+        if rows is None:
+            rows = [] if state.begun else await beginning.readable()
+        # A row from the future stays the newest one: its ETag would hide new rows. Whether the list has an
+        # unreadable row cannot be checked.
+        tag = dict(probe.tag) if probe.tag and readable and not beginning.ahead(rows) else None
         if not state.begun:
-            if not readable:
-                rows = await beginning.readable()
             state.begun = True
             if not await self._begin(beginning, rows):
-                settled = readable and not beginning.ahead(rows) and self._leads
-                state.tag = dict(probe.tag) if probe.tag and settled else None
+                state.tag = tag if self._leads else None
                 return self._poll()
-        # A row from the future stays the newest one: its ETag would hide new rows. Whether an unreadable row
-        # is in the list cannot be checked.
-        settles = readable and not beginning.ahead(rows)
-        progress = Progress(
+        state.reading = self._reading(sweep=sweep)
+        state.progress = Progress(
             sweep=sweep,
-            tag=dict(probe.tag) if probe.tag and settles else None,
+            tag=tag,
             latest=beginning.latest,
             awaited=rows[0].id if rows else None,
             probed=rows[0].created if rows else None,
             since=(state.swept if sweep else state.cursor) or state.floor,
         )
-        reading = self._reading(sweep=sweep)
-        state.reading, state.progress = reading, progress
         if state.gap is not None and not sweep:
-            return await self._read_newest(reading, progress)
-        return await self._read(reading, progress)
+            return await self._read_newest(state.reading, state.progress)
+        return await self._read(state.reading, state.progress)
+
+    def _first_row(self, probe: Answer) -> list[Row] | None:
+        """The rows of the probe's answer: one, if the server heeds `limit`. None if it is unreadable."""
+        try:
+            rows = self.asker.rows(probe)
+        except NoRows:
+            return None  # the other rows are asked for; the reading meets this one again
+        if not rows and self.state.cursor:
+            raise RequestFailed(
+                "the list is empty although it had rows before: has the integration lost its keys or its place? "
+                "(if it is meant to be empty: roundsman rewind)"
+            )
+        self.state.learned.answered_one(len(rows))
+        return rows
 
     async def _begin(self, beginning: Beginning, rows: list[Row]) -> bool:
         """At the first visit, set where to begin. Returns whether to read now."""
@@ -164,7 +171,7 @@ class _Round:
 
     def _arrive(self, reading: Reading, progress: Progress) -> None:
         """The reading is complete: move the cursor, and store the ETag from before the reading."""
-        state, top, probed = self.state, progress.top, progress.probed
+        state, top = self.state, progress.top
         if top is not None and (state.cursor is None or top > state.cursor):
             state.cursor, state.anchor = top, progress.top_id
         if progress.sweep:
@@ -172,6 +179,14 @@ class _Round:
         depth = timedelta(seconds=self.source.reread.sweep_depth)
         if state.cursor and not (state.edge and state.edge.created > state.cursor - depth / 2):
             state.edge = progress.oldest or state.edge
+        self._judge_probe(reading, progress)
+        # If the list lacked the row that the probe showed, do not store the ETag until the list has it.
+        state.tag = progress.tag if progress.awaited is None and self._leads else None
+        state.gap = None
+
+    def _judge_probe(self, reading: Reading, progress: Progress) -> None:
+        """Judge by the rows read whether the probe shows the newest row."""
+        state, top, probed = self.state, progress.top, progress.probed
         if top is not None and probed is not None and probed < top:
             # A row was added since, or the order is not the one asked for and the first row stays the same.
             state.leads = False
@@ -179,9 +194,6 @@ class _Round:
             state.leads = True
         elif state.leads is False:
             state.leads = None
-        # If the list lacked the row that the probe showed, do not store the ETag until the list has it.
-        state.tag = progress.tag if progress.awaited is None and self._leads else None
-        state.gap = None
 
     @property
     def _leads(self) -> bool:

@@ -5,6 +5,7 @@ by the feed.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +13,6 @@ import msgspec
 
 from roundsman.kit.probing import Learned, Mark, Reading
 from roundsman.plugin import State
-from roundsman.times import parse_time
 from roundsman.wire import plain_time
 
 VERSION = 1
@@ -106,57 +106,38 @@ def upgrade(stored: State) -> FeedState:
     return msgspec.convert(stored, FeedState)
 
 
-# -- 0.1 to 0.6: one object of loose keys, and one of the reading under way, `walk` ----------------------------
-
-_LEARNED = (
-    *("largest", "doubted", "heads", "by_created", "exclusive", "accepted", "ascends", "descending"),
-    *("dates", "undated", "unordered", "fits", "ignores_limit", "ignores_larger"),
-)
-_READING = ("known", "limit", "anchor", "earlier", "offset", "first", "back", "proved", "full")
-_READING_TIMES = ("start", "low", "high", "at")
-_PROGRESS_TIMES = ("latest", "probed", "since", "top")
-_TIMES = ("floor", "cursor", "swept", "full_at", "swept_at")
-_PLAIN = ("begun", "before", "absorbs", "anchor", "tag", "leads", "odd_times")
+# -- 0.1 to 0.6: one object of loose keys, in it one of the reading under way, `walk` --------------------------
 
 
 def _flat(old: State) -> FeedState:
-    state = FeedState(v=VERSION, **_some(old, _PLAIN), **_times(old, _TIMES))
-    state.edge = _mark(old.get("edge"))
-    state.learned = Learned(strategies=old.get("ways", []), **_some(old, _LEARNED))
-    if old.get("unread"):
-        state.unread = {"unread": old["unread"]}
-    if old.get("gap"):
-        state.gap = Gap(
-            since=old["gap"],
-            pinned=old.get("pinned", False),
-            newest=old.get("newest_told"),
-            newest_at=parse_time(old.get("newest_at")),
-        )
-    if walk := old.get("walk"):
-        state.reading = Reading(
-            strategy=walk.get("way", ""),
-            edge=_mark(walk.get("edge")),
-            **_some(walk, _READING),
-            **_times(walk, _READING_TIMES),
-        )
-        state.progress = Progress(
-            awaited=walk.get("newest"),
-            oldest=_mark(walk.get("oldest")),
-            **_some(walk, ("sweep", "tag", "top_id")),
-            **_times(walk, _PROGRESS_TIMES),
-        )
+    """What can be read of such a state; what cannot is as if it was never stored."""
+    walk = old.get("walk")
+    newest, newest_at = old.get("newest_told"), old.get("newest_at")
+    gap = {"since": old.get("gap"), "pinned": old.get("pinned"), "newest": newest, "newest_at": newest_at}
+    document = {
+        **old,
+        "v": VERSION,
+        "edge": _mark(old.get("edge")),
+        "gap": _present(gap) if old.get("gap") else None,
+        "unread": {"unread": old.get("unread", [])},
+        "learned": _present({**old, "strategies": old.get("ways")}),
+    }
+    if walk:
+        edge, oldest = _mark(walk.get("edge")), _mark(walk.get("oldest"))
+        document["reading"] = _present({**walk, "strategy": walk.get("way"), "edge": edge})
+        document["progress"] = _present({**walk, "awaited": walk.get("newest"), "oldest": oldest})
+    state = FeedState(v=VERSION)
+    for field in msgspec.structs.fields(FeedState):
+        if document.get(field.name) is not None:
+            with suppress(msgspec.ValidationError):
+                setattr(state, field.name, msgspec.convert(document[field.name], field.type))
     return state
 
 
-def _some(old: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    return {name: old[name] for name in names if old.get(name) is not None}
+def _present(members: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in members.items() if value is not None}
 
 
-def _times(old: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    return {name: parse_time(old.get(name)) for name in names}
-
-
-def _mark(old: Any) -> Mark | None:
+def _mark(old: Any) -> dict[str, Any] | None:
     """A row as [id, time]."""
-    created = parse_time(old[1]) if old else None
-    return Mark(old[0], created) if created else None
+    return {"id": old[0], "created": old[1]} if old else None
