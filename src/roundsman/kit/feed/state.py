@@ -119,7 +119,7 @@ def _flat(old: State) -> FeedState:
         "v": VERSION,
         "edge": _mark(old.get("edge")),
         "gap": _present(gap) if old.get("gap") else None,
-        "unread": {"unread": old.get("unread", [])},
+        "unread": _present({"unread": old.get("unread")}),
         "learned": _present({**old, "strategies": old.get("ways")}),
     }
     if walk:

@@ -36,8 +36,8 @@ class Probing:
     async def pages(self) -> AsyncGenerator[Page, None]:
         """The pages of the list. When they end, the list is read.
 
-        The same row may be in several pages. Raises `Truncated` if no strategy is left, and the server's error if
-        it refuses what was guessed nowhere or accepted before.
+        The same row may be in several pages. Raises `Truncated` if no strategy is left, and the server's
+        error if it refuses a question that has no guess in it, or one that it accepted before.
         """
         reading = self._reading
         if not reading.strategy:
