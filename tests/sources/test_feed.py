@@ -51,6 +51,77 @@ async def test_a_reading_that_an_earlier_version_began_is_gone_on_with(
     assert "new" in world.ids()
 
 
+MORNING = datetime(2026, 5, 1, 6, tzinfo=UTC)
+
+
+def test_each_member_of_an_earlier_versions_state_is_read() -> None:
+    morning = "2026-05-01T06:00:00Z"
+    old = {
+        "begun": True,
+        "floor": None,
+        "cursor": "2026-05-01T06:00:00.250Z",
+        "before": ["a"],
+        "edge": ["e", morning],
+        "gap": morning,
+        "newest_told": "n",
+        "newest_at": morning,
+        "unread": ["d1"],
+        "ways": ["grow", "gap"],
+        "fits": 250,
+        "tag": 1,
+        "walk": {
+            "start": morning,
+            "way": "grow",
+            "limit": 20,
+            "full": 10,
+            "edge": ["e", morning],
+            "newest": "n",
+            "oldest": ["o", morning],
+            "sweep": True,
+            "tag": {"etag": "x"},
+        },
+    }
+    edge = Mark("e", MORNING)
+    assert upgrade(old) == FeedState(
+        v=VERSION,
+        begun=True,
+        cursor=MORNING + timedelta(milliseconds=250),
+        before=["a"],
+        edge=edge,
+        gap=Gap(since=morning, pinned=False, newest="n", newest_at=MORNING),
+        unread={"unread": ["d1"]},
+        learned=Learned(strategies=["grow", "gap"], fits=250),
+        reading=Reading(start=MORNING, strategy="grow", limit=20, full=10, edge=edge),
+        progress=Progress(awaited="n", oldest=Mark("o", MORNING), sweep=True, tag={"etag": "x"}),
+    ), "but for the tag, which is none"
+
+
+def test_a_state_of_this_version_is_read() -> None:
+    """As it is stored: another form needs another version."""
+    document = {
+        "v": 1,
+        "begun": True,
+        "cursor": "2026-05-01T06:00:00Z",
+        "edge": {"id": "e", "created": "2026-05-01T06:00:00Z"},
+        "gap": {"since": "beginning", "pinned": True},
+        "learned": {"largest": 8, "dates": True},
+        "reading": {"strategy": "keyset", "limit": 1000, "at": "2026-05-01T06:00:00Z", "anchor": "e"},
+        "progress": {"sweep": True, "awaited": "n"},
+    }
+    state = upgrade(document)
+    assert state == FeedState(
+        v=VERSION,
+        begun=True,
+        cursor=MORNING,
+        edge=Mark("e", MORNING),
+        gap=Gap(since="beginning", pinned=True),
+        learned=Learned(largest=8, dates=True),
+        reading=Reading(strategy="keyset", limit=1000, at=MORNING, anchor="e"),
+        progress=Progress(sweep=True, awaited="n"),
+    )
+    assert stored(state) == document
+
+
 def test_a_gap_of_an_earlier_version_is_shown() -> None:
     assert EventLogs.gap({"begun": True, "gap": "2026-05-01T05:00:00Z"}) == "2026-05-01T05:00:00Z"
     assert EventLogs.gap({"begun": True, "gap": "beginning", "pinned": True}) == "beginning"
