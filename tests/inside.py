@@ -12,6 +12,7 @@ from roundsman.engine.engine import Engine
 from roundsman.engine.reception import Reception
 from roundsman.events import Event
 from roundsman.http.transport import Clients
+from roundsman.kit.feed.state import FeedState, stored, upgrade
 from roundsman.plugin import Source, State
 from roundsman.store import Filter, Found, Intake, Reader, SourceStatus, Store
 from roundsman.system.files import Space
@@ -177,6 +178,22 @@ async def caught_up(engine: Engine, name: str) -> bool:
     """Whether a sink has everything that it wants."""
     cursor, _ = engine.store.cursor(name)
     return engine.store.lag(cursor, engine.deliveries[name].wanted) == 0
+
+
+# -- states of sources -------------------------------------------------------------------------------------------------
+
+
+def feed(state: State) -> FeedState:
+    """What a source of a growing list remembers."""
+    return upgrade(state)
+
+
+def unpinned(state: State) -> State:
+    """A state with a gap since which not all ids are kept, as versions before 0.6 left it."""
+    found = feed(state)
+    assert found.gap is not None
+    found.gap.pinned = False
+    return stored(found)
 
 
 # -- stores ------------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import initialize, rule
 
 from doors import HEADER, PARAKEY, VALUE, subscribe
+from inside import feed
 from mortal import Mortal, faults
 from roundsman.plugin import Source
 from roundsman.sandbox import Fault, Parakey, Quirks
@@ -100,18 +101,17 @@ class World(Mortal):
             self.round()
         log = self.log()
         told = {event.id for event in log}
-        state, _ = self.engine.store.state("doors")
-        floor = state.get("floor")
+        state = feed(self.engine.store.state("doors")[0])
         missing = [
             row
             for row in self.parakey.logs
             if row.id not in told
-            and row.id not in state.get("before", ())
-            and (floor is None or row.created.isoformat() >= floor.replace("Z", "+00:00"))
+            and row.id not in state.before
+            and (state.floor is None or row.created >= state.floor)
         ]
         if any(event.type == "roundsman.source.gap" for event in log):
             missing = []  # it was said that rows may be missing
-        if "cut" in state.get("doubted", ()) and self.parakey.quirks.order != "honoured":
+        if "cut" in state.learned.doubted and self.parakey.quirks.order != "honoured":
             missing = []  # neither order nor offset works, and nothing showed a cut: that was said, too
         assert not missing, (missing, state)
         self.check_sinks()

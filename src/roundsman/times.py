@@ -56,7 +56,7 @@ def _otherwise(text: str) -> datetime | None:
 
 def is_due(last: object, every: float, now: datetime) -> bool:
     """Whether `every` seconds have passed since the recorded time; also if there is none, or a future one."""
-    then = parse_time(last)
+    then = last if isinstance(last, datetime) else parse_time(last)
     return then is None or not 0 <= (now - then).total_seconds() < every
 
 

@@ -17,14 +17,14 @@ import msgspec
 from roundsman.errors import Failed, NoRows, Overlong, Unreadable
 
 
-def _subclass(value: Any) -> Any:
-    """msgspec takes no subclasses of datetime, and a plugin may have one."""
+def plain_time(value: Any) -> Any:
+    """An `enc_hook`: msgspec takes no subclasses of datetime, and a plugin may have one."""
     if isinstance(value, datetime):
         return datetime.combine(value.date(), value.timetz())
     raise TypeError(f"Encoding objects of type {type(value).__name__} is unsupported")
 
 
-_encode = msgspec.json.Encoder(enc_hook=_subclass).encode
+_encode = msgspec.json.Encoder(enc_hook=plain_time).encode
 _decode = msgspec.json.Decoder().decode
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from inside import sql
+from inside import feed, sql, unpinned
 from rounds import Rounds, opened
 from roundsman.kit import probing
 from roundsman.sandbox import Fault, Parakey, Quirks
@@ -155,7 +155,7 @@ async def test_more_rows_of_one_stamp_than_an_answer_holds_are_told_or_said_to_b
     await world.visit()
     [gap] = world.events("roundsman.source.gap")
     assert "cuts its answers at 10 rows" in gap.document()["data"]["message"]
-    assert world.state["cursor"] is None, "the cursor never moves past a gap"
+    assert feed(world.state).cursor is None, "the cursor never moves past a gap"
     parakey.quirks = Quirks(cap=10, offset_param="offset")  # and when there is a way, it is taken
     await world.visit(after=7 * 3600)
     assert len(world.ids()) == 25
@@ -192,8 +192,7 @@ async def test_a_gap_that_an_older_version_opened_tells_nothing_again(
         parakey.add(created=now - timedelta(days=4 * n), log_id=f"h{n}")
     world = rounds(reread={"sweep_interval": "3000d"})
     await world.visit()
-    state = {name: value for name, value in world.state.items() if name != "pinned"}
-    world.store.rewind("doors", state)
+    world.store.rewind("doors", unpinned(world.state))
     await sql(world.store, "UPDATE sources SET position = ? WHERE name = 'doors'", (time.now(),))
     time.advance(40 * 86400)
     for _ in range(3):
@@ -559,7 +558,7 @@ async def test_whatever_the_server_can_a_backlog_is_read_whole(
     assert sorted(world.ids()) == sorted(ids)
     assert world.events("roundsman.source.gap") == []
     if way:
-        assert world.state["ways"][0] == way, "and the way is remembered"
+        assert feed(world.state).learned.strategies[0] == way, "and the way is remembered"
     time.advance(5)
     parakey.add(log_id="new")
     await world.visit()
@@ -679,7 +678,7 @@ async def test_a_gap_is_told_once_and_the_cursor_stays(rounds: Any, parakey: Par
     world = rounds()
     await world.visit()
     assert world.events("roundsman.source.gap") == [], "a round number of rows alone is no cut"
-    cursor = world.state["cursor"]
+    cursor = feed(world.state).cursor
     for n in range(3):
         more = [parakey.add(log_id=f"more{n}-{k}").id for k in range(30)]
         time.advance(1)
@@ -690,7 +689,7 @@ async def test_a_gap_is_told_once_and_the_cursor_stays(rounds: Any, parakey: Par
         {gap["data"]["details"]["since"] for gap in gaps}
     ), "each gap is told once"
     assert world.source.gap(world.state)
-    assert world.state["cursor"] == cursor
+    assert feed(world.state).cursor == cursor
     assert set(world.ids()) >= set(ids[-20:]), "what could be seen is told"
 
 
@@ -917,7 +916,7 @@ async def test_a_short_last_page_does_not_prove_what_start_date_means(
     world = rounds()
     await world.visit()
     assert len(world.events("roundsman.source.gap")) == 1
-    assert world.state["cursor"] is None
+    assert feed(world.state).cursor is None
 
 
 async def test_rows_that_become_visible_below_the_newest_are_swept_or_said_to_be_missing(
@@ -1400,7 +1399,7 @@ async def test_where_nothing_was_listed_yet_a_clock_that_is_ahead_hides_nothing(
 
 
 async def test_a_larger_limit_that_is_refused_takes_nothing_from_what_was_accepted() -> None:
-    memory: dict[str, Any] = {}
+    learned = probing.Learned()
     asked: list[int] = []
 
     async def ask(question: probing.Question) -> tuple[list[probing.Row], int]:
@@ -1409,8 +1408,8 @@ async def test_a_larger_limit_that_is_refused_takes_nothing_from_what_was_accept
             raise probing.Refused(ValueError("too many"))
         return [], question.limit
 
-    await probing.asked(memory, probing.Question(None, 1000), ask)
-    assert (await probing.asked(memory, probing.Question(None, 2000), ask))[1] == 1000
+    await probing.asked(learned, probing.Question(None, 1000), ask)
+    assert (await probing.asked(learned, probing.Question(None, 2000), ask))[1] == 1000
     assert asked == [1000, 2000, 1000]
 
 

@@ -19,6 +19,8 @@ FLOOR_AFTER_429 = 60.0
 """Seconds to wait after a 429 that does not say how long to wait."""
 
 
+REFUSED = frozenset({400, 403, 404, 405, 406, 409, 413, 414, 416, 422, 501})
+"""Statuses that refuse a question as it was asked."""
 TRANSIENT = frozenset({408, 425, 500, 502, 503, 504, *range(520, 531)})
 """Statuses of transient faults; 520 to 530 come from a proxy that cannot reach its server."""
 READABLE = frozenset({200, 202, 203})

@@ -1,0 +1,52 @@
+"""Reports a gap: rows may be missing, because no strategy gets past a truncation."""
+
+from datetime import datetime
+
+from roundsman.events import Event, notice
+from roundsman.kit.feed.state import FeedState, Gap
+from roundsman.kit.feed.vendor import Growing
+from roundsman.kit.probing import Row
+from roundsman.times import rfc3339, spell
+
+
+def open_gap(source: Growing, state: FeedState, newest: list[Row], now: datetime) -> list[Event]:
+    """Record that rows before the newest ones may be missing. The notice of it, unless it was reported.
+
+    The cursor stays, and each sweep tries again.
+    """
+    assert state.progress is not None
+    gap, since = state.gap, state.progress.since
+    if gap is not None and (gap.newest is None or any(row.id == gap.newest for row in newest)):
+        found = False  # the newest rows reach down to those reported before
+    elif gap is not None:
+        since = gap.newest_at or since  # another gap: more rows came than an answer shows
+        found = since is not None
+    else:
+        found = True
+    about = rfc3339(since) if since else "beginning"
+    if gap is None:
+        gap = state.gap = Gap(since=about, pinned=True)  # from now on, ids since then are kept
+    if newest:
+        latest = max(newest, key=lambda row: row.when)
+        gap.newest, gap.newest_at = latest.id, latest.when
+    return [_notice(source, state, newest, since, now)] if found else []
+
+
+def _notice(
+    source: Growing, state: FeedState, newest: list[Row], since: datetime | None, now: datetime
+) -> Event:
+    about = rfc3339(since) if since else "beginning"
+    until = rfc3339(min(row.when for row in newest)) if newest else None
+    rows = state.learned.largest
+    every = spell(source.reread.sweep_interval)
+    message = (
+        f"The server cuts its answers at {rows} rows, and no parameter tried gets past that: rows after {about}"
+        f"{f' and before {until}' if until else ''} may be missing. The newest are told at every visit, and the gap is tried "
+        f"again every {every}. Raise paging.max_limit, name the right parameter in paging.offset_params, or set "
+        'paging.mode = "keyset" if startDate is known to compare with createdAt; '
+        f"`roundsman rewind {source.name} --to` a later time accepts the loss."
+    )
+    cursor = rfc3339(state.cursor) if state.cursor else None
+    details = {"cursor": cursor, "since": about, "until": until, "rows": rows}
+    kind = "roundsman.source.gap"
+    return notice(kind, source.name, about, message, since=since, now=now, details=details)
