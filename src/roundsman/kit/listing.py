@@ -89,6 +89,9 @@ class Reading(Protocol):
     async def take(self, page: Page, *, listed: bool) -> int:
         """Track and report its jobs; `listed`: it is the first answer. Returns how many are news."""
 
+    def shows(self, page: Page) -> None:
+        """The first answer has the jobs that it had."""
+
     async def knows(self, key: str) -> bool:
         """Whether the vendor still knows a job."""
 
@@ -153,12 +156,15 @@ class Listing:
         state = self._state
         if first.unchanged:
             return
-        news = await self._reading.take(first, listed=not self._start)
+        same = not self._start and first.digest() == state.page
+        if same:
+            self._reading.shows(first)
+        news = 0 if same else await self._reading.take(first, listed=not self._start)
         self.seen |= first.rows.keys()
         if not self._start and first.is_all(len(first.rows)):
             state.cut, state.tries = False, 0
             self._settle(first)
-        elif not (self._start or self._full) and first.digest() == state.page:
+        elif same and not self._full:
             state.tag = first.tag
         elif await self._pages(first, news):
             if self._full:

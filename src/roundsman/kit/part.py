@@ -2,8 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from roundsman import wire
@@ -11,29 +10,25 @@ from roundsman.errors import Backoff, Denied, RequestFailed, Unreadable
 from roundsman.kit.asking import Ask
 from roundsman.kit.failing import Breaker, Failing, PartLabel
 from roundsman.kit.listing import Listing, whole
-from roundsman.kit.pages import FAULTS, At, Cut, Job, Look, Page, Spec, is_about_all, is_about_one
+from roundsman.kit.pages import FAULTS, At, Cut, Look, Page, Spec, is_about_all, is_about_one
 from roundsman.kit.questions import ID, Questions
-from roundsman.kit.tracked import GONE_AFTER, About, Tracked
-from roundsman.times import parse_time, rfc3339
+from roundsman.kit.records import Records
+from roundsman.kit.tracked import GONE_AFTER, Tracked
+from roundsman.times import rfc3339
 
-GIVEN_UP_KEPT = 100
-"""Given-up groups that a part remembers."""
 SEARCH_EVERY = 30
 """Visits between two searches of all parts for an id, while one that may have it fails."""
 
 
 class PartVisit:
-    """One part. State and events agree after each step, so that what came before an error counts."""
+    """One part: what is asked, and how that fares."""
 
     def __init__(self, round_: Ask, source: Questions, name: str) -> None:
         self._round, self._source, self._visit = round_, source, round_.visit
         self._name = name
         self._label = PartLabel(name, source.part_title(name))
         self._state = round_.doc.part(name)
-        self._found: dict[str, bool] = {}
-        """Jobs that were seen at this visit, and whether the list shows them in its first answer."""
-        self._told: set[str] = set()
-        """Ids of the events of this visit."""
+        self._records = Records(round_, source, name)
         self._answers = 0
         self._failed: list[tuple[dict[str, Tracked], str, Exception]] = []
         """What could not be asked for, and why."""
@@ -47,8 +42,8 @@ class PartVisit:
         if named is None and self._source.lists:
             await self._read_list()
         else:
-            await self._place_wanted()
-        await self._forget_what_is_told()
+            await self._records.place_wanted()
+        await self._records.forget_what_is_told()
         if not self._round.skips_singles:
             await self._each(state.open, self._hidden(), self._single)
         shown = {entry.group for entry in state.open.values() if entry.listed}
@@ -62,7 +57,7 @@ class PartVisit:
         if named is None and not self._visit.wait:
             await self._search()
         self._give_up()
-        self._report_stalls()
+        self._records.report_stalls()
         if self._fatal is not None:
             raise self._fatal
         self._raise_if_nothing_was_answered()
@@ -110,7 +105,7 @@ class PartVisit:
         listing = Listing(self._source.paging(), self._state.list, self._round.now, self)
         try:
             first = await listing.first(hidden)
-            await self._place_wanted()
+            await self._records.place_wanted()
             goes_on = listing.goes_on
             if first is not None:
                 self._answers += 1
@@ -120,11 +115,11 @@ class PartVisit:
                 raise
             self._list_fault = exc
             self._round.remark(f"the list of batches cannot be read: {exc}", about="list")
-            await self._place_wanted()
+            await self._records.place_wanted()
             return
         if first is not None and not first.unchanged and not goes_on:
             for key, entry in self._state.open.items():
-                entry.listed = self._found.get(key, False)
+                entry.listed = self._records.found.get(key, False)
 
     async def ask(self, at: At) -> Page:
         return await self._source.listed(self._round, self._name, at)
@@ -137,77 +132,11 @@ class PartVisit:
         self._round.events += [event] if event is not None else []
         return event is not None
 
-    # -- jobs ------------------------------------------------------------------------------------------------
+    async def take(self, page: Page, *, listed: bool) -> int:
+        return await self._records.take(page, listed=listed)
 
-    async def take(self, page: Page, *, listed: bool, group: str | None = None, asked: bool = False) -> int:
-        """Track what has not ended; report what has, unless it ended untracked before `floor`."""
-        ids = [self._source.event_id(job) for job in page.rows.values() if job.end != "runs" or not job.whole]
-        known = self._told | await self._visit.known(ids)
-        opened: set[str | None] = set()
-        news = 0
-        for key, job in page.rows.items():
-            if job.whole:
-                self._found[key] = self._found.get(key, False) or listed
-            own = job.group or group
-            if self._source.event_id(job) in known and not self._source.is_wanted_again(self._round, key):
-                if job.whole:
-                    self._state.open.pop(key, None)
-                opened.add(own)  # a webhook may have reported the job, and not yet its group
-                continue
-            if not job.whole:
-                news += self._follow(job)
-            elif self._has_ended(job, own, listed=listed):
-                followed = self._state.open.pop(key, None) is not None or asked
-                if not followed and self._is_old(job.ended or job.begun):
-                    continue
-                news += 1
-                self._report(job._replace(group=own))
-                opened.add(own)
-            else:
-                opened.add(own)
-        self._round.rows += news
-        await self._open(opened - {None, *self._state.groups, *self._state.given_up})
-        return news
-
-    def _follow(self, job: Job) -> int:
-        """Track a job of which the list shows only that it is there. Returns whether that is news."""
-        if job.key in self._state.open or (job.end != "runs" and self._is_old(job.begun)):
-            return 0
-        self._state.open[job.key] = Tracked.follow(self._visit)
-        return 1
-
-    def _has_ended(self, job: Job, group: str | None, *, listed: bool) -> bool:
-        """Whether it has ended; if not, record how it looks."""
-        if job.end == "ended":
-            return True
-        if job.end == "unknown":
-            self._round.remark(*self._source.unknown_state(job))
-        entry = self._state.open.get(job.key)
-        if entry is None:
-            entry = self._state.open[job.key] = Tracked.follow(self._visit)
-            entry.listed = listed
-        if job.end == "settles" and entry.stands(job.seen, self._visit, self._source.interval):
-            return True
-        entry.group = group
-        if entry.seen and (odd := self._source.oddity(entry.seen, job)) and entry.remarks("odd"):
-            self._round.remark(odd)
-        entry.saw(job.seen, self._visit)
-        return False
-
-    def _report(self, job: Job) -> None:
-        self._told.add(self._source.event_id(job))
-        self._round.events += self._source.ended(self._round, self._name, job)
-
-    def _is_old(self, at: datetime | None) -> bool:
-        floor = parse_time(self._round.memory.get("floor"))
-        return floor is not None and at is not None and at < floor
-
-    async def _forget_what_is_told(self) -> None:
-        """A webhook may have reported what is still tracked here."""
-        ids = {each: key for key in self._state.open for each in self._source.event_ids(key)}
-        for each in await self._visit.known(list(ids)):
-            if not self._source.is_wanted_again(self._round, ids[each]):
-                self._state.open.pop(ids[each], None)
+    def shows(self, page: Page) -> None:
+        self._records.shows(page)
 
     # -- one by one ------------------------------------------------------------------------------------------
 
@@ -221,7 +150,7 @@ class PartVisit:
             and (
                 key in named
                 if named is not None
-                else not (entry.listed or key in self._found or entry.group in state.groups)
+                else not (entry.listed or key in self._records.found or entry.group in state.groups)
             )
         ]
 
@@ -257,7 +186,7 @@ class PartVisit:
     async def _single(self, key: str) -> None:
         entry = self._state.open[key]
         if not ID.fullmatch(key):
-            self._gone(self._state.open, key)  # an id that cannot be asked for
+            self._records.gone(self._state.open, key)  # an id that cannot be asked for
             return
         try:
             look = await self._ask_for(key, entry.tag)
@@ -272,11 +201,11 @@ class PartVisit:
             entry.answered()
         elif look.job is None:
             if entry.not_found(self._visit, self._source.interval):
-                self._gone(self._state.open, key)
+                self._records.gone(self._state.open, key)
         else:
             # What has to look the same twice needs a second answer: a 304 would prevent it.
             entry.tag = look.tag if look.job.end != "settles" else None
-            await self.take(Page({key: look.job}), listed=False, asked=entry.asked)
+            await self._records.take(Page({key: look.job}), listed=False, asked=entry.asked)
 
     def _is_unknown(self, exc: Exception) -> bool:
         """Whether the vendor says that it does not know what was asked for."""
@@ -296,7 +225,7 @@ class PartVisit:
             self._round.tired = exc
             self._round.doc.singles_rest = self._source.has_more(self._round)
         if entry.remarks("asking"):
-            self._round.remark(f"{self._noun(entries)} {key} cannot be asked for: {exc}")
+            self._round.remark(f"{self._records.noun(entries)} {key} cannot be asked for: {exc}")
 
     def _give_up(self) -> None:
         """Give up what fails for days while others are answered, or is refused as such.
@@ -309,37 +238,9 @@ class PartVisit:
                 and (self._answers or is_about_one(exc))
                 and entries[key].has_failed(self._visit, self._source.give_up_after)
             ):
-                self._gone(entries, key, f"({exc}) ")
-
-    def _noun(self, entries: dict[str, Tracked]) -> str:
-        return self._source.noun if entries is self._state.open else self._source.group_noun
-
-    def _gone(self, entries: dict[str, Tracked], key: str, why: str = "") -> None:
-        """Report that the vendor no longer knows it, and ask no more."""
-        entry = entries[key]
-        if entries is self._state.groups:
-            self._drop_group(key)
-        else:
-            del entries[key]
-        about = About(self._source.name, self._noun(entries), key)
-        self._round.events.append(about.gone(entry, self._round.now, why))
-
-    def _report_stalls(self) -> None:
-        for entries in (self._state.open, self._state.groups):
-            for key, entry in entries.items():
-                if entry.stalls(self._visit, self._source.stall_after):
-                    about = About(self._source.name, self._noun(entries), key)
-                    details = self._source.details(self._name, entry)
-                    self._round.events.append(about.stalled(entry, self._round.now, details))
+                self._records.gone(entries, key, f"({exc}) ")
 
     # -- groups ----------------------------------------------------------------------------------------------
-
-    async def _open(self, groups: Iterable[str | None]) -> None:
-        found = sorted(group for group in groups if group is not None)
-        known = await self._visit.known([f"{group}:completed" for group in found]) if found else set()
-        for group in found:
-            if f"{group}:completed" not in known:
-                self._state.groups[group] = Tracked.follow(self._visit)
 
     async def _group(self, key: str) -> None:
         """Look at all jobs of one group.
@@ -361,9 +262,9 @@ class PartVisit:
         self._breaker.answered()
         if not jobs:
             if entry.not_found(self._visit, source.interval):
-                self._gone(self._state.groups, group)
+                self._records.gone(self._state.groups, group)
             return
-        await self.take(page, listed=False, group=group, asked=entry.asked)
+        await self._records.take(page, listed=False, group=group, asked=entry.asked)
         for key, each in self._state.open.items():
             if each.group == group and key not in jobs:
                 each.group = None
@@ -372,7 +273,7 @@ class PartVisit:
         stands = entry.stands(seen, self._visit, source.interval)
         entry.saw(seen, self._visit)
         if page.total is not None and len(jobs) < page.total:
-            self._drop_group(group)
+            self._records.drop_group(group)
             cut = Cut(page.total, len(jobs))
             self._round.events.append(source.group_cut(self._round, self._name, group, cut))
         elif stands and not pending:
@@ -388,30 +289,7 @@ class PartVisit:
                 raise
             return Page({}, total=0)
 
-    def _drop_group(self, group: str) -> None:
-        """Stop looking at the group; its jobs that are under way are asked for singly from now on."""
-        del self._state.groups[group]
-        self._state.given_up = [*self._state.given_up, group][-GIVEN_UP_KEPT:]
-        for entry in self._state.open.values():
-            if entry.group == group:
-                entry.group = None
-
     # -- ids to track ----------------------------------------------------------------------------------------
-
-    async def _place_wanted(self) -> None:
-        """Track the ids that can only be in this part; the others are searched for after the list."""
-        for written, spec in self._round.specs.items():
-            home = self._round.only if spec.part is None else spec.part
-            if home == self._name and self._round.doc.wanted.pop(written, None) is not None:
-                await self._track(spec)
-
-    async def _track(self, spec: Spec) -> None:
-        """Track what a person or a webhook named, unless its end was reported."""
-        ids = [f"{spec.key}:completed"] if spec.group else self._source.event_ids(spec.key)
-        again = not spec.group and self._source.is_wanted_again(self._round, spec.key)
-        if again or not await self._visit.known(ids):
-            entries = self._state.groups if spec.group else self._state.open
-            entries.setdefault(spec.key, Tracked.follow(self._visit, asked=True))
 
     async def _search(self) -> None:
         """Ask for the ids that may be in any part, and track those that are in this one."""
@@ -425,7 +303,7 @@ class PartVisit:
             if not searches(wanted.get(written, 0)) or not await self._is_here(self._round.specs[written]):
                 continue
             wanted.pop(written, None)
-            await self._track(self._round.specs[written])
+            await self._records.track(self._round.specs[written])
 
     async def _is_here(self, spec: Spec) -> bool:
         """Whether the vendor knows it in this part; what it says about a job counts at once."""
@@ -434,7 +312,7 @@ class PartVisit:
             return bool((await self._guess(lambda: members(self._round, self._name, spec.key, At()))).rows)
         look = await self._ask_for(spec.key, None)
         if look.job is not None:
-            await self.take(Page({spec.key: look.job}), listed=False, asked=True)
+            await self._records.take(Page({spec.key: look.job}), listed=False, asked=True)
         return look.job is not None
 
     async def _ask_for(self, key: str, tag: Any) -> Look:

@@ -85,10 +85,13 @@ class Questions(Source):
     """Jobs that are tracked by id do not need the list."""
     rows_are_whole: ClassVar[bool] = True
     """The list shows all that there is to know of a job."""
-    give_up_after: ClassVar[float] = 7 * 86400.0
-    """Seconds after which a job that answers only with errors is given up."""
     at_once: ClassVar[int] = 30
     """Maximum jobs that are asked for singly per visit and part; the others come at later visits."""
+
+    @property
+    def give_up_after(self) -> float:
+        """Seconds after which a job that answers only with errors is given up."""
+        return 7 * 86400.0
 
     # -- ids -------------------------------------------------------------------------------------------------
 
@@ -158,6 +161,9 @@ class Questions(Source):
     def group_ended(self, part: str, group: str, jobs: Sequence[Job]) -> Event:
         """The event of a group all of whose jobs have ended."""
         raise NotImplementedError
+
+    def finished(self, ask: Ask) -> None:
+        """A round of everything that is due has ended."""
 
     def has_more(self, ask: Ask) -> bool:
         """Whether `after` has something to do."""

@@ -48,13 +48,15 @@ class Round(Ask):
         names = self._from_where_it_ended(names) if narrow is None else narrow
         async for poll in self._visit(names, narrow=narrow is not None):
             yield poll
+        silent = not self.good and names and (self.errors or (narrow is None and not self.tired))
+        if self.stop is None and silent:
+            self.stop = self.errors[0] if self.errors else RequestFailed("none of the connections answers")
+        if self.stop is None and narrow is None:
+            self._report_not_found(homes, all_answered=self.good >= asked)
+            self.source.finished(self)
+        yield self.poll()
         if self.stop is not None:
             raise self.stop
-        if not self.good and names and (self.errors or (narrow is None and not self.tired)):
-            raise self.errors[0] if self.errors else RequestFailed("none of the connections answers")
-        if narrow is None:
-            self._report_not_found(homes, all_answered=self.good >= asked)
-        yield self.poll()
         if self.tired is None and not self.visit.wait:
             async for poll in self.source.after(self):
                 yield poll
@@ -90,12 +92,12 @@ class Round(Ask):
             if left is not None and not narrow and not self.alone:
                 ended_it = left == names[0] and left in self._tried
                 self.doc.next_part = names[1 % len(names)] if ended_it else left
-            unsaid += len(chunk)
-            if cut or not rest or unsaid >= COMMIT_AFTER or len(self.events) >= COMMIT_AFTER:
-                unsaid = 0
-                yield self.poll()
             if cut:
                 return
+            unsaid += len(chunk)
+            if rest and (unsaid >= COMMIT_AFTER or len(self.events) >= COMMIT_AFTER):
+                unsaid = 0
+                yield self.poll()
 
     async def _one(self, name: str) -> None:
         """Visit one part when its turn comes.

@@ -21,11 +21,6 @@ APART = 0.75
 """Minimum intervals between two looks that count separately: webhooks may trigger many in a row."""
 GONE_AFTER = 2
 """A thing is gone after so many looks in a row that do not find it: a single one may be a fault."""
-HOPELESS_AFTER = 10
-"""Minimum failed looks in a row before a thing is given up.
-
-Time alone does not count: a machine that slept for a week did not look.
-"""
 
 
 def entry(now: datetime) -> Entry:
@@ -56,14 +51,6 @@ def missed(entry: Entry, now: datetime, interval: float) -> bool:
         entry["misses"] += 1
         entry["missed"] = rfc3339(now)
     return bool(entry["misses"] >= GONE_AFTER)
-
-
-def hopeless(entry: Entry, after: float, now: datetime) -> bool:
-    """Record that a look failed. Returns whether many in a row have failed, for over `after` seconds."""
-    since = parse_time(entry.setdefault("failed", rfc3339(now)))
-    entry["fails"] = entry.get("fails", 0) + 1
-    lasted = (now - since).total_seconds() if since is not None else 0.0
-    return bool(entry["fails"] >= HOPELESS_AFTER and lasted > after)
 
 
 def apart(before: datetime, now: datetime, interval: float) -> bool:
