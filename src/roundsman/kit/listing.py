@@ -378,11 +378,11 @@ def _latest(known: datetime | None, page: Page) -> datetime | None:
     return max(filter(None, [known, *page.stamps]), default=None)
 
 
-async def whole(ask: Callable[[At], Awaitable[Page]], size: int, largest: int) -> Page:
+async def whole(ask: Callable[[At], Awaitable[Page]], size: int, largest: int, most: int = PAGES) -> Page:
     """All rows of a short list, as far as its pages or one larger answer show them, and the stated total."""
     rows: dict[str, Job] = {}
     at, total = At(), None
-    for _ in range(PAGES):
+    for _ in range(most):
         page = await ask(at)
         fresh = page.rows.keys() - rows.keys()
         rows |= page.rows

@@ -45,7 +45,7 @@ class JobsState(PartState):
     """What ended before it is not reported; "" for no floor, null before the first answer."""
     wanted: dict[str, int] = {}
     """Ids to track, and in how many rounds they were not found."""
-    parts: dict[str, PartState] = {}
+    parts: dict[str, PartState] = msgspec.field(default_factory=dict, name="books")
     next_part: str | None = None
     """Where the next round begins, if this one was cut short."""
     singles_rest: bool = False
@@ -132,6 +132,10 @@ class Questions(Source):
     def takes_ids(self, part: str) -> bool:
         """Whether ids can be tracked in this part."""
         return True
+
+    def has_groups(self, part: str) -> bool:
+        """Whether jobs of this part have groups."""
+        return False
 
     @property
     def lists(self) -> bool:

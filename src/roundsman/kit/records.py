@@ -75,7 +75,8 @@ class Records:
             else:
                 opened.add(own)
         self._ask.rows += news
-        await self._open(opened - {None, *self._state.groups, *self._state.given_up})
+        if self._source.has_groups(self._name):
+            await self._open(opened - {None, *self._state.groups, *self._state.given_up})
         return news
 
     def _follow(self, job: Job) -> int:

@@ -35,13 +35,13 @@ class Round(Ask):
         self._turns = asyncio.Semaphore(source.concurrency or 1)
 
     async def polls(self) -> AsyncIterator[Poll]:
+        found = ((each, self.source.spec(each)) for each in self.doc.wanted)
+        self.specs = {each: spec for each, spec in found if spec is not None}
         names = list(await self.source.parts(self))
         homes = [name for name in names if self.source.takes_ids(name)]
         self.only = homes[0] if len(homes) == 1 else None
         self.alone, asked = len(names) == 1, len(names)
         self.doc.parts = {name: part for name, part in self.doc.parts.items() if name in set(names)}
-        found = ((each, self.source.spec(each)) for each in self.doc.wanted)
-        self.specs = {each: spec for each, spec in found if spec is not None}
         narrow = self._named(homes)
         if narrow is None:
             self.skips_singles, self.doc.singles_rest = self.doc.singles_rest, False
