@@ -51,21 +51,18 @@ class PollBuilder:
             floor = min(date, now) - CLOCK_MARGIN if date else now - NO_CLOCK_MARGIN
         self.memory["floor"] = rfc3339(floor) if floor else ""
 
-    def poll(self, *, settled: bool = False) -> Poll:
-        """The poll with everything found since the previous one.
-
-        `settled`: the members of `memory` are replaced and never changed in place, so no copy is needed.
-        """
-        memory = self._stored()
-        if memory != self._state:
-            self._state = memory if settled else _copy(memory)
+    def poll(self) -> Poll:
+        """The poll with everything found since the previous one."""
+        state = self._stored()
+        if state != self._state:
+            self._state = state
         poll = Poll(self._state, self.events, rows=self.rows, remarks=self.remarks, unread=self.unread.found)
         self.events, self.remarks, self.rows, self.unread = [], [], 0, Unread(self.memory)
         return poll
 
     def _stored(self) -> dict[str, Any]:
-        """The state to store."""
-        return {key: value for key, value in self.memory.items() if value not in ({}, [], None)}
+        """The state to store; it shares nothing that may change."""
+        return _copy({key: value for key, value in self.memory.items() if value not in ({}, [], None)})
 
     def page(self, events: list[Event]) -> Poll:
         """A poll in the middle of a reading: some events, and the state as it was."""

@@ -28,6 +28,20 @@ TRIES = 3
 """Visits at which a guess may fail before it counts as refused."""
 
 
+class Place(msgspec.Struct, array_like=True, frozen=True):
+    """A place in a list: an offset, and the key of the row that is there, if that is known."""
+
+    offset: int
+    key: str | None = None
+
+
+class Whole(msgspec.Struct, array_like=True, frozen=True):
+    """A number of rows that was taken for all, and the key of the oldest of them."""
+
+    rows: int
+    oldest: str
+
+
 class ListState(msgspec.Struct, omit_defaults=True):
     """What is remembered of a list."""
 
@@ -42,8 +56,8 @@ class ListState(msgspec.Struct, omit_defaults=True):
     """When the newest job was begun: how far a long list has to be read."""
     full: str | None = None
     """When a long list was last read completely."""
-    at: tuple[int, str | None] | None = None
-    """Where the next visit begins: an offset, and the key of the row that was there."""
+    at: Place | None = None
+    """Where the next visit begins."""
     under_way: Literal["", "full", "part"] = ""
     """The reading that goes on at `at`; "" if it is where new rows are added."""
     rising: bool = False
@@ -55,8 +69,8 @@ class ListState(msgspec.Struct, omit_defaults=True):
     cut: bool = False
     """Its pages lead nowhere, which was reported; `larger`: a larger answer shows more rows."""
     larger: bool = False
-    whole: tuple[int, str] | None = None
-    """A round number of rows that was taken for all: the number, and the key of the oldest row."""
+    whole: Whole | None = None
+    """A round number of rows that was taken for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,21 +143,18 @@ class Listing:
         """The answer to begin with; None if the vendor asks to wait where the last reading was interrupted."""
         state, wants = self._state, self._wants_all(hidden)
         if state.at is not None and (state.under_way or not wants):
-            offset, key = state.at
-            page = await self._further(offset)
+            place = state.at
+            page = await self._further(place.offset)
             if isinstance(page, Exception):
                 state.at, state.under_way = None, ""
                 if not isinstance(page, Backoff):
                     raise page
                 self._count_fault(page)
                 return None
-            if (
-                page is not None
-                and page.rows
-                and not (state.rising and key is not None and page.first != key)
-            ):
-                self._start, self._full = offset, state.under_way == "full"
-                if page.first == key:
+            as_it_was = page is not None and page.first == place.key
+            if page is not None and page.rows and (as_it_was or place.key is None or not state.rising):
+                self._start, self._full = place.offset, state.under_way == "full"
+                if as_it_was:
                     state.paged, state.tries = True, 0
                 return page
             # Older rows have left the list: new ones may be before this offset.
@@ -195,10 +206,16 @@ class Listing:
             self._limit = min(paging.size, max(first.size, OVERLAP * 2))
         page, total, steady, known = first, first.total, True, parse_time(state.newest)
         order, top, was_complete = _order(first), _latest(known, first), state.complete
-        offset, key = self._start + step(first.size), _key_at(first, step(first.size))
-        if not self._full and not self._start and known and order > 0 and state.count - first.size > offset:
-            offset, key = state.count - first.size, None  # new rows are at the end
-        tail = (self._start, first.first) if self._start else None
+        place = _after(first, self._start)
+        if (
+            not self._full
+            and not self._start
+            and known
+            and order > 0
+            and state.count - first.size > place.offset
+        ):
+            place = Place(state.count - first.size)  # new rows are at the end
+        tail = Place(self._start, first.first) if self._start else None
         for _ in range(PAGES):
             if total is None and page.size < FULL_FROM:
                 break  # it is the last one
@@ -209,9 +226,9 @@ class Listing:
                 and self._is_far_enough(page, known, news, was_complete)
             ):
                 break
-            found = await self._further(offset)
+            found = await self._further(place.offset)
             if isinstance(found, Exception):
-                return await self._faulty(found, first, total, (offset, key))
+                return await self._faulty(found, first, total, place)
             if found is None:
                 return await self._ends(first, total, "it refuses offset")
             page = found
@@ -219,7 +236,7 @@ class Listing:
                 if total is None and self._limit and page.size > self._limit:
                     break  # it has no pages, and shows all rows
                 return await self._ends(first, total, "it answers with the same rows whatever the offset")
-            if not page.rows and total is not None and offset < total:
+            if not page.rows and total is not None and place.offset < total:
                 return await self._ends(first, total, "its further pages are empty")
             fresh = page.rows.keys() - self.seen
             news = await self._reading.take(page, listed=paging.documented)
@@ -231,28 +248,31 @@ class Listing:
                 room = 0 if paging.documented else OVERLAP
                 steady, total = steady and (total is None or abs(page.total - total) <= room), page.total
             if fresh:
-                tail = (offset, page.first)
+                tail = Place(place.offset, page.first)
                 state.rising = order > 0 if len(page.rows) > 1 else state.rising
                 state.paged, state.tries = True, state.tries if state.paged else 0
-            if total is not None and (len(self.seen) if paging.documented else offset + page.size) >= total:
+            if (
+                total is not None
+                and (len(self.seen) if paging.documented else place.offset + page.size) >= total
+            ):
                 break
             if not fresh and total is None:
                 break  # one further request brought no new row: that was all
             if not fresh:
                 return steady and await self._ends(first, total, "its pages bring nothing new")
-            offset, key = offset + step(page.size), _key_at(page, step(page.size))
+            place = _after(page, place.offset)
         else:
-            self._interrupt(offset, key)
+            self._interrupt(place)
             return False
         state.cut, state.tries = False, 0
         state.newest = rfc3339(top) if top is not None else state.newest
         # Rows that are added to a later page change nothing in the first answer, unless it has a total.
-        state.at = tail if state.rising and total is None else None
+        state.at, state.under_way = tail if state.rising and total is None else None, ""
         return steady
 
-    def _interrupt(self, offset: int, key: str | None) -> None:
+    def _interrupt(self, place: Place) -> None:
         """The next visit goes on there."""
-        self._state.at, self._state.under_way = (offset, key), "full" if self._full else "part"
+        self._state.at, self._state.under_way = place, "full" if self._full else "part"
 
     def _is_far_enough(self, page: Page, newest: datetime, news: int, was_complete: bool) -> bool:
         """Whether what comes after this page was read before."""
@@ -278,12 +298,10 @@ class Listing:
                 self._limit = None
         return None
 
-    async def _faulty(
-        self, exc: Exception, first: Page, total: int | None, at: tuple[int, str | None]
-    ) -> bool:
+    async def _faulty(self, exc: Exception, first: Page, total: int | None, place: Place) -> bool:
         """Handle a page that is not to be had now. Returns whether the list counts as read."""
         if isinstance(exc, Backoff):
-            self._interrupt(*at)
+            self._interrupt(place)
         elif self._state.paged:
             raise exc
         if self._count_fault(exc):
@@ -323,7 +341,7 @@ class Listing:
         ):
             state.cut = state.cut and not helped
             return True
-        if total is None and state.whole and state.whole[0] == rows:
+        if total is None and state.whole and state.whole.rows == rows:
             why = f"older ones leave it when new ones come, and {why}"  # so that number was not the total
         state.cut = state.cut or self._reading.cut(total, rows, why)
         return True
@@ -348,10 +366,10 @@ class Listing:
         """
         if largest is first and not (first.doubtful and rows == len(first.rows)):
             return False
-        count, oldest = self._state.whole or (0, "")
-        if count == rows and oldest not in self.seen and await self._reading.knows(oldest):
+        taken = self._state.whole or Whole(0, "")
+        if taken.rows == rows and taken.oldest not in self.seen and await self._reading.knows(taken.oldest):
             return False
-        self._state.whole = (rows, largest.oldest)
+        self._state.whole = Whole(rows, largest.oldest)
         return True
 
 
@@ -360,10 +378,11 @@ def step(rows: int) -> int:
     return max(1, rows - min(OVERLAP, rows // 2))
 
 
-def _key_at(page: Page, place: int) -> str | None:
-    """The key of a row by its place, if every row of the page has one."""
-    keys = list(page.rows)
-    return keys[place] if len(keys) == page.size and place < len(keys) else None
+def _after(page: Page, offset: int) -> Place:
+    """Where the page after this one begins."""
+    keys, further = list(page.rows), step(page.size)
+    known = len(keys) == page.size and further < len(keys)
+    return Place(offset + further, keys[further] if known else None)
 
 
 def _order(page: Page) -> int:

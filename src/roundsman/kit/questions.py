@@ -45,7 +45,7 @@ class JobsState(PartState):
     """What ended before it is not reported; "" for no floor, null before the first answer."""
     wanted: dict[str, int] = {}
     """Ids to track, and in how many rounds they were not found."""
-    parts: dict[str, PartState] = msgspec.field(default_factory=dict, name="books")
+    parts: dict[str, PartState] = {}
     next_part: str | None = None
     """Where the next round begins, if this one was cut short."""
     singles_rest: bool = False

@@ -79,7 +79,7 @@ class PushesState(JobsState):
     def upgrade(cls, old: dict[str, Any]) -> dict[str, Any]:
         """Until 0.6, `books` had the parts, and `at` the one to begin with."""
         new = renamed(super().upgrade(old), {"at": "next_part"})
-        return new | {"books": {name: _upgraded(book) for name, book in old.get("books", {}).items()}}
+        return new | {"parts": {name: _upgraded(book) for name, book in old.get("books", {}).items()}}
 
 
 def _upgraded(book: dict[str, Any]) -> dict[str, Any]:
