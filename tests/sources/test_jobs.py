@@ -4,13 +4,18 @@ import json
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import pytest
 from structlog.testing import capture_logs
 
 from inside import visit_for_a_ring
 from rounds import Rounds
+from roundsman.events import Event
+from roundsman.kit.asking import Ask
+from roundsman.kit.jobs import Jobs
+from roundsman.kit.pages import At, Job, Look, Page
+from roundsman.options.values import Duration, Start
 from roundsman.plugin import Source
 from roundsman.sandbox import Fault, Parakey, Vendor
 from roundsman.sandbox.mailchimp import Mailchimp, Operation, bad_address
@@ -306,3 +311,78 @@ async def test_an_unfinished_reading_of_a_long_list_goes_on_after_a_restart(
         await world.visit()
         world.reboot()
     assert len(world.events("ai.railz.push.completed")) == 4500
+
+
+# -- a vendor of somebody else's ---------------------------------------------------------------------------------------
+
+
+class Tickets(Jobs):
+    """All that a vendor has to say: a list without pages, and one ticket by its number."""
+
+    type: Literal["tickets"] = "tickets"
+    base_url: str = "http://127.0.0.1:1"
+    start: Start = "beginning"
+    stall_after: Duration = 3600.0
+    noun: ClassVar[str] = "ticket"
+
+    async def listed(self, ask: Ask, part: str, at: At) -> Page:
+        return ask.rows_of(await ask.get("tickets", {}, tag=at.tag), "tickets", self.read)
+
+    async def one(self, ask: Ask, part: str, key: str, tag: Any) -> Look:
+        answer = await ask.get(f"tickets/{key}", {}, tag=tag)
+        return Look(self.read(answer.json(), answer.body), answer.tag, answer.unchanged)
+
+    def read(self, data: dict[str, Any], raw: Any) -> Job:
+        end: Any = {"open": "runs", "closed": "ended"}.get(data["state"], "unknown")
+        return Job(data["id"], data["state"], end, [data["state"]], data, raw)
+
+    def ended(self, ask: Ask, part: str, job: Job) -> list[Event]:
+        return [
+            Event.of(
+                vendor="tickets",
+                source=self.name,
+                type="com.tickets.closed",
+                id=self.event_id(job),
+                data=job.data,
+            )
+        ]
+
+
+class Desk(Vendor):
+    """Tickets by their ids, of which the list shows some."""
+
+    def __init__(self, time: Time) -> None:
+        super().__init__(time.utc)
+        self.tickets: dict[str, str] = {}
+        self.hidden: set[str] = set()
+
+    def reply(self, method: str, path: str, query: Any, headers: Any) -> Reply:
+        rows = {key: {"id": key, "state": state} for key, state in self.tickets.items()}
+        key = path.rpartition("/")[2]
+        if key == "tickets":
+            shown = [row for key, row in rows.items() if key not in self.hidden]
+            return Reply(200, {}, json.dumps({"tickets": shown}).encode())
+        return Reply(200, {}, json.dumps(rows[key]).encode()) if key in rows else Reply(404, {}, b"{}")
+
+
+async def test_a_vendor_that_answers_few_questions_has_all_of_this(world_of: Any, time: Time) -> None:
+    desk = Desk(time)
+    desk.tickets = {"a": "closed", "b": "open", "c": "open", "d": "paused"}
+    world = world_of(desk, Tickets().named("desk"))
+    await world.visit()
+    desk.hidden = {"b", "c", "d"}
+    world.store.follow("desk", ["nosuch"])
+    desk.tickets |= {"b": "closed"}
+    await world.visit()
+    assert [event.id for event in world.events("com.tickets.closed")] == ["a:completed", "b:completed"]
+    del desk.tickets["c"]
+    for _ in range(3):
+        await world.visit()
+    assert [event.id for event in world.events(GONE)] == ["desk:gone:nosuch", "desk:gone:c"]
+    await world.visit(after=4000)
+    assert [event.document()["data"]["details"]["id"] for event in world.events(STALLED)] == ["d"]
+    world.reboot()
+    desk.tickets["d"] = "closed"
+    await world.visit()
+    assert len(world.events("com.tickets.closed")) == 3
+    assert world.source.following(world.state) == []

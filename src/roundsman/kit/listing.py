@@ -23,7 +23,7 @@ OVERLAP = 10
 ROUND_TO = 10
 """Servers truncate lists at multiples of this."""
 PAGES = 20
-"""Maximum pages of one list that are read per visit; the next visit continues."""
+"""Maximum pages of a short list."""
 TRIES = 3
 """Visits at which a guess may fail before it counts as refused."""
 
@@ -79,6 +79,8 @@ class Paging:
 
     documented: bool = False
     """Its pages are documented: the whole list is read at every visit, and a fault in a page is the list's."""
+    pages: int = 20
+    """Maximum pages that are read per visit; the next visit continues."""
     size: int | None = None
     """Rows to ask for in further pages; None: the vendor has no parameter for that."""
     largest: int | None = None
@@ -216,7 +218,7 @@ class Listing:
         ):
             place = Place(state.count - first.size)  # new rows are at the end
         tail = Place(self._start, first.first) if self._start else None
-        for _ in range(PAGES):
+        for _ in range(paging.pages):
             if total is None and page.size < FULL_FROM:
                 break  # it is the last one
             if (

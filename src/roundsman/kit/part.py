@@ -161,6 +161,8 @@ class PartVisit:
 
         If the vendor asks us to wait, ask about one only: if it always does, poll slowly instead of never.
         """
+        if not keys:
+            return
         asked: list[str] = []
         waiting = iter(sorted(keys, key=lambda key: entries[key].looked or "")[: self._source.at_once])
 
@@ -259,6 +261,7 @@ class PartVisit:
             *source.paging().sizes,
         )
         jobs = page.rows
+        self._answers += 1
         self._breaker.answered()
         if not jobs:
             if entry.not_found(self._visit, source.interval):

@@ -41,7 +41,8 @@ class Round(Ask):
         homes = [name for name in names if self.source.takes_ids(name)]
         self.only = homes[0] if len(homes) == 1 else None
         self.alone, asked = len(names) == 1, len(names)
-        self.doc.parts = {name: part for name, part in self.doc.parts.items() if name in set(names)}
+        watched = set(names)
+        self.doc.parts = {name: part for name, part in self.doc.parts.items() if name in watched}
         narrow = self._named(homes)
         if narrow is None:
             self.skips_singles, self.doc.singles_rest = self.doc.singles_rest, False

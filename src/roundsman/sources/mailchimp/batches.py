@@ -156,7 +156,7 @@ class Batches(Jobs):
         return self.retention
 
     def paging(self) -> Paging:
-        return Paging(documented=True)
+        return Paging(documented=True, pages=1000)
 
     async def get(self, ask: Ask, path: str, tag: Any = None, **query: str | int) -> Answer:
         try:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 
@@ -24,6 +24,7 @@ from roundsman.shapes import (
 from roundsman.sources.parakey.account import PLACE, Asking, Paths
 from roundsman.times import parse_time, rfc3339
 
+Remark = Callable[[str, str], None]
 ERRORS = ("error", "fault", "request")
 """Prefixes of members that are not the batch, although they may contain its id."""
 
@@ -114,27 +115,13 @@ class Read(NamedTuple):
     domain: str | None
 
 
-class Batched(Protocol):
-    """The options that name what a batch has."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def fields_(self) -> BatchFields: ...
-    @property
-    def states(self) -> States: ...
-
-
 class Shape:
     """Turns the vendor's batches into events. `remark` receives what is unexpected."""
 
-    def __init__(self, source: "Batched", remark: Callable[[str, str], None] = lambda *_: None) -> None:
-        self._name = source.name
-        self._remark = remark
-        paths = source.fields_
+    def __init__(self, name: str, paths: BatchFields, states: States, remark: Remark) -> None:
+        self._name, self._remark = name, remark
         self._get = {name: fields.getter(getattr(paths, name)) for name in BatchFields.model_fields}
         self._domain = fields.getter(PLACE)
-        states = source.states
         self._running, self._ended = _words(states.running), _words(states.ended)
         self._failed, self._succeeded = _words(states.failed), _words(states.succeeded)
 

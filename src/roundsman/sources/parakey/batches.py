@@ -24,7 +24,7 @@ from roundsman.kit.questions import ID, JobsState
 from roundsman.options.values import Duration, Start
 from roundsman.plugin import Received, State
 from roundsman.sources.parakey.account import Account
-from roundsman.sources.parakey.batch_shape import BatchFields, BatchRequest, Shape, States
+from roundsman.sources.parakey.batch_shape import BatchFields, BatchRequest, Remark, Shape, States
 from roundsman.webhook import Call
 
 FULL_EVERY = 6 * 3600.0
@@ -67,7 +67,7 @@ class Batches(Account, Jobs):
 
     def receive(self, call: Call) -> Received:
         """Reads bare batches: each is reported if it is complete and has ended, else tracked."""
-        shape = Shape(self)
+        shape = self.shape()
         events: list[Event] = []
         ids: list[str] = []
         rows = wire.objects(call.body)
@@ -93,6 +93,9 @@ class Batches(Account, Jobs):
             raise ValueError("without request.list_path there is nothing to read again")
         return super().rewound(state, to)
 
+    def shape(self, remark: Remark = lambda *_: None) -> Shape:
+        return Shape(self.name, self.fields_, self.states, remark)
+
     @property
     def lists(self) -> bool:
         return bool(self.request.list_path)
@@ -105,7 +108,7 @@ class Batches(Account, Jobs):
         query = self.query(**{"offset": at.offset} if at.offset else {})
         path = (self.request.list_path or "").lstrip("/")
         answer = await ask.get(path, query, self.headers(), at.tag)
-        shape = Shape(self)
+        shape = self.shape()
 
         def read(data: dict[str, Any], raw: Any) -> Job | None:
             found = shape.read(data)
@@ -122,10 +125,10 @@ class Batches(Account, Jobs):
         answer = await ask.get(path, self.query(), self.headers(), tag)
         if answer.unchanged:
             return Look(unchanged=True)
-        return Look(Shape(self).about(key, answer.json(), answer.body), answer.tag)
+        return Look(self.shape().about(key, answer.json(), answer.body), answer.tag)
 
     def ended(self, ask: Ask, part: str, job: Job) -> Sequence[Event]:
-        shape = Shape(self, ask.remark)
+        shape = self.shape(ask.remark)
         return shape.events(job.key, shape.read(job.data), job.raw, ask.now)
 
     def unknown_state(self, job: Job) -> tuple[str, str]:
