@@ -313,6 +313,31 @@ async def test_an_unfinished_reading_of_a_long_list_goes_on_after_a_restart(
     assert len(world.events("ai.railz.push.completed")) == 4500
 
 
+async def test_what_a_fault_hid_in_a_list_whose_pages_work_is_found_soon(world_of: Any, time: Time) -> None:
+    parakey = Parakey(now=time.utc)
+    parakey.quirks.batch_list, parakey.quirks.default_limit = True, 10
+    for number in range(35):
+        time.advance(1)
+        parakey.batch([{}], batch_id=f"old{number}")
+    world = world_of(parakey, parakey_batches(request={"list_path": "/batches"}))
+    for _ in range(5):
+        await world.visit()
+    assert len(world.events("co.parakey.batch.completed")) == 35
+    for number in range(25):
+        time.advance(1)
+        parakey.batch([{}], batch_id=f"new{number}")
+    answer, left = parakey.answer, [500] * 3
+
+    def reply(*asked: Any) -> Any:
+        return Reply(left.pop(), {}, b"{}") if left and "offset" in asked[2] else answer(*asked)
+
+    parakey.answer = reply  # type: ignore[method-assign]
+    for _ in range(4):
+        await world.visit()
+    assert not left
+    assert len(world.events("co.parakey.batch.completed")) == 60
+
+
 # -- a vendor of somebody else's ---------------------------------------------------------------------------------------
 
 

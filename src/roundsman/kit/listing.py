@@ -183,8 +183,6 @@ class Listing:
             if self._full:
                 state.full = rfc3339(self._now)
             self._settle(first)
-        else:
-            state.complete = False
 
     def _settle(self, first: Page) -> None:
         """The list counts as read: the same first answer brings nothing new."""
@@ -206,27 +204,17 @@ class Listing:
             return not state.larger or await self._larger() is not None
         if paging.size and not self._start:
             self._limit = min(paging.size, max(first.size, OVERLAP * 2))
-        page, total, steady, known = first, first.total, True, parse_time(state.newest)
-        order, top, was_complete = _order(first), _latest(known, first), state.complete
+        newest, was_complete, state.complete = parse_time(state.newest), state.complete, False
+        known = None if self._full else newest
+        page, total, steady, order, top = first, first.total, True, _order(first), _latest(newest, first)
         place = _after(first, self._start)
-        if (
-            not self._full
-            and not self._start
-            and known
-            and order > 0
-            and state.count - first.size > place.offset
-        ):
+        if known and order > 0 and not self._start and state.count - first.size > place.offset:
             place = Place(state.count - first.size)  # new rows are at the end
         tail = Place(self._start, first.first) if self._start else None
         for _ in range(paging.pages):
             if total is None and page.size < FULL_FROM:
                 break  # it is the last one
-            if (
-                not self._full
-                and order < 0
-                and known
-                and self._is_far_enough(page, known, news, was_complete)
-            ):
+            if known and order < 0 and self._is_far_enough(page, known, news, was_complete):
                 break
             found = await self._further(place.offset)
             if isinstance(found, Exception):
@@ -253,10 +241,8 @@ class Listing:
                 tail = Place(place.offset, page.first)
                 state.rising = order > 0 if len(page.rows) > 1 else state.rising
                 state.paged, state.tries = True, state.tries if state.paged else 0
-            if (
-                total is not None
-                and (len(self.seen) if paging.documented else place.offset + page.size) >= total
-            ):
+            reached = len(self.seen) if paging.documented else place.offset + page.size
+            if total is not None and reached >= total:
                 break
             if not fresh and total is None:
                 break  # one further request brought no new row: that was all
