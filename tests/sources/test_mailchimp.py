@@ -478,7 +478,7 @@ async def test_results_that_cannot_be_had_delay_nobody_and_come_later(
     await world.visit(after=130)
     assert len(world.told(FAILED)) == 1
     assert len(world.told(COMPLETED)) == 2
-    assert "owed" not in world.state
+    assert "results_due" not in world.state
 
 
 async def test_results_that_are_gone_are_given_up_out_loud(
@@ -497,7 +497,7 @@ async def test_results_that_are_gone_are_given_up_out_loud(
         await world.visit(after=86400)
     [gap] = world.told(GAP)
     assert "results of batch b1" in gap["data"]["message"]
-    assert "owed" not in world.state
+    assert "results_due" not in world.state
 
 
 async def test_one_404_for_the_link_loses_nothing(rounds: Any, account: Mailchimp) -> None:
@@ -820,7 +820,7 @@ async def test_a_gzip_bomb_is_not_unpacked(rounds: Any, account: Mailchimp) -> N
     await world.visit()
     [gap] = world.told(GAP)
     assert "limits.unpacked" in gap["data"]["message"]
-    assert "owed" not in world.state, "another try would bring the same"
+    assert "results_due" not in world.state, "another try would bring the same"
 
 
 async def test_a_download_without_end_is_cut(rounds: Any, account: Mailchimp) -> None:

@@ -98,7 +98,7 @@ async def test_a_pending_push_is_followed_when_it_falls_off_the_list(
     for _ in range(20):
         await world.visit()
     assert "slow:success" in ids(world)
-    assert "pending" not in world.state["books"]["CON-1"]
+    assert "open" not in world.state["parts"]["CON-1"]
 
 
 @pytest.mark.parametrize("paging", ["ignored", "refused"])
@@ -839,7 +839,7 @@ async def test_a_batch_is_told_once_when_nothing_of_it_is_pending(rounds: Any, l
     assert batch["outcome"] == "partial"
     assert (batch["data"]["total"], batch["data"]["failed"]) == (3, 1)
     assert [f["item_id"] for f in batch["data"]["failures"]] == ["p1"]
-    assert "batches" not in world.state["books"]["CON-1"]
+    assert "groups" not in world.state["parts"]["CON-1"]
 
 
 async def test_a_batch_whose_rows_appear_one_by_one_is_not_told_too_early(

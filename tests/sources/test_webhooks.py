@@ -97,7 +97,7 @@ async def test_a_batch_that_was_given_up_is_not_opened_again_by_its_pushes(railz
     for number in range(4):
         railz.push("CON-0", push_id=f"q{number}")
         await world.visit()
-        assert world.state["books"]["CON-0"].get("batches", {}) == {}
+        assert world.state["parts"]["CON-0"].get("groups", {}) == {}
 
 
 async def test_two_looks_that_rings_brought_close_together_do_not_end_a_batch(

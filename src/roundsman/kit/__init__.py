@@ -1,1 +1,1 @@
-"""Building blocks of sources: polls, lenient field reading, growing lists, tracking by id, archives."""
+"""Building blocks of sources: polls, lenient field reading, growing lists, jobs that end, archives."""

@@ -10,8 +10,8 @@ from roundsman.kit.unread import Unread
 from roundsman.plugin import Poll, State
 from roundsman.times import rfc3339
 
-REMARKED_KEPT = 50
-"""Maximum subjects of remarks that a source remembers; after more, the oldest may be logged once more."""
+REMARKED_KEPT = 200
+"""Maximum subjects of remarks that a source remembers; of more, those that occurred last."""
 CLOCK_MARGIN, NO_CLOCK_MARGIN = timedelta(minutes=1), timedelta(hours=1)
 """How long before the present a first visit begins: with the vendor's clock, and without it."""
 
@@ -29,12 +29,13 @@ class PollBuilder:
 
     def remark(self, what: str, about: str = "") -> None:
         """Add a remark to the log; with `about`, only once per source."""
-        odd = self.memory.get("odd", [])
-        if about[:100] in odd:
-            return
-        if about:
-            self.memory["odd"] = [*odd, about[:100]][-REMARKED_KEPT:]
-        self.remarks.append(what)
+        odd, about = self.memory.get("odd", []), about[:100]
+        place = odd.index(about) if about in odd else None
+        if about and (place is None or place < len(odd) - REMARKED_KEPT // 2):
+            # What still occurs is remembered: only subjects of which nothing was heard for long are forgotten.
+            self.memory["odd"] = [*(each for each in odd if each != about), about][-REMARKED_KEPT:]
+        if place is None:
+            self.remarks.append(what)
 
     def begin(self, start: str | datetime, date: datetime | None, now: datetime) -> None:
         """Set `floor` at the source's first answer: nothing before it is reported; "" means no floor.
@@ -50,17 +51,18 @@ class PollBuilder:
             floor = min(date, now) - CLOCK_MARGIN if date else now - NO_CLOCK_MARGIN
         self.memory["floor"] = rfc3339(floor) if floor else ""
 
-    def poll(self, *, settled: bool = False) -> Poll:
-        """The poll with everything found since the previous one.
-
-        `settled`: the members of `memory` are replaced and never changed in place, so no copy is needed.
-        """
-        memory = {key: value for key, value in self.memory.items() if value not in ({}, [], None)}
-        if memory != self._state:
-            self._state = memory if settled else _copy(memory)
+    def poll(self) -> Poll:
+        """The poll with everything found since the previous one."""
+        state = self._stored()
+        if state != self._state:
+            self._state = state
         poll = Poll(self._state, self.events, rows=self.rows, remarks=self.remarks, unread=self.unread.found)
         self.events, self.remarks, self.rows, self.unread = [], [], 0, Unread(self.memory)
         return poll
+
+    def _stored(self) -> dict[str, Any]:
+        """The state to store; it shares nothing that may change."""
+        return _copy({key: value for key, value in self.memory.items() if value not in ({}, [], None)})
 
     def page(self, events: list[Event]) -> Poll:
         """A poll in the middle of a reading: some events, and the state as it was."""

@@ -50,7 +50,7 @@ class Pager(Protocol):
 class One:
     """The list has one page."""
 
-    def on(self, walk: Walk, page: Page) -> bool:  # noqa: ARG002 - see `Pager`
+    def on(self, walk: Walk, page: Page) -> bool:
         return False
 
 

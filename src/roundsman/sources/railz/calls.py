@@ -1,0 +1,126 @@
+"""Railz's webhooks: what proves them, and what they say about pushes, batches and deletions."""
+
+import re
+from typing import Any, Literal, Protocol
+
+from roundsman.errors import Unreadable
+from roundsman.events import Event
+from roundsman.kit import fields
+from roundsman.kit.questions import ID
+from roundsman.options.secrets import Secret
+from roundsman.plugin import Received
+from roundsman.sources.railz.shapes import DELETES, OUTCOMES, PUSHES, Row, Shapes, batch_id
+from roundsman.webhook import Call, Scheme, SignedHook, Strong
+
+SIGNATURE = Scheme("railz-signature", "v", per_second=1000)
+OTHER_EVENTS = frozenset({"login", "auth", "connectionStatus", "customerRequest", "data", "dataPerType"})
+"""Events of the vendor's webhooks that are not pushes: they are accepted and ignored."""
+SPEC = re.compile(r"(?:([^/\x00-\x1f]{1,120})/)?(batch:)?([0-9A-Za-z_-]{1,64})")
+
+
+class Webhook(SignedHook):
+    """`webhook`: what a call must show to be accepted as the vendor's. All of what is set must be right."""
+
+    signing_secrets: tuple[Strong, ...] = ()
+    """The signing secrets from the dashboard, one per URL; a call may be signed with any of them."""
+
+    def proofs(self) -> list[Secret]:
+        return [*super().proofs(), *self.signing_secrets]
+
+    @property
+    def wants_signature(self) -> bool:
+        return bool(self.signing_secrets)
+
+    @classmethod
+    def ways(cls) -> str:
+        return "signing_secrets, or header and value, or token"
+
+    def check(self, call: Call) -> None:
+        super().check(call)
+        if self.signing_secrets:
+            SIGNATURE.check(call, self.signing_secrets, self.signature_tolerance)
+
+
+class Watched(Protocol):
+    """The options that say which calls are for a source."""
+
+    @property
+    def connections(self) -> tuple[str, ...] | Literal["discover"]: ...
+    @property
+    def api_version(self) -> str: ...
+    @property
+    def deletes(self) -> bool: ...
+
+
+class PushCall:
+    """One webhook about pushes or deletions."""
+
+    def __init__(self, watched: Watched, shapes: Shapes, data: dict[str, Any]) -> None:
+        self._watched, self._shapes = watched, shapes
+        self._data = data
+        self._kind = DELETES if data["event"] == "delete" else PUSHES
+        self._connection = self._whose()
+
+    def read(self) -> Received:
+        watched = self._watched.connections
+        if watched != "discover" and self._connection and self._connection not in watched:
+            return Received()  # a connection that is not watched here
+        batched = self._data["event"] == "batchPush"
+        batch = batch_id(self._data.get("batchId"))
+        found = self._data.get("batch") if batched else [self._data]
+        found = found if isinstance(found, list) else []
+        rows = [row for row in found if isinstance(row, dict)]
+        events = [event for row in rows for event in self._told(row, batch)]
+        unsaid = [row for row in rows if not self._says_all(row)]
+        if not batched:
+            return Received(events, *self._ask(unsaid))
+        if batch is None or not ID.fullmatch(batch):
+            raise Unreadable("a batchPush without the id of the batch")
+        if rows and len(rows) == len(found) and not unsaid and self._connection:
+            return Received([*events, self._shapes.batch(self._connection, batch, rows)])
+        return Received(events, [self._spec(f"batch:{batch}")], ring=True)
+
+    def _whose(self) -> str | None:
+        """The connection, in any spelling that webhooks use."""
+        names = ("connectionUuid", "connectionUUid", "connectionId")
+        watched = self._watched
+        found = fields.first(self._data, *(("businessName",) if watched.api_version == "v1" else names))
+        alone = watched.connections != "discover" and len(watched.connections) == 1
+        return found or (watched.connections[0] if alone else None)
+
+    def _says_all(self, row: dict[str, Any]) -> bool:
+        """Whether the row is complete: it has ended, and has a completion time or a response code."""
+        ended = row.get("completedOn") or row.get("responseCode") is not None
+        status = fields.text(row.get("status"))
+        return bool(self._connection and status in OUTCOMES and ended and self._key(row))
+
+    def _key(self, row: dict[str, Any]) -> str | None:
+        key = row.get(self._kind.id)
+        return key if isinstance(key, str) and ID.fullmatch(key) else None
+
+    def _told(self, row: dict[str, Any], batch: str | None) -> list[Event]:
+        key, status = self._key(row), fields.text(row.get("status"))
+        if key is None or status is None or self._connection is None or not self._says_all(row):
+            return []
+        # A push that was reported with the other status keeps it: webhooks come late, and in any order.
+        other = next(word for word in OUTCOMES if word != status)
+        own = batch_id(row.get("batchId")) or batch
+        found = Row(self._kind, self._connection, key, row, row, own)
+        return self._shapes.row(found, unless=f"{key}:{other}")
+
+    def _ask(self, rows: list[dict[str, Any]]) -> tuple[list[str], bool]:
+        """The ids to track for incomplete rows, and whether to ring."""
+        keys = [self._key(row) for row in rows]
+        if None in keys:
+            raise Unreadable(f"a {self._data['event']} without its id")
+        if self._kind is DELETES and keys:
+            if not self._watched.deletes:
+                raise Unreadable(
+                    "a deletion that does not say how it ended; only with deletes = true can that be asked for"
+                )
+            return [], False  # the next visit finds it
+        return [self._spec(key) for key in keys if key], bool(keys)
+
+    def _spec(self, key: str) -> str:
+        spec = f"{self._connection}/{key}"
+        return spec if self._connection and SPEC.fullmatch(spec) else key
