@@ -436,7 +436,7 @@ class Reading(PollBuilder):
 
     def _poll(self) -> Poll:
         self.memory |= {"v": VERSION, "list": stored(self._list)}
-        return self.poll(settled=True)
+        return self.poll()
 
     def _explain_rows(self, page: Page, new: list[Row]) -> None:
         rows = page.found.rows
