@@ -498,7 +498,22 @@ class RewindsInPlace(Orders):
         return state
 
 
+class GapOfOneState(Orders):
+    @classmethod
+    def gap(cls, state: State) -> str | None:
+        return str(state["gap"])
+
+
+class KnowsNoWebhook(Orders):
+    async def poll(self, visit: Visit, state: State) -> Any:
+        if visit.trigger != "due":
+            raise NotImplementedError(visit.trigger)
+        return await super().poll(visit, state)
+
+
 BROKEN: dict[type[Orders], str] = {
+    GapOfOneState: "gap.. and following.. read every state that a poll returns, but gap.. raised KeyError",
+    KnowsNoWebhook: "a visit to a vendor that answers succeeds, but this visit for a webhook failed with NotImpl",
     TagBeforeRows: "nothing is lost, but .* is never reported if the daemon is killed after poll 1",
     ErrorIsNothing: "nothing is lost, but .* is never reported after a",
     RandomIds: "an id is derived from the vendor's, but a second instance reports .* for the same things",

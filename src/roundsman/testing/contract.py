@@ -147,7 +147,7 @@ class Trial:
         first: tuple[int, int] | None = None
         for _ in range(VISITS):
             before, ids, asked = self.memory.state, len(self.memory.ids), len(self.web.requests)
-            polls = self._healthy_visit(when)
+            polls = self.healthy_visit(when)
             first = first or (len(self.web.requests) - asked, polls)
             if len(self.memory.ids) == ids and self.memory.state == before:
                 return first
@@ -157,10 +157,10 @@ class Trial:
             f"without news, a visit changes nothing, but the {VISITS}th one still does{when}: {what}"
         )
 
-    def _healthy_visit(self, when: str) -> int:
+    def healthy_visit(self, when: str, made: Made | None = None) -> int:
         """One visit that must succeed. Returns the number of its polls."""
         try:
-            return len(self.visit())
+            return len(self.visit(made=made))
         except Broken:
             raise
         except Exception as exc:
@@ -233,7 +233,7 @@ def _kills(stage: Stage) -> None:
     """Killed after each poll that was committed."""
     for number in stage.points(stage.polls):
         killed = Trial(stage)
-        killed.visit(made=Made(stop=number + 1))
+        killed.healthy_visit("", Made(stop=number + 1))
         trial = Trial(stage, memory=killed.memory)
         trial.time = killed.time
         trial.web = stage.web.again(trial.time)
@@ -247,7 +247,7 @@ def _triggers(stage: Stage) -> None:
     triggers: tuple[Trigger, ...] = ("webhook", "command")
     for trigger in triggers:
         trial = Trial(stage)
-        trial.visit(made=Made(trigger))
+        trial.healthy_visit(f" for a {trigger}", Made(trigger))
         trial.settle(f" after one for a {trigger}")
         _complete(stage, trial, f"after a visit for a {trigger}")
 

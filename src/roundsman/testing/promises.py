@@ -63,8 +63,19 @@ def steps_keep_promises(source: Source, steps: Sequence[Step]) -> None:
         ids_are_unique(poll.events)
         for remark in poll.remarks:
             hidden.keep_out(str(remark), "a remark")
-        source.gap(poll.state)
-        source.following(poll.state)
+        status_is_shown(source, poll.state)
+
+
+def status_is_shown(source: Source, state: State) -> None:
+    """What `roundsman status` asks of the class."""
+    for ask in (source.gap, source.following):
+        try:
+            ask(state)
+        except Exception as exc:  # noqa: BLE001 - a source may raise anything, and this is to find it
+            broken(
+                "gap() and following() read every state that a poll returns",
+                f"{ask.__name__}() raised {type(exc).__name__}: {exc}",
+            )
 
 
 def state_is_json(state: State, what: str = "state") -> None:
