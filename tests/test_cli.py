@@ -19,6 +19,7 @@ import pytest
 
 from conftest import need
 from inside import commit
+from lists import EXAMPLES
 from raw import answer, raw_server
 from roundsman import cli, shapes
 from roundsman.cli import run
@@ -28,7 +29,9 @@ from roundsman.http.client import Http
 from roundsman.plugin import Poll, Source, State
 from roundsman.sandbox import Fault, Parakey, Town
 from roundsman.sandbox.mailchimp import Mailchimp, Operation, bad_address
+from roundsman.sandbox.okta import API_TOKEN as OKTA_TOKEN, Okta, Quirks as OktaQuirks
 from roundsman.sandbox.railz import Railz
+from roundsman.sandbox.server import Sandbox
 from roundsman.store import Reader, Store, reader
 from roundsman.system import logs
 from roundsman.system.files import Space
@@ -697,6 +700,52 @@ def test_a_trace_shows_each_request_and_no_secret(roundsman: Any, filled: Path) 
     assert lines[1].startswith("  200, 2 bytes, ")
     assert "domainId=***" in lines[0]
     assert "s3cret" not in result.out + result.err
+
+
+def test_a_trace_shows_what_a_table_found_in_each_answer(filled: Path) -> None:
+    vendor = Okta(quirks=OktaQuirks(cap=5))
+    keys = [vendor.add(failed=number == 0) for number in range(7)]
+    text = f"""[sources.okta]
+type = "http.json"
+base_url = "URL"
+path = "/api/v1/logs"
+start = "beginning"
+auth = {{ value = "SSWS {OKTA_TOKEN}" }}
+rows = {{ id = "uuid", time = "published" }}
+pages = {{ next = "link" }}
+since = {{ next = true }}
+[sinks.out]
+type = "stdout"
+"""
+
+    async def serve() -> Result:
+        async with Sandbox(vendor) as box:
+            (filled / "roundsman.toml").write_text(text.replace("URL", box.url))
+            (filled / "roundsman.toml").chmod(0o600)
+            return await asyncio.to_thread(in_a_process, filled, "poll", "okta", "--trace")
+
+    result = asyncio.run(serve())
+    lines = result.err.splitlines()
+    assert f"  rows: 5, from {keys[0]} of 20" in result.err
+    assert "  rows: 0, 0 to report" in lines
+    assert [line for line in lines if line.startswith("  pages: the next one is at http://127.0.0.1:")]
+    assert lines[-1].startswith("  since: the next visit begins at http://127.0.0.1:")
+    assert OKTA_TOKEN not in result.out + result.err
+    assert len(result.out.splitlines()) == 7
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_is_printed_and_can_be_checked(
+    name: str, roundsman: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("GITHUB_TOKEN", "OKTA_SSWS", "ZENDESK_TOKEN"):
+        monkeypatch.setenv(variable, "0123456789abcdef")
+    printed = roundsman("init", "--example", name)
+    assert printed.code == 0
+    path = tmp_path / "printed.toml"
+    path.write_text(f'{printed.out}\n[sinks.out]\ntype = "stdout"\n')
+    checked = roundsman("check", "-c", str(path))
+    assert (checked.code, checked.err) == (0, "")
 
 
 @pytest.mark.parametrize("command", [["poll", "doors"], ["check", "--live"]])

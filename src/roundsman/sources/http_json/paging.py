@@ -17,6 +17,8 @@ from roundsman.times import parse_time, rfc3339
 
 FULL_FROM = 10
 """A first page with at least so many rows may not be all, if nothing says how many a page has."""
+ROUND_TO = 10
+"""Servers cut their answers at multiples of this number of rows."""
 MOST_BACKS = 3
 """How often a walk goes back to find the rows that its last page ended with."""
 TRAIL = 100
@@ -104,10 +106,17 @@ class Counted:
 
     def ends(self, walk: Walk, page: Page, read: int, total: int | None) -> bool:
         """Whether the list ends with this page, with which `read` of `total` rows were read."""
-        last = self.is_last(walk, page)
-        if total is None or (total == page.count and not walk.pages and not last):
-            return last  # perhaps the total counts the page only: one more question shows it
+        if total is None:
+            return self.is_last(walk, page)
+        if total == page.count and not walk.pages and self._may_be_cut(page):
+            return False  # perhaps the total counts the page only: one more question shows it
         return read >= total
+
+    def _may_be_cut(self, page: Page) -> bool:
+        """Whether a page has as many rows as were asked for, or a round number of them."""
+        if self._pages.size is not None:
+            return page.count >= self._pages.size
+        return page.count in self._sizes or (page.count >= FULL_FROM and page.count % ROUND_TO == 0)
 
     def refuse_same(self, walk: Walk, page: Page) -> None:
         """The same rows again mean that the parameter is ignored."""

@@ -442,7 +442,8 @@ class Reading(PollBuilder):
         rows = page.found.rows
         text = f"rows: {page.count}"
         if rows:
-            text += f", the first is {rows[0].key} ({self._moment(rows[0])}), the last {rows[-1].key} ({self._moment(rows[-1])})"
+            first, last = (f"{row.key} of {_shown(self._moment(row))}" for row in (rows[0], rows[-1]))
+            text += f", from {first} to {last}"
         self._visit.explain(f"{text}, {len(new)} to report")
         if page.found.damaged:
             self._visit.explain(
@@ -460,6 +461,10 @@ class Reading(PollBuilder):
 
 def _plain(answer: Answer) -> dict[str, str] | None:
     return dict(answer.tag) if answer.tag is not None else None
+
+
+def _shown(moment: datetime | None) -> str:
+    return rfc3339(moment) if moment is not None else "no time"
 
 
 def _number(value: Any) -> int | float:
