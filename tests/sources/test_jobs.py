@@ -338,6 +338,28 @@ async def test_what_a_fault_hid_in_a_list_whose_pages_work_is_found_soon(world_o
     assert len(world.events("co.parakey.batch.completed")) == 60
 
 
+async def test_a_list_that_breaks_off_far_down_is_a_gap_and_its_beginning_is_read_on(
+    world_of: Any, time: Time
+) -> None:
+    ledger = Railz(now=time.utc)
+    ledger.connect("CON-1")
+    for number in range(4500):
+        ledger.push("CON-1", push_id=f"p{number}", requested=time.utc() - number * timedelta(seconds=1))
+    page = ledger._page
+    ledger._page = lambda rows, q, h, around: page(  # type: ignore[method-assign]
+        [] if int(q.get("offset", 0)) > 2500 else rows, q, h, around | {"pagination": {"count": 4500}}
+    )
+    world = world_of(ledger, railz_pushes())
+    for _ in range(3):
+        await world.visit()
+    for number in range(3):
+        ledger.push("CON-1", push_id=f"new{number}", requested=time.utc())
+        await world.visit()
+        assert f"new{number}:success" in [event.id for event in world.events("ai.railz.push.completed")]
+    [gap] = world.told(GAP)
+    assert "has 4500 pushes and shows 26" in gap["data"]["message"]
+
+
 # -- a vendor of somebody else's ---------------------------------------------------------------------------------------
 
 

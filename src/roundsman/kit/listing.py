@@ -123,15 +123,12 @@ class Listing:
         self._full = paging.documented
         """Whether to read to the end, whatever the first answer says."""
         self._start = 0
-        """The offset of the first answer."""
+        """The offset of the first answer: as many rows were read by earlier visits."""
+        self.goes_on = False
+        """Whether this reading continues one that an earlier visit began."""
         self._limit = paging.size
         self.seen: set[str] = set()
         """Keys of the rows of this reading."""
-
-    @property
-    def goes_on(self) -> bool:
-        """Whether this reading continues one that an earlier visit began."""
-        return bool(self._start and self._state.under_way)
 
     def _wants_all(self, hidden: int) -> bool:
         """Whether a complete read is due, or cheaper than asking for `hidden` jobs one by one."""
@@ -145,17 +142,17 @@ class Listing:
         """The answer to begin with; None if the vendor asks to wait where the last reading was interrupted."""
         state, wants = self._state, self._wants_all(hidden)
         if state.at is not None and (state.under_way or not wants):
-            place = state.at
+            place, under_way = state.at, state.under_way
+            state.at, state.under_way = None, ""
             page = await self._further(place.offset)
             if isinstance(page, Exception):
-                state.at, state.under_way = None, ""
                 if not isinstance(page, Backoff):
                     raise page
                 self._count_fault(page)
                 return None
             as_it_was = page is not None and page.first == place.key
             if page is not None and page.rows and (as_it_was or place.key is None or not state.rising):
-                self._start, self._full = place.offset, state.under_way == "full"
+                self._start, self._full, self.goes_on = place.offset, under_way == "full", bool(under_way)
                 if as_it_was:
                     state.paged, state.tries = True, 0
                 return page
@@ -241,7 +238,7 @@ class Listing:
                 tail = Place(place.offset, page.first)
                 state.rising = order > 0 if len(page.rows) > 1 else state.rising
                 state.paged, state.tries = True, state.tries if state.paged else 0
-            reached = len(self.seen) if paging.documented else place.offset + page.size
+            reached = self._shown if paging.documented else place.offset + page.size
             if total is not None and reached >= total:
                 break
             if not fresh and total is None:
@@ -257,6 +254,11 @@ class Listing:
         # Rows that are added to a later page change nothing in the first answer, unless it has a total.
         state.at, state.under_way = tail if state.rising and total is None else None, ""
         return steady
+
+    @property
+    def _shown(self) -> int:
+        """How many rows the list has shown."""
+        return self._start + len(self.seen)
 
     def _interrupt(self, place: Place) -> None:
         """The next visit goes on there."""
@@ -288,9 +290,9 @@ class Listing:
 
     async def _faulty(self, exc: Exception, first: Page, total: int | None, place: Place) -> bool:
         """Handle a page that is not to be had now. Returns whether the list counts as read."""
-        if isinstance(exc, Backoff):
+        if isinstance(exc, Backoff) or self._state.paged:
             self._interrupt(place)
-        elif self._state.paged:
+        if self._state.paged and not isinstance(exc, Backoff):
             raise exc
         if self._count_fault(exc):
             self._state.at, self._state.under_way = None, ""
@@ -317,7 +319,7 @@ class Listing:
         larger, state.tries = larger or Page({}), 0
         self.seen |= larger.rows.keys()
         total = larger.total if larger.total is not None else total
-        rows = len(self.seen)
+        rows = self._shown
         helped = len(first.rows) < len(larger.rows) < (paging.largest or 0)
         state.larger = state.larger or len(larger.rows) > len(first.rows)
         if total is not None and rows >= total:

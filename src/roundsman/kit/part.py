@@ -37,7 +37,7 @@ class PartVisit:
         """An error that concerns all questions."""
         self._breaker = Breaker()
 
-    async def visit_it(self) -> None:
+    async def visit(self) -> None:
         state, named = self._state, self._round.named
         if named is None and self._source.lists:
             await self._read_list()

@@ -115,7 +115,7 @@ class Round(Ask):
                 self._done.add(name)
                 return
             try:
-                await part.visit_it()
+                await part.visit()
             except FAULTS as exc:
                 if isinstance(exc, Backoff):
                     self.visit.defer(exc.after)  # for all parts; this one also waits after `fail`
