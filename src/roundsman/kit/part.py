@@ -23,12 +23,12 @@ SEARCH_EVERY = 30
 class PartVisit:
     """One part: what is asked, and how that fares."""
 
-    def __init__(self, round_: Ask, source: Questions, name: str) -> None:
-        self._round, self._source, self._visit = round_, source, round_.visit
+    def __init__(self, ask: Ask, source: Questions, name: str) -> None:
+        self._ask, self._source, self._visit = ask, source, ask.visit
         self._name = name
         self._label = PartLabel(name, source.part_title(name))
-        self._state = round_.doc.part(name)
-        self._records = Records(round_, source, name)
+        self._state = ask.doc.part(name)
+        self._records = Records(ask, source, name)
         self._answers = 0
         self._failed: list[tuple[dict[str, Tracked], str, Exception]] = []
         """What could not be asked for, and why."""
@@ -38,16 +38,16 @@ class PartVisit:
         self._breaker = Breaker()
 
     async def visit(self) -> None:
-        state, named = self._state, self._round.named
+        state, named = self._state, self._ask.named
         if named is None and self._source.lists:
             await self._read_list()
         else:
             await self._records.place_wanted()
         await self._records.forget_what_is_told()
-        if not self._round.skips_singles:
+        if not self._ask.skips_singles:
             await self._each(state.open, self._hidden(), self._single)
         shown = {entry.group for entry in state.open.values() if entry.listed}
-        now = self._round.now
+        now = self._ask.now
         groups = [
             key
             for key, entry in state.groups.items()
@@ -66,34 +66,34 @@ class PartVisit:
 
     def rests(self) -> bool:
         """Whether it failed recently and is left alone."""
-        return self._state.failing is not None and self._state.failing.rests(self._round.now)
+        return self._state.failing is not None and self._state.failing.rests(self._ask.now)
 
     def succeed(self) -> None:
         """Record that the part answered."""
         failing, self._state.failing = self._state.failing, None
         if failing is not None:
-            self._round.events += failing.recovered(self._source.name, self._label, self._round.now)
+            self._ask.events += failing.recovered(self._source.name, self._label, self._ask.now)
 
     def fail(self, exc: Exception) -> None:
         """Record the error, leave the part alone for a while, and report the third failure in a row."""
-        round_ = self._round
-        if round_.alone:
+        ask = self._ask
+        if ask.alone:
             return  # then the source itself fails
-        failing = self._state.failing = self._state.failing or Failing(rfc3339(round_.now))
-        pause = failing.count(round_.now, self._source.interval)
-        round_.events += failing.failed(self._source.name, self._label, exc, round_.now)
+        failing = self._state.failing = self._state.failing or Failing(rfc3339(ask.now))
+        pause = failing.count(ask.now, self._source.interval)
+        ask.events += failing.failed(self._source.name, self._label, exc, ask.now)
         about = f"failing {self._name} {failing.since}"
-        round_.remark(f"connection {self._label.title}: {exc}; again in {pause}", about=about)
+        ask.remark(f"connection {self._label.title}: {exc}; again in {pause}", about=about)
 
     def _raise_if_nothing_was_answered(self) -> None:
         """Without any good answer, the fault is the vendor's or the credentials', unless a job is refused."""
-        if self._answers or self._round.tired is not None:
+        if self._answers or self._ask.tired is not None:
             return
         errors = [exc for _, _, exc in self._failed] + ([self._list_fault] if self._list_fault else [])
         # If the credentials were accepted before, a single 403 concerns that one job; a stall notice will
         # report it.
         ours = [exc for exc in errors if isinstance(exc, Denied)]
-        ours = [] if self._round.doc.fine and len(ours) == 1 else ours
+        ours = [] if self._ask.doc.fine and len(ours) == 1 else ours
         for exc in (*ours, *(exc for exc in errors if not is_about_one(exc))):
             raise exc
 
@@ -102,7 +102,7 @@ class PartVisit:
     async def _read_list(self) -> None:
         hidden = sum(not entry.listed for entry in self._state.open.values())
         hidden = hidden if self._source.rows_are_whole else 0
-        listing = Listing(self._source.paging(), self._state.list, self._round.now, self)
+        listing = Listing(self._source.paging(), self._state.list, self._ask.now, self)
         try:
             first = await listing.first(hidden)
             await self._records.place_wanted()
@@ -114,7 +114,7 @@ class PartVisit:
             if not self._source.list_is_optional:
                 raise
             self._list_fault = exc
-            self._round.remark(f"the list of batches cannot be read: {exc}", about="list")
+            self._ask.remark(f"the list of {self._source.nouns} cannot be read: {exc}", about="list")
             await self._records.place_wanted()
             return
         if first is not None and not first.unchanged and not goes_on:
@@ -122,14 +122,14 @@ class PartVisit:
                 entry.listed = self._records.found.get(key, False)
 
     async def ask(self, at: At) -> Page:
-        return await self._source.listed(self._round, self._name, at)
+        return await self._source.listed(self._ask, self._name, at)
 
     async def knows(self, key: str) -> bool:
         return (await self._ask_for(key, None)).job is not None
 
     def cut(self, total: int | None, shown: int, why: str) -> bool:
-        event = self._source.cut(self._round, self._name, Cut(total, shown, why))
-        self._round.events += [event] if event is not None else []
+        event = self._source.cut(self._ask, self._name, Cut(total, shown, why))
+        self._ask.events += [event] if event is not None else []
         return event is not None
 
     async def take(self, page: Page, *, listed: bool) -> int:
@@ -142,11 +142,11 @@ class PartVisit:
 
     def _hidden(self) -> list[str]:
         """Jobs that neither the list nor a look at their group shows, and whose time has come."""
-        named, state = self._round.named, self._state
+        named, state = self._ask.named, self._state
         return [
             key
             for key, entry in state.open.items()
-            if not entry.is_early(self._round.now)
+            if not entry.is_early(self._ask.now)
             and (
                 key in named
                 if named is not None
@@ -173,16 +173,16 @@ class PartVisit:
                 asked.append(key)
                 await look(key)
 
-        side_by_side = self._source.concurrency or 1 if self._round.alone else 1
+        side_by_side = self._source.concurrency or 1 if self._ask.alone else 1
         await asyncio.gather(*(one_after_the_other() for _ in range(side_by_side)))
         if len(asked) < len(keys):
             for key in asked:
                 if key in entries:
-                    entries[key].looked = rfc3339(self._round.now)
+                    entries[key].looked = rfc3339(self._ask.now)
 
     def _is_enough(self, asked: int) -> bool:
         """Whether to ask no more at this visit."""
-        spoilt = self._fatal is not None or self._round.tired is not None or self._round.stop is not None
+        spoilt = self._fatal is not None or self._ask.tired is not None or self._ask.stop is not None
         return spoilt or self._breaker.is_open or bool(asked and self._visit.wait)
 
     async def _single(self, key: str) -> None:
@@ -192,7 +192,7 @@ class PartVisit:
             return
         try:
             look = await self._ask_for(key, entry.tag)
-            self._answers, self._round.doc.fine = self._answers + 1, True
+            self._answers, self._ask.doc.fine = self._answers + 1, True
             self._breaker.answered()
             await self._looked(key, entry, look)
         except FAULTS as exc:
@@ -223,11 +223,11 @@ class PartVisit:
         self._breaker.count(exc)
         if isinstance(exc, Backoff):
             self._visit.defer(exc.after)
-            entry.postpone(self._round.now)
-            self._round.tired = exc
-            self._round.doc.singles_rest = self._source.has_more(self._round)
+            entry.postpone(self._ask.now)
+            self._ask.tired = exc
+            self._ask.doc.singles_rest = self._source.has_more(self._ask)
         if entry.remarks("asking"):
-            self._round.remark(f"{self._records.noun(entries)} {key} cannot be asked for: {exc}")
+            self._ask.remark(f"{self._records.noun(entries)} {key} cannot be asked for: {exc}")
 
     def _give_up(self) -> None:
         """Give up what fails for days while others are answered, or is refused as such.
@@ -257,7 +257,7 @@ class PartVisit:
     async def _look_at(self, group: str, entry: Tracked) -> None:
         source = self._source
         page = await whole(
-            lambda at: self._guess(lambda: source.members(self._round, self._name, group, at)),
+            lambda at: self._guess(lambda: source.members(self._ask, self._name, group, at)),
             *source.paging().sizes,
         )
         jobs = page.rows
@@ -278,10 +278,10 @@ class PartVisit:
         if page.total is not None and len(jobs) < page.total:
             self._records.drop_group(group)
             cut = Cut(page.total, len(jobs))
-            self._round.events.append(source.group_cut(self._round, self._name, group, cut))
+            self._ask.events.append(source.group_cut(self._ask, self._name, group, cut))
         elif stands and not pending:
             del self._state.groups[group]
-            self._round.events.append(source.group_ended(self._name, group, list(jobs.values())))
+            self._ask.events.append(source.group_ended(self._name, group, list(jobs.values())))
 
     async def _guess(self, ask: Callable[[], Awaitable[Page]]) -> Page:
         """An answer; an empty one if the vendor does not know what was asked for, or refuses to show it."""
@@ -296,23 +296,21 @@ class PartVisit:
 
     async def _search(self) -> None:
         """Ask for the ids that may be in any part, and track those that are in this one."""
-        wanted = self._round.doc.wanted
-        everywhere = [
-            each for each, spec in self._round.specs.items() if spec.part is None and each in wanted
-        ]
+        wanted = self._ask.doc.wanted
+        everywhere = [each for each, spec in self._ask.specs.items() if spec.part is None and each in wanted]
         if not self._source.takes_ids(self._name):
             return
         for written in everywhere[: self._source.at_once]:
-            if not searches(wanted.get(written, 0)) or not await self._is_here(self._round.specs[written]):
+            if not searches(wanted.get(written, 0)) or not await self._is_here(self._ask.specs[written]):
                 continue
             wanted.pop(written, None)
-            await self._records.track(self._round.specs[written])
+            await self._records.track(self._ask.specs[written])
 
     async def _is_here(self, spec: Spec) -> bool:
         """Whether the vendor knows it in this part; what it says about a job counts at once."""
         if spec.group:
             members = self._source.members
-            return bool((await self._guess(lambda: members(self._round, self._name, spec.key, At()))).rows)
+            return bool((await self._guess(lambda: members(self._ask, self._name, spec.key, At()))).rows)
         look = await self._ask_for(spec.key, None)
         if look.job is not None:
             await self._records.take(Page({spec.key: look.job}), listed=False, asked=True)
@@ -321,7 +319,7 @@ class PartVisit:
     async def _ask_for(self, key: str, tag: Any) -> Look:
         """The answer about one job; an empty one if the vendor does not know it."""
         try:
-            return await self._source.one(self._round, self._name, key, tag)
+            return await self._source.one(self._ask, self._name, key, tag)
         except (RequestFailed, Denied) as exc:
             if not self._is_unknown(exc):
                 raise

@@ -77,7 +77,8 @@ class Questions(Source):
 
     document: ClassVar[type[JobsState]] = JobsState
     noun: ClassVar[str] = "batch"
-    """The vendor's word for a job; `group_noun`: for a group."""
+    """The vendor's word for a job; `nouns`: for jobs; `group_noun`: for a group."""
+    nouns: ClassVar[str] = "batches"
     group_noun: ClassVar[str] = "batch"
     unknown_by: ClassVar[frozenset[int]] = frozenset({404})
     """Statuses by which the vendor says that it does not know a job."""

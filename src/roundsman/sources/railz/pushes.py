@@ -140,6 +140,7 @@ class Pushes(Jobs):
 
     document: ClassVar = PushesState
     noun: ClassVar = "push"
+    nouns: ClassVar = "pushes"
     unknown_by: ClassVar = frozenset({400, 403, 404, 410})
     at_once: ClassVar = 50
     account: ClassVar[tuple[str, ...]] = ("client_id", "environment")
