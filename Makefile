@@ -37,7 +37,8 @@ fuzz: $(READY)  ## whatever a webhook may say, for SECONDS=60, by a fuzzer that 
 
 proof: $(READY)  ## what proves by number, with its whole budget: kills, power cuts, failing disks, simulations, fuzzing; hours
 	ROUNDSMAN_CUTS=400 ROUNDSMAN_KILLS=400 ROUNDSMAN_SIMULATIONS=1000 $(BIN)/python -m pytest -s \
-		tests/test_power.py tests/test_kill.py tests/test_simulation.py tests/test_simulation_vendors.py tests/test_fuzz.py
+		tests/test_power.py tests/test_kill.py tests/test_simulation.py tests/test_simulation_vendors.py tests/test_simulation_lists.py \
+		tests/test_fuzz.py
 	$(MAKE) soak
 	$(MAKE) fuzz SECONDS=1800
 
