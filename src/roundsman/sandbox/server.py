@@ -82,7 +82,7 @@ class Sandbox:
         try:
             if self._latency:
                 await asyncio.sleep(self._latency)
-            vendor.body = await request.read()
+            vendor.body = self.vendor.body = await request.read()
             tried = vendor.tries(request.method, request.path)
             if tried is not None and not await self._answers(tried):
                 reply = document(
