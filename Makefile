@@ -13,8 +13,8 @@ help:  ## what there is to make
 demo: $(READY)  ## 30 seconds of a made-up company at three vendors, watched by the real daemon
 	$(BIN)/roundsman demo --for 30s
 
-test: $(READY)  ## all tests
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: $(READY)  ## all tests, two files at a time
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
 
 test-systemd: $(READY)  ## those in a booted systemd: as root, with debootstrap and systemd-container
 	$(BIN)/python -m pytest tests/systemd $(PYTEST_ARGS)
