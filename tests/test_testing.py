@@ -38,7 +38,7 @@ from roundsman import (
 )
 from roundsman.sinks.file import FileSink
 from roundsman.sinks.http import HttpSink
-from roundsman.testing import Reply, Request, Web, contract, deliver, in_turn, sink_contract, visit
+from roundsman.testing import Reply, Request, Web, contract, deliver, in_turn, sink_contract, visit, visits
 from worlds import Time, an_event
 
 SECRET = "s3cret-token"
@@ -549,6 +549,32 @@ def test_the_promise_that_a_source_breaks_is_named_in_a_sentence(kind: type[Orde
     assert re.match(BROKEN[kind], said), said
     assert "\n" not in said
     assert SECRET not in said
+
+
+class WaitsForEver(Orders):
+    async def poll(self, visit: Visit, state: State) -> Any:
+        await asyncio.Event().wait()
+
+
+class PausesForEver(Orders):
+    async def poll(self, visit: Visit, state: State) -> Any:
+        while True:
+            await visit.pause(60)
+
+
+class AsksForEver(Orders):
+    async def poll(self, visit: Visit, state: State) -> Any:
+        while True:
+            await self.ask(visit, {})
+
+
+@pytest.mark.parametrize("kind", [WaitsForEver, PausesForEver, AsksForEver])
+def test_a_contract_ends_although_the_source_does_not(
+    kind: type[Orders], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(visits, "LIMIT", 0.1)
+    with pytest.raises(AssertionError, match=r"comes to an end, but this one has not after 0\.1 seconds"):
+        contract(kind(token=SECRET), shop(*ROWS))
 
 
 # -- sinks -------------------------------------------------------------------------------------------------------------
