@@ -4,6 +4,7 @@ import asyncio
 import copy
 import json
 import re
+import sys
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -205,6 +206,18 @@ def test_our_own_sources_keep_the_contract(kind: str) -> None:
 
 
 # -- sources that break it, one promise each ---------------------------------------------------------------------------
+
+
+class LeavesItAlone(Orders):
+    """Asks to be called again after longer than a tag is used."""
+
+    async def poll(self, visit: Visit, state: State) -> Any:
+        visit.defer(3600)
+        return await super().poll(visit, state)
+
+
+def test_a_tag_that_is_renewed_is_no_change() -> None:
+    contract(LeavesItAlone(token=SECRET), shop(*ROWS), news=shop(*ROWS, NEWS))
 
 
 class TagBeforeRows(Orders):
@@ -498,7 +511,25 @@ class RewindsInPlace(Orders):
         return state
 
 
+class Exits(Orders):
+    async def poll(self, visit: Visit, state: State) -> Any:
+        try:
+            return await super().poll(visit, state)
+        except RequestFailed as exc:
+            sys.exit(str(exc))
+
+
+class CancelsItself(Orders):
+    async def poll(self, visit: Visit, state: State) -> Any:
+        try:
+            return await super().poll(visit, state)
+        except RequestFailed:
+            raise asyncio.CancelledError from None
+
+
 BROKEN: dict[type[Orders], str] = {
+    Exits: "whatever a server answers, .* but it raised SystemExit .* after a 500",
+    CancelsItself: "whatever a server answers, .* but it raised CancelledError .* after a 500",
     TagBeforeRows: "nothing is lost, but .* is never reported if the daemon is killed after poll 1",
     ErrorIsNothing: "nothing is lost, but .* is never reported after a",
     RandomIds: "an id is derived from the vendor's, but a second instance reports .* for the same things",
