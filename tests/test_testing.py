@@ -8,6 +8,7 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -527,7 +528,48 @@ class CancelsItself(Orders):
             raise asyncio.CancelledError from None
 
 
+class HugeState(Orders):
+    def go_on(self, memory: dict[str, Any], rows: list[Any], visit: Visit) -> None:
+        super().go_on(memory, rows, visit)
+        memory["answers"] = "x" * 1_000_000
+
+
+class EventsOnce(Orders):
+    async def poll(self, visit: Visit, state: State) -> Any:
+        poll = await super().poll(visit, state)
+        return replace(poll, events=(event for event in poll.events))
+
+
+class RemarkIsNoList(Orders):
+    async def poll(self, visit: Visit, state: State) -> Any:
+        return replace(await super().poll(visit, state), remarks="odd")
+
+
+class GapIsANumber(Orders):
+    @classmethod
+    def gap(cls, state: State) -> Any:
+        return 7
+
+
+class SecretInItsGap(Orders):
+    @classmethod
+    def gap(cls, state: State) -> str:
+        return SECRET
+
+
+class SecretInUnread(Orders):
+    async def poll(self, visit: Visit, state: State) -> Any:
+        poll = await super().poll(visit, state)
+        return replace(poll, unread=[Damage(each.raw, f"not for {SECRET}") for each in poll.unread])
+
+
 BROKEN: dict[type[Orders], str] = {
+    HugeState: "a state is a small JSON object .* but this one has 1,000,... bytes",
+    EventsOnce: "a poll has lists of events, remarks and unread rows, but events is a generator",
+    RemarkIsNoList: "a poll has lists of events, remarks and unread rows, but remarks is a str",
+    GapIsANumber: "gap.. returns a time or a word, or None, but it returned a int",
+    SecretInItsGap: "no secret of the options leaves the plugin, but there is one in gap.. or following..",
+    SecretInUnread: "no secret of the options leaves the plugin, but .* the reason of an unread row",
     Exits: "whatever a server answers, .* but it raised SystemExit .* after a 500",
     CancelsItself: "whatever a server answers, .* but it raised CancelledError .* after a 500",
     TagBeforeRows: "nothing is lost, but .* is never reported if the daemon is killed after poll 1",
