@@ -563,7 +563,25 @@ class SecretInUnread(Orders):
         return replace(poll, unread=[Damage(each.raw, f"not for {SECRET}") for each in poll.unread])
 
 
+class RewindsNothing(Orders):
+    def rewound(self, state: State, to: Any) -> State:
+        return dict(state)
+
+
+class RewindsToTimesOnly(Orders):
+    def rewound(self, state: State, to: Any) -> State:
+        return {"since": to.isoformat()}
+
+
+class RewindsToTheBeginningOnly(Orders):
+    def rewound(self, state: State, to: Any) -> State:
+        return {} if to is None else {"since": to}
+
+
 BROKEN: dict[type[Orders], str] = {
+    RewindsNothing: "rewound.. returns a state that reads again, but a visit after it reads no event",
+    RewindsToTimesOnly: "rewound.. returns a state, .* but it raised AttributeError .* for the beginning .None.",
+    RewindsToTheBeginningOnly: "a state is a small JSON object .* but this one cannot be written",
     HugeState: "a state is a small JSON object .* but this one has 1,000,... bytes",
     EventsOnce: "a poll has lists of events, remarks and unread rows, but events is a generator",
     RemarkIsNoList: "a poll has lists of events, remarks and unread rows, but remarks is a str",

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -395,19 +396,37 @@ def _rewinds(stage: Stage) -> None:
     """Rewound to the beginning, twice: the second time brings nothing that the first has not."""
     assert stage.end is not None
     trial = Trial(stage, memory=stage.end.memory.again())
-    assert isinstance(trial.source, Rewinds)
     known: set[str] = set()
     for _ in range(2):
         known = set(trial.memory.ids)
-        given = copy(trial.memory.state)
-        try:
-            rewound = trial.source.rewound(given, None)
-        except ValueError:  # with these options there is nothing to read again
+        rewound = _rewound(trial, None)
+        if rewound is None:
             return
-        state_is_json(rewound)
-        if given != trial.memory.state:
-            broken("rewound() returns a new state", "it changed the one that it was given")
         trial.memory.state = copy(rewound)
         trial.settle(" after a rewind")
     if trial.memory.ids - known:
         broken("nothing is reported twice", f"{few(trial.memory.ids - known)} is new after a second rewind")
+    trial.memory.ids.clear()
+    trial.memory.state = copy(_rewound(trial, None) or {})
+    trial.settle(" after a rewind")
+    if not trial.memory.ids:
+        broken("rewound() returns a state that reads again", "a visit after it reads no event")
+    _rewound(trial, datetime.fromtimestamp(trial.time.now(), UTC))
+
+
+def _rewound(trial: Trial, to: datetime | None) -> State | None:
+    """The state that the source rewinds to; None if there is nothing to read again with these options."""
+    given = copy(trial.memory.state)
+    assert isinstance(trial.source, Rewinds)
+    try:
+        rewound = trial.source.rewound(given, to)
+    except ValueError:
+        return None
+    except RAISED as exc:
+        when = "the beginning (None)" if to is None else "a time"
+        what = f"it raised {type(exc).__name__} ({exc}) for {when}"
+        raise Broken(f"rewound() returns a state, or raises ValueError with the reason, but {what}") from exc
+    state_is_json(rewound)
+    if given != trial.memory.state:
+        broken("rewound() returns a new state", "it changed the one that it was given")
+    return rewound
