@@ -578,7 +578,13 @@ class RewindsToTheBeginningOnly(Orders):
         return {} if to is None else {"since": to}
 
 
+class IsNotAsync(Orders):
+    def poll(self, visit: Visit, state: State) -> Any:
+        return Poll(state)
+
+
 BROKEN: dict[type[Orders], str] = {
+    IsNotAsync: "a visit to a vendor that answers succeeds, .* poll.. must be `async def`; it returned a Poll",
     RewindsNothing: "rewound.. returns a state that reads again, but a visit after it reads no event",
     RewindsToTimesOnly: "rewound.. returns a state, .* but it raised AttributeError .* for the beginning .None.",
     RewindsToTheBeginningOnly: "a state is a small JSON object .* but this one cannot be written",
