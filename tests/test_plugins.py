@@ -78,7 +78,10 @@ def test_the_tests_of_a_new_plugin_pass(kind: str, roundsman: Roundsman, tmp_pat
         ("json", "would be the package json, which is Python's or ours"),
         ("class", "would be the package class"),
         ("roundsman", "would be the package roundsman"),
-        ("parakey.batches", "there is a source of this type already (roundsman.sources.parakey.batches:Batches)"),
+        (
+            "parakey.batches",
+            "there is a source of this type already (roundsman.sources.parakey.batches:Batches)",
+        ),
     ],
 )
 def test_a_bad_name_is_one_sentence(name: str, why: str, roundsman: Roundsman, tmp_path: Path) -> None:
@@ -236,6 +239,65 @@ def test_the_list_fits_a_terminal(roundsman: Roundsman, acme: Path) -> None:
     assert "    can: track, rewind" in lines
     assert any(line.startswith("    is written for a version before 0.6") for line in lines)
     assert any(line.startswith("    does not load: the plugin acme.gone") for line in lines)
+
+
+EXITS = "import sys; print('loading'); sys.exit('no licence')"
+UNFINISHED = """
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from roundsman import Poll, Source
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+class NoPoll(Source):
+    type: str = "acme.nopoll"
+    base_url: str = "http://127.0.0.1:1"
+
+class NoImport(Source):
+    type: Literal["acme.noimport"]
+    base_url: str = "http://127.0.0.1:1"
+
+    async def poll(self, visit, state):
+        return Poll(state)
+
+NOTHING = 7
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("exits", "the plugin acme.exits (acme_exits:Exits) cannot be loaded: SystemExit: no licence"),
+        ("nopoll", "acme_unfinished:NoPoll has no method poll"),
+        ("noimport", "acme_unfinished:NoImport has an option of a type that its module does not import"),
+        ("nothing", "acme_unfinished:NOTHING is not a Source"),
+    ],
+)
+def test_a_plugin_that_cannot_be_used_is_one_sentence(
+    kind: str, why: str, roundsman: Roundsman, tmp_path: Path
+) -> None:
+    """In `plugins`, beside all others, and in `check`, where a table is of its type."""
+    folder = tmp_path / "bad"
+    points = {
+        "acme.exits": "acme_exits:Exits",
+        "acme.nopoll": "acme_unfinished:NoPoll",
+        "acme.noimport": "acme_unfinished:NoImport",
+        "acme.nothing": "acme_unfinished:NOTHING",
+    }
+    install(folder, "bad", sources=points)
+    (folder / "acme_exits.py").write_text(EXITS)
+    (folder / "acme_unfinished.py").write_text(UNFINISHED)
+    done = roundsman("plugins", "--json", path=(folder,))
+    assert (done.returncode, done.stderr) == (0, "loading\n")
+    errors = {each["type"]: each["error"] for each in json.loads(done.stdout)}
+    assert errors[f"acme.{kind}"].startswith(why)
+    (tmp_path / "roundsman.toml").write_text(f'[sources.shop]\ntype = "acme.{kind}"\n')
+    checked = roundsman("check", "-c", "roundsman.toml", path=(folder,))
+    assert checked.returncode == 2
+    assert why in checked.stderr
+    assert "Traceback" not in checked.stderr
 
 
 def test_an_editable_install_is_shown_with_its_folder(roundsman: Roundsman, acme: Path) -> None:
