@@ -45,8 +45,6 @@ POINTS = 12
 WRONG_CLOCK = 30 * 86400.0
 TURNS = 1000
 """Turns of the event loop after which a request that was to come does not come."""
-RAISED = (Exception, SystemExit, asyncio.CancelledError)
-"""What a source may raise by mistake; the last two end more than the visit."""
 CANCELLED = 2.0
 """Seconds (of real time) that a cancelled visit has to end."""
 
@@ -140,7 +138,7 @@ class Trial:
             self.visit(faulty(self.web, self.time, wrong, fault.spoil))
         except Broken:
             raise
-        except RAISED as exc:
+        except (Exception, SystemExit, asyncio.CancelledError) as exc:  # noqa: BLE001 - a source may raise anything, and this is to find it
             error_is_documented(self.source, exc, f"after {fault.what}")
 
     def settle(self, when: str = "") -> tuple[int, int]:
@@ -167,7 +165,7 @@ class Trial:
             return len(self.visit())
         except Broken:
             raise
-        except RAISED as exc:
+        except (Exception, SystemExit, asyncio.CancelledError) as exc:
             Secrets(self.source).keep_out_of_errors(exc)
             what = f"this visit{when} failed with {type(exc).__name__}: {exc}"
             raise Broken(f"a visit to a vendor that answers succeeds, but {what}") from exc
@@ -422,7 +420,7 @@ def _rewound(trial: Trial, to: datetime | None) -> State | None:
         rewound = trial.source.rewound(given, to)
     except ValueError:
         return None
-    except RAISED as exc:
+    except (Exception, SystemExit, asyncio.CancelledError) as exc:
         when = "the beginning (None)" if to is None else "a time"
         what = f"it raised {type(exc).__name__} ({exc}) for {when}"
         raise Broken(f"rewound() returns a state, or raises ValueError with the reason, but {what}") from exc
