@@ -803,7 +803,31 @@ class OpensOnce(Posts):
         return await super().send(http, events)
 
 
+class ExitsItself(Posts):
+    async def send(self, http: Http, events: Sequence[Event]) -> Receipt | None:
+        sys.exit("no licence")
+
+
+class CancelsIt(Posts):
+    async def send(self, http: Http, events: Sequence[Event]) -> Receipt | None:
+        raise asyncio.CancelledError
+
+
+class SendsTwice(Posts):
+    async def send(self, http: Http, events: Sequence[Event]) -> Receipt | None:
+        return await super().send(http, [*events, *events])
+
+
+class RejectsEach(Posts):
+    async def send(self, http: Http, events: Sequence[Event]) -> Receipt | None:
+        raise Reject("too old")
+
+
 BROKEN_SINKS: dict[type[Posts], str] = {
+    ExitsItself: "a sink raises Reject, Backoff or an error .* but it raised SystemExit .no licence.",
+    CancelsIt: "a sink raises Reject, Backoff or an error .* but it raised CancelledError",
+    SendsTwice: "what is acked is not delivered again, but testing-00000.* came twice although nothing is wrong",
+    RejectsEach: "only what is refused for good is buried, but testing-00000.* is .too old.",
     AcksEarly: "what a sink acks has arrived, but testing-00000.* is not there when its delivery returns",
     IgnoresTheStatus: "what a sink acks has arrived, but .* is not there",
     NewestFirst: "events arrive in the order of the log",
