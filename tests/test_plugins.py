@@ -68,6 +68,17 @@ def test_the_tests_of_a_new_plugin_pass(kind: str, roundsman: Roundsman, tmp_pat
     assert "class AcmeBigOrders(" in source
 
 
+@pytest.mark.parametrize("kind", ["source", "sink"])
+def test_a_new_plugin_and_its_tests_are_typed(kind: str, roundsman: Roundsman, tmp_path: Path) -> None:
+    assert roundsman("new", kind, "acme.orders", "--into", "acme").returncode == 0
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--no-incremental", "src", "tests"]
+    where = environment() | {"MYPYPATH": f"{tmp_path / 'acme' / 'src'}{os.pathsep}{SRC}"}
+    done = subprocess.run(
+        command, cwd=tmp_path / "acme", env=where, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize(
     ("name", "why"),
     [
