@@ -89,6 +89,8 @@ def test_a_new_plugin_and_its_tests_are_typed(kind: str, roundsman: Roundsman, t
         ("json", "would be the package json, which is Python's or ours"),
         ("class", "would be the package class"),
         ("roundsman", "would be the package roundsman"),
+        ("pytest", "would be the package pytest, which pytest has"),
+        ("aiohttp", "would be the package aiohttp, which aiohttp has"),
         (
             "parakey.batches",
             "there is a source of this type already (roundsman.sources.parakey.batches:Batches)",
@@ -309,6 +311,14 @@ def test_a_plugin_that_cannot_be_used_is_one_sentence(
     assert checked.returncode == 2
     assert why in checked.stderr
     assert "Traceback" not in checked.stderr
+
+
+def test_a_path_stays_in_one_piece(roundsman: Roundsman, acme: Path, tmp_path: Path) -> None:
+    folder = tmp_path / ("a-long-" * 8 + "folder") / ("of-plugins-" * 6)
+    folder.parent.mkdir()
+    acme.rename(folder)
+    lines = roundsman("plugins", path=(folder,)).stdout.splitlines()
+    assert any(line.endswith(str(folder)) for line in lines)
 
 
 def test_an_editable_install_is_shown_with_its_folder(roundsman: Roundsman, acme: Path) -> None:
