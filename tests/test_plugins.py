@@ -353,5 +353,5 @@ def test_a_plugin_replaces_no_library_of_the_packaged_program(tmp_path: Path, ac
 
 def test_readme_says_where_plugins_go() -> None:
     readme = (ROOT / "README.md").read_text()
-    assert f"pip install --no-deps --target {PLUGINS}" in readme
+    assert f"pip install --no-deps --upgrade --target {PLUGINS}" in readme
     assert "pipx inject" in readme
