@@ -68,6 +68,17 @@ def test_the_tests_of_a_new_plugin_pass(kind: str, roundsman: Roundsman, tmp_pat
     assert "class AcmeBigOrders(" in source
 
 
+@pytest.mark.parametrize("kind", ["source", "sink"])
+def test_a_new_plugin_and_its_tests_are_typed(kind: str, roundsman: Roundsman, tmp_path: Path) -> None:
+    assert roundsman("new", kind, "acme.orders", "--into", "acme").returncode == 0
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--no-incremental", "src", "tests"]
+    where = environment() | {"MYPYPATH": f"{tmp_path / 'acme' / 'src'}{os.pathsep}{SRC}"}
+    done = subprocess.run(
+        command, cwd=tmp_path / "acme", env=where, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize(
     ("name", "why"),
     [
@@ -78,6 +89,8 @@ def test_the_tests_of_a_new_plugin_pass(kind: str, roundsman: Roundsman, tmp_pat
         ("json", "would be the package json, which is Python's or ours"),
         ("class", "would be the package class"),
         ("roundsman", "would be the package roundsman"),
+        ("pytest", "would be the package pytest, which pytest has"),
+        ("aiohttp", "would be the package aiohttp, which aiohttp has"),
         (
             "parakey.batches",
             "there is a source of this type already (roundsman.sources.parakey.batches:Batches)",
@@ -241,6 +254,73 @@ def test_the_list_fits_a_terminal(roundsman: Roundsman, acme: Path) -> None:
     assert any(line.startswith("    does not load: the plugin acme.gone") for line in lines)
 
 
+EXITS = "import sys; print('loading'); sys.exit('no licence')"
+UNFINISHED = """
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from roundsman import Poll, Source
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+class NoPoll(Source):
+    type: str = "acme.nopoll"
+    base_url: str = "http://127.0.0.1:1"
+
+class NoImport(Source):
+    type: Literal["acme.noimport"]
+    base_url: str = "http://127.0.0.1:1"
+
+    async def poll(self, visit, state):
+        return Poll(state)
+
+NOTHING = 7
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("exits", "the plugin acme.exits (acme_exits:Exits) cannot be loaded: SystemExit: no licence"),
+        ("nopoll", "acme_unfinished:NoPoll has no method poll"),
+        ("noimport", "acme_unfinished:NoImport has an option of a type that its module does not import"),
+        ("nothing", "acme_unfinished:NOTHING is not a Source"),
+    ],
+)
+def test_a_plugin_that_cannot_be_used_is_one_sentence(
+    kind: str, why: str, roundsman: Roundsman, tmp_path: Path
+) -> None:
+    """In `plugins`, beside all others, and in `check`, where a table is of its type."""
+    folder = tmp_path / "bad"
+    points = {
+        "acme.exits": "acme_exits:Exits",
+        "acme.nopoll": "acme_unfinished:NoPoll",
+        "acme.noimport": "acme_unfinished:NoImport",
+        "acme.nothing": "acme_unfinished:NOTHING",
+    }
+    install(folder, "bad", sources=points)
+    (folder / "acme_exits.py").write_text(EXITS)
+    (folder / "acme_unfinished.py").write_text(UNFINISHED)
+    done = roundsman("plugins", "--json", path=(folder,))
+    assert (done.returncode, done.stderr) == (0, "loading\n")
+    errors = {each["type"]: each["error"] for each in json.loads(done.stdout)}
+    assert errors[f"acme.{kind}"].startswith(why)
+    (tmp_path / "roundsman.toml").write_text(f'[sources.shop]\ntype = "acme.{kind}"\n')
+    checked = roundsman("check", "-c", "roundsman.toml", path=(folder,))
+    assert checked.returncode == 2
+    assert why in checked.stderr
+    assert "Traceback" not in checked.stderr
+
+
+def test_a_path_stays_in_one_piece(roundsman: Roundsman, acme: Path, tmp_path: Path) -> None:
+    folder = tmp_path / ("a-long-" * 8 + "folder") / ("of-plugins-" * 6)
+    folder.parent.mkdir()
+    acme.rename(folder)
+    lines = roundsman("plugins", path=(folder,)).stdout.splitlines()
+    assert any(line.endswith(str(folder)) for line in lines)
+
+
 def test_an_editable_install_is_shown_with_its_folder(roundsman: Roundsman, acme: Path) -> None:
     link = {"url": "file:///srv/acme%20old", "dir_info": {"editable": True}}
     (acme / "acme_old-2.1.dist-info" / "direct_url.json").write_text(json.dumps(link))
@@ -273,5 +353,5 @@ def test_a_plugin_replaces_no_library_of_the_packaged_program(tmp_path: Path, ac
 
 def test_readme_says_where_plugins_go() -> None:
     readme = (ROOT / "README.md").read_text()
-    assert f"pip install --no-deps --target {PLUGINS}" in readme
+    assert f"pip install --no-deps --upgrade --target {PLUGINS}" in readme
     assert "pipx inject" in readme

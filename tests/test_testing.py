@@ -4,9 +4,11 @@ import asyncio
 import copy
 import json
 import re
+import sys
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -38,7 +40,7 @@ from roundsman import (
 )
 from roundsman.sinks.file import FileSink
 from roundsman.sinks.http import HttpSink
-from roundsman.testing import Reply, Request, Web, contract, deliver, in_turn, sink_contract, visit
+from roundsman.testing import Reply, Request, Web, contract, deliver, in_turn, sink_contract, visit, visits
 from worlds import Time, an_event
 
 SECRET = "s3cret-token"
@@ -205,6 +207,18 @@ def test_our_own_sources_keep_the_contract(kind: str) -> None:
 
 
 # -- sources that break it, one promise each ---------------------------------------------------------------------------
+
+
+class LeavesItAlone(Orders):
+    """Asks to be called again after longer than a tag is used."""
+
+    async def poll(self, visit: Visit, state: State) -> Any:
+        visit.defer(3600)
+        return await super().poll(visit, state)
+
+
+def test_a_tag_that_is_renewed_is_no_change() -> None:
+    contract(LeavesItAlone(token=SECRET), shop(*ROWS), news=shop(*ROWS, NEWS))
 
 
 class TagBeforeRows(Orders):
@@ -511,9 +525,92 @@ class KnowsNoWebhook(Orders):
         return await super().poll(visit, state)
 
 
+class Exits(Orders):
+    async def poll(self, visit: Visit, state: State) -> Any:
+        try:
+            return await super().poll(visit, state)
+        except RequestFailed as exc:
+            sys.exit(str(exc))
+
+
+class CancelsItself(Orders):
+    async def poll(self, visit: Visit, state: State) -> Any:
+        try:
+            return await super().poll(visit, state)
+        except RequestFailed:
+            raise asyncio.CancelledError from None
+
+
+class HugeState(Orders):
+    def go_on(self, memory: dict[str, Any], rows: list[Any], visit: Visit) -> None:
+        super().go_on(memory, rows, visit)
+        memory["answers"] = "x" * 1_000_000
+
+
+class EventsOnce(Orders):
+    async def poll(self, visit: Visit, state: State) -> Any:
+        poll = await super().poll(visit, state)
+        return replace(poll, events=(event for event in poll.events))
+
+
+class RemarkIsNoList(Orders):
+    async def poll(self, visit: Visit, state: State) -> Any:
+        return replace(await super().poll(visit, state), remarks="odd")
+
+
+class GapIsANumber(Orders):
+    @classmethod
+    def gap(cls, state: State) -> Any:
+        return 7
+
+
+class SecretInItsGap(Orders):
+    @classmethod
+    def gap(cls, state: State) -> str:
+        return SECRET
+
+
+class SecretInUnread(Orders):
+    async def poll(self, visit: Visit, state: State) -> Any:
+        poll = await super().poll(visit, state)
+        return replace(poll, unread=[Damage(each.raw, f"not for {SECRET}") for each in poll.unread])
+
+
+class RewindsNothing(Orders):
+    def rewound(self, state: State, to: Any) -> State:
+        return dict(state)
+
+
+class RewindsToTimesOnly(Orders):
+    def rewound(self, state: State, to: Any) -> State:
+        return {"since": to.isoformat()}
+
+
+class RewindsToTheBeginningOnly(Orders):
+    def rewound(self, state: State, to: Any) -> State:
+        return {} if to is None else {"since": to}
+
+
+class IsNotAsync(Orders):
+    def poll(self, visit: Visit, state: State) -> Any:
+        return Poll(state)
+
+
 BROKEN: dict[type[Orders], str] = {
     GapOfOneState: "gap.. and following.. read every state that a poll returns, but gap.. raised KeyError",
     KnowsNoWebhook: "a visit to a vendor that answers succeeds, but this visit for a webhook failed with NotImpl",
+    IsNotAsync: "a visit to a vendor that answers succeeds, .* poll.. must be `async def`; it returned a Poll",
+    RewindsNothing: "rewound.. returns a state that reads again, but a visit after it reads no event",
+    RewindsToTimesOnly: "rewound.. returns a state, .* but it raised AttributeError .* for the beginning .None.",
+    RewindsToTheBeginningOnly: "a state is a small JSON object .* but this one cannot be written",
+    HugeState: "a state is a small JSON object .* but this one has 1,000,... bytes",
+    EventsOnce: "a poll has lists of events, remarks and unread rows, but events is a generator",
+    RemarkIsNoList: "a poll has lists of events, remarks and unread rows, but remarks is a str",
+    GapIsANumber: "gap.. returns a time or a word, or None, but it returned a int",
+    SecretInItsGap: "no secret of the options leaves the plugin, but there is one in gap.. or following..",
+    SecretInUnread: "no secret of the options leaves the plugin, but .* the reason of an unread row",
+    Exits: "whatever a server answers, .* but it raised SystemExit .* after a 500",
+    CancelsItself: "whatever a server answers, .* but it raised CancelledError .* after a 500",
     TagBeforeRows: "nothing is lost, but .* is never reported if the daemon is killed after poll 1",
     ErrorIsNothing: "nothing is lost, but .* is never reported after a",
     RandomIds: "an id is derived from the vendor's, but a second instance reports .* for the same things",
@@ -564,6 +661,32 @@ def test_the_promise_that_a_source_breaks_is_named_in_a_sentence(kind: type[Orde
     assert re.match(BROKEN[kind], said), said
     assert "\n" not in said
     assert SECRET not in said
+
+
+class WaitsForEver(Orders):
+    async def poll(self, visit: Visit, state: State) -> Any:
+        await asyncio.Event().wait()
+
+
+class PausesForEver(Orders):
+    async def poll(self, visit: Visit, state: State) -> Any:
+        while True:
+            await visit.pause(60)
+
+
+class AsksForEver(Orders):
+    async def poll(self, visit: Visit, state: State) -> Any:
+        while True:
+            await self.ask(visit, {})
+
+
+@pytest.mark.parametrize("kind", [WaitsForEver, PausesForEver, AsksForEver])
+def test_a_contract_ends_although_the_source_does_not(
+    kind: type[Orders], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(visits, "LIMIT", 0.1)
+    with pytest.raises(AssertionError, match=r"comes to an end, but this one has not after 0\.1 seconds"):
+        contract(kind(token=SECRET), shop(*ROWS))
 
 
 # -- sinks -------------------------------------------------------------------------------------------------------------
@@ -695,7 +818,31 @@ class OpensOnce(Posts):
         return await super().send(http, events)
 
 
+class ExitsItself(Posts):
+    async def send(self, http: Http, events: Sequence[Event]) -> Receipt | None:
+        sys.exit("no licence")
+
+
+class CancelsIt(Posts):
+    async def send(self, http: Http, events: Sequence[Event]) -> Receipt | None:
+        raise asyncio.CancelledError
+
+
+class SendsTwice(Posts):
+    async def send(self, http: Http, events: Sequence[Event]) -> Receipt | None:
+        return await super().send(http, [*events, *events])
+
+
+class RejectsEach(Posts):
+    async def send(self, http: Http, events: Sequence[Event]) -> Receipt | None:
+        raise Reject("too old")
+
+
 BROKEN_SINKS: dict[type[Posts], str] = {
+    ExitsItself: "a sink raises Reject, Backoff or an error .* but it raised SystemExit .no licence.",
+    CancelsIt: "a sink raises Reject, Backoff or an error .* but it raised CancelledError",
+    SendsTwice: "what is acked is not delivered again, but testing-00000.* came twice although nothing is wrong",
+    RejectsEach: "only what is refused for good is buried, but testing-00000.* is .too old.",
     AcksEarly: "what a sink acks has arrived, but testing-00000.* is not there when its delivery returns",
     IgnoresTheStatus: "what a sink acks has arrived, but .* is not there",
     NewestFirst: "events arrive in the order of the log",

@@ -5,6 +5,7 @@ import keyword
 import re
 import shlex
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -39,6 +40,8 @@ class Names(NamedTuple):
         package = "_".join(words)
         if keyword.iskeyword(package) or package in sys.stdlib_module_names or package == "roundsman":
             raise ValueError(f"would be the package {package}, which is Python's or ours; write VENDOR.THING")
+        if owners := packages_distributions().get(package):
+            raise ValueError(f"would be the package {package}, which {owners[0]} has; write VENDOR.THING")
         return cls(name, package, "".join(word.capitalize() for word in words))
 
     def fill(self, text: str, kind: str) -> str:

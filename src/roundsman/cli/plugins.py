@@ -31,9 +31,19 @@ def plugins(as_json: Json = False) -> None:
         for each in (one for one in found if one.kind == kind):
             print(safe(f"  {each.type}"))
             for fact in _facts(each):
-                print(
-                    textwrap.fill(safe(mask(fact)), WIDTH, initial_indent="    ", subsequent_indent="      ")
-                )
+                print(_filled(safe(mask(fact))))
+
+
+def _filled(fact: str) -> str:
+    """In lines, without a break inside of a path."""
+    return textwrap.fill(
+        fact,
+        WIDTH,
+        initial_indent="    ",
+        subsequent_indent="      ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _facts(plugin: "Installed") -> Iterator[str]:

@@ -1,11 +1,12 @@
 """The types of sources and sinks: built-in ones, and those of installed packages."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from roundsman.errors import ConfigError
-from roundsman.plugin import Source
+from roundsman.plugin import Sink, Source
 from roundsman.sinks import SINKS
 from roundsman.sources import SOURCES
 
@@ -41,9 +42,18 @@ def source_class(kind: str) -> type[Source]:
 
 
 def load_type(plugin: EntryPoint) -> type[Any]:
+    """The class of a type. ConfigError with the reason if no table can make one of it."""
     try:
         loaded: type[Any] = plugin.load()
-    except Exception as exc:  # noqa: BLE001 - importing third-party code may raise anything
+    except (Exception, SystemExit) as exc:  # noqa: BLE001 - importing third-party code may raise anything
         what = f"{type(exc).__name__}: {exc}"
         raise ConfigError([f"the plugin {plugin.name} ({plugin.value}) cannot be loaded: {what}"]) from None
-    return loaded
+    base: type[Source | Sink] = Source if plugin.group == "roundsman.sources" else Sink
+    if not (isinstance(loaded, type) and issubclass(loaded, base)):
+        raise ConfigError([f"{plugin.value} is not a {base.__name__}"])
+    if missing := sorted(loaded.__abstractmethods__):
+        raise ConfigError([f"{plugin.value} has no method {' and no '.join(missing)}"])
+    with suppress(NameError):  # an annotation may name what was imported for a type checker only
+        if loaded.__pydantic_complete__ or loaded.model_rebuild(raise_errors=False):
+            return loaded
+    raise ConfigError([f"{plugin.value} has an option of a type that its module does not import at run time"])

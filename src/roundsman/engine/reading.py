@@ -1,7 +1,7 @@
 """Reads a source, poll after poll, until nothing is left: the loop of every visit, committed or dry."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -104,6 +104,8 @@ async def polls(source: Source, visit: Visit, state: State) -> AsyncGenerator[Po
     if isinstance(found, Awaitable):
         yield _checked(await found)
         return
+    if not isinstance(found, AsyncIterator):
+        raise TypeError(f"poll() must be `async def`; it returned a {type(found).__name__}")
     last = Poll(state)
     async with aclosing(found) as yielded:  # type: ignore[type-var] # an async generator, in practice
         async for poll in yielded:

@@ -1,10 +1,12 @@
 """What is promised of every source, as a test: read whole, cut, killed, cancelled, by a wrong clock, and once more."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 from roundsman.engine.reading import Step
 from roundsman.errors import Backoff
@@ -136,7 +138,7 @@ class Trial:
             self.visit(faulty(self.web, self.time, wrong, fault.spoil))
         except Broken:
             raise
-        except Exception as exc:  # noqa: BLE001 - a source may raise anything, and this is to find it
+        except (Exception, SystemExit, asyncio.CancelledError) as exc:  # noqa: BLE001 - a source may raise anything, and this is to find it
             error_is_documented(self.source, exc, f"after {fault.what}")
 
     def settle(self, when: str = "") -> tuple[int, int]:
@@ -149,7 +151,7 @@ class Trial:
             before, ids, asked = self.memory.state, len(self.memory.ids), len(self.web.requests)
             polls = self.healthy_visit(when)
             first = first or (len(self.web.requests) - asked, polls)
-            if len(self.memory.ids) == ids and self.memory.state == before:
+            if len(self.memory.ids) == ids and _undated(self.memory.state) == _undated(before):
                 return first
         changed = [key for key, value in self.memory.state.items() if before.get(key) != value]
         what = few(changed) or "there are new events"
@@ -163,10 +165,18 @@ class Trial:
             return len(self.visit(made=made))
         except Broken:
             raise
-        except Exception as exc:
+        except (Exception, SystemExit, asyncio.CancelledError) as exc:
             Secrets(self.source).keep_out_of_errors(exc)
             what = f"this visit{when} failed with {type(exc).__name__}: {exc}"
             raise Broken(f"a visit to a vendor that answers succeeds, but {what}") from exc
+
+
+def _undated(value: Any) -> Any:
+    """A state without the times of its tags: an answer in full renews a tag, and nothing has changed."""
+    if isinstance(value, Mapping):
+        tag = "etag" in value
+        return {key: _undated(each) for key, each in value.items() if not (tag and key == "at")}
+    return [_undated(each) for each in value] if isinstance(value, list) else value
 
 
 def _first_reading(stage: Stage) -> Stage:
@@ -384,19 +394,37 @@ def _rewinds(stage: Stage) -> None:
     """Rewound to the beginning, twice: the second time brings nothing that the first has not."""
     assert stage.end is not None
     trial = Trial(stage, memory=stage.end.memory.again())
-    assert isinstance(trial.source, Rewinds)
     known: set[str] = set()
     for _ in range(2):
         known = set(trial.memory.ids)
-        given = copy(trial.memory.state)
-        try:
-            rewound = trial.source.rewound(given, None)
-        except ValueError:  # with these options there is nothing to read again
+        rewound = _rewound(trial, None)
+        if rewound is None:
             return
-        state_is_json(rewound)
-        if given != trial.memory.state:
-            broken("rewound() returns a new state", "it changed the one that it was given")
         trial.memory.state = copy(rewound)
         trial.settle(" after a rewind")
     if trial.memory.ids - known:
         broken("nothing is reported twice", f"{few(trial.memory.ids - known)} is new after a second rewind")
+    trial.memory.ids.clear()
+    trial.memory.state = copy(_rewound(trial, None) or {})
+    trial.settle(" after a rewind")
+    if not trial.memory.ids:
+        broken("rewound() returns a state that reads again", "a visit after it reads no event")
+    _rewound(trial, datetime.fromtimestamp(trial.time.now(), UTC))
+
+
+def _rewound(trial: Trial, to: datetime | None) -> State | None:
+    """The state that the source rewinds to; None if there is nothing to read again with these options."""
+    given = copy(trial.memory.state)
+    assert isinstance(trial.source, Rewinds)
+    try:
+        rewound = trial.source.rewound(given, to)
+    except ValueError:
+        return None
+    except (Exception, SystemExit, asyncio.CancelledError) as exc:
+        when = "the beginning (None)" if to is None else "a time"
+        what = f"it raised {type(exc).__name__} ({exc}) for {when}"
+        raise Broken(f"rewound() returns a state, or raises ValueError with the reason, but {what}") from exc
+    state_is_json(rewound)
+    if given != trial.memory.state:
+        broken("rewound() returns a new state", "it changed the one that it was given")
+    return rewound

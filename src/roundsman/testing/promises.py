@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, NoReturn, get_args
 
@@ -11,11 +11,13 @@ from roundsman.engine.reading import Step
 from roundsman.errors import Backoff, Denied, Oversized, RequestFailed, Unreadable
 from roundsman.events import Event
 from roundsman.masking import SHORTEST, Masker
-from roundsman.plugin import Plugin, Source, State, secrets
+from roundsman.plugin import Plugin, Poll, Source, State, secrets
 from roundsman.shapes import Outcome
 
 DOCUMENTED = (RequestFailed, Unreadable, Backoff, Denied, Oversized)
 """What a source may raise: the errors of its HTTP client, of reading an answer, and its own of these kinds."""
+LARGEST = 1_000_000
+"""Bytes of a state or a receipt that count as small."""
 EVENT_TYPE = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+")
 
 
@@ -55,6 +57,7 @@ def steps_keep_promises(source: Source, steps: Sequence[Step]) -> None:
     hidden = Secrets(source)
     for step in steps:
         poll = step.poll
+        poll_is_in_shape(poll)
         state_is_json(poll.state)
         hidden.keep_out(wire.encode(poll.state).decode("utf-8", "replace"), "the state")
         for event in poll.events:
@@ -63,19 +66,39 @@ def steps_keep_promises(source: Source, steps: Sequence[Step]) -> None:
         ids_are_unique(poll.events)
         for remark in poll.remarks:
             hidden.keep_out(str(remark), "a remark")
-        status_is_shown(source, poll.state)
+        for each in poll.unread:
+            hidden.keep_out(each.why, "the reason of an unread row")
+        status_is_in_shape(source, poll.state, hidden)
 
 
-def status_is_shown(source: Source, state: State) -> None:
-    """What `roundsman status` asks of the class."""
-    for ask in (source.gap, source.following):
-        try:
-            ask(state)
-        except Exception as exc:  # noqa: BLE001 - a source may raise anything, and this is to find it
+def poll_is_in_shape(poll: Poll) -> None:
+    """Its lists can be read more than once, and none is a text."""
+    for name in ("events", "remarks", "unread"):
+        value = getattr(poll, name)
+        if not isinstance(value, Sequence) or isinstance(value, str | bytes):
             broken(
-                "gap() and following() read every state that a poll returns",
-                f"{ask.__name__}() raised {type(exc).__name__}: {exc}",
+                "a poll has lists of events, remarks and unread rows", f"{name} is a {type(value).__name__}"
             )
+
+
+def status_is_in_shape(source: Source, state: State, hidden: Secrets) -> None:
+    """What `roundsman status` asks of the class."""
+    gap, following = (_shown(ask, state) for ask in (source.gap, source.following))
+    if not (gap is None or isinstance(gap, str)):
+        broken("gap() returns a time or a word, or None", f"it returned a {type(gap).__name__}")
+    if not isinstance(following, Sequence) or isinstance(following, str):
+        broken("following() returns a list of ids", f"it returned a {type(following).__name__}")
+    hidden.keep_out(f"{gap} {list(following)}", "gap() or following()")
+
+
+def _shown(ask: Callable[[State], Any], state: State) -> Any:
+    try:
+        return ask(state)
+    except Exception as exc:  # noqa: BLE001 - a source may raise anything, and this is to find it
+        broken(
+            "gap() and following() read every state that a poll returns",
+            f"{ask.__name__}() raised {type(exc).__name__}: {exc}",
+        )
 
 
 def state_is_json(state: State, what: str = "state") -> None:
@@ -83,13 +106,15 @@ def state_is_json(state: State, what: str = "state") -> None:
     if not isinstance(state, dict):
         broken(promise, f"this one is a {type(state).__name__}")
     try:
-        wire.encode(state)
+        size = len(wire.encode(state))
         back = json.loads(json.dumps(state, allow_nan=False))
     except (TypeError, ValueError, OverflowError, RecursionError) as exc:
         broken(promise, f"this one cannot be written: {exc}")
     if not _alike(back, state):
         lost = [key for key in state if key not in back or not _alike(back[key], state[key])]
         broken(promise, f"{few(lost)} would come back as something else")
+    if size > LARGEST:
+        broken(promise, f"this one has {size:,} bytes, and is written at each commit")
 
 
 def _alike(one: Any, other: Any) -> bool:

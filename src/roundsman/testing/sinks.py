@@ -1,7 +1,9 @@
 """Deliveries to a sink through the daemon's own loop, and what is promised of every sink, as a test."""
 
+import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -116,7 +118,7 @@ class Observed:
     @asynccontextmanager
     async def open(self, http: Http, receipt: Receipt | None) -> AsyncIterator[Deliver]:
         async def deliver(events: Sequence[Event]) -> Receipt | None:
-            receipt = await inner(events)
+            receipt = await _told(inner(events))
             if receipt is not None:
                 state_is_json(receipt, "receipt")
             self._on_ack(events)
@@ -129,6 +131,18 @@ class Observed:
         except Exception as exc:
             self.error = exc
             raise
+
+
+async def _told(delivery: Awaitable[Receipt | None]) -> Receipt | None:
+    """A delivery; what would end more than it is named."""
+    try:
+        return await delivery
+    except (SystemExit, asyncio.CancelledError) as exc:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        what = f"it raised {type(exc).__name__} ({exc})"
+        raise Broken(f"a sink raises Reject, Backoff or an error that is retried, but {what}") from exc
 
 
 NO_ACKS = tuple(
@@ -178,7 +192,13 @@ class SinkTrial:
     def arrives(self) -> int:
         """Events that are delivered arrive. Returns how many requests that took."""
         ids = self._append()
-        return len(self._delivered(ids, "").requests)
+        requests = len(self._delivered(ids, "").requests)
+        twice = [each for each, times in Counter(self._received()).items() if each in ids and times > 1]
+        if twice:
+            broken(
+                "what is acked is not delivered again", f"{few(twice)} came twice although nothing is wrong"
+            )
+        return requests
 
     def again(self) -> None:
         """Killed between a delivery and its ack, it is opened with the receipt before, and gets all again."""
@@ -253,7 +273,10 @@ class SinkTrial:
         if found.error is not None:
             self._raise(found.error, f"although nothing is wrong{when}")
         if found.buried:
-            broken("only what is refused for good is buried", f"{few(found.buried)} is{when}")
+            broken(
+                "only what is refused for good is buried",
+                f"{few(found.buried)} is{when} ({few(found.buried.values())})",
+            )
         self._arrived(ids, f"in the end{when}")
         return found
 

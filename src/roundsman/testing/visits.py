@@ -17,6 +17,8 @@ from roundsman.testing.promises import broken
 from roundsman.testing.web import Request, Web
 from roundsman.wire import Damage
 
+LIMIT = 30.0
+"""Seconds (of real time) after which a visit or a delivery counts as endless."""
 ENDLESS = 1000
 """Polls of one visit after which it counts as endless."""
 T = TypeVar("T")
@@ -144,9 +146,23 @@ async def make(source: Source, web: Web, memory: Memory, made: Made) -> Made:
 
 
 def run(coroutine: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """The result of a coroutine in an event loop of its own, without log lines on the terminal."""
+    """The result of a coroutine in an event loop of its own, without log lines on the terminal.
+
+    Broken if it takes longer than `LIMIT`. A loop without an `await` cannot be ended from here.
+    """
+
+    async def limited() -> T:
+        limit = asyncio.timeout(LIMIT)
+        try:
+            async with limit:
+                return await coroutine()
+        except TimeoutError:
+            if limit.expired():
+                broken("a visit or a delivery comes to an end", f"this one has not after {LIMIT:g} seconds")
+            raise
+
     with capture_logs():
-        return asyncio.run(coroutine())
+        return asyncio.run(limited())
 
 
 def copy(state: State) -> State:

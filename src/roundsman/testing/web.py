@@ -1,5 +1,6 @@
 """A web of functions: a plugin's real HTTP client, connected to a test's answers without a socket."""
 
+import asyncio
 import hashlib
 import inspect
 import json
@@ -12,6 +13,9 @@ import httpx
 
 from roundsman.http.transport import Clients, HttpOptions
 from roundsman.testing.clock import Time
+
+TURN = 100
+"""Requests after which the event loop gets a turn: without one, a source that asks without end has no time limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +142,8 @@ class Web(httpx.AsyncBaseTransport):
             request.content if request.method != "GET" else b"",
         )
         self.requests.append(asked)
+        if len(self.requests) % TURN == 0:
+            await asyncio.sleep(0)
         reply = await self.reply(asked)
         if isinstance(reply, TimeoutError):
             raise httpx.ReadTimeout("no answer", request=request)
