@@ -279,7 +279,7 @@ async def test_it_says_who_asks(router: respx.MockRouter, http_for: Any) -> None
 
 
 async def test_a_bomb_is_stopped_while_it_unpacks(router: respx.MockRouter, http_for: Any) -> None:
-    bomb = gzip.compress(b" " * 50_000_000)
+    bomb = gzip.compress(b" " * 50_000_000, mtime=0)
     router.get(URL).mock(return_value=httpx.Response(200, content=bomb, headers={"Content-Encoding": "gzip"}))
     with pytest.raises(TooLarge, match="more than 1000000 bytes"):
         await http_for(max_body=1_000_000).get(URL)
@@ -671,7 +671,7 @@ async def test_half_a_head_and_an_error_are_no_ack(reply: bytes) -> None:
 
 
 async def test_a_gzip_file_of_empty_members_holds_nobody_up() -> None:
-    body = gzip.compress(gzip.compress(b"") * 400_000)
+    body = gzip.compress(gzip.compress(b"", mtime=0) * 400_000)
     async with raw_server(lambda _: answer(body, Content_Encoding="gzip, gzip")) as server:
         web = Clients(HttpOptions(attempts=1))
         with pytest.raises(RequestFailed, match="more than 10000 members"):
@@ -727,11 +727,11 @@ async def test_a_coding_that_was_not_asked_for_is_named(coding: str) -> None:
 @pytest.mark.parametrize(
     ("coding", "body"),
     [
-        ("gzip", gzip.compress(b'[{"id"') + gzip.compress(b":1}]") + b"\0" * 9),
-        ("x-gzip", gzip.compress(b'[{"id":1}]')),
+        ("gzip", gzip.compress(b'[{"id"', mtime=0) + gzip.compress(b":1}]", mtime=0) + b"\0" * 9),
+        ("x-gzip", gzip.compress(b'[{"id":1}]', mtime=0)),
         ("deflate", zlib.compress(b'[{"id":1}]')),
         ("deflate", zlib.compress(b'[{"id":1}]')[2:-4]),
-        ("gzip, gzip", gzip.compress(gzip.compress(b'[{"id":1}]'))),
+        ("gzip, gzip", gzip.compress(gzip.compress(b'[{"id":1}]', mtime=0), mtime=0)),
         ("identity", b'[{"id":1}]'),
     ],
 )
@@ -743,7 +743,7 @@ async def test_what_is_compressed_is_read(coding: str, body: bytes) -> None:
 
 
 async def test_stacked_bombs_stop_at_the_limit_and_share_the_loop() -> None:
-    bomb = gzip.compress(gzip.compress(b"[" + b" " * 200_000_000))
+    bomb = gzip.compress(gzip.compress(b"[" + b" " * 200_000_000, mtime=0))
     turns = 0
 
     async def others() -> None:
