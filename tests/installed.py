@@ -114,7 +114,9 @@ class Service:
     def told(self) -> list[str]:
         """The ids in the file sink, in order."""
         path = self.machine.root / EVENTS[1:]
-        lines = path.read_text().splitlines() if path.exists() else []
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        if lines and not lines[-1].endswith("\n"):
+            lines.pop()  # it is being written
         return [event["id"] for event in map(json.loads, lines) if event["type"].startswith("co.parakey.")]
 
     def tells(self, ids: list[str], seconds: float = 60) -> None:

@@ -672,7 +672,7 @@ class Endless(Source):
 
 @pytest.mark.parametrize("rests", [False, True])
 def test_a_dry_visit_ends(rests: bool, roundsman: Any, filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    point = SimpleNamespace(name="endless", load=lambda: Endless)
+    point = SimpleNamespace(name="endless", group="roundsman.sources", load=lambda: Endless)
     monkeypatch.setattr(
         registry, "entry_points", lambda group: [point] if group == "roundsman.sources" else []
     )
