@@ -35,6 +35,8 @@ TESTS = {
     "http/ratelimits": "tests/test_ratelimits.py tests/test_http.py",
     "masking": "tests/test_masking.py tests/test_http.py",
     "sources/parakey": "tests/sources/test_parakey.py tests/sources/test_parakey_batches.py tests/sources/test_every_source.py",
+    "kit": "tests/sources/test_every_job.py tests/sources/test_jobs.py tests/sources/test_every_source.py",
+    "sources/http_json": "tests/sources/test_http_json.py tests/sources/test_every_source.py",
     "sources/mailchimp": "tests/sources/test_mailchimp.py tests/sources/test_every_source.py",
     "sources/railz": "tests/sources/test_railz.py tests/sources/test_every_source.py",
     "engine/visit": "tests/test_visit.py tests/test_engine.py tests/test_rings.py",

@@ -253,21 +253,6 @@ async def test_a_clock_of_ours_that_jumps_tells_nothing_of_the_vendor(tmp_path: 
     world.store.close()
 
 
-async def test_a_batch_that_vanished_is_told_after_two_looks(rounds: Any, account: Mailchimp) -> None:
-    account.add([Operation()], batch_id="b1", took=HOUR)
-    world = rounds()
-    await world.visit()
-    account.batches["b1"].deleted = True
-    await world.visit()
-    assert world.told("roundsman.batch.gone") == []
-    await world.visit()
-    [gone] = world.told("roundsman.batch.gone")
-    assert gone["data"]["details"]["id"] == "b1"
-    await world.visit()
-    assert len(world.told("roundsman.batch.gone")) == 1
-    assert "open" not in world.state
-
-
 @pytest.mark.parametrize("order", ["newest", "oldest", "shuffled"])
 async def test_pages_that_shift_while_being_read_lose_nothing(
     order: Any, rounds: Any, account: Mailchimp
@@ -951,15 +936,6 @@ async def test_a_batch_is_not_given_up_for_one_answer_that_fails(rounds: Any, ac
     await world.visit()
     assert world.told("roundsman.batch.gone") == []
     assert len(world.told(COMPLETED)) == 1
-
-
-async def test_a_tracked_id_that_nobody_knows_is_gone(rounds: Any, account: Mailchimp) -> None:
-    world = rounds()
-    world.store.follow("news", ["nosuch"])
-    for _ in range(3):
-        await world.visit()
-    [gone] = world.told("roundsman.batch.gone")
-    assert gone["data"]["details"]["id"] == "nosuch"
 
 
 def test_the_address_is_made_from_the_keys_suffix() -> None:

@@ -165,14 +165,6 @@ async def test_the_words_can_be_changed(rounds: Any, parakey: Parakey) -> None:
     assert [event.type for event in world.events()] == [FAILED, COMPLETED]
 
 
-async def test_a_batch_that_stalls_is_said_once(rounds: Any, parakey: Parakey) -> None:
-    parakey.batch([ADA], batch_id="b1", took=None)
-    world = rounds("b1")
-    for _ in range(8):
-        await world.visit(after=1800)
-    assert len(world.told("roundsman.batch.stalled")) == 1
-
-
 async def test_a_clock_of_ours_that_jumps_stalls_no_batch(tmp_path: Path, time: Time) -> None:
     theirs = Time()
     parakey = Parakey(now=theirs.utc)
@@ -186,15 +178,6 @@ async def test_a_clock_of_ours_that_jumps_stalls_no_batch(tmp_path: Path, time: 
         assert await world.visit()
     assert [event.type for event in world.events("roundsman.*")] == ["roundsman.clock.jumped"]
     world.store.close()
-
-
-async def test_a_batch_that_nobody_knows_is_gone_after_two_looks(rounds: Any, parakey: Parakey) -> None:
-    world = rounds("nosuch")
-    await world.visit()
-    assert world.told() == []
-    await world.visit()
-    await world.visit()
-    assert len(world.told("roundsman.batch.gone")) == 1
 
 
 async def test_one_bad_answer_delays_and_loses_nothing(rounds: Any, parakey: Parakey) -> None:

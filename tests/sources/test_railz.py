@@ -797,17 +797,6 @@ async def test_a_push_that_never_ends_is_said_once(rounds: Any, ledger: Railz) -
     assert stalled["data"]["details"] == {"id": "p1", "connection": "CON-1", "batch": None}
 
 
-async def test_a_push_that_vanishes_is_told_after_two_looks(rounds: Any, ledger: Railz) -> None:
-    push = ledger.push("CON-1", push_id="p1", took=None)
-    world = rounds()
-    await world.visit()
-    push.hidden = True
-    await world.visit()
-    assert world.told("roundsman.batch.gone") == []
-    await world.visit()
-    assert len(world.told("roundsman.batch.gone")) == 1
-
-
 @pytest.mark.parametrize(("start", "told"), [("now", {"slow", "new"}), ("beginning", {"old", "slow", "new"})])
 async def test_the_first_run_tells_the_past_only_if_asked(
     start: str, told: set[str], rounds: Any, ledger: Railz, time: Time
