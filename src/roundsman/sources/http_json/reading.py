@@ -11,8 +11,8 @@ from roundsman.http.answers import Answer
 from roundsman.kit.builder import PollBuilder
 from roundsman.plugin import Poll, State, Visit
 from roundsman.sources.http_json import paging
+from roundsman.sources.http_json.ages import Ages
 from roundsman.sources.http_json.asking import Asking, Value
-from roundsman.sources.http_json.options import LONGEST_LOOKBACK
 from roundsman.sources.http_json.paging import Lost, Page, Pager, digest
 from roundsman.sources.http_json.rows import Row
 from roundsman.sources.http_json.state import VERSION, Walk, remembered, stored
@@ -43,6 +43,7 @@ class Reading(PollBuilder):
         self._list = remembered(state)
         self._asking = Asking(source, visit)
         self._pager = self._make_pager()
+        self._ages = Ages(source, self._list)
         self._before = set(self._list.before)
         self._restarted = False
         self._has_passed = False
@@ -56,10 +57,6 @@ class Reading(PollBuilder):
         kinds = {"rows": paging.Skipping, "page": paging.Numbered, "since": paging.Continued}
         kind = kinds.get(source.pages.next)
         return kind(source) if kind else paging.Named(source.pages, self._asking)
-
-    @property
-    def _keeps_next(self) -> bool:
-        return self._source.since is not None and self._source.since.next
 
     async def polls(self) -> AsyncIterator[Poll]:
         table = self._source.table()
@@ -91,11 +88,11 @@ class Reading(PollBuilder):
                     return
                 if not (is_kept and self._has_expired(exc)):
                     raise
-                if self._keeps_next and self._list.refusals + 1 < GIVE_UP_AFTER:
+                if self._source.keeps_next and self._list.refusals + 1 < GIVE_UP_AFTER:
                     self._list.refusals += 1  # what came late is behind this position only
                     yield self._poll()
                     raise
-                if self._keeps_next and self._list.cursor is not None:
+                if self._source.keeps_next and self._list.cursor is not None:
                     self._tell_gap(
                         walk,
                         "the vendor refuses the position that was kept, and what came late is only behind it",
@@ -113,7 +110,7 @@ class Reading(PollBuilder):
             if not goes_on:
                 yield self._end(walk)
                 return
-            self._list.walk = None if self._keeps_next else copy.deepcopy(walk)
+            self._list.walk = None if self._source.keeps_next else copy.deepcopy(walk)
             first = is_kept = False
             yield self._poll()
 
@@ -122,7 +119,7 @@ class Reading(PollBuilder):
         source, memory = self._source, self._list
         full = is_due(memory.full_at, source.full_read_every, self._visit.now)
         walk = Walk(full=full)
-        if self._keeps_next:
+        if self._source.keeps_next:
             walk.at = memory.next
         since = source.since
         if since is not None and since.param and walk.at is None:
@@ -160,7 +157,7 @@ class Reading(PollBuilder):
 
     async def _ask(self, walk: Walk, *, first: bool) -> Answer:
         kept = self._list.tag if first and not walk.full else None
-        begin = None if self._keeps_next and walk.at is not None else walk.begin
+        begin = None if self._source.keeps_next and walk.at is not None else walk.begin
         return await self._asking.page(walk.at, begin, parse_time(walk.end), kept)
 
     def _has_expired(self, exc: Exception) -> bool:
@@ -196,13 +193,16 @@ class Reading(PollBuilder):
         known |= {key for key in keys if digest(key) in self._before or digest(key) in self._list.shown}
         if first:
             walk.mark, walk.tag = [digest(key) for key in keys[:MARKS]], _plain(page.answer)
-        old = [self._is_old(walk, row) for row in rows]
-        new = [row for row, is_old in zip(rows, old, strict=True) if not is_old and row.key not in known]
-        self._raise_top(walk, rows)
+        self._ages.look_at(walk, self.memory.get("floor"))
+        old = {row.key for row in rows if self._ages.is_old(row)}
+        new = [row for row in rows if row.key not in old and row.key not in known]
+        self._ages.raise_top(walk, rows)
+        if self._source.keeps_next:
+            self._move_cursor(walk.top)  # it has no walk to be remembered by
         self._report(walk, self._absorbed(new))
         self.rows += len(rows)
         self._explain_rows(page, new)
-        if self._reaches_known(walk, page, known, all_old=all(old)):
+        if self._reaches_known(walk, page, known, old):
             return False
         return self._goes_on(walk, page)
 
@@ -210,9 +210,9 @@ class Reading(PollBuilder):
         """Move the walk to the next page. Returns whether there is one."""
         asked = walk.at
         goes_on = self._pager.on(walk, page)
-        if self._keeps_next:
+        if self._source.keeps_next:
             goes_on = self._keep_next(page, asked, goes_on=goes_on)
-        if isinstance(self._pager, paging.Named) and self._pager.names_itself and not self._keeps_next:
+        if isinstance(self._pager, paging.Named) and self._pager.names_itself and not self._source.keeps_next:
             self.remark("a page names itself as the next one: it counts as the last", about="names itself")
         pages = self._source.pages
         try:
@@ -258,117 +258,34 @@ class Reading(PollBuilder):
                     about="repeated id",
                 )
 
-    def _is_old(self, walk: Walk, row: Row) -> bool:
-        """Whether it was there before this source began, or lies before what was asked for."""
-        moment = self._moment(row)
-        floor = parse_time(self.memory.get("floor"))
-        if floor is not None and moment is not None and moment < floor:
-            return True
-        if self._keeps_next:
-            # Ids of rows that are older than this may have been forgotten; they were reported when new.
-            top = parse_time(self._list.cursor) if self._list.again else None
-            reach = timedelta(seconds=LONGEST_LOOKBACK)
-            return top is not None and moment is not None and moment < top - reach
-        begin, value = self._comparable(walk.begin), self._comparable(row.since)
-        if self._list.low is not None and value is not None and value <= self._list.low:
-            return True
-        return begin is not None and value is not None and bool(value < begin)
-
-    def _moment(self, row: Row) -> datetime | None:
-        """The time by which it is old or new."""
-        if row.time is not None:
-            return row.time
-        since = self._source.since
-        return parse_time(row.since) if since is not None and since.format != "number" else None
-
-    def _comparable(self, value: Any) -> Any:
-        """The value as something that can be compared: a time, or a number."""
-        since = self._source.since
-        if value is None or since is None:
-            return None
-        if since.format != "number":
-            return parse_time(value)
-        try:
-            return float(value)
-        except (TypeError, ValueError):
-            return None
-
-    def _raise_top(self, walk: Walk, rows: list[Row]) -> None:
-        since = self._source.since
-        if since is not None and since.row:
-            numbers = since.format == "number"
-            values = [(self._comparable(row.since), row.since) for row in rows]
-            best = max(
-                ((key, raw) for key, raw in values if key is not None), default=None, key=lambda v: v[0]
-            )
-            top = self._comparable(walk.top)
-            if best is not None and (top is None or best[0] > top):
-                walk.top = _number(best[1]) if numbers else rfc3339(best[0])
-        else:
-            newest = max((row.time for row in rows if row.time is not None), default=None)
-            top = parse_time(walk.top)
-            if newest is not None and (top is None or newest > top):
-                walk.top = rfc3339(newest)
-        if self._keeps_next:
-            self._move_cursor(walk.top)  # it has no walk to be remembered by
-
-    def _absorbs(self) -> bool:
-        """Whether all rows are old: a source begins "now", and no time says which rows came before."""
-        source = self._source
-        timed = source.rows.time is not None or (
-            source.since is not None and source.since.format != "number" and source.since.row
-        )
-        return not self._list.begun and source.start == "now" and not timed
-
     def _absorbed(self, rows: list[Row]) -> list[Row]:
         """Remember which rows were there at the beginning, if nothing else says so. Returns the others."""
         if self._list.begun:
             return rows
-        if self._absorbs():
-            old, new = rows, []
-        elif self.memory.get("floor"):
-            old = [row for row in rows if self._moment(row) is None]
-            new = [row for row in rows if self._moment(row) is not None]
-        else:
-            return rows
-        if self._keeps_next or (self._source.since is not None and self._source.since.format == "number"):
-            return new  # these rows do not come again
-        self._absorb(old)
-        return new
-
-    def _absorb(self, rows: list[Row]) -> None:
-        found = [digest(row.key) for row in rows]
-        self._before |= set(found)
-        self._list.before = [*self._list.before, *found]
+        old = [row for row in rows if self._ages.was_there(row)]
+        if old and self._source.is_read_again:
+            found = [digest(row.key) for row in old]
+            self._before |= set(found)
+            self._list.before = [*self._list.before, *found]
         if len(self._list.before) > ABSORBED:
             raise Unreadable(
                 f'the list has more than {ABSORBED} rows, and nothing says which came before now: set rows.time, or start = "beginning"'
             )
+        return [row for row in rows if not self._ages.was_there(row)]
 
     def _report(self, walk: Walk, rows: list[Row]) -> None:
         event = self._source.reader.event
         for row in rows:
-            self.events.append(event(row, self._stamp(walk, row)))
+            self.events.append(event(row, self._ages.stamp(walk, row)))
 
-    def _stamp(self, walk: Walk, row: Row) -> datetime | None:
-        """The time by which the list is read, for how long an id is kept; None for a list that is not."""
-        since = self._source.since
-        if since is None:
-            return None  # the whole list may come again: ids are kept for good
-        if self._keeps_next or since.format == "number":
-            # In the order of the vendor: a late row is as new as the rows around it.
-            moments = [row.time, parse_time(walk.top), parse_time(self._list.cursor)] if row.time else []
-            return max((moment for moment in moments if moment is not None), default=None)
-        return parse_time(row.since)
-
-    def _reaches_known(self, walk: Walk, page: Page, known: set[str], *, all_old: bool) -> bool:
+    def _reaches_known(self, walk: Walk, page: Page, known: set[str], old: set[str]) -> bool:
         """For a list with the newest row first: whether nothing new can follow this page."""
         if not self._source.rows.newest_first or not page.found.rows:
             return False
         rows = page.found.rows
-        if all_old and self.memory.get("floor"):
+        if len(old) == len(rows) and self.memory.get("floor"):
             return True  # it is all from before the beginning
-        if not all(row.key in known or self._is_old(walk, row) for row in rows):
+        if not all(row.key in known or row.key in old for row in rows):
             return False
         # A walk that went on later may see rows that it has reported itself: the mark of the last complete walk decides.
         reaches = any(digest(row.key) in self._list.mark for row in rows)
@@ -384,7 +301,7 @@ class Reading(PollBuilder):
     def _end(self, walk: Walk) -> Poll:
         """The walk is complete: move the cursor."""
         memory = self._list
-        if not memory.begun and self._absorbs() and not isinstance(walk.top, str):
+        if not memory.begun and self._ages.all_were_there and not isinstance(walk.top, str):
             memory.low = walk.top
         memory.walk, memory.begun, memory.again = None, True, False
         self._move_cursor(walk.top)
@@ -395,7 +312,7 @@ class Reading(PollBuilder):
             self._move_cursor(walk.end)
         if walk.full:
             memory.full_at = rfc3339(self._visit.now)
-        if not self._keeps_next:
+        if not self._source.keeps_next:
             one_page = walk.pages == 0
             memory.mark = walk.mark if self._source.rows.newest_first else []
             memory.tag = walk.tag if one_page or self._source.rows.newest_first else None
@@ -403,7 +320,7 @@ class Reading(PollBuilder):
             self._tell_gap(walk, "the list shifts faster than it is read")
             self._pager.shifts = False
         if self._source.since is not None:
-            begins = memory.next if self._keeps_next else self._first_value(memory.cursor)
+            begins = memory.next if self._source.keeps_next else self._first_value(memory.cursor)
             self._visit.explain(f"since: the next visit begins at {begins}")
         return self._poll()
 
@@ -442,7 +359,7 @@ class Reading(PollBuilder):
         rows = page.found.rows
         text = f"rows: {page.count}"
         if rows:
-            first, last = (f"{row.key} of {_shown(self._moment(row))}" for row in (rows[0], rows[-1]))
+            first, last = (f"{row.key} of {_shown(self._ages.moment(row))}" for row in (rows[0], rows[-1]))
             text += f", from {first} to {last}"
         self._visit.explain(f"{text}, {len(new)} to report")
         if page.found.damaged:
@@ -465,8 +382,3 @@ def _plain(answer: Answer) -> dict[str, str] | None:
 
 def _shown(moment: datetime | None) -> str:
     return rfc3339(moment) if moment is not None else "no time"
-
-
-def _number(value: Any) -> int | float:
-    number = float(value)
-    return int(number) if number.is_integer() else number

@@ -89,6 +89,16 @@ class Table(Source):
         """How its rows are read."""
         return Reader(self.name, self.rows, self.since, self.event)
 
+    @property
+    def keeps_next(self) -> bool:
+        """Whether the next page is kept between visits."""
+        return self.since is not None and self.since.next
+
+    @property
+    def is_read_again(self) -> bool:
+        """Whether a visit may show rows that an earlier one showed, however old they are."""
+        return not (self.keeps_next or (self.since is not None and self.since.format == "number"))
+
     def visible_query(self) -> dict[str, str]:
         """The query parameters that are no secrets."""
         return {name: value for name, value in self.query.items() if isinstance(value, str)}

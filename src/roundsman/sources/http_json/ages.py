@@ -1,0 +1,108 @@
+"""Which rows are new by their times, and how far a walk has come."""
+
+import math
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from roundsman.sources.http_json.options import LONGEST_LOOKBACK
+from roundsman.sources.http_json.rows import Row
+from roundsman.sources.http_json.state import Memory, Walk
+from roundsman.sources.http_json.table import Table
+from roundsman.times import parse_time, rfc3339
+
+
+class Ages:
+    """Compares the rows of one source with where it began and where a walk began."""
+
+    def __init__(self, source: Table, memory: Memory) -> None:
+        self._source = source
+        self._since = source.since
+        self._memory = memory
+        self._floor: datetime | None = None
+        """Rows before it were there before the source began."""
+        self._begin: Any = None
+        """What the walk asks for begins here: a server that shows earlier rows ignores the parameter."""
+
+    @property
+    def _has_numbers(self) -> bool:
+        return self._since is not None and self._since.format == "number"
+
+    def look_at(self, walk: Walk, floor: str | None) -> None:
+        """Take the bounds of a walk. `floor` is RFC 3339; None or "" if there is none."""
+        self._floor = parse_time(floor)
+        self._begin = self._comparable(walk.begin)
+        if self._source.keeps_next:
+            # Ids of rows that are older than this may have been forgotten; they were reported when new.
+            top = parse_time(self._memory.cursor) if self._memory.again else None
+            self._begin = top - timedelta(seconds=LONGEST_LOOKBACK) if top is not None else None
+
+    def moment(self, row: Row) -> datetime | None:
+        """The time by which a row is old or new."""
+        if row.time is not None:
+            return row.time
+        return parse_time(row.since) if self._since is not None and not self._has_numbers else None
+
+    def is_old(self, row: Row) -> bool:
+        """Whether it was there before the source began, or lies before what was asked for."""
+        moment = self.moment(row)
+        if self._floor is not None and moment is not None and moment < self._floor:
+            return True
+        value: Any = moment if self._source.keeps_next else self._comparable(row.since)
+        if value is None:
+            return False
+        low = self._memory.low
+        if low is not None and self._has_numbers and not self._source.keeps_next and value <= low:
+            return True
+        return self._begin is not None and bool(value < self._begin)
+
+    @property
+    def all_were_there(self) -> bool:
+        """Whether a first visit shows old rows only: it begins "now", and no time says which came before."""
+        has_times = self._source.rows.time is not None or (
+            self._since is not None and self._since.row is not None and not self._has_numbers
+        )
+        return self._source.start == "now" and not has_times
+
+    def was_there(self, row: Row) -> bool:
+        """For the first walk: whether a row without a time is taken for an old one."""
+        return self.all_were_there or (self._floor is not None and self.moment(row) is None)
+
+    def stamp(self, walk: Walk, row: Row) -> datetime | None:
+        """The time by which the list is read, for how long an id is kept; None for a list that is not."""
+        if self._since is None:
+            return None  # the whole list may come again: ids are kept for good
+        if not (self._source.keeps_next or self._has_numbers):
+            return parse_time(row.since)
+        # In the order of the vendor: a late row is as new as the rows around it.
+        moments = [row.time, parse_time(walk.top), parse_time(self._memory.cursor)] if row.time else []
+        return max((moment for moment in moments if moment is not None), default=None)
+
+    def raise_top(self, walk: Walk, rows: Sequence[Row]) -> None:
+        """Record the greatest value of the rows in their walk."""
+        by_row = self._since is not None and self._since.row is not None
+        values = [self._comparable(row.since) if by_row else row.time for row in rows]
+        best = max((value for value in values if value is not None), default=None)
+        top = self._comparable(walk.top) if by_row else parse_time(walk.top)
+        if best is not None and (top is None or best > top):
+            walk.top = rfc3339(best) if isinstance(best, datetime) else best
+
+    def _comparable(self, value: Any) -> Any:
+        """A value of `since.row` as something that can be compared: a time, or a number."""
+        if value is None or self._since is None:
+            return None
+        if not self._has_numbers:
+            return parse_time(value)
+        if isinstance(value, bool):
+            return None
+        try:
+            return (
+                int(value) if isinstance(value, int) or str(value).lstrip("-").isdigit() else _finite(value)
+            )
+        except (TypeError, ValueError):
+            return None
+
+
+def _finite(value: Any) -> float | None:
+    number = float(value)
+    return number if math.isfinite(number) else None
