@@ -561,6 +561,33 @@ async def test_a_key_in_the_query_is_sent_and_kept_nowhere(
     assert len(made.keys()) == 2
 
 
+async def test_a_next_url_is_asked_for_as_the_vendor_wrote_it(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUERY_KEY", "s3cret-query-key")
+    opaque = "/list?after=a+b%2Bc%3D|^&&y=%7e%2f:;@&key=s3cret-query-key"
+
+    def answers(query: Mapping[str, str]) -> Any:
+        return {"rows": [row(query.get("after", "1"))], "next": None if "after" in query else opaque}
+
+    source = a_list(path="/list", query={"key": {"env": "QUERY_KEY"}}, pages={"next": "next"})
+    made = world(answers, source)
+    await made.visit()
+    asked = made.transport.requests[1].url.query.decode()
+    assert asked == "after=a+b%2Bc%3D|^&y=%7e%2f:;@&key=s3cret-query-key"
+
+
+async def test_a_state_that_cannot_be_read_begins_the_list_anew(world: Any, time: Time) -> None:
+    vendor = GitHub(time.utc)
+    made = world(vendor, worked("github"))
+    vendor.add()
+    await made.visit()
+    made.store.rewind("github", {**made.state, "list": {"walk": 7, "mark": "x"}})
+    vendor.add()
+    assert await made.visits(2) == [True, True]
+    assert len(made.keys()) == 2
+
+
 def test_another_key_in_the_query_is_another_identity(monkeypatch: pytest.MonkeyPatch) -> None:
     """An ETag that one key got is not sent with another."""
     monkeypatch.setenv("KEY_A", "0123456789a")

@@ -7,7 +7,7 @@ import httpx
 from pydantic import Field, model_validator
 
 from roundsman.http import auth
-from roundsman.http.urls import Endpoint
+from roundsman.http.urls import Endpoint, set_param
 from roundsman.options.secrets import Secret
 from roundsman.options.values import HeaderName, Options
 
@@ -90,7 +90,7 @@ class Hidden(httpx.Auth):
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
         for name, value in self._query.items():
-            request.url = request.url.copy_set_param(name, value)
+            request.url = set_param(request.url, name, value)
         request.headers.update(self._headers)
         if self._inner is None:
             yield request

@@ -2,6 +2,7 @@
 
 import ipaddress
 from typing import Annotated
+from urllib.parse import quote, unquote_plus
 
 import httpx
 from pydantic import AfterValidator
@@ -40,6 +41,17 @@ Endpoint = Annotated[str, AfterValidator(endpoint)]
 """A URL that is used as it is written."""
 Url = Annotated[str, AfterValidator(base)]
 """A URL that paths are appended to."""
+
+
+def set_param(url: httpx.URL, name: str, value: str | None) -> httpx.URL:
+    """The URL with this query parameter, or without it if the value is None; the rest as it is written."""
+    pairs = [pair for pair in url.query.decode("ascii").split("&") if pair]
+    kept = [pair for pair in pairs if unquote_plus(pair.partition("=")[0]) != name]
+    if value is not None:
+        kept.append(f"{quote(name, safe='')}={quote(value, safe='')}")
+    if kept == pairs:
+        return url
+    return url.copy_with(query="&".join(kept).encode() or None)
 
 
 def host_of(url: str | httpx.URL) -> str:

@@ -11,7 +11,7 @@ import httpx
 from roundsman import wire
 from roundsman.errors import Unreadable
 from roundsman.http.answers import Answer
-from roundsman.http.urls import is_loopback
+from roundsman.http.urls import is_loopback, set_param
 from roundsman.kit import paths
 from roundsman.plugin import Visit
 from roundsman.sources.http_json.options import HEADER
@@ -122,7 +122,7 @@ class Asking:
                 f"pages.next leads to {url.host[:100]}, and is not followed: credentials go only to {base.host}"
             )
         for name in source.hidden_query():
-            url = url.copy_remove_param(name) if name in url.params else url
+            url = set_param(url, name, None)
         return str(url.copy_with(fragment=None))
 
 

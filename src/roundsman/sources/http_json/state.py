@@ -75,8 +75,13 @@ class Memory(msgspec.Struct, omit_defaults=True):
 
 
 def remembered(state: State) -> Memory:
-    """The memory in a source's state."""
-    return msgspec.convert(state.get("list", {}), Memory)
+    """The memory in a source's state. What cannot be read is forgotten: the list is read from its start again,
+    and the log knows what was reported.
+    """
+    try:
+        return msgspec.convert(state.get("list", {}), Memory)
+    except msgspec.ValidationError:
+        return Memory(begun=True)
 
 
 def stored(memory: Memory) -> dict[str, Any]:
