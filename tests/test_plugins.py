@@ -78,7 +78,10 @@ def test_the_tests_of_a_new_plugin_pass(kind: str, roundsman: Roundsman, tmp_pat
         ("json", "would be the package json, which is Python's or ours"),
         ("class", "would be the package class"),
         ("roundsman", "would be the package roundsman"),
-        ("parakey.batches", "there is a source of this type already (roundsman.sources.parakey.batches:Batches)"),
+        (
+            "parakey.batches",
+            "there is a source of this type already (roundsman.sources.parakey.batches:Batches)",
+        ),
     ],
 )
 def test_a_bad_name_is_one_sentence(name: str, why: str, roundsman: Roundsman, tmp_path: Path) -> None:

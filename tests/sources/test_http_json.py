@@ -780,6 +780,19 @@ async def test_rows_beside_errors_are_not_all(world: Any) -> None:
     assert made.keys() == ["1"]
 
 
+async def test_a_next_url_of_a_search_keeps_its_own_query(world: Any) -> None:
+    def answers(query: Mapping[str, str]) -> Any:
+        at = int(query.get("page", 0))
+        return {"rows": [row(at)], "next": f"/?kind=a&page={at + 1}" if at < 3 else None}
+
+    made = world(
+        answers,
+        a_list(method="POST", query={"kind": "a"}, rows={"id": "id", "at": "rows"}, pages={"next": "next"}),
+    )
+    await made.visit()
+    assert made.keys() == ["0", "1", "2", "3"]
+
+
 # -- a list without times --------------------------------------------------------------------------------------------
 
 

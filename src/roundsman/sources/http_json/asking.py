@@ -44,12 +44,12 @@ class Asking:
         if self.is_url(at):
             url, members = str(at), {}
         http = self._visit.http
+        # A next URL has a query of its own, which ours would replace.
+        query: dict[str, str | int] = {} if self.is_url(at) else {**source.visible_query()}
         if source.method == "POST":
             # A next URL of a search takes the same body.
-            return await http.search(
-                url, wire.encode(self._body(members)), source.visible_query(), source.visible_headers()
-            )
-        query = {**({} if self.is_url(at) else source.visible_query()), **members}
+            return await http.search(url, wire.encode(self._body(members)), query, source.visible_headers())
+        query |= members
         return await http.get(url, query, source.visible_headers(), tag, math.inf)
 
     def _members(
