@@ -793,6 +793,30 @@ async def test_a_next_url_of_a_search_keeps_its_own_query(world: Any) -> None:
     assert made.keys() == ["0", "1", "2", "3"]
 
 
+@pytest.mark.parametrize("start", ["now", "beginning"])
+async def test_a_cursor_of_many_digits_loses_no_row(start: str, world: Any) -> None:
+    first = 2**60 + 129  # its nearest float is greater
+    rows = [row(n, value=first + n) for n in range(3)]
+    made = world(
+        lambda q: [each for each in rows if each["value"] > int(q.get("from", 0))],
+        a_list(start=start, since={"param": "from", "row": "value", "format": "number"}),
+    )
+    await made.visits(2)
+    rows += [row(n, value=first + n) for n in range(3, 6)]
+    await made.visits(2)
+    assert made.keys()[-3:] == ["3", "4", "5"]
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", True, [], {}])
+async def test_a_strange_number_does_not_move_the_cursor(value: Any, world: Any) -> None:
+    rows = [row(1, value=5), row(2, value=value)]
+    made = world(lambda q: rows, a_list(since={"param": "from", "row": "value", "format": "number"}))
+    await made.visits(2)
+    rows.append(row(3, value=7))
+    await made.visits(2, after=4000)
+    assert set(made.keys()) >= {"1", "3"}
+
+
 # -- a list without times --------------------------------------------------------------------------------------------
 
 

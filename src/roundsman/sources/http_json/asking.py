@@ -138,7 +138,7 @@ def found(place: str, answer: Answer) -> Any:
 def written(value: Value, form: str) -> str | int:
     """The value as `since.param` carries it, rounded down. A time is given as RFC 3339."""
     if not isinstance(value, str):
-        return int(value) if float(value).is_integer() else str(value)
+        return value if isinstance(value, int) else int(value) if value.is_integer() else str(value)
     moment = datetime.fromisoformat(value).astimezone(UTC)
     if form == "date":
         return moment.date().isoformat()

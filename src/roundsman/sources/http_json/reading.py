@@ -1,6 +1,8 @@
 """One visit to a list: from the stored position to the newest row, page by page."""
 
 import copy
+import math
+import re
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Any
@@ -31,6 +33,8 @@ ABSORBED = 20_000
 """Maximum rows without a time that are remembered as old when a source begins with `start = "now"`."""
 CLOCK_DOUBT = timedelta(days=1)
 """How far our clock may be ahead of the vendor's, if the vendor does not tell the time."""
+
+_INTEGER = re.compile(r"[+-]?[0-9]{1,1000}")
 
 
 class Reading(PollBuilder):
@@ -288,22 +292,17 @@ class Reading(PollBuilder):
             return None
         if since.format != "number":
             return parse_time(value)
-        try:
-            return float(value)
-        except (TypeError, ValueError):
-            return None
+        return _number(value)
 
     def _raise_top(self, walk: Walk, rows: list[Row]) -> None:
         since = self._source.since
         if since is not None and since.row:
             numbers = since.format == "number"
-            values = [(self._comparable(row.since), row.since) for row in rows]
-            best = max(
-                ((key, raw) for key, raw in values if key is not None), default=None, key=lambda v: v[0]
-            )
+            values = [self._comparable(row.since) for row in rows]
+            best = max((value for value in values if value is not None), default=None)
             top = self._comparable(walk.top)
-            if best is not None and (top is None or best[0] > top):
-                walk.top = _number(best[1]) if numbers else rfc3339(best[0])
+            if best is not None and (top is None or best > top):
+                walk.top = best if numbers else rfc3339(best)
         else:
             newest = max((row.time for row in rows if row.time is not None), default=None)
             top = parse_time(walk.top)
@@ -462,6 +461,18 @@ def _plain(answer: Answer) -> dict[str, str] | None:
     return dict(answer.tag) if answer.tag is not None else None
 
 
-def _number(value: Any) -> int | float:
-    number = float(value)
+def _number(value: Any) -> int | float | None:
+    """The value as a number, if it is one. An integer stays exact: as a float, a long id would be another."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    if isinstance(value, int):
+        return value
+    try:
+        if isinstance(value, str) and _INTEGER.fullmatch(value):
+            return int(value)
+        number = float(value)
+    except ValueError:
+        return None
+    if not math.isfinite(number):
+        return None
     return int(number) if number.is_integer() else number
