@@ -817,6 +817,25 @@ async def test_a_strange_number_does_not_move_the_cursor(value: Any, world: Any)
     assert set(made.keys()) >= {"1", "3"}
 
 
+@pytest.mark.parametrize(
+    "link",
+    [
+        '</?p=1>; rel="next last"',
+        '</?p=1>; rel="Next"',
+        "</?p=1>; REL=next",
+        "</?p=1;a,b>; rel=next",
+        '</?p=0>; title="a, <b>; rel=next"; rel="prev", </?p=1>; rel="next"',
+    ],
+)
+async def test_a_link_is_found_in_each_form_that_the_standard_has(link: str, world: Any) -> None:
+    def answers(query: Mapping[str, str]) -> Any:
+        return [row(2)] if "p" in query else Reply(200, {"Link": link}, json.dumps([row(1)]).encode())
+
+    made = world(answers, a_list(pages={"next": "link"}))
+    await made.visit()
+    assert made.keys() == ["1", "2"]
+
+
 # -- a list without times --------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """Asks for one page: the URL or the body of the request, and where the answer says that the next page is."""
 
 import math
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -22,6 +23,10 @@ Position = str | int
 """Where a page is: a URL or a token that the vendor named, a number of rows, or the number of a page."""
 Value = str | int | float
 """What `since.param` carries: a time as RFC 3339, or a number."""
+
+_LINK = re.compile(r'<([^>]*)>((?:[^,"]|"[^"]*")*)')
+_LINKED = re.compile(r';\s*([A-Za-z*-]+)\s*=\s*(?:"([^"]*)"|([^\s;,"]*))')
+"""A link and its parameters (RFC 8288 section 3): `rel` is a list of words, in any case."""
 
 
 class Asking:
@@ -104,8 +109,13 @@ class Asking:
 
     @staticmethod
     def _link(answer: Answer) -> str | None:
-        links = httpx.Response(200, headers={"link": answer.headers.get("link", "")}).links
-        return links.get("next", {}).get("url")
+        for url, parameters in _LINK.findall(answer.headers.get("link", "")):
+            rels = [
+                quoted or bare for name, quoted, bare in _LINKED.findall(parameters) if name.lower() == "rel"
+            ]
+            if rels and "next" in rels[0].lower().split():
+                return str(url)
+        return None
 
     def _followed(self, value: str, asked: Position | None) -> str:
         """The next URL, if it leads to the same host: the credentials must never go to another one."""
