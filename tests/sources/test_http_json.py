@@ -836,6 +836,23 @@ async def test_a_link_is_found_in_each_form_that_the_standard_has(link: str, wor
     assert made.keys() == ["1", "2"]
 
 
+@pytest.mark.parametrize("total", [0, 5])
+@pytest.mark.parametrize("next_", ["rows", "page"])
+async def test_a_total_below_the_rows_that_were_read_hides_nothing(
+    total: int, next_: str, world: Any
+) -> None:
+    def answers(query: Mapping[str, str]) -> Any:
+        at = int(query.get("at", 0)) if next_ == "rows" else int(query.get("at", 1)) * 10 - 10
+        return {"rows": [row(n) for n in range(25)][at : at + 10], "total": total}
+
+    made = world(
+        answers,
+        a_list(rows={"id": "id", "at": "rows"}, pages={"next": next_, "param": "at", "total": "total"}),
+    )
+    await made.visit()
+    assert len(made.keys()) == 25
+
+
 # -- a list without times --------------------------------------------------------------------------------------------
 
 

@@ -105,8 +105,8 @@ class Counted:
     def ends(self, walk: Walk, page: Page, read: int, total: int | None) -> bool:
         """Whether the list ends with this page, with which `read` of `total` rows were read."""
         last = self.is_last(walk, page)
-        if total is None or (total == page.count and not walk.pages and not last):
-            return last  # perhaps the total counts the page only: one more question shows it
+        if total is None or total < read or (total == page.count and not walk.pages and not last):
+            return last  # the total is wrong, or perhaps counts the page only: one more question shows it
         return read >= total
 
     def refuse_same(self, walk: Walk, page: Page) -> None:
