@@ -807,6 +807,79 @@ async def test_rows_beside_errors_are_not_all(world: Any) -> None:
     assert made.keys() == ["1"]
 
 
+async def test_a_next_url_of_a_search_keeps_its_own_query(world: Any) -> None:
+    def answers(query: Mapping[str, str]) -> Any:
+        at = int(query.get("page", 0))
+        return {"rows": [row(at)], "next": f"/?kind=a&page={at + 1}" if at < 3 else None}
+
+    made = world(
+        answers,
+        a_list(method="POST", query={"kind": "a"}, rows={"id": "id", "at": "rows"}, pages={"next": "next"}),
+    )
+    await made.visit()
+    assert made.keys() == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize("start", ["now", "beginning"])
+async def test_a_cursor_of_many_digits_loses_no_row(start: str, world: Any) -> None:
+    first = 2**60 + 129  # its nearest float is greater
+    rows = [row(n, value=first + n) for n in range(3)]
+    made = world(
+        lambda q: [each for each in rows if each["value"] > int(q.get("from", 0))],
+        a_list(start=start, since={"param": "from", "row": "value", "format": "number"}),
+    )
+    await made.visits(2)
+    rows += [row(n, value=first + n) for n in range(3, 6)]
+    await made.visits(2)
+    assert made.keys()[-3:] == ["3", "4", "5"]
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", True, [], {}])
+async def test_a_strange_number_does_not_move_the_cursor(value: Any, world: Any) -> None:
+    rows = [row(1, value=5), row(2, value=value)]
+    made = world(lambda q: rows, a_list(since={"param": "from", "row": "value", "format": "number"}))
+    await made.visits(2)
+    rows.append(row(3, value=7))
+    await made.visits(2, after=4000)
+    assert set(made.keys()) >= {"1", "3"}
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        '</?p=1>; rel="next last"',
+        '</?p=1>; rel="Next"',
+        "</?p=1>; REL=next",
+        "</?p=1;a,b>; rel=next",
+        '</?p=0>; title="a, <b>; rel=next"; rel="prev", </?p=1>; rel="next"',
+    ],
+)
+async def test_a_link_is_found_in_each_form_that_the_standard_has(link: str, world: Any) -> None:
+    def answers(query: Mapping[str, str]) -> Any:
+        return [row(2)] if "p" in query else Reply(200, {"Link": link}, json.dumps([row(1)]).encode())
+
+    made = world(answers, a_list(pages={"next": "link"}))
+    await made.visit()
+    assert made.keys() == ["1", "2"]
+
+
+@pytest.mark.parametrize("total", [0, 5])
+@pytest.mark.parametrize("next_", ["rows", "page"])
+async def test_a_total_below_the_rows_that_were_read_hides_nothing(
+    total: int, next_: str, world: Any
+) -> None:
+    def answers(query: Mapping[str, str]) -> Any:
+        at = int(query.get("at", 0)) if next_ == "rows" else int(query.get("at", 1)) * 10 - 10
+        return {"rows": [row(n) for n in range(25)][at : at + 10], "total": total}
+
+    made = world(
+        answers,
+        a_list(rows={"id": "id", "at": "rows"}, pages={"next": next_, "param": "at", "total": "total"}),
+    )
+    await made.visit()
+    assert len(made.keys()) == 25
+
+
 # -- a list without times --------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """Which rows are new by their times, and how far a walk has come."""
 
 import math
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,6 +11,8 @@ from roundsman.sources.http_json.rows import Row
 from roundsman.sources.http_json.state import Memory, Walk
 from roundsman.sources.http_json.table import Table
 from roundsman.times import parse_time, rfc3339
+
+_INTEGER = re.compile(r"-?[0-9]{1,300}")
 
 
 class Ages:
@@ -93,16 +96,21 @@ class Ages:
             return None
         if not self._has_numbers:
             return parse_time(value)
-        if isinstance(value, bool):
-            return None
-        try:
-            return (
-                int(value) if isinstance(value, int) or str(value).lstrip("-").isdigit() else _finite(value)
-            )
-        except (TypeError, ValueError):
-            return None
+        return _number(value)
 
 
-def _finite(value: Any) -> float | None:
-    number = float(value)
-    return number if math.isfinite(number) else None
+def _number(value: Any) -> int | float | None:
+    """The value as a number, if it is one. An integer stays exact: as a float, a long id would be another."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    if isinstance(value, int):
+        return value
+    try:
+        if isinstance(value, str) and _INTEGER.fullmatch(value):
+            return int(value)
+        number = float(value)
+    except ValueError:
+        return None
+    if not math.isfinite(number):
+        return None
+    return int(number) if number.is_integer() else number

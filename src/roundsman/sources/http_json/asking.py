@@ -1,6 +1,7 @@
 """Asks for one page: the URL or the body of the request, and where the answer says that the next page is."""
 
 import math
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -23,6 +24,10 @@ Position = str | int
 Value = str | int | float
 """What `since.param` carries: a time as RFC 3339, or a number."""
 
+_LINK = re.compile(r'<([^>]*)>((?:[^,"]|"[^"]*")*)')
+_LINKED = re.compile(r';\s*([A-Za-z*-]+)\s*=\s*(?:"([^"]*)"|([^\s;,"]*))')
+"""A link and its parameters (RFC 8288 section 3): `rel` is a list of words, in any case."""
+
 
 class Asking:
     """The requests of one source."""
@@ -44,12 +49,12 @@ class Asking:
         if self.is_url(at):
             url, members = str(at), {}
         http = self._visit.http
+        # A next URL has a query of its own, which ours would replace.
+        query: dict[str, str | int] = {} if self.is_url(at) else {**source.visible_query()}
         if source.method == "POST":
             # A next URL of a search takes the same body.
-            return await http.search(
-                url, wire.encode(self._body(members)), source.visible_query(), source.visible_headers()
-            )
-        query = {**({} if self.is_url(at) else source.visible_query()), **members}
+            return await http.search(url, wire.encode(self._body(members)), query, source.visible_headers())
+        query |= members
         return await http.get(url, query, source.visible_headers(), tag, math.inf)
 
     def _members(
@@ -104,8 +109,13 @@ class Asking:
 
     @staticmethod
     def _link(answer: Answer) -> str | None:
-        links = httpx.Response(200, headers={"link": answer.headers.get("link", "")}).links
-        return links.get("next", {}).get("url")
+        for url, parameters in _LINK.findall(answer.headers.get("link", "")):
+            rels = [
+                quoted or bare for name, quoted, bare in _LINKED.findall(parameters) if name.lower() == "rel"
+            ]
+            if rels and "next" in rels[0].lower().split():
+                return str(url)
+        return None
 
     def _followed(self, value: str, asked: Position | None) -> str:
         """The next URL, if it leads to the same host: the credentials must never go to another one."""
@@ -138,7 +148,7 @@ def found(place: str, answer: Answer) -> Any:
 def written(value: Value, form: str) -> str | int:
     """The value as `since.param` carries it, rounded down. A time is given as RFC 3339."""
     if not isinstance(value, str):
-        return int(value) if float(value).is_integer() else str(value)
+        return value if isinstance(value, int) else int(value) if value.is_integer() else str(value)
     moment = datetime.fromisoformat(value).astimezone(UTC)
     if form == "date":
         return moment.date().isoformat()

@@ -106,8 +106,8 @@ class Counted:
 
     def ends(self, walk: Walk, page: Page, read: int, total: int | None) -> bool:
         """Whether the list ends with this page, with which `read` of `total` rows were read."""
-        if total is None:
-            return self.is_last(walk, page)
+        if total is None or total < read:
+            return self.is_last(walk, page)  # a wrong total says nothing
         if total == page.count and not walk.pages and self._may_be_cut(page):
             return False  # perhaps the total counts the page only: one more question shows it
         return read >= total

@@ -1,6 +1,7 @@
 """One visit to a list: from the stored position to the newest row, page by page."""
 
 import copy
+import re
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Any
@@ -31,6 +32,8 @@ ABSORBED = 20_000
 """Maximum rows without a time that are remembered as old when a source begins with `start = "now"`."""
 CLOCK_DOUBT = timedelta(days=1)
 """How far our clock may be ahead of the vendor's, if the vendor does not tell the time."""
+
+_INTEGER = re.compile(r"[+-]?[0-9]{1,1000}")
 
 
 class Reading(PollBuilder):

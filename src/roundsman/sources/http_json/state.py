@@ -65,7 +65,7 @@ class Memory(msgspec.Struct, omit_defaults=True):
     """The ETag of the first page."""
     full_at: str | None = None
     """When the list was last read without an ETag."""
-    low: float | None = None
+    low: int | float | None = None
     """With `since.format = "number"`: rows up to this number were there at the beginning."""
     again: bool = False
     """The list is read again, from far before the cursor, because its position was lost."""
