@@ -493,6 +493,39 @@ async def test_a_question_has_the_form_that_the_api_takes(form: str, world: Any,
     assert made.keys() == ["0", "1", "2", "3"]
 
 
+@pytest.mark.parametrize("far", ["9999-12-31T23:59:59Z", "2027-01-01T00:00:00Z"])
+async def test_a_row_from_the_future_is_told_and_hides_no_later_one(far: str, world: Any, time: Time) -> None:
+    rows = [row(1, time.utc().isoformat()), row(2, far)]
+
+    def answers(query: Mapping[str, str]) -> Any:
+        return [each for each in rows if each["at"] >= query.get("from", "")]
+
+    made = world(answers, a_list(rows={"id": "id", "time": "at"}, since={"param": "from", "row": "at"}))
+    await made.visits(2)
+    rows.append(row(3, time.utc().isoformat()))
+    await made.visits(2)
+    assert made.keys() == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize("forms", [("number", "unix"), ("unix", "number")])
+async def test_another_format_of_times_goes_on_and_tells_nothing_twice(
+    forms: tuple[str, str], world: Any, time: Time
+) -> None:
+    rows = [row(n, value=int(time.now()) + n) for n in range(3)]
+
+    def answers(query: Mapping[str, str]) -> Any:
+        return [each for each in rows if each["value"] >= int(query.get("from", 0))]
+
+    sources = [a_list(since={"param": "from", "row": "value", "format": form}) for form in forms]
+    made = world(answers, sources[0])
+    await made.visits(2)
+    made.source = sources[1]
+    made.reboot()
+    rows.append(row(3, value=int(time.now()) + 200))
+    assert await made.visits(2) == [True, True]
+    assert made.keys() == ["0", "1", "2", "3"]
+
+
 # -- 8: credentials --------------------------------------------------------------------------------------------------
 
 
@@ -725,6 +758,27 @@ async def test_a_parameter_that_is_ignored_is_no_endless_list(world: Any) -> Non
     made = world(lambda q: [row(n) for n in range(20)], a_list(pages={"next": "page", "param": "pgae"}))
     assert await made.visit() is False
     assert "pgae" in made.error()
+
+
+@pytest.mark.parametrize("more", [None, "absent"])
+async def test_a_more_that_finds_nothing_leaves_it_to_the_next(more: Any, world: Any) -> None:
+    def answers(query: Mapping[str, str]) -> Any:
+        at = int(query.get("token", 0))
+        said = {} if more == "absent" else {"more": None}
+        return {"rows": [row(at)], "next": str(at + 1) if at < 3 else None, **said}
+
+    made = world(answers, a_list(pages={"next": "next", "param": "token", "more": "more"}))
+    await made.visit()
+    assert made.keys() == ["0", "1", "2", "3"]
+
+
+async def test_a_vendor_cannot_write_a_notice_of_the_daemon(world: Any) -> None:
+    made = world(
+        lambda q: [row(1, kind="oundsman.source.gap")],
+        a_list(event={"type": "r{kind}"}),
+    )
+    await made.visit()
+    assert [each["type"] for each in made.told()] == ["http.json.roundsman.source.gap"]
 
 
 @pytest.mark.parametrize("next_", ["link", "path"])
@@ -1021,6 +1075,13 @@ def test_the_examples_are_tables_of_toml(name: str, monkeypatch: pytest.MonkeyPa
         ("since = {}", "since", "next = true"),
         ('event = { type = "com.x.{a b}" }', "event.type", "no JMESPath"),
         ('event = { type = "com.x.{a" }', "event.type", "brace"),
+        ('event = { type = "{kind}" }', "event.type", "name of your own"),
+        ('event = { type = "roundsman.x" }', "event.type", "name of your own"),
+        (
+            'method = "POST"\nbody = { page = 5 }\npages = { next = "n", param = "page.after" }',
+            "",
+            "no table in body",
+        ),
         ('path = "list"', "path", "slash"),
         ('path = "/list?x=1"', "path", "query"),
         ("body = { a = 1 }", "", "POST"),

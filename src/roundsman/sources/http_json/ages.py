@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from roundsman.sources.http_json.options import LONGEST_LOOKBACK
@@ -26,14 +26,17 @@ class Ages:
         """Rows before it were there before the source began."""
         self._begin: Any = None
         """What the walk asks for begins here: a server that shows earlier rows ignores the parameter."""
+        self._latest = datetime.max.replace(tzinfo=UTC)
 
     @property
-    def _has_numbers(self) -> bool:
+    def has_numbers(self) -> bool:
+        """Whether rows are compared by numbers, and not by times."""
         return self._since is not None and self._since.format == "number"
 
-    def look_at(self, walk: Walk, floor: str | None) -> None:
-        """Take the bounds of a walk. `floor` is RFC 3339; None or "" if there is none."""
+    def look_at(self, walk: Walk, floor: str | None, latest: datetime) -> None:
+        """Take the bounds of a walk. `floor` is RFC 3339; None or "" if there is none. `latest`: no row is later."""
         self._floor = parse_time(floor)
+        self._latest = latest
         self._begin = self._comparable(walk.begin)
         if self._source.keeps_next:
             # Ids of rows that are older than this may have been forgotten; they were reported when new.
@@ -44,7 +47,7 @@ class Ages:
         """The time by which a row is old or new."""
         if row.time is not None:
             return row.time
-        return parse_time(row.since) if self._since is not None and not self._has_numbers else None
+        return parse_time(row.since) if self._since is not None and not self.has_numbers else None
 
     def is_old(self, row: Row) -> bool:
         """Whether it was there before the source began, or lies before what was asked for."""
@@ -55,7 +58,7 @@ class Ages:
         if value is None:
             return False
         low = self._memory.low
-        if low is not None and self._has_numbers and not self._source.keeps_next and value <= low:
+        if low is not None and self.has_numbers and not self._source.keeps_next and value <= low:
             return True
         return self._begin is not None and bool(value < self._begin)
 
@@ -63,7 +66,7 @@ class Ages:
     def all_were_there(self) -> bool:
         """Whether a first visit shows old rows only: it begins "now", and no time says which came before."""
         has_times = self._source.rows.time is not None or (
-            self._since is not None and self._since.row is not None and not self._has_numbers
+            self._since is not None and self._since.row is not None and not self.has_numbers
         )
         return self._source.start == "now" and not has_times
 
@@ -75,7 +78,7 @@ class Ages:
         """The time by which the list is read, for how long an id is kept; None for a list that is not."""
         if self._since is None:
             return None  # the whole list may come again: ids are kept for good
-        if not (self._source.keeps_next or self._has_numbers):
+        if not (self._source.keeps_next or self.has_numbers):
             return parse_time(row.since)
         # In the order of the vendor: a late row is as new as the rows around it.
         moments = [row.time, parse_time(walk.top), parse_time(self._memory.cursor)] if row.time else []
@@ -85,16 +88,25 @@ class Ages:
         """Record the greatest value of the rows in their walk."""
         by_row = self._since is not None and self._since.row is not None
         values = [self._comparable(row.since) if by_row else row.time for row in rows]
-        best = max((value for value in values if value is not None), default=None)
+        # A time from the future would move the cursor past rows to come.
+        best = max((v for v in values if v is not None and not self._is_ahead(v)), default=None)
         top = self._comparable(walk.top) if by_row else parse_time(walk.top)
         if best is not None and (top is None or best > top):
             walk.top = rfc3339(best) if isinstance(best, datetime) else best
+
+    def is_ahead(self, row: Row) -> bool:
+        """Whether its time is in the future."""
+        moment = self.moment(row)
+        return moment is not None and self._is_ahead(moment)
+
+    def _is_ahead(self, value: Any) -> bool:
+        return isinstance(value, datetime) and value > self._latest
 
     def _comparable(self, value: Any) -> Any:
         """A value of `since.row` as something that can be compared: a time, or a number."""
         if value is None or self._since is None:
             return None
-        if not self._has_numbers:
+        if not self.has_numbers:
             return parse_time(value)
         return _number(value)
 

@@ -146,10 +146,16 @@ class Person(Options):
     """The path of the person's e-mail address."""
 
 
+def _is_type(value: str) -> str:
+    if value.startswith(("roundsman.", "{")):
+        raise ValueError('begins with "roundsman." or with a path: begin with a name of your own')
+    return is_template(value)
+
+
 class Event(Options):
     """`event`: what a row becomes."""
 
-    type: Annotated[str, Field(min_length=1), AfterValidator(is_template)] = "http.json.row"
+    type: Annotated[str, Field(min_length=1), AfterValidator(_is_type)] = "http.json.row"
     """The event's type; a path in braces is filled in from the row: "com.github.{type}"."""
     subject: Path | None = None
     """The path of what the event is about."""

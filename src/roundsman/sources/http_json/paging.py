@@ -67,10 +67,11 @@ class Named:
 
     def on(self, walk: Walk, page: Page) -> bool:
         position = self._asking.next(page.answer, walk.at)
-        if self._pages.more and not paths.is_true(found(self._pages.more, page.answer)):
+        more = found(self._pages.more, page.answer) if self._pages.more else None
+        if more is not None and not paths.is_true(more):
             return False
         if position is None:
-            if self._pages.more:
+            if paths.is_true(more):
                 raise Unreadable(f"there is more, and nothing at {self._pages.next}: is pages.next right?")
             return False
         if position == walk.at:
@@ -96,8 +97,9 @@ class Counted:
 
     def is_last(self, walk: Walk, page: Page) -> bool:
         """Whether the number of its rows shows that nothing follows; for a list without a total."""
-        if self._pages.more:
-            return not paths.is_true(found(self._pages.more, page.answer))
+        more = found(self._pages.more, page.answer) if self._pages.more else None
+        if more is not None:
+            return not paths.is_true(more)
         if self._pages.size is not None:
             return page.count < self._pages.size
         if walk.pages:

@@ -14,6 +14,7 @@ from roundsman.plugin import Poll, State, Visit
 from roundsman.sources.http_json import paging
 from roundsman.sources.http_json.ages import Ages
 from roundsman.sources.http_json.asking import Asking, Value
+from roundsman.sources.http_json.options import LONGEST_LOOKBACK
 from roundsman.sources.http_json.paging import Lost, Page, Pager, digest
 from roundsman.sources.http_json.rows import Row
 from roundsman.sources.http_json.state import VERSION, Walk, remembered, stored
@@ -179,7 +180,17 @@ class Reading(PollBuilder):
         if memory.walk is not None or memory.next is not None:
             self.remark(f"{why}: the list is read again from {memory.cursor or 'its beginning'} on")
         memory.walk, memory.next, memory.tag, memory.shown = None, None, None, []
+        if memory.cursor is not None and isinstance(memory.cursor, str) == self._ages.has_numbers:
+            self._begin_again()
         memory.again = self._restarted = True
+
+    def _begin_again(self) -> None:
+        """Forget a cursor of another kind: a number where times are compared now, or a time where numbers are."""
+        self._list.cursor, self._list.low = None, None
+        # Ids of older rows may have been forgotten.
+        reach = self._visit.now - timedelta(seconds=LONGEST_LOOKBACK)
+        floor = parse_time(self.memory.get("floor"))
+        self.memory["floor"] = rfc3339(max(reach, floor) if floor is not None else reach)
 
     # -- one page --------------------------------------------------------------------------------------------
 
@@ -196,7 +207,9 @@ class Reading(PollBuilder):
         known |= {key for key in keys if digest(key) in self._before or digest(key) in self._list.shown}
         if first:
             walk.mark, walk.tag = [digest(key) for key in keys[:MARKS]], _plain(page.answer)
-        self._ages.look_at(walk, self.memory.get("floor"))
+        self._ages.look_at(walk, self.memory.get("floor"), self._visit.vendor_now + CLOCK_DOUBT)
+        if any(self._ages.is_ahead(row) for row in rows):
+            self.remark("a row has a time in the future: the cursor does not follow it", about="ahead")
         old = {row.key for row in rows if self._ages.is_old(row)}
         new = [row for row in rows if row.key not in old and row.key not in known]
         self._ages.raise_top(walk, rows)

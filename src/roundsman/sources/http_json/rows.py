@@ -159,7 +159,7 @@ class Reader:
         return Event.of(
             vendor="json",
             source=self._name,
-            type=self._type(data),
+            type=_not_ours(self._type(data)),
             id=row.key,
             data=content,
             time=rfc3339(row.time) if row.time else None,
@@ -171,6 +171,11 @@ class Reader:
     def _who(self, data: dict[str, Any]) -> Person | None:
         key, name, email = (fields.text(get(data)) for get in self._person)
         return {"id": key, "name": name, "email": email} if key or name or email else None
+
+
+def _not_ours(kind: str) -> str:
+    """The type, never one of the daemon's own: a vendor must not write a notice."""
+    return f"http.json.{kind}" if kind.startswith("roundsman.") else kind
 
 
 def _failed(answer: Answer) -> Failed:

@@ -26,6 +26,15 @@ def _path(value: str) -> str:
     return value
 
 
+def _fits(body: dict[str, Any], param: str) -> None:
+    """ValueError if a member of the body cannot be set at this path."""
+    place: Any = body
+    for step in param.split(".")[:-1]:
+        place = place.get(step, {})
+        if not isinstance(place, dict):
+            raise ValueError(f'param = "{param}" leads through {step}, which is no table in body')
+
+
 class Table(Source):
     """The options of `http.json`."""
 
@@ -76,6 +85,11 @@ class Table(Source):
             raise ValueError("since.next = true goes on to newer rows, and rows.newest_first to older ones")
         if self.body is not None and self.method == "GET":
             raise ValueError('body needs method = "POST"')
+        if self.method == "POST":
+            params = [self.pages.param] if self.pages is not None else []
+            params += [self.since.param, self.since.until] if self.since is not None else []
+            for param in params:
+                _fits(self.body or {}, param or "")
         return self
 
     def auth(self) -> httpx.Auth | None:
