@@ -672,3 +672,24 @@ async def test_a_list_without_etags_that_stays_the_same_hides_no_end(
     for _ in range(6):
         await world.visit()
     assert [event.id for event in world.events()] == ["b1:completed"]
+
+
+async def test_batches_that_a_person_named_hide_no_older_ones(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    parakey.quirks.batch_list, parakey.quirks.default_limit = True, 10
+
+    def add(count: int, name: str) -> list[str]:
+        for n in range(count):
+            time.advance(1)
+            parakey.batch([ADA], batch_id=f"{name}{n}")
+        return [f"{name}{n}" for n in range(count)]
+
+    add(15, "old")
+    world = rounds(start="beginning", request={"list_path": "/batches"})
+    await world.visit()
+    add(15, "hidden")
+    world.store.follow("keys", add(10, "named"))
+    for _ in range(3):
+        await world.visit()
+    assert len(world.told(COMPLETED)) == 40
