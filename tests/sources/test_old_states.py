@@ -180,3 +180,66 @@ async def test_a_list_that_0_6_left_in_the_middle_is_gone_on_with(world_of: Any,
     for _ in range(8):
         await world.visit()
     assert len(world.events("co.parakey.batch.completed")) == 70
+
+
+MALFORMED: list[dict[str, Any]] = [
+    {"open": [1]},
+    {"v": 1, "open": {"x": {}, "y": 5}},
+    {"open": {"x": {"seen": None, "since": None}}},
+    {"v": 1, "list": {"at": [1], "page": 5}},
+    {"floor": 5, "odd": "x", "unread": [1]},
+    {"wanted": [5]},
+    {"wanted": 5, "tag": "abc", "list": "abc", "list_at": 40},
+    {"books": []},
+    {"books": {"CON-1": {"whole": [1], "failed": {"times": 1}, "pending": {"x": {}}}}, "found": {}},
+    {"owed": {"x": {}}, "missed": {"a": 1}},
+]
+
+
+@pytest.mark.parametrize("state", MALFORMED, ids=json.dumps)
+@pytest.mark.parametrize("kind", list(JOBS))
+async def test_what_does_not_fit_in_a_state_stops_no_source(
+    kind: str, state: dict[str, Any], world_of: Any, time: Time
+) -> None:
+    vendor: Vendor
+    source: Source
+    if kind == "mailchimp.batches":
+        account = Mailchimp(now=time.utc)
+        vendor, source = account, mailchimp_batches()
+        account.add([Operation()], batch_id="x")
+    elif kind == "railz.pushes":
+        ledger = Railz(now=time.utc)
+        vendor, source = ledger, railz_pushes()
+        ledger.connect("CON-1")
+        ledger.push("CON-1", push_id="x")
+    else:
+        keys = Parakey(now=time.utc)
+        vendor, source = keys, parakey_batches(request={"list_path": "/batches"})
+        keys.quirks.batch_list = True
+        keys.batch([{}], batch_id="x")
+    world = await world_of(vendor, source, state)
+    source.following(world.state)
+    source.rewound(world.state, None)
+    for _ in range(4):
+        await world.visit()
+    assert [event.id for event in world.events() if event.id.startswith("x:")] in (
+        ["x:completed"],
+        ["x:success"],
+    )
+    assert (await world.status()).failures == 0
+
+
+async def test_a_tracked_batch_whose_time_cannot_be_read_ends_all_the_same(world_of: Any, time: Time) -> None:
+    parakey = Parakey(now=time.utc)
+    parakey.batch([], batch_id="b1")
+    state = {"open": {"b1": {"seen": ["completed", 0, 0, 0], "since": "soon", "misses": "none"}}}
+    world = await world_of(parakey, parakey_batches(), state)
+    for _ in range(3):
+        await world.visit()
+    assert [event.id for event in world.events()] == ["b1:completed"]
+
+
+@pytest.mark.parametrize("kind", list(JOBS))
+def test_a_state_of_a_later_version_is_not_taken_for_an_old_one(kind: str) -> None:
+    with pytest.raises(ValueError, match="later version"):
+        JOBS[kind].follow({"v": 2, "floor": ""}, ["new"])

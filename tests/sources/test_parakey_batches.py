@@ -632,3 +632,47 @@ async def test_very_many_batches_are_asked_for_in_turn(rounds: Any, parakey: Par
 def test_what_is_no_id_is_refused(key: str) -> None:
     with pytest.raises(ValueError, match="not the id of a batch"):
         Batches.follow({}, [key])
+
+
+@pytest.mark.parametrize("items", [[ADA], []])
+async def test_a_list_without_etags_that_stays_the_same_hides_no_end(
+    items: list[Any], rounds: Any, parakey: Parakey
+) -> None:
+    parakey.quirks.batch_list = True
+    answer = parakey.answer
+
+    def reply(method: str, path: str, query: Any, headers: Any) -> Any:
+        if path != "/batches":
+            return answer(method, path, query, headers)
+        headers = {name: value for name, value in headers.items() if name != "if-none-match"}
+        answered = answer(method, path, query, headers)
+        found = [{"id": row["id"], "createdAt": row["createdAt"]} for row in json.loads(answered.body)]
+        return Reply(answered.status, {}, json.dumps(found).encode())
+
+    parakey.answer = reply  # type: ignore[method-assign]
+    parakey.batch(items, batch_id="b1", took=3 * MINUTE)
+    world = rounds(start="beginning", request={"list_path": "/batches"})
+    for _ in range(6):
+        await world.visit()
+    assert [event.id for event in world.events()] == ["b1:completed"]
+
+
+async def test_batches_that_a_person_named_hide_no_older_ones(
+    rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    parakey.quirks.batch_list, parakey.quirks.default_limit = True, 10
+
+    def add(count: int, name: str) -> list[str]:
+        for n in range(count):
+            time.advance(1)
+            parakey.batch([ADA], batch_id=f"{name}{n}")
+        return [f"{name}{n}" for n in range(count)]
+
+    add(15, "old")
+    world = rounds(start="beginning", request={"list_path": "/batches"})
+    await world.visit()
+    add(15, "hidden")
+    world.store.follow("keys", add(10, "named"))
+    for _ in range(3):
+        await world.visit()
+    assert len(world.told(COMPLETED)) == 40

@@ -56,14 +56,17 @@ def status(
         def following(name: str, kind: str) -> Sequence[str]:
             try:
                 state = configuration.source_class(kind).following(reader.state(name)[0])
-            except ConfigError:  # a type that is not installed any more
+            except (
+                ConfigError,
+                ValueError,
+            ):  # a type that is not installed any more, or a later version's state
                 return reader.inbox(name)[0]
             return [*state, *reader.inbox(name)[0]]
 
         def gap(name: str, kind: str) -> str | None:
             try:
                 return configuration.source_class(kind).gap(reader.state(name)[0])
-            except ConfigError:
+            except (ConfigError, ValueError):
                 return None
 
         console = screen.console()

@@ -54,6 +54,8 @@ class ListState(msgspec.Struct, omit_defaults=True):
     """The last reading got as far as it wanted."""
     newest: str | None = None
     """When the newest job was begun: how far a long list has to be read."""
+    top: str | None = None
+    """The same of the reading that is under way: it counts when that has ended."""
     full: str | None = None
     """When a long list was last read completely."""
     at: Place | None = None
@@ -129,6 +131,8 @@ class Listing:
         self._limit = paging.size
         self.seen: set[str] = set()
         """Keys of the rows of this reading."""
+        self._top: datetime | None = None
+        """When the newest job of this reading was begun."""
 
     def _wants_all(self, hidden: int) -> bool:
         """Whether a complete read is due, or cheaper than asking for `hidden` jobs one by one."""
@@ -203,7 +207,10 @@ class Listing:
             self._limit = min(paging.size, max(first.size, OVERLAP * 2))
         newest, was_complete, state.complete = parse_time(state.newest), state.complete, False
         known = None if self._full else newest
-        page, total, steady, order, top = first, first.total, True, _order(first), _latest(newest, first)
+        page, total, steady, order = first, first.total, True, _order(first)
+        self._top = _latest(newest, first)
+        if self.goes_on and (top := parse_time(state.top)) is not None:
+            self._top = max(self._top or top, top)
         place = _after(first, self._start)
         if known and order > 0 and not self._start and state.count - first.size > place.offset:
             place = Place(state.count - first.size)  # new rows are at the end
@@ -228,7 +235,7 @@ class Listing:
             fresh = page.rows.keys() - self.seen
             news = await self._reading.take(page, listed=paging.documented)
             self.seen |= fresh
-            order, top = _order(page), _latest(top, page)
+            order, self._top = _order(page), _latest(self._top, page)
             if page.total is not None:
                 # The total may change while the list is read. If it changes by more than the overlap of two
                 # pages, a row may have been missed.
@@ -250,7 +257,8 @@ class Listing:
             self._interrupt(place)
             return False
         state.cut, state.tries = False, 0
-        state.newest = rfc3339(top) if top is not None else state.newest
+        state.newest = rfc3339(self._top) if self._top is not None else state.newest
+        state.top = None
         # Rows that are added to a later page change nothing in the first answer, unless it has a total.
         state.at, state.under_way = tail if state.rising and total is None else None, ""
         return steady
@@ -263,12 +271,14 @@ class Listing:
     def _interrupt(self, place: Place) -> None:
         """The next visit goes on there."""
         self._state.at, self._state.under_way = place, "full" if self._full else "part"
+        self._state.top = rfc3339(self._top) if self._top is not None else None
 
     def _is_far_enough(self, page: Page, newest: datetime, news: int, was_complete: bool) -> bool:
         """Whether what comes after this page was read before."""
-        if self._paging.overlap is None:
-            return was_complete and not news
         last = page.stamps[-1] if page.rows else None
+        if self._paging.overlap is None:
+            # Nothing may be news because webhooks or a person named all of it: older rows may be.
+            return was_complete and not news and (last is None or last <= newest)
         return last is not None and last < newest - timedelta(seconds=self._paging.overlap)
 
     async def _further(self, offset: int) -> Page | Exception | None:

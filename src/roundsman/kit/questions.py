@@ -65,6 +65,11 @@ class JobsState(PartState):
             )
         return new
 
+    def repaired(self) -> None:
+        """What is missing now is found again by reading the lists from the beginning."""
+        for part in (self, *self.parts.values()):
+            part.list = ListState(cut=part.list.cut)
+
     def part(self, name: str) -> PartState:
         return self.parts.setdefault(name, PartState()) if name else self
 

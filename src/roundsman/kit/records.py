@@ -43,9 +43,11 @@ class Records:
             entries.setdefault(spec.key, Tracked.follow(self._visit, asked=True))
 
     def shows(self, page: Page) -> None:
-        for key in page.rows:
+        """Its jobs look as they did. A row that does not show all of a job does not stand for a look at it."""
+        for key, job in page.rows.items():
             entry = self._state.open.get(key)
-            if entry is None or entry.seen is not None:  # what was never seen is asked for singly until it is
+            # What was never seen is asked for singly until it is.
+            if job.whole and (entry is None or entry.seen is not None):
                 self.found[key] = True
 
     async def take(self, page: Page, *, listed: bool, group: str | None = None, asked: bool = False) -> int:

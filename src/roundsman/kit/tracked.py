@@ -51,8 +51,8 @@ class Later(msgspec.Struct, omit_defaults=True):
 class Tracked(Later, omit_defaults=True, kw_only=True):
     """One thing. `follow` makes it, `saw`, `not_found` and `has_failed` record looks."""
 
-    since: str
-    """When `seen` last changed, or tracking began."""
+    since: str = ""
+    """When `seen` last changed, or tracking began; "" if an earlier version wrote nothing that can be read."""
     seen: list[Any] | None = None
     """What counts of its last look; None before the first one."""
     misses: int = 0
@@ -96,7 +96,7 @@ class Tracked(Later, omit_defaults=True, kw_only=True):
     def saw(self, seen: Sequence[Any], visit: Visit) -> None:
         """Record its present state."""
         self.answered()
-        if self.seen != list(seen):
+        if self.seen != list(seen) or parse_time(self.since) is None:
             self.seen, self.since, self.stalled = list(seen), rfc3339(visit.vendor_now), False
 
     def not_found(self, visit: Visit, interval: float) -> bool:
