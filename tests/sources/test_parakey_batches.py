@@ -676,3 +676,24 @@ async def test_batches_that_a_person_named_hide_no_older_ones(
     for _ in range(3):
         await world.visit()
     assert len(world.told(COMPLETED)) == 40
+
+
+@pytest.mark.parametrize("status", [500, 404, 429])
+async def test_a_fault_where_a_list_grows_hides_none_of_its_new_batches(
+    status: int, rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    parakey.quirks.batch_list, parakey.quirks.default_limit = True, 10
+    parakey.quirks.batch_order = "oldest"
+    for n in range(25):
+        time.advance(1)
+        parakey.batch([ADA], batch_id=f"b{n}")
+    world = rounds(start="beginning", request={"list_path": "/batches"})
+    await world.visit()
+    parakey.faults.extend([Fault(status=status, headers={"Retry-After": "1"}, path="/batches")] * 4)
+    await world.visit()
+    parakey.faults.clear()
+    for n in range(5):
+        parakey.batch([ADA], batch_id=f"new{n}")
+    for _ in range(4):
+        await world.visit(after=400)
+    assert len(world.told(COMPLETED)) == 30

@@ -149,21 +149,28 @@ class Listing:
             place, under_way = state.at, state.under_way
             state.at, state.under_way = None, ""
             page = await self._further(place.offset)
+            found = page if isinstance(page, Page) and page.rows else None
+            as_it_was = found is not None and found.first == place.key
+            if found is not None and not (as_it_was or place.key is None or not state.rising):
+                found = None
+            if found is None and not under_way:
+                # What the list begins with does not show the rows that are added there.
+                state.page, state.tag, state.full = None, None, None
             if isinstance(page, Exception):
                 if not isinstance(page, Backoff):
                     raise page
                 self._count_fault(page)
                 return None
-            as_it_was = page is not None and page.first == place.key
-            if page is not None and page.rows and (as_it_was or place.key is None or not state.rising):
+            if found is not None:
                 self._start, self._full, self.goes_on = place.offset, under_way == "full", bool(under_way)
                 if as_it_was:
                     state.paged, state.tries = True, 0
-                return page
+                return found
             # Older rows have left the list: new ones may be before this offset.
-        state.at, state.under_way = None, ""
         self._full = wants or state.full is None
-        return await self._reading.ask(At(tag=state.tag if self._paging.documented or not wants else None))
+        first = await self._reading.ask(At(tag=state.tag if self._paging.documented or not wants else None))
+        state.at, state.under_way = None, ""
+        return first
 
     async def rest(self, first: Page) -> None:
         """Take the jobs of the answer, and read on as far as the list has changed."""
