@@ -14,14 +14,14 @@ from roundsman.plugin import State, Visit
 
 
 class Ask(PollBuilder):
-    """The working data of one visit. `doc` is its typed state, of which `memory` has what all sources have."""
+    """The working data of one visit."""
+
+    doc: Any
 
     def __init__(self, base_url: str, start: str | datetime, visit: Visit, state: State, doc: Any) -> None:
-        kept = {"floor": doc.floor, "odd": doc.remarked, "unread": doc.unread}
-        super().__init__({name: value for name, value in kept.items() if value not in (None, [])})
-        self._state = state
+        super().__init__(state, doc)
         self._base_url, self._start = base_url, start
-        self.visit, self.doc, self.now = visit, doc, visit.now
+        self.visit, self.now = visit, visit.now
         self.pause = 0.0
         """Seconds to wait before each request; not applied to a loopback address."""
         self.stop: Exception | None = None
@@ -38,12 +38,6 @@ class Ask(PollBuilder):
         """Whether the source has one part only."""
         self.skips_singles = False
         """This visit asks for nothing singly: the last one ended there, and had more to do."""
-
-    def _stored(self) -> dict[str, Any]:
-        self.doc.floor = self.memory.get("floor")
-        self.doc.remarked, self.doc.unread = self.memory.get("odd", []), self.memory.get("unread", [])
-        stored: dict[str, Any] = self.doc.dump()
-        return stored
 
     async def get(
         self,
@@ -66,6 +60,6 @@ class Ask(PollBuilder):
             return Page({}, total=0)
         damaged: list[wire.Damage] = []
         items = answer.items(path, damaged)
-        self.unread.add(damaged)
+        self.keep(damaged)
         jobs = [job for data, raw in items if (job := read(data, raw)) is not None]
         return Page({job.key: job for job in jobs}, len(items), tag=answer.tag)

@@ -111,7 +111,7 @@ class Records:
         self._ask.events += self._source.ended(self._ask, self._name, job)
 
     def _is_old(self, at: datetime | None) -> bool:
-        floor = parse_time(self._ask.memory.get("floor"))
+        floor = parse_time(self._ask.doc.floor)
         return floor is not None and at is not None and at < floor
 
     async def forget_what_is_told(self) -> None:

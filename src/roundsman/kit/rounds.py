@@ -66,7 +66,7 @@ class Round(Ask):
 
     def _named(self, homes: Sequence[str]) -> list[str] | None:
         """The parts named by the webhook that triggered this visit; None for all."""
-        begun = "floor" in self.memory or not self.source.lists
+        begun = self.doc.floor is not None or not self.source.lists
         if self.visit.trigger != "webhook" or not begun or not self.doc.wanted:
             return None
         specs = self.specs.values()

@@ -17,7 +17,7 @@ from roundsman.sources.http_json.asking import Asking, Value
 from roundsman.sources.http_json.options import LONGEST_LOOKBACK
 from roundsman.sources.http_json.paging import Lost, Page, Pager, digest
 from roundsman.sources.http_json.rows import Row
-from roundsman.sources.http_json.state import VERSION, Walk, remembered, stored
+from roundsman.sources.http_json.state import ListState, Walk
 from roundsman.sources.http_json.table import Table
 from roundsman.times import is_due, parse_time, rfc3339
 
@@ -38,13 +38,15 @@ _INTEGER = re.compile(r"[+-]?[0-9]{1,1000}")
 
 
 class Reading(PollBuilder):
-    """One visit. `memory` is the new state: `list` is the position in the list, the rest is the builder's."""
+    """One visit."""
+
+    doc: ListState
 
     def __init__(self, source: Table, visit: Visit, state: State) -> None:
-        super().__init__(state)
+        super().__init__(state, ListState.load(state))
         self._source = source
         self._visit = visit
-        self._list = remembered(state)
+        self._list = self.doc.list
         self._asking = Asking(source, visit)
         self._pager = self._make_pager()
         self._ages = Ages(source, self._list)
@@ -94,7 +96,7 @@ class Reading(PollBuilder):
                     raise
                 if self._source.keeps_next and self._list.refusals + 1 < GIVE_UP_AFTER:
                     self._list.refusals += 1  # what came late is behind this position only
-                    yield self._poll()
+                    yield self.poll()
                     raise
                 if self._source.keeps_next and self._list.cursor is not None:
                     self._tell_gap(
@@ -116,7 +118,7 @@ class Reading(PollBuilder):
                 return
             self._list.walk = None if self._source.keeps_next else copy.deepcopy(walk)
             first = is_kept = False
-            yield self._poll()
+            yield self.poll()
 
     def _begin(self) -> Walk:
         """A walk from the stored position on."""
@@ -139,7 +141,7 @@ class Reading(PollBuilder):
         assert since is not None
         if since.format == "number":
             return paging.before(cursor, since.format)
-        floor = self.memory.get("floor")
+        floor = self.doc.floor
         if cursor is None and floor is None:
             # The vendor's clock is not known yet: this is where to look, and never what is reported.
             start = self._source.start
@@ -189,14 +191,14 @@ class Reading(PollBuilder):
         self._list.cursor, self._list.low = None, None
         # Ids of older rows may have been forgotten.
         reach = self._visit.now - timedelta(seconds=LONGEST_LOOKBACK)
-        floor = parse_time(self.memory.get("floor"))
-        self.memory["floor"] = rfc3339(max(reach, floor) if floor is not None else reach)
+        floor = parse_time(self.doc.floor)
+        self.doc.floor = rfc3339(max(reach, floor) if floor is not None else reach)
 
     # -- one page --------------------------------------------------------------------------------------------
 
     async def _take(self, walk: Walk, page: Page, *, first: bool) -> bool:
         """Report what is new on a page, and move the walk on. Returns whether another page follows."""
-        self.unread.add(page.found.damaged)
+        self.keep(page.found.damaged)
         if page.found.nameless:
             path = " and ".join(self._source.rows.id)
             self.remark(f"a row has no {path}: it is kept as unread", about="a row without id")
@@ -207,7 +209,7 @@ class Reading(PollBuilder):
         known |= {key for key in keys if digest(key) in self._before or digest(key) in self._list.shown}
         if first:
             walk.mark, walk.tag = [digest(key) for key in keys[:MARKS]], _plain(page.answer)
-        self._ages.look_at(walk, self.memory.get("floor"), self._visit.vendor_now + CLOCK_DOUBT)
+        self._ages.look_at(walk, self.doc.floor, self._visit.vendor_now + CLOCK_DOUBT)
         if any(self._ages.is_ahead(row) for row in rows):
             self.remark("a row has a time in the future: the cursor does not follow it", about="ahead")
         old = {row.key for row in rows if self._ages.is_old(row)}
@@ -299,7 +301,7 @@ class Reading(PollBuilder):
         if not self._source.rows.newest_first or not page.found.rows:
             return False
         rows = page.found.rows
-        if len(old) == len(rows) and self.memory.get("floor"):
+        if len(old) == len(rows) and self.doc.floor:
             return True  # it is all from before the beginning
         if not all(row.key in known or row.key in old for row in rows):
             return False
@@ -338,7 +340,7 @@ class Reading(PollBuilder):
         if self._source.since is not None:
             begins = memory.next if self._source.keeps_next else self._first_value(memory.cursor)
             self._visit.explain(f"since: the next visit begins at {begins}")
-        return self._poll()
+        return self.poll()
 
     def _move_cursor(self, to: Value | None) -> None:
         """Move the cursor forwards; it never moves back."""
@@ -349,7 +351,7 @@ class Reading(PollBuilder):
     def _tell_gap(self, walk: Walk, why: str) -> None:
         """Report that rows may be missing."""
         memory = self._list
-        since = memory.cursor if memory.cursor is not None else self.memory.get("floor") or "beginning"
+        since = memory.cursor if memory.cursor is not None else self.doc.floor or "beginning"
         memory.gap = str(since)
         message = (
             f"The list was not read to its end: {why}. Rows after {since} may be missing. When the cause is mended, "
@@ -366,10 +368,6 @@ class Reading(PollBuilder):
                 details=details,
             )
         )
-
-    def _poll(self) -> Poll:
-        self.memory |= {"v": VERSION, "list": stored(self._list)}
-        return self.poll()
 
     def _explain_rows(self, page: Page, new: list[Row]) -> None:
         rows = page.found.rows

@@ -6,7 +6,7 @@ from typing import Literal
 
 from roundsman.plugin import Poll, State, Visit
 from roundsman.sources.http_json.reading import Reading
-from roundsman.sources.http_json.state import remembered
+from roundsman.sources.http_json.state import ListState, Memory
 from roundsman.sources.http_json.table import Table
 from roundsman.times import rfc3339
 
@@ -20,9 +20,10 @@ class HttpJson(Table):
         return Reading(self, visit, state).polls()
 
     def rewound(self, state: State, to: datetime | None) -> State:
-        kept = {key: value for key, value in state.items() if key != "list"}
-        return {**kept, "floor": rfc3339(to) if to else "", "list": {"begun": True}}
+        doc = ListState.load(state)
+        doc.floor, doc.list = rfc3339(to) if to else "", Memory(begun=True)
+        return doc.dump()
 
     @classmethod
     def gap(cls, state: State) -> str | None:
-        return remembered(state).gap
+        return ListState.load(state).list.gap

@@ -1,13 +1,9 @@
-"""What an `http.json` source remembers between visits: a document with a version."""
-
-from typing import Any
+"""What an `http.json` source remembers between visits."""
 
 import msgspec
 
-from roundsman.plugin import State
+from roundsman.kit.documents import Document
 from roundsman.sources.http_json.asking import Position, Value
-
-VERSION = 1
 
 
 class Walk(msgspec.Struct, omit_defaults=True):
@@ -74,17 +70,15 @@ class Memory(msgspec.Struct, omit_defaults=True):
     walk: Walk | None = None
 
 
-def remembered(state: State) -> Memory:
-    """The memory in a source's state. What cannot be read is forgotten: the list is read from its start again,
-    and the log knows what was reported.
-    """
-    try:
-        return msgspec.convert(state.get("list", {}), Memory)
-    except msgspec.ValidationError:
-        return Memory(begun=True)
+class ListState(Document):
+    """The state of a source."""
 
+    floor: str | None = None
+    remarked: list[str] = []
+    unread: list[str] = []
+    list: Memory = msgspec.field(default_factory=Memory)
 
-def stored(memory: Memory) -> dict[str, Any]:
-    """The memory as JSON."""
-    document: dict[str, Any] = msgspec.to_builtins(memory)
-    return document
+    def repaired(self) -> None:
+        """The list is read again as far as its position was lost, and the log knows what was reported."""
+        self.list.begun = self.list.again = True
+        self.list.tag = None
