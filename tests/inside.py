@@ -12,7 +12,7 @@ from roundsman.engine.engine import Engine
 from roundsman.engine.reception import Reception
 from roundsman.events import Event
 from roundsman.http.transport import Clients
-from roundsman.kit.feed.state import FeedState, stored, upgrade
+from roundsman.kit.feed.state import FeedState
 from roundsman.plugin import Source, State
 from roundsman.store import Filter, Found, Intake, Reader, SourceStatus, Store
 from roundsman.system.files import Space
@@ -185,7 +185,7 @@ async def caught_up(engine: Engine, name: str) -> bool:
 
 def feed(state: State) -> FeedState:
     """What a source of a growing list remembers."""
-    return upgrade(state)
+    return FeedState.load(state)
 
 
 def unpinned(state: State) -> State:
@@ -193,7 +193,7 @@ def unpinned(state: State) -> State:
     found = feed(state)
     assert found.gap is not None
     found.gap.pinned = False
-    return stored(found)
+    return found.dump()
 
 
 # -- stores ------------------------------------------------------------------------------------------------------------

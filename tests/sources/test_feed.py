@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 
 from inside import feed
 from rounds import Rounds, opened
-from roundsman.kit.feed.state import VERSION, FeedState, Gap, Progress, stored, upgrade
+from roundsman.kit.feed.state import FeedState, Gap, Progress
 from roundsman.kit.probing import Learned, Mark, Reading
 from roundsman.sandbox import Parakey
 from roundsman.sources.parakey import EventLogs
@@ -82,18 +82,18 @@ def test_each_member_of_an_earlier_versions_state_is_read() -> None:
         },
     }
     edge = Mark("e", MORNING)
-    assert upgrade(old) == FeedState(
-        v=VERSION,
+    assert FeedState.load(old) == FeedState(
         begun=True,
         cursor=MORNING + timedelta(milliseconds=250),
         before=["a"],
         edge=edge,
         gap=Gap(since=morning, pinned=False, newest="n", newest_at=MORNING),
-        unread={"unread": ["d1"]},
+        unread=["d1"],
         learned=Learned(strategies=["grow", "gap"], fits=250),
         reading=Reading(start=MORNING, strategy="grow", limit=20, full=10, edge=edge),
         progress=Progress(awaited="n", oldest=Mark("o", MORNING), sweep=True, tag={"etag": "x"}),
-    ), "but for the tag, which is none"
+        dropped=["tag"],
+    )
 
 
 def test_a_state_of_this_version_is_read() -> None:
@@ -108,9 +108,8 @@ def test_a_state_of_this_version_is_read() -> None:
         "reading": {"strategy": "keyset", "limit": 1000, "at": "2026-05-01T06:00:00Z", "anchor": "e"},
         "progress": {"sweep": True, "awaited": "n"},
     }
-    state = upgrade(document)
+    state = FeedState.load(document)
     assert state == FeedState(
-        v=VERSION,
         begun=True,
         cursor=MORNING,
         edge=Mark("e", MORNING),
@@ -119,7 +118,7 @@ def test_a_state_of_this_version_is_read() -> None:
         reading=Reading(strategy="keyset", limit=1000, at=MORNING, anchor="e"),
         progress=Progress(sweep=True, awaited="n"),
     )
-    assert stored(state) == document
+    assert state.dump() == document
 
 
 def test_a_gap_of_an_earlier_version_is_shown() -> None:
@@ -131,18 +130,16 @@ def test_a_gap_of_an_earlier_version_is_shown() -> None:
 def test_a_rewind_keeps_only_the_longest_answer() -> None:
     old = {"begun": True, "largest": 20, "cursor": "2026-05-01T05:00:00Z", "gap": "beginning", "heads": True}
     to = datetime(2026, 4, 1, tzinfo=UTC)
-    assert feed(event_logs().rewound(old, to)) == FeedState(
-        v=VERSION, begun=True, floor=to, learned=Learned(largest=20)
-    )
+    assert feed(event_logs().rewound(old, to)) == FeedState(begun=True, floor=to, learned=Learned(largest=20))
 
 
 def test_a_state_of_a_later_version_is_refused() -> None:
     with pytest.raises(ValueError, match="later version"):
-        upgrade({"v": VERSION + 1})
+        FeedState.load({"v": FeedState.version + 1})
 
 
 def test_a_state_says_its_version() -> None:
-    assert stored(FeedState(v=VERSION)) == {"v": VERSION, "learned": {}}
+    assert FeedState().dump() == {"v": 1, "learned": {}}
 
 
 TIMES = st.none() | st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
@@ -150,7 +147,6 @@ MARKS = st.none() | st.builds(Mark, st.text(), TIMES.filter(bool))
 COUNTS = st.integers(0, 10**6)
 STATES = st.builds(
     FeedState,
-    v=st.just(VERSION),
     floor=TIMES,
     cursor=TIMES,
     before=st.lists(st.text(), max_size=3),
@@ -165,7 +161,7 @@ STATES = st.builds(
 
 @given(state=STATES)
 def test_what_is_stored_is_what_is_read(state: FeedState) -> None:
-    assert upgrade(json.loads(json.dumps(stored(state)))) == state
+    assert FeedState.load(json.loads(json.dumps(state.dump()))) == state
 
 
 @pytest.mark.parametrize("at", range(2, 12))

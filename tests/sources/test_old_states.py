@@ -1,4 +1,4 @@
-"""States of jobs that earlier versions wrote, also in the middle of something: read by every method, and gone on with."""
+"""States that earlier versions wrote, also in the middle of something: read by every method, and gone on with."""
 
 import json
 import sqlite3
@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from inside import put
+from lists import doors
 from rounds import Rounds
+from roundsman.kit.feed.state import FeedState
 from roundsman.plugin import Source
 from roundsman.sandbox import Parakey, Vendor
 from roundsman.sandbox.mailchimp import Mailchimp, Operation, bad_address
@@ -20,7 +23,7 @@ from roundsman.sources.mailchimp import Batches as MailchimpBatches
 from roundsman.sources.parakey import Batches as ParakeyBatches
 from roundsman.sources.railz import Pushes
 from roundsman.times import rfc3339
-from worlds import Time, mailchimp_batches, parakey_batches, railz_pushes
+from worlds import Time, event_logs, mailchimp_batches, parakey_batches, railz_pushes
 
 STORES = Path(__file__).parent.parent / "stores"
 JOBS: dict[str, Any] = {
@@ -30,15 +33,15 @@ JOBS: dict[str, Any] = {
 }
 
 
-def of_stores() -> list[Any]:
-    """The states of jobs in what earlier versions wrote."""
+def of_stores(kinds: dict[str, Any] = JOBS) -> list[Any]:
+    """The states of these sources in what earlier versions wrote."""
     found = []
     for path in sorted(STORES.glob("*.sql")):
         with closing(sqlite3.connect(":memory:")) as db:
             db.executescript(path.read_text())
             for kind, state in db.execute("SELECT type, state FROM sources"):
-                if kind in JOBS:
-                    found.append(pytest.param(JOBS[kind], state, id=f"{path.stem} {kind}"))
+                if kind in kinds:
+                    found.append(pytest.param(kinds[kind], state, id=f"{path.stem} {kind}"))
     return found
 
 
@@ -53,7 +56,17 @@ def test_every_method_reads_what_earlier_versions_wrote(kind: Any, text: str) ->
     loaded = kind.document.load(state)
     assert kind.document.load(loaded.dump()).dump() == loaded.dump(), "once upgraded, it stays as it is"
     assert loaded.floor == state.get("floor")
+    assert loaded.dropped == []
     assert state == json.loads(text), "what was given is not changed"
+
+
+@pytest.mark.parametrize(("kind", "text"), of_stores({"parakey.event_logs": FeedState}))
+def test_all_of_a_feeds_state_that_earlier_versions_wrote_is_read(kind: Any, text: str) -> None:
+    loaded = kind.load(json.loads(text))
+    assert loaded.dropped == []
+    assert loaded.begun
+    assert loaded.cursor is not None
+    assert kind.load(json.loads(json.dumps(loaded.dump()))) == loaded
 
 
 @pytest.fixture
@@ -243,3 +256,47 @@ async def test_a_tracked_batch_whose_time_cannot_be_read_ends_all_the_same(world
 def test_a_state_of_a_later_version_is_not_taken_for_an_old_one(kind: str) -> None:
     with pytest.raises(ValueError, match="later version"):
         JOBS[kind].follow({"v": 2, "floor": ""}, ["new"])
+
+
+DAMAGED: list[Any] = [
+    (
+        event_logs(),
+        {"v": 1, "begun": True, "cursor": 5, "learned": {"largest": "secret", "dates": True}, "reading": {"limit": []}},
+        "cursor, learned.largest, reading",
+    ),
+    (
+        parakey_batches(),
+        {"v": 1, "floor": "", "open": {"secret": {"misses": "none", "since": "soon"}}, "fine": 5},
+        "open.misses, fine",
+    ),
+    (
+        doors(),
+        {"v": 1, "floor": "", "unread": ["secret", 5], "list": {"begun": True, "before": 5, "walk": {"at": []}}},
+        "unread, list.before, list.walk",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("source", "state", "names"), DAMAGED, ids=lambda value: getattr(value, "type", ""))
+async def test_what_does_not_fit_in_a_state_is_said_once_by_its_name(
+    source: Source, state: dict[str, Any], names: str, world_of: Any, time: Time
+) -> None:
+    parakey = Parakey(now=time.utc)
+    parakey.add(log_id="row")
+    world = await world_of(parakey, source, state)
+    with capture_logs() as logs:
+        for _ in range(3):
+            await world.visit(after=4000)
+            world.reboot()
+    said = [line for line in logs if line["event"] == "vendor.surprise"]
+    assert [line["source"] for line in said] == [source.name]
+    assert [line["what"].partition(": ")[2] for line in said] == [names]
+    assert source.name == "keys" or "row" in [event.id for event in world.events()]
+
+
+@pytest.mark.parametrize("kind", list(JOBS))
+def test_what_does_not_fit_in_a_state_is_still_to_be_said_if_something_is_tracked_meanwhile(
+    kind: str,
+) -> None:
+    followed = JOBS[kind].follow({"v": 1, "given_up": 5}, ["new"])
+    assert JOBS[kind].document.load(JOBS[kind].follow(followed, ["newer"])).dropped == ["given_up"]

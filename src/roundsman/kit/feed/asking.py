@@ -9,8 +9,9 @@ from roundsman.http.answers import REFUSED, Answer
 from roundsman.kit.feed.state import FeedState
 from roundsman.kit.feed.vendor import Growing
 from roundsman.kit.probing import Question, Refused, Row, asked
-from roundsman.kit.unread import Unread
+from roundsman.kit.unread import keep
 from roundsman.plugin import Visit
+from roundsman.wire import Damage
 
 DOUBTFUL = frozenset({403, 406, 409})
 """Statuses that refuse a question, and may have another cause."""
@@ -23,8 +24,8 @@ class Asker:
         self._source = source
         self._visit = visit
         self._state = state
-        self.unread = Unread(state.unread)
-        self.remarks: list[str] = []
+        self.unread: list[Damage] = []
+        self.remarks = state.remarks()
 
     async def probe(self, tag: Mapping[str, str] | None) -> Answer:
         """The newest row alone; unchanged if `tag` still holds."""
@@ -79,7 +80,9 @@ class Asker:
     def rows(self, answer: Answer) -> list[Row]:
         """The rows of an answer. Raises `NoRows` if it has items, and none is a row."""
         shape = self._source.shape
-        rows = shape.rows(answer, self._source.paging.items, self.unread)
+        damaged: list[Damage] = []
+        rows = shape.rows(answer, self._source.paging.items, damaged)
+        self.unread += keep(damaged, self._state.unread)
         odd = next((row.odd_time for row in rows if row.odd_time), None)
         if odd and not self._state.odd_times:
             # They are present, not missing: a person should know.

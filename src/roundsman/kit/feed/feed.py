@@ -10,7 +10,7 @@ from roundsman.http.urls import is_loopback
 from roundsman.kit.feed.asking import Asker
 from roundsman.kit.feed.beginning import Beginning
 from roundsman.kit.feed.gaps import open_gap
-from roundsman.kit.feed.state import VERSION, FeedState, Progress, stored, upgrade
+from roundsman.kit.feed.state import FeedState, Progress
 from roundsman.kit.feed.taking import take
 from roundsman.kit.feed.vendor import LONGEST_LOOKBACK, Growing
 from roundsman.kit.probing import MILLISECOND, Learned, Probing, Reading, Row, Truncated, newest
@@ -29,12 +29,12 @@ class Feed(Growing):
         return await _Round(self, visit, state).poll()
 
     def rewound(self, state: State, to: datetime | None) -> State:
-        learned = Learned(largest=upgrade(state).learned.largest)
-        return stored(FeedState(v=VERSION, begun=True, floor=to, learned=learned))
+        learned = Learned(largest=FeedState.load(state).learned.largest)
+        return FeedState(begun=True, floor=to, learned=learned).dump()
 
     @classmethod
     def gap(cls, state: State) -> str | None:
-        found = upgrade(state).gap
+        found = FeedState.load(state).gap
         return found.since if found is not None else None
 
 
@@ -45,7 +45,7 @@ class _Round:
         self.source = source
         self.visit = visit
         self.before = state
-        self.state = upgrade(state)
+        self.state = FeedState.load(state)
         self.asker = Asker(source, visit, self.state)
         self.events: list[Event] = []
         self.count = 0
@@ -210,6 +210,7 @@ class _Round:
         return self._poll()
 
     def _poll(self, *, more: bool = False) -> Poll:
-        remarks, unread = self.asker.remarks, self.asker.unread.found
-        state = stored(self.state)
-        return Poll(state, self.events, more=more, rows=self.count, remarks=remarks, unread=unread)
+        asker, state = self.asker, self.state.dump()
+        return Poll(
+            state, self.events, more=more, rows=self.count, remarks=asker.remarks, unread=asker.unread
+        )

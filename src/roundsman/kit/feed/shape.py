@@ -11,7 +11,6 @@ from roundsman.events import Event
 from roundsman.http.answers import Answer
 from roundsman.kit import fields
 from roundsman.kit.probing import Row
-from roundsman.kit.unread import Unread
 from roundsman.times import parse_time
 
 NO_TIME, NO_YEAR = (None, "", 0, "null", "-"), ("0000-", "0001-", "1900-", "1753-", "1601-")
@@ -30,12 +29,11 @@ class Shape(ABC):
     def event(self, row: Row, source: str) -> Event:
         """The row as an event of this source."""
 
-    def rows(self, answer: Answer, path: str, unread: Unread) -> list[Row]:
-        """The rows of the list at `path`; anything else goes to `unread`.
+    def rows(self, answer: Answer, path: str, damaged: list[wire.Damage]) -> list[Row]:
+        """The rows of the list at `path`; anything else is added to `damaged`.
 
         Raises `NoRows` if no item is a row.
         """
-        damaged: list[wire.Damage] = []
         items = answer.items(path, damaged)
         found = [row for item in items if (row := self.row(item)) is not None]
         if len(found) < len(items):
@@ -45,7 +43,6 @@ class Shape(ABC):
             damaged += [wire.Damage(raw, why) for raw in none if raw not in said]
         if items and not found:
             raise NoRows("nothing in the list has an id or a time")
-        unread.add(damaged)
         return found
 
     def row(self, item: wire.Item) -> Row | None:

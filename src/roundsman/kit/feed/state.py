@@ -1,22 +1,15 @@
-"""The state of a feed: its documents, and how the states of earlier versions are read.
+"""The state of a feed, and how the states of earlier versions are read.
 
-A document is written by one owner: `learned` and `reading` by `kit/probing`, `unread` by `kit/unread`, all else
-by the feed.
+`learned` and `reading` are written by `kit/probing`, `unread` by `kit/unread`, all else by the feed.
 """
 
-from collections.abc import Mapping
-from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
+from roundsman.kit.documents import Document, renamed
 from roundsman.kit.probing import Learned, Mark, Reading
-from roundsman.plugin import State
-from roundsman.wire import plain_time
-
-VERSION = 1
-"""The version of a state; states of Roundsman 0.1 to 0.6 have none."""
 
 
 class Progress(msgspec.Struct, omit_defaults=True, kw_only=True):
@@ -52,11 +45,9 @@ class Gap(msgspec.Struct, omit_defaults=True, kw_only=True):
     newest_at: datetime | None = None
 
 
-class FeedState(msgspec.Struct, omit_defaults=True, kw_only=True):
+class FeedState(Document):
     """All that a feed remembers. Times are the vendor's, except `full_at` and `swept_at`."""
 
-    v: int
-    """The version, which is always written."""
     begun: bool = False
     """Whether the first visit has decided where to begin."""
     floor: datetime | None = None
@@ -84,58 +75,29 @@ class FeedState(msgspec.Struct, omit_defaults=True, kw_only=True):
     odd_times: bool = False
     """Whether unreadable times were reported."""
     gap: Gap | None = None
-    unread: dict[str, Any] = {}
+    unread: list[str] = []
     learned: Learned = msgspec.field(default_factory=Learned)
     reading: Reading | None = None
     progress: Progress | None = None
 
-
-def stored(state: FeedState) -> State:
-    """The state as a small JSON object."""
-    document: State = msgspec.to_builtins(state, enc_hook=plain_time)
-    return document
-
-
-def upgrade(stored: State) -> FeedState:
-    """A copy of a stored state of this version or an earlier one. ValueError for a later version."""
-    version = stored.get("v", 0)
-    if version == 0:
-        return _flat(stored)
-    if version != VERSION:
-        raise ValueError("the source's state was written by a later version of Roundsman")
-    return msgspec.convert(stored, FeedState)
-
-
-# -- 0.1 to 0.6: one object of loose keys, in it one of the reading under way, `walk` --------------------------
-
-
-def _flat(old: State) -> FeedState:
-    """What can be read of such a state; what cannot is as if it was never stored."""
-    walk = old.get("walk")
-    newest, newest_at = old.get("newest_told"), old.get("newest_at")
-    gap = {"since": old.get("gap"), "pinned": old.get("pinned"), "newest": newest, "newest_at": newest_at}
-    document = {
-        **old,
-        "v": VERSION,
-        "edge": _mark(old.get("edge")),
-        "gap": _present(gap) if old.get("gap") else None,
-        "unread": _present({"unread": old.get("unread")}),
-        "learned": _present({**old, "strategies": old.get("ways")}),
-    }
-    if walk:
+    @classmethod
+    def upgrade(cls, old: dict[str, Any]) -> dict[str, Any]:
+        """Until 0.6, a state was one object of loose keys, in it one of the reading under way, `walk`."""
+        walk = old.get("walk") or {}
         edge, oldest = _mark(walk.get("edge")), _mark(walk.get("oldest"))
-        document["reading"] = _present({**walk, "strategy": walk.get("way"), "edge": edge})
-        document["progress"] = _present({**walk, "awaited": walk.get("newest"), "oldest": oldest})
-    state = FeedState(v=VERSION)
-    for field in msgspec.structs.fields(FeedState):
-        if document.get(field.name) is not None:
-            with suppress(msgspec.ValidationError):
-                setattr(state, field.name, msgspec.convert(document[field.name], field.type))
-    return state
+        new = {
+            **old,
+            "edge": _mark(old.get("edge")),
+            "gap": renamed(old, {"gap": "since", "newest_told": "newest"}) if old.get("gap") else None,
+            "learned": renamed(old, {"ways": "strategies"}),
+            "reading": renamed({**walk, "edge": edge}, {"way": "strategy"}) if walk else None,
+            "progress": renamed({**walk, "oldest": oldest}, {"newest": "awaited"}) if walk else None,
+        }
+        return renamed(new, {})
 
-
-def _present(members: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in members.items() if value is not None}
+    def repaired(self) -> None:
+        """The list is read again from the cursor on: a source with a state has begun."""
+        self.begun, self.tag = True, None
 
 
 def _mark(old: Any) -> dict[str, Any] | None:
