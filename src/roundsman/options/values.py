@@ -4,7 +4,7 @@ import re
 from datetime import UTC, date, datetime
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from roundsman.times import UNITS
 
@@ -78,6 +78,12 @@ _SIZE_SCHEMA = {
 
 
 Duration = Annotated[float, BeforeValidator(duration), WithJsonSchema(_DURATION_SCHEMA)]
+LONGEST_LOOKBACK = 30 * 86400.0
+"""Maximum seconds that a reading may look back.
+
+Ids are remembered for 35 days; a row whose id was forgotten is reported again.
+"""
+Lookback = Annotated[Duration, Field(le=LONGEST_LOOKBACK)]
 Size = Annotated[int, BeforeValidator(size), WithJsonSchema(_SIZE_SCHEMA)]
 
 

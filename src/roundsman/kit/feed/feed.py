@@ -12,8 +12,9 @@ from roundsman.kit.feed.beginning import Beginning
 from roundsman.kit.feed.gaps import open_gap
 from roundsman.kit.feed.state import FeedState, Progress
 from roundsman.kit.feed.taking import take
-from roundsman.kit.feed.vendor import LONGEST_LOOKBACK, Growing
+from roundsman.kit.feed.vendor import Growing
 from roundsman.kit.probing import MILLISECOND, Learned, Probing, Reading, Row, Truncated, newest
+from roundsman.options.values import LONGEST_LOOKBACK
 from roundsman.plugin import Poll, State, Visit
 from roundsman.times import is_due
 

@@ -7,14 +7,8 @@ from pydantic import Field
 
 from roundsman.kit.feed.shape import Shape
 from roundsman.kit.probing.values import Limits, Mode
-from roundsman.options.values import Duration, Options, Start
+from roundsman.options.values import Duration, Lookback, Options, Start
 from roundsman.plugin import Source
-
-LONGEST_LOOKBACK = 30 * 86400.0
-"""Maximum seconds that a reading may look back.
-
-Ids are remembered for 35 days; a row whose id was forgotten is reported again.
-"""
 
 
 class Paging(Options):
@@ -47,13 +41,13 @@ class Paging(Options):
 class Reread(Options):
     """`reread`: how far to look back for late rows. Reading a row again does not report it again."""
 
-    overlap: Annotated[Duration, Field(le=LONGEST_LOOKBACK)] = 600.0
+    overlap: Lookback = 600.0
     """How far behind the newest row to read again whenever something changed; 30 days at most."""
     full_read_every: Duration = 1800.0
     """How often to ignore the ETag."""
     sweep_interval: Duration = 6 * 3600.0
     """How often to sweep: to look far back."""
-    sweep_depth: Annotated[Duration, Field(le=LONGEST_LOOKBACK)] = 7 * 86400.0
+    sweep_depth: Lookback = 7 * 86400.0
     """How far a sweep looks back, for late rows; 30 days at most: ids are remembered for 35."""
 
 

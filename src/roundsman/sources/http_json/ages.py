@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from roundsman.sources.http_json.options import LONGEST_LOOKBACK
+from roundsman.options.values import LONGEST_LOOKBACK
 from roundsman.sources.http_json.rows import Row
 from roundsman.sources.http_json.state import Memory, Walk
 from roundsman.sources.http_json.table import Table

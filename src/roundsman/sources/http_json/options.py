@@ -7,10 +7,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Wit
 
 from roundsman.kit.paths import Path, is_path, is_template
 from roundsman.options.secrets import Secret
-from roundsman.options.values import Duration, Options
+from roundsman.options.values import Duration, Lookback, Options
 
-LONGEST_LOOKBACK = 30 * 86400.0
-"""Maximum seconds that a reading may look back: ids are kept for 35 days."""
 HEADER = re.compile(r"header:([!#$%&'*+.^_`|~0-9A-Za-z-]+)")
 """A value that is in a header of the answer, and not in its body."""
 
@@ -115,7 +113,7 @@ class Since(Options):
     """The parameter that carries the end of a window."""
     window: Annotated[Duration, Field(ge=1)] | None = None
     """The longest time between `param` and `until` that the API takes."""
-    overlap: Annotated[Duration, Field(le=LONGEST_LOOKBACK)] = 600.0
+    overlap: Lookback = 600.0
     """How far behind the newest row to begin, for late rows; a row that is read again is not reported again."""
 
     @model_validator(mode="after")

@@ -10,11 +10,11 @@ from roundsman.errors import Denied, RequestFailed, Unreadable
 from roundsman.events import notice
 from roundsman.http.answers import Answer
 from roundsman.kit.builder import PollBuilder
+from roundsman.options.values import LONGEST_LOOKBACK
 from roundsman.plugin import Poll, State, Visit
 from roundsman.sources.http_json import paging
 from roundsman.sources.http_json.ages import Ages
 from roundsman.sources.http_json.asking import Asking, Value
-from roundsman.sources.http_json.options import LONGEST_LOOKBACK
 from roundsman.sources.http_json.paging import Lost, Page, Pager, digest
 from roundsman.sources.http_json.rows import Row
 from roundsman.sources.http_json.state import ListState, Walk

@@ -12,7 +12,7 @@ from roundsman import wire
 from roundsman.http.credentials import Credentials, Hidden
 from roundsman.http.urls import Url
 from roundsman.options.secrets import Secret
-from roundsman.options.values import Duration, HeaderName, Start
+from roundsman.options.values import Duration, HeaderName, Lookback, Start
 from roundsman.plugin import Source
 from roundsman.sources.http_json import options
 from roundsman.sources.http_json.rows import Reader
@@ -58,7 +58,7 @@ class Table(Source):
     """Time between two requests of a visit; not applied to a loopback address."""
     full_read_every: Duration = 1800.0
     """How often to ignore the ETag, and with rows.newest_first to read on behind what is known."""
-    full_read_depth: Annotated[Duration, Field(le=options.LONGEST_LOOKBACK)] = 86400.0
+    full_read_depth: Lookback = 86400.0
     """With rows.newest_first: how far behind the newest row a full read reads on, for late rows."""
     rows: options.Rows
     pages: options.Pages | None = None

@@ -5,14 +5,12 @@ from typing import Annotated, ClassVar
 import httpx
 from pydantic import Field
 
-from roundsman.http import answers
 from roundsman.http.auth import HeaderToken
 from roundsman.http.urls import Url
 from roundsman.options.secrets import Secret
 from roundsman.options.values import HeaderName, HeaderValue, Options
 from roundsman.plugin import Source
 
-REFUSED = answers.REFUSED
 Paths = tuple[str, ...]
 PLACE: Paths = ("domain", "place", "domainId")
 """Where a resource names its place."""

@@ -17,9 +17,8 @@ from roundsman import wire
 from roundsman.errors import Unreadable
 from roundsman.events import Event
 from roundsman.kit import feed, fields
-from roundsman.kit.feed.vendor import LONGEST_LOOKBACK
 from roundsman.kit.probing import Row
-from roundsman.options.values import Duration, Options
+from roundsman.options.values import Lookback, Options
 from roundsman.plugin import Received
 from roundsman.shapes import Access, Outcome, Ref
 from roundsman.sources.parakey.account import PLACE, Account, Asking, Paths
@@ -56,7 +55,7 @@ class Paging(feed.Paging):
 class Reread(feed.Reread):
     """`reread`: how far to look back for late rows. Reading a row again does not report it again."""
 
-    sweep_depth: Annotated[Duration, Field(le=LONGEST_LOOKBACK)] = 7 * 86400.0
+    sweep_depth: Lookback = 7 * 86400.0
     """How far a sweep looks back, for locks that were offline; 30 days at most: ids are remembered for 35."""
 
 
