@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from roundsman.kit.feed.shape import Shape
-from roundsman.kit.probing.values import Limits, Mode
+from roundsman.kit.probing import Limits, Mode
 from roundsman.options.values import Duration, Lookback, Options, Start
 from roundsman.plugin import Source
 

@@ -15,17 +15,16 @@ what was missed. A refused question is an answer, too: the server does not accep
 writes into them.
 """
 
-from roundsman.kit.probing.documents import Learned, Mark, Reading
-from roundsman.kit.probing.easier import asked, newest
-from roundsman.kit.probing.probing import Page, Probing, Truncated
-from roundsman.kit.probing.values import MILLISECOND, Limits, Question, Refused, Row
+from roundsman.kit.probing.asking import Refused, asked, newest
+from roundsman.kit.probing.documents import MILLISECOND, Learned, Limits, Mark, Mode, Question, Reading, Row
+from roundsman.kit.probing.probing import Probing, Truncated
 
 __all__ = [
     "MILLISECOND",
     "Learned",
     "Limits",
     "Mark",
-    "Page",
+    "Mode",
     "Probing",
     "Question",
     "Reading",

@@ -1,13 +1,63 @@
-"""The two documents of probing: what was learned of a server, and the reading under way."""
+"""What probing is given and what it remembers: rows, questions and limits, what was learned, and the reading."""
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from typing import Literal, NamedTuple
 
 import msgspec
 
-from roundsman.kit.probing.values import Limits, Question
+from roundsman.wire import Item
 
+MILLISECOND = timedelta(milliseconds=1)
+"""The precision of times in questions."""
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SHORTEST_TRUNCATED = 5
 """Minimum rows of an answer that may be truncated; a shorter answer is complete."""
+
+Mode = Literal["auto", "keyset", "offset", "grow"]
+
+
+class Row(NamedTuple):
+    """One row of a list, reduced to what reading needs."""
+
+    id: str
+    created: datetime | None
+    """When the vendor stored it: the sort key of the list."""
+    occurred: datetime | None
+    """When it happened: earlier than `created`, sometimes much earlier."""
+    item: Item
+    odd_time: str = ""
+    """The form of `created`, if it is present and cannot be read as a time."""
+
+    @property
+    def when(self) -> datetime:
+        """When it was stored or, if that is not known, happened; 1970 for a row without a time."""
+        return self.created or self.occurred or EPOCH
+
+
+class Question(NamedTuple):
+    """One request for rows."""
+
+    start: datetime | None
+    limit: int
+    offset_param: str = ""
+    offset: int = 0
+    backwards: bool = False
+    """Newest first."""
+
+
+class Limits(NamedTuple):
+    """The user's options for reading."""
+
+    limit: int
+    most: int
+    mode: Mode
+    offset_params: tuple[str, ...]
+
+    def strategies(self) -> list[str]:
+        """All strategies to get past a truncation, in the order to try them."""
+        offsets = [f"offset:{name}" for name in self.offset_params]
+        first = {"auto": [], "keyset": ["keyset"], "offset": offsets, "grow": ["grow"]}[self.mode]
+        return [*first, *(each for each in ("keyset", *offsets, "grow") if each not in first), "gap"]
 
 
 class Mark(msgspec.Struct, frozen=True):

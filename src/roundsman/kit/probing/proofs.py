@@ -3,9 +3,16 @@
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from roundsman.kit.probing.documents import SHORTEST_TRUNCATED, Learned, Reading
-from roundsman.kit.probing.easier import asked
-from roundsman.kit.probing.values import MILLISECOND, Ask, Limits, Question, Row
+from roundsman.kit.probing.asking import Ask, asked
+from roundsman.kit.probing.documents import (
+    MILLISECOND,
+    SHORTEST_TRUNCATED,
+    Learned,
+    Limits,
+    Question,
+    Reading,
+    Row,
+)
 
 SLACK = timedelta(seconds=1)
 """How much earlier than asked for a row may be: some servers round."""
@@ -114,15 +121,11 @@ class Inquiry:
         """The last row that, as the next anchor, proves what startDate compares with; None if no row does."""
         if self.learned.by_created:
             return None
-        rows = (row for row in reversed(page.rows) if row.created and (at is None or row.created > at))
-        return next(
-            (
-                row
-                for row in rows
-                if row.created and row.occurred and row.occurred < row.created - MILLISECOND
-            ),
-            None,
-        )
+        for row in reversed(page.rows):
+            stored_later = row.created and row.occurred and row.occurred < row.created - MILLISECOND
+            if stored_later and (at is None or row.when > at):
+                return row
+        return None
 
     async def hides(self, page: Look, at: datetime | None) -> bool:
         """Whether the last page of a doubtful reading lacks one of the newest rows, which it should have."""

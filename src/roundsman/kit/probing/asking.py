@@ -1,10 +1,26 @@
 """Asks a question; if it is refused, asks without what was guessed in it, one guess after the other."""
 
-from roundsman.kit.probing.documents import Learned
-from roundsman.kit.probing.values import Ask, Limits, Question, Refused, Row
+from collections.abc import Awaitable, Callable
+
+from roundsman.kit.probing.documents import Learned, Limits, Question, Row
 
 SMALLER_LIMITS = (100, 20)
 """Limits to try if a larger one is refused."""
+
+
+class Refused(Exception):
+    """The server refuses a question; `cause` is its error. `doubtful`: it may also be a transient fault."""
+
+    def __init__(self, cause: Exception, *, doubtful: bool = False) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+        self.doubtful = doubtful
+
+
+Ask = Callable[[Question], Awaitable[tuple[list[Row], int]]]
+"""Returns the rows, and the limit of the request that succeeded: lower than asked for if the answer was too
+large. Raises `Refused` if the server refuses the question itself.
+"""
 
 
 async def asked(learned: Learned, question: Question, ask: Ask) -> tuple[list[Row], int]:
