@@ -11,12 +11,14 @@ from roundsman.kit.feed.asking import Asker
 from roundsman.kit.feed.beginning import Beginning
 from roundsman.kit.feed.gaps import open_gap
 from roundsman.kit.feed.state import FeedState, Progress
-from roundsman.kit.feed.taking import take
 from roundsman.kit.feed.vendor import Growing
-from roundsman.kit.probing import MILLISECOND, Learned, Probing, Reading, Row, Truncated, newest
+from roundsman.kit.probing import MILLISECOND, Learned, Mark, Probing, Reading, Row, Truncated, newest
 from roundsman.options.values import LONGEST_LOOKBACK
 from roundsman.plugin import Poll, State, Visit
 from roundsman.times import is_due
+
+ABSORBED = 20_000
+"""Maximum rows with unreadable times that are remembered as old when a source begins with `start = "now"`."""
 
 
 class Feed(Growing):
@@ -143,7 +145,7 @@ class _Round:
             async with aclosing(probing.pages()) as pages:
                 async for page in pages:
                     self.asker.remarks += page.doubts
-                    self._take(page.rows, reading.start)
+                    self._take(page.rows, reading.start, progress)
                     if page.resumable:
                         return self._poll(more=True)
         except Truncated:
@@ -161,13 +163,30 @@ class _Round:
             # reported when they were new.
             known = min(gap.newest_at, now)  # a row's time can lie in the future
             start = max(filter(None, (start, known - timedelta(seconds=LONGEST_LOOKBACK))))
-        self._take(rows, start)
+        self._take(rows, start, progress)
         self.events += open_gap(self.source, state, rows, now)
         state.tag = progress.tag if progress.awaited is None else None
         return self._end()
 
-    def _take(self, rows: list[Row], start: datetime | None) -> None:
-        self.events += take(self.source, self.state, rows, start)
+    def _take(self, rows: list[Row], start: datetime | None, progress: Progress) -> None:
+        """Report the rows since the floor and `start`: a server may list rows older than asked for."""
+        state, event, name = self.state, self.source.shape.event, self.source.name
+        bound = max(filter(None, (state.floor, start)), default=None)
+        before = frozenset(state.before)
+        absorbed = []
+        for row in rows:
+            stamp = row.created or row.occurred
+            if row.id in before or (bound is not None and stamp is not None and stamp < bound):
+                continue
+            if stamp is None and state.absorbs:
+                absorbed.append(row.id)
+                continue
+            self.events.append(event(row, name))
+            if row.created is not None and (progress.oldest is None or row.created < progress.oldest.created):
+                progress.oldest = Mark(row.id, row.created)
+        if absorbed:
+            state.before = list(dict.fromkeys([*state.before, *absorbed]))[:ABSORBED]
+        progress.saw(rows)
         self.count += len(rows)
 
     def _arrive(self, reading: Reading, progress: Progress) -> None:

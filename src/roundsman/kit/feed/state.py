@@ -3,13 +3,15 @@
 `learned` and `reading` are written by `kit/probing`, `unread` by `kit/unread`, all else by the feed.
 """
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from roundsman.kit.documents import Document, renamed
-from roundsman.kit.probing import Learned, Mark, Reading
+from roundsman.kit.probing import Learned, Mark, Reading, Row
+
+NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 class Progress(msgspec.Struct, omit_defaults=True, kw_only=True):
@@ -31,6 +33,19 @@ class Progress(msgspec.Struct, omit_defaults=True, kw_only=True):
     top_id: str | None = None
     oldest: Mark | None = None
     """The oldest row that was reported."""
+
+    def saw(self, rows: list[Row]) -> None:
+        """Record the latest stamp that is not from the future, and whether the awaited row is there."""
+        latest = self.latest or NEVER
+        for row in rows:
+            if (
+                row.created is not None
+                and (self.top is None or self.top < row.created)
+                and row.created <= latest
+            ):
+                self.top, self.top_id = row.created, row.id
+            if row.id == self.awaited:
+                self.awaited = None
 
 
 class Gap(msgspec.Struct, omit_defaults=True, kw_only=True):
