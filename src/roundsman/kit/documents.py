@@ -36,13 +36,12 @@ class Document(msgspec.Struct, omit_defaults=True, kw_only=True):
         if version != cls.version:
             try:
                 known = cls.upgrade(dict(state))
-            except (
-                AttributeError,
-                LookupError,
-                TypeError,
-            ):  # an upgrade expects what the earlier version wrote
+            except (AttributeError, LookupError, TypeError):  # it expects what the earlier version wrote
                 dropped.append("what an earlier version wrote")
-        found = msgspec.convert(_fitting(known, cls, "", dropped), cls)
+        try:
+            found = msgspec.convert(known, cls)
+        except msgspec.ValidationError:
+            found = msgspec.convert(_fitting(known, cls, "", dropped), cls)
         if dropped:
             found.dropped = list(dict.fromkeys([*found.dropped, *dropped]))
             found.repaired()

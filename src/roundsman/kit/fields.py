@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from roundsman.kit.paths import descend
 from roundsman.shapes import Person, Ref
 
 
@@ -31,7 +32,7 @@ def getter(paths: Sequence[str]) -> Callable[[dict[str, Any]], Any]:
     if any("." in path for path in paths):
         steps = [path.split(".") for path in paths]
         return lambda data: next(
-            (found for path in steps if (found := _descend(data, path)) is not None), None
+            (found for path in steps if (found := descend(data, path)) is not None), None
         )
 
     def get(data: dict[str, Any]) -> Any:
@@ -44,12 +45,6 @@ def getter(paths: Sequence[str]) -> Callable[[dict[str, Any]], Any]:
         return value
 
     return get
-
-
-def _descend(data: Any, steps: Sequence[str]) -> Any:
-    for step in steps:
-        data = data.get(step) if isinstance(data, dict) else None
-    return data
 
 
 def ref(value: Any) -> Ref | None:

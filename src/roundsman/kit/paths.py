@@ -5,7 +5,7 @@ times as fast. The library is imported only for other paths.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 from pydantic import AfterValidator
@@ -50,7 +50,7 @@ def getter(path: str) -> Getter:
     """A function that returns the value at the path; None if there is none."""
     if is_plain(path):
         steps = path.split(".")
-        return _member(steps[0]) if len(steps) == 1 else lambda document: _descend(document, steps)
+        return _member(steps[0]) if len(steps) == 1 else lambda document: descend(document, steps)
     from jmespath.exceptions import JMESPathError
 
     expression = _compiled(path)
@@ -68,7 +68,8 @@ def _member(name: str) -> Getter:
     return lambda document: document.get(name) if isinstance(document, dict) else None
 
 
-def _descend(document: Any, steps: list[str]) -> Any:
+def descend(document: Any, steps: Sequence[str]) -> Any:
+    """The value at these members, one inside the other; None if there is none."""
     for step in steps:
         document = document.get(step) if isinstance(document, dict) else None
     return document

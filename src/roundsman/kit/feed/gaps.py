@@ -16,16 +16,12 @@ def open_gap(source: Growing, state: FeedState, newest: list[Row], now: datetime
     """
     assert state.progress is not None
     gap, since = state.gap, state.progress.since
-    if gap is not None and (gap.newest is None or any(row.id == gap.newest for row in newest)):
-        found = False  # the newest rows reach down to those reported before
-    elif gap is not None:
+    found = gap is None
+    if gap is None:
+        gap = state.gap = Gap(since=_about(since), pinned=True)  # from now on, ids since then are kept
+    elif gap.newest is not None and all(row.id != gap.newest for row in newest):
         since = gap.newest_at or since  # another gap: more rows came than an answer shows
         found = since is not None
-    else:
-        found = True
-    about = rfc3339(since) if since else "beginning"
-    if gap is None:
-        gap = state.gap = Gap(since=about, pinned=True)  # from now on, ids since then are kept
     if newest:
         latest = max(newest, key=lambda row: row.when)
         gap.newest, gap.newest_at = latest.id, latest.when
@@ -35,7 +31,7 @@ def open_gap(source: Growing, state: FeedState, newest: list[Row], now: datetime
 def _notice(
     source: Growing, state: FeedState, newest: list[Row], since: datetime | None, now: datetime
 ) -> Event:
-    about = rfc3339(since) if since else "beginning"
+    about = _about(since)
     until = rfc3339(min(row.when for row in newest)) if newest else None
     rows = state.learned.largest
     every = spell(source.reread.sweep_interval)
@@ -50,3 +46,7 @@ def _notice(
     details = {"cursor": cursor, "since": about, "until": until, "rows": rows}
     kind = "roundsman.source.gap"
     return notice(kind, source.name, about, message, since=since, now=now, details=details)
+
+
+def _about(since: datetime | None) -> str:
+    return rfc3339(since) if since else "beginning"

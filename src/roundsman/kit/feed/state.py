@@ -38,12 +38,9 @@ class Progress(msgspec.Struct, omit_defaults=True, kw_only=True):
         """Record the latest stamp that is not from the future, and whether the awaited row is there."""
         latest = self.latest or NEVER
         for row in rows:
-            if (
-                row.created is not None
-                and (self.top is None or self.top < row.created)
-                and row.created <= latest
-            ):
-                self.top, self.top_id = row.created, row.id
+            stamp = row.created
+            if stamp is not None and (self.top is None or self.top < stamp) and stamp <= latest:
+                self.top, self.top_id = stamp, row.id
             if row.id == self.awaited:
                 self.awaited = None
 

@@ -59,7 +59,7 @@ class Reread(Options):
     sweep_interval: Duration = 6 * 3600.0
     """How often to sweep: to look far back."""
     sweep_depth: Lookback = 7 * 86400.0
-    """How far a sweep looks back, for late rows; 30 days at most: ids are remembered for 35."""
+    """How far a sweep looks back, for what was offline; 30 days at most: ids are remembered for 35."""
 
 
 class Shape(ABC):

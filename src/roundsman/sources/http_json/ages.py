@@ -104,25 +104,19 @@ class Ages:
 
     def _comparable(self, value: Any) -> Any:
         """A value of `since.row` as something that can be compared: a time, or a number."""
-        if value is None or self._since is None:
+        if self._since is None:
             return None
-        if not self.has_numbers:
-            return parse_time(value)
-        return _number(value)
+        return _number(value) if self.has_numbers else parse_time(value)
 
 
 def _number(value: Any) -> int | float | None:
     """The value as a number, if it is one. An integer stays exact: as a float, a long id would be another."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
-    if isinstance(value, int):
-        return value
+    if isinstance(value, int) or (isinstance(value, str) and _INTEGER.fullmatch(value)):
+        return int(value)
     try:
-        if isinstance(value, str) and _INTEGER.fullmatch(value):
-            return int(value)
         number = float(value)
     except ValueError:
         return None
-    if not math.isfinite(number):
-        return None
-    return int(number) if number.is_integer() else number
+    return int(number) if number.is_integer() else number if math.isfinite(number) else None

@@ -18,7 +18,7 @@ from roundsman.errors import Unreadable
 from roundsman.events import Event
 from roundsman.kit import feed, fields
 from roundsman.kit.probing import Row
-from roundsman.options.values import Lookback, Options
+from roundsman.options.values import Options
 from roundsman.plugin import Received
 from roundsman.shapes import Access, Outcome, Ref
 from roundsman.sources.parakey.account import PLACE, Account, Asking, Paths
@@ -52,13 +52,6 @@ class Paging(feed.Paging):
     probe_order: str | None = "createdAt:DESC"
 
 
-class Reread(feed.Reread):
-    """`reread`: how far to look back for late rows. Reading a row again does not report it again."""
-
-    sweep_depth: Lookback = 7 * 86400.0
-    """How far a sweep looks back, for locks that were offline; 30 days at most: ids are remembered for 35."""
-
-
 class Fields(Options):
     """`fields`: where the values of a row are: lists of dotted paths; the first one present counts."""
 
@@ -82,7 +75,6 @@ class EventLogs(Account, feed.Feed):
     """What makes a row unique: its id, or its id within a place (if places that share locks repeat ids)."""
     request: Request = Request()
     paging: Paging = Paging()
-    reread: Reread = Reread()
     fields_: Annotated[Fields, Field(alias="fields")] = Fields()
 
     def receive(self, call: Call) -> Received:
@@ -128,10 +120,9 @@ class _Shape(feed.Shape):
     def __init__(self, paths: Fields, by_place: bool) -> None:
         super().__init__(paths.id, paths.created_at, paths.occurred_at)
         self._by_place = by_place
-        self._door, self._place, self._key = map(fields.getter, (paths.door, paths.place, paths.key))
-        self._user, self._outcome, self._activity = map(
-            fields.getter, (paths.user, paths.outcome, paths.activity)
-        )
+        self._place, self._door, self._key = map(fields.getter, (paths.place, paths.door, paths.key))
+        self._user, self._outcome = map(fields.getter, (paths.user, paths.outcome))
+        self._activity = fields.getter(paths.activity)
 
     def place(self, row: Row) -> Ref | None:
         """The place it belongs to."""
@@ -140,7 +131,7 @@ class _Shape(feed.Shape):
     def event(self, row: Row, source: str) -> Event:
         """The row as an event of this source."""
         data, raw = row.item
-        door, place = fields.ref(self._door(data)), fields.ref(self._place(data))
+        door, place = fields.ref(self._door(data)), self.place(row)
         occurred = rfc3339(row.occurred) if row.occurred else None
         recorded = rfc3339(row.created) if row.created else None
         activity = self._activity(data)
