@@ -19,8 +19,9 @@ from roundsman.plugin import Source
 from roundsman.sandbox import Parakey, Vendor
 from roundsman.sandbox.mailchimp import Mailchimp, Operation, bad_address
 from roundsman.sandbox.railz import Railz
+from roundsman.sources.http_json.source import HttpJson
 from roundsman.sources.mailchimp import Batches as MailchimpBatches
-from roundsman.sources.parakey import Batches as ParakeyBatches
+from roundsman.sources.parakey import Batches as ParakeyBatches, EventLogs
 from roundsman.sources.railz import Pushes
 from roundsman.times import rfc3339
 from worlds import Time, event_logs, mailchimp_batches, parakey_batches, railz_pushes
@@ -256,6 +257,12 @@ async def test_a_tracked_batch_whose_time_cannot_be_read_ends_all_the_same(world
 def test_a_state_of_a_later_version_is_not_taken_for_an_old_one(kind: str) -> None:
     with pytest.raises(ValueError, match="later version"):
         JOBS[kind].follow({"v": 2, "floor": ""}, ["new"])
+
+
+@pytest.mark.parametrize("kind", [EventLogs, HttpJson])
+def test_a_state_of_a_list_of_a_later_version_is_refused(kind: type[Source]) -> None:
+    with pytest.raises(ValueError, match="later version"):
+        kind.gap({"v": 2})
 
 
 DAMAGED: list[Any] = [

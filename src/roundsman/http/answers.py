@@ -59,6 +59,11 @@ class Answer:
         return http_date(self.headers.get("date"))
 
 
+def is_refusal(exc: Exception, statuses: frozenset[int] = REFUSED) -> bool:
+    """Whether the question was refused as it was asked, and not for a fault of the moment or by somebody between."""
+    return getattr(exc, "status", None) in statuses and not getattr(exc, "passing", False)
+
+
 def error_for(method: str, url: str | httpx.URL, answer: Answer, now: float) -> Exception:
     """The error for an answer that failed; its class says what the caller must do."""
     url = httpx.URL(url)

@@ -17,7 +17,7 @@ CLOCK_MARGIN, NO_CLOCK_MARGIN = timedelta(minutes=1), timedelta(hours=1)
 
 
 class Remembers(Protocol):
-    """What the document of every such source has."""
+    """What a builder needs of a source's document."""
 
     floor: str | None
     """What happened before it is not reported; "" for no floor, None before the first answer."""

@@ -15,7 +15,8 @@ from typing import Literal, Protocol
 import msgspec
 
 from roundsman.errors import Backoff, Denied, RequestFailed, Unreadable
-from roundsman.kit.pages import FULL_FROM, At, Job, Page, is_about_all, is_about_one, is_refusal
+from roundsman.http.answers import is_refusal
+from roundsman.kit.pages import FULL_FROM, At, Job, Page, is_about_all, is_about_one
 from roundsman.times import is_due, parse_time, rfc3339
 
 OVERLAP = 10

@@ -12,8 +12,6 @@ FAULTS = (RequestFailed, Unreadable, Denied, Backoff)
 """What a question can fail with."""
 FULL_FROM = 10
 """A page without a total that has at least so many rows may not be all."""
-REFUSED = frozenset({400, 403, 404, 405, 406, 409, 413, 414, 416, 422, 501})
-"""Statuses that refuse a question as it was asked."""
 
 
 End = Literal["runs", "ended", "settles", "unknown"]
@@ -117,11 +115,6 @@ class Page(NamedTuple):
 
 def _stamp(moment: datetime | None) -> str:
     return rfc3339(moment) if moment is not None else "~"
-
-
-def is_refusal(exc: Exception) -> bool:
-    """Whether the question was refused as it was asked, and not for a fault of the moment."""
-    return getattr(exc, "status", None) in REFUSED and not getattr(exc, "passing", False)
 
 
 def is_about_one(exc: Exception) -> bool:

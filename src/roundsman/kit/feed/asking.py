@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from roundsman.errors import Denied, Failed, RequestFailed, TooLarge
-from roundsman.http.answers import REFUSED, Answer
+from roundsman.http.answers import REFUSED, Answer, is_refusal
 from roundsman.kit.feed.state import FeedState
 from roundsman.kit.feed.vendor import Growing
 from roundsman.kit.probing import Question, Refused, Row, asked
@@ -35,7 +35,7 @@ class Asker:
         try:
             return await self._probed({paging.order_param: paging.probe_order}, tag)
         except (RequestFailed, Denied) as exc:
-            if not _is_refusal(exc, REFUSED - {403}):
+            if not is_refusal(exc, REFUSED - {403}):
                 raise
             refused = exc
         try:
@@ -65,7 +65,7 @@ class Asker:
             except Failed as exc:
                 raise Refused(exc, doubtful=True) from None
             except (RequestFailed, Denied) as exc:
-                if _is_refusal(exc, REFUSED):
+                if is_refusal(exc):
                     raise Refused(exc, doubtful=exc.status in DOUBTFUL) from None
                 raise
 
@@ -103,11 +103,6 @@ class Asker:
         if question.offset_param:
             query[question.offset_param] = question.offset
         return query
-
-
-def _is_refusal(exc: RequestFailed | Denied, statuses: frozenset[int]) -> bool:
-    """Whether the server refuses the question, and not the moment or somebody between."""
-    return exc.status in statuses and not getattr(exc, "passing", False)
 
 
 def _wire_time(stamp: datetime) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from roundsman.errors import Denied, RequestFailed, Unreadable
 from roundsman.events import notice
-from roundsman.http.answers import Answer
+from roundsman.http.answers import Answer, is_refusal
 from roundsman.kit.builder import PollBuilder
 from roundsman.options.values import LONGEST_LOOKBACK
 from roundsman.plugin import Poll, State, Visit
@@ -168,13 +168,11 @@ class Reading(PollBuilder):
 
     def _has_expired(self, exc: Exception) -> bool:
         """Whether a position from an earlier visit is refused. Then the list is read from the cursor on."""
-        refused = getattr(exc, "status", None) in EXPIRED and not getattr(exc, "passing", False)
-        return refused and not self._restarted
+        return is_refusal(exc, EXPIRED) and not self._restarted
 
     def _is_end(self, walk: Walk, exc: Exception) -> bool:
         """Whether a refused page is behind the last one: some servers answer 404 instead of an empty page."""
-        counted = isinstance(self._pager, paging.Counted) and walk.pages > 0
-        return counted and getattr(exc, "status", None) in BEYOND and not getattr(exc, "passing", False)
+        return isinstance(self._pager, paging.Counted) and walk.pages > 0 and is_refusal(exc, BEYOND)
 
     def _forget_position(self, why: str) -> None:
         """Give up what was kept of the list's pages; the cursor and the known ids stay."""

@@ -18,6 +18,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from roundsman import wire
 from roundsman.errors import RequestFailed, Unreadable
 from roundsman.events import Event, notice
+from roundsman.http.answers import is_refusal
 from roundsman.http.auth import PasswordToken
 from roundsman.http.urls import Endpoint, Url
 from roundsman.kit import fields
@@ -25,7 +26,7 @@ from roundsman.kit.asking import Ask
 from roundsman.kit.documents import renamed
 from roundsman.kit.jobs import Jobs
 from roundsman.kit.listing import ROUND_TO, Paging, whole
-from roundsman.kit.pages import FULL_FROM, At, Cut, End, Job, Look, Page, Spec, is_refusal
+from roundsman.kit.pages import FULL_FROM, At, Cut, End, Job, Look, Page, Spec
 from roundsman.kit.questions import JobsState
 from roundsman.kit.tracked import Tracked
 from roundsman.options.secrets import Secret
