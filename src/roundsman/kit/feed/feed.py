@@ -224,7 +224,6 @@ class _Round:
         return not self.state.learned.unordered if self.state.leads is None else self.state.leads
 
     def _end(self) -> Poll:
-        """The reading has ended."""
         self.state.absorbs = False
         self.state.reading = self.state.progress = None
         return self._poll()

@@ -22,16 +22,13 @@ class Ages:
         self._source = source
         self._since = source.since
         self._memory = memory
+        self.has_numbers = source.since is not None and source.since.format == "number"
+        """Whether rows are compared by numbers, and not by times."""
         self._floor: datetime | None = None
         """Rows before it were there before the source began."""
         self._begin: Any = None
         """What the walk asks for begins here: a server that shows earlier rows ignores the parameter."""
         self._latest = datetime.max.replace(tzinfo=UTC)
-
-    @property
-    def has_numbers(self) -> bool:
-        """Whether rows are compared by numbers, and not by times."""
-        return self._since is not None and self._since.format == "number"
 
     def look_at(self, walk: Walk, floor: str | None, latest: datetime) -> None:
         """Take the bounds of a walk. `floor` is RFC 3339; None or "" if there is none. `latest`: no row is later."""
@@ -45,9 +42,7 @@ class Ages:
 
     def moment(self, row: Row) -> datetime | None:
         """The time by which a row is old or new."""
-        if row.time is not None:
-            return row.time
-        return parse_time(row.since) if self._since is not None and not self.has_numbers else None
+        return row.time or (None if self.has_numbers else parse_time(row.since))
 
     def is_old(self, row: Row) -> bool:
         """Whether it was there before the source began, or lies before what was asked for."""
@@ -96,16 +91,13 @@ class Ages:
 
     def is_ahead(self, row: Row) -> bool:
         """Whether its time is in the future."""
-        moment = self.moment(row)
-        return moment is not None and self._is_ahead(moment)
+        return self._is_ahead(self.moment(row))
 
     def _is_ahead(self, value: Any) -> bool:
         return isinstance(value, datetime) and value > self._latest
 
     def _comparable(self, value: Any) -> Any:
         """A value of `since.row` as something that can be compared: a time, or a number."""
-        if self._since is None:
-            return None
         return _number(value) if self.has_numbers else parse_time(value)
 
 
