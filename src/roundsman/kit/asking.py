@@ -1,16 +1,98 @@
-"""What a vendor's methods get for one visit: requests at its pace, pages of its lists, and remarks."""
+"""What a visit to a source of jobs works with: the state, requests at the vendor's pace, and remarks."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
+
+import msgspec
 
 from roundsman import wire
 from roundsman.errors import Backoff
 from roundsman.http.answers import Answer
 from roundsman.http.urls import is_loopback
 from roundsman.kit.builder import PollBuilder
+from roundsman.kit.documents import Document, renamed
+from roundsman.kit.failing import Failing
+from roundsman.kit.listing import ListState
 from roundsman.kit.pages import Job, Page, Spec
-from roundsman.plugin import State, Visit
+from roundsman.kit.tracked import Tracked
+from roundsman.plugin import Poll, State, Visit
+
+
+class PartState(Document):
+    """The state of one part."""
+
+    open: dict[str, Tracked] = {}
+    """Jobs that have not ended."""
+    groups: dict[str, Tracked] = {}
+    """Groups that have not ended."""
+    given_up: list[str] = []
+    """Groups that were given up: their jobs do not open them again."""
+    list: ListState = msgspec.field(default_factory=ListState)
+    failing: Failing | None = None
+
+    version: ClassVar = 0  # the state of the source has the version
+
+    def repaired(self) -> None:
+        """What is missing now is found again by reading the list from the beginning."""
+        self.list = ListState(cut=self.list.cut)
+
+
+class JobsState(PartState):
+    """The state of a source; if the vendor keeps no parts, that of its only part, too."""
+
+    floor: str | None = None
+    """What ended before it is not reported; "" for no floor, null before the first answer."""
+    wanted: dict[str, int] = {}
+    """Ids to track, and in how many rounds they were not found."""
+    parts: dict[str, dict[str, Any]] = {}
+    """The states of the parts as they are stored, because there may be thousands; `part` reads one."""
+    next_part: str | None = None
+    """Where the next round begins, if this one was cut short."""
+    singles_rest: bool = False
+    """The next due visit asks for nothing singly: it does what comes after that."""
+    fine: bool = False
+    """An answer about a single job was good: the credentials were accepted once."""
+    remarked: list[str] = []
+    unread: list[str] = []
+
+    version: ClassVar = 1
+
+    @classmethod
+    def upgrade(cls, old: dict[str, Any]) -> dict[str, Any]:
+        """Until 0.6, states were loose objects without a version."""
+        new = renamed(old, {"odd": "remarked"})
+        if "wanted" in new:
+            new["wanted"] = (
+                dict(new["wanted"]) if isinstance(new["wanted"], dict) else dict.fromkeys(new["wanted"], 0)
+            )
+        return new
+
+    def repaired(self) -> None:
+        super().repaired()
+        for name in self.parts:
+            part = self.part(name)
+            part.repaired()
+            self.keep(name, part)
+
+    def part(self, name: str) -> PartState:
+        """The state of one part. Its changes count once `keep` has it."""
+        if not name:
+            return self
+        part = PartState.load(self.parts.get(name, {}) | {"v": 0})
+        self.dropped = list(dict.fromkeys([*self.dropped, *(f"parts.{each}" for each in part.dropped)]))
+        part.dropped = []
+        return part
+
+    def keep(self, name: str, part: PartState) -> None:
+        if name and (stored := part.dump()) != self.parts.get(name, {}):
+            self.parts[name] = stored
+
+    def dump(self) -> dict[str, Any]:
+        """As `Document.dump`, but it shares the states of the parts: `keep` replaces them and changes none."""
+        parts, self.parts = self.parts, {}
+        dumped, self.parts = super().dump(), parts
+        return {**dumped, "parts": dict(parts)} if parts else dumped
 
 
 class Ask(PollBuilder):
@@ -38,6 +120,21 @@ class Ask(PollBuilder):
         """Whether the source has one part only."""
         self.skips_singles = False
         """This visit asks for nothing singly: the last one ended there, and had more to do."""
+        self._parts: dict[str, PartState] = {}
+        """The states of the parts that were visited since the last poll."""
+
+    def part(self, name: str) -> PartState:
+        """The state of one part, until the next poll."""
+        if name not in self._parts:
+            self._parts[name] = self.doc.part(name)
+        return self._parts[name]
+
+    def poll(self) -> Poll:
+        for name, part in self._parts.items():
+            self.doc.keep(name, part)
+        self._parts = {}
+        self.remarks += self.doc.remarks()
+        return super().poll()
 
     async def get(
         self,

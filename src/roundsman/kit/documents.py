@@ -15,7 +15,7 @@ class Document(msgspec.Struct, omit_defaults=True, kw_only=True):
     """Members of the stored state that did not fit, until a visit reports them."""
 
     version: ClassVar[int] = 1
-    """The version of the format; states of Roundsman 0.1 to 0.6 have none."""
+    """The version of the format; 0 if another document has it. States of Roundsman 0.1 to 0.6 have none."""
 
     @classmethod
     def upgrade(cls, old: dict[str, Any]) -> dict[str, Any]:
@@ -57,7 +57,8 @@ class Document(msgspec.Struct, omit_defaults=True, kw_only=True):
 
     def dump(self) -> dict[str, Any]:
         """The document as a JSON object that shares nothing with it."""
-        return {"v": self.version, **msgspec.to_builtins(self, enc_hook=wire.plain_time)}
+        version = {"v": self.version} if self.version else {}
+        return {**version, **msgspec.to_builtins(self, enc_hook=wire.plain_time)}
 
 
 def renamed(old: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ for days is reported.
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 
-from roundsman.kit.listing import ListState
 from roundsman.kit.questions import Questions
 from roundsman.kit.rounds import Round
 from roundsman.plugin import Poll, State, Visit
@@ -33,7 +32,7 @@ class Jobs(Questions):
     @classmethod
     def following(cls, state: State) -> Sequence[str]:
         found = cls.document.load(state)
-        parts = {"": found, **found.parts}
+        parts = {name: found.part(name) for name in ("", *found.parts)}
         jobs = [cls.label(name, key) for name, part in parts.items() for key in part.open]
         groups = [cls.label(name, key, group=True) for name, part in parts.items() for key in part.groups]
         return list(dict.fromkeys([*found.wanted, *jobs, *groups]))
@@ -41,6 +40,9 @@ class Jobs(Questions):
     def rewound(self, state: State, to: datetime | None) -> State:
         found = self.document.load(state)
         found.floor = rfc3339(to) if to else ""
-        for part in (found, *found.parts.values()):
-            part.list, part.given_up, part.failing = ListState(cut=part.list.cut), [], None
+        for name in ("", *found.parts):
+            part = found.part(name)
+            part.repaired()
+            part.given_up, part.failing = [], None
+            found.keep(name, part)
         return found.dump()

@@ -27,7 +27,7 @@ class PartVisit:
         self._ask, self._source, self._visit = ask, source, ask.visit
         self._name = name
         self._label = PartLabel(name, source.part_title(name))
-        self._state = ask.doc.part(name)
+        self._state = ask.part(name)
         self._records = Records(ask, source, name)
         self._answers = 0
         self._failed: list[tuple[dict[str, Tracked], str, Exception]] = []

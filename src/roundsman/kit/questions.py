@@ -1,4 +1,4 @@
-"""What a source of jobs is asked, and its state.
+"""What a source of jobs is asked.
 
 A vendor may keep its jobs in parts, each with a list of its own, and in groups, which end when all of their
 jobs have.
@@ -9,13 +9,9 @@ from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-import msgspec
-
 from roundsman.events import Event
-from roundsman.kit.asking import Ask
-from roundsman.kit.documents import Document, renamed
-from roundsman.kit.failing import Failing
-from roundsman.kit.listing import ListState, Paging
+from roundsman.kit.asking import Ask, JobsState
+from roundsman.kit.listing import Paging
 from roundsman.kit.pages import At, Cut, Job, Look, Page, Spec
 from roundsman.kit.tracked import Tracked
 from roundsman.options.values import Duration, Start
@@ -23,55 +19,6 @@ from roundsman.plugin import Poll, Source
 
 ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 """An id that can stand in a path and in a query."""
-
-
-class PartState(Document):
-    """The state of one part."""
-
-    open: dict[str, Tracked] = {}
-    """Jobs that have not ended."""
-    groups: dict[str, Tracked] = {}
-    """Groups that have not ended."""
-    given_up: list[str] = []
-    """Groups that were given up: their jobs do not open them again."""
-    list: ListState = msgspec.field(default_factory=ListState)
-    failing: Failing | None = None
-
-
-class JobsState(PartState):
-    """The state of a source; if the vendor keeps no parts, that of its only part, too."""
-
-    floor: str | None = None
-    """What ended before it is not reported; "" for no floor, null before the first answer."""
-    wanted: dict[str, int] = {}
-    """Ids to track, and in how many rounds they were not found."""
-    parts: dict[str, PartState] = {}
-    next_part: str | None = None
-    """Where the next round begins, if this one was cut short."""
-    singles_rest: bool = False
-    """The next due visit asks for nothing singly: it does what comes after that."""
-    fine: bool = False
-    """An answer about a single job was good: the credentials were accepted once."""
-    remarked: list[str] = []
-    unread: list[str] = []
-
-    @classmethod
-    def upgrade(cls, old: dict[str, Any]) -> dict[str, Any]:
-        """Until 0.6, states were loose objects without a version."""
-        new = renamed(old, {"odd": "remarked"})
-        if "wanted" in new:
-            new["wanted"] = (
-                dict(new["wanted"]) if isinstance(new["wanted"], dict) else dict.fromkeys(new["wanted"], 0)
-            )
-        return new
-
-    def repaired(self) -> None:
-        """What is missing now is found again by reading the lists from the beginning."""
-        for part in (self, *self.parts.values()):
-            part.list = ListState(cut=part.list.cut)
-
-    def part(self, name: str) -> PartState:
-        return self.parts.setdefault(name, PartState()) if name else self
 
 
 class Questions(Source):

@@ -21,7 +21,7 @@ class Records:
 
     def __init__(self, ask: Ask, source: Questions, name: str) -> None:
         self._ask, self._source, self._visit, self._name = ask, source, ask.visit, name
-        self._state = ask.doc.part(name)
+        self._state = ask.part(name)
         self.found: dict[str, bool] = {}
         """Jobs that were seen at this visit, and whether the list shows them in its first answer."""
         self._told: set[str] = set()

@@ -24,12 +24,12 @@ from roundsman.http.client import Http
 from roundsman.http.urls import Url
 from roundsman.kit import fields
 from roundsman.kit.archive import Limits
-from roundsman.kit.asking import Ask
+from roundsman.kit.asking import Ask, JobsState
 from roundsman.kit.documents import renamed
 from roundsman.kit.jobs import Jobs
 from roundsman.kit.listing import Paging
 from roundsman.kit.pages import At, Cut, Job, Look, Page
-from roundsman.kit.questions import ID, JobsState
+from roundsman.kit.questions import ID
 from roundsman.kit.tracked import Tracked
 from roundsman.options.secrets import Secret
 from roundsman.options.values import Duration, Start

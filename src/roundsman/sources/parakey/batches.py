@@ -15,12 +15,12 @@ from pydantic import Field
 from roundsman import wire
 from roundsman.errors import Unreadable
 from roundsman.events import Event
-from roundsman.kit.asking import Ask
+from roundsman.kit.asking import Ask, JobsState
 from roundsman.kit.documents import renamed
 from roundsman.kit.jobs import Jobs
 from roundsman.kit.listing import Paging
 from roundsman.kit.pages import At, Job, Look, Page
-from roundsman.kit.questions import ID, JobsState
+from roundsman.kit.questions import ID
 from roundsman.options.values import Duration, Start
 from roundsman.plugin import Received, State
 from roundsman.sources.parakey.account import Account

@@ -22,12 +22,11 @@ from roundsman.http.answers import is_refusal
 from roundsman.http.auth import PasswordToken
 from roundsman.http.urls import Endpoint, Url
 from roundsman.kit import fields
-from roundsman.kit.asking import Ask
+from roundsman.kit.asking import Ask, JobsState
 from roundsman.kit.documents import renamed
 from roundsman.kit.jobs import Jobs
 from roundsman.kit.listing import ROUND_TO, Paging, whole
 from roundsman.kit.pages import FULL_FROM, At, Cut, End, Job, Look, Page, Spec
-from roundsman.kit.questions import JobsState
 from roundsman.kit.tracked import Tracked
 from roundsman.options.secrets import Secret
 from roundsman.options.values import Duration, Start
@@ -240,7 +239,9 @@ class Pushes(Jobs):
                 ids = known.ids
             known = ask.doc.found = Discovered(list(ids), rfc3339(ask.now))
         # A push or batch that is under way at a connection that is no longer listed can still end.
-        busy = [self.part_title(name) for name, part in ask.doc.parts.items() if part.open or part.groups]
+        busy = [
+            self.part_title(name) for name, part in ask.doc.parts.items() if {"open", "groups"} & part.keys()
+        ]
         return sorted({*known.ids, *busy})
 
     async def _discover(self, ask: Ask) -> Sequence[str]:
@@ -276,7 +277,7 @@ class Pushes(Jobs):
 
     async def listed(self, ask: Ask, part: str, at: At) -> Page:
         page = await self._page(ask, part, at)
-        if not (page.rows or page.unchanged or at.offset) and ask.doc.part(part).list.count:
+        if not (page.rows or page.unchanged or at.offset) and ask.part(part).list.count:
             title = self.part_title(part)
             what = f"the list of {title} is empty although it had rows before"
             ask.remark(what, about=f"empty {part}")
