@@ -857,6 +857,22 @@ async def test_a_large_batch_is_looked_at_as_one(rounds: Any, ledger: Railz) -> 
     assert len(ids(world)) == 230
 
 
+async def test_a_push_that_the_list_hides_is_told_while_another_one_of_its_batch_is_pending(
+    rounds: Any, ledger: Railz, time: Time
+) -> None:
+    ledger.quirks.paging, ledger.quirks.cap = "ignored", 20
+    ledger.push("CON-1", push_id="hidden", batch="b1", took=30 * MINUTE, status="failed", code=400)
+    world = rounds()
+    await world.visit()
+    for number in range(25):
+        ledger.push("CON-1", push_id=f"p{number}", requested=time.utc() - SECOND)
+    ledger.push("CON-1", push_id="shown", batch="b1", took=None)
+    for _ in range(3):
+        await world.visit(after=15 * 60)
+    assert "hidden:failed" in ids(world)
+    assert world.told(BATCH) == [], "the other one is pending"
+
+
 async def test_deletes_are_watched_if_asked(rounds: Any, ledger: Railz) -> None:
     ledger.push("CON-1", push_id="d1", deletion=True)
     ledger.push("CON-1", push_id="p1")

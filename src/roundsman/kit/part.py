@@ -46,14 +46,7 @@ class PartVisit:
         await self._records.forget_what_is_told()
         if not self._ask.skips_singles:
             await self._each(state.open, self._hidden(), self._single)
-        shown = {entry.group for entry in state.open.values() if entry.listed}
-        now = self._ask.now
-        groups = [
-            key
-            for key, entry in state.groups.items()
-            if not entry.is_early(now) and (key in named if named is not None else key not in shown)
-        ]
-        await self._each(state.groups, groups, self._group)
+        await self._each(state.groups, self._due_groups(), self._group)
         if named is None and not self._visit.wait:
             await self._search()
         self._give_up()
@@ -243,6 +236,22 @@ class PartVisit:
                 self._records.gone(entries, key, f"({exc}) ")
 
     # -- groups ----------------------------------------------------------------------------------------------
+
+    def _due_groups(self) -> list[str]:
+        """Groups whose time has come.
+
+        A group has not ended while the list shows that one of its jobs has not. Still it is looked at if
+        another one of them is hidden, because that one may end meanwhile.
+        """
+        state, named, found = self._state, self._ask.named, self._records.found
+        listed = {entry.group for entry in state.open.values() if entry.listed}
+        listed -= {entry.group for key, entry in state.open.items() if not (entry.listed or key in found)}
+        return [
+            key
+            for key, entry in state.groups.items()
+            if not entry.is_early(self._ask.now)
+            and (key in named if named is not None else key not in listed)
+        ]
 
     async def _group(self, key: str) -> None:
         """Look at all jobs of one group.
