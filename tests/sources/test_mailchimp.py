@@ -1,6 +1,7 @@
 """Mailchimp's batches: each pitfall of its API, and each kind of bad input, as a promise."""
 
 import asyncio
+import gzip
 import io
 import json
 import tarfile
@@ -13,6 +14,7 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
+from inside import put
 from raw import answer, raw_server
 from rounds import Rounds, opened
 from roundsman.cli import registrations
@@ -509,6 +511,61 @@ async def test_results_that_are_complete_later_are_read_again(rounds: Any, accou
     assert len(world.told(FAILED)) == 2
     assert account.downloads == 2
     assert world.told(GAP) == []
+
+
+async def test_a_download_that_breaks_off_loses_no_failure_and_tells_none_twice(
+    rounds: Any, account: Mailchimp
+) -> None:
+    content = [failing(*(f"{n}-{k}" for k in range(400))) for n in range(3)]
+    whole = packed(*((f"m{n}", each) for n, each in enumerate(content)), mode="w:")
+    counts = {"errored_operations": 1200, "total_operations": 1200}
+    batch = account.add(batch_id="b1", archive=gzip.compress(whole)[:-3000], counts=counts)
+    world = rounds()
+    await world.visit()
+    assert 0 < len(world.told(FAILED)) < 1200
+    assert [e["data"]["failures"] for e in world.told(COMPLETED)] == [None]
+    batch.archive = gzip.compress(whole)
+    for _ in range(3):
+        await world.visit(after=100)
+    told = [e["data"]["item_id"] for e in world.told(FAILED)]
+    assert sorted(told) == sorted(f"{n}-{k}" for n in range(3) for k in range(400))
+    assert len(world.told(COMPLETED)) == 1
+    assert "results_due" not in world.state
+
+
+@pytest.mark.parametrize("reported", [False, True])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda batch: {},
+        lambda batch: {**batch, "failed": "two"},
+        lambda batch: "batch",
+        lambda batch: {name: batch[name] for name in batch.keys() - {"total"}},
+    ],
+    ids=["empty", "wrong", "text", "lacking"],
+)
+async def test_a_damaged_record_of_results_that_are_due_is_said_and_loses_nothing(
+    damage: Any, reported: bool, rounds: Any, account: Mailchimp
+) -> None:
+    account.add([bad_address("a@b.example")], batch_id="b1")
+    account.add([bad_address("c@b.example")], batch_id="b2")
+    batch = {
+        "batch_id": "b1", "outcome": "failed", "status": "finished", "total": 1, "failed": 1,
+        "submitted_at": None, "completed_at": None, "failures": None, "failures_cap": 20, "raw": {},
+    }  # fmt: skip
+    due = {"b1": {"batch": damage(batch), "reported": reported}}
+    world = rounds(start="beginning")
+    await put(world.store, state={"v": 1, "results_due": due}, source="news")
+    world.reboot()
+    with capture_logs() as logs:
+        for _ in range(3):
+            await world.visit(after=100)
+    assert sum("batch b1 is damaged" in str(line) for line in logs) == 1
+    told = ["b2:completed"] if reported else ["b1:completed", "b2:completed"]
+    assert sorted(e.id for e in world.events(COMPLETED)) == told
+    assert len(world.told(FAILED)) == 2
+    assert "results_due" not in world.state
+    assert (await world.status()).failures == 0
 
 
 async def test_results_that_come_in_another_order_are_told_once_each(rounds: Any, account: Mailchimp) -> None:

@@ -206,7 +206,7 @@ class Batches(Jobs):
         # Also if no operation is counted as failed: one over many people can succeed and leave some out.
         wants = self.results != "off" and batch["total"] != 0 and bool(ID.fullmatch(job.key))
         if job.key not in due and wants:
-            due[job.key] = ResultsDue(batch=dict(batch), reported=again)
+            due[job.key] = ResultsDue(batch=batch, reported=again)
         elif job.key not in due and not again:
             if not batch["failed"]:
                 batch["failures"] = []

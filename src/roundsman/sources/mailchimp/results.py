@@ -29,8 +29,8 @@ GIVEN_UP_KEPT = 200
 class ResultsDue(Later, omit_defaults=True, kw_only=True):
     """Results that are still to be read."""
 
-    batch: dict[str, Any]
-    """The batch, as its event reports it."""
+    batch: Batch | None = None
+    """The batch, as its event reports it; None if the stored one was damaged."""
     reported: bool = False
     """Whether that event was made: results that come later are reported without it."""
     missing: int = 0
@@ -73,9 +73,23 @@ class Results:
         for key, entry in sorted(self._due.items(), key=lambda item: item[1].tries):
             if ask.tired is not None or ask.visit.wait:
                 return  # the vendor asks us to wait
-            if (ask.named is None or key in ask.named) and not entry.is_early(ask.now):
+            if entry.batch is None:
+                self._ask_again(key, entry)
+                yield ask.poll()
+            elif (ask.named is None or key in ask.named) and not entry.is_early(ask.now):
                 async for poll in self._results(key, entry):
                     yield poll
+
+    def _ask_again(self, key: str, entry: ResultsDue) -> None:
+        """What is remembered of a batch is damaged: the next visit asks the vendor for all of it."""
+        self._ask.remarks.append(
+            f"what was stored of batch {key} is damaged: the vendor is asked for it again"
+        )
+        self._ask.doc.wanted[key] = 0
+        if entry.reported:
+            self._give_up(key)  # then only its results are read again
+        else:
+            del self._due[key]
 
     async def _results(self, key: str, entry: ResultsDue) -> AsyncIterator[Poll]:
         """Read the results of one batch, then report its completion; or at once, if they cannot be read."""
@@ -176,7 +190,8 @@ class Results:
 
 
 def _batch(entry: ResultsDue) -> Batch:
-    return entry.batch  # type: ignore[return-value] # its shape is that of the event
+    assert entry.batch is not None  # others are asked for again
+    return entry.batch
 
 
 def _counted(batch: Batch, reading: Operations) -> Batch:
