@@ -20,7 +20,7 @@ class Time:
         return self.wall
 
     def vendor(self) -> float:
-        """The vendor's clock (Unix seconds): nobody sets it."""
+        """The vendor's clock (Unix seconds). `set_wall` does not change it."""
         return self._began + self.ticks
 
     def advance(self, seconds: float) -> None:

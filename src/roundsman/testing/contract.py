@@ -253,7 +253,7 @@ def _kills(stage: Stage) -> None:
 
 
 def _triggers(stage: Stage) -> None:
-    """Whatever a visit is made for."""
+    """Visits for a webhook and for a command find what a visit that is due finds."""
     triggers: tuple[Trigger, ...] = ("webhook", "command")
     for trigger in triggers:
         trial = Trial(stage)
