@@ -9,7 +9,6 @@ import msgspec
 from roundsman import wire
 from roundsman.errors import Backoff
 from roundsman.http.answers import Answer
-from roundsman.http.urls import is_loopback
 from roundsman.kit.builder import PollBuilder
 from roundsman.kit.documents import Document, renamed
 from roundsman.kit.failing import Failing
@@ -105,7 +104,7 @@ class Ask(PollBuilder):
         self._base_url, self._start = base_url, start
         self.visit, self.now = visit, visit.now
         self.pause = 0.0
-        """Seconds to wait before each request; not applied to a loopback address."""
+        """Seconds to wait before each request."""
         self.stop: Exception | None = None
         """Why the round is cut short."""
         self.tired: Backoff | None = None
@@ -144,13 +143,23 @@ class Ask(PollBuilder):
         tag: Any = None,
     ) -> Answer:
         """As `http.get`, of a path below `base_url`."""
-        if self.pause and not is_loopback(self._base_url):
+        if self.pause:
             await self.visit.pause(self.pause)
         return await self.visit.http.get(f"{self._base_url}/{path}", query, headers, tag)
 
-    def rows_of(self, answer: Answer, path: str, read: Callable[[dict[str, Any], Any], Job | None]) -> Page:
-        """The jobs in one answer of a list; `read` returns None for a row that it remarked on."""
-        self.begin(self._start, answer.date(), self.now)
+    def rows_of(
+        self,
+        answer: Answer,
+        path: str,
+        read: Callable[[dict[str, Any], Any], Job | None],
+        total: Callable[[dict[str, Any], int], int | None] | None = None,
+    ) -> Page:
+        """The jobs in one answer of a list; `read` returns None for a row that it remarked on.
+
+        `total` gets the members beside the rows and the number of rows, and returns that of the whole list.
+        """
+        if self.doc.floor is None:
+            self.begin(self._start, answer.date(), self.now)
         if answer.unchanged:
             return Page({}, tag=answer.tag, unchanged=True)
         if answer.status == 204:
@@ -159,4 +168,5 @@ class Ask(PollBuilder):
         items = answer.items(path, damaged)
         self.keep(damaged)
         jobs = [job for data, raw in items if (job := read(data, raw)) is not None]
-        return Page({job.key: job for job in jobs}, len(items), tag=answer.tag)
+        count = total(answer.envelope(), len(items)) if total is not None else None
+        return Page({job.key: job for job in jobs}, len(items), count, answer.tag)

@@ -1,17 +1,29 @@
-"""Jobs: things that somebody started and that end. A vendor answers small questions; the kit does the rest.
+"""Jobs: work that was requested and that ends. A vendor answers small questions; the kit does the rest.
 
 Each visit reads the vendor's list of jobs, if there is one, and asks singly for what the list does not show.
 A job ends once; a job that does not move, that the vendor no longer knows, or that answers only with errors
 for days is reported.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 
+from roundsman.errors import Backoff, RequestFailed
+from roundsman.http.urls import is_loopback
+from roundsman.kit.asking import Ask
+from roundsman.kit.failing import Breaker
+from roundsman.kit.pages import FAULTS, is_about_all
+from roundsman.kit.part import PartVisit, searches
 from roundsman.kit.questions import Questions
-from roundsman.kit.rounds import Round
+from roundsman.kit.tracked import GONE_AFTER, About, Tracked
 from roundsman.plugin import Poll, State, Visit
 from roundsman.times import rfc3339
+
+CHUNK = 20
+"""Parts that are asked in one group."""
+COMMIT_AFTER = 500
+"""Parts asked, or events found, before a commit."""
 
 
 class Jobs(Questions):
@@ -46,3 +58,137 @@ class Jobs(Questions):
             part.given_up, part.failing = [], None
             found.keep(name, part)
         return found.dump()
+
+
+class Round(Ask):
+    """One visit: all parts in turn, and what a webhook named."""
+
+    def __init__(self, source: Questions, visit: Visit, state: State) -> None:
+        super().__init__(source.base_url, source.start, visit, state, source.document.load(state))
+        self.source = source
+        self.pause = 0.0 if is_loopback(source.base_url) else source.pace() * (source.concurrency or 1)
+        self.good = 0
+        """Parts that answered."""
+        self.errors: list[Exception] = []
+        self._tried: set[str] = set()
+        self._done: set[str] = set()
+        """Parts that were asked in this round, and those whose turn is over."""
+        self._breaker = Breaker()
+        self._turns = asyncio.Semaphore(source.concurrency or 1)
+
+    async def polls(self) -> AsyncIterator[Poll]:
+        found = ((each, self.source.spec(each)) for each in self.doc.wanted)
+        self.specs = {each: spec for each, spec in found if spec is not None}
+        names = list(await self.source.parts(self))
+        homes = [name for name in names if self.source.takes_ids(name)]
+        self.only = homes[0] if len(homes) == 1 else None
+        self.alone, asked = len(names) == 1, len(names)
+        watched = set(names)
+        self.doc.parts = {name: part for name, part in self.doc.parts.items() if name in watched}
+        narrow = self._named(homes)
+        if narrow is None:
+            self.skips_singles, self.doc.singles_rest = self.doc.singles_rest, False
+        names = self._from_where_it_ended(names) if narrow is None else narrow
+        async for poll in self._visit(names, narrow=narrow is not None):
+            yield poll
+        silent = not self.good and names and (self.errors or (narrow is None and not self.tired))
+        if self.stop is None and silent:
+            self.stop = self.errors[0] if self.errors else RequestFailed("none of the connections answers")
+        if self.stop is None and narrow is None:
+            self._report_not_found(homes, all_answered=self.good >= asked)
+            self.source.finished(self)
+        yield self.poll()
+        if self.stop is not None:
+            raise self.stop
+        if self.tired is None and not self.visit.wait:
+            async for poll in self.source.after(self):
+                yield poll
+        if self.tired is not None and self.alone:
+            raise self.tired
+
+    def _named(self, homes: Sequence[str]) -> list[str] | None:
+        """The parts named by the webhook that triggered this visit; None for all."""
+        begun = self.doc.floor is not None or not self.source.lists
+        if self.visit.trigger != "webhook" or not begun or not self.doc.wanted:
+            return None
+        specs = self.specs.values()
+        found = {self.only if spec.part is None else spec.part for spec in specs}
+        if None in found:
+            return None
+        self.named = {spec.key for spec in specs}
+        return [name for name in homes if name in found]
+
+    def _from_where_it_ended(self, names: list[str]) -> list[str]:
+        begin, self.doc.next_part = self.doc.next_part, None
+        at = names.index(begin) if begin in names else 0
+        return names[at:] + names[:at]
+
+    async def _visit(self, names: list[str], *, narrow: bool) -> AsyncIterator[Poll]:
+        unsaid = 0
+        for at in range(0, len(names), CHUNK):
+            chunk, rest = names[at : at + CHUNK], names[at + CHUNK :]
+            await asyncio.gather(*(self._one(name) for name in chunk))
+            cut = bool(self.stop is not None or self.visit.wait)
+            # The next round begins where this one ended; if the first part ended it, after that one, because
+            # the fault may be its own.
+            left = next((name for name in names if name not in self._done), None) if cut else None
+            if left is not None and not narrow and not self.alone:
+                ended_it = left == names[0] and left in self._tried
+                self.doc.next_part = names[1 % len(names)] if ended_it else left
+            if cut:
+                return
+            unsaid += len(chunk)
+            if rest and (unsaid >= COMMIT_AFTER or len(self.events) >= COMMIT_AFTER):
+                unsaid = 0
+                yield self.poll()
+
+    async def _one(self, name: str) -> None:
+        """Visit one part when its turn comes.
+
+        Its error does not affect the others, unless it ends the round. What it answered before the error
+        counts.
+        """
+        async with self._turns:
+            if self.stop is not None or (self.visit.wait and self._tried):
+                return  # the vendor asks us to wait; but each round asks one part
+            self._tried.add(name)
+            part = PartVisit(self, self.source, name)
+            if part.rests():
+                self._done.add(name)
+                return
+            try:
+                await part.visit()
+            except FAULTS as exc:
+                if isinstance(exc, Backoff):
+                    self.visit.defer(exc.after)  # for all parts; this one also waits after `fail`
+                # Refused credentials, and a vendor that is down, concern all parts.
+                if is_about_all(exc) or self._breaker.count(exc):
+                    self.stop = self.stop or exc
+                    return
+                self._done.add(name)
+                self.errors.append(exc)
+                part.fail(exc)
+            else:
+                self._breaker.answered()
+                self.good += 1
+                self._done.add(name)
+                part.succeed()
+
+    def _report_not_found(self, homes: Sequence[str], *, all_answered: bool) -> None:
+        """After a complete round: the ids that no part knew."""
+        for written, spec in self.specs.items():
+            if written not in self.doc.wanted:
+                continue
+            strange = spec.part is not None and spec.part not in homes
+            if spec.part and not strange:
+                continue  # its part did not answer
+            rounds = self.doc.wanted[written]
+            # A part that may have it did not answer.
+            unsure = not all_answered and not strange
+            if rounds + 1 < GONE_AFTER or not searches(rounds) or unsure:
+                self.doc.wanted[written] = rounds + 1
+                continue
+            del self.doc.wanted[written]
+            why = f"{spec.part} is not among the connections of this source. " if strange else ""
+            about = About(self.source.name, self.source.noun, written)
+            self.events.append(about.gone(Tracked.follow(self.visit), self.now, why))

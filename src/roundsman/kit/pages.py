@@ -19,7 +19,7 @@ End = Literal["runs", "ended", "settles", "unknown"]
 
 
 class Job(NamedTuple):
-    """What could be understood of one thing that somebody started and that ends."""
+    """What could be understood of one job."""
 
     key: str
     state: str | None

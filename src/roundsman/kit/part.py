@@ -20,15 +20,12 @@ SEARCH_EVERY = 30
 """Visits between two searches of all parts for an id, while one that may have it fails."""
 
 
-class PartVisit:
+class PartVisit(Records):
     """One part: what is asked, and how that fares."""
 
     def __init__(self, ask: Ask, source: Questions, name: str) -> None:
-        self._ask, self._source, self._visit = ask, source, ask.visit
-        self._name = name
+        super().__init__(ask, source, name)
         self._label = PartLabel(name, source.part_title(name))
-        self._state = ask.part(name)
-        self._records = Records(ask, source, name)
         self._answers = 0
         self._failed: list[tuple[dict[str, Tracked], str, Exception]] = []
         """What could not be asked for, and why."""
@@ -42,15 +39,15 @@ class PartVisit:
         if named is None and self._source.lists:
             await self._read_list()
         else:
-            await self._records.place_wanted()
-        await self._records.forget_what_is_told()
+            await self.place_wanted()
+        await self.forget_what_is_told()
         if not self._ask.skips_singles:
             await self._each(state.open, self._hidden(), self._single)
         await self._each(state.groups, self._due_groups(), self._group)
         if named is None and not self._visit.wait:
             await self._search()
         self._give_up()
-        self._records.report_stalls()
+        self.report_stalls()
         if self._fatal is not None:
             raise self._fatal
         self._raise_if_nothing_was_answered()
@@ -98,7 +95,7 @@ class PartVisit:
         listing = Listing(self._source.paging(), self._state.list, self._ask.now, self)
         try:
             first = await listing.first(hidden)
-            await self._records.place_wanted()
+            await self.place_wanted()
             goes_on = listing.goes_on
             if first is not None:
                 self._answers += 1
@@ -108,11 +105,11 @@ class PartVisit:
                 raise
             self._list_fault = exc
             self._ask.remark(f"the list of {self._source.nouns} cannot be read: {exc}", about="list")
-            await self._records.place_wanted()
+            await self.place_wanted()
             return
         if first is not None and not first.unchanged and not goes_on:
             for key, entry in self._state.open.items():
-                entry.listed = self._records.found.get(key, False)
+                entry.listed = self.found.get(key, False)
 
     async def ask(self, at: At) -> Page:
         return await self._source.listed(self._ask, self._name, at)
@@ -124,12 +121,6 @@ class PartVisit:
         event = self._source.cut(self._ask, self._name, Cut(total, shown, why))
         self._ask.events += [event] if event is not None else []
         return event is not None
-
-    async def take(self, page: Page, *, listed: bool) -> int:
-        return await self._records.take(page, listed=listed)
-
-    def shows(self, page: Page) -> None:
-        self._records.shows(page)
 
     # -- one by one ------------------------------------------------------------------------------------------
 
@@ -143,7 +134,7 @@ class PartVisit:
             and (
                 key in named
                 if named is not None
-                else not (entry.listed or key in self._records.found or entry.group in state.groups)
+                else not (entry.listed or key in self.found or entry.group in state.groups)
             )
         ]
 
@@ -181,7 +172,7 @@ class PartVisit:
     async def _single(self, key: str) -> None:
         entry = self._state.open[key]
         if not ID.fullmatch(key):
-            self._records.gone(self._state.open, key)  # an id that cannot be asked for
+            self.gone(self._state.open, key)  # an id that cannot be asked for
             return
         try:
             look = await self._ask_for(key, entry.tag)
@@ -196,11 +187,11 @@ class PartVisit:
             entry.answered()
         elif look.job is None:
             if entry.not_found(self._visit, self._source.interval):
-                self._records.gone(self._state.open, key)
+                self.gone(self._state.open, key)
         else:
             # What has to look the same twice needs a second answer: a 304 would prevent it.
             entry.tag = look.tag if look.job.end != "settles" else None
-            await self._records.take(Page({key: look.job}), listed=False, asked=entry.asked)
+            await self.take(Page({key: look.job}), listed=False, asked=entry.asked)
 
     def _is_unknown(self, exc: Exception) -> bool:
         """Whether the vendor says that it does not know what was asked for."""
@@ -220,7 +211,7 @@ class PartVisit:
             self._ask.tired = exc
             self._ask.doc.singles_rest = self._source.has_more(self._ask)
         if entry.remarks("asking"):
-            self._ask.remark(f"{self._records.noun(entries)} {key} cannot be asked for: {exc}")
+            self._ask.remark(f"{self.noun(entries)} {key} cannot be asked for: {exc}")
 
     def _give_up(self) -> None:
         """Give up what fails for days while others are answered, or is refused as such.
@@ -233,7 +224,7 @@ class PartVisit:
                 and (self._answers or is_about_one(exc))
                 and entries[key].has_failed(self._visit, self._source.give_up_after)
             ):
-                self._records.gone(entries, key, f"({exc}) ")
+                self.gone(entries, key, f"({exc}) ")
 
     # -- groups ----------------------------------------------------------------------------------------------
 
@@ -243,7 +234,7 @@ class PartVisit:
         A group has not ended while the list shows that one of its jobs has not. Still it is looked at if
         another one of them is hidden, because that one may end meanwhile.
         """
-        state, named, found = self._state, self._ask.named, self._records.found
+        state, named, found = self._state, self._ask.named, self.found
         listed = {entry.group for entry in state.open.values() if entry.listed}
         listed -= {entry.group for key, entry in state.open.items() if not (entry.listed or key in found)}
         return [
@@ -274,9 +265,9 @@ class PartVisit:
         self._breaker.answered()
         if not jobs:
             if entry.not_found(self._visit, source.interval):
-                self._records.gone(self._state.groups, group)
+                self.gone(self._state.groups, group)
             return
-        await self._records.take(page, listed=False, group=group, asked=entry.asked)
+        await self.take(page, listed=False, group=group, asked=entry.asked)
         for key, each in self._state.open.items():
             if each.group == group and key not in jobs:
                 each.group = None
@@ -285,7 +276,7 @@ class PartVisit:
         stands = entry.stands(seen, self._visit, source.interval)
         entry.saw(seen, self._visit)
         if page.total is not None and len(jobs) < page.total:
-            self._records.drop_group(group)
+            self.drop_group(group)
             cut = Cut(page.total, len(jobs))
             self._ask.events.append(source.group_cut(self._ask, self._name, group, cut))
         elif stands and not pending:
@@ -313,7 +304,7 @@ class PartVisit:
             if not searches(wanted.get(written, 0)) or not await self._is_here(self._ask.specs[written]):
                 continue
             wanted.pop(written, None)
-            await self._records.track(self._ask.specs[written])
+            await self.track(self._ask.specs[written])
 
     async def _is_here(self, spec: Spec) -> bool:
         """Whether the vendor knows it in this part; what it says about a job counts at once."""
@@ -322,7 +313,7 @@ class PartVisit:
             return bool((await self._guess(lambda: members(self._ask, self._name, spec.key, At()))).rows)
         look = await self._ask_for(spec.key, None)
         if look.job is not None:
-            await self._records.take(Page({spec.key: look.job}), listed=False, asked=True)
+            await self.take(Page({spec.key: look.job}), listed=False, asked=True)
         return look.job is not None
 
     async def _ask_for(self, key: str, tag: Any) -> Look:

@@ -135,7 +135,7 @@ class Questions(Source):
         return False
 
     def pace(self) -> float:
-        """Seconds between two requests of this source."""
+        """Seconds between two requests of this source; not applied to a loopback address."""
         return 0.0
 
     # -- words -----------------------------------------------------------------------------------------------

@@ -188,10 +188,7 @@ class Batches(Jobs):
             ask.remark("a batch without an id is in the list")
             return None
 
-        page = ask.rows_of(answer, "batches", read)
-        if page.unchanged or page.total is not None:
-            return page
-        return page._replace(total=fields.count(answer.envelope().get("total_items")))
+        return ask.rows_of(answer, "batches", read, lambda found, _: fields.count(found.get("total_items")))
 
     async def one(self, ask: Ask, part: str, key: str, tag: Any) -> Look:
         answer = await self.get(ask, f"/{quote(key, safe='')}", exclude_fields="_links,response_body_url")
@@ -224,10 +221,8 @@ class Batches(Jobs):
 
     def finished(self, ask: Ask) -> None:
         """Report that batches may have come and gone during an absence longer than `retention`."""
-        now, good = (
-            ask.visit.vendor_now,
-            parse_time(ask.doc.last_good),
-        )  # the vendor deletes them by its clock
+        now = ask.visit.vendor_now  # the vendor deletes them by its clock
+        good = parse_time(ask.doc.last_good)
         away = (now - good).total_seconds() if good else 0.0
         if good and away > self.retention:
             missing = rfc3339(now - timedelta(seconds=self.retention))

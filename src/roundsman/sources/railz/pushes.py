@@ -256,12 +256,7 @@ class Pushes(Jobs):
                 if not at.offset or not is_refusal(exc):
                     raise
                 return Page({})  # the list has no pages
-            found = ask.rows_of(answer, "data", read)
-            return (
-                found
-                if found.total is not None
-                else found._replace(total=_total(answer.envelope(), found.size))
-            )
+            return ask.rows_of(answer, "data", read, _total)
 
         return sorted((await whole(page, LARGEST, LARGEST, DISCOVERY_PAGES)).rows)
 
@@ -307,14 +302,12 @@ class Pushes(Jobs):
             ask.remark(f"a row without {kind.id} is in the list of {connection}")
             return None
 
-        page = ask.rows_of(answer, "data", read)
+        page = ask.rows_of(answer, "data", read, _total)
         if page.unchanged or page.total is not None:
             return page
         if page.size and not page.rows:
             raise Unreadable(f"nothing in the list has a {kind.id}")
-        envelope = answer.envelope()
-        total = _total(envelope, page.size)
-        return page._replace(total=total, doubtful=total is None and _stated(envelope) == page.size)
+        return page._replace(doubtful=_stated(answer.envelope()) == page.size)
 
     def ended(self, ask: Ask, part: str, job: Job) -> Sequence[Event]:
         row = Row(_kind(part), self.part_title(part), job.key, job.data, job.raw, job.group)
