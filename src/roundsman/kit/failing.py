@@ -76,9 +76,6 @@ class Failing(msgspec.Struct):
         return [self._notice("roundsman.source.recovered", source, part, text, now)] if report else []
 
     def _notice(self, kind: str, source: str, part: PartLabel, text: str, now: datetime) -> Event:
-        about, since, details = (
-            f"{part.name}:{self.since}",
-            parse_time(self.since),
-            {"connection": part.title},
-        )
+        about, since = f"{part.name}:{self.since}", parse_time(self.since)
+        details = {"connection": part.title}
         return notice(kind, source, about, text, since=since, now=now, details=details)

@@ -125,7 +125,7 @@ class Shape:
         self._running, self._ended = _words(states.running), _words(states.ended)
         self._failed, self._succeeded = _words(states.failed), _words(states.succeeded)
 
-    def read(self, data: dict[str, Any]) -> "Read":
+    def read(self, data: dict[str, Any]) -> Read:
         """What can be understood of a batch."""
         get = self._get
         status, items = get["status"](data), get["items"](data)
@@ -164,18 +164,18 @@ class Shape:
             raise Unreadable(f"the answer about batch {key} has neither its id nor the shape of a batch")
         return self.job(key, read, body)
 
-    def job(self, key: str, read: "Read", raw: Any) -> Job:
+    def job(self, key: str, read: Read, raw: Any) -> Job:
         counts = [read.outcomes.count(each) for each in ("succeeded", "failed", "unknown")]
         seen = [fields.text(read.status), *counts]
         return Job(key, read.state, self.end(read), seen, read.data, raw, read.submitted, read.completed)
 
-    def _inside(self, data: dict[str, Any], key: str) -> "Read | None":
+    def _inside(self, data: dict[str, Any], key: str) -> Read | None:
         """The batch of this id, if it is wrapped in an object with other members."""
         names = (name for name in data if not name.lower().startswith(ERRORS))
         read = (self.read(data[name]) for name in names if isinstance(data[name], dict))
         return next((each for each in read if each.key == key), None)
 
-    def end(self, read: "Read") -> End:
+    def end(self, read: Read) -> End:
         """Whether it has ended.
 
         An answer without items may be a transient error, or the items may not be there yet, and without a
@@ -202,7 +202,7 @@ class Shape:
         faults = (self._get["code"](item), self._get["message"](item), item.get("error"), item.get("errors"))
         return "failed" if any(faults) and word not in self._running else "unknown"
 
-    def events(self, key: str, read: "Read", body: bytes, now: datetime) -> list[Event]:
+    def events(self, key: str, read: Read, body: bytes, now: datetime) -> list[Event]:
         """The events of a batch that has ended: its failed items, then the batch itself.
 
         Failed items are reported together with the batch or not at all, because webhooks and polls may number

@@ -32,7 +32,7 @@ from roundsman.options.secrets import Secret
 from roundsman.options.values import Duration, Start
 from roundsman.plugin import Received
 from roundsman.sources.railz.calls import OTHER_EVENTS, SPEC, PushCall, Webhook
-from roundsman.sources.railz.shapes import DELETES, OUTCOMES, PUSHES, Row, Shapes, batch_id
+from roundsman.sources.railz.shapes import DELETES, OUTCOMES, PUSHES, Kind, Row, Shapes, batch_id
 from roundsman.times import is_due, parse_time, rfc3339
 from roundsman.webhook import Call
 
@@ -343,7 +343,7 @@ class Pushes(Jobs):
         return notice("roundsman.source.gap", self.name, about, message, now=ask.now, details=details)
 
 
-def _kind(part: str) -> Any:
+def _kind(part: str) -> Kind:
     return DELETES if part.endswith("#deletes") else PUSHES
 
 
