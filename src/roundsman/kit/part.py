@@ -231,12 +231,13 @@ class PartVisit(Records):
     def _due_groups(self) -> list[str]:
         """Groups whose time has come.
 
-        A group has not ended while the list shows that one of its jobs has not. Still it is looked at if
-        another one of them is hidden, because that one may end meanwhile.
+        A group has not ended while the list shows that one of its jobs has not. But another one may end
+        meanwhile: where a reading of the whole list did not show it, only a look at the group does.
         """
-        state, named, found = self._state, self._ask.named, self.found
+        state, named = self._state, self._ask.named
         listed = {entry.group for entry in state.open.values() if entry.listed}
-        listed -= {entry.group for key, entry in state.open.items() if not (entry.listed or key in found)}
+        if state.list.full == rfc3339(self._ask.now):
+            listed -= {entry.group for key, entry in state.open.items() if key not in self.found}
         return [
             key
             for key, entry in state.groups.items()
