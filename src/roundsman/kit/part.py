@@ -236,7 +236,7 @@ class PartVisit(Records):
         """
         state, named = self._state, self._ask.named
         listed = {entry.group for entry in state.open.values() if entry.listed}
-        if state.list.full == rfc3339(self._ask.now):
+        if state.groups and state.list.full == rfc3339(self._ask.now):
             listed -= {entry.group for key, entry in state.open.items() if key not in self.found}
         return [
             key
