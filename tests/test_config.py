@@ -863,3 +863,9 @@ def test_a_date_or_a_version_in_a_query_is_no_secret(tmp_path: Path) -> None:
     )
     load(tmp_path, text)
     assert mask("since 2024-01-05, v2.1.0, a1b2c3, 4821-9917") == "since 2024-01-05, v2.1.0, ***, ***"
+
+
+def test_a_secret_in_the_place_of_its_table_is_not_printed(tmp_path: Path) -> None:
+    source = '[sources.x]\ntype = "http.json"\nbase_url = "https://api.example"\nrows = { id = "id" }\n'
+    found = problems(tmp_path, source + 'auth = "s3cret-token-1"\n' + SINK)
+    assert found == ["sources.x.auth: the value is not a table"]

@@ -76,16 +76,22 @@ def _sentence(model: type[BaseModel], place: str, error: Any) -> str:
 def _owner(model: type[BaseModel], path: list[Any]) -> tuple[type[BaseModel], bool]:
     """The table that a path's last key belongs to, and whether the path contains an option for a secret."""
     owner, secret = model, False
-    for part in path:
-        info = owner.model_fields.get(part) if isinstance(part, str) else None
+    for at, part in enumerate(path):
+        info = next((i for name, i in owner.model_fields.items() if part == (i.alias or name)), None)
         if info is None:
             continue
         names = _types(info.annotation)
-        secret = secret or Secret in names
         tables = [t for t in names if isinstance(t, type) and issubclass(t, BaseModel)]
-        if tables and part != path[-1]:
+        is_last = at == len(path) - 1
+        # In place of a table of secrets, there may be one of them.
+        secret = secret or Secret in names or (is_last and any(map(_has_secret, tables)))
+        if tables and not is_last:
             owner = tables[0]
     return owner, secret
+
+
+def _has_secret(table: type[BaseModel]) -> bool:
+    return any(Secret in _types(info.annotation) for info in table.model_fields.values())
 
 
 def _types(annotation: Any) -> set[Any]:
