@@ -124,6 +124,83 @@ async def test_a_token_without_a_stated_life_is_good_for_a_day(
     assert issuer.issued == 2
 
 
+@pytest.mark.parametrize("life", ["3600", "3600.5"])
+async def test_a_life_that_is_a_text_is_heeded(life: Any, issuer: Issuer, client: Any, time: Time) -> None:
+    issuer.life = life
+    http = client()
+    await ask(http)
+    time.advance(3500)
+    await ask(http)
+    assert issuer.issued == 1
+    time.advance(100)
+    await ask(http)
+    assert issuer.issued == 2
+
+
+@pytest.mark.parametrize("life", [0, -1, "soon", True, 10**25, float("1e300"), [3600], None])
+async def test_a_life_that_is_none_is_not_heeded(life: Any, issuer: Issuer, client: Any, time: Time) -> None:
+    issuer.life = life
+    http = client()
+    await ask(http)
+    time.advance(80_000)
+    await ask(http)
+    assert issuer.issued == 1
+
+
+@pytest.mark.parametrize("digits", [30, 320])
+@pytest.mark.parametrize("where", ["answer", "token"])
+async def test_a_life_of_many_digits_stops_no_source(
+    digits: int, where: str, issuer: Issuer, client: Any
+) -> None:
+    life = "9" * digits
+    claims = base64.urlsafe_b64encode(b'{"exp":%s,"iat":1}' % life.encode()).decode().rstrip("=")
+    issuer.good = f"head.{claims}.sign" if where == "token" else "token"
+    stated = life if where == "answer" else "3600"
+    body = b'{"access_token":"%s","expires_in":%s}' % (issuer.good.encode(), stated.encode())
+    issuer.answer_token = lambda: Reply(200, {}, body)
+    assert await ask(client()) == [{"id": 1}]
+
+
+async def test_the_shorter_life_of_a_token_counts(issuer: Issuer, client: Any, time: Time) -> None:
+    claims = base64.urlsafe_b64encode(b'{"exp":40000,"iat":1}').decode().rstrip("=")
+    issuer.good = f"head.{claims}.sign"
+    issuer.answer_token = lambda: document(200, {"access_token": issuer.good, "expires_in": 600})
+    http = client()
+    await ask(http)
+    time.advance(600)
+    await ask(http)
+    assert len(issuer.forms) == 2
+
+
+async def test_a_field_of_the_form_may_be_a_secret(
+    issuer: Issuer, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCOUNT_KEY", "s3cret-of-the-account")
+    table = {"token_url": TOKEN_URL, "client_id": "me", "client_secret": SECRET}
+    source = a_list(auth={"oauth": table | {"form": {"key": {"env": "ACCOUNT_KEY"}, "version": 2}}})
+    assert await ask(visit_to(source, web_of(Straight(issuer), time)).http) == [{"id": 1}]
+    assert issuer.forms[0]["key"] == ["s3cret-of-the-account"]
+    assert issuer.forms[0]["version"] == ["2"]
+    assert mask("it is s3cret-of-the-account") == "it is ***"
+    assert "s3cret-of-the-account" not in repr(source)
+    monkeypatch.setenv("ACCOUNT_KEY", "another-of-the-account")
+    other = a_list(auth={"oauth": table | {"form": {"key": {"env": "ACCOUNT_KEY"}, "version": 2}}})
+    assert other.identity() != source.identity(), "an ETag from one account is not used with another"
+    mask.clear()
+
+
+@pytest.mark.parametrize("member", ["error", "error_description", "message"])
+@pytest.mark.parametrize("status", [200, 400, 401, 403, 500])
+async def test_a_secret_that_the_server_of_tokens_repeats_is_not_shown(
+    status: int, member: str, issuer: Issuer, client: Any
+) -> None:
+    issuer.answer_token = lambda: document(status, {member: f"invalid_client: {SECRET}", "secret": SECRET})
+    mask.add([SECRET])
+    with pytest.raises((Denied, NoToken)) as caught:
+        await ask(client())
+    assert SECRET not in str(caught.value)
+
+
 @pytest.mark.parametrize("status", [400, 401])
 async def test_refused_credentials_are_denied_at_once(status: int, issuer: Issuer, client: Any) -> None:
     issuer.answer_token = lambda: document(

@@ -12,6 +12,7 @@ import httpx
 from roundsman import wire
 from roundsman.errors import Backoff, Denied, NoToken, Unreadable
 from roundsman.http.answers import Answer, error_for
+from roundsman.http.ratelimits import number
 from roundsman.masking import mask
 from roundsman.options.secrets import Secret
 
@@ -112,7 +113,7 @@ class FetchedToken(httpx.Auth, ABC):
         token = document.get("access_token") if isinstance(document, dict) else None
         if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token:
             raise NoToken("the answer to the token request has no access_token")
-        life = min(self._life, _life(token) or _stated(document) or self._life)
+        life = min(self._life, _life(token) or self._life, _stated(document) or self._life)
         self._token = token
         mask.add([token])
         self._until = now + max(life - self._margin, life / 2)
@@ -166,9 +167,9 @@ class ClientToken(FetchedToken):
 
 
 def _stated(document: Any) -> float | None:
-    """The lifetime in seconds that the answer states as `expires_in`."""
+    """The lifetime in seconds that the answer states as `expires_in`: a number, or a text of one."""
     stated = document.get("expires_in")
-    return float(stated) if isinstance(stated, int | float) and stated > 0 else None
+    return _seconds(number(stated) if isinstance(stated, str) else stated)
 
 
 def _life(token: str) -> float | None:
@@ -176,7 +177,12 @@ def _life(token: str) -> float | None:
     try:
         payload = token.split(".")[1]
         claims = wire.decode(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        life = claims["exp"] - claims["iat"]
+        return _seconds(claims["exp"] - claims["iat"])
     except (IndexError, ValueError, KeyError, TypeError, Unreadable):
         return None
-    return float(life) if life > 0 else None
+
+
+def _seconds(life: Any) -> float | None:
+    """A lifetime, if it is one; no token is kept longer than `LONGEST`."""
+    is_number = isinstance(life, int | float) and not isinstance(life, bool)
+    return float(min(life, LONGEST)) if is_number and life > 0 else None

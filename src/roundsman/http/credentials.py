@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from roundsman.http import auth
 from roundsman.http.urls import Endpoint, set_param
-from roundsman.options.secrets import Secret
+from roundsman.options.secrets import Parameter, Secret
 from roundsman.options.values import HeaderName, Options
 
 
@@ -23,17 +23,16 @@ class OAuth(Options):
     """The client's secret."""
     scope: str | None = None
     """The scopes to ask for, separated by blanks."""
-    form: dict[str, str] = {}
-    """More fields of the token request, such as `audience`."""
+    form: dict[str, Parameter] = {}
+    """More fields of the token request, such as `audience`: texts, or places of secrets."""
     in_body: bool = False
     """Send the client's id and secret as fields of the form, and not in a header."""
 
     def flow(self) -> auth.Auth:
-        scope = {"scope": self.scope} if self.scope else {}
+        form = {"scope": self.scope} if self.scope else {}
+        form |= {k: v.reveal() if isinstance(v, Secret) else v for k, v in self.form.items()}
         secret = self.client_secret.reveal()
-        return auth.ClientToken(
-            self.token_url, self.client_id, secret, {**scope, **self.form}, in_body=self.in_body
-        )
+        return auth.ClientToken(self.token_url, self.client_id, secret, form, in_body=self.in_body)
 
 
 class Credentials(Options):

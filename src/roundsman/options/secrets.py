@@ -4,8 +4,9 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+from pydantic import PlainValidator, WithJsonSchema
 from pydantic_core import core_schema
 
 from roundsman.masking import mask
@@ -104,6 +105,24 @@ class Secret:
             for k in cls.kinds
         ]
         return {"anyOf": [*places, {"type": "string", "description": "a literal secret; check warns of it"}]}
+
+
+def _parameter(value: object) -> object:
+    if isinstance(value, dict | Secret):
+        return Secret.read(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str | int | float):
+        return str(value)
+    raise ValueError('is not a text, a number or a secret such as { env = "NAME" }')
+
+
+Parameter = Annotated[
+    str | Secret,
+    PlainValidator(_parameter),
+    WithJsonSchema({"anyOf": [{"type": ["string", "number", "boolean"]}, {"type": "object"}]}),
+]
+"""The value of a query parameter or of a form's field: a text, a number, or the place of a secret."""
 
 
 def is_placeholder(text: str) -> bool:

@@ -3,32 +3,25 @@
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from roundsman.kit.paths import Path, is_path, is_template
-from roundsman.options.secrets import Secret
+from roundsman.options.secrets import Parameter, Secret
 from roundsman.options.values import Duration, Lookback, Options
 
 HEADER = re.compile(r"header:([!#$%&'*+.^_`|~0-9A-Za-z-]+)")
 """A value that is in a header of the answer, and not in its body."""
 
 
-def _parameter(value: object) -> object:
-    if isinstance(value, dict):
-        return Secret.read(value)
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str | int | float):
-        return str(value)
-    raise ValueError('is not a text, a number or a secret such as { env = "NAME" }')
+def _carried(value: str | Secret) -> str | Secret:
+    text = value.reveal() if isinstance(value, Secret) else value
+    if not (text.isprintable() and text.isascii()):
+        raise ValueError("is not what a header can carry: printable ASCII")
+    return value
 
 
-Parameter = Annotated[
-    str | Secret,
-    PlainValidator(_parameter),
-    WithJsonSchema({"anyOf": [{"type": ["string", "number", "boolean"]}, {"type": "object"}]}),
-]
-"""The value of a query parameter or a header: a text, a number, or the place of a secret."""
+HeaderParameter = Annotated[Parameter, AfterValidator(_carried)]
+"""The value of a header."""
 
 
 def _place(value: str) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import combinations
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import httpx
@@ -11,7 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 from roundsman import wire
 from roundsman.http.credentials import Credentials, Hidden
 from roundsman.http.urls import Url
-from roundsman.options.secrets import Secret
+from roundsman.options.secrets import Parameter, Secret
 from roundsman.options.values import Duration, HeaderName, Lookback, Start
 from roundsman.plugin import Source
 from roundsman.sources.http_json import options
@@ -29,6 +30,8 @@ def _path(value: str) -> str:
 def _fits(body: dict[str, Any], param: str) -> None:
     """ValueError if a member of the body cannot be set at this path."""
     place: Any = body
+    if not all(param.split(".")):
+        raise ValueError(f'param = "{param}" is no path in body: a step of it has no name')
     for step in param.split(".")[:-1]:
         place = place.get(step, {})
         if not isinstance(place, dict):
@@ -44,9 +47,9 @@ class Table(Source):
     """The path of the list."""
     method: Literal["GET", "POST"] = "GET"
     """How to ask; POST is for searches and GraphQL, and sends `body`."""
-    query: dict[str, options.Parameter] = {}
+    query: dict[str, Parameter] = {}
     """Query parameters. A secret among them is added to each request and shown nowhere."""
-    headers: dict[HeaderName, options.Parameter] = {}
+    headers: dict[HeaderName, options.HeaderParameter] = {}
     """Additional headers."""
     body: dict[str, Any] | None = None
     """With method = "POST": the body as JSON, in which pages and since set members."""
@@ -85,12 +88,28 @@ class Table(Source):
             raise ValueError("since.next = true goes on to newer rows, and rows.newest_first to older ones")
         if self.body is not None and self.method == "GET":
             raise ValueError('body needs method = "POST"')
-        if self.method == "POST":
-            params = [self.pages.param] if self.pages is not None else []
-            params += [self.since.param, self.since.until] if self.since is not None else []
-            for param in params:
-                _fits(self.body or {}, param or "")
+        self._check_params()
         return self
+
+    def _check_params(self) -> None:
+        """ValueError if one parameter would replace another, or does not fit into the body."""
+        named = [("pages.param", self.pages.param)] if self.pages is not None else []
+        if self.since is not None:
+            named += [("since.param", self.since.param), ("since.until", self.since.until)]
+        params = [(place, param) for place, param in named if param]
+        # A token may be another value of since.param; the number of a page is none.
+        is_token = self.pages is not None and self.pages.next not in {"rows", "page"}
+        for (place, param), (other, another) in combinations(params, 2):
+            if param == another and not (is_token and place == "pages.param"):
+                raise ValueError(f'{place} and {other} are both "{param}": one would replace the other')
+            longer, shorter = sorted((f"{param}.", f"{another}."), key=len, reverse=True)
+            if self.method == "POST" and param != another and longer.startswith(shorter):
+                raise ValueError(
+                    f'{place} = "{param}" and {other} = "{another}" would replace one another in body'
+                )
+        if self.method == "POST":
+            for _, param in params:
+                _fits(self.body or {}, param)
 
     def auth(self) -> httpx.Auth | None:
         inner = self.auth_.flow() if self.auth_ is not None else None
