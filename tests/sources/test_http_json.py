@@ -4,6 +4,7 @@ import json
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
+from email.utils import format_datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from structlog.testing import capture_logs
 
 from lists import EXAMPLES, a_list, doors, example, graph, windows, worked
 from rounds import Rounds, opened
-from roundsman import config
+from roundsman import config, wire
 from roundsman.errors import ConfigError
 from roundsman.plugin import Source
 from roundsman.sandbox import Parakey, Quirks as ParakeyQuirks, Vendor
@@ -505,6 +506,92 @@ async def test_a_row_from_the_future_is_told_and_hides_no_later_one(far: str, wo
     rows.append(row(3, time.utc().isoformat()))
     await made.visits(2)
     assert made.keys() == ["1", "2", "3"]
+
+
+async def test_a_wrong_date_of_the_vendor_stops_no_list(world: Any, time: Time) -> None:
+    rows = [row(n, (time.utc() + n * MINUTE).isoformat()) for n in range(25)]
+
+    def answers(query: Mapping[str, str]) -> Any:
+        found = [each for each in rows if each["at"] >= query.get("from", "")][:10]
+        date = format_datetime(time.utc() - 3 * DAY, usegmt=True)
+        return Reply(200, {"Date": date}, wire.encode(found))
+
+    since = {"param": "from", "row": "at"}
+    made = world(answers, a_list(pages={"next": "since"}, since=since))
+    assert await made.visits(2) == [True, True]
+    assert made.keys() == [str(n) for n in range(25)]
+
+
+async def test_a_date_ahead_hides_no_row_of_a_window(world: Any, time: Time) -> None:
+    rows: list[Any] = []
+
+    def answers(query: Mapping[str, str]) -> Any:
+        found = [each for each in rows if query["from"] <= each["at"] <= query["to"]]
+        date = format_datetime(time.utc() + 400 * DAY, usegmt=True)
+        return Reply(200, {"Date": date}, wire.encode(found))
+
+    since = {"param": "from", "row": "at", "until": "to", "window": "7d"}
+    made = world(answers, a_list(start="2026-04-01T00:00:00Z", since=since))
+    await made.visits(2)
+    rows.append(row(1, time.utc().isoformat()))
+    await made.visits(2)
+    assert made.keys() == ["1"]
+
+
+@pytest.mark.parametrize("pages", [{"next": "rows", "total": "total"}, {"next": "next"}])
+@pytest.mark.parametrize("window", [{}, {"until": "to", "window": "1h"}])
+async def test_a_row_that_changes_while_a_long_walk_is_under_way_is_told(
+    pages: dict[str, str], window: dict[str, str], world: Any, time: Time
+) -> None:
+    """The list is not in the order of `since.row`: what changes on a page that was read is behind the walk."""
+    begin = time.utc() - 20 * MINUTE
+    rows = [row(n, (begin + timedelta(seconds=n)).isoformat()) for n in range(40)]
+    rests = [True]
+
+    def answers(query: Mapping[str, str]) -> Any:
+        skip = int(query.get("skip", 0))
+        found = [each for each in rows if query.get("from", "") <= each["at"] <= query.get("to", "9")]
+        more = skip + 10 if skip + 10 < len(found) else None
+        page = {"total": len(found), "rows": found[skip : skip + 10], "next": more}
+        limit = {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "3600"} if rests[0] else {}
+        return Reply(200, limit, wire.encode(page))
+
+    source = a_list(
+        start=begin,
+        rows={"at": "rows", "id": ["id", "at"], "time": "at"},
+        pages={"param": "skip", **pages},
+        since={"param": "from", "row": "at", **window},
+    )
+    made = world(answers, source)
+    await made.visit()
+    time.advance(1800)
+    rows[0]["at"] = time.utc().isoformat()
+    time.advance(7200)
+    rests[0] = False
+    rows[35]["at"] = time.utc().isoformat()
+    await made.visits(3)
+    assert {each["data"]["raw"]["at"] for each in made.told()} >= {each["at"] for each in rows}
+
+
+@pytest.mark.parametrize("is_empty", [False, True])
+async def test_a_date_without_a_time_of_day_is_told_on_the_first_day(
+    is_empty: bool, world: Any, time: Time
+) -> None:
+    rows = [] if is_empty else [row(1, "2026-04-30"), row(2, "2026-05-01")]
+
+    def answers(query: Mapping[str, str]) -> Any:
+        return [each for each in rows if each["at"] >= query["from"]]
+
+    since = {"param": "from", "row": "at", "format": "date"}
+    made = world(answers, a_list(start="now", rows={"id": "id", "time": "at"}, since=since))
+    await made.visits(2)
+    assert made.keys() == []
+    rows.append(row(3, "2026-05-01"))
+    await made.visits(2)
+    time.advance(86400)
+    rows += [row(4, "2026-05-01"), row(5, "2026-05-02")]
+    await made.visits(2)
+    assert made.keys() == ["3", "4", "5"]
 
 
 @pytest.mark.parametrize("forms", [("number", "unix"), ("unix", "number")])

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from roundsman.options.values import LONGEST_LOOKBACK
+from roundsman.sources.http_json.asking import Value
 from roundsman.sources.http_json.rows import Row
 from roundsman.sources.http_json.state import Memory, Walk
 from roundsman.sources.http_json.table import Table
@@ -35,6 +36,8 @@ class Ages:
         self._floor = parse_time(floor)
         self._latest = latest
         self._begin = self._comparable(walk.begin)
+        if self._since is not None and self._since.format == "date" and self._begin is not None:
+            self._begin = _midnight(self._begin)
         if self._source.keeps_next:
             # Ids of rows that are older than this may have been forgotten; they were reported when new.
             top = parse_time(self._memory.cursor) if self._memory.again else None
@@ -48,7 +51,7 @@ class Ages:
         """Whether it was there before the source began, or lies before what was asked for."""
         moment = self.moment(row)
         if self._floor is not None and moment is not None and moment < self._floor:
-            return True
+            return not self._is_day_of_floor(moment)
         value: Any = moment if self._source.keeps_next else self._comparable(row.since)
         if value is None:
             return False
@@ -66,8 +69,14 @@ class Ages:
         return self._source.start == "now" and not has_times
 
     def was_there(self, row: Row) -> bool:
-        """For the first walk: whether a row without a time is taken for an old one."""
-        return self.all_were_there or (self._floor is not None and self.moment(row) is None)
+        """For the first walk: whether a row whose time does not say it is taken for an old one."""
+        moment = self.moment(row)
+        unsaid = moment is None or (self._is_day_of_floor(moment) and moment != self._floor)
+        return self.all_were_there or (self._floor is not None and unsaid)
+
+    def _is_day_of_floor(self, moment: datetime) -> bool:
+        """Whether it may be a date without a time of day, and that of the floor."""
+        return self._floor is not None and moment == _midnight(self._floor)
 
     def stamp(self, walk: Walk, row: Row) -> datetime | None:
         """The time by which the list is read, for how long an id is kept; None for a list that is not."""
@@ -89,6 +98,12 @@ class Ages:
         if best is not None and (top is None or best > top):
             walk.top = rfc3339(best) if isinstance(best, datetime) else best
 
+    def last(self, walk: Walk, rows: Sequence[Row]) -> Value | None:
+        """The greatest value of `since.row` on the page and before, also one from the future."""
+        values = [self._comparable(row.since) for row in rows] + [self._comparable(walk.top)]
+        best: Any = max((value for value in values if value is not None), default=None)
+        return rfc3339(best) if isinstance(best, datetime) else best
+
     def is_ahead(self, row: Row) -> bool:
         """Whether its time is in the future."""
         return self._is_ahead(self.moment(row))
@@ -99,6 +114,10 @@ class Ages:
     def _comparable(self, value: Any) -> Any:
         """A value of `since.row` as something that can be compared: a time, or a number."""
         return _number(value) if self.has_numbers else parse_time(value)
+
+
+def _midnight(moment: datetime) -> datetime:
+    return moment.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def _number(value: Any) -> int | float | None:

@@ -8,6 +8,7 @@ from typing import Protocol
 from roundsman.errors import Unreadable
 from roundsman.http.answers import Answer
 from roundsman.kit import fields, paths
+from roundsman.sources.http_json.ages import Ages
 from roundsman.sources.http_json.asking import Asking, Value, found
 from roundsman.sources.http_json.options import Pages
 from roundsman.sources.http_json.rows import Found
@@ -187,19 +188,21 @@ class Numbered(Counted):
 class Continued(Counted):
     """Each page begins at the time, or number, of the last row before it."""
 
-    def __init__(self, source: Table) -> None:
+    def __init__(self, source: Table, ages: Ages) -> None:
         super().__init__(source)
         assert source.since is not None
         self._since = source.since
+        self._ages = ages
 
     def on(self, walk: Walk, page: Page) -> bool:
         if not page.count or self.is_last(walk, page):
             return False
-        begin = before(walk.top, self._since.format)
+        last = self._ages.last(walk, page.found.rows)
+        begin = before(last, self._since.format)
         if begin is None or begin == walk.begin:
             if walk.pages or page.count >= FULL_FROM:
                 raise Unreadable(
-                    f"{page.count} rows have the {self._since.row} {walk.top}, and more may be behind them: have a page show more"
+                    f"{page.count} rows have the {self._since.row} {last}, and more may be behind them: have a page show more"
                 )
             return False
         walk.begin = begin

@@ -1,7 +1,6 @@
 """One visit to a list: from the stored position to the newest row, page by page."""
 
 import copy
-import re
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Any
@@ -34,8 +33,6 @@ ABSORBED = 20_000
 CLOCK_DOUBT = timedelta(days=1)
 """How far our clock may be ahead of the vendor's, if the vendor does not tell the time."""
 
-_INTEGER = re.compile(r"[+-]?[0-9]{1,1000}")
-
 
 class Reading(PollBuilder):
     """One visit."""
@@ -48,8 +45,8 @@ class Reading(PollBuilder):
         self._visit = visit
         self._list = self.doc.list
         self._asking = Asking(source, visit)
-        self._pager = self._make_pager()
         self._ages = Ages(source, self._list)
+        self._pager = self._make_pager()
         self._before = set(self._list.before)
         self._restarted = False
         self._has_passed = False
@@ -59,10 +56,14 @@ class Reading(PollBuilder):
         source = self._source
         if source.pages is None:
             return paging.One()
-        kinds: dict[str, type[paging.Skipping | paging.Numbered | paging.Continued]]
-        kinds = {"rows": paging.Skipping, "page": paging.Numbered, "since": paging.Continued}
-        kind = kinds.get(source.pages.next)
-        return kind(source) if kind else paging.Named(source.pages, self._asking)
+        match source.pages.next:
+            case "rows":
+                return paging.Skipping(source)
+            case "page":
+                return paging.Numbered(source)
+            case "since":
+                return paging.Continued(source, self._ages)
+        return paging.Named(source.pages, self._asking)
 
     async def polls(self) -> AsyncIterator[Poll]:
         table = self._source.table()
@@ -157,9 +158,9 @@ class Reading(PollBuilder):
         return begin + timedelta(seconds=since.window) if since.window else self._latest() + 2 * CLOCK_DOUBT
 
     def _latest(self) -> datetime:
-        """The latest time that surely is not in the future: the vendor's clock; or ours, with doubt."""
-        date = self._visit.http.account.date
-        return date if date is not None else self._visit.now - CLOCK_DOUBT
+        """The latest time that surely is not in the future: by the clock that is behind; or by ours, with doubt."""
+        date, now = self._visit.http.account.date, self._visit.now
+        return min(date, now) if date is not None else now - CLOCK_DOUBT
 
     async def _ask(self, walk: Walk, *, first: bool) -> Answer:
         kept = self._list.tag if first and not walk.full else None
@@ -207,6 +208,7 @@ class Reading(PollBuilder):
         known |= {key for key in keys if digest(key) in self._before or digest(key) in self._list.shown}
         if first:
             walk.mark, walk.tag = [digest(key) for key in keys[:MARKS]], _plain(page.answer)
+            walk.began = rfc3339(self._latest())
         self._ages.look_at(walk, self.doc.floor, self._visit.vendor_now + CLOCK_DOUBT)
         if any(self._ages.is_ahead(row) for row in rows):
             self.remark("a row has a time in the future: the cursor does not follow it", about="ahead")
@@ -320,9 +322,9 @@ class Reading(PollBuilder):
         if not memory.begun and self._ages.all_were_there and not isinstance(walk.top, str):
             memory.low = walk.top
         memory.walk, memory.begun, memory.again = None, True, False
-        self._move_cursor(walk.top)
-        end = parse_time(walk.end)
-        if end is not None and end <= self._latest():
+        self._move_cursor(self._reached(walk))
+        end, began = parse_time(walk.end), parse_time(walk.began) or self._latest()
+        if end is not None and end <= began:
             # All rows of a window that has passed were read, also if there are none.
             self._has_passed = True
             self._move_cursor(walk.end)
@@ -339,6 +341,15 @@ class Reading(PollBuilder):
             begins = memory.next if self._source.keeps_next else self._first_value(memory.cursor)
             self._visit.explain(f"since: the next visit begins at {begins}")
         return self.poll()
+
+    def _reached(self, walk: Walk) -> Value | None:
+        """Where the cursor may move. Rows that came while a long walk was under way may be on its first pages."""
+        since, began = self._source.since, parse_time(walk.began)
+        top = parse_time(walk.top) if isinstance(walk.top, str) else None
+        if since is None or began is None or top is None or isinstance(self._pager, paging.Continued):
+            return walk.top
+        is_long = self._latest() - began > timedelta(seconds=since.overlap)
+        return rfc3339(min(top, began)) if is_long else walk.top
 
     def _move_cursor(self, to: Value | None) -> None:
         """Move the cursor forwards; it never moves back."""
