@@ -427,6 +427,27 @@ async def test_a_null_list_is_an_empty_one(world: Any) -> None:
     assert await made.visit() is True
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"rows": {"at": "data", "id": "id"}},
+        {"rows": {"at": "data[].item", "id": "id"}},
+        {"pages": {"next": "next", "param": "c", "more": "!end"}},
+        {"pages": {"next": "rows", "param": "skip", "total": "length(data)"}},
+    ],
+)
+async def test_an_answer_without_content_is_an_empty_list(options: dict[str, Any], world: Any) -> None:
+    made = world(lambda _: Reply(204, {}, b""), a_list(**options))
+    assert await made.visit()
+
+
+async def test_a_condition_that_compares_a_text_with_a_number_stops_no_list(world: Any) -> None:
+    rows = [row(1, used="x", limit=5), row(2, used=7, limit=5), row(3, used=None, limit=5)]
+    made = world(lambda _: rows, a_list(rows={"id": "id", "failed": "used > limit"}))
+    assert await made.visit()
+    assert [each.get("outcome") for each in made.told()] == [None, "failed", None]
+
+
 async def test_two_rows_with_one_id_are_said(world: Any) -> None:
     made = world(lambda q: [row("push", n=1), row("push", n=2)], a_list())
     with capture_logs() as logs:
@@ -706,6 +727,63 @@ async def test_a_state_that_cannot_be_read_begins_the_list_anew(world: Any, time
     vendor.add()
     assert await made.visits(2) == [True, True]
     assert len(made.keys()) == 2
+
+
+@pytest.mark.parametrize(
+    "link", ["page2?x=1", "./page2?x=1", "../v1/page2?x=1", "HTTP://127.0.0.1:1/v1/page2?x=1"]
+)
+async def test_a_relative_next_is_resolved_as_the_standard_says(link: str, world: Any) -> None:
+    def answers(query: Mapping[str, str]) -> Any:
+        return {"rows": [row(2)]} if query else {"rows": [row(1)], "next": link}
+
+    made = world(answers, a_list(path="/v1/list", pages={"next": "next"}))
+    assert await made.visit()
+    assert [each[0] for each in made.vendor.asked_for] == ["/v1/list", "/v1/page2"]
+    assert made.keys() == ["1", "2"]
+
+
+async def test_a_relative_link_is_resolved_as_the_standard_says(world: Any) -> None:
+    vendor: Any = None
+
+    def answers(_: Mapping[str, str]) -> Any:
+        first = len(vendor.asked_for) == 1
+        return Reply(200, {"link": '<page2>; rel="next"'} if first else {}, json.dumps([row(first)]).encode())
+
+    made = world(answers, a_list(path="/v1/list", rows={"id": "to_string(id)"}, pages={"next": "link"}))
+    vendor = made.vendor
+    assert await made.visit()
+    assert [each[0] for each in vendor.asked_for] == ["/v1/list", "/v1/page2"]
+
+
+async def test_a_token_without_its_parameter_is_said_and_asked_for_nowhere(world: Any) -> None:
+    made = world(lambda _: {"rows": [row(1)], "next": "bmV4dA=="}, a_list(pages={"next": "next"}))
+    assert not await made.visit()
+    assert "pages.param" in made.error()
+    assert made.vendor.asked == 1
+
+
+@pytest.mark.parametrize("name", ["key", "Key", "access_token"])
+async def test_a_secret_that_a_next_url_repeats_by_another_name_is_kept_nowhere(
+    name: str, world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUERY_KEY", "s3cret-query-key")
+
+    def answers(query: Mapping[str, str]) -> Any:
+        if "after" in query:
+            return {"rows": [row(2)]}
+        return Reply(
+            200,
+            {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "90"},
+            wire.encode({"rows": [row(1)], "next": f"/list?after=1&{name}=s3cret-query-key"}),
+        )
+
+    source = a_list(path="/list", query={"key": {"env": "QUERY_KEY"}}, pages={"next": "next"})
+    made = world(answers, source)
+    await made.visit()
+    assert made.state["list"]["walk"]["at"] == "http://127.0.0.1:1/list?after=1"
+    await made.visit(120)
+    assert made.keys() == ["1", "2"]
+    assert {"after": "1", "key": "s3cret-query-key"} in [each[1] for each in made.vendor.asked_for]
 
 
 def test_another_key_in_the_query_is_another_identity(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1177,6 +1255,24 @@ def test_the_examples_are_tables_of_toml(name: str, monkeypatch: pytest.MonkeyPa
         ('auth = { bearer = "0123456789ab", user = "x", password = "y" }', "auth", "one of"),
         ("query = { a = [1] }", "query.a", "not a text"),
         ('base_url = "https://api.example/?a=1"', "base_url", "query"),
+        ('rows = { id = "id", failed = "a && nofunc(b)" }', "rows.failed", "no function nofunc"),
+        ('rows = { at = "[?abs()].x", id = "id" }', "rows.at", "takes 1 argument, not 0"),
+        ('headers = { x = "a\\nb" }', "headers.x", "a header can carry"),
+        ('headers = { x = "é" }', "headers.x", "a header can carry"),
+        ('auth = { beare = "0123456789ab" }', "auth.beare", "did you mean bearer"),
+        ("auth = { oauth = 5 }", "auth.oauth", "is not a table"),
+        ('since = { param = "a", row = "x", until = "a" }', "", 'since.param and since.until are both "a"'),
+        (
+            'pages = { next = "page", param = "a" }\nsince = { param = "a", row = "x" }',
+            "",
+            'pages.param and since.param are both "a"',
+        ),
+        (
+            'method = "POST"\npages = { next = "n", param = "a.b" }\nsince = { param = "a", row = "x" }',
+            "",
+            "replace one another",
+        ),
+        ('method = "POST"\npages = { next = "n", param = "a..b" }', "", "no name"),
     ],
 )
 def test_a_mistake_is_a_sentence_with_its_place(options: str, place: str, words: str, tmp_path: Path) -> None:
@@ -1191,6 +1287,10 @@ def test_a_mistake_is_a_sentence_with_its_place(options: str, place: str, words:
     assert f"sources.x{'.' if place else ''}{place}" in problem
     assert words in problem
     assert "\n" not in problem
+
+
+def test_a_token_may_be_another_value_of_the_parameter_that_begins_a_list() -> None:
+    a_list(pages={"next": "last", "param": "from"}, since={"param": "from", "row": "at"})
 
 
 def _toml(value: Any) -> str:

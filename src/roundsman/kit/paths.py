@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator
 
+from roundsman.options.values import counted
+
 Getter = Callable[[Any], Any]
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
@@ -28,11 +30,12 @@ def is_path(path: str) -> str:
         from jmespath.exceptions import JMESPathError
 
         try:
-            _compiled(path)
+            compiled = _compiled(path)
         except JMESPathError as exc:
             why = " ".join(str(exc).split())
             hint = "; a name with a dash is written in quotes: '\"a-name\"'" if "-" in path else ""
             raise ValueError(f"is no JMESPath: {why[:200]}{hint}") from None
+        _check_functions(compiled.parsed)
     return path
 
 
@@ -44,6 +47,25 @@ def _compiled(path: str) -> Any:
     import jmespath
 
     return jmespath.compile(path)
+
+
+def _check_functions(node: dict[str, Any]) -> None:
+    """ValueError for a call that can never succeed: the library notices it in a document only, as nothing there."""
+    from jmespath.functions import Functions
+
+    if node["type"] == "function_expression":
+        known, given = Functions.FUNCTION_TABLE.get(node["value"]), len(node["children"])
+        if known is None:
+            raise ValueError(f"is no JMESPath: it has no function {node['value'][:80]}")
+        signature = known["signature"]
+        takes_more = bool(signature) and bool(signature[-1].get("variadic"))
+        if given < len(signature) or (given > len(signature) and not takes_more):
+            raise ValueError(
+                f"is no JMESPath: {node['value']} takes {counted(len(signature), 'argument')}, not {given}"
+            )
+    for child in node["children"]:
+        if isinstance(child, dict):
+            _check_functions(child)
 
 
 def getter(path: str) -> Getter:
@@ -58,7 +80,8 @@ def getter(path: str) -> Getter:
     def search(document: Any) -> Any:
         try:
             return expression.search(document)
-        except JMESPathError:  # a function was given null, for example: there is nothing at the path
+        except (JMESPathError, TypeError, ValueError):
+            # A function was given null, or a text compared with a number, for example: there is nothing at the path.
             return None
 
     return search

@@ -11,9 +11,10 @@ import httpx
 
 from roundsman import wire
 from roundsman.errors import Unreadable
-from roundsman.http.answers import Answer
+from roundsman.http.answers import EMPTY, Answer
 from roundsman.http.urls import is_loopback, set_param
 from roundsman.kit import paths
+from roundsman.masking import MASK, mask
 from roundsman.plugin import Visit
 from roundsman.sources.http_json.options import HEADER
 from roundsman.sources.http_json.table import Table
@@ -100,7 +101,7 @@ class Asking:
             if isinstance(value, str | int | float) and value is not True:
                 return value if isinstance(value, str | int) else str(value)
             raise Unreadable(f"pages.next found {type(value).__name__} at {pages.next}, which is no token")
-        if not isinstance(value, str) or not (value.startswith(("http://", "https://", "/", "?"))):
+        if not isinstance(value, str) or not (pages.next == "link" or _is_reference(value)):
             shown = value[:80] if isinstance(value, str) else type(value).__name__
             raise Unreadable(
                 f"pages.next found {shown!r}, which is no URL; name the parameter that carries it in pages.param"
@@ -131,9 +132,16 @@ class Asking:
             raise Unreadable(
                 f"pages.next leads to {url.host[:100]}, and is not followed: credentials go only to {base.host}"
             )
-        for name in source.hidden_query():
+        # A secret that the vendor repeats, by any name, is not kept.
+        repeated = [name for name, text in url.params.multi_items() if mask(text) == MASK]
+        for name in (*source.hidden_query(), *repeated):
             url = set_param(url, name, None)
         return str(url.copy_with(fragment=None))
+
+
+def _is_reference(value: str) -> bool:
+    """Whether a text is a URL, or a reference to one (RFC 3986 section 4.2), and no token: no token has a "?"."""
+    return value.lower().startswith(("http://", "https://", "/", "./", "../")) or "?" in value
 
 
 def found(place: str, answer: Answer) -> Any:
@@ -142,7 +150,7 @@ def found(place: str, answer: Answer) -> Any:
         return answer.headers.get(header[1])
     if paths.is_plain(place):
         return paths.getter(place)(answer.envelope())
-    return paths.getter(place)(answer.json())
+    return paths.getter(place)(answer.json()) if answer.status not in EMPTY else None
 
 
 def written(value: Value, form: str) -> str | int:

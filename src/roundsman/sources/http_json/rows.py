@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from roundsman import wire
 from roundsman.errors import Failed, NoRows, Unreadable
 from roundsman.events import Event
-from roundsman.http.answers import Answer, said
+from roundsman.http.answers import EMPTY, Answer, said
 from roundsman.kit import fields, paths
 from roundsman.shapes import Person, Row as Data
 from roundsman.sources.http_json import options
@@ -111,6 +111,8 @@ class Reader:
                 items = []
             self._refuse_errors(answer)
             return items
+        if answer.status in EMPTY:
+            return []
         document = answer.json()
         found = paths.getter(at)(document)
         if not isinstance(found, list):
