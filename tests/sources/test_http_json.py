@@ -919,6 +919,47 @@ async def test_numbered_pages_are_read_to_their_end(end: str, world: Any) -> Non
     assert len(made.keys()) == len(rows)
 
 
+@pytest.mark.parametrize(
+    ("pages", "rests"), [({"total": "total"}, False), ({"more": "more"}, False), ({}, True)]
+)
+@pytest.mark.parametrize("how", ["rows", "page"])
+async def test_a_404_in_the_middle_of_a_list_hides_no_row_behind_it(
+    how: str, pages: dict[str, Any], rests: bool, world: Any, time: Time
+) -> None:
+    """It is the end only behind a page of the same visit that may be the last."""
+    rows = [row(n, (time.utc() - n * HOUR).isoformat()) for n in range(40)]
+    first = [True]
+
+    def answers(query: Mapping[str, str]) -> Any:
+        at = int(query.get("p", 0)) * (10 if how == "page" else 1)
+        if at and first[0]:
+            first[0] = False
+            return Reply(404, {}, b"")
+        found = [each for each in rows if each["at"] >= query.get("from", "")]
+        page = {"total": len(found), "more": at + 10 < len(found), "rows": found[at : at + 10]}
+        limit = {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "90"} if rests and first[0] else {}
+        return Reply(200, limit, wire.encode(page))
+
+    pages = {"next": how, "param": "p", "first": 0, **pages}
+    since = {"param": "from", "row": "at"}
+    made = world(answers, a_list(rows={"at": "rows", "id": "id"}, pages=pages, since=since))
+    await made.visits(4, 600)
+    assert len(made.keys()) == 40
+
+
+async def test_a_list_of_windows_is_not_rewound_to_a_beginning_that_it_has_not(
+    world: Any, time: Time
+) -> None:
+    since = {"param": "from", "row": "at", "until": "to", "window": "7d"}
+    source = a_list(start="2026-04-01T00:00:00Z", since=since)
+    made = world(lambda query: [row(1)] if "from" in query else Reply(400, {}, b""), source)
+    await made.visit()
+    with pytest.raises(ValueError, match="needs a time"):
+        source.rewound(made.state, None)
+    made.store.rewind("list", source.rewound(made.state, time.utc() - DAY))
+    assert await made.visit()
+
+
 async def test_a_parameter_that_is_ignored_is_no_endless_list(world: Any) -> None:
     made = world(lambda q: [row(n) for n in range(20)], a_list(pages={"next": "page", "param": "pgae"}))
     assert await made.visit() is False

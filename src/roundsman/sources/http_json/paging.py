@@ -91,6 +91,8 @@ class Counted:
         self._pages = pages
         # A number in the query may be the number of rows to ask for.
         self._sizes = {int(value) for value in source.visible_query().values() if value.isdecimal()}
+        self.is_cut = False
+        """The last page said that another one follows."""
 
     def total(self, page: Page) -> int | None:
         """The number of rows of the list, if the answer says it."""
@@ -99,8 +101,9 @@ class Counted:
     def is_last(self, walk: Walk, page: Page) -> bool:
         """Whether the number of its rows shows that nothing follows; for a list without a total."""
         more = found(self._pages.more, page.answer) if self._pages.more else None
+        self.is_cut = paths.is_true(more)
         if more is not None:
-            return not paths.is_true(more)
+            return not self.is_cut
         if self._pages.size is not None:
             return page.count < self._pages.size
         if walk.pages:
@@ -111,6 +114,7 @@ class Counted:
         """Whether the list ends with this page, with which `read` of `total` rows were read."""
         if total is None or total < read:
             return self.is_last(walk, page)  # a wrong total says nothing
+        self.is_cut = read < total
         if total == page.count and not walk.pages and self._may_be_cut(page):
             return False  # perhaps the total counts the page only: one more question shows it
         return read >= total

@@ -90,7 +90,7 @@ class Reading(PollBuilder):
             try:
                 answer = await self._ask(walk, first=first)
             except (RequestFailed, Denied) as exc:
-                if self._is_end(walk, exc):
+                if not is_kept and self._is_end(walk, exc):
                     yield self._end(walk)
                     return
                 if not (is_kept and self._has_expired(exc)):
@@ -173,7 +173,9 @@ class Reading(PollBuilder):
 
     def _is_end(self, walk: Walk, exc: Exception) -> bool:
         """Whether a refused page is behind the last one: some servers answer 404 instead of an empty page."""
-        return isinstance(self._pager, paging.Counted) and walk.pages > 0 and is_refusal(exc, BEYOND)
+        if not isinstance(self._pager, paging.Counted) or self._pager.is_cut:
+            return False
+        return walk.pages > 0 and is_refusal(exc, BEYOND)
 
     def _forget_position(self, why: str) -> None:
         """Give up what was kept of the list's pages; the cursor and the known ids stay."""

@@ -20,6 +20,8 @@ class HttpJson(Table):
         return Reading(self, visit, state).polls()
 
     def rewound(self, state: State, to: datetime | None) -> State:
+        if to is None and self.since is not None and self.since.window:
+            raise ValueError("since.window needs a time to begin at; write --to 2026-05-01T00:00:00Z")
         doc = ListState.load(state)
         doc.floor, doc.list = rfc3339(to) if to else "", Memory(begun=True)
         return doc.dump()
