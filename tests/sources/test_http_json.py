@@ -24,6 +24,7 @@ from roundsman.sandbox.nvd import Nvd, Quirks as NvdQuirks
 from roundsman.sandbox.okta import Okta, Quirks as OktaQuirks
 from roundsman.sandbox.vendor import Reply, document
 from roundsman.sandbox.zendesk import Quirks as ZendeskQuirks, Zendesk
+from roundsman.testing import Reply as Answered, Request, Web, contract
 from worlds import Time, event_logs, keeps_the_contract
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -103,6 +104,37 @@ def pair(request: pytest.FixtureRequest, world: Any, time: Time) -> tuple[Any, W
 
 
 # -- the worked examples ---------------------------------------------------------------------------------------------
+
+
+ROWS = [row(n, f"2026-05-01T05:00:{n:02}Z") for n in range(40)]
+OFFSETS: dict[str, Any] = {
+    "start": "2026-05-01T00:00:00Z",
+    "rows": {"at": "rows", "id": "id", "time": "at"},
+    "pages": {"next": "rows", "param": "skip", "total": "total"},
+    "since": {"param": "from", "row": "at", "until": "to", "window": "1d"},
+}
+NEWEST: dict[str, Any] = {
+    "rows": {"id": "id", "time": "at", "newest_first": True},
+    "pages": {"next": "link"},
+}
+
+
+@pytest.mark.parametrize("options", [OFFSETS, NEWEST])
+def test_a_list_keeps_each_promise_of_a_source(options: dict[str, Any]) -> None:
+    def web(rows: list[Any]) -> Web:
+        def offsets(request: Request) -> Any:
+            asked, skip = request.params, int(request.params.get("skip", 0))
+            found = [each for each in rows if asked["from"] <= each["at"] <= asked["to"]]
+            return {"total": len(found), "rows": found[skip : skip + 10]}
+
+        def newest(request: Request) -> Any:
+            skip = int(request.params.get("skip", 0))
+            more = {"link": f'<?skip={skip + 10}>; rel="next"'} if skip + 10 < len(rows) else {}
+            return Answered(rows[::-1][skip : skip + 10], headers=more)
+
+        return Web(offsets if options is OFFSETS else newest)
+
+    contract(a_list(auth={"bearer": "s3cret-token-1"}, **options), web(ROWS[:25]), news=web(ROWS))
 
 
 async def test_every_row_is_told_once_page_after_page(pair: tuple[Any, World], time: Time) -> None:
