@@ -25,7 +25,7 @@ Position = str | int
 Value = str | int | float
 """What `since.param` carries: a time as RFC 3339, or a number."""
 
-_LINK = re.compile(r'<([^>]*)>((?:[^,"]|"[^"]*")*)')
+_LINK = re.compile(r'<([^<>]*)>((?:[^,"]|"[^"]*")*)')
 _LINKED = re.compile(r';\s*([A-Za-z*-]+)\s*=\s*(?:"([^"]*)"|([^\s;,"]*))')
 """A link and its parameters (RFC 8288 section 3): `rel` is a list of words, in any case."""
 

@@ -109,6 +109,9 @@ class Reading(PollBuilder):
                 continue
             if answer.unchanged:
                 self._visit.explain("the answer is unchanged: there is nothing new")
+                if self._list.refusals:
+                    self._list.refusals = 0
+                    yield self.poll()
                 return
             self._list.refusals = 0
             page = Page(answer, self._source.reader.read(answer, proven=self._list.begun or walk.pages > 0))
