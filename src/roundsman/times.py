@@ -14,7 +14,7 @@ def parse_time(value: object) -> datetime | None:
     """A vendor's time as UTC, or None if it is not a time.
 
     Takes ISO 8601 text (any offset, none meaning UTC, any number of decimals), Unix times as numbers or text
-    in seconds or smaller units, "/Date(1777618692000)/", and dates as in mail headers.
+    in seconds or smaller units, "/Date(1777618692000)/", "2026-05-01 06:58:12 UTC", and dates as in mail headers.
     """
     try:
         if isinstance(value, str):
@@ -42,7 +42,12 @@ def _in_seconds(number: float) -> float:
 
 
 def _otherwise(text: str) -> datetime | None:
-    """A time that is not ISO 8601: a Unix time as text, .NET's form, or a date as in mail (RFC 2822)."""
+    """A time that is not ISO 8601: a Unix time as text, .NET's form, one that ends in " UTC", or a date as in mail
+    (RFC 2822).
+    """
+    if text.endswith(" UTC"):
+        rest = text.removesuffix(" UTC")
+        return parse_time(rest) if not rest.endswith(" UTC") else None
     try:
         if found := _UNIX.fullmatch(text.strip()):
             return _EPOCH + timedelta(seconds=_in_seconds(float(found[1] or found[2])))

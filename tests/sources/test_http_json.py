@@ -476,6 +476,15 @@ async def test_a_path_that_finds_nothing_fails_the_visit_by_name(
     assert named in made.error()
 
 
+@pytest.mark.parametrize("form", ["iso", "number"])
+async def test_a_value_that_cannot_be_compared_is_no_silent_standstill(form: str, world: Any) -> None:
+    since = {"param": "from", "row": "at", "format": form}
+    made = world(lambda _: [row(1, "the first of May"), row(2, "the second of May")], a_list(since=since))
+    assert not await made.visit()
+    assert "at of a page" in made.error()
+    assert "since.format" in made.error()
+
+
 async def test_a_null_list_is_an_empty_one(world: Any) -> None:
     made = world(lambda q: {"data": {"rows": None}}, a_list(rows={"id": "id", "at": "data.rows"}))
     assert await made.visit() is True
@@ -566,6 +575,31 @@ async def test_a_question_has_the_form_that_the_api_takes(form: str, world: Any,
     assert asked == wanted[form]
     rows.append(row(3, value=values[form](3)))
     await made.visits(2)
+    assert made.keys() == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "2026-05-01 05:00:00 UTC",
+        "2026-05-01T07:00:00+02:00",
+        "2026-05-01T05:00:00.000000000Z",
+        "20260501T050000Z",
+        "Fri, 01 May 2026 05:00:00 GMT",
+        "1777611600",
+        1777611600000,
+    ],
+)
+async def test_a_cursor_is_read_in_each_form_that_vendors_write(value: Any, world: Any) -> None:
+    made = world(lambda _: [row(1, value)], a_list(since={"param": "from", "row": "at"}))
+    assert await made.visits(2) == [True, True]
+    assert made.asked()[-1]["from"] == "2026-05-01T04:50:00Z"
+
+
+async def test_a_time_that_is_none_stops_no_list(world: Any) -> None:
+    strange = [row(1, "2026-05-01" + " UTC" * 9000), row(2, "9" * 9000), row(3, "")]
+    made = world(lambda _: [row(0), *strange], a_list(since={"param": "from", "row": "at"}))
+    assert await made.visits(2) == [True, True]
     assert made.keys() == ["0", "1", "2", "3"]
 
 
@@ -822,6 +856,21 @@ async def test_a_link_header_without_an_end_does_not_stop_the_daemon(world: Any)
     begin = process_time()
     assert await made.visit()
     assert process_time() - begin < 5
+    assert made.keys() == ["1"]
+
+
+@pytest.mark.parametrize("since", [None, {"next": True}])
+async def test_a_token_that_no_url_can_carry_stops_no_list_for_ever(since: Any, world: Any) -> None:
+    token = ["x" * 100_000]
+
+    def answers(query: Mapping[str, str]) -> Any:
+        return {"rows": [] if query else [row(1)], "next": token[0]}
+
+    made = world(answers, a_list(pages={"next": "next", "param": "after"}, since=since))
+    assert not await made.visit()
+    assert "too long for a URL" in made.error()
+    token[0] = "y"
+    assert await made.visit(600)
     assert made.keys() == ["1"]
 
 

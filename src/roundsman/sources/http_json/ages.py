@@ -98,6 +98,11 @@ class Ages:
         if best is not None and (top is None or best > top):
             walk.top = rfc3339(best) if isinstance(best, datetime) else best
 
+    def cannot_compare(self, rows: Sequence[Row]) -> bool:
+        """Whether `since.row` is a value in none of them that can be compared."""
+        by_row = self._since is not None and self._since.row is not None
+        return by_row and all(self._comparable(row.since) is None for row in rows)
+
     def last(self, walk: Walk, rows: Sequence[Row]) -> Value | None:
         """The greatest value of `since.row` on the page and before, also one from the future."""
         values = [self._comparable(row.since) for row in rows] + [self._comparable(walk.top)]

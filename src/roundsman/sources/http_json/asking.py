@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import quote, urljoin
 
 import httpx
 
@@ -25,6 +25,8 @@ Position = str | int
 Value = str | int | float
 """What `since.param` carries: a time as RFC 3339, or a number."""
 
+LONGEST = 60_000
+"""Maximum characters of a token in a URL: the library takes a query of 65,536."""
 _LINK = re.compile(r'<([^<>]*)>((?:[^,"]|"[^"]*")*)')
 _LINKED = re.compile(r';\s*([A-Za-z*-]+)\s*=\s*(?:"([^"]*)"|([^\s;,"]*))')
 """A link and its parameters (RFC 8288 section 3): `rel` is a list of words, in any case."""
@@ -99,7 +101,10 @@ class Asking:
             return None
         if pages.param:
             if isinstance(value, str | int | float) and value is not True:
-                return value if isinstance(value, str | int) else str(value)
+                token = value if isinstance(value, str | int) else str(value)
+                if len(quote(str(token))) > LONGEST and self._source.method == "GET":
+                    raise Unreadable(f"pages.next found a token at {pages.next} that is too long for a URL")
+                return token
             raise Unreadable(f"pages.next found {type(value).__name__} at {pages.next}, which is no token")
         if not isinstance(value, str) or not (pages.next == "link" or _is_reference(value)):
             shown = value[:80] if isinstance(value, str) else type(value).__name__

@@ -208,6 +208,8 @@ class Reading(PollBuilder):
             self.remark(f"a row has no {path}: it is kept as unread", about="a row without id")
         self._mind_repeats(page)
         rows = page.found.rows
+        if rows and self._ages.cannot_compare(rows):
+            self._mind_standstill(walk)
         keys = [row.key for row in rows]
         known = await self._visit.known(keys)
         known |= {key for key in keys if digest(key) in self._before or digest(key) in self._list.shown}
@@ -267,6 +269,16 @@ class Reading(PollBuilder):
         memory.tag = _plain(page.answer) if following == asked else None
         has_more = self._source.pages is not None and self._source.pages.more is not None
         return goes_on and (has_more or page.count > 0)
+
+    def _mind_standstill(self, walk: Walk) -> None:
+        """Be loud about values that do not move the cursor."""
+        since = self._source.since
+        assert since is not None
+        kind = "number" if self._ages.has_numbers else "time"
+        said = f"no {since.row} of a page can be read as a {kind}, and the cursor stands still"
+        if not self._list.begun and not walk.pages:
+            raise Unreadable(f"{said}: are since.row and since.format right?")
+        self.remark(said, about="standstill")
 
     def _mind_repeats(self, page: Page) -> None:
         """Say that ids are not unique: rows would be lost."""
