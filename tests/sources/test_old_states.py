@@ -301,6 +301,33 @@ async def test_what_does_not_fit_in_a_state_is_said_once_by_its_name(
     assert source.name == "keys" or "row" in [event.id for event in world.events()]
 
 
+async def test_what_does_not_fit_in_the_states_of_parts_is_said_once_by_its_name(
+    world_of: Any, time: Time
+) -> None:
+    railz = Railz(now=time.utc)
+    parts: dict[str, Any] = {}
+    for name in ("CON-1", "CON-2", "CON-3"):
+        railz.connect(name)
+        railz.push(name, push_id=f"p-{name}")
+        parts[name] = {"open": {"secret": {"misses": "none", "since": "soon"}}, "given_up": 5}
+    world = await world_of(railz, railz_pushes(), {"v": 1, "floor": "", "parts": parts})
+    with capture_logs() as logs:
+        for _ in range(3):
+            await world.visit()
+            world.reboot()
+    said = [line["what"].partition(": ")[2] for line in logs if line["event"] == "vendor.surprise"]
+    assert said == ["parts.open.misses, parts.given_up"]
+    assert "dropped" not in json.dumps(world.state)
+    assert {"p-CON-1:success", "p-CON-2:success", "p-CON-3:success"} <= {event.id for event in world.events()}
+
+
+def test_what_does_not_fit_in_the_state_of_a_part_is_still_to_be_said_after_a_rewind() -> None:
+    damaged = {"v": 1, "floor": "", "parts": {"CON-1": {"given_up": 5}, "CON-2": {"open": 5}, "CON-3": 5}}
+    source = railz_pushes()
+    twice = source.rewound(source.rewound(damaged, None), None)
+    assert sorted(Pushes.document.load(twice).dropped) == ["parts", "parts.given_up", "parts.open"]
+
+
 @pytest.mark.parametrize("kind", list(JOBS))
 def test_what_does_not_fit_in_a_state_is_still_to_be_said_if_something_is_tracked_meanwhile(
     kind: str,
