@@ -228,6 +228,8 @@ class Vendors(Mortal):
             cut = any(cut for _, cut in rows)
             if any(push.id in self.hidden for push, _ in rows) or cut:
                 continue
+            if len(rows) > self.railz.quirks.cap and f"ledger:gap:batch:{batch}" in told:
+                continue  # without pages, no answer showed all of it
             assert f"{batch}:completed" in told, batch
         totals = {
             document["data"]["batch_id"]: document["data"]["total"]

@@ -23,6 +23,7 @@ from roundsman.http.client import Http
 from roundsman.http.transport import Clients, HttpOptions
 from roundsman.sandbox import Fault, Sandbox, Subscription
 from roundsman.sandbox.mailchimp import API_KEY, Mailchimp, Operation, Quirks, bad_address, partly
+from roundsman.sandbox.vendor import Reply
 from roundsman.sources.mailchimp import Batches
 from worlds import Straight, Time, mailchimp_batches, web_of
 
@@ -1307,3 +1308,35 @@ async def test_a_batch_that_moves_over_the_edge_of_a_page_is_seen_in_the_same_re
     await world.visit()
     assert len(world.told(COMPLETED)) == 100
     assert asked <= 4, "in one reading"
+
+
+@pytest.mark.parametrize("total", [0, 5, 30])
+async def test_a_total_that_is_too_low_hides_no_batch(total: int, rounds: Any, account: Mailchimp) -> None:
+    for number in range(90):
+        account.add([Operation()], batch_id=f"b{number}")
+    listed = account._list
+
+    def low(query: Any, headers: Any) -> Any:
+        reply = listed(query, headers)
+        document = json.loads(reply.body)
+        document["total_items"] = total
+        return Reply(reply.status, {}, json.dumps(document).encode())
+
+    account._list = low  # type: ignore[method-assign]
+    world = rounds(page_size=20)
+    for _ in range(6):
+        await world.visit()
+    assert len(world.events("com.mailchimp.batch.completed")) == 90
+
+
+async def test_a_signed_link_is_cut_out_however_it_is_written(rounds: Any, account: Mailchimp) -> None:
+    link = r"https://storage.example/x.csv?GoogleAccessId=a\u0026Expires=1\u0026Signature=SECRET%2BSIGNATURE"
+    text = f'{{"title": "Bad", "status": 400, "detail": "see there", "download_url": "{link}"}}'
+    account.add([Operation(400, text)], batch_id="x")
+    account.add([Operation(400, text.replace("detail", "response_body_url"))], batch_id="y")
+    world = rounds()
+    for _ in range(2):
+        await world.visit()
+    told = world.events("com.mailchimp.batch.operation_failed")
+    assert len(told) == 2
+    assert [event.id for event in told if b"SECRET%2BSIGNATURE" in event.body] == []

@@ -1339,3 +1339,98 @@ async def test_a_row_that_moves_over_the_edge_of_a_page_is_seen_in_the_same_read
     ledger._page = shifting  # type: ignore[method-assign]
     await world.visit()
     assert len(ids(world)) == 150
+
+
+async def test_a_batch_of_more_pushes_than_are_read_has_not_ended_while_some_are_pending(
+    rounds: Any, ledger: Railz, time: Time
+) -> None:
+    ledger.quirks = Quirks(pagination=False, order="oldest")
+    began = time.utc()
+    for number in range(2000):
+        took = timedelta(0) if number < 1900 else None
+        requested = began + number * timedelta(milliseconds=1)
+        ledger.push("CON-1", push_id=f"p{number}", batch="big", requested=requested, took=took)
+    world = rounds()
+    for _ in range(12):
+        await world.visit()
+    assert [
+        event.document()["data"]["total"] for event in world.events("ai.railz.batch_push.completed")
+    ] == []
+
+
+async def test_a_push_ends_once_whatever_the_list_says_later(rounds: Any, ledger: Railz) -> None:
+    push = ledger.push("CON-1", push_id="p1", status="success")
+    world = rounds()
+    await world.visit()
+    push.status = "failed"
+    for _ in range(3):
+        await world.visit()
+    assert [event.id for event in world.events("ai.railz.push.completed")] == ["p1:success"]
+
+
+@pytest.mark.parametrize("row", ["5", '{"status": "pending"}'])
+async def test_a_batch_with_a_push_that_cannot_be_read_has_not_ended(
+    row: str, rounds: Any, ledger: Railz, time: Time
+) -> None:
+    ledger.push("CON-1", push_id="p1", batch="b1")
+
+    def trouble(path: str, query: Any) -> Reply | None:
+        if "batchId" not in query:
+            return None
+        good = json.dumps(ledger.pushes["CON-1"][0].row(time.utc()))
+        return Reply(200, {}, f'{{"data": [{good}, {row}]}}'.encode())
+
+    answer = ledger.answer
+
+    def changed(method: str, path: str, query: Any, headers: Any) -> Reply:
+        return trouble(path, query) or answer(method, path, query, headers)
+
+    ledger.answer = changed  # type: ignore[method-assign]
+    world = rounds()
+    for _ in range(6):
+        await world.visit()
+    assert [event.id for event in world.events("ai.railz.batch_push.completed")] == []
+
+
+async def test_a_total_that_is_too_low_hides_no_push(rounds: Any, ledger: Railz, time: Time) -> None:
+    for number in range(400):
+        ledger.push("CON-1", push_id=f"p{number}", requested=time.utc() - timedelta(minutes=number))
+    answer = ledger.answer
+
+    def low(method: str, path: str, query: Any, headers: Any) -> Reply:
+        reply = answer(method, path, query, headers)
+        if not path.endswith("pushStatus") or reply.status != 200:
+            return reply
+        document = json.loads(reply.body)
+        document["pagination"]["count"] = 150
+        return Reply(200, {}, json.dumps(document).encode())
+
+    ledger.answer = low  # type: ignore[method-assign]
+    world = rounds()
+    for _ in range(40):
+        await world.visit()
+    assert len({each.partition(":")[0] for each in ids(world)}) == 400
+
+
+async def test_a_batch_whose_id_fits_in_no_query_stops_no_other_connection(
+    rounds: Any, ledger: Railz
+) -> None:
+    ledger.connect("CON-2")
+    ledger.push("CON-1", push_id="p1", batch="b" * 70_000)
+    ledger.push("CON-2", push_id="p2")
+    world = rounds()
+    for _ in range(4):
+        await world.visit()
+    assert {each.partition(":")[0] for each in ids(world)} == {"p1", "p2"}
+
+
+async def test_a_count_of_one_page_hides_no_push_whatever_its_number(
+    rounds: Any, ledger: Railz, time: Time
+) -> None:
+    ledger.quirks = Quirks(cap=25, miscounts="page", order="oldest")
+    for number in range(60):
+        ledger.push("CON-1", push_id=f"p{number}", requested=time.utc() - timedelta(minutes=100 - number))
+    world = rounds()
+    for _ in range(40):
+        await world.visit()
+    assert len({each.partition(":")[0] for each in ids(world)}) == 60 or world.events(GAP)

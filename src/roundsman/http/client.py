@@ -54,7 +54,10 @@ class Http:
 
         A tag of `full_every` seconds ago or earlier is not sent: it does not prove that nothing changed.
         """
-        asked = httpx.URL(url, params=params) if params else httpx.URL(url)
+        try:
+            asked = httpx.URL(url, params=params) if params else httpx.URL(url)
+        except httpx.InvalidURL as exc:
+            raise RequestFailed(f"GET {url[:200]}: no URL can have these parameters: {exc}"[:500]) from exc
         key = self._key("GET", asked, headers)
         now = self.clients.now()
         holds = tag is not None and tag.get("key") == key and 0 <= now - _at(tag) < full_every

@@ -169,4 +169,5 @@ class Ask(PollBuilder):
         self.keep(damaged)
         jobs = [job for data, raw in items if (job := read(data, raw)) is not None]
         count = total(answer.envelope(), len(items)) if total is not None else None
-        return Page({job.key: job for job in jobs}, len(items), count, answer.tag)
+        unread = len(damaged) + len(items) - len(jobs)
+        return Page({job.key: job for job in jobs}, len(items), count, answer.tag, unread=unread)

@@ -21,7 +21,7 @@ from roundsman.times import is_due, parse_time, rfc3339
 
 OVERLAP = 10
 """Rows by which two pages overlap: lists shift while they are read."""
-ROUND_TO = 10
+ROUND_TO = 5
 """Servers truncate lists at multiples of this."""
 PAGES = 20
 """Maximum pages of a short list."""
@@ -215,7 +215,7 @@ class Listing:
             self._limit = min(paging.size, max(first.size, OVERLAP * 2))
         newest, was_complete, state.complete = parse_time(state.newest), state.complete, False
         known = None if self._full else newest
-        page, total, steady, order = first, first.total, True, _order(first)
+        page, total, steady, order = first, first.total_for(0), True, _order(first)
         self._top = _latest(newest, first)
         if self.goes_on and (top := parse_time(state.top)) is not None:
             self._top = max(self._top or top, top)
@@ -253,10 +253,11 @@ class Listing:
                 tail = Place(place.offset, page.first)
                 state.rising = order > 0 if len(page.rows) > 1 else state.rising
                 state.paged, state.tries = True, state.tries if state.paged else 0
-            reached = self._shown if paging.documented else place.offset + page.size
-            if total is not None and reached >= total:
+            # A total below the number of rows counts something else.
+            total = total if total is not None and total >= max(self._shown, page.size) else None
+            if self._reaches(total, place, page, first):
                 break
-            if not fresh and total is None:
+            if not fresh and (total is None or self._shown >= total):
                 break  # one further request brought no new row: that was all
             if not fresh:
                 return steady and await self._ends(first, total, "its pages bring nothing new")
@@ -270,6 +271,16 @@ class Listing:
         # Rows that are added to a later page change nothing in the first answer, unless it has a total.
         state.at, state.under_way = tail if state.rising and total is None else None, ""
         return steady
+
+    def _reaches(self, total: int | None, place: Place, page: Page, first: Page) -> bool:
+        """Whether the total says that nothing comes after this page.
+
+        A total that a full page reaches exactly is checked by one more request.
+        """
+        if total is None:
+            return False
+        reached = self._shown if self._paging.documented else place.offset + page.size
+        return reached > total or (reached == total and page.size < max(first.size, FULL_FROM))
 
     @property
     def _shown(self) -> int:
@@ -336,7 +347,8 @@ class Listing:
             return False  # the next visit tries again
         larger, state.tries = larger or Page({}), 0
         self.seen |= larger.rows.keys()
-        total = larger.total if larger.total is not None else total
+        stated = larger.total_for(0)
+        total = stated if stated is not None else total
         rows = self._shown
         helped = len(first.rows) < len(larger.rows) < (paging.largest or 0)
         state.larger = state.larger or len(larger.rows) > len(first.rows)
@@ -406,14 +418,20 @@ def _latest(known: datetime | None, page: Page) -> datetime | None:
 
 
 async def whole(ask: Callable[[At], Awaitable[Page]], size: int, largest: int, most: int = PAGES) -> Page:
-    """All rows of a short list, as far as its pages or one larger answer show them, and the stated total."""
+    """All rows of a short list, as far as its pages or one larger answer show them, and the stated total.
+
+    The total is larger than the number of rows if the end was not reached, or some rows could not be read.
+    """
     rows: dict[str, Job] = {}
-    at, total = At(), None
+    at, total, unread = At(), None, False
     for _ in range(most):
         page = await ask(at)
         fresh = page.rows.keys() - rows.keys()
         rows |= page.rows
+        unread = unread or page.unread > 0
         total = page.total if at == At() else total  # later answers may be refusals
+        if total is not None and total < len(rows):
+            total = None  # it counts something else
         if not rows or page._replace(total=total).is_all(len(rows)):
             break
         if fresh:
@@ -422,4 +440,6 @@ async def whole(ask: Callable[[At], Awaitable[Page]], size: int, largest: int, m
             break  # one further request brought no new row
         else:
             at = At(limit=largest)  # perhaps a larger answer shows more, if there are no pages
-    return Page(rows, total=total)
+    else:
+        unread = True  # there may be more behind
+    return Page(rows, total=max(total or 0, len(rows) + 1) if unread else total)

@@ -82,8 +82,10 @@ class Page(NamedTuple):
     """How many rows the list has, as far as the answer proves it."""
     tag: Any = None
     unchanged: bool = False
+    unread: int = 0
+    """Rows that could not be read."""
     doubtful: bool = False
-    """The stated total equals these rows and is a round number, so it may count the page only.
+    """The stated total equals these rows, so it may count the page only.
 
     It is believed until an answer contradicts it.
     """
@@ -104,7 +106,12 @@ class Page(NamedTuple):
 
     def is_all(self, found: int) -> bool:
         """Whether `found` rows are all. Without a total, a full page needs one more request."""
-        return found >= self.total if self.total is not None else self.size < FULL_FROM
+        total = self.total_for(found)
+        return found >= total if total is not None else self.size < FULL_FROM
+
+    def total_for(self, found: int) -> int | None:
+        """The stated total; None if `found` rows, or those of this answer, are more: then it counts something else."""
+        return self.total if self.total is not None and self.total >= max(found, self.size) else None
 
     def digest(self) -> str:
         """A fingerprint of what counts in it."""

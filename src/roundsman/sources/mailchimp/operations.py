@@ -35,7 +35,7 @@ PROBLEM = re.compile(rb'status\\*"\s{0,9}:\s{0,9}[45]\d\d')
 """An error status in the answer of an operation that itself has a status of success."""
 FAULTS = ("error", "errors", "detail", "instance")
 """Members that only the answers of failed operations have; other objects may have a `title` or `message`."""
-SIGNED = re.compile(rb"\?[^\s?\"\\]{0,2000}Signature=[^\s\"\\]*")
+SIGNED = re.compile(r"(https?://[^\s?\"]{1,500})\?[^\s\"]{0,2000}?Signature[^\s\"]*")
 LINK = re.compile(r"(https?://[^\s?]{1,500})\?\S+")
 """Signed links in the vendor's texts: anybody who has one can download the results."""
 
@@ -144,10 +144,8 @@ class Operations:
             good = True  # the answer looks like a success
         good = good and not refused
         self.other += good and status not in {200, None}
-        if b"response_body_url" in body:
+        if b"response_body_url" in body or b"Signature" in body:
             raw = _without_links(operation)
-        elif b"Signature=" in body:
-            raw = wire.line(SIGNED.sub(rb"?***", body))
         item_id = fields.text(operation.get("operation_id"))
         left_out = _left_out(answer) if good else []
         if good and not left_out and not self._all:
@@ -191,7 +189,7 @@ class Operations:
                 "code": fields.text(entry.get("error_code")),
                 "person": _person(person, None),
                 "about": None,
-                "raw": entry,
+                "raw": _without_links(entry),
                 "message": _message(what, wrong),
                 "fields": wrong,
             },
@@ -275,14 +273,14 @@ def _without_links(value: Any) -> Any:
         return {k: _without_links(v) for k, v in value.items() if k not in {"response_body_url", "_links"}}
     if isinstance(value, list):
         return [_without_links(each) for each in value]
-    if isinstance(value, str) and "response_body_url" in value:
-        inner = _response(value)
-        return (
-            "(cut: it holds a signed link)"
-            if isinstance(inner, str)
-            else wire.encode(_without_links(inner)).decode()
-        )
-    return value
+    if not isinstance(value, str) or not ("response_body_url" in value or "Signature" in value):
+        return value
+    inner = _response(value)
+    if not isinstance(inner, str):
+        return wire.encode(_without_links(inner)).decode()
+    if "response_body_url" in inner:
+        return "(cut: it holds a signed link)"
+    return SIGNED.sub(r"\1?***", inner)
 
 
 def _person(problem: dict[str, Any], item_id: str | None) -> Person | None:

@@ -9,7 +9,7 @@ from roundsman.kit import fields
 from roundsman.kit.questions import ID
 from roundsman.options.secrets import Secret
 from roundsman.plugin import Received
-from roundsman.sources.railz.shapes import DELETES, OUTCOMES, PUSHES, Row, Shapes, batch_id
+from roundsman.sources.railz.shapes import DELETES, OUTCOMES, PUSHES, Row, Shapes, batch_id, other_end
 from roundsman.webhook import Call, Scheme, SignedHook, Strong
 
 SIGNATURE = Scheme("railz-signature", "v", per_second=1000)
@@ -103,10 +103,9 @@ class PushCall:
         if key is None or status is None or self._connection is None or not self._says_all(row):
             return []
         # A push that was reported with the other status keeps it: webhooks come late, and in any order.
-        other = next(word for word in OUTCOMES if word != status)
         own = batch_id(row.get("batchId")) or batch
         found = Row(self._kind, self._connection, key, row, row, own)
-        return self._shapes.row(found, unless=f"{key}:{other}")
+        return self._shapes.row(found, unless=other_end(key, status))
 
     def _ask(self, rows: list[dict[str, Any]]) -> tuple[list[str], bool]:
         """The ids to track for incomplete rows, and whether to ring."""

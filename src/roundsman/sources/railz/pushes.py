@@ -25,14 +25,14 @@ from roundsman.kit import fields
 from roundsman.kit.asking import Ask, JobsState
 from roundsman.kit.documents import renamed
 from roundsman.kit.jobs import Jobs
-from roundsman.kit.listing import ROUND_TO, Paging, whole
+from roundsman.kit.listing import Paging, whole
 from roundsman.kit.pages import FULL_FROM, At, Cut, End, Job, Look, Page, Spec
 from roundsman.kit.tracked import Tracked
 from roundsman.options.secrets import Secret
 from roundsman.options.values import Duration, Start
 from roundsman.plugin import Received
 from roundsman.sources.railz.calls import OTHER_EVENTS, SPEC, PushCall, Webhook
-from roundsman.sources.railz.shapes import DELETES, OUTCOMES, PUSHES, Kind, Row, Shapes, batch_id
+from roundsman.sources.railz.shapes import DELETES, OUTCOMES, PUSHES, Kind, Row, Shapes, batch_id, other_end
 from roundsman.times import is_due, parse_time, rfc3339
 from roundsman.webhook import Call
 
@@ -311,7 +311,7 @@ class Pushes(Jobs):
 
     def ended(self, ask: Ask, part: str, job: Job) -> Sequence[Event]:
         row = Row(_kind(part), self.part_title(part), job.key, job.data, job.raw, job.group)
-        return self.shapes().row(row)
+        return self.shapes().row(row, unless=other_end(job.key, job.state))
 
     def group_ended(self, part: str, group: str, jobs: Sequence[Job]) -> Event:
         return self.shapes().batch(self.part_title(part), group, [job.data for job in jobs])
@@ -358,11 +358,11 @@ def _total(found: dict[str, Any], rows: int) -> int | None:
     """How many rows the list has, if an answer of `rows` rows proves it; else None.
 
     `meta.count` may count the page only: it is believed if it is larger than `rows`. `pagination.count` may
-    count the page only, too: if it is smaller than `rows`, or equal and a round number, one more request
-    checks it.
+    count the page only, too: if it is smaller than `rows`, or equals a page that may be full, one more
+    request checks it.
     """
     total, meta = _stated(found), _stated(found, "meta")
-    if total is not None and total >= rows and not (total == rows >= FULL_FROM and rows % ROUND_TO == 0):
+    if total is not None and total >= rows and not total == rows >= FULL_FROM:
         return total
     return meta if meta is not None and meta > rows else None
 

@@ -172,6 +172,11 @@ class Shapes:
         )
 
 
+def other_end(key: str, status: str | None) -> str:
+    """The id of the event with the other end: a push ends once, so what was reported first stays."""
+    return next(f"{key}:{word}" for word in OUTCOMES if word != status)
+
+
 def _outcome(data: dict[str, Any]) -> Outcome:
     """The outcome of a push: a success with failed files is partial."""
     outcome = OUTCOMES[fields.text(data.get("status")) or ""]
