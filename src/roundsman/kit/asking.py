@@ -14,6 +14,7 @@ from roundsman.kit.documents import Document, renamed
 from roundsman.kit.failing import Failing
 from roundsman.kit.listing import ListState
 from roundsman.kit.pages import Job, Page, Spec
+from roundsman.kit.searching import Searches
 from roundsman.kit.tracked import Tracked
 from roundsman.plugin import Poll, State, Visit
 
@@ -111,6 +112,7 @@ class Ask(PollBuilder):
         """Why no more requests are made at this visit; what was found so far counts."""
         self.specs: dict[str, Spec] = {}
         """The wanted ids, as they are written."""
+        self.searches = Searches()
         self.named: set[str] | None = None
         """Jobs and groups that a webhook named: only those are asked for. None: all that are due."""
         self.only: str | None = None

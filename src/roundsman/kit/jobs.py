@@ -14,8 +14,9 @@ from roundsman.http.urls import is_loopback
 from roundsman.kit.asking import Ask
 from roundsman.kit.failing import Breaker
 from roundsman.kit.pages import FAULTS, is_about_all
-from roundsman.kit.part import PartVisit, searches
+from roundsman.kit.part import PartVisit
 from roundsman.kit.questions import Questions
+from roundsman.kit.searching import HOPELESS_AFTER, is_due
 from roundsman.kit.tracked import GONE_AFTER, About, Tracked
 from roundsman.plugin import Poll, State, Visit
 from roundsman.times import rfc3339
@@ -24,6 +25,8 @@ CHUNK = 20
 """Parts that are asked in one group."""
 COMMIT_AFTER = 500
 """Parts asked, or events found, before a commit."""
+NAMED = 10
+"""Connections that one notice names."""
 
 
 class Jobs(Questions):
@@ -82,7 +85,9 @@ class Round(Ask):
         names = list(await self.source.parts(self))
         homes = [name for name in names if self.source.takes_ids(name)]
         self.only = homes[0] if len(homes) == 1 else None
-        self.alone, asked = len(names) == 1, len(names)
+        self.alone = len(names) == 1
+        anywhere = [each for each, spec in self.specs.items() if spec.part is None]
+        self.searches.choose(anywhere, self.doc.wanted, self.source.at_once)
         watched = set(names)
         self.doc.parts = {name: part for name, part in self.doc.parts.items() if name in watched}
         narrow = self._named(homes)
@@ -95,7 +100,7 @@ class Round(Ask):
         if self.stop is None and silent:
             self.stop = self.errors[0] if self.errors else RequestFailed("none of the connections answers")
         if self.stop is None and narrow is None:
-            self._report_not_found(homes, all_answered=self.good >= asked)
+            self._report_not_found(set(homes))
             self.source.finished(self)
         yield self.poll()
         if self.stop is not None:
@@ -154,6 +159,7 @@ class Round(Ask):
             self._tried.add(name)
             part = PartVisit(self, self.source, name)
             if part.rests():
+                self.searches.silent.add(name)
                 self._done.add(name)
                 return
             try:
@@ -167,6 +173,7 @@ class Round(Ask):
                     return
                 self._done.add(name)
                 self.errors.append(exc)
+                self.searches.silent.add(name)
                 part.fail(exc)
             else:
                 self._breaker.answered()
@@ -174,21 +181,38 @@ class Round(Ask):
                 self._done.add(name)
                 part.succeed()
 
-    def _report_not_found(self, homes: Sequence[str], *, all_answered: bool) -> None:
-        """After a complete round: the ids that no part knew."""
+    def _report_not_found(self, homes: set[str]) -> None:
+        """After a round: the ids that no part knew."""
         for written, spec in self.specs.items():
             if written not in self.doc.wanted:
                 continue
-            strange = spec.part is not None and spec.part not in homes
-            if spec.part and not strange:
-                continue  # its part did not answer
-            rounds = self.doc.wanted[written]
-            # A part that may have it did not answer.
-            unsure = not all_answered and not strange
-            if rounds + 1 < GONE_AFTER or not searches(rounds) or unsure:
-                self.doc.wanted[written] = rounds + 1
-                continue
-            del self.doc.wanted[written]
-            why = f"{spec.part} is not among the connections of this source. " if strange else ""
-            about = About(self.source.name, self.source.noun, written)
-            self.events.append(about.gone(Tracked.follow(self.visit), self.now, why))
+            if spec.part is None:
+                self._count_search(written, homes)
+            elif spec.part not in homes:  # else its part did not answer
+                why = f"{spec.part} is not among the connections of this source. "
+                self._count_not_found(written, why)
+
+    def _count_search(self, written: str, homes: set[str]) -> None:
+        """Count the round for an id that may be in any part, unless a part was left out of its search."""
+        rounds, missing = self.doc.wanted[written], sorted(self.searches.missing(written, homes))
+        if not is_due(rounds):
+            self.doc.wanted[written] = rounds + 1
+        elif written not in self.searches.due or not self.searches.is_complete(written, homes):
+            return
+        elif not missing:
+            self._count_not_found(written)
+        elif rounds < HOPELESS_AFTER:
+            self.doc.wanted[written] = rounds + 1
+        else:
+            titles = ", ".join(self.source.part_title(name) for name in missing[:NAMED])
+            more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+            self._count_not_found(written, f"These connections never answered about it: {titles}{more}. ")
+
+    def _count_not_found(self, written: str, why: str = "") -> None:
+        rounds = self.doc.wanted[written]
+        if rounds + 1 < GONE_AFTER:
+            self.doc.wanted[written] = rounds + 1
+            return
+        del self.doc.wanted[written]
+        about = About(self.source.name, self.source.noun, written)
+        self.events.append(about.gone(Tracked.follow(self.visit), self.now, why))

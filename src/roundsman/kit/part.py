@@ -13,11 +13,8 @@ from roundsman.kit.listing import Listing, whole
 from roundsman.kit.pages import FAULTS, At, Cut, Look, Page, Spec, is_about_all, is_about_one
 from roundsman.kit.questions import ID, Questions
 from roundsman.kit.records import Records
-from roundsman.kit.tracked import GONE_AFTER, Tracked
+from roundsman.kit.tracked import Tracked
 from roundsman.times import rfc3339
-
-SEARCH_EVERY = 30
-"""Visits between two searches of all parts for an id, while one that may have it fails."""
 
 
 class PartVisit(Records):
@@ -43,6 +40,7 @@ class PartVisit(Records):
         await self.forget_what_is_told()
         if not self._ask.skips_singles:
             await self._each(state.open, self._hidden(), self._single)
+        self._breaker = Breaker()  # what fails singly says nothing about groups
         await self._each(state.groups, self._due_groups(), self._group)
         if named is None and not self._visit.wait:
             await self._search()
@@ -83,7 +81,7 @@ class PartVisit(Records):
         # If the credentials were accepted before, a single 403 concerns that one job; a stall notice will
         # report it.
         ours = [exc for exc in errors if isinstance(exc, Denied)]
-        ours = [] if self._ask.doc.fine and len(ours) == 1 else ours
+        ours = [] if self._ask.doc.fine and len(ours) == 1 and ours[0] is not self._list_fault else ours
         for exc in (*ours, *(exc for exc in errors if not is_about_one(exc))):
             raise exc
 
@@ -100,8 +98,8 @@ class PartVisit(Records):
             if first is not None:
                 self._answers += 1
                 await listing.rest(first)
-        except (RequestFailed, Unreadable) as exc:
-            if not self._source.list_is_optional:
+        except (RequestFailed, Unreadable, Denied) as exc:
+            if not self._source.list_is_optional or is_about_all(exc):
                 raise
             self._list_fault = exc
             self._ask.remark(f"the list of {self._source.nouns} cannot be read: {exc}", about="list")
@@ -148,7 +146,7 @@ class PartVisit(Records):
         if not keys:
             return
         asked: list[str] = []
-        waiting = iter(sorted(keys, key=lambda key: entries[key].looked or "")[: self._source.at_once])
+        waiting = iter(sorted(keys, key=lambda key: self._waited_since(entries[key]))[: self._source.at_once])
 
         async def one_after_the_other() -> None:
             for key in waiting:
@@ -163,6 +161,11 @@ class PartVisit(Records):
             for key in asked:
                 if key in entries:
                     entries[key].looked = rfc3339(self._ask.now)
+
+    def _waited_since(self, entry: Tracked) -> str:
+        """When its last turn was; "" if a clock that was ahead wrote it: that time may not come for long."""
+        now = rfc3339(self._ask.now)
+        return entry.looked if entry.looked is not None and entry.looked <= now else ""
 
     def _is_enough(self, asked: int) -> bool:
         """Whether to ask no more at this visit."""
@@ -297,15 +300,30 @@ class PartVisit(Records):
 
     async def _search(self) -> None:
         """Ask for the ids that may be in any part, and track those that are in this one."""
-        wanted = self._ask.doc.wanted
-        everywhere = [each for each, spec in self._ask.specs.items() if spec.part is None and each in wanted]
+        ask, wanted = self._ask, self._ask.doc.wanted
         if not self._source.takes_ids(self._name):
             return
-        for written in everywhere[: self._source.at_once]:
-            if not searches(wanted.get(written, 0)) or not await self._is_here(self._ask.specs[written]):
+        self._breaker = Breaker()
+        for written in ask.searches.due:
+            if self._is_enough(0) or self._visit.wait:
+                return
+            if written not in wanted:
+                continue
+            try:
+                is_here = await self._is_here(ask.specs[written])
+            except FAULTS as exc:
+                if isinstance(exc, Backoff) or is_about_all(exc):
+                    raise
+                # It concerns this id: the next ones are asked for all the same.
+                self._breaker.count(exc)
+                ask.searches.failed(written, self._name)
+                continue
+            self._breaker.answered()
+            if not is_here:
+                ask.searches.answered(written, self._name)
                 continue
             wanted.pop(written, None)
-            await self.track(self._ask.specs[written])
+            await self.track(ask.specs[written])
 
     async def _is_here(self, spec: Spec) -> bool:
         """Whether the vendor knows it in this part; what it says about a job counts at once."""
@@ -325,8 +343,3 @@ class PartVisit(Records):
             if not self._is_unknown(exc):
                 raise
             return Look()
-
-
-def searches(rounds: int) -> bool:
-    """Whether to search all parts for an id: at first always, later every `SEARCH_EVERY` rounds."""
-    return rounds < GONE_AFTER or rounds % SEARCH_EVERY == 0

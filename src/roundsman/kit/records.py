@@ -83,7 +83,7 @@ class Records:
 
     def _follow(self, job: Job) -> int:
         """Track a job of which the list shows only that it is there. Returns whether that is news."""
-        if job.key in self._state.open or (job.end != "runs" and self._is_old(job.begun)):
+        if job.key in self._state.open or (job.end != "runs" and self._is_old(job.ended or job.begun)):
             return 0
         self._state.open[job.key] = Tracked.follow(self._visit)
         return 1

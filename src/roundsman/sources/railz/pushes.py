@@ -16,7 +16,7 @@ import msgspec
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from roundsman import wire
-from roundsman.errors import RequestFailed, Unreadable
+from roundsman.errors import Denied, RequestFailed, Unreadable
 from roundsman.events import Event, notice
 from roundsman.http.answers import is_refusal
 from roundsman.http.auth import PasswordToken
@@ -26,7 +26,7 @@ from roundsman.kit.asking import Ask, JobsState
 from roundsman.kit.documents import renamed
 from roundsman.kit.jobs import Jobs
 from roundsman.kit.listing import Paging, whole
-from roundsman.kit.pages import FULL_FROM, At, Cut, End, Job, Look, Page, Spec
+from roundsman.kit.pages import FULL_FROM, At, Cut, End, Job, Look, Page, Spec, is_about_all
 from roundsman.kit.tracked import Tracked
 from roundsman.options.secrets import Secret
 from roundsman.options.values import Duration, Start
@@ -40,6 +40,8 @@ LARGEST = 500
 """Maximum rows to ask for per request."""
 DISCOVERY_PAGES = 1000
 """Maximum pages of the list of connections."""
+DELETIONS = "#deletes"
+"""What follows the name of a connection in the name of the part that has its deletions."""
 
 
 def _connections(value: object) -> object:
@@ -208,19 +210,19 @@ class Pushes(Jobs):
 
     @classmethod
     def part_title(cls, part: str) -> str:
-        return part.partition("#")[0]
+        return part.removesuffix(DELETIONS)
 
     # -- connections -----------------------------------------------------------------------------------------
 
     async def parts(self, ask: Ask) -> Sequence[str]:
         names = self.connections if self.connections != "discover" else await self._discovered(ask)
-        return [name + kind for name in names for kind in (("", "#deletes") if self.deletes else ("",))]
+        return [name + kind for name in names for kind in (("", DELETIONS) if self.deletes else ("",))]
 
     def takes_ids(self, part: str) -> bool:
-        return "#" not in part
+        return not part.endswith(DELETIONS)
 
     def has_groups(self, part: str) -> bool:
-        return "#" not in part
+        return not part.endswith(DELETIONS)
 
     async def _discovered(self, ask: Ask) -> Sequence[str]:
         known: Discovered | None = ask.doc.found
@@ -229,8 +231,8 @@ class Pushes(Jobs):
             ids: Sequence[str] = known.ids if known else ()
             try:
                 ids = await self._discover(ask)
-            except RequestFailed as exc:
-                if known is None:
+            except (RequestFailed, Unreadable, Denied) as exc:
+                if known is None or is_about_all(exc):
                     raise
                 ask.remarks.append(f"connections cannot be discovered: {exc}")
             if not ids and known is not None and known.ids:
@@ -344,7 +346,7 @@ class Pushes(Jobs):
 
 
 def _kind(part: str) -> Kind:
-    return DELETES if part.endswith("#deletes") else PUSHES
+    return DELETES if part.endswith(DELETIONS) else PUSHES
 
 
 def _job(key: str, data: dict[str, Any], raw: Any) -> Job:
