@@ -10,7 +10,7 @@ from roundsman import wire
 from roundsman.errors import Backoff
 from roundsman.http.answers import Answer
 from roundsman.kit.builder import PollBuilder
-from roundsman.kit.documents import Document, renamed
+from roundsman.kit.documents import Count, Document, renamed
 from roundsman.kit.failing import Failing
 from roundsman.kit.listing import ListState
 from roundsman.kit.pages import Job, Page, Spec
@@ -43,7 +43,7 @@ class JobsState(PartState):
 
     floor: str | None = None
     """What ended before it is not reported; "" for no floor, null before the first answer."""
-    wanted: dict[str, int] = {}
+    wanted: dict[str, Count] = {}
     """Ids to track, and in how many rounds they were not found."""
     parts: dict[str, dict[str, Any]] = {}
     """The states of the parts as they are stored, because there may be thousands; `part` reads one."""

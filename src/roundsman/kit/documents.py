@@ -1,11 +1,17 @@
 """A source's state as a typed document, which also reads what earlier versions wrote."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Self, get_args, get_origin
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, Self, get_args, get_origin
 
 import msgspec
 
 from roundsman import wire
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=10**9)]
+"""A number of rows, pages or tries; anything else was not written by a source."""
+YEARS = range(1970, 9000)
+"""Years of times that a source may have written, with room to count from them in both directions."""
 
 
 class Document(msgspec.Struct, omit_defaults=True, kw_only=True):
@@ -30,22 +36,37 @@ class Document(msgspec.Struct, omit_defaults=True, kw_only=True):
         good, and no rewind could help.
         """
         version = state.get("v", 0)
-        if not isinstance(version, int) or version > cls.version:
+        if type(version) is int and version > cls.version:
             raise ValueError("the source's state was written by a later version of Roundsman")
         known, dropped = dict(state), list[str]()
-        if version != cls.version:
-            try:
-                known = cls.upgrade(dict(state))
-            except (AttributeError, LookupError, TypeError):  # it expects what the earlier version wrote
-                dropped.append("what an earlier version wrote")
-        try:
-            found = msgspec.convert(known, cls)
-        except msgspec.ValidationError:
-            found = msgspec.convert(_fitting(known, cls, "", dropped), cls)
+        if "v" not in state:
+            known = cls._upgraded(known, dropped)
+        elif version != cls.version or type(version) is not int:
+            dropped.append("v")  # the versions that wrote none wrote no other, either
+        if not _fits(known, cls):
+            known = _fitting(known, cls, "", dropped)
+        found = msgspec.convert({} if known is msgspec.UNSET else known, cls)
         if dropped:
             found.dropped = list(dict.fromkeys([*found.dropped, *dropped]))
             found.repaired()
         return found
+
+    @classmethod
+    def _upgraded(cls, old: dict[str, Any], dropped: list[str]) -> dict[str, Any]:
+        """`upgrade` of all that it can read. `dropped` gets the members in which something is not so."""
+
+        def works(value: Any) -> bool:
+            try:
+                cls.upgrade(value)
+            except (AttributeError, LookupError, TypeError, ValueError):
+                return False  # it expects what the earlier version wrote
+            return True
+
+        if not works(old):
+            sound = {name: _working(each, lambda v, n=name: works({n: v})) for name, each in old.items()}
+            dropped += [name for name, each in old.items() if sound[name] != each]
+            old = {name: each for name, each in sound.items() if each is not msgspec.UNSET}
+        return cls.upgrade(old)
 
     def repaired(self) -> None:
         """Parts of the stored state did not fit, and are missing now."""
@@ -66,6 +87,19 @@ def renamed(old: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     return {names.get(name, name): value for name, value in old.items() if value is not None}
 
 
+def _working(value: Any, works: Callable[[Any], bool]) -> Any:
+    """The value if it works; else what is left of it without the members that do not, or `UNSET`."""
+    if works(value):
+        return value
+    left: Any = msgspec.UNSET
+    if isinstance(value, list):
+        left = [each for each in value if works([each])]
+    elif isinstance(value, dict):
+        parts = {name: _working(each, lambda v, n=name: works({n: v})) for name, each in value.items()}
+        left = {name: each for name, each in parts.items() if each is not msgspec.UNSET}
+    return left if works(left) else msgspec.UNSET
+
+
 def _fitting(value: Any, kind: Any, path: str, dropped: list[str]) -> Any:
     """The value if it fits; else a copy of it without the members that do not, or `UNSET`.
 
@@ -73,6 +107,9 @@ def _fitting(value: Any, kind: Any, path: str, dropped: list[str]) -> Any:
     """
     if _fits(value, kind):
         return value
+    if isinstance(value, list) and get_origin(kind) is list:
+        dropped.append(path)
+        return [each for each in value if _fits([each], kind)]
     if isinstance(value, dict) and (kinds := _kinds(value, kind)):
         below: list[str] = []
         parts = {
@@ -81,7 +118,7 @@ def _fitting(value: Any, kind: Any, path: str, dropped: list[str]) -> Any:
         }
         fitting = {name: part for name, part in parts.items() if part is not msgspec.UNSET}
         if _fits(fitting, kind):
-            dropped += below
+            dropped += below if len(kinds) == len(value) or get_origin(kind) is not dict else [*below, path]
             return fitting
     dropped.append(path)
     return msgspec.UNSET
@@ -90,7 +127,7 @@ def _fitting(value: Any, kind: Any, path: str, dropped: list[str]) -> Any:
 def _kinds(value: dict[str, Any], kind: Any) -> dict[str, tuple[str, Any]]:
     """Of each known member, the field that it is ("" in a dict), and what fits there."""
     if get_origin(kind) is dict:
-        return dict.fromkeys(value, ("", get_args(kind)[1]))
+        return {key: ("", get_args(kind)[1]) for key in value if isinstance(key, str)}
     if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
         return {}
     found = msgspec.structs.fields(kind)
@@ -99,7 +136,15 @@ def _kinds(value: dict[str, Any], kind: Any) -> dict[str, tuple[str, Any]]:
 
 def _fits(value: Any, kind: Any) -> bool:
     try:
-        msgspec.convert(value, kind)
+        return _is_sane(msgspec.convert(value, kind))
     except msgspec.ValidationError:
         return False
+
+
+def _is_sane(found: Any) -> bool:
+    """Whether all times in it can be compared with others, and counted from."""
+    if isinstance(found, datetime):
+        return found.tzinfo is not None and found.year in YEARS
+    if isinstance(found, msgspec.Struct):
+        return all(_is_sane(getattr(found, name)) for name in found.__struct_fields__)
     return True

@@ -7,6 +7,7 @@ import msgspec
 
 from roundsman.errors import RequestFailed
 from roundsman.events import Event, notice
+from roundsman.kit.documents import Count
 from roundsman.times import parse_time, rfc3339, spell
 
 BREAKER_AFTER = 3
@@ -48,7 +49,7 @@ class Failing(msgspec.Struct):
     """A part that fails: how many times in a row, since when, and until when it is left alone; by our clock."""
 
     since: str
-    times: int = 0
+    times: Count = 0
     until: str | None = None
 
     def rests(self, now: datetime) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from roundsman.events import Event, notice
+from roundsman.kit.documents import Count
 from roundsman.plugin import Visit
 from roundsman.times import parse_time, rfc3339
 
@@ -31,7 +32,7 @@ LATER_FIRST, LATER_MOST = 60.0, 3600.0
 class Later(msgspec.Struct, omit_defaults=True):
     """Something that is tried again later, and later each time."""
 
-    tries: int = 0
+    tries: Count = 0
     next: str | None = None
     """When it is tried again."""
 
@@ -55,11 +56,11 @@ class Tracked(Later, omit_defaults=True, kw_only=True):
     """When `seen` last changed, or tracking began; "" if an earlier version wrote nothing that can be read."""
     seen: list[Any] | None = None
     """What counts of its last look; None before the first one."""
-    misses: int = 0
+    misses: Count = 0
     """Looks in a row at which the vendor did not know it."""
     missed: str | None = None
     """When the last of them was."""
-    fails: int = 0
+    fails: Count = 0
     """Looks in a row that failed."""
     failed: str | None = None
     """When the first of them was."""

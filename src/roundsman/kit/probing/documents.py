@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from roundsman.kit.documents import Count
 from roundsman.wire import Item
 
 MILLISECOND = timedelta(milliseconds=1)
@@ -70,15 +71,15 @@ class Mark(msgspec.Struct, frozen=True):
 class Learned(msgspec.Struct, omit_defaults=True, kw_only=True):
     """What the answers of a server showed."""
 
-    largest: int = 0
+    largest: Count = 0
     """Number of rows of the longest answer; kept by `forget`."""
     doubted: list[str] = []
     """The doubts that were reported; kept by `forget`."""
     strategies: list[str] = []
     """The strategies that are left, if others failed; empty: all."""
-    accepted: int = 1
+    accepted: Count = 1
     """The largest limit that the server accepted."""
-    fits: int = 0
+    fits: Count = 0
     """The largest limit whose answer is not too large; 0: not known."""
     ascends: bool = False
     """It accepts the ascending order."""
@@ -90,7 +91,7 @@ class Learned(msgspec.Struct, omit_defaults=True, kw_only=True):
     """It refuses any start."""
     unordered: bool = False
     """It refuses any order."""
-    ignores_limit: int = 0
+    ignores_limit: Count = 0
     """Number of rows that it sent although one was asked for: it ignores `limit`. 0: it does not."""
     ignores_larger: bool = False
     """A larger limit was tried, and brought no more."""
@@ -154,7 +155,7 @@ class Reading(msgspec.Struct, omit_defaults=True, kw_only=True):
     """A row that a long reading should show, too."""
     strategy: str = ""
     """The strategy in use; empty before the first question."""
-    limit: int = 0
+    limit: Count = 0
     low: datetime | None = None
     """The earliest stamp of the rows read."""
     high: datetime | None = None
@@ -167,14 +168,14 @@ class Reading(msgspec.Struct, omit_defaults=True, kw_only=True):
     """The last row of the previous page, which the next page must contain."""
     earlier: bool = False
     """keyset: the page lacked the anchor, and is asked for from a millisecond earlier."""
-    offset: int = 0
+    offset: Count = 0
     first: str | None = None
     """offset: the first row of the previous page."""
-    back: int = 0
+    back: Count = 0
     """offset: number of steps back."""
     proved: bool = False
     """offset: the server accepted an offset, and it advanced the reading."""
-    full: int | None = None
+    full: Count | None = None
     """grow: number of rows of the last full answer."""
 
     def begin_with(self, strategy: str, limit: int) -> None:

@@ -41,8 +41,10 @@ class Probing(Inquiry):
         error if it refuses a question that has no guess in it, or one that it accepted before.
         """
         reading = self.reading
-        if not reading.strategy:
-            strategies = self.learned.strategies or self.limits.strategies()
+        every, most = self.limits.strategies(), max(self.limits.limit, self.limits.most)
+        if reading.strategy not in every or not 1 <= reading.limit <= most:
+            # It is new, or its position is that of other options, or damaged: a limit of 0 does not grow.
+            strategies = [each for each in self.learned.strategies if each in every] or every
             reading.begin_with(strategies[0], self.learned.limit(self.limits))
         while reading.strategy != "gap":
             self.rows, self.doubts = [], []

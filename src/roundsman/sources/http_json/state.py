@@ -2,7 +2,7 @@
 
 import msgspec
 
-from roundsman.kit.documents import Document
+from roundsman.kit.documents import Count, Document
 from roundsman.sources.http_json.asking import Position, Value
 
 
@@ -25,12 +25,12 @@ class Walk(msgspec.Struct, omit_defaults=True):
     """Digests of the last positions."""
     last: str = ""
     """A digest of the ids on its last page."""
-    pages: int = 0
-    rows: int = 0
+    pages: Count = 0
+    rows: Count = 0
     """Rows so far, the repeated ones included."""
-    largest: int = 0
+    largest: Count = 0
     """Rows of its largest page."""
-    backs: int = 0
+    backs: Count = 0
     """How often it went back, because the list shifted."""
     full: bool = False
     """It goes on behind pages that are known."""
@@ -51,7 +51,7 @@ class Memory(msgspec.Struct, omit_defaults=True):
     """The greatest value of `since.row`, or of `rows.time`, of all complete walks."""
     next: Position | None = None
     """With `since.next`: the page to ask for at the next visit."""
-    refusals: int = 0
+    refusals: Count = 0
     """Visits in a row at which the vendor refused that page."""
     shown: list[str] = []
     """Digests of the ids on that page, if it was read already."""

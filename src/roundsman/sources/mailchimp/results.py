@@ -13,6 +13,7 @@ from roundsman.events import Event, notice
 from roundsman.http.urls import is_loopback
 from roundsman.kit import archive, fields
 from roundsman.kit.asking import Ask
+from roundsman.kit.documents import Count
 from roundsman.kit.pages import Job, is_about_all
 from roundsman.kit.tracked import GONE_AFTER, Later
 from roundsman.plugin import Poll
@@ -33,9 +34,9 @@ class ResultsDue(Later, omit_defaults=True, kw_only=True):
     """The batch, as its event reports it; None if the stored one was damaged."""
     reported: bool = False
     """Whether that event was made: results that come later are reported without it."""
-    missing: int = 0
+    missing: Count = 0
     """Tries in a row at which the vendor did not know the batch."""
-    late: int = 0
+    late: Count = 0
     """Reads that showed fewer failures than the batch counts."""
     since: str | None = None
     """When they were first tried, for a batch without a time of its own."""
@@ -73,7 +74,7 @@ class Results:
         for key, entry in sorted(self._due.items(), key=lambda item: item[1].tries):
             if ask.tired is not None or ask.visit.wait:
                 return  # the vendor asks us to wait
-            if entry.batch is None:
+            if entry.batch is None or entry.batch["batch_id"] != key:
                 self._ask_again(key, entry)
                 yield ask.poll()
             elif (ask.named is None or key in ask.named) and not entry.is_early(ask.now):

@@ -83,6 +83,10 @@ class PushesState(JobsState):
         new = renamed(super().upgrade(old), {"at": "next_part"})
         return new | {"parts": {name: _upgraded(book) for name, book in old.get("books", {}).items()}}
 
+    def repaired(self) -> None:
+        super().repaired()
+        self.found = None  # a connection that is missing there would be no longer watched
+
 
 def _upgraded(book: dict[str, Any]) -> dict[str, Any]:
     """The state of one connection; a reading of its list that was under way goes on where it was."""
