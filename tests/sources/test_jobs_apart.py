@@ -8,17 +8,16 @@ from typing import Any
 import pytest
 
 from inside import put
+from jobs import ends, hidden_from_the_list, troubled, two_connections
 from rounds import Rounds
 from roundsman.plugin import Source
 from roundsman.sandbox import Parakey, Vendor
-from roundsman.sandbox.railz import Quirks as RailzQuirks, Railz
+from roundsman.sandbox.railz import Railz
 from roundsman.sandbox.vendor import Reply
 from roundsman.times import rfc3339
 from worlds import Time, parakey_batches, railz_pushes
 
 GONE, GAP = "roundsman.batch.gone", "roundsman.source.gap"
-
-Answer = Callable[[str, Mapping[str, str]], Reply | None]
 
 
 @pytest.fixture
@@ -35,40 +34,6 @@ def world_of(tmp_path: Path, time: Time) -> Iterator[Callable[..., Any]]:
     yield make
     for world in made:
         world.store.close()
-
-
-def troubled(vendor: Any, trouble: Answer) -> None:
-    """The vendor answers otherwise where `trouble` does, given the path and the query."""
-    answer = vendor.answer
-
-    def changed(method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Reply:
-        found: Reply = trouble(path, query) or answer(method, path, query, headers)
-        return found
-
-    vendor.answer = changed
-
-
-def two_connections(time: Time, **quirks: Any) -> Railz:
-    ledger = Railz(now=time.utc, quirks=RailzQuirks(**quirks))
-    ledger.connect("CON-1")
-    ledger.connect("CON-2")
-    return ledger
-
-
-def hidden_from_the_list(ledger: Railz) -> None:
-    """The list shows nothing; a push is shown where it is asked for."""
-
-    def trouble(path: str, query: Mapping[str, str]) -> Reply | None:
-        single = {"pushCommunicationId", "batchId", "deleteCommunicationId"} & query.keys()
-        if path.endswith("pushStatus") and not single:
-            return Reply(200, {}, b'{"meta": {}, "pagination": {"count": 0}, "data": []}')
-        return None
-
-    troubled(ledger, trouble)
-
-
-def ends(world: Rounds) -> set[str]:
-    return {event.id.partition(":")[0] for event in world.events("ai.railz.push.completed")}
 
 
 async def test_of_many_ids_that_may_be_in_any_connection_none_is_gone_unasked(

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -18,8 +18,7 @@ from roundsman.kit.feed.state import FeedState
 from roundsman.plugin import Source
 from roundsman.sandbox import Parakey, Vendor
 from roundsman.sandbox.mailchimp import Mailchimp, Operation, bad_address
-from roundsman.sandbox.railz import Quirks as RailzQuirks, Railz
-from roundsman.sandbox.vendor import Reply
+from roundsman.sandbox.railz import Railz
 from roundsman.sources.http_json.source import HttpJson
 from roundsman.sources.mailchimp import Batches as MailchimpBatches
 from roundsman.sources.parakey import Batches as ParakeyBatches, EventLogs
@@ -27,7 +26,6 @@ from roundsman.sources.railz import Pushes
 from roundsman.times import rfc3339
 from worlds import Time, event_logs, mailchimp_batches, parakey_batches, railz_pushes
 
-Answer = Callable[[str, Mapping[str, str]], Reply | None]
 STORES = Path(__file__).parent.parent / "stores"
 JOBS: dict[str, Any] = {
     "parakey.batches": ParakeyBatches,
@@ -196,40 +194,6 @@ async def test_a_list_that_0_6_left_in_the_middle_is_gone_on_with(world_of: Any,
     for _ in range(8):
         await world.visit()
     assert len(world.events("co.parakey.batch.completed")) == 70
-
-
-def troubled(vendor: Any, trouble: Answer) -> None:
-    """The vendor answers otherwise where `trouble` does, given the path and the query."""
-    answer = vendor.answer
-
-    def changed(method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Reply:
-        found: Reply = trouble(path, query) or answer(method, path, query, headers)
-        return found
-
-    vendor.answer = changed
-
-
-def two_connections(time: Time, **quirks: Any) -> Railz:
-    ledger = Railz(now=time.utc, quirks=RailzQuirks(**quirks))
-    ledger.connect("CON-1")
-    ledger.connect("CON-2")
-    return ledger
-
-
-def hidden_from_the_list(ledger: Railz) -> None:
-    """The list shows nothing; a push is shown where it is asked for."""
-
-    def trouble(path: str, query: Mapping[str, str]) -> Reply | None:
-        single = {"pushCommunicationId", "batchId", "deleteCommunicationId"} & query.keys()
-        if path.endswith("pushStatus") and not single:
-            return Reply(200, {}, b'{"meta": {}, "pagination": {"count": 0}, "data": []}')
-        return None
-
-    troubled(ledger, trouble)
-
-
-def ends(world: Rounds) -> set[str]:
-    return {event.id.partition(":")[0] for event in world.events("ai.railz.push.completed")}
 
 
 MALFORMED: list[dict[str, Any]] = [

@@ -43,9 +43,11 @@ class Document(msgspec.Struct, omit_defaults=True, kw_only=True):
             known = cls._upgraded(known, dropped)
         elif version != cls.version or type(version) is not int:
             dropped.append("v")  # the versions that wrote none wrote no other, either
-        if not _fits(known, cls):
-            known = _fitting(known, cls, "", dropped)
-        found = msgspec.convert({} if known is msgspec.UNSET else known, cls)
+        try:
+            found = msgspec.convert(known, cls)
+        except msgspec.ValidationError:
+            fitting = _fitting(known, cls, "", dropped)
+            found = msgspec.convert({} if fitting is msgspec.UNSET else fitting, cls)
         if dropped:
             found.dropped = list(dict.fromkeys([*found.dropped, *dropped]))
             found.repaired()
@@ -63,9 +65,9 @@ class Document(msgspec.Struct, omit_defaults=True, kw_only=True):
             return True
 
         if not works(old):
-            sound = {name: _working(each, lambda v, n=name: works({n: v})) for name, each in old.items()}
-            dropped += [name for name, each in old.items() if sound[name] != each]
-            old = {name: each for name, each in sound.items() if each is not msgspec.UNSET}
+            sound = _working_members(old, works)
+            dropped += [name for name, each in old.items() if name not in sound or sound[name] != each]
+            old = sound
         return cls.upgrade(old)
 
     def repaired(self) -> None:
@@ -95,9 +97,18 @@ def _working(value: Any, works: Callable[[Any], bool]) -> Any:
     if isinstance(value, list):
         left = [each for each in value if works([each])]
     elif isinstance(value, dict):
-        parts = {name: _working(each, lambda v, n=name: works({n: v})) for name, each in value.items()}
-        left = {name: each for name, each in parts.items() if each is not msgspec.UNSET}
+        left = _working_members(value, works)
     return left if works(left) else msgspec.UNSET
+
+
+def _working_members(value: dict[str, Any], works: Callable[[Any], bool]) -> dict[str, Any]:
+    """What is left of each member, tried as the only one."""
+
+    def alone(name: str) -> Callable[[Any], bool]:
+        return lambda member: works({name: member})
+
+    parts = {name: _working(each, alone(name)) for name, each in value.items()}
+    return {name: each for name, each in parts.items() if each is not msgspec.UNSET}
 
 
 def _fitting(value: Any, kind: Any, path: str, dropped: list[str]) -> Any:
