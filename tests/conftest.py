@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import structlog
 
-from inside import left_in
+from inside import done, left_in
 from roundsman.masking import mask
 from roundsman.sandbox import Parakey, Sandbox
-from roundsman.store import Store
+from roundsman.store.sqlite.store import SqliteStore
 from roundsman.system import logs
 from worlds import PLANS, RECORDS, Time, keeps_the_contract
 
@@ -57,10 +57,10 @@ def parakey(time: Time) -> Parakey:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store.open(tmp_path / "roundsman.db")
+def store(tmp_path: Path) -> Iterator[SqliteStore]:
+    store = SqliteStore.open(tmp_path / "roundsman.db")
     yield store
-    store.close()
+    done(store.close())
 
 
 @pytest.fixture

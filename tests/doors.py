@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from inside import Status, set_due, status
+from inside import Status, seen, set_due, status
 from roundsman.engine.alarms import Scheduler
 from roundsman.engine.engine import Engine
 from roundsman.events import Event
@@ -20,7 +20,8 @@ from roundsman.http.transport import Clients
 from roundsman.options.listen import Address, ListenOptions
 from roundsman.plugin import Source
 from roundsman.sandbox import Outgoing, Subscription, Vendor
-from roundsman.store import Filter, Store
+from roundsman.store import Filter
+from roundsman.store.sqlite.store import SqliteStore
 from roundsman.web import Listener
 from roundsman.web.protocol import Limits
 from worlds import Recorder
@@ -44,7 +45,7 @@ class Door:
     listener: Listener
 
     @property
-    def store(self) -> Store:
+    def store(self) -> SqliteStore:
         return self.engine.store
 
     async def post(self, path: str, body: bytes | Any = b"", headers: Mapping[str, str] | None = None) -> int:
@@ -62,7 +63,7 @@ class Door:
         return (await self.status(name)).visits >= count
 
     def events(self) -> list[Event]:
-        return [event for event, _ in self.store.events(0, 10**9, 10**6, Filter())]
+        return [event for event, _ in seen(self.store.events(0, 10**9, 10**6, Filter()))]
 
     def ids(self) -> list[str]:
         return [event.id for event in self.events()]
@@ -77,10 +78,10 @@ async def open_door(
     limits: Limits | None = None,
 ) -> AsyncIterator[Door]:
     """The daemon with these sources; without `rounds`, it only listens."""
-    store = Store.open(folder / "door.db")
+    store = SqliteStore.open(folder / "door.db")
     engine = Engine(store, Scheduler(), Clients())
     engine.listening = engine.reception.now()
-    engine.setup({source.name: source for source in sources}, {"rec": Recorder().named("rec")})
+    await engine.setup({source.name: source for source in sources}, {"rec": Recorder().named("rec")})
     if not rounds:
         for source in sources:
             await set_due(engine, source.name, engine.reception.now() + 3600)  # as after a visit
@@ -96,7 +97,7 @@ async def open_door(
             if running is not None:
                 await running
             await engine.aclose()
-            store.close()
+            await store.close()
 
 
 def subscribe(vendor: Vendor, url: str, secret: str = "", headers: Mapping[str, str] | None = None) -> None:

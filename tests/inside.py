@@ -2,11 +2,12 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from roundsman.engine.engine import Engine
 from roundsman.engine.reception import Reception
@@ -14,10 +15,44 @@ from roundsman.events import Event
 from roundsman.http.transport import Clients
 from roundsman.kit.feed.state import FeedState
 from roundsman.plugin import Source, State
-from roundsman.store import Filter, Found, Intake, Reader, SourceStatus, Store
+from roundsman.store import Filter, Found, Intake, SourceStatus
+from roundsman.store.sqlite.files import translated
+from roundsman.store.sqlite.reader import Reader, _where
+from roundsman.store.sqlite.store import SqliteStore
 from roundsman.system.files import Space
 from roundsman.webhook import Call
 from worlds import START, ByHand
+
+T = TypeVar("T")
+
+
+def seen(read: Coroutine[Any, Any, T]) -> T:
+    """What a read of the store returns, for code that cannot await: a read of this store waits for nothing."""
+    try:
+        read.send(None)
+    except StopIteration as end:
+        found: T = end.value
+        return found
+    raise AssertionError("it waits")
+
+
+def done(work: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine, for code that cannot await. No loop may be in the middle of a write meanwhile."""
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    async def run() -> None:
+        try:
+            results.append(await work)
+        except BaseException as exc:  # noqa: BLE001 - raised again below
+            errors.append(exc)
+
+    thread = threading.Thread(target=lambda: asyncio.run(run()))
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]
 
 
 class Status(NamedTuple):
@@ -99,7 +134,7 @@ async def set_due(engine: Engine, name: str, due: float, *, held: bool = False) 
     watched = engine.roster[name]
     watched.status = replace(watched.status, due=due, not_before=due if held else watched.status.not_before)
     if held:
-        engine.store.begin([(name, watched.status)])
+        await engine.store.begin([(name, watched.status)])
     if isinstance(engine.turns._alarms, ByHand):
         engine.turns._alarms.set(name, due)
 
@@ -136,6 +171,21 @@ def understood(reception: Reception, source: Source, call: Call) -> tuple[Intake
     return reception._understand(source, call)
 
 
+def being_taken(engine: Engine) -> int:
+    """Number of webhooks that are not on the disk yet."""
+    return len(engine.reception._taking)
+
+
+def cancelled(engine: Engine, name: str) -> bool:
+    """Whether a sink's loop, or the one that it replaced, was told to end at once."""
+    return any(task.cancelling() for task in engine.deliveries._leaving[name])
+
+
+async def prune(engine: Engine) -> None:
+    """As the heartbeat does it now and then."""
+    await engine.upkeep.prune(engine._sinks)
+
+
 def disk_has(engine: Engine, free: Callable[[], int], total: int) -> None:
     """As if the store were on such a disk."""
     engine.upkeep._disk._look = lambda path: Space(free(), total)
@@ -148,7 +198,13 @@ async def sink_failed(engine: Engine, name: str) -> bool:
 
 def fail_sink(engine: Engine, name: str, error: Exception) -> None:
     """As if a delivery had ended so."""
-    engine.deliveries[name]._record_failure(error, 300)
+    done(engine.deliveries[name]._record_failure(error, 300))
+
+
+async def started(engine: Engine, run: "asyncio.Task[None]") -> None:
+    """Wait until the engine visits and delivers, or has ended."""
+    while not engine.started.is_set() and not run.done():
+        await asyncio.sleep(0)
 
 
 async def leaving(engine: Engine) -> bool:
@@ -176,8 +232,8 @@ async def visit_for_a_ring(engine: Engine, name: str) -> bool:
 
 async def caught_up(engine: Engine, name: str) -> bool:
     """Whether a sink has everything that it wants."""
-    cursor, _ = engine.store.cursor(name)
-    return engine.store.lag(cursor, engine.deliveries[name].wanted) == 0
+    cursor, _ = await engine.store.cursor(name)
+    return await engine.store.lag(cursor, engine.deliveries[name].wanted) == 0
 
 
 # -- states of sources -------------------------------------------------------------------------------------------------
@@ -199,7 +255,7 @@ def unpinned(state: State) -> State:
 # -- stores ------------------------------------------------------------------------------------------------------------
 
 
-async def sql(store: Store, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+async def sql(store: SqliteStore, statement: str, values: Sequence[Any] = ()) -> list[Any]:
     """What SQLite says to a statement, on a connection of its own; what it changes is committed."""
     with closing(sqlite3.connect(store.path, timeout=5)) as db, db:
         return db.execute(statement, values).fetchall()
@@ -216,20 +272,23 @@ def left_in(path: Path, most: int = 3000) -> list[Event]:
     return []
 
 
-async def pragma(store: Store, name: str) -> Any:
+async def pragma(store: SqliteStore, name: str) -> Any:
     """A setting of the store's own connection."""
-    return store._run(f"PRAGMA {name}").fetchone()[0]
+    return store._do(f"PRAGMA {name}").fetchone()[0]
 
 
 @contextmanager
-def statements(store: Store) -> Iterator[list[str]]:
-    """Every statement that the store's own connection runs meanwhile."""
+def statements(store: SqliteStore) -> Iterator[list[str]]:
+    """Every statement that the store's own connections run meanwhile."""
     said: list[str] = []
-    store._db.conn.set_trace_callback(said.append)
+    connections = (store._db, store._writer.conn)
+    for each in connections:
+        each.set_trace_callback(said.append)
     try:
         yield said
     finally:
-        store._db.conn.set_trace_callback(None)
+        for each in connections:
+            each.set_trace_callback(None)
 
 
 class _Broken:
@@ -251,19 +310,54 @@ class _Broken:
 
 
 @contextmanager
-def broken(store: Store, error: BaseException, *, only: str = "") -> Iterator[None]:
+def broken(store: SqliteStore, error: BaseException, *, only: str = "") -> Iterator[None]:
     """A store whose every statement fails meanwhile; or `only` those that insert events."""
-    whole, books = store._db.conn, store._relaxed.conn
-    store._db.conn = _Broken(whole, error, only)  # type: ignore[assignment]
-    store._relaxed.conn = _Broken(books, error, only)  # type: ignore[assignment]
+    reads, writes = store._db, store._writer.conn
+    if not only:
+        store._db = _Broken(reads, error, only)  # type: ignore[assignment]
+    store._writer.conn = _Broken(writes, error, only)  # type: ignore[assignment]
     try:
         yield
     finally:
-        store._db.conn, store._relaxed.conn = whole, books
+        store._db, store._writer.conn = reads, writes
+
+
+class HangingDisk:
+    """A disk on which each commit hangs until it is let through."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        """Number of commits that began."""
+        self._through = threading.Semaphore(0)
+
+    def let(self, count: int = 1) -> None:
+        """Let so many commits through."""
+        self._through.release(count)
+
+    def wait(self) -> None:
+        self.begun += 1
+        self._through.acquire(timeout=10)
 
 
 @contextmanager
-def locked(store: Store, statement: str) -> Iterator[None]:
+def hanging(store: SqliteStore) -> Iterator[HangingDisk]:
+    """A store on a disk that hangs meanwhile."""
+    disk, commit = HangingDisk(), store._writer._commit
+
+    def late() -> None:
+        disk.wait()
+        commit()
+
+    store._writer._commit = late  # type: ignore[method-assign]
+    try:
+        yield disk
+    finally:
+        store._writer._commit = commit  # type: ignore[method-assign]
+        disk.let(100)
+
+
+@contextmanager
+def locked(store: SqliteStore, statement: str) -> Iterator[None]:
     """A store that another program is in the middle of writing to; what it wrote is taken back."""
     with closing(sqlite3.connect(store.path, isolation_level=None)) as db:
         db.execute("BEGIN IMMEDIATE")
@@ -273,29 +367,42 @@ def locked(store: Store, statement: str) -> Iterator[None]:
 
 
 def commit(
-    store: Store, name: str, state: State | None, events: Sequence[Event], *, revision: int = 0, **more: Any
+    store: SqliteStore,
+    name: str,
+    state: State | None,
+    events: Sequence[Event],
+    *,
+    revision: int = 0,
+    **more: Any,
 ) -> int:
     """As a visit at `START` commits what it found; how many events were new. `more`: of `Found` or of `SourceStatus`."""
-    of_the_find = {key: more.pop(key) for key in ("taken", "unread", "gap") if key in more}
+    return done(store.commit(name, revision, *visited(state, events, **more)))
+
+
+def visited(state: State | None, events: Sequence[Event], **more: Any) -> tuple[Found, SourceStatus, float]:
+    """What a visit at `START` commits. `more`: of `Found` or of `SourceStatus`, or `now`."""
+    names = ("taken", "via", "unread", "keeps_wish", "gap")
+    of_the_find = {key: more.pop(key) for key in names if key in more}
     now = more.pop("now", START)
     answered = {} if state is None else {"last_success": now}
     status = SourceStatus(**{"due": now + 60, "last_visit": now, "visits": 1, **answered, **more})
-    return store.commit(name, revision, Found(state, events, **of_the_find), status, now)
+    return Found(state, events, **of_the_find), status, now
 
 
 async def put(
-    store: Store, *events: Any, state: State | None = None, now: float = START, source: str = ""
+    store: SqliteStore, *events: Any, state: State | None = None, now: float = START, source: str = ""
 ) -> int:
     """As if a visit had found these events; how many of them were new."""
     name = source or (events[0].source if events else "doors")
-    if name not in [row["name"] for row in store.sources()]:
-        store.register({name: "parakey.event_logs"}, {"archive": "file"})
-    return commit(store, name, state or {}, events, revision=store.state(name)[1], now=now, due=now)
+    if name not in [entry.name for entry in await store.sources()]:
+        await store.register({name: "parakey.event_logs"}, {"archive": "file"})
+    revision = (await store.memory(name)).revision
+    return await store.commit(name, revision, *visited(state or {}, events, now=now, due=now))
 
 
-async def log(store: Store, *kinds: str) -> list[Any]:
+async def log(store: SqliteStore, *kinds: str) -> list[Any]:
     """The events in the log, of these types or of all."""
-    return [event for event, _ in store.events(0, 10**9, 10**6, Filter(types=kinds))]
+    return [event for event, _ in await store.events(0, 10**9, 10**6, Filter(types=kinds))]
 
 
 @contextmanager
@@ -312,16 +419,41 @@ def being_read(store: Reader) -> Iterator[sqlite3.Connection]:
 def one_moment(reader: Reader) -> Iterator[None]:
     """A reader that sees the same moment all the while."""
     reader._run("BEGIN")
-    reader.head()
+    seen(reader.head())
     yield
     reader._run("COMMIT")
 
 
-def close_books(store: Store) -> None:
+def condition(wanted: Filter) -> tuple[str, list[str]]:
+    """A filter's condition in SQL, and its values."""
+    return _where(wanted)
+
+
+def seq_before(store: SqliteStore, when: float) -> int:
+    """The bisection that pruning uses."""
+    return store._seq_before(when)
+
+
+async def moved(store: SqliteStore) -> dict[str, tuple[str | None, str]]:
+    """Sources that read another origin than their state is from: name -> (state's origin, new one)."""
+    return {entry.name: (entry.origin, entry.reads) for entry in await store.sources() if entry.reads}
+
+
+def end_commits(store: SqliteStore) -> None:
+    """Wait for a commit that had begun when its caller ended; no further one may begin."""
+    worker = store._writer._worker
+    thread = worker._thread
+    worker.close()
+    if thread is not None:
+        thread.join()
+
+
+def close_books(store: SqliteStore) -> None:
     """Let go of a store that is lost: only the connection for the books is still open."""
-    store._relaxed.close()
+    store._writes.close()
 
 
 async def run_by(reader: Reader, statement: str) -> None:
     """Run a statement on the reader's own connection."""
-    reader._run(statement)
+    with translated(reader.path):
+        reader._run(statement)

@@ -13,7 +13,7 @@ import structlog
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from inside import statuses, visit_for_a_ring
+from inside import end_commits, seen, statuses, visit_for_a_ring
 from roundsman import wire
 from roundsman.engine.engine import Engine
 from roundsman.errors import Reject
@@ -21,7 +21,8 @@ from roundsman.http.transport import Clients
 from roundsman.plugin import Sink, Source
 from roundsman.sandbox import Fault, Outgoing, Subscription, Vendor
 from roundsman.sinks.file import FileSink
-from roundsman.store import Filter, Store
+from roundsman.store import Filter
+from roundsman.store.sqlite.store import SqliteStore
 from roundsman.web.app import app
 from worlds import PLANS, RECORDS, ByHand, Recorder, Straight, Time, keeps_the_contract, web_of
 
@@ -48,31 +49,31 @@ class Fuse:
                 raise Killed
 
 
-class MortalStore(Store):
+class MortalStore(SqliteStore):
     """A store whose process may die before or after any write."""
 
     fuse: Fuse
 
-    def commit(self, *args: Any, **kwargs: Any) -> int:
+    async def commit(self, *args: Any, **kwargs: Any) -> int:
         self.fuse.step()
-        new = super().commit(*args, **kwargs)
-        self.fuse.step()
-        return new
-
-    def receive(self, *args: Any, **kwargs: Any) -> list[int]:
-        self.fuse.step()
-        new = super().receive(*args, **kwargs)
+        new = await super().commit(*args, **kwargs)
         self.fuse.step()
         return new
 
-    def ack(self, *args: Any, **kwargs: Any) -> None:
+    async def receive(self, *args: Any, **kwargs: Any) -> int:
         self.fuse.step()
-        super().ack(*args, **kwargs)
+        new = await super().receive(*args, **kwargs)
+        self.fuse.step()
+        return new
+
+    async def ack(self, *args: Any, **kwargs: Any) -> None:
+        self.fuse.step()
+        await super().ack(*args, **kwargs)
         self.fuse.step()
 
-    def begin(self, *args: Any) -> None:
+    async def begin(self, *args: Any) -> None:
         self.fuse.step()
-        super().begin(*args)
+        await super().begin(*args)
         self.fuse.step()
 
 
@@ -142,7 +143,7 @@ class Mortal(RuleBasedStateMachine):
             "archive": archive.named("archive"),
         }
         self.engine.listening = self.time.now()
-        self.engine.setup(self.sources(), sinks)
+        self.loop.run_until_complete(self.engine.setup(self.sources(), sinks))
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app(self.engine)))
 
     def _request(self) -> None:
@@ -178,7 +179,7 @@ class Mortal(RuleBasedStateMachine):
 
     def round(self) -> None:
         assert self.engine is not None
-        early = all(row["due"] > self.time.now() for row in self.engine.store.sources())
+        early = all(row.status.due > self.time.now() for row in seen(self.engine.store.sources()))
         self.asked = 0
         try:
             self.loop.run_until_complete(self.engine.once())
@@ -302,19 +303,21 @@ class Mortal(RuleBasedStateMachine):
             await asyncio.gather(*left, return_exceptions=True)
 
         self.loop.run_until_complete(end())
+        if self.engine is not None:
+            end_commits(self.engine.store)
         for thread in threading.enumerate():
             if thread.daemon:  # a write that had begun, which a real end would have cut short
                 thread.join()
 
     def shut(self) -> None:
         if self.engine is not None:
-            self.engine.store.close()
+            self.loop.run_until_complete(self.engine.store.close())
             self.engine = None
 
     def log(self) -> list[Any]:
         """Every event in the log."""
         assert self.engine is not None
-        return [event for event, _ in self.engine.store.events(0, 10**9, 10**6, Filter())]
+        return [event for event, _ in seen(self.engine.store.events(0, 10**9, 10**6, Filter()))]
 
     @invariant()
     def log_is_exact(self) -> None:
@@ -344,7 +347,7 @@ class Mortal(RuleBasedStateMachine):
         """Everything in the log reached every sink, in order."""
         assert self.engine is not None
         log = [event.id for event in self.log()]
-        buried = {row["id"] for row in self.engine.store.dead(self.name)}
+        buried = {row.id for row in seen(self.engine.store.dead(self.name))}
         got = list(dict.fromkeys((event.source, event.id) for event in RECORDS.get(self.name, [])))
         wanted = [(event.source, event.id) for event in self.log() if event.id not in buried]
         assert got == wanted, "every event reached the recorder, in order"

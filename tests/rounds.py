@@ -6,12 +6,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from inside import Status, status
+from inside import Status, done, seen, started, status
 from roundsman.engine.engine import Engine
 from roundsman.events import Event
 from roundsman.plugin import Sink, Source, State, Visit
 from roundsman.sandbox import Vendor
-from roundsman.store import Filter, Store
+from roundsman.store import Filter
+from roundsman.store.sqlite.store import SqliteStore
 from worlds import ByHand, Recorder, Straight, Time, event_logs, web_of
 
 
@@ -35,7 +36,7 @@ SCRIPTS: dict[str, Any] = {}
 @asynccontextmanager
 async def running(engine: Engine) -> AsyncIterator["asyncio.Task[None]"]:
     task = asyncio.create_task(engine.run())
-    await asyncio.sleep(0)
+    await started(engine, task)
     try:
         yield task
     finally:
@@ -53,7 +54,7 @@ def opened(make: Callable[..., "Rounds"]) -> Iterator[Callable[..., "Rounds"]]:
 
     yield one
     for world in worlds:
-        world.store.close()
+        done(world.store.close())
 
 
 class Rounds:
@@ -69,17 +70,17 @@ class Rounds:
         self.boot()
 
     def boot(self) -> None:
-        self.store = Store.open(self.path)
+        self.store = SqliteStore.open(self.path)
         self.transport = Straight(self.vendor)
         self.alarms = ByHand()
         self.engine = Engine(
             self.store, self.alarms, web_of(self.transport, self.time), clock=self.time.clock()
         )
-        self.engine.setup({self.source.name: self.source}, {"recorder": self.sink})
+        done(self.engine.setup({self.source.name: self.source}, {"recorder": self.sink}))
 
     def reboot(self) -> None:
         """What `kill -9` and a restart leave."""
-        self.store.close()
+        done(self.store.close())
         self.boot()
 
     async def visit(self, after: float = 61.0) -> bool:
@@ -92,10 +93,10 @@ class Rounds:
 
     @property
     def state(self) -> Any:
-        return self.store.state(self.source.name)[0]
+        return seen(self.store.memory(self.source.name)).state
 
     def events(self, kind: str = "*") -> list[Event]:
-        return [event for event, _ in self.store.events(0, 10**9, 10**6, Filter(types=(kind,)))]
+        return [event for event, _ in seen(self.store.events(0, 10**9, 10**6, Filter(types=(kind,))))]
 
     def ids(self) -> list[str]:
         return [event.id for event in self.events("co.parakey.*")]

@@ -18,7 +18,7 @@ import jsonschema
 import pytest
 
 from conftest import need
-from inside import commit
+from inside import commit, done, seen
 from lists import EXAMPLES
 from raw import answer, raw_server
 from roundsman import cli, shapes
@@ -32,7 +32,10 @@ from roundsman.sandbox.mailchimp import Mailchimp, Operation, bad_address
 from roundsman.sandbox.okta import API_TOKEN as OKTA_TOKEN, Okta, Quirks as OktaQuirks
 from roundsman.sandbox.railz import Railz
 from roundsman.sandbox.server import Sandbox
-from roundsman.store import Reader, Store, reader
+from roundsman.sources import SOURCES
+from roundsman.store.sqlite import reader
+from roundsman.store.sqlite.reader import Reader
+from roundsman.store.sqlite.store import SqliteStore
 from roundsman.system import logs
 from roundsman.system.files import Space
 from roundsman.wire import Damage
@@ -90,8 +93,8 @@ def roundsman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> Ca
 @pytest.fixture
 def filled(tmp_path: Path) -> Path:
     (tmp_path / "roundsman.toml").write_text(CONFIG)
-    store = Store.open(tmp_path / "roundsman.db")
-    store.register({"doors": "parakey.event_logs"}, {"archive": "file"})
+    store = SqliteStore.open(tmp_path / "roundsman.db")
+    done(store.register({"doors": "parakey.event_logs"}, {"archive": "file"}))
     commit(
         store,
         "doors",
@@ -102,8 +105,8 @@ def filled(tmp_path: Path) -> Path:
             an_event(3),
         ],
     )
-    store.bury("archive", 0, 1, "too large", START)
-    store.close()
+    done(store.bury("archive", 0, 1, "too large", START))
+    done(store.close())
     return tmp_path
 
 
@@ -222,7 +225,7 @@ def test_poll_names_the_sources_there_are(roundsman: Any, filled: Path) -> None:
     assert roundsman("poll", "windows").err == "windows: no such source; there is doors\n"
     result = roundsman("poll", "doors")
     assert (result.code, result.out) == (1, "")
-    assert Reader.open(filled / "roundsman.db").state("doors")[0] == {"cursor": "x"}
+    assert seen(Reader.open(filled / "roundsman.db").memory("doors")).state == {"cursor": "x"}
 
 
 def test_status_is_one_line_each_and_json(roundsman: Any, filled: Path) -> None:
@@ -267,9 +270,9 @@ def test_reading_without_a_store_is_one_sentence(roundsman: Any, tmp_path: Path)
 
 def test_replay_moves_a_sink_back(roundsman: Any, filled: Path) -> None:
     def to_3() -> None:
-        store = Store.open(filled / "roundsman.db", daemon=False)
-        store.ack("archive", store.cursor("archive")[0], 3, None, START)
-        store.close()
+        store = SqliteStore.open(filled / "roundsman.db", daemon=False)
+        done(store.ack("archive", seen(store.cursor("archive"))[0], 3, None, START))
+        done(store.close())
 
     to_3()
     assert "3 events from #1 on" in roundsman("replay", "archive", "--from", "beginning").out
@@ -286,10 +289,10 @@ def test_replay_moves_a_sink_back(roundsman: Any, filled: Path) -> None:
 
 def test_rewind_moves_a_source_back(roundsman: Any, filled: Path) -> None:
     assert roundsman("rewind", "doors", "--to", "2026-04-30T00:00:00Z").code == 0
-    store = Store.open(filled / "roundsman.db")
-    assert store.state("doors")[0]["floor"] == "2026-04-30T00:00:00Z"
-    assert store.wanted() == ["doors"]
-    store.close()
+    store = SqliteStore.open(filled / "roundsman.db")
+    assert seen(store.memory("doors")).state["floor"] == "2026-04-30T00:00:00Z"
+    assert done(store.commanded()) == ["doors"]
+    done(store.close())
 
 
 def test_dead_letters_are_listed_retried_and_dropped(roundsman: Any, filled: Path) -> None:
@@ -476,17 +479,17 @@ def troubled(tmp_path: Path) -> Path:
     railz.push("CON-1", push_id="p2")
     mailchimp.faults.extend([Fault(500, path="/rsg-api-batches-prod/m2")] * 9)
     town = Town({"": parakey, "/3.0": mailchimp, "/rsg-api": mailchimp, "/v2": railz, "/getAccess": railz})
-    store = Store.open(tmp_path / "roundsman.db")
+    store = SqliteStore.open(tmp_path / "roundsman.db")
     engine = Engine(store, ByHand(), web_of(Straight(town), world), clock=world.clock())
     sources = {
         "keys": parakey_batches("keys"),
         "news": mailchimp_batches("news"),
         "ledger": railz_pushes("ledger"),
     }
-    engine.setup(sources, {})
-    store.follow("keys", ["b1"])
+    done(engine.setup(sources, {}))
+    done(store.follow("keys", ["b1"]))
     asyncio.run(engine.once())
-    store.close()
+    done(store.close())
     (tmp_path / "roundsman.toml").write_text(CONFIG)
     return tmp_path
 
@@ -603,10 +606,10 @@ def test_what_follows_nothing_says_so(roundsman: Any, filled: Path) -> None:
 
 
 def test_what_could_not_be_read_is_shown_by_either_name(roundsman: Any, filled: Path) -> None:
-    store = Store.open(filled / "roundsman.db")
+    store = SqliteStore.open(filled / "roundsman.db")
     kept = [Damage(b"null", "item 0 of the list is null"), Damage(b"{}", "neither an id nor a time")]
     commit(store, "doors", {"cursor": "y"}, [], unread=kept)
-    store.close()
+    done(store.close())
     lines = roundsman("unread", "doors").out.splitlines()
     assert [line.partition(": ")[2] for line in lines] == [each.why for each in kept]
     assert roundsman("hooks", "unread", "doors").out.splitlines() == lines
@@ -617,12 +620,12 @@ def test_what_could_not_be_read_is_shown_by_either_name(roundsman: Any, filled: 
 
 
 def test_a_gap_a_rest_and_another_address_are_in_the_status(roundsman: Any, filled: Path) -> None:
-    store = Store.open(filled / "roundsman.db")
-    store.register({"doors": "parakey.event_logs"}, {}, {"doors": "https://a.example"})
+    store = SqliteStore.open(filled / "roundsman.db")
+    done(store.register({"doors": "parakey.event_logs"}, {}, {"doors": "https://a.example"}))
     resting = time.time() + 900
     commit(store, "doors", {"gap": "2026-05-01T00:00:00Z"}, [], not_before=resting)
-    store.register({"doors": "parakey.event_logs"}, {}, {"doors": "https://b.example"})
-    store.close()
+    done(store.register({"doors": "parakey.event_logs"}, {}, {"doors": "https://b.example"}))
+    done(store.close())
     [row] = json.loads(roundsman("status", "--json").out)["sources"]
     assert (row["state"], row["gap"]) == ("gap", "2026-05-01T00:00:00Z")
     assert row["rests_until"]
@@ -645,9 +648,9 @@ def test_a_name_with_a_memory_that_is_left_behind_is_warned_of(roundsman: Any, f
 
 def test_another_address_under_a_name_with_a_memory_is_warned_of(roundsman: Any, filled: Path) -> None:
     assert "what it remembers is of" not in roundsman("check").err
-    store = Store.open(filled / "roundsman.db")
-    store.register({"doors": "parakey.event_logs"}, {}, {"doors": "http://127.0.0.1:1"})
-    store.close()
+    store = SqliteStore.open(filled / "roundsman.db")
+    done(store.register({"doors": "parakey.event_logs"}, {}, {"doors": "http://127.0.0.1:1"}))
+    done(store.close())
     (filled / "roundsman.toml").write_text(CONFIG.replace("127.0.0.1:1", "127.0.0.2:1"))
     said = roundsman("check").err
     assert (
@@ -791,10 +794,10 @@ def in_a_process(folder: Path, *command: str, **environ: str) -> Result:
 def test_a_terminal_that_cannot_show_a_name_gets_a_question_mark(
     environ: dict[str, str], filled: Path
 ) -> None:
-    store = Store.open(filled / "roundsman.db")
+    store = SqliteStore.open(filled / "roundsman.db")
     event = an_event(9, user={"id": None, "name": "\u017dofie \u674e\u96f7", "email": None})
     commit(store, "doors", {}, [event])
-    store.close()
+    done(store.close())
     shown = in_a_process(filled, "events", "-n", "1", **environ)
     assert (shown.code, shown.err) == (0, "")
     assert "?ofie" in shown.out
@@ -827,3 +830,92 @@ def test_a_traceback_shows_no_secret(filled: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=filled, check=False)
     assert b"ValueError" in done.stderr
     assert b"literal for int() with base 10: '***'" in done.stderr
+
+
+REPORT = """
+import atexit, sys
+from pathlib import Path
+atexit.register(lambda: Path("modules").write_text(" ".join(sys.modules)))
+from roundsman.cli import main
+main()
+"""
+"""The command; the names of the modules that it imported are then in the file `modules`."""
+
+SLOW = {
+    *(
+        "aiohttp",
+        "apscheduler",
+        "h11",
+        "httpx",
+        "prometheus_client",
+        "pygments",
+        "rich",
+        "sqlite_utils",
+        "starlette",
+    ),
+    *("structlog", "tenacity", "uvicorn", "uvloop", "roundsman.http.transport", "roundsman.engine.engine"),
+}
+"""What only the daemon needs, what requests need, and what a terminal needs."""
+
+
+def imported_by(folder: Path, *args: str) -> set[str]:
+    """The modules that a command imports whose output is no terminal."""
+    env = {name: value for name, value in os.environ.items() if name not in {"FORCE_COLOR", "TTY_COMPATIBLE"}}
+    process = subprocess.run(
+        [sys.executable, "-c", REPORT, *args],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    return set((folder / "modules").read_text().split())
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "--version",
+        "--help",
+        "events",
+        "events --json",
+        "failures",
+        "failures --json",
+        "unread doors",
+        "dead list archive",
+    ],
+)
+def test_a_command_that_reads_imports_nothing_of_the_daemon(command: str, filled: Path) -> None:
+    assert (
+        imported_by(filled, *command.split()) & {*SLOW, "roundsman.plugin", "roundsman.config.loading"}
+        == set()
+    )
+
+
+@pytest.mark.parametrize("command", ["status", "status --json"])
+def test_status_imports_no_http_whatever_the_sources(command: str, filled: Path) -> None:
+    """It asks the class of each source what it follows, and nothing of it makes requests."""
+    store = SqliteStore.open(filled / "roundsman.db")
+    done(store.register({kind: kind for kind in SOURCES}, {"archive": "file"}))
+    done(store.close())
+    imported = imported_by(filled, *command.split())
+    assert {place.partition(":")[0] for place in SOURCES.values()} <= imported
+    assert imported & SLOW == set()
+
+
+def test_a_command_with_http_imports_no_terminal_library(filled: Path) -> None:
+    """httpx and structlog would, and it would be part of the daemon's memory."""
+    imported = imported_by(filled, "check")
+    assert imported >= {"aiohttp", "httpx", "structlog"}
+    assert imported & {"rich", "pygments"} == set()
+
+
+def test_what_waits_is_counted_by_the_sinks_filter_without_its_secrets(roundsman: Any, filled: Path) -> None:
+    """The service has them, and who asks for the status has not."""
+    (filled / "roundsman.toml").write_text(
+        CONFIG.replace('"s3cret"', '{ credential = "only-the-services" }')
+        + 'outcomes = ["den*"]\n[sinks.all]\ntype = "file"\npath = "all.jsonl"\ntypes = "not-a-list"\n'
+    )
+    found = json.loads(roundsman("status", "--json").out)
+    assert [sink["waiting"] for sink in found["sinks"]] == [1]

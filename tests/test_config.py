@@ -13,6 +13,7 @@ import jsonschema
 import pytest
 
 from conftest import need
+from plugins import install
 from roundsman import config
 from roundsman.config import advice, places
 from roundsman.errors import ConfigError
@@ -22,7 +23,9 @@ from roundsman.options import secrets
 from roundsman.options.listen import ListenOptions
 from roundsman.options.secrets import Secret
 from roundsman.options.values import duration, size
+from roundsman.sinks import SINKS
 from roundsman.sources import SOURCES
+from roundsman.store import Filter
 from roundsman.times import spell
 
 ROOT = Path(__file__).parent.parent
@@ -577,7 +580,42 @@ def test_paths_to_write_are_under_systemds_state_directory(
 def test_commands_that_only_read_need_no_secrets(tmp_path: Path) -> None:
     path = tmp_path / "roundsman.toml"
     path.write_text('[daemon]\nstore = "a.db"\n' + FINE.replace('"s3cret-token"', '{ credential = "x" }'))
-    assert config.load(path, only_daemon=True).store == tmp_path / "a.db"
+    assert config.store_of(path) == tmp_path / "a.db"
+
+
+def test_filters_are_known_without_the_other_options(tmp_path: Path) -> None:
+    path = tmp_path / "roundsman.toml"
+    path.write_text(
+        '[sinks.some]\ntype = "file"\ntypes = ["co.*"]\noutcomes = ["failed"]\n'
+        '[sinks.wrong]\ntype = "http"\ntypes = "co.*"\nsources = [1]\n[sinks.of-nobody]\ntype = "acme.gone"\n'
+    )
+    assert config.filters(path) == {
+        "some": Filter(["co.*"], (), ["failed"]),
+        "wrong": Filter(),
+        "of-nobody": Filter(),
+    }
+    path.write_text("sinks = 1")
+    assert config.filters(path) == {}
+
+
+def test_a_plugins_own_filter_counts_where_the_file_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a plugin may have one: the classes of our own sinks need not be asked."""
+    install(tmp_path, "acme-alerts", sinks={"acme.alerts": "acme_alerts:Alerts"})
+    (tmp_path / "acme_alerts.py").write_text(
+        "from roundsman import Sink\n"
+        "class Alerts(Sink):\n"
+        "    outcomes: tuple[str, ...] = ('failed',)\n"
+        "    def open(self, http, receipt): ...\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    path = tmp_path / "roundsman.toml"
+    path.write_text('[sinks.a]\ntype = "acme.alerts"\ntypes = ["x"]\n')
+    assert config.filters(path) == {"a": Filter(["x"], (), ("failed",))}
+    for kind in SINKS:
+        fields = config.load_type(config.sinks_registry()[kind]).model_fields
+        assert [fields[option].default for option in Filter._fields] == [(), (), ()]
 
 
 def test_the_schema_accepts_what_loads_and_refuses_what_does_not() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -32,7 +32,8 @@ from roundsman.sandbox.mailchimp import API_KEY, Mailchimp, Operation, bad_addre
 from roundsman.sandbox.railz import SECRET_KEY, Railz
 from roundsman.sinks import SINKS
 from roundsman.sources import SOURCES
-from roundsman.store import Filter, Store
+from roundsman.store import Filter
+from roundsman.store.sqlite.store import SqliteStore
 from worlds import (
     ByHand,
     Straight,
@@ -177,7 +178,11 @@ def first(source: Source) -> Any:
 async def visit(source: Source, vendor: Vendor, time: Time, state: Any) -> Any:
     """One visit, with a log that only knows what was told in it."""
     found: dict[str, Any] = {}
-    visit = visit_to(source, web_of(Straight(vendor), time), log=found.keys().__and__)
+
+    async def log(ids: Sequence[str]) -> set[str]:
+        return found.keys() & set(ids)
+
+    visit = visit_to(source, web_of(Straight(vendor), time), log=log)
     more = True
     while more:
         async for poll in polls(source, visit, state):
@@ -367,14 +372,14 @@ async def test_opening_twice_in_a_row_is_fine(sink: Sink, time: Time) -> None:
             pass
 
 
-async def test_the_filters_work(sink: Sink, tmp_path: Path, store: Store, time: Time) -> None:
+async def test_the_filters_work(sink: Sink, tmp_path: Path, store: SqliteStore, time: Time) -> None:
     engine = Engine(store, ByHand(), web_of(Straight(Parakey()), time), clock=time.clock())
     picky = sink.model_copy(update={"outcomes": ("denied",)}).named("it")
-    engine.setup({}, {"it": picky})
-    store.register({"doors": "parakey.event_logs"}, {})
+    await engine.setup({}, {"it": picky})
+    await store.register({"doors": "parakey.event_logs"}, {})
     commit(store, "doors", {}, [an_event(1), an_event(2, outcome="denied")], now=0, due=0)
     wanted = Filter(picky.types, picky.sources, picky.outcomes)
-    assert [e.id for e, _ in store.events(0, 9, 9, wanted)] == ["id00002"]
+    assert [e.id for e, _ in await store.events(0, 9, 9, wanted)] == ["id00002"]
 
 
 # -- both --------------------------------------------------------------------------------------------------------------

@@ -16,11 +16,15 @@ from inside import (
     alarm,
     alarms,
     broken,
+    done,
     idle,
     publish,
     put,
     ring_due,
+    seen,
+    settle,
     sink_failed,
+    started,
     status,
     statuses,
     unanswered,
@@ -33,12 +37,14 @@ from roundsman.events import Event
 from roundsman.http.client import Http
 from roundsman.plugin import Deliver, Poll, Receipt, Sink, Source, State, Visit
 from roundsman.sandbox import Fault, Parakey
-from roundsman.store import Filter, GaveUp, Intake, Store, StoreError, writer
+from roundsman.store import Filter, GaveUp, Intake, StoreError
+from roundsman.store.sqlite import store as sqlite_store
+from roundsman.store.sqlite.store import SqliteStore
 from worlds import PLANS, RECORDS, START, ByHand, Recorder, Straight, Time, an_event, event_logs, web_of
 
 
 @pytest.fixture
-def engine(store: Store, parakey: Parakey, time: Time) -> Engine:
+def engine(store: SqliteStore, parakey: Parakey, time: Time) -> Engine:
     return Engine(store, ByHand(), web_of(Straight(parakey), time), clock=time.clock(), grace=0.2)
 
 
@@ -50,11 +56,11 @@ async def test_due_is_on_the_disk_before_the_question_is_asked(engine: Engine, t
     seen = []
 
     async def look(visit: Visit, state: State) -> Poll:
-        seen.append(engine.store.sources()[0]["due"])
+        seen.append((await engine.store.sources())[0].status.due)
         return Poll(state)
 
     SCRIPTS["a"] = look
-    engine.setup({"a": Scripted().named("a")}, {})
+    await engine.setup({"a": Scripted().named("a")}, {})
     async with running(engine):
         await ring_due(engine)
         await until(lambda: seen)
@@ -69,7 +75,7 @@ async def test_a_restart_does_not_ask_before_due(tmp_path: Path, parakey: Parake
         await world.visit(after=1)
         assert world.asked() == []
         assert (await world.status("doors")).due == pytest.approx(START + 61 + 60)
-    world.store.close()
+    await world.store.close()
 
 
 async def test_two_visits_of_one_source_never_overlap(engine: Engine, time: Time) -> None:
@@ -85,7 +91,7 @@ async def test_two_visits_of_one_source_never_overlap(engine: Engine, time: Time
         return Poll(state)
 
     SCRIPTS["a"] = slow
-    engine.setup({"a": Scripted().named("a")}, {})
+    await engine.setup({"a": Scripted().named("a")}, {})
     async with running(engine):
         await ring_due(engine)
         await until(lambda: visits == 1)
@@ -119,14 +125,14 @@ async def test_a_slow_host_keeps_nobody_elsewhere_waiting(engine: Engine, time: 
     SCRIPTS.pop("count", None)
     sources: dict[str, Source] = {f"s{n}": Scripted().named(f"s{n}") for n in range(100)}
     SCRIPTS.update(dict.fromkeys(sources, hang), quick=quick)
-    engine.setup({**sources, "quick": Scripted(base_url="http://localhost:1").named("quick")}, {})
+    await engine.setup({**sources, "quick": Scripted(base_url="http://localhost:1").named("quick")}, {})
     async with running(engine):
         time.advance(30)
         await ring_due(engine)
         await until(lambda: "quick" in inside)
         assert SCRIPTS["count"] == 32
         time.advance(181)
-        engine.beat()
+        await engine.beat()
         fates = await statuses(engine)
         assert all(fate.failing_since for name, fate in fates.items() if name != "quick")
 
@@ -138,7 +144,7 @@ async def test_what_the_vendor_asks_for_moves_due(tmp_path: Path, parakey: Parak
     assert (await world.status("doors")).due - time.now() == pytest.approx(1800, abs=5)
     world.reboot()
     assert (await world.status("doors")).due - time.now() == pytest.approx(1800, abs=5), "also over a restart"
-    world.store.close()
+    await world.store.close()
 
 
 async def test_a_vendors_rest_is_kept_whatever_comes(tmp_path: Path, parakey: Parakey, time: Time) -> None:
@@ -151,19 +157,19 @@ async def test_a_vendors_rest_is_kept_whatever_comes(tmp_path: Path, parakey: Pa
     time.advance(70)
     world.reboot()
     changed = event_logs(domain_id="other")
-    world.engine.setup({changed.name: changed}, {"recorder": world.sink})
-    beside = Store.open(world.path, daemon=False)
+    await world.engine.setup({changed.name: changed}, {"recorder": world.sink})
+    beside = SqliteStore.open(world.path, daemon=False)
     async with running(world.engine):
         for _ in range(5):
             time.advance(2)
-            beside.rewind("doors", {})
-            world.engine.beat()
+            await beside.rewind("doors", {})
+            await world.engine.beat()
             world.alarms.ring_due(time.now())
             await asyncio.sleep(0.001)
         assert world.asked() == []
         assert (await world.status("doors")).due == pytest.approx(ends, abs=5)
-    beside.close()
-    world.store.close()
+    await beside.close()
+    await world.store.close()
 
 
 async def test_what_was_mended_while_no_daemon_ran_is_tried_soon(
@@ -186,14 +192,14 @@ async def test_what_was_mended_while_no_daemon_ran_is_tried_soon(
     assert not await world.engine.visit("doors")
     world.reboot()
     assert (await world.status("doors")).due > time.now() + 400, "once"
-    world.store.close()
+    await world.store.close()
 
 
 async def wants_a_rest(world: Rounds, until: float, *, due: float | None = None) -> None:
     """As if the vendor had asked for it, and the daemon had ended."""
-    [record] = [each for each in world.store.statuses() if each.name == "doors"]
+    [record] = [each for each in await world.store.statuses() if each.name == "doors"]
     due = record.status.due if due is None else due
-    world.store.begin([("doors", replace(record.status, not_before=until, due=due))])
+    await world.store.begin([("doors", replace(record.status, not_before=until, due=due))])
 
 
 async def test_a_rest_of_another_time_is_not_believed_after_a_restart(
@@ -212,7 +218,7 @@ async def test_a_rest_of_another_time_is_not_believed_after_a_restart(
     world.reboot()
     await world.visit(after=0.001)
     assert world.asked()
-    world.store.close()
+    await world.store.close()
 
 
 async def test_a_clock_set_forward_brings_no_visit_closer_to_the_last(engine: Engine, time: Time) -> None:
@@ -223,14 +229,14 @@ async def test_a_clock_set_forward_brings_no_visit_closer_to_the_last(engine: En
         return Poll(state)
 
     SCRIPTS["a"] = count
-    engine.setup({"a": Scripted().named("a")}, {})
+    await engine.setup({"a": Scripted().named("a")}, {})
     async with running(engine):
         await ring_due(engine)
         await until(lambda: asked and idle(engine, "a"))
         time.advance(5)
         time.set_wall(3600)
-        engine.beat()
-        engine.setup({"a": Scripted(concurrency=5).named("a")}, {})
+        await engine.beat()
+        await engine.setup({"a": Scripted(concurrency=5).named("a")}, {})
         await ring_due(engine)
         await asyncio.sleep(0.001)
     assert len(asked) == 1
@@ -244,7 +250,7 @@ async def test_a_clock_set_back_while_no_daemon_ran_costs_an_interval(
     time.set_wall(-3000)
     world.reboot()
     assert (await world.status("doors")).due <= time.now() + 66
-    world.store.close()
+    await world.store.close()
 
 
 async def test_a_clock_set_back_silences_nobody(engine: Engine, time: Time) -> None:
@@ -255,7 +261,7 @@ async def test_a_clock_set_back_silences_nobody(engine: Engine, time: Time) -> N
         return Poll(state)
 
     SCRIPTS["a"] = count
-    engine.setup({"a": Scripted().named("a")}, {})
+    await engine.setup({"a": Scripted().named("a")}, {})
     async with running(engine):
         await ring_due(engine)
         await until(lambda: len(visits) == 1)
@@ -264,7 +270,7 @@ async def test_a_clock_set_back_silences_nobody(engine: Engine, time: Time) -> N
             before = len(visits)
             time.set_wall(step)
             with capture_logs() as logs:
-                engine.beat()
+                await engine.beat()
             assert [entry["seconds"] for entry in logs if entry["event"] == "clock.stepped"] == [step]
             assert await ring_due(engine) == [], "neither a burst"
             time.advance(61)
@@ -280,12 +286,12 @@ async def test_a_due_of_another_time_is_not_believed_after_a_restart(
     time.set_wall(-30 * 86400)
     world.reboot()
     assert (await world.status("doors")).due <= time.now() + 3600 * 1.1
-    world.store.close()
+    await world.store.close()
 
 
-async def test_first_visits_are_spread(store: Store, parakey: Parakey, time: Time) -> None:
+async def test_first_visits_are_spread(store: SqliteStore, parakey: Parakey, time: Time) -> None:
     engine = Engine(store, ByHand(), web_of(Straight(parakey), time), clock=time.clock())
-    engine.setup({f"s{n}": event_logs(f"s{n}") for n in range(100)}, {})
+    await engine.setup({f"s{n}": event_logs(f"s{n}") for n in range(100)}, {})
     dues = [fate.due for fate in (await statuses(engine)).values()]
     assert dues[0] == time.now()
     assert dues == sorted(set(dues))
@@ -300,18 +306,19 @@ async def test_events_and_state_come_together_or_not_at_all(engine: Engine, time
         return Poll({"at": state.get("at", 0) + 1}, [an_event(state.get("at", 0), "a")])
 
     SCRIPTS["a"] = poll
-    engine.setup({"a": Scripted().named("a")}, {})
+    await engine.setup({"a": Scripted().named("a")}, {})
 
     class Died(BaseException):
         pass
 
-    with broken(engine.store, Died(), only="inserts"), pytest.raises(Died):
-        await engine.visit("a")
-    assert engine.store.state("a")[0] == {}
-    assert engine.store.head() == 0
+    for error in (Died(), RuntimeError("a bug")):
+        with broken(engine.store, error, only="inserts"):
+            assert not await engine.visit("a")
+    assert (await engine.store.memory("a")).state == {}
+    assert await engine.store.head() == 0
     await engine.visit("a")
-    assert engine.store.state("a")[0] == {"at": 1}
-    assert engine.store.head() == 1
+    assert (await engine.store.memory("a")).state == {"at": 1}
+    assert await engine.store.head() == 1
 
 
 async def test_a_backlog_is_committed_page_by_page(engine: Engine) -> None:
@@ -319,16 +326,16 @@ async def test_a_backlog_is_committed_page_by_page(engine: Engine) -> None:
 
     async def pages(visit: Visit, state: State) -> Poll:
         page = state.get("page", 0)
-        heads.append(engine.store.head())
+        heads.append(await engine.store.head())
         return Poll(
             {"page": page + 1}, [an_event(n, "a") for n in range(page * 10, page * 10 + 10)], more=page < 3
         )
 
     SCRIPTS["a"] = pages
-    engine.setup({"a": Scripted().named("a")}, {})
+    await engine.setup({"a": Scripted().named("a")}, {})
     assert await engine.visit("a")
     assert heads == [0, 10, 20, 30]
-    assert engine.store.head() == 40
+    assert await engine.store.head() == 40
 
 
 async def test_a_backlog_that_brings_nothing_ends(engine: Engine) -> None:
@@ -336,7 +343,7 @@ async def test_a_backlog_that_brings_nothing_ends(engine: Engine) -> None:
         return Poll(state, more=True)
 
     SCRIPTS["a"] = spin
-    engine.setup({"a": Scripted().named("a")}, {})
+    await engine.setup({"a": Scripted().named("a")}, {})
     assert await asyncio.wait_for(engine.visit("a"), 5)
 
 
@@ -348,11 +355,11 @@ async def test_whatever_a_source_raises_the_daemon_lives_on(engine: Engine, time
         return Poll({"n": 1}, [an_event(1, "good")])
 
     SCRIPTS.update(bad=bad, good=good)
-    engine.setup({"bad": Scripted().named("bad"), "good": Scripted().named("good")}, {})
+    await engine.setup({"bad": Scripted().named("bad"), "good": Scripted().named("good")}, {})
     with capture_logs() as logs:
         assert not await engine.once()
-    assert engine.store.head() == 1
-    assert engine.store.sources()[0]["error"] == "ZeroDivisionError"
+    assert await engine.store.head() == 1
+    assert (await engine.store.sources())[0].status.error == "ZeroDivisionError"
     assert [entry["source"] for entry in logs if entry["event"] == "poll.failed"] == ["bad"]
 
 
@@ -372,9 +379,9 @@ async def test_an_error_that_is_no_text_ends_nothing(fed: Engine) -> None:
     SCRIPTS["a"], PLANS["one"] = bad, one
     await put(fed.store, an_event(1, "a"), an_event(2, "a"))
     assert not await fed.once()
-    assert fed.store.sources()[0]["error"] == "a file named donn\\udce9es"
-    assert [row["reason"] for row in fed.store.dead("one")] == ["a file named donn\\udce9es"]
-    assert fed.store.sinks()[0]["error"] == "a file named donn\\udce9es: No such file"
+    assert (await fed.store.sources())[0].status.error == "a file named donn\\udce9es"
+    assert [row.reason for row in await fed.store.dead("one")] == ["a file named donn\\udce9es"]
+    assert (await fed.store.sinks())[0].error == "a file named donn\\udce9es: No such file"
     assert [e.seq for e in RECORDS["two"]] == [1, 2]
 
 
@@ -383,9 +390,9 @@ async def test_an_error_of_any_length_is_kept_short(engine: Engine) -> None:
         raise ValueError("x" * 10**6)
 
     SCRIPTS["a"] = bad
-    engine.setup({"a": Scripted().named("a")}, {})
+    await engine.setup({"a": Scripted().named("a")}, {})
     assert not await engine.once()
-    assert len(engine.store.sources()[0]["error"]) < 2000
+    assert len((await engine.store.sources())[0].status.error) < 2000
 
 
 async def test_a_sink_that_cancels_itself_is_tried_again(fed: Engine) -> None:
@@ -404,21 +411,21 @@ async def test_a_sink_that_cancels_itself_is_tried_again(fed: Engine) -> None:
 
 async def test_a_refusal_that_could_not_be_told_is_told_by_the_next(engine: Engine, time: Time) -> None:
     """The source was rewound during the visit that was refused: that visit did not happen."""
-    beside = Store.open(engine.store.path, daemon=False)
+    beside = SqliteStore.open(engine.store.path, daemon=False)
     rewind = iter([True])
 
     async def denied(visit: Visit, state: State) -> Poll:
         if next(rewind, False):
-            beside.rewind("a", {"x": 1})
+            await beside.rewind("a", {"x": 1})
         raise Denied("no", 401)
 
     SCRIPTS["a"] = denied
-    engine.setup({"a": Scripted().named("a")}, {})
+    await engine.setup({"a": Scripted().named("a")}, {})
     for _ in range(3):
         await engine.visit("a")
         time.advance(4000)
-    assert [e.type for e, _ in engine.store.events(0, 99, 99, Filter())] == ["roundsman.source.failing"]
-    beside.close()
+    assert [e.type for e, _ in await engine.store.events(0, 99, 99, Filter())] == ["roundsman.source.failing"]
+    await beside.close()
 
 
 async def test_no_good_answer_for_three_intervals_is_loud_once(
@@ -441,7 +448,7 @@ async def test_no_good_answer_for_three_intervals_is_loud_once(
     assert [entry["event"] for entry in logs if entry["event"].startswith("source.")] == ["source.recovered"]
     assert len(world.events("roundsman.source.recovered")) == 1
     assert RECORDS["recorder"][-1].type == "roundsman.source.recovered", "sinks hear of it too"
-    world.store.close()
+    await world.store.close()
 
 
 async def test_a_visit_that_hangs_is_loud_too(engine: Engine, time: Time) -> None:
@@ -450,17 +457,17 @@ async def test_a_visit_that_hangs_is_loud_too(engine: Engine, time: Time) -> Non
         raise AssertionError
 
     SCRIPTS["a"] = hang
-    engine.setup({"a": Scripted().named("a")}, {})
+    await engine.setup({"a": Scripted().named("a")}, {})
     async with running(engine):
         await ring_due(engine)
         await until(lambda: unanswered(engine, "a"))
         with capture_logs() as logs:
             time.advance(179)
-            engine.beat()
+            await engine.beat()
             assert logs == []
             time.advance(2)
-            engine.beat()
-            engine.beat()
+            await engine.beat()
+            await engine.beat()
         assert [entry["event"] for entry in logs] == ["source.failing"]
 
 
@@ -476,11 +483,11 @@ async def test_a_full_disk_stops_nobody_and_loses_nothing(
     with capture_logs() as logs:
         assert not await world.visit()
     assert any("the disk is full" in str(entry.get("error")) for entry in logs)
-    assert world.store.head() < 400
+    assert await world.store.head() < 400
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
     assert await world.visit(after=4000)
     assert world.ids() == [f"r{n}" for n in range(400)]
-    world.store.close()
+    await world.store.close()
 
 
 async def test_a_store_that_cannot_be_written_asks_nobody(
@@ -493,11 +500,12 @@ async def test_a_store_that_cannot_be_written_asks_nobody(
         raise StoreError("the disk is full")
 
     SCRIPTS["a"] = never
-    engine.setup({"a": Scripted().named("a")}, {})
+    await engine.setup({"a": Scripted().named("a")}, {})
     async with running(engine):
         monkeypatch.setattr(engine.store, "begin", full)
         with capture_logs() as logs:
             await ring_due(engine)
+            await settle(engine)
         assert [entry["event"] for entry in logs] == ["store.failed"]
         assert alarms(engine).at["a"] == time.now() + 10, "but it will try again, and soon: nobody was asked"
         monkeypatch.undo()
@@ -511,12 +519,12 @@ async def test_a_store_that_is_locked_for_a_moment_costs_no_interval(engine: Eng
         return Poll(state)
 
     SCRIPTS["a"] = count
-    engine.setup({"a": Scripted(interval=86400).named("a")}, {})
+    await engine.setup({"a": Scripted(interval=86400).named("a")}, {})
     other = sqlite3.connect(engine.store.path)
     async with running(engine):
         other.execute("BEGIN IMMEDIATE")
         await ring_due(engine)
-        assert engine.trouble.error is not None
+        await until(lambda: engine.trouble.error)
         other.rollback()
         time.advance(11)
         await ring_due(engine)
@@ -529,13 +537,14 @@ async def test_a_store_that_is_locked_is_tried_once_for_all(engine: Engine, time
     """Each try waits for whoever has it: one for each of very many sources would keep everybody from everything."""
     for n in range(100):
         SCRIPTS[f"s{n}"] = lambda http, state: Poll(state)
-    engine.setup({f"s{n}": Scripted().named(f"s{n}") for n in range(100)}, {})
+    await engine.setup({f"s{n}": Scripted().named(f"s{n}") for n in range(100)}, {})
     other = sqlite3.connect(engine.store.path)
     async with running(engine):
         other.execute("BEGIN IMMEDIATE")
         for _ in range(3):
             time.advance(1)
             await ring_due(engine)
+        await settle(engine)
         later = {at for at in alarms(engine).at.values() if at > time.now() + 3}
         assert len(later) == 1
         assert len(alarms(engine).at) == 100
@@ -556,7 +565,7 @@ async def test_what_cannot_be_written_down_is_not_the_vendors_doing(
         raise StoreError("the disk is full")
 
     SCRIPTS["a"] = good
-    engine.setup({"a": Scripted().named("a")}, {})
+    await engine.setup({"a": Scripted().named("a")}, {})
     monkeypatch.setattr(engine.store, "commit", full)
     async with running(engine):
         for _ in range(5):
@@ -564,11 +573,11 @@ async def test_what_cannot_be_written_down_is_not_the_vendors_doing(
             await until(lambda: idle(engine, "a"))
             assert alarms(engine).at["a"] == time.now() + 60
             time.advance(60)
-            engine.beat()
+            await engine.beat()
         assert (await status(engine, "a")).failing_since is None
         monkeypatch.undo()
         await ring_due(engine)
-        await until(lambda: engine.store.head() == 1)
+        await until(lambda: seen(engine.store.head()) == 1)
 
 
 async def test_a_rest_that_cannot_be_written_down_is_kept_all_the_same(
@@ -590,7 +599,7 @@ async def test_a_rest_that_cannot_be_written_down_is_kept_all_the_same(
     assert not await world.visit()
     assert (await world.status("doors")).due == time.now() + 900
     monkeypatch.undo()
-    world.store.close()
+    await world.store.close()
 
 
 async def test_a_disk_that_does_not_answer_is_no_lost_store(
@@ -599,10 +608,10 @@ async def test_a_disk_that_does_not_answer_is_no_lost_store(
     def hiccup(path: Path) -> None:
         raise OSError(116, "Stale file handle")
 
-    engine.setup({}, {})
-    monkeypatch.setattr(writer, "_identity", hiccup)
+    await engine.setup({}, {})
+    monkeypatch.setattr(sqlite_store, "_identity", hiccup)
     for _ in range(3):
-        engine.beat()
+        await engine.beat()
     assert not engine.upkeep.lost
 
 
@@ -610,14 +619,14 @@ async def test_a_store_that_fails_is_said_now_and_then(engine: Engine, time: Tim
     def full(*_: object) -> None:
         raise StoreError("the disk is full")
 
-    engine.setup({"a": Scripted().named("a")}, {})
+    await engine.setup({"a": Scripted().named("a")}, {})
     async with running(engine):
         monkeypatch.setattr(engine.store, "begin", full)
         with capture_logs() as logs:
             for _ in range(60):
                 time.advance(1)
                 await ring_due(engine)
-                engine.beat()
+                await engine.beat()
         assert 5 <= len([entry for entry in logs if entry["event"] == "store.failed"]) <= 7
         assert engine.trouble.error == "the disk is full"
         monkeypatch.undo()
@@ -630,18 +639,18 @@ async def test_a_store_that_was_deleted_ends_the_daemon_and_takes_nothing_more(
     ends: tuple[str, ...], engine: Engine
 ) -> None:
     """What it took would be gone with it; a new one begins with what is there."""
-    engine.setup({"a": Scripted().named("a")}, {})
+    await engine.setup({"a": Scripted().named("a")}, {})
     for end in ends:
         Path(f"{engine.store.path}{end}").unlink()
     with pytest.raises(StoreError, match="was deleted or replaced"):
-        engine.store.receive([Intake("a", [an_event(1, "a")])], START)
+        await engine.store.receive([Intake("a", [an_event(1, "a")])], START)
     with pytest.raises(StoreError, match="was deleted or replaced"):
-        engine.store.writable()
+        await engine.store.writable()
     with capture_logs() as logs:
         async with running(engine) as rounds:
-            engine.beat()
+            await engine.beat()
             assert not engine.upkeep.lost, "one look may be a slip"
-            engine.beat()
+            await engine.beat()
             await asyncio.wait_for(rounds, 5)
     assert engine.upkeep.lost
     assert "store.lost" in [entry["event"] for entry in logs]
@@ -658,16 +667,16 @@ async def test_a_rewind_beside_the_daemon_is_heard(engine: Engine, time: Time) -
         return Poll({"at": "end"})
 
     SCRIPTS["a"] = poll
-    engine.setup({"a": Scripted().named("a")}, {})
-    beside = Store.open(engine.store.path, daemon=False)
+    await engine.setup({"a": Scripted().named("a")}, {})
+    beside = SqliteStore.open(engine.store.path, daemon=False)
     async with running(engine):
         await ring_due(engine)
         await until(lambda: len(states) == 1 and idle(engine, "a"))
-        beside.rewind("a", {"at": "beginning"})
-        engine.beat()
+        await beside.rewind("a", {"at": "beginning"})
+        await engine.beat()
         await until(lambda: len(states) == 2)
     assert states[1] == {"at": "beginning"}
-    beside.close()
+    await beside.close()
 
 
 async def test_a_rewind_in_the_second_of_a_step_is_heard(engine: Engine, time: Time) -> None:
@@ -678,18 +687,18 @@ async def test_a_rewind_in_the_second_of_a_step_is_heard(engine: Engine, time: T
         return Poll(state)
 
     SCRIPTS["a"] = count
-    engine.setup({"a": Scripted().named("a")}, {})
-    beside = Store.open(engine.store.path, daemon=False)
+    await engine.setup({"a": Scripted().named("a")}, {})
+    beside = SqliteStore.open(engine.store.path, daemon=False)
     async with running(engine):
         await ring_due(engine)
         await until(lambda: visits and idle(engine, "a"))
         time.advance(1)
-        beside.rewind("a", {"x": 1})
+        await beside.rewind("a", {"x": 1})
         time.set_wall(100)
         alarm(engine)  # an alarm comes before the heartbeat, and sees the step first
-        engine.beat()
+        await engine.beat()
         await until(lambda: len(visits) == 2)
-    beside.close()
+    await beside.close()
 
 
 async def test_a_rewind_during_a_visit_is_not_lost(engine: Engine, time: Time) -> None:
@@ -698,16 +707,16 @@ async def test_a_rewind_during_a_visit_is_not_lost(engine: Engine, time: Time) -
     async def poll(visit: Visit, state: State) -> Poll:
         states.append(dict(state))
         if len(states) == 1:
-            beside = Store.open(engine.store.path, daemon=False)
-            beside.rewind("a", {"at": "beginning"})
-            beside.close()
+            beside = SqliteStore.open(engine.store.path, daemon=False)
+            await beside.rewind("a", {"at": "beginning"})
+            await beside.close()
         return Poll({"at": "end"}, [an_event(len(states), "a")])
 
     SCRIPTS["a"] = poll
-    engine.setup({"a": Scripted().named("a")}, {})
+    await engine.setup({"a": Scripted().named("a")}, {})
     await engine.visit("a")
     assert states == [{}, {"at": "beginning"}]
-    assert engine.store.state("a")[0] == {"at": "end"}
+    assert (await engine.store.memory("a")).state == {"at": "end"}
 
 
 # -- sinks ---------------------------------------------------------------------------------------------------------------
@@ -721,8 +730,11 @@ def fed(engine: Engine) -> Engine:
         return Poll(state)
 
     SCRIPTS["a"] = nothing
-    engine.setup(
-        {"a": Scripted().named("a")}, {"one": Recorder(batch=3).named("one"), "two": Recorder().named("two")}
+    done(
+        engine.setup(
+            {"a": Scripted().named("a")},
+            {"one": Recorder(batch=3).named("one"), "two": Recorder().named("two")},
+        )
     )
     return engine
 
@@ -749,13 +761,13 @@ async def test_one_failing_sink_neither_stops_nor_loses_for_another(fed: Engine)
     assert len(RECORDS["two"]) == 5
     assert RECORDS.get("one", []) == []
     assert [entry["sink"] for entry in logs if entry["event"] == "sink.failing"] == ["one"]
-    assert fed.store.sinks()[0]["error"] == "down"
+    assert (await fed.store.sinks())[0].error == "down"
     down = False
     with capture_logs() as logs:
         await fed.once()
     assert len(RECORDS["one"]) == 5
     assert [entry["event"] for entry in logs if entry["event"].startswith("sink.r")] == ["sink.recovered"]
-    assert fed.store.sinks()[0]["error"] is None
+    assert (await fed.store.sinks())[0].error is None
 
 
 async def test_the_poison_is_buried_and_the_rest_goes_on(fed: Engine) -> None:
@@ -767,10 +779,10 @@ async def test_the_poison_is_buried_and_the_rest_goes_on(fed: Engine) -> None:
     await put(fed.store, *(an_event(n, "a") for n in range(8)))
     await fed.once()
     assert {e.id for e in RECORDS["one"]} == {f"id{n:05d}" for n in range(8)} - {"id00004"}
-    [dead] = fed.store.dead("one")
-    assert (dead["id"], dead["reason"]) == ("id00004", "too salty")
-    assert fed.store.dead("two") == []
-    assert fed.store.cursor("one")[0] == 8
+    [dead] = await fed.store.dead("one")
+    assert (dead.id, dead.reason) == ("id00004", "too salty")
+    assert await fed.store.dead("two") == []
+    assert (await fed.store.cursor("one"))[0] == 8
 
 
 class Keeper(Recorder):
@@ -792,13 +804,13 @@ OPENED: list[Receipt | None] = []
 
 
 async def test_what_a_sink_wants_to_remember_is_kept_with_the_ack(
-    store: Store, parakey: Parakey, time: Time
+    store: SqliteStore, parakey: Parakey, time: Time
 ) -> None:
     OPENED.clear()
     SCRIPTS["a"] = lambda http, state: asyncio.sleep(0, Poll(state))
     for n in range(3):
         engine = Engine(store, ByHand(), web_of(Straight(parakey), time), clock=time.clock())
-        engine.setup({"a": Scripted().named("a")}, {"keeper": Keeper().named("keeper")})
+        await engine.setup({"a": Scripted().named("a")}, {"keeper": Keeper().named("keeper")})
         await put(engine.store, an_event(n, "a"))
         await engine.once()
     assert OPENED == [None, {"last": "id00000"}, {"last": "id00001"}]
@@ -814,15 +826,15 @@ async def test_a_failed_visit_moves_no_time_of_a_good_answer(engine: Engine, tim
         return Poll({"n": state.get("n", 0) + 1})
 
     SCRIPTS["a"] = sometimes
-    engine.setup({"a": Scripted().named("a")}, {})
+    await engine.setup({"a": Scripted().named("a")}, {})
     await engine.once()
-    answered = engine.store.sources()[0]["answered"]
+    answered = (await engine.store.sources())[0].status.last_success
     assert answered == time.now()
     good = False
     time.advance(600)
     await engine.once()
-    row = engine.store.sources()[0]
-    assert (row["answered"], row["visited"]) == (answered, time.now())
+    row = (await engine.store.sources())[0]
+    assert (row.status.last_success, row.status.last_visit) == (answered, time.now())
 
 
 async def test_a_delivery_that_is_cancelled_ends(fed: Engine) -> None:
@@ -862,9 +874,9 @@ async def test_what_a_damaged_store_garbled_is_buried_and_given_to_no_sink(fed: 
     assert sorted(buried) == [("one", 2), ("one", 5), ("two", 2), ("two", 5)]
     for sink in ("one", "two"):
         assert [event.seq for event in RECORDS[sink]] == [1, 3, 4]
-        assert [row["seq"] for row in fed.store.dead(sink)] == [2, 5]
-        assert fed.store.cursor(sink)[0] == 5
-    fed.store.requeue_dead("one", None)
+        assert [row.seq for row in await fed.store.dead(sink)] == [2, 5]
+        assert (await fed.store.cursor(sink))[0] == 5
+    await fed.store.requeue_dead("one", None)
     await fed.once()
     assert len(RECORDS["one"]) == 3, "nor when somebody says so"
 
@@ -880,25 +892,25 @@ async def test_a_damaged_store_is_told_once_and_webhooks_are_refused(
             raise one
         return one
 
-    monkeypatch.setattr("roundsman.engine.upkeep.soundness", look)
+    monkeypatch.setattr("roundsman.store.sqlite.store.check", look)
     with capture_logs() as logs:
         await fed.upkeep.check()
         await fed.upkeep.check()
     assert [line["event"] for line in logs if line["event"].startswith("store.")] == ["store.damaged"]
     assert fed.trouble.error == "x.db is damaged: restore it"
-    [notice] = [e for e, _ in fed.store.events(0, 100, 100, Filter(types=("roundsman.store.*",)))]
+    [notice] = [e for e, _ in await fed.store.events(0, 100, 100, Filter(types=("roundsman.store.*",)))]
     assert "webhooks are refused" in notice.document()["data"]["message"]
     for _ in range(2):
         with pytest.raises(StoreError, match="is damaged"):
-            fed.store.receive([Intake("a", [an_event(2, "a")])], START)
+            await fed.store.receive(Intake("a", [an_event(2, "a")]), START)
         await fed.upkeep.check()  # the first is given up, and says nothing
-    fed.store.receive([Intake("a", [an_event(2, "a")])], START)
+    await fed.store.receive(Intake("a", [an_event(2, "a")]), START)
 
 
 async def test_the_books_are_on_the_disk_a_moment_after_they_are_written(fed: Engine) -> None:
     async with running(fed):
         await put(fed.store, an_event(1, "a"))
-        await until(lambda: fed.store.cursor("one")[0] == 1)
+        await until(lambda: seen(fed.store.cursor("one"))[0] == 1)
         await until(lambda: not fed.store.unsynced, 2)
 
 
@@ -908,7 +920,7 @@ async def test_a_rest_that_is_longer_than_a_minute_is_said(engine: Engine, time:
         return Poll(state)
 
     SCRIPTS["a"] = rests
-    engine.setup({"a": Scripted().named("a")}, {})
+    await engine.setup({"a": Scripted().named("a")}, {})
     with capture_logs() as logs:
         await engine.once()
     assert [line["seconds"] for line in logs if line["event"] == "source.rests"] == [900.0]
@@ -918,13 +930,13 @@ async def test_buried_events_are_tried_again_when_somebody_says_so(fed: Engine) 
     PLANS["one"] = lambda event: (_ for _ in ()).throw(Reject("no"))
     await put(fed.store, an_event(1, "a"))
     await fed.once()
-    assert fed.store.requeue_dead("one", None) == 1
+    assert await fed.store.requeue_dead("one", None) == 1
     await fed.once()
-    assert fed.store.dead("one")[0]["retry"] == 0, "refused again, buried again"
+    assert (await fed.store.dead("one"))[0].retry == 0, "refused again, buried again"
     del PLANS["one"]
-    fed.store.requeue_dead("one", [1])
+    await fed.store.requeue_dead("one", [1])
     await fed.once()
-    assert fed.store.dead("one") == []
+    assert await fed.store.dead("one") == []
     assert [e.seq for e in RECORDS["one"]] == [1]
 
 
@@ -944,24 +956,24 @@ async def test_a_crash_between_delivery_and_ack_sends_again(fed: Engine, monkeyp
 
 
 async def test_filters_choose_and_the_cursor_moves_all_the_same(engine: Engine) -> None:
-    engine.setup({"a": Scripted().named("a")}, {"one": Recorder(outcomes=("den*",)).named("one")})
+    await engine.setup({"a": Scripted().named("a")}, {"one": Recorder(outcomes=("den*",)).named("one")})
     await put(engine.store, an_event(1, "a"), an_event(2, "a", outcome="denied"), an_event(3, "a"))
     await engine.deliveries["one"].once()
     assert [e.id for e in RECORDS["one"]] == ["id00002"]
-    assert engine.store.cursor("one")[0] == 3
+    assert (await engine.store.cursor("one"))[0] == 3
 
 
 async def test_a_replay_beside_the_daemon_is_heard(fed: Engine) -> None:
     await put(fed.store, *(an_event(n, "a") for n in range(4)))
-    beside = Store.open(fed.store.path, daemon=False)
+    beside = SqliteStore.open(fed.store.path, daemon=False)
     async with running(fed):
         await until(lambda: len(RECORDS.get("one", [])) == 4)
-        beside.replay("one", 2)
-        fed.beat()
+        await beside.replay("one", 2)
+        await fed.beat()
         await until(lambda: len(RECORDS["one"]) == 6)
     assert [e.seq for e in RECORDS["one"]] == [1, 2, 3, 4, 3, 4]
     assert len(RECORDS["two"]) == 4
-    beside.close()
+    await beside.close()
 
 
 async def test_an_hour_of_trouble_is_asked_of_a_sink_ever_more_rarely() -> None:
@@ -978,22 +990,22 @@ async def test_an_hour_of_trouble_is_asked_of_a_sink_ever_more_rarely() -> None:
 
 
 async def test_it_stops_promptly_whatever_a_visit_does(engine: Engine, time: Time) -> None:
-    started = asyncio.Event()
+    begun = asyncio.Event()
 
     async def hang(visit: Visit, state: State) -> Poll:
-        started.set()
+        begun.set()
         await asyncio.Event().wait()
         raise AssertionError
 
     SCRIPTS["a"] = hang
-    engine.setup({"a": Scripted().named("a")}, {"one": Recorder().named("one")})
+    await engine.setup({"a": Scripted().named("a")}, {"one": Recorder().named("one")})
     task = asyncio.create_task(engine.run())
-    await asyncio.sleep(0)
+    await started(engine, task)
     await ring_due(engine)
-    await started.wait()
+    await begun.wait()
     engine.stop()
     await asyncio.wait_for(task, 1)
-    assert engine.store.state("a")[0] == {}
+    assert (await engine.store.memory("a")).state == {}
 
 
 class Hanging(Sink):
@@ -1009,7 +1021,7 @@ class Hanging(Sink):
 
 
 async def test_a_delivery_that_hangs_gets_the_grace_and_no_more(engine: Engine) -> None:
-    engine.setup(
+    await engine.setup(
         {"a": Scripted().named("a")}, {"stuck": Hanging().named("stuck"), "fine": Recorder().named("fine")}
     )
     await put(engine.store, an_event(1, "a"))
@@ -1017,8 +1029,8 @@ async def test_a_delivery_that_hangs_gets_the_grace_and_no_more(engine: Engine) 
     await until(lambda: RECORDS.get("stuck") and RECORDS.get("fine"))
     engine.stop()
     await asyncio.wait_for(task, 2)
-    assert engine.store.cursor("stuck")[0] == 0
-    assert engine.store.cursor("fine")[0] == 1
+    assert (await engine.store.cursor("stuck"))[0] == 0
+    assert (await engine.store.cursor("fine"))[0] == 1
 
 
 async def test_two_reloads_in_a_row_have_never_two_deliveries_of_one_sink(engine: Engine) -> None:
@@ -1041,7 +1053,7 @@ async def test_two_reloads_in_a_row_have_never_two_deliveries_of_one_sink(engine
 
             yield deliver
 
-    engine.setup({"a": Scripted().named("a")}, {"one": Slow(batch=1).named("one")})
+    await engine.setup({"a": Scripted().named("a")}, {"one": Slow(batch=1).named("one")})
 
     async def nothing(visit: Visit, state: State) -> Poll:
         return Poll(state)
@@ -1052,7 +1064,7 @@ async def test_two_reloads_in_a_row_have_never_two_deliveries_of_one_sink(engine
         publish(engine)
         await until(lambda: inside == 1)
         for batch in (2, 3, 4):
-            engine.setup({"a": Scripted().named("a")}, {"one": Slow(batch=batch).named("one")})
+            await engine.setup({"a": Scripted().named("a")}, {"one": Slow(batch=batch).named("one")})
             await asyncio.sleep(0.05)
         await until(lambda: begun == 2)
     assert most == 1
@@ -1082,11 +1094,11 @@ async def test_a_new_set_is_taken_over_without_losing_a_visit(engine: Engine, ti
         return Poll({"n": 1})
 
     SCRIPTS.update(a=slow, b=quick)
-    engine.setup({"a": Scripted().named("a")}, {"one": Recorder().named("one")})
+    await engine.setup({"a": Scripted().named("a")}, {"one": Recorder().named("one")})
     async with running(engine):
         await ring_due(engine)
         await until(lambda: under_way(engine, "a"))
-        engine.setup(
+        await engine.setup(
             {"a": Scripted(interval=90).named("a"), "b": Scripted().named("b")},
             {"two": Recorder().named("two")},
         )
@@ -1097,20 +1109,20 @@ async def test_a_new_set_is_taken_over_without_losing_a_visit(engine: Engine, ti
         await until(lambda: done == ["a", "b"])
         await until(lambda: len(RECORDS.get("two", [])) == 1)
         assert (await status(engine, "a")).source.interval == 90
-        engine.setup({"b": Scripted().named("b")}, {"two": Recorder().named("two")})
+        await engine.setup({"b": Scripted().named("b")}, {"two": Recorder().named("two")})
         assert list(await statuses(engine)) == ["b"]
         assert "a" not in alarms(engine).at
     assert RECORDS.get("one", []) == [] or len(RECORDS["one"]) == 1
 
 
 async def test_a_source_of_another_type_under_an_old_name_is_refused_whole(engine: Engine) -> None:
-    engine.setup({"a": Scripted().named("a")}, {})
+    await engine.setup({"a": Scripted().named("a")}, {})
     with pytest.raises(
         StoreError, match=r"sources\.a was a scripted and is now a parakey.event_logs: give the new"
     ):
-        engine.setup({"a": event_logs("a"), "b": Scripted().named("b")}, {})
+        await engine.setup({"a": event_logs("a"), "b": Scripted().named("b")}, {})
     assert list(await statuses(engine)) == ["a"]
-    assert [row["name"] for row in engine.store.sources()] == ["a"]
+    assert [row.name for row in await engine.store.sources()] == ["a"]
 
 
 async def test_once_ignores_a_source_that_is_configured_no_more(engine: Engine, time: Time) -> None:
@@ -1118,10 +1130,10 @@ async def test_once_ignores_a_source_that_is_configured_no_more(engine: Engine, 
         return Poll(state)
 
     SCRIPTS.update(a=nothing, b=nothing)
-    engine.setup({"a": Scripted().named("a")}, {})
+    await engine.setup({"a": Scripted().named("a")}, {})
     await engine.once()
     time.advance(3600)
-    engine.setup({"b": Scripted().named("b")}, {})
+    await engine.setup({"b": Scripted().named("b")}, {})
     assert await engine.once()
 
 
@@ -1130,12 +1142,12 @@ async def test_once_forgets_what_is_old(engine: Engine, time: Time) -> None:
         return Poll({"n": 1}, [an_event(1, "a")])
 
     SCRIPTS["a"] = one
-    engine.setup({"a": Scripted().named("a")}, {"one": Recorder().named("one")})
+    await engine.setup({"a": Scripted().named("a")}, {"one": Recorder().named("one")})
     await engine.once()
     time.advance(36 * 86400)
     await engine.once()
-    assert engine.store.events(0, 9, 9, Filter()) == []
-    assert engine.store.head() == 1
+    assert await engine.store.events(0, 9, 9, Filter()) == []
+    assert await engine.store.head() == 1
 
 
 async def test_once_does_not_believe_a_due_of_another_time(engine: Engine, time: Time) -> None:
@@ -1146,7 +1158,7 @@ async def test_once_does_not_believe_a_due_of_another_time(engine: Engine, time:
         return Poll(state)
 
     SCRIPTS["a"] = count
-    engine.setup({"a": Scripted().named("a")}, {})
+    await engine.setup({"a": Scripted().named("a")}, {})
     await engine.once()
     time.set_wall(-365 * 86400)
     await engine.once()
@@ -1160,14 +1172,16 @@ async def test_a_clock_set_during_a_visit_moves_nothing(engine: Engine, time: Ti
         return Poll(state)
 
     SCRIPTS["a"] = step
-    engine.setup({"a": Scripted().named("a")}, {})
+    await engine.setup({"a": Scripted().named("a")}, {})
     await engine.visit("a")
     assert (await status(engine, "a")).due - time.now() == pytest.approx(55)
-    engine.beat()  # which would see the step only now: to move what goes by the new time already would silence the source
+    await (
+        engine.beat()
+    )  # which would see the step only now: to move what goes by the new time already would silence the source
     assert (await status(engine, "a")).due - time.now() == pytest.approx(55)
     time.set_wall(7200)
     engine.turns.visit_now("a")
-    engine.beat()
+    await engine.beat()
     assert (await status(engine, "a")).due - time.now() <= 60
 
 
@@ -1178,9 +1192,9 @@ async def test_being_sent_away_for_an_hour_is_no_good_answer(
     parakey.faults.append(Fault(503, {"Retry-After": "3600"}))
     await world.visit()
     time.advance(200)
-    world.engine.beat()
+    await world.engine.beat()
     assert len(world.events("roundsman.source.failing")) == 1
-    world.store.close()
+    await world.store.close()
 
 
 async def test_a_mended_source_is_asked_soon_after_a_reload(
@@ -1191,9 +1205,9 @@ async def test_a_mended_source_is_asked_soon_after_a_reload(
     for _ in range(6):
         await world.visit(after=4000)
     assert (await world.status("doors")).due - time.now() > 3000
-    world.engine.setup({"doors": event_logs(access_token="new")}, {"recorder": world.sink})
+    await world.engine.setup({"doors": event_logs(access_token="new")}, {"recorder": world.sink})
     assert (await world.status("doors")).due - time.now() <= 60
-    world.store.close()
+    await world.store.close()
 
 
 async def test_a_store_that_breaks_while_running_ends_nothing(engine: Engine, time: Time) -> None:
@@ -1201,7 +1215,7 @@ async def test_a_store_that_breaks_while_running_ends_nothing(engine: Engine, ti
         raise AssertionError
 
     SCRIPTS["a"] = never
-    engine.setup({"a": Scripted().named("a")}, {"one": Recorder().named("one")})
+    await engine.setup({"a": Scripted().named("a")}, {"one": Recorder().named("one")})
     async with running(engine) as task:
         with broken(engine.store, sqlite3.OperationalError("disk I/O error")), capture_logs() as logs:
             await ring_due(engine)
@@ -1211,9 +1225,9 @@ async def test_a_store_that_breaks_while_running_ends_nothing(engine: Engine, ti
 
 
 async def test_new_http_options_reach_sources_and_sinks(engine: Engine, time: Time) -> None:
-    engine.setup({"a": event_logs("a")}, {"one": Recorder().named("one")})
+    await engine.setup({"a": event_logs("a")}, {"one": Recorder().named("one")})
     fresh = web_of(Straight(Parakey()), time)
-    engine.setup({"a": event_logs("a")}, {"one": Recorder().named("one")}, fresh)
+    await engine.setup({"a": event_logs("a")}, {"one": Recorder().named("one")}, fresh)
     assert (await status(engine, "a")).clients is fresh
     assert engine.deliveries["one"].http.clients is fresh
     await engine.aclose()
@@ -1227,9 +1241,9 @@ async def test_a_retried_event_that_fails_does_not_hold_up_the_new_ones(fed: Eng
     PLANS["one"] = one
     await put(fed.store, an_event(1, "a"), an_event(2, "a"))
     await fed.once()
-    fed.store.requeue_dead("one", None)
+    await fed.store.requeue_dead("one", None)
     await put(fed.store, an_event(3, "a"))
     await fed.once()
     await fed.once()
     assert [e.id for e in RECORDS["one"]] == ["id00002", "id00003"]
-    assert fed.store.dead("one")[0]["reason"] == "500"
+    assert (await fed.store.dead("one"))[0].reason == "500"

@@ -15,12 +15,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from doors import HEADER, PARAKEY, SECRET, TOKEN, VALUE
-from inside import left_in, set_visited
+from inside import done, left_in, set_visited
 from roundsman.engine.engine import Engine
 from roundsman.engine.reception import Reception
 from roundsman.plugin import Source
 from roundsman.sandbox import Parakey
-from roundsman.store import Intake, Store
+from roundsman.store import Intake
+from roundsman.store.sqlite.store import SqliteStore
 from roundsman.web.app import app
 from roundsman.webhook import Call
 from worlds import (
@@ -169,7 +170,7 @@ def test_no_exception_leaves_a_receive_and_what_it_tells_keeps_the_contract(name
     for event in mail.events:
         keeps_the_contract(event)
     with STORE.open() as store:
-        store.receive([mail], START)
+        done(store.receive(mail, START))
         if mail.follow:
             SOURCES[name].follow({}, mail.follow)
 
@@ -189,16 +190,16 @@ class AskedOnly(Reception):
 class Kept:
     """One store for all examples."""
 
-    store: Store | None = None
+    store: SqliteStore | None = None
 
     def open(self) -> "Kept":
         return self
 
-    def __enter__(self) -> Store:
+    def __enter__(self) -> SqliteStore:
         if self.store is None:
             self.folder = tempfile.TemporaryDirectory()
-            self.store = Store.open(Path(self.folder.name) / "fuzz.db")
-            self.store.register({name: source.type for name, source in SOURCES.items()}, {})
+            self.store = SqliteStore.open(Path(self.folder.name) / "fuzz.db")
+            done(self.store.register({name: source.type for name, source in SOURCES.items()}, {}))
         return self.store
 
     def __exit__(self, *exc: object) -> None:
@@ -212,7 +213,7 @@ STORE = Kept()
 def tidy() -> Any:
     yield
     if STORE.store is not None:
-        STORE.store.close()
+        done(STORE.store.close())
         for event in left_in(Path(STORE.folder.name) / "fuzz.db"):
             keeps_the_contract(event)
         STORE.folder.cleanup()
@@ -265,7 +266,7 @@ def test_no_answer_is_a_5xx_nor_410(requests: list[dict[str, Any]]) -> None:
         with STORE.open() as store:
             time = Time()
             engine = Engine(store, ByHand(), web_of(Straight(Parakey(time.utc)), time), clock=time.clock())
-            engine.setup(SOURCES, {})
+            await engine.setup(SOURCES, {})
             for name in SOURCES:
                 await set_visited(engine, name, START)
             async with httpx.AsyncClient(

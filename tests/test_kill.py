@@ -14,7 +14,8 @@ from aiohttp import web
 
 from processes import Daemon, configure
 from roundsman.sandbox import TOKEN, Building, Parakey, Sandbox
-from roundsman.store import Filter, Reader
+from roundsman.store import Filter
+from roundsman.store.sqlite.reader import Reader
 
 HOOKED = 15
 """Kills while webhooks come."""
@@ -130,8 +131,8 @@ async def test_what_was_thanked_for_is_in_the_log_when_it_is_killed_while_webhoo
         async with Daemon(config, PARAKEY_TOKEN=TOKEN) as daemon:
             await daemon.ready()
             store = Reader.open(tmp_path / "roundsman.db")
-            logged = [event.id for event, _ in store.events(0, 10**9, 10**6, Filter())]
-            store.close()
+            logged = [event.id for event, _ in await store.events(0, 10**9, 10**6, Filter())]
+            await store.close()
             assert len(logged) == len(set(logged))
             assert set(thanked) <= set(logged), "every 2xx is in the log"
             await daemon.until(lambda: (tmp_path / "events.jsonl").read_bytes().count(b"\n") >= len(logged))

@@ -20,7 +20,7 @@ from roundsman.legacy import takes_a_visit
 from roundsman.plugin import Poll, Received, Receives, Registers, Source, State, Tracks, Visit
 from roundsman.sandbox import TOKEN, Parakey
 from roundsman.sources.parakey import EventLogs
-from roundsman.store import Store
+from roundsman.store.sqlite.store import SqliteStore
 from roundsman.webhook import Call
 from worlds import ByHand, Recorder, Straight, Time, an_event, web_of
 
@@ -55,27 +55,27 @@ SEEN: list[dict[str, Any]] = []
 
 
 @pytest.fixture
-def engine(store: Store, time: Time) -> Engine:
+def engine(store: SqliteStore, time: Time) -> Engine:
     SEEN.clear()
     return Engine(store, ByHand(), web_of(Straight(Parakey(time.utc)), time), clock=time.clock())
 
 
 async def test_a_source_that_is_given_an_http_works_and_the_log_says_what_to_write(engine: Engine) -> None:
     with capture_logs() as logs:
-        engine.setup({name: Old().named(name) for name in ("a", "b")}, {})
+        await engine.setup({name: Old().named(name) for name in ("a", "b")}, {})
     said = [each for each in logs if each["event"] == "plugin.deprecated"]
     assert [(each["plugin"].rpartition(".")[2], each["log_level"]) for each in said] == [("Old", "warning")]
     assert await engine.visit("a")
     assert await engine.visit("a")
     assert SEEN[0] == {"rung": False, "told": set(), "asked": 0}
     assert SEEN[1] == {"rung": False, "told": {"id00001"}, "asked": 0}
-    assert engine.store.state("a")[0] == {"n": 2}
+    assert (await engine.store.memory("a")).state == {"n": 2}
 
 
 async def test_one_that_yields_may_ask_for_a_rest(engine: Engine, time: Time) -> None:
-    engine.setup({"a": OldPages().named("a")}, {})
+    await engine.setup({"a": OldPages().named("a")}, {})
     assert await engine.visit("a")
-    assert engine.store.head() == 1
+    assert await engine.store.head() == 1
     assert engine.roster["a"].status.not_before >= time.now() + 899
     assert [{"now": SEEN[0]["now"], "vendor": SEEN[0]["now"], "date": None}] == SEEN
 
@@ -103,8 +103,10 @@ def test_what_a_source_can_do_is_what_it_has() -> None:
 
 
 async def test_a_visit_gives_what_an_http_gave(time: Time) -> None:
-    parakey = Parakey(time.utc)
-    visit = visit_to(Old().named("a"), web_of(Straight(parakey), time), log=lambda ids: {"x"} & set(ids))
+    async def known(ids: Sequence[str]) -> set[str]:
+        return {"x"} & set(ids)
+
+    visit = visit_to(Old().named("a"), web_of(Straight(Parakey(time.utc)), time), log=known)
     assert (visit.trigger, visit.wait, visit.now) == ("command", 0.0, time.utc())
     assert await visit.known(["x", "y"]) == {"x"}
     assert await visit.known([]) == set()
@@ -166,15 +168,15 @@ class Doors(EventLogs):
         return await super().poll(http, state)  # type: ignore[arg-type]
 
 
-async def test_a_source_may_derive_from_one_that_is_given_a_visit(store: Store, time: Time) -> None:
+async def test_a_source_may_derive_from_one_that_is_given_a_visit(store: SqliteStore, time: Time) -> None:
     SEEN.clear()
     parakey = Parakey(time.utc)
     parakey.add()
     engine = Engine(store, ByHand(), web_of(Straight(parakey), time), clock=time.clock())
     options = {"base_url": "http://127.0.0.1:1", "access_token": TOKEN, "start": "beginning"}
-    engine.setup({"a": Doors(type="parakey.event_logs", **options).named("a")}, {})
+    await engine.setup({"a": Doors(type="parakey.event_logs", **options).named("a")}, {})
     assert await engine.visit("a")
-    assert engine.store.head() == 1
+    assert await engine.store.head() == 1
     assert SEEN[0]["now"] == time.utc()
     assert engine.roster["a"].status.due == time.now() + 300, "it asked for that much"
 
@@ -212,12 +214,12 @@ async def test_a_sink_gets_what_it_got(time: Time) -> None:
 
             yield deliver
 
-    store = Store.open(Path(tempfile.mkdtemp()) / "x.db")
+    store = SqliteStore.open(Path(tempfile.mkdtemp()) / "x.db")
     engine = Engine(store, ByHand(), web_of(Straight(Parakey(time.utc)), time), clock=time.clock())
-    engine.setup({}, {"one": Slow().named("one")})
+    await engine.setup({}, {"one": Slow().named("one")})
     assert await engine.once()
     assert seen == [(time.utc(), 0.0, 0, None, set())]
-    store.close()
+    await store.close()
 
 
 async def test_the_time_of_before_can_be_stored_and_goes_on(engine: Engine, time: Time) -> None:
@@ -233,9 +235,9 @@ async def test_the_time_of_before_can_be_stored_and_goes_on(engine: Engine, time
             moment = http.now  # as a source that is given a visit has it
             return Poll({"at": http.now(), "vendor": http.vendor_now(), "visit": moment})
 
-    engine.setup({"a": Clocked().named("a")}, {})
+    await engine.setup({"a": Clocked().named("a")}, {})
     assert await engine.visit("a")
-    state = engine.store.state("a")[0]
+    state = (await engine.store.memory("a")).state
     assert state["at"] == state["vendor"] == state["visit"]
 
 

@@ -11,7 +11,20 @@ import pytest
 from structlog.testing import capture_logs
 
 from doors import until
-from inside import broken, disk_has, fail_sink, idle, publish, put, ring_due, set_due, status, statuses
+from inside import (
+    broken,
+    disk_has,
+    done,
+    fail_sink,
+    idle,
+    publish,
+    put,
+    ring_due,
+    seen,
+    set_due,
+    status,
+    statuses,
+)
 from rounds import SCRIPTS, Scripted, running
 from roundsman.engine.engine import Engine
 from roundsman.engine.notices import Disk
@@ -19,7 +32,8 @@ from roundsman.events import Event
 from roundsman.http.client import Http
 from roundsman.plugin import Deliver, Poll, Receipt, Sink, State, Visit
 from roundsman.sandbox import Parakey
-from roundsman.store import Filter, Store, StoreError
+from roundsman.store import Filter, StoreError
+from roundsman.store.sqlite.store import SqliteStore
 from roundsman.system.files import Space, space
 from worlds import (
     PLANS,
@@ -39,19 +53,19 @@ MIB = 2**20
 
 def engine_on(path: Path, parakey: Parakey, time: Time, *sinks: Sink) -> Engine:
     engine = Engine(
-        Store.open(path), ByHand(), web_of(Straight(parakey), time), clock=time.clock(), grace=0.2
+        SqliteStore.open(path), ByHand(), web_of(Straight(parakey), time), clock=time.clock(), grace=0.2
     )
 
     async def nothing(visit: Visit, state: State) -> Poll:
         return Poll(state)
 
     SCRIPTS["a"] = nothing
-    engine.setup({"a": Scripted().named("a")}, {sink.name: sink for sink in sinks})
+    done(engine.setup({"a": Scripted().named("a")}, {sink.name: sink for sink in sinks}))
     return engine
 
 
-def own(store: Store) -> list[Event]:
-    found = [event for event, _ in store.events(0, 10**9, 1000, Filter(sources=("daemon",)))]
+def own(store: SqliteStore) -> list[Event]:
+    found = [event for event, _ in seen(store.events(0, 10**9, 1000, Filter(sources=("daemon",))))]
     for event in found:
         keeps_the_contract(event)
     return found
@@ -84,7 +98,7 @@ async def test_a_sink_that_fails_for_long_is_told_to_the_others_once_and_so_is_i
     assert data["subject"] == "one"
     assert "Nothing could be delivered to one for 11m: no route to host" in data["data"]["message"]
     assert data["data"]["details"]["error"] == "no route to host"
-    engine.store.close()
+    await engine.store.close()
     # A restart does not begin to count anew, nor tell it again.
     engine = engine_on(path, parakey, time, *sinks)
     assert not await engine.once()
@@ -98,7 +112,7 @@ async def test_a_sink_that_fails_for_long_is_told_to_the_others_once_and_so_is_i
     ]
     await engine.once()
     assert [e.type for e in RECORDS["one"]][1:] == ["roundsman.sink.failing", "roundsman.sink.recovered"]
-    engine.store.close()
+    await engine.store.close()
 
 
 async def test_a_sink_that_fails_for_a_moment_is_not_worth_an_event(
@@ -117,7 +131,21 @@ async def test_a_sink_that_fails_for_a_moment_is_not_worth_an_event(
     time.advance(60)
     assert await engine.once()
     assert own(engine.store) == []
-    engine.store.close()
+    await engine.store.close()
+
+
+async def test_a_sleep_before_a_sinks_trouble_delays_no_notice(
+    tmp_path: Path, parakey: Parakey, time: Time
+) -> None:
+    engine = engine_on(tmp_path / "x.db", parakey, time, Recorder().named("one"))
+    time.suspend(8 * 3600)
+    await engine.beat()
+    fail_sink(engine, "one", OSError("down"))
+    time.advance(660)
+    await engine.beat()
+    fail_sink(engine, "one", OSError("down"))
+    assert [event.type for event in own(engine.store)] == ["roundsman.sink.failing"]
+    await engine.store.close()
 
 
 async def test_a_clock_or_a_sleep_during_a_sinks_trouble_tells_nothing_wrong(
@@ -133,17 +161,17 @@ async def test_a_clock_or_a_sleep_during_a_sinks_trouble_tells_nothing_wrong(
     time.advance(30)
     time.suspend(8 * 3600)  # nothing was tried meanwhile
     time.set_wall(86400)
-    engine.beat()
+    await engine.beat()
     assert not await engine.once()
     assert [event.type for event in own(engine.store)] == ["roundsman.clock.jumped"]
     for step in (5, -7, 100, 0):
         time.set_wall(step)
-        engine.beat()
+        await engine.beat()
         time.advance(400)
         assert not await engine.once()
     failing = [event for event in own(engine.store) if event.type == "roundsman.sink.failing"]
     assert len(failing) == 1, "one outage is one outage"
-    engine.store.close()
+    await engine.store.close()
 
 
 class Hanging(Recorder):
@@ -166,16 +194,16 @@ async def test_a_delivery_that_hangs_for_long_is_told_too(
         await put(engine.store, an_event(1, "a"))
         publish(engine)
         await until(lambda: RECORDS.get("begun"))
-        engine.beat()
+        await engine.beat()
         assert own(engine.store) == []
         for _ in range(3):
             time.advance(601)
-            engine.beat()
+            await engine.beat()
         await until(lambda: len(RECORDS.get("two", [])) == 2)
         [event] = own(engine.store)
         assert "it has not come to an end for 10m" in event.document()["data"]["message"]
-        assert engine.store.sinks()[0]["failures"] == 3
-    engine.store.close()
+        assert (await engine.store.sinks())[0].failures == 3
+    await engine.store.close()
 
 
 class Closed(Recorder):
@@ -196,16 +224,16 @@ async def test_whatever_hangs_in_a_sink_is_told(
     engine = engine_on(tmp_path / "x.db", parakey, time, sink, Recorder().named("two"))
     await put(engine.store, an_event(1, "a"))
     if what == "trying again":
-        engine.store.bury("deaf", 0, 1, "no", START)
-        engine.store.requeue_dead("deaf", None)
+        await engine.store.bury("deaf", 0, 1, "no", START)
+        await engine.store.requeue_dead("deaf", None)
     async with running(engine):
         await until(lambda: "begun" in RECORDS)
         time.advance(601)
-        engine.beat()
+        await engine.beat()
         [event] = own(engine.store)
         assert (event.type, event.document()["subject"]) == ("roundsman.sink.failing", "deaf")
         assert [delivery.fails for delivery in engine.deliveries.values()] == [True, False]
-    engine.store.close()
+    await engine.store.close()
 
 
 async def test_a_restart_in_a_long_pause_between_two_visits_is_no_absence(
@@ -219,14 +247,14 @@ async def test_a_restart_in_a_long_pause_between_two_visits_is_no_absence(
     assert not await engine.once()
     for _ in range(40):
         time.advance(30)
-        engine.beat()
-    engine.store.close()
+        await engine.beat()
+    await engine.store.close()
     engine = engine_on(path, parakey, time, Recorder().named("one"))
     async with running(engine):
         await until(lambda: own(engine.store))
     [event] = own(engine.store)
     assert "to one for 20m" in event.document()["data"]["message"]
-    engine.store.close()
+    await engine.store.close()
 
 
 async def test_a_time_without_a_daemon_is_nobodys_trouble(
@@ -238,7 +266,7 @@ async def test_a_time_without_a_daemon_is_nobodys_trouble(
     await put(engine.store, an_event(1, "a"))
     SCRIPTS["a"] = lambda *_: (_ for _ in ()).throw(OSError("down"))
     assert not await engine.once()
-    engine.store.close()
+    await engine.store.close()
     time.advance(7 * 86400)
     engine = engine_on(tmp_path / "x.db", parakey, time, Recorder().named("one"))
     SCRIPTS["a"] = hang = asyncio.Event()
@@ -248,9 +276,9 @@ async def test_a_time_without_a_daemon_is_nobodys_trouble(
             await ring_due(engine)
             await until(lambda: any(entry["event"] == "sink.failing" for entry in logs))
             time.advance(1)
-            engine.beat()
-    assert engine.store.events(0, 99, 99, Filter(("roundsman.*",))) == []
-    engine.store.close()
+            await engine.beat()
+    assert await engine.store.events(0, 99, 99, Filter(("roundsman.*",))) == []
+    await engine.store.close()
 
 
 async def test_a_sink_that_comes_back_too_late_for_some_events_is_told(
@@ -261,7 +289,7 @@ async def test_a_sink_that_comes_back_too_late_for_some_events_is_told(
     sources = {"a": (await status(engine, "a")).source}
     await put(engine.store, an_event(1, "a"))
     await engine.once()
-    engine.setup(sources, {"one": one})
+    await engine.setup(sources, {"one": one})
     await put(engine.store, an_event(2, "a"))
     await put(engine.store, an_event(3, "a"))
     await engine.once()
@@ -270,19 +298,19 @@ async def test_a_sink_that_comes_back_too_late_for_some_events_is_told(
     await put(engine.store, an_event(4, "a"))
     await engine.upkeep.prune(list(engine.deliveries))
     for _ in range(2):
-        engine.setup(sources, {"one": one, "two": two})
+        await engine.setup(sources, {"one": one, "two": two})
         await engine.once()
-        engine.setup(sources, {"one": one})
-    engine.setup(sources, {"one": one, "two": two})
-    engine.store.replay("two", 0)
+        await engine.setup(sources, {"one": one})
+    await engine.setup(sources, {"one": one, "two": two})
+    await engine.store.replay("two", 0)
     for sinks in ({}, {"one": one, "two": two}):
-        engine.setup(sources, sinks)  # what it had once, it does not miss
+        await engine.setup(sources, sinks)  # what it had once, it does not miss
     await engine.once()
     [gap] = own(engine.store)
     assert gap.type == "roundsman.sink.gap"
     assert gap.document()["data"]["message"].startswith("2 events that two had not got")
     assert [event.id for event in RECORDS["two"]][:2] == ["id00001", "id00004"]
-    engine.store.close()
+    await engine.store.close()
 
 
 # -- the disk ----------------------------------------------------------------------------------------------------------
@@ -290,7 +318,7 @@ async def test_a_sink_that_comes_back_too_late_for_some_events_is_told(
 
 def test_a_disk_that_is_nearly_full_is_told_once_until_there_is_room_again() -> None:
     free = 10_000 * MIB
-    disk = Disk(Path("/x"), low=False, look=lambda path: Space(free, 20_000 * MIB))
+    disk = Disk(Path("/x"), look=lambda path: Space(free, 20_000 * MIB))
     assert disk.notice(START) is None
     free = 511 * MIB
     event = disk.notice(START)
@@ -311,7 +339,7 @@ def test_a_disk_that_is_nearly_full_is_told_once_until_there_is_room_again() -> 
 @pytest.mark.parametrize(("free", "total"), [(100, 1000), (1000, 100_000)])
 def test_a_small_disk_and_a_large_one_are_not_full_by_one_measure_alone(free: int, total: int) -> None:
     """A tenth of a small one is enough; so is a gigabyte of a large one."""
-    disk = Disk(Path("/x"), low=False, look=lambda path: Space(free * MIB, total * MIB))
+    disk = Disk(Path("/x"), look=lambda path: Space(free * MIB, total * MIB))
     assert disk.notice(START) is None
 
 
@@ -320,21 +348,21 @@ def test_a_restart_on_a_full_disk_does_not_tell_again(small_disk: Path, parakey:
     subprocess.run(["mount", "-o", "remount,size=16m", str(small_disk)], check=True)
     path, ballast = small_disk / "x.db", small_disk / "ballast"
     engine = engine_on(path, parakey, time)
-    engine.beat()
+    done(engine.beat())
     assert own(engine.store) == []
     ballast.write_bytes(bytes(space(path).free - 600_000))
     time.advance(61)
-    engine.beat()
+    done(engine.beat())
     assert [event.type for event in own(engine.store)] == ["roundsman.disk.low"]
-    engine.store.close()
+    done(engine.store.close())
     engine = engine_on(path, parakey, time)
-    engine.beat()
+    done(engine.beat())
     assert len(own(engine.store)) == 1
     ballast.unlink()
     time.advance(61)
-    engine.beat()
+    done(engine.beat())
     assert [event.type for event in own(engine.store)] == ["roundsman.disk.low", "roundsman.disk.recovered"]
-    engine.store.close()
+    done(engine.store.close())
 
 
 def test_notices_that_wait_push_no_other_out(
@@ -342,7 +370,7 @@ def test_notices_that_wait_push_no_other_out(
 ) -> None:
     """The disk is full, the books are behind, and sinks fail again and again."""
     engine = engine_on(tmp_path / "x.db", parakey, time, Recorder().named("one"))
-    engine.beat()
+    done(engine.beat())
     asyncio.run(engine.visit("a"))  # the books are a line behind
     free = 1
     disk_has(engine, lambda: free, 100_000 * MIB)
@@ -354,16 +382,16 @@ def test_notices_that_wait_push_no_other_out(
         monkeypatch.setattr(engine.store, name, full)
     for _ in range(30):
         time.advance(301)
-        engine.beat()
+        done(engine.beat())
         fail_sink(engine, "one", OSError("down"))
     monkeypatch.undo()
-    engine.beat()
+    done(engine.beat())
     free = 50_000 * MIB
     time.advance(61)
-    engine.beat()
+    done(engine.beat())
     found = [event.type for event in own(engine.store)]
     assert found == ["roundsman.disk.low", "roundsman.sink.failing", "roundsman.disk.recovered"]
-    engine.store.close()
+    done(engine.store.close())
 
 
 # -- the clock ---------------------------------------------------------------------------------------------------------
@@ -374,13 +402,13 @@ def test_a_clock_that_jumps_by_much_is_told(
     step: float, told: str, tmp_path: Path, parakey: Parakey, time: Time
 ) -> None:
     engine = engine_on(tmp_path / "x.db", parakey, time)
-    engine.beat()
+    done(engine.beat())
     time.set_wall(step)
-    engine.beat()
-    engine.beat()
+    done(engine.beat())
+    done(engine.beat())
     said = [event.document()["data"]["message"] for event in own(engine.store)]
     assert [told in text for text in said] == ([True] if told else [])
-    engine.store.close()
+    done(engine.store.close())
 
 
 def test_what_cannot_be_told_now_is_told_once_it_can(tmp_path: Path, parakey: Parakey, time: Time) -> None:
@@ -392,16 +420,16 @@ def test_what_cannot_be_told_now_is_told_once_it_can(tmp_path: Path, parakey: Pa
     with broken(engine.store, full):
         time.set_wall(86400)
         with capture_logs() as logs, suppress(StoreError):
-            engine.beat()
+            done(engine.beat())
         with suppress(StoreError):
-            engine.beat()
+            done(engine.beat())
         assert [entry["event"] for entry in logs if entry["event"] == "clock.stepped"]
-    engine.beat()
+    done(engine.beat())
     told = [event.type for event in own(engine.store)]
     assert sorted(told) == ["roundsman.clock.jumped", "roundsman.disk.low"]
-    engine.beat()
+    done(engine.beat())
     assert len(own(engine.store)) == 2
-    engine.store.close()
+    done(engine.store.close())
 
 
 async def test_a_vendors_rest_is_kept_over_a_step_and_a_restart(
@@ -409,13 +437,13 @@ async def test_a_vendors_rest_is_kept_over_a_step_and_a_restart(
 ) -> None:
     engine = engine_on(tmp_path / "x.db", parakey, time)
     await set_due(engine, "a", time.now() + 3000, held=True)
-    engine.beat()
+    await engine.beat()
     time.set_wall(7200)
-    engine.beat()
-    engine.store.close()
+    await engine.beat()
+    await engine.store.close()
     engine = engine_on(tmp_path / "x.db", parakey, time)
     assert (await status(engine, "a")).not_before - time.now() == pytest.approx(3000)
-    engine.store.close()
+    await engine.store.close()
 
 
 async def test_a_machine_that_slept_asks_soon_and_not_all_at_once(
@@ -431,7 +459,7 @@ async def test_a_machine_that_slept_asks_soon_and_not_all_at_once(
     names = [f"s{n:02d}" for n in range(20)]
     for name in names:
         SCRIPTS[name] = count
-    engine.setup({name: Scripted().named(name) for name in names}, {})
+    await engine.setup({name: Scripted().named(name) for name in names}, {})
     async with running(engine):
         time.advance(2)
         await ring_due(engine)
@@ -444,7 +472,7 @@ async def test_a_machine_that_slept_asks_soon_and_not_all_at_once(
         await asyncio.sleep(0)
         assert len(visits) == 20, "nobody is asked while the network is not back"
         with capture_logs() as logs:
-            engine.beat()
+            await engine.beat()
         assert logs == [], "seen already"
         found = await statuses(engine)
         dues = sorted(found[name].due - time.now() for name in names if name != "s07")
@@ -454,7 +482,7 @@ async def test_a_machine_that_slept_asks_soon_and_not_all_at_once(
         await ring_due(engine)
         await until(lambda: len(visits) == 39)
     assert own(engine.store) == [], "sleeping is no trouble"
-    engine.store.close()
+    await engine.store.close()
 
 
 async def test_an_alarm_that_rings_right_after_a_jump_asks_nobody_early(
@@ -480,4 +508,4 @@ async def test_an_alarm_that_rings_right_after_a_jump_asks_nobody_early(
         time.advance(61)
         await ring_due(engine)
         await until(lambda: asked == 2)
-    engine.store.close()
+    await engine.store.close()

@@ -16,10 +16,12 @@ from typing import Any
 import httpx
 import pytest
 
+from inside import done, seen
 from processes import Daemon
 from roundsman.sandbox.company import HOOK_SECRET, HOOK_TOKEN, HOOK_VALUE
 from roundsman.sandbox.vendor import signature
-from roundsman.store import Filter, Reader
+from roundsman.store import Filter
+from roundsman.store.sqlite.reader import Reader
 
 
 @dataclass
@@ -42,9 +44,9 @@ class World:
     def first(self) -> set[tuple[str, str | None]]:
         """Sources of which the log has something, and who had it first."""
         reader = Reader.open(self.folder / "sandbox.db")
-        found = [event for event, _ in reader.events(0, 10**9, 10**6, Filter())]
-        via = reader.via([event.seq for event in found])
-        reader.close()
+        found = [event for event, _ in seen(reader.events(0, 10**9, 10**6, Filter()))]
+        via = seen(reader.via([event.seq for event in found]))
+        done(reader.close())
         return {(event.source, via[event.seq]) for event in found}
 
 

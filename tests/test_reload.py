@@ -14,13 +14,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from doors import until
-from inside import polled, sql
+from inside import done, polled, seen, sql
 from processes import Daemon, configure
 from roundsman import config as configuration
-from roundsman.config.load import Config
+from roundsman.config.loading import Config
 from roundsman.sandbox import TOKEN, Fault, Sandbox
 from roundsman.service.service import Service
-from roundsman.store import Store, holder
+from roundsman.store import holder, open_store
+from roundsman.store.sqlite.store import SqliteStore
 from roundsman.system import logs
 
 SINK = '[sinks.{0}]\ntype = "file"\npath = "{0}.jsonl"\n'
@@ -168,7 +169,8 @@ async def test_a_reload_always_has_an_answer(
     """Whatever it stumbles over: a plugin's options, a library that is half upgraded."""
     config = configure(tmp_path, sandbox.url, SINK.format("one"), interval="100ms")
     monkeypatch.setenv("PARAKEY_TOKEN", TOKEN)
-    service = Service(configuration.load(config), logs.Line())
+    loaded = configuration.load(config)
+    service = Service(loaded, await open_store(loaded.store), logs.Line())
     running = asyncio.create_task(service.run())
     await until(lambda: polled(service.engine, "doors"))
 
@@ -178,8 +180,8 @@ async def test_a_reload_always_has_an_answer(
     monkeypatch.setattr(Service, "_take_over", stumble)
     with capture_logs() as said:
         service.reload()
-        await until(lambda: service.store.daemon().reloads)
-    assert service.store.daemon().problems == ("no module named half",)
+        await until(lambda: seen(service.store.daemon()).reloads)
+    assert (await service.store.daemon()).problems == ("no module named half",)
     assert [entry["problems"] for entry in said if entry["event"] == "config.refused"] == [
         ["no module named half"]
     ]
@@ -193,12 +195,12 @@ async def test_a_reload_ends_soon_where_the_daemon_can_read_or_write_nothing(
 ) -> None:
     """A daemon that is this process, and answers as one that could not read the file; or not at all."""
     config = configure(small_disk, "http://127.0.0.1:1", SINK.format("one"))
-    store = Store.open(small_disk / "roundsman.db")
-    store.runs(config, "")
+    store = SqliteStore.open(small_disk / "roundsman.db")
+    await store.runs(config, "")
 
     def answer(*_: object) -> None:
         if "read" in trouble:
-            store.reloaded(config, "", [f"{config}: cannot be read: Permission denied"])
+            done(store.reloaded(config, "", [f"{config}: cannot be read: Permission denied"]))
 
     old = signal.signal(signal.SIGHUP, answer)
     try:
@@ -211,7 +213,7 @@ async def test_a_reload_ends_soon_where_the_daemon_can_read_or_write_nothing(
         _, said = await asyncio.wait_for(process.communicate(), 15)
     finally:
         signal.signal(signal.SIGHUP, old)
-        store.close()
+        await store.close()
     assert process.returncode == 1
     assert ("cannot be read: Permission denied" if "read" in trouble else "the disk is full") in said.decode()
 
@@ -328,10 +330,10 @@ async def test_nobody_to_reload_is_said(tmp_path: Path) -> None:
 async def test_no_process_is_told_but_the_one_that_has_the_store(tmp_path: Path) -> None:
     """What the store says may be of a daemon that was killed, whose number another process has now."""
     config = configure(tmp_path, "http://127.0.0.1:1", SINK.format("one"))
-    store = Store.open(tmp_path / "roundsman.db")
+    store = SqliteStore.open(tmp_path / "roundsman.db")
     other = await asyncio.create_subprocess_exec("sleep", "60")
     try:
-        store.runs(config, "")
+        await store.runs(config, "")
         await sql(store, "UPDATE daemons SET pid = ?", (other.pid,))
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "roundsman", "reload", "-c", str(config)), stderr=subprocess.PIPE
@@ -343,15 +345,17 @@ async def test_no_process_is_told_but_the_one_that_has_the_store(tmp_path: Path)
     finally:
         other.kill()
         await other.wait()
-        store.close()
+        await store.close()
 
 
 async def test_once_is_no_daemon_to_reload(tmp_path: Path) -> None:
     config = configure(tmp_path, "http://127.0.0.1:1", SINK.format("one"))
-    store = Store.open(tmp_path / "roundsman.db")  # as `once` does: it never says with which configuration
+    store = SqliteStore.open(
+        tmp_path / "roundsman.db"
+    )  # as `once` does: it never says with which configuration
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "roundsman", "reload", "-c", str(config)), stderr=subprocess.PIPE
     )
     _, said = await asyncio.wait_for(process.communicate(), 15)
-    store.close()
+    await store.close()
     assert "the daemon is not running: `roundsman once` has" in said.decode()

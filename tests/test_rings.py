@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from inside import ring_due, settle, status
+from inside import done, ring_due, settle, status
 from rounds import SCRIPTS, Scripted, running
 from roundsman.engine.engine import Engine
 from roundsman.engine.policy import DEBOUNCE
 from roundsman.errors import Backoff
 from roundsman.plugin import Poll, State, Visit
 from roundsman.sandbox import Parakey
-from roundsman.store import Store
+from roundsman.store.sqlite.store import SqliteStore
 from worlds import START, ByHand, Straight, Time, an_event, web_of
 
 
@@ -33,11 +33,11 @@ SCRIPT: list[Any] = [nothing_new]
 
 
 @pytest.fixture
-def engine(store: Store, time: Time) -> Engine:
+def engine(store: SqliteStore, time: Time) -> Engine:
     VISITS.clear()
     SCRIPT[0], SCRIPTS["bell"] = nothing_new, noted
     engine = Engine(store, ByHand(), web_of(Straight(Parakey(time.utc)), time), clock=time.clock(), grace=0.2)
-    engine.setup({"bell": Scripted().named("bell")}, {})
+    done(engine.setup({"bell": Scripted().named("bell")}, {}))
     return engine
 
 
@@ -145,7 +145,7 @@ async def test_what_a_ring_found_says_so(engine: Engine, time: Time) -> None:
         await pass_time(engine, time, 10)
         engine.turns.ring("bell")
         await settle(engine)
-    assert engine.store.via([1, 2]) == {1: None, 2: "ring"}
+    assert await engine.store.via([1, 2]) == {1: None, 2: "ring"}
     assert dict(engine.meter.events) == {("bell", "poll"): 1, ("bell", "ring"): 1}
     assert dict(engine.meter.polls) == {("bell", "new"): 2}
 
@@ -157,6 +157,6 @@ async def test_a_clock_that_is_set_moves_rings_along(engine: Engine, time: Time)
         await settle(engine)
         engine.turns.ring("bell")  # at 15
         time.set_wall(-7200)
-        engine.beat()
+        await engine.beat()
         await pass_time(engine, time, 10)
     assert len(VISITS) == 3

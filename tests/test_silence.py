@@ -93,7 +93,7 @@ async def test_the_daemon_says_so_while_it_listens_and_not_else(
     await world.visit()
     assert await an_hour() == 0, "nobody listens"
     world.engine.listening = time.now()
-    world.engine.setup({"doors": world.source}, {"recorder": world.sink})
+    await world.engine.setup({"doors": world.source}, {"recorder": world.sink})
     assert await an_hour() == 1
     assert await an_hour() == 1, "once"
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app(world.engine))) as client:
@@ -102,7 +102,7 @@ async def test_the_daemon_says_so_while_it_listens_and_not_else(
         assert answer.status_code == 200
     world.reboot()
     world.engine.listening = time.now()
-    world.engine.setup({"doors": world.source}, {"recorder": world.sink})
+    await world.engine.setup({"doors": world.source}, {"recorder": world.sink})
     assert await an_hour() == 2, "each silence"
     assert "No webhook came since" in world.told("roundsman.source.webhook_silent")[1]["data"]["message"]
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import initialize, rule
 
 from doors import HEADER, PARAKEY, VALUE, subscribe
-from inside import feed
+from inside import feed, seen
 from mortal import Mortal, faults
 from roundsman.plugin import Source
 from roundsman.sandbox import Fault, Parakey, Quirks
@@ -101,7 +101,7 @@ class World(Mortal):
             self.round()
         log = self.log()
         told = {event.id for event in log}
-        state = feed(self.engine.store.state("doors")[0])
+        state = feed(seen(self.engine.store.memory("doors")).state)
         missing = [
             row
             for row in self.parakey.logs

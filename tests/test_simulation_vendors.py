@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import initialize, rule
 
 from doors import HEADER, MAILCHIMP, PARAKEY, RAILZ, SECRET, TOKEN, VALUE, subscribe
+from inside import done
 from mortal import Mortal, faults
 from roundsman.plugin import Source
 from roundsman.sandbox import Fault, Parakey, Town, Vendor
@@ -129,7 +130,7 @@ class Vendors(Mortal):
         items: list[dict[str, Any]] = [{} if fine else {"error": {"message": "no"}} for fine in good]
         batch = self.parakey.batch(items, batch_id=self.fresh(), took=took * SECOND)
         assert self.engine is not None
-        self.engine.store.follow("keys", [batch.id])
+        done(self.engine.store.follow("keys", [batch.id]))
         self.tracked.add(batch.id)
 
     @rule(which=st.integers(0, 10**6))

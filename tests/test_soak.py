@@ -22,7 +22,8 @@ from roundsman.engine.engine import BEAT, Engine
 from roundsman.plugin import Source
 from roundsman.sandbox.company import Company
 from roundsman.sinks.file import FileSink
-from roundsman.store import Filter, Store
+from roundsman.store import Filter
+from roundsman.store.sqlite.store import SqliteStore
 from worlds import (
     ByHand,
     Straight,
@@ -64,7 +65,7 @@ class Year:
         self.time = time
         self.company = Company(now=time.utc)
         self.path = folder / "roundsman.db"
-        self.store = Store.open(self.path)
+        self.store = SqliteStore.open(self.path)
         self.hand = ByHand()
         self._pause = asyncio.Event()
         clock = Clock(time.now, lambda: time.ticks, self._sleep, lambda: 0.0)
@@ -76,7 +77,8 @@ class Year:
         sources += [railz_pushes(f"ledger-{n}", **options) for n in range(3)]
         sources += [parakey_batches(f"keys-{n}", **options) for n in range(2)]
         archive = FileSink(type="file", path=folder / "events.jsonl", rotate_size="1MiB", keep=2)
-        self.engine.setup({source.name: source for source in sources}, {"archive": archive.named("archive")})
+        self.sources = {source.name: source for source in sources}
+        self.sinks = {"archive": archive.named("archive")}
 
     async def _sleep(self, seconds: float) -> None:
         """The heartbeat waits for the hour; a pause between two steps is none."""
@@ -89,16 +91,17 @@ class Year:
     async def run(self) -> list[Sizes]:
         """Day by day; what everything measures every thirty days after the first ninety."""
         found = []
+        await self.engine.setup(self.sources, self.sinks)
         async with running(self.engine):
             for day in range(1, DAYS + 1):
-                self.a_day(day)
+                await self.a_day(day)
                 ends = self.time.now() + DAY
                 while (at := min(self.hand.at.values())) < ends:
                     await self._hours(at)
                 await self._hours(ends)
                 if day >= WARM and (day - WARM) % 30 == 0:
                     found.append(await self.measure())
-        self.store.close()
+        await self.store.close()
         return found
 
     async def _hours(self, at: float) -> None:
@@ -113,7 +116,7 @@ class Year:
         # A delivery that was under way for hours would be one that hangs.
         await until(lambda: caught_up(self.engine, "archive"), 20)
 
-    def a_day(self, day: int) -> None:
+    async def a_day(self, day: int) -> None:
         """What happens at the company; and vendors forget, too."""
         company, utc = self.company, self.time.utc()
         for hour in range(6, 18, 4):
@@ -125,7 +128,7 @@ class Year:
         if day % 7 == 0:
             key = company.hand_out_keys()
             for n in range(2):
-                self.store.follow(f"keys-{n}", [key])
+                await self.store.follow(f"keys-{n}", [key])
         old = utc - timedelta(days=40)
         parakey, mailchimp, railz = company.parakey, company.mailchimp, company.railz
         parakey.logs[:] = [log for log in parakey.logs if log.created > old]
@@ -138,6 +141,8 @@ class Year:
         self.transport.requests.clear()
 
     async def measure(self) -> Sizes:
+        passing = {"store", "prune", "check"}
+        await until(lambda: not [task for task in asyncio.all_tasks() if task.get_name() in passing], 20)
         gc.collect()
         wal = self.path.with_name(self.path.name + "-wal")
         pages = int(Path("/proc/self/statm").read_text().split()[1])
@@ -179,9 +184,9 @@ async def test_after_a_year_nothing_has_grown(tmp_path: Path, time: Time) -> Non
     assert last.memory - first.memory < 12 * 2**20
     assert {(sizes.handles, sizes.tasks) for sizes in found} == {(first.handles, first.tasks)}
     assert max(sizes.threads for sizes in found) <= first.threads + 1
-    store = Store.open(year.path)
-    assert store.head() > days * (12 * 3 + 3) * 0.9
-    recent = store.events(0, 10**9, 10**6, Filter())
+    store = SqliteStore.open(year.path)
+    assert await store.head() > days * (12 * 3 + 3) * 0.9
+    recent = await store.events(0, 10**9, 10**6, Filter())
     assert [event.type for event, _ in recent if event.source == "daemon"] == [], "there was no trouble"
     assert recent[0][1] > time.now() - 36.5 * DAY, "payloads go after retention"
-    store.close()
+    await store.close()

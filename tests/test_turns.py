@@ -9,14 +9,15 @@ import pytest
 from msgspec.structs import replace
 
 from doors import until
-from inside import alarms, commit, leaving, publish, ring_due, settle, sql
+from inside import alarms, commit, done, leaving, publish, ring_due, seen, settle, sql
 from rounds import SCRIPTS, Scripted, running
 from roundsman.engine.engine import Engine
 from roundsman.engine.reading import Dry, read, visit_to
 from roundsman.errors import Backoff, Denied
 from roundsman.plugin import Poll, Received, Source, State, Visit
 from roundsman.sandbox import Parakey
-from roundsman.store import Filter, Store, StoreError
+from roundsman.store import Filter, StoreError
+from roundsman.store.sqlite.store import SqliteStore
 from roundsman.webhook import Call
 from worlds import ByHand, Recorder, Straight, Time, an_event, web_of
 
@@ -24,7 +25,7 @@ FAILING, RECOVERED = "roundsman.source.failing", "roundsman.source.recovered"
 
 
 @pytest.fixture
-def boot(store: Store, parakey: Parakey, time: Time) -> Callable[[], Engine]:
+def boot(store: SqliteStore, parakey: Parakey, time: Time) -> Callable[[], Engine]:
     """A daemon on the same store, as after a restart."""
     return lambda: Engine(store, ByHand(), web_of(Straight(parakey), time), clock=time.clock(), grace=0.2)
 
@@ -34,8 +35,8 @@ def engine(boot: Callable[[], Engine]) -> Engine:
     return boot()
 
 
-def kinds(store: Store) -> list[str]:
-    return [event.type for event, _ in store.events(0, 10**9, 10**6, Filter())]
+def kinds(store: SqliteStore) -> list[str]:
+    return [event.type for event, _ in seen(store.events(0, 10**9, 10**6, Filter()))]
 
 
 async def go(engine: Engine, time: Time, seconds: float = 0.0) -> None:
@@ -44,11 +45,11 @@ async def go(engine: Engine, time: Time, seconds: float = 0.0) -> None:
     await settle(engine)
 
 
-def rewind(store: Store, state: State) -> None:
+def rewind(store: SqliteStore, state: State) -> None:
     """As the command does it, beside the daemon."""
-    beside = Store.open(store.path, daemon=False)
-    beside.rewind("a", state)
-    beside.close()
+    beside = SqliteStore.open(store.path, daemon=False)
+    done(beside.rewind("a", state))
+    done(beside.close())
 
 
 async def fine(visit: Visit, state: State) -> Poll:
@@ -79,13 +80,13 @@ async def test_a_source_that_was_taken_out_may_end_its_visit_as_it_likes(
 
     SCRIPTS.update(a=slow, b=fine)
     both: dict[str, Source] = {**one(), "b": Scripted().named("b")}
-    engine.setup(both, {})
+    await engine.setup(both, {})
     async with running(engine) as rounds:
         await go_without_waiting(engine, time)
         await begun.wait()
-        engine.setup({"b": both["b"]}, {})
+        await engine.setup({"b": both["b"]}, {})
         await asyncio.sleep(0.01)
-        engine.beat()
+        await engine.beat()
         assert not rounds.done()
 
 
@@ -99,10 +100,11 @@ async def test_a_visit_that_ends_before_it_began_keeps_no_place(engine: Engine, 
     SCRIPTS["a"] = fine
     async with running(engine):
         for _ in range(40):
-            engine.setup(one(), {})
+            await engine.setup(one(), {})
             time.advance(61)
             await ring_due(engine)
-            engine.setup({}, {})
+            await asyncio.sleep(0)  # the visit is about to begin, once its `due` is written
+            await engine.setup({}, {})
             await asyncio.sleep(0)
         visits = []
 
@@ -111,7 +113,7 @@ async def test_a_visit_that_ends_before_it_began_keeps_no_place(engine: Engine, 
             return Poll(state)
 
         SCRIPTS["a"] = count
-        engine.setup(one(), {})
+        await engine.setup(one(), {})
         await go(engine, time, 61)
         assert visits == [1]
 
@@ -121,14 +123,14 @@ async def test_what_was_not_asked_for_a_day_did_not_fail_for_a_day(engine: Engin
         raise OSError("down")
 
     SCRIPTS["a"] = bad
-    engine.setup(one(), {})
+    await engine.setup(one(), {})
     async with running(engine):
         await go(engine, time, 1)
-        engine.setup({}, {})
+        await engine.setup({}, {})
         time.advance(86400)
-        engine.beat()
-        engine.setup(one(), {})
-        engine.beat()
+        await engine.beat()
+        await engine.setup(one(), {})
+        await engine.beat()
     assert FAILING not in kinds(engine.store)
 
 
@@ -151,14 +153,14 @@ async def test_a_plugin_that_raises_in_a_reload_changes_nothing(
         raise OSError("down")
 
     SCRIPTS.update(a=fine, n=fine, t=bad)
-    engine.setup({"t": Touchy().named("t")}, {})
+    await engine.setup({"t": Touchy().named("t")}, {})
     async with running(engine):
         await go(engine, time, 1)
     engine = boot()
-    engine.setup(one(), {})
+    await engine.setup(one(), {})
     async with running(engine):
         with pytest.raises(RuntimeError, match="no fingerprint"):
-            engine.setup({"n": Scripted().named("n"), "t": Touchy(raises=True).named("t")}, {})
+            await engine.setup({"n": Scripted().named("n"), "t": Touchy(raises=True).named("t")}, {})
         assert list(engine.roster) == ["a"]
         await go(engine, time, 61)
         assert list(alarms(engine).at) == ["a"], "and it is visited as before"
@@ -171,10 +173,10 @@ async def test_a_plugin_that_raises_while_its_failure_is_stored_ends_no_daemon(
         raise Denied("no", 401)
 
     SCRIPTS["t"] = bad
-    engine.setup({"t": Touchy(raises=True).named("t")}, {})
+    await engine.setup({"t": Touchy(raises=True).named("t")}, {})
     async with running(engine) as rounds:
         await go(engine, time, 1)
-        engine.beat()
+        await engine.beat()
         assert not rounds.done()
     assert kinds(engine.store) == [FAILING]
 
@@ -183,7 +185,7 @@ async def test_a_store_that_raises_in_a_reload_leaves_every_sink_its_loop(
     engine: Engine, time: Time, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     SCRIPTS["a"] = fine
-    engine.setup(one(), {"one": Recorder().named("one")})
+    await engine.setup(one(), {"one": Recorder().named("one")})
     async with running(engine):
 
         def locked(*_: object) -> Any:
@@ -192,10 +194,10 @@ async def test_a_store_that_raises_in_a_reload_leaves_every_sink_its_loop(
         with monkeypatch.context() as patched:
             patched.setattr(engine.store, "failure", locked)
             with pytest.raises(StoreError):
-                engine.setup(one(), {"one": Recorder(batch=5).named("one")})
+                await engine.setup(one(), {"one": Recorder(batch=5).named("one")})
         commit(engine.store, "a", {"n": 1}, [an_event(1, "a")])
         publish(engine)
-        await until(lambda: engine.store.cursor("one")[0] == 1)
+        await until(lambda: seen(engine.store.cursor("one"))[0] == 1)
 
 
 # -- a rewind, and what comes meanwhile --------------------------------------------------------------------------------
@@ -231,11 +233,11 @@ async def test_no_new_address_gets_an_old_key(engine: Engine, time: Time) -> Non
         return Poll({**state, "n": len(seen)}, [an_event(len(seen), "a")])
 
     SCRIPTS["keyed"] = poll
-    engine.setup({"a": Keyed().named("a")}, {})
+    await engine.setup({"a": Keyed().named("a")}, {})
     async with running(engine):
         await go_without_waiting(engine, time)
         await begun.wait()
-        engine.setup({"a": Keyed(key="new", base_url="http://127.0.0.2:1").named("a")}, {})
+        await engine.setup({"a": Keyed(key="new", base_url="http://127.0.0.2:1").named("a")}, {})
         rewind(engine.store, {"x": 1})
         go_on.set()
         await settle(engine)
@@ -249,7 +251,7 @@ async def test_a_rewind_is_heard_although_a_webhook_rings_first(
 ) -> None:
     """The ring's visit fails, or the daemon ends in it: the scheduled visit that the command wants still comes."""
     SCRIPTS["a"] = fine
-    engine.setup(one(interval=3600), {})
+    await engine.setup(one(interval=3600), {})
     visits: list[str] = []
 
     async def bad(visit: Visit, state: State) -> Poll:
@@ -260,7 +262,7 @@ async def test_a_rewind_is_heard_although_a_webhook_rings_first(
 
     async with running(engine):
         await go(engine, time, 1)
-        engine.beat()
+        await engine.beat()
         time.advance(10)
         SCRIPTS["a"] = bad
         rewind(engine.store, {"x": 1})
@@ -269,11 +271,11 @@ async def test_a_rewind_is_heard_although_a_webhook_rings_first(
             await until(lambda: visits)
         else:
             await settle(engine)
-            engine.beat()
+            await engine.beat()
             await settle(engine)
             assert visits == ["webhook", "command"]
     if dies:
-        assert engine.store.wanted() == ["a"]
+        assert await engine.store.commanded() == ["a"]
 
 
 async def test_a_vendors_rest_is_kept_over_a_rewind_and_a_restart(
@@ -288,12 +290,12 @@ async def test_a_vendors_rest_is_kept_over_a_rewind_and_a_restart(
         raise Backoff(1800)
 
     SCRIPTS["a"] = later
-    engine.setup(one(), {})
+    await engine.setup(one(), {})
     async with running(engine):
         await go(engine, time, 1)
-        engine.beat()
+        await engine.beat()
     engine = boot()
-    engine.setup(one(), {})
+    await engine.setup(one(), {})
     async with running(engine):
         for _ in range(20):
             await go(engine, time, 5)
@@ -311,11 +313,11 @@ async def test_a_visit_that_was_rewound_asks_no_more_in_a_rest(engine: Engine, t
         return Poll({"n": len(asked)})
 
     SCRIPTS["a"] = rests
-    engine.setup(one(), {})
+    await engine.setup(one(), {})
     async with running(engine):
         await go(engine, time, 1)
         assert len(asked) == 1
-        engine.beat()
+        await engine.beat()
         await go(engine, time, 300)
         assert len(asked) == 1
         await go(engine, time, 301)
@@ -339,13 +341,13 @@ async def test_a_rest_holds_although_the_answer_could_not_be_stored(
         raise StoreError("locked")
 
     SCRIPTS["a"] = rests
-    engine.setup(one(), {})
+    await engine.setup(one(), {})
     async with running(engine):
         with monkeypatch.context() as patched:
             patched.setattr(engine.store, "commit", locked)
             await go(engine, time, 1)
     engine = boot()
-    engine.setup(one(), {})
+    await engine.setup(one(), {})
     async with running(engine):
         for _ in range(6):
             await go(engine, time, 61)
@@ -364,7 +366,7 @@ async def test_a_refusal_that_could_not_be_reported_is_reported_the_next_time(
         raise StoreError("locked")
 
     SCRIPTS["a"] = fine
-    engine.setup(one(interval=3600), {})
+    await engine.setup(one(interval=3600), {})
     async with running(engine):
         await go(engine, time, 1)
         SCRIPTS["a"] = denied
@@ -391,19 +393,19 @@ async def test_what_was_paged_and_then_quiet_is_no_failure_of_long_ago(
         await asyncio.Event().wait()
 
     SCRIPTS["a"] = pages
-    engine.setup(one(), {})
+    await engine.setup(one(), {})
     async with running(engine):
         await go_without_waiting(engine, time)
         await paged.wait()
     SCRIPTS["a"] = fine
     for _ in range(2):  # restarts, with an hour of quiet visits before each
         engine = boot()
-        engine.setup(one(), {})
+        await engine.setup(one(), {})
         async with running(engine):
-            engine.beat()
+            await engine.beat()
             for _ in range(60):
                 await go(engine, time, 60)
-                engine.beat()
+                await engine.beat()
     assert FAILING not in kinds(engine.store)
 
 
@@ -418,7 +420,7 @@ async def test_a_clock_that_is_set_between_alarm_and_visit_is_no_silence(
         raise OSError("down")
 
     SCRIPTS["a"] = fine
-    engine.setup(one(), {})
+    await engine.setup(one(), {})
     async with running(engine):
         await go(engine, time, 1)
         SCRIPTS["a"] = bad
@@ -427,14 +429,14 @@ async def test_a_clock_that_is_set_between_alarm_and_visit_is_no_silence(
         time.set_wall(step)
         await settle(engine)
         assert FAILING not in kinds(engine.store)
-        engine.beat()
+        await engine.beat()
         for _ in range(3):
             await go(engine, time, 200)
     assert FAILING in kinds(engine.store), "and after three intervals it is one"
 
 
 async def test_once_prunes_nothing_by_a_clock_that_jumped_in_it(
-    boot: Callable[[], Engine], store: Store, time: Time
+    boot: Callable[[], Engine], store: SqliteStore, time: Time
 ) -> None:
     async def first(visit: Visit, state: State) -> Poll:
         return Poll({"n": 1}, [an_event(1, "a")])
@@ -447,7 +449,7 @@ async def test_once_prunes_nothing_by_a_clock_that_jumped_in_it(
         SCRIPTS["a"] = script
         time.advance(61)
         engine = boot()
-        engine.setup(one(), {})
+        await engine.setup(one(), {})
         await engine.once()
     assert "roundsman.clock.jumped" in kinds(store)
     assert await sql(store, "SELECT count(*) FROM events WHERE body IS NULL") == [(0,)]
@@ -463,7 +465,7 @@ async def test_once_asks_no_sooner_for_a_shorter_interval(boot: Callable[[], Eng
     SCRIPTS["a"] = count
     for interval in (3600, 60):
         engine = boot()
-        engine.setup(one(interval=interval), {})
+        await engine.setup(one(interval=interval), {})
         await engine.once()
         time.advance(1)
     assert len(asked) == 1
@@ -480,7 +482,7 @@ async def test_a_backlog_that_brings_nothing_waits_for_its_interval(engine: Engi
         return Poll(state, more=True)
 
     SCRIPTS["a"] = more
-    engine.setup(one(), {})
+    await engine.setup(one(), {})
     async with running(engine):
         time.advance(1)
         for _ in range(20):
@@ -494,10 +496,10 @@ async def test_a_rest_beyond_every_calendar_ends_no_daemon(engine: Engine, time:
         raise Backoff(1e13)
 
     SCRIPTS["a"] = later
-    engine.setup(one(), {})
+    await engine.setup(one(), {})
     async with running(engine) as rounds:
         await go(engine, time, 1)
-        engine.beat()
+        await engine.beat()
         assert not rounds.done()
         assert engine.roster["a"].status.due < time.now() + 400 * 86400
 
@@ -514,12 +516,12 @@ async def test_ids_that_nobody_would_follow_are_kept_for_a_person(engine: Engine
             return Received(follow=["x1"])
 
     source = Deaf().named("a")
-    engine.setup({"a": source}, {})
+    await engine.setup({"a": source}, {})
     async with running(engine):
         await engine.reception.take(source, Call(b"{}", {}, time.now(), ""))
     assert await sql(engine.store, "SELECT count(*) FROM inbox") == [(0,)]
-    [unread] = engine.store.unread("a")
-    assert "has no follow()" in unread["why"]
+    [unread] = await engine.store.unread("a")
+    assert "has no follow()" in unread.why
 
 
 # -- pruning -----------------------------------------------------------------------------------------------------------
@@ -531,12 +533,12 @@ async def test_a_sink_that_comes_back_during_pruning_keeps_what_it_has_not_got(
     SCRIPTS["doors"] = fine
     source: dict[str, Source] = {"doors": Scripted().named("doors")}
     both = {name: Recorder().named(name) for name in ("one", "two")}
-    engine.setup(source, both)
+    await engine.setup(source, both)
     for page in range(4):
         events = [an_event(number, "doors") for number in range(page * 500, page * 500 + 500)]
         commit(engine.store, "doors", {"page": page}, events, now=time.now())
-    engine.store.ack("one", 0, engine.store.head(), None, time.now())
-    engine.setup(source, {"one": both["one"]})
+    await engine.store.ack("one", 0, await engine.store.head(), None, time.now())
+    await engine.setup(source, {"one": both["one"]})
     time.advance(40 * 86400)
     steps = 0
     prune = engine.store.prune
@@ -545,7 +547,7 @@ async def test_a_sink_that_comes_back_during_pruning_keeps_what_it_has_not_got(
         nonlocal steps
         steps += 1
         if steps == 2:
-            engine.setup(source, both)
+            done(engine.setup(source, both))
         return prune(*args)
 
     async def no_wait(seconds: float) -> None:
@@ -572,7 +574,7 @@ async def test_pages_of_known_events_end_whatever_the_source_says(engine: Engine
         yield Poll(state, [an_event(1, "a")], more=True)
 
     SCRIPTS["a"] = same
-    engine.setup(one(), {})
+    await engine.setup(one(), {})
     async with running(engine):
         await go(engine, time, 1)
         assert calls == 1
@@ -593,11 +595,11 @@ async def test_a_shorter_interval_holds_for_a_visit_that_was_under_way(
         return Poll(state)
 
     SCRIPTS["a"] = slow
-    engine.setup(one(interval=86400), {})
+    await engine.setup(one(interval=86400), {})
     async with running(engine):
         await go_without_waiting(engine, time)
         await begun.wait()
-        engine.setup(one(interval=60), {})
+        await engine.setup(one(interval=60), {})
         go_on.set()
         await settle(engine)
         assert alarms(engine).at["a"] == engine.roster["a"].status.due <= time.now() + 60
@@ -614,11 +616,11 @@ async def test_a_rest_after_a_rewind_is_no_silence(engine: Engine, time: Time) -
         return Poll({"n": len(asked)})
 
     SCRIPTS["a"] = rests
-    engine.setup(one(), {})
+    await engine.setup(one(), {})
     async with running(engine):
         for _ in range(14):
             await go(engine, time, 60)
-            engine.beat()
+            await engine.beat()
     assert len(asked) == 1
     assert FAILING not in kinds(engine.store)
 
@@ -631,28 +633,28 @@ async def test_only_the_time_in_which_nobody_asked_is_forgiven(
         raise OSError("down")
 
     SCRIPTS["a"] = bad
-    engine.setup(one(interval=600), {})
+    await engine.setup(one(interval=600), {})
     async with running(engine):
         await go(engine, time, 1)
         time.advance(500)
-        engine.setup({}, {})
-        engine.setup(one(interval=600), {})  # out and in at the same moment
+        await engine.setup({}, {})
+        await engine.setup(one(interval=600), {})  # out and in at the same moment
         assert engine.roster["a"].status.unanswered_since == time.now() - 500
-        engine.setup({}, {})
+        await engine.setup({}, {})
         if not restart:
             time.advance(9000)
-            engine.setup(one(interval=600), {})
+            await engine.setup(one(interval=600), {})
         else:
             for _ in range(150):
                 time.advance(60)
-                engine.beat()
+                await engine.beat()
     if restart:
         engine = boot()
-        engine.setup(one(interval=600), {})
+        await engine.setup(one(interval=600), {})
         async with running(engine):
-            engine.beat()
+            await engine.beat()
     else:
-        engine.beat()
+        await engine.beat()
     assert FAILING not in kinds(engine.store)
 
 
@@ -677,14 +679,14 @@ async def test_a_source_that_comes_back_waits_for_its_last_visits(
         return Poll(state)
 
     SCRIPTS["a"] = slow
-    engine.setup(one(), {})
+    await engine.setup(one(), {})
     async with running(engine):
         for _ in range(times):
             time.advance(61)
             await ring_due(engine)
             await asyncio.sleep(0.01)
-            engine.setup({}, {})
-            engine.setup(one(), {})
+            await engine.setup({}, {})
+            await engine.setup(one(), {})
         time.advance(61)
         await ring_due(engine)
         await asyncio.sleep(0.01)
@@ -706,15 +708,15 @@ async def test_a_rewind_is_heard_although_a_ring_finds_something_first(engine: E
         return Poll({**state, "n": len(visits)}, [an_event(len(visits), "a")])
 
     SCRIPTS["a"] = finds
-    engine.setup(one(interval=3600), {})
+    await engine.setup(one(interval=3600), {})
     async with running(engine):
         await go(engine, time, 1)
-        engine.beat()
+        await engine.beat()
         time.advance(10)
         rewind(engine.store, {"back": 1})
         engine.turns.ring("a")
         await settle(engine)
-        engine.beat()
+        await engine.beat()
         await settle(engine)
     assert visits == ["due", "webhook", "command"]
 
@@ -726,12 +728,12 @@ async def test_a_reload_that_is_refused_is_not_half_taken_over(
         raise StoreError("locked")
 
     SCRIPTS.update(a=fine, b=fine)
-    engine.setup(one(), {"one": Recorder().named("one")})
+    await engine.setup(one(), {"one": Recorder().named("one")})
     async with running(engine):
         with monkeypatch.context() as patched:
             patched.setattr(engine.store, "failure", locked)
             with pytest.raises(StoreError):
-                engine.setup({"b": Scripted().named("b")}, {"two": Recorder().named("two")})
+                await engine.setup({"b": Scripted().named("b")}, {"two": Recorder().named("two")})
         assert (list(engine.roster), list(engine.deliveries)) == (["a"], ["one"])
         await go(engine, time, 61)
         assert engine.roster["a"].status.visits == 1
@@ -747,7 +749,7 @@ async def test_the_same_events_again_and_again_are_no_backlog(engine: Engine, ti
         return Poll(state, [an_event(1, "a")], more=True)
 
     SCRIPTS["a"] = same
-    engine.setup(one(), {})
+    await engine.setup(one(), {})
     async with running(engine):
         await go(engine, time, 1)
         assert calls == 2, "the second time, the log has it"
@@ -773,21 +775,21 @@ async def test_a_vendor_that_hangs_after_a_long_reading_is_reported_in_time(
         raise AssertionError
 
     SCRIPTS["a"] = pages
-    engine.setup(one(), {})
+    await engine.setup(one(), {})
     async with running(engine):
         await go_without_waiting(engine, time)
         await stop.wait()
     SCRIPTS["a"] = hangs
     time.advance(5)
     engine = boot()
-    engine.setup(one(), {})
+    await engine.setup(one(), {})
     async with running(engine):
         waited = 0
         while FAILING not in kinds(engine.store) and waited < 240:
             waited += 1
             time.advance(1)
             await ring_due(engine)
-            engine.beat()
+            await engine.beat()
         assert waited <= 181
 
 
@@ -798,27 +800,27 @@ async def test_a_source_that_was_out_when_the_daemon_began_did_not_fail_meanwhil
         raise OSError("down")
 
     SCRIPTS["a"] = bad
-    engine.setup(one(), {})
+    await engine.setup(one(), {})
     async with running(engine):
         await go(engine, time, 1)
     engine = boot()
-    engine.setup({}, {})
+    await engine.setup({}, {})
     async with running(engine):
         time.advance(9000)
-        engine.setup(one(), {})
-        engine.beat()
+        await engine.setup(one(), {})
+        await engine.beat()
     assert FAILING not in kinds(engine.store)
 
 
 async def test_a_shorter_interval_holds_for_a_visit_that_had_not_begun(engine: Engine, time: Time) -> None:
     """It is for a ring, which leaves the scheduled visit where it was."""
     SCRIPTS["a"] = fine
-    engine.setup(one(interval=86400), {})
+    await engine.setup(one(interval=86400), {})
     async with running(engine):
         await go(engine, time, 1)
         time.advance(100)
         engine.turns.ring("a")
-        engine.setup(one(interval=60), {})
+        await engine.setup(one(interval=60), {})
         await settle(engine)
         assert alarms(engine).at["a"] <= time.now() + 60
 
@@ -828,7 +830,7 @@ async def test_a_refusal_that_a_ring_found_was_brought_by_none(engine: Engine, t
         raise Denied("no", 401)
 
     SCRIPTS["a"] = fine
-    engine.setup(one(interval=3600), {})
+    await engine.setup(one(interval=3600), {})
     async with running(engine):
         await go(engine, time, 1)
         SCRIPTS["a"] = denied
@@ -846,22 +848,22 @@ async def test_a_rewind_of_a_source_that_is_out_makes_no_failure(
         raise OSError("down")
 
     SCRIPTS["a"] = bad
-    engine.setup(one(), {})
+    await engine.setup(one(), {})
     async with running(engine):
         await go(engine, time, 1)
-        engine.setup({}, {})
+        await engine.setup({}, {})
         for _ in range(100):
             time.advance(60)
-            engine.beat()
+            await engine.beat()
         rewind(engine.store, {"x": 1})
         if not restart:
-            engine.setup(one(), {})
-            engine.beat()
+            await engine.setup(one(), {})
+            await engine.beat()
     if restart:
         engine = boot()
-        engine.setup(one(), {})
+        await engine.setup(one(), {})
         async with running(engine):
-            engine.beat()
+            await engine.beat()
     assert FAILING not in kinds(engine.store)
 
 
@@ -875,7 +877,7 @@ async def test_events_that_another_one_stands_for_are_no_backlog(engine: Engine,
         return Poll(state, [an_event(1, "a"), replace(an_event(2, "a"), unless="id00001")], more=True)
 
     SCRIPTS["a"] = same
-    engine.setup(one(), {})
+    await engine.setup(one(), {})
     async with running(engine):
         await go(engine, time, 1)
         assert calls == 2
@@ -893,6 +895,6 @@ async def test_a_dry_visit_of_the_same_events_ends(time: Time) -> None:
     SCRIPTS["a"] = same
     source, dry = one()["a"], Dry()
     visit = visit_to(source, web_of(Straight(Parakey(time.utc)), time), log=dry.known)
-    found = [event.id async for step in read(source, visit, dry.remembered) for event in dry.keep(step)]
+    found = [event.id async for step in read(source, visit, dry.remembered) for event in await dry.keep(step)]
     assert found == ["id00001"]
     assert calls == 2

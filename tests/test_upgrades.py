@@ -12,12 +12,15 @@ from typing import Any
 import pytest
 from sqlite_utils import Database
 
-from inside import statuses
-from roundsman import store as module
+from inside import done, seen, statuses
 from roundsman.engine.engine import Engine
 from roundsman.sandbox.company import Company
 from roundsman.sinks.file import FileSink
-from roundsman.store import DAEMON, KEYS_KEPT, Filter, Reader, Store, migrations
+from roundsman.store import DAEMON, KEYS_KEPT, Filter
+from roundsman.store.sqlite import schema as module
+from roundsman.store.sqlite.migrations import migrations
+from roundsman.store.sqlite.reader import Reader
+from roundsman.store.sqlite.store import SqliteStore
 from roundsman.times import parse_time
 from worlds import (
     START,
@@ -42,7 +45,7 @@ SOURCES = {
 
 
 def all_of(store: Reader) -> list[str]:
-    return [event.id for event, _ in store.events(0, 10**9, 10**6, Filter())]
+    return [event.id for event, _ in seen(store.events(0, 10**9, 10**6, Filter()))]
 
 
 def told(lines: list[bytes]) -> list[str]:
@@ -85,10 +88,10 @@ async def test_a_store_that_an_earlier_version_wrote_is_gone_on_with(version: st
         created, happened = parse_time(row["createdAt"]), parse_time(row["timestamp"])
         rest = {k: v for k, v in row.items() if k not in {"id", "createdAt", "timestamp"}}
         company.parakey.add(log_id=row["id"], created=created, timestamp=happened, **rest)
-    store = Store.open(old.path)
+    store = SqliteStore.open(old.path)
     engine = Engine(store, ByHand(), web_of(Straight(company.town), time), clock=time.clock())
     archive = FileSink(type="file", path=old.file).named("archive")
-    engine.setup({name: SOURCES[name](name) for name in old.names}, {"archive": archive})
+    await engine.setup({name: SOURCES[name](name) for name in old.names}, {"archive": archive})
     before = all_of(store)
     assert len(before) == len(old.bodies) > 15
     assert await engine.once()
@@ -102,11 +105,11 @@ async def test_a_store_that_an_earlier_version_wrote_is_gone_on_with(version: st
     assert told(lines) == [*before, new.id]
     assert [event["id"] for event in map(json.loads, lines)] == all_of(store)
     assert [fate.failing_since for fate in (await statuses(engine)).values()] == [None] * len(old.names)
-    store.close()
+    await store.close()
 
 
 @pytest.mark.garbles
-@pytest.mark.parametrize("before", sorted(module.NAMES - {"001_log"}))
+@pytest.mark.parametrize("before", sorted(module.STEPS.keys() - {"001_log"}))
 def test_a_store_of_any_schema_is_brought_up_to_date(before: str, tmp_path: Path) -> None:
     """Written by the program that knew the migrations before this one; also where somebody has a source named `daemon`."""
     path = tmp_path / "roundsman.db"
@@ -123,18 +126,18 @@ def test_a_store_of_any_schema_is_brought_up_to_date(before: str, tmp_path: Path
     old.execute("INSERT INTO sinks (name, type, cursor) VALUES ('archive', 'file', 1)")
     old.conn.commit()
     old.close()
-    store = Store.open(path)
-    store.register({"doors": "parakey.event_logs"}, {"archive": "file"})
-    assert store.state("doors")[0] == {"tag": 1}
-    assert store.cursor("archive") == (1, None)
+    store = SqliteStore.open(path)
+    done(store.register({"doors": "parakey.event_logs"}, {"archive": "file"}))
+    assert seen(store.memory("doors")).state == {"tag": 1}
+    assert seen(store.cursor("archive")) == (1, None)
     assert all_of(store) == ["a", "b"]
-    assert store.append_notices(DAEMON, [an_event(1, DAEMON)], 7.0) == 1
-    names = [row["name"] for row in store.sources()]
+    assert done(store.append_notices(DAEMON, [an_event(1, DAEMON)], 7.0)) == 1
+    names = [row.name for row in seen(store.sources())]
     assert names == (["daemon (a source)", "doors"] if before == "004_own" else ["doors"])
-    while store.prune(["archive"], START + 2 * KEYS_KEPT, 60.0):
+    while done(store.prune(["archive"], START + 2 * KEYS_KEPT, 60.0)):
         pass
-    assert not store.shrink(), "an old file cannot be shrunk in steps, and is left alone"
-    store.close()
+    assert not done(store.shrink()), "an old file cannot be shrunk in steps, and is left alone"
+    done(store.close())
 
 
 @pytest.mark.garbles
@@ -150,10 +153,10 @@ def test_what_was_known_of_the_daemon_is_kept(tmp_path: Path) -> None:
     )
     old.conn.commit()
     old.close()
-    store = Store.open(path)
-    assert store.last_beat() == 9
-    assert store.daemon().reloads == 3
+    store = SqliteStore.open(path)
+    assert seen(store.last_beat()) == 9
+    assert seen(store.daemon()).reloads == 3
     with closing(sqlite3.connect(path)) as db:
         assert db.execute("SELECT pruned FROM daemons").fetchall() == [(7,)]
         assert db.execute("SELECT state, revision FROM sources").fetchall() == [("{}", 0)]
-    store.close()
+    done(store.close())

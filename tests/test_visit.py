@@ -6,24 +6,25 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from inside import status
+from inside import done, seen, status
 from rounds import SCRIPTS, Scripted
 from roundsman.engine.engine import Engine
 from roundsman.plugin import Poll, State, Visit
 from roundsman.sandbox import Parakey
-from roundsman.store import Filter, Store
+from roundsman.store import Filter
+from roundsman.store.sqlite.store import SqliteStore
 from worlds import START, ByHand, Straight, Time, an_event, web_of
 
 
 @pytest.fixture
-def engine(store: Store, time: Time) -> Engine:
+def engine(store: SqliteStore, time: Time) -> Engine:
     engine = Engine(store, ByHand(), web_of(Straight(Parakey(time.utc)), time), clock=time.clock())
-    engine.setup({"doors": Scripted().named("doors")}, {})
+    done(engine.setup({"doors": Scripted().named("doors")}, {}))
     return engine
 
 
 def logged(engine: Engine) -> list[str]:
-    return [event.id for event, _ in engine.store.events(0, 10**6, 10**6, Filter())]
+    return [event.id for event, _ in seen(engine.store.events(0, 10**6, 10**6, Filter()))]
 
 
 async def test_each_page_is_committed_before_the_next_is_asked_for(engine: Engine) -> None:
@@ -31,7 +32,7 @@ async def test_each_page_is_committed_before_the_next_is_asked_for(engine: Engin
 
     async def pages(visit: Visit, state: State) -> AsyncIterator[Poll]:
         for number in range(3):
-            seen.append((logged(engine), engine.store.state("doors")[0]))
+            seen.append((logged(engine), (await engine.store.memory("doors")).state))
             yield Poll({"at": number}, [an_event(number)])
 
     SCRIPTS["doors"] = pages
@@ -49,7 +50,7 @@ async def test_what_was_committed_stays_when_a_later_page_fails(engine: Engine) 
     SCRIPTS["doors"] = pages
     assert not await engine.visit("doors")
     assert logged(engine) == ["id00001"]
-    assert engine.store.state("doors")[0] == {"at": 1}
+    assert (await engine.store.memory("doors")).state == {"at": 1}
     assert (await status(engine, "doors")).failures == 1
 
 
@@ -61,7 +62,7 @@ async def test_a_rewind_between_two_pages_begins_anew_and_closes_what_was_open(e
         try:
             yield Poll({"at": 1}, [an_event(1)])
             if len(begun) == 1:
-                engine.store.rewind("doors", {"at": "back"})
+                await engine.store.rewind("doors", {"at": "back"})
             yield Poll({"at": 2}, [an_event(2)])
         finally:
             closed.append(1)
@@ -71,7 +72,7 @@ async def test_a_rewind_between_two_pages_begins_anew_and_closes_what_was_open(e
     assert begun == [{}, {"at": "back"}]
     assert len(closed) == 2
     assert logged(engine) == ["id00001", "id00002"]
-    assert engine.store.state("doors")[0] == {"at": 2}
+    assert (await engine.store.memory("doors")).state == {"at": 2}
 
 
 async def test_a_visit_that_fails_in_the_end_has_failed_however_much_it_yielded(
@@ -87,11 +88,11 @@ async def test_a_visit_that_fails_in_the_end_has_failed_however_much_it_yielded(
     for visit in range(4):
         assert not await engine.visit("doors")
         time.advance(100)
-        engine.beat()
+        await engine.beat()
         assert (await status(engine, "doors")).failures == visit + 1
-    kinds = [event.type for event, _ in engine.store.events(0, 99, 99, Filter(types=("roundsman.*",)))]
+    kinds = [event.type for event, _ in await engine.store.events(0, 99, 99, Filter(types=("roundsman.*",)))]
     assert kinds == ["roundsman.source.failing"]
-    assert engine.store.sources()[0]["failures"] == 4
+    assert (await engine.store.sources())[0].status.failures == 4
 
 
 async def test_ids_to_follow_are_given_until_a_visit_with_them_was_committed(engine: Engine) -> None:
@@ -99,18 +100,18 @@ async def test_ids_to_follow_are_given_until_a_visit_with_them_was_committed(eng
 
     async def pages(visit: Visit, state: State) -> AsyncIterator[Poll]:
         given.append(list(state.get("ids", ())))
-        engine.store.follow("doors", ["late"])  # while the visit is under way
+        await engine.store.follow("doors", ["late"])  # while the visit is under way
         if len(given) == 1:
             raise OSError("not yet")
         yield Poll(state)
 
     SCRIPTS["doors"] = pages
-    engine.store.follow("doors", ["a", "b"])
+    await engine.store.follow("doors", ["a", "b"])
     assert not await engine.visit("doors")
     assert await engine.visit("doors")
     assert given == [["a", "b"], ["a", "b", "late"]]
-    assert engine.store.inbox("doors")[0] == []
-    assert engine.store.state("doors")[0] == {"ids": ["a", "b", "late"]}
+    assert (await engine.store.memory("doors")).ids == []
+    assert (await engine.store.memory("doors")).state == {"ids": ["a", "b", "late"]}
 
 
 async def test_what_is_odd_stands_in_the_log_after_the_commit(engine: Engine) -> None:

@@ -9,8 +9,7 @@ import time
 from collections import Counter
 from datetime import timedelta
 from pathlib import Path
-
-from rich.console import Console
+from typing import TYPE_CHECKING
 
 from roundsman import screen
 from roundsman.engine.alarms import Scheduler
@@ -26,9 +25,12 @@ from roundsman.sandbox.server import Sandbox
 from roundsman.service.service import web
 from roundsman.sinks.file import FileSink
 from roundsman.sources import mailchimp, parakey, railz
-from roundsman.store import Filter, Reader, Store
+from roundsman.store import Filter, Store, open_desk, open_store, open_view
 from roundsman.system import logs
 from roundsman.web import Listener
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 HISTORY = 20
 PER_SECOND = 0.7
@@ -87,11 +89,12 @@ def _sources(url: str) -> dict[str, Source]:
 async def _show(folder: Path, url: str, company: Company, seconds: float | None) -> None:
     console = screen.console()
     archive = FileSink(type="file", path=folder / "events.jsonl")
-    store = Store.open(folder / "roundsman.db")
+    path = folder / "roundsman.db"
+    store = await open_store(path)
     connections = web(HttpOptions())
     engine = Engine(store, Scheduler(), connections)
     engine.listening = time.time()
-    engine.setup(_sources(url), {"archive": archive.named("archive")})
+    await engine.setup(_sources(url), {"archive": archive.named("archive")})
     listener = Listener(engine, ListenOptions(address=Address("127.0.0.1", 0)))
     await listener.start()
     company.subscribe(listener.places[0], newsletter=True)
@@ -105,9 +108,9 @@ async def _show(folder: Path, url: str, company: Company, seconds: float | None)
         "The second column says who had it first: push (the webhook told it),",
         "ring (a visit that a webhook rang for), or poll.",
     ]
-    if console.is_terminal:
+    if console is not None:
         lines.append("Red is what somebody wanted and did not get.")
-    console.print("\n".join(lines) + "\n")
+    _say("\n".join(lines) + "\n")
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, engine.stop)
@@ -115,15 +118,15 @@ async def _show(folder: Path, url: str, company: Company, seconds: float | None)
         loop.call_later(seconds, engine.stop)
     began = time.monotonic()
 
-    def track(batch: str) -> None:
+    async def track(batch: str) -> None:
         """Does what `roundsman track keys ID` does while the daemon runs."""
-        door = Store.open(store.path, daemon=False)
-        door.follow("keys", [batch])
-        door.close()
+        desk = await open_desk(path)
+        await desk.follow("keys", [batch])
+        await desk.close()
 
     living = [
         asyncio.create_task(company.live(PER_SECOND, track)),
-        asyncio.create_task(_print_log(store.path, console)),
+        asyncio.create_task(_print_log(path, console)),
     ]
     try:
         await engine.run()
@@ -134,42 +137,50 @@ async def _show(folder: Path, url: str, company: Company, seconds: float | None)
             await asyncio.gather(*living)
         await listener.close()
         await connections.aclose()
-    _summary(console, store, archive.path, connections.seen, time.monotonic() - began)
-    store.close()
+    delivered = archive.path.read_bytes().count(b"\n") if archive.path.exists() else 0
+    await _summary(console, store, delivered, connections.seen, time.monotonic() - began)
+    await store.close()
 
 
-async def _print_log(path: Path, console: Console) -> None:
+def _say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201 - output for a person
+
+
+async def _print_log(path: Path, console: "Console | None") -> None:
     """Follow the log as `roundsman events -f` does: from the store, while the daemon runs."""
-    reader = Reader.open(path)
+    view = await open_view(path)
     at = 0
     try:
         while True:
-            found = [event for event, _ in reader.events(at, reader.head(), 100, Filter())]
-            first = reader.via([event.seq for event in found])
+            found = [event for event, _ in await view.events(at, await view.head(), 100, Filter())]
+            first = await view.via([event.seq for event in found])
             for event in found:
                 screen.show_event(event, console, first[event.seq] or "poll")
                 at = event.seq
             await asyncio.sleep(0.1)
     finally:
-        reader.close()
+        await view.close()
 
 
-def _summary(console: Console, store: Store, archive: Path, requests: int, seconds: float) -> None:
-    sources = Counter(event.source for event, _ in store.events(0, store.head(), 1_000_000, Filter()))
-    lines = archive.read_bytes().count(b"\n") if archive.exists() else 0
+async def _summary(
+    console: "Console | None", store: Store, lines: int, requests: int, seconds: float
+) -> None:
+    sources = Counter(
+        event.source for event, _ in await store.events(0, await store.head(), 1_000_000, Filter())
+    )
     counts = ", ".join(f"{count} from {name}" for name, count in sources.most_common())
-    first = Counter(via or "poll" for via in store.via(range(1, store.head() + 1)).values())
+    first = Counter(via or "poll" for via in (await store.via(range(1, await store.head() + 1))).values())
     had = ", ".join(f"{count} by {who}" for who, count in first.most_common())
-    console.print(
-        f"\n{seconds:.0f} seconds, {requests} requests: {store.head()} events, {counts}.\n"
+    _say(
+        f"\n{seconds:.0f} seconds, {requests} requests: {await store.head()} events, {counts}.\n"
         f"Had first: {had}.\n"
         f"The file sink has {lines} lines, one for each."
     )
-    failures = store.failures(limit=SHOWN)
-    left = store.open_failures() - len(failures)
-    console.print(f"\nroundsman failures{f' -n {SHOWN}' if left else ''}\n")
+    failures = await store.failures(limit=SHOWN)
+    left = await store.open_failures() - len(failures)
+    _say(f"\nroundsman failures{f' -n {SHOWN}' if left else ''}\n")
     for event, logged, done in failures:
         screen.show_failure(screen.failure(event, logged, done), console)
     if left:
-        console.print(f"... and {left} more")
+        _say(f"... and {left} more")
     sys.stdout.flush()

@@ -8,14 +8,16 @@ https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from roundsman import wire
 from roundsman.masking import mask, masked
-from roundsman.shapes import Notice, Outcome
 from roundsman.times import rfc3339
+
+if TYPE_CHECKING:
+    from roundsman.shapes import Notice, Outcome
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -52,7 +54,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         data: Mapping[str, Any],
         time: str | None = None,
         subject: str | None = None,
-        outcome: Outcome | None = None,
+        outcome: "Outcome | None" = None,
         stamp: datetime | None = None,
         unless: str | None = None,
         lists_failures: bool = False,

@@ -1,7 +1,7 @@
 """Compatibility with plugins written before 0.6, until 1.0."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import cache
@@ -123,7 +123,7 @@ class VisitHttp(OldHttp):
         return self._visit.trigger == "webhook"
 
     def told(self, ids: Sequence[str]) -> set[str]:
-        return self._visit.log(ids) if ids else set()
+        return _at_once(self._visit.log(ids)) if ids else set()
 
     @property
     def http(self) -> Http:
@@ -138,7 +138,7 @@ class VisitHttp(OldHttp):
         return self._visit.ids
 
     @property
-    def log(self) -> Callable[[Sequence[str]], set[str]]:
+    def log(self) -> Callable[[Sequence[str]], Awaitable[set[str]]]:
         return self._visit.log
 
     def defer(self, seconds: float) -> None:
@@ -149,6 +149,19 @@ class VisitHttp(OldHttp):
 
     async def pause(self, seconds: float) -> None:
         await self._visit.pause(seconds)
+
+
+def _at_once(known: Awaitable[set[str]]) -> set[str]:
+    """The result without waiting: `http.told` is no coroutine. RuntimeError if the store cannot give it so."""
+    steps = known.__await__()
+    try:
+        next(steps)
+    except StopIteration as end:
+        found: set[str] = end.value
+        return found
+    raise RuntimeError(
+        "this store does not answer at once: write poll(visit, state), and await visit.known(ids)"
+    )
 
 
 def old_http(visit: Visit) -> Http:

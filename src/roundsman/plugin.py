@@ -37,6 +37,11 @@ FLOOR = 60.0
 """Minimum seconds between two visits to a vendor: Parakey documents it, and it is polite to the others."""
 
 
+async def knows_nothing(_: Sequence[str]) -> set[str]:
+    """The log of a visit without a store: no event is known."""
+    return set()
+
+
 @dataclass(slots=True)
 class Visit:
     """What a source gets for one visit: HTTP, the trigger, the clocks, and which events are known."""
@@ -48,7 +53,7 @@ class Visit:
     """Ids that a webhook or `roundsman track` named since the last committed visit. `Tracks.follow` has put
     them into the state already.
     """
-    log: Callable[[Sequence[str]], "set[str]"] = lambda _: set()
+    log: Callable[[Sequence[str]], "Awaitable[set[str]]"] = knows_nothing
     """Returns which of these event ids the log has; for `known`."""
     explain: Callable[[str], None] = lambda _: None
     """Tells `roundsman poll --trace` what was found in an answer, in a line for a person."""
@@ -77,7 +82,7 @@ class Visit:
 
     async def known(self, ids: Sequence[str]) -> set[str]:
         """Which of these event ids of this source are in the log already: they need no second look."""
-        return self.log(ids) if ids else set()
+        return await self.log(ids) if ids else set()
 
     async def pause(self, seconds: float) -> None:
         """Sleep for `seconds`, for a source that limits its own rate of requests."""
@@ -202,6 +207,10 @@ class Source(Plugin, Before06):
 
     retry_timeouts: ClassVar[bool] = True
     """Whether to retry at once after a timeout. False if the vendor throttles that way."""
+    reads_ahead: ClassVar[bool] = False
+    """Whether a poll with `more` may be followed by the next one before it is committed. Then `poll` must not change a state
+    or events that it has returned, and gets no ids to track meanwhile.
+    """
     account: ClassVar[tuple[str, ...]] = ()
     """The options that, with `base_url`, define what is read: a state is not valid for another account."""
 

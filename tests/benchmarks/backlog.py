@@ -22,29 +22,29 @@ from roundsman.http.transport import Clients
 from roundsman.sandbox import TOKEN
 from roundsman.sinks.file import FileSink
 from roundsman.sources.parakey import EventLogs
-from roundsman.store import Store
+from roundsman.store.sqlite.store import SqliteStore
 
 
 async def ours(url: str, folder: Path, rows: int) -> float:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
-    store = Store.open(folder / "store.db")
+    store = SqliteStore.open(folder / "store.db")
     web = Clients()
     engine = Engine(store, Scheduler(), web)
     source = EventLogs(
         type="parakey.event_logs", base_url=url, access_token=TOKEN, start="beginning", interval=3600
     ).named("doors")
     sink = FileSink(type="file", path=folder / "events.jsonl").named("archive")
-    engine.setup({"doors": source}, {"archive": sink})
+    await engine.setup({"doors": source}, {"archive": sink})
     began = time.perf_counter()
     running = asyncio.create_task(engine.run())
-    while store.cursor("archive")[0] < rows:
+    while (await store.cursor("archive"))[0] < rows:
         await asyncio.sleep(0.02)
     took = time.perf_counter() - began
     engine.stop()
     await running
     await web.aclose()
-    assert store.head() == rows
-    store.close()
+    assert await store.head() == rows
+    await store.close()
     return took
 
 

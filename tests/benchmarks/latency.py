@@ -22,7 +22,7 @@ from roundsman.http.transport import Clients
 from roundsman.plugin import Deliver, Receipt, Sink
 from roundsman.sandbox import TOKEN, Building, Parakey, Sandbox
 from roundsman.sources.parakey import EventLogs
-from roundsman.store import Store
+from roundsman.store.sqlite.store import SqliteStore
 
 RECEIVED = 0.0
 TOOK: list[float] = []
@@ -50,7 +50,7 @@ async def main() -> None:
     building = Building(parakey)
     with tempfile.TemporaryDirectory() as folder:
         async with Sandbox(parakey) as sandbox:
-            store, web = Store.open(Path(folder) / "store.db"), Clients()
+            store, web = SqliteStore.open(Path(folder) / "store.db"), Clients()
             web.client(sandbox.url).event_hooks["response"].append(received)
             engine = Engine(store, Scheduler(), web)
             source = EventLogs(
@@ -60,7 +60,7 @@ async def main() -> None:
                 interval=0.05,
                 start="beginning",
             )
-            engine.setup({"doors": source.named("doors")}, {"watch": Stopwatch().named("watch")})
+            await engine.setup({"doors": source.named("doors")}, {"watch": Stopwatch().named("watch")})
             running = asyncio.create_task(engine.run())
             while len(TOOK) < int(sys.argv[1]):
                 count = len(TOOK)
@@ -70,7 +70,7 @@ async def main() -> None:
             engine.stop()
             await running
             await web.aclose()
-            store.close()
+            await store.close()
     late = sorted(TOOK[5:])
     print(json.dumps({"p50": late[len(late) // 2] * 1000, "p99": late[int(len(late) * 0.99)] * 1000}))
 

@@ -22,7 +22,7 @@ from roundsman.http.transport import Clients
 from roundsman.plugin import Poll, State, Visit
 from roundsman.sandbox import TOKEN
 from roundsman.sources.parakey import EventLogs
-from roundsman.store import Store
+from roundsman.store.sqlite.store import SqliteStore
 
 SCHEDULED: dict[str, float] = {}
 LATE: list[float] = []
@@ -69,10 +69,10 @@ async def bare(url: str, count: int) -> dict[str, float]:
 
 async def ours(url: str, folder: Path, sources: int, interval: float, seconds: float) -> dict[str, float]:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(20))
-    store = Store.open(folder / "store.db")
+    store = SqliteStore.open(folder / "store.db")
     web = Clients()
     engine = Engine(store, Noted(), web)
-    engine.setup(
+    await engine.setup(
         {
             name: Punctual(base_url=url, access_token=TOKEN, start="now", interval=interval).named(name)
             for name in (f"s{n}" for n in range(sources))
@@ -91,7 +91,7 @@ async def ours(url: str, folder: Path, sources: int, interval: float, seconds: f
     engine.stop()
     await running
     await web.aclose()
-    store.close()
+    await store.close()
     late = sorted(LATE)
     return {
         "us": cpu / polls * 1e6,

@@ -26,7 +26,7 @@ from roundsman.sandbox.railz import CLIENT_ID, SECRET_KEY, Railz
 from roundsman.sinks.file import FileSink
 from roundsman.sources.mailchimp import Batches
 from roundsman.sources.railz import Pushes
-from roundsman.store import Store
+from roundsman.store.sqlite.store import SqliteStore
 
 
 def account(operations: int, failing: float) -> Mailchimp:
@@ -64,29 +64,29 @@ async def serve(vendor: Vendor) -> None:
 
 async def archive(url: str, folder: Path) -> dict[str, float]:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
-    store, web = Store.open(folder / "store.db"), Clients()
+    store, web = SqliteStore.open(folder / "store.db"), Clients()
     engine = Engine(store, Scheduler(), web)
     source = Batches(
         type="mailchimp.batches", base_url=f"{url}/3.0", api_key=API_KEY, start="beginning", interval=3600
     )
     sink = FileSink(type="file", path=folder / "events.jsonl").named("archive")
-    engine.setup({"news": source.named("news")}, {"archive": sink})
+    await engine.setup({"news": source.named("news")}, {"archive": sink})
     began = time.perf_counter()
     running = asyncio.create_task(engine.run())
     total = failed = 0
     while not total:
         await asyncio.sleep(0.02)
-        head = store.head()
-        [(last, _)] = store.events(head - 1, head, 1, _everything()) or [(None, 0)]
-        if last is not None and last.id == "big:completed" and store.cursor("archive")[0] >= head:
+        head = await store.head()
+        [(last, _)] = await store.events(head - 1, head, 1, _everything()) or [(None, 0)]
+        if last is not None and last.id == "big:completed" and (await store.cursor("archive"))[0] >= head:
             data = last.document()["data"]
             total, failed = data["total"], data["failed"]
     took = time.perf_counter() - began
     engine.stop()
     await running
     await web.aclose()
-    assert store.head() == failed + 1
-    store.close()
+    assert await store.head() == failed + 1
+    await store.close()
     return {"rate": total / took, "failed": failed, "peak_mb": status("VmHWM")}
 
 
@@ -110,7 +110,7 @@ async def bare_archive(url: str, folder: Path) -> dict[str, float]:
                 file.write(piece)
     with tarfile.open(packed, "r|gz") as tar:
         for member in tar:
-            content = tar.extractfile(member) if member.isfile() else None
+            content = tar.extractfile(member) if member.isfile() and member.size else None
             for operation in json.load(content) if content else ():
                 response = json.loads(operation["response"])
                 count += 1
@@ -122,7 +122,7 @@ async def bare_archive(url: str, folder: Path) -> dict[str, float]:
 
 async def connections(url: str, folder: Path, seconds: float) -> dict[str, float]:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
-    store, web = Store.open(folder / "store.db"), Clients(HttpOptions())
+    store, web = SqliteStore.open(folder / "store.db"), Clients(HttpOptions())
     engine = Engine(store, Scheduler(), web)
     source = Pushes(
         type="railz.pushes",
@@ -134,7 +134,7 @@ async def connections(url: str, folder: Path, seconds: float) -> dict[str, float
         concurrency=8,
         interval=60,
     )
-    engine.setup({"ledger": source.named("ledger")}, {})
+    await engine.setup({"ledger": source.named("ledger")}, {})
     running = asyncio.create_task(engine.run())
     ledger = engine.roster["ledger"]
     while ledger.status.visits < 1:
@@ -154,7 +154,7 @@ async def connections(url: str, folder: Path, seconds: float) -> dict[str, float
     engine.stop()
     await running
     await web.aclose()
-    store.close()
+    await store.close()
     return {"us": cpu / asked * 1e6, "asked": asked, "round_s": max(rounds), "peak_mb": status("VmHWM")}
 
 

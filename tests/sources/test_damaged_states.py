@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from inside import put
+from inside import done, put
 from jobs import ends, hidden_from_the_list, troubled, two_connections
 from rounds import Rounds
 from roundsman.plugin import Source
@@ -32,7 +32,7 @@ def world_of(tmp_path: Path, time: Time) -> Iterator[Callable[..., Any]]:
 
     yield make
     for world in made:
-        world.store.close()
+        done(world.store.close())
 
 
 @pytest.mark.parametrize("seen", [[5], ["started"], ["started", "many", 0, 0, None]])

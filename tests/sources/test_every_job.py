@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from inside import done
 from rounds import Rounds
 from roundsman.plugin import Source
 from roundsman.sandbox import Parakey, Vendor
@@ -131,7 +132,7 @@ class World(Rounds):
             self.track(*keys)
 
     def track(self, *keys: str) -> None:
-        self.store.follow(self.source.name, [self.jobs.spec.format(key) for key in keys])
+        done(self.store.follow(self.source.name, [self.jobs.spec.format(key) for key in keys]))
 
     def ends(self) -> list[str]:
         """The jobs whose end was told, in order."""
@@ -156,7 +157,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path, time: Time) -> Iterato
 
     yield make
     for each in made:
-        each.store.close()
+        done(each.store.close())
 
 
 class Proxy(Vendor):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from inside import done
 from lists import doors, worked
 from rounds import Rounds
 from roundsman.plugin import Source
@@ -111,7 +112,7 @@ class World(Rounds):
 def world(request: pytest.FixtureRequest, tmp_path: Path, time: Time) -> Iterator[World]:
     made = World(KINDS[request.param], tmp_path, time)
     yield made
-    made.store.close()
+    done(made.store.close())
 
 
 async def rounds(world: World, count: int = 4) -> list[bool]:
@@ -149,8 +150,8 @@ async def test_a_row_that_cannot_be_read_silences_nobody(row: bytes, world: Worl
         world.happen("good2")
         await rounds(world)
     assert world.told() == {"good1", "good2"}
-    kept = world.store.unread(world.source.name)
-    assert [each["body"] for each in kept] == [row], "it is kept, once"
+    kept = await world.store.unread(world.source.name)
+    assert [each.body for each in kept] == [row], "it is kept, once"
     assert len([line for line in logs if line["event"] == "poll.unread"]) == 1
     assert not [line for line in logs if line["event"] == "poll.failed"]
 
@@ -296,7 +297,7 @@ async def test_an_answer_that_is_not_about_a_thing_ends_nothing(
     if isinstance(vendor, Mailchimp):
         vendor._list = lambda query, headers: Reply(200, {}, b'{"batches": [], "total_items": 0}')  # type: ignore[method-assign]
     world = Rounds(tmp_path, vendor, time, make())
-    world.store.follow(world.source.name, ["b1"])
+    await world.store.follow(world.source.name, ["b1"])
     vendor.faults.extend(
         [Fault(200, {}, json.dumps(body).encode(), path=f"{path}batches/b1" if path == "/" else f"{path}b1")]
         * 2
@@ -308,4 +309,4 @@ async def test_an_answer_that_is_not_about_a_thing_ends_nothing(
     for _ in range(4):
         await world.visit(after=300)
     assert [event.id for event in world.events("*.batch.completed")] == ["b1:completed"]
-    world.store.close()
+    await world.store.close()

@@ -39,7 +39,7 @@ async def test_a_reading_that_an_earlier_version_began_is_gone_on_with(
         created = time.utc() - timedelta(minutes=100 - n)
         parakey.add(created=created, timestamp=created - timedelta(seconds=1), log_id=f"h{n}")
     world = rounds()
-    world.store.rewind("doors", old["state"])
+    await world.store.rewind("doors", old["state"])
     assert await world.visit(after=0)
     first, *_ = world.asked()
     assert first["limit"] != "1", "it goes on instead of beginning again"

@@ -14,6 +14,7 @@ import pytest
 from pydantic import ValidationError
 from structlog.testing import capture_logs
 
+from inside import seen
 from lists import EXAMPLES, a_list, doors, example, graph, windows, worked
 from rounds import Rounds, opened
 from roundsman import config, wire
@@ -59,7 +60,7 @@ class World(Rounds):
 
     def error(self) -> str:
         """Why the last visit failed."""
-        found: str = self.store.sources()[0]["error"]
+        found: str = seen(self.store.sources())[0].status.error
         return found
 
     def told_notices(self, kind: str) -> list[Any]:
@@ -447,7 +448,7 @@ async def test_a_row_without_its_id_is_kept_as_unread_and_the_others_are_told(wo
     with capture_logs() as logs:
         await made.visits(3)
     assert made.keys() == ["1", "2"]
-    assert len(made.store.unread("list")) == 1
+    assert len(await made.store.unread("list")) == 1
     surprises = [line for line in logs if line["event"] == "vendor.surprise"]
     assert len(surprises) == 1
     assert "id" in surprises[0]["what"]
@@ -811,7 +812,7 @@ async def test_a_state_that_cannot_be_read_begins_the_list_anew(world: Any, time
     made = world(vendor, worked("github"))
     vendor.add()
     await made.visit()
-    made.store.rewind("github", {**made.state, "list": {"walk": 7, "mark": "x"}})
+    await made.store.rewind("github", {**made.state, "list": {"walk": 7, "mark": "x"}})
     vendor.add()
     assert await made.visits(2) == [True, True]
     assert len(made.keys()) == 2
@@ -1068,7 +1069,7 @@ async def test_a_list_of_windows_is_not_rewound_to_a_beginning_that_it_has_not(
     await made.visit()
     with pytest.raises(ValueError, match="needs a time"):
         source.rewound(made.state, None)
-    made.store.rewind("list", source.rewound(made.state, time.utc() - DAY))
+    await made.store.rewind("list", source.rewound(made.state, time.utc() - DAY))
     assert await made.visit()
 
 
@@ -1301,7 +1302,7 @@ async def test_a_rewind_reads_again_what_was_not_told(world: Any, time: Time) ->
     made = world(vendor, worked("nvd", start="now"))
     await made.visit()
     assert made.keys() == []
-    made.store.rewind("nvd", made.source.rewound(made.state, time.utc() - 250 * MINUTE))
+    await made.store.rewind("nvd", made.source.rewound(made.state, time.utc() - 250 * MINUTE))
     await made.visits(2)
     assert len(made.keys()) == 2
 
@@ -1359,7 +1360,7 @@ async def test_parakey_by_a_table_has_the_very_ids_of_the_parakey_source(
     one, two = (set(made.keys()) for made in worlds)
     assert one == two == {log.id for log in parakey.logs}
     for made in worlds:
-        made.store.close()
+        await made.store.close()
 
 
 # -- options ---------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import pytest
 from structlog.testing import capture_logs
 
-from inside import visit_for_a_ring
+from inside import done, visit_for_a_ring
 from rounds import Rounds
 from roundsman.events import Event
 from roundsman.kit.asking import Ask
@@ -36,7 +36,7 @@ def world_of(tmp_path: Path, time: Time) -> Iterator[Callable[[Vendor, Source], 
 
     yield make
     for world in made:
-        world.store.close()
+        done(world.store.close())
 
 
 def remarks(logs: Any) -> list[str]:
@@ -51,7 +51,7 @@ async def test_a_stall_is_dated_by_our_clock_and_measured_by_the_vendors(world_o
     parakey = Parakey(now=theirs.utc)
     parakey.batch([{}], batch_id="b1", took=None)
     world = world_of(parakey, parakey_batches(stall_after=600))
-    world.store.follow("keys", ["b1"])
+    await world.store.follow("keys", ["b1"])
     for _ in range(13):
         theirs.advance(61)
         await world.visit()
@@ -68,7 +68,7 @@ async def test_a_thing_that_is_gone_is_dated_by_our_clock_and_since_by_the_vendo
     parakey = Parakey(now=theirs.utc)
     parakey.batch([{}], batch_id="b1", took=None)
     world = world_of(parakey, parakey_batches())
-    world.store.follow("keys", ["b1"])
+    await world.store.follow("keys", ["b1"])
     await world.visit()
     parakey.batches["b1"].hidden = True
     for _ in range(2):
@@ -88,7 +88,7 @@ async def test_what_is_odd_about_very_many_things_is_said_once_each(world_of: An
     answer = parakey.answer
     parakey.answer = lambda *asked: Reply(200, {}, answer(*asked).body)  # type: ignore[method-assign] # no ETag
     world = world_of(parakey, parakey_batches())
-    world.store.follow("keys", [f"b{number}" for number in range(70)])
+    await world.store.follow("keys", [f"b{number}" for number in range(70)])
     with capture_logs() as logs:
         for _ in range(9):
             await world.visit()
@@ -110,7 +110,7 @@ async def test_things_that_cannot_be_asked_for_are_said_once_each_however_many(
     account.answer = reply  # type: ignore[method-assign]
     world = world_of(account, mailchimp_batches())
     await world.visit()
-    world.store.follow("news", [f"b{number}" for number in range(70)])
+    await world.store.follow("news", [f"b{number}" for number in range(70)])
     with capture_logs() as logs:
         for _ in range(12):
             await world.visit()
@@ -227,7 +227,7 @@ async def test_where_nothing_is_answered_one_by_one_the_next_visit_begins_with_t
     await world.visit()
     for number in range(8):
         ledger.push("CON-1", push_id=f"p{number}", requested=time.utc() - timedelta(hours=9), took=None)
-    world.store.follow("ledger", [f"CON-1/p{number}" for number in range(8)])
+    await world.store.follow("ledger", [f"CON-1/p{number}" for number in range(8)])
     answered, asked = ledger._status, []
 
     def down(connection: Any, deletions: bool, query: Any, headers: Any) -> Any:
@@ -255,7 +255,7 @@ async def test_a_webhook_costs_one_question_about_what_it_named(world_of: Any, t
     world = world_of(ledger, railz_pushes())
     await world.visit()
     time.advance(10_000)
-    world.store.follow("ledger", ["CON-1/p1"])
+    await world.store.follow("ledger", ["CON-1/p1"])
     world.transport.requests.clear()
     await visit_for_a_ring(world.engine, "ledger")
     statuses = [dict(r.url.params) for r in world.transport.requests if r.url.path.endswith("/pushStatus")]
@@ -418,7 +418,7 @@ async def test_a_vendor_that_answers_few_questions_has_all_of_this(world_of: Any
     world = world_of(desk, Tickets().named("desk"))
     await world.visit()
     desk.hidden = {"b", "c", "d"}
-    world.store.follow("desk", ["nosuch"])
+    await world.store.follow("desk", ["nosuch"])
     desk.tickets |= {"b": "closed"}
     await world.visit()
     assert [event.id for event in world.events("com.tickets.closed")] == ["a:completed", "b:completed"]

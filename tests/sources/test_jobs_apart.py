@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from inside import put
+from inside import done, put
 from jobs import ends, hidden_from_the_list, troubled, two_connections
 from rounds import Rounds
 from roundsman.plugin import Source
@@ -33,7 +33,7 @@ def world_of(tmp_path: Path, time: Time) -> Iterator[Callable[..., Any]]:
 
     yield make
     for world in made:
-        world.store.close()
+        done(world.store.close())
 
 
 async def test_of_many_ids_that_may_be_in_any_connection_none_is_gone_unasked(
@@ -46,7 +46,7 @@ async def test_of_many_ids_that_may_be_in_any_connection_none_is_gone_unasked(
     hidden_from_the_list(ledger)
     world = await world_of(ledger, railz_pushes())
     await world.visit()
-    world.store.follow("ledger", ids)
+    await world.store.follow("ledger", ids)
     for _ in range(8):
         await world.visit()
     assert [event.id for event in world.events(GONE)] == []
@@ -67,10 +67,10 @@ async def test_an_id_is_not_gone_where_the_vendor_asked_to_wait_before_it_was_se
     busy = False
     troubled(ledger, trouble)
     world = await world_of(ledger, railz_pushes())
-    world.store.follow("ledger", ["CON-2/busy"])
+    await world.store.follow("ledger", ["CON-2/busy"])
     await world.visit()
     busy = True
-    world.store.follow("ledger", ["wanted"])
+    await world.store.follow("ledger", ["wanted"])
     for _ in range(3):
         await world.visit(200)
     busy = False
@@ -92,7 +92,7 @@ async def test_an_id_that_a_connection_cannot_answer_hides_no_other_id(world_of:
     troubled(ledger, trouble)
     world = await world_of(ledger, railz_pushes())
     await world.visit()
-    world.store.follow("ledger", ["bad", "good"])
+    await world.store.follow("ledger", ["bad", "good"])
     for _ in range(100):
         await world.visit()
     assert ends(world) == {"good"}
@@ -109,7 +109,7 @@ async def test_pushes_that_cannot_be_asked_for_hide_no_batch(world_of: Any, time
         return Reply(500, {}, b"") if query.get("pushCommunicationId") in bad else None
 
     troubled(ledger, trouble)
-    world.store.follow("ledger", [f"CON-1/{each}" for each in bad])
+    await world.store.follow("ledger", [f"CON-1/{each}" for each in bad])
     for _ in range(60):
         await world.visit()
     assert ends(world) == {"member"}
@@ -176,7 +176,7 @@ async def test_a_list_that_is_forbidden_hides_no_tracked_batch(world_of: Any, ti
 
     troubled(parakey, trouble)
     world = await world_of(parakey, parakey_batches(request={"list_path": "/batches"}))
-    world.store.follow("keys", ["b1"])
+    await world.store.follow("keys", ["b1"])
     for _ in range(4):
         await world.visit()
     assert [event.id for event in world.events("co.parakey.batch.completed")] == ["b1:completed"]
@@ -188,7 +188,7 @@ async def test_a_clock_that_was_ahead_hides_no_tracked_batch(world_of: Any, time
     for each in ids:
         parakey.batch([{"error": "no"}], batch_id=each, took=None)
     world = await world_of(parakey, parakey_batches())
-    world.store.follow("keys", ids)
+    await world.store.follow("keys", ids)
     time.advance(30 * 86400)
     for _ in range(6):
         await world.visit()
@@ -208,7 +208,7 @@ async def test_an_id_that_no_connection_knows_is_not_searched_for_ever(world_of:
     ledger.broken["CON-7"] = 404  # its provider does not support this
     world = await world_of(ledger, railz_pushes())
     await world.visit()
-    world.store.follow("ledger", ["typo"])
+    await world.store.follow("ledger", ["typo"])
     for _ in range(400):
         await world.visit()
     world.asked()

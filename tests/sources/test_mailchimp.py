@@ -249,11 +249,11 @@ async def test_a_clock_of_ours_that_jumps_tells_nothing_of_the_vendor(tmp_path: 
     world = Rounds(tmp_path, account, time, mailchimp_batches())
     for step in (0, 8 * 86400, 0, -8 * 86400, 0):
         time.set_wall(step)
-        world.engine.beat()
+        await world.engine.beat()
         theirs.advance(61)
         assert await world.visit()
     assert [event.type for event in world.events("roundsman.*")] == ["roundsman.clock.jumped"] * 2
-    world.store.close()
+    await world.store.close()
 
 
 @pytest.mark.parametrize("order", ["newest", "oldest", "shuffled"])
@@ -597,7 +597,7 @@ async def test_a_tracked_batch_is_not_forgotten_over_one_bad_answer(
     time.advance(7200)
     world = rounds(start="now")
     await world.visit()
-    world.store.follow("news", ["old"])
+    await world.store.follow("news", ["old"])
     account.faults.extend([Fault(500, path="/3.0/batches/old")] * 3)
     await world.visit()
     assert world.told(COMPLETED) == []
@@ -617,7 +617,7 @@ async def test_throttling_over_one_batch_stops_no_other(rounds: Any, account: Ma
         return type(found)(403, {}, b"<html>") if path.endswith(("/odd", "/aaa")) else found
 
     account.answer = reply  # type: ignore[method-assign]
-    world.store.follow("news", ["odd"])
+    await world.store.follow("news", ["odd"])
     account.add([bad_address("a@b.example")], batch_id="aaa")
     account.add([bad_address("a@b.example")], batch_id="good")
     for _ in range(12):
@@ -672,7 +672,7 @@ async def test_a_tracked_id_that_cannot_be_asked_for_stops_nobody(
         return type(found)(status, {}, b'{"detail": "no"}') if path.endswith("/odd") else found
 
     account.answer = reply  # type: ignore[method-assign]
-    world.store.follow("news", ["odd"])
+    await world.store.follow("news", ["odd"])
     await world.visit()
     account.add([bad_address("a@b.example")], batch_id="good")
     for _ in range(3):
@@ -694,7 +694,7 @@ async def test_what_was_readable_of_an_archive_is_told_and_larger_limits_help(
     assert "limits.members" in world.told(GAP)[0]["data"]["message"]
     world.source = mailchimp_batches()
     world.reboot()
-    world.store.follow("news", ["b1"])
+    await world.store.follow("news", ["b1"])
     for _ in range(2):
         await world.visit()
     assert len(world.told(FAILED)) == 200
@@ -958,15 +958,16 @@ async def test_a_tracked_batch_is_followed_although_the_list_does_not_show_it(
 
     world = rounds(start="now")
     await world.visit()
-    world.store.follow("news", ["b1", "b1"])
+    await world.store.follow("news", ["b1", "b1"])
     for _ in range(3):
         await world.visit()
-    assert world.store.inbox("news") == ([], 0)
+    memory = await world.store.memory("news")
+    assert (memory.ids, memory.taken) == ([], 0)
     world.reboot()
     account._list = listed  # type: ignore[method-assign]
     await world.visit(after=700)
     assert [e["type"] for e in world.told()] == [FAILED, COMPLETED]
-    world.store.follow("news", ["b1"])
+    await world.store.follow("news", ["b1"])
     await world.visit()
     assert len(world.told(COMPLETED)) == 1, "what has ended is not told again"
 
@@ -984,7 +985,7 @@ async def test_a_batch_is_not_given_up_for_one_answer_that_fails(rounds: Any, ac
 
     account.answer = reply  # type: ignore[method-assign]
     world = rounds()
-    world.store.follow("news", ["b1"])
+    await world.store.follow("news", ["b1"])
     for _ in range(8):
         assert await world.visit(after=86400)
     account.faults.extend([Fault(status=502, path="/3.0/batches/b1")] * 3)
@@ -1011,7 +1012,7 @@ async def test_two_accounts_do_not_share_what_they_know(
     world = rounds(name="one")
     await world.visit()
     other = mailchimp_batches("two")
-    world.engine.setup({"one": world.source, "two": other}, {"recorder": world.sink})
+    await world.engine.setup({"one": world.source, "two": other}, {"recorder": world.sink})
     await world.visit()
     assert [(e.source, e.id) for e in world.events(COMPLETED)] == [
         ("one", "b1:completed"),
@@ -1219,7 +1220,7 @@ async def test_a_file_of_many_operations_is_read_operation_by_operation(
     account.add(operations, batch_id="b1")
     world = rounds(limits={"member": 20_000})  # of one operation: the file has a hundred times as much
     await world.visit()
-    assert world.store.open_failures() == 300
+    assert await world.store.open_failures() == 300
     assert world.told(GAP) == []
 
 

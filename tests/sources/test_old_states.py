@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from inside import put
+from inside import done, put
 from lists import doors
 from rounds import Rounds
 from roundsman.kit.feed.state import FeedState
@@ -82,7 +82,7 @@ def world_of(tmp_path: Path, time: Time) -> Iterator[Callable[[Vendor, Source, A
 
     yield make
     for world in made:
-        world.store.close()
+        done(world.store.close())
 
 
 def entry(time: Time, seen: Any, **more: Any) -> dict[str, Any]:
@@ -190,7 +190,7 @@ async def test_a_list_that_0_6_left_in_the_middle_is_gone_on_with(world_of: Any,
         await world.visit()
     told = {event.id for event in world.events("co.parakey.batch.completed")}
     assert told == {f"b{number}:completed" for number in (3, 5, *range(40, 70))}, "what is before was read"
-    world.store.rewind("keys", world.source.rewound(state, None))
+    await world.store.rewind("keys", world.source.rewound(state, None))
     for _ in range(8):
         await world.visit()
     assert len(world.events("co.parakey.batch.completed")) == 70

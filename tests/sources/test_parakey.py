@@ -174,7 +174,7 @@ async def test_beyond_a_gap_nothing_is_told_again_when_its_id_has_been_forgotten
     assert set(world.ids()) >= {f"h{n}" for n in range(20)}
     time.advance(40 * 86400)
     for _ in range(3):
-        while world.store.prune([], time.utc().timestamp(), 86400.0):
+        while await world.store.prune([], time.utc().timestamp(), 86400.0):
             pass
     left = set(world.ids())
     parakey.add(log_id="new")
@@ -192,11 +192,11 @@ async def test_a_gap_that_an_older_version_opened_tells_nothing_again(
         parakey.add(created=now - timedelta(days=4 * n), log_id=f"h{n}")
     world = rounds(reread={"sweep_interval": "3000d"})
     await world.visit()
-    world.store.rewind("doors", unpinned(world.state))
+    await world.store.rewind("doors", unpinned(world.state))
     await sql(world.store, "UPDATE sources SET position = ? WHERE name = 'doors'", (time.now(),))
     time.advance(40 * 86400)
     for _ in range(3):
-        while world.store.prune([], time.now(), 86400.0):
+        while await world.store.prune([], time.now(), 86400.0):
             pass
     left = set(world.ids())
     parakey.add(log_id="new")
@@ -450,7 +450,7 @@ async def test_a_tag_of_another_key_is_not_sent(
     fill(parakey, time, 1)
     world = rounds()
     await world.visit()
-    world.store.close()
+    await world.store.close()
     parakey.token = "new-token"
     again = rounds(access_token="new-token")
     await again.visit()
@@ -504,7 +504,7 @@ async def test_an_empty_list_where_rows_were_is_a_trouble_and_not_silence(
     await world.visit()
     kept, parakey.logs = parakey.logs, []
     assert not await world.visit()
-    assert "lost its keys" in world.store.sources()[0]["error"]
+    assert "lost its keys" in (await world.store.sources())[0].status.error
     parakey.logs = kept
     parakey.add(log_id="back")
     await world.visit(after=4000)
@@ -842,7 +842,7 @@ async def test_an_answer_that_is_too_large_is_asked_for_in_smaller_pieces(
     world.engine.clients.options = world.engine.clients.options.model_copy(update={"max_body": 150_000})
     await world.visit()
     assert len(world.ids()) == 40
-    world.store.close()
+    await world.store.close()
 
 
 async def test_a_rewind_tells_again_only_what_the_log_does_not_have(
@@ -852,8 +852,8 @@ async def test_a_rewind_tells_again_only_what_the_log_does_not_have(
     world = rounds(start=datetime.fromtimestamp(START - 150, UTC).isoformat())
     await world.visit()
     assert world.ids() == ids[4:]
-    state, _ = world.store.state("doors")
-    world.store.rewind("doors", world.source.rewound(state, None))
+    state = (await world.store.memory("doors")).state
+    await world.store.rewind("doors", world.source.rewound(state, None))
     await world.visit(after=0)
     assert sorted(world.ids()) == ids
     assert len(world.ids()) == 6
@@ -1024,7 +1024,7 @@ async def test_rows_of_one_stamp_that_do_not_fit_are_not_asked_for_without_end(
     await world.visit()
     assert len(world.asked()) < 100
     assert len(world.events("roundsman.source.gap")) == 1
-    world.store.close()
+    await world.store.close()
 
 
 @pytest.mark.parametrize("stamp", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
@@ -1048,7 +1048,7 @@ async def test_a_quiet_door_is_not_told_again_when_its_ids_grow_old(
     await world.visit()
     for _ in range(8):
         await world.visit(after=15 * 86400)
-        while world.store.prune(["recorder"], time.now(), 35 * 86400.0):
+        while await world.store.prune(["recorder"], time.now(), 35 * 86400.0):
             pass
     assert [event.id for event in RECORDS["recorder"] if event.type.startswith("co.")] == ["h0", "h1", "h2"]
 
@@ -1318,7 +1318,7 @@ async def test_a_newest_row_that_cannot_be_read_silences_nothing(
         parakey.add(log_id=f"odd{n}").encoded = b"[%d]" % n
         assert await world.visit()
     assert world.ids() == (ids if start == "beginning" else ids[3:])
-    assert len(world.store.unread("doors")) == 4
+    assert len(await world.store.unread("doors")) == 4
 
 
 @pytest.mark.parametrize("start", ["now", "beginning"])
@@ -1429,9 +1429,9 @@ async def test_a_row_that_cannot_be_read_is_kept_once_as_it_came(
         await world.visit(after=3600)
         await world.visit(after=7 * 3600)
     assert set(world.ids()) == {"h0", "deep"}
-    kept = {row["body"] for row in world.store.unread("doors")}
+    kept = {row.body for row in await world.store.unread("doors")}
     assert kept == {b"null", odd_row}
-    assert len(world.store.unread("doors")) == 2
+    assert len(await world.store.unread("doors")) == 2
     assert [line["rows"] for line in logs if line["event"] == "poll.unread"] == [2], "said once"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from inside import done
 from rounds import Rounds, opened
 from roundsman.sandbox import Fault, Parakey
 from roundsman.sandbox.vendor import Reply
@@ -25,7 +26,7 @@ REFUSED = {**ADA, "error": {"code": "NO_SUCH_KEY", "message": "the key is not sh
 def rounds(tmp_path: Path, parakey: Parakey, time: Time) -> Iterator[Any]:
     def make(*ids: str, **options: Any) -> Rounds:
         world = Rounds(tmp_path, parakey, time, parakey_batches(**options))
-        world.store.follow("keys", ids)
+        done(world.store.follow("keys", ids))
         return world
 
     yield from opened(make)
@@ -170,14 +171,14 @@ async def test_a_clock_of_ours_that_jumps_stalls_no_batch(tmp_path: Path, time: 
     parakey = Parakey(now=theirs.utc)
     parakey.batch([ADA], batch_id="a", took=timedelta(days=2))
     world = Rounds(tmp_path, parakey, time, parakey_batches())
-    world.store.follow("keys", ["a"])
+    await world.store.follow("keys", ["a"])
     for step in (0, 0, 8 * 86400, 0):
         time.set_wall(step)
-        world.engine.beat()
+        await world.engine.beat()
         theirs.advance(61)
         assert await world.visit()
     assert [event.type for event in world.events("roundsman.*")] == ["roundsman.clock.jumped"]
-    world.store.close()
+    await world.store.close()
 
 
 async def test_one_bad_answer_delays_and_loses_nothing(rounds: Any, parakey: Parakey) -> None:
@@ -447,7 +448,7 @@ async def test_a_rewind_reads_the_whole_list_again(
     for _ in range(3):
         await world.visit()
     assert len(world.told(COMPLETED)) == 12
-    world.store.rewind("keys", world.source.rewound(world.state, None))
+    await world.store.rewind("keys", world.source.rewound(world.state, None))
     for _ in range(4):
         await world.visit()
     assert len(world.told(COMPLETED)) == 47
@@ -672,7 +673,7 @@ async def test_batches_that_a_person_named_hide_no_older_ones(
     world = rounds(start="beginning", request={"list_path": "/batches"})
     await world.visit()
     add(15, "hidden")
-    world.store.follow("keys", add(10, "named"))
+    await world.store.follow("keys", add(10, "named"))
     for _ in range(3):
         await world.visit()
     assert len(world.told(COMPLETED)) == 40

@@ -319,10 +319,10 @@ async def test_trouble_is_said_once_and_pauses_grow(
         ledger.broken = {"CON-1": 404, "CON-2": 404}
     pauses = []
     for _ in range(6):
-        world.engine.beat()
+        await world.engine.beat()
         assert not await world.visit(after=max(61.0, (await world.status("ledger")).due - time.now() + 1))
         pauses.append((await world.status("ledger")).due - time.now())
-    world.engine.beat()
+    await world.engine.beat()
     assert pauses == sorted(pauses)
     assert pauses[-1] > 3000
     kinds = [e["type"] for e in world.told("roundsman.source.*") if "connection" not in e["data"]["details"]]
@@ -368,7 +368,7 @@ async def test_very_many_hidden_pushes_are_asked_for_in_turn(rounds: Any, ledger
         )
     world = rounds(start="now")
     await world.visit()
-    world.store.follow("ledger", [f"CON-1/p{number}" for number in range(170)])
+    await world.store.follow("ledger", [f"CON-1/p{number}" for number in range(170)])
     for _ in range(50):
         await world.visit()
     assert set(ids(world)) >= {f"p{number}:success" for number in range(101, 170)}
@@ -381,7 +381,7 @@ async def test_a_new_connection_is_looked_for_when_something_there_is_tracked(
     await world.visit()
     ledger.connect("CON-NEW")
     ledger.push("CON-NEW", push_id="first", took=5 * MINUTE)
-    world.store.follow("ledger", ["CON-NEW/first"])
+    await world.store.follow("ledger", ["CON-NEW/first"])
     for _ in range(8):
         await world.visit()
     assert ids(world) == ["first:success"]
@@ -516,7 +516,7 @@ async def test_a_push_that_the_vendor_stumbles_over_delays_no_other(
         return type(found)(500, {}, b"") if query.get("pushCommunicationId") == "bad" else found
 
     ledger.answer = reply  # type: ignore[method-assign]
-    world.store.follow("ledger", ["bad", "batch:B"])
+    await world.store.follow("ledger", ["bad", "batch:B"])
     for _ in range(4):
         assert await world.visit()
     assert ids(world) == ["p1:failed"]
@@ -907,13 +907,13 @@ async def test_what_is_tracked_is_followed_to_its_end(
     world = rounds(start="now")
     await world.visit()
     ledger.push("CON-1", push_id="p1", batch="b1", requested=old - MINUTE, took=80 * MINUTE)
-    world.store.follow("ledger", [spec])
+    await world.store.follow("ledger", [spec])
     for _ in range(25):
         await world.visit()
     assert ids(world) == ["p1:success"]
     assert len(world.told(BATCH)) == 1
     assert "wanted" not in world.state
-    world.store.follow("ledger", [spec])
+    await world.store.follow("ledger", [spec])
     for _ in range(3):
         await world.visit()
     assert len(world.events()) == len({e.id for e in world.events()})
@@ -925,7 +925,7 @@ async def test_what_nobody_knows_is_gone(spec: str, rounds: Any, ledger: Railz) 
     ledger.connect("CON-2")
     world = rounds()
     await world.visit()
-    world.store.follow("ledger", [spec])
+    await world.store.follow("ledger", [spec])
     for _ in range(5):
         await world.visit()
     assert len(world.told("roundsman.batch.gone")) == 1
@@ -944,7 +944,7 @@ async def test_what_is_tracked_waits_for_a_connection_that_fails(
     push = ledger.push("CON-1", push_id="p1", requested=time.utc() - 90 * MINUTE)
     push.visible = time.utc() + 9000 * MINUTE  # in no list
     ledger.broken["CON-1"] = 404
-    world.store.follow("ledger", [spec])
+    await world.store.follow("ledger", [spec])
     for _ in range(6):
         await world.visit()
     assert world.told("roundsman.batch.gone") == []
@@ -1223,7 +1223,9 @@ async def test_a_file_that_failed_in_a_push_that_succeeded_is_a_failure(rounds: 
     assert outcomes == {"p1:success": "partial", "p2:success": "succeeded"}
     [batch] = world.told("ai.railz.batch_push.completed")
     assert (batch["outcome"], batch["data"]["failed"]) == ("partial", 1)
-    assert [event.id for event, _, _ in world.store.failures()] == [failed["id"]], "one failure, not two"
+    assert [event.id for event, _, _ in await world.store.failures()] == [failed["id"]], (
+        "one failure, not two"
+    )
 
 
 @pytest.mark.parametrize("miscounts", ["page", "zero"])

@@ -28,7 +28,7 @@ class Hooked(Rounds):
         """An authentic webhook; with `ring`, the visit that it rings for follows."""
         body = document if isinstance(document, bytes) else json.dumps(document).encode()
         mail, rings, _ = understood(self.engine.reception, self.source, Call(body, {}, self.time.now()))
-        self.store.receive([mail], self.time.now())
+        await self.store.receive(mail, self.time.now())
         if ring and rings:
             await self.ring()
 
@@ -187,7 +187,7 @@ async def test_items_that_a_webhook_numbers_otherwise_are_not_told_again(hooked:
     vendor = Parakey(time.utc)
     world = hooked(vendor, parakey_batches(webhook=PARAKEY))
     vendor.batch([{}, {"error": {"message": "no"}}], batch_id="b1")
-    world.store.follow("keys", ["b1"])
+    await world.store.follow("keys", ["b1"])
     failed = {"id": "another-id", "status": "failed", "error": {"message": "no"}}
     await world.push(
         {"id": "b1", "status": "completed", "items": [{"id": "x", "status": "succeeded"}, failed]}
@@ -259,7 +259,7 @@ async def test_a_webhook_of_one_batch_asks_for_no_other(hooked: Any, time: Time)
     keys = hooked(vendor, parakey_batches(webhook=PARAKEY))
     for number in range(20):
         vendor.batch([{}], batch_id=f"b{number}", took=None)
-    keys.store.follow("keys", [f"b{number}" for number in range(20)])
+    await keys.store.follow("keys", [f"b{number}" for number in range(20)])
     await keys.visit()
     keys.transport.requests.clear()
     await keys.push({"id": "b20", "status": "processing", "items": []})
@@ -344,7 +344,8 @@ async def test_a_restart_remembers_what_a_webhook_named(hooked: Any, time: Time)
     world.reboot()
     await world.visit()
     assert world.told_ids() == ["b1:0:failed", "b1:completed"]
-    assert world.store.inbox("keys") == ([], 0)
+    memory = await world.store.memory("keys")
+    assert (memory.ids, memory.taken) == ([], 0)
 
 
 async def test_nothing_rings_any_more_while_it_stops(hooked: Any, time: Time) -> None:

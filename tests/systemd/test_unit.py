@@ -11,7 +11,7 @@ import pytest
 
 from conftest import need
 from roundsman.cli.service import following
-from roundsman.config.load import Config, load
+from roundsman.config.loading import Config, load
 from roundsman.options.listen import Address
 from roundsman.options.secrets import Secret
 from roundsman.service import units

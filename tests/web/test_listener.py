@@ -19,6 +19,7 @@ import structlog
 
 from conftest import need
 from doors import HEADER, PARAKEY, RECENT, VALUE, Door, open_door, until
+from inside import being_taken
 from roundsman.options.listen import Address, ListenOptions
 from roundsman.web import ListenError, listener
 from roundsman.web.protocol import Limits
@@ -428,7 +429,7 @@ async def test_what_is_under_way_when_it_closes_is_answered(tmp_path: Path) -> N
         posted = [
             asyncio.create_task(door.post("/hooks/doors", {**LOG, "id": f"log{n}"}, KEY)) for n in range(20)
         ]
-        while not door.engine.reception._waiting:
+        while not being_taken(door.engine):
             await asyncio.sleep(0)
     statuses = await asyncio.gather(*posted, return_exceptions=True)
     with sqlite(tmp_path / "door.db") as rows:

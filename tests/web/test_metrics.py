@@ -13,7 +13,8 @@ from conftest import need
 from doors import HEADER, PARAKEY, RECENT, VALUE, Door, open_door, until
 from inside import answered, caught_up, set_due, set_visited
 from roundsman.sandbox import Parakey, Sandbox
-from roundsman.store import Store, StoreError
+from roundsman.store import StoreError
+from roundsman.store.sqlite.store import SqliteStore
 from roundsman.web.protocol import Limits
 from worlds import PLANS, event_logs
 
@@ -115,10 +116,10 @@ async def test_it_is_ready_once_every_source_was_visited_and_the_store_writes(
         answer = await door.client.get(f"{door.url}/readyz")
         assert (answer.status_code, answer.text) == (200, "ready\n")
 
-        def full(self: Store) -> None:
+        def full(self: SqliteStore) -> None:
             raise StoreError("the disk is full")
 
-        monkeypatch.setattr(Store, "writable", full)
+        monkeypatch.setattr(SqliteStore, "writable", full)
         answer = await door.client.get(f"{door.url}/readyz")
         assert (answer.status_code, answer.text) == (503, "the disk is full\n")
 

@@ -24,7 +24,7 @@ async def test_an_event_log_is_told_by_its_webhook_and_not_again_by_the_poll(tmp
             assert door.ids() == [log.id]
             [event] = door.events()
             assert event.outcome == "granted"
-            assert door.store.via([event.seq]) == {event.seq: "push"}
+            assert await door.store.via([event.seq]) == {event.seq: "push"}
             polls = (await door.status("doors")).visits
             door.engine.turns.visit_now("doors")
             await until(lambda: door.polls("doors", polls + 1))
@@ -37,7 +37,7 @@ async def test_a_batch_of_keys_is_told_by_its_webhook_with_what_failed(tmp_path:
         async with open_door(tmp_path, keys) as door:
             subscribe(box.vendor, f"{door.url}/hooks/keys", headers={HEADER: VALUE})
             batch = box.vendor.batch([{}, {"error": {"message": "no"}}], took=SOON)
-            door.store.follow("keys", [batch.id])
+            await door.store.follow("keys", [batch.id])
             await until(lambda: len(door.ids()) >= 2)
             door.engine.turns.visit_now("keys")
             await until(lambda: door.polls("keys", 2))
@@ -54,7 +54,7 @@ async def test_a_finished_batch_is_confirmed_at_once_and_only_through_the_api(tm
             await until(lambda: len(door.ids()) == 2)
             assert door.ids()[1] == "b1:completed"
             seqs = [event.seq for event in door.events()]
-            assert set(door.store.via(seqs).values()) == {"ring"}
+            assert set((await door.store.via(seqs)).values()) == {"ring"}
             assert (await door.status("news")).due - door.engine.reception.now() > 3000, "its turn stays"
 
 

@@ -11,7 +11,6 @@ import traceback
 from types import TracebackType
 from typing import Any
 
-import roundsman.cli.slim_imports  # isort: skip # noqa: F401 - before anything else imports these libraries
 import typer
 
 from roundsman.cli import init, run, status, control, backup, hooks, service, new, plugins  # isort: skip - the order of --help

@@ -2,24 +2,22 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
-import structlog
 import typer
 
 import roundsman
 from roundsman import config as configuration
-from roundsman.config.load import Config
-from roundsman.errors import ConfigError
-from roundsman.events import Event
 from roundsman.masking import mask
-from roundsman.options.values import counted, duration, moment
-from roundsman.store import DAEMON, Reader, Store
 from roundsman.system import logs
+
+if TYPE_CHECKING:
+    from roundsman.errors import ConfigError
+    from roundsman.events import Event
+    from roundsman.store import Desk, View
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,6 +27,8 @@ app = typer.Typer(
     help="Polls what only answers questions, and tells each new thing once.",
 )
 
+T = TypeVar("T")
+
 Named = Annotated[str, typer.Argument(metavar="SOURCE", help="Its name in the configuration.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 
@@ -36,6 +36,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.
 def complain(*lines: str) -> None:
     """Print the lines to standard error; if that is the journal, write them as one log entry instead."""
     if logs.on_journal():
+        import structlog
+
         logs.configure("info", "json")
         structlog.get_logger().error("command.failed", problems=[logs.safe(mask(line)) for line in lines])
         return
@@ -43,7 +45,9 @@ def complain(*lines: str) -> None:
         print(logs.safe(mask(line)), file=sys.stderr)
 
 
-def complain_of(exc: ConfigError) -> None:
+def complain_of(exc: "ConfigError") -> None:
+    from roundsman.options.values import counted
+
     where = [f"{exc.path}: {counted(len(exc.problems), 'mistake')}"] if exc.path else []
     complain(*where, *exc.problems)
 
@@ -82,31 +86,41 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+WITH_HTTP = frozenset({"run", "once", "poll", "demo", "check", "hooks", "rewind", "schema", "plugins"})
+"""Commands that import an HTTP library: they make requests, or read all options."""
+
+
 @app.callback()
 def _root(
-    version: Annotated[
+    context: typer.Context,
+    version: Annotated[  # noqa: ARG001 - its callback acts on it
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand in WITH_HTTP:
+        from roundsman.cli import slim_imports  # noqa: F401 - before anything else imports these libraries
 
 
-def known_sources(reader: Reader, names: Sequence[str]) -> None:
+async def known_sources(view: "View", names: Sequence[str]) -> None:
     """Fail if a name without globs is not a source's: a typo must not look like an empty result."""
-    there = [row["name"] for row in reader.sources()]
+    from roundsman.store import DAEMON
+
+    there = [entry.name for entry in await view.sources()]
     for name in names:
         if name not in (*there, DAEMON) and not set(name) & set("*?["):
             fail(f"{name}: no such source; there is {', '.join(there) or 'none yet'}", 2)
 
 
-def known_sink(reader: Reader, sink: str) -> None:
-    names = [row["name"] for row in reader.sinks()]
+async def known_sink(view: "View", sink: str) -> None:
+    names = [entry.name for entry in await view.sinks()]
     if sink not in names:
         fail(f"{sink}: no such sink; there is {', '.join(names) or 'none yet'}", 2)
 
 
 def when(text: str) -> datetime:
     """A date-time, or the time a duration ago."""
+    from roundsman.options.values import duration, moment
+
     try:
         return datetime.fromtimestamp(time.time() - duration(text), UTC)
     except ValueError:
@@ -117,23 +131,45 @@ def when(text: str) -> datetime:
         fail(f'{text}: is neither a date-time such as "2026-05-01T00:00:00Z" nor a duration such as "2h"', 2)
 
 
-@contextmanager
-def reading(config: Config) -> Iterator[Reader]:
-    reader = Reader.open(config.store)
-    try:
-        yield reader
-    finally:
-        reader.close()
+def store_of(path: Path | None) -> Path:
+    """The store of this configuration, or of the one that is found."""
+    return configuration.store_of(configuration.find(path))
 
 
-@contextmanager
-def writing(path: Path | None) -> Iterator[Store]:
-    loaded = configuration.load(configuration.find(path), only_daemon=True)
-    store = Store.open(loaded.store, daemon=False)
-    try:
-        yield store
-    finally:
-        store.close()
+def reading(store: Path, work: "Callable[[View], Awaitable[T]]") -> T:
+    """Read the store, beside a daemon or without one."""
+    from roundsman.store import open_view
+
+    async def read() -> T:
+        view = await open_view(store)
+        try:
+            return await work(view)
+        finally:
+            await view.close()
+
+    return _run(read())
+
+
+def writing(path: Path | None, work: "Callable[[Desk], Awaitable[T]]") -> T:
+    """Write into the store beside a daemon, which notices it."""
+    from roundsman.store import open_desk
+
+    store = store_of(path)
+
+    async def write() -> T:
+        desk = await open_desk(store)
+        try:
+            return await work(desk)
+        finally:
+            await desk.close()
+
+    return _run(write())
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    import asyncio
+
+    return asyncio.run(work)
 
 
 def printer(as_json: bool) -> Callable[[Any], None]:
@@ -141,10 +177,10 @@ def printer(as_json: bool) -> Callable[[Any], None]:
 
     console = None if as_json else screen.console()
 
-    def show(event: Event) -> None:
+    def show(event: "Event") -> None:
         if not event.sound:
             complain(f"#{event.seq}: cannot be read: the store is damaged")
-        elif console is None:
+        elif as_json:
             # JSON is UTF-8, whatever the terminal's encoding.
             sys.stdout.flush()
             sys.stdout.buffer.write(event.body + b"\n")

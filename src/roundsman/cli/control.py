@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -20,14 +20,15 @@ from roundsman.cli.app import (
     known_sink,
     known_sources,
     reading,
+    store_of,
     when,
     writing,
 )
 from roundsman.errors import ConfigError
-from roundsman.options.values import counted
-from roundsman.plugin import Rewinds, Tracks
-from roundsman.store import KEYS_KEPT, DaemonRecord, Reader, holder, holds
 from roundsman.system import logs
+
+if TYPE_CHECKING:
+    from roundsman.store import DaemonRecord, DeadLetter, Desk, View
 
 ANSWERS = 30.0
 """Seconds to wait for the daemon's answer."""
@@ -42,9 +43,13 @@ app.add_typer(dead_app, name="dead")
 @app.command()
 def reload(config: ConfigPath = None) -> None:
     """Have the daemon take over its configuration file; fails with its reasons where it refuses to."""
+    import asyncio
+
+    from roundsman.store import holder
+
     path = configuration.find(config).absolute()
     try:
-        loaded = configuration.load(path, only_daemon=True)
+        store = configuration.store_of(path)
     except ConfigError as exc:
         # The file does not say where the store is, so its lock cannot give the daemon's pid; systemd passes
         # it. The daemon should report the mistakes in its log and status, too.
@@ -52,12 +57,13 @@ def reload(config: ConfigPath = None) -> None:
         if main.isdecimal():
             os.kill(int(main), signal.SIGHUP)
         _refuse(exc.problems, silent=main.isdecimal() and logs.on_journal())
-    if holder(loaded.store) is None:
-        fail(f"the daemon is not running: none has {loaded.store}")
-    with reading(loaded) as reader:
-        before, pid = _daemon(reader)
+    if holder(store) is None:
+        fail(f"the daemon is not running: none has {store}")
+
+    async def told(view: "View") -> "DaemonRecord":
+        before, pid = await _daemon(view)
         wanted = configuration.digest(path)
-        _same_user(pid, loaded.store)
+        _same_user(pid, store)
         try:
             os.kill(pid, signal.SIGHUP)
         except ProcessLookupError:
@@ -67,41 +73,50 @@ def reload(config: ConfigPath = None) -> None:
         # read the file.
         ours = os.fsencode(path).decode("utf-8", "backslashreplace")
         answers = {(wanted, ours), ("", ours)}
-        while (found := reader.daemon()).reloads == before.reloads or (
+        while (found := await view.daemon()).reloads == before.reloads or (
             found.digest,
             found.config,
         ) not in answers:
-            if full := reader.full():
+            if full := await view.full():
                 fail(f"{full}; so the daemon (pid {pid}) was told, and cannot answer: see its log")
             if found.reloads != before.reloads and found.config != ours:
                 fail(
                     f"the daemon (pid {pid}) runs with {found.config}, which it has read again, and not with {path}"
                 )
-            if time.monotonic() > ends or holder(loaded.store) is None:
+            if time.monotonic() > ends or holder(store) is None:
                 fail(f"the daemon (pid {pid}) has not answered; its log may say why")
-            time.sleep(0.02)
+            await asyncio.sleep(0.02)
+        return found
+
+    found = reading(store, told)
     if found.problems:
         _refuse(found.problems, silent=logs.on_journal())  # the daemon has logged them there already
     if not logs.on_journal():
         print("taken over")
 
 
-def _daemon(reader: Reader) -> tuple[DaemonRecord, int]:
+async def _daemon(view: "View") -> "tuple[DaemonRecord, int]":
     """The daemon that has the store, and its process; it may just be starting."""
+    import asyncio
+
+    from roundsman.store import holds
+
     ends = time.monotonic() + STARTS
     while True:
-        found = reader.daemon()
-        if found.pid is not None and found.config is not None and holds(found.pid, reader.path):
+        found = await view.daemon()
+        if found.pid is not None and found.config is not None and holds(found.pid, view.path):
             return found, found.pid
         if time.monotonic() > ends:
             if found.pid is None:
-                fail(f"a daemon of an older version has {reader.path}, and does not hear this; restart it")
+                fail(f"a daemon of an older version has {view.path}, and does not hear this; restart it")
             what = "`roundsman once` has" if found.config is None else "another process has"
-            fail(f"the daemon is not running: {what} {reader.path}")
-        time.sleep(0.02)
+            fail(f"the daemon is not running: {what} {view.path}")
+        await asyncio.sleep(0.02)
 
 
 def _refuse(problems: Sequence[str], *, silent: bool) -> NoReturn:
+    from roundsman.options.values import counted
+
     if not silent:
         complain(
             f"refused, and the old configuration goes on: {counted(len(problems), 'mistake')}", *problems
@@ -134,17 +149,22 @@ def replay(
     config: ConfigPath = None,
 ) -> None:
     """Deliver events to a sink again, from a point in the log on. Works while the daemon runs."""
-    with writing(config) as store:
+
+    async def back(desk: "Desk") -> None:
         if begin == "beginning":
             after = 0
         elif begin.startswith("#") and begin[1:].isdigit():
             after = int(begin[1:]) - 1
         else:
-            after = store.seq_since(when(begin).timestamp())
-        known_sink(store, sink)
-        after = max(0, min(after, store.cursor(sink)[0]))
-        store.replay(sink, after)
-        print(f"{sink}: {store.head() - after} events from #{after + 1} on will be delivered again")
+            after = await desk.seq_since(when(begin).timestamp())
+        await known_sink(desk, sink)
+        cursor, _ = await desk.cursor(sink)
+        after = max(0, min(after, cursor))
+        await desk.replay(sink, after)
+        count = await desk.head() - after
+        print(f"{sink}: {count} events from #{after + 1} on will be delivered again")
+
+    writing(config, back)
 
 
 @app.command()
@@ -166,6 +186,8 @@ def rewind(
 ) -> None:
     """Read a source again from a point in the vendor's time on. What the log has is not told twice."""
     from roundsman import screen
+    from roundsman.plugin import Rewinds
+    from roundsman.store import KEYS_KEPT
 
     if accept or to is None:
         _accept(source, config, accept=accept and to is None)
@@ -174,24 +196,24 @@ def rewind(
     target = None if to == "beginning" else when(to)
     if target is not None and target.timestamp() > time.time():
         fail(f"{to}: is in the future; what happens until then would not be told", 2)
-    with writing(config) as store:
-        if (
-            not force
-            and store.has_pruned_ids()
-            and (target is None or time.time() - target.timestamp() > KEYS_KEPT)
-        ):
+
+    async def back(desk: "Desk") -> None:
+        far = target is None or time.time() - target.timestamp() > KEYS_KEPT
+        if far and not force and await desk.has_pruned_ids():
             fail(
                 "ids are remembered for 35 days; what is older may be told again. --force does it all the same",
                 2,
             )
-        state, _ = store.state(source)
+        state = (await desk.memory(source)).state
         found = loaded.sources[source]
         if not isinstance(found, Rewinds):
             fail(f"{source}: a {found.type} source cannot be rewound", 2)
         try:
-            store.rewind(source, found.rewound(state, target), found.origin())
+            await desk.rewind(source, found.rewound(state, target), found.origin())
         except (NotImplementedError, ValueError) as exc:
             fail(f"{source}: {exc}", 2)
+
+    writing(config, back)
     print(
         f"{source}: will be read again from {screen.stamp(target.timestamp()) if target else 'the beginning'} on"
     )
@@ -201,11 +223,14 @@ def _accept(source: str, config: Path | None, *, accept: bool) -> None:
     """`rewind --accept`; fails if the options are wrong."""
     if not accept:
         fail("where to? --to beginning or a date-time; or --accept, to go on after a change of address", 2)
-    with writing(config) as store:
-        known_sources(store, [source])
-        if not store.accept(source):
+
+    async def go_on(desk: "Desk") -> None:
+        await known_sources(desk, [source])
+        if not await desk.accept(source):
             fail(f"{source}: reads what it remembers; there is nothing to accept")
         print(f"{source}: goes on where it was")
+
+    writing(config, go_on)
 
 
 @app.command()
@@ -215,10 +240,13 @@ def track(
     config: ConfigPath = None,
 ) -> None:
     """Have a source follow batches or pushes until they end. Works while the daemon runs; needs no secrets."""
-    with writing(config) as store:
-        kind = store.kind(source)
+    from roundsman.options.values import counted
+    from roundsman.plugin import Tracks
+
+    async def follow(desk: "Desk") -> int:
+        kind = await desk.kind(source)
         if kind is None:
-            names = [row["name"] for row in store.sources()]
+            names = [entry.name for entry in await desk.sources()]
             fail(f"{source}: no such source; there is {', '.join(names) or 'none yet'}", 2)
         tracks = configuration.source_class(kind)
         if not issubclass(tracks, Tracks):
@@ -227,7 +255,9 @@ def track(
             tracks.follow({}, ids)
         except (NotImplementedError, ValueError) as exc:
             fail(f"{source}: {exc}", 2)
-        new = store.follow(source, ids)
+        return await desk.follow(source, ids)
+
+    new = writing(config, follow)
     waiting = len(set(ids)) - new
     print(
         f"{source}: {counted(new, 'id')} will be followed from the next visit on"
@@ -242,25 +272,22 @@ def dead_list(
     """Show what is buried."""
     from roundsman import screen
 
-    loaded = configuration.load(configuration.find(config), only_daemon=True)
-    with reading(loaded) as reader:
-        known_sink(reader, sink)
-        rows = reader.dead(sink)
+    async def buried(view: "View") -> "list[DeadLetter]":
+        await known_sink(view, sink)
+        return await view.dead(sink)
+
+    letters = reading(store_of(config), buried)
     if as_json:
-        print(
-            json.dumps(
-                [{**row, "buried": screen.stamp(row["buried"]), "retry": bool(row["retry"])} for row in rows],
-                indent=2,
-            )
-        )
+        shown = [
+            {**each._asdict(), "buried": screen.stamp(each.buried), "retry": bool(each.retry)}
+            for each in letters
+        ]
+        print(json.dumps(shown, indent=2))
         return
-    for row in rows:
-        again = "  (to be tried again)" if row["retry"] else ""
-        print(
-            logs.safe(
-                f"#{row['seq']}  {screen.stamp(row['buried'])}  {row['source']}  {row['type']}  {row['id']}: {row['reason']}{again}"
-            )
-        )
+    for each in letters:
+        again = "  (to be tried again)" if each.retry else ""
+        about = f"#{each.seq}  {screen.stamp(each.buried)}  {each.source}  {each.type}  {each.id}"
+        print(logs.safe(f"{about}: {each.reason}{again}"))
 
 
 Seqs = Annotated[
@@ -271,9 +298,12 @@ Seqs = Annotated[
 @dead_app.command("retry")
 def dead_retry(sink: Annotated[str, typer.Argument()], seqs: Seqs = None, config: ConfigPath = None) -> None:
     """Try buried events again; the daemon does so at once, `once` when it runs."""
-    with writing(config) as store:
-        known_sink(store, sink)
-        print(f"{sink}: {store.requeue_dead(sink, seqs or None)} events will be tried again")
+
+    async def requeue(desk: "Desk") -> int:
+        await known_sink(desk, sink)
+        return await desk.requeue_dead(sink, seqs or None)
+
+    print(f"{sink}: {writing(config, requeue)} events will be tried again")
 
 
 @dead_app.command("drop")
@@ -286,8 +316,11 @@ def dead_drop(
     everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
 ) -> None:
     """Forget buried events."""
-    with writing(config) as store:
-        known_sink(store, sink)
+
+    async def drop(desk: "Desk") -> int:
+        await known_sink(desk, sink)
         if not seqs and not everything:
             fail("which ones? their numbers, as `dead list` shows them, or --all", 2)
-        print(f"{sink}: {store.drop_dead(sink, seqs or None)} events dropped")
+        return await desk.drop_dead(sink, seqs or None)
+
+    print(f"{sink}: {writing(config, drop)} events dropped")

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -11,9 +11,11 @@ from roundsman import config as configuration
 from roundsman.cli.app import ConfigPath, Json, Named, app, complain, fail
 from roundsman.cli.status import unread
 from roundsman.errors import reason
-from roundsman.plugin import Registers, Source
 from roundsman.system import logs
-from roundsman.webhook import Registrar
+
+if TYPE_CHECKING:
+    from roundsman.plugin import Source
+    from roundsman.webhook import Registrar
 
 hooks_app = typer.Typer(no_args_is_help=True, help="A vendor's webhooks that lead to a source.")
 app.add_typer(hooks_app, name="hooks")
@@ -24,7 +26,7 @@ def hooks_list(source: Named, config: ConfigPath = None, as_json: Json = False) 
     """Show the webhooks that the vendor has, and whether one leads here."""
     from roundsman.cli import registrations
 
-    async def show(found: Source, registrar: Registrar | None) -> int:
+    async def show(found: "Source", registrar: "Registrar | None") -> int:
         if registrar is None:
             fail(
                 f"{source}: this vendor has no API that lists webhooks; `hooks create` says what to enter where",
@@ -71,7 +73,7 @@ def hooks_create(
     """Have the vendor send webhooks here; where it has no API for that, say what to enter where."""
     from roundsman.cli import registrations
 
-    async def make(found: Source, registrar: Registrar | None) -> int:
+    async def make(found: "Source", registrar: "Registrar | None") -> int:
         place = registrations.address(found, url)
         if registrar is None:
             print(*registrations.advice(found, place, reveal=reveal), sep="\n")
@@ -96,7 +98,7 @@ def hooks_delete(
 ) -> None:
     """Have the vendor send no more."""
 
-    async def delete(_: Source, registrar: Registrar | None) -> int:
+    async def delete(_: "Source", registrar: "Registrar | None") -> int:
         if registrar is None:
             fail(f"{source}: this vendor has no API for webhooks: delete it where it was entered", 2)
         await registrar.delete(key)
@@ -110,12 +112,13 @@ hooks_app.command("unread")(unread)  # an alias of `roundsman unread`
 
 
 def _at_vendor(
-    path: Path | None, name: str, act: Callable[[Source, Registrar | None], Coroutine[Any, Any, int]]
+    path: Path | None, name: str, act: "Callable[[Source, Registrar | None], Coroutine[Any, Any, int]]"
 ) -> NoReturn:
     """Run `act` with the source and its registrar, and exit with the status that it returns."""
     from roundsman.engine.reading import visit_to
     from roundsman.errors import HookError
     from roundsman.legacy import old_http
+    from roundsman.plugin import Registers
     from roundsman.service import service
 
     loaded = configuration.load(configuration.find(path), only_source=name)

@@ -1,26 +1,23 @@
 """Commands for the configuration file: init, check, schema."""
 
-import importlib.resources
 import json
 import os
 import re
 from contextlib import aclosing, suppress
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from roundsman import config as configuration
-from roundsman.cli.app import ConfigPath, app, complain, fail
-from roundsman.config import advice
-from roundsman.config.load import Config
+from roundsman.cli.app import ConfigPath, app, complain, fail, reading
 from roundsman.errors import reason
-from roundsman.options.values import counted
-from roundsman.plugin import Registers, Source, State, Tracks, Visit
 from roundsman.service import units
-from roundsman.store import Reader, StoreError, exists
 from roundsman.system import logs
-from roundsman.system.files import open_folder
+
+if TYPE_CHECKING:
+    from roundsman.config.loading import Config
+    from roundsman.plugin import Source, State, Visit
 
 ENOUGH_ROWS = 100
 """`check --live` stops reading a source after more than this many rows."""
@@ -52,13 +49,15 @@ def init(
     ] = None,
 ) -> None:
     """Write a commented starter configuration; never overwrites."""
+    from importlib.resources import files
+
     if example is not None:
-        place = importlib.resources.files("roundsman").joinpath("examples", f"{example}.toml")
+        place = files("roundsman").joinpath("examples", f"{example}.toml")
         print(place.read_text(encoding="utf-8"), end="")
         return
     serves = service or user
     path = path or (units.CONFIG if service else configuration.users() if user else Path("roundsman.toml"))
-    text = importlib.resources.files("roundsman").joinpath("starter.toml").read_text(encoding="utf-8")
+    text = files("roundsman").joinpath("starter.toml").read_text(encoding="utf-8")
     if serves:
         text = _for_a_service(text, units.STATE if service else None)
     if path.exists():
@@ -125,6 +124,9 @@ def check(
     ] = False,
 ) -> None:
     """Validate the configuration."""
+    from roundsman.config import advice
+    from roundsman.options.values import counted
+
     loaded = configuration.load(configuration.find(config))
     for warning in [*advice.warnings(loaded), *_about_memories(loaded)]:
         complain(f"warning: {warning}")
@@ -137,23 +139,21 @@ def check(
         raise typer.Exit(service.run(lambda: _check_live(loaded)))
 
 
-def _about_memories(config: Config) -> list[str]:
+def _about_memories(config: "Config") -> list[str]:
     """Warnings about these sources from what the store knows; none if there is no store that can be read."""
+    from roundsman.store import StoreError, exists
     from roundsman.store.origins import changes
 
     try:
         if not exists(config.store):
             return []
-        reader = Reader.open(config.store)
+        entries = reading(config.store, lambda view: view.sources())
     except StoreError:
         return []  # of an older version, say, or readable only by the service
-    try:
-        return [f"sources.{change.source}: {change.what}" for change in changes(reader, config.sources)]
-    finally:
-        reader.close()
+    return [f"sources.{change.source}: {change.what}" for change in changes(entries, config.sources)]
 
 
-async def _ask_once(source: Source, visit: Visit, state: State) -> tuple[int, list[str]]:
+async def _ask_once(source: "Source", visit: "Visit", state: "State") -> tuple[int, list[str]]:
     """One visit, or its first pages: the number of rows, and the warnings. Raises what the visit raises."""
     from roundsman.engine.reading import Dry, read
 
@@ -166,7 +166,7 @@ async def _ask_once(source: Source, visit: Visit, state: State) -> tuple[int, li
             remarks += step.poll.remarks
             if rows > ENOUGH_ROWS or not step.poll.page:
                 break
-            dry.keep(step)
+            await dry.keep(step)
     return rows, remarks
 
 
@@ -178,6 +178,8 @@ def _missing(place: str) -> list[Path]:
 
 def _leave_nothing(made: list[Path]) -> None:
     """Remove what the check created: if root created it, the service could not use it."""
+    from roundsman.system.files import open_folder
+
     with suppress(OSError):
         for each in made:
             if each.is_dir():
@@ -188,10 +190,11 @@ def _leave_nothing(made: list[Path]) -> None:
                 os.close(folder)
 
 
-async def _check_live(config: Config) -> int:
+async def _check_live(config: "Config") -> int:
     from roundsman.cli import registrations
     from roundsman.engine.reading import visit_to
     from roundsman.legacy import OldHttp, old_http
+    from roundsman.plugin import Registers, Tracks
     from roundsman.service.service import web
 
     connections, code = web(config.http), 0

@@ -1,11 +1,9 @@
 """Writes the package of a new plugin: roundsman new."""
 
-import importlib.resources
 import keyword
 import re
 import shlex
 import sys
-from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -32,6 +30,8 @@ class Names(NamedTuple):
     @classmethod
     def of(cls, name: str) -> "Names":
         """From the type. ValueError with what is wrong with it."""
+        from importlib.metadata import packages_distributions
+
         if not re.fullmatch(r"[a-z][a-z0-9]*(?:[._-][a-z0-9]+)*", name) or len(name) > LONGEST:
             raise ValueError(
                 f"is not the name of a type: lower-case words with dots between them, such as acme.orders, {LONGEST} letters at most"
@@ -92,7 +92,9 @@ def new(
 
 def _texts(names: Names, kind: str) -> dict[str, str]:
     """The files of the package, by path."""
-    templates = importlib.resources.files("roundsman").joinpath("templates")
+    from importlib.resources import files
+
+    templates = files("roundsman").joinpath("templates")
     places = {
         "pyproject.toml": "pyproject.toml.txt",
         "README.md": "README.md.txt",

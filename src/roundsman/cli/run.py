@@ -3,18 +3,18 @@
 import signal
 from contextlib import aclosing
 from time import sleep
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from roundsman import config as configuration
 from roundsman.cli.app import ConfigPath, Json, app, complain, complain_of, fail, printer
-from roundsman.config.load import Config
 from roundsman.errors import ConfigError, reason
-from roundsman.options.values import duration
-from roundsman.store import Reader, exists
 from roundsman.system import logs
 from roundsman.times import spell
+
+if TYPE_CHECKING:
+    from roundsman.config.loading import Config
 
 BEFORE_NEXT = 5.0
 """Seconds between two starts with a wrong configuration.
@@ -68,13 +68,14 @@ def poll(
     raise typer.Exit(service.run(lambda: _poll(loaded, source, as_json, trace)))
 
 
-async def _poll(config: Config, name: str, as_json: bool, trace: bool) -> int:
+async def _poll(config: "Config", name: str, as_json: bool, trace: bool) -> int:
     from roundsman.engine.reading import Dry, read, visit_to
     from roundsman.service.service import web
+    from roundsman.store import exists, open_view
 
     clients, source = web(config.http), config.sources[name]
-    reader = Reader.open(config.store) if exists(config.store) else None
-    dry = Dry(name, reader)
+    view = await open_view(config.store) if exists(config.store) else None
+    dry = Dry(name, view)
     visit = visit_to(source, clients, log=dry.known)
     if trace:
         from roundsman.cli.trace import Trace
@@ -86,7 +87,7 @@ async def _poll(config: Config, name: str, as_json: bool, trace: bool) -> int:
     try:
         async with aclosing(read(source, visit, dry.remembered)) as steps:
             async for step in steps:
-                for event in dry.keep(step):
+                for event in await dry.keep(step):
                     show(event)
                     new += 1
                 for remark in step.poll.remarks:
@@ -96,12 +97,12 @@ async def _poll(config: Config, name: str, as_json: bool, trace: bool) -> int:
         return 1
     finally:
         await clients.aclose()
-        if reader:
-            reader.close()
+        if view:
+            await view.close()
     if visit.wait:
         complain(f"{name}: the vendor wants a rest of {spell(visit.wait)}; what is behind that was not read")
     elif not new:
-        first = "" if reader else ' (a first visit with start = "now" only marks where now is)'
+        first = "" if view else ' (a first visit with start = "now" only marks where now is)'
         complain(f"{name}: nothing new{first}")
     return 0
 
@@ -114,6 +115,7 @@ def demo(
 ) -> None:
     """Run the daemon against a made-up company at three vendors on this machine, and show events as they come."""
     from roundsman.demo import demo as show
+    from roundsman.options.values import duration
     from roundsman.service import service
 
     try:

@@ -9,9 +9,8 @@ import typer
 
 from roundsman import config as configuration
 from roundsman.cli.app import app, complain, config_option, fail
-from roundsman.config import advice
 from roundsman.errors import ConfigError
-from roundsman.service import fitness, units
+from roundsman.service import units
 
 service_app = typer.Typer(no_args_is_help=True, help="The systemd service.")
 app.add_typer(service_app, name="service")
@@ -37,6 +36,9 @@ def show(user: User = False, socket: Socket = False, config: ServicePath = None)
 @service_app.command("install")
 def install(user: User = False, socket: Socket = False, config: ServicePath = None) -> None:
     """Write the unit for this program and this configuration, once that has no mistakes. Replaces an older one."""
+    from roundsman.config import advice
+    from roundsman.service import fitness
+
     path = _path(config, user=user)
     _there(path, user=user)
     if not user and os.geteuid() != 0:
@@ -105,7 +107,7 @@ def _units(path: Path, *, user: bool, socket: bool) -> dict[Path, str]:
     texts = {folder / units.SERVICE: units.service(path, user=user, socket=held)}
     if held:
         _there(path, user=user)
-        listen = configuration.load(path, only_daemon=True).listen
+        listen = configuration.listen_of(path)
         if listen is None:
             remove = f"; add it, or disable {units.SOCKET} and remove {place}" if place.is_file() else ""
             fail(f"{path}: without [listen] nobody would take the socket{remove}", 2)

@@ -1,4 +1,4 @@
-"""Imports libraries without the parts that are never used. Commands import this module first.
+"""Imports libraries without the parts that are never used. Commands that need them import this module first.
 
 structlog and httpx import rich (and pygments) if it is installed, for tracebacks and for httpx's command
 line: 4 MB of the daemon's memory, and a tenth of its start-up time. Our own tables import rich when they are

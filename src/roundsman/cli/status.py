@@ -1,9 +1,8 @@
 """Commands that show what is in the store: status, events, unread, failures."""
 
 import json
-import time
-from collections.abc import Iterator, Sequence
-from typing import Annotated, Any
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,13 +17,15 @@ from roundsman.cli.app import (
     known_sources,
     printer,
     reading,
+    store_of,
     when,
     writing,
 )
-from roundsman.errors import ConfigError
-from roundsman.options.values import counted
-from roundsman.store import Filter, Reader
 from roundsman.system import logs
+
+if TYPE_CHECKING:
+    from roundsman.events import Event
+    from roundsman.store import Desk, Filter, LoggedFailure, Memory, UnreadItem, View
 
 FOLLOW_EVERY = 0.3
 """Seconds between two checks for new events; `status --watch` waits three times as long."""
@@ -40,57 +41,52 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Go on showing it.")] = False,
 ) -> None:
     """Show every source and sink: last visit, last change, next due, failures, what waits."""
+    import asyncio
+
     from roundsman import screen
+    from roundsman.errors import ConfigError
 
     path = configuration.find(config)
-    loaded = configuration.load(path, only_daemon=True)
-    try:
-        filters = {
-            n: Filter(s.types, s.sources, s.outcomes) for n, s in configuration.load(path).sinks.items()
-        }
-    except ConfigError:  # a secret that only the service can read, say
-        filters = {}
-    there = configuration.names(path)
-    with reading(loaded) as reader:
+    store = configuration.store_of(path)
+    filters, there = configuration.filters(path), configuration.names(path)
 
-        def following(name: str, kind: str) -> Sequence[str]:
-            try:
-                state = configuration.source_class(kind).following(reader.state(name)[0])
-            except (
-                ConfigError,
-                ValueError,
-            ):  # a type that is not installed any more, or a later version's state
-                return reader.inbox(name)[0]
-            return [*state, *reader.inbox(name)[0]]
+    def following(kind: str, memory: "Memory") -> Sequence[str]:
+        try:
+            followed = configuration.source_class(kind).following(memory.state)
+        except (ConfigError, ValueError):  # a type that is not installed any more, or a later version's state
+            return memory.ids
+        return [*followed, *memory.ids]
 
-        def gap(name: str, kind: str) -> str | None:
-            try:
-                return configuration.source_class(kind).gap(reader.state(name)[0])
-            except (ConfigError, ValueError):
-                return None
+    def gap(kind: str, memory: "Memory") -> str | None:
+        try:
+            return configuration.source_class(kind).gap(memory.state)
+        except (ConfigError, ValueError):
+            return None
 
-        console = screen.console()
-        if watch and console.is_terminal and not as_json:
+    console = screen.console()
+
+    async def show(view: "View") -> None:
+        if watch and console is not None and not as_json:
             from rich.live import Live
 
             with Live(console=console, screen=False, auto_refresh=False) as live:
                 while True:
-                    live.update(
-                        screen.status_tables(screen.status(reader, filters, following, there, gap)),
-                        refresh=True,
-                    )
-                    time.sleep(FOLLOW_EVERY * 3)
+                    found = await screen.status(view, filters, following, there, gap)
+                    live.update(screen.status_tables(found), refresh=True)
+                    await asyncio.sleep(FOLLOW_EVERY * 3)
         while True:
-            found = screen.status(reader, filters, following, there, gap)
+            found = await screen.status(view, filters, following, there, gap)
             if as_json:
                 print(json.dumps(found, indent=None if watch else 2), flush=True)
-            elif console.is_terminal:
+            elif console is not None:
                 console.print(screen.status_tables(found))
             else:
                 print(*screen.status_lines(found), sep="\n", flush=True)
             if not watch:
                 return
-            time.sleep(FOLLOW_EVERY * 3)
+            await asyncio.sleep(FOLLOW_EVERY * 3)
+
+    reading(store, show)
 
 
 @app.command()
@@ -115,39 +111,46 @@ def events(
     as_json: Json = False,
 ) -> None:
     """Read the log, or follow it."""
-    loaded = configuration.load(configuration.find(config), only_daemon=True)
+    import asyncio
+
+    from roundsman.store import Filter
+
+    store = store_of(config)
     # Short names as the output shows them match, too: batch.completed of any vendor.
     wanted = Filter([*(kind or ()), *(f"*.{each}" for each in kind or ())], source or (), outcome or ())
     start = when(since).timestamp() if since else 0.0
     show = printer(as_json)
-    with reading(loaded) as reader:
-        known_sources(reader, source or ())
-        at = reader.head()
-        for event in _last(reader, count, wanted, start, since is not None, at):
+
+    async def print_log(view: "View") -> None:
+        await known_sources(view, source or ())
+        at = await view.head()
+        async for event in _last(view, count, wanted, start, since is not None, at):
             show(event)
-        version = reader.version()
         while follow:
-            time.sleep(FOLLOW_EVERY)
-            if (now := reader.version()) == version:
-                continue
-            version, head = now, reader.head()
-            while found := reader.events(at, head, 500, wanted):
+            await asyncio.sleep(FOLLOW_EVERY)
+            head = await view.head()
+            while found := await view.events(at, head, 500, wanted):
                 for event, _ in found:
                     show(event)
                 at = found[-1][0].seq
             at = head
 
+    reading(store, print_log)
 
-def _last(
-    reader: Reader, count: int | None, wanted: Filter, start: float, ranged: bool, head: int
-) -> Iterator[Any]:
+
+async def _last(
+    view: "View", count: int | None, wanted: "Filter", start: float, ranged: bool, head: int
+) -> "AsyncIterator[Event]":
     if count is None and ranged:
-        at = reader.seq_since(start)
-        while found := reader.events(at, head, 500, wanted):
-            yield from (event for event, logged in found if logged >= start)
+        at = await view.seq_since(start)
+        while found := await view.events(at, head, 500, wanted):
+            for event, logged in found:
+                if logged >= start:
+                    yield event
             at = found[-1][0].seq
     else:
-        yield from (event for event, _ in reader.last(20 if count is None else count, wanted, start))
+        for event, _ in await view.last(20 if count is None else count, wanted, start):
+            yield event
 
 
 @app.command()
@@ -161,25 +164,32 @@ def unread(
     from roundsman import screen
 
     if drop:
-        with writing(config) as store:
-            known_sources(store, [source])
-            print(f"{source}: {store.drop_unread(source, None)} dropped")
+
+        async def forget(desk: "Desk") -> int:
+            await known_sources(desk, [source])
+            return await desk.drop_unread(source, None)
+
+        print(f"{source}: {writing(config, forget)} dropped")
         return
-    loaded = configuration.load(configuration.find(config), only_daemon=True)
-    with reading(loaded) as reader:
-        known_sources(reader, [source])
-        rows = reader.unread(source)
+
+    async def found(view: "View") -> "list[UnreadItem]":
+        await known_sources(view, [source])
+        return await view.unread(source)
+
+    items = reading(store_of(config), found)
     if as_json:
         shown = [
-            {**row, "received": screen.stamp(row["received"]), "body": row["body"].decode("utf-8", "replace")}
-            for row in rows
+            {
+                **each._asdict(),
+                "received": screen.stamp(each.received),
+                "body": each.body.decode("utf-8", "replace"),
+            }
+            for each in items
         ]
         print(json.dumps(shown, indent=2))
         return
-    for row in rows:
-        print(
-            logs.safe(f"{row['n']}  {screen.stamp(row['received'])}  {len(row['body'])} bytes: {row['why']}")
-        )
+    for each in items:
+        print(logs.safe(f"{each.n}  {screen.stamp(each.received)}  {len(each.body)} bytes: {each.why}"))
 
 
 @failures_app.callback(invoke_without_command=True)
@@ -200,13 +210,18 @@ def failures(
     if context.invoked_subcommand is not None:
         return
     from roundsman import screen
+    from roundsman.options.values import counted
 
-    loaded = configuration.load(configuration.find(config), only_daemon=True)
+    store = store_of(config)
     start = when(since).timestamp() if since else 0.0
-    with reading(loaded) as reader:
-        known_sources(reader, source or ())
-        found = reader.failures(source or (), start, done=everything, limit=-1 if count is None else count)
-        left = reader.open_failures()
+
+    async def wrong(view: "View") -> "tuple[list[LoggedFailure], int]":
+        await known_sources(view, source or ())
+        most = -1 if count is None else count
+        found = await view.failures(source or (), start, done=everything, limit=most)
+        return found, await view.open_failures()
+
+    found, left = reading(store, wrong)
     rows = [screen.failure(event, logged, done) for event, logged, done in found]
     if as_json:
         print(json.dumps(rows, indent=2))
@@ -220,7 +235,7 @@ def failures(
             if since or source
             else "nothing is open; --all shows what was ticked off"
         )
-    elif console.is_terminal and left:
+    elif console is not None and left:
         done = f"roundsman failures done {rows[0]['id']}"
         complain("", f"{counted(left, 'failure')} open; to tick off the first: {done}")
 
@@ -234,6 +249,8 @@ def failures_done(
     everything: Annotated[bool, typer.Option("--all", help="All that are open.")] = False,
 ) -> None:
     """Tick failures off: somebody has seen to them."""
+    from roundsman.options.values import counted
+
     if not ids and not everything:
         fail("which ones? their numbers, 9-12 for several, or --all", 2)
     numbers: list[int] = []
@@ -243,13 +260,15 @@ def failures_done(
         if not all(part.isascii() and part.isdecimal() and len(part) < 19 for part in span):
             fail(f"{each}: not the number of a failure; `roundsman failures` shows them", 2)
         numbers += range(int(span[0]), min(int(span[1]), int(span[0]) + 100_000) + 1)
-    with writing(config) as store:
-        if everything:
-            numbers += [event.seq for event, _, _ in store.failures()]
-        before = store.open_failures()
-        done = store.tick_off(numbers)
-        left = store.open_failures()
-        print(f"{counted(before - left, 'failure')} ticked off, {left} left")
+
+    async def tick_off(desk: "Desk") -> tuple[int, int, list[int]]:
+        open_ones = [each.event.seq for each in await desk.failures()] if everything else []
+        before = await desk.open_failures()
+        done = await desk.tick_off([*numbers, *open_ones])
+        return before, await desk.open_failures(), done
+
+    before, left, done = writing(config, tick_off)
+    print(f"{counted(before - left, 'failure')} ticked off, {left} left")
     named = [int(each.removeprefix("#")) for each in ids or () if "-" not in each]
     if missing := [str(number) for number in named if number not in done]:
         fail(f"{', '.join(missing)}: no such failure")

@@ -1,22 +1,31 @@
 """Reads the TOML configuration into plugins, or reports every mistake in it.
 
 The other modules of the daemon import from here. `advice` is separate: it depends on every vendor's event
-types.
+types. What is slow to import is imported when its name is first used.
 """
 
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from roundsman.config.load import Config, DaemonOptions, digest, load, names
 from roundsman.config.places import find, passed_over, users
-from roundsman.config.registry import load_type, sinks_registry, source_class, sources_registry
-from roundsman.config.sentences import nearest
+
+if TYPE_CHECKING:
+    from roundsman.config.daemon import DaemonOptions, store_of
+    from roundsman.config.document import digest, names
+    from roundsman.config.loading import Config, listen_of, load
+    from roundsman.config.registry import load_type, sinks_registry, source_class, sources_registry
+    from roundsman.config.schema import json_schema
+    from roundsman.config.sentences import nearest
+    from roundsman.config.wanted import filters
 
 __all__ = [
     "Config",
     "DaemonOptions",
     "digest",
+    "filters",
     "find",
     "json_schema",
+    "listen_of",
     "load",
     "load_type",
     "names",
@@ -25,12 +34,25 @@ __all__ = [
     "sinks_registry",
     "source_class",
     "sources_registry",
+    "store_of",
     "users",
 ]
 
+_PLACES = {
+    "daemon": ("DaemonOptions", "store_of"),
+    "document": ("digest", "names"),
+    "loading": ("Config", "listen_of", "load"),
+    "registry": ("load_type", "sinks_registry", "source_class", "sources_registry"),
+    "schema": ("json_schema",),
+    "sentences": ("nearest",),
+    "wanted": ("filters",),
+}
+"""No module has the name of something in it: once imported, it would stand in its place."""
 
-def json_schema() -> dict[str, Any]:
-    """A JSON Schema of the whole file, for editors."""
-    from roundsman.config import schema  # imported when it is needed: its imports are slow
 
-    return schema.json_schema()
+def __getattr__(name: str) -> Any:
+    """Import one of the names above on first use: a command on the store starts without modules for plugins."""
+    for module, known in _PLACES.items():
+        if name in known:
+            return getattr(import_module(f"roundsman.config.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,7 +10,7 @@ from typing import get_args
 import httpx
 from pydantic import BaseModel
 
-from roundsman.config.load import Config
+from roundsman.config.loading import Config
 from roundsman.config.sentences import nearest
 from roundsman.http.urls import is_loopback
 from roundsman.options.secrets import INSIDE, may_be_placeholder

@@ -16,7 +16,8 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from roundsman.config.load import NAME, DaemonOptions
+from roundsman.config.daemon import DaemonOptions
+from roundsman.config.loading import NAME
 from roundsman.config.registry import load_type, sinks_registry, sources_registry
 from roundsman.http.transport import HttpOptions
 from roundsman.options.listen import ListenOptions

@@ -8,6 +8,7 @@ from contextlib import suppress
 from roundsman.engine.delivery import Delivery
 from roundsman.engine.notices import Notices, sink_gap
 from roundsman.engine.shared import Shared
+from roundsman.events import Event
 from roundsman.http.transport import Clients
 from roundsman.legacy import OldHttp
 from roundsman.plugin import Sink
@@ -30,14 +31,29 @@ class Deliveries(dict[str, Delivery]):
         self._leaving: defaultdict[str, list[asyncio.Task[None]]] = defaultdict(list)
         """Loops that have not ended, by sink; the last is the one in `_loops`."""
 
-    def configure(self, sinks: Mapping[str, Sink], clients: Clients) -> dict[str, Delivery]:
+    async def configure(self, sinks: Mapping[str, Sink], clients: Clients) -> dict[str, Delivery]:
         """The new set: a sink with the same options keeps its delivery. Raises StoreError, and changes nothing."""
-        return {
-            name: self[name]
-            if name in self and self[name].sink == sink
-            else Delivery(sink, OldHttp(clients), self._shared, self._notices)
-            for name, sink in sinks.items()
-        }
+        new = {}
+        for name, sink in sinks.items():
+            failures = await self._shared.store.failure(name)
+            kept = self.get(name)
+            new[name] = (
+                kept
+                if kept is not None and kept.sink == sink
+                else Delivery(sink, OldHttp(clients), self._shared, self._notices, failures)
+            )
+        return new
+
+    async def gaps(self, new: Mapping[str, Delivery]) -> list[Event]:
+        """Notices about events that were pruned while sinks of the new set were not in the configuration."""
+        found: list[Event] = []
+        with suppress(StoreError):
+            for name, delivery in new.items():
+                if self.get(name) is not delivery:
+                    missed = await self._shared.store.lost_to_pruning(name, delivery.wanted)
+                    gap = sink_gap(name, *missed, self._shared.time.now())
+                    found += [gap] if gap is not None else []
+        return found
 
     def swap(self, new: Mapping[str, Delivery], clients: Clients) -> None:
         """Take over this set. Sinks that stay open their places again."""
@@ -52,9 +68,6 @@ class Deliveries(dict[str, Delivery]):
                 delivery.http.clients = clients
                 delivery.reopen()
                 continue
-            with suppress(StoreError):
-                missed = self._shared.store.lost_to_pruning(name, delivery.wanted)
-                self._notices.publish(sink_gap(name, *missed, self._shared.time.now()))
             if self._group is not None:
                 self._start(name)
 
@@ -92,15 +105,14 @@ class Deliveries(dict[str, Delivery]):
         for delivery in self.values():
             delivery.reopen()
 
-    def look(self) -> None:
+    async def look(self) -> None:
         """Report deliveries that hang."""
-        for delivery in self.values():
-            delivery.look()
+        await asyncio.gather(*(delivery.look() for delivery in self.values()))
 
-    def step_clock(self, seconds: float) -> None:
-        """The clock was set by `seconds`, or no delivery was tried for `seconds`."""
+    def idle(self, seconds: float) -> None:
+        """No delivery was tried for `seconds`: they do not count as failing."""
         for delivery in self.values():
-            delivery.step_clock(seconds)
+            delivery.idle(seconds)
 
     def healthy(self) -> bool:
         """Whether every sink's loop runs."""

@@ -3,8 +3,9 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from typing import Any
 
 import structlog
 
@@ -33,23 +34,32 @@ def delivery_backoff(failures: int, asked: float = 0.0, jitter: float = 0.5) -> 
 class Delivery:
     """Delivers the log to one sink, from the sink's cursor on, until it is stopped."""
 
-    def __init__(self, sink: Sink, http: Http, shared: Shared, notices: Notices) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        http: Http,
+        shared: Shared,
+        notices: Notices,
+        failures: tuple[int, float | None] = (0, None),
+    ) -> None:
+        """`failures`: how often it has failed in a row, and since when (Unix)."""
         self.sink = sink
         self.name = sink.name
         self.http = http
         self.wanted = Filter(sink.types, sink.sources, sink.outcomes)
-        self._store, self._meter, self._now = shared.store, shared.meter, shared.time.now
+        self._store, self._meter = shared.store, shared.meter
+        self._now, self._monotonic = shared.time.now, shared.time.monotonic
         self._trouble = shared.trouble
         self._news = shared.news
         self._notices = notices
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
         self._reopen = False
-        self._failures, self._failing = self._store.failure(sink.name)
-        self._shift = 0.0
-        """Seconds since `_failing` that do not count as failing: a set clock, or time without a try."""
+        self._failures, self._failing = failures
+        self._failed_at = self._monotonic() - (self._now() - self._failing if self._failing else 0.0)
+        """Since when it has been failing, by a clock that nobody sets, and without time in which nothing was tried."""
         self._under_way: float | None = None
-        """Since when it has been opening the place or delivering; None if it does neither."""
+        """Since when (monotonic) it has been opening the place or delivering; None if it does neither."""
 
     @property
     def fails(self) -> bool:
@@ -95,15 +105,15 @@ class Delivery:
                 while await self.step(deliver):
                     pass
         except Exception as exc:  # noqa: BLE001 - any error of a sink means a retry, at the next call
-            self._record_failure(exc, 0.0)
+            await self._record_failure(exc, 0.0)
             return False
         if self._failures or self._failing is not None:
-            self._recovered()
+            await self._recovered()
         return True
 
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[Deliver]:
-        _, receipt = self._store.cursor(self.name)
+        _, receipt = await self._store.cursor(self.name)
         async with AsyncExitStack() as stack:
             with self._at_work():
                 deliver = await stack.enter_async_context(self.sink.open(self.http, receipt))
@@ -112,7 +122,7 @@ class Delivery:
     @contextmanager
     def _at_work(self) -> Iterator[None]:
         """Marks a call that may hang, for `look`."""
-        self._under_way = self._now()
+        self._under_way = self._monotonic()
         try:
             yield
         finally:
@@ -121,33 +131,30 @@ class Delivery:
     async def step(self, deliver: Deliver) -> bool:
         """Retry requeued dead letters, read the log once, and deliver. Returns whether there may be more."""
         try:
-            for event in self._store.retries(self.name):
+            for event in await self._store.retries(self.name):
                 if event.sound:
                     await self._retry(deliver, event)
                 else:
-                    self._bury_damaged(event)
-            cursor, _ = self._store.cursor(self.name)
-            head = self._store.head()
-            events = [e for e, _ in self._store.events(cursor, head, READ_AHEAD, self.wanted)]
-            damaged = [event for event in events if not event.sound]
+                    await self._bury_damaged(event)
+            cursor, found, head = await self._store.read(self.name, READ_AHEAD, self.wanted)
+            events, damaged = _sorted_out(found)
             for event in damaged:
-                self._bury_damaged(event)
-                events.remove(event)
+                await self._bury_damaged(event)
             for at in range(0, len(events), self.sink.batch):
                 if self._stop.is_set():
                     return False
                 cursor = await self._chunk(deliver, cursor, events[at : at + self.sink.batch])
             end = damaged[-1].seq if damaged else cursor if events else head
             if end > cursor:
-                self._store.ack(self.name, cursor, end, None, self._now(), moved=False)
+                await self._store.ack(self.name, cursor, end, None, self._now(), moved=False)
             return bool(events or damaged)
         except Conflict:
             return True
 
-    def _bury_damaged(self, event: Event) -> None:
+    async def _bury_damaged(self, event: Event) -> None:
         """A damaged store may return any bytes: an event that is not JSON is buried, and no sink gets it."""
         why = "the store is damaged: the event cannot be read"
-        self._store.bury_again(self.name, event.seq, why, self._now())
+        await self._store.bury_again(self.name, event.seq, why, self._now())
         log.error("event.buried", sink=self.name, seq=event.seq, id=event.id, reason=why)
 
     async def _pump(self, deliver: Deliver) -> None:
@@ -156,7 +163,7 @@ class Delivery:
             if await self.step(deliver):
                 continue
             if self._failing is not None:
-                self._recovered()  # opening had failed, and now succeeded
+                await self._recovered()  # opening had failed, and now succeeded
             if not self._wake.is_set():
                 await self._wake.wait()
 
@@ -176,10 +183,10 @@ class Delivery:
                 return cursor
             [event] = events
             why = reason(reject)
-            self._store.bury(self.name, cursor, event.seq, why, self._now())
+            await self._store.bury(self.name, cursor, event.seq, why, self._now())
             log.error("event.buried", sink=self.name, seq=event.seq, id=event.id, reason=why)
             return event.seq
-        self._acked(cursor, events[-1].seq, receipt)
+        await self._acked(cursor, events[-1].seq, receipt)
         ms = round((time.perf_counter() - began) * 1000, 1)
         log.debug("sink.delivered", sink=self.name, events=len(events), ms=ms)
         return events[-1].seq
@@ -190,68 +197,77 @@ class Delivery:
                 receipt = await deliver([event])
         except Exception as exc:
             why = reason(exc)
-            self._store.bury_again(self.name, event.seq, why, self._now())
+            await self._store.bury_again(self.name, event.seq, why, self._now())
             log.error("event.buried", sink=self.name, seq=event.seq, id=event.id, reason=why)
             if not isinstance(exc, Reject):
                 raise  # the place is closed and opened again
         else:
-            cursor, _ = self._store.cursor(self.name)
-            self._acked(cursor, cursor, receipt)
-            self._store.drop_dead(self.name, [event.seq])
-            log.info("event.raised", sink=self.name, seq=event.seq, id=event.id)
+            await _to_its_end(self._raised(event, receipt))
 
-    def _acked(self, was: int, cursor: int, receipt: Receipt | None) -> None:
-        self._store.ack(self.name, was, cursor, receipt, self._now())
+    async def _raised(self, event: Event, receipt: Receipt | None) -> None:
+        """A dead letter was delivered."""
+        cursor, _ = await self._store.cursor(self.name)
+        await self._acked(cursor, cursor, receipt)
+        await self._store.drop_dead(self.name, [event.seq])
+        log.info("event.raised", sink=self.name, seq=event.seq, id=event.id)
+
+    async def _acked(self, was: int, cursor: int, receipt: Receipt | None) -> None:
+        await _to_its_end(self._store.ack(self.name, was, cursor, receipt, self._now()))
         if self._failing is not None:
-            self._recovered()
+            await self._recovered()
 
-    def _recovered(self) -> None:
+    async def _recovered(self) -> None:
         log.info("sink.recovered", sink=self.name, failures=self._failures)
-        if self._failing is not None:
-            self._notices.publish(
-                sink_recovered(self.name, self._failing, self._lasted(), self._now(), self._store.known)
-            )
-        self._failures, self._failing, self._shift = 0, None, 0.0
+        since, lasted = self._failing, self._lasted()
+        self._failures, self._failing = 0, None
         self._meter.changes += 1
-        self._book(None)
+        if since is not None:
+            recovered = await sink_recovered(self.name, since, lasted, self._now(), self._notices.known)
+            await self._notices.publish(recovered)
+        await self._book(None)
 
     def _lasted(self) -> float:
         """For how many seconds the sink has been failing."""
-        return max(0.0, self._now() - self._shift - (self._failing or self._now()))
+        return max(0.0, self._monotonic() - self._failed_at) if self._failing is not None else 0.0
 
-    def step_clock(self, seconds: float) -> None:
-        """The clock was set by `seconds`, or no delivery was tried for `seconds`."""
-        self._shift += seconds
-        self._under_way = self._under_way + seconds if self._under_way is not None else None
+    def idle(self, seconds: float) -> None:
+        """No delivery was tried for `seconds`: they do not count as failing."""
+        self._failed_at += seconds
 
-    def look(self) -> None:
+    def _fail(self, lasted: float = 0.0) -> None:
+        """It has been failing for `lasted` seconds, at least."""
+        if self._failing is None:
+            self._failing, self._failed_at = self._now() - lasted, self._monotonic() - lasted
+        self._failures += 1
+        self._meter.failures[self.name] += 1
+        self._meter.changes += 1
+
+    async def look(self) -> None:
         """Count a call that hangs for `SINK_PATIENCE` seconds as a failure: it raises nothing."""
-        now = self._now()
-        if self._under_way is not None and now - self._under_way > SINK_PATIENCE:
-            self._failing = self._failing or self._under_way
-            self._failures += 1
-            self._meter.failures[self.name] += 1
-            self._meter.changes += 1
-            self._under_way = now
+        if self._under_way is None:
+            return
+        lasts = self._monotonic() - self._under_way
+        if lasts > SINK_PATIENCE:
+            self._fail(lasts)
+            self._under_way = self._monotonic()
             error = f"it has not come to an end for {spell(self._lasted())}"
             log.warning(
                 "sink.failing", sink=self.name, error=error, failures=self._failures, wait=0.0, exc_info=None
             )
-            self._book(error)
-            self._notices.publish(sink_failing(self.name, self._failing, self._lasted(), error, now))
+            # Before anything else is awaited: it may recover meanwhile, and then reports that, too.
+            await self._publish_failing(error)
+            if self._failing is not None:
+                await self._book(error)
 
     async def _again(self, exc: Exception) -> None:
         asked = exc.after if isinstance(exc, Backoff) else 0.0
         wait = delivery_backoff(self._failures + 1, asked, random.random())
-        self._record_failure(exc, wait)
+        await self._record_failure(exc, wait)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._stop.wait(), wait)
 
-    def _record_failure(self, exc: Exception, wait: float) -> None:
-        self._failures += 1
-        self._meter.failures[self.name] += 1
-        self._meter.changes += 1
-        self._failing = self._failing or self._now()
+    async def _record_failure(self, exc: Exception, wait: float) -> None:
+        self._fail()
         error = reason(exc)
         expected = isinstance(exc, OSError | Backoff | StoreError) or type(exc).__module__.startswith(
             "roundsman."
@@ -264,14 +280,42 @@ class Delivery:
             wait=round(wait, 1),
             exc_info=None if expected else exc,
         )
-        self._book(error)
-        self._notices.publish(sink_failing(self.name, self._failing, self._lasted(), error, self._now()))
+        await self._book(error)
+        await self._publish_failing(error)
 
-    def _book(self, error: str | None) -> None:
+    async def _publish_failing(self, error: str) -> None:
+        """Report it if it has been failing for long."""
+        assert self._failing is not None
+        await self._notices.publish(
+            sink_failing(self.name, self._failing, self._lasted(), error, self._now())
+        )
+
+    async def _book(self, error: str | None) -> None:
         try:
-            self._store.record_failure(self.name, self._failures, self._failing, error)
+            await self._store.record_failure(self.name, self._failures, self._failing, error)
         except StoreError as exc:
             self._trouble.report(exc)
+
+
+def _sorted_out(found: Sequence[Event]) -> tuple[list[Event], list[Event]]:
+    """The sound events, and the damaged ones."""
+    damaged = [event for event in found if not event.sound]
+    return (
+        (list(found), damaged) if not damaged else ([each for each in found if each not in damaged], damaged)
+    )
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Do this even if the current task is cancelled meanwhile: what was delivered is acked. Only then the task ends, so
+    that a loop which replaces it reads the new cursor.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if not task.done():
+            await asyncio.wait([task])
+        raise
 
 
 def _cancelled() -> bool:

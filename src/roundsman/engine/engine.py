@@ -11,14 +11,15 @@ from roundsman.engine import policy
 from roundsman.engine.alarms import Alarms
 from roundsman.engine.clock import Clock
 from roundsman.engine.deliveries import GRACE, Deliveries
+from roundsman.engine.delivery import Delivery
 from roundsman.engine.meter import Meter
 from roundsman.engine.notices import Notices, clock_jumped
 from roundsman.engine.reception import Reception
-from roundsman.engine.roster import Roster, Watched
+from roundsman.engine.roster import Configured, Roster, Watched
 from roundsman.engine.shared import News, Shared, Trouble
 from roundsman.engine.silence import Silence
 from roundsman.engine.timekeeper import Timekeeper
-from roundsman.engine.turns import Turns
+from roundsman.engine.turns import LATE, Turns
 from roundsman.engine.upkeep import Upkeep
 from roundsman.engine.visit import Visits
 from roundsman.http.transport import Clients
@@ -61,18 +62,24 @@ class Engine:
         self.reception = Reception(shared, self.roster, self.turns)
         self.deliveries = Deliveries(shared, self.notices, grace)
         self.upkeep = Upkeep(shared, self.notices, retention)
+        self._sinks: set[str] = set()
+        """Sinks whose events are not pruned: the configured ones, and during a reload the coming ones, too."""
         self._group: asyncio.TaskGroup | None = None
+        self.started = asyncio.Event()
+        """Set once it visits and delivers."""
+        self._beating: float | None = None
+        """Since when (monotonic) the heartbeat under way lasts."""
         self._stop = asyncio.Event()
         self._retired: list[Clients] = []
         clients.observer = self.meter
 
     # -- a set of sources and sinks ------------------------------------------------------------------------------------
 
-    def fits(self, sources: Mapping[str, Source], sinks: Mapping[str, Sink]) -> None:
+    async def fits(self, sources: Mapping[str, Source], sinks: Mapping[str, Sink]) -> None:
         """StoreError if `setup` would refuse one of these types."""
-        self.store.fits(_kinds(sources), _kinds(sinks))
+        await self.store.fits(_kinds(sources), _kinds(sinks))
 
-    def setup(
+    async def setup(
         self, sources: Mapping[str, Source], sinks: Mapping[str, Sink], clients: Clients | None = None
     ) -> None:
         """Take over this set of sources and sinks; states and cursors are kept by name.
@@ -86,9 +93,21 @@ class Engine:
             what = "poll(http, state) works until 1.0; write poll(visit, state)"
             log.warning("plugin.deprecated", plugin=f"{kind.__module__}.{kind.__qualname__}", what=what)
         origins = {name: source.origin() for name, source in sources.items()}
-        self.store.register(_kinds(sources), _kinds(sinks), origins)
-        records = list(self.store.statuses())
-        deliveries = self.deliveries.configure(sinks, clients)
+        self._sinks.update(sinks)  # before their cursors are read
+        try:
+            await self.store.register(_kinds(sources), _kinds(sinks), origins)
+            deliveries = await self.deliveries.configure(sinks, clients)
+            gaps = await self.deliveries.gaps(deliveries)
+            await self._take_over(new, deliveries, clients)
+        finally:
+            self._sinks.intersection_update(self.deliveries)
+        for gap in gaps:
+            await self.notices.publish(gap)
+
+    async def _take_over(
+        self, new: Mapping[str, Configured], deliveries: Mapping[str, Delivery], clients: Clients
+    ) -> None:
+        records = await self.store.statuses()
         now = self.time.now()
         swapped = self.roster.swap(new, records, now)
         if self._group is not None:
@@ -119,8 +138,11 @@ class Engine:
 
     async def run(self) -> None:
         """Run until `stop()`."""
-        self.upkeep.begin()
-        self._come_back()
+        commanded = await self.upkeep.begin()
+        await self._come_back()
+        for name in commanded:  # since `setup` read when they are due
+            if name in self.roster:
+                self.turns.visit_now(name)
         # These objects live as long as the daemon: with 50,000 sources, scanning them took a second in each
         # collection.
         gc.collect()
@@ -131,47 +153,50 @@ class Engine:
                 self.upkeep.start(self._group)
                 self.turns.start(self._group)
                 self.deliveries.start(self._group)
+                self.started.set()
                 await self._stop.wait()
             finally:
                 beat.cancel()
                 self.upkeep.stop()
                 self.turns.stop()
                 await self.deliveries.stop()
+        await self._visits.end()
         try:
-            self._visits.flush()
+            await self._visits.flush()
         except StoreError as exc:  # the store is only a second behind
             self.trouble.report(exc)
 
-    def _come_back(self) -> None:
+    async def _come_back(self) -> None:
         """The time without a daemon does not count as failing: no source or sink was tried."""
-        now, beat = self.time.now(), self.store.last_beat()
+        now, beat = self.time.now(), await self.store.last_beat()
         away = max(0.0, now - beat) if beat is not None else 0.0
-        records = {record.name: record.status for record in self.store.statuses()}
+        records = {record.name: record.status for record in await self.store.statuses()}
         with suppress(StoreError):
-            self.store.beat(now)
+            await self.store.beat(now)
         for name, watched in self.roster.items():
             idle = max(away, policy.unasked(records[name], now)) if name in records else away
             watched.status = policy.idle(watched.status, idle)
-        self.deliveries.step_clock(away)
+        self.deliveries.idle(away)
 
     async def once(self, *, everything: bool = False) -> bool:
         """Visit the sources that are due (or all) and deliver the log. Returns whether all succeeded."""
-        self.upkeep.look_at_the_disk()
+        await self.upkeep.begin()
+        await self.upkeep.look_at_the_disk()
         now = self.time.now()
         due = []
-        for record in self.store.statuses():
+        for record in await self.store.statuses():
             watched = self.roster.get(record.name)
             if watched is not None and (
                 everything or not policy.restored(record.status, now, watched.interval).early
             ):
                 watched.status = policy.begin(watched.status, "due", now, watched.interval)
                 due.append((record.name, watched))
-        self.store.begin((name, watched.status) for name, watched in due)
+        await self.store.begin([(name, watched.status) for name, watched in due])
         visits = await asyncio.gather(*(self._visits.visit(name, watched) for name, watched in due))
         delivered = await self.deliveries.once()
-        self._visits.flush()
-        self._settle_time()  # by a wrong clock, everything is old
-        self.upkeep.prune_a_little(self.deliveries)
+        await self._visits.flush()
+        await self._settle_time()  # by a wrong clock, everything is old
+        await self.upkeep.prune_a_little(self.deliveries)
         return all(visits) and delivered
 
     async def visit(self, name: str) -> bool:
@@ -193,11 +218,12 @@ class Engine:
     async def _beat_forever(self, group: asyncio.TaskGroup) -> None:
         while True:
             await self.time.sleep(BEAT)
-            self.beat()
-            self.upkeep.start_what_is_due(group, self.deliveries)
+            await self.beat()
+            self.upkeep.start_what_is_due(group, self._sinks)
 
-    def beat(self) -> None:
+    async def beat(self) -> None:
         """Do what is due about once a second. If one part fails, the others still run."""
+        self._beating = self.time.monotonic()
         for part in (
             self.upkeep.look_at_the_file,
             self._hear,
@@ -210,39 +236,39 @@ class Engine:
             self._visits.look,
         ):
             try:
-                part()
+                await part()
             except StoreError as exc:
                 self.trouble.report(exc)
-        self.trouble.settle(BEAT / 2)
+        self._beating = None
         if self.upkeep.lost:
             self.stop()
 
-    def _hear(self) -> None:
+    async def _hear(self) -> None:
         """React to what a command wrote into the store: a replay, a rewind, a retry."""
-        commanded = self.upkeep.commanded()
+        commanded = await self.store.commanded()
         if commanded is not None:
             self._news.publish()
             for name in commanded:
                 if name in self.roster:
                     self.turns.visit_now(name)
 
-    def _settle_time(self) -> None:
+    async def _settle_time(self) -> None:
         """Reschedule after the clock was set or the machine suspended: no burst of visits, and no gap."""
         jump = self.time.take_jump()
         if jump is None:
             return
+        self.turns.reschedule()  # before anything is awaited: an alarm may ring meanwhile
         with suppress(StoreError):  # reported below
-            self._hear()  # a command's request is a `due` in the store: read it before `due` is written
-        self.turns.reschedule()
-        self.deliveries.step_clock(jump.step + jump.slept)
-        self.notices.publish(clock_jumped(jump.step, self.time.now()))
-        self.store.schedule((name, watched.status) for name, watched in self.roster.items())
+            await self._hear()  # a command's request is a `due` in the store: read it before `due` is written
+        await self.notices.publish(clock_jumped(jump.step, self.time.now()))
+        await self.store.schedule([(name, watched.status) for name, watched in self.roster.items()])
 
     # -- health --------------------------------------------------------------------------------------------------------
 
     def healthy(self) -> bool:
-        """Whether the engine works: no idle source is long overdue, and every sink's loop runs."""
-        return self.turns.healthy() and self.deliveries.healthy()
+        """Whether the engine works: no idle source is long overdue, every sink's loop runs, and the store answers."""
+        hangs = self._beating is not None and self.time.monotonic() - self._beating > LATE
+        return self.turns.healthy() and self.deliveries.healthy() and not hangs
 
 
 def _kinds(plugins: Mapping[str, Plugin]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """The daemon's own notices, in the log of events: sinks that fail for long, a full disk, a clock jump."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -34,24 +34,34 @@ class Notices:
         self._shared = shared
         self._waiting: deque[Event] = deque(maxlen=20)
 
-    def publish(self, event: Event | None) -> None:
+    async def publish(self, event: Event | None) -> None:
         """Report this event; None means that there is nothing to report."""
         if event is not None and all(each.id != event.id for each in self._waiting):
             self._waiting.append(event)
-        self.flush()
+        await self.flush()
 
-    def flush(self) -> None:
+    async def known(self, ids: Sequence[str]) -> set[str]:
+        """Which of these notices, by id, were reported or wait to be."""
+        there = await self._shared.store.known(DAEMON, ids)
+        return there | {each.id for each in self._waiting}.intersection(ids)
+
+    async def flush(self) -> None:
         """Report the notices that wait, if the store can be written now."""
         if not self._waiting:
             return
         store, waiting = self._shared.store, list(self._waiting)
         try:
-            known = store.known(DAEMON, [each.id for each in waiting])
-            store.append_notices(DAEMON, waiting, self._shared.time.now())
+            known = await store.known(DAEMON, [each.id for each in waiting])
+            await store.append_notices(DAEMON, waiting, self._shared.time.now())
         except StoreError as exc:
             self._shared.trouble.report(exc)
             return
-        self._waiting.clear()
+        # Meanwhile others may have been added, or these written by another call.
+        for each in waiting:
+            if each in self._waiting:
+                self._waiting.remove(each)
+            else:
+                known = known | {each.id}
         new = [each for each in waiting if each.id not in known]
         for each in new:
             log.warning("daemon.notice", type=each.type, what=each.document()["data"]["message"])
@@ -69,10 +79,10 @@ def about_source(name: str, report: Report, now: float) -> Event:
 class Disk:
     """The disk that the store is on."""
 
-    def __init__(self, path: Path, low: bool, look: Callable[[Path], Space] = space) -> None:
+    def __init__(self, path: Path, look: Callable[[Path], Space] = space) -> None:
         self._path = path
         self._look = look
-        self.low = low
+        self.low = False
         """Whether a nearly full disk was reported, by this daemon or an earlier one."""
 
     def notice(self, now: float) -> Event | None:
@@ -99,12 +109,16 @@ def sink_failing(sink: str, since: float, lasted: float, error: str, now: float)
     return _own("roundsman.sink.failing", sink, message, now, since=since, error=error)
 
 
-def sink_recovered(
-    sink: str, since: float, lasted: float, now: float, known: Callable[[str, Sequence[str]], set[str]]
+async def sink_recovered(
+    sink: str,
+    since: float,
+    lasted: float,
+    now: float,
+    known: Callable[[Sequence[str]], Awaitable[set[str]]],
 ) -> Event | None:
     """The notice about a sink that works again; None if its failure was not reported."""
     failing = sink_failing(sink, since, max(lasted, SINK_PATIENCE), "", now)
-    if failing is None or not known(DAEMON, [failing.id]):
+    if failing is None or not await known([failing.id]):
         return None
     message = f"{sink} takes events again, after {spell(lasted)}; it gets what it missed."
     return _own("roundsman.sink.recovered", sink, message, now, since=since)

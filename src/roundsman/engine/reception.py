@@ -1,4 +1,4 @@
-"""Takes in webhooks: those received within a few milliseconds are one commit, and acknowledged after it.
+"""Takes in webhooks: each is acknowledged after its commit.
 
 `except Exception` is used here for the same reason as in `visit.py`: any error of a plugin about a webhook
 means "not understood", and must not end the daemon. One webhook that cannot be stored must not block the
@@ -20,20 +20,10 @@ from roundsman.plugin import Received, Receives, Source, Tracks
 from roundsman.store import Intake, StoreError
 from roundsman.webhook import Call
 
-GATHER = 0.003
-"""Seconds that a commit waits for more webhooks: one `fsync` for all of them."""
 LOG_EVERY = 10.0
 """Minimum seconds between two log lines about the same thing, however many webhooks come."""
 
 log = structlog.get_logger()
-
-
-class Waiting(NamedTuple):
-    """A webhook that is not on the disk yet."""
-
-    intake: Intake
-    ring: bool
-    done: "asyncio.Future[int]"
 
 
 class Pending(NamedTuple):
@@ -90,12 +80,11 @@ class Reception:
     """Takes in webhooks."""
 
     def __init__(self, shared: Shared, roster: Mapping[str, Watched], turns: Turns) -> None:
-        self.gather = GATHER
         self.meter = shared.meter
         self._shared, self._store, self._time = shared, shared.store, shared.time
         self._roster = roster
         self._turns = turns
-        self._waiting: list[Waiting] = []
+        self._taking: set[asyncio.Task[int]] = set()
         self._taken = ThrottledLog(
             lambda source, it: log.info("webhook.taken", source=source, calls=it.calls, new=it.new),
             self._time.monotonic,
@@ -146,7 +135,7 @@ class Reception:
         """Take in an authentic webhook. Returns when it is on the disk; StoreError if it cannot be stored."""
         intake, ring, what = self._understand(source, call)
         try:
-            new = await self._commit_soon(intake, ring)
+            new = await self._commit(intake, ring)
         except StoreError:
             self.meter.webhooks[source.name, "not stored"] += 1
             raise
@@ -154,15 +143,21 @@ class Reception:
         if what != "unread":
             self._taken.add(source.name, new=new)
 
-    def flush(self) -> None:
+    async def flush(self) -> None:
         """Log what was counted, and store refusals for `status`."""
         self._taken.flush()
         self._refused.flush()
         self._unread.flush()
         self._failed.flush()
         if self._unnoted:
-            self._store.note_refused((name, count, why) for name, (count, why) in self._unnoted.items())
-            self._unnoted.clear()
+            unnoted, self._unnoted = self._unnoted, {}
+            try:
+                await self._store.note_refused([(name, *noted) for name, noted in unnoted.items()])
+            except StoreError:
+                for name, (count, why) in unnoted.items():
+                    more, later = self._unnoted.get(name, (0, why))
+                    self._unnoted[name] = (count + more, later)
+                raise
 
     def _understand(self, source: Source, call: Call) -> tuple[Intake, bool, str]:
         """The content of a webhook, or its unread body; whether to ring; and the result for the metrics."""
@@ -187,51 +182,41 @@ class Reception:
         self._unread.add(name, what=why[:200], exc=exc)
         return Intake(name, unread=(why, call.body))
 
-    async def _commit_soon(self, intake: Intake, ring: bool) -> int:
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[int] = loop.create_future()
-        self._waiting.append(Waiting(intake, ring, done))
-        if len(self._waiting) == 1:
-            loop.call_later(self.gather, self._commit)
-        return await done
+    async def _commit(self, intake: Intake, ring: bool) -> int:
+        """Commit, and react to it even if the caller hangs up meanwhile. Returns the number of new events."""
+        task = asyncio.get_running_loop().create_task(self._take(intake, ring))
+        self._taking.add(task)
+        task.add_done_callback(self._taken_in)
+        return await asyncio.shield(task)
 
-    def _commit(self) -> None:
-        waiting, self._waiting = self._waiting, []
+    def _taken_in(self, task: "asyncio.Task[int]") -> None:
+        self._taking.discard(task)
+        if not task.cancelled():
+            task.exception()  # the caller got it, or has hung up
+
+    async def _take(self, intake: Intake, ring: bool) -> int:
         now = self._time.now()
         try:
-            found = self._insert(waiting, now)
+            new = await self._write(intake, now)
         except Exception as exc:
             log.error(
                 "store.failed", error=reason(exc), exc_info=None if isinstance(exc, StoreError) else exc
             )
-            for each in waiting:
-                if not each.done.done():
-                    each.done.set_exception(StoreError(reason(exc)))
-            return
-        for each, new in zip(waiting, found, strict=True):
-            if not each.done.done():  # else the caller has disconnected; the webhook is on the disk
-                each.done.set_result(new)
-            if new:
-                self.meter.events[each.intake.source, "push"] += new
-            watched = self._roster.get(each.intake.source)
-            if watched is not None and watched.silence is not None:
-                watched.silence.hear(now)
-        if any(found):
+            raise StoreError(reason(exc)) from None
+        watched = self._roster.get(intake.source)
+        if watched is not None and watched.silence is not None:
+            watched.silence.hear(now)
+        if new:
+            self.meter.events[intake.source, "push"] += new
             self._shared.news.publish()
-        for name in {each.intake.source for each in waiting if each.ring}:
-            self._turns.ring(name)
+        if ring:
+            self._turns.ring(intake.source)
+        return new
 
-    def _insert(self, waiting: list[Waiting], now: float) -> list[int]:
+    async def _write(self, intake: Intake, now: float) -> int:
+        """Store it; as unread, if it cannot be stored as what it is."""
         try:
-            return self._store.receive([each.intake for each in waiting], now)
-        except StoreError:
-            raise
-        except Exception:  # noqa: BLE001 - one of them cannot be stored: try each alone
-            return [self._alone(each.intake, now) for each in waiting]
-
-    def _alone(self, intake: Intake, now: float) -> int:
-        try:
-            return self._store.receive([intake], now)[0]
+            return await self._store.receive(intake, now)
         except StoreError:
             raise
         except Exception as exc:
@@ -243,4 +228,4 @@ class Reception:
                 else "\n".join(intake.follow).encode("utf-8", "replace")
             )
             self._unread.add(intake.source, what=reason(exc)[:200], exc=exc)
-            return self._store.receive([Intake(intake.source, unread=(reason(exc), body))], now)[0]
+            return await self._store.receive(Intake(intake.source, unread=(reason(exc), body)), now)

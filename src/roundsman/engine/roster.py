@@ -1,8 +1,8 @@
 """The watched sources: for each, its configuration, its status, and the visit under way."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import httpx
@@ -52,6 +52,10 @@ class Watched:
 
     configured: Configured
     status: SourceStatus
+    earlier: SourceStatus | None = None
+    """The status that holds again if the one that is being written cannot be written."""
+    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held from a decision about the status until it is written."""
     task: "asyncio.Task[None] | None" = None
     """The visit under way."""
     queued: bool = False
@@ -79,6 +83,11 @@ class Watched:
     @property
     def busy(self) -> bool:
         return self.task is not None or self.queued
+
+    def move(self, change: Callable[[SourceStatus], SourceStatus]) -> None:
+        """The clock was set: change the times of the status, also of one that may hold again."""
+        self.status = change(self.status)
+        self.earlier = change(self.earlier) if self.earlier is not None else None
 
 
 class Swapped(NamedTuple):
@@ -133,7 +142,7 @@ class Roster(dict[str, Watched]):
                     before.status = policy.mended(before.status, now, configured.source.interval)
                     moved.append(name)
             before.configured = configured
-        self.unrecorded &= self.keys()
+        self.unrecorded.intersection_update(self.keys())
         return Swapped(gone, list(added), moved)
 
 

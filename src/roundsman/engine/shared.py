@@ -42,25 +42,15 @@ class Trouble:
         self._time = time
         self._error = ""
         self._failed_at = self._logged_at = float("-inf")
-        self._hurried = False
 
     def report(self, exc: StoreError) -> None:
         """Take note of an error of the store."""
         now, error = self._time.monotonic(), str(exc)
         same = error == self._error
         self._error, self._failed_at = error, now
-        if not self._hurried:
-            self._hurried = True
-            self._store.wait_less(True)  # else the next writer waits as long, for the same lock
         if not same or now - self._logged_at >= STORE_AGAIN:
             self._logged_at = now
             log.error("store.failed", error=error)
-
-    def settle(self, within: float) -> None:
-        """Wait for other processes' locks again, once nothing has failed for `within` seconds."""
-        if self._hurried and self._failed_at < self._time.monotonic() - within:
-            self._hurried = False
-            self._store.wait_less(False)
 
     @property
     def error(self) -> str | None:

@@ -54,7 +54,7 @@ class Timekeeper:
 
     def _step(self, step: float) -> None:
         for watched in self._roster.values():
-            watched.status = policy.stepped(watched.status, step)
+            watched.move(lambda status: policy.stepped(status, step))
             if watched.silence is not None:
                 watched.silence.step(step)
 
@@ -63,6 +63,6 @@ class Timekeeper:
         soon = self._clock.now() + NETWORK_BACK
         for position, watched in enumerate(self._roster.values()):
             soonest = soon + spread(position, watched.interval, len(self._roster))
-            watched.status = policy.slept(watched.status, slept, soonest)
+            watched.move(lambda status, soonest=soonest: policy.slept(status, slept, soonest))  # type: ignore[misc]
             if watched.silence is not None:
                 watched.silence.step(slept)

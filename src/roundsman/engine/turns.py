@@ -3,7 +3,8 @@
 import asyncio
 import math
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from roundsman.engine import policy
@@ -30,7 +31,7 @@ class Turns:
         self._group: asyncio.TaskGroup | None = None
         self.ending = False
         """The daemon is stopping: webhooks are still taken in, but no longer ring."""
-        self._queues: defaultdict[str, deque[str]] = defaultdict(deque)
+        self._queues: defaultdict[str, deque[tuple[str, Watched]]] = defaultdict(deque)
         self._under_way: Counter[str] = Counter()
         self._leaving: dict[str, set[asyncio.Task[None]]] = {}
         """Visits to dropped sources that have not ended: a source may be added again while its last visit cleans up."""
@@ -125,50 +126,65 @@ class Turns:
     # -- the visits ----------------------------------------------------------------------------------------------------
 
     def _on_alarm(self, names: Iterable[str]) -> None:
-        """Alarms ring: store the next `due`, and only then begin the visits."""
+        """Alarms ring: the visits of those that are due begin."""
         now = self._time.now()
         idle = [(n, watched) for n in names if (watched := self._roster.get(n)) and not watched.busy]
         # An alarm may have been set before the clock was.
-        early = [name for name, watched in idle if watched.status.next_visit > now]
+        self.schedule(name for name, watched in idle if watched.status.next_visit > now)
         due = [(name, watched) for name, watched in idle if watched.status.next_visit <= now]
-        self.schedule(early)
-        begun: dict[str, SourceStatus] = {}
+        if due and self._group is not None:
+            for _, watched in due:
+                watched.queued = True
+            self._group.create_task(self._begin(due))
+
+    async def _begin(self, due: Sequence[tuple[str, Watched]]) -> None:
+        """Store the next `due` of these sources, and only then let their visits begin."""
+        now = self._time.now()
+        scheduled: list[tuple[str, SourceStatus]] = []
         rung: list[tuple[str, SourceStatus]] = []
+        asked = {name for name, watched in due if watched.status.unanswered_since is not None}
         for name, watched in due:
             watched.trigger = policy.trigger_of(watched.status, now)
             if watched.trigger == "due":
                 self._shared.meter.late.add(max(0.0, now - watched.status.due))
-            status = policy.begin(watched.status, watched.trigger, now, watched.interval)
-            begun[name] = status
+            watched.status = policy.begin(watched.status, watched.trigger, now, watched.interval)
             if watched.trigger == "webhook":
-                rung.append((name, policy.debounced(status, now)))
+                rung.append((name, policy.debounced(watched.status, now)))
+            else:
+                scheduled.append((name, watched.status))
         try:
-            scheduled = [(name, begun[name]) for name, watched in due if watched.trigger != "webhook"]
-            self._store.begin(scheduled, rung)
+            await self._store.begin(scheduled, rung)
         except StoreError as exc:
-            # Results could not be stored, so no request is made, and the sources are due again soon. All get
-            # the same time: apart, each would wait for the store, one after the other.
+            self._postpone(due, asked)
             self._shared.trouble.report(exc)
-            again = math.ceil(now / STORE_AGAIN + 1) * STORE_AGAIN
-            for _, watched in due:
-                watched.status = policy.postponed(watched.status, watched.trigger, again)
-            self.schedule(name for name, _ in due)
             return
         for name, watched in due:
-            watched.status, watched.queued = begun[name], True
             if watched.commanded and watched.trigger == "due":
                 watched.trigger, watched.commanded = "command", False
-            self._queues[watched.configured.host].append(name)
+            self._queues[watched.configured.host].append((name, watched))
         for host in {watched.configured.host for _, watched in due}:
             self._admit(host)
+
+    def _postpone(self, due: Sequence[tuple[str, Watched]], asked: Collection[str]) -> None:
+        """Results could not be stored, so no request is made, and the sources are due again soon.
+
+        All get the same time: apart, each would wait for the store, one after the other. `asked`: those with an
+        earlier request that has no answer yet.
+        """
+        again = math.ceil(self._time.now() / STORE_AGAIN + 1) * STORE_AGAIN
+        for name, watched in due:
+            # Not the status from before: the clock may have been set meanwhile, or a failure reported.
+            status = watched.status if name in asked else replace(watched.status, unanswered_since=None)
+            watched.status = policy.postponed(status, watched.trigger, again)
+            watched.queued = False
+        self.schedule(name for name, watched in due if self._roster.get(name) is watched)
 
     def _admit(self, host: str) -> None:
         """Begin visits that wait for this host, up to `PER_HOST`: a slow host must not fill the memory."""
         queue = self._queues[host]
         while queue and self._under_way[host] < PER_HOST and self._group is not None:
-            name = queue.popleft()
-            watched = self._roster.get(name)
-            if watched is not None and watched.queued:
+            name, watched = queue.popleft()
+            if self._roster.get(name) is watched and watched.queued:
                 watched.queued = False
                 self._under_way[host] += 1
                 watched.task = self._group.create_task(self._take(name, watched))

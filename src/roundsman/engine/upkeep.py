@@ -7,8 +7,7 @@ import structlog
 
 from roundsman.engine.notices import Disk, Notices, store_damaged
 from roundsman.engine.shared import Shared
-from roundsman.store import GaveUp, StoreError, check as soundness
-from roundsman.system.threads import in_thread
+from roundsman.store import GaveUp, StoreError
 
 DISK_EVERY = 60.0
 """Seconds between two looks at the space on the disk."""
@@ -42,10 +41,8 @@ class Upkeep:
         """Seconds that delivered events are kept."""
         self.lost = False
         """The store was deleted or replaced while in use: the daemon ends; a new one uses what is there."""
-        low = self._store.last_notice("roundsman.disk.*")
-        self._disk = Disk(self._store.path, low is not None and low[0].type == "roundsman.disk.low")
+        self._disk = Disk(self._store.path)
         self._disk_seen = float("-inf")
-        self._version = 0
         now = self._time.monotonic()
         self._pruned = now - PRUNE_EVERY + PRUNE_FIRST
         self._checked = now - CHECK_EVERY + CHECK_FIRST
@@ -53,9 +50,11 @@ class Upkeep:
         self._missing = False
         self._recovered = 0
 
-    def begin(self) -> None:
-        """What was written until now is not news to `commanded`. Raises StoreError."""
-        self._version = self._store.version()
+    async def begin(self) -> list[str]:
+        """Take up what an earlier daemon has reported. Returns sources for which a command requested a visit."""
+        low = await self._store.last_notice("roundsman.disk.*")
+        self._disk.low = low is not None and low[0].type == "roundsman.disk.low"
+        return await self._store.commanded() or []
 
     def start(self, group: asyncio.TaskGroup) -> None:
         """Start to sync."""
@@ -67,9 +66,9 @@ class Upkeep:
 
     # -- each heartbeat ------------------------------------------------------------------------------------------------
 
-    def look_at_the_file(self) -> None:
+    async def look_at_the_file(self) -> None:
         """SQLite keeps writing to a deleted file. Recover a deleted -wal; a store missing twice is lost."""
-        self._store.recover()
+        await self._store.recover()
         if self._store.recoveries > self._recovered:
             self._recovered = self._store.recoveries
             reason = "its -wal file was deleted while in use"
@@ -79,28 +78,17 @@ class Upkeep:
             self.lost = True
             log.error("store.lost", path=str(self._store.path), reason="deleted or replaced while in use")
 
-    def look_at_the_disk(self) -> None:
+    async def look_at_the_disk(self) -> None:
         """Report a disk that is nearly full; record that the daemon runs."""
         if self._time.monotonic() - self._disk_seen < DISK_EVERY:
             return
         self._disk_seen = self._time.monotonic()
         try:
-            self._notices.publish(self._disk.notice(self._time.now()))
+            notice = self._disk.notice(self._time.now())
         except OSError as exc:  # the folder was deleted, for example
             raise StoreError(f"{self._store.path}: {exc.strerror}") from None
-        self._store.beat(self._time.now())
-
-    def commanded(self) -> list[str] | None:
-        """Sources for which a command requested a visit.
-
-        None if no other connection has written since the last call.
-        """
-        version = self._store.version()
-        if version == self._version:
-            return None
-        wanted = self._store.wanted()
-        self._version = version
-        return wanted
+        await self._notices.publish(notice)
+        await self._store.beat(self._time.now())
 
     def start_what_is_due(self, group: asyncio.TaskGroup, sinks: Collection[str]) -> None:
         """Start pruning or a check beside the heartbeat: with very many ids, pruning takes a minute."""
@@ -124,49 +112,49 @@ class Upkeep:
 
     async def sync(self) -> None:
         """Sync all relaxed writes to the disk."""
-        if self._store.unsynced:
-            try:
-                await in_thread(self._store.sync)
-            except OSError as exc:
-                error = StoreError(f"{self._store.path} cannot be written: {exc.strerror}")
-                self._shared.trouble.report(error)
+        try:
+            await self._store.sync()
+        except StoreError as exc:
+            self._shared.trouble.report(exc)
 
     async def check(self) -> None:
         """Check in a thread whether the store is sound. Damage is reported once."""
         self._checked = self._time.monotonic()
         try:
-            found = await in_thread(soundness, self._store.path)
+            found = await self._store.check()
         except GaveUp:
             return  # the result of the last check stays
-        if found is not None and self._store.damage is None:
+        before, self._store.damage = self._store.damage, found  # from now on, webhooks are refused
+        if found is not None and before is None:
             log.error("store.damaged", error=found)
-            self._notices.publish(store_damaged(found, self._time.now()))
-        self._store.damage = found
+            await self._notices.publish(store_damaged(found, self._time.now()))
 
     async def prune(self, sinks: Collection[str]) -> None:
         """Prune old events, in steps so small that no other task waits for one. A reload may change `sinks` meanwhile."""
         self._pruned = self._time.monotonic()
+        now = self._time.now()  # once: a clock that is set meanwhile prunes nothing
         try:
-            if not self._may_prune():
+            if not await self._may_prune(now):
                 return
-            while self._store.prune(list(sinks), self._time.now(), self.retention):
+            while await self._store.prune(list(sinks), now, self.retention):
                 await self._time.sleep(PRUNE_PAUSE)
-            while self._store.shrink():
+            while await self._store.shrink():
                 await self._time.sleep(PRUNE_PAUSE)
-            self._store.checkpoint()
+            await self._store.checkpoint()
         except StoreError as exc:
             self._shared.trouble.report(exc)
 
-    def prune_a_little(self, sinks: Collection[str]) -> None:
+    async def prune_a_little(self, sinks: Collection[str]) -> None:
         """A few steps of pruning, for `once`."""
-        for _ in range(PRUNE_ONCE if self._may_prune() else 0):
-            if not self._store.prune(list(sinks), self._time.now(), self.retention):
+        now = self._time.now()
+        for _ in range(PRUNE_ONCE if await self._may_prune(now) else 0):
+            if not await self._store.prune(list(sinks), now, self.retention):
                 break
 
-    def _may_prune(self) -> bool:
+    async def _may_prune(self, now: float) -> bool:
         """False soon after the clock jumped to an implausible time: by a wrong clock, everything is old."""
-        now, jump = self._time.now(), self._store.last_notice("roundsman.clock.jumped")
+        jump = await self._store.last_notice("roundsman.clock.jumped")
         if jump is None or abs(now - jump[1]) > PRUNE_NOT:
             return True
-        before = self._store.logged_before(jump[0].seq)
+        before = await self._store.logged_before(jump[0].seq)
         return before is not None and abs(now - before) < PLAUSIBLE

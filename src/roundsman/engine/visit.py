@@ -8,7 +8,8 @@ reason: any error of a plugin means a retry, and must not end the daemon.
 import asyncio
 import logging
 import random
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
 
@@ -17,14 +18,14 @@ import structlog
 from roundsman.engine import policy
 from roundsman.engine.notices import about_source
 from roundsman.engine.policy import Answer, Failure, Page, Unwritten, Verdict
-from roundsman.engine.reading import Remembered, Step, read
+from roundsman.engine.reading import Step, ahead, read
 from roundsman.engine.roster import Configured, Reading, Roster, Watched
 from roundsman.engine.shared import Shared
 from roundsman.errors import Backoff, Denied, reason
 from roundsman.events import Event
 from roundsman.http.client import Http
 from roundsman.plugin import Poll, Source, State, Trigger, Visit
-from roundsman.store import Conflict, Found, SourceStatus, StoreError, Via
+from roundsman.store import Conflict, Found, Memory, SourceStatus, StoreError, Via
 from roundsman.times import parse_time
 
 LONG_REST = 60.0
@@ -87,6 +88,8 @@ class Visits:
         self._store, self._time, self._meter = shared.store, shared.time, shared.meter
         self._roster = roster
         self._numbers = count(1)
+        self._writes: set[asyncio.Task[int]] = set()
+        """Commits under way. They come to their end even if their visits are cancelled."""
 
     async def visit(self, name: str, watched: Watched) -> bool:
         """Make one visit, poll after poll until nothing is left. Returns whether it succeeded.
@@ -97,20 +100,28 @@ class Visits:
             run, watched.reading = self._begun(name, watched), None
             while True:
                 try:
-                    async with aclosing(read(run.source, run.visit, lambda: self._remembered(run))) as steps:
+                    async with aclosing(self._steps(run)) as steps:
                         async for step in steps:
-                            self._settle(run, step)
+                            await self._settle(run, step)
                 except Conflict:
                     log.info("source.rewound", source=name)
                     if run.wait:
-                        self._rest(run)
+                        async with watched.writing:
+                            await self._rest(run)
                         return True
                     await asyncio.sleep(0)
                 except Exception as exc:  # noqa: BLE001 - any error of a source means a retry
-                    self._fail(run, exc)
+                    async with watched.writing:
+                        await self._fail(run, exc)
                     return False
                 else:
                     return True
+
+    def _steps(self, run: Run) -> AsyncGenerator[Step, None]:
+        """The visit's steps. The next one is requested during a commit where the source allows it."""
+        chained = run.source.reads_ahead and not run.configured.tracks
+        steps = read(run.source, run.visit, lambda: self._remembered(run), chained=chained)
+        return ahead(steps) if chained else steps
 
     def _begun(self, name: str, watched: Watched) -> Run:
         configured = watched.configured
@@ -120,44 +131,62 @@ class Visits:
         now = self._time.monotonic()
         return Run(name, watched, configured, visit, now, now)
 
-    def _remembered(self, run: Run) -> Remembered:
+    async def _remembered(self, run: Run) -> Memory:
         """The source's current state: a rewind may have changed it since the last poll."""
         watched = run.watched
         run.began = self._time.monotonic()
         now = self._time.now()  # before the status is read: a clock that was set moves it
         watched.status = policy.asking(watched.status, run.trigger, now)
-        state, run.revision = self._store.state(run.name)
-        if run.configured.tracks:
-            return Remembered(state, run.revision, *self._store.inbox(run.name))
-        return Remembered(state, run.revision)
+        memory = await self._store.memory(run.name)
+        run.revision = memory.revision
+        return memory if run.configured.tracks else memory._replace(ids=(), taken=0)
 
     # -- good answers --------------------------------------------------------------------------------------------------
 
-    def _settle(self, run: Run, step: Step) -> None:
+    async def _settle(self, run: Run, step: Step) -> None:
         """Commit what a poll found, with the source's new status."""
         watched, poll = run.watched, step.poll
-        now, before = self._time.now(), run.watched.status
-        verdict = policy.after(before, run.trigger, self._outcome(run, step), now, run.interval)
-        settles = before.failures > 0 or before.failing_since is not None or watched.reading is not None
+        async with watched.writing:
+            now, before = self._time.now(), watched.status
+            verdict = policy.after(before, run.trigger, self._outcome(run, step), now, run.interval)
+            with _provisional(watched, verdict.status):
+                new = await self._write(run, step, before, verdict, now)
+            if step.more:  # the next request may be under way already
+                asked = self._time.now()  # before the status is read: a clock that was set moves it
+                watched.status = policy.asking(watched.status, run.trigger, asked)
+        self._roster.unrecorded.add(run.name)
+        self._meter.changes += before.failures != verdict.status.failures or bool(verdict.reports)
+        if new:
+            await self._mind_silence(run, poll, now)
+        self._count(run, poll, new, more=step.more)
+        self._say(run.name, poll)
+        self._log(run, step, new, verdict)
+
+    async def _write(self, run: Run, step: Step, before: SourceStatus, verdict: Verdict, now: float) -> int:
+        """Write what a poll found, if that is anything. Returns the number of new events."""
+        poll, status = step.poll, verdict.status
+        settles = before.failures > 0 or before.failing_since is not None or run.watched.reading is not None
         if not step.quiet or (settles and not poll.page and run.scheduled):
             events = [*poll.events, *self._reported(run.name, verdict, now)]
             gap = _gap(run.source, poll.state)
             found = Found(poll.state, events, step.taken, run.via, poll.unread, not run.scheduled, gap)
-            new = self._store.commit(run.name, step.revision, found, verdict.status, now)
-        else:
-            # The common case. The next `due` was stored when the visit began; the heartbeat stores the rest.
-            new = 0
-            if verdict.status.due > before.due + 0.5 or (run.wait and not poll.page):
-                self._store.schedule([(run.name, verdict.status)])
-        watched.status = verdict.status
-        self._roster.unrecorded.add(run.name)
-        self._meter.changes += before.failures != verdict.status.failures or bool(verdict.reports)
-        if new:
+            return await self._commit(run.name, step.revision, found, status, now)
+        # The common case. The next `due` was stored when the visit began; the heartbeat stores the rest.
+        if status.due > before.due + 0.5 or (run.wait and not poll.page):
+            await self._store.schedule([(run.name, status)])
+        return 0
+
+    async def _commit(self, name: str, revision: int, found: Found, status: SourceStatus, now: float) -> int:
+        """Commit, and notify the sinks of new events, even if the visit is cancelled meanwhile. Returns their number."""
+        write = asyncio.ensure_future(self._store.commit(name, revision, found, status, now))
+        self._writes.add(write)
+        write.add_done_callback(self._written)
+        return await asyncio.shield(write)
+
+    def _written(self, write: "asyncio.Task[int]") -> None:
+        self._writes.discard(write)
+        if not write.cancelled() and write.exception() is None and write.result():
             self._shared.news.publish()
-            self._mind_silence(run, poll, now)
-        self._count(run, poll, new, more=step.more)
-        self._say(run.name, poll)
-        self._log(run, step, new, verdict)
 
     def _outcome(self, run: Run, step: Step) -> policy.Outcome:
         poll, visit = step.poll, run.visit
@@ -179,12 +208,12 @@ class Visits:
             before = run.watched.reading.new if run.watched.reading is not None else 0
             self._meter.polls[run.name, "new" if new or before else "unchanged"] += 1
 
-    def _mind_silence(self, run: Run, poll: Poll, now: float) -> None:
+    async def _mind_silence(self, run: Run, poll: Poll, now: float) -> None:
         """Report webhooks that have been silent for too long."""
         silence = run.watched.silence
         if silence is not None and run.scheduled:
             for event in silence.find(run.name, poll.events, now):
-                self._store.append_notices(run.name, [event], now)
+                await self._store.append_notices(run.name, [event], now)
                 _log_notice(run.name, event)
 
     def _say(self, name: str, poll: Poll) -> None:
@@ -247,7 +276,7 @@ class Visits:
 
     # -- no good answer ------------------------------------------------------------------------------------------------
 
-    def _fail(self, run: Run, exc: Exception) -> None:
+    async def _fail(self, run: Run, exc: Exception) -> None:
         """A visit ended in an error."""
         name, watched, now = run.name, run.watched, self._time.now()
         before = watched.status
@@ -259,7 +288,7 @@ class Visits:
             watched.status = policy.after(before, run.trigger, unwritten, now, run.interval).status
             self._shared.trouble.report(exc)
             if run.wait:
-                self._schedule(name, watched.status)
+                await self._schedule(name, watched.status)
             return
         asked = min(LONGEST_WAIT, max(run.visit.wait, exc.after if isinstance(exc, Backoff) else 0.0))
         outcome = Failure(reason(exc), asked, _refusal(exc), random.random())
@@ -273,65 +302,106 @@ class Visits:
             wait = policy.ring_debounce(status.ring_failures, run.interval, asked)
             _log_failure(name, exc, status.ring_failures, wait)
         if scheduled or verdict.reports or status.error != before.error:
-            self._record_failure(run, before, verdict, now)
+            await self._record_failure(run, before, verdict, now)
         elif asked:
-            self._schedule(name, status)
+            await self._schedule(name, status)
 
-    def _rest(self, run: Run) -> None:
+    async def _rest(self, run: Run) -> None:
         """The source was rewound during a visit whose vendor wants a rest: it is read again after that."""
         now = self._time.now()
         answered = policy.after(run.watched.status, run.trigger, Unwritten(run.wait), now, run.interval)
         run.watched.status = policy.wanted(answered.status, now)
         self._roster.unrecorded.add(run.name)
-        self._schedule(run.name, run.watched.status)
+        await self._schedule(run.name, run.watched.status)
 
-    def _schedule(self, name: str, status: SourceStatus) -> None:
+    async def _schedule(self, name: str, status: SourceStatus) -> None:
         """Write what the vendor wants, where nothing else of the visit can be written."""
         try:
-            self._store.schedule([(name, status)])
+            await self._store.schedule([(name, status)])
         except StoreError as exc:
             self._shared.trouble.report(exc)
 
-    def _record_failure(self, run: Run, before: SourceStatus, verdict: Verdict, now: float) -> None:
+    async def _record_failure(self, run: Run, before: SourceStatus, verdict: Verdict, now: float) -> None:
         """Commit a source's failure, and report it if that is due."""
         name, watched = run.name, run.watched
         status = watched.status = replace(verdict.status, failed_with=_fingerprint(run))
         found = Found(events=self._reported(name, verdict, now), keeps_wish=not run.scheduled)
         try:
-            self._store.commit(name, run.revision, found, status, now)
+            await self._commit(name, run.revision, found, status, now)
         except (Conflict, StoreError) as exc:
+            now = self._time.now()  # the clock may have been set meanwhile, which has moved the status
             rewound = isinstance(exc, Conflict)
-            watched.status = policy.unreported(status, before, now, rewound=rewound)
+            watched.status = policy.unreported(watched.status, before, now, rewound=rewound)
             if isinstance(exc, StoreError):
                 self._shared.trouble.report(exc)
-            if status.not_before > now:  # the vendor's wish holds all the same
-                self._schedule(name, watched.status)
+            if watched.status.not_before > now:  # the vendor's wish holds all the same
+                await self._schedule(name, watched.status)
             return
         if verdict.reports:
             self._meter.changes += 1
             log.error("source.failing", source=name, error=status.error)
-            self._shared.news.publish()
+
+    async def end(self) -> None:
+        """Wait for commits under way, whose visits were cancelled."""
+        if self._writes:
+            await asyncio.wait(self._writes)
 
     # -- between visits ------------------------------------------------------------------------------------------------
 
-    def look(self) -> None:
+    async def look(self) -> None:
         """Report sources without a good answer for too long: a visit that hangs raises nothing."""
         now = self._time.now()
-        for name, watched in self._roster.items():
-            verdict = policy.silent(watched.status, now, watched.interval)
-            if verdict is not None:
-                run = self._begun(name, watched)
-                _, run.revision = self._store.state(name)
-                self._record_failure(run, watched.status, verdict, now)
+        silent = [
+            name for name, each in self._roster.items() if policy.silent(each.status, now, each.interval)
+        ]
+        # All at once: they become one transaction.
+        reports = await asyncio.gather(
+            *(self._report_silence(name, self._roster[name]) for name in silent), return_exceptions=True
+        )
+        for report in reports:
+            if report is not None:
+                raise report
 
-    def flush(self) -> None:
+    async def _report_silence(self, name: str, watched: Watched) -> None:
+        if watched.writing.locked():
+            return  # its visit is about to end
+        async with watched.writing:
+            run = self._begun(name, watched)
+            run.revision = (await self._store.memory(name)).revision
+            now = self._time.now()
+            verdict = policy.silent(watched.status, now, watched.interval)
+            if verdict is not None and self._roster.get(name) is watched:
+                await self._record_failure(run, watched.status, verdict, now)
+
+    async def flush(self) -> None:
         """Store the times and counts of sources that had visits since the last call."""
         unrecorded = self._roster.unrecorded
         if unrecorded:
             # A visit may end after its source was taken out of the configuration.
             there = [(name, self._roster[name].status) for name in unrecorded if name in self._roster]
-            self._store.record(there)
+            names = set(unrecorded)
             unrecorded.clear()
+            try:
+                await self._store.record(there)
+            except BaseException:
+                unrecorded |= names & self._roster.keys()
+                raise
+
+
+@contextmanager
+def _provisional(watched: Watched, status: SourceStatus) -> Iterator[None]:
+    """The source has this status while it is being written. If that fails, the earlier one holds again.
+
+    At once, because meanwhile the heartbeat must not report a source as silent that has answered.
+    """
+    watched.earlier, watched.status = watched.status, status
+    try:
+        yield
+    except Exception:
+        watched.status = watched.earlier or watched.status
+        raise
+    finally:
+        watched.earlier = None
 
 
 def _gap(source: Source, state: State) -> float | None:

@@ -4,9 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
-
-import httpx
+from typing import TYPE_CHECKING, Any
 
 from roundsman import wire
 from roundsman.errors import Backoff, Denied, Reject, RequestFailed, Unreadable
@@ -14,6 +12,9 @@ from roundsman.http.ratelimits import http_date, retry_after
 from roundsman.http.urls import host_of
 from roundsman.masking import mask
 from roundsman.options.values import redact
+
+if TYPE_CHECKING:
+    import httpx
 
 FLOOR_AFTER_429 = 60.0
 """Seconds to wait after a 429 that does not say how long to wait."""
@@ -64,8 +65,10 @@ def is_refusal(exc: Exception, statuses: frozenset[int] = REFUSED) -> bool:
     return getattr(exc, "status", None) in statuses and not getattr(exc, "passing", False)
 
 
-def error_for(method: str, url: str | httpx.URL, answer: Answer, now: float) -> Exception:
+def error_for(method: str, url: "str | httpx.URL", answer: Answer, now: float) -> Exception:
     """The error for an answer that failed; its class says what the caller must do."""
+    import httpx
+
     url = httpx.URL(url)
     status = answer.status
     what = mask(f"{method} {host_of(url)}{url.path} answered {status}")
@@ -114,6 +117,8 @@ def refuse_delivery(answer: Answer, now: float) -> None:
 
 def _redirects(answer: Answer) -> str:
     """The target of a redirect, without the parts that may be secret: user, password, query and fragment."""
+    import httpx
+
     try:
         target = httpx.URL(answer.headers.get("location", ""))
     except (httpx.InvalidURL, TypeError):

@@ -13,6 +13,7 @@ from roundsman import wire
 from roundsman.errors import Backoff, Denied, NoToken, Unreadable
 from roundsman.http.answers import Answer, error_for
 from roundsman.http.ratelimits import number
+from roundsman.http.urls import set_param
 from roundsman.masking import mask
 from roundsman.options.secrets import Secret
 
@@ -186,3 +187,35 @@ def _seconds(life: Any) -> float | None:
     """A lifetime, if it is one; no token is kept longer than `LONGEST`."""
     is_number = isinstance(life, int | float) and not isinstance(life, bool)
     return float(min(life, LONGEST)) if is_number and life > 0 else None
+
+
+class Hidden(httpx.Auth):
+    """Adds secrets to the query and the headers of each request, so that no URL that is kept contains one."""
+
+    requires_response_body = True
+
+    def __init__(
+        self, inner: httpx.Auth | None, query: Mapping[str, str], headers: Mapping[str, str]
+    ) -> None:
+        """`inner`: the authentication besides them."""
+        self._inner = inner
+        self._query = query
+        self._headers = headers
+
+    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
+        for name, value in self._query.items():
+            request.url = set_param(request.url, name, value)
+        request.headers.update(self._headers)
+        if self._inner is None:
+            yield request
+            return
+        flow = self._inner.async_auth_flow(request)
+        try:
+            asked = await anext(flow)
+            while True:
+                response = yield asked
+                asked = await flow.asend(response)
+        except StopAsyncIteration:
+            return
+        finally:
+            await flow.aclose()

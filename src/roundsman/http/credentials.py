@@ -1,15 +1,15 @@
 """The `auth` table: the ways to authenticate that a configuration can name."""
 
-from collections.abc import AsyncGenerator, Mapping
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-import httpx
 from pydantic import Field, model_validator
 
-from roundsman.http import auth
-from roundsman.http.urls import Endpoint, set_param
+from roundsman.http.urls import Endpoint
 from roundsman.options.secrets import Parameter, Secret
 from roundsman.options.values import HeaderName, Options
+
+if TYPE_CHECKING:
+    from roundsman.http.auth import Auth
 
 
 class OAuth(Options):
@@ -28,7 +28,9 @@ class OAuth(Options):
     in_body: bool = False
     """Send the client's id and secret as fields of the form, and not in a header."""
 
-    def flow(self) -> auth.Auth:
+    def flow(self) -> "Auth":
+        from roundsman.http import auth
+
         form = {"scope": self.scope} if self.scope else {}
         form |= {k: v.reveal() if isinstance(v, Secret) else v for k, v in self.form.items()}
         secret = self.client_secret.reveal()
@@ -62,8 +64,10 @@ class Credentials(Options):
             raise ValueError("header needs value, what it carries")
         return self
 
-    def flow(self) -> auth.Auth:
+    def flow(self) -> "Auth":
         """The authentication of requests; one token is shared by all that use the same flow."""
+        from roundsman.http import auth
+
         if self.bearer is not None:
             return auth.bearer(self.bearer)
         if self.value is not None:
@@ -72,35 +76,3 @@ class Credentials(Options):
             return self.oauth.flow()
         assert self.password is not None
         return auth.basic(self.user or "", self.password)
-
-
-class Hidden(httpx.Auth):
-    """Adds secrets to the query and the headers of each request, so that no URL that is kept contains one."""
-
-    requires_response_body = True
-
-    def __init__(
-        self, inner: httpx.Auth | None, query: Mapping[str, str], headers: Mapping[str, str]
-    ) -> None:
-        """`inner`: the authentication besides them."""
-        self._inner = inner
-        self._query = query
-        self._headers = headers
-
-    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
-        for name, value in self._query.items():
-            request.url = set_param(request.url, name, value)
-        request.headers.update(self._headers)
-        if self._inner is None:
-            yield request
-            return
-        flow = self._inner.async_auth_flow(request)
-        try:
-            asked = await anext(flow)
-            while True:
-                response = yield asked
-                asked = await flow.asend(response)
-        except StopAsyncIteration:
-            return
-        finally:
-            await flow.aclose()

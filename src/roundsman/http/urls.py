@@ -1,15 +1,23 @@
-"""URLs in options and in messages."""
+"""URLs in options and in messages.
+
+httpx is imported where it is used, here and in `answers`: a command that only reads states needs the sources' classes
+and no HTTP.
+"""
 
 import ipaddress
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import quote, unquote_plus
 
-import httpx
 from pydantic import AfterValidator
+
+if TYPE_CHECKING:
+    import httpx
 
 
 def http_url(value: str) -> str:
     """An absolute http or https URL, unchanged."""
+    import httpx
+
     if value != value.strip():
         raise ValueError("begins or ends with a blank")
     try:
@@ -25,6 +33,8 @@ def http_url(value: str) -> str:
 
 def endpoint(value: str) -> str:
     """As `http_url`, but without a user and password: secrets have options of their own."""
+    import httpx
+
     if httpx.URL(http_url(value)).userinfo:
         raise ValueError("holds a user or password; secrets have options of their own")
     return value
@@ -43,7 +53,7 @@ Url = Annotated[str, AfterValidator(base)]
 """A URL that paths are appended to."""
 
 
-def set_param(url: httpx.URL, name: str, value: str | None) -> httpx.URL:
+def set_param(url: "httpx.URL", name: str, value: str | None) -> "httpx.URL":
     """The URL with this query parameter, or without it if the value is None; the rest as it is written."""
     pairs = [pair for pair in url.query.decode("ascii").split("&") if pair]
     kept = [pair for pair in pairs if unquote_plus(pair.partition("=")[0]) != name]
@@ -54,8 +64,10 @@ def set_param(url: httpx.URL, name: str, value: str | None) -> httpx.URL:
     return url.copy_with(query="&".join(kept).encode() or None)
 
 
-def host_of(url: str | httpx.URL) -> str:
+def host_of(url: "str | httpx.URL") -> str:
     """Scheme, host and port only: a query may contain secrets, which must not be in a log."""
+    import httpx
+
     try:
         url = httpx.URL(url) if isinstance(url, str) else url
     except httpx.InvalidURL:
@@ -66,6 +78,8 @@ def host_of(url: str | httpx.URL) -> str:
 
 def is_loopback(url: str) -> bool:
     """Whether the URL's host can only be this machine."""
+    import httpx
+
     host = httpx.URL(url).host
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -91,7 +91,10 @@ async def serve(port: int, rows: int, per_second: float, listen: str) -> None:
         print(f"# {sandbox.url} is Parakey, Mailchimp and Railz, until Ctrl-C; webhooks go to {listen}.")  # noqa: T201
         print(CONFIGURATION.format(**words), flush=True)  # noqa: T201 - its output
         if per_second:
-            tell = lambda key: print(f"submitted: roundsman track keys {key}", file=sys.stderr)  # noqa: E731, T201
+
+            async def tell(key: str) -> None:
+                print(f"submitted: roundsman track keys {key}", file=sys.stderr)  # noqa: T201
+
             await company.live(per_second, tell)
         await asyncio.Event().wait()
 

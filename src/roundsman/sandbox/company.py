@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -24,6 +24,10 @@ REFUSALS = [
     ("journalEntries", "Debits and credits do not match."),
     ("invoices", "customerRef.id: no such customer."),
 ]
+
+
+async def ignored(_: str) -> None:
+    """Nobody wants to know of a batch."""
 
 
 class Company:
@@ -105,7 +109,7 @@ class Company:
         """Add a history of unlocks."""
         self.building.fill(rows, datetime.now(UTC) - rows * apart - timedelta(minutes=1), apart)
 
-    async def live(self, per_second: float, submitted: Callable[[str], None] = lambda _: None) -> None:
+    async def live(self, per_second: float, submitted: Callable[[str], Awaitable[None]] = ignored) -> None:
         """Simulate unlocks, and jobs every few seconds. `submitted` gets the id of each batch of keys."""
         jobs = asyncio.create_task(self._work(submitted))
         try:
@@ -115,12 +119,12 @@ class Company:
         finally:
             jobs.cancel()
 
-    async def _work(self, submitted: Callable[[str], None]) -> None:
+    async def _work(self, submitted: Callable[[str], Awaitable[None]]) -> None:
         while True:
             await asyncio.sleep(EVERY / 4)
             self.import_contacts()
             await asyncio.sleep(EVERY / 4)
             self.push_entries()
             await asyncio.sleep(EVERY / 4)
-            submitted(self.hand_out_keys())
+            await submitted(self.hand_out_keys())
             await asyncio.sleep(EVERY / 4)

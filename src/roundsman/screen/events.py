@@ -1,17 +1,16 @@
 """Events and failures as lines that fit the terminal."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from roundsman.events import Event
 from roundsman.screen.status import RED
 from roundsman.screen.words import stamp
 from roundsman.system.logs import safe
 from roundsman.times import parse_time, spell
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 COLOURS = {"granted": "green", "succeeded": "green", "denied": "red", "failed": "red", "partial": "yellow"}
 LATE = 60.0
@@ -25,8 +24,8 @@ NARROW = 100
 """A terminal with fewer columns gets plain lines, which it wraps itself."""
 
 
-def show_event(event: Event, console: Console, first: str | None = None) -> None:
-    """Print an event: in columns and colours on a terminal, else as one line. `first`: push, ring or poll."""
+def show_event(event: Event, console: "Console | None", first: str | None = None) -> None:
+    """Print an event: in columns and colours on a terminal, else (None) as one line. `first`: push, ring or poll."""
     cells = _event_cells(event)
     widths: Sequence[int] = WIDTHS
     tone = "red" if event.type in RED else COLOURS.get(event.outcome or "")
@@ -46,10 +45,13 @@ def _event_cells(event: Event) -> list[str]:
     ]
 
 
-def _show(cells: Sequence[str], widths: Sequence[int], tone: str | None, console: Console) -> None:
+def _show(cells: Sequence[str], widths: Sequence[int], tone: str | None, console: "Console | None") -> None:
     cells = [safe(cell) for cell in cells]
     *heads, what = cells
-    if console.is_terminal and console.width >= NARROW:
+    if console is not None and console.width >= NARROW:
+        from rich.table import Table
+        from rich.text import Text
+
         grid = Table.grid(padding=(0, 2))
         for width in widths:
             grid.add_column(width=width, no_wrap=True, overflow="ellipsis")
@@ -58,7 +60,9 @@ def _show(cells: Sequence[str], widths: Sequence[int], tone: str | None, console
         console.print(grid, soft_wrap=False)
         return
     line = "  ".join([*(cell.ljust(width) for cell, width in zip(heads, widths, strict=True)), what]).rstrip()
-    if console.is_terminal:
+    if console is not None:
+        from rich.text import Text
+
         console.print(Text(line, style=tone or ""))
     else:
         print(line, flush=True)  # noqa: T201 - output for a person or grep
@@ -129,7 +133,7 @@ def failure(event: Event, logged: float, done: bool) -> dict[str, Any]:
     }
 
 
-def show_failure(row: Mapping[str, Any], console: Console) -> None:
+def show_failure(row: Mapping[str, Any], console: "Console | None") -> None:
     """Print a failure for a person, as `show_event` does."""
     what = concerned({**row, "status": None}) if row["item_id"] or row["person"] or row["about"] else None
     if what is None:

@@ -2,112 +2,113 @@
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any
-
-from rich.console import Group, RenderableType
-from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from roundsman.screen.words import ago, plain, stamp, unix
-from roundsman.store import Filter, Reader, holder
+from roundsman.store import Filter, Memory, SourceStatus, View, holder
 from roundsman.store.origins import another_origin
 from roundsman.system.logs import safe
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 LONG_REST = 60.0
 """`status` shows a vendor's backoff if more than this many seconds of it are left."""
 RED = {"roundsman.source.failing", "roundsman.source.gap", "roundsman.source.webhook_silent"}
 
 
-def status(
-    reader: Reader,
+async def status(
+    view: View,
     filters: Mapping[str, Filter] | None = None,
-    following: Callable[[str, str], Sequence[str]] | None = None,
+    following: Callable[[str, Memory], Sequence[str]] | None = None,
     configured: tuple[Collection[str], Collection[str]] | None = None,
-    gap: Callable[[str, str], str | None] | None = None,
+    gap: Callable[[str, Memory], str | None] | None = None,
 ) -> dict[str, Any]:
     """All data that `roundsman status` shows.
 
     `filters` holds each sink's filter, if the configuration could be read. Without it, `waiting` also counts
-    events that the sink does not want. `following` returns the ids that a source (name, type) follows, and
+    events that the sink does not want. `following` returns the ids that a source (type, memory) follows, and
     `gap` the time since which its rows may be missing. `configured` holds the names of the configured sources
     and sinks: one that was removed keeps its history, and is neither due nor failing.
     """
     sources_now, sinks_now = configured if configured is not None else (None, None)
-    counts, unread = reader.counts(), reader.unread_counts()
-    sources = [
-        {
-            "name": row["name"],
-            "type": row["type"],
-            "state": "retired"
-            if sources_now is not None and row["name"] not in sources_now
-            else "failing"
-            if row["failing"]
-            else "retrying"
-            if row["failures"]
-            else "gap"
-            if gap and gap(row["name"], row["type"])
-            else "ok"
-            if row["answered"]
-            else "idle"
-            if row["visited"]
-            else "new",
-            "visited": stamp(row["visited"]),
-            "answered": stamp(row["answered"]),
-            "changed": stamp(row["changed"]),
-            "due": stamp(row["due"])
-            if row["due"] > 0 and (sources_now is None or row["name"] in sources_now)
-            else None,
-            "visits": row["polls"],
-            "failures": row["failures"],
-            "error": row["error"],
-            "events": counts.get(row["name"], 0),
-            "following": len(following(row["name"], row["type"])) if following else 0,
-            "webhooks": row["calls"],
-            "heard": stamp(row["heard"]),
-            "unread": unread.get(row["name"], 0),
-            "refused": row["refused"],
-            "refusal": row["refusal"],
-            "gap": gap(row["name"], row["type"]) if gap else None,
-            "rests_until": stamp(row["held"]) if (row["held"] or 0) > time.time() + LONG_REST else None,
-            "origin": row["origin"],
-            "reads": row["moved"],
-        }
-        for row in reader.sources()
-    ]
-    sinks = [
-        {
-            "name": row["name"],
-            "type": row["type"],
-            "state": "retired"
-            if sinks_now is not None and row["name"] not in sinks_now
-            else "failing"
-            if row["failing"]
-            else "ok",
-            "cursor": row["cursor"],
-            "waiting": reader.lag(row["cursor"], (filters or {}).get(row["name"], Filter()))
-            if sinks_now is None or row["name"] in sinks_now
-            else 0,
-            "delivered": stamp(row["delivered"]),
-            "failures": row["failures"],
-            "error": row["error"],
-            "dead": row["dead"],
-        }
-        for row in reader.sinks()
-    ]
-    running = holder(reader.path)
+    counts, unread = await view.counts(), await view.unread_counts()
+    sources = []
+    for entry in await view.sources():
+        memory = await view.memory(entry.name) if following or gap else Memory({})
+        missing = gap(entry.type, memory) if gap else None
+        retired = sources_now is not None and entry.name not in sources_now
+        fares, rest = entry.status, entry.status.not_before
+        sources.append(
+            {
+                "name": entry.name,
+                "type": entry.type,
+                "state": "retired" if retired else _state_of(fares, missing),
+                "visited": stamp(fares.last_visit),
+                "answered": stamp(fares.last_success),
+                "changed": stamp(entry.changed),
+                "due": stamp(fares.due) if fares.due > 0 and not retired else None,
+                "visits": fares.visits,
+                "failures": fares.failures,
+                "error": fares.error,
+                "events": counts.get(entry.name, 0),
+                "following": len(following(entry.type, memory)) if following else 0,
+                "webhooks": entry.webhooks,
+                "heard": stamp(entry.record.last_webhook),
+                "unread": unread.get(entry.name, 0),
+                "refused": entry.refused,
+                "refusal": entry.refusal,
+                "gap": missing,
+                "rests_until": stamp(rest) if rest > time.time() + LONG_REST else None,
+                "origin": entry.origin,
+                "reads": entry.reads,
+            }
+        )
+    sinks = []
+    for sink in await view.sinks():
+        retired = sinks_now is not None and sink.name not in sinks_now
+        wanted = (filters or {}).get(sink.name, Filter())
+        sinks.append(
+            {
+                "name": sink.name,
+                "type": sink.type,
+                "state": "retired" if retired else "failing" if sink.failing else "ok",
+                "cursor": sink.cursor,
+                "waiting": 0 if retired else await view.lag(sink.cursor, wanted),
+                "delivered": stamp(sink.delivered),
+                "failures": sink.failures,
+                "error": sink.error,
+                "dead": sink.dead,
+            }
+        )
     return {
-        "store": str(reader.path),
-        "daemon": running,
-        "trouble": reader.full(),
-        "events": reader.head(),
-        "open_failures": reader.open_failures(),
+        "store": str(view.path),
+        "daemon": holder(view.path),
+        "trouble": await view.full(),
+        "events": await view.head(),
+        "open_failures": await view.open_failures(),
         "sources": sources,
         "sinks": sinks,
     }
 
 
-def status_tables(found: Mapping[str, Any]) -> RenderableType:
+def _state_of(status: SourceStatus, gap: str | None) -> str:
+    """How a configured source fares, in one word."""
+    if status.failing_since:
+        return "failing"
+    if status.failures:
+        return "retrying"
+    if gap:
+        return "gap"
+    return "ok" if status.last_success else "idle" if status.last_visit else "new"
+
+
+def status_tables(found: Mapping[str, Any]) -> "RenderableType":
+    from rich.console import Group
+    from rich.markup import escape
+    from rich.table import Table
+    from rich.text import Text
+
     now = time.time()
     sources = Table(box=None, padding=(0, 1))
     sources.add_column(

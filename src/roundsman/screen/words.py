@@ -1,10 +1,17 @@
 """Times and words on a terminal."""
 
+import os
+import sys
 from datetime import UTC, datetime
-
-from rich.console import Console
+from typing import TYPE_CHECKING
 
 from roundsman.times import rfc3339, spell
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FORCED = ("FORCE_COLOR", "TTY_COMPATIBLE")
+"""Variables by which rich writes as to a terminal where there is none."""
 
 
 def stamp(moment: float | None) -> str | None:
@@ -17,8 +24,14 @@ def ago(moment: float | None, now: float) -> str:
     return f"in {spell(moment - now)}" if moment > now + 0.5 else f"{spell(round(now - moment))} ago"
 
 
-def console() -> Console:
-    return Console(highlight=False, soft_wrap=True)
+def console() -> "Console | None":
+    """Standard output, if it is a terminal; None if plain lines are wanted, which need no rich."""
+    if not (sys.stdout is not None and sys.stdout.isatty()) and not any(map(os.environ.get, FORCED)):
+        return None
+    from rich.console import Console
+
+    found = Console(highlight=False, soft_wrap=True)
+    return found if found.is_terminal else None
 
 
 def unix(text: str | None) -> float | None:

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from roundsman.config.advice import plugins_of
-from roundsman.config.load import Config
+from roundsman.config.loading import Config
 from roundsman.plugin import secrets
 from roundsman.service import units
 

@@ -15,7 +15,7 @@ import uvloop
 
 import roundsman
 from roundsman import config as configuration
-from roundsman.config.load import Config
+from roundsman.config.loading import Config
 from roundsman.engine.alarms import Scheduler
 from roundsman.engine.engine import Engine
 from roundsman.errors import ConfigError, reason
@@ -24,7 +24,7 @@ from roundsman.masking import mask
 from roundsman.options.listen import ListenOptions
 from roundsman.options.values import counted
 from roundsman.service.systemd import Systemd, handed_over
-from roundsman.store import Store, StoreError
+from roundsman.store import Store, StoreError, open_store
 from roundsman.store.origins import changes
 from roundsman.system import logs
 
@@ -41,11 +41,9 @@ log = structlog.get_logger()
 class Service:
     """One daemon: a store, an engine and a listener, controlled by signals."""
 
-    def __init__(self, config: Config, line: logs.Line) -> None:
+    def __init__(self, config: Config, store: Store, line: logs.Line) -> None:
         self.config = config
-        self.store = Store.open(config.store)
-        with contextlib.suppress(StoreError):  # the engine reports it, louder
-            self.store.runs(config.path.absolute(), configuration.digest(config.path))
+        self.store = store
         self.engine = Engine(self.store, Scheduler(), web(config.http), retention=config.daemon.retention)
         self.listener: Listener | None = None
         self._line = line
@@ -62,10 +60,12 @@ class Service:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         try:
+            with contextlib.suppress(StoreError):  # the engine reports it, louder
+                await self.store.runs(self.config.path.absolute(), configuration.digest(self.config.path))
             if self.config.listen is not None:
                 self.engine.listening = time.time()
-            self._mind_memories(self.config)
-            self.engine.setup(self.config.sources, self.config.sinks)
+            await self._mind_memories(self.config)
+            await self.engine.setup(self.config.sources, self.config.sinks)
             await self._listen(self.config.listen)
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._stop, signal.Signals(number).name)
@@ -81,7 +81,7 @@ class Service:
                 sinks=len(self.config.sinks),
             )
             ticking = asyncio.create_task(self._tick())
-            ready = loop.call_soon(lambda: self._systemd.say("READY=1"))
+            ready = asyncio.create_task(self._say_ready())
             try:
                 await self.engine.run()
             finally:
@@ -96,9 +96,13 @@ class Service:
                 await self.listener.close()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.engine.aclose(), 1)
-            self.store.close()
+            await self.store.close()
         log.info("daemon.stopped")
         return 1 if self.engine.upkeep.lost else 0
+
+    async def _say_ready(self) -> None:
+        await self.engine.started.wait()
+        self._systemd.say("READY=1")
 
     def reload(self) -> None:
         """Take over the current configuration file, or refuse it and keep the old configuration.
@@ -134,20 +138,20 @@ class Service:
             finally:
                 self._systemd.say("READY=1")
             self._refused = bool(problems)
-            self._show_status()
+            await self._show_status()
             with contextlib.suppress(StoreError):  # `roundsman reload` then reports that no answer came
-                self.store.reloaded(self.config.path.absolute(), digest, problems)
+                await self.store.reloaded(self.config.path.absolute(), digest, problems)
 
     async def _take_over(self, new: Config) -> None:
         """Use this configuration, or raise and keep the old one."""
         if new.store != self.config.store:
             raise ConfigError([f"daemon.store: {new.store} is another store; that needs a restart"])
-        self.engine.fits(new.sources, new.sinks)
+        await self.engine.fits(new.sources, new.sinks)
         await self._listen(new.listen)
-        self._mind_memories(new)
+        await self._mind_memories(new)
         connections = web(new.http) if new.http != self.config.http else None
         try:
-            self.engine.setup(new.sources, new.sinks, connections)
+            await self.engine.setup(new.sources, new.sinks, connections)
         except BaseException:
             await self._listen(self.config.listen)
             raise
@@ -155,9 +159,9 @@ class Service:
         logs.configure(new.daemon.log_level, new.daemon.log_format, self._line)
         self.config = new
 
-    def _mind_memories(self, config: Config) -> None:
+    async def _mind_memories(self, config: Config) -> None:
         """Warn if a source's stored state is of another origin, or a new source looks like a renamed one."""
-        for change in changes(self.store, config.sources):
+        for change in changes(await self.store.sources(), config.sources):
             log.warning("source.changed", source=change.source, what=change.what)
 
     async def _listen(self, options: ListenOptions | None) -> None:
@@ -197,10 +201,10 @@ class Service:
         self.listener = new
         self.engine.listening = (self.engine.listening or time.time()) if new is not None else None
 
-    def _show_status(self) -> None:
+    async def _show_status(self) -> None:
         refused = "; the configuration file was refused, see the log" if self._refused else ""
         with contextlib.suppress(StoreError):  # the engine logs it
-            self._systemd.status(summary(self.engine) + refused)
+            self._systemd.status(await summary(self.engine) + refused)
 
     def _stop(self, signal_name: str) -> None:
         log.info("daemon.stopping", signal=signal_name)
@@ -220,7 +224,7 @@ class Service:
                 self._systemd.say("WATCHDOG=1")
                 fed = now
             if now - said > STATUS_EVERY or changes != self.engine.meter.changes or not said:
-                self._show_status()
+                await self._show_status()
                 said, changes = now, self.engine.meter.changes
             if interactive:
                 self._line.show(progress(self.engine, now))
@@ -231,7 +235,7 @@ def web(options: HttpOptions) -> Clients:
     return Clients(options, version=roundsman.__version__)
 
 
-def summary(engine: Engine) -> str:
+async def summary(engine: Engine) -> str:
     """One line about sources, sinks and counts, for `systemctl status`."""
     statuses = [watched.status for watched in engine.roster.values()]
     failing = sum(status.failing_since is not None for status in statuses)
@@ -241,7 +245,8 @@ def summary(engine: Engine) -> str:
     sinks += _trouble(failing=sum(delivery.fails for delivery in engine.deliveries.values()))
     visits = sum(status.visits for status in statuses)
     trouble = f"; {engine.trouble.error}" if engine.trouble.error else ""
-    return f"{sources}, {sinks}; {counted(visits, 'visit')}, {counted(engine.store.head(), 'event')}{trouble}"
+    events = counted(await engine.store.head(), "event")
+    return f"{sources}, {sinks}; {counted(visits, 'visit')}, {events}{trouble}"
 
 
 def _trouble(**counts: int) -> str:
@@ -292,24 +297,24 @@ async def daemon(config: Config) -> int:
     line = logs.configure(config.daemon.log_level, config.daemon.log_format)
     # Without a handler, SIGHUP would end the process. `Service.reload` handles one that comes now.
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: None)
-    return await Service(config, line).run()
+    return await Service(config, await open_store(config.store), line).run()
 
 
 async def once(config: Config, *, everything: bool) -> int:
     """`roundsman once`: 0 if every visit and every delivery succeeded."""
     logs.configure(config.daemon.log_level, config.daemon.log_format)
-    store = Store.open(config.store)
+    store = await open_store(config.store)
     engine = Engine(store, Scheduler(), web(config.http), retention=config.daemon.retention)
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, task.cancel)
     try:
-        engine.setup(config.sources, config.sinks)
+        await engine.setup(config.sources, config.sinks)
         return 0 if await engine.once(everything=everything) else 1
     except asyncio.CancelledError:
         log.info("daemon.stopping", signal="interrupted")
         return 130
     finally:
         await engine.aclose()
-        store.close()
+        await store.close()

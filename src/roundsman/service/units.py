@@ -9,10 +9,11 @@ import re
 import shlex
 import sys
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from roundsman.options.listen import Address
+if TYPE_CHECKING:
+    from roundsman.options.listen import Address
 
 PACKAGE = Path(__file__).resolve().parents[1]
 """The folder of this package."""
@@ -68,7 +69,7 @@ def service(config: Path, *, user: bool = False, socket: bool = False) -> str:
     return text.replace("[Service]\n", f"[Service]\n{HELD}", 1) if socket else text
 
 
-def socket(address: Address, *, user: bool = False) -> str:
+def socket(address: "Address", *, user: bool = False) -> str:
     """`roundsman.socket` for this address. ValueError if systemd cannot listen on it."""
     if address.path is None and not address.port:
         raise ValueError("systemd wants a port, and 0 is none")
@@ -164,6 +165,8 @@ def _script() -> Path | None:
 
 
 def _template(name: str) -> str:
+    from importlib.resources import files
+
     packaged = files("roundsman").joinpath("systemd", name)
     # An editable install does not contain a copy.
     return (packaged if packaged.is_file() else PACKAGE.parents[1] / "systemd" / name).read_text(

@@ -1,49 +1,79 @@
-"""Everything we must not forget, in one SQLite file, and all the SQL there is.
+"""Everything we must not forget: the log, the states of sources, the positions of sinks.
 
-    events    the log: append-only, numbered by `seq`, `(source, id)` unique
-    sources   each source's state, its `due`, and the results of its visits
-    inbox     ids that a source is to track, until a visit takes them up
-    sinks     each sink's cursor and receipt
-    dead      dead letters: events that a sink refused for good
-    daemons   the daemon that runs on the store: its process, its configuration, its last beat
-    unread    authentic webhooks that were not understood, and rows that could not be read
-
-Methods do not await, so no other task runs between the statements of a transaction. Two connections write.
-The one for the log has `synchronous=FULL`: what it has committed survives a power cut. The relaxed one, for
-`due`, sinks' cursors and counters, has `NORMAL`: what it has committed survives `kill -9`, but a power cut
-may cost the last second, which means one early request or one repeated delivery.
+`protocol.py` says what a store promises; `sqlite/` is the store in one file.
 """
 
+from pathlib import Path
+
 from roundsman.errors import Conflict, StoreError
-from roundsman.store.database import default_path, exists, holder, holds, restore
-from roundsman.store.pruning import KEYS_KEPT
-from roundsman.store.reader import Filter, Reader
-from roundsman.store.schema import NAMES, migrations
-from roundsman.store.soundness import GaveUp, check
-from roundsman.store.values import DAEMON, DaemonRecord, Found, Intake, SourceRecord, SourceStatus, Via
-from roundsman.store.writer import Store
+from roundsman.store.protocol import Desk, Store, Upkeep, View
+from roundsman.store.sqlite.files import default_path, exists, holder, holds, restore
+from roundsman.store.sqlite.reader import Reader
+from roundsman.store.sqlite.soundness import GaveUp
+from roundsman.store.values import (
+    DAEMON,
+    KEYS_KEPT,
+    DaemonRecord,
+    DeadLetter,
+    Filter,
+    Found,
+    Intake,
+    LoggedFailure,
+    Memory,
+    SourceEntry,
+    SourceRecord,
+    SourceStatus,
+    UnreadItem,
+    Via,
+)
 
 __all__ = [
     "DAEMON",
     "KEYS_KEPT",
-    "NAMES",
     "Conflict",
     "DaemonRecord",
+    "DeadLetter",
+    "Desk",
     "Filter",
     "Found",
     "GaveUp",
     "Intake",
-    "Reader",
+    "LoggedFailure",
+    "Memory",
+    "SourceEntry",
     "SourceRecord",
     "SourceStatus",
     "Store",
     "StoreError",
+    "UnreadItem",
+    "Upkeep",
     "Via",
-    "check",
+    "View",
     "default_path",
     "exists",
     "holder",
     "holds",
-    "migrations",
+    "open_desk",
+    "open_store",
+    "open_view",
     "restore",
 ]
+
+
+async def open_store(path: Path) -> Store:
+    """Open the store for its one daemon; create it if it is missing. StoreError if that is not possible."""
+    from roundsman.store.sqlite.store import SqliteStore  # what only reads starts without it
+
+    return SqliteStore.open(path)
+
+
+async def open_desk(path: Path) -> Desk:
+    """Open the store for a command that writes beside the daemon. StoreError if there is none."""
+    from roundsman.store.sqlite.store import SqliteStore
+
+    return SqliteStore.open(path, daemon=False)
+
+
+async def open_view(path: Path) -> View:
+    """Open the store read-only. StoreError if there is none, or if another version wrote it."""
+    return Reader.open(path)

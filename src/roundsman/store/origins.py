@@ -5,13 +5,15 @@ says nothing about another one. The origin is stored beside the state and compar
 registered; `status`, `check` and the log report a difference.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from roundsman.plugin import Source
-from roundsman.store import Reader
+from roundsman.store.values import SourceEntry
 from roundsman.times import rfc3339
+
+if TYPE_CHECKING:
+    from roundsman.plugin import Source
 
 
 class Change(NamedTuple):
@@ -29,28 +31,27 @@ def another_origin(name: str, was: str, now: str) -> str:
     )
 
 
-def changes(reader: Reader, sources: Mapping[str, Source]) -> list[Change]:
+def changes(entries: Sequence[SourceEntry], sources: "Mapping[str, Source]") -> list[Change]:
     """The warnings about these sources: another origin, or a new name for what a removed source has read."""
-    rows = {row["name"]: row for row in reader.sources()}
+    known = {entry.name: entry for entry in entries}
     found = []
     for name, source in sources.items():
-        row, origin = rows.get(name), source.origin()
-        if row is not None and row["visited"] is not None:
-            if row["origin"] not in {None, origin}:
-                found.append(Change(name, another_origin(name, row["origin"], origin)))
+        entry, origin = known.get(name), source.origin()
+        if entry is not None and entry.status.last_visit is not None:
+            if entry.origin is not None and entry.origin != origin:
+                found.append(Change(name, another_origin(name, entry.origin, origin)))
             continue
         behind = [
-            (old, left)
-            for old, left in rows.items()
-            if old not in sources and left["type"] == source.type and left["visited"] is not None
+            left
+            for left in entries
+            if left.name not in sources and left.type == source.type and left.status.last_visit is not None
         ]
-        for old, left in behind:
+        for left in behind:
             # Versions before 0.5 stored no origin. A single removed source may have been renamed; of several,
             # it is not known which.
-            if left["origin"] == origin or (left["origin"] is None and len(behind) == 1):
-                last = rfc3339(
-                    datetime.fromtimestamp(left["answered"] or left["visited"], UTC).replace(microsecond=0)
-                )
+            if left.origin == origin or (left.origin is None and len(behind) == 1):
+                at = left.status.last_success or left.status.last_visit or 0.0
+                last, old = rfc3339(datetime.fromtimestamp(at, UTC).replace(microsecond=0)), left.name
                 what = (
                     f"it is new, and {old}, which read the same until {last}, is not in the configuration any more: call it "
                     f"{old} again, or have it read what came since: `roundsman rewind {name} --to {last}`"

@@ -2,14 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from roundsman.events import Event
-from roundsman.plugin import State
 from roundsman.wire import Damage
+
+if TYPE_CHECKING:
+    from roundsman.plugin import State
 
 DAEMON = "daemon"
 """The source of the daemon's own notices; no configured source can have this name."""
+
+KEYS_KEPT = 35 * 86400.0
+"""Minimum seconds that `(source, id)` is kept: longer than the lookback of any re-read."""
 
 Via = Literal["push", "ring"] | None
 """What brought an event first: a webhook, a webhook-triggered visit, or (None) another visit."""
@@ -50,6 +55,36 @@ class SourceStatus:
         return self.due if self.ring_at is None else min(self.due, self.ring_at)
 
 
+class Filter(NamedTuple):
+    """Which events are wanted. Each field is a sequence of names and globs; an empty one matches all."""
+
+    types: Sequence[str] = ()
+    sources: Sequence[str] = ()
+    outcomes: Sequence[str] = ()
+
+
+class Memory(NamedTuple):
+    """What a visit begins with."""
+
+    state: "State"
+    revision: int = 0
+    """Incremented by a rewind: a poll that is based on an earlier revision is void."""
+    ids: Sequence[str] = ()
+    """Ids to track that no visit has taken up yet, at most 1,000."""
+    taken: int = 0
+    """The inbox number of the last of them."""
+
+
+class Slice(NamedTuple):
+    """The next events for a sink."""
+
+    cursor: int
+    """The sink's cursor when it was read."""
+    events: Sequence[Event]
+    head: int
+    """The log's last `seq` when it was read: without events, the sink has everything that it wants up to here."""
+
+
 class SourceRecord(NamedTuple):
     """What the store has about a source; the daemon continues from it."""
 
@@ -59,10 +94,89 @@ class SourceRecord(NamedTuple):
     """When the last authentic webhook was received."""
 
 
+class SourceEntry(NamedTuple):
+    """What a person sees of a source."""
+
+    type: str
+    changed: float | None
+    """When it last had new events."""
+    webhooks: int
+    """Number of authentic webhooks."""
+    refused: int
+    """Number of refused webhooks."""
+    refusal: str | None
+    """Why the last one was refused."""
+    origin: str | None
+    """What its state was read from: an address and an account."""
+    reads: str | None
+    """What it reads now, if that is another origin."""
+    record: SourceRecord
+
+    @property
+    def name(self) -> str:
+        return self.record.name
+
+    @property
+    def status(self) -> SourceStatus:
+        return self.record.status
+
+
+class SinkEntry(NamedTuple):
+    """What a person sees of a sink. Times are Unix times."""
+
+    name: str
+    type: str
+    cursor: int
+    """The last `seq` that it has."""
+    delivered: float | None
+    failures: int
+    failing: float | None
+    """Since when it fails."""
+    error: str | None
+    dead: int
+    """Number of its dead letters."""
+
+
+class DeadLetter(NamedTuple):
+    """An event that a sink refused for good."""
+
+    seq: int
+    buried: float
+    """When (Unix)."""
+    reason: str
+    retry: bool
+    """Whether it was requeued."""
+    source: str | None
+    """None, as the following, if the event was pruned."""
+    id: str | None
+    type: str | None
+    outcome: str | None
+
+
+class LoggedFailure(NamedTuple):
+    """A failure in the log."""
+
+    event: Event
+    logged: float
+    """When (Unix)."""
+    done: bool
+    """Whether a person has marked it as done."""
+
+
+class UnreadItem(NamedTuple):
+    """A webhook or row that could not be read."""
+
+    n: int
+    received: float
+    """When (Unix)."""
+    why: str
+    body: bytes
+
+
 class Found(NamedTuple):
     """The result of one poll, committed in one transaction."""
 
-    state: State | None = None
+    state: "State | None" = None
     """The new state; None keeps the old one."""
     events: Sequence[Event] = ()
     """New and known events: an id that is in the log already is skipped."""

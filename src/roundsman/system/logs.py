@@ -4,13 +4,13 @@ import logging
 import os
 import sys
 from contextlib import suppress
-from typing import Any, Literal, TextIO
-
-import structlog
-from structlog.typing import EventDict, WrappedLogger
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from roundsman import wire
 from roundsman.masking import masked
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, WrappedLogger
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 OURS = "roundsman"
@@ -45,6 +45,8 @@ class Line:
 
 def configure(level: str, form: Literal["auto", "json", "console"], line: Line | None = None) -> Line:
     """Log from now on at this level, in this form. Returns the `Line` that the log is written to."""
+    import structlog  # slow to import, and most commands log nothing
+
     line = line or Line()
     console = form == "console" or (form == "auto" and sys.stderr.isatty())
     # What a visit or a delivery has bound (`source`, `sink`, `visit`) is in all its lines, a library's too.
@@ -85,7 +87,7 @@ def configure(level: str, form: Literal["auto", "json", "console"], line: Line |
     return line
 
 
-def without_secrets(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+def without_secrets(_: "WrappedLogger", __: str, event: "EventDict") -> "EventDict":
     """Mask secrets, in tracebacks too."""
     return {
         key: value if key in {"timestamp", "level", "event"} else masked(value)
@@ -93,7 +95,7 @@ def without_secrets(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     }
 
 
-def printable(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+def printable(_: "WrappedLogger", __: str, event: "EventDict") -> "EventDict":
     """Escape control characters, so that text from outside cannot control a terminal."""
     return {
         key: "\n".join(map(safe, value.split("\n")))
@@ -119,7 +121,7 @@ def on_journal() -> bool:
     return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
-def _serialize(event: EventDict, **_: Any) -> str:
+def _serialize(event: "EventDict", **_: Any) -> str:
     first = {key: event[key] for key in ("timestamp", "level", "event") if key in event}
     try:
         return wire.encode({**first, **event}).decode()
@@ -127,7 +129,7 @@ def _serialize(event: EventDict, **_: Any) -> str:
         return wire.encode({key: safe(str(value)) for key, value in {**first, **event}.items()}).decode()
 
 
-def _of_library(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+def _of_library(_: "WrappedLogger", __: str, event: "EventDict") -> "EventDict":
     """A log message of a library, as an event of ours."""
     record: logging.LogRecord = event["_record"]
     return {**event, "event": "library.message", "logger": record.name, "message": event["event"]}

@@ -16,7 +16,7 @@ from roundsman.engine.engine import Engine
 from roundsman.events import Event
 from roundsman.http.client import Http
 from roundsman.plugin import Deliver, Receipt, Sink
-from roundsman.store import Filter, Store
+from roundsman.store import Filter, Store, open_store
 from roundsman.testing.clock import Time
 from roundsman.testing.faults import FOREVER, NO_ANSWERS, Fault, faulty
 from roundsman.testing.promises import Broken, Secrets, broken, few, state_is_json
@@ -68,29 +68,36 @@ class Outbox:
     def opened(cls, sink: Sink, receipt: Receipt | None = None) -> "Iterator[Outbox]":
         sink = sink if sink.name else fresh(sink)
         with tempfile.TemporaryDirectory() as folder:
-            store = Store.open(Path(folder) / "roundsman.db")
-            store.register({}, {sink.name: sink.type})
+            store = run(lambda: open_store(Path(folder) / "roundsman.db"))
+            run(lambda: store.register({}, {sink.name: sink.type}))
             if receipt is not None:
-                store.ack(sink.name, 0, 0, receipt, 0.0)
+                run(lambda: store.ack(sink.name, 0, 0, receipt, 0.0))
             try:
                 yield cls(sink, store)
             finally:
-                store.close()
+                run(store.close)
 
     def append(self, events: Sequence[Event]) -> None:
         """Add these events to the log."""
-        for event in events:
-            self._store.register({event.source: "testing"}, self._kind)
-            self._store.append_notices(event.source, [event], self.time.now())
+
+        async def add() -> None:
+            for event in events:
+                await self._store.register({event.source: "testing"}, self._kind)
+                await self._store.append_notices(event.source, [event], self.time.now())
+
+        run(add)
 
     def deliver(self, web: Web, on_ack: Callable[[Sequence[Event]], None] = lambda _: None) -> Delivered:
         """Deliver what is not acked yet. `on_ack` is called before an ack counts."""
-        observed = Observed(self.sink, on_ack)
-        seen, before = len(web.requests), self._store.cursor(self.sink.name)[0]
-        run(lambda: self._once(observed, web))
-        cursor, receipt = self._store.cursor(self.sink.name)
-        buried = {row["id"]: row["reason"] for row in self._store.dead(self.sink.name) if row["seq"] > before}
-        there = [event for event, _ in self._store.events(before, cursor, 10**6, Filter())]
+        return run(lambda: self._deliver(Observed(self.sink, on_ack), web))
+
+    async def _deliver(self, observed: "Observed", web: Web) -> Delivered:
+        store, name = self._store, self.sink.name
+        seen, (before, _) = len(web.requests), await store.cursor(name)
+        await self._once(observed, web)
+        cursor, receipt = await store.cursor(name)
+        buried = {str(each.id): each.reason for each in await store.dead(name) if each.seq > before}
+        there = [event for event, _ in await store.events(before, cursor, 10**6, Filter())]
         acked = [event for event in there if event.id in observed.acked]
         return Delivered(acked, buried, receipt, observed.error, web.requests[seen:])
 
@@ -98,7 +105,7 @@ class Outbox:
         clock = Clock(self.time.now, lambda: self.time.ticks, self.time.sleep, lambda: 0.0)
         engine = Engine(self._store, Scheduler(), web.clients(), clock=clock)
         sinks: dict[str, Any] = {self.sink.name: observed}
-        engine.setup({}, sinks)
+        await engine.setup({}, sinks)
         await engine.deliveries.once()
         await engine.aclose()
 

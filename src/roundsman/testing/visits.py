@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from structlog.testing import capture_logs
 
-from roundsman import wire
-from roundsman.engine.reading import Remembered, Step, read, visit_to
+from roundsman import store, wire
+from roundsman.engine.reading import Step, read, visit_to
 from roundsman.errors import Unreadable
 from roundsman.events import Event
 from roundsman.plugin import Plugin, Poll, Source, State, Trigger
@@ -89,12 +89,12 @@ class Memory:
         memory.unread = [*self.unread]
         return memory
 
-    def remembered(self) -> Remembered:
+    async def remembered(self) -> store.Memory:
         lent = copy(self.state)
         self.lent.append((lent, copy(lent)))
-        return Remembered(lent, 0, self.inbox, len(self.inbox))
+        return store.Memory(lent, 0, self.inbox, len(self.inbox))
 
-    def known(self, ids: Sequence[str]) -> set[str]:
+    async def known(self, ids: Sequence[str]) -> set[str]:
         return self.ids.intersection(ids)
 
     def commit(self, step: Step) -> None:

@@ -120,11 +120,11 @@ def app(engine: Engine, look_again: float = 1.0) -> Starlette:
     readiness = Readiness(engine, look_again)
 
     async def readyz(_: Request) -> Response:
-        missing = readiness.missing()
+        missing = await readiness.missing()
         return _say(503, "\n".join(missing)) if missing else _say(200, "ready")
 
     async def metrics(_: Request) -> Response:
-        return Response(exposition(engine), media_type=CONTENT_TYPE)
+        return Response(await exposition(engine), media_type=CONTENT_TYPE)
 
     receiver = Receiver(engine)
 
@@ -171,14 +171,14 @@ class Readiness:
         self._looked = float("-inf")
         self._store: str | None = None
 
-    def missing(self, most: int = 10) -> list[str]:
+    async def missing(self, most: int = 10) -> list[str]:
         """What is not ready, one line each; empty if the daemon is. Names at most `most` sources."""
         now = time.monotonic()
         if now - self._looked >= self._look_again:
             self._looked = now
             try:
                 self._store = None
-                self._engine.store.writable()
+                await self._engine.store.writable()
             except StoreError as exc:
                 self._store = str(exc)
         roster = self._engine.roster

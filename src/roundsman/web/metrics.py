@@ -19,16 +19,22 @@ from roundsman.engine.meter import SECONDS, Histogram
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def exposition(engine: Engine) -> bytes:
+async def exposition(engine: Engine) -> bytes:
     """All metrics, as text."""
+    oldest = {
+        name: await engine.store.oldest(name, delivery.wanted)
+        for name, delivery in list(engine.deliveries.items())
+    }
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(engine))
+    registry.register(_Collector(engine, oldest))
     return generate_latest(registry)
 
 
 class _Collector(Collector):
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, oldest: Mapping[str, float | None]) -> None:
         self._engine = engine
+        self._oldest = oldest
+        """When the oldest event was logged (Unix) that each sink wants and has not got."""
 
     def describe(self) -> list[Metric]:
         return []  # else the registry would call collect() once more, to learn the names
@@ -89,8 +95,7 @@ class _Collector(Collector):
             "Age of the oldest event that a sink wants and has not got; 0 where it has everything.",
             labels=["sink"],
         )
-        for name, delivery in engine.deliveries.items():
-            logged = engine.store.oldest(name, delivery.wanted)
+        for name, logged in self._oldest.items():
             oldest.add_metric([name], max(0.0, now - logged) if logged is not None else 0.0)
         yield oldest
         failures = {(name,): engine.meter.failures[name] for name in engine.deliveries}

@@ -24,6 +24,8 @@ ABSORBED = 20_000
 class Feed(Growing):
     """A source that reads a list that only grows."""
 
+    reads_ahead = True
+
     async def poll(self, visit: Visit, state: State) -> Poll:
         """One page of a reading, with `more` until the reading is complete.
 

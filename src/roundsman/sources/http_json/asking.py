@@ -7,8 +7,6 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urljoin
 
-import httpx
-
 from roundsman import wire
 from roundsman.errors import Unreadable
 from roundsman.http.answers import EMPTY, Answer
@@ -125,6 +123,8 @@ class Asking:
 
     def _followed(self, value: str, asked: Position | None) -> str:
         """The next URL, if it leads to the same host: the credentials must never go to another one."""
+        import httpx
+
         source = self._source
         here = str(asked) if self.is_url(asked) else f"{source.base_url}{source.path}"
         try:

@@ -4,19 +4,21 @@ import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import combinations
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-import httpx
 from pydantic import AfterValidator, Field, model_validator
 
 from roundsman import wire
-from roundsman.http.credentials import Credentials, Hidden
+from roundsman.http.credentials import Credentials
 from roundsman.http.urls import Url
 from roundsman.options.secrets import Parameter, Secret
 from roundsman.options.values import Duration, HeaderName, Lookback, Start
 from roundsman.plugin import Source
 from roundsman.sources.http_json import options
 from roundsman.sources.http_json.rows import Reader
+
+if TYPE_CHECKING:
+    from roundsman.http.auth import Auth
 
 
 def _path(value: str) -> str:
@@ -111,7 +113,9 @@ class Table(Source):
             for _, param in params:
                 _fits(self.body or {}, param)
 
-    def auth(self) -> httpx.Auth | None:
+    def auth(self) -> "Auth | None":
+        from roundsman.http.auth import Hidden
+
         inner = self.auth_.flow() if self.auth_ is not None else None
         query = self.hidden_query()
         headers = {k: v.reveal() for k, v in self.headers.items() if isinstance(v, Secret)}

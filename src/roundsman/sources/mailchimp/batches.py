@@ -10,17 +10,15 @@ reads the whole list, and only batches that are not in it are asked for singly.
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import parse_qs, quote
 
-import httpx
 from pydantic import AfterValidator, Field, model_validator
 
 from roundsman import wire
 from roundsman.errors import Backoff, Denied, RequestFailed, Unreadable
 from roundsman.events import Event, notice
 from roundsman.http.answers import Answer
-from roundsman.http.client import Http
 from roundsman.http.urls import Url
 from roundsman.kit import fields
 from roundsman.kit.archive import Limits
@@ -38,6 +36,10 @@ from roundsman.sources.mailchimp.hooks import BatchHooks, Webhook
 from roundsman.sources.mailchimp.results import Results, ResultsDue, batch_of, completed
 from roundsman.times import parse_time, rfc3339
 from roundsman.webhook import Call, Registrar
+
+if TYPE_CHECKING:
+    from roundsman.http.auth import Auth
+    from roundsman.http.client import Http
 
 STATUSES = frozenset({"pending", "preprocessing", "started", "finalizing"})
 """A batch of one of these is under way; `finished` is the end."""
@@ -126,8 +128,10 @@ class Batches(Jobs):
             else []
         )
 
-    def auth(self) -> httpx.Auth:
-        return httpx.BasicAuth("roundsman", self.api_key.reveal())
+    def auth(self) -> "Auth":
+        from roundsman.http.auth import basic
+
+        return basic("roundsman", self.api_key)
 
     def receive(self, call: Call) -> Received:
         """Reads a form about a finished batch: only the id is used, and the API has to confirm it."""
@@ -142,7 +146,7 @@ class Batches(Jobs):
             raise Unreadable("a batch webhook without the id of a batch")
         return Received(follow=ids, ring=True)
 
-    def registrar(self, http: Http) -> Registrar:
+    def registrar(self, http: "Http") -> Registrar:
         return BatchHooks(f"{self.base_url}/batch-webhooks", http)
 
     @classmethod

@@ -1,15 +1,17 @@
 """Mailchimp's webhooks about batches: what proves them, and the vendor's API for them."""
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
 
 from roundsman import wire
 from roundsman.errors import Unreadable
 from roundsman.http.answers import Answer, error_for
-from roundsman.http.client import Http
 from roundsman.kit import fields
 from roundsman.options.secrets import Secret
 from roundsman.webhook import Call, Registration, Scheme, SignedHook, Strong
+
+if TYPE_CHECKING:
+    from roundsman.http.client import Http
 
 SIGNATURE = Scheme("x-mailchimp-signature", "v1", per_second=1)
 
@@ -44,7 +46,7 @@ class BatchHooks:
 
     most = 20
 
-    def __init__(self, url: str, http: Http) -> None:
+    def __init__(self, url: str, http: "Http") -> None:
         self._url, self._http = url, http
 
     async def list(self) -> list[Registration]:

@@ -1,15 +1,16 @@
 """What Parakey's sources have in common: the address, the token and how requests are sent."""
 
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-import httpx
 from pydantic import Field
 
-from roundsman.http.auth import HeaderToken
 from roundsman.http.urls import Url
 from roundsman.options.secrets import Secret
 from roundsman.options.values import HeaderName, HeaderValue, Options
 from roundsman.plugin import Source
+
+if TYPE_CHECKING:
+    from roundsman.http.auth import Auth
 
 Paths = tuple[str, ...]
 PLACE: Paths = ("domain", "place", "domainId")
@@ -46,7 +47,9 @@ class Account(Source):
     account: ClassVar[tuple[str, ...]] = ("domain_id",)
     webhook_place: ClassVar[str] = "in Parakey: Settings, Integrations, your integration, Webhooks"
 
-    def auth(self) -> httpx.Auth:
+    def auth(self) -> "Auth":
+        from roundsman.http.auth import HeaderToken
+
         value = self.request.auth_format.replace("{token}", self.access_token.reveal())
         return HeaderToken(self.request.auth_header, value)
 

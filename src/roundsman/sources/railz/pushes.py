@@ -9,9 +9,8 @@ by id.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-import httpx
 import msgspec
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
@@ -19,7 +18,6 @@ from roundsman import wire
 from roundsman.errors import Denied, RequestFailed, Unreadable
 from roundsman.events import Event, notice
 from roundsman.http.answers import is_refusal
-from roundsman.http.auth import PasswordToken
 from roundsman.http.urls import Endpoint, Url
 from roundsman.kit import fields
 from roundsman.kit.asking import Ask, JobsState
@@ -35,6 +33,9 @@ from roundsman.sources.railz.calls import OTHER_EVENTS, SPEC, PushCall, Webhook
 from roundsman.sources.railz.shapes import DELETES, OUTCOMES, PUSHES, Kind, Row, Shapes, batch_id, other_end
 from roundsman.times import is_due, parse_time, rfc3339
 from roundsman.webhook import Call
+
+if TYPE_CHECKING:
+    from roundsman.http.auth import Auth
 
 LARGEST = 500
 """Maximum rows to ask for per request."""
@@ -163,7 +164,9 @@ class Pushes(Jobs):
             raise ValueError('cannot watch deletes with api_version = "v1"')
         return self
 
-    def auth(self) -> httpx.Auth:
+    def auth(self) -> "Auth":
+        from roundsman.http.auth import PasswordToken
+
         key = self.secret_key.reveal()
         return PasswordToken(
             self.auth_url, self.client_id, key, life=self.token_ttl, margin=self.token_refresh_margin

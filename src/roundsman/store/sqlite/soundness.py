@@ -4,7 +4,7 @@ import sqlite3
 from pathlib import Path
 
 from roundsman.errors import StoreError
-from roundsman.store.database import BESIDE, connect, translated
+from roundsman.store.sqlite.files import BESIDE, connect, translated
 
 GROWN = 32 * 2**20
 """Bytes by which the -wal file may grow during the check: the check keeps it from being checkpointed."""
@@ -38,8 +38,8 @@ def check(path: Path) -> str | None:
             return str(exc)
         raise GaveUp from None
     try:
-        db.conn.set_progress_handler(lambda: size() - before > GROWN, LOOK_EVERY)
-        found = db.conn.execute("PRAGMA quick_check(1)").fetchone()[0]
+        db.set_progress_handler(lambda: size() - before > GROWN, LOOK_EVERY)
+        found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
     except sqlite3.OperationalError as exc:
         if exc.sqlite_errorcode & 0xFF not in {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT}:
             raise GaveUp from None  # too little memory, too many open files

@@ -3,22 +3,36 @@
 import glob
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
-
-from sqlite_utils import Database
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from roundsman import wire
 from roundsman.errors import StoreError
 from roundsman.events import Event
-from roundsman.plugin import Receipt, State
-from roundsman.store.database import BESIDE, applied, connect, must_exist, translated, write_copy
-from roundsman.store.schema import NAMES
-from roundsman.store.values import DAEMON, DaemonRecord, SourceRecord, SourceStatus, Via
+from roundsman.store.sqlite.files import BESIDE, applied, connect, must_exist, translated, write_copy
+from roundsman.store.sqlite.schema import STEPS
+from roundsman.store.values import (
+    DAEMON,
+    DaemonRecord,
+    DeadLetter,
+    Filter,
+    LoggedFailure,
+    Memory,
+    SinkEntry,
+    Slice,
+    SourceEntry,
+    SourceRecord,
+    SourceStatus,
+    UnreadItem,
+    Via,
+)
 from roundsman.system.files import refuse_links, resolve, space, sync_folder
+
+if TYPE_CHECKING:
+    from roundsman.plugin import Receipt
 
 FULL_BELOW = 256 * 2**10
 """Free bytes below which the disk counts as full: one write may still fit into free pages of the file, and
@@ -28,33 +42,26 @@ BATCH_BYTES = 8 * 2**20
 """Approximate bytes of events that are read at a time: a thousand rows of 10 MB must not fill the memory."""
 
 
-class Filter(NamedTuple):
-    """Which events are wanted. Each field is a sequence of names and globs; an empty one matches all."""
-
-    types: Sequence[str] = ()
-    sources: Sequence[str] = ()
-    outcomes: Sequence[str] = ()
-
-    def where(self) -> tuple[str, list[str]]:
-        """The condition in SQL and its values, for any number of names."""
-        clauses: list[str] = []
-        values: list[str] = []
-        # The plus keeps SQLite from using the column's index, so that it reads the log in `seq` order.
-        for column, wanted in (
-            ("+e.type", self.types),
-            ("+s.name", self.sources),
-            ("+e.outcome", self.outcomes),
-        ):
-            globs = [each for each in wanted if set(each) & set("*?[")]
-            names = [each for each in wanted if not set(each) & set("*?[")]
-            terms = [f"{column} GLOB ?"] * len(globs)
-            values += globs
-            if names:
-                terms.append(f"{column} IN (SELECT value FROM json_each(?))")  # noqa: S608 - fixed names
-                values.append(wire.encode(names).decode())
-            if terms:
-                clauses.append(_either(terms))
-        return "".join(f" AND {clause}" for clause in clauses), values
+def _where(wanted: Filter) -> tuple[str, list[str]]:
+    """The filter's condition in SQL and its values, for any number of names."""
+    clauses: list[str] = []
+    values: list[str] = []
+    # The plus keeps SQLite from using the column's index, so that it reads the log in `seq` order.
+    for column, names in (
+        ("+e.type", wanted.types),
+        ("+s.name", wanted.sources),
+        ("+e.outcome", wanted.outcomes),
+    ):
+        globs = [each for each in names if set(each) & set("*?[")]
+        plain = [each for each in names if not set(each) & set("*?[")]
+        terms = [f"{column} GLOB ?"] * len(globs)
+        values += globs
+        if plain:
+            terms.append(f"{column} IN (SELECT value FROM json_each(?))")  # noqa: S608 - fixed names
+            values.append(wire.encode(plain).decode())
+        if terms:
+            clauses.append(_either(terms))
+    return "".join(f" AND {clause}" for clause in clauses), values
 
 
 def _either(terms: Sequence[str]) -> str:
@@ -70,13 +77,14 @@ _EVENT = "SELECT e.seq, s.name, e.id, e.type, e.outcome, e.body, e.logged FROM e
 
 P = ParamSpec("P")
 T = TypeVar("T")
+S = TypeVar("S", bound="Reader")
 
 
-def reads_rows(method: "Callable[Concatenate[Reader, P], T]") -> "Callable[Concatenate[Reader, P], T]":
-    """Wraps a method that fetches rows after `_run`: SQLite's errors become a StoreError then, too."""
+def reading(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
+    """Makes a method awaitable, and SQLite's errors a StoreError. A read never waits: WAL has no lock for it."""
 
     @wraps(method)
-    def wrapped(self: "Reader", /, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def wrapped(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
         with translated(self.path):
             return method(self, *args, **kwargs)
 
@@ -86,13 +94,12 @@ def reads_rows(method: "Callable[Concatenate[Reader, P], T]") -> "Callable[Conca
 class Reader:
     """The store, read-only. It can be used beside a running daemon and never blocks it."""
 
-    def __init__(self, path: Path, db: Database) -> None:
+    def __init__(self, path: Path, db: sqlite3.Connection) -> None:
         self.path = path
         self._db = db
 
     def _run(self, sql: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
-        with translated(self.path):
-            return self._db.conn.execute(sql, values)
+        return self._db.execute(sql, values)
 
     @classmethod
     def open(cls, path: Path) -> "Reader":
@@ -100,15 +107,16 @@ class Reader:
         must_exist(path)
         with translated(path):
             db = connect(path, readonly=True)
-            if NAMES - applied(path, db):
+            if STEPS.keys() - applied(path, db):
                 raise StoreError(
                     f"{path} was written by an older roundsman: `roundsman run` or `once` brings it up to date"
                 )
         return cls(path, db)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         self._db.close()
 
+    @reading
     def full(self) -> str | None:
         """A message if the disk is full; None if it is not."""
         with suppress(OSError):
@@ -116,39 +124,43 @@ class Reader:
                 return f"{self.path} cannot be written: the disk is full"
         return None
 
-    def version(self) -> int:
-        """A number that changes when another connection has written."""
-        return int(self._run("PRAGMA data_version").fetchone()[0])
-
+    @reading
     def head(self) -> int:
         """The last event's `seq`; 0 for an empty log."""
+        return self._head()
+
+    def _head(self) -> int:
         return int(self._run("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
 
-    def sources(self) -> list[dict[str, Any]]:
+    @reading
+    def sources(self) -> list[SourceEntry]:
         """Every source that was ever configured."""
-        return self._rows("SELECT * FROM sources WHERE type != 'roundsman' ORDER BY name")
+        columns = "type, changed, calls, refused, refusal, origin, moved"
+        sql = f"SELECT {columns}, {_STATUS} FROM sources WHERE type != 'roundsman' ORDER BY name"  # noqa: S608 - fixed names
+        return [SourceEntry._make((*row[:7], _record(row[7:]))) for row in self._run(sql)]
 
-    def statuses(self) -> Iterator[SourceRecord]:
-        """The stored status of each source, one at a time, because there may be very many."""
+    @reading
+    def statuses(self) -> list[SourceRecord]:
+        """The stored status of each source."""
+        return [_record(row) for row in self._run(f"SELECT {_STATUS} FROM sources")]  # noqa: S608 - fixed names
+
+    @reading
+    def sinks(self) -> list[SinkEntry]:
+        """Every sink that was ever configured."""
         sql = (
-            "SELECT name, heard, due, coalesce(held, 0), visited, answered, polls, failures, failing, unanswered, error, "
-            "options FROM sources"
+            "SELECT name, type, cursor, delivered, failures, failing, error, "
+            "(SELECT count(*) FROM dead WHERE sink = sinks.name) FROM sinks ORDER BY name"
         )
-        for name, heard, *fields in self._run(sql):
-            yield SourceRecord(name, SourceStatus(*fields), heard)
+        return [SinkEntry(*row) for row in self._run(sql)]
 
-    def sinks(self) -> list[dict[str, Any]]:
-        return self._rows(
-            "SELECT k.*, (SELECT count(*) FROM dead d WHERE d.sink = k.name) AS dead FROM sinks k ORDER BY name"
-        )
-
+    @reading
     def lag(self, cursor: int, wanted: Filter) -> int:
         """Number of events after `cursor` that match the filter."""
-        where, values = wanted.where()
+        where, values = _where(wanted)
         join = "FROM events e JOIN sources s ON s.id = e.source WHERE e.seq > ?"
         return int(self._run(f"SELECT count(*) {join}{where}", [cursor, *values]).fetchone()[0])
 
-    @reads_rows
+    @reading
     def counts(self) -> dict[str, int]:
         """Number of events in the log, by source."""
         return dict(
@@ -157,11 +169,18 @@ class Reader:
             ).fetchall()
         )
 
-    def state(self, name: str) -> tuple[State, int]:
-        """The source's state, and the revision to commit against."""
-        row = self._run("SELECT state, revision FROM sources WHERE name = ?", (name,)).fetchone()
-        return (wire.decode(row[0].encode()), row[1]) if row else ({}, 0)
+    @reading
+    def memory(self, name: str) -> Memory:
+        """What a source remembers; empty if it was never registered."""
+        row = self._run("SELECT id, state, revision FROM sources WHERE name = ?", (name,)).fetchone()
+        if row is None:
+            return Memory({})
+        sql = "SELECT id, n FROM inbox WHERE source = ? ORDER BY n LIMIT 1000"
+        inbox = self._run(sql, (row[0],)).fetchall()
+        ids, taken = [each for each, _ in inbox], inbox[-1][1] if inbox else 0
+        return Memory(wire.decode(row[1].encode()), row[2], ids, taken)
 
+    @reading
     def backup(self, target: Path, *, replace: bool = False) -> None:
         """Write a complete, compact copy of the store, while others may write. StoreError on failure."""
         with translated(target):
@@ -190,6 +209,7 @@ class Reader:
             half.unlink(missing_ok=True)
             os.close(handle)
 
+    @reading
     def daemon(self) -> DaemonRecord:
         """The record of the daemon that runs on the store, or of the last one."""
         row = self._run(
@@ -197,39 +217,46 @@ class Reader:
         ).fetchone()
         return DaemonRecord._make((*row[:-1], tuple(wire.decode(row[-1].encode()))))
 
-    def inbox(self, name: str) -> tuple[list[str], int]:
-        """Ids to track, at most 1,000, and the number to commit when they are taken up; 0 if none."""
-        sql = "SELECT i.id, i.n FROM inbox i JOIN sources s ON s.id = i.source WHERE s.name = ? ORDER BY i.n LIMIT 1000"
-        rows = self._run(sql, (name,)).fetchall()
-        return [row[0] for row in rows], rows[-1][1] if rows else 0
-
-    @reads_rows
+    @reading
     def failures(
         self, sources: Sequence[str] = (), since: float = 0.0, *, done: bool = False, limit: int = -1
-    ) -> list[tuple[Event, float, bool]]:
-        """Failures, newest first: the event, when it was logged (Unix), and whether it is marked as done."""
-        where, values = Filter(sources=sources).where()
+    ) -> list[LoggedFailure]:
+        """Failures, newest first."""
+        where, values = _where(Filter(sources=sources))
         which = "IS NOT NULL" if done else "= 1"
         sql = _EVENT.replace(" FROM", ", e.failure FROM") + f" WHERE e.failure {which} AND e.body IS NOT NULL"
         rows = self._run(
             f"{sql} AND e.logged >= ?{where} ORDER BY e.seq DESC LIMIT ?", [since, *values, limit]
         ).fetchall()
-        return [(Event(k, s, t, o, b, q), logged, not f) for q, s, k, t, o, b, logged, f in rows]
+        return [LoggedFailure(Event(k, s, t, o, b, q), logged, not f) for q, s, k, t, o, b, logged, f in rows]
 
+    @reading
     def open_failures(self) -> int:
         """Number of failures that are not marked as done."""
         sql = "SELECT count(*) FROM events WHERE failure = 1 AND body IS NOT NULL"
         return int(self._run(sql).fetchone()[0])
 
+    @reading
     def kind(self, source: str) -> str | None:
         """The type that a source was registered with; None if it never was."""
         row = self._run("SELECT type FROM sources WHERE name = ?", (source,)).fetchone()
         return str(row[0]) if row else None
 
-    @reads_rows
+    @reading
     def events(self, after: int, upto: int, limit: int, wanted: Filter) -> list[tuple[Event, float]]:
         """Events after `after` in log order, and when each was logged (Unix); pruned ones are left out."""
-        where, values = wanted.where()
+        return self._events(after, upto, limit, wanted)
+
+    @reading
+    def read(self, sink: str, limit: int, wanted: Filter) -> Slice:
+        """The next events that a sink wants, at most `limit` of them and about `BATCH_BYTES` bytes."""
+        cursor, _ = self._position(sink)
+        head = self._head()
+        found = [event for event, _ in self._events(cursor, head, limit, wanted)]
+        return Slice(cursor, found, head)
+
+    def _events(self, after: int, upto: int, limit: int, wanted: Filter) -> list[tuple[Event, float]]:
+        where, values = _where(wanted)
         sql = f"{_EVENT} WHERE e.seq > ? AND e.seq <= ? AND e.body IS NOT NULL{where} ORDER BY e.seq LIMIT ?"
         found: list[tuple[Event, float]] = []
         volume = 0
@@ -242,31 +269,26 @@ class Reader:
                 break
         return found
 
-    @reads_rows
+    @reading
     def last(self, count: int, wanted: Filter, since: float = 0.0) -> list[tuple[Event, float]]:
         """The newest `count` events, the oldest of them first."""
-        where, values = wanted.where()
+        where, values = _where(wanted)
         sql = f"{_EVENT} WHERE e.body IS NOT NULL AND e.logged >= ?{where} ORDER BY e.seq DESC LIMIT ?"
         rows = self._run(sql, [since, *values, count]).fetchall()
         return [(Event(k, s, t, o, b, q), logged) for q, s, k, t, o, b, logged in reversed(rows)]
 
-    @reads_rows
+    @reading
     def known(self, name: str, ids: Sequence[str]) -> set[str]:
         """Which of these event ids of a source are in the log."""
-        found: set[str] = set()
-        for at in range(0, len(ids), 500):
-            some = ids[at : at + 500]
-            marks = ",".join("?" * len(some))
-            sql = f"SELECT e.id FROM events e JOIN sources s ON s.id = e.source WHERE s.name = ? AND e.id IN ({marks})"  # noqa: S608 - only marks
-            found.update(row[0] for row in self._run(sql, [name, *some]))
-        return found
+        row = self._run("SELECT id FROM sources WHERE name = ?", (name,)).fetchone()
+        return known_ids(self._db, row[0], ids) if row else set()
 
-    def seq_before(self, when: float) -> int:
+    def _seq_before(self, when: float) -> int:
         """The `seq` after which events were logged at or after `when`. Fast: a bisection of the log.
 
         It assumes that `logged` grows with `seq`. If a clock was set back, only `seq_since` is right.
         """
-        low, high = 0, self.head()
+        low, high = 0, self._head()
         while low < high:
             middle = (low + high + 1) // 2
             row = self._run(
@@ -278,45 +300,41 @@ class Reader:
                 high = row[0] - 1
         return low
 
+    @reading
     def seq_since(self, when: float) -> int:
-        """As `seq_before`, but right even if a clock was set back. Scans the log."""
+        """The `seq` after which events were logged at or after `when`, even if a clock was set back. Scans the log."""
         sql = "SELECT seq FROM events WHERE logged >= ? ORDER BY seq LIMIT 1"
         row = self._run(sql, (when,)).fetchone()
-        return int(row[0]) - 1 if row else self.head()
+        return int(row[0]) - 1 if row else self._head()
 
-    def moved(self) -> dict[str, tuple[str, str]]:
-        """Sources that read another origin than their state is from: name -> (state's origin, new one)."""
-        rows = self._run("SELECT name, origin, moved FROM sources WHERE moved IS NOT NULL").fetchall()
-        return {name: (origin, moved) for name, origin, moved in rows}
-
-    def wanted(self) -> list[str]:
-        """Sources for which a command requested a visit."""
-        return [row[0] for row in self._run("SELECT name FROM sources WHERE due < 0")]
-
-    def unread(self, source: str) -> list[dict[str, Any]]:
+    @reading
+    def unread(self, source: str) -> list[UnreadItem]:
         """Webhooks and rows of a source that could not be read, oldest first."""
         sql = "SELECT u.n, u.received, u.why, u.body FROM unread u JOIN sources s ON s.id = u.source WHERE s.name = ?"
-        return self._rows(f"{sql} ORDER BY u.n", (source,))
+        return [UnreadItem(*row) for row in self._run(f"{sql} ORDER BY u.n", (source,))]
 
-    @reads_rows
+    @reading
     def unread_counts(self) -> dict[str, int]:
         """Number of unread webhooks and rows, by source."""
         sql = "SELECT s.name, count(*) FROM unread u JOIN sources s ON s.id = u.source GROUP BY 1"
         return dict(self._run(sql).fetchall())
 
+    @reading
     def via(self, seqs: Sequence[int]) -> dict[int, Via]:
         """What brought each of these events first, by `seq`."""
         marks = ",".join("?" * len(seqs))
         return dict(self._run(f"SELECT seq, via FROM events WHERE seq IN ({marks})", seqs).fetchall())  # noqa: S608 - only marks
 
+    @reading
     def oldest(self, sink: str, wanted: Filter) -> float | None:
         """When the oldest event was logged (Unix) that a sink wants and has not got; None if it has all."""
-        where, values = wanted.where()
+        where, values = _where(wanted)
         sql = "SELECT e.logged FROM events e JOIN sources s ON s.id = e.source WHERE e.seq > ? AND e.body IS NOT NULL"
-        cursor, _ = self.cursor(sink)
+        cursor, _ = self._position(sink)
         row = self._run(f"{sql}{where} ORDER BY e.seq LIMIT 1", [cursor, *values]).fetchone()
         return float(row[0]) if row else None
 
+    @reading
     def lost_to_pruning(self, sink: str, wanted: Filter) -> tuple[int, int]:
         """Number of events that a sink wants and never got, and whose payloads were pruned.
 
@@ -326,10 +344,11 @@ class Reader:
             "SELECT max(cursor, coalesce(reached, 0)) FROM sinks WHERE name = ?", (sink,)
         ).fetchone()
         reached = int(row[0]) if row else 0
-        where, values = wanted.where()
+        where, values = _where(wanted)
         sql = "SELECT count(*) FROM events e JOIN sources s ON s.id = e.source WHERE e.seq > ? AND e.body IS NULL"
         return int(self._run(f"{sql}{where}", [reached, *values]).fetchone()[0]), reached
 
+    @reading
     def last_notice(self, kind: str) -> tuple[Event, float] | None:
         """The daemon's newest notice of this type (a glob), and when it was logged (Unix).
 
@@ -339,6 +358,7 @@ class Reader:
         row = self._run(_EVENT + where + " ORDER BY +e.seq DESC LIMIT 1", (DAEMON, kind)).fetchone()
         return (Event(row[2], row[1], row[3], row[4], row[5], row[0]), row[6]) if row else None
 
+    @reading
     def logged_before(self, seq: int) -> float | None:
         """When the last event before `seq` that is not the daemon's was logged (Unix); None if none."""
         others = "source != (SELECT id FROM sources WHERE name = ?)"
@@ -346,38 +366,62 @@ class Reader:
         row = self._run(sql, (seq, DAEMON)).fetchone()
         return float(row[0]) if row else None
 
-    def dead(self, sink: str) -> list[dict[str, Any]]:
-        return self._rows(
-            "SELECT d.seq, d.buried, d.reason, d.retry, s.name AS source, e.id, e.type, e.outcome FROM dead d "
-            "LEFT JOIN events e ON e.seq = d.seq LEFT JOIN sources s ON s.id = e.source WHERE d.sink = ? ORDER BY d.seq",
-            (sink,),
+    @reading
+    def dead(self, sink: str) -> list[DeadLetter]:
+        """The sink's dead letters, in the order of the log."""
+        sql = (
+            "SELECT d.seq, d.buried, d.reason, d.retry, s.name, e.id, e.type, e.outcome FROM dead d "
+            "LEFT JOIN events e ON e.seq = d.seq LEFT JOIN sources s ON s.id = e.source WHERE d.sink = ? ORDER BY d.seq"
         )
+        return [DeadLetter(*row) for row in self._run(sql, (sink,))]
 
-    def cursor(self, sink: str) -> tuple[int, Receipt | None]:
+    @reading
+    def cursor(self, sink: str) -> "tuple[int, Receipt | None]":
         """A sink's cursor, and the receipt of its last ack."""
+        return self._position(sink)
+
+    def _position(self, sink: str) -> "tuple[int, Receipt | None]":
         row = self._run("SELECT cursor, receipt FROM sinks WHERE name = ?", (sink,)).fetchone()
         return (row[0], wire.decode(row[1].encode()) if row[1] else None) if row else (0, None)
 
+    @reading
     def failure(self, sink: str) -> tuple[int, float | None]:
         """How often a sink has failed in a row, and since when (Unix)."""
         row = self._run("SELECT failures, failing FROM sinks WHERE name = ?", (sink,)).fetchone()
         return (row[0], row[1]) if row else (0, None)
 
+    @reading
     def has_pruned_ids(self) -> bool:
         """Whether ids of events were ever pruned: a source that is read again from before that may repeat some."""
         return bool(self._run("SELECT ids_pruned FROM daemons").fetchone()[0])
 
+    @reading
     def retries(self, sink: str) -> list[Event]:
         """Dead letters of a sink that were requeued, at most 100 at a time."""
         sql = f"{_EVENT} JOIN dead d ON d.seq = e.seq WHERE d.sink = ? AND d.retry = 1 AND e.body IS NOT NULL"
         rows = self._run(sql + " ORDER BY e.seq LIMIT 100", (sink,)).fetchall()
         return [Event(k, s, t, o, b, q) for q, s, k, t, o, b, _ in rows]
 
-    @reads_rows
-    def _rows(self, sql: str, values: Sequence[object] = ()) -> list[dict[str, Any]]:
-        cursor = self._run(sql, values)
-        names = [column[0] for column in cursor.description]
-        return [dict(zip(names, row, strict=True)) for row in cursor]
+
+_STATUS = "name, heard, due, coalesce(held, 0), visited, answered, polls, failures, failing, unanswered, error, options"
+"""The columns of `_record`."""
+
+
+def _record(row: Sequence[Any]) -> SourceRecord:
+    name, heard, due, *fields = row
+    # A negative `due` is a command's wish for a visit.
+    return SourceRecord(name, SourceStatus(max(due, 0.0), *fields), heard)
+
+
+def known_ids(conn: sqlite3.Connection, source: int, ids: Sequence[str]) -> set[str]:
+    """Which of these event ids are in the log of the source with this row id."""
+    found: set[str] = set()
+    for at in range(0, len(ids), 500):
+        some = ids[at : at + 500]
+        marks = ",".join("?" * len(some))
+        sql = f"SELECT id FROM events WHERE source = ? AND id IN ({marks})"  # noqa: S608 - only marks
+        found.update(row[0] for row in conn.execute(sql, [source, *some]))
+    return found
 
 
 def _sweep(target: Path) -> None:

@@ -1,10 +1,6 @@
 """The tables of the store, as migrations: one for each version that changed them."""
 
-from sqlite_utils import Database
-from sqlite_utils.migrations import Migrations
-
-migrations = Migrations("roundsman")
-
+from collections.abc import Mapping, Sequence
 
 LOG = (
     """
@@ -66,12 +62,6 @@ LOG = (
 )
 
 
-@migrations(name="001_log")
-def _log(db: Database) -> None:
-    for statement in LOG:
-        db.execute(statement)
-
-
 FOLLOW = (
     # AUTOINCREMENT: a visit deletes the ids up to the number that it read; no later id may get such a number.
     """
@@ -85,12 +75,6 @@ FOLLOW = (
     "ALTER TABLE events ADD COLUMN failure INTEGER",  # 1: a failure; 0: a failure marked as done; else NULL
     "CREATE INDEX failures ON events (failure, seq) WHERE failure IS NOT NULL",
 )
-
-
-@migrations(name="002_follow")
-def _follow(db: Database) -> None:
-    for statement in FOLLOW:
-        db.execute(statement)
 
 
 RECEIVE = (
@@ -114,12 +98,6 @@ RECEIVE = (
 )
 
 
-@migrations(name="003_receive")
-def _receive(db: Database) -> None:
-    for statement in RECEIVE:
-        db.execute(statement)
-
-
 OWN = (
     # The daemon's notices are events of the source `daemon`. Another source of that name is renamed and keeps
     # its log.
@@ -131,22 +109,10 @@ OWN = (
 )
 
 
-@migrations(name="004_own")
-def _own(db: Database) -> None:
-    for statement in OWN:
-        db.execute(statement)
-
-
 ORIGIN = (
     "ALTER TABLE sources ADD COLUMN origin TEXT",  # what the state was read from: an address and an account
     "ALTER TABLE sources ADD COLUMN moved TEXT",  # what the source reads now, if that is another origin
 )
-
-
-@migrations(name="005_origin")
-def _origin(db: Database) -> None:
-    for statement in ORIGIN:
-        db.execute(statement)
 
 
 DAEMONS = (
@@ -179,11 +145,15 @@ DAEMONS = (
 )
 
 
-@migrations(name="006_daemons")
-def _daemons(db: Database) -> None:
-    for statement in DAEMONS:
-        db.execute(statement)
+STEPS: Mapping[str, Sequence[str]] = {
+    "001_log": LOG,
+    "002_follow": FOLLOW,
+    "003_receive": RECEIVE,
+    "004_own": OWN,
+    "005_origin": ORIGIN,
+    "006_daemons": DAEMONS,
+}
+"""The statements of each migration, in order. A store with any other migration was written by a newer version."""
 
-
-NAMES = frozenset({"001_log", "002_follow", "003_receive", "004_own", "005_origin", "006_daemons"})
-"""All migrations that this version knows; a store with any other was written by a newer version."""
+APPLIED = ("_sqlite_migrations", "roundsman")
+"""The table that lists the applied migrations, and the name of ours in it."""

@@ -10,10 +10,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sqlite_utils import Database
-
 from roundsman.errors import StoreError
-from roundsman.store.schema import NAMES, migrations
+from roundsman.store.sqlite.schema import APPLIED, STEPS
 from roundsman.system.files import create, refuse_links, require_file, resolve, sync_folder
 
 BUSY = 1.0
@@ -72,7 +70,7 @@ def _make_room(path: Path) -> None:
         try:
             old = connect(path)
             try:
-                busy, *_ = old.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                busy, *_ = old.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             finally:
                 old.close()
             damaged = bool(busy)
@@ -100,10 +98,10 @@ def _copy(backup: Path, target: Path, handle: int) -> int:
         try:
             if not applied(backup, copy):
                 raise StoreError(f"{backup} is empty")
-            if copy.conn.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+            if copy.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
                 raise StoreError(f"{backup} is no backup: it is damaged")
             write_copy(copy, target, handle)
-            [head] = copy.conn.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()
+            [head] = copy.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()
         finally:
             copy.close()
     except sqlite3.DatabaseError as exc:
@@ -114,7 +112,7 @@ def _copy(backup: Path, target: Path, handle: int) -> int:
     return int(head)
 
 
-def write_copy(db: Database, target: Path, handle: int) -> None:
+def write_copy(db: sqlite3.Connection, target: Path, handle: int) -> None:
     """Copy all data of `db` to a file that was just created, and sync it.
 
     SQLite opens the file again, by its name. The folder's owner may have replaced it meanwhile. So no file is
@@ -122,13 +120,18 @@ def write_copy(db: Database, target: Path, handle: int) -> None:
     is not the created file. The worst possible result is a copy of the store in an empty file of another
     user.
     """
-    db.conn.execute("VACUUM INTO ?", (f"{target.absolute().as_uri()}?mode=rw",))
+    try:
+        db.execute("VACUUM INTO ?", (f"{target.absolute().as_uri()}?mode=rw",))
+    except sqlite3.Error:
+        # A connection that only reads leaves it behind on a full disk.
+        target.with_name(target.name + "-journal").unlink(missing_ok=True)
+        raise
     os.fsync(handle)
     if not os.path.samestat(os.fstat(handle), target.lstat()):
         raise OSError(errno.EBUSY, f"somebody has put something else in the place of {target.name}")
 
 
-def connect(path: Path, *, readonly: bool = False) -> Database:
+def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
     """Open the SQLite file. OSError if one of its files is not regular, or a link that root does not follow.
 
     SQLite opens the files by name, so the folder's owner may still create a link between our check and that.
@@ -144,7 +147,7 @@ def connect(path: Path, *, readonly: bool = False) -> Database:
     if readonly and not os.access(path, os.R_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))  # SQLite's own message has no reason
     uri = f"{path.as_uri()}?mode={'ro' if readonly else 'rw'}"
-    conn = sqlite3.connect(uri, uri=True, timeout=BUSY)
+    conn = sqlite3.connect(uri, uri=True, timeout=BUSY, check_same_thread=False)  # a commit runs in a thread
     run = conn.execute
     if not readonly:
         run("PRAGMA auto_vacuum = INCREMENTAL")  # new stores: pruned pages are returned in small steps
@@ -154,19 +157,24 @@ def connect(path: Path, *, readonly: bool = False) -> Database:
         run("PRAGMA wal_autocheckpoint = 4000")
         run("PRAGMA journal_size_limit = 67108864")
     run("PRAGMA cache_size = -16000")
-    return Database(conn, recursive_triggers=False, execute_plugins=False)
+    return conn
 
 
-def applied(path: Path, db: Database) -> set[str]:
+def applied(path: Path, db: sqlite3.Connection) -> set[str]:
     """The migrations applied to the file. StoreError if a newer version wrote it, or another program."""
-    applied = {m.name for m in migrations.applied(db)}
-    newer = sorted(applied - NAMES)
+    table, ours = APPLIED
+    tables = {name for [name] in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    applied: set[str] = set()
+    if table in tables:
+        sql = f"SELECT name FROM {table} WHERE migration_set = ?"  # noqa: S608 - a fixed name
+        applied = {name for [name] in db.execute(sql, (ours,))}
+    newer = sorted(applied - STEPS.keys())
     if newer:
         raise StoreError(
             f"{path} was written by a newer roundsman (it has {newer[-1]}): upgrade, or use another store"
         )
     # An interrupted first start leaves an empty list of migrations: such a file is ours to continue with.
-    if not applied and set(db.table_names()) - {migrations.migrations_table}:
+    if not applied and tables - {table}:
         raise StoreError(f"{path} is a SQLite file of something else: use another path for the store")
     return applied
 

@@ -1,18 +1,18 @@
 """Turns TOML into plugins. Reports each mistake in one line: the place, the value and what would be right."""
 
-import hashlib
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import httpx
 from pydantic import BaseModel
 
+from roundsman.config.daemon import DaemonOptions, store_of, unknown_tables
+from roundsman.config.document import parse
 from roundsman.config.registry import load_type, sinks_registry, sources_registry
 from roundsman.config.sentences import nearest, read_table, shown
 from roundsman.errors import ConfigError, reason
@@ -20,9 +20,8 @@ from roundsman.http.transport import HttpOptions
 from roundsman.http.urls import is_loopback
 from roundsman.masking import mask
 from roundsman.options.listen import ListenOptions
-from roundsman.options.paths import DataPath, relative_to
-from roundsman.options.secrets import forbidden
-from roundsman.options.values import Duration, Options, duration
+from roundsman.options.paths import relative_to
+from roundsman.options.values import duration
 from roundsman.plugin import FLOOR, Sink, Source
 from roundsman.store import DAEMON, default_path
 from roundsman.times import spell
@@ -37,19 +36,6 @@ _PLAIN = re.compile(
 _TOKEN = re.compile(r"(?=[^/]*[0-9])(?=[^/]*[A-Z])[A-Za-z0-9_-]{8,}|(?=[^/]*[0-9])[A-Za-z0-9_-]{16,}")
 """A part of a path that looks like a secret."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-
-
-class DaemonOptions(Options):
-    """`[daemon]`: the process itself."""
-
-    store: DataPath | None = None
-    """The SQLite file. Default: $STATE_DIRECTORY/roundsman.db under systemd, else the user's state directory."""
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """The lowest level that is logged."""
-    log_format: Literal["auto", "json", "console"] = "auto"
-    """`auto` is console on a terminal, JSON lines elsewhere."""
-    retention: Duration = 35 * 86400.0
-    """Payloads of delivered events are pruned after this time. Their ids are kept for at least 35 days."""
 
 
 @dataclass(frozen=True)
@@ -69,32 +55,13 @@ class Config:
         return self.daemon.store or default_path()
 
 
-def names(path: Path) -> tuple[set[str], set[str]]:
-    """The names of sources and sinks in the file, even if it has mistakes. ConfigError if it is not TOML."""
-    document = _parse(path)
-    sources, sinks = document.get("sources", {}), document.get("sinks", {})
-    return set(sources) if isinstance(sources, dict) else set(), set(sinks) if isinstance(
-        sinks, dict
-    ) else set()
-
-
-def digest(path: Path) -> str:
-    """A hash of the file's content; empty if the file cannot be read."""
-    try:
-        return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
-    except OSError:
-        return ""
-
-
-def load(path: Path, *, only_daemon: bool = False, only_source: str | None = None) -> Config:
+def load(path: Path, *, only_source: str | None = None) -> Config:
     """The configuration in the file. ConfigError lists every mistake.
 
-    With `only_daemon`, only mistakes in [daemon] count, and sources, sinks and their secrets are not read:
-    commands that only read the store work without the service's credentials. With `only_source`, no other
-    source and no sink is read.
+    With `only_source`, no other source and no sink is read.
     """
-    document = _parse(path)
-    problems: list[str] = []
+    document = parse(path)
+    problems = unknown_tables(document)
     with relative_to(path.absolute().parent):
         known: dict[str, type[BaseModel]] = {
             "daemon": DaemonOptions,
@@ -102,16 +69,8 @@ def load(path: Path, *, only_daemon: bool = False, only_source: str | None = Non
             "listen": ListenOptions,
         }
         tables: dict[str, Any] = {}
-        for key in document:
-            if key not in {*known, "sources", "sinks"}:
-                problems.append(f"{key}: unknown table{nearest(key, [*known, 'sources', 'sinks'])}")
         for key, model in known.items():
             tables[key] = read_table(model, key, document.get(key, {}), problems)
-        if only_daemon:
-            problems = [p for p in problems if p.startswith("daemon")]
-            if problems:
-                raise ConfigError(problems, path)
-            return Config(path, tables["daemon"], listen=tables["listen"] if "listen" in document else None)
         listen = tables["listen"] if "listen" in document else None
         if only_source is not None:
             return _one(path, document, only_source, tables, problems)
@@ -135,6 +94,17 @@ def load(path: Path, *, only_daemon: bool = False, only_source: str | None = Non
     return Config(path, tables["daemon"], tables["http"], listen, sources, sinks)
 
 
+def listen_of(path: Path) -> ListenOptions | None:
+    """[listen] alone; None if there is none that can be used. ConfigError lists the mistakes in [daemon]."""
+    store_of(path)
+    document = parse(path)
+    if "listen" not in document:
+        return None
+    with relative_to(path.absolute().parent):
+        found: ListenOptions | None = read_table(ListenOptions, "listen", document["listen"], [])
+    return found
+
+
 def _one(
     path: Path, document: dict[str, Any], name: str, tables: dict[str, Any], problems: list[str]
 ) -> Config:
@@ -148,26 +118,6 @@ def _one(
     if problems:
         raise ConfigError(problems, path)
     return Config(path, tables["daemon"], tables["http"], None, sources)
-
-
-def _parse(path: Path) -> dict[str, Any]:
-    try:
-        # utf-8-sig: on Windows, editors write a byte order mark.
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as exc:
-        hint = forbidden(exc, f"the service's user must be able to read it: chmod 644 {path}")
-        raise ConfigError([f"{path}: cannot be read: {exc.strerror}{hint}"]) from None
-    except UnicodeDecodeError:
-        raise ConfigError([f"{path}: is not UTF-8 text"]) from None
-    except RecursionError:
-        raise ConfigError([f"{path}: is not TOML that anybody would write: nested too deeply"]) from None
-    except tomllib.TOMLDecodeError as exc:
-        raise ConfigError([f"{path}: is not TOML: {_without_values(str(exc))}"]) from None
-
-
-def _without_values(message: str) -> str:
-    """The TOML parser's message without the text that it quotes, which may be part of a secret."""
-    return re.sub(r"'[^']*'|\"[^\"]*\"", "...", message)
 
 
 def _plugins(

@@ -1,0 +1,272 @@
+"""What a store promises. Every implementation passes the same suite of tests, `tests/stores/test_conformance.py`.
+
+Each method that writes returns once its change is committed, or raises and has written nothing. `StoreError` says in
+one sentence what is wrong; `Conflict` says that a person moved a position meanwhile.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from roundsman.events import Event
+from roundsman.store.values import (
+    DaemonRecord,
+    DeadLetter,
+    Filter,
+    Found,
+    Intake,
+    LoggedFailure,
+    Memory,
+    SinkEntry,
+    Slice,
+    SourceEntry,
+    SourceRecord,
+    SourceStatus,
+    UnreadItem,
+    Via,
+)
+
+if TYPE_CHECKING:
+    from roundsman.plugin import Receipt, State
+
+
+class View(Protocol):
+    """What a command, the page and the metrics read. A read never waits for a write."""
+
+    path: Path
+
+    async def close(self) -> None: ...
+
+    async def head(self) -> int:
+        """The last event's `seq`; 0 for an empty log."""
+
+    async def events(self, after: int, upto: int, limit: int, wanted: Filter) -> list[tuple[Event, float]]:
+        """Events after `after` in log order, and when each was logged (Unix); pruned ones are left out."""
+
+    async def last(self, count: int, wanted: Filter, since: float = 0.0) -> list[tuple[Event, float]]:
+        """The newest `count` events, the oldest of them first."""
+
+    async def failures(
+        self, sources: Sequence[str] = (), since: float = 0.0, *, done: bool = False, limit: int = -1
+    ) -> list[LoggedFailure]:
+        """Failures, newest first; with `done`, those too that are marked as done."""
+
+    async def open_failures(self) -> int:
+        """Number of failures that are not marked as done."""
+
+    async def via(self, seqs: Sequence[int]) -> dict[int, Via]:
+        """What brought each of these events first, by `seq`."""
+
+    async def seq_since(self, when: float) -> int:
+        """The `seq` after which events were logged at or after `when`."""
+
+    async def counts(self) -> dict[str, int]:
+        """Number of events in the log, by source."""
+
+    async def sources(self) -> list[SourceEntry]:
+        """Every source that was ever configured."""
+
+    async def kind(self, source: str) -> str | None:
+        """The type that a source was registered with; None if it never was."""
+
+    async def memory(self, name: str) -> Memory:
+        """What a source remembers; empty if it was never registered."""
+
+    async def known(self, name: str, ids: Sequence[str]) -> set[str]:
+        """Which of these event ids of a source are in the log."""
+
+    async def has_pruned_ids(self) -> bool:
+        """Whether ids of events were ever pruned: a source that is read again from before that may repeat some."""
+
+    async def unread(self, source: str) -> list[UnreadItem]:
+        """Webhooks and rows of a source that could not be read, oldest first."""
+
+    async def unread_counts(self) -> dict[str, int]:
+        """Number of unread webhooks and rows, by source."""
+
+    async def sinks(self) -> list[SinkEntry]:
+        """Every sink that was ever configured."""
+
+    async def cursor(self, sink: str) -> "tuple[int, Receipt | None]":
+        """A sink's cursor, and the receipt of its last ack."""
+
+    async def lag(self, cursor: int, wanted: Filter) -> int:
+        """Number of events after `cursor` that match the filter."""
+
+    async def oldest(self, sink: str, wanted: Filter) -> float | None:
+        """When the oldest event was logged (Unix) that a sink wants and has not got; None if it has all."""
+
+    async def dead(self, sink: str) -> list[DeadLetter]:
+        """The sink's dead letters, in the order of the log."""
+
+    async def daemon(self) -> DaemonRecord:
+        """The record of the daemon that runs on the store, or of the last one."""
+
+    async def backup(self, target: Path, *, replace: bool = False) -> None:
+        """Write a complete copy of the store, while others may write. StoreError on failure."""
+
+    async def full(self) -> str | None:
+        """A message if the disk is full; None if it is not."""
+
+
+class Desk(View, Protocol):
+    """What commands write beside a daemon, which notices it (`Store.commanded`)."""
+
+    async def replay(self, sink: str, after: int) -> bool:
+        """Move a sink's cursor back, never forward. Returns whether it exists."""
+
+    async def rewind(self, source: str, state: "State", origin: str | None = None) -> None:
+        """Replace a source's state (from `origin`) and request a visit. A poll under way becomes void."""
+
+    async def accept(self, source: str) -> bool:
+        """Accept a source's state for the origin that it reads now. Returns whether that was another one."""
+
+    async def follow(self, source: str, ids: Sequence[str]) -> int:
+        """Put ids into a source's inbox, for its next visit to track. Returns how many are new there."""
+
+    async def requeue_dead(self, sink: str, seqs: Sequence[int] | None) -> int:
+        """Mark dead letters (all of the sink's if `seqs` is None) for a retry. Returns how many."""
+
+    async def drop_dead(self, sink: str, seqs: Sequence[int] | None) -> int:
+        """Delete dead letters (all of the sink's if `seqs` is None). Returns how many."""
+
+    async def drop_unread(self, source: str, numbers: Sequence[int] | None) -> int:
+        """Delete unread webhooks and rows of a source (all if `numbers` is None). Returns how many."""
+
+    async def tick_off(self, seqs: Sequence[int]) -> list[int]:
+        """Mark failures as done. Returns those of `seqs` that are failures."""
+
+
+class Upkeep(Protocol):
+    """What keeps a store in order. A store without files of its own has little to do here."""
+
+    damage: str | None
+    """What a check found to be damaged; while it is set, webhooks are refused."""
+    recoveries: int
+    """How often files that were deleted in use were recovered."""
+
+    def lost(self) -> bool:
+        """Whether what is written now would be lost, because files were deleted or replaced."""
+
+    async def recover(self) -> bool:
+        """Recover deleted files if that is possible. Returns whether it was done."""
+
+    async def sync(self) -> None:
+        """Let relaxed writes survive a power cut, too."""
+
+    async def check(self) -> str | None:
+        """A sentence about damage to the store; None if it is sound. GaveUp if that cannot be found out now."""
+
+    async def prune(self, sinks: Sequence[str], now: float, retention: float, limit: int = 500) -> bool:
+        """One small step of pruning. Returns whether there is more to examine in this round."""
+
+    async def shrink(self, pages: int = 200) -> bool:
+        """One small step of returning free space to the disk. Returns whether there may be more."""
+
+    async def checkpoint(self) -> None:
+        """Tidy up after pruning."""
+
+
+class Store(Desk, Upkeep, Protocol):
+    """Everything that a daemon must not forget."""
+
+    # -- the daemon ----------------------------------------------------------------------------------------------------
+
+    async def runs(self, config: Path, digest: str) -> None:
+        """Record that the daemon runs with this configuration. Relaxed."""
+
+    async def reloaded(self, config: Path, digest: str, problems: Sequence[str]) -> None:
+        """Record a reload of this configuration; `problems` says why it was refused, else it is empty. Relaxed."""
+
+    async def beat(self, now: float) -> None:
+        """Record that the daemon runs. Relaxed."""
+
+    async def last_beat(self) -> float | None:
+        """When a daemon last recorded a beat, a visit or a delivery (Unix); None if it never did."""
+
+    async def commanded(self) -> list[str] | None:
+        """Sources for which a command requested a visit; None if no other process has written since the last call."""
+
+    async def writable(self) -> None:
+        """StoreError if the store cannot be written."""
+
+    async def fits(self, sources: Mapping[str, str], sinks: Mapping[str, str]) -> None:
+        """StoreError if `register` would refuse one of these types."""
+
+    async def register(
+        self, sources: Mapping[str, str], sinks: Mapping[str, str], origins: Mapping[str, str] = ...
+    ) -> None:
+        """Create missing rows of configured sources and sinks (name -> type). A new sink starts at the head.
+
+        `origins`: what each source reads. If its state is from another origin, both origins are stored.
+        StoreError if the type of a name has changed.
+        """
+
+    # -- visits --------------------------------------------------------------------------------------------------------
+
+    async def statuses(self) -> list[SourceRecord]:
+        """The stored status of each source."""
+
+    async def begin(
+        self, scheduled: Sequence[tuple[str, SourceStatus]], rung: Sequence[tuple[str, SourceStatus]] = ()
+    ) -> None:
+        """Store when these sources are due next, *before* their visits: a daemon that dies during one does not ask
+        again until then. A scheduled visit fulfils a command's wish; one that a webhook `rung` for does not. Relaxed.
+        """
+
+    async def schedule(self, statuses: Sequence[tuple[str, SourceStatus]]) -> None:
+        """Store `due` and `not_before` of these sources; `due` stays if a command has requested a visit. Relaxed."""
+
+    async def record(self, statuses: Sequence[tuple[str, SourceStatus]]) -> None:
+        """Store visits that found nothing. Not `due`: a command may have changed it. Relaxed."""
+
+    async def commit(self, name: str, revision: int, found: Found, status: SourceStatus, now: float) -> int:
+        """Commit a poll's result and the source's new status. Returns the number of new events.
+
+        `Conflict` if the source was rewound since `revision` was read.
+        """
+
+    async def receive(self, intake: Intake, now: float) -> int:
+        """Commit the content of a webhook. Returns the number of new events."""
+
+    async def note_refused(self, refused: Sequence[tuple[str, int, str]]) -> None:
+        """Count refused webhooks: source, how many, and why the last one was refused. Relaxed."""
+
+    async def append_notices(self, name: str, events: Sequence[Event], now: float) -> int:
+        """Append notices that no poll returned, such as the daemon's own. Returns the number of new ones."""
+
+    async def last_notice(self, kind: str) -> tuple[Event, float] | None:
+        """The daemon's newest notice of this type (a glob), and when it was logged (Unix)."""
+
+    async def logged_before(self, seq: int) -> float | None:
+        """When the last event before `seq` that is not the daemon's was logged (Unix); None if none."""
+
+    # -- deliveries ----------------------------------------------------------------------------------------------------
+
+    async def failure(self, sink: str) -> tuple[int, float | None]:
+        """How often a sink has failed in a row, and since when (Unix)."""
+
+    async def record_failure(
+        self, sink: str, failures: int, failing: float | None, error: str | None
+    ) -> None:
+        """Store a sink's failures, for `status` and for the next start. Relaxed."""
+
+    async def read(self, sink: str, limit: int, wanted: Filter) -> Slice:
+        """The next events that a sink wants, at most `limit`, and about 8 MiB of them."""
+
+    async def retries(self, sink: str) -> list[Event]:
+        """Dead letters of a sink that were requeued, at most 100 at a time."""
+
+    async def ack(
+        self, sink: str, was: int, cursor: int, receipt: "Receipt | None", now: float, *, moved: bool = True
+    ) -> None:
+        """The sink has everything up to `cursor`. `Conflict` if it was replayed meanwhile. Relaxed."""
+
+    async def bury(self, sink: str, was: int, seq: int, reason: str, now: float) -> None:
+        """Bury an event as a dead letter and move the cursor past it. `Conflict` as `ack`."""
+
+    async def bury_again(self, sink: str, seq: int, reason: str, now: float) -> None:
+        """Bury an event without moving the cursor: a retry that was refused again, or a damaged event."""
+
+    async def lost_to_pruning(self, sink: str, wanted: Filter) -> tuple[int, int]:
+        """Number of events that a sink wants and never got, and whose payloads were pruned; and its last `seq`."""

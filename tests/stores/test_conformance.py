@@ -1,0 +1,852 @@
+"""What every store promises, whatever it is made of: `store/protocol.py`, over all implementations.
+
+An implementation joins with a `Place` of its own in `PLACES`. Numbers of events may have holes here: no test counts on
+their values, only on their order.
+"""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+import pytest
+
+from inside import visited
+from roundsman.events import Event
+from roundsman.plugin import State
+from roundsman.store import (
+    DAEMON,
+    KEYS_KEPT,
+    Conflict,
+    Desk,
+    Filter,
+    Intake,
+    SourceStatus,
+    Store,
+    StoreError,
+    View,
+    open_desk,
+    open_store,
+    open_view,
+)
+from roundsman.wire import Damage
+from worlds import START, an_event
+
+T = TypeVar("T")
+KINDS = {"doors": "parakey.event_logs", "windows": "parakey.event_logs"}
+ALL = Filter()
+LATE = START + 2 * KEYS_KEPT
+
+
+class Place(Protocol):
+    """Where an implementation keeps its data, and how it is opened."""
+
+    async def store(self) -> Store:
+        """For the daemon."""
+
+    async def desk(self) -> Desk:
+        """As a command in another process opens it."""
+
+    async def view(self) -> View: ...
+
+    def writing(self, *events: Event) -> Any:
+        """A context in which another process is in the middle of a write; these events of `doors` are committed at its
+        end.
+        """
+
+
+class Sqlite:
+    """A store in one file."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "roundsman.db"
+
+    async def store(self) -> Store:
+        return await open_store(self.path)
+
+    async def desk(self) -> Desk:
+        return await open_desk(self.path)
+
+    async def view(self) -> View:
+        return await open_view(self.path)
+
+    @contextmanager
+    def writing(self, *events: Event) -> Iterator[None]:
+        with closing(sqlite3.connect(self.path, isolation_level=None)) as db:
+            db.execute("BEGIN IMMEDIATE")
+            for event in events:
+                db.execute(
+                    "INSERT INTO events (source, id, type, logged, body) "
+                    "SELECT id, ?, ?, ?, ? FROM sources WHERE name = 'doors'",
+                    (event.id, event.type, START, event.body),
+                )
+            yield
+            db.execute("COMMIT")
+
+
+PLACES = [Sqlite]
+
+
+@pytest.fixture(params=PLACES, ids=lambda place: place.__name__.lower())
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    made: Place = request.param(tmp_path)
+    return made
+
+
+@pytest.fixture
+async def store(place: Place) -> AsyncIterator[Store]:
+    """With two sources, a sink, and nothing in its log."""
+    store = await place.store()
+    await store.register(KINDS, {"archive": "file"})
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def desk(place: Place, store: Store) -> AsyncIterator[Desk]:
+    desk = await place.desk()
+    yield desk
+    await desk.close()
+
+
+@pytest.fixture
+async def view(place: Place, store: Store) -> AsyncIterator[View]:
+    view = await place.view()
+    yield view
+    await view.close()
+
+
+async def find(
+    store: Store,
+    *events: Event,
+    state: State | None = None,
+    name: str = "doors",
+    revision: int | None = None,
+    **more: Any,
+) -> int:
+    """Commit a visit that found these events. Returns how many were new."""
+    if revision is None:
+        revision = (await store.memory(name)).revision
+    return await store.commit(name, revision, *visited(state or {}, events, **more))
+
+
+async def ids(store: View, wanted: Filter = ALL) -> list[str]:
+    """Of the log, in its order."""
+    return [event.id for event, _ in await store.events(0, await store.head(), 10**6, wanted)]
+
+
+async def seqs(store: View) -> list[int]:
+    return [event.seq for event, _ in await store.events(0, await store.head(), 10**6, ALL)]
+
+
+async def pruned(
+    store: Store, now: float, retention: float = 60.0, sinks: Sequence[str] = ("archive",)
+) -> None:
+    """A whole round of pruning."""
+    while await store.prune(sinks, now, retention):
+        pass
+
+
+async def fails(work: Coroutine[Any, Any, object]) -> BaseException:
+    [found] = await asyncio.gather(work, return_exceptions=True)
+    assert isinstance(found, BaseException), found
+    return found
+
+
+async def status(store: Store, name: str = "doors") -> SourceStatus:
+    [found] = [record.status for record in await store.statuses() if record.name == name]
+    return found
+
+
+async def turns() -> None:
+    """Let others run."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def stamped(number: int, at: float) -> Event:
+    return msgspec.structs.replace(an_event(number), stamp=at)
+
+
+def notice(number: int, kind: str = "roundsman.test.one") -> Event:
+    return Event.of(
+        vendor="roundsman",
+        source=DAEMON,
+        type=kind,
+        id=f"daemon:{number}",
+        data={"message": "m"},
+        time="2026-05-01T06:00:00Z",
+    )
+
+
+def unstorable(number: int) -> Event:
+    """An event that no store can take."""
+    return msgspec.structs.replace(an_event(number), outcome=object())
+
+
+# -- names and types ---------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_registered_is_there_and_keeps_its_type(store: Store) -> None:
+    await store.register(KINDS, {"archive": "file"})
+    assert [(each.name, each.type) for each in await store.sources()] == sorted(KINDS.items())
+    assert [(each.name, each.type) for each in await store.sinks()] == [("archive", "file")]
+    assert await store.kind("doors") == "parakey.event_logs"
+    assert await store.kind("attic") is None
+    for sources, sinks in (({"doors": "parakey.batches"}, {}), ({}, {"archive": "http"})):
+        with pytest.raises(StoreError, match="give the new (source|sink) another name"):
+            await store.fits(sources, sinks)
+        with pytest.raises(StoreError, match="give the new (source|sink) another name"):
+            await store.register({"attic": "parakey.batches"} | sources, sinks)
+    assert await store.kind("attic") is None, "whole or not at all"
+    await store.fits({"attic": "parakey.batches", **KINDS}, {"late": "stdout"})
+
+
+async def test_a_new_sink_begins_at_the_head(store: Store) -> None:
+    await find(store, an_event(1), an_event(2))
+    await store.register({}, {"late": "stdout"})
+    assert await store.cursor("late") == (await store.head(), None)
+    assert await store.cursor("archive") == (0, None)
+    assert (await store.read("late", 10, ALL)).events == []
+    await find(store, an_event(3))
+    assert [each.id for each in (await store.read("late", 10, ALL)).events] == ["id00003"]
+
+
+async def test_a_state_of_another_address_is_noted_until_somebody_decides(store: Store, desk: Desk) -> None:
+    async def moved() -> dict[str, tuple[str | None, str]]:
+        return {each.name: (each.origin, each.reads) for each in await store.sources() if each.reads}
+
+    async def reads(origin: str) -> None:
+        await store.register(KINDS, {}, {"doors": origin})
+
+    await reads("https://a.example")
+    await reads("https://b.example")
+    assert await moved() == {}, "nothing was read yet"
+    await find(store, an_event(1))
+    await reads("https://c.example")
+    assert await moved() == {"doors": ("https://b.example", "https://c.example")}
+    await reads("https://b.example")
+    assert await moved() == {}, "it was taken back"
+    await reads("https://c.example")
+    assert await desk.accept("doors")
+    assert not await desk.accept("doors")
+    await reads("https://d.example")
+    await desk.rewind("doors", {}, "https://d.example")
+    await reads("https://d.example")
+    assert await moved() == {}
+
+
+# -- commits -----------------------------------------------------------------------------------------------------------
+
+
+async def test_an_id_is_logged_once_whatever_brings_it(store: Store) -> None:
+    assert await find(store, an_event(1), an_event(2), an_event(1)) == 2
+    assert await find(store, an_event(2), an_event(3)) == 1
+    assert await store.receive(Intake("doors", [an_event(3), an_event(4)]), START) == 1
+    assert await find(store, an_event(4)) == 0
+    assert await find(store, an_event(4, "windows"), name="windows") == 1, "an id is its source's own"
+    assert await ids(store) == ["id00001", "id00002", "id00003", "id00004", "id00004"]
+    assert await seqs(store) == sorted(set(await seqs(store)))
+    assert await store.known("doors", ["id00001", "id00009"]) == {"id00001"}
+    assert await store.known("windows", ["id00001"]) == set()
+
+
+async def test_an_event_that_is_too_late_is_left_out(store: Store) -> None:
+    early, late = (msgspec.structs.replace(an_event(n), unless="id00005") for n in (1, 2))
+    assert await find(store, early) == 1
+    assert await find(store, an_event(5), late) == 1
+    assert await ids(store) == ["id00001", "id00005"]
+
+
+async def test_a_commit_is_whole_or_not_at_all(store: Store) -> None:
+    await find(store, an_event(1), state={"cursor": "a"}, due=START + 60)
+    await store.follow("doors", ["b1"])
+    memory = await store.memory("doors")
+    many = [an_event(n) for n in range(2, 1000)]
+    await fails(
+        find(store, *many, unstorable(1000), state={"cursor": "b"}, due=START + 90, taken=memory.taken)
+    )
+    assert await store.memory("doors") == memory
+    assert await ids(store) == ["id00001"]
+    assert (await status(store)).due == START + 60
+    assert await find(store, *many, an_event(1000), state={"cursor": "b"}) == 999
+
+
+async def test_a_visit_leaves_its_state_and_its_status(store: Store) -> None:
+    assert (await store.memory("attic")).state == {}
+    left = SourceStatus(
+        due=START + 60,
+        not_before=START + 30,
+        last_visit=START,
+        last_success=START - 5,
+        visits=7,
+        failures=2,
+        failing_since=START - 100,
+        unanswered_since=START - 200,
+        error="no",
+        failed_with="abc",
+    )
+    found, _, _ = visited({"cursor": ["x", 1, None]}, [an_event(1)])
+    await store.commit("doors", 0, found, left, START)
+    assert await status(store) == left
+    assert (await store.memory("doors")).state == {"cursor": ["x", 1, None]}
+    await store.commit("doors", 0, found._replace(state=None, events=[]), left, START)
+    assert (await store.memory("doors")).state == {"cursor": ["x", 1, None]}, "None keeps the old one"
+
+
+async def test_a_source_that_was_rewound_meanwhile_is_not_overwritten(store: Store, desk: Desk) -> None:
+    await find(store, state={"cursor": "old"})
+    revision = (await store.memory("doors")).revision
+    await store.commanded()
+    await desk.rewind("doors", {"cursor": "back"})
+    with pytest.raises(Conflict):
+        await find(store, an_event(1), state={"cursor": "new"}, revision=revision)
+    assert (await store.memory("doors")).state == {"cursor": "back"}
+    assert await store.head() == 0
+    assert await store.commanded() == ["doors"], "and the visit that it requests is still to be made"
+    assert await find(store, an_event(1), state={"cursor": "new"}) == 1
+
+
+async def test_rows_that_cannot_be_read_are_kept_with_the_commit(store: Store, desk: Desk) -> None:
+    await find(store, unread=[Damage(b"{", "no object"), Damage(b"[", "no list")])
+    kept = await store.unread("doors")
+    assert [(each.why, each.body, each.received) for each in kept] == [
+        ("no object", b"{", START),
+        ("no list", b"[", START),
+    ]
+    assert await store.unread_counts() == {"doors": 2}
+    assert await desk.drop_unread("doors", [kept[0].n, 10**9]) == 1
+    assert [each.why for each in await store.unread("doors")] == ["no list"]
+    assert await desk.drop_unread("doors", None) == 1
+    assert await store.unread_counts() == {}
+
+
+# -- webhooks and notices ----------------------------------------------------------------------------------------------
+
+
+async def test_a_webhook_adds_events_and_ids_and_moves_no_position(store: Store) -> None:
+    await find(store, an_event(1), state={"cursor": "a"}, due=START + 60)
+    content = Intake("doors", [an_event(1), an_event(2)], ["b1", "b2"], ("odd", b"%"))
+    assert await store.receive(content, START + 5) == 1
+    assert await store.receive(content._replace(unread=None), START + 6) == 0
+    memory = await store.memory("doors")
+    assert (memory.state, memory.ids) == ({"cursor": "a"}, ["b1", "b2"])
+    assert [each.why for each in await store.unread("doors")] == ["odd"]
+    [entry] = [each for each in await store.sources() if each.name == "doors"]
+    assert (entry.webhooks, entry.record.last_webhook, entry.changed) == (2, START + 6, START + 5)
+    assert entry.status.due == START + 60
+    assert await store.via(await seqs(store)) == dict(zip(await seqs(store), [None, "push"], strict=True))
+
+
+async def test_a_webhook_is_whole_or_not_at_all(store: Store) -> None:
+    await fails(store.receive(Intake("doors", [an_event(1), unstorable(2)], ["b1"]), START))
+    assert await ids(store) == []
+    assert (await store.memory("doors")).ids == []
+    assert await store.receive(Intake("doors", unread=("cannot be stored", b"x")), START) == 0
+
+
+async def test_refused_webhooks_are_counted(store: Store) -> None:
+    await store.note_refused([("doors", 2, "no signature"), ("windows", 1, "too old")])
+    await store.note_refused([("doors", 3, "wrong signature")])
+    found = {each.name: (each.refused, each.refusal) for each in await store.sources()}
+    assert found == {"doors": (5, "wrong signature"), "windows": (1, "too old")}
+
+
+async def test_the_daemons_notices_are_events_and_are_found_by_type(store: Store) -> None:
+    assert await store.last_notice("roundsman.test.*") is None
+    await find(store, an_event(1), now=START + 1)
+    first, second = notice(1), notice(2, "roundsman.test.two")
+    assert await store.append_notices(DAEMON, [first, second], START + 2) == 2
+    assert await store.append_notices(DAEMON, [first], START + 3) == 0
+    found = await store.last_notice("roundsman.test.*")
+    assert found is not None
+    assert (found[0].id, found[1]) == (second.id, START + 2)
+    assert await store.last_notice("roundsman.other.*") is None
+    assert await store.logged_before(found[0].seq) == START + 1, "notices of the daemon do not count"
+    assert await store.logged_before((await seqs(store))[0]) is None
+    assert [each.name for each in await store.sources()] == sorted(KINDS), "the daemon is no source"
+
+
+# -- ids to track ------------------------------------------------------------------------------------------------------
+
+
+async def test_what_came_into_the_inbox_during_a_visit_waits_for_the_next(store: Store, desk: Desk) -> None:
+    assert await desk.follow("doors", ["x", "y", "x"]) == 2
+    memory = await store.memory("doors")
+    assert memory.ids == ["x", "y"]
+    assert await desk.follow("doors", ["y", "z"]) == 1
+    await find(store, state={"open": memory.ids}, taken=memory.taken)
+    assert (await store.memory("doors")).ids == ["z"]
+    assert await desk.follow("doors", ["x"]) == 1, "what was taken up may come again"
+    assert (await store.memory("doors")).ids == ["z", "x"]
+    assert not (await store.memory("windows")).ids
+
+
+async def test_a_visit_that_fails_takes_nothing_from_the_inbox(store: Store) -> None:
+    await store.follow("doors", ["a"])
+    found, failed, now = visited(None, [], failures=1)
+    await store.commit("doors", 0, found, failed, now)
+    assert (await store.memory("doors")).ids == ["a"]
+
+
+async def test_a_visit_is_given_a_thousand_ids_at_most(store: Store) -> None:
+    await store.follow("doors", [f"b{n}" for n in range(1500)])
+    first = await store.memory("doors")
+    assert list(first.ids) == [f"b{n}" for n in range(1000)]
+    await find(store, taken=first.taken)
+    assert list((await store.memory("doors")).ids) == [f"b{n}" for n in range(1000, 1500)]
+
+
+# -- visits ------------------------------------------------------------------------------------------------------------
+
+
+async def test_what_a_visit_found_not_leaves_its_due_alone(store: Store) -> None:
+    await find(store, due=START + 60)
+    later = replace(
+        await status(store), due=START + 999, visits=2, last_visit=START + 30, last_success=START + 31
+    )
+    await store.record([("doors", later)])
+    assert await status(store) == replace(later, due=START + 60)
+
+
+async def test_a_command_is_noticed_and_its_wish_lasts_until_a_scheduled_visit(
+    store: Store, desk: Desk
+) -> None:
+    await find(store, due=START + 60)
+    await store.commanded()
+    await find(store, an_event(1), due=START + 120)
+    assert await store.commanded() is None, "our own writes are no command"
+    await desk.follow("doors", ["x"])
+    assert await store.commanded() == []
+    await desk.rewind("doors", {})
+    assert await store.commanded() == ["doors"]
+    assert await store.commanded() is None
+    planned = [("doors", SourceStatus(due=START + 180, not_before=START + 10))]
+    await store.schedule(planned)
+    assert (await status(store)).due == 0.0
+    await store.begin([], planned)
+    assert (await status(store)).due == 0.0, "a webhook's visit does not fulfil it"
+    await find(store, due=START + 180, keeps_wish=True)
+    assert (await status(store)).due == 0.0
+    await store.begin(planned)
+    assert ((await status(store)).due, (await status(store)).not_before) == (START + 180, START + 10)
+    await store.schedule([("doors", SourceStatus(due=START + 240))])
+    assert (await status(store)).due == START + 240
+
+
+async def test_what_the_daemon_is_doing_is_recorded(store: Store, view: View, tmp_path: Path) -> None:
+    assert await store.last_beat() is None
+    await store.runs(tmp_path / "a.toml", "d1")
+    await store.reloaded(tmp_path / "a.toml", "d2", ["a problem", "another"])
+    await store.beat(START)
+    found = await view.daemon()
+    assert (found.config, found.digest, found.reloads) == (str(tmp_path / "a.toml"), "d2", 1)
+    assert (found.problems, found.beat) == (("a problem", "another"), START)
+    await find(store, now=START + 9)
+    assert await store.last_beat() == START + 9
+    await store.writable()
+
+
+# -- deliveries --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_sink_reads_on_from_where_it_has_acked(store: Store) -> None:
+    await find(store, *map(an_event, range(5)))
+    numbers = await seqs(store)
+    cursor, events, head = await store.read("archive", 3, ALL)
+    assert (cursor, [each.seq for each in events], head) == (0, numbers[:3], numbers[-1])
+    await store.ack("archive", 0, numbers[2], {"size": 7}, START)
+    assert await store.cursor("archive") == (numbers[2], {"size": 7})
+    await store.ack("archive", numbers[2], numbers[3], None, START + 1)
+    assert await store.cursor("archive") == (numbers[3], {"size": 7}), "a receipt lasts until the next one"
+    read = await store.read("archive", 3, Filter(types=("nothing.*",)))
+    assert (read.events, read.head) == ([], numbers[-1])
+    await store.ack("archive", numbers[3], read.head, None, START + 2, moved=False)
+    [entry] = await store.sinks()
+    assert (entry.cursor, entry.delivered) == (numbers[-1], START + 1)
+
+
+async def test_a_sink_that_was_replayed_meanwhile_is_not_overwritten(store: Store, desk: Desk) -> None:
+    await find(store, *map(an_event, range(5)))
+    numbers = await seqs(store)
+    await store.ack("archive", 0, numbers[3], None, START)
+    assert await desk.replay("archive", numbers[1])
+    with pytest.raises(Conflict):
+        await store.ack("archive", numbers[3], numbers[4], None, START)
+    with pytest.raises(Conflict):
+        await store.bury("archive", numbers[3], numbers[4], "no", START)
+    assert (await store.cursor("archive"))[0] == numbers[1]
+    assert await store.dead("archive") == []
+    assert await desk.replay("archive", numbers[4])
+    assert (await store.cursor("archive"))[0] == numbers[1], "back, and never forward"
+    assert not await desk.replay("attic", 0)
+
+
+async def test_a_dead_letter_is_passed_and_waits_for_a_person(store: Store, desk: Desk) -> None:
+    await find(store, *map(an_event, range(4)))
+    numbers = await seqs(store)
+    await store.bury("archive", 0, numbers[0], "no", START)
+    await store.bury("archive", numbers[0], numbers[1], "never", START + 1)
+    assert (await store.cursor("archive"))[0] == numbers[1]
+    found = await store.dead("archive")
+    assert [(each.seq, each.buried, each.reason, each.retry, each.id) for each in found] == [
+        (numbers[0], START, "no", False, "id00000"),
+        (numbers[1], START + 1, "never", False, "id00001"),
+    ]
+    assert [each.dead for each in await store.sinks()] == [2]
+    assert await store.retries("archive") == []
+    assert await desk.requeue_dead("archive", [numbers[1], numbers[3]]) == 1
+    assert [each.id for each in await store.retries("archive")] == ["id00001"]
+    await store.bury_again("archive", numbers[1], "still not", START + 2)
+    assert await store.retries("archive") == []
+    assert (await store.cursor("archive"))[0] == numbers[1]
+    assert [each.reason for each in await store.dead("archive")] == ["no", "still not"]
+    assert await desk.requeue_dead("archive", None) == 2
+    assert await desk.drop_dead("archive", [numbers[0]]) == 1
+    assert [each.seq for each in await store.dead("archive")] == [numbers[1]]
+    assert await desk.drop_dead("archive", None) == 1
+    assert await store.retries("archive") == []
+
+
+async def test_a_sinks_failures_are_kept_until_it_acks(store: Store) -> None:
+    assert await store.failure("archive") == (0, None)
+    await store.record_failure("archive", 3, START, "it is down")
+    assert await store.failure("archive") == (3, START)
+    assert [(each.failures, each.error) for each in await store.sinks()] == [(3, "it is down")]
+    await store.ack("archive", 0, 0, None, START)
+    assert await store.failure("archive") == (0, None)
+
+
+# -- failures ----------------------------------------------------------------------------------------------------------
+
+
+async def test_failures_are_listed_until_they_are_ticked_off(store: Store, desk: Desk) -> None:
+    failed = [msgspec.structs.replace(an_event(n), failure=1) for n in range(3)]
+    await find(store, an_event(9), *failed[:2], now=START)
+    window = msgspec.structs.replace(an_event(2, "windows"), failure=1)
+    await find(store, window, name="windows", now=START + 10)
+    listed = await store.failures()
+    assert [(each.event.id, each.logged, each.done) for each in listed] == [
+        ("id00002", START + 10, False),
+        ("id00001", START, False),
+        ("id00000", START, False),
+    ]
+    assert [each.event.id for each in await store.failures(["doors"], limit=1)] == ["id00001"]
+    assert [each.event.id for each in await store.failures(since=START + 5)] == ["id00002"]
+    first = listed[-1].event.seq
+    good = (await store.events(0, await store.head(), 1, ALL))[0][0].seq
+    assert await desk.tick_off([first, good]) == [first]
+    assert await desk.tick_off([first]) == [first], "it is a failure, and done"
+    assert await store.open_failures() == 2
+    assert [each.event.seq for each in await store.failures(done=True) if each.done] == [first]
+
+
+# -- pruning -----------------------------------------------------------------------------------------------------------
+
+
+async def test_payloads_go_first_and_ids_stay_for_35_days(store: Store) -> None:
+    await find(store, *(stamped(n, START) for n in range(3)))
+    numbers = await seqs(store)
+    await store.ack("archive", 0, numbers[1], None, START)
+    await pruned(store, START + 1000)
+    assert await ids(store) == ["id00002"], "what a sink has not got stays"
+    assert await find(store, stamped(0, START), stamped(1, START)) == 0, "and what it has got is still known"
+    assert not await store.has_pruned_ids()
+    await find(store, stamped(9, LATE), now=LATE)
+    await store.ack("archive", numbers[1], await store.head(), None, START)
+    await pruned(store, LATE + 61)
+    assert await store.known("doors", ["id00000", "id00009"]) == {"id00009"}
+    assert await store.has_pruned_ids()
+
+
+async def test_ids_without_a_stamp_are_kept_for_good(store: Store) -> None:
+    """A source that always lists everything would tell it all again."""
+    await find(store, *map(an_event, range(3)))
+    await store.ack("archive", 0, await store.head(), None, START)
+    await pruned(store, START + 10 * KEYS_KEPT)
+    assert await find(store, *map(an_event, range(4)), now=START + 10 * KEYS_KEPT) == 1
+
+
+async def test_ids_are_kept_as_far_back_as_a_quiet_source_is_read(store: Store) -> None:
+    quiet = [stamped(n, START + n * 86400) for n in range(7)]
+    await find(store, *quiet, now=START + 7 * 86400)
+    await store.ack("archive", 0, await store.head(), None, START)
+    late = START + 400 * 86400
+    await pruned(store, late)
+    assert await find(store, *quiet, now=late) == 0, "however long it is quiet"
+    await find(store, stamped(99, late), now=late)
+    await store.ack("archive", (await store.cursor("archive"))[0], await store.head(), None, late)
+    await pruned(store, late + 36 * 86400)
+    known = await store.known("doors", [each.id for each in (*quiet, an_event(99))])
+    assert known == {"id00099"}, "and no longer than that"
+
+
+async def test_that_ids_were_pruned_is_known_although_the_first_one_is_kept(store: Store) -> None:
+    """An event without a stamp keeps its id for good; those after it do not."""
+    await find(store, an_event(1), stamped(2, START), stamped(3, START))
+    await find(store, stamped(4, START + 80 * 86400), now=START + 80 * 86400)
+    await store.ack("archive", 0, await store.head(), None, START)
+    assert not await store.has_pruned_ids()
+    await pruned(store, START + 80 * 86400, 86400.0)
+    assert await store.known("doors", ["id00001", "id00002"]) == {"id00001"}
+    assert await store.has_pruned_ids()
+
+
+async def test_buried_events_are_never_pruned(store: Store) -> None:
+    await find(store, *map(an_event, range(3)))
+    numbers = await seqs(store)
+    await store.bury("archive", 0, numbers[0], "no", START)
+    await store.ack("archive", numbers[0], numbers[2], None, START)
+    await pruned(store, START + 10 * KEYS_KEPT)
+    assert await seqs(store) == [numbers[0]]
+    assert (await store.dead("archive"))[0].reason == "no"
+
+
+async def test_a_clock_that_was_in_the_past_makes_nobody_forget_what_is_recent(store: Store) -> None:
+    await find(store, *map(an_event, range(10)))
+    await find(store, *map(an_event, range(10, 20)), now=5000.0)
+    await find(store, *map(an_event, range(20, 25)))
+    await store.ack("archive", 0, await store.head(), None, START)
+    await pruned(store, START + 3600, 35 * 86400.0)
+    assert {f"id{n:05d}" for n in (*range(10), *range(20, 25))} <= set(await ids(store))
+
+
+async def test_what_a_removed_sink_never_got_is_counted(store: Store, desk: Desk) -> None:
+    await find(store, *map(an_event, range(3)), an_event(3, outcome="denied"))
+    first = (await seqs(store))[0]
+    await store.ack("archive", 0, first, None, START)
+    await desk.replay("archive", 0)
+    await pruned(store, START + 1000, sinks=())
+    assert await store.lost_to_pruning("archive", ALL) == (3, first)
+    assert await store.lost_to_pruning("archive", Filter(outcomes=("denied",))) == (1, first)
+
+
+async def test_unread_rows_go_after_retention(store: Store) -> None:
+    await store.receive(Intake("doors", unread=("odd", b"old")), START)
+    await store.receive(Intake("doors", unread=("odd", b"new")), START + 500)
+    await pruned(store, START + 520)
+    assert [each.body for each in await store.unread("doors")] == [b"new"]
+
+
+# -- views -------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_view_sees_what_was_committed(store: Store, view: View) -> None:
+    await find(store, an_event(1), an_event(2, outcome="denied"), now=START)
+    await find(store, an_event(3, "windows", outcome=None), name="windows", now=START + 10, via="ring")
+    numbers = await seqs(view)
+    assert await view.head() == numbers[-1]
+    found = await view.events(numbers[0], numbers[2], 1, ALL)
+    assert [(each.seq, each.id, each.source, each.type, each.outcome, at) for each, at in found] == [
+        (numbers[1], "id00002", "doors", "co.parakey.event_log.created", "denied", START)
+    ]
+    assert found[0][0].body == an_event(2, outcome="denied").body
+    assert [each.id for each, _ in await view.last(2, ALL)] == ["id00002", "id00003"]
+    assert [each.id for each, _ in await view.last(9, ALL, START + 5)] == ["id00003"]
+    assert await view.counts() == {"doors": 2, "windows": 1}
+    assert await view.lag(0, ALL) == 3
+    assert await view.lag(numbers[0], Filter(sources=("doors",))) == 1
+    assert await view.oldest("archive", ALL) == START
+    assert await view.oldest("archive", Filter(sources=("windows",))) == START + 10
+    assert await view.via(numbers) == {numbers[0]: None, numbers[1]: None, numbers[2]: "ring"}
+    await store.ack("archive", 0, numbers[-1], None, START)
+    assert await view.oldest("archive", ALL) is None
+
+
+async def test_the_place_in_the_log_is_found_by_time_even_if_a_clock_was_set_back(store: Store) -> None:
+    for n, at in enumerate((0.0, 60.0, 120.0, 30.0, 180.0)):
+        await find(store, an_event(n), now=START + at)
+    numbers = await seqs(store)
+
+    async def after(seconds: float) -> list[int]:
+        start = await store.seq_since(START + seconds)
+        return [each.seq for each, _ in await store.events(start, await store.head(), 99, ALL)]
+
+    assert await after(-1) == numbers
+    assert await after(60) == numbers[1:]
+    assert await after(125) == numbers[4:]
+    assert await after(1e6) == []
+
+
+async def test_filters_are_globs_over_types_sources_and_outcomes(store: Store) -> None:
+    await find(store, an_event(1), an_event(2, outcome="denied"), an_event(3, outcome=None))
+    for wanted, count in (
+        (Filter(outcomes=("d*",)), 1),
+        (Filter(types=("co.parakey.*",), sources=("do*",)), 3),
+        (Filter(sources=("windows",)), 0),
+        (Filter(outcomes=("granted", "denied")), 2),
+        (Filter(outcomes=("gr?nted", "[d]enied")), 2),
+    ):
+        assert await store.lag(0, wanted) == count
+        assert len(await ids(store, wanted)) == count
+        assert len((await store.read("archive", 9, wanted)).events) == count
+
+
+async def test_a_filter_may_name_fifty_thousand_sources(store: Store) -> None:
+    await find(store, an_event(1))
+    await find(store, an_event(2, "windows"), name="windows")
+    names = tuple(f"s{n}" for n in range(50_000))
+    assert await store.lag(0, Filter(sources=names)) == 0
+    assert await store.lag(0, Filter(sources=(*names, "doors"))) == 1
+    assert await store.lag(0, Filter(sources=(*names, "do*"), types=("co.parakey.event_log.created",))) == 1
+    globs = tuple(f"s{n}*" for n in range(5_000))
+    assert await store.lag(0, Filter(sources=globs)) == 0
+    assert await store.lag(0, Filter(sources=(*globs, "d[o]ors"), outcomes=("granted", *names))) == 1
+
+
+async def test_large_events_are_read_a_few_at_a_time(store: Store) -> None:
+    await find(store, *(an_event(n, note="x" * 3_000_000) for n in range(6)))
+    assert len(await store.events(0, await store.head(), 1000, ALL)) == 3
+    assert len((await store.read("archive", 1000, ALL)).events) == 3
+
+
+# -- writes at the same moment -----------------------------------------------------------------------------------------
+
+
+async def test_a_write_that_fails_fails_alone(store: Store) -> None:
+    await find(store, an_event(1), state={"cursor": "a"})
+    results = await asyncio.gather(
+        find(store, an_event(2), state={"cursor": "b"}, revision=0),
+        find(store, an_event(3), state={"cursor": "x"}, revision=9),
+        store.receive(Intake("doors", [an_event(4)], ["b1"]), START),
+        store.ack("archive", 10**9, 1, None, START),
+        store.register({"doors": "parakey.batches", "attic": "parakey.batches"}, {}),
+        store.receive(Intake("doors", [an_event(5), unstorable(6)], ["b2"]), START),
+        store.record_failure("archive", 1, START, "down"),
+        find(store, an_event(7, "windows"), name="windows", revision=0),
+        return_exceptions=True,
+    )
+    assert [type(each) for each in results[:5]] == [int, Conflict, int, Conflict, StoreError]
+    assert isinstance(results[5], Exception)
+    assert results[6:] == [None, 1]
+    assert await ids(store) == ["id00001", "id00002", "id00004", "id00007"], "in the order of the calls"
+    memory = await store.memory("doors")
+    assert (memory.state, memory.ids) == ({"cursor": "b"}, ["b1"])
+    assert await store.failure("archive") == (1, START)
+    assert await store.kind("attic") is None
+    assert await store.cursor("archive") == (0, None)
+
+
+async def test_what_a_write_has_returned_is_seen_by_everybody(store: Store, view: View) -> None:
+    async def one(number: int) -> None:
+        assert await store.receive(Intake("doors", [an_event(number)]), START) == 1
+        assert await view.known("doors", [f"id{number:05d}"])
+
+    await asyncio.gather(*map(one, range(200)))
+    assert await view.counts() == {"doors": 200}
+
+
+async def test_writes_wait_for_another_process_and_are_made_when_it_has_ended(
+    store: Store, place: Place, view: View
+) -> None:
+    with place.writing():
+        writes = asyncio.gather(
+            find(store, an_event(1), revision=0), store.receive(Intake("doors", [an_event(2)]), START)
+        )
+        await turns()
+        assert not writes.done()
+        assert await view.head() == 0, "a read does not wait"
+        assert await store.head() == 0
+    async with asyncio.timeout(5):
+        assert await writes == [1, 1]
+    assert await ids(view) == ["id00001", "id00002"]
+
+
+async def test_a_write_that_waits_for_too_long_is_refused_and_nobody_else_waits(
+    store: Store, place: Place
+) -> None:
+    longest, ended = 0.0, False
+
+    async def others() -> None:
+        nonlocal longest
+        last = time.monotonic()
+        while not ended:
+            await asyncio.sleep(0)
+            now = time.monotonic()
+            longest, last = max(longest, now - last), now
+
+    beside = asyncio.create_task(others())
+    began = time.monotonic()
+    with place.writing():
+        refused = await asyncio.gather(
+            find(store, an_event(1), revision=0),
+            store.receive(Intake("doors", [an_event(2)]), START),
+            store.record_failure("archive", 1, START, "down"),
+            return_exceptions=True,
+        )
+    lasted, ended = time.monotonic() - began, True
+    await beside
+    assert [type(each) for each in refused] == [StoreError] * 3
+    assert "is locked by another program" in str(refused[0])
+    assert 0.5 < lasted < 5
+    assert longest < 0.4, "the loop went on"
+    assert await ids(store) == []
+    assert await store.failure("archive") == (0, None)
+    assert await find(store, an_event(1)) == 1, "and the next one is made"
+
+
+async def test_a_caller_that_is_cancelled_before_its_write_begins_has_written_nothing(
+    store: Store, place: Place
+) -> None:
+    with place.writing():
+        gone = asyncio.create_task(find(store, an_event(1), state={"cursor": "x"}, revision=0))
+        stays = asyncio.create_task(store.receive(Intake("doors", [an_event(2)]), START))
+        await turns()
+        gone.cancel()
+        await turns()
+        assert gone.cancelled()
+    assert await stays == 1
+    assert await ids(store) == ["id00002"]
+    assert (await store.memory("doors")).state == {}
+
+
+async def test_closing_writes_what_waits_and_refuses_what_comes(place: Place) -> None:
+    store = await place.store()
+    await store.register(KINDS, {"archive": "file"})
+    with place.writing():
+        writes = asyncio.gather(
+            store.receive(Intake("doors", [an_event(1)]), START),
+            store.record_failure("archive", 1, START, "down"),
+        )
+        await turns()
+        closing_it = asyncio.create_task(store.close())
+        await turns()
+        with pytest.raises(StoreError, match="is closed"):
+            await store.receive(Intake("doors", [an_event(2)]), START)
+        assert not closing_it.done()
+    await closing_it
+    assert await writes == [1, None]
+    again = await place.store()
+    assert await ids(again) == ["id00001"]
+    assert await again.failure("archive") == (1, START)
+    await again.close()
+
+
+async def test_no_reader_skips_an_event_of_a_write_that_ends_late(store: Store, place: Place) -> None:
+    """Its numbers may be lower than those of a write that has ended before it."""
+    got: list[str] = []
+
+    async def deliver() -> None:
+        while len(got) < 3:
+            cursor, events, head = await store.read("archive", 10, ALL)
+            got.extend(each.id for each in events)
+            end = events[-1].seq if events else head
+            if end > cursor:
+                await store.ack("archive", cursor, end, None, START)
+            await asyncio.sleep(0)
+
+    delivering = asyncio.create_task(deliver())
+    with place.writing(an_event(1)):
+        writing = asyncio.create_task(find(store, an_event(2), revision=0))
+        await turns()
+    assert await writing == 1
+    await find(store, an_event(3))
+    async with asyncio.timeout(5):
+        await delivering
+    assert sorted(got) == ["id00001", "id00002", "id00003"]
+    assert await ids(store) == got, "and each once, in the order of the log"
