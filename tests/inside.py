@@ -342,17 +342,21 @@ class HangingDisk:
 @contextmanager
 def hanging(store: SqliteStore) -> Iterator[HangingDisk]:
     """A store on a disk that hangs meanwhile."""
-    disk, commit = HangingDisk(), store._writer._commit
+    disk, worker = HangingDisk(), store._writer._worker
+    run = worker.run
 
-    def late() -> None:
-        disk.wait()
-        commit()
+    async def late(work: Callable[[], T]) -> T:
+        def hang() -> T:
+            disk.wait()
+            return work()
 
-    store._writer._commit = late  # type: ignore[method-assign]
+        return await run(hang)
+
+    worker.run = late  # type: ignore[method-assign]
     try:
         yield disk
     finally:
-        store._writer._commit = commit  # type: ignore[method-assign]
+        worker.run = run  # type: ignore[method-assign]
         disk.let(100)
 
 

@@ -306,7 +306,8 @@ class Mortal(RuleBasedStateMachine):
         if self.engine is not None:
             end_commits(self.engine.store)
         for thread in threading.enumerate():
-            if thread.daemon:  # a write that had begun, which a real end would have cut short
+            # A write that had begun, which a real end would have cut short. Commits have ended by now.
+            if thread.daemon and thread.name != "commit":
                 thread.join()
 
     def shut(self) -> None:

@@ -910,6 +910,7 @@ async def test_a_damaged_store_is_told_once_and_webhooks_are_refused(
 async def test_the_books_are_on_the_disk_a_moment_after_they_are_written(fed: Engine) -> None:
     async with running(fed):
         await put(fed.store, an_event(1, "a"))
+        publish(fed)
         await until(lambda: seen(fed.store.cursor("one"))[0] == 1)
         await until(lambda: not fed.store.unsynced, 2)
 

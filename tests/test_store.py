@@ -251,7 +251,7 @@ def test_root_reads_no_store_that_a_planted_link_leads_to(tmp_path: Path) -> Non
 
 
 def test_the_lock_ends_with_its_holder(tmp_path: Path) -> None:
-    code = f"import os; from pathlib import Path; from roundsman.store import SqliteStore; SqliteStore.open(Path({str(tmp_path / 'a.db')!r})); os._exit(9)"
+    code = f"import os; from pathlib import Path; from roundsman.store.sqlite.store import SqliteStore; SqliteStore.open(Path({str(tmp_path / 'a.db')!r})); os._exit(9)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
     done(SqliteStore.open(tmp_path / "a.db").close())
 

@@ -500,7 +500,7 @@ def test_a_call_starts_it(service: Service, listening: Any) -> None:
     machine.run("systemctl", "stop", "roundsman")
     with httpx.Client(transport=httpx.HTTPTransport(uds=str(listening)), timeout=30) as client:
         assert client.get("http://hooks/healthz").status_code == 200
-    assert machine.show("ActiveState") == "active"
+    machine.until(lambda: machine.show("ActiveState") == "active")
 
 
 # -- a user's own ------------------------------------------------------------------------------------------------------
