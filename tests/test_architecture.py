@@ -97,7 +97,7 @@ def test_errors_are_swallowed_in_few_places() -> None:
     # cli's init, run and hooks: `check --live`, `poll` and `hooks` show what a plugin raised; config's loading and registry: importing somebody else's may raise anything.
     # testing's contract, promises and sinks: they find out what a plugin raises.
     # reception: whatever a plugin raises about a webhook means "not understood". service: nor does a reload end without an answer.
-    # writer: whatever a unit raises is its caller's, and the next unit is written all the same.
+    # writer: an error of a unit goes to its caller, and the next unit is written all the same.
     assert broad == {
         "visit.py",
         "delivery.py",

@@ -1,4 +1,4 @@
-"""What every source of jobs keeps: things that somebody started and that end."""
+"""The promises of every source of jobs."""
 
 import json
 from collections.abc import Callable, Iterator

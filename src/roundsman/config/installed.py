@@ -74,7 +74,7 @@ def _described(kind: Literal["source", "sink"], point: EntryPoint, shadows: list
 def _loaded(point: EntryPoint) -> tuple[type[Source | Sink] | None, str | None]:
     """The class, or why there is none."""
     try:
-        with redirect_stdout(sys.stderr):  # ours is for `--json`, whatever a module prints
+        with redirect_stdout(sys.stderr):  # ours is for `--json`: a module may print, too
             found = load_type(point)
     except ConfigError as exc:
         return None, reason(exc)

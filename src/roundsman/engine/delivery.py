@@ -57,7 +57,7 @@ class Delivery:
         self._reopen = False
         self._failures, self._failing = failures
         self._failed_at = self._monotonic() - (self._now() - self._failing if self._failing else 0.0)
-        """Since when it has been failing, by a clock that nobody sets, and without time in which nothing was tried."""
+        """Since when it has been failing, by the monotonic clock, and without time in which nothing was tried."""
         self._under_way: float | None = None
         """Since when (monotonic) it has been opening the place or delivering; None if it does neither."""
 

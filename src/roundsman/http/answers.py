@@ -61,7 +61,7 @@ class Answer:
 
 
 def is_refusal(exc: Exception, statuses: frozenset[int] = REFUSED) -> bool:
-    """Whether the question was refused as it was asked, and not for a fault of the moment or by somebody between."""
+    """Whether the question was refused as it was asked, and not for a passing fault or by a proxy."""
     return getattr(exc, "status", None) in statuses and not getattr(exc, "passing", False)
 
 

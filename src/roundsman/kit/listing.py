@@ -1,4 +1,4 @@
-"""Reads a list of jobs as far as it has changed, whatever the vendor leaves open about its pages.
+"""Reads a list of jobs as far as it has changed. The vendor need not say how many pages there are.
 
 A list may have a total or none, pages or none, and any order; it shifts while it is read. So pages overlap, a
 full page without a total gets one more question, a list whose pages lead nowhere is asked for in one larger
@@ -124,7 +124,7 @@ class Listing:
     def __init__(self, paging: Paging, state: ListState, now: datetime, reading: Reading) -> None:
         self._paging, self._state, self._now, self._reading = paging, state, now, reading
         self._full = paging.documented
-        """Whether to read to the end, whatever the first answer says."""
+        """Whether to read to the end, regardless of the first answer."""
         self._start = 0
         """The offset of the first answer: as many rows were read by earlier visits."""
         self.goes_on = False

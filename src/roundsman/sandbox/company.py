@@ -27,7 +27,7 @@ REFUSALS = [
 
 
 async def ignored(_: str) -> None:
-    """Nobody wants to know of a batch."""
+    """Does nothing: the caller has no use for the batch."""
 
 
 class Company:

@@ -163,7 +163,7 @@ class Writer:
                 self.unsynced = not durable
         except Exception as exc:  # noqa: BLE001 - handed to the callers
             self._roll_back()
-            # Without a transaction, those that waited for it are told; who came meanwhile gets another one.
+            # Without a transaction, the units that waited for it are refused; later ones get another transaction.
             _refuse(written or [self._units.popleft() for _ in range(min(waiting, len(self._units)))], exc)
         except BaseException:
             self._roll_back()
