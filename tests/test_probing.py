@@ -8,18 +8,18 @@ from typing import Any
 import msgspec
 import pytest
 
+from roundsman.events import Event
 from roundsman.kit.probing import Learned, Limits, Mark, Probing, Question, Reading, Refused, Row, Truncated
-from roundsman.wire import items
 
 BEGIN = datetime(2026, 5, 1, tzinfo=UTC)
-ITEM = items(b"[{}]")[0]
+EVENT = Event.of(vendor="parakey", source="doors", type="opened", id="r", data={})
 LIMITS = Limits(10, 40, "auto", ("offset", "skip"))
 Answers = Callable[[Question], list[Row]]
 
 
 def rows(count: int) -> list[Row]:
     stamps = [BEGIN + timedelta(minutes=number) for number in range(count)]
-    return [Row(f"r{n}", at, at - timedelta(seconds=2), ITEM) for n, at in enumerate(stamps)]
+    return [Row(f"r{n}", at, at - timedelta(seconds=2), EVENT) for n, at in enumerate(stamps)]
 
 
 def documented(there: list[Row], question: Question) -> list[Row]:

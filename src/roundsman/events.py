@@ -20,6 +20,20 @@ if TYPE_CHECKING:
     from roundsman.shapes import Notice, Outcome
 
 
+class _Envelope(msgspec.Struct, gc=False):
+    """A CloudEvent's members, in the order in which they are written."""
+
+    specversion: str
+    id: str
+    source: str
+    type: str
+    subject: str | msgspec.UnsetType
+    time: str | msgspec.UnsetType
+    datacontenttype: str
+    outcome: str | msgspec.UnsetType
+    data: Mapping[str, Any]
+
+
 class Event(msgspec.Struct, frozen=True, gc=False):
     """One event: the fields that the daemon decides by, and its JSON, encoded once."""
 
@@ -60,20 +74,17 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         lists_failures: bool = False,
     ) -> "Event":
         """`lists_failures`: its failures are reported as events of their own, so it does not count as one."""
-        envelope: dict[str, Any] = {
-            "specversion": "1.0",
-            "id": id,
-            "source": f"/{vendor}/{source}",
-            "type": type,
-        }
-        if subject:
-            envelope["subject"] = subject
-        if time:
-            envelope["time"] = time
-        envelope["datacontenttype"] = "application/json"
-        if outcome:
-            envelope["outcome"] = outcome
-        envelope["data"] = data
+        envelope = _Envelope(
+            "1.0",
+            id,
+            f"/{vendor}/{source}",
+            type,
+            subject or msgspec.UNSET,
+            time or msgspec.UNSET,
+            "application/json",
+            outcome or msgspec.UNSET,
+            data,
+        )
         at = stamp.timestamp() if stamp is not None else None
         if unless is None and "\\ud" in id:
             # A lone surrogate, spelled out. Versions before 0.5 wrote "?"; it must not be reported twice.

@@ -71,6 +71,16 @@ def rfc3339(moment: datetime) -> str:
     return (text[:-3] if text.endswith("000") and moment.microsecond else text) + "Z"
 
 
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.(?!000)\d{3})?Z", re.ASCII)
+
+
+def restated(value: object, moment: datetime) -> str:
+    """`rfc3339(moment)`, where `moment` was parsed from `value`: most vendors write just that form."""
+    if type(value) is str and _RFC3339.fullmatch(value):
+        return value
+    return rfc3339(moment)
+
+
 UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 

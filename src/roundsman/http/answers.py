@@ -1,7 +1,7 @@
 """An HTTP answer as a value, and the errors for answers that failed, with all their messages."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -49,7 +49,11 @@ class Answer:
 
     def items(self, path: str = "", damaged: list[wire.Damage] | None = None) -> list[wire.Item]:
         """The rows of a list. With `damaged`, unreadable rows are appended to it, the others returned."""
-        return [] if self.status in EMPTY else wire.items(self.body, path, damaged)
+        return list(self.each(path, damaged))
+
+    def each(self, path: str = "", damaged: list[wire.Damage] | None = None) -> Iterator[wire.Item]:
+        """The same, one after the other: no row is kept decoded."""
+        return iter(()) if self.status in EMPTY else wire.each(self.body, path, damaged)
 
     def envelope(self) -> dict[str, Any]:
         """The members of the answer's object that are not lists."""

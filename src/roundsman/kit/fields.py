@@ -64,12 +64,8 @@ def person(value: Any) -> Person | None:
     None if the vendor has blanked the person after its retention.
     """
     if isinstance(value, dict):
-        found: Person = {
-            "id": text(value.get("id")),
-            "name": text(value.get("name")),
-            "email": text(value.get("email")),
-        }
-        return found if found["id"] or found["name"] or found["email"] else None
+        key, name, email = text(value.get("id")), text(value.get("name")), text(value.get("email"))
+        return {"id": key, "name": name, "email": email} if key or name or email else None
     key = text(value)
     if key is None:
         return None

@@ -81,7 +81,7 @@ class Asker:
         """The rows of an answer. Raises `NoRows` if it has items, and none is a row."""
         shape = self._source.shape
         damaged: list[Damage] = []
-        rows = shape.rows(answer, self._source.paging.items, damaged)
+        rows = shape.rows(self._source.name, answer, self._source.paging.items, damaged)
         self.unread += keep(damaged, self._state.unread)
         odd = next((row.odd_time for row in rows if row.odd_time), None)
         if odd and not self._state.odd_times:

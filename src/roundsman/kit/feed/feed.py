@@ -172,7 +172,7 @@ class _Round:
 
     def _take(self, rows: list[Row], start: datetime | None, progress: Progress) -> None:
         """Report the rows since the floor and `start`: a server may list rows older than asked for."""
-        state, event, name = self.state, self.source.shape.event, self.source.name
+        state = self.state
         bound = max(filter(None, (state.floor, start)), default=None)
         before = frozenset(state.before)
         absorbed = []
@@ -183,7 +183,7 @@ class _Round:
             if stamp is None and state.absorbs:
                 absorbed.append(row.id)
                 continue
-            self.events.append(event(row, name))
+            self.events.append(row.event)
             if row.created is not None and (progress.oldest is None or row.created < progress.oldest.created):
                 progress.oldest = Mark(row.id, row.created)
         if absorbed:

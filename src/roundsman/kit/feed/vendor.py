@@ -4,6 +4,7 @@ import hashlib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated
 
 from pydantic import Field
@@ -63,7 +64,10 @@ class Reread(Options):
 
 
 class Shape(ABC):
-    """Turns a vendor's rows into events. Its getters are made once, because they run for every row."""
+    """Turns a vendor's rows into events, each as soon as it is decoded.
+
+    Its getters are made once, because they run for every row.
+    """
 
     def __init__(self, key: Sequence[str], created: Sequence[str], occurred: Sequence[str]) -> None:
         """Dotted paths to a row's id, to when it was stored, and to when it happened."""
@@ -71,26 +75,33 @@ class Shape(ABC):
         self.created_name = created[0]
 
     @abstractmethod
-    def event(self, row: Row, source: str) -> Event:
-        """The row as an event of this source."""
+    def event(
+        self, source: str, key: str, created: datetime | None, occurred: datetime | None, item: wire.Item
+    ) -> Event:
+        """The row with this id and these times as an event of this source."""
 
-    def rows(self, answer: Answer, path: str, damaged: list[wire.Damage]) -> list[Row]:
+    def rows(self, source: str, answer: Answer, path: str, damaged: list[wire.Damage]) -> list[Row]:
         """The rows of the list at `path`; anything else is added to `damaged`.
 
         Raises `NoRows` if no item is a row.
         """
-        items = answer.items(path, damaged)
-        found = [row for item in items if (row := self.row(item)) is not None]
-        if len(found) < len(items):
+        found: list[Row] = []
+        none: list[bytes] = []
+        for item in answer.each(path, damaged):
+            row = self.row(source, item)
+            if row is not None:
+                found.append(row)
+            else:
+                none.append(bytes(item[1]))
+        if none:
             why = "an object of the list has neither an id nor a time"
             said = {each.rest for each in damaged}
-            none = (bytes(item[1]) for item in items if self.row(item) is None)
             damaged += [wire.Damage(raw, why) for raw in none if raw not in said]
-        if items and not found:
-            raise NoRows("nothing in the list has an id or a time")
+            if not found:
+                raise NoRows("nothing in the list has an id or a time")
         return found
 
-    def row(self, item: wire.Item) -> Row | None:
+    def row(self, source: str, item: wire.Item) -> Row | None:
         """A row; without an id, its content identifies it. None if it has neither an id nor a time."""
         data, raw = item
         key, written = self._id(data), self._created(data)
@@ -101,8 +112,8 @@ class Shape(ABC):
             odd = "" if written in NO_TIME or str(written).startswith(NO_YEAR) else _form(written)
             if not odd and occurred is None and key.startswith("row:") and self._id(data) is None:
                 return None
-            return Row(key, None, occurred, item, odd)
-        return Row(key, created, occurred, item)
+            return Row(key, None, occurred, self.event(source, key, None, occurred, item), odd)
+        return Row(key, created, occurred, self.event(source, key, created, occurred, item))
 
     def named(self, row: Row) -> bool:
         """Whether it has an id of its own."""

@@ -5,8 +5,8 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from roundsman.events import Event
 from roundsman.kit.documents import Count
-from roundsman.wire import Item
 
 MILLISECOND = timedelta(milliseconds=1)
 """The precision of times in questions."""
@@ -17,7 +17,7 @@ SHORTEST_TRUNCATED = 5
 Mode = Literal["auto", "keyset", "offset", "grow"]
 
 
-class Row(NamedTuple):
+class Row(msgspec.Struct, frozen=True, gc=False):
     """One row of a list, reduced to what reading needs."""
 
     id: str
@@ -25,7 +25,8 @@ class Row(NamedTuple):
     """When the vendor stored it: the sort key of the list."""
     occurred: datetime | None
     """When it happened: earlier than `created`, sometimes much earlier."""
-    item: Item
+    event: Event
+    """What is reported of it."""
     odd_time: str = ""
     """The form of `created`, if it is present and cannot be read as a time."""
 

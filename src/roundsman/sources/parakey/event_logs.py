@@ -8,6 +8,7 @@ it is inclusive. None of this is assumed; `kit/probing` infers it from the answe
 """
 
 import re
+from datetime import datetime
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -17,13 +18,13 @@ from roundsman import wire
 from roundsman.errors import Unreadable
 from roundsman.events import Event
 from roundsman.kit import feed, fields
-from roundsman.kit.probing import Row
 from roundsman.options.values import Options
 from roundsman.plugin import Received
 from roundsman.shapes import Access, Outcome, Ref
 from roundsman.sources.parakey.account import PLACE, Account, Asking, Paths
-from roundsman.times import rfc3339
+from roundsman.times import restated
 from roundsman.webhook import Call
+from roundsman.wire import Item
 
 GRANTED = frozenset({"true", "success", "succeeded", "granted", "ok", "allowed", "opened", "unlocked"})
 DENIED = frozenset({"false", "failure", "failed", "denied", "refused", "rejected", "error", "forbidden"})
@@ -85,7 +86,7 @@ class EventLogs(Account, feed.Feed):
             raise Unreadable("the body is empty")
         ring = bool(damaged)  # the next visit reads the row, or keeps it as unread
         for item in items:
-            row, data = shape.row(item), item[0]
+            row, data = shape.row(self.name, item), item[0]
             if row is None or (row.occurred is None and row.created is None):
                 if len(items) == 1:
                     raise Unreadable("an object without the time of an event log")
@@ -93,7 +94,7 @@ class EventLogs(Account, feed.Feed):
                 continue
             if any(isinstance(data.get(name), list) for name in ("items", "results")):
                 raise Unreadable("a batch, which belongs to the address of a parakey.batches source")
-            place = shape.place(row)
+            place = shape.place(data)
             if self.domain_id and place and place["id"] not in {None, self.domain_id}:
                 continue  # it belongs to a place that another source watches
             # Report only what a poll would report with the same id; lists may contain the place or not. The
@@ -101,7 +102,7 @@ class EventLogs(Account, feed.Feed):
             stamp = row.created or row.occurred
             fresh = stamp is not None and call.now - stamp.timestamp() < OLDEST_WEBHOOK
             if shape.named(row) and PLAIN.fullmatch(row.id) and self.dedupe == "id" and fresh:
-                events.append(shape.event(row, self.name))
+                events.append(row.event)
             else:
                 ring = True
         return Received(events, ring=ring)
@@ -124,20 +125,21 @@ class _Shape(feed.Shape):
         self._user, self._outcome = map(fields.getter, (paths.user, paths.outcome))
         self._activity = fields.getter(paths.activity)
 
-    def place(self, row: Row) -> Ref | None:
-        """The place it belongs to."""
-        return fields.ref(self._place(row.item[0]))
+    def place(self, data: dict[str, Any]) -> Ref | None:
+        """The place that a row belongs to."""
+        return fields.ref(self._place(data))
 
-    def event(self, row: Row, source: str) -> Event:
-        """The row as an event of this source."""
-        data, raw = row.item
-        door, place = fields.ref(self._door(data)), self.place(row)
-        occurred = rfc3339(row.occurred) if row.occurred else None
-        recorded = rfc3339(row.created) if row.created else None
+    def event(
+        self, source: str, key: str, created: datetime | None, occurred: datetime | None, item: Item
+    ) -> Event:
+        data, raw = item
+        door, place = fields.ref(self._door(data)), self.place(data)
+        occurred_at = restated(self._occurred(data), occurred) if occurred else None
+        recorded_at = restated(self._created(data), created) if created else None
         activity = self._activity(data)
         access: Access = {
-            "occurred_at": occurred,
-            "recorded_at": recorded,
+            "occurred_at": occurred_at,
+            "recorded_at": recorded_at,
             "door": door,
             "user": fields.person(self._user(data)),
             "place": place,
@@ -149,12 +151,12 @@ class _Shape(feed.Shape):
             vendor="parakey",
             source=source,
             type="co.parakey.event_log.created",
-            id=f"{place['id']}:{row.id}" if self._by_place and place else row.id,
+            id=f"{place['id']}:{key}" if self._by_place and place else key,
             data=access,
-            time=occurred or recorded,
+            time=occurred_at or recorded_at,
             subject=door["id"] if door else None,
             outcome=_outcome(self._outcome(data)),
-            stamp=row.created or row.occurred,
+            stamp=created or occurred,
         )
 
 
