@@ -443,6 +443,11 @@ async def moved(store: SqliteStore) -> dict[str, tuple[str | None, str]]:
     return {entry.name: (entry.origin, entry.reads) for entry in await store.sources() if entry.reads}
 
 
+def forget_tail(store: SqliteStore) -> None:
+    """From now on, sinks are given what the file has, as after a restart."""
+    store._tail.clear()
+
+
 def end_commits(store: SqliteStore) -> None:
     """Wait for a commit that had begun when its caller ended; no further one may begin."""
     worker = store._writer._worker

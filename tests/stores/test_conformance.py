@@ -458,7 +458,7 @@ async def test_what_the_daemon_is_doing_is_recorded(store: Store, view: View, tm
 async def test_a_sink_reads_on_from_where_it_has_acked(store: Store) -> None:
     await find(store, *map(an_event, range(5)))
     numbers = await seqs(store)
-    cursor, events, head = await store.read("archive", 3, ALL)
+    cursor, events, head, _ = await store.read("archive", 3, ALL)
     assert (cursor, [each.seq for each in events], head) == (0, numbers[:3], numbers[-1])
     await store.ack("archive", 0, numbers[2], {"size": 7}, START)
     assert await store.cursor("archive") == (numbers[2], {"size": 7})
@@ -833,7 +833,7 @@ async def test_no_reader_skips_an_event_of_a_write_that_ends_late(store: Store, 
 
     async def deliver() -> None:
         while len(got) < 3:
-            cursor, events, head = await store.read("archive", 10, ALL)
+            cursor, events, head, _ = await store.read("archive", 10, ALL)
             got.extend(each.id for each in events)
             end = events[-1].seq if events else head
             if end > cursor:

@@ -19,7 +19,7 @@ from roundsman.store import Conflict, Filter, StoreError
 from roundsman.times import spell
 
 READ_AHEAD = 1000
-"""Maximum number of events that are read from the store at a time."""
+"""Minimum number of events that are requested from the store at a time."""
 FIRST, LONGEST = 1.0, 300.0
 """Seconds between two tries of a sink that fails: the first wait, which then doubles, and the longest."""
 
@@ -136,8 +136,9 @@ class Delivery:
                     await self._retry(deliver, event)
                 else:
                     await self._bury_damaged(event)
-            cursor, found, head = await self._store.read(self.name, READ_AHEAD, self.wanted)
-            events, damaged = _sorted_out(found)
+            cursor, events, head, damaged = await self._store.read(
+                self.name, max(READ_AHEAD, self.sink.batch), self.wanted
+            )
             for event in damaged:
                 await self._bury_damaged(event)
             for at in range(0, len(events), self.sink.batch):
@@ -152,7 +153,7 @@ class Delivery:
             return True
 
     async def _bury_damaged(self, event: Event) -> None:
-        """A damaged store may return any bytes: an event that is not JSON is buried, and no sink gets it."""
+        """An event that is not JSON is buried, and no sink gets it."""
         why = "the store is damaged: the event cannot be read"
         await self._store.bury_again(self.name, event.seq, why, self._now())
         log.error("event.buried", sink=self.name, seq=event.seq, id=event.id, reason=why)
@@ -295,14 +296,6 @@ class Delivery:
             await self._store.record_failure(self.name, self._failures, self._failing, error)
         except StoreError as exc:
             self._trouble.report(exc)
-
-
-def _sorted_out(found: Sequence[Event]) -> tuple[list[Event], list[Event]]:
-    """The sound events, and the damaged ones."""
-    damaged = [event for event in found if not event.sound]
-    return (
-        (list(found), damaged) if not damaged else ([each for each in found if each not in damaged], damaged)
-    )
 
 
 async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:

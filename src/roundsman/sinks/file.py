@@ -61,6 +61,8 @@ class FileSink(Sink):
     type: Literal["file"]
     path: DataPath
     """The file; its folder is created if it is missing."""
+    batch: Annotated[int, Field(ge=1, le=10_000)] = 5000
+    """Maximum number of events in one delivery: they share one write and one sync."""
     rotate_size: Size | None = None
     """Start a new file before this one gets larger than this."""
     rotate_daily: bool = False
@@ -171,10 +173,11 @@ class _Appender:
         if over and self._past:
             self._doubtful.clear()
         # Each counts only once: an event that is delivered once more is a replay, and is written again.
-        fresh = [e for e in events if self._doubtful.pop((e.source, e.id), None) is None]
+        doubtful = self._doubtful
+        fresh = [e for e in events if not doubtful or doubtful.pop((e.source, e.id), None) is None]
         self._require_place()
         if fresh:
-            lines = b"".join([event.body + b"\n" for event in fresh])
+            lines = b"\n".join([*(event.body for event in fresh), b""])
             # After another crash, lines without ack that a rotation left in the old file would not be found.
             if len(fresh) == len(events) and (self._past or not self._doubtful):
                 self._rotate_for(len(lines))

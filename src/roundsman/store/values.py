@@ -82,7 +82,9 @@ class Slice(NamedTuple):
     """The sink's cursor when it was read."""
     events: Sequence[Event]
     head: int
-    """The log's last `seq` when it was read: without events, the sink has everything that it wants up to here."""
+    """The last `seq` that was looked at: without events, the sink has everything that it wants up to here."""
+    damaged: Sequence[Event] = ()
+    """Further ones, whose bodies are not JSON in one line: a damaged store may return any bytes."""
 
 
 class SourceRecord(NamedTuple):

@@ -7,15 +7,16 @@ from types import MappingProxyType
 from roundsman import wire
 from roundsman.errors import Conflict, StoreError
 from roundsman.events import Event
-from roundsman.store.sqlite.reader import known_ids
+from roundsman.store.sqlite.reader import known_ids, reading
 from roundsman.store.sqlite.units import Units, durable, in_pieces
-from roundsman.store.values import Found, Intake, SourceStatus, Via
+from roundsman.store.values import Filter, Found, Intake, Slice, SourceStatus, Via
 
-_INSERT = "INSERT INTO events (source, id, type, outcome, logged, stamp, body, failure, via)"
-_IF_NEW = (
-    "SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 WHERE NOT EXISTS (SELECT 1 FROM events WHERE source = ?1 AND id = ?2) "
-    "AND (?10 IS NULL OR NOT EXISTS (SELECT 1 FROM events WHERE source = ?1 AND id = ?10))"
+_APPEND = (
+    "INSERT INTO events (source, id, type, outcome, logged, stamp, body, failure, via) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+Appended = tuple[list[Event], int]
+"""New events, and the number of the last one."""
 UNREAD, UNREAD_BYTES = 1000, 32 * 2**20
 """Maximum number and bytes of unread webhooks and rows that are kept, per source."""
 PIECE = 200
@@ -25,15 +26,32 @@ PIECE = 200
 class Log(Units):
     """What is written into the log, and the state that it was read with."""
 
-    @in_pieces
-    def commit(
-        self, name: str, revision: int, found: Found, status: SourceStatus, now: float
-    ) -> Generator[None, None, int]:
+    async def commit(self, name: str, revision: int, found: Found, status: SourceStatus, now: float) -> int:
         """Commit a poll's result and the source's new status in one transaction.
 
         Returns the number of new events. Raises `Conflict` if the source was rewound since `revision` was
         read.
         """
+        return self._note(name, *await self._commit(name, revision, found, status, now))
+
+    @reading
+    def read(self, sink: str, limit: int, wanted: Filter) -> Slice:
+        """The next events that a sink wants, at most `limit` of them and about `BATCH_BYTES` bytes."""
+        cursor, _ = self._position(sink)
+        kept = self._tail.after(cursor, limit, wanted)
+        if kept is not None:
+            return Slice(cursor, *kept)
+        head = self._head()
+        found = [event for event, _ in self._events(cursor, head, limit, wanted)]
+        damaged = [event for event in found if not event.sound]
+        if damaged:
+            found = [event for event in found if event not in damaged]
+        return Slice(cursor, found, head, damaged)
+
+    @in_pieces
+    def _commit(
+        self, name: str, revision: int, found: Found, status: SourceStatus, now: float
+    ) -> Generator[None, None, Appended]:
         run = self._do
         row = run(
             "UPDATE sources SET due = CASE WHEN due < 0 AND ? THEN due ELSE ? END, held = ?, visited = ?, answered = ?, "
@@ -52,26 +70,29 @@ class Log(Units):
             self._keep_unread(source, now, each.why, each.raw)
         if found.unread:
             self._trim_unread(source)
+        new: list[Event] = []
         if not found.events:
-            return 0
-        new = 0
+            return new, 0
         for at in range(0, len(found.events), PIECE):
             if at:
                 yield
             new += self._insert(source, found.events[at : at + PIECE], now, found.via)
         if found.state is not None:
-            self._advance(source, found, now, changed=new > 0)
-        return new
+            self._advance(source, found, now, changed=bool(new))
+        return new, self._last()
 
-    @durable
-    def receive(self, intake: Intake, now: float) -> int:
+    async def receive(self, intake: Intake, now: float) -> int:
         """Commit the content of a webhook. Returns the number of new events.
 
         A source's position does not move: a webhook says nothing about what came before it.
         """
+        return self._note(intake.source, *await self._receive(intake, now))
+
+    @durable
+    def _receive(self, intake: Intake, now: float) -> Appended:
         run = self._do
         [source] = run("SELECT id FROM sources WHERE name = ?", (intake.source,)).fetchone()
-        new = self._insert(source, intake.events, now, "push")
+        new, last = self._insert(source, intake.events, now, "push"), self._last()
         self._read_back(source, intake)
         for each in intake.follow:
             run("INSERT OR IGNORE INTO inbox (source, id) VALUES (?, ?)", (source, each))
@@ -80,15 +101,28 @@ class Log(Units):
             self._trim_unread(source)
         run(
             "UPDATE sources SET heard = ?1, calls = calls + 1, changed = CASE WHEN ?2 THEN ?1 ELSE changed END WHERE id = ?3",
-            (now, new, source),
+            (now, bool(new), source),
         )
-        return new
+        return new, last
+
+    async def append_notices(self, name: str, events: Sequence[Event], now: float) -> int:
+        """Append notices that no poll returned, such as the daemon's own. Returns the number of new ones."""
+        return self._note(name, *await self._append_notices(name, events, now))
 
     @durable
-    def append_notices(self, name: str, events: Sequence[Event], now: float) -> int:
-        """Append notices that no poll returned, such as the daemon's own. Returns the number of new ones."""
+    def _append_notices(self, name: str, events: Sequence[Event], now: float) -> Appended:
         [source] = self._do("SELECT id FROM sources WHERE name = ?", (name,)).fetchone()
-        return self._insert(source, events, now, None)
+        return self._insert(source, events, now, None), self._last()
+
+    def _note(self, source: str, new: Sequence[Event], last: int) -> int:
+        """These events of a source were committed, the last one with the number `last`. Returns how many there are."""
+        if new:
+            self._tail.add(source, new, last)
+        return len(new)
+
+    def _last(self) -> int:
+        """The number of the event that was inserted last."""
+        return int(self._do("SELECT last_insert_rowid()").fetchone()[0])
 
     @durable
     def register(
@@ -136,22 +170,39 @@ class Log(Units):
         if found.gap is not None:
             self._do("UPDATE sources SET position = min(position, ?) WHERE id = ?", (found.gap, source))
 
-    def _insert(self, source: int, events: Sequence[Event], now: float, via: Via) -> int:
-        """Append events whose ids are new. Returns how many.
+    def _insert(self, source: int, events: Sequence[Event], now: float, via: Via) -> list[Event]:
+        """Append events whose ids are new. Returns these.
 
-        Most pages are all new: they are inserted without a look at each id first, which costs a third more. From the
-        first known id on, each is looked up. Not `INSERT OR IGNORE`: an ignored row uses up a `seq`.
+        Most pages are all new: they are inserted without a look at each id first, which costs a third more. Not
+        `INSERT OR IGNORE`: an ignored row uses up a `seq`.
         """
-        rows = [(source, e.id, e.type, e.outcome, now, e.stamp, e.body, e.failure, via) for e in events]
-        new = 0
+        inserted = 0
         if not any(event.unless for event in events):
             before = self._writer.conn.total_changes
             try:
-                return self._do_many(f"{_INSERT} VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)", rows)
-            except sqlite3.IntegrityError:
-                new = self._writer.conn.total_changes - before
-        looked_up = [(*row, event.unless) for row, event in zip(rows[new:], events[new:], strict=True)]
-        return new + self._do_many(f"{_INSERT} {_IF_NEW}", looked_up)
+                self._append(source, events, now, via)
+            except sqlite3.IntegrityError:  # from the first known id on, each is looked up
+                inserted = self._writer.conn.total_changes - before
+            else:
+                return list(events)
+        rest = self._unknown(source, events[inserted:])
+        self._append(source, rest, now, via)
+        return [*events[:inserted], *rest]
+
+    def _append(self, source: int, events: Sequence[Event], now: float, via: Via) -> None:
+        rows = [(source, e.id, e.type, e.outcome, now, e.stamp, e.body, e.failure, via) for e in events]
+        self._do_many(_APPEND, rows)
+
+    def _unknown(self, source: int, events: Sequence[Event]) -> list[Event]:
+        """The events whose ids are new and that are not too late."""
+        ids = {event.id for event in events} | {event.unless for event in events if event.unless}
+        known = known_ids(self._writer.conn, source, list(ids))
+        found = []
+        for event in events:
+            if event.id not in known and event.unless not in known:
+                known.add(event.id)
+                found.append(event)
+        return found
 
     def _read_back(self, source: int, intake: Intake) -> None:
         """StoreError if an event that was just written cannot be found by id: then the store is damaged."""

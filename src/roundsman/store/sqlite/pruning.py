@@ -38,11 +38,13 @@ class Pruning(Units):
             (mark, max(blank, older), limit, STEP_BYTES),
         ).fetchone()
         if looked:
-            run(
+            blanked = run(
                 "UPDATE events SET body = NULL WHERE seq > ? AND seq <= ? AND logged < ? AND body IS NOT NULL "
                 "AND NOT EXISTS (SELECT 1 FROM dead WHERE dead.seq = events.seq)",
                 (mark, min(last, blank), now - retention),
-            )
+            ).rowcount
+            if blanked:
+                self._tail.clear()
             deleted = run(
                 "DELETE FROM events WHERE seq IN (SELECT e.seq FROM events e JOIN sources s ON s.id = e.source "
                 "WHERE e.seq > ? AND e.seq <= ? AND e.logged < ? AND e.body IS NULL "

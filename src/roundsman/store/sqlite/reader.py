@@ -22,7 +22,6 @@ from roundsman.store.values import (
     LoggedFailure,
     Memory,
     SinkEntry,
-    Slice,
     SourceEntry,
     SourceRecord,
     SourceStatus,
@@ -246,14 +245,6 @@ class Reader:
     def events(self, after: int, upto: int, limit: int, wanted: Filter) -> list[tuple[Event, float]]:
         """Events after `after` in log order, and when each was logged (Unix); pruned ones are left out."""
         return self._events(after, upto, limit, wanted)
-
-    @reading
-    def read(self, sink: str, limit: int, wanted: Filter) -> Slice:
-        """The next events that a sink wants, at most `limit` of them and about `BATCH_BYTES` bytes."""
-        cursor, _ = self._position(sink)
-        head = self._head()
-        found = [event for event, _ in self._events(cursor, head, limit, wanted)]
-        return Slice(cursor, found, head)
 
     def _events(self, after: int, upto: int, limit: int, wanted: Filter) -> list[tuple[Event, float]]:
         where, values = _where(wanted)

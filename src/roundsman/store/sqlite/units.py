@@ -6,6 +6,7 @@ from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from roundsman.store.sqlite.reader import Reader
+from roundsman.store.sqlite.tail import Tail
 from roundsman.store.sqlite.writer import Writer
 
 P = ParamSpec("P")
@@ -19,6 +20,7 @@ class Units(Reader):
     def __init__(self, path: Any, db: sqlite3.Connection, writer: Writer) -> None:
         super().__init__(path, db)
         self._writer = writer
+        self._tail = Tail()
 
     def _do(self, sql: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
         """Run a statement of a unit, on the writer's connection."""
