@@ -13,7 +13,7 @@ from roundsman.legacy import VisitHttp, takes_a_visit
 from roundsman.plugin import Poll, Source, State, Tracks, Trigger, Visit, knows_nothing
 from roundsman.store import Memory, View
 
-AHEAD = 3000
+AHEAD = 2000
 """Rows that may wait to be committed while further ones are requested."""
 
 

@@ -47,6 +47,24 @@ def getter(paths: Sequence[str]) -> Callable[[dict[str, Any]], Any]:
     return get
 
 
+def getters(*fields: Sequence[str]) -> Callable[[dict[str, Any]], list[Any]]:
+    """A function that returns the first value at the paths of each field: faster than a getter for each."""
+    firsts = [paths[0] if "." not in paths[0] else None for paths in fields]
+    others = [
+        (place, getter(paths)) for place, paths in enumerate(fields) if len(paths) > 1 or "." in paths[0]
+    ]
+
+    def get(data: dict[Any, Any]) -> list[Any]:
+        value_of = data.get
+        found = [value_of(name) for name in firsts]
+        for place, value in others:
+            if found[place] is None:
+                found[place] = value(data)
+        return found
+
+    return get
+
+
 def ref(value: Any) -> Ref | None:
     """A reference to a related thing, from an object or just its id."""
     if isinstance(value, dict):

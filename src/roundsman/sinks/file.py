@@ -16,14 +16,11 @@ import errno
 import fcntl
 import gzip
 import os
-import re
-import shutil
-import stat
 import threading
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -35,7 +32,8 @@ from roundsman.http.client import Http
 from roundsman.options.paths import DataPath
 from roundsman.options.values import Size
 from roundsman.plugin import Deliver, Receipt, Sink
-from roundsman.system.files import create_at, open_folder, reading, require_file
+from roundsman.sinks.rotated import Rotated, day, sync
+from roundsman.system.files import create_at, open_folder, require_file
 from roundsman.system.threads import in_thread
 
 OURS = b'{"specversion":"1.0"'
@@ -61,7 +59,7 @@ class FileSink(Sink):
     type: Literal["file"]
     path: DataPath
     """The file; its folder is created if it is missing."""
-    batch: Annotated[int, Field(ge=1, le=10_000)] = 5000
+    batch: Annotated[int, Field(ge=1, le=10_000)] = 4000
     """Maximum number of events in one delivery: they share one write and one sync."""
     rotate_size: Size | None = None
     """Start a new file before this one gets larger than this."""
@@ -129,6 +127,7 @@ class _Appender:
     def _open(self, receipt: Receipt | None) -> None:
         # With links resolved: a rotation must not rename a link.
         self._folder, self._path = open_folder(self._options.path, 0o777)
+        self._rotated = Rotated(self._folder, self._path, self._options.keep, compress=self._options.compress)
         self._open_file()
         known = max(0, self._size - DOUBT_BYTES)
         self._base = receipt or {}
@@ -142,7 +141,7 @@ class _Appender:
             # Not the file of the last ack: it was rotated before acks that were lost, or somebody moved it.
             # The inode proves little: the next file gets that of a compressed one.
             self._look_into_rotated(receipt)
-        self._last = max(self._rotated(), default=("", 0, ""))[2]
+        self._last = max(self._rotated.all(), default=("", 0, ""))[2]
         self._until = (receipt or {}).get("until") or self._now().timestamp() + DOUBTED
         self._repair(known)
 
@@ -248,11 +247,11 @@ class _Appender:
         except BlockingIOError:
             raise BlockingIOError(errno.EBUSY, "another writer has it open", str(self._path)) from None
         if new:
-            _sync(self._folder)
+            sync(self._folder)
         status = os.fstat(self._file)
         self._size = status.st_size
         # The day of the file is that of its last line. With today's, a restart would delay the rotation.
-        self._day = _day(datetime.fromtimestamp(status.st_mtime, UTC) if self._size else self._now())
+        self._day = day(datetime.fromtimestamp(status.st_mtime, UTC) if self._size else self._now())
 
     def _repair(self, known: int) -> None:
         """Read after `known`: whole lines are in doubt, torn ones and holes are cut, the rest is rewritten."""
@@ -320,18 +319,18 @@ class _Appender:
 
     def _rotated_since(self, receipt: Receipt) -> bool:
         """Whether a file was rotated after the last ack; False for receipts of versions that did not say."""
-        after, newest = receipt.get("rotated"), max(self._rotated(), default=None)
+        after, newest = receipt.get("rotated"), max(self._rotated.all(), default=None)
         if after is None or newest is None:
             return False
-        return newest[:2] > (self._place_of(after) or ("", 0))
+        return newest[:2] > (self._rotated.place_of(after) or ("", 0))
 
     def _look_into_rotated(self, receipt: Receipt) -> None:
         """Remember lines without ack in newer rotated files: a power cut may lose the last second's acks."""
         after = receipt.get("rotated")
         if after is None:
             return  # written by an older version, which does not say
-        since = self._place_of(after)
-        newer = [each for each in self._rotated() if since is None or each[:2] > since]
+        since = self._rotated.place_of(after)
+        newer = [each for each in self._rotated.all() if since is None or each[:2] > since]
         skip, room = int(receipt.get("size", 0)), DOUBT_BYTES
         for _, _, name in newer:  # the first of them is the file of the receipt
             with suppress(OSError, EOFError, zlib.error):  # unreadable or damaged: writing goes on
@@ -367,11 +366,11 @@ class _Appender:
 
     def _rotate_for(self, length: int) -> None:
         """Start a new file if these bytes are too many for this one, or on another day; never in a batch."""
-        options, today = self._options, _day(self._now())
+        options, today = self._options, day(self._now())
         too_large = options.rotate_size is not None and self._size + length > options.rotate_size
         rotated = None
         if self._size and (too_large or (options.rotate_daily and today != self._day)):
-            rotated = self._free_name()
+            rotated = self._rotated.free_name(self._day)
             os.rename(self._path.name, rotated, src_dir_fd=self._folder, dst_dir_fd=self._folder)
             os.close(self._file)
             self._file = -1
@@ -379,59 +378,9 @@ class _Appender:
             self._doubtful = dict.fromkeys(self._doubtful, ELSEWHERE)
             self._last = rotated
         if rotated or not self._tidy:
-            self._finish_rotation(rotated)
+            self._rotated.tidy(rotated, self._now())
             self._tidy = True
         self._day = today
-
-    def _free_name(self) -> str:
-        """`events-2026-05-01.0001.jsonl` and so on: above the numbers of all files of that day."""
-        taken = [number for day, number, _ in self._rotated() if day == self._day]
-        return f"{self._path.stem}-{self._day}.{max(taken, default=0) + 1:04d}{self._path.suffix}"
-
-    def _rotated(self) -> list[tuple[str, int, str]]:
-        """Day, number and name of the rotated files, in this order."""
-        with reading(self._folder) as folder, os.scandir(folder) as entries:
-            found = [(*place, each.name) for each in entries if (place := self._place_of(each.name))]
-        return sorted(found)
-
-    def _place_of(self, name: str) -> tuple[str, int] | None:
-        """Day and number of a rotated file, compressed or not; None for any other file."""
-        stem, suffix = re.escape(self._path.stem), re.escape(self._path.suffix)
-        match = re.fullmatch(stem + r"-(\d{4}-\d\d-\d\d)\.(\d{4,})" + suffix + r"(?:\.gz)?", name)
-        return (match[1], int(match[2])) if match else None
-
-    def _finish_rotation(self, just: str | None) -> None:
-        """Compress and prune rotated files, but never prune `just`; also finish what a crash interrupted."""
-        # A day in the future is from a wrong clock: its file would stay the newest for years, and all good
-        # ones would be pruned. Tomorrow is allowed: the clock that stamps files may be a little ahead of
-        # ours.
-        tomorrow = _day(self._now() + timedelta(days=1))
-        rotated = sorted(self._rotated(), key=lambda each: (each[2] == just, each[0] <= tomorrow))
-        for at, (_, _, name) in enumerate(reversed(rotated)):
-            if not stat.S_ISREG(os.lstat(name, dir_fd=self._folder).st_mode):
-                continue  # a link, for example
-            if self._options.keep is not None and at >= self._options.keep:
-                os.unlink(name, dir_fd=self._folder)
-            elif self._options.compress and not name.endswith(".gz"):
-                self._compress(name)
-
-    def _compress(self, name: str) -> None:
-        folder, half, packed = self._folder, name + ".gz.tmp", name + ".gz"
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        with os.fdopen(os.open(name, flags, dir_fd=folder), "rb") as source:
-            require_file(source.fileno())
-            with suppress(FileNotFoundError):
-                os.unlink(half, dir_fd=folder)
-            handle, _ = create_at(folder, self._path.with_name(half), os.O_WRONLY | os.O_EXCL, 0o600)
-            with os.fdopen(handle, "wb") as target:
-                with gzip.open(target, "wb", compresslevel=6) as stream:
-                    shutil.copyfileobj(source, stream, 1 << 20)
-                target.flush()
-                os.fchmod(handle, stat.S_IMODE(os.fstat(source.fileno()).st_mode) & 0o777)
-                os.fsync(handle)
-        os.replace(half, packed, src_dir_fd=folder, dst_dir_fd=folder)
-        _sync(folder)
-        os.unlink(name, dir_fd=folder)
 
 
 def _key(line: bytes) -> tuple[str, str] | None:
@@ -441,13 +390,3 @@ def _key(line: bytes) -> tuple[str, str] | None:
         document = wire.decode(line)
         return document["source"].rpartition("/")[2], document["id"]
     return None
-
-
-def _day(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%d")
-
-
-def _sync(folder: int) -> None:
-    """Sync the folder, so that a file that was created or renamed in it survives a power cut."""
-    with reading(folder) as handle:
-        os.fsync(handle)

@@ -6,6 +6,6 @@ for late rows, when to read although nothing seems to have changed, and what to 
 """
 
 from roundsman.kit.feed.feed import Feed
-from roundsman.kit.feed.vendor import Paging, Reread, Shape
+from roundsman.kit.feed.vendor import Paging, Reread, Shape, Stamps
 
-__all__ = ["Feed", "Paging", "Reread", "Shape"]
+__all__ = ["Feed", "Paging", "Reread", "Shape", "Stamps"]

@@ -5,8 +5,9 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
+import msgspec
 from pydantic import Field
 
 from roundsman import wire
@@ -63,22 +64,26 @@ class Reread(Options):
     """How far a sweep looks back, for what was offline; 30 days at most: ids are remembered for 35."""
 
 
+Stamps = tuple[datetime | None, datetime | None]
+"""When a row was stored, and when it happened."""
+
+
 class Shape(ABC):
     """Turns a vendor's rows into events, each as soon as it is decoded.
 
     Its getters are made once, because they run for every row.
     """
 
-    def __init__(self, key: Sequence[str], created: Sequence[str], occurred: Sequence[str]) -> None:
-        """Dotted paths to a row's id, to when it was stored, and to when it happened."""
-        self._id, self._created, self._occurred = map(fields.getter, (key, created, occurred))
+    def __init__(
+        self, key: Sequence[str], created: Sequence[str], occurred: Sequence[str], *more: Sequence[str]
+    ) -> None:
+        """Dotted paths to a row's id, to when it was stored, to when it happened, and to what `event` needs."""
+        self._values = fields.getters(key, created, occurred, *more)
         self.created_name = created[0]
 
     @abstractmethod
-    def event(
-        self, source: str, key: str, created: datetime | None, occurred: datetime | None, item: wire.Item
-    ) -> Event:
-        """The row with this id and these times as an event of this source."""
+    def event(self, source: str, key: str, stamps: Stamps, values: Sequence[Any], raw: msgspec.Raw) -> Event:
+        """The row as an event of this source. `values`: what is at the paths of `__init__`, in their order."""
 
     def rows(self, source: str, answer: Answer, path: str, damaged: list[wire.Damage]) -> list[Row]:
         """The rows of the list at `path`; anything else is added to `damaged`.
@@ -104,16 +109,17 @@ class Shape(ABC):
     def row(self, source: str, item: wire.Item) -> Row | None:
         """A row; without an id, its content identifies it. None if it has neither an id nor a time."""
         data, raw = item
-        key, written = self._id(data), self._created(data)
-        created, occurred = parse_time(written), parse_time(self._occurred(data))
+        values = self._values(data)
+        key, written = values[0], values[1]
+        created, occurred = parse_time(written), parse_time(values[2])
         if not isinstance(key, str) or not key:
             key = str(key) if type(key) is int else f"row:{_digest(bytes(raw))}"
         if created is None:
             odd = "" if written in NO_TIME or str(written).startswith(NO_YEAR) else _form(written)
-            if not odd and occurred is None and key.startswith("row:") and self._id(data) is None:
+            if not odd and occurred is None and key.startswith("row:") and values[0] is None:
                 return None
-            return Row(key, None, occurred, self.event(source, key, None, occurred, item), odd)
-        return Row(key, created, occurred, self.event(source, key, created, occurred, item))
+            return Row(key, None, occurred, self.event(source, key, (None, occurred), values, raw), odd)
+        return Row(key, created, occurred, self.event(source, key, (created, occurred), values, raw))
 
     def named(self, row: Row) -> bool:
         """Whether it has an id of its own."""

@@ -8,10 +8,11 @@ it is inclusive. None of this is assumed; `kit/probing` infers it from the answe
 """
 
 import re
-from datetime import datetime
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal
 
+from msgspec import Raw
 from pydantic import Field
 
 from roundsman import wire
@@ -24,7 +25,6 @@ from roundsman.shapes import Access, Outcome, Ref
 from roundsman.sources.parakey.account import PLACE, Account, Asking, Paths
 from roundsman.times import restated
 from roundsman.webhook import Call
-from roundsman.wire import Item
 
 GRANTED = frozenset({"true", "success", "succeeded", "granted", "ok", "allowed", "opened", "unlocked"})
 DENIED = frozenset({"false", "failure", "failed", "denied", "refused", "rejected", "error", "forbidden"})
@@ -119,31 +119,28 @@ class _Shape(feed.Shape):
     """Turns event logs into events."""
 
     def __init__(self, paths: Fields, by_place: bool) -> None:
-        super().__init__(paths.id, paths.created_at, paths.occurred_at)
+        more = (paths.place, paths.door, paths.key, paths.user, paths.outcome, paths.activity)
+        super().__init__(paths.id, paths.created_at, paths.occurred_at, *more)
         self._by_place = by_place
-        self._place, self._door, self._key = map(fields.getter, (paths.place, paths.door, paths.key))
-        self._user, self._outcome = map(fields.getter, (paths.user, paths.outcome))
-        self._activity = fields.getter(paths.activity)
+        self._place = fields.getter(paths.place)
 
     def place(self, data: dict[str, Any]) -> Ref | None:
         """The place that a row belongs to."""
         return fields.ref(self._place(data))
 
-    def event(
-        self, source: str, key: str, created: datetime | None, occurred: datetime | None, item: Item
-    ) -> Event:
-        data, raw = item
-        door, place = fields.ref(self._door(data)), self.place(data)
-        occurred_at = restated(self._occurred(data), occurred) if occurred else None
-        recorded_at = restated(self._created(data), created) if created else None
-        activity = self._activity(data)
+    def event(self, source: str, key: str, stamps: feed.Stamps, values: Sequence[Any], raw: Raw) -> Event:
+        created, occurred = stamps
+        _, stored_at, happened_at, at, device, used, user, outcome, activity = values
+        door, place = fields.ref(device), fields.ref(at)
+        occurred_at = restated(happened_at, occurred) if occurred else None
+        recorded_at = restated(stored_at, created) if created else None
         access: Access = {
             "occurred_at": occurred_at,
             "recorded_at": recorded_at,
             "door": door,
-            "user": fields.person(self._user(data)),
+            "user": fields.person(user),
             "place": place,
-            "key": fields.ref(self._key(data)),
+            "key": fields.ref(used),
             "activity": activity if isinstance(activity, str) else None,
             "raw": raw,  # type: ignore[typeddict-item] # bytes that encode as the object they are
         }
@@ -155,7 +152,7 @@ class _Shape(feed.Shape):
             data=access,
             time=occurred_at or recorded_at,
             subject=door["id"] if door else None,
-            outcome=_outcome(self._outcome(data)),
+            outcome=_outcome(outcome),
             stamp=created or occurred,
         )
 

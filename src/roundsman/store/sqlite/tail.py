@@ -7,7 +7,7 @@ from fnmatch import translate
 from roundsman.events import Event
 from roundsman.store.values import Filter
 
-ROWS, BYTES = 10_000, 8 * 2**20
+ROWS, BYTES = 10_000, 4 * 2**20
 """Maximum events, and bytes of events, that are kept."""
 
 
