@@ -57,7 +57,7 @@ class Asker:
             query = self._source.query(**self._parameters(question, limit))
             try:
                 answer = await self._visit.http.get(self._source.url(), query, self._source.headers())
-                return self.rows(answer), limit
+                return await self.rows(answer), limit
             except TooLarge:
                 if limit < 2:
                     raise
@@ -77,11 +77,11 @@ class Asker:
             return None
         return rows
 
-    def rows(self, answer: Answer) -> list[Row]:
+    async def rows(self, answer: Answer) -> list[Row]:
         """The rows of an answer. Raises `NoRows` if it has items, and none is a row."""
         shape = self._source.shape
         damaged: list[Damage] = []
-        rows = shape.rows(self._source.name, answer, self._source.paging.items, damaged)
+        rows = await shape.rows(self._source.name, answer, self._source.paging.items, damaged)
         self.unread += keep(damaged, self._state.unread)
         odd = next((row.odd_time for row in rows if row.odd_time), None)
         if odd and not self._state.odd_times:

@@ -76,7 +76,7 @@ class _Round:
     async def _changed(self, probe: Answer, *, sweep: bool) -> Poll:
         """The list may have changed: read it, if this is the first visit from where the source begins."""
         state, reread, paging = self.state, self.source.reread, self.source.paging
-        rows = self._first_row(probe)
+        rows = await self._first_row(probe)
         beginning = Beginning(self.asker, probe, self.visit.now, reread.overlap, paging.limit)
         readable = rows is not None
         if rows is None:
@@ -102,10 +102,10 @@ class _Round:
             return await self._read_newest(state.reading, state.progress)
         return await self._read(state.reading, state.progress)
 
-    def _first_row(self, probe: Answer) -> list[Row] | None:
+    async def _first_row(self, probe: Answer) -> list[Row] | None:
         """The rows of the probe's answer: one, if the server heeds `limit`. None if it is unreadable."""
         try:
-            rows = self.asker.rows(probe)
+            rows = await self.asker.rows(probe)
         except NoRows:
             return None  # the other rows are asked for; the reading meets this one again
         if not rows and self.state.cursor:

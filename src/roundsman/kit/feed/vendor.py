@@ -1,5 +1,6 @@
 """What a vendor's class defines: its options, how a request is sent, and how a row of its list is read."""
 
+import asyncio
 import hashlib
 import re
 from abc import ABC, abstractmethod
@@ -64,6 +65,8 @@ class Reread(Options):
     """How far a sweep looks back, for what was offline; 30 days at most: ids are remembered for 35."""
 
 
+PIECE = 250
+"""Rows that are read before other tasks may run: some 3 ms."""
 Stamps = tuple[datetime | None, datetime | None]
 """When a row was stored, and when it happened."""
 
@@ -85,14 +88,16 @@ class Shape(ABC):
     def event(self, source: str, key: str, stamps: Stamps, values: Sequence[Any], raw: msgspec.Raw) -> Event:
         """The row as an event of this source. `values`: what is at the paths of `__init__`, in their order."""
 
-    def rows(self, source: str, answer: Answer, path: str, damaged: list[wire.Damage]) -> list[Row]:
+    async def rows(self, source: str, answer: Answer, path: str, damaged: list[wire.Damage]) -> list[Row]:
         """The rows of the list at `path`; anything else is added to `damaged`.
 
         Raises `NoRows` if no item is a row.
         """
         found: list[Row] = []
         none: list[bytes] = []
-        for item in answer.each(path, damaged):
+        for count, item in enumerate(answer.each(path, damaged), 1):
+            if count % PIECE == 0:
+                await asyncio.sleep(0)
             row = self.row(source, item)
             if row is not None:
                 found.append(row)

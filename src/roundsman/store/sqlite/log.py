@@ -1,6 +1,7 @@
 """Units about the log: what visits find, what webhooks bring, and the daemon's notices."""
 
 import sqlite3
+import time
 from collections.abc import Generator, Mapping, Sequence
 from types import MappingProxyType
 
@@ -19,8 +20,10 @@ Appended = tuple[list[Event], int]
 """New events, and the number of the last one."""
 UNREAD, UNREAD_BYTES = 1000, 32 * 2**20
 """Maximum number and bytes of unread webhooks and rows that are kept, per source."""
-PIECE = 200
-"""Rows that are inserted before other tasks may run: on a store of a million rows, 60 us each."""
+PIECE, SMALLEST, LARGEST = 200, 25, 800
+"""Rows that are inserted before other tasks may run: at first, at least and at most."""
+SHORT, LONG = 0.002, 0.006
+"""Seconds between which inserting a piece should take. A row takes 7 us, or 60 in a store of a million rows."""
 
 
 class Log(Units):
@@ -73,10 +76,13 @@ class Log(Units):
         new: list[Event] = []
         if not found.events:
             return new, 0
-        for at in range(0, len(found.events), PIECE):
+        size, at = PIECE, 0
+        while at < len(found.events):
             if at:
                 yield
-            new += self._insert(source, found.events[at : at + PIECE], now, found.via)
+            began = time.perf_counter()
+            new += self._insert(source, found.events[at : at + size], now, found.via)
+            at, size = at + size, _resized(size, time.perf_counter() - began)
         if found.state is not None:
             self._advance(source, found, now, changed=bool(new))
         return new, self._last()
@@ -239,6 +245,13 @@ def _columns(status: SourceStatus) -> tuple[object, ...]:
         status.error,
         status.failed_with,
     )
+
+
+def _resized(size: int, took: float) -> int:
+    """The size of the next piece, after one that took so many seconds."""
+    if took > LONG:
+        return max(SMALLEST, size // 2)
+    return min(LARGEST, size * 2) if took < SHORT else size
 
 
 def must_be(place: str, was: str, kind: str) -> None:
