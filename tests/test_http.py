@@ -27,7 +27,9 @@ from roundsman.engine.meter import Meter
 from roundsman.errors import Backoff, Denied, RequestFailed, TooLarge, Unreadable, reason
 from roundsman.http.auth import HeaderToken
 from roundsman.http.client import FULL_EVERY, Http
+from roundsman.http.headers import Headers
 from roundsman.http.ratelimits import CAP, retry_after
+from roundsman.http.request import target_of
 from roundsman.http.transport import Clients, HttpOptions
 from roundsman.http.urls import base, endpoint
 from roundsman.options.secrets import Secret
@@ -400,14 +402,68 @@ async def test_requests_to_one_host_are_limited(sandbox: Sandbox) -> None:
     await web.aclose()
 
 
-@pytest.mark.parametrize("scheme", ["http", "https"])
-async def test_no_connection_keeps_cookies(scheme: str) -> None:
-    """The pooled connections below the client have a jar of their own, which must stay empty, with TLS too."""
-    web = Clients()
-    transport = web._connect(httpx.URL(f"{scheme}://vendor.example"))
-    session = transport.get_client()  # type: ignore[attr-defined]
-    assert type(session.cookie_jar).__name__ == "DummyCookieJar"
-    await session.close()
+async def test_no_connection_keeps_cookies() -> None:
+    """The pool of connections has a jar of its own, which must stay empty. A name, as no jar keeps an address's cookies."""
+    cookies: list[str | None] = []
+
+    def answer(request: web.BaseRequest) -> web.Response:
+        cookies.append(request.headers.get("cookie"))
+        return web.Response(body=b"[]", headers={"Set-Cookie": "session=mine; Path=/"})
+
+    async with served(None, answer) as place:
+        clients = Clients()
+        for _ in range(2):
+            await Http(clients).get(place.replace("127.0.0.1", "localhost"))
+        await clients.aclose()
+    assert cookies == [None, None]
+
+
+@pytest.mark.parametrize("url", [URL, f"{URL}/%7Ea?y=1 z", "https://V.example:443/\u00e9", f"{URL}?a=b#c"])
+@pytest.mark.parametrize(
+    "params", [{"a": "b c:\u00e9+&~*", "n": 2}, {"n": True}, {"n": ["a", "b"]}, {"n": None}, {}]
+)
+def test_parameters_are_written_as_httpx_writes_them(url: str, params: Any) -> None:
+    """The tags that states hold belong to URLs that it wrote."""
+    assert target_of(url, params).url == str(httpx.URL(url, params=params) if params else httpx.URL(url))
+
+
+async def test_parameters_that_no_url_can_have_are_named(http_for: Any) -> None:
+    with pytest.raises(RequestFailed, match="no URL can have these parameters"):
+        await http_for().get(URL, {"ids": "x" * 70_000})
+
+
+@pytest.mark.parametrize("name", ["ETag", "etag", "ETAG"])
+def test_names_of_headers_are_found_in_any_case(name: str) -> None:
+    headers = Headers([(b"eTag", b"1"), (b"Link", b"a"), (b"link", b"b"), (b"x-name", b"caf\xe9")])
+    assert (headers[name], headers.get(name), name in headers) == ("1", "1", True)
+    assert (headers["Link"], headers["x-name"]) == ("a, b", "caf\u00e9")
+    assert "x-none" not in headers
+    assert headers.get("x-none") is None
+
+
+async def test_a_plugins_own_flow_may_ask_for_more_than_one_request(
+    router: respx.MockRouter, http_for: Any
+) -> None:
+    class Digest(httpx.Auth):
+        """Signs with what the server asks for in its refusal."""
+
+        requires_response_body = True
+
+        def auth_flow(self, request: httpx.Request) -> Any:
+            assert request.headers["user-agent"].startswith("roundsman/")
+            response = yield request
+            if response.status_code == 401:
+                request.headers["x-signed"] = (
+                    f"{response.headers['x-nonce']} {response.json()} {request.url.path}"
+                )
+                yield request
+
+    router.get(URL, headers={"x-signed": "n1 once /list"}).mock(return_value=httpx.Response(200, json=[1]))
+    router.get(URL).mock(return_value=httpx.Response(401, json="once", headers={"X-Nonce": "n1"}))
+    http = http_for(Digest())
+    assert (await http.get(URL)).json() == [1]
+    assert http.account.asked == 1
+    assert http.clients.seen == 2
 
 
 @pytest.fixture
@@ -433,10 +489,14 @@ def certificate(tmp_path: Path) -> Path:
 
 
 @asynccontextmanager
-async def served(certificate: Path, answer: Callable[[web.BaseRequest], web.Response]) -> AsyncIterator[str]:
-    """Somebody who answers with this certificate; where."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, certificate.with_name("key.pem"))
+async def served(
+    certificate: Path | None, answer: Callable[[web.BaseRequest], web.Response]
+) -> AsyncIterator[str]:
+    """Somebody who answers with this certificate, or without TLS; where."""
+    context = None
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, certificate.with_name("key.pem"))
 
     async def serve(request: web.BaseRequest) -> web.Response:
         return answer(request)
@@ -444,7 +504,7 @@ async def served(certificate: Path, answer: Callable[[web.BaseRequest], web.Resp
     runner = web.ServerRunner(web.Server(serve), shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
-    yield f"https://127.0.0.1:{runner.addresses[0][1]}"
+    yield f"http{'s' if context else ''}://127.0.0.1:{runner.addresses[0][1]}"
     await runner.cleanup()
 
 
@@ -878,6 +938,5 @@ async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.Monke
     monkeypatch.delenv("NO_PROXY", raising=False)
     async with raw_server(lambda _: answer(b"[]")) as server:
         web = Clients(HttpOptions(attempts=1))
-        assert web.client(server.url).trust_env is False
         assert (await Http(web).get(server.url)).json() == []
         await web.aclose()

@@ -52,7 +52,7 @@ class Meter:
     def exchanged(self, exchange: Exchange) -> None:
         """A request has ended. Downloads are not counted: they take as long as they are large."""
         if not exchange.is_link:
-            self.requests[exchange.url.host].add(exchange.seconds)
+            self.requests[exchange.target.host].add(exchange.seconds)
 
     def retried(self, host: str) -> None:
         """A request is retried."""

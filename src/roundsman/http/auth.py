@@ -3,7 +3,7 @@
 import asyncio
 import base64
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, ClassVar, TypeAlias
 from urllib.parse import quote_plus
 
@@ -13,12 +13,15 @@ from roundsman import wire
 from roundsman.errors import Backoff, Denied, NoToken, Unreadable
 from roundsman.http.answers import Answer, error_for
 from roundsman.http.ratelimits import number
+from roundsman.http.request import Request, target
 from roundsman.http.urls import set_param
 from roundsman.masking import mask
 from roundsman.options.secrets import Secret
 
 Auth: TypeAlias = httpx.Auth
 """How the requests of a source authenticate: what `bearer`, `header` and `basic` return, or any `httpx.Auth`."""
+
+Send = Callable[[Request], Awaitable[Answer]]
 
 COMMON = ("user-agent", "accept", "accept-encoding")
 """Headers of a request that the request for its token has, too."""
@@ -30,11 +33,11 @@ class HeaderToken(httpx.Auth):
     """A fixed token in a header."""
 
     def __init__(self, header: str, value: str) -> None:
-        self._header = header
-        self._value = value
+        self.header = header.lower()
+        self.value = value
 
     def auth_flow(self, request: httpx.Request) -> Any:
-        request.headers[self._header] = self._value
+        request.headers[self.header] = self.value
         yield request
 
 
@@ -50,7 +53,53 @@ def header(name: str, secret: Secret, prefix: str = "") -> Auth:
 
 def basic(user: str, secret: Secret) -> Auth:
     """HTTP basic authentication, with the secret as the password."""
-    return httpx.BasicAuth(user, secret.reveal())
+    pair = f"{user}:{secret.reveal()}".encode()
+    return HeaderToken("Authorization", f"Basic {base64.b64encode(pair).decode()}")
+
+
+async def authenticated(
+    auth: httpx.Auth | None, request: Request, send: Send, now: Callable[[], float]
+) -> Answer:
+    """The answer to a request that is sent with these credentials."""
+    if auth is None:
+        return await send(request)
+    if isinstance(auth, HeaderToken):
+        request.headers[auth.header] = auth.value
+        return await send(request)
+    flow = auth.async_auth_flow(_for_flows(request, now))
+    try:
+        asked = await anext(flow)
+        while True:
+            answer = await send(await _from_flows(asked, request))
+            response = httpx.Response(
+                answer.status, headers=[*answer.headers.items()], content=answer.body, request=asked
+            )
+            try:
+                asked = await flow.asend(response)
+            except StopAsyncIteration:
+                return answer
+    finally:
+        await flow.aclose()
+
+
+def _for_flows(request: Request, now: Callable[[], float]) -> httpx.Request:
+    extensions = {"now": now, "retry_timeouts": request.retry_timeouts, "read": request.reads}
+    return httpx.Request(
+        request.method,
+        request.target.url,
+        headers=request.headers,
+        content=request.content,
+        extensions=extensions,
+    )
+
+
+async def _from_flows(asked: httpx.Request, request: Request) -> Request:
+    """What a flow asks for. All that a flow needs for one request goes the way of that request."""
+    content = await asked.aread() or None
+    headers = {name: value for name, value in asked.headers.items() if name != "transfer-encoding"}
+    where = target(str(asked.url))
+    reads = asked.extensions.get("read", True)
+    return Request(asked.method, where, headers, content, reads, request.retry_timeouts)
 
 
 class FetchedToken(httpx.Auth, ABC):

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -11,10 +11,13 @@ import httpx
 
 from roundsman.errors import RequestFailed
 from roundsman.http.answers import EMPTY, READABLE, Answer, error_for, refuse_delivery
+from roundsman.http.auth import authenticated
+from roundsman.http.carriers import Reply
 from roundsman.http.faults import translated
 from roundsman.http.ratelimits import RateAccount, number
+from roundsman.http.request import Request, Target, target, target_of
 from roundsman.http.transport import Clients
-from roundsman.http.urls import host_of, is_loopback
+from roundsman.http.urls import is_loopback
 
 DOWNLOAD = 600.0
 """Maximum seconds of a download: the lifetime of the shortest-lived signed link."""
@@ -55,15 +58,15 @@ class Http:
         A tag of `full_every` seconds ago or earlier is not sent: it does not prove that nothing changed.
         """
         try:
-            asked = httpx.URL(url, params=params) if params else httpx.URL(url)
+            asked = target_of(url, params)
         except httpx.InvalidURL as exc:
             raise RequestFailed(f"GET {url[:200]}: no URL can have these parameters: {exc}"[:500]) from exc
-        key = self._key("GET", asked, headers)
+        key = self._key("GET", asked.url, headers)
         now = self.clients.now()
         holds = tag is not None and tag.get("key") == key and 0 <= now - _at(tag) < full_every
         sent = tag["etag"] if tag is not None and holds else None
         asking = {**(headers or {}), "if-none-match": sent} if sent else headers
-        answer = await self.send("GET", asked, headers=asking)
+        answer = await self._send("GET", asked, asking)
         if answer.status == 304 and sent:
             return Answer(304, answer.headers, b"", unchanged=True, tag=tag)
         if answer.status in READABLE:
@@ -77,7 +80,7 @@ class Http:
             return Answer(answer.status, answer.headers, answer.body, tag=fresh)
         if answer.status in EMPTY:
             return Answer(204, answer.headers, b"")
-        raise error_for("GET", asked, answer, now)
+        raise error_for("GET", asked.url, answer, now)
 
     async def search(
         self,
@@ -87,13 +90,13 @@ class Http:
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """The answer to a POST that only reads, with a JSON document as its body; raises as `get` does."""
-        asked = httpx.URL(url, params=params) if params else httpx.URL(url)
+        asked = target_of(url, params)
         kind = {"content-type": "application/json"}
-        answer = await self.send("POST", asked, headers={**(headers or {}), **kind}, content=content)
+        answer = await self._send("POST", asked, {**(headers or {}), **kind}, content)
         if answer.status in EMPTY:
             return Answer(204, answer.headers, b"")
         if answer.status not in READABLE:
-            raise error_for("POST", asked, answer, self.clients.now())
+            raise error_for("POST", asked.url, answer, self.clients.now())
         return answer
 
     async def post(
@@ -120,14 +123,30 @@ class Http:
 
         Without `read`, the answer has no body, and faults in the body are ignored.
         """
-        async with self.clients.slot(self.identity, self.concurrency), translated(url):
-            client = self.clients.client(url)
-            about = {"now": self.clients.now, "retry_timeouts": self.retry_timeouts, "read": read}
+        with translated(url):
+            asked = target(str(url))
+        return await self._send(method, asked, headers, content, read=read)
+
+    async def _send(
+        self,
+        method: str,
+        asked: Target,
+        headers: Mapping[str, str] | None,
+        content: bytes | None = None,
+        *,
+        read: bool = True,
+    ) -> Answer:
+        clients = self.clients
+        fields = dict(clients.headers)
+        if headers:
+            fields.update((name.lower(), value) for name, value in headers.items())
+        request = Request(method, asked, fields, content, read, self.retry_timeouts)
+        sender = clients.sender(asked)
+        async with clients.slot(self.identity, self.concurrency):
             self.account.asked += 1
-            request = client.build_request(method, url, headers=headers, content=content, extensions=about)
-            response = await client.send(request, auth=self.auth)
-        answer = Answer(response.status_code, response.headers, response.content)
-        self.account.heed(answer.status, answer.headers, self.clients.now())
+            with translated(asked.url):
+                answer = await authenticated(self.auth, request, sender.send, clients.now)
+        self.account.heed(answer.status, answer.headers, clients.now())
         return answer
 
     @asynccontextmanager
@@ -140,31 +159,26 @@ class Http:
         address, and over http). Redirects are not followed. Raises `RequestFailed`, with the status if there
         was one. No message contains the link, because it is a secret.
         """
-        asked = _link(url, hosts, local)
-        client = self.clients.client(asked)
-        request = client.build_request("GET", asked, headers={"accept": "*/*", "accept-encoding": "identity"})
-        request.extensions["streamed"] = True
+        link = _link(url, hosts, local)
+        asked = target(str(link))
+        headers = {**self.clients.headers, "accept": "*/*", "accept-encoding": "identity"}
         try:
-            async with asyncio.timeout(DOWNLOAD):
-                async with translated(asked):
-                    response = await client.send(request, auth=None, stream=True)
-                try:
-                    if response.status_code != 200:
-                        raise RequestFailed(
-                            f"{host_of(asked)} answered {response.status_code} to a download",
-                            response.status_code,
-                        )
-                    yield _pieces(asked, response)
-                finally:
-                    await response.aclose()
+            async with asyncio.timeout(DOWNLOAD), AsyncExitStack() as stack:
+                with translated(asked.origin):
+                    reply = await stack.enter_async_context(
+                        self.clients.sender(asked).streamed(Request("GET", asked, headers))
+                    )
+                if reply.status != 200:
+                    raise RequestFailed(f"{asked.origin} answered {reply.status} to a download", reply.status)
+                yield _pieces(asked.origin, reply)
         except TimeoutError:
             raise RequestFailed(
-                f"{host_of(asked)} did not send a download within {DOWNLOAD:.0f} seconds"
+                f"{asked.origin} did not send a download within {DOWNLOAD:.0f} seconds"
             ) from None
 
-    def _key(self, method: str, url: httpx.URL, headers: Mapping[str, str] | None) -> str:
+    def _key(self, method: str, url: str, headers: Mapping[str, str] | None) -> str:
         """What an ETag belongs to. It includes the headers, because a version header changes the answer."""
-        parts = (method, str(url), self.identity, repr(sorted((headers or {}).items())))
+        parts = (method, url, self.identity, repr(sorted((headers or {}).items())))
         return hashlib.blake2b("\n".join(parts).encode(), digest_size=8).hexdigest()
 
 
@@ -186,9 +200,9 @@ def _link(url: str, hosts: Sequence[str], local: bool) -> httpx.URL:
     return link
 
 
-async def _pieces(url: httpx.URL, response: httpx.Response) -> AsyncIterator[bytes]:
-    async with translated(url):
-        async for piece in response.aiter_raw():
+async def _pieces(origin: str, reply: Reply) -> AsyncIterator[bytes]:
+    with translated(origin):
+        async for piece in reply.stream:
             yield piece
 
 

@@ -6,7 +6,8 @@ from typing import NamedTuple, Protocol
 import httpx
 import structlog
 
-from roundsman.http.urls import host_of
+from roundsman.http.answers import Answer
+from roundsman.http.request import Request, Target
 
 log = structlog.get_logger()
 
@@ -15,7 +16,7 @@ class Exchange(NamedTuple):
     """A request and its answer. A retry is an exchange of its own."""
 
     method: str
-    url: httpx.URL
+    target: Target
     seconds: float
     status: int | None
     """None: there was no answer."""
@@ -32,21 +33,25 @@ class Exchange(NamedTuple):
 
     @classmethod
     def of(
-        cls, request: httpx.Request, response: httpx.Response | None, error: str, seconds: float
+        cls, request: Request, answer: Answer | None, error: str, seconds: float, *, is_link: bool = False
     ) -> "Exchange":
-        """`response` is None if there was none; `error` then names the fault."""
-        is_link = bool(request.extensions.get("streamed"))
+        """`answer` is None if there was none; `error` then names the fault."""
         status = tag = size = None
-        if response is not None:
-            status, tag = response.status_code, response.headers.get("etag")
-            size = None if is_link else len(response.content)
+        if answer is not None:
+            status, tag = answer.status, answer.headers.get("etag")
+            size = None if is_link else len(answer.body)
         sent = request.headers.get("if-none-match")
-        return cls(request.method, request.url, seconds, status, error, sent, tag, size, is_link)
+        return cls(request.method, request.target, seconds, status, error, sent, tag, size, is_link)
+
+    @property
+    def url(self) -> httpx.URL:
+        """The whole URL."""
+        return httpx.URL(self.target.url)
 
     @property
     def place(self) -> str:
         """Host and path, without the query; of a link only the host."""
-        return host_of(self.url) if self.is_link else f"{host_of(self.url)}{self.url.path}"
+        return self.target.origin if self.is_link else f"{self.target.origin}{self.url.path}"
 
 
 class Observer(Protocol):

@@ -2,8 +2,8 @@
 
 import os
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import aiohttp
@@ -14,8 +14,8 @@ from roundsman.http.bounded import HEAD
 from roundsman.http.urls import host_of
 
 
-@asynccontextmanager
-async def translated(url: str | httpx.URL) -> AsyncIterator[None]:
+@contextmanager
+def translated(url: str | httpx.URL) -> Iterator[None]:
     """Turns the errors of the HTTP libraries into `RequestFailed`."""
     try:
         yield

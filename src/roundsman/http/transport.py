@@ -1,12 +1,10 @@
-"""All connections of the daemon: one pooled client per host, with slots, deadlines, limits and retries."""
+"""All requests of the daemon: for each origin its connections, with slots, deadlines, limits and retries."""
 
 import asyncio
-import base64
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,15 +12,16 @@ import aiohttp
 import httpx
 import structlog
 import tenacity
-from httpx_aiohttp import AiohttpTransport
 from pydantic import AfterValidator, Field
 
 from roundsman.errors import RequestFailed, TooLarge
 from roundsman.http import bounded, decoding
-from roundsman.http.answers import READABLE, TRANSIENT, is_page
-from roundsman.http.bounded import HEAD
+from roundsman.http.answers import READABLE, TRANSIENT, Answer, is_page
+from roundsman.http.carriers import Carrier, Connections, Reply, Transported
 from roundsman.http.exchange import Exchange, Observer, Unobserved, log_exchange
-from roundsman.http.urls import host_of, http_url, is_loopback
+from roundsman.http.headers import Headers
+from roundsman.http.request import Request, Target
+from roundsman.http.urls import http_url, is_loopback
 from roundsman.options.paths import FilePath
 from roundsman.options.values import Duration, Options, Size
 
@@ -69,7 +68,7 @@ class HttpOptions(Options):
 
 
 class Clients:
-    """All connections of the daemon: one pooled client per host, shared by all sources and sinks there."""
+    """All requests of the daemon: one pool of connections per origin, shared by all sources and sinks there."""
 
     def __init__(
         self,
@@ -87,33 +86,24 @@ class Clients:
         self.observer: Observer = Unobserved()
         """Counts what is sent."""
         self.sleep = sleep
-        self._headers = {
+        self.headers = {
             "user-agent": f"roundsman/{version}",
             "accept": "application/json",
             "accept-encoding": "gzip",  # one fixed value: an ETag may depend on it
+            "connection": "keep-alive",
         }
-        self._transport = transport or self._connect
-        self._clients: dict[tuple[str, str, int | None], httpx.AsyncClient] = {}
+        """What every request has, unless it has another value."""
+        self._transport = transport
+        self._senders: dict[str, RetryingSender] = {}
         self._slots: dict[str, tuple[int, asyncio.Semaphore]] = {}
         self._tls: ssl.SSLContext | None = None
 
-    def client(self, url: str | httpx.URL) -> httpx.AsyncClient:
-        """The client for the URL's host, created on first use."""
-        url = httpx.URL(url) if isinstance(url, str) else url
-        origin = (url.scheme, url.host, url.port)
-        client = self._clients.get(origin)
-        if client is None:
-            retrying = RetryingTransport(self._transport(url), self)
-            # Sources with different credentials share this client: no cookie may pass from one to another.
-            jar = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
-            client = self._clients[origin] = httpx.AsyncClient(
-                transport=retrying,
-                headers=self._headers,
-                cookies=jar,
-                timeout=self.options.timeout,
-                trust_env=False,
-            )
-        return client
+    def sender(self, target: Target) -> "RetryingSender":
+        """What sends requests to the target's origin, created on first use."""
+        sender = self._senders.get(target.origin)
+        if sender is None:
+            sender = self._senders[target.origin] = RetryingSender(self._carrier(target), self)
+        return sender
 
     def slot(self, identity: str, concurrency: int | None) -> AbstractAsyncContextManager[Any]:
         """A slot for one of the concurrent requests with these credentials."""
@@ -126,32 +116,25 @@ class Clients:
         return slots
 
     async def aclose(self) -> None:
-        clients, self._clients = self._clients, {}
-        for client in clients.values():
-            await client.aclose()
+        senders, self._senders = self._senders, {}
+        for sender in senders.values():
+            await sender.aclose()
 
-    def _connect(self, url: httpx.URL) -> httpx.AsyncBaseTransport:
+    def _carrier(self, target: Target) -> Carrier:
+        options = self.options
+        if self._transport is not None:
+            return Transported(self._transport(httpx.URL(target.url)), timeout=options.timeout)
+        plain = target.origin.startswith("http:")
         # Without TLS an empty context is enough; the real one costs memory and start-up time. A token may be
         # fetched from another host, with TLS.
-        plain = url.scheme == "http" and is_loopback(str(url)) and not self.options.proxy
-        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else self._trust()
-
-        proxy = _proxy(self.options.proxy)
-        # Without TLS the request itself goes to the proxy, with its password; with TLS only CONNECT does.
-        own = dict(proxy.headers) if proxy is not None and url.scheme == "http" else None
-
-        def session() -> aiohttp.ClientSession:
-            # The transport's own session would keep cookies and pass them from one source to another.
-            return aiohttp.ClientSession(
-                connector=bounded.connector(limit=self.options.concurrency, keepalive_timeout=75, ssl=tls),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers=own,
-                skip_auto_headers=("User-Agent",),
-                max_line_size=HEAD,
-                max_field_size=HEAD,
-            )
-
-        return AiohttpTransport(verify=tls, proxy=proxy, client=session)
+        bare = plain and is_loopback(target.url) and not options.proxy
+        return Connections(
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if bare else self._trust(),
+            concurrency=options.concurrency,
+            timeout=options.timeout,
+            proxy=options.proxy,
+            plain=plain,
+        )
 
     def _trust(self) -> ssl.SSLContext:
         if self._tls is None:
@@ -161,40 +144,39 @@ class Clients:
         return self._tls
 
 
-class RetryingTransport(httpx.AsyncBaseTransport):
+class RetryingSender:
     """Waits for a free slot, sends a request, reads the answer within limits, retries transient faults."""
 
-    def __init__(self, inner: httpx.AsyncBaseTransport, clients: Clients) -> None:
+    def __init__(self, carrier: Carrier, clients: Clients) -> None:
         options = clients.options
-        self._inner = inner
+        self._carrier = carrier
         self._clients = clients
         self._deadline = options.deadline
         self._max_body = options.max_body
         self._attempts = options.attempts
         self._slots = asyncio.Semaphore(options.concurrency)
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        if request.extensions.get("streamed"):
-            return await self._streamed(request)
+    async def send(self, request: Request) -> Answer:
+        """The answer with any status. Raises httpx.TransportError, an error of aiohttp, or RequestFailed."""
         retries = request.method in IDEMPOTENT and self._attempts > 1
-        first: httpx.Response | Exception
+        first: Answer | Exception
         try:
             first = await self._once(request)
         except (httpx.TransportError, TimeoutError) as exc:
             slow = isinstance(exc, TimeoutError | httpx.TimeoutException)
-            if not retries or (slow and not request.extensions.get("retry_timeouts", True)):
+            if not retries or (slow and not request.retry_timeouts):
                 raise
             first = exc
         else:
-            if not retries or not self._passing(request, first):
+            if not retries or not _passing(request, first):
                 return first
         return await self._again(request, first)
 
-    async def _again(self, request: httpx.Request, first: httpx.Response | Exception) -> httpx.Response:
+    async def _again(self, request: Request, first: Answer | Exception) -> Answer:
         """All attempts, the `first` of which has failed: apart from the common path, since tenacity costs."""
         outcomes = [first]
 
-        async def attempt() -> httpx.Response:
+        async def attempt() -> Answer:
             outcome = outcomes.pop() if outcomes else await self._once(request)
             if isinstance(outcome, Exception):
                 raise outcome
@@ -205,38 +187,31 @@ class RetryingTransport(httpx.AsyncBaseTransport):
             wait=tenacity.wait_exponential(multiplier=0.25, max=5) + tenacity.wait_random(0, 0.5),
             # CancelledError is not an Exception, and must never be retried.
             retry=tenacity.retry_if_exception_type((httpx.TransportError, TimeoutError))
-            | tenacity.retry_if_result(lambda response: self._passing(request, response)),
+            | tenacity.retry_if_result(lambda answer: _passing(request, answer)),
             sleep=self._clients.sleep,
-            before_sleep=lambda state: self._retries(request.url.host, state),
+            before_sleep=lambda state: self._retries(request.target.host, state),
             retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
         )
-        response: httpx.Response = await retrying(attempt)
-        return response
+        answer: Answer = await retrying(attempt)
+        return answer
 
     def _retries(self, host: str, state: tenacity.RetryCallState) -> None:
         """Log and count a retry. A library's own text may hold a URL with a secret, and is left out."""
         outcome = state.outcome
         assert outcome is not None
         exc = outcome.exception()
-        why = type(exc).__name__ if exc is not None else str(outcome.result().status_code)
+        why = type(exc).__name__ if exc is not None else str(outcome.result().status)
         wait = round(state.upcoming_sleep, 1)
         log.info("http.retry", host=host, attempt=state.attempt_number, error=why, wait=wait)
         self._clients.observer.retried(host)
 
-    def _passing(self, request: httpx.Request, response: httpx.Response) -> bool:
-        if request.method not in IDEMPOTENT or "retry-after" in response.headers:
-            return False  # the engine waits for Retry-After, not this transport
-        status = response.status_code
-        patient = request.extensions.get("retry_timeouts", True)
-        return status in TRANSIENT or (patient and status == 403 and is_page(response.content))
-
-    async def _once(self, request: httpx.Request) -> httpx.Response:
+    async def _once(self, request: Request) -> Answer:
         async with self._slots:
             self._clients.seen += 1
             began = time.monotonic()
-            response, error = None, ""
+            answer, error = None, ""
             try:
-                response = await self._ask(request)
+                answer = await self._ask(request)
             except RequestFailed as exc:  # its body could not be read
                 error = type(exc).__name__ if exc.status is None else f"{type(exc).__name__} {exc.status}"
                 raise
@@ -244,139 +219,110 @@ class RetryingTransport(httpx.AsyncBaseTransport):
                 error = type(exc).__name__
                 raise
             else:
-                return response
+                return answer
             finally:
-                self._observe(Exchange.of(request, response, error, time.monotonic() - began))
+                self._observe(Exchange.of(request, answer, error, time.monotonic() - began))
 
     def _observe(self, exchange: Exchange) -> None:
         log_exchange(exchange)
         self._clients.observer.exchanged(exchange)
 
-    async def _ask(self, request: httpx.Request) -> httpx.Response:
+    async def _ask(self, request: Request) -> Answer:
         """One attempt: the answer, read within its limits."""
         ends = asyncio.get_running_loop().time() + self._deadline
         try:
             async with asyncio.timeout_at(ends):
-                response = await self._inner.handle_async_request(request)
+                reply = await self._carrier.send(request)
             try:
-                if not request.extensions.get("read", True):
-                    return await self._drained(request, response)
+                if not request.reads:
+                    return await _drained(reply)
+                if reply.status == 304 or request.method == "HEAD":
+                    return Answer(reply.status, reply.headers.decoded(), b"")
                 async with asyncio.timeout_at(ends):
-                    return await self._whole(request, response)
+                    return await self._whole(request, reply)
             finally:
-                await response.aclose()
+                await reply.stream.aclose()
         except TimeoutError:
-            raise httpx.ReadTimeout("deadline", request=request) from None
+            raise httpx.ReadTimeout("deadline") from None
         except _UNTRANSLATED as exc:  # the few that the aiohttp transport does not translate
             broken = bounded.broken(exc)
-            if broken and (
-                broken.code not in READABLE or not request.extensions.get("read", True)
-            ):  # the status is enough
-                headers = _plain_headers(broken.fields)
-                return httpx.Response(broken.code, headers=headers, request=request)
-            raise httpx.ReadError(type(exc).__name__, request=request) from exc
+            if broken and (broken.code not in READABLE or not request.reads):  # the status is enough
+                return Answer(broken.code, Headers(broken.fields).decoded(), b"")
+            raise httpx.ReadError(type(exc).__name__) from exc
 
-    async def _drained(self, request: httpx.Request, response: httpx.Response) -> httpx.Response:
-        """The answer without its body. A little of it is read so that the connection can be used again."""
-        assert isinstance(response.stream, httpx.AsyncByteStream)
-        size = 0
-        try:
-            async with asyncio.timeout(DRAIN):
-                async for piece in response.stream:
-                    size += len(piece)
-                    if size > DRAIN_BYTES:
-                        break
-        except (httpx.TransportError, *_UNTRANSLATED):  # a TimeoutError is an OSError
-            pass  # the status is enough; the connection is closed
-        return httpx.Response(
-            response.status_code, headers=_plain_headers(response.headers.raw), request=request
-        )
-
-    async def _streamed(self, request: httpx.Request) -> httpx.Response:
+    @asynccontextmanager
+    async def streamed(self, request: Request) -> AsyncIterator[Reply]:
         """The answer with its body as a stream, limited by the caller. It holds a slot until it is closed."""
-        await self._slots.acquire()
-        began = time.monotonic()
-        try:
+        async with self._slots:
             self._clients.seen += 1
-            response = await self._inner.handle_async_request(request)
-        except BaseException as exc:
-            self._slots.release()
-            self._observe(Exchange.of(request, None, type(exc).__name__, time.monotonic() - began))
-            raise
-        assert isinstance(response.stream, httpx.AsyncByteStream)
-        stream = _Slotted(response.stream, self._slots)
-        self._observe(Exchange.of(request, response, "", time.monotonic() - began))
-        return httpx.Response(response.status_code, headers=response.headers, stream=stream, request=request)
+            began = time.monotonic()
+            try:
+                reply = await self._carrier.send(request)
+            except BaseException as exc:
+                error = type(exc).__name__
+                self._observe(Exchange.of(request, None, error, time.monotonic() - began, is_link=True))
+                raise
+            head = Answer(reply.status, reply.headers, b"")
+            self._observe(Exchange.of(request, head, "", time.monotonic() - began, is_link=True))
+            try:
+                yield reply
+            finally:
+                await reply.stream.aclose()
 
-    async def _whole(self, request: httpx.Request, response: httpx.Response) -> httpx.Response:
-        headers = _plain_headers(response.headers.raw)
-        if response.status_code == 304 or request.method == "HEAD":
-            return httpx.Response(response.status_code, headers=headers, request=request)
-        if response.status_code not in READABLE:
-            return httpx.Response(
-                response.status_code, headers=headers, content=await self._beside(response), request=request
-            )
+    async def _whole(self, request: Request, reply: Reply) -> Answer:
+        status, headers = reply.status, reply.headers
+        if status not in READABLE:
+            body = await self._beside(reply)
+            return Answer(status, headers.decoded(), body)
         try:
-            body = await self._decoded(response)
+            body = await self._decoded(reply)
         except decoding.TooMuch:
-            raise TooLarge(f"{host_of(request.url)} answered with more than {self._max_body} bytes") from None
-        except decoding.Undecodable as exc:
-            status = response.status_code
-            raise RequestFailed(
-                f"{host_of(request.url)} answered {status} with a body that {exc}", status
+            raise TooLarge(
+                f"{request.target.origin} answered with more than {self._max_body} bytes"
             ) from None
-        return httpx.Response(response.status_code, headers=headers, content=body, request=request)
+        except decoding.Undecodable as exc:
+            raise RequestFailed(
+                f"{request.target.origin} answered {status} with a body that {exc}", status
+            ) from None
+        return Answer(status, headers.decoded(), body)
 
-    async def _beside(self, response: httpx.Response) -> bytes:
+    async def _beside(self, reply: Reply) -> bytes:
         """The body of an answer that failed; b"" if it cannot be read."""
         try:
             async with asyncio.timeout(BESIDE):
-                return await self._decoded(response)
+                return await self._decoded(reply)
         except (decoding.TooMuch, decoding.Undecodable, httpx.TransportError, *_UNTRANSLATED):
             return b""
 
-    async def _decoded(self, response: httpx.Response) -> bytes:
-        assert isinstance(response.stream, httpx.AsyncByteStream)
-        coding, kind = response.headers.get("content-encoding", ""), response.headers.get("content-type", "")
-        return decoding.utf8(await decoding.read(response.stream, coding, self._max_body), kind)
+    async def _decoded(self, reply: Reply) -> bytes:
+        coding, kind = reply.headers.get("content-encoding", ""), reply.headers.get("content-type", "")
+        return decoding.utf8(await decoding.read(reply.stream, coding, self._max_body), kind)
 
     async def aclose(self) -> None:
-        await self._inner.aclose()
+        await self._carrier.aclose()
 
 
-class _Slotted(httpx.AsyncByteStream):
-    """A streamed body and the slot that it holds."""
-
-    def __init__(self, stream: httpx.AsyncByteStream, slots: asyncio.Semaphore) -> None:
-        self._stream = stream
-        self._slots: asyncio.Semaphore | None = slots
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for piece in self._stream:
-            yield piece
-
-    async def aclose(self) -> None:
-        slots, self._slots = self._slots, None
-        if slots is not None:
-            slots.release()
-        await self._stream.aclose()
+def _passing(request: Request, answer: Answer) -> bool:
+    """Whether a fault may pass by itself within seconds."""
+    if request.method not in IDEMPOTENT or "retry-after" in answer.headers:
+        return False  # the engine waits for Retry-After, not this sender
+    return answer.status in TRANSIENT or (
+        request.retry_timeouts and answer.status == 403 and is_page(answer.body)
+    )
 
 
-def _plain_headers(fields: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """The headers that are still true once the body is decoded."""
-    gone = {b"content-encoding", b"content-length", b"transfer-encoding"}
-    return [(name, value) for name, value in fields if name.lower() not in gone]
-
-
-def _proxy(address: str | None) -> httpx.Proxy | None:
-    """The proxy, with its user and password as the header that aiohttp expects."""
-    if address is None:
-        return None
-    url = httpx.URL(address)
-    if not url.userinfo:
-        return httpx.Proxy(url)
-    password = base64.b64encode(f"{url.username}:{url.password}".encode()).decode()
-    return httpx.Proxy(url.copy_with(userinfo=b""), headers={"Proxy-Authorization": f"Basic {password}"})
+async def _drained(reply: Reply) -> Answer:
+    """The answer without its body. A little of it is read so that the connection can be used again."""
+    size = 0
+    try:
+        async with asyncio.timeout(DRAIN):
+            async for piece in reply.stream:
+                size += len(piece)
+                if size > DRAIN_BYTES:
+                    break
+    except (httpx.TransportError, *_UNTRANSLATED):  # a TimeoutError is an OSError
+        pass  # the status is enough; the connection is closed
+    return Answer(reply.status, reply.headers.decoded(), b"")
 
 
 _UNTRANSLATED = (

@@ -1,0 +1,57 @@
+"""A request as a value."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+from urllib.parse import urlencode
+
+import httpx
+
+from roundsman.http.urls import host_of
+
+LONGEST_QUERY = 60_000
+"""Characters of a query from which on httpx decides whether the URL is too long."""
+
+
+class Target(NamedTuple):
+    """Where a request goes."""
+
+    url: str
+    """The whole URL, as httpx writes it."""
+    origin: str
+    """Scheme, host and port."""
+    host: str
+
+
+@dataclass(slots=True)
+class Request:
+    """What is sent. The names of headers are in lower case."""
+
+    method: str
+    target: Target
+    headers: dict[str, str]
+    content: bytes | None = None
+    reads: bool = True
+    """Whether the answer's body is wanted; else faults in it are ignored."""
+    retry_timeouts: bool = True
+    """Whether a timeout or a firewall's page is retried at once."""
+
+
+@lru_cache(maxsize=1024)
+def target(url: str) -> Target:
+    """Where a URL leads. Raises httpx.InvalidURL."""
+    parsed = httpx.URL(url)
+    return Target(str(parsed), host_of(parsed), parsed.host)
+
+
+def target_of(url: str, params: Mapping[str, str | int] | None) -> Target:
+    """Where a URL leads with these parameters in place of its own; with none, with its own."""
+    found = target(url)
+    if not params:
+        return found
+    if all(type(value) is str or type(value) is int for value in params.values()):
+        query = urlencode(params)
+        if "#" not in found.url and len(query) < LONGEST_QUERY:
+            return Target(f"{found.url.partition('?')[0]}?{query}", found.origin, found.host)
+    return found._replace(url=str(httpx.URL(url, params=params)))
