@@ -160,7 +160,8 @@ def begin(status: SourceStatus, trigger: Trigger, now: float, interval: float) -
     """A visit begins. The next `due` is stored before the first request: a crash causes no early visit."""
     if trigger == "webhook":  # the scheduled visit keeps its time
         return replace(status, ring_at=None, last_ring=now)
-    return asking(replace(status, ring_at=None, due=now + interval), trigger, now)
+    unanswered = now if status.unanswered_since is None else status.unanswered_since
+    return replace(status, ring_at=None, due=now + interval, unanswered_since=unanswered)
 
 
 def debounced(status: SourceStatus, now: float) -> SourceStatus:

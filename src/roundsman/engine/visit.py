@@ -24,6 +24,7 @@ from roundsman.engine.shared import Shared
 from roundsman.errors import Backoff, Denied, reason
 from roundsman.events import Event
 from roundsman.http.client import Http
+from roundsman.http.exchange import is_debugging
 from roundsman.plugin import Poll, Source, State, Trigger, Visit
 from roundsman.store import Conflict, Found, Memory, SourceStatus, StoreError, Via
 from roundsman.times import parse_time
@@ -96,26 +97,33 @@ class Visits:
 
         Each of its log lines has `source` and `visit`, a number since the start.
         """
-        with structlog.contextvars.bound_contextvars(source=name, visit=next(self._numbers)):
-            run, watched.reading = self._begun(name, watched), None
-            while True:
-                try:
-                    async with aclosing(self._steps(run)) as steps:
-                        async for step in steps:
-                            await self._settle(run, step)
-                except Conflict:
-                    log.info("source.rewound", source=name)
-                    if run.wait:
-                        async with watched.writing:
-                            await self._rest(run)
-                        return True
-                    await asyncio.sleep(0)
-                except Exception as exc:  # noqa: BLE001 - any error of a source means a retry
+        bound = structlog.contextvars.bind_contextvars(source=name, visit=next(self._numbers))
+        try:
+            return await self._visit(self._begun(name, watched))
+        finally:
+            structlog.contextvars.reset_contextvars(**bound)
+
+    async def _visit(self, run: Run) -> bool:
+        watched = run.watched
+        watched.reading = None
+        while True:
+            try:
+                async with aclosing(self._steps(run)) as steps:
+                    async for step in steps:
+                        await self._settle(run, step)
+            except Conflict:
+                log.info("source.rewound", source=run.name)
+                if run.wait:
                     async with watched.writing:
-                        await self._fail(run, exc)
-                    return False
-                else:
+                        await self._rest(run)
                     return True
+                await asyncio.sleep(0)
+            except Exception as exc:  # noqa: BLE001 - any error of a source means a retry
+                async with watched.writing:
+                    await self._fail(run, exc)
+                return False
+            else:
+                return True
 
     def _steps(self, run: Run) -> AsyncGenerator[Step, None]:
         """The visit's steps. The next one is requested during a commit where the source allows it."""
@@ -248,7 +256,7 @@ class Visits:
             self._log_reading(run, step, new, began)
         elif new:
             log.info("poll.committed", source=name, new=new, rows=poll.rows, ms=ms)
-        else:
+        elif is_debugging():
             log.debug("poll.unchanged", source=name, rows=poll.rows, ms=ms)
 
     def _log_reading(self, run: Run, step: Step, new: int, began: float) -> None:

@@ -74,10 +74,16 @@ class Unobserved:
         pass
 
 
+def is_debugging() -> bool:
+    """Whether lines at debug are logged. To ask a logger for it costs more than a request's other bookkeeping."""
+    wrapper = structlog.get_config()["wrapper_class"]
+    return bool(wrapper.is_enabled_for(None, logging.DEBUG))
+
+
 def log_exchange(exchange: Exchange) -> None:
     """One line at debug. The query is left out: it may hold a key."""
-    if not log.is_enabled_for(logging.DEBUG):
-        return  # making the facts costs more than the rest
+    if not is_debugging():
+        return
     facts = {
         "status": exchange.status,
         "error": exchange.error or None,

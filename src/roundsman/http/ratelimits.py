@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 
 from roundsman.options.values import duration
 
@@ -23,6 +24,10 @@ LARGEST_UNIX = 1e11
 """Above this number, a Unix time is in milliseconds or smaller units."""
 RESETS = ("x-ratelimit-reset", "x-rate-limit-reset", "ratelimit-reset")
 REMAINING = ("x-ratelimit-remaining", "x-rate-limit-remaining", "ratelimit-remaining")
+ASKING = frozenset(
+    {"retry-after", "x-retry-after", "retry-after-ms", *RESETS, "x-ratelimit-reset-after", "ratelimit"}
+)
+"""The headers that can ask to wait: most answers have none of them."""
 _DATE = re.compile(r"[A-Za-z]{3,9}, \d\d[ -][A-Za-z]{3}[ -]\d{2,4} \d\d:\d\d:\d\d(?: GMT| UTC| [+-]\d{4})?")
 _QUOTED = re.compile(r"^[\"'](.*)[\"']$")
 _SECONDS = re.compile(r"^(\d+)\s*(?:s|sec|secs|second|seconds)$", re.IGNORECASE)
@@ -34,6 +39,8 @@ def retry_after(status: int, headers: Mapping[str, str], now: float) -> float | 
 
     `now` is this machine's clock (Unix seconds); the vendor's clock in `Date` is preferred to it.
     """
+    if ASKING.isdisjoint(headers):
+        return None
     since = http_date(headers.get("date"))
     clock = since.timestamp() if since is not None else now
     asks: list[float] = []
@@ -95,7 +102,8 @@ class RateAccount:
         """Take an answer into account. `now`: our clock (Unix)."""
         self.date = http_date(headers.get("date")) or self.date
         self.wait = max(self.wait, retry_after(status, headers, now) or 0.0)
-        self.interval = max(self.interval, min(CAP, number(headers.get("x-poll-interval")) or 0.0))
+        if "x-poll-interval" in headers:
+            self.interval = max(self.interval, min(CAP, number(headers["x-poll-interval"]) or 0.0))
 
 
 def _none_left(said: str | None) -> bool:
@@ -160,6 +168,7 @@ def number(text: str | None) -> float | None:
     return float(text) if text.isascii() and text.replace(".", "", 1).isdigit() and len(text) < 21 else None
 
 
+@lru_cache(maxsize=64)  # servers' dates: all answers of a second have the same one
 def http_date(text: str | None) -> datetime | None:
     """The date of a header such as `Date` in UTC; None if it is not a date."""
     try:

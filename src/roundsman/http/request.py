@@ -51,7 +51,12 @@ def target_of(url: str, params: Mapping[str, str | int] | None) -> Target:
     if not params:
         return found
     if all(type(value) is str or type(value) is int for value in params.values()):
-        query = urlencode(params)
+        query = _query(tuple(params.items()))
         if "#" not in found.url and len(query) < LONGEST_QUERY:
             return Target(f"{found.url.partition('?')[0]}?{query}", found.origin, found.host)
     return found._replace(url=str(httpx.URL(url, params=params)))
+
+
+@lru_cache(maxsize=1024)  # of many sources, most ask the same
+def _query(params: tuple[tuple[str, str | int], ...]) -> str:
+    return urlencode(params)
