@@ -104,8 +104,7 @@ class Visits:
             structlog.contextvars.reset_contextvars(**bound)
 
     async def _visit(self, run: Run) -> bool:
-        watched = run.watched
-        watched.reading = None
+        run.watched.reading = None
         while True:
             try:
                 async with aclosing(self._steps(run)) as steps:
@@ -114,12 +113,12 @@ class Visits:
             except Conflict:
                 log.info("source.rewound", source=run.name)
                 if run.wait:
-                    async with watched.writing:
+                    async with run.watched.writing:
                         await self._rest(run)
                     return True
                 await asyncio.sleep(0)
             except Exception as exc:  # noqa: BLE001 - any error of a source means a retry
-                async with watched.writing:
+                async with run.watched.writing:
                     await self._fail(run, exc)
                 return False
             else:
@@ -175,7 +174,7 @@ class Visits:
         poll, status = step.poll, verdict.status
         settles = before.failures > 0 or before.failing_since is not None or run.watched.reading is not None
         if not step.quiet or (settles and not poll.page and run.scheduled):
-            events = [*poll.events, *self._reported(run.name, verdict, now)]
+            events = [*poll.events, *(about_source(run.name, report, now) for report in verdict.reports)]
             gap = _gap(run.source, poll.state)
             found = Found(poll.state, events, step.taken, run.via, poll.unread, not run.scheduled, gap)
             return await self._commit(run.name, step.revision, found, status, now)
@@ -206,9 +205,6 @@ class Visits:
             wait=run.wait,
             asked=visit.http.account.asked > 0 or not step.quiet,
         )
-
-    def _reported(self, name: str, verdict: Verdict, now: float) -> list[Event]:
-        return [about_source(name, report, now) for report in verdict.reports]
 
     def _count(self, run: Run, poll: Poll, new: int, *, more: bool) -> None:
         self._meter.events[run.name, run.via or "poll"] += new
@@ -333,7 +329,8 @@ class Visits:
         """Commit a source's failure, and report it if that is due."""
         name, watched = run.name, run.watched
         status = watched.status = replace(verdict.status, failed_with=_fingerprint(run))
-        found = Found(events=self._reported(name, verdict, now), keeps_wish=not run.scheduled)
+        events = [about_source(name, report, now) for report in verdict.reports]
+        found = Found(events=events, keeps_wish=not run.scheduled)
         try:
             await self._commit(name, run.revision, found, status, now)
         except (Conflict, StoreError) as exc:

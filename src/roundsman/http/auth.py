@@ -1,19 +1,20 @@
-"""How requests authenticate, as httpx auth flows (https://www.python-httpx.org/advanced/authentication/)."""
+"""How requests authenticate: with a fixed token, or with one that is fetched."""
 
 import asyncio
 import base64
-from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar, TypeAlias
-from urllib.parse import quote_plus
+from urllib.parse import quote_plus, urlencode
 
 import httpx
 
 from roundsman import wire
 from roundsman.errors import Backoff, Denied, NoToken, Unreadable
 from roundsman.http.answers import Answer, error_for
+from roundsman.http.flows import Direct, Now, Send, authenticated
 from roundsman.http.ratelimits import number
-from roundsman.http.request import Request, target
+from roundsman.http.request import Request, Target, target
 from roundsman.http.urls import set_param
 from roundsman.masking import mask
 from roundsman.options.secrets import Secret
@@ -21,23 +22,26 @@ from roundsman.options.secrets import Secret
 Auth: TypeAlias = httpx.Auth
 """How the requests of a source authenticate: what `bearer`, `header` and `basic` return, or any `httpx.Auth`."""
 
-Send = Callable[[Request], Awaitable[Answer]]
-
 COMMON = ("user-agent", "accept", "accept-encoding")
 """Headers of a request that the request for its token has, too."""
 LONGEST, MARGIN = 86400.0, 60.0
 """Seconds: the life of a token that does not state one, at most; and how long before its end it is renewed."""
 
 
-class HeaderToken(httpx.Auth):
+class HeaderToken(Direct):
     """A fixed token in a header."""
 
     def __init__(self, header: str, value: str) -> None:
-        self.header = header.lower()
-        self.value = value
+        self._header = header.lower()
+        self._value = value
+
+    async def answer(self, request: Request, send: Send, now: Now) -> Answer:  # noqa: ARG002 - it never expires
+        request.headers[self._header] = self._value
+        return await send(request)
 
     def auth_flow(self, request: httpx.Request) -> Any:
-        request.headers[self.header] = self.value
+        """For plugins that use httpx themselves."""
+        request.headers[self._header] = self._value
         yield request
 
 
@@ -53,63 +57,21 @@ def header(name: str, secret: Secret, prefix: str = "") -> Auth:
 
 def basic(user: str, secret: Secret) -> Auth:
     """HTTP basic authentication, with the secret as the password."""
-    pair = f"{user}:{secret.reveal()}".encode()
-    return HeaderToken("Authorization", f"Basic {base64.b64encode(pair).decode()}")
+    return HeaderToken("Authorization", _basic(user, secret.reveal()))
 
 
-async def authenticated(
-    auth: httpx.Auth | None, request: Request, send: Send, now: Callable[[], float]
-) -> Answer:
-    """The answer to a request that is sent with these credentials."""
-    if auth is None:
-        return await send(request)
-    if isinstance(auth, HeaderToken):
-        request.headers[auth.header] = auth.value
-        return await send(request)
-    flow = auth.async_auth_flow(_for_flows(request, now))
-    try:
-        asked = await anext(flow)
-        while True:
-            answer = await send(await _from_flows(asked, request))
-            response = httpx.Response(
-                answer.status, headers=[*answer.headers.items()], content=answer.body, request=asked
-            )
-            try:
-                asked = await flow.asend(response)
-            except StopAsyncIteration:
-                return answer
-    finally:
-        await flow.aclose()
+def _basic(user: str, password: str) -> str:
+    """The value of `Authorization`."""
+    return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
 
 
-def _for_flows(request: Request, now: Callable[[], float]) -> httpx.Request:
-    extensions = {"now": now, "retry_timeouts": request.retry_timeouts, "read": request.reads}
-    return httpx.Request(
-        request.method,
-        request.target.url,
-        headers=request.headers,
-        content=request.content,
-        extensions=extensions,
-    )
-
-
-async def _from_flows(asked: httpx.Request, request: Request) -> Request:
-    """What a flow asks for. All that a flow needs for one request goes the way of that request."""
-    content = await asked.aread() or None
-    headers = {name: value for name, value in asked.headers.items() if name != "transfer-encoding"}
-    where = target(str(asked.url))
-    reads = asked.extensions.get("read", True)
-    return Request(asked.method, where, headers, content, reads, request.retry_timeouts)
-
-
-class FetchedToken(httpx.Auth, ABC):
+class FetchedToken(Direct):
     """A bearer token that is fetched, kept in memory, and renewed before it expires.
 
     Concurrent requests share one token: the first that finds it expired fetches a new one, the others wait.
     After a 401 the token is renewed once and the request repeated once; a second 401 is returned.
     """
 
-    requires_response_body = True
     method: ClassVar[str] = "GET"
     """How a token is requested."""
 
@@ -123,37 +85,36 @@ class FetchedToken(httpx.Auth, ABC):
         self._lock = asyncio.Lock()
 
     @abstractmethod
-    def question(self, headers: httpx.Headers, extensions: Any) -> httpx.Request:
+    def question(self, where: Target, headers: dict[str, str]) -> Request:
         """The request for a token. `headers` has what every request has."""
 
-    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
-        now: Callable[[], float] = request.extensions["now"]
+    async def answer(self, request: Request, send: Send, now: Now) -> Answer:
         token = self._token
         if token is None or not self._until - self._life <= now() < self._until:
-            async with self._lock:
-                # Another request may have renewed it meanwhile; after a failed renewal there is no token.
-                if self._token is token or self._token is None:
-                    self._take((yield self._question(request)), now())
-        token = self._token
-        request.headers["Authorization"] = f"Bearer {token}"
-        response = yield request
-        if response.status_code != 401:
-            return
+            token = await self._renewed(token, request, send, now)
+        request.headers["authorization"] = f"Bearer {token}"
+        answer = await send(request)
+        if answer.status != 401:
+            return answer
+        token = await self._renewed(token, request, send, now)
+        request.headers["authorization"] = f"Bearer {token}"
+        return await send(request)
+
+    async def _renewed(self, token: str | None, request: Request, send: Send, now: Now) -> str | None:
+        """The token that is used instead of this one."""
         async with self._lock:
+            # Another request may have renewed it meanwhile; after a failed renewal there is no token.
             if self._token is token or self._token is None:
-                self._take((yield self._question(request)), now())
-        request.headers["Authorization"] = f"Bearer {self._token}"
-        yield request
+                kept = {name: request.headers[name] for name in COMMON if name in request.headers}
+                question = self.question(target(self._url), kept)
+                question.retry_timeouts = request.retry_timeouts
+                self._take(await send(question), now())
+            return self._token
 
-    def _question(self, request: httpx.Request) -> httpx.Request:
-        kept = {name: request.headers[name] for name in COMMON if name in request.headers}
-        return self.question(httpx.Headers(kept), {**request.extensions, "read": True})
-
-    def _take(self, response: httpx.Response, now: float) -> None:
+    def _take(self, answer: Answer, now: float) -> None:
         if self._token is not None:
             mask.discard(self._token)
         self._token = None
-        answer = Answer(response.status_code, response.headers, response.content)
         if answer.status != 200:
             raise self._refusal(answer, now)
         try:
@@ -180,11 +141,10 @@ class PasswordToken(FetchedToken):
 
     def __init__(self, url: str, user: str, password: str, *, life: float, margin: float) -> None:
         super().__init__(url, life=life, margin=margin)
-        self._basic = httpx.BasicAuth(user, password)
+        self._basic = _basic(user, password)
 
-    def question(self, headers: httpx.Headers, extensions: Any) -> httpx.Request:
-        request = httpx.Request(self.method, self._url, headers=headers, extensions=extensions)
-        return next(self._basic.sync_auth_flow(request))
+    def question(self, where: Target, headers: dict[str, str]) -> Request:
+        return Request(self.method, where, {**headers, "authorization": self._basic})
 
 
 class ClientToken(FetchedToken):
@@ -201,13 +161,13 @@ class ClientToken(FetchedToken):
         if in_body:
             self._form |= {"client_id": client_id, "client_secret": secret}
         # Section 2.3.1: both are form-encoded before they become the user and the password.
-        self._basic = None if in_body else httpx.BasicAuth(quote_plus(client_id), quote_plus(secret))
+        self._basic = None if in_body else _basic(quote_plus(client_id), quote_plus(secret))
 
-    def question(self, headers: httpx.Headers, extensions: Any) -> httpx.Request:
-        request = httpx.Request(
-            self.method, self._url, headers=headers, data=self._form, extensions=extensions
-        )
-        return next(self._basic.sync_auth_flow(request)) if self._basic else request
+    def question(self, where: Target, headers: dict[str, str]) -> Request:
+        fields = {**headers, "content-type": "application/x-www-form-urlencoded"}
+        if self._basic is not None:
+            fields["authorization"] = self._basic
+        return Request(self.method, where, fields, urlencode(self._form).encode())
 
     def _refusal(self, answer: Answer, now: float) -> Exception:
         exc = super()._refusal(answer, now)
@@ -238,10 +198,8 @@ def _seconds(life: Any) -> float | None:
     return float(min(life, LONGEST)) if is_number and life > 0 else None
 
 
-class Hidden(httpx.Auth):
+class Hidden(Direct):
     """Adds secrets to the query and the headers of each request, so that no URL that is kept contains one."""
-
-    requires_response_body = True
 
     def __init__(
         self, inner: httpx.Auth | None, query: Mapping[str, str], headers: Mapping[str, str]
@@ -249,22 +207,13 @@ class Hidden(httpx.Auth):
         """`inner`: the authentication besides them."""
         self._inner = inner
         self._query = query
-        self._headers = headers
+        self._headers = {name.lower(): value for name, value in headers.items()}
 
-    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
-        for name, value in self._query.items():
-            request.url = set_param(request.url, name, value)
-        request.headers.update(self._headers)
-        if self._inner is None:
-            yield request
-            return
-        flow = self._inner.async_auth_flow(request)
-        try:
-            asked = await anext(flow)
-            while True:
-                response = yield asked
-                asked = await flow.asend(response)
-        except StopAsyncIteration:
-            return
-        finally:
-            await flow.aclose()
+    async def answer(self, request: Request, send: Send, now: Now) -> Answer:
+        if self._query:
+            url = httpx.URL(request.target.url)
+            for name, value in self._query.items():
+                url = set_param(url, name, value)
+            request.target = request.target._replace(url=str(url))
+        request.headers |= self._headers
+        return await authenticated(self._inner, request, send, now)

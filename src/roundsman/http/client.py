@@ -11,9 +11,9 @@ import httpx
 
 from roundsman.errors import RequestFailed
 from roundsman.http.answers import EMPTY, READABLE, Answer, error_for, refuse_delivery
-from roundsman.http.auth import authenticated
 from roundsman.http.carriers import Reply
 from roundsman.http.faults import translated
+from roundsman.http.flows import authenticated
 from roundsman.http.ratelimits import RateAccount, number
 from roundsman.http.request import Request, Target, target, target_of
 from roundsman.http.transport import Clients

@@ -1,0 +1,58 @@
+"""How a request gets its credentials: by an authentication of ours, or by any flow of httpx, such as a plugin's own."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+
+import httpx
+
+from roundsman.http.answers import Answer
+from roundsman.http.request import Request, target
+
+Send = Callable[[Request], Awaitable[Answer]]
+Now = Callable[[], float]
+
+
+class Direct(httpx.Auth, ABC):
+    """An authentication that needs no request of httpx: making one costs more than all else about a request."""
+
+    @abstractmethod
+    async def answer(self, request: Request, send: Send, now: Now) -> Answer:
+        """The answer to this request, with credentials. `send` may be called several times, and for others."""
+
+
+async def authenticated(auth: httpx.Auth | None, request: Request, send: Send, now: Now) -> Answer:
+    """The answer to a request that is sent with these credentials."""
+    if auth is None:
+        return await send(request)
+    if isinstance(auth, Direct):
+        return await auth.answer(request, send, now)
+    flow = auth.async_auth_flow(
+        httpx.Request(
+            request.method,
+            request.target.url,
+            headers=request.headers,
+            content=request.content,
+            extensions={"now": now},
+        )
+    )
+    try:
+        asked = await anext(flow)
+        while True:
+            answer = await send(await _asked(asked, request))
+            fields = list(answer.headers.items())
+            response = httpx.Response(answer.status, headers=fields, content=answer.body, request=asked)
+            try:
+                asked = await flow.asend(response)
+            except StopAsyncIteration:
+                return answer
+    finally:
+        await flow.aclose()
+
+
+async def _asked(asked: httpx.Request, request: Request) -> Request:
+    """What a flow asks for, to answer `request`."""
+    content = await asked.aread() or None
+    headers = {name: value for name, value in asked.headers.items() if name != "transfer-encoding"}
+    return Request(
+        asked.method, target(str(asked.url)), headers, content, request.reads, request.retry_timeouts
+    )
