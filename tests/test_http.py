@@ -25,7 +25,7 @@ from conftest import need
 from raw import answer, raw_server
 from roundsman.engine.meter import Meter
 from roundsman.errors import Backoff, Denied, RequestFailed, TooLarge, Unreadable, reason
-from roundsman.http.auth import HeaderToken
+from roundsman.http.auth import HeaderToken, basic
 from roundsman.http.client import FULL_EVERY, Http
 from roundsman.http.headers import Headers
 from roundsman.http.ratelimits import CAP, retry_after
@@ -416,6 +416,31 @@ async def test_no_connection_keeps_cookies() -> None:
             await Http(clients).get(place.replace("127.0.0.1", "localhost"))
         await clients.aclose()
     assert cookies == [None, None]
+
+
+async def test_a_user_and_a_password_in_a_url_are_sent_as_credentials() -> None:
+    asked: list[str | None] = []
+
+    def answer(request: web.BaseRequest) -> web.Response:
+        asked.append(request.headers.get("authorization"))
+        return web.Response(body=b"[]")
+
+    async with served(None, answer) as place:
+        clients = Clients(HttpOptions(attempts=1))
+        await Http(clients).get(place.replace("//", "//me:s3cret@"))
+        await Http(clients, basic("me", Secret("s3cret"))).get(place)
+        await clients.aclose()
+    assert asked == ["Basic bWU6czNjcmV0"] * 2
+
+
+async def test_a_header_that_http_does_not_have_is_not_sent() -> None:
+    async with raw_server(lambda _: answer(b"[]")) as server:
+        clients = Clients(HttpOptions(attempts=1))
+        with pytest.raises(RequestFailed, match=r"cannot be reached \(ValueError\)") as caught:
+            await Http(clients).get(server.url, None, {"x-key": "s\u00e9cret"})
+        await clients.aclose()
+    assert "cret" not in str(caught.value)
+    assert server.asked == []
 
 
 @pytest.mark.parametrize("url", [URL, f"{URL}/%7Ea?y=1 z", "https://V.example:443/\u00e9", f"{URL}?a=b#c"])
