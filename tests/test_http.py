@@ -29,7 +29,7 @@ from roundsman.http.auth import HeaderToken, basic
 from roundsman.http.client import FULL_EVERY, Http
 from roundsman.http.headers import Headers
 from roundsman.http.ratelimits import CAP, retry_after
-from roundsman.http.request import target_of
+from roundsman.http.request import Request, target_of
 from roundsman.http.transport import Clients, HttpOptions
 from roundsman.http.urls import base, endpoint
 from roundsman.options.secrets import Secret
@@ -431,6 +431,11 @@ async def test_a_user_and_a_password_in_a_url_are_sent_as_credentials() -> None:
         await Http(clients, basic("me", Secret("s3cret"))).get(place)
         await clients.aclose()
     assert asked == ["Basic bWU6czNjcmV0"] * 2
+
+
+def test_a_request_in_a_message_shows_no_credentials() -> None:
+    request = Request("GET", target_of(URL, {"key": "s3cret"}), {"authorization": "Bearer s3cret"})
+    assert "s3cret" not in f"{request!r} {[request]}"
 
 
 async def test_a_header_that_http_does_not_have_is_not_sent() -> None:

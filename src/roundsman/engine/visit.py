@@ -131,8 +131,7 @@ class Visits:
         return ahead(steps) if chained else steps
 
     def _begun(self, name: str, watched: Watched) -> Run:
-        configured = watched.configured
-        source, clients, auth, identity, *_ = configured
+        source, clients, auth, identity, *_ = configured = watched.configured
         http = Http(clients, auth, identity, source.concurrency, source.retry_timeouts)
         visit = Visit(http, watched.trigger, log=lambda ids: self._store.known(name, ids))
         now = self._time.monotonic()
@@ -196,14 +195,13 @@ class Visits:
             self._shared.news.publish()
 
     def _outcome(self, run: Run, step: Step) -> policy.Outcome:
-        poll, visit = step.poll, run.visit
-        if poll.page:
-            return Page(bool(poll.rows or poll.events))
+        if step.poll.page:
+            return Page(bool(step.poll.rows or step.poll.events))
         return Answer(
             took=self._time.monotonic() - run.started,
             more=step.more,
             wait=run.wait,
-            asked=visit.http.account.asked > 0 or not step.quiet,
+            asked=run.visit.http.account.asked > 0 or not step.quiet,
         )
 
     def _count(self, run: Run, poll: Poll, new: int, *, more: bool) -> None:
@@ -357,7 +355,9 @@ class Visits:
         """Report sources without a good answer for too long: a visit that hangs raises nothing."""
         now = self._time.now()
         silent = [
-            name for name, each in self._roster.items() if policy.silent(each.status, now, each.interval)
+            name
+            for name, each in self._roster.items()
+            if each.status.unanswered_since is not None and policy.silent(each.status, now, each.interval)
         ]
         # All at once: they become one transaction.
         reports = await asyncio.gather(

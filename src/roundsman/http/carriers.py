@@ -37,7 +37,7 @@ class Carrier(Protocol):
 
 
 class Connections:
-    """aiohttp's connections to one origin. They keep no cookies, and follow no redirects."""
+    """aiohttp's connections for requests to one origin. They keep no cookies, and follow no redirects."""
 
     def __init__(
         self, tls: ssl.SSLContext, *, concurrency: int, timeout: float, proxy: str | None, plain: bool

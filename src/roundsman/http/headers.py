@@ -40,9 +40,6 @@ class Headers(Mapping[str, str]):
     def __len__(self) -> int:
         return len(self._values)
 
-    def __repr__(self) -> str:
-        return f"Headers({self._values!r})"
-
 
 def _text(value: bytes) -> str:
     try:

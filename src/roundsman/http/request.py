@@ -11,7 +11,7 @@ import httpx
 from roundsman.http.urls import host_of
 
 LONGEST_QUERY = 60_000
-"""Characters of a query from which on httpx decides whether the URL is too long."""
+"""Characters of a query from which on httpx is asked whether the URL is too long."""
 
 
 class Target(NamedTuple):
@@ -24,7 +24,7 @@ class Target(NamedTuple):
     host: str
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)  # its headers hold credentials
 class Request:
     """What is sent. The names of headers are in lower case."""
 
@@ -38,7 +38,7 @@ class Request:
     """Whether a timeout or a firewall's page is retried at once."""
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=1024)  # to parse a URL costs as much as all else about a request
 def target(url: str) -> Target:
     """Where a URL leads. Raises httpx.InvalidURL."""
     parsed = httpx.URL(url)
