@@ -25,7 +25,7 @@ from conftest import need
 from raw import answer, raw_server
 from roundsman.engine.meter import Meter
 from roundsman.errors import Backoff, Denied, RequestFailed, TooLarge, Unreadable, reason
-from roundsman.http.auth import HeaderToken, basic
+from roundsman.http.auth import HeaderToken, basic, bearer
 from roundsman.http.client import FULL_EVERY, Http
 from roundsman.http.headers import Headers
 from roundsman.http.ratelimits import CAP, retry_after
@@ -416,6 +416,26 @@ async def test_no_connection_keeps_cookies() -> None:
             await Http(clients).get(place.replace("127.0.0.1", "localhost"))
         await clients.aclose()
     assert cookies == [None, None]
+
+
+async def test_a_plugins_own_flow_may_fetch_a_token_for_a_delivery(
+    router: respx.MockRouter, http_for: Any
+) -> None:
+    """Of a delivery only the status is read; of the flow's own request the body is."""
+
+    class Fetched(httpx.Auth):
+        requires_response_body = True
+
+        def auth_flow(self, request: httpx.Request) -> Any:
+            response = yield httpx.Request("POST", "https://issuer.example/token", data={"for": "me"})
+            yield from bearer(Secret(response.json()["token"])).auth_flow(request)
+
+    tokens = router.post("https://issuer.example/token", content=b"for=me")
+    tokens.mock(return_value=httpx.Response(200, json={"token": "t0"}))
+    delivery = router.post(URL, headers={"authorization": "Bearer t0"}, content=b"event")
+    delivery.mock(return_value=httpx.Response(204))
+    await http_for(Fetched()).post(URL, content=b"event")
+    assert (tokens.call_count, delivery.call_count) == (1, 1)
 
 
 async def test_a_user_and_a_password_in_a_url_are_sent_as_credentials() -> None:

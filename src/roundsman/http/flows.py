@@ -32,13 +32,13 @@ async def authenticated(auth: httpx.Auth | None, request: Request, send: Send, n
             request.target.url,
             headers=request.headers,
             content=request.content,
-            extensions={"now": now},
+            extensions={"now": now, "read": request.reads, "retry_timeouts": request.retry_timeouts},
         )
     )
     try:
         asked = await anext(flow)
         while True:
-            answer = await send(await _asked(asked, request))
+            answer = await send(await _ours(asked))
             fields = list(answer.headers.items())
             response = httpx.Response(answer.status, headers=fields, content=answer.body, request=asked)
             try:
@@ -49,10 +49,13 @@ async def authenticated(auth: httpx.Auth | None, request: Request, send: Send, n
         await flow.aclose()
 
 
-async def _asked(asked: httpx.Request, request: Request) -> Request:
-    """What a flow asks for, to answer `request`."""
-    content = await asked.aread() or None
-    headers = {name: value for name, value in asked.headers.items() if name != "transfer-encoding"}
+async def _ours(asked: httpx.Request) -> Request:
+    """What a flow asks for. The body of the answer to a request that the flow made itself is always read."""
     return Request(
-        asked.method, target(str(asked.url)), headers, content, request.reads, request.retry_timeouts
+        asked.method,
+        target(str(asked.url)),
+        {name: value for name, value in asked.headers.items() if name != "transfer-encoding"},
+        await asked.aread() or None,
+        asked.extensions.get("read", True),
+        asked.extensions.get("retry_timeouts", True),
     )
