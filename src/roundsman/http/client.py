@@ -71,7 +71,7 @@ class Http:
             return Answer(304, answer.headers, b"", unchanged=True, tag=tag)
         if answer.status in READABLE:
             etag = answer.headers.get("etag")
-            digest = hashlib.blake2b(answer.body, digest_size=8).hexdigest()
+            digest = hashlib.blake2b(answer.body, digest_size=8).hexdigest() if etag else ""
             if sent and etag and tag and _opaque(etag) == _opaque(sent) and tag.get("body") == digest:
                 return Answer(answer.status, answer.headers, answer.body, unchanged=True, tag=tag)
             fresh = None

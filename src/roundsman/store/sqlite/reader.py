@@ -171,13 +171,20 @@ class Reader:
     @reading
     def memory(self, name: str) -> Memory:
         """What a source remembers; empty if it was never registered."""
-        row = self._run("SELECT id, state, revision FROM sources WHERE name = ?", (name,)).fetchone()
+        sql = (
+            "SELECT id, state, revision, EXISTS (SELECT 1 FROM inbox WHERE source = sources.id) "
+            "FROM sources WHERE name = ?"
+        )
+        row = self._run(sql, (name,)).fetchone()
         if row is None:
             return Memory({})
-        sql = "SELECT id, n FROM inbox WHERE source = ? ORDER BY n LIMIT 1000"
-        inbox = self._run(sql, (row[0],)).fetchall()
+        source, state, revision, followed = row
+        inbox = []
+        if followed:  # rare, and each statement costs
+            sql = "SELECT id, n FROM inbox WHERE source = ? ORDER BY n LIMIT 1000"
+            inbox = self._run(sql, (source,)).fetchall()
         ids, taken = [each for each, _ in inbox], inbox[-1][1] if inbox else 0
-        return Memory(wire.decode(row[1].encode()), row[2], ids, taken)
+        return Memory(wire.decode(state.encode()), revision, ids, taken)
 
     @reading
     def backup(self, target: Path, *, replace: bool = False) -> None:
