@@ -1,6 +1,7 @@
 """The one writer: all that waits to be written becomes one transaction and one fsync.
 
-A unit is one caller's change. It has a savepoint of its own: if it fails, it fails alone. Rows are inserted on the
+A unit is one caller's change. It has a savepoint of its own: if it fails, it fails alone. If the disk has no space for
+a transaction, smaller ones are tried, so that only units that do not fit alone are refused. Rows are inserted on the
 event loop, in pieces too short to delay other tasks. `COMMIT` runs in a thread, because it waits for the disk;
 meanwhile nothing else uses the connection, and new units wait. A caller hears of its unit after the commit.
 
@@ -11,8 +12,8 @@ import asyncio
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,7 +31,11 @@ WAITED = 0.02
 
 T = TypeVar("T")
 Work = Callable[[], T | Generator[None, None, T]]
-"""The statements of a unit. A generator yields where other tasks may run."""
+"""The statements of a unit. A generator yields where other tasks may run. They run again if a transaction is undone."""
+
+
+class _TooLarge(Exception):
+    """The disk has no space for a transaction of several units."""
 
 
 @dataclass(slots=True, eq=False)
@@ -77,6 +82,8 @@ class Writer:
         """Whether the thread uses the connection. A cancellation does not stop it."""
         self._full = True
         """Whether commits are synced to the disk, as the connection is set now."""
+        self._most = ROWS
+        """Maximum number of units of the next transaction: fewer while the disk has little space."""
         self._closed = False
 
     async def write(self, work: Work[T], *, durable: bool) -> T:
@@ -100,9 +107,7 @@ class Writer:
         while self._draining is not None and not self._draining.done():
             await asyncio.wait([self._draining])
         self._refuse_all()  # if that task was cancelled
-        if self._threaded:  # likewise
-            await self._worker.run(lambda: None)
-            self._threaded = False
+        await self._end_threaded()
         self._worker.close()
 
     async def _enqueue(self, work: Work[T], **how: bool) -> T:
@@ -118,6 +123,7 @@ class Writer:
 
     async def _drain(self) -> None:
         try:
+            await self._end_threaded()
             while self._units:
                 if self._units[0].apart:
                     await self._run_apart(self._units.popleft())
@@ -149,31 +155,61 @@ class Writer:
 
     async def _transaction(self) -> None:
         """Write units that wait, in one transaction."""
-        waiting = len(self._units)
         durable = any(unit.durable for unit in self._units)
         written: list[Unit] = []
         try:
-            with translated(self._path):
-                self._sync_commits(durable)
-                await self._begin()
+            if not await self._begun(durable):
+                return
             await self._insert(written, durable)
             if written:
-                with translated(self._path):
+                with self._fitting(alone=len(written) == 1):
                     await self._in_thread(lambda: self.conn.execute("COMMIT"))
                 self.unsynced = not durable
+        except _TooLarge:
+            self._roll_back()
+            self._units.extendleft(reversed(written))
+            self._most = max(1, len(written) // 2)
         except Exception as exc:  # noqa: BLE001 - handed to the callers
             self._roll_back()
-            # Without a transaction, the units that waited for it are refused; later ones get another transaction.
-            _refuse(written or [self._units.popleft() for _ in range(min(waiting, len(self._units)))], exc)
+            _refuse(written, exc)
         except BaseException:
             self._roll_back()
             _refuse(written, StoreError(f"{self._path} is closed"))
             raise
         else:
+            self._most = min(ROWS, 2 * self._most)
             for unit in written:
                 unit.settle()
         finally:
             self._roll_back()  # if nothing was written
+
+    async def _begun(self, durable: bool) -> bool:
+        """Begin a transaction. If that fails, the units that waited for it are refused; later ones get another one."""
+        waiting = len(self._units)
+        try:
+            with translated(self._path):
+                self._sync_commits(durable)
+                await self._begin()
+        except Exception as exc:  # noqa: BLE001 - handed to the callers
+            units, self._units = list(self._units), deque()
+            for number, unit in enumerate(units):
+                if number < waiting and not unit.apart:
+                    unit.refuse(exc)
+                else:
+                    self._units.append(unit)
+            return False
+        return True
+
+    @contextmanager
+    def _fitting(self, *, alone: bool) -> Iterator[None]:
+        """As `translated`; _TooLarge if the disk has no space, and less than this transaction may fit."""
+        with translated(self._path):
+            try:
+                yield
+            except sqlite3.Error as exc:
+                if not alone and _lacks_space(exc):
+                    raise _TooLarge from None
+                raise
 
     def _sync_commits(self, durable: bool) -> None:
         if durable != self._full:
@@ -201,21 +237,28 @@ class Writer:
             if unit.apart or (unit.durable and not durable):
                 break
             if written and (
-                self.conn.total_changes - before >= ROWS or time.perf_counter() - began >= WAITED
+                len(written) >= self._most
+                or self.conn.total_changes - before >= ROWS
+                or time.perf_counter() - began >= WAITED
             ):
                 break
             self._units.popleft()
             if unit.abandoned:
                 continue
             try:
-                with translated(self._path):
+                with self._fitting(alone=not written):
                     await (self._savepoint(unit) if written else self._run(unit))
+            except _TooLarge:
+                self._units.appendleft(unit)
+                if self.conn.in_transaction:
+                    return  # the others fit; this unit is tried after them
+                raise
             except Exception as exc:  # noqa: BLE001 - handed to the caller
                 unit.refuse(exc)
                 if not written:
                     self._roll_back()
                 if not self.conn.in_transaction:
-                    # A full disk or an I/O error may undo the whole transaction: the others are tried again.
+                    # An I/O error may undo the whole transaction: the others are tried again.
                     self._units.extendleft(reversed(written))
                     written.clear()
                     return
@@ -234,12 +277,15 @@ class Writer:
         self.conn.execute("SAVEPOINT unit")
         try:
             await self._run(unit)
+            self.conn.execute("RELEASE unit")
         except BaseException:
             if self.conn.in_transaction:
-                self.conn.execute("ROLLBACK TO unit")
-                self.conn.execute("RELEASE unit")
+                try:
+                    self.conn.execute("ROLLBACK TO unit")
+                    self.conn.execute("RELEASE unit")
+                except sqlite3.Error:
+                    self._roll_back()  # rather the whole transaction than a part of this unit
             raise
-        self.conn.execute("RELEASE unit")
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         self._threaded = True
@@ -250,6 +296,13 @@ class Writer:
             raise
         self._threaded = False
         return result
+
+    async def _end_threaded(self) -> None:
+        """Wait for what the thread still does with the connection, for a task that was cancelled meanwhile."""
+        if self._threaded:
+            await self._worker.run(lambda: None)
+            self._threaded = False
+            self._roll_back()
 
     def _roll_back(self) -> None:
         if self._threaded:
@@ -262,6 +315,11 @@ class Writer:
 def _is_busy(error: sqlite3.Error) -> bool:
     """Whether another process writes."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+
+
+def _lacks_space(error: sqlite3.Error) -> bool:
+    """Whether the disk, a quota or the limit of a file's size is reached. For SQLite, the last two are errors of writing."""
+    return getattr(error, "sqlite_errorcode", 0) in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE}
 
 
 async def _in_pieces(pieces: Generator[None, None, T]) -> T:
