@@ -361,6 +361,69 @@ def hanging(store: SqliteStore) -> Iterator[HangingDisk]:
 
 
 @contextmanager
+def pages_left(store: SqliteStore, count: int) -> Iterator[None]:
+    """A store whose file cannot grow by more pages than these meanwhile: to SQLite, as on a full disk."""
+    conn = store._writer.conn
+    [pages] = conn.execute("PRAGMA page_count").fetchone()
+    conn.execute(f"PRAGMA max_page_count = {pages + count}")
+    try:
+        yield
+    finally:
+        conn.execute("PRAGMA max_page_count = 4294967294")
+
+
+class Fault(NamedTuple):
+    """An error of SQLite."""
+
+    name: str
+    undoes: bool = False
+    """Whether SQLite undoes the transaction with it."""
+
+
+class _Faulty:
+    """A connection whose statements fail as told."""
+
+    def __init__(self, whole: sqlite3.Connection, fault: "Callable[[str, int], Fault | None]") -> None:
+        self._whole, self._fault, self._before = whole, fault, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._whole, name)
+
+    def execute(self, sql: str, *values: Any) -> Any:
+        return self._run(self._whole.execute, sql, *values)
+
+    def executemany(self, sql: str, *values: Any) -> Any:
+        return self._run(self._whole.executemany, sql, *values)
+
+    def _run(self, run: Callable[..., Any], sql: str, *values: Any) -> Any:
+        if sql.startswith("BEGIN"):
+            self._before = self._whole.total_changes
+        fault = (
+            None if sql.startswith("ROLLBACK") else self._fault(sql, self._whole.total_changes - self._before)
+        )
+        if fault is None:
+            return run(sql, *values)
+        if fault.undoes and self._whole.in_transaction:
+            self._whole.execute("ROLLBACK")
+        error = sqlite3.OperationalError("as on a faulty disk")
+        error.sqlite_errorname, error.sqlite_errorcode = fault.name, getattr(sqlite3, fault.name)
+        raise error
+
+
+@contextmanager
+def faulty(store: SqliteStore, fault: "Callable[[str, int], Fault | None]") -> Iterator[None]:
+    """A store whose statements fail meanwhile where `fault` says so: by the statement, and the rows changed so far in its
+    transaction.
+    """
+    conn = store._writer.conn
+    store._writer.conn = _Faulty(conn, fault)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        store._writer.conn = conn
+
+
+@contextmanager
 def locked(store: SqliteStore, statement: str) -> Iterator[None]:
     """A store that another program is in the middle of writing to; what it wrote is taken back."""
     with closing(sqlite3.connect(store.path, isolation_level=None)) as db:

@@ -160,9 +160,9 @@ class Writer:
         try:
             if not await self._begun(durable):
                 return
-            await self._insert(written, durable)
+            tried = await self._insert(written, durable)
             if written:
-                with self._fitting(alone=len(written) == 1):
+                with self._fitting(alone=tried == 1):
                     await self._in_thread(lambda: self.conn.execute("COMMIT"))
                 self.unsynced = not durable
         except _TooLarge:
@@ -229,9 +229,9 @@ class Writer:
                 return
             await asyncio.sleep(AGAIN)
 
-    async def _insert(self, written: list[Unit], durable: bool) -> None:
-        """Run units until the transaction is large enough."""
-        began, before = time.perf_counter(), self.conn.total_changes
+    async def _insert(self, written: list[Unit], durable: bool) -> int:
+        """Run units until the transaction is large enough. Returns how many: what was undone of one may need space, too."""
+        began, before, tried = time.perf_counter(), self.conn.total_changes, 0
         while self._units:
             unit = self._units[0]
             if unit.apart or (unit.durable and not durable):
@@ -245,13 +245,12 @@ class Writer:
             self._units.popleft()
             if unit.abandoned:
                 continue
+            tried += 1
             try:
                 with self._fitting(alone=not written):
                     await (self._savepoint(unit) if written else self._run(unit))
             except _TooLarge:
                 self._units.appendleft(unit)
-                if self.conn.in_transaction:
-                    return  # the others fit; this unit is tried after them
                 raise
             except Exception as exc:  # noqa: BLE001 - handed to the caller
                 unit.refuse(exc)
@@ -261,12 +260,13 @@ class Writer:
                     # An I/O error may undo the whole transaction: the others are tried again.
                     self._units.extendleft(reversed(written))
                     written.clear()
-                    return
+                    break
             except BaseException:
                 unit.refuse(StoreError(f"{self._path} is closed"))
                 raise
             else:
                 written.append(unit)
+        return tried
 
     async def _run(self, unit: Unit) -> None:
         found = unit.work()
