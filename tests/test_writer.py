@@ -4,14 +4,15 @@
 """
 
 import asyncio
+import json
 import os
 import random
 import sqlite3
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,7 +21,9 @@ import msgspec
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from inside import Fault, faulty, hanging, locked, pages_left, visited
+from conftest import need
+from inside import Fault, done, faulty, hanging, pages_left, visited
+from power.disk import library
 from roundsman.errors import Conflict, StoreError
 from roundsman.store.sqlite.store import SqliteStore
 from worlds import START, an_event
@@ -57,9 +60,9 @@ def unit(store: SqliteStore, name: str, rows: int = 1) -> "asyncio.Task[int]":
 
 async def heard(units: Sequence["asyncio.Task[int]"]) -> dict[str, Any]:
     """What the caller of each unit heard: its result or its error. It fails where one hears nothing."""
-    done, waiting = await asyncio.wait(units, timeout=20)
+    ended, waiting = await asyncio.wait(units, timeout=20)
     assert not waiting, "nobody waits for ever"
-    return {each.get_name(): _outcome(each) for each in done}
+    return {each.get_name(): _outcome(each) for each in ended}
 
 
 def _outcome(task: "asyncio.Task[int]") -> Any:
@@ -271,10 +274,31 @@ async def test_a_unit_that_raises_fails_alone(place: int, tmp_path: Path) -> Non
 # -- other processes ---------------------------------------------------------------------------------------------------
 
 
+@contextmanager
+def locked_elsewhere(path: Path) -> Iterator[None]:
+    """Another process is in the middle of a write; it takes back what it wrote."""
+    script = """
+        import sqlite3, sys
+        db = sqlite3.connect(sys.argv[1], isolation_level=None)
+        db.execute("BEGIN IMMEDIATE")
+        db.execute("INSERT INTO inbox (source, id) VALUES (1, 'theirs/0')")
+        print(flush=True)
+        sys.stdin.read()
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script), str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield
+
+
 async def test_a_lock_that_is_held_for_too_long_refuses_who_needs_it_and_nobody_else(tmp_path: Path) -> None:
     """Work that is done between two transactions needs no lock. What comes while the others wait is tried once more."""
     async with a_store(tmp_path / "roundsman.db") as store:
-        with locked(store, "UPDATE sources SET due = 0"):
+        with locked_elsewhere(store.path):
             first = unit(store, "first")
             wish = asyncio.create_task(store.commanded())
             relaxed = asyncio.create_task(store.ack("archive", 0, 0, None, START), name="ack")
@@ -410,3 +434,79 @@ async def _at_random(path: Path, chance: random.Random) -> None:
     cancelled = {name for name, outcome in outcomes.items() if outcome == "cancelled"}
     assert found.keys() <= {*acknowledged(outcomes), *cancelled, "next"}
     assert all(rows == {**sizes, "next": 2}[name] for name, rows in found.items())
+
+
+# -- disks that fail, in a process of their own ------------------------------------------------------------------------
+
+SCRIPT = """
+    import asyncio, json, os, resource, signal, sys
+    from pathlib import Path
+    from roundsman.errors import StoreError
+    from roundsman.store.sqlite.store import SqliteStore
+
+    async def main(path, limit):
+        store = SqliteStore.open(path)
+        await store.register({"doors": "parakey.event_logs"}, {"archive": "file"})
+        if limit:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+
+        async def unit(name, rows):
+            try:
+                done = await store.follow("doors", [f"{name}/{n}" for n in range(rows)])
+            except StoreError as exc:
+                done = str(exc)
+            print(json.dumps([name, done]), flush=True)
+
+        for round in range(3):
+            await asyncio.gather(*(unit(f"r{round}u{n}", 40000 if n == round else 5) for n in range(6)))
+        os._exit(0)  # as a kill would end it: closing would write, too
+
+    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2])))
+"""
+
+
+def on_a_disk(path: Path, *, limit: int = 0, **environ: str) -> dict[str, Any]:
+    """What the callers of 18 units hear in a process whose disk fails."""
+    ran = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(SCRIPT), str(path), str(limit)],
+        env={**os.environ, **environ},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    return dict(json.loads(line) for line in ran.stdout.splitlines())
+
+
+def test_a_limit_of_the_files_sizes_refuses_only_what_does_not_fit(tmp_path: Path) -> None:
+    """A quota is such a limit; SQLite reports it as an error of writing."""
+    outcomes = on_a_disk(tmp_path / "roundsman.db", limit=900_000)
+    assert len(outcomes) == 18
+    large = {f"r{n}u{n}" for n in range(3)}
+    assert acknowledged(outcomes) == {name: 5 for name in outcomes if name not in large}
+    assert all("the disk reports an error" in outcomes[name] for name in large)
+    assert kept_elsewhere(tmp_path / "roundsman.db") == acknowledged(outcomes)
+
+
+@pytest.mark.parametrize("call", ["pwrite", "fdatasync"])
+def test_a_disk_that_breaks_at_any_call_tells_nobody_of_what_is_not_written(
+    call: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """At a write, what was refused is not there. What could only not be synced may be, but as a whole."""
+    recorder = library(tmp_path_factory.mktemp("recorder"))
+    need(recorder is not None, "needs a C compiler: apt install gcc libc6-dev")
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")  # shown where it fails
+    chance = random.Random(seed)
+    for number in range(int(os.environ.get("ROUNDSMAN_CUTS", "20")) // 5):
+        (folder := tmp_path / str(number)).mkdir()
+        path = folder / "roundsman.db"
+        done(done(opened(path)).close())
+        at = chance.randrange(1, 2600 if call == "pwrite" else 10)
+        outcomes = on_a_disk(path, LD_PRELOAD=str(recorder), DISK_ROOT=str(folder), DISK_FAIL=f"{call}:{at}")
+        found = kept_elsewhere(path)
+        assert len(outcomes) in {0, 18}, "it does not start, or everybody hears"
+        assert found.items() >= acknowledged(outcomes).items()
+        extra = found.keys() - acknowledged(outcomes)
+        assert not extra or call == "fdatasync"
+        assert all(found[name] in {5, 40000} for name in extra)
