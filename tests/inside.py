@@ -277,6 +277,11 @@ async def pragma(store: SqliteStore, name: str) -> Any:
     return store._do(f"PRAGMA {name}").fetchone()[0]
 
 
+def waits(store: SqliteStore) -> list[int]:
+    """Milliseconds that SQLite lets the connections wait for a lock: the one that reads, and the writer's."""
+    return [each.execute("PRAGMA busy_timeout").fetchone()[0] for each in (store._db, store._writer.conn)]
+
+
 @contextmanager
 def statements(store: SqliteStore) -> Iterator[list[str]]:
     """Every statement that the store's own connections run meanwhile."""

@@ -31,6 +31,7 @@ from inside import (
     seq_before,
     sql,
     statements,
+    waits,
 )
 from roundsman.cli.control import replay
 from roundsman.store import KEYS_KEPT, Filter, GaveUp, Intake, StoreError, holder, restore
@@ -474,6 +475,16 @@ async def test_what_is_written_as_books_is_synced_on_demand(
         await store.sync()
     assert store.unsynced, "it is tried again"
     await store.close()
+
+
+async def test_a_backup_changes_nothing_about_how_long_the_daemon_waits(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    """The writer waits for a lock without blocking the event loop; SQLite would block it."""
+    before = waits(store)
+    await store.backup(tmp_path / "copy.db")
+    assert waits(store) == before
+    assert before[1] == 0, "the writer"
 
 
 # -- restoring --------------------------------------------------------------------------------------------------------

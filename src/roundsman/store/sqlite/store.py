@@ -24,7 +24,7 @@ from roundsman.store.sqlite.files import (
 from roundsman.store.sqlite.log import Log, must_be
 from roundsman.store.sqlite.migrations import migrate
 from roundsman.store.sqlite.pruning import Pruning
-from roundsman.store.sqlite.reader import reading
+from roundsman.store.sqlite.reader import Reader, reading
 from roundsman.store.sqlite.soundness import check
 from roundsman.store.sqlite.units import relaxed
 from roundsman.store.sqlite.writer import Writer
@@ -191,6 +191,14 @@ class SqliteStore(Log, Books, Desk, Pruning):
             raise
         finally:
             os.close(handle)
+
+    async def backup(self, target: Path, *, replace: bool = False) -> None:
+        """As `Reader.backup`, which changes its connection: so not with those of the daemon."""
+        view = Reader.open(self.path)
+        try:
+            await view.backup(target, replace=replace)
+        finally:
+            await view.close()
 
     async def check(self) -> str | None:
         """A sentence about damage to the store; None if it is sound. GaveUp if that cannot be found out now."""
