@@ -3,24 +3,29 @@
 `stores/` has what the programs of those versions really wrote, watching the sandbox for some seconds: `.dump` of SQLite's shell, bodies as text.
 """
 
+import gc
 import json
+import os
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlite_utils import Database
+from structlog.testing import capture_logs
 
 from inside import done, seen, statuses
 from roundsman.engine.engine import Engine
 from roundsman.sandbox.company import Company
 from roundsman.sinks.file import FileSink
-from roundsman.store import DAEMON, KEYS_KEPT, Filter
-from roundsman.store.sqlite import schema as module
+from roundsman.store import DAEMON, KEYS_KEPT, Filter, StoreError, restore
+from roundsman.store.sqlite import files, schema as module
 from roundsman.store.sqlite.migrations import migrations
 from roundsman.store.sqlite.reader import Reader
 from roundsman.store.sqlite.store import SqliteStore
+from roundsman.system.files import Space, space
 from roundsman.times import parse_time
 from worlds import (
     START,
@@ -160,3 +165,186 @@ def test_what_was_known_of_the_daemon_is_kept(tmp_path: Path) -> None:
         assert db.execute("SELECT pruned FROM daemons").fetchall() == [(7,)]
         assert db.execute("SELECT state, revision FROM sources").fetchall() == [("{}", 0)]
     done(store.close())
+
+
+# -- a copy from before ------------------------------------------------------------------------------------------------
+
+VERSIONS = {"0.1": "002", "0.2": "003", "0.3": "004", "0.4": "005", "0.5": "006"}
+"""Versions whose stores have rows that a migration rewrites, and the first one that they lack."""
+DAY = 86400
+
+
+def dump(path: Path) -> list[str]:
+    """All that is in a store, as SQL."""
+    with closing(sqlite3.connect(path)) as db:
+        return list(db.iterdump())
+
+
+def copy_of(path: Path) -> Path:
+    """The one copy beside a store."""
+    [copy] = path.parent.glob("*.before-*")
+    return copy
+
+
+def upgraded_at(path: Path) -> float:
+    with closing(sqlite3.connect(path)) as db:
+        [text] = db.execute("SELECT applied_at FROM _sqlite_migrations WHERE name = '006_daemons'").fetchone()
+    return datetime.fromisoformat(text).timestamp()
+
+
+def upgrade(path: Path, *, daemon: bool = True) -> list[str]:
+    """Open the store and close it again. What is logged about it."""
+    with capture_logs() as logs:
+        done(SqliteStore.open(path, daemon=daemon).close())
+    return [entry["event"] for entry in logs]
+
+
+@pytest.mark.parametrize("version", sorted(path.stem for path in STORES.glob("*.sql")))
+def test_a_store_whose_rows_are_rewritten_is_copied_before(version: str, tmp_path: Path) -> None:
+    """The copy is as the older version left its store, and it can be put back; who only reads makes none."""
+    path = Old(version, tmp_path).path
+    before = dump(path)
+    with suppress(StoreError):
+        done(Reader.open(path).close())
+    assert not list(tmp_path.glob("*.before-*"))
+    with capture_logs() as logs:
+        done(SqliteStore.open(path).close())
+    if version not in VERSIONS:
+        assert not list(tmp_path.glob("*.before-*"))
+        assert logs == []
+        return
+    copy = copy_of(path)
+    assert copy.name == f"roundsman.db.before-{VERSIONS[version]}"
+    assert copy.stat().st_mode & 0o777 == 0o600
+    assert dump(copy) == before != dump(path)
+    assert [(entry["event"], entry["path"]) for entry in logs] == [("store.copied", str(copy))]
+    restore(path, copy)
+    assert dump(path) == before
+    assert upgrade(path) == ["store.copied"]
+    assert upgrade(path) == []
+
+
+def test_every_migration_that_changes_rows_is_marked() -> None:
+    """By what it says: those of tables that it creates itself are new."""
+    changing = {
+        name
+        for name, statements in module.STEPS.items()
+        if any(statement.lstrip().startswith(("UPDATE", "DELETE", "REPLACE")) for statement in statements)
+    }
+    assert changing == module.REWRITING
+
+
+def test_a_store_without_rows_is_not_copied(tmp_path: Path) -> None:
+    old = Database(tmp_path / "roundsman.db")
+    migrations.apply(old, stop_before="006_daemons")
+    old.close()
+    assert upgrade(tmp_path / "roundsman.db") == []
+    assert upgrade(tmp_path / "new.db") == []
+    assert not list(tmp_path.glob("*.before-*"))
+
+
+def test_a_command_that_writes_makes_a_copy_too(tmp_path: Path) -> None:
+    path = Old("0.5", tmp_path).path
+    assert upgrade(path, daemon=False) == ["store.copied"]
+    assert upgrade(path) == []
+    assert copy_of(path).exists()
+
+
+def test_an_upgrade_that_fails_leaves_the_old_store_and_one_copy_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All migrations are one transaction. The next try makes no second copy, unless the older version wrote meanwhile."""
+    path = Old("0.3", tmp_path).path
+    before = dump(path)
+    with monkeypatch.context() as patched:
+        patched.setitem(module.STEPS, "006_daemons", ("CREATE TABLE daemons (id)", "SELECT no_such_column"))  # type: ignore[arg-type]
+        for _ in range(2):
+            with pytest.raises(StoreError, match="no such column"):
+                SqliteStore.open(path)
+            gc.collect()
+            assert dump(path) == before == dump(copy_of(path))
+            assert len({copy_of(path).stat().st_ino}) == 1
+    made = copy_of(path).stat().st_ino
+    assert upgrade(path) == []
+    assert copy_of(path).stat().st_ino == made
+    restore(path, copy_of(path))
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE sources SET polls = polls + 1")
+    before = dump(path)
+    assert upgrade(path) == ["store.copied"]
+    assert dump(copy_of(path)) == before
+
+
+@pytest.mark.parametrize("step", range(1, 4))
+@pytest.mark.parametrize("call", ["replace", "unlink", "fsync", "utime"])
+def test_an_upgrade_that_is_cut_off_while_it_copies_is_gone_on_with(
+    call: str, step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Old("0.5", tmp_path).path
+    before = dump(path)
+
+    class Died(BaseException):
+        pass
+
+    real, calls = getattr(os, call), 0
+
+    def dies(*args: Any, **more: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == step:
+            raise Died
+        return real(*args, **more)
+
+    with monkeypatch.context() as patched, suppress(Died):
+        patched.setattr(os, call, dies)
+        done(SqliteStore.open(path).close())
+    gc.collect()
+    assert all(dump(copy) == before for copy in tmp_path.glob("*.before-006"))
+    upgrade(path)
+    assert sorted(each.name for each in tmp_path.glob("*.before-*")) == ["roundsman.db.before-006"]
+    assert dump(copy_of(path)) == before
+    done(Reader.open(path).close())
+
+
+def test_without_space_for_a_copy_the_upgrade_goes_on_and_says_so(small_disk: Path) -> None:
+    path = Old("0.5", small_disk).path
+    with capture_logs() as logs:
+        done(SqliteStore.open(path).close())
+    assert [(entry["event"], entry["log_level"]) for entry in logs] == [("store.uncopied", "warning")]
+    assert not list(small_disk.glob("*.before-*"))
+    done(Reader.open(path).close())
+
+
+def test_a_disk_that_is_full_before_the_copy_is_complete_keeps_nothing_of_it(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Old("0.5", small_disk).path
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE events SET body = zeroblob(500000) WHERE seq = 1")
+        before = db.execute("SELECT count(*) FROM events").fetchone()
+    (small_disk / "theirs").write_bytes(bytes(space(small_disk).free - 300_000))
+    monkeypatch.setattr(files, "space", lambda path: Space(10**12, 10**12))  # as it was a moment ago
+    assert upgrade(path) == ["store.uncopied"]
+    assert not list(small_disk.glob("*.before-*"))
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT count(*) FROM events").fetchone() == before
+
+
+async def test_the_copy_is_removed_a_day_after_the_upgrade(tmp_path: Path) -> None:
+    """By the clock of the daemon, also if that starts again meanwhile; a copy of no migration that was made is left alone."""
+    path = Old("0.5", tmp_path).path
+    (tmp_path / "roundsman.db.before-999").write_text("of a newer version")
+    for hours in (0, 23.9):
+        store = SqliteStore.open(path)
+        while await store.prune([], upgraded_at(path) + hours * 3600, 10.0**9):
+            pass
+        await store.close()
+    copy = tmp_path / "roundsman.db.before-006"
+    assert copy.exists()
+    store = SqliteStore.open(path)
+    with capture_logs() as logs:
+        for _ in range(3):
+            await store.prune([], upgraded_at(path) + DAY + 1, 10.0**9)
+    assert [(entry["event"], entry["path"]) for entry in logs] == [("store.tidied", str(copy))]
+    assert [each.name for each in tmp_path.glob("*.before-*")] == ["roundsman.db.before-999"]
+    await store.close()

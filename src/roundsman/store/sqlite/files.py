@@ -12,10 +12,12 @@ from pathlib import Path
 
 from roundsman.errors import StoreError
 from roundsman.store.sqlite.schema import APPLIED, STEPS
-from roundsman.system.files import create, refuse_links, require_file, resolve, sync_folder
+from roundsman.system.files import create, refuse_links, require_file, resolve, space, sync_folder
 
 BUSY = 1.0
 """Seconds to wait for another process's short write (`replay`, `rewind`, `dead`)."""
+SPARE = 64 * 2**20
+"""Free bytes that a copy beside the store must leave."""
 BESIDE = ("-wal", "-shm", "-journal")
 """Suffixes of the files that SQLite creates beside the store."""
 
@@ -44,23 +46,71 @@ def restore(path: Path, backup: Path) -> int:
         if path.exists() and path.samefile(backup):
             raise StoreError(f"{backup} is the store itself")
         lock = claim_file(path)
-        half = path.with_name(path.name + ".restoring")
         try:
-            half.unlink(missing_ok=True)
-            handle, _ = create(half, os.O_RDWR, 0o600)
-            try:
+            with _half(path, ".restoring") as (half, handle):
                 head = _copy(backup, half, handle)
-            finally:
-                os.close(handle)
-            _make_room(path)
-            half.replace(path)
-            sync_folder(path.parent)
+                _make_room(path)
+                half.replace(path)
+                sync_folder(path.parent)
         finally:
-            try:
-                half.unlink(missing_ok=True)
-            finally:
-                os.close(lock)
+            os.close(lock)
     return head
+
+
+@contextmanager
+def _half(path: Path, suffix: str) -> Iterator[tuple[Path, int]]:
+    """An empty file to write before it takes the place of `path`, and its handle. It is removed if it does not."""
+    half = path.with_name(path.name + suffix)
+    half.unlink(missing_ok=True)
+    try:
+        handle, _ = create(half, os.O_RDWR, 0o600)
+        try:
+            yield half, handle
+        finally:
+            os.close(handle)
+    finally:
+        half.unlink(missing_ok=True)
+
+
+def copy_beside(store: Path, copy: Path) -> bool:
+    """Copy the store to a file beside it. Its name stands for a complete file, and its time is that of the store's file.
+
+    False if the disk has no space for the copy, and as much again for what is going to be written.
+    """
+    changed = store.stat().st_mtime_ns
+    reader = connect(store, readonly=True)
+    try:
+        with _half(copy, ".part") as (half, handle):
+            copy.unlink(missing_ok=True)
+            if space(store).free < 2 * _size(reader) + SPARE:
+                return False
+            write_copy(reader, half, handle)
+            os.utime(handle, ns=(changed, changed))
+            half.replace(copy)
+            sync_folder(copy.parent)
+    except (sqlite3.OperationalError, OSError) as exc:
+        if not lacks_space(exc):
+            raise
+        return False
+    finally:
+        reader.close()
+    return True
+
+
+def _size(db: sqlite3.Connection) -> int:
+    """Bytes of the pages that are in use."""
+    pages, free, size = (
+        int(db.execute(f"PRAGMA {what}").fetchone()[0])
+        for what in ("page_count", "freelist_count", "page_size")
+    )
+    return (pages - free) * size
+
+
+def lacks_space(error: sqlite3.Error | OSError) -> bool:
+    """Whether the disk, a quota or the limit of a file's size is reached. For SQLite, the last two are errors of writing."""
+    if isinstance(error, OSError):
+        return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+    return getattr(error, "sqlite_errorcode", 0) in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE}
 
 
 def _make_room(path: Path) -> None:

@@ -155,5 +155,8 @@ STEPS: Mapping[str, Sequence[str]] = {
 }
 """The statements of each migration, in order. A store with any other migration was written by a newer version."""
 
+REWRITING = frozenset({"004_own", "006_daemons"})
+"""Migrations that change rows which are there. The others add tables, columns and rows."""
+
 APPLIED = ("_sqlite_migrations", "roundsman")
 """The table that lists the applied migrations, and the name of ours in it."""

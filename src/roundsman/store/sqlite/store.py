@@ -13,7 +13,6 @@ from roundsman.errors import StoreError
 from roundsman.store.sqlite.books import Books
 from roundsman.store.sqlite.desk import Desk
 from roundsman.store.sqlite.files import (
-    applied,
     claim_file,
     claim_inode,
     connect,
@@ -22,7 +21,7 @@ from roundsman.store.sqlite.files import (
     translated,
 )
 from roundsman.store.sqlite.log import Log, must_be
-from roundsman.store.sqlite.migrations import migrate
+from roundsman.store.sqlite.migrations import COPY_KEPT, copies, migrate, migrated, remove
 from roundsman.store.sqlite.pruning import Pruning
 from roundsman.store.sqlite.reader import Reader, reading
 from roundsman.store.sqlite.soundness import check
@@ -52,6 +51,8 @@ class SqliteStore(Log, Books, Desk, Pruning):
         super().__init__(path, reads, Writer(path, writes))
         self._writes = writes
         self._lock, self._handle, self._wal = lock, handle, wal
+        self._copies = copies(path) if lock >= 0 else []
+        """Copies from before the migrations."""
         self._place = _identity(path)
         self._links = os.fstat(lock).st_nlink if lock >= 0 else 0
         self._guard = Lock()
@@ -86,8 +87,7 @@ class SqliteStore(Log, Books, Desk, Pruning):
                     os.close(handle)
                     handle = -1
                 writes = connect(path)
-                applied(path, writes)
-                migrate(writes)
+                migrate(path, writes)
                 if daemon:
                     # A full disk is no reason not to start; `runs` and `beat` say it again.
                     with suppress(sqlite3.OperationalError), writes:
@@ -199,6 +199,21 @@ class SqliteStore(Log, Books, Desk, Pruning):
             await view.backup(target, replace=replace)
         finally:
             await view.close()
+
+    async def prune(self, sinks: Sequence[str], now: float, retention: float, limit: int = 500) -> bool:
+        """As `Pruning.prune`. After a round, a copy from before migrations is removed a day after them."""
+        more = await super().prune(sinks, now, retention, limit)
+        if not more and self._copies:
+            await self._remove_copies(now)
+        return more
+
+    async def _remove_copies(self, now: float) -> None:
+        with translated(self.path):
+            times = {copy: migrated(self._db, copy) for copy in self._copies}
+        for copy, at in times.items():
+            if at is not None and now - at >= COPY_KEPT:
+                await in_thread(remove, copy)  # of a large file, this takes seconds
+                self._copies = [each for each in self._copies if each != copy]
 
     async def check(self) -> str | None:
         """A sentence about damage to the store; None if it is sound. GaveUp if that cannot be found out now."""

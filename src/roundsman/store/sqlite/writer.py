@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from roundsman.errors import StoreError
-from roundsman.store.sqlite.files import BUSY, translated
+from roundsman.store.sqlite.files import BUSY, lacks_space, translated
 from roundsman.system.worker import Worker
 
 AGAIN = 0.005
@@ -207,7 +207,7 @@ class Writer:
             try:
                 yield
             except sqlite3.Error as exc:
-                if not alone and _lacks_space(exc):
+                if not alone and lacks_space(exc):
                     raise _TooLarge from None
                 raise
 
@@ -315,11 +315,6 @@ class Writer:
 def _is_busy(error: sqlite3.Error) -> bool:
     """Whether another process writes."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
-
-
-def _lacks_space(error: sqlite3.Error) -> bool:
-    """Whether the disk, a quota or the limit of a file's size is reached. For SQLite, the last two are errors of writing."""
-    return getattr(error, "sqlite_errorcode", 0) in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE}
 
 
 async def _in_pieces(pieces: Generator[None, None, T]) -> T:
