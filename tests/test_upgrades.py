@@ -330,6 +330,23 @@ def test_a_disk_that_is_full_before_the_copy_is_complete_keeps_nothing_of_it(
         assert db.execute("SELECT count(*) FROM events").fetchone() == before
 
 
+def test_a_copy_that_takes_too_long_keeps_no_service_from_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Old("0.5", tmp_path).path
+    with closing(sqlite3.connect(path)) as db, db:
+        numbers = "WITH RECURSIVE n(x) AS (VALUES (1) UNION ALL SELECT x + 1 FROM n WHERE x < 20000) SELECT x FROM n"
+        db.execute(f"INSERT INTO events (source, id, type, logged) SELECT 1, x, 'x', 1 FROM ({numbers})")
+    monkeypatch.setattr(files, "COPY_TIME", 0.0)
+    with capture_logs() as logs:
+        done(SqliteStore.open(path).close())
+    assert [(entry["event"], entry["reason"]) for entry in logs] == [
+        ("store.uncopied", "a copy takes more than 0s, or cannot be synced")
+    ]
+    assert not list(tmp_path.glob("*.before-*"))
+    done(Reader.open(path).close())
+
+
 async def test_the_copy_is_removed_a_day_after_the_upgrade(tmp_path: Path) -> None:
     """By the clock of the daemon, also if that starts again meanwhile; a copy of no migration that was made is left alone."""
     path = Old("0.5", tmp_path).path

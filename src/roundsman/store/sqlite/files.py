@@ -18,6 +18,10 @@ BUSY = 1.0
 """Seconds to wait for another process's short write (`replay`, `rewind`, `dead`)."""
 SPARE = 64 * 2**20
 """Free bytes that a copy beside the store must leave."""
+COPY_TIME = 30.0
+"""Seconds after which such a copy is given up: systemd ends a service that takes 90 s to start."""
+COPY_PIECE = 50_000
+"""Instructions of SQLite's virtual machine, a few thousand rows, between two syncs of the copy."""
 BESIDE = ("-wal", "-shm", "-journal")
 """Suffixes of the files that SQLite creates beside the store."""
 
@@ -72,29 +76,44 @@ def _half(path: Path, suffix: str) -> Iterator[tuple[Path, int]]:
         half.unlink(missing_ok=True)
 
 
-def copy_beside(store: Path, copy: Path) -> bool:
-    """Copy the store to a file beside it. Its name stands for a complete file, and its time is that of the store's file.
+def copy_beside(store: Path, copy: Path) -> str | None:
+    """Copy the store to a file beside it. Why that is not possible; None if it was done.
 
-    False if the disk has no space for the copy, and as much again for what is going to be written.
+    The copy's name stands for a complete file, and its time is that of the store's file.
     """
     changed = store.stat().st_mtime_ns
     reader = connect(store, readonly=True)
     try:
         with _half(copy, ".part") as (half, handle):
             copy.unlink(missing_ok=True)
+            # Twice: what is going to be written needs as much space again, if it is every row.
             if space(store).free < 2 * _size(reader) + SPARE:
-                return False
+                return "the disk has no space for a copy"
+            _limit(reader, handle)
             write_copy(reader, half, handle)
             os.utime(handle, ns=(changed, changed))
             half.replace(copy)
             sync_folder(copy.parent)
     except (sqlite3.OperationalError, OSError) as exc:
+        if getattr(exc, "sqlite_errorcode", 0) == sqlite3.SQLITE_INTERRUPT:
+            return f"a copy takes more than {COPY_TIME:.0f}s, or cannot be synced"
         if not lacks_space(exc):
             raise
-        return False
+        return "the disk has no space for a copy"
     finally:
         reader.close()
-    return True
+    return None
+
+
+def _limit(db: sqlite3.Connection, handle: int) -> None:
+    """Interrupt this connection's copy to a file after `COPY_TIME`."""
+    ends = time.monotonic() + COPY_TIME
+
+    def late() -> bool:
+        os.fsync(handle)  # else the copy would only be in memory, and the last sync take all the time
+        return time.monotonic() > ends
+
+    db.set_progress_handler(late, COPY_PIECE)
 
 
 def _size(db: sqlite3.Connection) -> int:

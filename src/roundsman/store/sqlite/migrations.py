@@ -62,18 +62,18 @@ def _has_rows(conn: sqlite3.Connection) -> bool:
 def _copy(store: Path, step: str) -> None:
     """Copy the store, which lacks this migration and later ones. It has its name once it is complete and synced.
 
-    If there is no space, the migrations go on without: they are undone if they fail, the copy is only for going back to
-    an older version, and a service that refuses to start would not receive webhooks until somebody comes.
+    Without space or time for it, the migrations go on: they are undone if they fail, the copy is only for going back to an
+    older version, and a service that refuses to start would not receive webhooks until somebody comes.
     """
     from structlog import get_logger  # slow to import, and seldom needed
 
     copy = store.with_name(f"{store.name}.before-{step.partition('_')[0]}")
     if _is_current(copy, store):
         return
-    if copy_beside(store, copy):
-        get_logger().info("store.copied", path=str(copy), kept=COPY_KEPT)
+    if reason := copy_beside(store, copy):
+        get_logger().warning("store.uncopied", path=str(store), reason=reason)
     else:
-        get_logger().warning("store.uncopied", path=str(store), reason="the disk has no space for a copy")
+        get_logger().info("store.copied", path=str(copy), kept=COPY_KEPT)
 
 
 def _is_current(copy: Path, store: Path) -> bool:
