@@ -6,7 +6,11 @@
 import gc
 import json
 import os
+import random
 import sqlite3
+import subprocess
+import sys
+import textwrap
 from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +20,9 @@ import pytest
 from sqlite_utils import Database
 from structlog.testing import capture_logs
 
+from conftest import need
 from inside import done, seen, statuses
+from power.disk import Disk, changes, library
 from roundsman.engine.engine import Engine
 from roundsman.sandbox.company import Company
 from roundsman.sinks.file import FileSink
@@ -304,6 +310,66 @@ def test_an_upgrade_that_is_cut_off_while_it_copies_is_gone_on_with(
     assert sorted(each.name for each in tmp_path.glob("*.before-*")) == ["roundsman.db.before-006"]
     assert dump(copy_of(path)) == before
     done(Reader.open(path).close())
+
+
+RECORDED = """
+    import os, sqlite3, sys
+    from contextlib import closing
+    from pathlib import Path
+    from roundsman.store.sqlite.store import SqliteStore
+    from roundsman.system.files import sync_folder
+    path, old, log = map(Path, sys.argv[1:])
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.executescript(old.read_text())
+    sync_folder(path.parent)  # that was long ago
+    print(log.stat().st_size)
+    SqliteStore.open(path)
+    print("upgraded", flush=True)
+    os._exit(0)
+"""
+"""A store of an earlier version, and its upgrade."""
+
+
+def test_a_power_cut_at_any_moment_of_an_upgrade_leaves_the_old_store_or_the_new_one_and_the_copy(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    recorder = library(tmp_path_factory.mktemp("recorder"))
+    need(recorder is not None, "needs a C compiler: apt install gcc libc6-dev")
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")  # shown where it fails
+    chance = random.Random(seed)
+    (root := tmp_path / "root").mkdir()
+    path, log = root / "roundsman.db", tmp_path / "disk.log"
+    ran = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(RECORDED), str(path), str(STORES / "0.3.sql"), str(log)],
+        env={**os.environ, "LD_PRELOAD": str(recorder), "DISK_ROOT": str(root), "DISK_LOG": str(log)},
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    begun, *logged, upgraded = ran.stdout.split()
+    assert b"store.copied" in b" ".join(logged)
+    assert upgraded == b"upgraded"
+    before = dump(copy_of(path))
+    found = changes(log)
+    first = sum(change.end <= int(begun) for change in found)
+    cuts = min(int(os.environ.get("ROUNDSMAN_CUTS", "20")), len(found) - first)
+    disk, at = Disk(root), 0
+    for number, moment in enumerate(sorted(chance.sample(range(first, len(found)), cuts))):
+        while at <= moment:
+            disk.play(found[at])
+            at += 1
+        (left := tmp_path / f"cut{number}").mkdir()
+        for name, body in disk.after_a_cut(chance if number % 2 else None):
+            (left / name).write_bytes(body)
+        store = left / "roundsman.db"
+        if "CREATE TABLE daemons" in "".join(dump(store)):
+            assert dump(copy_of(store)) == before
+        else:
+            assert dump(store) == before
+        assert upgrade(store) in ([], ["store.copied"])
+        assert dump(copy_of(store)) == before
+        assert not list(left.glob("*.part"))
 
 
 def test_without_space_for_a_copy_the_upgrade_goes_on_and_says_so(small_disk: Path) -> None:

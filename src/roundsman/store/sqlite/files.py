@@ -1,4 +1,4 @@
-"""The SQLite file: opening, locking for one daemon, restoring; and SQLite's errors in plain words."""
+"""The SQLite file: opening, locking for one daemon, copying, restoring; and SQLite's errors in plain words."""
 
 import errno
 import fcntl
