@@ -478,7 +478,7 @@ async def test_a_full_disk_stops_nobody_and_loses_nothing(
     import subprocess
 
     for n in range(400):
-        parakey.add(log_id=f"r{n}", note="x" * 4000)
+        parakey.add(log_id=f"r{n}", note="x" * 6000)
         time.advance(1)
     world = Rounds(small_disk, parakey, time, paging={"limit": 50})
     with capture_logs() as logs:
