@@ -1,13 +1,12 @@
 """JSON as vendors send it: what one row has wrong with it is that row's own trouble."""
 
 import json
-import random
 from collections.abc import Callable
 
 import pytest
 
 from roundsman import wire
-from roundsman.errors import Overlong, Unreadable
+from roundsman.errors import Unreadable
 
 GOOD = b'{"id":"good"}'
 
@@ -97,27 +96,3 @@ def test_what_json_can_spell_is_a_line() -> None:
 def test_an_empty_list_is_one() -> None:
     for body in (b"[]", b'{"data":[]}', b'{"status":"ok","error":null,"errors":[],"data":[]}'):
         assert wire.items(body, damaged=[]) == []
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 10**6])
-def test_a_stream_gives_the_objects_of_a_list_however_it_is_cut(size: int) -> None:
-    pick = random.Random(size)
-    rows = [{"n": n, "s": 'x"{[\\' * pick.randrange(4), "l": [1, {"b": "]"}]} for n in range(80)]
-    body = json.dumps(rows).encode()
-    pieces = [body[at : at + size] for at in range(0, len(body), size)]
-    assert [json.loads(each) for each in wire.stream(pieces, 1000)] == rows
-
-
-def test_a_stream_holds_one_object_at_a_time_and_says_what_it_is_not() -> None:
-    with pytest.raises(Overlong):
-        list(wire.stream([b'[{"a":"', b"x" * 500, b'"}]'], 400))
-    for body in (b'[{"a":1},{"b"', b'[{"a":1},{"b":2}', b'[{"a":1},"b', b"nonsense", b"[1, 2]", b"[]"):
-        with pytest.raises(Unreadable):
-            list(wire.stream([body], 400))
-
-
-def test_a_stream_looks_at_each_byte_once() -> None:
-    """Of work that grows with the square of the length, this would be minutes."""
-    body = b'[{"response":"' + b'\\"x' * 8_000_000 + b'\\\\"},{"b":1}]'
-    pieces = [body[at : at + 65_536] for at in range(0, len(body), 65_536)]
-    assert [len(each) for each in wire.stream(pieces, len(body))] == [len(body) - 10, 7]

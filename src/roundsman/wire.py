@@ -7,7 +7,7 @@ that row only: it is read as far as possible, or returned as its raw bytes, and 
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, NamedTuple, cast
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, cast
 import msgspec
 from msgspec import structs
 
-from roundsman.errors import Failed, NoRows, Overlong, Unreadable
+from roundsman.errors import Failed, NoRows, Unreadable
 
 
 def plain_time(value: Any) -> Any:
@@ -52,8 +52,6 @@ _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+("?)|[\[\]{},]', re.DOTALL)
 
 It never reads a byte twice: otherwise an unterminated string would take hours.
 """
-_STRING_ON = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+("?)', re.DOTALL)
-"""The rest of a string that began in the previous piece."""
 
 Item = tuple[dict[str, Any], msgspec.Raw]
 """One object of a list: decoded, and its bytes."""
@@ -238,52 +236,6 @@ def objects(body: bytes, damaged: list[Damage] | None = None) -> list[Item]:
     if not body:
         return []
     return items(b"[" + body + b"]" if body[:1] == b"{" else body, damaged=damaged)
-
-
-def stream(pieces: Iterable[bytes], largest: int) -> Iterator[bytes]:
-    """The objects of a list, or of several documents in a row, that arrives in pieces. Only one object is
-    held at a time, and each byte is read once.
-
-    Raises `Overlong` if an object has more than `largest` bytes, `Unreadable` if there is no object, if other
-    text follows the last one, or if the input ends early.
-    """
-    held, at, begin = bytearray(), 0, -1
-    depth = around = 0
-    inside = found = False
-    for piece in pieces:
-        held += piece
-        if inside:
-            rest = _STRING_ON.match(held, at)
-            assert rest is not None  # it matches anything
-            at, inside = rest.end(), not rest[1]  # a backslash at the end waits for the byte that it escapes
-        if not inside:
-            for token in _TOKEN.finditer(held, at):
-                mark, at = token[0], token.end()
-                if mark[:1] == b'"':
-                    inside = not token[1]
-                elif mark in {b"{", b"["}:
-                    # A bracket of a list around the objects is not part of any object.
-                    if begin < 0 and mark == b"{":
-                        begin, depth = token.start(), 0
-                    depth += begin >= 0
-                    around += begin < 0
-                elif mark in {b"}", b"]"}:
-                    if begin < 0:
-                        around -= 1
-                        continue
-                    depth -= 1
-                    if depth == 0:
-                        yield bytes(held[begin:at])
-                        begin, found = -1, True
-        keep = at if begin < 0 else begin
-        del held[:keep]
-        at, begin = at - keep, -1 if begin < 0 else 0
-        if len(held) > largest:
-            raise Overlong
-    if begin >= 0 or inside or around > 0 or held.strip(b" \t\r\n,]"):
-        raise Unreadable("ends in the middle")
-    if not found:
-        raise Unreadable("holds no objects")
 
 
 def _item(raw: msgspec.Raw) -> tuple[Any, msgspec.Raw, str]:

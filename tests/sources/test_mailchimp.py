@@ -22,7 +22,7 @@ from roundsman.engine.reading import polls, visit_to
 from roundsman.http.client import Http
 from roundsman.http.transport import Clients, HttpOptions
 from roundsman.sandbox import Fault, Sandbox, Subscription
-from roundsman.sandbox.mailchimp import API_KEY, Mailchimp, Operation, Quirks, bad_address, partly
+from roundsman.sandbox.mailchimp import API_KEY, Mailchimp, Operation, Quirks, bad_address, pack, partly
 from roundsman.sandbox.vendor import Reply
 from roundsman.sources.mailchimp import Batches
 from worlds import Straight, Time, mailchimp_batches, web_of
@@ -1341,3 +1341,17 @@ async def test_a_signed_link_is_cut_out_however_it_is_written(rounds: Any, accou
     told = world.events("com.mailchimp.batch.operation_failed")
     assert len(told) == 2
     assert [event.id for event in told if b"SECRET%2BSIGNATURE" in event.body] == []
+
+
+async def test_a_large_file_that_breaks_off_is_a_damaged_archive(rounds: Any, account: Mailchimp) -> None:
+    """It ended the visit with an error that no source raises, at each try."""
+    many = [bad_address(f"a{n}@b.example", f"{n}") for n in range(6000)]
+    whole = pack(many, together=True)
+    account.add(many, batch_id="b1", archive=whole[: len(whole) * 9 // 10])
+    world = rounds()
+    with capture_logs() as logs:
+        await world.visit()
+    assert len(world.told(FAILED)) > 5000
+    [told] = world.told(COMPLETED)
+    assert told["data"]["failures"] is None
+    assert "the archive is damaged: it ends in the middle; again in" in json.dumps(logs, default=str)

@@ -2,14 +2,17 @@
 
 import hashlib
 import re
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import IO, Any
+
+import msgspec
 
 from roundsman import wire
 from roundsman.errors import Overlong, Unreadable
 from roundsman.events import Event
 from roundsman.kit import archive, fields
+from roundsman.kit.splitting import stream
 from roundsman.shapes import (
     FAILURES_CAP,
     Batch,
@@ -17,11 +20,11 @@ from roundsman.shapes import (
     Failure,
     FieldError,
     Item,
-    Outcome,
     Person,
     in_short,
 )
-from roundsman.times import parse_time
+from roundsman.sources.mailchimp.digests import DIGEST, Digests
+from roundsman.sources.mailchimp.stencils import Stencil
 
 EMAIL = re.compile(r"[^\s@\"'<>(),;:]{1,64}@[^\s@\"'<>(),;:]+\.[A-Za-z]{2,24}")
 GENERIC = re.compile(r"see the 'errors' array", re.IGNORECASE)
@@ -40,13 +43,34 @@ LINK = re.compile(r"(https?://[^\s?]{1,500})\?\S+")
 """Signed links in the vendor's texts: anybody who has one can download the results."""
 
 
+class Operation(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """The result of one operation, as documented. `None` for what it lacks."""
+
+    status_code: int | float | str | None = None
+    operation_id: int | float | str | None = None
+    response: str | None = None
+    """An answer of the API: JSON as text."""
+
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> "Operation":
+        """The same of any object: each member may be anything."""
+        return cls(row.get("status_code"), row.get("operation_id"), row.get("response"))
+
+
+Read = tuple[Operation, bytes]
+"""An operation and its JSON."""
+_decode_operation = msgspec.json.Decoder(Operation).decode
+_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
 class Operations:
     """Reads one archive, operation by operation."""
 
     def __init__(self, source: str, batch: Batch, limits: archive.Limits, *, all_: bool) -> None:
-        self._source, self._limits, self._all = source, limits, all_
-        self._batch = batch
-        self._stamp = parse_time(batch["completed_at"] or batch["submitted_at"])
+        self._limits, self._all = limits, all_
+        self._batch_id = batch["batch_id"]
+        self._failed = Stencil(source, batch, "operation_failed", "failed")
+        self._succeeded = Stencil(source, batch, "operation_succeeded", "succeeded")
         self.failures: list[FailedItem] = []
         """The first failed operations, in short form."""
         self.failed = 0
@@ -55,7 +79,7 @@ class Operations:
         """Operations that succeeded and left people out."""
         self.other = 0
         """Operations that succeeded with another status than 200: the vendor may count them as failed."""
-        self._seen: Counter[str] = Counter()
+        self._seen = Digests()
         self.bad = 0
         self.problems: list[str] = []
         """The first files that could not be read, and why."""
@@ -64,54 +88,77 @@ class Operations:
         """The events, some at a time; sometimes none, so that other tasks get a turn."""
         events: list[Event] = []
         count = 0
-        for member in self._members(packed):
-            if isinstance(member, Unreadable):
-                yield events  # what was read before the damage counts
-                raise member
-            for operation, raw in self._operations(member):
-                events += self._events(operation, raw)
-                count += 1
+        try:
+            for found in self._operations(packed):
+                if found is not None:
+                    events += self._events(*found)
+                    count += 1
                 if len(events) >= EVENTS_AT_ONCE:
                     yield events
-                    events = []
-                elif count % OPERATIONS_AT_ONCE == 0:
+                    events, count = [], 0
+                elif found is None or count >= OPERATIONS_AT_ONCE:
                     yield []
+                    count = 0
+        except Unreadable:
+            yield events  # what was read before the damage counts
+            raise
         yield events
 
-    def _operations(self, member: archive.Member) -> Iterator[wire.Item]:
-        """The operations of one file, one after the other; unreadable ones are recorded as problems."""
+    def _operations(self, packed: IO[bytes]) -> Iterator[Read | None]:
+        """The operations of the archive, one after the other; None is a moment at which other tasks may run."""
+        for member in archive.members(packed, self._limits):
+            if member is None:
+                yield None
+            elif member.rest is not None:
+                yield from self._large(member, member.rest)
+            elif member.body:
+                yield from self._small(member)
+
+    def _small(self, member: archive.Member) -> Iterable[Read]:
+        """The operations of a file that is held. Most files are a list of one."""
+        body = member.body
+        if body[:2] == b"[{" and body[-2:] == b"}]" and (one := _operation(body[1:-1])) is not None:
+            return [(one, body[1:-1])]
+        found: list[Read] = []
         damaged: list[wire.Damage] = []
         try:
-            if member.rest is None:
-                yield from wire.objects(member.body, damaged)
-            else:
-                for raw in wire.stream(member.rest, self._limits.member):
-                    yield from wire.objects(raw, damaged)
+            found = _several(body, damaged)
+        except Unreadable as exc:
+            self._bad(member.name, str(exc))
+        self._damaged(member, damaged)
+        return found
+
+    def _large(self, member: archive.Member, rest: Iterator[bytes | None]) -> Iterator[Read | None]:
+        """The operations of a file that is read in pieces; unreadable ones are recorded as problems."""
+        try:
+            for raw in stream(rest, self._limits.member):
+                if raw is None:
+                    yield None
+                elif (one := _operation(raw)) is not None:
+                    yield one, raw
+                else:
+                    damaged: list[wire.Damage] = []
+                    yield from _several(raw, damaged)
+                    self._damaged(member, damaged)
         except Overlong:
             most = self._limits.member
             self._bad(member.name, f"an operation in it is larger than limits.member ({most} bytes)")
         except Unreadable as exc:
             self._bad(member.name, str(exc))
+
+    def _damaged(self, member: archive.Member, damaged: Iterable[wire.Damage]) -> None:
         for each in damaged:
             if not each.told:
                 self._bad(member.name, each.why)
-
-    def _members(self, packed: IO[bytes]) -> Iterator[archive.Member | Unreadable]:
-        """The files of the archive; if it cannot be read to the end, the last item is the reason."""
-        try:
-            yield from archive.members(packed, self._limits)
-        except Unreadable as exc:
-            yield exc
 
     def _key(self, body: bytes) -> str:
         """An operation's name in ids: a digest of its content, numbered if the same content occurs again.
 
         The position is not used: if results are read again because some were missing, it may change.
         """
-        digest = hashlib.blake2b(body, digest_size=9).hexdigest()
-        self._seen[digest] += 1
-        times = self._seen[digest]
-        return digest if times == 1 else f"{digest}:{times}"
+        digest = hashlib.blake2b(body, digest_size=DIGEST).digest()
+        times = self._seen.add(digest)
+        return digest.hex() if times == 1 else f"{digest.hex()}:{times}"
 
     def _bad(self, name: str, why: str) -> None:
         self.bad += 1
@@ -120,57 +167,48 @@ class Operations:
                 f"{name[:80]!r}, which {why}" if why.startswith("is ") else f"{name[:80]!r}: {why}"
             )
 
-    def _events(self, operation: dict[str, Any], raw: Any) -> list[Event]:
+    def _events(self, operation: Operation, body: bytes) -> Iterable[Event]:
         """The events of one operation: its failure, its success if wanted, or the people that it left out."""
-        status = operation.get("status_code")
+        status = operation.status_code
         if isinstance(status, str):
             status = fields.count(status)
         good = type(status) is int and 200 <= status < 300
-        body = bytes(raw)
         if good and not self._all and b"error" not in body and not PROBLEM.search(body):
             self.other += status != 200
-            return []  # the common case
-        response = _response(operation.get("response"))
+            return ()  # the common case
+        response = _response(operation.response)
         answer = response if isinstance(response, dict) else {}
-        refused = 400 <= (fields.count(answer.get("status")) or 0) < 600 and bool(
-            answer.get("title") or answer.get("detail")
-        )
-        if (
-            status is None
-            and answer
-            and not _says_fault(answer)
-            and fields.count(answer.get("status")) is None
-        ):
+        said = fields.count(answer.get("status"))
+        refused = 400 <= (said or 0) < 600 and bool(answer.get("title") or answer.get("detail"))
+        if status is None and answer and said is None and not _says_fault(answer):
             good = True  # the answer looks like a success
         good = good and not refused
         self.other += good and status not in {200, None}
-        if b"response_body_url" in body or b"Signature" in body:
-            raw = _without_links(operation)
-        item_id = fields.text(operation.get("operation_id"))
+        item_id = fields.text(operation.operation_id)
         left_out = _left_out(answer) if good else []
         if good and not left_out and not self._all:
-            return []
+            return ()
         key = self._key(body)
         if left_out:
             # The operation succeeded, but its answer says that it did not take some of many people.
             self.in_part += 1
             return [self._left_out(entry, item_id, f"{key}:{n}") for n, entry in enumerate(left_out)]
-        stated = answer.get("status") if refused or status is None else status
-        code = fields.text(stated)
+        links = b"response_body_url" in body or b"Signature" in body
+        raw: Any = _without_links(wire.decode(body)) if links else msgspec.Raw(body)
         item: Item = {
-            "batch_id": self._batch["batch_id"],
+            "batch_id": self._batch_id,
             "item_id": item_id,
             "index": None,
-            "code": code,
+            "code": fields.text(answer.get("status") if refused or status is None else status),
             "person": _person(answer, item_id),
             "about": None,
             "raw": raw,
         }
         if good:
-            return [self._event("operation_succeeded", "succeeded", item, key)]
+            return [self._succeeded.event(key, item_id, item)]
         wrong = _fields(answer.get("errors"))
-        said = fields.text(answer.get("detail")) or fields.text(answer.get("title")) or _plain(response)
-        failure: Failure = {**item, "message": _message(said, wrong), "fields": wrong}
+        text = fields.text(answer.get("detail")) or fields.text(answer.get("title")) or _plain(response)
+        failure: Failure = {**item, "message": _message(text, wrong), "fields": wrong}
         self.failed += 1
         return [self._failure(failure, key)]
 
@@ -183,7 +221,7 @@ class Operations:
         person = {"email_address": email.strip('"') if email else None, "detail": what}
         return self._failure(
             {
-                "batch_id": self._batch["batch_id"],
+                "batch_id": self._batch_id,
                 "item_id": item_id,
                 "index": None,
                 "code": fields.text(entry.get("error_code")),
@@ -199,20 +237,27 @@ class Operations:
     def _failure(self, failure: Failure, key: str) -> Event:
         if len(self.failures) < FAILURES_CAP:
             self.failures.append(in_short(failure))
-        return self._event("operation_failed", "failed", failure, key)
+        return self._failed.event(key, failure["item_id"], failure)
 
-    def _event(self, kind: str, outcome: Outcome, data: Item | Failure, key: str) -> Event:
-        return Event.of(
-            vendor="mailchimp",
-            source=self._source,
-            type=f"com.mailchimp.batch.{kind}",
-            id=f"{self._batch['batch_id']}:{key}",
-            data=data,
-            time=self._batch["completed_at"],
-            subject=data["item_id"] or self._batch["batch_id"],
-            outcome=outcome,
-            stamp=self._stamp,
-        )
+
+def _operation(body: bytes) -> Operation | None:
+    """The operation in `body`, if it is one in one line, with no more members than documented; else None."""
+    if b"\n" in body or b"\r" in body:
+        return None
+    try:
+        return _decode_operation(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _several(body: bytes, damaged: list[wire.Damage]) -> list[Read]:
+    """The operations in `body`. Those that cannot be read are appended to `damaged`."""
+    text = body.strip()
+    if b"\n" not in text and b"\r" not in text:
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            bodies = [bytes(raw) for raw in _decode_list(text)]
+            return [(_decode_operation(each), each) for each in bodies]
+    return [(Operation.of(row), bytes(raw)) for row, raw in wire.objects(body, damaged)]
 
 
 def _says_fault(answer: dict[str, Any]) -> bool:
