@@ -37,6 +37,13 @@ class Stencil:
     def event(self, key: str, subject: str | None, data: Mapping[str, Any]) -> Event:
         """An event. `key` is its name within the batch, of letters, digits and colons."""
         about = wire.encode(subject or self._batch_id)
-        to_id, to_subject, to_data, end = self._to_id, self._to_subject, self._to_data, self._end
-        body = b"%b%b%b%b%b%b%b" % (to_id, key.encode(), to_subject, about, to_data, wire.encode(data), end)
-        return replace(self._model, id=f"{self._batch_id}:{key}", body=body)
+        parts = (
+            self._to_id,
+            key.encode(),
+            self._to_subject,
+            about,
+            self._to_data,
+            wire.encode(data),
+            self._end,
+        )
+        return replace(self._model, id=f"{self._batch_id}:{key}", body=b"".join(parts))
