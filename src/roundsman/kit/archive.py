@@ -115,8 +115,7 @@ def members(packed: IO[bytes], limits: Limits) -> Iterator[Member | None]:
 def _members(packed: IO[bytes], limits: Limits) -> Iterator[Member | None]:
     zipped = packed.read(2) == b"\x1f\x8b"
     packed.seek(0)
-    pieces = _unzipped(packed) if zipped else iter(partial(packed.read, UNPACKED), b"")
-    stream = _Stream(pieces, limits.unpacked)
+    stream = _Stream(packed, zipped, limits.unpacked)
     large = min(LARGE, limits.member)
     count = 0
     while True:
@@ -125,11 +124,11 @@ def _members(packed: IO[bytes], limits: Limits) -> Iterator[Member | None]:
             yield member
             continue
         header = stream.read(BLOCK)
-        if header == tarfile.NUL * BLOCK:
+        # gzip's checksum proves that an archive without an end mark is complete.
+        ends = header == tarfile.NUL * BLOCK or (not header and zipped and count)
+        if ends and not stream.damage:
             return
-        if not header and zipped and count and not stream.damage:
-            return  # gzip's checksum proves that an archive without an end mark is complete
-        if len(header) < BLOCK:
+        if ends or len(header) < BLOCK:
             raise stream.broken()
         # Only the plain header is read. Extended headers (a longer name, for example) are skipped like
         # everything that is not a file: with them, an archive can make a reader hold too much in memory.
@@ -160,34 +159,6 @@ def _counted(count: int, limits: Limits) -> int:
     return count + 1
 
 
-def _unzipped(packed: IO[bytes]) -> Iterator[bytes]:
-    """The content of a gzip file, which may have several parts, in pieces. zlib checks the checksums."""
-    data, most, idle = packed.read(PACKED), UNPACKED, 0
-    while data:
-        inflate = zlib.decompressobj(zlib.MAX_WBITS + 16)
-        while not inflate.eof:
-            before = inflate.copy()
-            try:
-                piece = inflate.decompress(data, most)
-            except zlib.error:
-                if most == BLOCK:
-                    raise
-                inflate, most = before, BLOCK  # what precedes the damage counts
-                continue
-            data, idle = inflate.unconsumed_tail, 0 if piece else idle + 1
-            if piece:
-                yield piece
-            elif idle > IDLE:
-                raise EOFError("it unpacks to nothing")
-            elif not inflate.eof:
-                data = packed.read(PACKED)
-                if not data:
-                    raise EOFError("it ends in the middle")
-        data = inflate.unused_data.lstrip(b"\0")  # padding
-        while not data and (more := packed.read(PACKED)):
-            data = more.lstrip(b"\0")
-
-
 class _Left:
     """The unread rest of a large file."""
 
@@ -208,7 +179,8 @@ class _Left:
 class _Stream:
     """Reads unpacked bytes, counts them, and stops at the limit."""
 
-    def __init__(self, pieces: Iterator[bytes], most: int) -> None:
+    def __init__(self, packed: IO[bytes], zipped: bool, most: int) -> None:
+        pieces = self._unzipped(packed) if zipped else iter(partial(packed.read, UNPACKED), b"")
         self._next: Callable[[], bytes] = partial(next, pieces, b"")
         self._most = most
         self._left = most
@@ -216,7 +188,7 @@ class _Stream:
         self.unpacked = False
         """Whether a piece was unpacked; the caller resets it."""
         self.damage = ""
-        """Why nothing more can be unpacked."""
+        """Why not all of it can be unpacked, as soon as that is known: what precedes the damage counts."""
 
     def broken(self) -> Unreadable:
         return Unreadable(f"the archive is damaged: {self.damage or 'it ends in the middle'}")
@@ -277,5 +249,32 @@ class _Stream:
                 held.append(piece)
                 size -= len(piece)
         except (OSError, EOFError, zlib.error) as exc:
-            self.damage = str(exc)
+            self.damage = self.damage or str(exc)
         self._held, self._at, self.unpacked = b"".join(held), 0, True
+
+    def _unzipped(self, packed: IO[bytes]) -> Iterator[bytes]:
+        """The content of a gzip file, which may have several parts, in pieces. zlib checks the checksums."""
+        data, most, idle = packed.read(PACKED), UNPACKED, 0
+        while data:
+            inflate = zlib.decompressobj(zlib.MAX_WBITS + 16)
+            while not inflate.eof:
+                before = inflate.copy()
+                try:
+                    piece = inflate.decompress(data, most)
+                except zlib.error as exc:
+                    if self.damage:
+                        raise
+                    self.damage, inflate, most = str(exc), before, BLOCK
+                    continue
+                data, idle = inflate.unconsumed_tail, 0 if piece else idle + 1
+                if piece:
+                    yield piece
+                elif idle > IDLE:
+                    raise EOFError("it unpacks to nothing")
+                elif not inflate.eof:
+                    data = packed.read(PACKED)
+                    if not data:
+                        raise EOFError("it ends in the middle")
+            data = inflate.unused_data.lstrip(b"\0")  # padding
+            while not data and (more := packed.read(PACKED)):
+                data = more.lstrip(b"\0")

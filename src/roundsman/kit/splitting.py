@@ -33,21 +33,22 @@ def stream(pieces: Iterable[bytes | None], largest: int) -> Iterator[bytes | Non
             yield None
             continue
         held += piece
+        read = 0  # the end of the last token: what follows it is held, and is not searched again
         if inside:
-            rest = _STRING_ON.match(held, at)
-            assert rest is not None  # it matches anything
-            at, inside = rest.end(), not rest[1]  # a backslash at the end waits for the byte that it escapes
+            read, inside = _string_on(held, at)
+            at = read
         more, tried = not inside, False
         while more:
             more = False
             if begin < 0 and not tried:
                 tried = True
                 whole, opened, at = _whole(held, at)
-                around += opened
-                found = found or bool(whole)
-                yield from whole
+                if whole:
+                    around, found, read = around + opened, True, at
+                    yield from whole
             for token in _TOKEN.finditer(held, at):
                 mark, at = token[0], token.end()
+                read = at
                 if mark[:1] == b'"':
                     inside = not token[1]
                 elif mark in {b"{", b"["}:
@@ -67,15 +68,22 @@ def stream(pieces: Iterable[bytes | None], largest: int) -> Iterator[bytes | Non
                         begin, found, more = -1, True, not tried
                         if more:
                             break
-        keep = at if begin < 0 else begin
+        keep = read if begin < 0 else begin
+        at, begin = (read if inside else len(held)) - keep, min(begin, 0)
         del held[:keep]
-        at, begin = at - keep, -1 if begin < 0 else 0
         if len(held) > largest:
             raise Overlong
     if begin >= 0 or inside or around > 0 or held.strip(b" \t\r\n,]"):
         raise Unreadable("ends in the middle")
     if not found:
         raise Unreadable("holds no objects")
+
+
+def _string_on(held: bytearray, at: int) -> tuple[int, bool]:
+    """How far the string that `at` is in goes, and whether it goes on: a backslash at the end waits for its byte."""
+    rest = _STRING_ON.match(held, at)
+    assert rest is not None  # it matches anything
+    return rest.end(), not rest[1]
 
 
 def _whole(held: bytearray, at: int) -> tuple[list[bytes], int, int]:

@@ -3,7 +3,6 @@
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from typing import IO, Any
 
 import msgspec
@@ -117,16 +116,14 @@ class Operations:
             else:
                 yield from self._small(member)
 
-    def _small(self, member: archive.Member) -> Iterable[Read]:
+    def _small(self, member: archive.Member) -> Iterator[Read]:
         """The operations of a file that is held; unreadable ones are recorded as problems."""
-        found: list[Read] = []
         damaged: list[wire.Damage] = []
         try:
-            found = _several(member.body, damaged)
+            yield from _several(member.body, damaged)
         except Unreadable as exc:
             self._bad(member.name, str(exc))
         self._damaged(member, damaged)
-        return found
 
     def _large(self, member: archive.Member, rest: Iterator[bytes | None]) -> Iterator[Read | None]:
         """The operations of a file that is read in pieces; unreadable ones are recorded as problems."""
@@ -261,14 +258,21 @@ def _operation(body: bytes) -> Operation | None:
         return None
 
 
-def _several(body: bytes, damaged: list[wire.Damage]) -> list[Read]:
+def _several(body: bytes, damaged: list[wire.Damage]) -> Iterator[Read]:
     """The operations in `body`. Those that cannot be read are appended to `damaged`."""
-    text = body.strip()
+    text, read = body.strip(), 0
     if b"\n" not in text and b"\r" not in text:
-        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            bodies = [bytes(raw) for raw in _decode_list(text)]
-            return [(_decode_operation(each), each) for each in bodies]
-    return [(Operation.of(row), bytes(raw)) for row, raw in wire.objects(body, damaged)]
+        try:
+            for raw in _decode_list(text):
+                each = bytes(raw)
+                yield _decode_operation(each), each
+                read += 1
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            pass  # the rest is read leniently
+        else:
+            return
+    for row, raw in wire.objects(body, damaged)[read:]:
+        yield Operation.of(row), bytes(raw)
 
 
 def _says_fault(answer: dict[str, Any]) -> bool:
