@@ -304,7 +304,10 @@ def _left_out(answer: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _text(value: Any) -> str | None:
     """As `fields.text`, and quicker for the common cases."""
-    return value or None if value is None or type(value) is str else fields.text(value)
+    kind = type(value)
+    if value is None or kind is str:
+        return value or None
+    return str(value) if kind is int else fields.text(value)
 
 
 def _message(said: str | None, wrong: list[FieldError]) -> str | None:
@@ -358,19 +361,22 @@ def _person(problem: dict[str, Any], item_id: str | None) -> Person | None:
     """The person concerned: by the address in the answer, in its text, or in the operation's id."""
     email = _text(problem.get("email_address"))
     if email is None:
-        errors = problem.get("errors")
-        words = (
-            [each.get("message") for each in errors if isinstance(each, dict)] if type(errors) is list else []
-        )
-        for each in (problem.get("detail"), *words[:20], item_id):
-            if isinstance(each, str) and (email := _address(each[:1000])) is not None:
-                break  # a longer text is not a message to a person
+        email = _address(problem.get("detail"))
+    errors = problem.get("errors")
+    if email is None and isinstance(errors, list):
+        words = [each.get("message") for each in errors if isinstance(each, dict)]
+        email = next((found for each in words[:20] if (found := _address(each)) is not None), None)
+    if email is None:
+        email = _address(item_id)
     name, key = _text(problem.get("full_name")), _text(problem.get("unique_email_id"))
     return {"id": key, "name": name, "email": email} if email or name else None
 
 
-def _address(text: str) -> str | None:
-    """The address that a text is about."""
+def _address(text: Any) -> str | None:
+    """The address that a text is about. Only its beginning counts: a longer text is not a message to a person."""
+    if not isinstance(text, str):
+        return None
+    text = text[:1000]
     if FAKE_WORDS in text and (found := FAKE.match(text)):
         return found[1]
     if "@" not in text:
