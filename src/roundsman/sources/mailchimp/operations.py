@@ -34,6 +34,8 @@ BROKEN_EMAIL = re.compile(r"[^\s\"'<>(),;:@]{0,64}@[^\s\"'<>(),;:]{0,255}[^\s\"'
 """Addresses with a mistake in them: an address that the vendor refuses is seldom valid."""
 EVENTS_AT_ONCE, OPERATIONS_AT_ONCE = 2000, 250
 """Maximum events of an archive per commit, and operations read before other tasks get a turn."""
+BYTES_AT_ONCE = 4 * 2**20
+"""Operations of so many bytes are committed, however few they are."""
 PROBLEM = re.compile(rb'status\\*"\s{0,9}:\s{0,9}[45]\d\d')
 """An error status in the answer of an operation that itself has a status of success."""
 FAULTS = ("error", "errors", "detail", "instance")
@@ -87,15 +89,17 @@ class Operations:
     def pages(self, packed: IO[bytes]) -> Iterator[list[Event]]:
         """The events, some at a time; sometimes none, so that other tasks get a turn."""
         events: list[Event] = []
-        count = 0
+        count = size = 0
         try:
             for found in self._operations(packed):
                 if found is not None:
-                    events += self._events(*found)
                     count += 1
-                if len(events) >= EVENTS_AT_ONCE:
+                    if made := self._events(*found):
+                        events += made
+                        size += len(found[1])
+                if len(events) >= EVENTS_AT_ONCE or size >= BYTES_AT_ONCE:
                     yield events
-                    events, count = [], 0
+                    events, count, size = [], 0, 0
                 elif found is None or count >= OPERATIONS_AT_ONCE:
                     yield []
                     count = 0
