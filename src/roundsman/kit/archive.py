@@ -145,9 +145,11 @@ def _members(packed: IO[bytes], limits: Limits) -> Iterator[Member | None]:
             yield from stream.skip(left.size, after=size - left.size)
         else:
             body = stream.read(size, -size % BLOCK)
-            if len(body) < size + -size % BLOCK:
+            if len(body) < size:
                 raise stream.broken()
             yield Member(title, body[:size])
+            if len(body) < size + -size % BLOCK:
+                raise stream.broken()
         if stream.unpacked:
             stream.unpacked = False
             yield None
@@ -262,9 +264,10 @@ class _Stream:
                 try:
                     piece = inflate.decompress(data, most)
                 except zlib.error as exc:
-                    if self.damage:
+                    if most == 1:
                         raise
-                    self.damage, inflate, most = str(exc), before, BLOCK
+                    self.damage, inflate = str(exc), before
+                    most = BLOCK if most > BLOCK else 1  # nearer and nearer to the damage
                     continue
                 data, idle = inflate.unconsumed_tail, 0 if piece else idle + 1
                 if piece:
