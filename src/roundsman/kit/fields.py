@@ -6,12 +6,14 @@ from typing import Any
 from roundsman.kit.paths import descend
 from roundsman.shapes import Person, Ref
 
+NUMBERS = (int, float)
+
 
 def text(value: Any) -> str | None:
     """The value as text, if it is text or a number. Empty text is None: some vendors write it for "none"."""
     if type(value) is str:
         return value or None
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return str(value) if type(value) in NUMBERS else None
 
 
 def count(value: Any) -> int | None:

@@ -167,11 +167,11 @@ class Log(Units):
         if changed:
             self._do("UPDATE sources SET changed = ? WHERE id = ?", (now, source))
         # A stamp in the future must not cause ids to be pruned that are not old.
-        newest = max((min(e.stamp, now) for e in found.events if e.stamp is not None), default=None)
-        if newest is not None:
+        stamps = [event.stamp for event in found.events if event.stamp is not None]
+        if stamps:
             self._do(
                 "UPDATE sources SET position = ?1 WHERE id = ?2 AND coalesce(position, 0) < ?1",
-                (newest, source),
+                (min(max(stamps), now), source),
             )
         if found.gap is not None:
             self._do("UPDATE sources SET position = min(position, ?) WHERE id = ?", (found.gap, source))
