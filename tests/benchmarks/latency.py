@@ -1,79 +1,78 @@
-"""From the response received to the sink called, on an idle daemon: prints milliseconds."""
+"""From the vendor's first answer with a row to the sink called, on an idle daemon.
 
-import asyncio
-import json
-import sys
-import tempfile
+`ours COUNT`: milliseconds over so many events.
+"""
+
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Literal
 
-import httpx
-import structlog
-import uvloop
+from measure import Figures, daemon, main, quantile
 
-from roundsman.engine.alarms import Scheduler
-from roundsman.engine.engine import Engine
 from roundsman.events import Event
 from roundsman.http.client import Http
-from roundsman.http.transport import Clients
 from roundsman.plugin import Deliver, Receipt, Sink
 from roundsman.sandbox import TOKEN, Building, Parakey, Sandbox
+from roundsman.sandbox.vendor import Reply
 from roundsman.sources.parakey import EventLogs
-from roundsman.store.sqlite.store import SqliteStore
 
-RECEIVED = 0.0
-TOOK: list[float] = []
+WARM = 5
 
 
-class Stopwatch(Sink):
-    type: Literal["stopwatch"] = "stopwatch"
+class Timed(Parakey):
+    """Knows when it first answered with each row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answered: dict[str, float] = {}
+
+    def reply(self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Reply:
+        reply = super().reply(method, path, query, headers)
+        if self.logs and self.logs[-1].encoded in reply.body:
+            self.answered.setdefault(self.logs[-1].id, time.perf_counter())
+        return reply
+
+
+class Called(Sink):
+    """Notes when it is called."""
+
+    type: Literal["called"] = "called"
 
     @asynccontextmanager
     async def open(self, http: Http, receipt: Receipt | None) -> AsyncIterator[Deliver]:
         async def deliver(events: Sequence[Event]) -> None:
-            TOOK.append(time.perf_counter() - RECEIVED)
+            CALLED.extend([time.perf_counter()] * len(events))
 
         yield deliver
 
 
-async def received(response: httpx.Response) -> None:
-    global RECEIVED  # noqa: PLW0603 - one measurement at a time
-    RECEIVED = time.perf_counter()
+CALLED: list[float] = []
 
 
-async def main() -> None:
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
-    parakey = Parakey()
-    building = Building(parakey)
-    with tempfile.TemporaryDirectory() as folder:
-        async with Sandbox(parakey) as sandbox:
-            store, web = SqliteStore.open(Path(folder) / "store.db"), Clients()
-            web.client(sandbox.url).event_hooks["response"].append(received)
-            engine = Engine(store, Scheduler(), web)
-            source = EventLogs(
-                type="parakey.event_logs",
-                base_url=sandbox.url,
-                access_token=TOKEN,
-                interval=0.05,
-                start="beginning",
-            )
-            await engine.setup({"doors": source.named("doors")}, {"watch": Stopwatch().named("watch")})
-            running = asyncio.create_task(engine.run())
-            while len(TOOK) < int(sys.argv[1]):
-                count = len(TOOK)
+async def ours(folder: Path, count: str) -> Figures:
+    parakey = Timed()
+    building, took = Building(parakey), []
+    async with Sandbox(parakey) as box:
+        source = EventLogs(
+            type="parakey.event_logs",
+            base_url=box.url,
+            access_token=TOKEN,
+            interval=0.05,
+            start="beginning",
+        )
+        async with daemon(folder, {"doors": source}, {"watch": Called()}) as running:
+            for n in range(int(count) + WARM):
+
+                async def called(known: int = n) -> bool:
+                    return len(CALLED) > known
+
                 building.unlock()
-                while len(TOOK) == count:
-                    await asyncio.sleep(0.01)
-            engine.stop()
-            await running
-            await web.aclose()
-            await store.close()
-    late = sorted(TOOK[5:])
-    print(json.dumps({"p50": late[len(late) // 2] * 1000, "p99": late[int(len(late) * 0.99)] * 1000}))
+                await running.until(called, 0.005)
+                took.append((CALLED[n] - parakey.answered[parakey.logs[-1].id]) * 1000)
+    return {"p50": quantile(took[WARM:], 0.5), "p99": quantile(took[WARM:], 0.99)}
 
 
 if __name__ == "__main__":
-    uvloop.run(main())
+    main({"ours": ours})

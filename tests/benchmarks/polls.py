@@ -1,121 +1,98 @@
-"""Unchanged polls, in a process of its own: prints CPU per poll or request, how late starts were, and memory.
+"""Unchanged polls: CPU for each, how late visits begin, and memory.
 
-`bare N`: N conditional requests over httpx-aiohttp, each a 304. `ours SOURCES INTERVAL SECONDS`: the engine with so many
-sources, all unchanged: alarm, `due` on disk, request, accounted.
+`bare URL RATE SECONDS`: conditional requests at that rate over httpx-aiohttp, each a 304. `ours URL SOURCES INTERVAL
+SECONDS [CORE]`: the engine with so many sources, all unchanged: alarm, `due` on the disk, request, accounted.
 """
 
 import asyncio
-import json
-import os
-import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Literal
 
-import structlog
-import uvloop
+from httpx_aiohttp import HttpxAiohttpClient
+from measure import Cost, Figures, daemon, main, memory, pin, quantile
 
 from roundsman.engine.alarms import Scheduler
-from roundsman.engine.engine import Engine
-from roundsman.http.transport import Clients
 from roundsman.plugin import Poll, State, Visit
 from roundsman.sandbox import TOKEN
 from roundsman.sources.parakey import EventLogs
-from roundsman.store.sqlite.store import SqliteStore
 
-SCHEDULED: dict[str, float] = {}
-LATE: list[float] = []
-
-
-class Punctual(EventLogs):
-    """Takes note of how late it is asked."""
-
-    type: Literal["parakey.event_logs"] = "parakey.event_logs"
-
-    async def poll(self, visit: Visit, state: State) -> Poll:
-        LATE.append(time.time() - SCHEDULED[self.name])
-        return await super().poll(visit, state)
+WARM = 200
+"""Requests before those that are measured."""
 
 
-class Noted(Scheduler):
-    """Alarms that remember what they were set to."""
+class Lateness:
+    """Sources that note how late their visits begin, and the alarms that say when they should.
 
-    def set(self, name: str, at: float) -> None:
-        SCHEDULED[name] = at
-        super().set(name, at)
+    The first visits are spread evenly over the interval, and so are all later ones.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._phases = phases = dict[str, float]()
+        scheduled: dict[str, float] = {}
+        seconds = self.seconds
+
+        class Noted(Scheduler):
+            def set(self, name: str, at: float) -> None:
+                scheduled[name] = at + phases.get(name, 0.0)
+                super().set(name, scheduled[name])
+
+        class Punctual(EventLogs):
+            type: Literal["parakey.event_logs"] = "parakey.event_logs"
+
+            async def poll(self, visit: Visit, state: State) -> Poll:
+                phases.pop(self.name, None)
+                seconds.append(time.time() - scheduled[self.name])
+                return await super().poll(visit, state)
+
+        self.alarms = Noted()
+        self._source = Punctual
+
+    def sources(self, url: str, count: int, interval: float) -> dict[str, EventLogs]:
+        """So many sources, of which each has seen everything at its first visit."""
+        options = {"base_url": url, "access_token": TOKEN, "start": "now", "interval": interval}
+        found = {f"s{n}": self._source(**options) for n in range(count)}
+        self._phases.update((name, n * interval / count) for n, name in enumerate(found))
+        return found
+
+    def figures(self) -> Figures:
+        """Milliseconds."""
+        return {f"late_p{share}": quantile(self.seconds, share / 100) * 1000 for share in (50, 99)}
 
 
-def status(key: str) -> float:
-    """MB of a line of /proc/self/status."""
-    text = Path("/proc/self/status").read_text()
-    return float(next(line for line in text.splitlines() if line.startswith(key)).split()[1]) / 1024
+async def ours(folder: Path, url: str, sources: str, interval: str, seconds: str, core: str = "") -> Figures:
+    if core:
+        pin(0, int(core))
+    lateness = Lateness()
+    asked = lateness.sources(url, int(sources), float(interval))
+    async with daemon(folder, asked, alarms=lateness.alarms) as running:
+        # First visits set out from nothing: two requests and a commit each. What is measured is the time after them all.
+        await running.until_visited()
+        lateness.seconds.clear()
+        cost = Cost()
+        await asyncio.sleep(float(seconds))
+        figures = cost.figures(len(lateness.seconds))
+    return {**figures, **lateness.figures(), "peak_mb": memory("VmHWM")}
 
 
-async def bare(url: str, count: int) -> dict[str, float]:
-    from httpx_aiohttp import HttpxAiohttpClient
-
-    query = {"limit": "1", "orderBy": "createdAt:DESC"}
+async def bare(folder: Path, url: str, rate: str, seconds: str) -> Figures:
+    address, query = f"{url}/eventLogs", {"limit": "1", "orderBy": "createdAt:DESC"}
+    pause, count = 1 / float(rate), 0
     async with HttpxAiohttpClient(headers={"access-token": TOKEN}) as client:
-        etag = (await client.get(f"{url}/eventLogs", params=query)).headers["etag"]
-        for _ in range(200):
-            await client.get(f"{url}/eventLogs", params=query, headers={"if-none-match": etag})
-        cpu = time.process_time()
-        for _ in range(count):
-            answer = await client.get(f"{url}/eventLogs", params=query, headers={"if-none-match": etag})
+        known = {"if-none-match": (await client.get(address, params=query)).headers["etag"]}
+        for _ in range(WARM):
+            await client.get(address, params=query, headers=known)
+        cost = Cost()
+        began = time.perf_counter()
+        while count * pause < float(seconds):
+            # A busy loop would flatter it: it never wakes up, and its caches are warm.
+            await asyncio.sleep(max(0.0, began + count * pause - time.perf_counter()))
+            answer = await client.get(address, params=query, headers=known)
             assert answer.status_code == 304
-    return {"us": (time.process_time() - cpu) / count * 1e6}
-
-
-async def ours(url: str, folder: Path, sources: int, interval: float, seconds: float) -> dict[str, float]:
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(20))
-    store = SqliteStore.open(folder / "store.db")
-    web = Clients()
-    engine = Engine(store, Noted(), web)
-    await engine.setup(
-        {
-            name: Punctual(base_url=url, access_token=TOKEN, start="now", interval=interval).named(name)
-            for name in (f"s{n}" for n in range(sources))
-        },
-        {},
-    )
-    running = asyncio.create_task(engine.run())
-    # First visits set out from nothing: two requests and a commit each. What is measured is the round after them all.
-    while any(watched.status.last_success is None for watched in engine.roster.values()):
-        await asyncio.sleep(1)
-    await asyncio.sleep(interval)
-    LATE.clear()
-    cpu, wall = time.process_time(), time.perf_counter()
-    await asyncio.sleep(seconds)
-    cpu, wall, polls = time.process_time() - cpu, time.perf_counter() - wall, len(LATE)
-    engine.stop()
-    await running
-    await web.aclose()
-    await store.close()
-    late = sorted(LATE)
-    return {
-        "us": cpu / polls * 1e6,
-        "polls_per_s": polls / wall,
-        "core": cpu / wall,
-        "late_p50": late[len(late) // 2],
-        "late_p99": late[int(len(late) * 0.99)],
-        "peak_mb": status("VmHWM"),
-    }
-
-
-def main() -> None:
-    which, url = sys.argv[1:3]
-    if cpus := os.environ.get("ONE_CORE"):
-        os.sched_setaffinity(0, {int(cpus)})
-    with tempfile.TemporaryDirectory() as folder:
-        if which == "bare":
-            found = uvloop.run(bare(url, int(sys.argv[3])))
-        else:
-            found = uvloop.run(
-                ours(url, Path(folder), int(sys.argv[3]), float(sys.argv[4]), float(sys.argv[5]))
-            )
-    print(json.dumps(found))
+            count += 1
+    return cost.figures(count)
 
 
 if __name__ == "__main__":
-    main()
+    main({"ours": ours, "bare": bare})

@@ -1,251 +1,346 @@
-"""`make bench`: our figures beside the bare tools', in one Markdown table. Ratios and medians: machines are noisy.
+"""`make bench`: our figures beside the bare tools' in the same run, in one Markdown table.
 
-`run.py quick` leaves out the long rows (50,000 sources, 1,000,000 events, 10,000 connections).
+Medians of several runs in turn; a ratio is the median of the ratios of each turn, with its range: machines are noisy.
 """
 
-import asyncio
-import contextlib
-import json
-import os
-import statistics
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-HERE = Path(__file__).parent
-ENVIRON = {"PYTHONPATH": str(HERE.parent), **os.environ}
+from measure import Runs, in_turn, machine, measured, vendor
 
 
-@contextlib.contextmanager
-def sandbox(rows: int) -> Iterator[str]:
-    """A vendor in a process of its own."""
-    with serving("-m", "roundsman.sandbox", "--rows", str(rows), "--per-second", "0") as url:
-        yield url
+@dataclass(frozen=True)
+class Size:
+    """How much is measured."""
+
+    times: int
+    """Runs of each side, in turn; long rows are run once."""
+    backlog: int
+    million: int
+    operations: int
+    connections: int
+    sources: int
+    """At `interval` seconds."""
+    interval: float
+    seconds: float
+    """Of each paced load."""
+    polled: int
+    """Sources beside the webhooks."""
+    webhooks: int
+    """A second."""
+    events: int
+    """Of which the latency is measured."""
 
 
-@contextlib.contextmanager
-def serving(*args: str) -> Iterator[str]:
-    """A process that prints its address first."""
-    command = [sys.executable, *args]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRON) as process:
-        assert process.stdout is not None
-        try:
-            if (os.cpu_count() or 1) > 1:
-                os.sched_setaffinity(process.pid, {1})
-            yield next(word for word in process.stdout.readline().split() if word.startswith("http"))
-        finally:
-            process.terminate()
+FULL = Size(3, 100_000, 1_000_000, 100_000, 10_000, 50_000, 60, 20, 1000, 1000, 200)
+QUICK = Size(1, 100_000, 200_000, 50_000, 1000, 3000, 6, 6, 200, 1000, 100)
+TINY = Size(1, 2000, 20_000, 500, 20, 40, 1, 1, 10, 50, 5)
+RATE = 300.0
+"""Polls a second, both sides: a busy loop flatters the bare one."""
 
 
-def measure(script: str, *args: object, **environ: str) -> dict[str, float]:
-    """One run in a process of its own."""
-    command = [sys.executable, str(HERE / script), *map(str, args)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRON | environ)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    found: dict[str, float] = json.loads(done.stdout)
-    return found
+def row(work: str, ours: str, bare: str, ratio: str, goal: str) -> None:
+    print(f"| {work} | {ours} | {bare} | {ratio} | {goal} |", flush=True)
 
 
-def in_turn(times: int, *runs: Any) -> list[dict[str, float]]:
-    """The runs one after the other, several times over: the median of each figure."""
-    found: list[list[dict[str, float]]] = [[] for _ in runs]
-    for _ in range(times):
-        for results, run in zip(found, runs, strict=True):
-            results.append(run())
-    return [{key: statistics.median(r[key] for r in results) for key in results[0]} for results in found]
+def both(ours: Runs, bare: Runs) -> str:
+    """Rate and CPU of ours to those of the bare tool."""
+    return f"rate {ours.over(bare, 'rate')}, CPU {ours.over(bare, 'us')}"
 
 
-def row(what: str, ours: str, bare: str, goal: str) -> None:
-    print(f"| {what} | {ours} | {bare} | {goal} |", flush=True)
+# -- the rows ----------------------------------------------------------------------------------------------------------
 
 
-def poll() -> None:
-    with sandbox(100) as url:
+def backlog(size: Size) -> None:
+    """A backlog, in a process that has started."""
+    count = size.backlog
+    with vendor("history", count) as url:
         bare, ours = in_turn(
-            3,
-            lambda: measure("polls.py", "bare", url, 3000),
-            lambda: measure("polls.py", "ours", url, 1000, 2, 6),
+            size.times,
+            lambda: measured("backlog.py", "bare", url, count),
+            lambda: measured("backlog.py", "ours", url, count),
         )
     row(
-        "an unchanged poll, CPU of our process",
-        f"{ours['us']:.0f} us = {ours['us'] / bare['us']:.2f} x",
-        f"{bare['us']:.0f} us: the 304 alone, httpx over aiohttp",
-        "2 x the bare request",
+        f"backlog of {count:,} events, page to JSON line, log kept",
+        f"{ours['rate']:,.0f} events/s, CPU {ours['cpu']:.1f} s; {ours['delivered']:,.0f} of {count:,} delivered",
+        f"{bare['rate']:,.0f} events/s, CPU {bare['cpu']:.1f} s: a loop with an outbox, no log",
+        both(ours, bare),
+        "rate 0.8 x, then 1.0 x",
     )
 
 
-def many() -> None:
-    with sandbox(100) as url:
-        ours = measure("polls.py", "ours", url, 50_000, 60, 60, ONE_CORE="0")
-    row(
-        "50,000 sources at 60 s on one core",
-        f"p99 {ours['late_p99'] * 1000:.0f} ms late, {ours['core'] * 100:.0f} % of the core, {ours['peak_mb']:.0f} MB",
-        f"{ours['polls_per_s']:.0f} polls/s served",
-        "p99 under 1 s, under 300 MB",
-    )
-
-
-def backlog() -> None:
-    with sandbox(100_000) as url:
-        bare, ours = in_turn(
-            3,
-            lambda: measure("backlog.py", "bare", url, 100_000),
-            lambda: measure("backlog.py", "ours", url, 100_000),
+def process(size: Size) -> None:
+    """The same as a whole process, from its start on."""
+    count = size.backlog
+    with vendor("history", count) as url:
+        bare, once, daemon = in_turn(
+            size.times,
+            lambda: measured("whole.py", "bare", url, count),
+            lambda: measured("whole.py", "once", url, count),
+            lambda: measured("whole.py", "delivered", url, count),
         )
     row(
-        "backlog of 100,000 events, page to JSON line, log kept",
-        f"{ours['rate']:,.0f} events/s = {ours['rate'] / bare['rate']:.2f} x",
-        f"{bare['rate']:,.0f} events/s: a bare loop with an outbox, no log, no unique ids",
-        "50,000 events/s",
+        f"backlog of {count:,} events, whole process",
+        f"`once` {once['seconds']:.1f} s, CPU {once['cpu']:.1f} s; "
+        f"the daemon until all are delivered {daemon['seconds']:.1f} s, CPU {daemon['cpu']:.1f} s",
+        f"{bare['seconds']:.1f} s, CPU {bare['cpu']:.1f} s: the same loop",
+        f"`once` {once.over(bare, 'seconds')}, CPU {once.over(bare, 'cpu')}; "
+        f"daemon {daemon.over(bare, 'seconds')}, CPU {daemon.over(bare, 'cpu')}",
+        "2.0 s",
     )
 
 
-def million() -> None:
-    with sandbox(1_000_000) as url:
-        ours = measure("backlog.py", "ours", url, 1_000_000)
+def million(size: Size) -> None:
+    """A long backlog, and another one into the store that has it."""
+    count, more = size.million, size.backlog
+    with vendor("history", count) as url, vendor("history", more) as other:
+        short, long = in_turn(
+            1,
+            lambda: measured("backlog.py", "ours", other, more),
+            lambda: measured("backlog.py", "grown", url, count, other, more),
+        )
     row(
-        "backlog of 1,000,000 events",
-        f"{ours['rate']:,.0f} events/s, {ours['peak_mb']:.0f} MB",
+        f"backlog of {count:,} events",
+        f"{long['rate']:,.0f} events/s, {long['us']:.0f} us of CPU each, peak {long['peak_mb']:.0f} MB; "
+        f"the last part {long['last_rate'] / long['first_rate']:.2f} x the rate of the first",
+        f"{short['rate']:,.0f} events/s, {short['us']:.0f} us, peak {short['peak_mb']:.0f} MB: ours with {more:,}",
+        both(long, short),
+        "rate 0.85 x, under 100 MB",
+    )
+    late = Runs([{"rate": long["late_rate"], "us": long["late_us"]}])
+    row(
+        f"backlog of {more:,} events into a store of {count:,}",
+        f"{late['rate']:,.0f} events/s, {late['us']:.0f} us of CPU each",
+        f"{short['rate']:,.0f} events/s, {short['us']:.0f} us: ours into an empty store",
+        both(late, short),
         "-",
-        "under 100 MB",
     )
 
 
-def archive() -> None:
-    for failing, note in (("0.05", "5 % of them failed"), ("1", "all of them failed")):
-        with serving(str(HERE / "vendors.py"), "serve", "archive", "100000", failing) as url:
+def archives(size: Size) -> None:
+    """Result archives."""
+    count = size.operations
+    for failing, together, note in (
+        (0.05, 0, "5 % failed"),
+        (1, 0, "all failed"),
+        (1, 1, "all failed, in one file"),
+    ):
+        with vendor("archive", count, failing, together) as url:
             bare, ours = in_turn(
-                3,
-                lambda url=url: measure("vendors.py", "bare-archive", url),
-                lambda url=url: measure("vendors.py", "archive", url),
+                size.times,
+                lambda url=url: measured("archives.py", "bare", url, count),
+                lambda url=url: measured("archives.py", "ours", url, count),
             )
         row(
-            f"results of 100,000 operations, {note}, link to JSON lines",
-            f"{ours['rate']:,.0f} operations/s = {ours['rate'] / bare['rate']:.2f} x, {ours['peak_mb']:.0f} MB",
-            f"{bare['rate']:,.0f} operations/s: download, tarfile, json, count",
-            "20,000 operations/s, under 150 MB",
+            f"results of {count:,} operations, {note}, link to JSON lines",
+            f"{ours['rate']:,.0f} operations/s, CPU {ours['cpu']:.1f} s, peak {ours['peak_mb']:.0f} MB; "
+            f"{ours['failed']:,.0f} events and the batch's own",
+            f"{bare['rate']:,.0f} operations/s, CPU {bare['cpu']:.1f} s, peak {bare['peak_mb']:.0f} MB: "
+            "download, `tarfile`, `json`, count",
+            both(ours, bare),
+            "rate 1.5 x" if failing == 1 else "20,000 operations/s",
         )
 
 
-def connections() -> None:
-    with serving(str(HERE / "vendors.py"), "serve", "connections", "10000") as url:
-        bare = measure("vendors.py", "bare-connections", url, 3000)
-        ours = measure("vendors.py", "connections", url, 125)
+def poll(size: Size) -> None:
+    """Unchanged polls."""
+    interval = min(size.interval, 4.0)
+    with vendor("history", 100) as url:
+        bare, ours = in_turn(
+            size.times,
+            lambda: measured("polls.py", "bare", url, RATE, size.seconds),
+            lambda: measured("polls.py", "ours", url, round(RATE * interval), interval, size.seconds),
+        )
     row(
-        "10,000 Railz connections at 60 s, nothing new, CPU for each",
-        f"{ours['us']:.0f} us = {ours['us'] / bare['us']:.2f} x; a round takes {ours['round_s']:.1f} s, {ours['peak_mb']:.0f} MB",
-        f"{bare['us']:.0f} us: the 304 alone, httpx over aiohttp",
-        "2 x the bare request, one request each",
+        f"an unchanged poll, CPU, {RATE:.0f}/s",
+        f"{ours['us']:.0f} us at {ours['rate']:.0f}/s",
+        f"{bare['us']:.0f} us at {bare['rate']:.0f}/s: the 304 alone, httpx over aiohttp",
+        f"CPU {ours.over(bare, 'us')}",
+        "CPU 0.8 x",
     )
 
 
-def latency() -> None:
-    [ours] = in_turn(3, lambda: measure("latency.py", 200))
+def connections(size: Size) -> None:
+    """Rounds over the connections of one source."""
+    count = size.connections
+    with vendor("connections", count) as url:
+        bare, ours = in_turn(
+            1,
+            lambda: measured("connections.py", "bare", url, min(count, 3000)),
+            lambda: measured("connections.py", "ours", url, size.interval, 2),
+        )
     row(
-        "response received to sink called, idle",
+        f"{count:,} Railz connections at {size.interval:.0f} s, nothing new, CPU for each",
+        f"{ours['us']:.0f} us, {ours['asked'] / count / 2:.2f} requests each; a round takes {ours['round_s']:.1f} s, "
+        f"peak {ours['peak_mb']:.0f} MB",
+        f"{bare['us']:.0f} us: the 304 alone, httpx over aiohttp",
+        f"CPU {ours.over(bare, 'us')}",
+        "CPU 2 x, one request each",
+    )
+
+
+def sources(size: Size) -> None:
+    """Many sources on one core."""
+    count, interval = size.sources, size.interval
+    with vendor("history", 100) as url:
+        [ours] = in_turn(1, lambda: measured("polls.py", "ours", url, count, interval, interval, 0))
+    row(
+        f"{count:,} sources at {interval:.0f} s on one core",
+        f"p50 {ours['late_p50']:,.0f} ms, p99 {ours['late_p99']:,.0f} ms late, {ours['core'] * 100:.0f} % of the core, "
+        f"peak {ours['peak_mb']:.0f} MB",
+        f"{ours['rate']:.0f} polls/s served",
+        "-",
+        "p99 under 1 s, 45 %, 200 MB",
+    )
+
+
+def latency(size: Size) -> None:
+    """From an answer to the sink."""
+    [ours] = in_turn(size.times, lambda: measured("latency.py", "ours", size.events))
+    row(
+        "the vendor's first answer with a row to the sink called, idle",
         f"p50 {ours['p50']:.1f} ms, p99 {ours['p99']:.1f} ms",
+        "-",
         "-",
         "p99 under 20 ms",
     )
 
 
-def webhooks(quick: bool) -> None:
-    seconds = 10 if quick else 60
+def webhooks(size: Size) -> None:
+    """Webhooks beside polls."""
     bare, ours = in_turn(
-        1,
-        lambda: measure("webhooks.py", "bare", 1000, seconds),
-        lambda: measure("webhooks.py", "ours", 1000, seconds),
+        size.times,
+        lambda: measured("webhooks.py", "bare", size.webhooks, size.seconds),
+        lambda: measured("webhooks.py", "ours", size.webhooks, size.seconds),
     )
     row(
-        f"1,000 webhooks/s for {seconds} s while 20 sources are polled each second, then kill -9",
+        f"{size.webhooks:,} webhooks/s for {size.seconds:.0f} s beside 20 polls/s, then `kill -9`",
         f"{ours['rate']:,.0f}/s, p50 {ours['p50']:.1f} ms, p99 {ours['p99']:.1f} ms, {ours['core'] * 100:.0f} % of a core; "
         f"{ours['lost']:.0f} of {ours['thanked']:,.0f} lost",
-        f"p50 {bare['p50']:.1f} ms, p99 {bare['p99']:.1f} ms: Starlette, uvicorn, one commit for each",
-        "1,000/s, p99 under 50 ms, none lost",
+        f"p50 {bare['p50']:.1f} ms, p99 {bare['p99']:.1f} ms, {bare['core'] * 100:.0f} %: "
+        "Starlette, uvicorn, one commit for each",
+        f"p99 {ours.over(bare, 'p99')}, CPU {ours.over(bare, 'core')}",
+        "p99 10 ms, none lost",
     )
 
 
-def start_and_idle() -> None:
-    from processes import Daemon, configure
-    from roundsman.sandbox import TOKEN, Parakey, Sandbox
+def storm(size: Size) -> None:
+    """Webhooks, polls and a backlog at once."""
+    count = size.million
+    with vendor("history", count) as url:
+        [ours] = in_turn(
+            1,
+            lambda: measured("webhooks.py", "storm", url, size.webhooks, size.polled, size.interval, count),
+        )
+    row(
+        f"{size.webhooks:,} webhooks/s and {size.polled:,} sources at {size.interval:.0f} s while a backlog of {count:,} "
+        "is read, on one core",
+        f"webhooks p50 {ours['hook_p50']:.1f} ms, p99 {ours['hook_p99']:.1f} ms, most {ours['hook_most']:,.0f} ms; "
+        f"polls p50 {ours['late_p50']:,.0f} ms, p99 {ours['late_p99']:,.0f} ms late; "
+        f"backlog {ours['rate']:,.0f} events/s, {ours['core'] * 100:.0f} % of a core, peak {ours['peak_mb']:.0f} MB; "
+        f"{ours['lost']:.0f} of {ours['hook_thanked'] + count:,.0f} lost",
+        "-",
+        "-",
+        "-",
+    )
+    row(
+        "stalls of the event loop meanwhile",
+        f"longest {ours['stall_most']:.0f} ms (by our own CPU {ours['own_most']:.0f} ms), p99 {ours['stall_p99']:.1f} ms, "
+        f"{ours['stalls']:.0f} of {ours['ticks']:,.0f} over 20 ms",
+        "-",
+        "-",
+        "none over 20 ms",
+    )
 
-    async def to_first_poll(folder: Path) -> float:
-        parakey = Parakey()
-        async with Sandbox(parakey) as box:
-            config = configure(folder, box.url, '[sinks.out]\ntype = "file"\npath = "events.jsonl"\n')
-            began = time.perf_counter()
-            async with Daemon(config, PARAKEY_TOKEN=TOKEN) as daemon:
-                await daemon.until(lambda: parakey.asked)
-                return time.perf_counter() - began
 
-    async def idle(folder: Path, seconds: float) -> tuple[float, float]:
-        parakey = Parakey()
-        async with Sandbox(parakey) as box:
-            config = configure(folder, box.url, '[sinks.out]\ntype = "file"\npath = "events.jsonl"\n')
-            more = "".join(
-                f'[sources.s{n}]\ntype = "parakey.event_logs"\nbase_url = "{box.url}"\naccess_token = "{TOKEN}"\n'
-                for n in range(9)
-            )
-            config.write_text(config.read_text() + more)
-            async with Daemon(config, PARAKEY_TOKEN=TOKEN) as daemon:
-                await daemon.until(lambda: parakey.asked >= 10)
-                proc = Path(f"/proc/{daemon.process.pid}")
-                ticks = lambda: sum(map(int, (proc / "stat").read_text().split()[13:15]))  # noqa: E731
-                before = ticks()
-                await asyncio.sleep(seconds)
-                used = (ticks() - before) / os.sysconf("SC_CLK_TCK") / seconds
-                line = next(x for x in (proc / "status").read_text().splitlines() if x.startswith("VmRSS"))
-                return used, int(line.split()[1]) / 1024
+def reading(size: Size) -> None:
+    """Commands that only read."""
+    with vendor("history", size.backlog) as url:
+        bare, ours = in_turn(
+            size.times,
+            lambda: measured("whole.py", "bare-reading"),
+            lambda: measured("whole.py", "reading", url, size.backlog),
+        )
+    row(
+        f"a command that only reads, a store of {size.backlog:,} events, user CPU of the process",
+        ", ".join(f"`{name}` {ours[name]:.2f} s" for name in ("status", "events", "failures")),
+        f"{bare['user']:.2f} s: Python with sqlite3 and json",
+        "-",
+        "0.3 s",
+    )
 
-    times = []
-    for _ in range(9):
-        with tempfile.TemporaryDirectory() as folder:
-            times.append(asyncio.run(to_first_poll(Path(folder))))
-    imports = "import uvloop, httpx, aiohttp, httpx_aiohttp, apscheduler.schedulers.asyncio, tenacity, sqlite_utils, structlog, pydantic"
-    code = f"import time; t = time.perf_counter(); {imports}; print(time.perf_counter() - t, open('/proc/self/statm').read().split()[1])"
-    bare = [
-        subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        ).stdout.split()
-        for _ in range(5)
-    ]
+
+def start(size: Size) -> None:
+    """From the process to its first request."""
+    bare, ours = in_turn(
+        3 * size.times, lambda: measured("whole.py", "bare-first"), lambda: measured("whole.py", "first")
+    )
     row(
         "start of the process to the first request",
-        f"{statistics.median(times):.2f} s",
-        f"{statistics.median(float(b[0]) for b in bare):.2f} s: the bare imports",
+        f"{ours['seconds']:.2f} s",
+        f"{bare['seconds']:.2f} s: the bare imports",
+        ours.over(bare, "seconds"),
         "0.7 s",
     )
-    with tempfile.TemporaryDirectory() as folder:
-        used, memory = asyncio.run(idle(Path(folder), 60))
+
+
+def idle(size: Size) -> None:
+    """Few sources, long intervals."""
+    bare, ours = in_turn(
+        1, lambda: measured("whole.py", "bare-first"), lambda: measured("whole.py", "idle", size.interval)
+    )
     row(
         "idle with 10 sources at 60 s",
-        f"{used * 100:.2f} % CPU, {memory:.0f} MB",
-        f"{statistics.median(int(b[1]) for b in bare) * 4 / 1024:.0f} MB: the bare imports",
-        "0.2 % CPU, 60 MB",
+        f"{ours['core'] * 100:.2f} % CPU, {ours['mb']:.0f} MB",
+        f"{bare['mb']:.0f} MB: the bare imports",
+        ours.over(bare, "mb"),
+        "0.2 % CPU, 55 MB",
     )
+
+
+ROWS: dict[str, Callable[[Size], None]] = {
+    each.__name__: each
+    for each in (
+        backlog,
+        process,
+        million,
+        archives,
+        poll,
+        connections,
+        sources,
+        latency,
+        webhooks,
+        storm,
+        reading,
+        start,
+        idle,
+    )
+}
+SIZES = {"quick": QUICK, "tiny": TINY}
 
 
 def main() -> None:
-    quick = sys.argv[1:] == ["quick"]
-    sys.path.insert(0, str(HERE.parent))
-    print("| work | roundsman | the bare tool, same run | goal |\n|---|---|---|---|", flush=True)
-    for part in (
-        poll,
-        *(() if quick else (many,)),
-        backlog,
-        *(() if quick else (million,)),
-        archive,
-        *(() if quick else (connections,)),
-        latency,
-        lambda: webhooks(quick),
-        start_and_idle,
-    ):
-        part()
+    parser = argparse.ArgumentParser(
+        prog="run.py",
+        description="Measures rows of the table, all without a name.",
+        epilog="rows:\n" + "\n".join(f"  {name:12} {each.__doc__}" for name, each in ROWS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "words", nargs="*", metavar="ROW", help="quick: less of everything; tiny: only whether it works"
+    )
+    parser.add_argument("--times", type=int, help="runs of each side, in turn")
+    given = parser.parse_args()
+    if unknown := set(given.words) - ROWS.keys() - SIZES.keys():
+        parser.error(f"there is no row {', '.join(sorted(unknown))}; there is {', '.join(ROWS)}")
+    size = next((SIZES[word] for word in given.words if word in SIZES), FULL)
+    size = replace(size, times=given.times or size.times)
+    print(f"Before: {machine()}.\n")
+    print("| work | Roundsman | the bare tool, same run | ratio | goal |\n|---|---|---|---|---|", flush=True)
+    for name in [word for word in given.words if word in ROWS] or ROWS:
+        ROWS[name](size)
+    print(f"\nAfter: {machine()}.")
 
 
 if __name__ == "__main__":

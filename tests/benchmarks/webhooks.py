@@ -1,25 +1,38 @@
-"""Webhooks under load: `ours RATE SECONDS` on the real daemon, which is then killed; `bare RATE SECONDS` on a plain receiver.
+"""Webhooks at a fixed rate, whatever is answered: a slow answer delays no other, and counts from when it should be sent.
 
-Both answer 200 once the webhook is on the disk. The plain one is Starlette and uvicorn with one SQLite commit for each. The load
-comes at a fixed rate, whatever is answered: a slow answer delays none of the others, and counts from when it should have been sent.
+`ours RATE SECONDS`: to the real daemon, which polls 20 sources each second and is then killed. `bare RATE SECONDS`: to
+Starlette and uvicorn with one SQLite commit for each. Both answer 200 once the webhook is on the disk.
+`storm URL RATE SOURCES INTERVAL ROWS`: to a daemon in this process, which polls so many sources and reads a backlog
+meanwhile. `load PORT RATE`: the webhooks alone, until standard input ends.
 """
 
 import asyncio
 import json
-import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 
-HERE = Path(__file__).parent
+from measure import ENVIRON, Cost, Figures, cpu_of, daemon, file_sink, main, memory, named, pin, quantile
+from polls import Lateness
+
+from roundsman.options.listen import Address, ListenOptions
+from roundsman.sandbox import TOKEN, Parakey, Sandbox
+from roundsman.sources.parakey import EventLogs
+
 CONNECTIONS = 64
+POLLED = 20
 VALUE = "Basic YmVuY2htYXJrOmxvYWQ="
+TICK = 0.005
+"""Seconds between two looks at whether the event loop comes back."""
+STALL = 0.020
+LONGEST_START = 20.0
 BARE = """
 import sqlite3, sys
 import uvicorn
@@ -53,7 +66,7 @@ access_token = "{token}"
 header = "Authorization"
 value = "{value}"
 """
-POLLED = """
+POLLED_CONFIG = """
 [sources.polled-{n}]
 type = "parakey.event_logs"
 base_url = "{vendor}"
@@ -65,24 +78,32 @@ interval = "1s"
 class Load:
     """Sends so many webhooks a second, and remembers which were thanked for, and when."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
+    def __init__(self, port: int, rate: int) -> None:
+        self._port, self._rate = port, rate
+        self.ends = inf
+        """When the last one should be sent."""
         self.thanked: list[str] = []
-        self.took: list[float] = []
-        self.refused = 0
-        self._sent = 0
+        self._took: list[float] = []
+        self._refused = self._sent = 0
 
-    async def run(self, rate: int, seconds: float) -> None:
+    async def run(self, seconds: float = inf) -> Figures:
+        """Milliseconds until the answers."""
         began = time.perf_counter()
-        ends = began + seconds
-        await asyncio.gather(
-            *(self._connection(n, rate / CONNECTIONS, began, ends) for n in range(CONNECTIONS))
-        )
+        self.ends = began + seconds
+        await asyncio.gather(*(self._connection(n, began) for n in range(CONNECTIONS)))
+        return {
+            "rate": len(self.thanked) / (self.ends - began),
+            "p50": quantile(self._took, 0.5) * 1000,
+            "p99": quantile(self._took, 0.99) * 1000,
+            "most": max(self._took) * 1000,
+            "thanked": len(self.thanked),
+            "refused": self._refused,
+        }
 
-    async def _connection(self, number: int, rate: float, began: float, ends: float) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        due, now = began + number / (rate * CONNECTIONS), datetime.now(UTC).isoformat()
-        while due < ends:
+    async def _connection(self, number: int, began: float) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        due, now = began + number / self._rate, datetime.now(UTC).isoformat()
+        while due < self.ends:
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
             self._sent += 1
             key = f"w{number:03d}-{self._sent:07d}"
@@ -99,60 +120,23 @@ class Load:
             head = f"POST /hooks/doors HTTP/1.1\r\nHost: x\r\nAuthorization: {VALUE}\r\nContent-Length: {len(body)}\r\n\r\n"
             writer.write(head.encode() + body)
             answer = await reader.readuntil(b"\r\n\r\n")
-            self.took.append(time.perf_counter() - due)
+            self._took.append(time.perf_counter() - due)
             if answer.startswith(b"HTTP/1.1 200"):
                 self.thanked.append(key)
             else:
-                self.refused += 1
-            due += 1 / rate
+                self._refused += 1
+            due += CONNECTIONS / self._rate
         writer.close()
-
-    def figures(self, seconds: float) -> dict[str, float]:
-        took = sorted(self.took)
-        at = lambda share: took[int(share * (len(took) - 1))] * 1000  # noqa: E731
-        return {
-            "rate": len(self.thanked) / seconds,
-            "p50": at(0.5),
-            "p99": at(0.99),
-            "most": took[-1] * 1000,
-            "refused": self.refused,
-        }
 
 
 def free_port() -> int:
-    import socket
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-async def measured(
-    command: list[str], port: int, rate: int, seconds: float, count: Callable[[], set[str]], **environ: str
-) -> dict[str, float]:
-    """The server under load, and in the end killed as hard as can be; what it thanked for must be on the disk."""
-    with subprocess.Popen(
-        command, stderr=sys.stderr, stdout=sys.stderr, env={**os.environ, **environ}
-    ) as process:
-        if (os.cpu_count() or 1) > 1:
-            os.sched_setaffinity(process.pid, {0})
-            os.sched_setaffinity(0, {1})
-        try:
-            await ready(port)
-            load = Load(port)
-            proc = Path(f"/proc/{process.pid}/stat")
-            ticks = lambda: sum(map(int, proc.read_text().split()[13:15])) / os.sysconf("SC_CLK_TCK")  # noqa: E731
-            before = ticks()
-            await load.run(rate, seconds)
-            core = (ticks() - before) / seconds
-        finally:
-            process.send_signal(signal.SIGKILL)
-    lost = set(load.thanked) - count()
-    return {**load.figures(seconds), "core": core, "lost": len(lost), "thanked": len(load.thanked)}
-
-
 async def ready(port: int) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LONGEST_START):
         while True:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -163,39 +147,151 @@ async def ready(port: int) -> None:
                 return
 
 
-async def ours(rate: int, seconds: float) -> dict[str, float]:
-    from roundsman.sandbox import TOKEN, Parakey, Sandbox
-
-    with tempfile.TemporaryDirectory() as name:
-        folder, port = Path(name), free_port()
-        async with Sandbox(Parakey()) as box:
-            text = CONFIG.format(port=port, vendor=box.url, token=TOKEN, value=VALUE)
-            text += "".join(POLLED.format(n=n, vendor=box.url, token=TOKEN) for n in range(20))
-            (folder / "roundsman.toml").write_text(text)
-            (folder / "roundsman.toml").chmod(0o600)
-            command = [sys.executable, "-m", "roundsman", "run", "-c", str(folder / "roundsman.toml")]
-
-            def count() -> set[str]:
-                found = sqlite3.connect(folder / "roundsman.db").execute(
-                    "SELECT id, count(*) FROM events GROUP BY source, id"
-                )
-                return {key for key, times in found if times == 1}
-
-            return await measured(command, port, rate, seconds, count)
+# -- on a daemon that is killed ----------------------------------------------------------------------------------------
 
 
-async def bare(rate: int, seconds: float) -> dict[str, float]:
-    with tempfile.TemporaryDirectory() as name:
-        folder, port = Path(name), free_port()
-        command = [sys.executable, "-c", BARE, str(folder / "bare.db"), str(port)]
+async def ours(folder: Path, rate: str, seconds: str) -> Figures:
+    port, config = free_port(), folder / "roundsman.toml"
+    async with Sandbox(Parakey()) as box:
+        words = {"port": port, "vendor": box.url, "token": TOKEN, "value": VALUE}
+        polled = "".join(POLLED_CONFIG.format(n=n, **words) for n in range(POLLED))
+        config.write_text(CONFIG.format(**words) + polled)
+        config.chmod(0o600)
 
-        def count() -> set[str]:
-            found = sqlite3.connect(folder / "bare.db").execute("SELECT body FROM events")
-            return {json.loads(body)["id"] for (body,) in found}
+        def stored() -> set[str]:
+            db = sqlite3.connect(folder / "roundsman.db")
+            found = db.execute("SELECT id, count(*) FROM events GROUP BY source, id").fetchall()
+            db.close()
+            return {key for key, times in found if times == 1}
 
-        return await measured(command, port, rate, seconds, count)
+        command = [sys.executable, "-m", "roundsman", "run", "-c", str(config)]
+        return await _killed(command, Load(port, int(rate)), port, float(seconds), stored)
+
+
+async def bare(folder: Path, rate: str, seconds: str) -> Figures:
+    port = free_port()
+
+    def stored() -> set[str]:
+        db = sqlite3.connect(folder / "bare.db")
+        found = db.execute("SELECT body FROM events").fetchall()
+        db.close()
+        return {json.loads(body)["id"] for (body,) in found}
+
+    command = [sys.executable, "-c", BARE, str(folder / "bare.db"), str(port)]
+    return await _killed(command, Load(port, int(rate)), port, float(seconds), stored)
+
+
+async def _killed(
+    command: list[str], load: Load, port: int, seconds: float, stored: Callable[[], set[str]]
+) -> Figures:
+    """The server under load, and in the end killed as hard as can be; what it thanked for must be on the disk."""
+    with subprocess.Popen(command, stderr=sys.stderr, stdout=sys.stderr, env=ENVIRON) as process:
+        pin(process.pid, 0)
+        pin(0, -1)
+        try:
+            await ready(port)
+            before = cpu_of(process.pid)
+            figures = await load.run(seconds)
+            core = (cpu_of(process.pid) - before) / seconds
+        finally:
+            process.send_signal(signal.SIGKILL)
+    return {**figures, "core": core, "lost": len(set(load.thanked) - stored())}
+
+
+# -- beside a backlog --------------------------------------------------------------------------------------------------
+
+
+class Stalls:
+    """How late the event loop comes back to a timer: nothing else runs meanwhile.
+
+    The loop may be late because our code keeps it, or because the machine runs something else. Only the first
+    uses this thread's CPU.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._late: list[float] = []
+        self._own: list[float] = []
+        self._wall, self._cpu = time.perf_counter(), time.thread_time()
+        self._timer = self._loop.call_later(TICK, self._tick)
+
+    def _tick(self) -> None:
+        wall, cpu = time.perf_counter(), time.thread_time()
+        self._late.append(wall - self._wall - TICK)
+        self._own.append(cpu - self._cpu)
+        self._wall, self._cpu = wall, cpu
+        self._timer = self._loop.call_later(TICK, self._tick)
+
+    def end(self) -> Figures:
+        """Milliseconds."""
+        self._timer.cancel()
+        return {
+            "stall_p99": quantile(self._late, 0.99) * 1000,
+            "stall_most": max(self._late) * 1000,
+            "own_most": max(self._own) * 1000,
+            "stalls": sum(late > STALL for late in self._late),
+            "ticks": len(self._late),
+        }
+
+
+async def storm(folder: Path, url: str, rate: str, sources: str, interval: str, rows: str) -> Figures:
+    from roundsman.web import Listener
+
+    port, lateness = free_port(), Lateness()
+    account = {"type": "parakey.event_logs", "base_url": url, "access_token": TOKEN}
+    hook = {"header": "Authorization", "value": VALUE}
+    doors = EventLogs(**account, start="now", webhook=hook, interval=3600)
+    polled = {"doors": doors, **lateness.sources(url, int(sources), float(interval))}
+    backlog = EventLogs(**account, start="beginning", interval=3600)
+    pin(0, 0)
+    async with daemon(folder, polled, file_sink(folder), lateness.alarms) as running:
+        engine = running.engine
+
+        async def read() -> bool:
+            return engine.meter.events["backlog", "poll"] >= int(rows)
+
+        engine.listening = time.time()
+        listener = Listener(engine, ListenOptions(address=Address("127.0.0.1", port)))
+        await listener.start()
+        await running.until_visited()
+        command = [sys.executable, __file__, "load", str(port), rate]
+        pipe = asyncio.subprocess.PIPE
+        load = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, env=ENVIRON)
+        try:
+            pin(load.pid, -1)
+            await asyncio.sleep(1)
+            lateness.seconds.clear()
+            cost, stalls = Cost(), Stalls()
+            await engine.setup(named({**polled, "backlog": backlog}), named(file_sink(folder)))
+            await running.until(read)
+            figures = {**cost.figures(int(rows)), **lateness.figures(), **stalls.end()}
+            out, _ = await load.communicate(b"")  # which ends its standard input
+        except BaseException:
+            load.kill()
+            raise
+        hooks = json.loads(out)
+        await running.until_delivered(await engine.store.head())
+        counts = await engine.store.counts()
+        await listener.close()
+    return {
+        **figures,
+        "polled": len(lateness.seconds),
+        "lost": hooks["thanked"] - counts["doors"] + int(rows) - counts["backlog"],
+        "peak_mb": memory("VmHWM"),
+        **{f"hook_{key}": value for key, value in hooks.items()},
+    }
+
+
+async def load(folder: Path, port: str, rate: str) -> Figures:
+    sending = Load(int(port), int(rate))
+    asked_to_end = asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+
+    def end(_: object) -> None:
+        sending.ends = time.perf_counter()
+
+    asked_to_end.add_done_callback(end)
+    return await sending.run()
 
 
 if __name__ == "__main__":
-    which, rate, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
-    print(json.dumps(asyncio.run((ours if which == "ours" else bare)(rate, seconds))))
+    main({"ours": ours, "bare": bare, "storm": storm, "load": load})
