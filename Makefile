@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(shell cksum pyproject.toml | cut -d' ' -f1)
 
-.PHONY: help demo test test-systemd check bench soak fuzz proof mutants deb clean
+.PHONY: help demo test test-systemd check bench profile soak fuzz proof mutants deb clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is to make
@@ -25,8 +25,11 @@ check: $(READY)  ## format, lint and types
 	$(BIN)/mypy
 	$(BIN)/vulture
 
-bench: $(READY)  ## our figures beside the bare tools', in one table
-	$(BIN)/python tests/benchmarks/run.py
+bench: $(READY)  ## our figures beside the bare tools', in one table; QUICK=1: less of everything; ROWS="backlog poll"
+	$(BIN)/python tests/benchmarks/run.py $(if $(QUICK),quick) $(ROWS)
+
+profile: $(READY)  ## where a backlog's time goes, function by function
+	$(BIN)/python tests/benchmarks/profiled.py $(or $(EVENTS),100000)
 
 soak: $(READY)  ## a year of rounds of twenty sources, one an hour, in simulated time: some minutes
 	ROUNDSMAN_SOAK_HOURS=$(or $(HOURS),1) $(BIN)/python -m pytest -s tests/test_soak.py
