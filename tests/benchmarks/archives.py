@@ -9,7 +9,7 @@ import tarfile
 from pathlib import Path
 
 import httpx
-from measure import Cost, Figures, daemon, file_sink, lines, main, memory
+from measure import Cost, Figures, Lines, daemon, file_sink, main, memory
 
 from roundsman.sandbox.mailchimp import API_KEY
 from roundsman.sources.mailchimp import Batches
@@ -34,7 +34,7 @@ async def ours(folder: Path, url: str, operations: str) -> Figures:
         [(event, _)] = await store.last(1, Filter())
         data = event.document()["data"]
     assert data["total"] == int(operations)
-    assert lines(folder) == data["failed"] + 1
+    assert Lines(folder)() == data["failed"] + 1
     return {**figures, "failed": data["failed"], "peak_mb": memory("VmHWM")}
 
 

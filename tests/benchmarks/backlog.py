@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from httpx_aiohttp import HttpxAiohttpClient
-from measure import Cost, Figures, Running, daemon, file_sink, lines, main, memory, named
+from measure import LINES, Cost, Figures, Lines, Running, daemon, file_sink, main, memory, named
 
 from roundsman.sandbox import TOKEN
 from roundsman.sources.parakey import EventLogs
@@ -33,7 +33,7 @@ async def ours(folder: Path, url: str, rows: str) -> Figures:
         cost = Cost()
         await running.until_delivered(count)
         figures = cost.figures(count)
-    return {**figures, "peak_mb": memory("VmHWM"), "delivered": lines(folder)}
+    return {**figures, "peak_mb": memory("VmHWM"), "delivered": Lines(folder)()}
 
 
 async def bare(folder: Path, url: str, rows: str) -> Figures:
@@ -49,7 +49,7 @@ async def bare(folder: Path, url: str, rows: str) -> Figures:
         "CREATE TABLE state (cursor TEXT, last TEXT); INSERT INTO state VALUES ('', '');"
     )
     told, cost = 0, Cost()
-    with (folder / "events.jsonl").open("a") as out:
+    with (folder / LINES).open("a") as out:
         out.writelines(line for (line,) in db.execute("SELECT line FROM outbox ORDER BY seq"))
         [(at, last)] = db.execute("SELECT cursor, last FROM state")
         async with HttpxAiohttpClient(headers={"access-token": TOKEN}) as client:
@@ -70,7 +70,7 @@ async def bare(folder: Path, url: str, rows: str) -> Figures:
                 told += len(texts)
     figures = cost.figures(told)
     db.close()
-    return {**figures, "peak_mb": memory("VmHWM"), "delivered": lines(folder)}
+    return {**figures, "peak_mb": memory("VmHWM"), "delivered": Lines(folder)()}
 
 
 async def grown(folder: Path, url: str, rows: str, other: str, more: str) -> Figures:
@@ -88,6 +88,7 @@ async def grown(folder: Path, url: str, rows: str, other: str, more: str) -> Fig
         await running.engine.setup(named({**sources, "others": source(other)}), named(file_sink(folder)))
         await running.until_delivered(count + added)
         late = cost.figures(added)
+    assert Lines(folder)() == count + added
     return {
         **figures,
         "first_rate": mark / (first - began),
@@ -95,7 +96,6 @@ async def grown(folder: Path, url: str, rows: str, other: str, more: str) -> Fig
         "peak_mb": peak,
         "late_rate": late["rate"],
         "late_us": late["us"],
-        "delivered": lines(folder),
     }
 
 

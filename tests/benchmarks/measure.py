@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ ENVIRON = {**os.environ, "PYTHONPATH": os.pathsep.join(SEARCHED)}
 """The environment of each process: it imports the Roundsman of this folder, whatever is installed."""
 CORES = sorted(os.sched_getaffinity(0))
 """Those that we may use, before any run is pinned to one."""
+LINES = "events.jsonl"
 BLOCK = bytes(4096)
 
 Figures = dict[str, float]
@@ -90,7 +91,7 @@ def whole(
         took = 0.0
         try:
             if until is not None:
-                while not until():
+                while not until() and not ended(process.pid):
                     time.sleep(0.01)
                 took = time.perf_counter() - began
                 process.terminate()
@@ -112,6 +113,11 @@ def whole(
     }
 
 
+def ended(pid: int) -> bool:
+    """Whether a process of ours has ended; its cost can still be read."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
 def main(
     runs: Mapping[str, Callable[..., Coroutine[Any, Any, Figures]]], loop: Callable[..., Any] = uvloop.run
 ) -> None:
@@ -124,16 +130,19 @@ def main(
 # -- figures -----------------------------------------------------------------------------------------------------------
 
 
-class Runs(list[Figures]):
+@dataclass
+class Runs:
     """The figures of several runs of the same work."""
 
-    def __getitem__(self, key: Any) -> Any:
+    each: list[Figures] = field(default_factory=list)
+
+    def __getitem__(self, key: str) -> float:
         """The median of a figure."""
-        return statistics.median(run[key] for run in self)
+        return statistics.median(figures[key] for figures in self.each)
 
     def over(self, other: "Runs", key: str) -> str:
         """The ratio of a figure to that of the other's run in the same turn: the median, and its range."""
-        ratios = [mine[key] / theirs[key] for mine, theirs in zip(self, other, strict=True)]
+        ratios = [mine[key] / theirs[key] for mine, theirs in zip(self.each, other.each, strict=True)]
         text = f"{statistics.median(ratios):.2f} x"
         return f"{text} ({min(ratios):.2f}-{max(ratios):.2f})" if len(ratios) > 1 else text
 
@@ -143,7 +152,7 @@ def in_turn(times: int, *runs: Callable[[], Figures]) -> list[Runs]:
     found = [Runs() for _ in runs]
     for _ in range(times):
         for results, run in zip(found, runs, strict=True):
-            results.append(run())
+            results.each.append(run())
     return found
 
 
@@ -263,11 +272,21 @@ def named(plugins: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def file_sink(folder: Path) -> dict[str, FileSink]:
-    """A sink that writes to `lines`."""
-    return {"archive": FileSink(type="file", path=folder / "events.jsonl")}
+    """A sink that writes to the file that `Lines` counts."""
+    return {"archive": FileSink(type="file", path=folder / LINES)}
 
 
-def lines(folder: Path) -> int:
-    """Number of lines in the file of `file_sink`."""
-    with (folder / "events.jsonl").open("rb") as file:
-        return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b""))
+class Lines:
+    """Counts the lines of the sink's file, also while it grows."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / LINES
+        self._read = self._count = 0
+
+    def __call__(self) -> int:
+        if self._path.exists():
+            with self._path.open("rb") as file:
+                file.seek(self._read)
+                self._count += sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b""))
+                self._read = file.tell()
+        return self._count

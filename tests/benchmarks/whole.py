@@ -1,7 +1,7 @@
 """Whole processes, measured from outside: a backlog from start to end, commands that only read, start, and idling.
 
-`once URL ROWS`, `delivered URL ROWS` (the daemon until all are delivered), `bare URL ROWS`; `reading URL ROWS COMMAND`,
-`bare-reading`; `first`, `bare-first`; `idle SECONDS`.
+`once URL ROWS`; `delivered URL ROWS`: the daemon until all are delivered; `bare URL ROWS`: the bare loop. `reading URL
+ROWS` and `bare-reading`; `first` and `bare-first`: until the first request; `idle SECONDS`.
 """
 
 import asyncio
@@ -11,12 +11,12 @@ import sys
 import time
 from pathlib import Path
 
-from measure import ENVIRON, HERE, Figures, cpu_of, lines, main, memory, whole
+from measure import ENVIRON, HERE, LINES, Figures, Lines, cpu_of, main, memory, whole
 
 from processes import Daemon, configure
 from roundsman.sandbox import TOKEN, Parakey, Sandbox
 
-SINK = '[sinks.archive]\ntype = "file"\npath = "events.jsonl"\n'
+SINK = f'[sinks.archive]\ntype = "file"\npath = "{LINES}"\n'
 IMPORTS = """
 import time
 began = time.perf_counter()
@@ -33,25 +33,14 @@ def roundsman(command: str, config: Path) -> list[str]:
 
 async def once(folder: Path, url: str, rows: str) -> Figures:
     figures = whole(roundsman("once", configure(folder, url, SINK)), environ=SECRET)
-    assert lines(folder) == int(rows)
+    assert Lines(folder)() == int(rows)
     return figures
 
 
 async def delivered(folder: Path, url: str, rows: str) -> Figures:
-    file, found = folder / "events.jsonl", 0
-    at = 0
-
-    def all_there() -> bool:
-        nonlocal found, at
-        if file.exists():
-            with file.open("rb") as written:
-                written.seek(at)
-                new = written.read()
-            found, at = found + new.count(b"\n"), at + len(new)
-        return found >= int(rows)
-
-    figures = whole(roundsman("run", configure(folder, url, SINK)), all_there, SECRET)
-    assert lines(folder) == int(rows)
+    count, config = Lines(folder), configure(folder, url, SINK)
+    figures = whole(roundsman("run", config), lambda: count() >= int(rows), SECRET)
+    assert count() == int(rows)
     return figures
 
 
@@ -63,6 +52,7 @@ async def reading(folder: Path, url: str, rows: str) -> Figures:
     """User CPU seconds of each command, on a store with so many events."""
     config = configure(folder, url, SINK)
     whole(roundsman("once", config), environ=SECRET)
+    assert Lines(folder)() == int(rows)
     found = {}
     for command in ("status", "events", "failures"):
         found[command] = whole(roundsman(command, config), environ=SECRET)["user"]
