@@ -9,6 +9,7 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import sqlite3
 import statistics
 import subprocess
@@ -70,18 +71,29 @@ def vendor(*args: object) -> Iterator[str]:
 def measured(script: str, *args: object) -> Figures:
     """The figures of one run of a script, in a process of its own."""
     command = [sys.executable, str(HERE / script), *map(str, args)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRON)
-    if done.returncode:
-        raise SystemExit(f"{script} {' '.join(map(str, args))}:\n{done.stderr}")
-    sys.stderr.write(done.stderr)  # a warning belongs beside its figures
-    found: Figures = json.loads(done.stdout)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=ENVIRON) as process:
+        try:
+            out, errors = process.communicate()
+        except BaseException:
+            process.terminate()  # it ends those that it started
+            raise
+    if process.returncode:
+        raise SystemExit(f"{script} {' '.join(map(str, args))}:\n{errors}")
+    sys.stderr.write(errors)  # a warning belongs beside its figures
+    found: Figures = json.loads(out)
     return found
+
+
+def end_on_sigterm() -> None:
+    """Let SIGTERM raise SystemExit, so that the processes that this one started end, too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 def whole(
     command: Sequence[str], until: Callable[[], bool] | None = None, environ: Mapping[str, str] = ENVIRON
 ) -> Figures:
-    """Wall and CPU seconds and peak memory of a process, from its start to its end.
+    """Wall and CPU seconds of a process, from its start to its end.
 
     With `until`, the wall time ends when that holds. The process is then stopped.
     """
@@ -105,12 +117,7 @@ def whole(
         if process.returncode:
             errors.seek(0)
             raise SystemExit(f"{' '.join(command)}:\n{errors.read().decode()}")
-    return {
-        "seconds": took,
-        "user": usage.ru_utime,
-        "cpu": usage.ru_utime + usage.ru_stime,
-        "peak_mb": usage.ru_maxrss / 1024,
-    }
+    return {"seconds": took, "user": usage.ru_utime, "cpu": usage.ru_utime + usage.ru_stime}
 
 
 def ended(pid: int) -> bool:
@@ -122,6 +129,7 @@ def main(
     runs: Mapping[str, Callable[..., Coroutine[Any, Any, Figures]]], loop: Callable[..., Any] = uvloop.run
 ) -> None:
     """Make the run that the command line names: each gets a temporary folder and the arguments."""
+    end_on_sigterm()
     name, *args = sys.argv[1:]
     with tempfile.TemporaryDirectory() as folder:
         print(json.dumps(loop(runs[name](Path(folder), *args))))

@@ -18,7 +18,7 @@ from types import CodeType, FrameType
 
 import uvloop
 from backlog import ours
-from measure import ENVIRON, Figures, vendor
+from measure import ENVIRON, Figures, end_on_sigterm, vendor
 
 TOP = 40
 EVERY = 0.002
@@ -95,6 +95,7 @@ def profile(which: str, url: str, events: int) -> None:
 
 
 def main() -> None:
+    end_on_sigterm()
     match sys.argv[1:]:
         case [events]:
             with vendor("history", events) as url:

@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from measure import Runs, in_turn, machine, measured, vendor
+from measure import Runs, end_on_sigterm, in_turn, machine, measured, vendor
 
 
 @dataclass(frozen=True)
@@ -334,6 +334,7 @@ def main() -> None:
     given = parser.parse_args()
     if unknown := set(given.words) - ROWS.keys() - SIZES.keys():
         parser.error(f"there is no row {', '.join(sorted(unknown))}; there is {', '.join(ROWS)}")
+    end_on_sigterm()
     size = next((SIZES[word] for word in given.words if word in SIZES), FULL)
     size = replace(size, times=given.times or size.times)
     print(f"Before: {machine()}.\n")
