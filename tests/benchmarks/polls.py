@@ -67,8 +67,9 @@ async def ours(folder: Path, url: str, sources: str, interval: str, seconds: str
     lateness = Lateness()
     asked = lateness.sources(url, int(sources), float(interval))
     async with daemon(folder, asked, alarms=lateness.alarms) as running:
-        # First visits set out from nothing: two requests and a commit each. What is measured is the time after them all.
+        # First visits set out from nothing: two requests and a commit each, which may delay the second ones.
         await running.until_visited()
+        await asyncio.sleep(float(interval))
         lateness.seconds.clear()
         cost = Cost()
         await asyncio.sleep(float(seconds))
