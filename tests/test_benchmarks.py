@@ -55,7 +55,7 @@ def test_a_benchmark_measures_work_that_was_done(printed: str) -> None:
     assert "25 events and the batch's own" in some[1]
     assert "500 events and the batch's own" in every[1]
     assert "500 events and the batch's own" in one_file[1]
-    assert re.search(r"; 0 of 20,\d+ lost, 0 refused", storm[1])
+    assert re.search(r"; 0 of 20,\d+ lost, 0 refused, 0 unsent", storm[1])
 
 
 def test_a_benchmark_says_beside_what_it_measured(printed: str) -> None:

@@ -217,7 +217,8 @@ def webhooks(size: Size) -> None:
     row(
         f"{size.webhooks:,} webhooks/s for {size.seconds:.0f} s beside 20 polls/s, then `kill -9`",
         f"{ours['rate']:,.0f}/s, p50 {ours['p50']:.1f} ms, p99 {ours['p99']:.1f} ms, sent p99 {ours['sent_p99']:.1f} ms late, "
-        f"{ours['core'] * 100:.0f} % of a core; {ours['lost']:.0f} of {ours['thanked']:,.0f} lost, {ours['refused']:.0f} refused",
+        f"{ours['core'] * 100:.0f} % of a core; {ours['lost']:.0f} of {ours['thanked']:,.0f} lost, "
+        f"{ours['refused']:.0f} refused, {ours['unsent']:.0f} unsent",
         f"{bare['rate']:,.0f}/s, p50 {bare['p50']:,.1f} ms, p99 {bare['p99']:,.1f} ms, {bare['core'] * 100:.0f} %: "
         "Starlette, uvicorn, one commit for each",
         f"p99 {ours.over(bare, 'p99')}, CPU {ours.over(bare, 'core')}",
@@ -239,7 +240,8 @@ def storm(size: Size) -> None:
         f"webhooks {ours['hook_rate']:,.0f}/s, p50 {ours['hook_p50']:,.1f} ms, p99 {ours['hook_p99']:,.1f} ms, most {ours['hook_most']:,.0f} ms, sent p99 {ours['hook_sent_p99']:.1f} ms late; "
         f"polls p50 {ours['late_p50']:,.0f} ms, p99 {ours['late_p99']:,.0f} ms late; "
         f"backlog {ours['rate']:,.0f} events/s, {ours['core'] * 100:.0f} % of a core, peak {ours['peak_mb']:.0f} MB; "
-        f"{ours['lost']:.0f} of {ours['hook_thanked'] + count:,.0f} lost, {ours['hook_refused']:.0f} refused",
+        f"{ours['lost']:.0f} of {ours['hook_thanked'] + count:,.0f} lost, "
+        f"{ours['hook_refused']:.0f} refused, {ours['hook_unsent']:.0f} unsent",
         "-",
         "-",
         "-",
