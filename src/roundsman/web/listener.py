@@ -26,6 +26,8 @@ from roundsman.web.app import app
 from roundsman.web.protocol import FIRST_WORD, KEPT, BoundedCalls, Limits
 
 BACKLOG = 4096
+AT_ONCE = 32
+"""Connections that are accepted before other tasks may run."""
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 COMPLAIN_EVERY = 60.0
 GRACE = 1.0
@@ -170,14 +172,15 @@ class Listener:
         The loop's own server is not used: it has no limit, and does not count unfinished TLS handshakes.
         """
         loop = asyncio.get_running_loop()
+        accepted = 0
         while True:
             await self._room()
             try:
-                await _calls(listening)
                 # No await from here to `_opening`: cancelling this task must not lose an accepted connection.
                 taken, _ = listening.accept()
                 taken.setblocking(False)
             except BlockingIOError:
+                await _calls(listening)
                 continue
             except OSError as exc:
                 if exc.errno in EXHAUSTED:
@@ -196,8 +199,9 @@ class Listener:
             if self._tls is not None:
                 self._handshakes[task] = loop.time()
                 task.add_done_callback(lambda done: self._handshakes.pop(done, None))
-            if self._tls is None:
-                await asyncio.wait([task])  # one at a time, so that the limit holds
+            accepted += 1
+            if accepted % AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     async def _open(self, taken: socket.socket, ticket: object) -> None:
         def protocol() -> BoundedCalls:
