@@ -9,7 +9,8 @@ from roundsman import wire
 from roundsman.errors import Conflict, StoreError
 from roundsman.events import Event
 from roundsman.store.sqlite.reader import known_ids, reading
-from roundsman.store.sqlite.units import Units, durable, in_pieces
+from roundsman.store.sqlite.units import Units, durable
+from roundsman.store.sqlite.writer import Work
 from roundsman.store.values import Filter, Found, Intake, Slice, SourceStatus, Via
 
 _APPEND = (
@@ -35,7 +36,9 @@ class Log(Units):
         Returns the number of new events. Raises `Conflict` if the source was rewound since `revision` was
         read.
         """
-        return self._note(name, *await self._commit(name, revision, found, status, now))
+        work: Work[Appended] = lambda: self._commit(name, revision, found, status, now)  # noqa: E731 - for its type
+        new, last = await self._writer.write(work, durable=True, large=len(found.events) > PIECE)
+        return self._note(name, new, last)
 
     @reading
     def read(self, sink: str, limit: int, wanted: Filter) -> Slice:
@@ -51,7 +54,6 @@ class Log(Units):
             found = [event for event in found if event not in damaged]
         return Slice(cursor, found, head, damaged)
 
-    @in_pieces
     def _commit(
         self, name: str, revision: int, found: Found, status: SourceStatus, now: float
     ) -> Generator[None, None, Appended]:

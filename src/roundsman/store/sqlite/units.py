@@ -1,7 +1,7 @@
 """What a store's methods are made of: reads on one connection, and units for the writer on another."""
 
 import sqlite3
-from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -39,13 +39,6 @@ def durable(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P
 def relaxed(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
     """Makes a method one unit. Its change survives the end of the process at once, and a power cut after `sync`."""
     return _unit(method, durable=False)
-
-
-def in_pieces(
-    method: Callable[Concatenate[S, P], Generator[None, None, T]],
-) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
-    """Makes a generator one durable unit, which lets other tasks run wherever it yields."""
-    return _unit(method, durable=True)  # type: ignore[arg-type] # the writer runs it to its return value
 
 
 def _unit(

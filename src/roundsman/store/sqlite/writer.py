@@ -50,6 +50,8 @@ class Unit:
     """Whether it must not be part of a transaction."""
     threaded: bool = False
     """Whether it runs in the thread. Only without rows: see above."""
+    large: bool = False
+    """Whether it takes many pieces: then it begins a transaction, and those before it do not wait for it."""
     result: Any = None
 
     @property
@@ -86,12 +88,12 @@ class Writer:
         """Maximum number of units of the next transaction: fewer while the disk has little space."""
         self._closed = False
 
-    async def write(self, work: Work[T], *, durable: bool) -> T:
+    async def write(self, work: Work[T], *, durable: bool, large: bool = False) -> T:
         """The result of the work, once it is committed. What it raises, or StoreError: then nothing is written.
 
         A caller that is cancelled before its unit begins has written nothing either.
         """
-        return await self._enqueue(work, durable=durable)
+        return await self._enqueue(work, durable=durable, large=large)
 
     async def apart(self, work: Callable[[], T], *, threaded: bool = False) -> T:
         """The result of work that is done between two transactions."""
@@ -237,7 +239,8 @@ class Writer:
             if unit.apart or (unit.durable and not durable):
                 break
             if written and (
-                len(written) >= self._most
+                unit.large
+                or len(written) >= self._most
                 or self.conn.total_changes - before >= ROWS
                 or time.perf_counter() - began >= WAITED
             ):
