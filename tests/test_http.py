@@ -438,6 +438,32 @@ async def test_a_plugins_own_flow_may_fetch_a_token_for_a_delivery(
     assert (tokens.call_count, delivery.call_count) == (1, 1)
 
 
+async def test_a_plugins_own_flow_gets_each_header_of_an_answer_apart(
+    router: respx.MockRouter, http_for: Any
+) -> None:
+    """A digest is computed from one of two challenges, the cookies are returned, and any byte is read."""
+    refusal = [
+        ("WWW-Authenticate", b"Basic realm=r"),
+        ("WWW-Authenticate", b'Digest realm="r", nonce="n"'),
+        ("Set-Cookie", b"a=b"),
+        ("Set-Cookie", b"c=d"),
+        ("X-Place", b"K\xf6ln"),
+    ]
+    router.get(URL, headers={"cookie": "a=b; c=d"}).mock(return_value=httpx.Response(200, json=[1]))
+    router.get(URL).mock(return_value=httpx.Response(401, headers=refusal))
+    assert (await http_for(httpx.DigestAuth("user", "password")).get(URL)).json() == [1]
+    assert router.calls.last.request.headers["authorization"].startswith("Digest ")
+
+
+async def test_a_header_whose_name_http_does_not_have_is_not_sent() -> None:
+    async with raw_server(lambda _: answer(b"[]")) as server:
+        clients = Clients()
+        with pytest.raises(RequestFailed, match="cannot be reached"):
+            await Http(clients).get(server.url, headers={"x-schlüssel": "1"})
+        await clients.aclose()
+    assert server.asked == []
+
+
 async def test_a_user_and_a_password_in_a_url_are_sent_as_credentials() -> None:
     asked: list[str | None] = []
 

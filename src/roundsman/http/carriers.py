@@ -52,15 +52,15 @@ class Connections:
         self._session: aiohttp.ClientSession | None = None
 
     async def send(self, request: Request) -> Reply:
-        for value in request.headers.values():
-            if not value.isascii():
+        for name, value in request.headers.items():
+            if not (name.isascii() and value.isascii()):
                 raise ValueError("a header has a character that HTTP does not have")
         with map_aiohttp_exceptions():
             response = await self._open().request(
                 request.method,
                 request.target.url,
                 headers=request.headers,
-                data=request.content,
+                data=request.content or None,  # of an empty body aiohttp would state a type
                 allow_redirects=False,
                 timeout=self._timeout,
                 proxy=self._proxy,

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 import httpx
 
 from roundsman.http.answers import Answer
+from roundsman.http.headers import CODING, Headers
 from roundsman.http.request import Request, target
 
 Send = Callable[[Request], Awaitable[Answer]]
@@ -39,10 +40,8 @@ async def authenticated(auth: httpx.Auth | None, request: Request, send: Send, n
         asked = await anext(flow)
         while True:
             answer = await send(await _ours(asked))
-            fields = list(answer.headers.items())
-            response = httpx.Response(answer.status, headers=fields, content=answer.body, request=asked)
             try:
-                asked = await flow.asend(response)
+                asked = await flow.asend(_theirs(answer, asked))
             except StopAsyncIteration:
                 return answer
     finally:
@@ -59,3 +58,10 @@ async def _ours(asked: httpx.Request) -> Request:
         asked.extensions.get("read", True),
         asked.extensions.get("retry_timeouts", True),
     )
+
+
+def _theirs(answer: Answer, asked: httpx.Request) -> httpx.Response:
+    """The answer for a flow. Its headers stay apart: several challenges or cookies cannot be told from one text."""
+    assert isinstance(answer.headers, Headers)
+    fields = [field for field in answer.headers.fields if field[0].decode("latin-1").lower() not in CODING]
+    return httpx.Response(answer.status, headers=fields, content=answer.body, request=asked)

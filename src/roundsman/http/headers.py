@@ -1,6 +1,6 @@
 """The headers of an answer."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 CODING = ("content-encoding", "content-length", "transfer-encoding")
@@ -10,9 +10,11 @@ CODING = ("content-encoding", "content-length", "transfer-encoding")
 class Headers(Mapping[str, str]):
     """Names are kept in lower case and found in any; several values of one name are joined by commas."""
 
-    __slots__ = ("_values",)
+    __slots__ = ("_values", "fields")
 
-    def __init__(self, fields: Iterable[tuple[bytes, bytes]] = ()) -> None:
+    def __init__(self, fields: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        self.fields = fields
+        """Each of them as it was sent, also those that `decoded` leaves out."""
         values: dict[str, str] = {}
         for name, value in fields:
             key, text = name.decode("latin-1").lower(), _text(value)
