@@ -455,6 +455,23 @@ async def test_a_plugins_own_flow_gets_each_header_of_an_answer_apart(
     assert router.calls.last.request.headers["authorization"].startswith("Digest ")
 
 
+async def test_long_parameters_of_many_pages_are_not_kept(router: respx.MockRouter, http_for: Any) -> None:
+    router.get(url__startswith=URL).mock(return_value=httpx.Response(200, json=[]))
+    http = http_for()
+    await http.get(URL, {"cursor": "0" * 20_000})
+    router.reset()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for page in range(100):
+            await http.get(URL, {"cursor": f"{page:020000}"})
+            await http.get(f"{URL}?cursor={page:020000}")
+            router.reset()
+        assert tracemalloc.get_traced_memory()[0] - before < 2_000_000
+    finally:
+        tracemalloc.stop()
+
+
 async def test_a_header_whose_name_http_does_not_have_is_not_sent() -> None:
     async with raw_server(lambda _: answer(b"[]")) as server:
         clients = Clients()

@@ -12,6 +12,8 @@ from roundsman.http.urls import host_of
 
 LONGEST_QUERY = 60_000
 """Characters of a query from which on httpx is asked whether the URL is too long."""
+KEPT = 500
+"""Maximum characters of a URL, or of the value of a parameter, that is kept: a long one, as of a page, seldom returns."""
 
 
 class Target(NamedTuple):
@@ -38,11 +40,17 @@ class Request:
     """Whether a timeout or a firewall's page is retried at once."""
 
 
-@lru_cache(maxsize=1024)  # to parse a URL costs as much as all else about a request
 def target(url: str) -> Target:
     """Where a URL leads. Raises httpx.InvalidURL."""
+    return _kept(url) if len(url) <= KEPT else _parsed(url)
+
+
+def _parsed(url: str) -> Target:
     parsed = httpx.URL(url)
     return Target(str(parsed), host_of(parsed), parsed.host)
+
+
+_kept = lru_cache(maxsize=1024)(_parsed)  # to parse a URL costs as much as all else about a request
 
 
 def target_of(url: str, params: Mapping[str, str | int] | None) -> Target:
@@ -50,7 +58,7 @@ def target_of(url: str, params: Mapping[str, str | int] | None) -> Target:
     found = target(url)
     if not params:
         return found
-    if all(type(value) is str or type(value) is int for value in params.values()):
+    if all(type(value) is int or (type(value) is str and len(value) <= KEPT) for value in params.values()):
         query = _query(tuple(params.items()))
         if "#" not in found.url and len(query) < LONGEST_QUERY:
             return Target(f"{found.url.partition('?')[0]}?{query}", found.origin, found.host)
