@@ -25,7 +25,7 @@ from conftest import need
 from raw import answer, raw_server
 from roundsman.engine.meter import Meter
 from roundsman.errors import Backoff, Denied, RequestFailed, TooLarge, Unreadable, reason
-from roundsman.http.auth import HeaderToken, basic, bearer
+from roundsman.http.auth import ClientToken, HeaderToken, basic, bearer
 from roundsman.http.client import FULL_EVERY, Http
 from roundsman.http.headers import Headers
 from roundsman.http.ratelimits import CAP, retry_after
@@ -470,6 +470,19 @@ async def test_long_parameters_of_many_pages_are_not_kept(router: respx.MockRout
         assert tracemalloc.get_traced_memory()[0] - before < 2_000_000
     finally:
         tracemalloc.stop()
+
+
+async def test_a_flow_around_one_of_ours_sends_nothing_without_credentials(
+    router: respx.MockRouter, http_for: Any
+) -> None:
+    class Around(httpx.Auth):
+        def auth_flow(self, request: httpx.Request) -> Any:
+            yield from ClientToken("https://issuer.example/token", "me", "secret", {}).auth_flow(request)
+
+    router.get(URL).mock(return_value=httpx.Response(200, json=[]))
+    with pytest.raises(TypeError, match="ClientToken cannot be part of another flow"):
+        await http_for(Around()).get(URL)
+    assert not router.calls
 
 
 async def test_a_header_whose_name_http_does_not_have_is_not_sent() -> None:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import httpx
 
@@ -19,6 +20,10 @@ class Direct(httpx.Auth, ABC):
     @abstractmethod
     async def answer(self, request: Request, send: Send, now: Now) -> Answer:
         """The answer to this request, with credentials. `send` may be called several times, and for others."""
+
+    def auth_flow(self, request: httpx.Request) -> Any:  # noqa: ARG002 - it is never sent
+        """Without this, httpx would send the request without credentials."""
+        raise TypeError(f"{type(self).__name__} cannot be part of another flow of httpx")
 
 
 async def authenticated(auth: httpx.Auth | None, request: Request, send: Send, now: Now) -> Answer:
