@@ -22,6 +22,8 @@ WANTED = st.sampled_from(
         Filter(types=("co.parakey.*",), outcomes=("granted",)),
         Filter(outcomes=("d*", "[f-h]ranted")),
         Filter(sources=("[^d]*", "door?")),
+        Filter(sources=("*[^w]", "[d")),
+        Filter(outcomes=("[!g]*",)),
         Filter(types=("none",)),
     ]
 )
@@ -90,6 +92,16 @@ async def test_a_sink_that_keeps_up_reads_nothing_back(store: SqliteStore) -> No
         slice_ = await store.read("archive", 10, Filter())
     assert [event.seq for event in slice_.events] == [1, 2, 3, 4, 5]
     assert not [each for each in run if "FROM events" in each]
+
+
+@pytest.mark.garbles
+@pytest.mark.parametrize("glob", ["[", "[!", "*[x", "[^", "x[]"])
+async def test_a_glob_means_the_same_for_an_event_in_memory(glob: str, store: SqliteStore) -> None:
+    await put(store, msgspec.structs.replace(an_event(1), type=glob), an_event(2))
+    kept = await store.read("archive", 10, Filter(types=(glob,)))
+    [logged] = [await store.events(0, 10, 10, Filter(types=(glob,)))]
+    assert list(kept.events) == [event for event, _ in logged]
+    assert kept.head == 2
 
 
 @pytest.mark.garbles

@@ -43,9 +43,11 @@ class Tail:
     def after(self, cursor: int, limit: int, wanted: Filter) -> tuple[list[Event], int] | None:
         """The next events that a sink wants, at most `limit`, and the last number here.
 
-        None if the event after `cursor` is not here.
+        None if the event after `cursor` is not here, or a glob has brackets: only SQLite compares as SQLite does.
         """
         if not self._events or not self._events[0].seq <= cursor + 1 <= self._events[-1].seq:
+            return None
+        if any("[" in each for names in wanted for each in names):
             return None
         begin, last = cursor + 1 - self._events[0].seq, self._events[-1].seq
         if not any(wanted):
@@ -61,10 +63,10 @@ class Tail:
 
 
 def _matches(wanted: Sequence[str]) -> Callable[[str | None], bool]:
-    """Whether a value is one of these names, or matches one of these globs, as SQLite compares them."""
-    globs = [each for each in wanted if set(each) & set("*?[")]
+    """Whether a value is one of these names, or matches one of these globs, which have no brackets."""
+    globs = [each for each in wanted if set(each) & set("*?")]
     names = frozenset(wanted).difference(globs)
-    patterns = [re.compile(translate(each.replace("[^", "[!"))) for each in globs]
+    patterns = [re.compile(translate(each)) for each in globs]
     return lambda value: (
         not wanted or (value is not None and (value in names or any(each.match(value) for each in patterns)))
     )
