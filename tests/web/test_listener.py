@@ -128,6 +128,17 @@ async def test_an_address_that_systemds_socket_is_not_at_is_said(
     assert [line["address"] for line in logs if line["event"] == "listen.unused"] == [address] * unused
 
 
+async def test_a_socket_that_nothing_can_be_accepted_from_stops_no_other_task(door: Door) -> None:
+    with socket.socket() as systemds:
+        systemds.bind(("127.0.0.1", 0))
+        held = listener.Listener(door.engine, ListenOptions())
+        await held.start(1, systemds.fileno())
+        systemds.shutdown(socket.SHUT_RDWR)  # from now on, accept() fails at once
+        for _ in range(5):
+            assert await door.post("/hooks/doors", LOG, KEY) == 200
+        await held.close()
+
+
 @pytest.fixture(scope="module")
 def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tls")

@@ -190,6 +190,8 @@ class Listener:
                     self._cut_one()
                     # accept() fails again at once, until a connection is closed.
                     await asyncio.sleep(1)
+                else:
+                    await _calls(listening)  # so that an error at each try keeps no other task from running
                 continue
             ticket = object()
             self._inside.add(ticket)
