@@ -166,6 +166,29 @@ async def test_it_speaks_tls_and_cuts_whoever_does_not(pem: Path, tmp_path: Path
             assert await asyncio.wait_for(reader.read(), 5) == b""
 
 
+async def test_a_connection_that_is_cut_as_its_handshake_succeeds_leaves_nothing(
+    pem: Path, tmp_path: Path
+) -> None:
+    """Its descriptor is soon another connection's, which nothing of it may still use."""
+    options = ListenOptions(
+        address="127.0.0.1:0", tls_certificate=str(pem / "cert.pem"), tls_key=str(pem / "key.pem")
+    )
+    async with open_door(
+        tmp_path, event_logs(webhook=PARAKEY), rounds=False, options=options, limits=Limits(young=0.0)
+    ) as door:
+        trust = ssl.create_default_context(cafile=str(pem / "cert.pem"))
+        calling = asyncio.create_task(asyncio.open_connection("127.0.0.1", port(door), ssl=trust))
+        while not door_connections(door):
+            await asyncio.sleep(0)
+        assert door.listener._opening, "the handshake's task has not heard of it yet"
+        door.listener._cut_one()
+        await until(lambda: not door.listener._opening)
+        await until(lambda: not door_connections(door), seconds=5)
+        with contextlib.suppress(OSError):
+            _, writer = await calling
+            OPEN.append(writer)
+
+
 async def test_handshakes_that_never_begin_keep_nobody_out(pem: Path, tmp_path: Path) -> None:
     options = ListenOptions(
         address="127.0.0.1:0", tls_certificate=str(pem / "cert.pem"), tls_key=str(pem / "key.pem")

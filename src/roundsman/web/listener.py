@@ -206,17 +206,20 @@ class Listener:
                 await asyncio.sleep(0)
 
     async def _open(self, taken: socket.socket, ticket: object) -> None:
-        def protocol() -> BoundedCalls:
-            made = BoundedCalls(config=self._config, server_state=self._state, app_state={})
-            made.limits = self._limits
-            made.left = lambda: self._leave(ticket)
-            return made
-
+        made = BoundedCalls(config=self._config, server_state=self._state, app_state={})
+        made.limits = self._limits
+        made.left = lambda: self._leave(ticket)
         timeout = self._limits.whole if self._tls else None
         loop = asyncio.get_running_loop()
         try:
-            await loop.connect_accepted_socket(protocol, taken, ssl=self._tls, ssl_handshake_timeout=timeout)
+            await loop.connect_accepted_socket(
+                lambda: made, taken, ssl=self._tls, ssl_handshake_timeout=timeout
+            )
         except (OSError, ssl.SSLError, asyncio.CancelledError) as exc:
+            if made.transport is not None:
+                # The handshake has just succeeded: else its transport would wait for the caller, with a
+                # descriptor that is soon another connection's.
+                made.transport.abort()
             taken.close()  # it spoke no TLS, has disconnected, or was cut to make room
             self._leave(ticket)
             if isinstance(exc, asyncio.CancelledError):
