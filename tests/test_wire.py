@@ -2,11 +2,15 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
 from roundsman import wire
 from roundsman.errors import Unreadable
+from roundsman.events import Event
+from roundsman.times import restated, rfc3339
 
 GOOD = b'{"id":"good"}'
 
@@ -96,3 +100,31 @@ def test_what_json_can_spell_is_a_line() -> None:
 def test_an_empty_list_is_one() -> None:
     for body in (b"[]", b'{"data":[]}', b'{"status":"ok","error":null,"errors":[],"data":[]}'):
         assert wire.items(body, damaged=[]) == []
+
+
+def test_a_row_with_two_kinds_of_broken_text_becomes_an_event_that_is_json() -> None:
+    """Half a character, spelled out, kept the row's own bytes, and the broken UTF-8 beside it with them."""
+    body = b'[{"id":"x","a":"\\udc00","b":"\xff"}]'
+    [(row, raw)] = wire.items(body)
+    assert row == {"id": "x", "a": "\\udc00", "b": "\ufffd"}
+    assert wire.is_line(bytes(raw))
+    assert wire.decode(raw) == row
+
+
+class Renamed(msgspec.Struct, rename="camel", omit_defaults=True, tag="renamed"):
+    said_by: str
+    left_out: int = 0
+
+
+def test_a_struct_beside_a_text_that_utf_8_cannot_say_is_encoded_as_ever() -> None:
+    alone = wire.encode(Renamed("\\ud800"))
+    assert wire.encode(Renamed("\ud800")) == alone == rb'{"type":"renamed","saidBy":"\\ud800"}'
+    event = Event.of(vendor="v", source="s", type="t", id="1", data={"a": "\ud800", "b": Renamed("me")})
+    assert event.document()["data"] == {"a": "\\ud800", "b": {"type": "renamed", "saidBy": "me"}}
+
+
+@pytest.mark.parametrize("text", ["2026-05-01T24:00:00Z", "2026-05-01T23:59:59.000Z", "2026-05-01T23:59:59z"])
+def test_a_time_is_passed_on_as_it_came_only_if_it_is_written_as_our_own(text: str) -> None:
+    """Newer versions of Python read 24:00 as the next day; RFC 3339 has no such hour."""
+    moment = datetime(2026, 5, 2, tzinfo=UTC)
+    assert restated(text, moment) == rfc3339(moment)

@@ -71,7 +71,7 @@ def rfc3339(moment: datetime) -> str:
     return (text[:-3] if text.endswith("000") and moment.microsecond else text) + "Z"
 
 
-_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.(?!000)\d{3})?Z", re.ASCII)
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT(?!24)\d\d:\d\d:\d\d(?:\.(?!000)\d{3})?Z", re.ASCII)
 
 
 def restated(value: object, moment: datetime) -> str:

@@ -244,18 +244,21 @@ def _item(raw: msgspec.Raw) -> tuple[Any, msgspec.Raw, str]:
     why = f"has more than {DEPTH} levels; what is deeper is left out" if deep else ""
     try:
         return _decode(body), msgspec.Raw(body) if deep else raw, why
-    except UnicodeDecodeError:  # broken UTF-8: kept as far as it can be read
-        row, _ = _lenient(body)
-        return row, msgspec.Raw(_encode(row)), why
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         row, left_out = _lenient(body)
-        if not left_out:  # lone surrogates, for example, which JSON can spell
-            return row, msgspec.Raw(body) if deep else raw, why
-        return (
-            row,
-            msgspec.Raw(_encode(row)),
-            why or "has a number that JSON does not know, which is left out",
-        )
+    if left_out:
+        why = why or "has a number that JSON does not know, which is left out"
+    elif _is_utf8(body):  # lone surrogates, for example, which JSON can spell
+        return row, msgspec.Raw(body) if deep else raw, why
+    return row, msgspec.Raw(_encode(row)), why
+
+
+def _is_utf8(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _shallow(body: bytes) -> tuple[bytes, bool]:
@@ -395,10 +398,8 @@ def _clean(value: Any) -> Any:
         return value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, dict):
         return {_clean(key): _clean(each) for key, each in value.items()}
-    if isinstance(value, msgspec.Struct):
-        return {
-            name: _clean(each) for name, each in structs.asdict(value).items() if each is not msgspec.UNSET
-        }
+    if isinstance(value, msgspec.Struct):  # it keeps its type, which says how it is encoded
+        return structs.replace(value, **{name: _clean(each) for name, each in structs.asdict(value).items()})
     return [_clean(each) for each in value] if isinstance(value, list) else value
 
 
