@@ -128,3 +128,14 @@ def test_a_time_is_passed_on_as_it_came_only_if_it_is_written_as_our_own(text: s
     """Newer versions of Python read 24:00 as the next day; RFC 3339 has no such hour."""
     moment = datetime(2026, 5, 2, tzinfo=UTC)
     assert restated(text, moment) == rfc3339(moment)
+
+
+@pytest.mark.parametrize("blank", [b"", b"\n", b"\r\n  "])
+def test_half_a_character_fails_no_list_that_has_lines(blank: bytes) -> None:
+    """A page in lines, or an archive, failed at each try."""
+    body = b'[{"id":"a","name":"\\ud83d"},%b{"id":%b"b"}]' % (blank, blank)
+    rows = wire.items(body)
+    assert [row["id"] for row, _ in rows] == ["a", "b"]
+    for row, raw in rows:
+        assert wire.is_line(bytes(raw))
+        assert wire.decode(raw) == row

@@ -172,7 +172,7 @@ def each(body: bytes, path: str = "", damaged: list[Damage] | None = None) -> It
             why = why or f"item {position} of the list is {_kind(row)}, not an object"
             wrong.append(Damage(bytes(raw), why, told=False))
             continue
-        clean = msgspec.Raw(msgspec.json.format(clean, indent=-1)) if lines else clean
+        clean = _one_line(clean, row) if lines else clean
         if why:
             wrong.append(Damage(bytes(raw), f"item {position} of the list {why}", rest=bytes(clean)))
         found += 1
@@ -251,6 +251,14 @@ def _item(raw: msgspec.Raw) -> tuple[Any, msgspec.Raw, str]:
     elif _is_utf8(body):  # lone surrogates, for example, which JSON can spell
         return row, msgspec.Raw(body) if deep else raw, why
     return row, msgspec.Raw(_encode(row)), why
+
+
+def _one_line(raw: msgspec.Raw, row: dict[str, Any]) -> msgspec.Raw:
+    """The row's bytes without line breaks between its members."""
+    try:
+        return msgspec.Raw(msgspec.json.format(raw, indent=-1))
+    except msgspec.DecodeError:  # lone surrogates, which msgspec does not read
+        return msgspec.Raw(_encode(row))
 
 
 def _is_utf8(body: bytes) -> bool:
