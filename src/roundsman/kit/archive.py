@@ -8,7 +8,7 @@ import re
 import tarfile
 import tempfile
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from functools import partial
 from typing import IO, Annotated, NamedTuple
 from zlib import adler32
@@ -123,7 +123,7 @@ def _members(packed: IO[bytes], limits: Limits) -> Iterator[Member | None]:
             count = _counted(count, limits)
             yield member
             continue
-        header = stream.read(BLOCK)
+        header = yield from stream.read(BLOCK)
         # gzip's checksum proves that an archive without an end mark is complete.
         ends = header == tarfile.NUL * BLOCK or (not header and zipped and count)
         if ends and not stream.damage:
@@ -144,15 +144,12 @@ def _members(packed: IO[bytes], limits: Limits) -> Iterator[Member | None]:
             yield Member(title, b"", left.pieces())
             yield from stream.skip(left.size, after=size - left.size)
         else:
-            body = stream.read(size, -size % BLOCK)
+            body = yield from stream.read(size, -size % BLOCK)
             if len(body) < size:
                 raise stream.broken()
             yield Member(title, body[:size])
             if len(body) < size + -size % BLOCK:
                 raise stream.broken()
-        if stream.unpacked:
-            stream.unpacked = False
-            yield None
 
 
 def _counted(count: int, limits: Limits) -> int:
@@ -170,7 +167,7 @@ class _Left:
 
     def pieces(self) -> Iterator[bytes | None]:
         while self.size:
-            piece = self._stream.read(min(self.size, PIECE))
+            piece = yield from self._stream.read(min(self.size, PIECE))
             if not piece:
                 raise self._stream.broken()
             self.size -= len(piece)
@@ -187,8 +184,6 @@ class _Stream:
         self._most = most
         self._left = most
         self._held, self._at = b"", 0
-        self.unpacked = False
-        """Whether a piece was unpacked; the caller resets it."""
         self.damage = ""
         """Why not all of it can be unpacked, as soon as that is known: what precedes the damage counts."""
 
@@ -216,15 +211,15 @@ class _Stream:
         self._left -= end - at
         return Member(held[at : at + NAME], held[begin : begin + size])
 
-    def read(self, size: int, after: int = 0) -> bytes:
+    def read(self, size: int, after: int = 0) -> Generator[None, None, bytes]:
         """So many bytes and those `after` them; fewer at the end."""
         size += after
-        self._left -= size
-        if self._left < 0:
+        if size > self._left:
             raise Oversized(f"the archive unpacks to more than limits.unpacked ({self._most} bytes)")
+        self._left -= size
         end = self._at + size
         if end > len(self._held):
-            self._fill(size)
+            yield from self._fill(size)
             end = self._at + size
         found = self._held[self._at : end]
         self._at += len(found)
@@ -234,25 +229,29 @@ class _Stream:
         """Skip `size` bytes and the padding after them (and after the `after` bytes read before)."""
         left = size + -(size + after) % BLOCK
         if left > self._left:
-            self.read(left)  # raises Oversized before anything is unpacked
+            yield from self.read(left)  # raises Oversized before anything is unpacked
         while left:
-            piece = self.read(min(left, PIECE))
+            piece = yield from self.read(min(left, PIECE))
             if not piece:
                 raise self.broken()
             left -= len(piece)
             yield None
 
-    def _fill(self, size: int) -> None:
-        """Unpack until so many bytes are held, or the archive ends or is broken."""
+    def _fill(self, size: int) -> Iterator[None]:
+        """Unpack until so many bytes are held, or the archive ends or is broken. None after each piece, or 100 small
+        ones.
+        """
         held = [self._held[self._at :]]
         size -= len(held[0])
         try:
             while size > 0 and (piece := self._next()):
                 held.append(piece)
                 size -= len(piece)
+                if len(piece) >= BLOCK or len(held) % IDLE == 0:
+                    yield None
         except (OSError, EOFError, zlib.error) as exc:
             self.damage = self.damage or str(exc)
-        self._held, self._at, self.unpacked = b"".join(held), 0, True
+        self._held, self._at = b"".join(held), 0
 
     def _unzipped(self, packed: IO[bytes]) -> Iterator[bytes]:
         """The content of a gzip file, which may have several parts, in pieces. zlib checks the checksums."""

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import IO, Any
 
 import msgspec
@@ -35,7 +36,9 @@ BROKEN_EMAIL = re.compile(r"[^\s\"'<>(),;:@]{0,64}@[^\s\"'<>(),;:]{0,255}[^\s\"'
 EVENTS_AT_ONCE, OPERATIONS_AT_ONCE = 2000, 250
 """Maximum events of an archive per commit, and operations read before other tasks get a turn."""
 BYTES_AT_ONCE = 4 * 2**20
-"""Operations of so many bytes are committed, however few they are."""
+"""Events of so many bytes are committed, however few they are."""
+PEOPLE = 1000
+"""Maximum people in the list of an error that is kept with each of them. The vendor takes 500 per operation."""
 PROBLEM = re.compile(rb'status\\*"\s{0,9}:\s{0,9}[45]\d\d')
 """An error status in the answer of an operation that itself has a status of success."""
 FAULTS = ("error", "errors", "detail", "instance")
@@ -94,13 +97,13 @@ class Operations:
             for found in self._operations(packed):
                 if found is not None:
                     count += 1
-                    if made := self._events(*found):
-                        events += made
-                        size += len(found[1])
-                if len(events) >= EVENTS_AT_ONCE or size >= BYTES_AT_ONCE:
-                    yield events
-                    events, count, size = [], 0, 0
-                elif found is None or count >= OPERATIONS_AT_ONCE:
+                    for event in self._events(*found):
+                        events.append(event)
+                        size += len(event.body)
+                        if len(events) >= EVENTS_AT_ONCE or size >= BYTES_AT_ONCE:
+                            yield events
+                            events, count, size = [], 0, 0
+                if found is None or count >= OPERATIONS_AT_ONCE:
                     yield []
                     count = 0
         except Unreadable:
@@ -188,11 +191,12 @@ class Operations:
         if good and not refused:
             self.other += status not in {200, None}
             left_out = _left_out(answer)
-            if left_out:
+            if (first := next(left_out, None)) is not None:
                 # The operation succeeded, but its answer says that it did not take some of many people.
                 self.in_part += 1
                 key = self._key(body)
-                return [self._left_out(entry, item_id, f"{key}:{n}") for n, entry in enumerate(left_out)]
+                people = enumerate(chain((first,), left_out))
+                return (self._left_out(entry, item_id, f"{key}:{n}") for n, entry in people)
             if not self._all:
                 return ()
         raw: Any = msgspec.Raw(body)
@@ -286,24 +290,32 @@ def _says_fault(answer: dict[str, Any]) -> bool:
     return bool(faults) or ("id" not in answer and any(answer.get(name) for name in ("title", "message")))
 
 
-def _left_out(answer: dict[str, Any]) -> list[dict[str, Any]]:
+def _left_out(answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The people whom a successful answer names as not taken; one nameless entry if it only counts them."""
     errors = answer.get("errors")
-    found: list[dict[str, Any]] = []
+    found = 0
     for each in errors if isinstance(errors, list) else ():
-        if isinstance(each, str) and each:
-            found.append({"error": each})
-        elif isinstance(each, dict) and isinstance(many := each.get("email_addresses"), list) and many:
-            found += [{**each, "email_address": email} for email in many if isinstance(email, str)]
-        elif isinstance(each, dict):
-            found.append(each)
-    more = (fields.count(answer.get("error_count")) or 0) - len(found)
+        for entry in _entries(each):
+            found += 1
+            yield entry
+    more = (fields.count(answer.get("error_count")) or 0) - found
     if more > 0:
         other = "more " if found else ""
-        found.append(
-            {"error": f"{more} {other}of the people in this operation were not taken", "error_count": more}
-        )
-    return found
+        yield {"error": f"{more} {other}of the people in this operation were not taken", "error_count": more}
+
+
+def _entries(error: Any) -> Iterator[dict[str, Any]]:
+    """An error as one entry for each person that it names."""
+    if isinstance(error, str) and error:
+        yield {"error": error}
+    elif isinstance(error, dict) and isinstance(many := error.get("email_addresses"), list) and many:
+        if len(many) > PEOPLE:  # events of n people with n addresses in each would have no bound
+            error = {name: value for name, value in error.items() if name != "email_addresses"}
+        for email in many:
+            if isinstance(email, str):
+                yield {**error, "email_address": email}
+    elif isinstance(error, dict):
+        yield error
 
 
 def _text(value: Any) -> str | None:
@@ -355,7 +367,10 @@ def _without_links(value: Any) -> Any:
         return value
     inner = _response(value)
     if not isinstance(inner, str):
-        return wire.encode(_without_links(inner)).decode()
+        try:
+            return wire.encode(_without_links(inner)).decode()
+        except RecursionError:
+            return "(cut: it is nested too deeply)"
     if "response_body_url" in inner:
         return "(cut: it holds a signed link)"
     return SIGNED.sub(r"\1?***", inner)
