@@ -195,7 +195,7 @@ def test_what_is_held_of_a_file_of_300_mb_is_some_operations(
         file.write(b"]" + b"\0" * (-info.size % 512 + 1024))
     (tmp_path / "small.tgz").write_bytes(pack([bad_address("a@b.example", "bad")] * 3000, together=True))
     command = [sys.executable, "-c", MEMORY, tmp_path / "small.tgz", tmp_path / "large.tgz"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent)
     (few, before), (many, after) = (map(int, line.split()) for line in done.stdout.splitlines())
     assert (few, many) == (3000, times)
     assert after - before < 4096 + 20 * largest // 1024, "kB"
