@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from inside import put, statements
+from inside import forget_tail, put, statements
 from roundsman.store import Filter, Intake, open_store, open_view
 from roundsman.store.sqlite.store import SqliteStore
 from worlds import START, an_event
@@ -111,3 +111,17 @@ async def test_an_event_that_is_not_one_line_is_not_given_from_memory(store: Sql
     found = await store.read("archive", 10, Filter())
     assert [event.seq for event in found.events] == [1, 3]
     assert [event.seq for event in found.damaged] == [2]
+
+
+async def test_a_sink_that_wants_little_is_led_to_the_head_in_short_reads(store: SqliteStore) -> None:
+    """A filter that matched nothing looked at the whole log at once: 0.4 s for a million events."""
+    await put(store, *map(an_event, range(25_000)))
+    await put(store, an_event(25_000, outcome="denied"))
+    forget_tail(store)
+    wanted, looks, found = Filter(outcomes=("denied",)), 0, []
+    while (read := await store.read("archive", 100, wanted)).head > read.cursor:
+        found += [event.seq for event in read.events]
+        looks += 1
+        await store.ack("archive", read.cursor, found[-1] if found else read.head, None, START)
+    assert found == [25_001]
+    assert looks == 3

@@ -148,7 +148,7 @@ class Delivery:
             end = damaged[-1].seq if damaged else cursor if events else head
             if end > cursor:
                 await self._store.ack(self.name, cursor, end, None, self._now(), moved=False)
-            return bool(events or damaged)
+            return bool(events) or end > cursor
         except Conflict:
             return True
 

@@ -43,7 +43,7 @@ PROBLEM = re.compile(rb'status\\*"\s{0,9}:\s{0,9}[45]\d\d')
 """An error status in the answer of an operation that itself has a status of success."""
 FAULTS = ("error", "errors", "detail", "instance")
 """Members that only the answers of failed operations have; other objects may have a `title` or `message`."""
-SIGNED = re.compile(r"(https?://[^\s?\"]{1,500})\?[^\s\"]{0,2000}?Signature[^\s\"]*")
+QUERIED = re.compile(r"(https?://[^\s?\"]{1,500})\?([^\s\"]*)")
 LINK = re.compile(r"(https?://[^\s?]{1,500})\?\S+")
 """Signed links in the vendor's texts: anybody who has one can download the results."""
 
@@ -373,7 +373,9 @@ def _without_links(value: Any) -> Any:
             return "(cut: it is nested too deeply)"
     if "response_body_url" in inner:
         return "(cut: it holds a signed link)"
-    return SIGNED.sub(r"\1?***", inner)
+    if "Signature" not in inner:
+        return inner
+    return QUERIED.sub(lambda link: f"{link[1]}?***" if "Signature" in link[2] else link[0], inner)
 
 
 def _person(problem: dict[str, Any], item_id: str | None) -> Person | None:

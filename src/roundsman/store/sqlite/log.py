@@ -23,6 +23,10 @@ UNREAD, UNREAD_BYTES = 1000, 32 * 2**20
 """Maximum number and bytes of unread webhooks and rows that are kept, per source."""
 PIECE, SMALLEST, LARGEST = 200, 25, 800
 """Rows that are inserted before other tasks may run: at first, at least and at most."""
+PIECE_BYTES = 2 * 2**20
+"""Bytes of events above which a piece is halved."""
+SCANNED = 10_000
+"""Numbers that one read for a sink with a filter looks at: some 5 ms where none of their events is wanted."""
 SHORT, LONG = 0.002, 0.006
 """Seconds between which inserting a piece should take. A row takes 7 us, or 60 in a store of a million rows."""
 
@@ -48,6 +52,8 @@ class Log(Units):
         if kept is not None:
             return Slice(cursor, *kept)
         head = self._head()
+        if any(wanted):
+            head = min(head, cursor + SCANNED)
         found = [event for event, _ in self._events(cursor, head, limit, wanted)]
         damaged = [event for event in found if not event.sound]
         if damaged:
@@ -83,8 +89,9 @@ class Log(Units):
             if at:
                 yield
             began = time.perf_counter()
-            new += self._insert(source, found.events[at : at + size], now, found.via)
-            at, size = at + size, _resized(size, time.perf_counter() - began)
+            piece = _fitting(found.events[at : at + size])
+            new += self._insert(source, piece, now, found.via)
+            at, size = at + len(piece), _resized(len(piece), time.perf_counter() - began)
         if found.state is not None:
             self._advance(source, found, now, changed=bool(new))
         return new, self._last()
@@ -247,6 +254,13 @@ def _columns(status: SourceStatus) -> tuple[object, ...]:
         status.error,
         status.failed_with,
     )
+
+
+def _fitting(piece: Sequence[Event]) -> Sequence[Event]:
+    """The first events of a piece, of about `PIECE_BYTES` together."""
+    while len(piece) > 1 and sum(len(event.body) for event in piece) > PIECE_BYTES:
+        piece = piece[: len(piece) // 2]
+    return piece
 
 
 def _resized(size: int, took: float) -> int:
