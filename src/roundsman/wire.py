@@ -232,10 +232,14 @@ def envelope(body: bytes) -> dict[str, Any]:
 
 def objects(body: bytes, damaged: list[Damage] | None = None) -> list[Item]:
     """The objects in `body`, which is one object or a list of them; an empty list if it is empty."""
+    return list(each_object(body, damaged))
+
+
+def each_object(body: bytes, damaged: list[Damage] | None = None) -> Iterator[Item]:
+    """The same, one after the other."""
     body = body.strip().removeprefix(b"\xef\xbb\xbf").strip()
-    if not body:
-        return []
-    return items(b"[" + body + b"]" if body[:1] == b"{" else body, damaged=damaged)
+    if body:
+        yield from each(b"[" + body + b"]" if body[:1] == b"{" else body, damaged=damaged)
 
 
 def _item(raw: msgspec.Raw) -> tuple[Any, msgspec.Raw, str]:

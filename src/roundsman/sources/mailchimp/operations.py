@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, islice
 from typing import IO, Any
 
 import msgspec
@@ -279,7 +279,7 @@ def _several(body: bytes, damaged: list[wire.Damage]) -> Iterator[Read]:
             pass  # the rest is read leniently
         else:
             return
-    for row, raw in wire.objects(body, damaged)[read:]:
+    for row, raw in islice(wire.each_object(body, damaged), read, None):
         yield Operation.of(row), bytes(raw)
 
 
