@@ -25,7 +25,7 @@ check: $(READY)  ## format, lint and types
 	$(BIN)/mypy
 	$(BIN)/vulture
 
-bench: $(READY)  ## our figures beside the bare tools', in one table; QUICK=1: less of everything; ROWS="backlog poll"
+bench: $(READY)  ## our figures beside the bare tools', in one table; QUICK=1: with small amounts; ROWS="backlog poll": only these rows
 	$(BIN)/python tests/benchmarks/run.py $(if $(QUICK),quick) $(ROWS)
 
 profile: $(READY)  ## where a backlog's time goes, function by function

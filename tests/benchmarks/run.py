@@ -325,12 +325,15 @@ SIZES = {"quick": QUICK, "tiny": TINY}
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="run.py",
-        description="Measures rows of the table, all without a name.",
+        description="Measures rows of the table: those that are named, or all.",
         epilog="rows:\n" + "\n".join(f"  {name:12} {each.__doc__}" for name, each in ROWS.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "words", nargs="*", metavar="ROW", help="quick: less of everything; tiny: only whether it works"
+        "words",
+        nargs="*",
+        metavar="ROW",
+        help="a row, see below; or a size: quick (small amounts) or tiny (only whether it works)",
     )
     parser.add_argument("--times", type=int, help="runs of each side, in turn")
     given = parser.parse_args()
