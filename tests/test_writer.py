@@ -207,7 +207,7 @@ async def test_a_unit_is_not_refused_for_the_space_that_one_takes_which_was_undo
         with faulty(store, lambda sql, rows: Fault(FULL) if sql == "COMMIT" and rows > 50 else None):
             small = unit(store, "small", 3)
             events: list[Any] = [an_event(n) for n in range(300)]
-            events[-1] = msgspec.structs.replace(events[-1], body=object())
+            events[-1] = msgspec.structs.replace(events[-1], body=set())
             odd = asyncio.create_task(store.commit("doors", 0, *visited({"at": 1}, events)), name="odd")
             outcomes = await heard([small, odd])
         assert isinstance(outcomes.pop("odd"), sqlite3.Error)
@@ -259,7 +259,7 @@ async def test_a_unit_that_raises_fails_alone(place: int, tmp_path: Path) -> Non
         good = [unit(store, f"u{n}", 3) for n in range(place)]
         void = asyncio.create_task(store.commit("doors", 7, *visited({"at": 1}, [an_event(1)])))
         events: list[Any] = [an_event(n) for n in range(401)]
-        events[-1] = msgspec.structs.replace(events[-1], body=object())
+        events[-1] = msgspec.structs.replace(events[-1], body=set())
         odd = asyncio.create_task(store.commit("doors", 0, *visited({"at": 1}, events)))
         good += [unit(store, f"u{n}", 3) for n in range(place, 5)]
         outcomes = await heard([*good, void, odd])
