@@ -1,4 +1,4 @@
-"""The benchmarks work: each fast row at a very small size. What they measure is nobody's promise here."""
+"""The benchmarks work: each fast row at a very small size. Their figures are not tested here."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""The one writer of a store in SQLite: what a caller hears is true, whatever the disk, other processes and callers do.
+"""The one writer of a store in SQLite: a caller hears the truth also if the disk, other processes or callers fail.
 
 `stores/test_conformance.py` has what every store promises.
 """

@@ -35,7 +35,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 SEARCHED = [str(ROOT / "src"), str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
 ENVIRON = {**os.environ, "PYTHONPATH": os.pathsep.join(SEARCHED)}
-"""The environment of each process: it imports the Roundsman of this folder, whatever is installed."""
+"""The environment of each process: it imports the Roundsman of this folder, not an installed one."""
 CORES = sorted(os.sched_getaffinity(0))
 """Those that we may use, before any run is pinned to one."""
 LINES = "events.jsonl"

@@ -1,4 +1,4 @@
-"""Webhooks at a fixed rate, whatever is answered: a slow answer delays no other.
+"""Webhooks at a fixed rate: a slow answer delays no other webhook.
 
 `ours RATE SECONDS`: to the real daemon, which polls 20 sources each second and is then killed. `bare RATE SECONDS`: to
 Starlette and uvicorn with one SQLite commit for each. Both answer 200 once the webhook is on the disk.

@@ -43,7 +43,7 @@ _USUAL = re.compile(
 )
 """The header of a regular file after its name, as nearly all are; the groups are the size and the checksum.
 
-`TarInfo` reads the same from it in ten times the time, and reads whatever looks different.
+`TarInfo` reads the same from it in ten times the time, and reads every header that looks different.
 """
 
 

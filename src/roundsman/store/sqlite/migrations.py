@@ -40,7 +40,7 @@ def migrate(path: Path, conn: sqlite3.Connection) -> None:
     # If nothing is left in the -wal file, a later change of the store also changes the time of its file.
     conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     with conn:
-        conn.execute("BEGIN IMMEDIATE")  # nobody writes between the copy and the migrations
+        conn.execute("BEGIN IMMEDIATE")  # no other process writes between the copy and the migrations
         done = applied(path, conn)
         missing = [name for name in STEPS if name not in done]
         if REWRITING.intersection(missing) and done and _has_rows(conn):
@@ -63,7 +63,7 @@ def _copy(store: Path, step: str) -> None:
     """Copy the store, which lacks this migration and later ones. It has its name once it is complete and synced.
 
     Without space or time for it, the migrations go on: they are undone if they fail, the copy is only for going back to an
-    older version, and a service that refuses to start would not receive webhooks until somebody comes.
+    older version, and a service that refuses to start would not receive webhooks until an operator acts.
     """
     from structlog import get_logger  # slow to import, and seldom needed
 
