@@ -29,7 +29,7 @@ SHARED = (
     "CHANGELOG.md",
     "Makefile",
     "config.example.toml",
-    "src",
+    "src", "docs",
     "systemd",
     "debian",
 )

@@ -54,13 +54,20 @@ def test_a_type_checker_reads_the_installed_package() -> None:
     assert files("roundsman").joinpath("py.typed").is_file()
 
 
-def test_the_wheel_has_the_marker_for_type_checkers(tmp_path: Path) -> None:
+def test_the_wheel_has_the_marker_for_type_checkers_and_the_pages_of_help(tmp_path: Path) -> None:
     need(importlib.util.find_spec("hatchling") is not None, "needs hatchling: pip install hatchling")
-    for name in ("src", "systemd", "README.md", "pyproject.toml"):
+    for name in ("src", "systemd", "docs", "README.md", "pyproject.toml"):
         place = ROOT / name
         (shutil.copytree if place.is_dir() else shutil.copy)(place, tmp_path / name)
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", "dist"], cwd=tmp_path, check=True
     )
     [wheel] = (tmp_path / "dist").glob("*.whl")
-    assert "roundsman/py.typed" in zipfile.ZipFile(wheel).namelist()
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert "roundsman/py.typed" in names
+    pages = {
+        f"roundsman/{page.relative_to(ROOT)}"
+        for page in (ROOT / "docs").rglob("*.md")
+        if page.parent != ROOT / "docs"
+    }
+    assert pages <= names, pages - names

@@ -13,14 +13,27 @@ from typing import Any
 
 import typer
 
-from roundsman.cli import init, run, status, control, backup, hooks, service, new, plugins  # isort: skip - the order of --help
+from roundsman.cli import init, run, status, control, backup, hooks, service, new, plugins, sandbox, pages  # isort: skip - the order of --help
 from roundsman.cli.app import app, complain, complain_of
 from roundsman.errors import ConfigError, reason
 from roundsman.masking import mask
 from roundsman.store import StoreError
 from roundsman.system import logs
 
-__all__ = ["backup", "control", "hooks", "init", "main", "new", "plugins", "run", "service", "status"]
+__all__ = [
+    "backup",
+    "control",
+    "hooks",
+    "init",
+    "main",
+    "new",
+    "pages",
+    "plugins",
+    "run",
+    "sandbox",
+    "service",
+    "status",
+]
 
 UsageError: Any = typer.BadParameter.__base__
 """click's, or that of the click that newer versions of typer include."""

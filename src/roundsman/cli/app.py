@@ -86,7 +86,9 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-WITH_HTTP = frozenset({"run", "once", "poll", "demo", "check", "hooks", "rewind", "schema", "plugins"})
+WITH_HTTP = frozenset(
+    {"run", "once", "poll", "demo", "check", "hooks", "rewind", "schema", "plugins", "sandbox"}
+)
 """Commands that import an HTTP library: they make requests, or read all options."""
 
 

@@ -1,109 +1,16 @@
-"""`python -m roundsman.sandbox`: the sandbox alone. Prints its address and a configuration for a daemon."""
+"""`python -m roundsman.sandbox`: the same as `roundsman sandbox`."""
 
 import argparse
 import asyncio
 import sys
-from datetime import timedelta
 
-from roundsman.sandbox.company import HOOK_SECRET, HOOK_TOKEN, HOOK_VALUE, Company
-from roundsman.sandbox.mailchimp import API_KEY
-from roundsman.sandbox.parakey import TOKEN
-from roundsman.sandbox.railz import CLIENT_ID, SECRET_KEY
-from roundsman.sandbox.server import Sandbox
-
-CONFIGURATION = """
-# The secrets, for your shell and for the daemon's:
-# export PARAKEY_ACCESS_TOKEN={token} MAILCHIMP_API_KEY={key} RAILZ_SECRET_KEY={secret}
-# export PARAKEY_HOOK="{hook}" MAILCHIMP_HOOK_TOKEN={hook_token} RAILZ_HOOK_SECRET={hook_secret}
-
-# A store of its own: what it remembers of the sandbox is of no use to a real account.
-[daemon]
-store = "sandbox.db"
-
-[listen]
-address = "{listen}"
-
-[sources.front-doors]
-type = "parakey.event_logs"
-base_url = "{url}"
-interval = "2s"
-access_token = {{ env = "PARAKEY_ACCESS_TOKEN" }}
-
-[sources.front-doors.webhook]
-header = "Authorization"
-value = {{ env = "PARAKEY_HOOK" }}
-
-[sources.keys]
-type = "parakey.batches"
-base_url = "{url}"
-interval = "2s"
-access_token = {{ env = "PARAKEY_ACCESS_TOKEN" }}
-
-[sources.keys.webhook]
-header = "Authorization"
-value = {{ env = "PARAKEY_HOOK" }}
-
-[sources.newsletter]
-type = "mailchimp.batches"
-base_url = "{url}/3.0"
-interval = "1m"
-api_key = {{ env = "MAILCHIMP_API_KEY" }}
-
-# While the daemon runs: roundsman hooks create newsletter --url http://{listen}
-[sources.newsletter.webhook]
-token = {{ env = "MAILCHIMP_HOOK_TOKEN" }}
-
-[sources.ledger]
-type = "railz.pushes"
-base_url = "{url}"
-auth_url = "{url}/getAccess"
-interval = "2s"
-client_id = "{client}"
-secret_key = {{ env = "RAILZ_SECRET_KEY" }}
-connections = "discover"
-
-[sources.ledger.webhook]
-signing_secrets = [{{ env = "RAILZ_HOOK_SECRET" }}]
-
-[sinks.archive]
-type = "file"
-path = "events.jsonl"
-"""
-
-
-async def serve(port: int, rows: int, per_second: float, listen: str) -> None:
-    company = Company()
-    company.fill(rows, timedelta(milliseconds=250))
-    company.subscribe(f"http://{listen}", newsletter=False)
-    async with Sandbox(company.town, port=port) as sandbox:
-        words = {
-            "url": sandbox.url,
-            "token": TOKEN,
-            "key": API_KEY,
-            "secret": SECRET_KEY,
-            "client": CLIENT_ID,
-            "hook": HOOK_VALUE,
-            "hook_token": HOOK_TOKEN,
-            "hook_secret": HOOK_SECRET,
-            "listen": listen,
-        }
-        # The whole output is TOML, to be saved as a file as it is.
-        print(f"# {sandbox.url} is Parakey, Mailchimp and Railz, until Ctrl-C; webhooks go to {listen}.")  # noqa: T201
-        print(CONFIGURATION.format(**words), flush=True)  # noqa: T201 - its output
-        if per_second:
-
-            async def tell(key: str) -> None:
-                print(f"submitted: roundsman track keys {key}", file=sys.stderr)  # noqa: T201
-
-            await company.live(per_second, tell)
-        await asyncio.Event().wait()
-
+from roundsman.sandbox.alone import serve
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m roundsman.sandbox")
     parser.add_argument("--port", type=int, default=0, help="0: any free one")
     parser.add_argument("--rows", type=int, default=100, help="event logs to begin with")
-    parser.add_argument("--per-second", type=float, default=1.0, help="new ones; 0: nothing happens any more")
+    parser.add_argument("--per-second", type=float, default=1.0, help="new event logs in a second; 0: none")
     parser.add_argument("--listen", default="127.0.0.1:8377", help="where your daemon listens for webhooks")
     args = parser.parse_args()
     try:

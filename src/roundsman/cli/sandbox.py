@@ -1,0 +1,33 @@
+"""The command `sandbox`: simulated vendors for a first try, and for tests of a configuration."""
+
+import asyncio
+from contextlib import suppress
+from typing import Annotated
+
+import typer
+
+from roundsman.cli.app import app, fail
+
+
+@app.command()
+def sandbox(
+    port: Annotated[int, typer.Option(help="The port on 127.0.0.1. 0: any free port.")] = 0,
+    rows: Annotated[int, typer.Option(help="Event logs that exist at the start.")] = 100,
+    per_second: Annotated[
+        float, typer.Option("--per-second", help="New event logs in a second. 0: nothing happens.")
+    ] = 1.0,
+    listen: Annotated[
+        str, typer.Option(help="The address where your daemon receives webhooks.")
+    ] = "127.0.0.1:8377",
+) -> None:
+    """Simulate Parakey, Mailchimp and Railz on this machine until Ctrl-C.
+
+    Standard output is a configuration for them, as TOML.
+    """
+    from roundsman.sandbox.alone import serve
+
+    with suppress(KeyboardInterrupt):
+        try:
+            asyncio.run(serve(port, rows, per_second, listen))
+        except OSError as exc:
+            fail(f"port {port}: {exc.strerror}")
