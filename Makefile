@@ -1,63 +1,82 @@
-# Everything sets itself up: a fresh clone, Python 3.11 and its venv module are enough.
+# Each target installs what it needs into .venv first. Python 3.11 or later with its venv module is enough.
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -ec
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready-$(shell cksum pyproject.toml | cut -d' ' -f1)
+SUM := $(shell cksum pyproject.toml | cut -d' ' -f1)
+PROGRAM := $(VENV)/.program-$(SUM)
+TOOLS := $(VENV)/.tools-$(SUM)
+PIP := $(BIN)/python -m pip install --disable-pip-version-check
 
-.PHONY: help demo test test-systemd check bench profile soak fuzz proof mutants deb clean
+.PHONY: help demo test test-systemd check docs bench profile soak fuzz proof mutants deb clean
 .DEFAULT_GOAL := help
 
-help:  ## what there is to make
+help:  ## list the targets, with their times on two cores after the first installation (1 minute)
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-demo: $(READY)  ## 30 seconds of a made-up company at three vendors, watched by the real daemon
-	$(BIN)/roundsman demo --for 30s
+demo: $(PROGRAM)  ## the daemon against three simulated vendors; 30 s
+	@$(BIN)/roundsman demo --for 30s
 
-test: $(READY)  ## all tests, two files at a time
+test: $(TOOLS)  ## all tests, two files at a time; PYTEST_ARGS=tests/test_time.py: one file; 8 min
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
 
-test-systemd: $(READY)  ## those in a booted systemd: as root, with debootstrap and systemd-container
+test-systemd: $(TOOLS)  ## the tests on a booted Debian, as root; needs debootstrap and systemd-container; 3 min
 	$(BIN)/python -m pytest tests/systemd $(PYTEST_ARGS)
 
-check: $(READY)  ## format, lint and types
-	$(BIN)/ruff format --check src tests
-	$(BIN)/ruff check src tests
+check: $(TOOLS)  ## format, lint, types, unused names; 30 s
+	$(BIN)/ruff format --check src tests docs
+	$(BIN)/ruff check src tests docs
 	$(BIN)/mypy
 	$(BIN)/vulture
 
-bench: $(READY)  ## our figures beside the bare tools', in one table; QUICK=1: with small amounts; ROWS="backlog poll": only these rows
+docs: $(TOOLS)  ## build/docs: the documentation as HTML, with checked links; 5 s
+	$(BIN)/python docs/tools/house.py
+	$(BIN)/zensical build --strict
+
+bench: $(TOOLS)  ## figures beside those of the bare tools; QUICK=1: small amounts; ROWS="backlog polls": these rows; 20 min
 	$(BIN)/python tests/benchmarks/run.py $(if $(QUICK),quick) $(ROWS)
 
-profile: $(READY)  ## where a backlog's time goes, function by function
+profile: $(TOOLS)  ## where the time of a backlog goes, by function; 30 s
 	$(BIN)/python tests/benchmarks/profiled.py $(or $(EVENTS),100000)
 
-soak: $(READY)  ## a year of rounds of twenty sources, one an hour, in simulated time: some minutes
+soak: $(TOOLS)  ## a year of twenty sources in simulated time; HOURS=1: one visit an hour; 5 min
 	ROUNDSMAN_SOAK_HOURS=$(or $(HOURS),1) $(BIN)/python -m pytest -s tests/test_soak.py
 
-fuzz: $(READY)  ## whatever a webhook may say, for SECONDS=60, by a fuzzer that watches the code
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'atheris>=2.3'
+fuzz: $(TOOLS)  ## random webhooks by a fuzzer that watches the code; SECONDS=60: how long; 1 min
+	$(PIP) --quiet 'atheris>=2.3'
 	cd tests && ../$(BIN)/python fuzz.py -max_total_time=$(or $(SECONDS),60) -max_len=8192
 
-proof: $(READY)  ## what proves by number, with its whole budget: kills, power cuts, failing disks, simulations, fuzzing; hours
+proof: $(TOOLS)  ## kills, power cuts, failing disks, simulations, a year, fuzzing, with whole budgets; hours
 	ROUNDSMAN_CUTS=400 ROUNDSMAN_KILLS=400 ROUNDSMAN_SIMULATIONS=1000 $(BIN)/python -m pytest -s \
 		tests/test_power.py tests/test_kill.py tests/test_simulation.py tests/test_simulation_vendors.py tests/test_simulation_lists.py \
 		tests/test_fuzz.py
 	$(MAKE) soak
 	$(MAKE) fuzz SECONDS=1800
 
-mutants: $(READY)  ## changes in FILE that no test notices: N=60 of them, by SEED=1; under 20 minutes
+mutants: $(TOOLS)  ## changes of FILE=src/... that no test notices; N=60 of them, SEED=1; under 20 min
 	$(BIN)/python tests/mutants.py $(FILE) --count $(or $(N),60) --seed $(or $(SEED),1)
 
-deb:  ## dist/roundsman_*.deb, for this system's own Python (DEB_PYTHON=/usr/bin/python3)
+deb:  ## dist/roundsman_*.deb for this system's Python (DEB_PYTHON=/usr/bin/python3); 1 min
 	debian/build $(or $(DEB_PYTHON),/usr/bin/python3)
 
 clean:  ## remove what this file made
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
 
-# pip's own version may be as old as Python's: it learns dependency groups first.
-$(READY): pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade --disable-pip-version-check 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group test --group check
-	@rm -f $(VENV)/.ready-*
+# pip says nothing for a minute with --quiet, and a hundred lines without: show a count instead.
+COUNTED := | awk '/^ *(Collecting|Building wheel) /{printf "\r\033[K  %d %s", ++n, $$2; fflush()} END {printf "\r\033[K"}'
+
+$(PROGRAM): pyproject.toml
+	@echo "Installing the program into $(VENV): about a minute, once"
+	@$(PYTHON) -m venv $(VENV) || { echo "Python's venv module is missing: apt install python3-venv" >&2; exit 1; }
+	@# Dependency groups and editable installs need a pip that may be newer than Python's.
+	@$(PIP) --quiet --upgrade 'pip>=25.1'
+	@$(PIP) --editable . $(COUNTED)
+	@rm -f $(VENV)/.program-*
+	@touch $@
+
+$(TOOLS): $(PROGRAM)
+	@echo "Installing the tools for tests, checks and documentation"
+	@$(PIP) --group test --group check --group docs $(COUNTED)
+	@rm -f $(VENV)/.tools-*
 	@touch $@

@@ -29,7 +29,8 @@ SHARED = (
     "CHANGELOG.md",
     "Makefile",
     "config.example.toml",
-    "src", "docs",
+    "src",
+    "docs",
     "systemd",
     "debian",
 )
