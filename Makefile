@@ -34,7 +34,7 @@ docs: $(TOOLS)  ## build/docs: the documentation as HTML, with checked links; 5 
 	$(BIN)/python docs/tools/house.py
 	$(BIN)/zensical build --strict
 
-bench: $(TOOLS)  ## figures beside those of the bare tools; QUICK=1: small amounts; ROWS="backlog polls": these rows; 20 min
+bench: $(TOOLS)  ## figures beside those of the bare tools; QUICK=1: small amounts; ROWS="backlog poll": these rows; 20 min
 	$(BIN)/python tests/benchmarks/run.py $(if $(QUICK),quick) $(ROWS)
 
 profile: $(TOOLS)  ## where the time of a backlog goes, by function; 30 s
