@@ -115,6 +115,10 @@ def test_the_example_has_every_option_with_its_default() -> None:
         plain = config.source_class(kind)(type=kind, **needed[kind])
         without = loaded.sources[name].model_copy(update={"webhook": None})
         assert without == plain.named(name), "and they are the defaults"
+    assert (
+        loaded.sinks["archive"].batch
+        == config.load_type(config.sinks_registry()["file"]).model_fields["batch"].default
+    )
     assert loaded.daemon == config.DaemonOptions()
     assert loaded.http == HttpOptions()
     assert loaded.listen == ListenOptions()
@@ -544,6 +548,11 @@ def test_filters_that_match_nothing_are_warned_of(tmp_path: Path) -> None:
     assert "sinks.x.outcomes: fail matches nothing that there is; did you mean failed?" in found
     assert any(line.startswith("sinks.x.types: batch.completed matches nothing") for line in found)
     assert not any("d*" in line for line in found)
+
+
+def test_a_filter_for_the_events_of_the_daemon_is_not_warned_of(tmp_path: Path) -> None:
+    sink = '[sinks.x]\ntype = "stdout"\nsources = ["daemon"]\n'
+    assert not any("daemon" in line for line in advice.warnings(load(tmp_path, SOURCE + sink)))
 
 
 @pytest.mark.parametrize(

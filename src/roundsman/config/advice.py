@@ -17,6 +17,7 @@ from roundsman.options.secrets import INSIDE, may_be_placeholder
 from roundsman.plugin import Plugin, secrets
 from roundsman.shapes import TYPES, Outcome
 from roundsman.sources import SOURCES
+from roundsman.store import DAEMON
 
 
 def warnings(config: Config) -> list[str]:
@@ -124,7 +125,7 @@ def _filters_for_nothing(config: Config) -> list[str]:
     """Filters of sinks that no event can match. Without a warning, a typo would silently deliver nothing."""
     kinds = {source.type for source in config.sources.values()}
     ours = kinds <= set(SOURCES)  # a third-party source has its own types and outcomes
-    known = {"sources": list(config.sources)}
+    known = {"sources": [*config.sources, DAEMON]}
     if ours:
         known |= {"types": list(TYPES), "outcomes": list(get_args(Outcome))}
     found = []
@@ -135,7 +136,7 @@ def _filters_for_nothing(config: Config) -> list[str]:
                     hint = (
                         nearest(each, words)
                         if what != "types"
-                        else "; as in README's table, or a glob such as *.failed"
+                        else "; `roundsman schema events` has all; or a glob such as *.failed"
                     )
                     found.append(f"sinks.{name}.{what}: {each} matches nothing that there is{hint}")
     return found
