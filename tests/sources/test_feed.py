@@ -127,10 +127,14 @@ def test_a_gap_of_an_earlier_version_is_shown() -> None:
     assert EventLogs.gap({"begun": True}) is None
 
 
-def test_a_rewind_keeps_only_the_longest_answer() -> None:
-    old = {"begun": True, "largest": 20, "cursor": "2026-05-01T05:00:00Z", "gap": "beginning", "heads": True}
+def test_a_rewind_keeps_only_what_shows_that_answers_are_cut() -> None:
+    old = {"begun": True, "largest": 20, "cursor": "2026-05-01T05:00:00Z", "heads": True}
     to = datetime(2026, 4, 1, tzinfo=UTC)
     assert feed(event_logs().rewound(old, to)) == FeedState(begun=True, floor=to, learned=Learned(largest=20))
+    cut = Learned(largest=20, cuts=20)
+    assert feed(event_logs().rewound({**old, "gap": "beginning"}, to)) == FeedState(
+        begun=True, floor=to, learned=cut
+    )
 
 
 def test_a_state_says_its_version() -> None:

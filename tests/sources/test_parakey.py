@@ -15,6 +15,7 @@ from rounds import Rounds, opened
 from roundsman.kit import probing
 from roundsman.sandbox import Fault, Parakey, Quirks
 from roundsman.sources.parakey import EventLogs
+from roundsman.times import parse_time, rfc3339
 from worlds import PLANS, RECORDS, START, Time
 
 MINUTE = timedelta(minutes=1)
@@ -202,6 +203,61 @@ async def test_a_gap_that_an_older_version_opened_tells_nothing_again(
     parakey.add(log_id="new")
     await world.visit()
     assert set(world.ids()) - left == {"new"}
+
+
+@pytest.mark.parametrize("order", ["honoured", "descending"])
+@pytest.mark.parametrize("version", ["this", "before 0.9"])
+@pytest.mark.parametrize("back", [None, 60 * MINUTE, 20 * MINUTE])
+async def test_a_rewind_in_a_gap_does_not_believe_a_server_that_still_cuts(
+    back: timedelta | None, version: str, order: Any, rounds: Any, parakey: Parakey, time: Time
+) -> None:
+    """To the beginning, to a time before the cursor, and into the gap: the next visit reports it again."""
+    parakey.quirks = Quirks(cap=10, order=order, filters="nothing")
+    now = time.utc()
+    old = [parakey.add(created=now - 40 * MINUTE, log_id=f"old{n}").id for n in range(5)]
+    world = rounds(start="beginning")
+    await world.visit()
+    assert world.source.gap(world.state) is None
+    for n in range(30):
+        parakey.add(created=now - 30 * MINUTE + n * MINUTE, log_id=f"new{n}")
+    time.advance(3600)
+    await world.visit()
+    assert world.source.gap(world.state)
+    state = {**world.state}
+    if version == "before 0.9":
+        state["learned"] = {k: v for k, v in state["learned"].items() if k != "cuts"}
+    to = now - back if back is not None else None
+    await world.store.rewind("doors", world.source.rewound(state, to))
+    await world.visit()
+    assert world.source.gap(world.state) == (rfc3339(to) if to else "beginning")
+    gaps = world.told("roundsman.source.gap")
+    assert [gap["data"]["since"] for gap in gaps[1:]] == [rfc3339(to) if to else None]
+    await world.visit(after=7 * 3600)
+    assert world.source.gap(world.state), "a sweep does not believe it, either"
+    parakey.quirks = Quirks(cap=1000)
+    await world.visit(after=7 * 3600)
+    assert world.source.gap(world.state) is None, "the server shows all: a sweep finds it"
+    new = [f"new{n}" for n in range(30) if back != 20 * MINUTE or n >= 10]
+    assert {*old, *new} <= set(world.ids())
+    assert len(world.ids()) == len(set(world.ids()))
+
+
+async def test_a_rewind_behind_a_gap_accepts_the_loss(rounds: Any, parakey: Parakey, time: Time) -> None:
+    parakey.quirks = Quirks(cap=10, order="descending", filters="nothing")
+    fill(parakey, time, 5)
+    world = rounds()
+    await world.visit()
+    time.advance(3600)
+    fill(parakey, time, 30, "new")
+    await world.visit()
+    [gap] = world.told("roundsman.source.gap")
+    await world.store.rewind(
+        "doors", world.source.rewound(world.state, parse_time(gap["data"]["details"]["until"]))
+    )
+    for after in (61, 61, 7 * 3600):
+        await world.visit(after=after)
+        assert world.source.gap(world.state) is None
+    assert len(world.told("roundsman.source.gap")) == 1
 
 
 @pytest.mark.parametrize("at", [4, 5, 6, 7])

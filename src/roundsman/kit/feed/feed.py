@@ -34,8 +34,15 @@ class Feed(Growing):
         return await _Round(self, visit, state).poll()
 
     def rewound(self, state: State, to: datetime | None) -> State:
-        learned = Learned(largest=FeedState.load(state).learned.largest)
-        return FeedState(begun=True, floor=to, learned=learned).dump()
+        """The state from which the list is read again. What proves that the server cuts its answers is kept."""
+        old = FeedState.load(state)
+        known, edge = old.learned, None
+        learned = Learned(largest=known.largest, cuts=known.cuts)
+        if old.gap is not None:
+            learned.cuts = known.cuts or known.largest  # a state of a version before 0.9 has no `cuts`
+            if old.anchor is not None and old.cursor is not None and (to is None or to <= old.cursor):
+                edge = Mark(old.anchor, old.cursor)
+        return FeedState(begun=True, floor=to, edge=edge, learned=learned).dump()
 
     @classmethod
     def gap(cls, state: State) -> str | None:
@@ -138,7 +145,7 @@ class _Round:
         # serves servers whose startDate is exclusive.
         start = begin - back - MILLISECOND if begin else None
         # For new rows it is enough to reach the newest known row; a sweep looks for rows below it.
-        return Reading(start=start, known=None if sweep else state.anchor, edge=state.edge)
+        return Reading(start=start, known=None if sweep else state.anchor, edge=state.edge, floor=state.floor)
 
     async def _read(self, reading: Reading, progress: Progress) -> Poll:
         """Read until the reading has advanced by a page, or is complete."""

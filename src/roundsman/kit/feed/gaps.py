@@ -35,12 +35,15 @@ def _notice(
     until = rfc3339(min(row.when for row in newest)) if newest else None
     rows = state.learned.largest
     every = spell(source.reread.sweep_interval)
+    bounds = [f"after {about}"] if since else []
+    bounds += [f"before {until}"] if until else []
+    where = f"Rows {' and '.join(bounds)}" if bounds else "Rows"
     message = (
-        f"The server cuts its answers at {rows} rows, and no parameter tried gets past that: rows after {about}"
-        f"{f' and before {until}' if until else ''} may be missing. The newest are told at every visit, and the gap is tried "
-        f"again every {every}. Raise paging.max_limit, name the right parameter in paging.offset_params, or set "
-        'paging.mode = "keyset" if startDate is known to compare with createdAt; '
-        f"`roundsman rewind {source.name} --to` a later time accepts the loss."
+        f"The server cuts its answers at {rows} rows, and no parameter tried gets past that. {where} may be "
+        f"missing. Each visit still reports the newest rows, and a sweep tries again every {every}. To get the "
+        "missing rows, raise paging.max_limit, name the right parameter in paging.offset_params, or set "
+        'paging.mode = "keyset" if startDate compares with createdAt. To accept the loss, run '
+        f"`roundsman rewind {source.name} --to` a later time."
     )
     cursor = rfc3339(state.cursor) if state.cursor else None
     details = {"cursor": cursor, "since": about, "until": until, "rows": rows}

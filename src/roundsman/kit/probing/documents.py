@@ -74,6 +74,8 @@ class Learned(msgspec.Struct, omit_defaults=True, kw_only=True):
 
     largest: Count = 0
     """Number of rows of the longest answer; kept by `forget`."""
+    cuts: Count = 0
+    """Number of rows at which the server cut an answer, past every strategy; kept by `forget`. 0: not known."""
     doubted: list[str] = []
     """The doubts that were reported; kept by `forget`."""
     strategies: list[str] = []
@@ -105,7 +107,7 @@ class Learned(msgspec.Struct, omit_defaults=True, kw_only=True):
 
     def forget(self) -> None:
         """Forget what may have changed at the server."""
-        fresh = Learned(largest=self.largest, doubted=self.doubted)
+        fresh = Learned(largest=self.largest, cuts=self.cuts, doubted=self.doubted)
         for name in self.__struct_fields__:
             setattr(self, name, getattr(fresh, name))
 
@@ -130,6 +132,7 @@ class Learned(msgspec.Struct, omit_defaults=True, kw_only=True):
         """The question brought `count` rows."""
         if question.limit > 1:
             self.largest = max(self.largest, count)
+            self.cuts = self.cuts if count <= self.cuts else 0  # the server shows more now
         if self.ignores_limit and count > self.ignores_limit + SHORTEST_TRUNCATED:
             self.ignores_limit = 0  # the server does not ignore `limit`: it has a minimum
 
@@ -154,6 +157,8 @@ class Reading(msgspec.Struct, omit_defaults=True, kw_only=True):
     """The newest row that was known before: reaching it is enough. None: rows below it are looked for."""
     edge: Mark | None = None
     """A row that a long reading should show, too."""
+    floor: datetime | None = None
+    """Rows before it are not wanted; None: there is no such time."""
     strategy: str = ""
     """The strategy in use; empty before the first question."""
     limit: Count = 0

@@ -55,6 +55,7 @@ class Probing(Inquiry):
             if came == "done":
                 return
         self.learned.strategies = []
+        self.learned.cuts = self.cut_at or self.learned.largest
         raise Truncated
 
     async def _step(self) -> Step:

@@ -52,6 +52,8 @@ class Inquiry:
         """The rows of the pages read."""
         self.doubts: list[str] = []
         """What the answers neither prove nor contradict, for a person."""
+        self.cut_at = 0
+        """Number of rows of the last answer after which more rows may follow."""
 
     async def page(self, question: Question) -> Look:
         """An answer whose rows belong to the reading."""
@@ -76,6 +78,8 @@ class Inquiry:
             truncated = not self._ends(rows, largest, newest_first=descending and not ascending)
         else:
             truncated = len(rows) >= limit or (len(rows) >= SHORTEST_TRUNCATED and len(rows) >= largest)
+        if truncated and question.limit > 1:
+            self.cut_at = len(rows)
         return Look(rows, truncated, ascending, descending)
 
     def _ends(self, rows: list[Row], largest: int, *, newest_first: bool) -> bool:
@@ -166,6 +170,9 @@ class Inquiry:
         if edge and not page.has(edge.id) and (start is None or edge.created > start + SLACK):
             return True  # a row that was reported before is missing
         stamps = [row.created for row in page.rows if row.created]
+        if reading.known is None and edge is None and 0 < self.learned.cuts <= count:
+            # The server cut an answer of this length before, and no row read earlier can disprove it.
+            return reading.floor is None or not stamps or min(stamps) > reading.floor
         low, high = reading.low, reading.high
         return bool(stamps) and bool((low and low < min(stamps)) or (high and high > max(stamps)))
 
