@@ -25,6 +25,7 @@ from roundsman import cli, shapes
 from roundsman.cli import run
 from roundsman.config import registry
 from roundsman.engine.engine import Engine
+from roundsman.events import notice
 from roundsman.http.client import Http
 from roundsman.plugin import Poll, Source, State
 from roundsman.sandbox import Fault, Parakey, Town
@@ -636,6 +637,27 @@ def test_a_gap_a_rest_and_another_address_are_in_the_status(roundsman: Any, fill
     assert (row["origin"], row["reads"]) == ("https://b.example", None)
     assert roundsman("rewind", "doors", "--accept").code == 1
     assert roundsman("rewind", "doors").code == 2
+
+
+def test_a_gap_that_was_reported_is_in_the_status_of_a_source_without_such_a_state(
+    roundsman: Any, filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SqliteStore.open(filled / "roundsman.db")
+    [row] = json.loads(roundsman("status", "--json").out)["sources"]
+    assert row["gap_reported"] is None
+    reported = notice("roundsman.source.gap", "doors", "short list", "Batches may be missing.")
+    commit(
+        store, "doors", {"cursor": "y"}, [reported, notice("roundsman.source.gone", "doors", "b1", "Gone.")]
+    )
+    done(store.close())
+    [row] = json.loads(roundsman("status", "--json").out)["sources"]
+    assert (row["gap"], row["state"]) == (None, "ok")
+    assert row["gap_reported"] == "2026-05-01T06:00:00Z"
+    assert f"gap_reported={row['gap_reported']}" in roundsman("status").out
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    shown = " ".join(roundsman("status").out.split())
+    assert "doors: a gap was reported at" in shown
+    assert "roundsman events --source doors --type roundsman.source.gap" in shown
 
 
 def test_a_name_with_a_memory_that_is_left_behind_is_warned_of(roundsman: Any, filled: Path) -> None:

@@ -27,10 +27,12 @@ from roundsman.sandbox.okta import Okta, Quirks as OktaQuirks
 from roundsman.sandbox.vendor import Reply, document
 from roundsman.sandbox.zendesk import Quirks as ZendeskQuirks, Zendesk
 from roundsman.testing import Reply as Answered, Request, Web, contract
+from roundsman.times import parse_time, rfc3339
 from worlds import Time, event_logs, keeps_the_contract
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 GAP = "roundsman.source.gap"
+START_OF_MAY = "2026-05-01T00:00:00Z"
 Answers = Callable[[Mapping[str, str]], Any]
 
 
@@ -1141,6 +1143,80 @@ async def test_a_page_limit_that_is_reached_is_a_gap_and_said_once(world: Any) -
     assert made.keys() == ["0", "1", "2", "3", "4"]
     [gap] = made.told_notices(GAP)
     assert "pages.limit = 5" in gap["data"]["message"]
+
+
+async def test_a_gap_ends_when_a_later_reading_shows_the_list_to_its_end(world: Any) -> None:
+    """The log has a line for its beginning, however often the list is cut, and one for its end."""
+    most = [9]
+
+    def answers(query: Mapping[str, str]) -> Any:
+        at = int(query.get("token", "0"))
+        return {"rows": [row(at)], "next": str(at + 1) if at < most[0] else None}
+
+    made = world(answers, a_list(pages={"next": "next", "param": "token", "limit": 5}, start="beginning"))
+    with capture_logs() as logs:
+        await made.visits(3)
+        assert (await made.status()).source.gap(made.state) == "beginning"
+        [gap] = made.told_notices(GAP)
+        assert "Rows of any age may be missing" in gap["data"]["message"]
+        most[0] = 3
+        await made.visits(2)
+    assert (await made.status()).source.gap(made.state) is None
+    lines = [line for line in logs if line["event"] in {"source.notice", "source.gap_closed"}]
+    assert [line["event"] for line in lines] == ["source.notice", "source.gap_closed"]
+    assert lines[1]["since"] == "beginning"
+
+
+async def test_a_gap_in_a_list_with_the_newest_row_first_ends_when_rows_before_it_are_read(
+    world: Any, time: Time
+) -> None:
+    rows = [row(n, rfc3339(time.utc() - n * HOUR)) for n in range(5)]
+
+    def answers(query: Mapping[str, str]) -> Any:
+        at = int(query.get("token", "0"))
+        newest = sorted(rows, key=lambda each: str(each["at"]), reverse=True)
+        return {"rows": newest[at : at + 5], "next": str(at + 5) if at + 5 < len(newest) else None}
+
+    options = {"rows": {"id": "id", "time": "at", "newest_first": True}, "start": "beginning"}
+    made = world(answers, a_list(pages={"next": "next", "param": "token", "limit": 2}, **options))
+    await made.visit()
+    bound = rows[0]["at"]
+    time.advance(HOUR.total_seconds())
+    rows += [row(f"new{n}", rfc3339(time.utc() - n * MINUTE)) for n in range(20)]
+    await made.visit()
+    source = (await made.status()).source
+    assert source.gap(made.state) == bound
+    [gap] = made.told_notices(GAP)
+    assert (gap["data"]["since"], gap["data"]["details"]["since"]) == (bound, bound)
+    await made.visit(600)
+    assert source.gap(made.state) == bound, "a visit that stops at known rows does not reach it"
+    made.source = a_list(pages={"next": "next", "param": "token"}, **options)
+    made.reboot()
+    await made.visit(86400)
+    assert source.gap(made.state) is None
+    assert set(made.keys()) == {str(each["id"]) for each in rows}
+
+
+async def test_a_gap_stays_while_only_rows_after_it_are_asked_for(world: Any, time: Time) -> None:
+    """`since.param` begins behind it: a rewind alone reads its rows."""
+    rows = [row(n, rfc3339(time.utc() + n * HOUR)) for n in range(12)]
+    since = {"param": "from", "row": "at", "overlap": "1m"}
+
+    def answers(query: Mapping[str, str]) -> Any:
+        at, begin = int(query.get("token", "0")), query.get("from", "")
+        found = [each for each in rows if str(each["at"]) >= begin]
+        return {"rows": found[at : at + 2], "next": str(at + 2) if at + 2 < len(found) else None}
+
+    made = world(
+        answers,
+        a_list(pages={"next": "next", "param": "token", "limit": 2}, since=since, start=START_OF_MAY),
+    )
+    time.advance(86400)
+    await made.visits(4)
+    source = (await made.status()).source
+    assert source.gap(made.state) == START_OF_MAY
+    await made.store.rewind(made.source.name, made.source.rewound(made.state, parse_time(START_OF_MAY)))
+    assert source.gap(made.state) is None
 
 
 async def test_a_walk_is_begun_anew_if_its_table_was_changed(world: Any, time: Time) -> None:

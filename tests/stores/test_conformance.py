@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from inside import visited
-from roundsman.events import Event
+from roundsman.events import Event, notice as about
 from roundsman.plugin import State
 from roundsman.store import (
     DAEMON,
@@ -370,6 +370,17 @@ async def test_the_daemons_notices_are_events_and_are_found_by_type(store: Store
     assert await store.logged_before(found[0].seq) == START + 1, "notices of the daemon do not count"
     assert await store.logged_before((await seqs(store))[0]) is None
     assert [each.name for each in await store.sources()] == sorted(KINDS), "the daemon is no source"
+
+
+async def test_when_a_source_last_got_a_notice_of_a_type_is_known(store: Store) -> None:
+    gap, gone = "roundsman.source.gap", "roundsman.source.gone"
+    assert await store.reported("doors", gap) is None
+    await store.append_notices("doors", [about(gap, "doors", "1", "Missing.")], START + 1)
+    await store.append_notices("doors", [about(gap, "doors", "2", "Missing.")], START + 2)
+    await store.append_notices("doors", [about(gone, "doors", "3", "Gone.")], START + 3)
+    assert await store.reported("doors", gap) == START + 2
+    assert await store.reported("doors", gone) == START + 3
+    assert await store.reported("windows", gap) is None
 
 
 # -- ids to track ------------------------------------------------------------------------------------------------------

@@ -8,14 +8,14 @@ reason: any error of a plugin means a retry, and must not end the daemon.
 import asyncio
 import logging
 import random
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 
 import structlog
 
-from roundsman.engine import policy
+from roundsman.engine import gaps, policy
 from roundsman.engine.notices import about_source
 from roundsman.engine.policy import Answer, Failure, Page, Unwritten, Verdict
 from roundsman.engine.reading import Step, ahead, read
@@ -27,7 +27,6 @@ from roundsman.http.client import Http
 from roundsman.http.exchange import is_debugging
 from roundsman.plugin import Poll, Source, State, Trigger, Visit
 from roundsman.store import Conflict, Found, Memory, SourceStatus, StoreError, Via
-from roundsman.times import parse_time
 
 LONG_REST = 60.0
 """A wait that a vendor asks for is logged from this many seconds on."""
@@ -52,6 +51,8 @@ class Run:
     began: float
     """When the poll under way began."""
     revision: int = 0
+    state: State = field(default_factory=dict)
+    """The source's state at the last commit."""
 
     @property
     def trigger(self) -> Trigger:
@@ -144,7 +145,7 @@ class Visits:
         now = self._time.now()  # before the status is read: a clock that was set moves it
         watched.status = policy.asking(watched.status, run.trigger, now)
         memory = await self._store.memory(run.name)
-        run.revision = memory.revision
+        run.revision, run.state = memory.revision, memory.state
         return memory if run.configured.tracks else memory._replace(ids=(), taken=0)
 
     # -- good answers --------------------------------------------------------------------------------------------------
@@ -153,6 +154,7 @@ class Visits:
         """Commit what a poll found, with the source's new status."""
         watched, poll = run.watched, step.poll
         async with watched.writing:
+            notices = await self._new_notices(run.name, poll)
             now, before = self._time.now(), watched.status
             verdict = policy.after(before, run.trigger, self._outcome(run, step), now, run.interval)
             with _provisional(watched, verdict.status):
@@ -165,8 +167,17 @@ class Visits:
         if new:
             await self._mind_silence(run, poll, now)
         self._count(run, poll, new, more=step.more)
-        self._say(run.name, poll)
+        self._say(run.name, poll, notices)
+        if step.changed:
+            gaps.log_end(run.name, run.source, run.state, poll.state)
+            run.state = poll.state
         self._log(run, step, new, verdict)
+
+    async def _new_notices(self, name: str, poll: Poll) -> list[Event]:
+        """The notices of a poll that the log does not have. A source may repeat one at each visit."""
+        found = {event.id: event for event in poll.events if event.type.startswith("roundsman.")}
+        known = await self._store.known(name, list(found)) if found else set()
+        return [event for key, event in found.items() if key not in known]
 
     async def _write(self, run: Run, step: Step, before: SourceStatus, verdict: Verdict, now: float) -> int:
         """Write what a poll found, if that is anything. Returns the number of new events."""
@@ -174,7 +185,7 @@ class Visits:
         settles = before.failures > 0 or before.failing_since is not None or run.watched.reading is not None
         if not step.quiet or (settles and not poll.page and run.scheduled):
             events = [*poll.events, *(about_source(run.name, report, now) for report in verdict.reports)]
-            gap = _gap(run.source, poll.state)
+            gap = gaps.begin(run.source, poll.state)
             found = Found(poll.state, events, step.taken, run.via, poll.unread, not run.scheduled, gap)
             return await self._commit(run.name, step.revision, found, status, now)
         # The common case. The next `due` was stored when the visit began; the heartbeat stores the rest.
@@ -218,17 +229,16 @@ class Visits:
                 await self._store.append_notices(run.name, [event], now)
                 _log_notice(run.name, event)
 
-    def _say(self, name: str, poll: Poll) -> None:
-        """Log remarks, unread rows and notices, for a person."""
+    def _say(self, name: str, poll: Poll, notices: Sequence[Event]) -> None:
+        """Log remarks, unread rows and new notices, for a person."""
         for remark in poll.remarks:
             log.warning("vendor.surprise", source=name, what=remark)
         if poll.unread:
             self._meter.unread[name] += len(poll.unread)
             what = f"{poll.unread[0].why}; it is kept as it came: roundsman unread {name}"
             log.warning("poll.unread", source=name, rows=len(poll.unread), what=what)
-        for event in poll.events:
-            if event.type.startswith("roundsman."):
-                _log_notice(name, event)
+        for event in notices:
+            _log_notice(name, event)
 
     def _log(self, run: Run, step: Step, new: int, verdict: Verdict) -> None:
         """Log the visit: a line at its end, and one every `LOG_EVERY` seconds of a long reading."""
@@ -407,16 +417,6 @@ def _provisional(watched: Watched, status: SourceStatus) -> Iterator[None]:
         raise
     finally:
         watched.earlier = None
-
-
-def _gap(source: Source, state: State) -> float | None:
-    """Since when rows may be missing (Unix); 0 if that is not known; None if there is no gap."""
-    try:
-        since = source.gap(state)
-    except Exception:  # noqa: BLE001 - a plugin may raise anything; what was found is committed
-        return None
-    moment = parse_time(since)
-    return moment.timestamp() if moment else 0.0 if since else None
 
 
 def _fingerprint(run: Run) -> str | None:

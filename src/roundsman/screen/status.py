@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 LONG_REST = 60.0
 """`status` shows a vendor's backoff if more than this many seconds of it are left."""
-RED = {"roundsman.source.failing", "roundsman.source.gap", "roundsman.source.webhook_silent"}
+GAP = "roundsman.source.gap"
+RED = {"roundsman.source.failing", GAP, "roundsman.source.webhook_silent"}
 
 
 async def status(
@@ -59,6 +60,7 @@ async def status(
                 "refused": entry.refused,
                 "refusal": entry.refusal,
                 "gap": missing,
+                "gap_reported": stamp(await view.reported(entry.name, GAP)),
                 "rests_until": stamp(rest) if rest > time.time() + LONG_REST else None,
                 "origin": entry.origin,
                 "reads": entry.reads,
@@ -172,10 +174,11 @@ def status_tables(found: Mapping[str, Any]) -> "RenderableType":
 def _remarks(row: Mapping[str, Any]) -> list[str]:
     """Warnings about a source that is not failing: a gap, a long backoff, a changed origin."""
     name, found = row["name"], []
+    shows = f"roundsman events --source {name} --type {GAP}"
     if row["gap"]:
-        found.append(
-            f"{name}: gap since {row['gap']}: rows after that may be missing, and are looked for at each sweep"
-        )
+        found.append(f"{name}: gap since {row['gap']}: rows may be missing; details: {shows}")
+    elif row["gap_reported"]:
+        found.append(f"{name}: a gap was reported at {row['gap_reported']}; details: {shows}")
     if row["rests_until"]:
         found.append(f"{name}: the vendor wants a rest until {row['rests_until']}")
     if row["reads"]:

@@ -75,6 +75,9 @@ class View(Protocol):
     async def known(self, name: str, ids: Sequence[str]) -> set[str]:
         """Which of these event ids of a source are in the log."""
 
+    async def reported(self, source: str, kind: str) -> float | None:
+        """When the newest notice of this type about a source was logged (Unix); None if the log has none."""
+
     async def has_pruned_ids(self) -> bool:
         """Whether ids of events were ever pruned: a source that is read again from before that may repeat some."""
 

@@ -109,6 +109,11 @@ class Ages:
         best: Any = max((value for value in values if value is not None), default=None)
         return rfc3339(best) if isinstance(best, datetime) else best
 
+    def is_at_or_before(self, value: Value, other: Value) -> bool:
+        """Whether a value of `since.param` is not after another one; False if they cannot be compared."""
+        first, last = self._comparable(value), self._comparable(other)
+        return first is not None and last is not None and bool(first <= last)
+
     def is_ahead(self, row: Row) -> bool:
         """Whether its time is in the future."""
         return self._is_ahead(self.moment(row))

@@ -100,7 +100,7 @@ class Reading(PollBuilder):
                     yield self.poll()
                     raise
                 if self._source.keeps_next and self._list.cursor is not None:
-                    self._tell_gap(
+                    self._report_gap(
                         walk,
                         "the vendor refuses the position that was kept, and what came late is only behind it",
                     )
@@ -137,7 +137,15 @@ class Reading(PollBuilder):
             if since.until:
                 begin = parse_time(walk.begin) or self._visit.vendor_now
                 walk.end = rfc3339(self._window_end(begin))
+        walk.fills_gap = self._reaches_gap(walk)
         return walk
+
+    def _reaches_gap(self, walk: Walk) -> bool:
+        """Whether a walk that begins now asks for all rows of the gap, if there is one."""
+        gap, since = self._list.gap, self._source.since
+        if gap is None or self._source.keeps_next or (since is not None and since.window):
+            return False  # a kept position is behind the gap, and a window may end before it
+        return walk.begin is None or self._ages.is_at_or_before(walk.begin, gap)
 
     def _first_value(self, cursor: Value | None) -> Value | None:
         """What `since.param` carries: a little before the cursor, or before the floor of the first visit."""
@@ -228,6 +236,7 @@ class Reading(PollBuilder):
         self.rows += len(rows)
         self._explain_rows(page, new)
         if self._reaches_known(walk, page, known, old):
+            walk.fills_gap = walk.fills_gap and self._is_behind_gap(page)
             return False
         return self._goes_on(walk, page)
 
@@ -239,6 +248,7 @@ class Reading(PollBuilder):
             goes_on = self._keep_next(page, asked, goes_on=goes_on)
         if isinstance(self._pager, paging.Named) and self._pager.names_itself and not self._source.keeps_next:
             self.remark("a page names itself as the next one: it counts as the last", about="names itself")
+            walk.fills_gap = False
         pages = self._source.pages
         try:
             if goes_on:
@@ -246,7 +256,7 @@ class Reading(PollBuilder):
             if goes_on and pages is not None and walk.pages >= pages.limit:
                 raise Lost(f"pages.limit = {pages.limit} is reached")  # noqa: TRY301 - as if its pager had
         except Lost as exc:
-            self._tell_gap(walk, str(exc))
+            self._report_gap(walk, str(exc))
             goes_on = False
         self._explain_pages(walk, goes_on=goes_on)
         return goes_on
@@ -271,7 +281,7 @@ class Reading(PollBuilder):
         return goes_on and (has_more or page.count > 0)
 
     def _mind_standstill(self, walk: Walk) -> None:
-        """Be loud about values that do not move the cursor."""
+        """Report values that do not move the cursor."""
         since = self._source.since
         assert since is not None
         kind = "number" if self._ages.has_numbers else "time"
@@ -331,11 +341,22 @@ class Reading(PollBuilder):
         deep = top is not None and all(row.time is not None and row.time < top - depth for row in rows)
         return deep and bool(self._list.mark)
 
+    def _is_behind_gap(self, page: Page) -> bool:
+        """Whether all rows of a page are older than the gap: with the newest row first, no more can be in it."""
+        bound = parse_time(self._list.gap)
+        moments = [self._ages.moment(row) for row in page.found.rows]
+        return bound is not None and all(moment is not None and moment < bound for moment in moments)
+
     # -- the end ---------------------------------------------------------------------------------------------
 
     def _end(self, walk: Walk) -> Poll:
         """The walk is complete: move the cursor."""
         memory = self._list
+        if isinstance(self._pager, paging.Skipping) and self._pager.shifts:
+            self._report_gap(walk, "the list shifts faster than it is read")
+            self._pager.shifts = False
+        if walk.fills_gap:
+            memory.gap = None
         if not memory.begun and self._ages.all_were_there and not isinstance(walk.top, str):
             memory.low = walk.top
         memory.walk, memory.begun, memory.again = None, True, False
@@ -351,9 +372,6 @@ class Reading(PollBuilder):
             one_page = walk.pages == 0
             memory.mark = walk.mark if self._source.rows.newest_first else []
             memory.tag = walk.tag if one_page or self._source.rows.newest_first else None
-        if isinstance(self._pager, paging.Skipping) and self._pager.shifts:
-            self._tell_gap(walk, "the list shifts faster than it is read")
-            self._pager.shifts = False
         if self._source.since is not None:
             begins = memory.next if self._source.keeps_next else self._first_value(memory.cursor)
             self._visit.explain(f"since: the next visit begins at {begins}")
@@ -374,25 +392,21 @@ class Reading(PollBuilder):
         if then is not None and (cursor is None or then > cursor):  # type: ignore[operator] # both are of one kind
             self._list.cursor = to
 
-    def _tell_gap(self, walk: Walk, why: str) -> None:
+    def _report_gap(self, walk: Walk, why: str) -> None:
         """Report that rows may be missing."""
-        memory = self._list
-        since = memory.cursor if memory.cursor is not None else self.doc.floor or "beginning"
-        memory.gap = str(since)
+        memory, name = self._list, self._source.name
+        since = str(memory.cursor if memory.cursor is not None else self.doc.floor or "beginning")
+        memory.gap, walk.fills_gap = memory.gap or since, False
+        missing = "Rows of any age" if since == "beginning" else f"Rows after {since}"
         message = (
-            f"The list was not read to its end: {why}. Rows after {since} may be missing. When the cause is mended, "
-            f"`roundsman rewind {self._source.name} --to` a time before that reads them again."
+            f"The list was not read to its end: {why}. {missing} may be missing. Remove the cause, then run "
+            f"`roundsman rewind {name} --to` {'beginning' if since == 'beginning' else 'an earlier time'}: "
+            "it reads the rows again."
         )
-        details = {"since": str(since), "pages": walk.pages, "rows": walk.rows}
+        details = {"since": since, "pages": walk.pages, "rows": walk.rows}
+        kind, now = "roundsman.source.gap", self._visit.now
         self.events.append(
-            notice(
-                "roundsman.source.gap",
-                self._source.name,
-                str(since),
-                message,
-                now=self._visit.now,
-                details=details,
-            )
+            notice(kind, name, since, message, since=parse_time(since), now=now, details=details)
         )
 
     def _explain_rows(self, page: Page, new: list[Row]) -> None:

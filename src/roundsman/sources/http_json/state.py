@@ -36,6 +36,8 @@ class Walk(msgspec.Struct, omit_defaults=True):
     """It goes on behind pages that are known."""
     tag: dict[str, str] | None = None
     """The ETag of its first page."""
+    fills_gap: bool = False
+    """It began at or before the gap: if it reads the list to its end, no row is missing."""
     began: str | None = None
     """When it asked for its first page, by the clock that is behind, the vendor's or ours."""
 

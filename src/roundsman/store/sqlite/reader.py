@@ -347,6 +347,15 @@ class Reader:
         return int(self._run(f"{sql}{where}", [reached, *values]).fetchone()[0]), reached
 
     @reading
+    def reported(self, source: str, kind: str) -> float | None:
+        """When the newest notice of this type about a source was logged (Unix); None if the log has none."""
+        begin = f"{source}:{kind.rpartition('.')[2]}"  # an index on (source, id) is used
+        where = "source = (SELECT id FROM sources WHERE name = ?) AND id > ? AND id < ? AND type = ?"
+        sql = f"SELECT max(logged) FROM events WHERE {where} AND body IS NOT NULL"  # noqa: S608 - fixed words
+        row = self._run(sql, (source, f"{begin}:", f"{begin};", kind)).fetchone()
+        return float(row[0]) if row[0] is not None else None
+
+    @reading
     def last_notice(self, kind: str) -> tuple[Event, float] | None:
         """The daemon's newest notice of this type (a glob), and when it was logged (Unix).
 
