@@ -568,6 +568,16 @@ def test_connections_that_are_none_are_said(options: str, line: str, tmp_path: P
     assert any(line in problem for problem in problems(tmp_path, ledger + SINK))
 
 
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("event_logs", "id"), ("event_logs", "created_at"), ("event_logs", "door"), ("batches", "items")],
+)
+def test_a_field_without_a_path_is_a_mistake(kind: str, name: str, tmp_path: Path) -> None:
+    doors = f'[sources.d]\ntype = "parakey.{kind}"\naccess_token = "x"\nfields.{name} = []\n'
+    [line] = problems(tmp_path, doors + SINK)
+    assert f"sources.d.fields.{name}: a list is empty; name at least one path" in line
+
+
 @pytest.mark.parametrize("host", ["https://storage.googleapis.com/x", "*.googleapis.com", "", "a b"])
 def test_result_hosts_are_plain_names(host: str, tmp_path: Path) -> None:
     news = f'[sources.n]\ntype = "mailchimp.batches"\napi_key = "a-us1"\nresult_hosts = ["{host}"]\n'

@@ -24,8 +24,8 @@ import roundsman
 from conftest import need
 from raw import answer, raw_server
 from roundsman.engine.meter import Meter
-from roundsman.errors import Backoff, Denied, RequestFailed, TooLarge, Unreadable, reason
-from roundsman.http.auth import ClientToken, HeaderToken, basic, bearer
+from roundsman.errors import Backoff, Denied, NoToken, RequestFailed, TooLarge, Unreadable, reason
+from roundsman.http.auth import ClientToken, HeaderToken, Hidden, basic, bearer
 from roundsman.http.client import FULL_EVERY, Http
 from roundsman.http.headers import Headers
 from roundsman.http.ratelimits import CAP, retry_after
@@ -480,9 +480,61 @@ async def test_a_flow_around_one_of_ours_sends_nothing_without_credentials(
             yield from ClientToken("https://issuer.example/token", "me", "secret", {}).auth_flow(request)
 
     router.get(URL).mock(return_value=httpx.Response(200, json=[]))
-    with pytest.raises(TypeError, match="ClientToken cannot be part of another flow"):
+    with pytest.raises(TypeError, match="a flow around it defines async_auth_flow"):
         await http_for(Around()).get(URL)
     assert not router.calls
+
+
+class Signed(httpx.Auth):
+    """A plugin's flow around one of ours, as httpx documents it."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    async def async_auth_flow(self, request: httpx.Request) -> Any:
+        request.headers["x-signed"] = "yes"
+        flow = self.inner.async_auth_flow(request)
+        try:
+            asked = await anext(flow)
+            while True:
+                try:
+                    asked = await flow.asend((yield asked))
+                except StopAsyncIteration:
+                    return
+        finally:
+            await flow.aclose()
+
+
+async def test_a_flow_around_one_of_ours_shares_and_renews_its_token(
+    router: respx.MockRouter, http_for: Any
+) -> None:
+    """Two requests at a time wait for one token; a 401 renews it once, for both."""
+    fresh = iter(f"t{n}" for n in range(9))
+    issuer = router.post("https://issuer.example/token")
+
+    async def token(request: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(0)
+        return httpx.Response(200, json={"access_token": next(fresh)})
+
+    def list_(request: httpx.Request) -> httpx.Response:
+        good = request.headers["authorization"] == "Bearer t1"
+        return httpx.Response(200, json=[1]) if good else httpx.Response(401)
+
+    issuer.mock(side_effect=token)
+    asked = router.get(URL, params={"key": "k3y"}, headers={"x-signed": "yes"}).mock(side_effect=list_)
+    ours = Hidden(ClientToken("https://issuer.example/token", "me", "secret", {}), {"key": "k3y"}, {})
+    http = http_for(Signed(ours))
+    answers = await asyncio.gather(http.get(URL), http.get(URL))
+    assert [answer.json() for answer in answers] == [[1], [1]]
+    assert (issuer.call_count, asked.call_count) == (2, 4)
+
+
+async def test_a_refused_token_ends_a_flow_around_one_of_ours(
+    router: respx.MockRouter, http_for: Any
+) -> None:
+    router.post("https://issuer.example/token").mock(return_value=httpx.Response(500))
+    with pytest.raises(NoToken, match="issuer.example"):
+        await http_for(Signed(ClientToken("https://issuer.example/token", "me", "secret", {}))).get(URL)
 
 
 async def test_a_header_whose_name_http_does_not_have_is_not_sent() -> None:

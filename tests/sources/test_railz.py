@@ -763,6 +763,16 @@ async def test_an_error_is_told_whatever_its_message_is(message: Any, rounds: An
     assert ("a; b" in error) == (message == ["a", "b"])
 
 
+async def test_a_refusal_names_the_connection_also_if_it_is_the_only_one(rounds: Any, ledger: Railz) -> None:
+    ledger.faults.append(Fault(400, path=STATUS))
+    world = rounds()
+    with capture_logs() as logs:
+        assert not await world.visit()
+    error = next(entry["error"] for entry in logs if entry["event"] == "poll.failed")
+    assert error.startswith("connection CON-1: GET ")
+    assert "answered 400" in error
+
+
 async def test_no_content_is_an_empty_list_and_not_ready_is_not(rounds: Any, ledger: Railz) -> None:
     """Pitfall 12."""
     ledger.quirks.empty = 204

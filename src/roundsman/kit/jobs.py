@@ -72,7 +72,8 @@ class Round(Ask):
         self.pause = 0.0 if is_loopback(source.base_url) else source.pace() * (source.concurrency or 1)
         self.good = 0
         """Parts that answered."""
-        self.errors: list[Exception] = []
+        self.errors: list[tuple[str, Exception]] = []
+        """The parts that failed, and why."""
         self._tried: set[str] = set()
         self._done: set[str] = set()
         """Parts that were asked in this round, and those whose turn is over."""
@@ -98,7 +99,7 @@ class Round(Ask):
             yield poll
         silent = not self.good and names and (self.errors or (narrow is None and not self.tired))
         if self.stop is None and silent:
-            self.stop = self.errors[0] if self.errors else RequestFailed("none of the connections answers")
+            self.stop = self._first_error() or RequestFailed("none of the connections answers")
         if self.stop is None and narrow is None:
             self._report_not_found(set(homes))
             self.source.finished(self)
@@ -110,6 +111,16 @@ class Round(Ask):
                 yield poll
         if self.tired is not None and self.alone:
             raise self.tired
+
+    def _first_error(self) -> Exception | None:
+        """The first error of a part. Its message names the connection, if no other one failed."""
+        if not self.errors:
+            return None
+        _, exc = self.errors[0]
+        titles = {self.source.part_title(name) for name, _ in self.errors}
+        if len(titles) == 1 and (title := titles.pop()):
+            exc.args = (f"connection {title}: {exc}", *exc.args[1:])
+        return exc
 
     def _named(self, homes: Sequence[str]) -> list[str] | None:
         """The parts named by the webhook that triggered this visit; None for all."""
@@ -172,7 +183,7 @@ class Round(Ask):
                     self.stop = self.stop or exc
                     return
                 self._done.add(name)
-                self.errors.append(exc)
+                self.errors.append((name, exc))
                 self.searches.silent.add(name)
                 part.fail(exc)
             else:

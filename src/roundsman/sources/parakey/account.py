@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from roundsman.http.urls import Url
 from roundsman.options.secrets import Secret
@@ -12,7 +12,15 @@ from roundsman.plugin import Source
 if TYPE_CHECKING:
     from roundsman.http.auth import Auth
 
-Paths = tuple[str, ...]
+
+def _some(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not value:
+        raise ValueError("is empty; name at least one path")
+    return value
+
+
+Paths = Annotated[tuple[str, ...], AfterValidator(_some)]
+"""Dotted paths, of which the first one present counts."""
 PLACE: Paths = ("domain", "place", "domainId")
 """Where a resource names its place."""
 

@@ -24,6 +24,7 @@ from roundsman.shapes import (
 from roundsman.sources.parakey.account import PLACE, Asking, Paths
 from roundsman.times import parse_time, rfc3339
 
+Words = tuple[str, ...]
 Remark = Callable[[str, str], None]
 ERRORS = ("error", "fault", "request")
 """Prefixes of members that are not the batch, although they may contain its id."""
@@ -57,7 +58,7 @@ class BatchFields(Options):
 class States(Options):
     """`states`: the words for states of batches and items; case, dashes and underscores do not matter."""
 
-    running: Paths = (
+    running: Words = (
         "pending",
         "queued",
         "created",
@@ -68,7 +69,7 @@ class States(Options):
         "started",
     )
     """A batch in one of these states is still running."""
-    ended: Paths = (
+    ended: Words = (
         *("completed", "complete", "done", "finished", "succeeded", "success", "failed", "failure", "error"),
         *(
             "partial",
@@ -80,7 +81,7 @@ class States(Options):
         *("cancelled", "canceled", "aborted", "expired", "timed out"),
     )
     """A batch in one of these states has ended. A state in neither list is not an end; it is logged once."""
-    failed: Paths = (
+    failed: Words = (
         "failed",
         "failure",
         "error",
@@ -95,7 +96,7 @@ class States(Options):
         "false",
     )
     """An item in one of these states has failed; so has one of unknown state that has an error."""
-    succeeded: Paths = ("succeeded", "success", "completed", "complete", "done", "ok", "granted", "true")
+    succeeded: Words = ("succeeded", "success", "completed", "complete", "done", "ok", "granted", "true")
     """An item in one of these states succeeded. An unknown state alone is no failure; it is logged once."""
 
 
@@ -292,7 +293,7 @@ class Shape:
         }
 
 
-def _words(words: Paths) -> frozenset[str | None]:
+def _words(words: Words) -> frozenset[str | None]:
     return frozenset(_word(word) for word in words)
 
 
