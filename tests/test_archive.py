@@ -143,6 +143,12 @@ def test_other_tasks_get_a_turn_between_many_small_operations() -> None:
     assert len(reading(packed)) >= 10
 
 
+@pytest.mark.parametrize("broken", [b"{x}", b"null"])
+def test_other_tasks_get_a_turn_between_many_unreadable_operations(broken: bytes) -> None:
+    """A file of a megabyte stopped the event loop for seconds."""
+    assert len(reading(gzip.compress(tar(("a", b"[" + b",".join([broken] * 5000) + b"]"))))) >= 20
+
+
 MEMORY = """
 import io, sys
 from pathlib import Path

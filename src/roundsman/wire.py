@@ -43,6 +43,8 @@ DIGITS = 300
 """Maximum digits of an integer that is read: more than a double's precision, fewer than readers refuse."""
 SLOWLY = 8 * 2**20
 """Maximum bytes of a broken answer that are searched for rows: the search blocks the event loop."""
+TURN = 250
+"""Unreadable rows that are read before other tasks may run: some 3 ms."""
 NO_ROWS = frozenset({"error", "errors", "warning", "warnings", "messages"})
 """Members of an envelope that are never the list of rows, even if there is no other list."""
 NOTHING = frozenset({b"", b"null", b"false", b'""', b"[]", b"{}", b"0"})
@@ -138,6 +140,11 @@ def each(body: bytes, path: str = "", damaged: list[Damage] | None = None) -> It
     None. Raises `Unreadable` for text that is not JSON, and for an envelope without a list, with several, or
     that says that it failed.
     """
+    return filter(None, _each(body, path, damaged))
+
+
+def _each(body: bytes, path: str, damaged: list[Damage] | None) -> Iterator[Item | None]:
+    """The same. None after every `TURN` unreadable rows: a moment at which other tasks may run."""
     body = body.removeprefix(b"\xef\xbb\xbf")
     try:
         if not path and body.lstrip(b" \t\r\n")[:1] == b"[":
@@ -171,6 +178,8 @@ def each(body: bytes, path: str = "", damaged: list[Damage] | None = None) -> It
         if not isinstance(row, dict):
             why = why or f"item {position} of the list is {_kind(row)}, not an object"
             wrong.append(Damage(bytes(raw), why, told=False))
+            if len(wrong) % TURN == 0:
+                yield None
             continue
         clean = _one_line(clean, row) if lines else clean
         if why:
@@ -232,14 +241,14 @@ def envelope(body: bytes) -> dict[str, Any]:
 
 def objects(body: bytes, damaged: list[Damage] | None = None) -> list[Item]:
     """The objects in `body`, which is one object or a list of them; an empty list if it is empty."""
-    return list(each_object(body, damaged))
+    return list(filter(None, each_object(body, damaged)))
 
 
-def each_object(body: bytes, damaged: list[Damage] | None = None) -> Iterator[Item]:
-    """The same, one after the other."""
+def each_object(body: bytes, damaged: list[Damage] | None = None) -> Iterator[Item | None]:
+    """The same, one after the other. None after every `TURN` unreadable ones: other tasks may run."""
     body = body.strip().removeprefix(b"\xef\xbb\xbf").strip()
     if body:
-        yield from each(b"[" + body + b"]" if body[:1] == b"{" else body, damaged=damaged)
+        yield from _each(b"[" + body + b"]" if body[:1] == b"{" else body, "", damaged)
 
 
 def _item(raw: msgspec.Raw) -> tuple[Any, msgspec.Raw, str]:

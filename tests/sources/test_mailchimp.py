@@ -712,6 +712,26 @@ async def test_a_signed_link_in_what_went_wrong_is_cut(rounds: Any, account: Mai
     assert b"SECRETSIG" not in b"".join(event.body for event in world.events())
 
 
+async def test_a_signed_link_in_the_id_of_an_operation_or_in_a_field_is_cut(
+    rounds: Any, account: Mailchimp
+) -> None:
+    link = "https://storage.googleapis.com/x.tar.gz?GoogleAccessId=a&Signature=SECRETSIG"
+    errors = [{"field": "url", "message": f"{link} is refused"}]
+    account.add(
+        [
+            Operation(400, {"title": "Bad", "status": 400, "errors": errors}, link),
+            Operation(400, "no", "https://x/?a=1"),
+        ],
+        batch_id="b1",
+    )
+    world = rounds()
+    await world.visit()
+    assert b"SECRETSIG" not in b"".join(event.body for event in world.events())
+    ids = {event["subject"] for event in world.told(FAILED)}
+    assert ids == {"https://storage.googleapis.com/x.tar.gz?***", "https://x/?a=1"}
+    assert {event["data"]["item_id"] for event in world.told(FAILED)} == ids
+
+
 @pytest.mark.parametrize("status", [{"x": 1}, ["pending"], None, 7])
 async def test_a_status_of_another_kind_is_no_end(status: Any, rounds: Any, account: Mailchimp) -> None:
     account.add([Operation()], batch_id="odd", counts={"status": status})

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
-from itertools import chain, islice
+from itertools import chain
 from typing import IO, Any
 
 import msgspec
@@ -123,7 +123,7 @@ class Operations:
             else:
                 yield from self._small(member)
 
-    def _small(self, member: archive.Member) -> Iterator[Read]:
+    def _small(self, member: archive.Member) -> Iterator[Read | None]:
         """The operations of a file that is held; unreadable ones are recorded as problems."""
         damaged: list[wire.Damage] = []
         try:
@@ -187,7 +187,7 @@ class Operations:
         refused = said is not None and 400 <= said < 600 and (answer.get("title") or answer.get("detail"))
         if status is None and answer and said is None and not _says_fault(answer):
             good = True  # the answer looks like a success
-        item_id = _text(operation.operation_id)
+        item_id = _unsigned(_text(operation.operation_id))
         if good and not refused:
             self.other += status not in {200, None}
             left_out = _left_out(answer)
@@ -223,7 +223,7 @@ class Operations:
     def _left_out(self, entry: dict[str, Any], item_id: str | None, key: str) -> Event:
         """The failure of one person whom an operation over many people did not take."""
         what = fields.text(entry.get("error"))
-        field, why = fields.text(entry.get("field")), fields.text(entry.get("field_message"))
+        field, why = fields.text(entry.get("field")), _unsigned(fields.text(entry.get("field_message")))
         wrong: list[FieldError] = [{"field": field, "message": why}] if field or why else []
         email = fields.text(entry.get("email_address"))
         person = {"email_address": email.strip('"') if email else None, "detail": what}
@@ -266,8 +266,11 @@ def _operation(body: bytes) -> Operation | None:
         return None
 
 
-def _several(body: bytes, damaged: list[wire.Damage]) -> Iterator[Read]:
-    """The operations in `body`. Those that cannot be read are appended to `damaged`."""
+def _several(body: bytes, damaged: list[wire.Damage]) -> Iterator[Read | None]:
+    """The operations in `body`. Those that cannot be read are appended to `damaged`.
+
+    None is a moment at which other tasks may run.
+    """
     text, read = body.strip(), 0
     if b"\n" not in text and b"\r" not in text:
         try:
@@ -279,8 +282,14 @@ def _several(body: bytes, damaged: list[wire.Damage]) -> Iterator[Read]:
             pass  # the rest is read leniently
         else:
             return
-    for row, raw in islice(wire.each_object(body, damaged), read, None):
-        yield Operation.of(row), bytes(raw)
+    for item in wire.each_object(body, damaged):
+        if item is None:
+            yield None
+        elif read:
+            read -= 1
+        else:
+            row, raw = item
+            yield Operation.of(row), bytes(raw)
 
 
 def _says_fault(answer: dict[str, Any]) -> bool:
@@ -378,6 +387,11 @@ def _without_links(value: Any) -> Any:
     return QUERIED.sub(lambda link: f"{link[1]}?***" if "Signature" in link[2] else link[0], inner)
 
 
+def _unsigned(text: str | None) -> str | None:
+    """A text without signed links."""
+    return fields.text(_without_links(text)) if text and "://" in text else text
+
+
 def _person(problem: dict[str, Any], item_id: str | None) -> Person | None:
     """The person concerned: by the address in the answer, in its text, or in the operation's id."""
     email = _text(problem.get("email_address"))
@@ -408,7 +422,7 @@ def _address(text: Any) -> str | None:
 
 def _fields(errors: Any) -> list[FieldError]:
     return [
-        {"field": fields.text(each.get("field")), "message": fields.text(each.get("message"))}
+        {"field": fields.text(each.get("field")), "message": _unsigned(fields.text(each.get("message")))}
         for each in (errors if isinstance(errors, list) else [])[:100]
         if isinstance(each, dict)
     ]
