@@ -669,16 +669,13 @@ def test_a_name_with_a_memory_that_is_left_behind_is_warned_of(roundsman: Any, f
 
 
 def test_another_address_under_a_name_with_a_memory_is_warned_of(roundsman: Any, filled: Path) -> None:
-    assert "what it remembers is of" not in roundsman("check").err
+    assert "its state is from" not in roundsman("check").err
     store = SqliteStore.open(filled / "roundsman.db")
     done(store.register({"doors": "parakey.event_logs"}, {}, {"doors": "http://127.0.0.1:1"}))
     done(store.close())
     (filled / "roundsman.toml").write_text(CONFIG.replace("127.0.0.1:1", "127.0.0.2:1"))
     said = roundsman("check").err
-    assert (
-        "sources.doors: it reads http://127.0.0.2:1 now, and what it remembers is of http://127.0.0.1:1"
-        in said
-    )
+    assert "sources.doors: it reads http://127.0.0.2:1 now, and its state is from http://127.0.0.1:1" in said
     assert "roundsman rewind doors --to beginning" in said
     assert "roundsman rewind doors --accept" in said
 

@@ -156,7 +156,7 @@ def test_the_example_has_every_option_with_its_default() -> None:
         ),
         (
             LISTEN + SOURCE + '[sources.doors.webhook]\nheader = "X-Key"\nvalue = "a"\n' + SINK,
-            "sources.doors.webhook.value: is too short to keep anybody out: at least 8 characters, made at random",
+            "sources.doors.webhook.value: is too short: use at least 8 characters, made at random",
         ),
         (
             LISTEN
@@ -170,7 +170,7 @@ def test_the_example_has_every_option_with_its_default() -> None:
             + SOURCE
             + '[sources.doors.webhook]\nheader = "Content-Type"\nvalue = "application/json"\n'
             + SINK,
-            "sources.doors.webhook.header: Content-Type is a header that anybody sends; vendors are told to send one",
+            "sources.doors.webhook.header: Content-Type is a header that every client sends; set another one",
         ),
         (
             FINE + f'[listen]\naddress = "unix:/run/{"x" * 120}"\n',

@@ -96,7 +96,7 @@ async def test_a_sink_that_fails_for_long_is_told_to_the_others_once_and_so_is_i
     data = event.document()
     assert data["source"] == "/roundsman/daemon"
     assert data["subject"] == "one"
-    assert "Nothing could be delivered to one for 11m: no route to host" in data["data"]["message"]
+    assert "No event could be delivered to one for 11m: no route to host" in data["data"]["message"]
     assert data["data"]["details"]["error"] == "no route to host"
     await engine.store.close()
     # A restart does not begin to count anew, nor tell it again.
@@ -201,7 +201,7 @@ async def test_a_delivery_that_hangs_for_long_is_told_too(
             await engine.beat()
         await until(lambda: len(RECORDS.get("two", [])) == 2)
         [event] = own(engine.store)
-        assert "it has not come to an end for 10m" in event.document()["data"]["message"]
+        assert "a delivery has not ended for 10m" in event.document()["data"]["message"]
         assert (await engine.store.sinks())[0].failures == 3
     await engine.store.close()
 
@@ -308,7 +308,7 @@ async def test_a_sink_that_comes_back_too_late_for_some_events_is_told(
     await engine.once()
     [gap] = own(engine.store)
     assert gap.type == "roundsman.sink.gap"
-    assert gap.document()["data"]["message"].startswith("2 events that two had not got")
+    assert gap.document()["data"]["message"].startswith("2 events cannot be delivered to two")
     assert [event.id for event in RECORDS["two"]][:2] == ["id00001", "id00004"]
     await engine.store.close()
 
@@ -324,7 +324,7 @@ def test_a_disk_that_is_nearly_full_is_told_once_until_there_is_room_again() -> 
     event = disk.notice(START)
     assert event
     keeps_the_contract(event)
-    assert "Only 511 MiB are free beside /x." in event.document()["data"]["message"]
+    assert "The disk of /x has only 511 MiB free." in event.document()["data"]["message"]
     assert disk.notice(START + 60) is None
     free = 600 * MIB  # files come and go
     assert disk.notice(START + 120) is None

@@ -280,7 +280,7 @@ async def test_another_address_under_a_name_with_a_memory_is_said_and_read_on(
         config.write_text(config.read_text().replace("127.0.0.1", "localhost"))
         assert await reload(daemon) == (0, "taken over\n")
         [said] = daemon.logged("source.changed")
-        assert "what it remembers is of http://127.0.0.1" in said["what"]
+        assert "its state is from http://127.0.0.1" in said["what"]
         b = sandbox.vendor.add().id
         await daemon.until(lambda: told(tmp_path / "one.jsonl") == [a, b])
         await daemon.stop()

@@ -36,10 +36,13 @@ def finds(silence: Silence, *minutes: float) -> list[str]:
 
 def test_three_finds_over_half_an_hour_without_a_webhook_are_told_once() -> None:
     silence = Silence(START)
-    silence.hear(START)
+    silence.received(START)
     assert finds(silence, 10, 20) == []
     [message] = finds(silence, 41)
-    assert "No webhook came since 2026-05-01T06:00:00Z, while 3 visits found something new." in message
+    assert (
+        "No webhook was received since 2026-05-01T06:00:00Z, and 3 visits found new events meanwhile."
+        in message
+    )
     assert finds(silence, *range(50, 500, 10)) == []
 
 
@@ -51,14 +54,14 @@ def test_a_burst_of_finds_is_no_silence() -> None:
 def test_each_webhook_begins_anew_and_each_silence_is_told() -> None:
     silence = Silence(START)
     for begin in range(0, 500, 100):
-        silence.hear(START + begin * MINUTE)
+        silence.received(START + begin * MINUTE)
         assert len(finds(silence, *range(begin + 1, begin + 60, 10))) == 1
 
 
 def test_a_silence_is_the_same_event_after_a_restart() -> None:
     ids = []
     for _ in range(2):
-        silence = Silence(START + 1, heard=START)
+        silence = Silence(START + 1, last_webhook=START)
         for minute in (10, 20, 50):
             at = START + minute * MINUTE
             ids += [event.id for event in silence.find("doors", [happened(at - 1)], at)]
@@ -104,9 +107,11 @@ async def test_the_daemon_says_so_while_it_listens_and_not_else(
     world.engine.listening = time.now()
     await world.engine.setup({"doors": world.source}, {"recorder": world.sink})
     assert await an_hour() == 2, "each silence"
-    assert "No webhook came since" in world.told("roundsman.source.webhook_silent")[1]["data"]["message"]
+    assert (
+        "No webhook was received since" in world.told("roundsman.source.webhook_silent")[1]["data"]["message"]
+    )
 
 
 def test_a_hook_that_was_never_made_is_noticed_too() -> None:
     [message] = finds(Silence(START), 5, 20, 50)
-    assert message.startswith("No webhook came at all so far")
+    assert message.startswith("No webhook was ever received")

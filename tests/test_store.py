@@ -201,7 +201,7 @@ def test_whose_the_store_is_and_what_to_do_is_said_to_everybody_who_may_not_read
             for each, mode in zip((Path(above), path.parent, path), modes, strict=True):
                 each.chmod(mode)
             for opening in (Reader.open, lambda path: SqliteStore.open(path, daemon=False)):
-                with nobody(), pytest.raises(StoreError, match="it is another user's, try sudo"):
+                with nobody(), pytest.raises(StoreError, match="it belongs to another user: use sudo"):
                     opening(path)
 
 

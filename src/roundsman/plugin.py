@@ -34,7 +34,7 @@ Trigger = Literal["due", "webhook", "command"]
 """Why a visit is made: it is due, a webhook rang, or a command requested it."""
 
 FLOOR = 60.0
-"""Minimum seconds between two visits to a vendor: Parakey documents it, and it is polite to the others."""
+"""Minimum seconds between two visits to a vendor: Parakey documents it, and it is used for all vendors."""
 
 
 async def knows_nothing(_: Sequence[str]) -> set[str]:
@@ -56,7 +56,7 @@ class Visit:
     log: Callable[[Sequence[str]], "Awaitable[set[str]]"] = knows_nothing
     """Returns which of these event ids the log has; for `known`."""
     explain: Callable[[str], None] = lambda _: None
-    """Tells `roundsman poll --trace` what was found in an answer, in a line for a person."""
+    """Takes a line for `roundsman poll --trace` about what was found in an answer."""
 
     @property
     def now(self) -> datetime:
@@ -73,7 +73,7 @@ class Visit:
 
     @property
     def wait(self) -> float:
-        """Seconds until the vendor wants the next request; 0 if it did not ask to wait."""
+        """Seconds that the vendor asked to wait; 0 if it did not."""
         return self.http.account.wait
 
     def defer(self, seconds: float) -> None:
@@ -216,8 +216,8 @@ class Source(Plugin, Before06):
 
     def origin(self) -> str:
         """What it reads, for a person: the address, and the account if options name it. No secrets."""
-        told = [f"{name} {value}" for name in self.account if (value := getattr(self, name)) is not None]
-        return ", ".join([self.base_url, *told])
+        named = [f"{name} {value}" for name in self.account if (value := getattr(self, name)) is not None]
+        return ", ".join([self.base_url, *named])
 
     def auth(self) -> "Auth | None":
         """The authentication of requests, such as `bearer(self.token)`; called once when the source is set up."""

@@ -32,7 +32,7 @@ class Person(TypedDict):
 
 @_strict
 class Access(TypedDict):
-    """Somebody tried to open a door."""
+    """An attempt to open a door."""
 
     occurred_at: Time | None
     """When it happened at the door."""

@@ -22,7 +22,7 @@ PATH = "/hooks/"
 FIELD = re.compile(r"\s*([A-Za-z0-9_-]{1,20})=([0-9A-Za-z+/=_-]{1,200})\s*")
 SHORTEST = 8
 """Minimum characters of a secret."""
-ANYBODYS = frozenset(
+COMMON_HEADERS = frozenset(
     {"host", "content-type", "content-length", "user-agent", "accept", "accept-encoding", "connection"}
 )
 MOST_FIELDS = 20
@@ -63,7 +63,7 @@ def _value(secret: Secret) -> Secret:
 def strong(secret: Secret) -> Secret:
     """The secret, if it is long enough; else ValueError."""
     if len(secret.reveal()) < SHORTEST:
-        raise ValueError(f"is too short to keep anybody out: at least {SHORTEST} characters, made at random")
+        raise ValueError(f"is too short: use at least {SHORTEST} characters, made at random")
     return secret
 
 
@@ -72,9 +72,9 @@ Strong = Annotated[Secret, AfterValidator(strong)]
 
 
 def _header(name: str) -> str:
-    if name.lower() in ANYBODYS:
+    if name.lower() in COMMON_HEADERS:
         raise ValueError(
-            "is a header that anybody sends; vendors are told to send one of their own, such as Authorization"
+            "is a header that every client sends; set another one at the vendor, such as Authorization"
         )
     return name
 
@@ -192,7 +192,7 @@ class Scheme:
             raise NotAuthentic("unreadable signature")
         signed = times[0].encode() + b"." + call.body
         made = [hmac.new(secret.reveal().encode(), signed, hashlib.sha256).hexdigest() for secret in secrets]
-        if not any([same(one, other) for one in shown for other in made]):  # noqa: C419 - compares all of them, whichever is right
+        if not any([same(one, other) for one in shown for other in made]):  # noqa: C419 - compares all of them
             raise NotAuthentic("wrong signature")
         # Checked last: the age of an unsigned time says nothing.
         if tolerance and abs(call.now - int(times[0]) / self.per_second) > tolerance:

@@ -992,7 +992,7 @@ async def test_rows_that_become_visible_below_the_newest_are_swept_or_said_to_be
         "what could be seen is told"
     )
     [said] = [line["what"] for line in logs if line["event"] == "vendor.surprise"]
-    assert said == "an answer has exactly 5 rows: whether that is all cannot be told"
+    assert said == "an answer has exactly 5 rows, and nothing shows whether these are all"
 
 
 # -- faults that last -------------------------------------------------------------------------------------------------

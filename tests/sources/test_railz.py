@@ -1051,7 +1051,7 @@ async def test_a_full_list_without_pages_or_a_total_leaves_a_doubt_that_is_said(
         assert await world.visit()
     assert len(ids(world)) == 100
     [gap] = world.told(GAP)
-    assert "does not say how many pushes it has, and shows 100" in gap["data"]["message"]
+    assert "does not state how many pushes it has, and shows 100" in gap["data"]["message"]
 
 
 @pytest.mark.parametrize("paging", ["ignored", "refused"])

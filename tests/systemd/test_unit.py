@@ -356,7 +356,7 @@ def test_what_only_root_can_do_is_warned_of(tmp_path: Path, monkeypatch: pytest.
     assert len(out_of_reach(load(config), socket=True, folder=tmp_path / "units")) == 1, "somebody let it"
     config.write_text(text.replace(f'{{ file = "{token}" }}', '"a-token-of-sixteen"'))
     [mistake] = literal_secrets(load(config))
-    assert "sources.doors: a secret stands in the file, which the service's user could not read" in mistake
+    assert "sources.doors: a secret stands in the file, which all users have to be able to read" in mistake
 
 
 def test_secrets_from_a_shell_are_warned_of() -> None:

@@ -92,7 +92,7 @@ class Delivery:
                     await self._pump(deliver)
             except asyncio.CancelledError:
                 if not _cancelled():  # the sink raised it; this task was not cancelled
-                    await self._again(RuntimeError("it cancelled itself"))
+                    await self._again(RuntimeError("the sink cancelled itself"))
                 else:
                     raise
             except Exception as exc:  # noqa: BLE001 - any error of a sink means a retry
@@ -156,7 +156,11 @@ class Delivery:
         """An event that is not JSON is buried, and no sink gets it."""
         why = "the store is damaged: the event cannot be read"
         await self._store.bury_again(self.name, event.seq, why, self._now())
-        log.error("event.buried", sink=self.name, seq=event.seq, id=event.id, reason=why)
+        self._log_buried(event, why)
+
+    def _log_buried(self, event: Event, why: str) -> None:
+        about = {"seq": event.seq, "id": event.id, "source": event.source, "type": event.type}
+        log.error("event.buried", sink=self.name, **about, reason=why)
 
     async def _pump(self, deliver: Deliver) -> None:
         while not (self._stop.is_set() or self._reopen):
@@ -185,7 +189,7 @@ class Delivery:
             [event] = events
             why = reason(reject)
             await self._store.bury(self.name, cursor, event.seq, why, self._now())
-            log.error("event.buried", sink=self.name, seq=event.seq, id=event.id, reason=why)
+            self._log_buried(event, why)
             return event.seq
         await self._acked(cursor, events[-1].seq, receipt)
         ms = round((time.perf_counter() - began) * 1000, 1)
@@ -199,7 +203,7 @@ class Delivery:
         except Exception as exc:
             why = reason(exc)
             await self._store.bury_again(self.name, event.seq, why, self._now())
-            log.error("event.buried", sink=self.name, seq=event.seq, id=event.id, reason=why)
+            self._log_buried(event, why)
             if not isinstance(exc, Reject):
                 raise  # the place is closed and opened again
         else:
@@ -251,7 +255,7 @@ class Delivery:
         if lasts > SINK_PATIENCE:
             self._fail(lasts)
             self._under_way = self._monotonic()
-            error = f"it has not come to an end for {spell(self._lasted())}"
+            error = f"a delivery has not ended for {spell(self._lasted())}"
             log.warning(
                 "sink.failing", sink=self.name, error=error, failures=self._failures, wait=0.0, exc_info=None
             )

@@ -50,7 +50,7 @@ class Engine:
         self.clients = clients
         self.meter = Meter()
         self.listening: float | None = None
-        """Since when webhooks can reach us (Unix); None if there is no listener."""
+        """Since when webhooks can be received (Unix); None if there is no listener."""
         self.roster = Roster()
         self.time = Timekeeper(clock or Clock(), self.roster)
         self.trouble = Trouble(store, self.time)
@@ -128,7 +128,7 @@ class Engine:
         self.deliveries.swap(deliveries, clients)
 
     def _listen_for(self, watched: Watched, last_webhook: float | None) -> None:
-        """Start or stop watching whether its webhooks fall silent."""
+        """Start or stop the detection of missing webhooks."""
         if self.listening is None or watched.source.webhook is None:
             watched.silence = None
         elif watched.silence is None:
@@ -226,7 +226,7 @@ class Engine:
         self._beating = self.time.monotonic()
         for part in (
             self.upkeep.look_at_the_file,
-            self._hear,
+            self._obey_commands,
             self._visits.flush,
             self.reception.flush,
             self._settle_time,
@@ -243,7 +243,7 @@ class Engine:
         if self.upkeep.lost:
             self.stop()
 
-    async def _hear(self) -> None:
+    async def _obey_commands(self) -> None:
         """React to what a command wrote into the store: a replay, a rewind, a retry."""
         commanded = await self.store.commanded()
         if commanded is not None:
@@ -259,7 +259,9 @@ class Engine:
             return
         self.turns.reschedule()  # before anything is awaited: an alarm may ring meanwhile
         with suppress(StoreError):  # reported below
-            await self._hear()  # a command's request is a `due` in the store: read it before `due` is written
+            await (
+                self._obey_commands()
+            )  # a command's request is a `due` in the store: read it before `due` is written
         await self.notices.publish(clock_jumped(jump.step, self.time.now()))
         await self.store.schedule([(name, watched.status) for name, watched in self.roster.items()])
 

@@ -18,7 +18,7 @@ from roundsman.times import rfc3339, spell
 SINK_PATIENCE = 600.0
 """Seconds that a sink may fail before that is reported: a receiver's restart takes less."""
 CLOCK_PATIENCE = 60.0
-"""Seconds that the clock may jump without a report: vendors' own clocks differ by as much."""
+"""Seconds that the clock may jump without a report: vendors' clocks differ by as much."""
 LOW_BYTES, LOW_SHARE = 512 * 2**20, 0.05
 """A disk is nearly full if less than both is free: these bytes, and this share of it."""
 CLEAR_FACTOR = 1.5
@@ -92,11 +92,17 @@ class Disk:
         if self.low and free >= little * CLEAR_FACTOR:
             self.low = False
             return _own(
-                "roundsman.disk.recovered", "disk", f"{_mib(free)} are free again beside {self._path}.", now
+                "roundsman.disk.recovered",
+                "disk",
+                f"The disk of {self._path} has {_mib(free)} free again.",
+                now,
             )
         if not self.low and free < little:
             self.low = True
-            message = f"Only {_mib(free)} are free beside {self._path}. Without any, nothing can be written down, and so nobody is asked."
+            message = (
+                f"The disk of {self._path} has only {_mib(free)} free. If it fills up, nothing can be stored, and "
+                "sources are not visited. Free space on it, or move the store to a larger disk."
+            )
             return _own("roundsman.disk.low", "disk", message, now, free=free, total=total)
         return None
 
@@ -105,7 +111,10 @@ def sink_failing(sink: str, since: float, lasted: float, error: str, now: float)
     """The notice about a sink that has failed for `lasted` seconds; None if that is below `SINK_PATIENCE`."""
     if lasted < SINK_PATIENCE:
         return None
-    message = f"Nothing could be delivered to {sink} for {spell(lasted)}: {error}. Nothing is lost; it waits."
+    message = (
+        f"No event could be delivered to {sink} for {spell(lasted)}: {error}. The events are kept, and delivery is "
+        f"retried. Check the receiver of {sink}, and its options."
+    )
     return _own("roundsman.sink.failing", sink, message, now, since=since, error=error)
 
 
@@ -120,7 +129,9 @@ async def sink_recovered(
     failing = sink_failing(sink, since, max(lasted, SINK_PATIENCE), "", now)
     if failing is None or not await known([failing.id]):
         return None
-    message = f"{sink} takes events again, after {spell(lasted)}; it gets what it missed."
+    message = (
+        f"{sink} accepts events again, after {spell(lasted)}. The events that waited are delivered to it."
+    )
     return _own("roundsman.sink.recovered", sink, message, now, since=since)
 
 
@@ -129,15 +140,15 @@ def sink_gap(sink: str, missed: int, reached: int, now: float) -> Event | None:
     if not missed:
         return None
     message = (
-        f"{counted(missed, 'event')} that {sink} had not got when it was taken out of the configuration cannot be delivered "
-        "any more: their payloads were pruned."
+        f"{counted(missed, 'event')} cannot be delivered to {sink}: their payloads were pruned while {sink} was "
+        "not in the configuration. To keep payloads for longer, raise [daemon] retention."
     )
     return _own("roundsman.sink.gap", sink, message, now, which=f"{sink}:{reached}", missed=missed)
 
 
 def store_damaged(found: str, now: float) -> Event:
     """The notice about a store in which a check found damage."""
-    message = f"{found}. Until then webhooks are refused, so that their vendors send them again."
+    message = f"{found}. Until then, webhooks are refused, so that the vendors send them again."
     return _own("roundsman.store.damaged", "store", message, now, which="store:damaged")
 
 
@@ -146,7 +157,10 @@ def clock_jumped(seconds: float, now: float) -> Event | None:
     if abs(seconds) < CLOCK_PATIENCE:
         return None
     way = "forward" if seconds > 0 else "back"
-    message = f"The clock of this machine was set {way} by {spell(abs(seconds))}. No vendor is asked earlier or later for it."
+    message = (
+        f"The clock of this machine was set {way} by {spell(abs(seconds))}. Visits keep their intervals. If the clock "
+        "is wrong now, correct it: it decides when events are pruned."
+    )
     return _own("roundsman.clock.jumped", "clock", message, now, seconds=round(seconds, 1))
 
 

@@ -42,7 +42,7 @@ class Answer(NamedTuple):
     more: bool = False
     """There is a backlog: the visit continues at once."""
     wait: float = 0.0
-    """Seconds until the vendor wants the next request."""
+    """Seconds that the vendor asked to wait."""
     asked: bool = True
     """Whether a request was made. A visit without one is not a good answer."""
 
@@ -56,7 +56,7 @@ class Failure(NamedTuple):
 
     error: str
     wait: float = 0.0
-    """Seconds until the vendor wants the next request."""
+    """Seconds that the vendor asked to wait."""
     refusal: Refusal = None
     jitter: float = 0.5
     """A random number in 0..1: sources that failed together are not retried together."""
@@ -290,7 +290,7 @@ def overdue(status: SourceStatus, now: float, interval: float) -> bool:
 
 
 def silent(status: SourceStatus, now: float, interval: float) -> Verdict | None:
-    """Between visits: a source also fails if its visit hangs, or its vendor wants no request for an hour."""
+    """Between visits: a source also fails if its visit hangs, or its vendor asked to wait for an hour."""
     if status.failing_since is not None or not overdue(status, now, interval):
         return None
     error = status.error or f"no answer for {spell(now - (status.unanswered_since or now))}"
@@ -307,9 +307,9 @@ def unreported(status: SourceStatus, before: SourceStatus, now: float, *, rewoun
 
 
 def ring(status: SourceStatus, now: float, interval: float) -> SourceStatus:
-    """A webhook rings: `ring_at` is set, unless the scheduled visit comes soon enough.
+    """A webhook rings: `ring_at` is set, unless the scheduled visit is soon enough.
 
-    It is never before the vendor wants a request. While the source fails, it is not within an interval of the
+    It is never within the time that the vendor asked to wait. While the source fails, it is not within an interval of the
     last visit.
     """
     if status.ring_at is not None:
@@ -324,7 +324,7 @@ def ring(status: SourceStatus, now: float, interval: float) -> SourceStatus:
 
 
 def wanted(status: SourceStatus, now: float) -> SourceStatus:
-    """A command requests a visit: it is due now, or as soon as the vendor wants a request."""
+    """A command requests a visit: it is due now, or when the vendor's wait ends."""
     return replace(status, due=max(now, status.not_before))
 
 

@@ -183,7 +183,7 @@ class Reception:
         return Intake(name, unread=(why, call.body))
 
     async def _commit(self, intake: Intake, ring: bool) -> int:
-        """Commit, and react to it even if the caller hangs up meanwhile. Returns the number of new events."""
+        """Commit, also if the caller closes the connection meanwhile. Returns the number of new events."""
         task = asyncio.get_running_loop().create_task(self._take(intake, ring))
         self._taking.add(task)
         task.add_done_callback(self._taken_in)
@@ -192,7 +192,7 @@ class Reception:
     def _taken_in(self, task: "asyncio.Task[int]") -> None:
         self._taking.discard(task)
         if not task.cancelled():
-            task.exception()  # the caller got it, or has hung up
+            task.exception()  # the caller got it, or is gone
 
     async def _take(self, intake: Intake, ring: bool) -> int:
         now = self._time.now()
@@ -205,7 +205,7 @@ class Reception:
             raise StoreError(reason(exc)) from None
         watched = self._roster.get(intake.source)
         if watched is not None and watched.silence is not None:
-            watched.silence.hear(now)
+            watched.silence.received(now)
         if new:
             self.meter.events[intake.source, "push"] += new
             self._shared.news.publish()

@@ -70,7 +70,7 @@ class Watched:
     """A webhook rang during the visit under way, or the visit that answered one failed."""
     reading: Reading | None = None
     silence: Silence | None = None
-    """Detects that its webhooks have fallen silent; None if they are not received."""
+    """Detects that no webhooks come any more; None if there is no listener for them."""
 
     @property
     def source(self) -> Source:

@@ -22,8 +22,8 @@ class Silence:
     """The evidence of silence since the last webhook."""
 
     since: float
-    """When we began to listen (Unix). Earlier events prove nothing: their webhooks could not be received."""
-    heard: float | None = None
+    """When the daemon began to listen (Unix). Webhooks of earlier events could not be received."""
+    last_webhook: float | None = None
     """When the last authentic webhook was received."""
     finds: int = 0
     first: float = 0.0
@@ -32,9 +32,9 @@ class Silence:
     """When the last one was."""
     reported: bool = False
 
-    def hear(self, now: float) -> None:
+    def received(self, now: float) -> None:
         """A webhook was received."""
-        self.heard, self.finds, self.reported = now, 0, False
+        self.last_webhook, self.finds, self.reported = now, 0, False
 
     def step(self, seconds: float) -> None:
         """The clock was set by `seconds`, or the machine was suspended for `seconds`."""
@@ -54,13 +54,17 @@ class Silence:
         if self.finds < FINDS or now - self.first < SILENT_AFTER:
             return []
         self.reported = True
-        since = datetime.fromtimestamp(self.heard or self.since, UTC)
-        last = f"since {rfc3339(since)}" if self.heard else "at all so far"
-        message = (
-            f"No webhook came {last}, while {self.finds} visits found something new. Was the hook disabled or deleted, or does "
-            "it lead elsewhere? Everything is still found, at the next visit."
+        since = datetime.fromtimestamp(self.last_webhook or self.since, UTC)
+        none = (
+            f"No webhook was received since {rfc3339(since)}"
+            if self.last_webhook
+            else "No webhook was ever received"
         )
-        about = rfc3339(since) if self.heard else "never"
+        message = (
+            f"{none}, and {self.finds} visits found new events meanwhile. Check at the vendor that the webhook exists, "
+            "is enabled and has the right URL. Until it works, events are reported by scheduled visits, and later."
+        )
+        about = rfc3339(since) if self.last_webhook else "never"
         now_ = datetime.fromtimestamp(now, UTC)
         return [notice("roundsman.source.webhook_silent", source, about, message, since=since, now=now_)]
 

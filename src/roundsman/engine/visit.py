@@ -70,7 +70,7 @@ class Run:
 
     @property
     def wait(self) -> float:
-        """Seconds until the vendor wants the next visit."""
+        """Seconds that the vendor asked to wait before the next visit."""
         return min(LONGEST_WAIT, max(self.visit.wait, self.visit.http.account.interval))
 
     @property
@@ -91,7 +91,7 @@ class Visits:
         self._roster = roster
         self._numbers = count(1)
         self._writes: set[asyncio.Task[int]] = set()
-        """Commits under way. They come to their end even if their visits are cancelled."""
+        """Commits under way. They are completed even if their visits are cancelled."""
 
     async def visit(self, name: str, watched: Watched) -> bool:
         """Make one visit, poll after poll until nothing is left. Returns whether it succeeded.
@@ -222,7 +222,7 @@ class Visits:
             self._meter.polls[run.name, "new" if new or before else "unchanged"] += 1
 
     async def _mind_silence(self, run: Run, poll: Poll, now: float) -> None:
-        """Report webhooks that have been silent for too long."""
+        """Report that no webhook was received for too long."""
         silence = run.watched.silence
         if silence is not None and run.scheduled:
             for event in silence.find(run.name, poll.events, now):
@@ -319,7 +319,7 @@ class Visits:
             await self._schedule(name, status)
 
     async def _rest(self, run: Run) -> None:
-        """The source was rewound during a visit whose vendor wants a rest: it is read again after that."""
+        """The source was rewound during a visit, and the vendor asked to wait: it is read again after the wait."""
         now = self._time.now()
         answered = policy.after(run.watched.status, run.trigger, Unwritten(run.wait), now, run.interval)
         run.watched.status = policy.wanted(answered.status, now)
@@ -327,7 +327,7 @@ class Visits:
         await self._schedule(run.name, run.watched.status)
 
     async def _schedule(self, name: str, status: SourceStatus) -> None:
-        """Write what the vendor wants, where nothing else of the visit can be written."""
+        """Write the wait that the vendor asked for, where nothing else of the visit can be written."""
         try:
             await self._store.schedule([(name, status)])
         except StoreError as exc:
@@ -347,7 +347,7 @@ class Visits:
             watched.status = policy.unreported(watched.status, before, now, rewound=rewound)
             if isinstance(exc, StoreError):
                 self._shared.trouble.report(exc)
-            if watched.status.not_before > now:  # the vendor's wish holds all the same
+            if watched.status.not_before > now:  # the vendor's wait still holds
                 await self._schedule(name, watched.status)
             return
         if verdict.reports:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -43,13 +44,17 @@ class Answer:
     """304, or 200 with the tag that was sent and the body that belongs to it: an answer, not an error."""
     tag: Mapping[str, str] | None = None
     """Send this as `tag` next time: the ETag of a 200, bound to URL, credentials and headers."""
+    asked: tuple[str, str] | None = None
+    """The method and the URL of its request, for messages."""
 
     def json(self) -> Any:
-        return wire.decode(self.body)
+        with self.naming():
+            return wire.decode(self.body)
 
     def items(self, path: str = "", damaged: list[wire.Damage] | None = None) -> list[wire.Item]:
         """The rows of a list. With `damaged`, unreadable rows are appended to it, the others returned."""
-        return list(self.each(path, damaged))
+        with self.naming():
+            return list(self.each(path, damaged))
 
     def each(self, path: str = "", damaged: list[wire.Damage] | None = None) -> Iterator[wire.Item]:
         """The same, one after the other: no row is kept decoded."""
@@ -58,6 +63,17 @@ class Answer:
     def envelope(self) -> dict[str, Any]:
         """The members of the answer's object that are not lists."""
         return wire.envelope(self.body)
+
+    @contextmanager
+    def naming(self) -> Iterator[None]:
+        """Names the request, without its query, in the message of an `Unreadable`."""
+        try:
+            yield
+        except Unreadable as exc:
+            what = _named(*self.asked) if self.asked is not None else ""
+            if what and not str(exc).startswith(what):
+                exc.args = (f"{what}: {exc}", *exc.args[1:])
+            raise
 
     def date(self) -> datetime | None:
         """The vendor's clock, from the `Date` header."""
@@ -75,10 +91,10 @@ def error_for(method: str, url: "str | httpx.URL", answer: Answer, now: float) -
 
     url = httpx.URL(url)
     status = answer.status
-    what = mask(f"{method} {host_of(url)}{url.path} answered {status}")
+    what = f"{_named(method, url)} answered {status}"
     words = said(answer.body)
     words = f" ({words})" if words else ""
-    passing = 400 <= status < 500 and _by_somebody_between(answer)
+    passing = 400 <= status < 500 and _is_from_between(answer)
     if status == 401 or (status == 403 and not passing):
         return Denied(
             f"{what}: the credentials are refused or lack the right{words}", status, answer.body[:10_000]
@@ -100,6 +116,13 @@ def error_for(method: str, url: "str | httpx.URL", answer: Answer, now: float) -
         )
     hint = ": is base_url right?" if status == 404 and not words else ""
     return RequestFailed(what + hint + words, status, passing=status in TRANSIENT)
+
+
+def _named(method: str, url: "str | httpx.URL") -> str:
+    """A request in a message: method, host and path."""
+    import httpx
+
+    return mask(f"{method} {host_of(url)}{httpx.URL(url).path}")
 
 
 def refuse_delivery(answer: Answer, now: float) -> None:
@@ -134,7 +157,7 @@ def _redirects(answer: Answer) -> str:
     return mask(where[:10_000])[:200]
 
 
-def _by_somebody_between(answer: Answer) -> bool:
+def _is_from_between(answer: Answer) -> bool:
     """Whether a firewall or proxy refused it and not the API: an HTML page, or a 403 without a reason."""
     if is_page(answer.body):
         return True

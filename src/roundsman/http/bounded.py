@@ -17,7 +17,7 @@ INTERIM = 100
 """Maximum interim answers (1xx) before the final one; servers send one or two."""
 FIELDS = 1000
 """Maximum headers of one answer; aiohttp's default is 128."""
-HEARD = 64 * 1024
+FIRST_BYTES = 64 * 1024
 """Maximum bytes of an answer that are kept until its head is read."""
 HEAD = 64 * 1024
 """Maximum bytes of one header of an answer."""
@@ -38,31 +38,31 @@ class BoundedProtocol(ResponseHandler):
     """Closes a connection that sends only interim answers: at full speed they would block the event loop."""
 
     _interim = 0
-    _heard: bytearray | None = None
+    _received: bytearray | None = None
     """The bytes since the request, until the head of the answer is read."""
 
     def set_response_params(self, **options: Any) -> None:
         """A request is about to be sent."""
-        self._heard = bytearray()
+        self._first_bytes = bytearray()
         super().set_response_params(**{**options, "max_headers": FIELDS})
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the socket."""
-        if self._heard is not None:
-            self._heard += data[: HEARD - len(self._heard)]
+        if self._first_bytes is not None:
+            self._first_bytes += data[: FIRST_BYTES - len(self._first_bytes)]
         super().data_received(data)
 
     def set_exception(self, exc: Any, *cause: Any) -> None:
         """Something failed. If a head had arrived, the request fails with a `BrokenAnswer` and its status."""
-        if self._heard and isinstance(exc, HttpProcessingError):
-            exc = _broken(bytes(self._heard)) or exc
+        if self._first_bytes and isinstance(exc, HttpProcessingError):
+            exc = _broken(bytes(self._first_bytes)) or exc
         super().set_exception(exc, *cause)
 
     def feed_data(self, data: Any, size: int = 0) -> None:
         """The parser has one more answer, interim or final."""
         message, _ = data
         if not 100 <= message.code < 200 or message.code == 101:
-            self._interim, self._heard = 0, None
+            self._interim, self._first_bytes = 0, None
         elif self._interim >= INTERIM:
             if self.exception() is None:
                 self.set_exception(aiohttp.ClientPayloadError("endless interim answers"))
@@ -73,11 +73,11 @@ class BoundedProtocol(ResponseHandler):
         super().feed_data(data, size)
 
 
-def _broken(heard: bytes) -> BrokenAnswer | None:
+def _broken(received: bytes) -> BrokenAnswer | None:
     at = 0
-    while interim := _INTERIM.match(heard, at):
+    while interim := _INTERIM.match(received, at):
         at = interim.end()
-    head = _HEAD.match(heard, at)
+    head = _HEAD.match(received, at)
     if head is None:
         return None
     fields = [

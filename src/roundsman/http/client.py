@@ -77,7 +77,8 @@ class Http:
             fresh = None
             if etag and etag.isascii():
                 fresh = {"key": key, "etag": etag, "body": digest, "at": str(int(now))}
-            return Answer(answer.status, answer.headers, answer.body, tag=fresh)
+            about = ("GET", asked.url)
+            return Answer(answer.status, answer.headers, answer.body, tag=fresh, asked=about)
         if answer.status in EMPTY:
             return Answer(204, answer.headers, b"")
         raise error_for("GET", asked.url, answer, now)
@@ -97,12 +98,12 @@ class Http:
             return Answer(204, answer.headers, b"")
         if answer.status not in READABLE:
             raise error_for("POST", asked.url, answer, self.clients.now())
-        return answer
+        return Answer(answer.status, answer.headers, answer.body, asked=("POST", asked.url))
 
     async def post(
         self, url: str, *, headers: Mapping[str, str] | None = None, content: bytes | None = None
     ) -> None:
-        """POST. Only the status counts: any 2xx is the ack, whatever the body is.
+        """POST. Only the status counts: any 2xx is the ack, with any body.
 
         Raises `Reject` if the receiver never accepts it, `Backoff` if it asks to wait, else `RequestFailed`.
         """

@@ -41,7 +41,7 @@ async def read(body: AsyncIterable[bytes], coding: str, limit: int) -> bytes:
     whole = bytearray()
     steps = 0
     async for piece in body:
-        if stages is None:  # an empty body is complete, whatever its Content-Encoding is
+        if stages is None:  # an empty body is complete with any Content-Encoding
             stages = [_stage(name, limit) for name in reversed(_names(coding))]
         for out in _through(stages, piece):
             whole += out
@@ -144,7 +144,7 @@ def utf8(body: bytes, content_type: str) -> bytes:
     """A text body as UTF-8, from the charset that its Content-Type names. Raises Undecodable if that fails.
 
     A byte order mark comes first. The charset counts only if the body is not UTF-8, or if it is UTF-16 or
-    UTF-32 and the body has NUL bytes: JSON is UTF-8, whatever a server's default label says.
+    UTF-32 and the body has NUL bytes: JSON is UTF-8, also if a server's default label differs.
     """
     mark = next((name for bom, name in _BOMS if body.startswith(bom)), None)
     found = _CHARSET.search(content_type)

@@ -55,7 +55,7 @@ class Exchange(NamedTuple):
 
 
 class Observer(Protocol):
-    """Hears of every request."""
+    """Is called for every request."""
 
     def exchanged(self, exchange: Exchange) -> None:
         """A request has ended."""
@@ -65,7 +65,7 @@ class Observer(Protocol):
 
 
 class Unobserved:
-    """Hears of nothing."""
+    """Ignores every request."""
 
     def exchanged(self, exchange: Exchange) -> None:
         pass

@@ -125,7 +125,7 @@ async def _ours(asked: httpx.Request) -> Request:
 
 
 def _theirs(answer: Answer, asked: httpx.Request) -> httpx.Response:
-    """The answer for a flow. Its headers stay apart: several challenges or cookies cannot be told from one text."""
+    """The answer for a flow. Its headers stay apart: several challenges or cookies in one text cannot be separated."""
     assert isinstance(answer.headers, Headers)
     fields = [field for field in answer.headers.fields if field[0].decode("latin-1").lower() not in CODING]
     return httpx.Response(answer.status, headers=fields, content=answer.body, request=asked)

@@ -32,7 +32,7 @@ IN_MEMORY = 1024 * 1024
 WITHOUT_DATA = frozenset(
     {tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE}
 )
-"""Kinds of entries that carry no data, whatever size their header claims."""
+"""Kinds of entries that carry no data, even if their header states a size."""
 FILES = frozenset({tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE})
 NAME = 100
 """Bytes of a name in a header."""

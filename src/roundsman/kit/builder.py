@@ -46,7 +46,7 @@ class PollBuilder:
         odd, about = self.doc.remarked, about[:100]
         place = odd.index(about) if about in odd else None
         if about and (place is None or place < len(odd) - REMARKED_KEPT // 2):
-            # What still occurs is remembered: only subjects of which nothing was heard for long are forgotten.
+            # Only subjects that have not occurred for long are forgotten.
             self.doc.remarked = [*(each for each in odd if each != about), about][-REMARKED_KEPT:]
         if place is None:
             self.remarks.append(what)

@@ -66,13 +66,13 @@ class Failing(msgspec.Struct):
 
     def failed(self, source: str, part: PartLabel, exc: Exception, now: datetime) -> list[Event]:
         """The notice of the third failure in a row."""
-        text = f"No good answer about the connection {part.title} since {self.since}: {exc}"
+        text = f"Connection {part.title} has failed since {self.since}: {exc}"
         report = self.times == REPORT_AFTER
         return [self._notice("roundsman.source.failing", source, part, text, now)] if report else []
 
     def recovered(self, source: str, part: PartLabel, now: datetime) -> list[Event]:
         """The notice that it answers again, if its failure was reported."""
-        text = f"The connection {part.title} answers again."
+        text = f"Connection {part.title} answers again."
         report = self.times >= REPORT_AFTER
         return [self._notice("roundsman.source.recovered", source, part, text, now)] if report else []
 

@@ -52,7 +52,7 @@ class ListState(msgspec.Struct, omit_defaults=True):
     """The digest of that answer; `count`: the number of rows that it states or has."""
     count: int = 0
     complete: bool = False
-    """The last reading got as far as it wanted."""
+    """The last reading came to its end."""
     newest: str | None = None
     """When the newest job was begun: how far a long list has to be read."""
     top: str | None = None
@@ -237,7 +237,7 @@ class Listing:
             if page.rows and list(page.rows) == list(first.rows):
                 if total is None and self._limit and page.size > self._limit:
                     break  # it has no pages, and shows all rows
-                return await self._ends(first, total, "it answers with the same rows whatever the offset")
+                return await self._ends(first, total, "it answers with the same rows for every offset")
             if not page.rows and total is not None and place.offset < total:
                 return await self._ends(first, total, "its further pages are empty")
             fresh = page.rows.keys() - self.seen

@@ -68,7 +68,7 @@ class At(NamedTuple):
 
     offset: int = 0
     limit: int | None = None
-    """How many rows; None: as many as the vendor likes."""
+    """How many rows; None: the vendor's default."""
     tag: Any = None
 
 

@@ -37,7 +37,7 @@ class PartVisit(Records):
             await self._read_list()
         else:
             await self.place_wanted()
-        await self.forget_what_is_told()
+        await self.forget_reported()
         if not self._ask.skips_singles:
             await self._each(state.open, self._hidden(), self._single)
         self._breaker = Breaker()  # what fails singly says nothing about groups

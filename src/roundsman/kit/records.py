@@ -24,7 +24,7 @@ class Records:
         self._state = ask.part(name)
         self.found: dict[str, bool] = {}
         """Jobs that were seen at this visit, and whether the list shows them in its first answer."""
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         """Ids of the events of this visit."""
 
     async def place_wanted(self) -> None:
@@ -38,7 +38,7 @@ class Records:
         """Track what a person or a webhook named, unless its end was reported."""
         ids = [f"{spec.key}:completed"] if spec.group else self._source.event_ids(spec.key)
         again = not spec.group and self._source.is_wanted_again(self._ask, spec.key)
-        if again or not (self._told | await self._visit.known(ids)).intersection(ids):
+        if again or not (self._reported | await self._visit.known(ids)).intersection(ids):
             entries = self._state.groups if spec.group else self._state.open
             entries.setdefault(spec.key, Tracked.follow(self._visit, asked=True))
 
@@ -53,7 +53,7 @@ class Records:
     async def take(self, page: Page, *, listed: bool, group: str | None = None, asked: bool = False) -> int:
         """Track what has not ended; report what has, unless it ended untracked before `floor`."""
         ids = [self._source.event_id(job) for job in page.rows.values() if job.end != "runs" or not job.whole]
-        known = self._told | await self._visit.known(ids)
+        known = self._reported | await self._visit.known(ids)
         opened: set[str | None] = set()
         news = 0
         for key, job in page.rows.items():
@@ -107,14 +107,14 @@ class Records:
         return False
 
     def _report(self, job: Job) -> None:
-        self._told.add(self._source.event_id(job))
+        self._reported.add(self._source.event_id(job))
         self._ask.events += self._source.ended(self._ask, self._name, job)
 
     def _is_old(self, at: datetime | None) -> bool:
         floor = parse_time(self._ask.doc.floor)
         return floor is not None and at is not None and at < floor
 
-    async def forget_what_is_told(self) -> None:
+    async def forget_reported(self) -> None:
         """A webhook may have reported what is still tracked here."""
         ids = {each: key for key in self._state.open for each in self._source.event_ids(key)}
         for each in await self._visit.known(list(ids)):

@@ -1,4 +1,4 @@
-"""A thing that is followed by its id until it ends: what it looked like, since when, and how looks at it fared.
+"""A thing that is followed by its id until it ends: how it looks, since when, and which looks failed.
 
 Two clocks, one rule: how long something has lasted is measured by the vendor's clock, because ours may be
 set (`since`, `failed`); when we looked and when we look again is written by ours (`missed`, `looked`,
@@ -23,7 +23,7 @@ GONE_AFTER = 2
 HOPELESS_AFTER = 10
 """Minimum failed looks in a row before a thing is given up.
 
-Time alone does not count: a machine that slept for a week did not look.
+Time alone does not count: a machine that was suspended for a week did not look.
 """
 LATER_FIRST, LATER_MOST = 60.0, 3600.0
 """Seconds until the next try: after the first one, doubled after each, and at most."""
@@ -126,7 +126,7 @@ class Tracked(Later, omit_defaults=True, kw_only=True):
         return True
 
     def remarks(self, about: str) -> bool:
-        """Whether to remark on something about it: each is said once."""
+        """Whether to remark on something about it: each remark is made once."""
         if about in self.remarked:
             return False
         self.remarked.append(about)
@@ -139,17 +139,24 @@ def _are_apart(before: datetime, now: datetime, interval: float) -> bool:
 
 
 class About(NamedTuple):
-    """Whom a notice is about."""
+    """What a notice is about."""
 
     source: str
     what: str
     """The vendor's word for such a thing: a batch, a push."""
     key: str
 
+    @property
+    def _name(self) -> str:
+        return f"{self.what[:1].upper()}{self.what[1:]} {self.key}"
+
     def stalled(self, entry: Tracked, now: datetime, details: Mapping[str, Any]) -> Event:
-        """The notice that it does not move, once per stall. A stall is not a failure."""
+        """The notice that it does not change, once per stall. A stall is not a failure."""
         since = parse_time(entry.since)
-        message = f"{self.what} {self.key} has not moved since {entry.since}. It is followed on; nothing says that it failed."
+        message = (
+            f"{self._name} has not changed since {entry.since}. It may still end, and is still followed. Look for "
+            "it at the vendor."
+        )
         found = {"id": self.key, **details}
         about = f"{self.key}:{entry.since}"
         return notice(
@@ -157,10 +164,10 @@ class About(NamedTuple):
         )
 
     def gone(self, entry: Tracked, now: datetime, why: str = "") -> Event:
-        """The notice that the vendor no longer knows it; its outcome cannot be found out."""
+        """The notice that the vendor no longer knows it."""
         message = (
-            f"The vendor does not know {self.what} {self.key}: it was deleted, has expired, or never was. "
-            f"{why}How it ended is not known."
+            f"{self._name} is not known to the vendor: it was deleted, has expired, or never existed. "
+            f"{why}Its outcome is not known, and it is no longer followed."
         )
         since, details = parse_time(entry.since), {"id": self.key, "last_seen": entry.seen}
         return notice(

@@ -13,7 +13,7 @@ from roundsman.service import units
 def literal_secrets(config: Config) -> list[str]:
     """Literal secrets. The service's user is dynamic and cannot own the file: it must be world-readable."""
     return [
-        f"{place}: a secret stands in the file, which the service's user could not read if it were kept from others; put it into "
+        f"{place}: a secret stands in the file, which all users have to be able to read for the service; put it into "
         f'{config.path.parent / "credentials"}, and write {{ credential = "name" }}'
         for place, plugin in plugins_of(config).items()
         if any(secret.origin == "literal" for secret in secrets(plugin))

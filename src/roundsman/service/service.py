@@ -60,7 +60,7 @@ class Service:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         try:
-            with contextlib.suppress(StoreError):  # the engine reports it, louder
+            with contextlib.suppress(StoreError):  # the engine reports it as an error
                 await self.store.runs(self.config.path.absolute(), configuration.digest(self.config.path))
             if self.config.listen is not None:
                 self.engine.listening = time.time()

@@ -29,7 +29,7 @@ class Systemd:
 
     @staticmethod
     def watchdog() -> float | None:
-        """The watchdog timeout in seconds; None if systemd expects no signs of life from this process."""
+        """The watchdog timeout in seconds; None if systemd expects no keep-alive messages of this process."""
         micros, pid = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID", str(os.getpid()))
         return int(micros) / 1e6 if micros.isdigit() and pid == str(os.getpid()) else None
 

@@ -72,7 +72,7 @@ def service(config: Path, *, user: bool = False, socket: bool = False) -> str:
 def socket(address: "Address", *, user: bool = False) -> str:
     """`roundsman.socket` for this address. ValueError if systemd cannot listen on it."""
     if address.path is None and not address.port:
-        raise ValueError("systemd wants a port, and 0 is none")
+        raise ValueError("systemd needs a port that is not 0")
     place = _escaped(str(address.path or address))
     text = re.sub(
         r"^ListenStream=.*$",
@@ -149,7 +149,7 @@ def _open(path: Path) -> bool:
 
 
 def program() -> str:
-    """The command for this program, whatever PATH is.
+    """The command for this program, independent of PATH.
 
     The script beside the interpreter, else the script that was called, else `python -m roundsman`.
     """

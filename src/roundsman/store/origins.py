@@ -1,4 +1,4 @@
-"""Warnings about sources that are configured to read something else than their stored state is from.
+"""Warnings about sources whose stored state is from something else than they are configured to read.
 
 A source's state is from the address and the account that it read (`Source.origin`): a cursor of one account
 says nothing about another one. The origin is stored beside the state and compared when sources are
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Change(NamedTuple):
-    """A changed origin or name that a person should know of, because events may be missed."""
+    """A changed origin or name, for a warning: events may be missed."""
 
     source: str
     what: str
@@ -26,8 +26,8 @@ class Change(NamedTuple):
 def another_origin(name: str, was: str, now: str) -> str:
     """The message about a source that reads another origin than its state is from."""
     return (
-        f"it reads {now} now, and what it remembers is of {was}: `roundsman rewind {name} --to beginning` reads everything "
-        f"there, `roundsman rewind {name} --accept` goes on where it was"
+        f"it reads {now} now, and its state is from {was}: `roundsman rewind {name} --to beginning` reads everything "
+        f"there, `roundsman rewind {name} --accept` continues from the state"
     )
 
 
@@ -53,8 +53,8 @@ def changes(entries: Sequence[SourceEntry], sources: "Mapping[str, Source]") -> 
                 at = left.status.last_success or left.status.last_visit or 0.0
                 last, old = rfc3339(datetime.fromtimestamp(at, UTC).replace(microsecond=0)), left.name
                 what = (
-                    f"it is new, and {old}, which read the same until {last}, is not in the configuration any more: call it "
-                    f"{old} again, or have it read what came since: `roundsman rewind {name} --to {last}`"
+                    f"it is new, and {old}, which read the same until {last}, was removed from the configuration: name it "
+                    f"{old} again, or read what is newer: `roundsman rewind {name} --to {last}`"
                 )
                 found.append(Change(name, what))
     return found

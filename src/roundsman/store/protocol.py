@@ -97,7 +97,7 @@ class View(Protocol):
         """Number of events after `cursor` that match the filter."""
 
     async def oldest(self, sink: str, wanted: Filter) -> float | None:
-        """When the oldest event was logged (Unix) that a sink wants and has not got; None if it has all."""
+        """When the oldest undelivered event that matches the filter was logged (Unix); None if there is none."""
 
     async def dead(self, sink: str) -> list[DeadLetter]:
         """The sink's dead letters, in the order of the log."""
@@ -113,7 +113,7 @@ class View(Protocol):
 
 
 class Desk(View, Protocol):
-    """What commands write beside a daemon, which notices it (`Store.commanded`)."""
+    """What commands write beside a daemon, which detects it (`Store.commanded`)."""
 
     async def replay(self, sink: str, after: int) -> bool:
         """Move a sink's cursor back, never forward. Returns whether it exists."""
@@ -171,7 +171,7 @@ class Upkeep(Protocol):
 
 
 class Store(Desk, Upkeep, Protocol):
-    """Everything that a daemon must not forget."""
+    """Everything that a daemon keeps over a restart."""
 
     # -- the daemon ----------------------------------------------------------------------------------------------------
 
@@ -255,7 +255,7 @@ class Store(Desk, Upkeep, Protocol):
         """Store a sink's failures, for `status` and for the next start. Relaxed."""
 
     async def read(self, sink: str, limit: int, wanted: Filter) -> Slice:
-        """The next events that a sink wants, at most `limit`, and about 8 MiB of them."""
+        """The next events for a sink, at most `limit`, and about 8 MiB of them."""
 
     async def retries(self, sink: str) -> list[Event]:
         """Dead letters of a sink that were requeued, at most 100 at a time."""
@@ -272,4 +272,4 @@ class Store(Desk, Upkeep, Protocol):
         """Bury an event without moving the cursor: a retry that was refused again, or a damaged event."""
 
     async def lost_to_pruning(self, sink: str, wanted: Filter) -> tuple[int, int]:
-        """Number of events that a sink wants and never got, and whose payloads were pruned; and its last `seq`."""
+        """Number of undelivered events of a sink whose payloads were pruned; and its last `seq`."""

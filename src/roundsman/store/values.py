@@ -27,7 +27,7 @@ class SourceStatus:
     due: float = 0.0
     """The next scheduled visit."""
     not_before: float = 0.0
-    """The vendor wants no request before this time."""
+    """No request is made before this time, because the vendor asked to wait."""
     last_visit: float | None = None
     last_success: float | None = None
     """When the last good answer came."""
@@ -56,7 +56,7 @@ class SourceStatus:
 
 
 class Filter(NamedTuple):
-    """Which events are wanted. Each field is a sequence of names and globs; an empty one matches all."""
+    """Which events match. Each field is a sequence of names and globs; an empty one matches all."""
 
     types: Sequence[str] = ()
     sources: Sequence[str] = ()
@@ -82,7 +82,7 @@ class Slice(NamedTuple):
     """The sink's cursor when it was read."""
     events: Sequence[Event]
     head: int
-    """The last `seq` that was looked at: without events, the sink has everything that it wants up to here."""
+    """The last `seq` that was looked at: without events, nothing up to here is left to deliver."""
     damaged: Sequence[Event] = ()
     """Further ones, whose bodies are not JSON in one line: a damaged store may return any bytes."""
 
@@ -188,7 +188,7 @@ class Found(NamedTuple):
     unread: Sequence[Damage] = ()
     """Rows that could not be read."""
     keeps_wish: bool = False
-    """A command's wish for a visit outlives this commit, since it is not a scheduled visit's."""
+    """A command's request for a visit is kept: only a scheduled visit fulfils it."""
     gap: float | None = None
     """Since when rows may be missing (Unix). Ids are kept from then on: the source reads from there again."""
 

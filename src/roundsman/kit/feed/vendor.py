@@ -95,14 +95,15 @@ class Shape(ABC):
         """
         found: list[Row] = []
         none: list[bytes] = []
-        for count, item in enumerate(answer.each(path, damaged), 1):
-            if count % PIECE == 0:
-                await asyncio.sleep(0)
-            row = self.row(source, item)
-            if row is not None:
-                found.append(row)
-            else:
-                none.append(bytes(item[1]))
+        with answer.naming():
+            for count, item in enumerate(answer.each(path, damaged), 1):
+                if count % PIECE == 0:
+                    await asyncio.sleep(0)
+                row = self.row(source, item)
+                if row is not None:
+                    found.append(row)
+                else:
+                    none.append(bytes(item[1]))
         if none:
             why = "an object of the list has neither an id nor a time"
             said = {each.rest for each in damaged}

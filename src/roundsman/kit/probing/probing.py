@@ -130,7 +130,7 @@ class Probing(Inquiry):
                 return "failed"
             reading.limit = min(reading.limit * 2, most)
             return "again"
-        last = self.telling(page, at) or last
+        last = self.proving(page, at) or last
         reading.at, reading.anchor = last.created, last.id
         return "more"
 
@@ -177,5 +177,7 @@ class Probing(Inquiry):
         if same is None:
             same = not self.is_truncated(page)
             if same and not (ignored and count % ROUND_TO):
-                self.doubt("cut", f"an answer has exactly {count} rows: whether that is all cannot be told")
+                self.doubt(
+                    "cut", f"an answer has exactly {count} rows, and nothing shows whether these are all"
+                )
         return "done" if same else "failed"

@@ -121,7 +121,7 @@ class Inquiry:
             )
         return False
 
-    def telling(self, page: Look, at: datetime | None) -> Row | None:
+    def proving(self, page: Look, at: datetime | None) -> Row | None:
         """The last row that, as the next anchor, proves what startDate compares with; None if no row does."""
         if self.learned.by_created:
             return None

@@ -234,7 +234,7 @@ def step(walk: Walk, page: Page) -> None:
     walk.largest = max(walk.largest, page.count)
     here = digest(f"{walk.at} {walk.begin} {walk.backs}")
     if here in walk.trail:
-        raise Lost("its pages go round in a circle")
+        raise Lost("its pages form a circle")
     walk.trail = [*walk.trail, here][-TRAIL:]
 
 

@@ -31,7 +31,7 @@ MARKS = 50
 ABSORBED = 20_000
 """Maximum rows without a time that are remembered as old when a source begins with `start = "now"`."""
 CLOCK_DOUBT = timedelta(days=1)
-"""How far our clock may be ahead of the vendor's, if the vendor does not tell the time."""
+"""How far our clock may be ahead of the vendor's, if the vendor sends no `Date`."""
 
 
 class Reading(PollBuilder):

@@ -232,7 +232,7 @@ class Batches(Jobs):
             missing = rfc3339(now - timedelta(seconds=self.retention))
             message = (
                 f"There was no visit since {rfc3339(good)}, and the vendor shows only the batches of the last "
-                f"{self.retention / 86400:g} days: what ended before {missing} is missing."
+                f"{self.retention / 86400:g} days. Batches that ended before {missing} are missing."
             )
             gap = notice("roundsman.source.gap", self.name, rfc3339(good), message, since=good, now=ask.now)
             ask.events.append(gap)
@@ -252,8 +252,8 @@ class Batches(Jobs):
 
     def cut(self, ask: Ask, part: str, cut: Cut) -> Event | None:
         message = (
-            f"The list has {cut.total} batches and shows {cut.shown}: batches may be missing that "
-            "`roundsman track` did not name."
+            f"The list has {cut.total} batches and shows {cut.shown}. Others may be missing; to follow one of "
+            f"them, run `roundsman track {self.name} ID`."
         )
         if cut.total is None:
             return None

@@ -1,4 +1,4 @@
-"""Reads the results of a Mailchimp batch, operation by operation: whom each one failed, and why."""
+"""Reads the results of a Mailchimp batch, operation by operation: which failed, for which person, and why."""
 
 import hashlib
 import re
@@ -45,7 +45,7 @@ FAULTS = ("error", "errors", "detail", "instance")
 """Members that only the answers of failed operations have; other objects may have a `title` or `message`."""
 QUERIED = re.compile(r"(https?://[^\s?\"]{1,500})\?([^\s\"]*)")
 LINK = re.compile(r"(https?://[^\s?]{1,500})\?\S+")
-"""Signed links in the vendor's texts: anybody who has one can download the results."""
+"""Signed links in the vendor's texts: each allows a download of the results without credentials."""
 
 
 class Operation(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -172,7 +172,7 @@ class Operations:
             )
 
     def _events(self, operation: Operation, body: bytes) -> Iterable[Event]:
-        """The events of one operation: its failure, its success if wanted, or the people that it left out."""
+        """The events of one operation: its failure, its success if that is reported, or the people that it left out."""
         status = operation.status_code
         if isinstance(status, str):
             status = fields.count(status)
@@ -221,7 +221,7 @@ class Operations:
         return [self._failure({**item, "message": _message(text, wrong), "fields": wrong}, key)]
 
     def _left_out(self, entry: dict[str, Any], item_id: str | None, key: str) -> Event:
-        """The failure of one person whom an operation over many people did not take."""
+        """The failure of one person that an operation over many people left out."""
         what = fields.text(entry.get("error"))
         field, why = fields.text(entry.get("field")), _unsigned(fields.text(entry.get("field_message")))
         wrong: list[FieldError] = [{"field": field, "message": why}] if field or why else []
@@ -300,7 +300,7 @@ def _says_fault(answer: dict[str, Any]) -> bool:
 
 
 def _left_out(answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The people whom a successful answer names as not taken; one nameless entry if it only counts them."""
+    """The people that a successful answer names as left out; one nameless entry if it only counts them."""
     errors = answer.get("errors")
     found = 0
     for each in errors if isinstance(errors, list) else ():

@@ -16,6 +16,7 @@ from roundsman.kit.asking import Ask
 from roundsman.kit.documents import Count
 from roundsman.kit.pages import Job, is_about_all
 from roundsman.kit.tracked import GONE_AFTER, Later
+from roundsman.options.values import counted
 from roundsman.plugin import Poll
 from roundsman.shapes import FAILURES_CAP, Batch, batch_outcome
 from roundsman.sources.mailchimp.operations import Operations
@@ -157,9 +158,12 @@ class Results:
 
     def _missing(self, batch: Batch, why: str) -> None:
         key = batch["batch_id"]
-        message = f"The results of batch {key} {why}. Operations that failed there may not have been told."
-        details = {"batch_id": key, "total": batch["total"], "failed": batch["failed"]}
         name, now = self._source.name, self._ask.now
+        message = (
+            f"The results of batch {key} {why}. Its failed operations may not be reported. Remove the cause, then "
+            f"run `roundsman track {name} {key}`: it reads the results again, until the vendor deletes them."
+        )
+        details = {"batch_id": key, "total": batch["total"], "failed": batch["failed"]}
         gap = notice("roundsman.source.gap", name, f"results:{key}", message, now=now, details=details)
         self._ask.events.append(gap)
 
@@ -180,7 +184,7 @@ class Results:
         if not entry.reported:
             self._ask.events.append(completed(self._source.name, {**batch, "failures": reading.failures}))
         if reading.problems:
-            files = f"{reading.bad} file{'s' if reading.bad > 1 else ''} of them"
+            files = f"{counted(reading.bad, 'file')} of them"
             self._missing(batch, f"could not be read in full: {files}, such as {reading.problems[0]}")
         if short:
             self._missing(batch, why)

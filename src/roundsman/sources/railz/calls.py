@@ -70,7 +70,7 @@ class PushCall:
         found = self._data.get("batch") if batched else [self._data]
         found = found if isinstance(found, list) else []
         rows = [row for row in found if isinstance(row, dict)]
-        events = [event for row in rows for event in self._told(row, batch)]
+        events = [event for row in rows for event in self._events_of(row, batch)]
         unsaid = [row for row in rows if not self._says_all(row)]
         if not batched:
             return Received(events, *self._ask(unsaid))
@@ -98,7 +98,7 @@ class PushCall:
         key = row.get(self._kind.id)
         return key if isinstance(key, str) and ID.fullmatch(key) else None
 
-    def _told(self, row: dict[str, Any], batch: str | None) -> list[Event]:
+    def _events_of(self, row: dict[str, Any], batch: str | None) -> list[Event]:
         key, status = self._key(row), fields.text(row.get("status"))
         if key is None or status is None or self._connection is None or not self._says_all(row):
             return []

@@ -332,18 +332,18 @@ class Pushes(Jobs):
 
     def cut(self, ask: Ask, part: str, cut: Cut) -> Event | None:
         title, total = self.part_title(part), cut.total
-        has = f"has {total} pushes" if total is not None else "does not say how many pushes it has,"
+        has = f"has {total} pushes" if total is not None else "does not state how many pushes it has,"
         message = (
-            f"The list of {title} {has} and shows {cut.shown}: {cut.why}. Pushes beyond that may be "
-            f"missing; those known to be pending are followed one by one, and `roundsman track {self.name} "
-            f"{title}/ID` follows any other."
+            f"The list of {title} {has} and shows {cut.shown}: {cut.why}. Other pushes may be missing. Pushes "
+            "that are known to be pending are still followed; to follow another one, run "
+            f"`roundsman track {self.name} {title}/ID`."
         )
         return self._gap(ask, part, f"{part}:cut:{rfc3339(ask.now)}", message)
 
     def group_cut(self, ask: Ask, part: str, group: str, cut: Cut) -> Event:
         message = (
-            f"Batch {group} has {cut.total} pushes and shows {cut.shown}, and no parameter tried shows the others: when it has "
-            "ended cannot be seen, and will not be told. Its pushes are told as far as the list shows them."
+            f"Batch {group} has {cut.total} pushes and shows {cut.shown}, and no parameter tried shows the others. "
+            "The end of the batch is not reported. Its pushes are reported as far as the list shows them."
         )
         return self._gap(ask, part, f"batch:{group}", message)
 

@@ -1,4 +1,4 @@
-"""Units about what each party has done: visits of sources, and positions of sinks."""
+"""Units about the visits of sources and the positions of sinks."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ class Books(Units):
         rung: Sequence[tuple[str, SourceStatus]] = (),
     ) -> None:
         """Write when these sources are due next, *before* their visits: a daemon that dies during one does not ask again
-        until then. A scheduled visit fulfils a command's wish for one; a visit that a webhook `rung` for does not.
+        until then. A scheduled visit fulfils a command's request for one; a visit that a webhook `rung` for does not.
         """
         self._do_many(
             "UPDATE sources SET due = ?, held = ? WHERE name = ?",

@@ -1,4 +1,4 @@
-"""Units by which a person corrects the course: replay, rewind, track, requeue, tick off."""
+"""Units of commands: replay, rewind, track, requeue, tick off."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ class Desk(Units):
 
     @durable
     def replay(self, sink: str, after: int) -> bool:
-        """Move a sink's cursor back, never forward. Returns whether it exists. Its daemon notices it."""
+        """Move a sink's cursor back, never forward. Returns whether it exists. The daemon detects it."""
         return bool(
             self._do(
                 "UPDATE sinks SET reached = max(cursor, coalesce(reached, 0)), cursor = min(cursor, ?) WHERE name = ?",

@@ -1,4 +1,4 @@
-"""The SQLite file: opening, locking for one daemon, copying, restoring; and SQLite's errors in plain words."""
+"""The SQLite file: opening, locking for one daemon, copying, restoring; and messages for SQLite's errors."""
 
 import errno
 import fcntl
@@ -27,7 +27,7 @@ BESIDE = ("-wal", "-shm", "-journal")
 
 
 def exists(path: Path) -> bool:
-    """Whether there is a store. StoreError if its folder does not let us look."""
+    """Whether there is a store. StoreError if its folder cannot be read."""
     with translated(path):
         return path.exists()
 
@@ -35,7 +35,7 @@ def exists(path: Path) -> bool:
 def must_exist(path: Path) -> None:
     """StoreError if there is no store to read, or to make a change in."""
     if not exists(path):
-        raise StoreError(f"there is no store at {path} yet: has `roundsman run` or `once` ever run?")
+        raise StoreError(f"there is no store at {path} yet: `roundsman run` or `roundsman once` creates it")
 
 
 def restore(path: Path, backup: Path) -> int:
@@ -48,7 +48,7 @@ def restore(path: Path, backup: Path) -> int:
     with translated(path):
         path = resolve(path, 0o700)
         if path.exists() and path.samefile(backup):
-            raise StoreError(f"{backup} is the store itself")
+            raise StoreError(f"{backup} is the store itself: name a backup")
         lock = claim_file(path)
         try:
             with _half(path, ".restoring") as (half, handle):
@@ -166,7 +166,7 @@ def _copy(backup: Path, target: Path, handle: int) -> int:
             raise StoreError(f"{backup} cannot be opened: {exc.strerror}") from None
         try:
             if not applied(backup, copy):
-                raise StoreError(f"{backup} is empty")
+                raise StoreError(f"{backup} is no backup: it is empty")
             if copy.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
                 raise StoreError(f"{backup} is no backup: it is damaged")
             write_copy(copy, target, handle)
@@ -197,7 +197,7 @@ def write_copy(db: sqlite3.Connection, target: Path, handle: int) -> None:
         raise
     os.fsync(handle)
     if not os.path.samestat(os.fstat(handle), target.lstat()):
-        raise OSError(errno.EBUSY, f"somebody has put something else in the place of {target.name}")
+        raise OSError(errno.EBUSY, f"{target.name} was replaced while it was written")
 
 
 def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
@@ -282,7 +282,7 @@ def claim_inode(path: Path, handle: int) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise StoreError(
-            f"{path} is in use by a daemon that knows it by another name, a hard link: one daemon per store"
+            f"{path} is in use by a daemon under another name, a hard link: one daemon per store"
         ) from None
 
 
@@ -312,7 +312,7 @@ def translated(path: Path) -> Iterator[None]:
             raise StoreError(f"{path} cannot be written: the disk is full") from None
         if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
             raise StoreError(
-                f"{path} is damaged or not a SQLite file: restore it from a backup, or move it away to start anew"
+                f"{path} is damaged or not a SQLite file: restore a backup (roundsman restore), or move it away to begin with an empty store"
             ) from None
         if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
             raise StoreError(
@@ -340,7 +340,7 @@ def _hint(path: Path) -> str:
         theirs = True
     except OSError:
         theirs = False
-    return "; it is another user's, try sudo" if theirs and os.geteuid() else ""
+    return "; it belongs to another user: use sudo" if theirs and os.geteuid() else ""
 
 
 def holder(path: Path) -> str | None:
@@ -363,8 +363,8 @@ def holder(path: Path) -> str | None:
 def holds(pid: int, path: Path) -> bool:
     """Whether this process has the store's lock open: a pid in the store may be of a daemon that was killed.
 
-    A user namespace of its own, as systemd gives `ExecReload=`, hides other processes' files. Then what the lock's
-    holder wrote into the lock has to do.
+    A user namespace of its own, as systemd gives `ExecReload=`, hides other processes' files. Then the text in the
+    lock decides.
     """
     try:
         lock = lock_of(path).stat()

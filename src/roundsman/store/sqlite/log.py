@@ -26,7 +26,7 @@ PIECE, SMALLEST, LARGEST = 200, 25, 800
 PIECE_BYTES = 2 * 2**20
 """Bytes of events above which a piece is halved."""
 SCANNED = 10_000
-"""Numbers that one read for a sink with a filter looks at: some 5 ms where none of their events is wanted."""
+"""Numbers that one read for a sink with a filter looks at: some 5 ms where none of their events matches."""
 SHORT, LONG = 0.002, 0.006
 """Seconds between which inserting a piece should take. A row takes 7 us, or 60 in a store of a million rows."""
 
@@ -46,7 +46,7 @@ class Log(Units):
 
     @reading
     def read(self, sink: str, limit: int, wanted: Filter) -> Slice:
-        """The next events that a sink wants, at most `limit` of them and about `BATCH_BYTES` bytes."""
+        """The next events for a sink, at most `limit` of them and about `BATCH_BYTES` bytes."""
         cursor, _ = self._position(sink)
         kept = self._tail.after(cursor, limit, wanted)
         if kept is not None:

@@ -325,7 +325,7 @@ class Reader:
 
     @reading
     def oldest(self, sink: str, wanted: Filter) -> float | None:
-        """When the oldest event was logged (Unix) that a sink wants and has not got; None if it has all."""
+        """When the oldest undelivered event that matches the filter was logged (Unix); None if there is none."""
         where, values = _where(wanted)
         sql = "SELECT e.logged FROM events e JOIN sources s ON s.id = e.source WHERE e.seq > ? AND e.body IS NOT NULL"
         cursor, _ = self._position(sink)
@@ -334,7 +334,7 @@ class Reader:
 
     @reading
     def lost_to_pruning(self, sink: str, wanted: Filter) -> tuple[int, int]:
-        """Number of events that a sink wants and never got, and whose payloads were pruned.
+        """Number of undelivered events of a sink whose payloads were pruned.
 
         Also returns the last `seq` that it got.
         """

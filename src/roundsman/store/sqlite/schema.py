@@ -10,14 +10,14 @@ LOG = (
         type TEXT NOT NULL,
         state TEXT NOT NULL DEFAULT '{}',
         revision INTEGER NOT NULL DEFAULT 0, -- moved by rewind: a visit begun before it is void
-        due REAL NOT NULL DEFAULT 0,         -- -1: wanted at once
+        due REAL NOT NULL DEFAULT 0,         -- -1: a command requests a visit
         visited REAL,
         answered REAL,
         changed REAL,
         polls INTEGER NOT NULL DEFAULT 0,
         failures INTEGER NOT NULL DEFAULT 0, -- in a row
         unanswered REAL,                     -- since when there is no good answer
-        failing REAL,                        -- since when that was said out loud
+        failing REAL,                        -- since when that is reported
         error TEXT,
         position REAL                        -- the newest stamp: readings reach back from it
     )
@@ -28,7 +28,7 @@ LOG = (
         name TEXT PRIMARY KEY,
         type TEXT NOT NULL,
         cursor INTEGER NOT NULL,             -- the last seq it has
-        receipt TEXT,                        -- what it wanted to remember of that
+        receipt TEXT,                        -- the receipt of its last ack
         delivered REAL,
         failures INTEGER NOT NULL DEFAULT 0,
         failing REAL,

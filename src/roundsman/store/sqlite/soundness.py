@@ -50,4 +50,4 @@ def check(path: Path) -> str | None:
         db.close()
     if found == "ok":
         return None
-    return f"{path} is damaged: restore it from a backup (roundsman restore), or move it away to start anew"
+    return f"{path} is damaged: restore a backup (roundsman restore), or move it away to begin with an empty store"

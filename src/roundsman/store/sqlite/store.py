@@ -89,7 +89,7 @@ class SqliteStore(Log, Books, Desk, Pruning):
                 writes = connect(path)
                 migrate(path, writes)
                 if daemon:
-                    # A full disk is no reason not to start; `runs` and `beat` say it again.
+                    # The daemon starts on a full disk, too; `runs` and `beat` report it.
                     with suppress(sqlite3.OperationalError), writes:
                         writes.execute(
                             "UPDATE daemons SET pid = ?, config = NULL, digest = NULL", (os.getpid(),)

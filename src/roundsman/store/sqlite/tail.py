@@ -1,4 +1,4 @@
-"""The end of the log in memory: a sink that keeps up is given what was just committed, without reading it back."""
+"""The end of the log in memory: a sink without lag gets what was just committed, without a read of the store."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -41,7 +41,7 @@ class Tail:
         self._events, self._bytes = [], 0
 
     def after(self, cursor: int, limit: int, wanted: Filter) -> tuple[list[Event], int] | None:
-        """The next events that a sink wants, at most `limit`, and the last number here.
+        """The next events for a sink, at most `limit`, and the last number here.
 
         None if the event after `cursor` is not here, or a glob has brackets: only SQLite compares as SQLite does.
         """

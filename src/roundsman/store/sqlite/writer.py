@@ -1,9 +1,9 @@
-"""The one writer: all that waits to be written becomes one transaction and one fsync.
+"""The one writer: all units that wait become one transaction and one fsync.
 
 A unit is one caller's change. It has a savepoint of its own: if it fails, it fails alone. If the disk has no space for
 a transaction, smaller ones are tried, so that only units that do not fit alone are refused. Rows are inserted on the
 event loop, in pieces too short to delay other tasks. `COMMIT` runs in a thread, because it waits for the disk;
-meanwhile nothing else uses the connection, and new units wait. A caller hears of its unit after the commit.
+meanwhile nothing else uses the connection, and new units wait. A caller gets the result of its unit after the commit.
 
 Rows are not inserted in the thread: beside a busy loop, `executemany` waits up to 5 ms for the GIL at each row.
 """
