@@ -265,7 +265,7 @@ def test_reading_without_a_store_is_one_sentence(roundsman: Any, tmp_path: Path)
     ):
         result = roundsman(*command)
         assert result.code == 1
-        assert "has `roundsman run` or `once` ever run?" in result.err
+        assert "`roundsman run` or `roundsman once` creates it" in result.err
         assert result.err.count("\n") == 1
 
 

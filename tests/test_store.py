@@ -441,7 +441,7 @@ async def test_webhooks_are_refused_where_nobody_would_be_told_again(what: str, 
 async def test_one_daemon_per_store_by_whatever_hard_link(tmp_path: Path) -> None:
     store = SqliteStore.open(tmp_path / "roundsman.db")
     os.link(tmp_path / "roundsman.db", tmp_path / "other.db")
-    with pytest.raises(StoreError, match="by another name, a hard link"):
+    with pytest.raises(StoreError, match="under another name, a hard link"):
         SqliteStore.open(tmp_path / "other.db")
     await put(store, an_event(1))
     await store.close()
@@ -561,7 +561,7 @@ async def test_a_check_finds_damage_and_says_what_to_do(tmp_path: Path) -> None:
     await store.close()
     found = check(await damaged(tmp_path / "damaged.db"))
     assert found is not None
-    assert "is damaged: restore it from a backup" in found
+    assert "is damaged: restore a backup" in found
 
 
 async def test_a_check_is_given_up_where_the_wal_file_grows_meanwhile(

@@ -154,7 +154,7 @@ def test_the_real_client_retries_and_the_clock_moves() -> None:
         ({"/orders": 500}, "answered 500"),
         ({"/orders": "<html>"}, "."),
         ({"/orders": ConnectionError()}, "closed the connection|cannot be reached"),
-        ({"/orders": TimeoutError()}, "did not answer in time"),
+        ({"/orders": TimeoutError()}, "did not answer within the timeout"),
         ({"POST /orders": []}, "answered 404"),
         (lambda request: Reply(b"{", 200), "."),
     ],

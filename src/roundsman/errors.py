@@ -3,7 +3,7 @@
     Exception
       RequestFailed     the other side is unreachable, too slow, or sent a wrong answer: retry with backoff
         TooLarge        the body is larger than allowed: ask for less, if that is possible
-        NoToken         no token can be had: no request can be made with these credentials
+        NoToken         no token can be fetched: no request can be made with these credentials
       Unreadable        an answer is not the JSON that it should be: retry, and use nothing of it
         NoRows          a list has no readable row
         Failed          an answer with a status of success says itself that it failed
@@ -47,7 +47,7 @@ class TooLarge(RequestFailed):
 
 
 class NoToken(RequestFailed):
-    """No token can be had: no request can be made with these credentials."""
+    """No token can be fetched: no request can be made with these credentials."""
 
 
 class Unreadable(Exception):

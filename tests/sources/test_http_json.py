@@ -282,7 +282,7 @@ async def test_a_kept_next_that_is_refused_is_given_up_after_three_visits_and_sa
     assert await made.visits(3, after=4000) == [False, False, True]
     assert set(made.keys()) == vendor.expected()
     [gap] = made.told_notices(GAP)
-    assert "what came late" in gap["data"]["message"]
+    assert "rows that came late" in gap["data"]["message"]
 
 
 async def test_a_kept_next_that_was_not_refused_in_a_row_is_kept(world: Any, time: Time) -> None:

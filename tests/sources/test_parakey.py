@@ -560,7 +560,7 @@ async def test_an_empty_list_where_rows_were_is_a_trouble_and_not_silence(
     await world.visit()
     kept, parakey.logs = parakey.logs, []
     assert not await world.visit()
-    assert "lost its keys" in (await world.store.sources())[0].status.error
+    assert "the list is empty although it had rows before" in (await world.store.sources())[0].status.error
     parakey.logs = kept
     parakey.add(log_id="back")
     await world.visit(after=4000)

@@ -268,7 +268,7 @@ def test_what_the_service_could_not_see_is_said_before_it_is_installed(tmp_path:
     finally:
         hidden.unlink()
     assert done.returncode == 2
-    assert f"{hidden}: /root is hidden from the service, and the configuration is there" in done.stderr
+    assert f"{hidden}: the configuration is there, and /root is hidden from the service" in done.stderr
     assert "chmod" not in done.stderr, "of /root, of all things"
 
 

@@ -105,7 +105,7 @@ class Scheduler:
 
 
 def _complain(event: JobExecutionEvent) -> None:
-    """Log an alarm that did not ring, which is a bug: its sources would wait for the next start."""
+    """Log an alarm that did not ring: its sources would wait for the next start."""
     log.error(
         "alarm.failed",
         due=event.scheduled_run_time.isoformat(),

@@ -173,7 +173,7 @@ class Turns:
         """
         again = math.ceil(self._time.now() / STORE_AGAIN + 1) * STORE_AGAIN
         for name, watched in due:
-            # Not the status from before: the clock may have been set meanwhile, or a failure reported.
+            # Not the earlier status: the clock may have been set meanwhile, or a failure reported.
             status = watched.status if name in asked else replace(watched.status, unanswered_since=None)
             watched.status = policy.postponed(status, watched.trigger, again)
             watched.queued = False

@@ -40,7 +40,7 @@ class Upkeep:
         self.retention = retention
         """Seconds that delivered events are kept."""
         self.lost = False
-        """The store was deleted or replaced while in use: the daemon ends; a new one uses what is there."""
+        """The store was deleted or replaced while in use: the daemon ends, and is started on the file that is there."""
         self._disk = Disk(self._store.path)
         self._disk_seen = float("-inf")
         now = self._time.monotonic()

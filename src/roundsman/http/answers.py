@@ -97,24 +97,24 @@ def error_for(method: str, url: "str | httpx.URL", answer: Answer, now: float) -
     passing = 400 <= status < 500 and _is_from_between(answer)
     if status == 401 or (status == 403 and not passing):
         return Denied(
-            f"{what}: the credentials are refused or lack the right{words}", status, answer.body[:10_000]
+            f"{what}: the credentials are refused or lack a permission{words}", status, answer.body[:10_000]
         )
     asked = retry_after(status, answer.headers, now)
     if status == 429 or asked is not None:
         return Backoff(asked or FLOOR_AFTER_429, what + words)
     if status == 304:
         return RequestFailed(
-            f"{what}, although nothing was asked on a condition: is a cache in between?", status
+            f"{what}, although the request had no condition: check for a cache in between", status
         )
     if 300 <= status < 400:
-        return RequestFailed(
-            f"{what}: {_redirects(answer)}, which is not followed; is base_url right?", status
-        )
+        return RequestFailed(f"{what}: {_redirects(answer)}, which is not followed: check base_url", status)
     if passing:
         return RequestFailed(
-            f"{what} with a page instead of an answer: is a firewall in between?", status, passing=True
+            f"{what} with an HTML page or without a reason: check for a firewall in between",
+            status,
+            passing=True,
         )
-    hint = ": is base_url right?" if status == 404 and not words else ""
+    hint = ": check base_url" if status == 404 and not words else ""
     return RequestFailed(what + hint + words, status, passing=status in TRANSIENT)
 
 
@@ -136,9 +136,7 @@ def refuse_delivery(answer: Answer, now: float) -> None:
     if after is not None:
         raise Backoff(after, what)
     if 300 <= answer.status < 400 and answer.headers.get("location"):
-        raise RequestFailed(
-            f"{what}: {_redirects(answer)}, which is not followed; is url right?", answer.status
-        )
+        raise RequestFailed(f"{what}: {_redirects(answer)}, which is not followed: check url", answer.status)
     raise RequestFailed(what, answer.status)
 
 
@@ -149,11 +147,13 @@ def _redirects(answer: Answer) -> str:
     try:
         target = httpx.URL(answer.headers.get("location", ""))
     except (httpx.InvalidURL, TypeError):
-        return "it redirects to what is no URL"
+        return "it redirects to a text that is not a URL"
     origin = f"{target.scheme}://{target.host}" if target.host else ""
     if target.host and target.port:
         origin += f":{target.port}"
-    where = f"it redirects to {origin}{target.path}" if origin or target.path else "it redirects nowhere"
+    where = (
+        f"it redirects to {origin}{target.path}" if origin or target.path else "it redirects without a target"
+    )
     return mask(where[:10_000])[:200]
 
 

@@ -38,7 +38,7 @@ class BoundedProtocol(ResponseHandler):
     """Closes a connection that sends only interim answers: at full speed they would block the event loop."""
 
     _interim = 0
-    _received: bytearray | None = None
+    _first_bytes: bytearray | None = None
     """The bytes since the request, until the head of the answer is read."""
 
     def set_response_params(self, **options: Any) -> None:

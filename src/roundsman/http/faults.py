@@ -1,4 +1,4 @@
-"""Translates errors of libraries into our own words: no text of a library reaches a message."""
+"""Translates errors of libraries: no text of a library reaches a message."""
 
 import os
 import ssl
@@ -24,14 +24,14 @@ def translated(url: str | httpx.URL) -> Iterator[None]:
 
 
 def _fault(exc: Exception) -> str:
-    """The fault in our own words: a library's text may contain a URL, a header or a body."""
+    """The fault as a message: a library's text may contain a URL, a header or a body."""
     chain: list[BaseException] = []
     at: BaseException | None = exc
     while at is not None and at not in chain:
         chain.append(at)
         at = at.__cause__ or at.__context__
     if timed_out(exc):
-        return "did not answer in time"
+        return "did not answer within the timeout"
     for each in chain:
         for kinds, words in _FAULTS:
             if isinstance(each, kinds):
@@ -48,8 +48,8 @@ _FAULTS: tuple[tuple[Any, str], ...] = (
         "cannot be reached: its certificate is not trusted",
     ),
     (aiohttp.ClientConnectorDNSError, "cannot be reached: its name cannot be resolved"),
-    (aiohttp.ClientHttpProxyError, "cannot be reached: the proxy refuses"),
-    (ssl.SSLError, "cannot be reached: it does not speak TLS as it should"),
+    (aiohttp.ClientHttpProxyError, "cannot be reached: the proxy refused the connection"),
+    (ssl.SSLError, "cannot be reached: the TLS handshake failed"),
     (
         (aiohttp.ServerDisconnectedError, aiohttp.ClientConnectionResetError),
         "closed the connection without an answer",
@@ -57,12 +57,12 @@ _FAULTS: tuple[tuple[Any, str], ...] = (
     (aiohttp.http_exceptions.LineTooLong, f"sent a header of more than {HEAD // 1024} KiB"),
     (
         (aiohttp.http_exceptions.TransferEncodingError, aiohttp.http_exceptions.ContentLengthError),
-        "broke off its answer",
+        "ended its answer too early",
     ),
-    ((aiohttp.ClientPayloadError, aiohttp.EofStream), "broke off its answer"),
+    ((aiohttp.ClientPayloadError, aiohttp.EofStream), "ended its answer too early"),
     (
         (aiohttp.http_exceptions.HttpProcessingError, aiohttp.ClientResponseError),
-        "answered what is not HTTP",
+        "sent an answer that is not HTTP",
     ),
 )
 """The errors that libraries raise, the more specific ones first."""

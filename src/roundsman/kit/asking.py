@@ -50,7 +50,7 @@ class JobsState(PartState):
     next_part: str | None = None
     """Where the next round begins, if this one was cut short."""
     singles_rest: bool = False
-    """The next due visit asks for nothing singly: it does what comes after that."""
+    """The next due visit makes no single requests: it goes on with what follows them."""
     fine: bool = False
     """An answer about a single job was good: the credentials were accepted once."""
     remarked: list[str] = []
@@ -111,7 +111,7 @@ class Ask(PollBuilder):
         self.tired: Backoff | None = None
         """Why no more requests are made at this visit; what was found so far counts."""
         self.specs: dict[str, Spec] = {}
-        """The wanted ids, as they are written."""
+        """The ids to track, as they are written."""
         self.searches = Searches()
         self.named: set[str] | None = None
         """Jobs and groups that a webhook named: only those are asked for. None: all that are due."""
@@ -120,7 +120,7 @@ class Ask(PollBuilder):
         self.alone = False
         """Whether the source has one part only."""
         self.skips_singles = False
-        """This visit asks for nothing singly: the last one ended there, and had more to do."""
+        """This visit makes no single requests: the last one ended there, and had more to do."""
         self._parts: dict[str, PartState] = {}
         """The states of the parts that were visited since the last poll."""
 

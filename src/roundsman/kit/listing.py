@@ -1,8 +1,8 @@
-"""Reads a list of jobs as far as it has changed. The vendor need not say how many pages there are.
+"""Reads a list of jobs as far as it has changed. The vendor need not state the number of pages.
 
 A list may have a total or none, pages or none, and any order; it shifts while it is read. So pages overlap, a
 full page without a total gets one more question, a list whose pages lead nowhere is asked for in one larger
-answer, and where rows may be missing all the same, that is reported. A long list is read completely now and
+answer, and where rows may still be missing, that is reported. A long list is read completely now and
 then; in between, only as far as its first answer says that it has changed.
 """
 
@@ -68,7 +68,7 @@ class ListState(msgspec.Struct, omit_defaults=True):
     paged: bool = False
     """A further page has worked."""
     tries: int = 0
-    """Visits in a row at which a further page, or a larger answer, was not to be had."""
+    """Visits in a row at which a further page, or a larger answer, failed."""
     cut: bool = False
     """Its pages lead nowhere, which was reported; `larger`: a larger answer shows more rows."""
     larger: bool = False
@@ -135,7 +135,7 @@ class Listing:
         self._top: datetime | None = None
         """When the newest job of this reading was begun."""
 
-    def _wants_all(self, hidden: int) -> bool:
+    def _reads_all(self, hidden: int) -> bool:
         """Whether a complete read is due, or cheaper than asking for `hidden` jobs one by one."""
         state = self._state
         if self._paging.documented or state.full is None:
@@ -145,8 +145,8 @@ class Listing:
 
     async def first(self, hidden: int) -> Page | None:
         """The answer to begin with; None if the vendor asks to wait where the last reading was interrupted."""
-        state, wants = self._state, self._wants_all(hidden)
-        if state.at is not None and (state.under_way or not wants):
+        state, reads_all = self._state, self._reads_all(hidden)
+        if state.at is not None and (state.under_way or not reads_all):
             place, under_way = state.at, state.under_way
             state.at, state.under_way = None, ""
             page = await self._further(place.offset)
@@ -168,8 +168,10 @@ class Listing:
                     state.paged, state.tries = True, 0
                 return found
             # Older rows have left the list: new ones may be before this offset.
-        self._full = wants or state.full is None
-        first = await self._reading.ask(At(tag=state.tag if self._paging.documented or not wants else None))
+        self._full = reads_all or state.full is None
+        first = await self._reading.ask(
+            At(tag=state.tag if self._paging.documented or not reads_all else None)
+        )
         state.at, state.under_way = None, ""
         return first
 
@@ -200,9 +202,9 @@ class Listing:
         if self._start:  # what the list begins with is not known
             state.page, state.tag = None, None
             return
-        # A tag of one page does not speak for the others, if all have to be read.
-        speaks = not self._paging.documented or first.is_all(len(first.rows))
-        state.page, state.tag = first.digest(), first.tag if speaks else None
+        # The tag of one page proves nothing about the others, if all have to be read.
+        counts = not self._paging.documented or first.is_all(len(first.rows))
+        state.page, state.tag = first.digest(), first.tag if counts else None
         state.count = first.total if first.total is not None else len(first.rows)
 
     async def _pages(self, first: Page, news: int) -> bool:
@@ -301,7 +303,7 @@ class Listing:
         return last is not None and last < newest - timedelta(seconds=self._paging.overlap)
 
     async def _further(self, offset: int) -> Page | Exception | None:
-        """A page of the list; None if it is refused, an error if it is not to be had now.
+        """A page of the list; None if it is refused, an error if it cannot be read now.
 
         Where pages are not documented, they are a guess: what was read before counts. A limit that is refused
         is left out from then on.
@@ -318,7 +320,7 @@ class Listing:
         return None
 
     async def _faulty(self, exc: Exception, first: Page, total: int | None, place: Place) -> bool:
-        """Handle a page that is not to be had now. Returns whether the list counts as read."""
+        """Handle a page that cannot be read now. Returns whether the list counts as read."""
         if isinstance(exc, Backoff) or self._state.paged:
             self._interrupt(place)
         if self._state.paged and not isinstance(exc, Backoff):

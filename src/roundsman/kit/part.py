@@ -40,7 +40,7 @@ class PartVisit(Records):
         await self.forget_reported()
         if not self._ask.skips_singles:
             await self._each(state.open, self._hidden(), self._single)
-        self._breaker = Breaker()  # what fails singly says nothing about groups
+        self._breaker = Breaker()  # failures of single jobs prove nothing about groups
         await self._each(state.groups, self._due_groups(), self._group)
         if named is None and not self._visit.wait:
             await self._search()

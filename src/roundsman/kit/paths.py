@@ -111,7 +111,7 @@ def is_template(text: str) -> str:
         except ValueError as exc:
             raise ValueError(f"has {{{path}}}, which {exc}") from None
     if "{" in _PLACE.sub("", text) or "}" in _PLACE.sub("", text):
-        raise ValueError("has a brace without its other half")
+        raise ValueError("has a brace without its partner")
     return text
 
 

@@ -1,4 +1,4 @@
-"""What a source of jobs is asked.
+"""The questions that a source of jobs answers.
 
 A vendor may keep its jobs in parts, each with a list of its own, and in groups, which end when all of their
 jobs have.
@@ -22,7 +22,7 @@ ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
 
 class Questions(Source):
-    """What a source of jobs is asked. A vendor answers, and overrides nothing else."""
+    """The questions that a source of jobs answers. A vendor's class overrides these, and nothing else."""
 
     start: Start
     stall_after: Duration
@@ -131,7 +131,7 @@ class Questions(Source):
         return _nothing()
 
     def is_wanted_again(self, ask: Ask, key: str) -> bool:
-        """Whether a job whose end was reported is to be looked at once more."""
+        """Whether a job whose end was reported is looked at once more."""
         return False
 
     def pace(self) -> float:
@@ -142,7 +142,7 @@ class Questions(Source):
 
     def unknown_state(self, job: Job) -> tuple[str, str]:
         """The remark on a state of no known meaning, and its subject."""
-        what = f"{self.noun} {job.key} has the unknown status {job.state!r}: not taken for an end"
+        what = f"{self.noun} {job.key} has the unknown status {job.state!r}, which does not count as an end"
         return what, f"status {job.state}"
 
     def oddity(self, before: list[Any], job: Job) -> str:

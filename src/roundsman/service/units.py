@@ -114,7 +114,7 @@ def obstacles(config: Path) -> list[str]:
         hidden = next((each for each in HIDDEN if path.is_relative_to(each)), None)
         if hidden is not None:
             found.append(
-                f"{path}: {hidden} is hidden from the service, and {what} is there; /opt and /etc are good places, or --user"
+                f"{path}: {what} is there, and {hidden} is hidden from the service; move it to /opt or /etc, or use --user"
             )
             continue
         tree = next((each for each in trees if path.is_relative_to(each)), None)

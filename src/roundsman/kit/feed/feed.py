@@ -117,8 +117,8 @@ class _Round:
             return None  # the other rows are asked for; the reading meets this one again
         if not rows and self.state.cursor:
             raise RequestFailed(
-                "the list is empty although it had rows before: has the integration lost its keys or its place? "
-                "(if it is meant to be empty: roundsman rewind)"
+                "the list is empty although it had rows before: check that the integration still has its keys and its "
+                "place (if the list is really empty: roundsman rewind)"
             )
         self.state.learned.answered_one(len(rows))
         return rows

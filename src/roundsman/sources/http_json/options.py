@@ -1,4 +1,4 @@
-"""The tables of `http.json`: `rows` says what a row is, `pages` how to get on, `since` where a visit begins."""
+"""The tables of `http.json`: `rows` says what a row is, `pages` where the next page is, `since` where a visit begins."""
 
 import re
 from typing import Annotated, Literal, Self
@@ -114,7 +114,7 @@ class Since(Options):
         if self.window and not self.until:
             raise ValueError("window needs until, the parameter that carries its end")
         if self.window and self.window < 2 * self.overlap:
-            raise ValueError("window is shorter than two overlaps: it would not get on")
+            raise ValueError("window is shorter than two overlaps: a visit would not advance")
         if self.until and not self.param:
             raise ValueError("until needs param, the parameter that carries the beginning")
         if self.format == "number" and self.until:

@@ -21,7 +21,7 @@ FULL_FROM = 10
 ROUND_TO = 10
 """Servers cut their answers at multiples of this number of rows."""
 MOST_BACKS = 3
-"""How often a walk goes back to find the rows that its last page ended with."""
+"""Maximum steps back of a walk, to find the rows that its last page ended with."""
 TRAIL = 100
 """Positions that a walk remembers, to recognise a circle."""
 
@@ -40,11 +40,11 @@ class Page:
 
 
 class Lost(Exception):
-    """The walk cannot get on; rows behind this page may be missing. The message says why."""
+    """The walk cannot continue; rows behind this page may be missing. The message says why."""
 
 
 class Pager(Protocol):
-    """Gets on."""
+    """Moves a walk from page to page."""
 
     def on(self, walk: Walk, page: Page) -> bool:
         """Move the walk to the page after this one. Returns whether there is one."""
@@ -73,7 +73,9 @@ class Named:
             return False
         if position is None:
             if paths.is_true(more):
-                raise Unreadable(f"there is more, and nothing at {self._pages.next}: is pages.next right?")
+                raise Unreadable(
+                    f"the answer says that there is more, and has nothing at {self._pages.next}: check pages.next"
+                )
             return False
         if position == walk.at:
             self.names_itself = True
@@ -129,7 +131,7 @@ class Counted:
         """The same rows again mean that the parameter is ignored."""
         if walk.pages and page.count and digest_of(page) == walk.last:
             raise Unreadable(
-                f"another {self._pages.param or 'since.param'} brings the same rows: is the parameter right? (Without pages, one "
+                f"another {self._pages.param or 'since.param'} brings the same rows: check the parameter. (Without pages, one "
                 "answer counts as the whole list.)"
             )
 
@@ -146,9 +148,7 @@ class Skipping(Counted):
         at, total = int(walk.at or 0), self.total(page)
         if not page.count:
             if total is not None and at < total:
-                raise Unreadable(
-                    f"the list has {total} rows and shows none from {at} on: is pages.param right?"
-                )
+                raise Unreadable(f"the list has {total} rows and shows none from {at} on: check pages.param")
             return False
         if self._jumped(walk, page):
             walk.backs += 1

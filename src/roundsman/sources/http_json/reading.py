@@ -102,7 +102,7 @@ class Reading(PollBuilder):
                 if self._source.keeps_next and self._list.cursor is not None:
                     self._report_gap(
                         walk,
-                        "the vendor refuses the position that was kept, and what came late is only behind it",
+                        "the vendor refuses the position that was kept, and rows that came late are only behind it",
                     )
                 self._forget_position(f"the vendor refuses the position that was kept ({exc})")
                 walk, first, is_kept = self._begin(), True, False
@@ -271,8 +271,8 @@ class Reading(PollBuilder):
             following = asked  # some servers name no next page behind an empty one
         elif following is None:
             raise Unreadable(
-                f"there is nothing at {self._source.pages and self._source.pages.next}, and since.next = true keeps it: is "
-                "pages.next right?"
+                f"there is nothing at {self._source.pages and self._source.pages.next}, and since.next = true needs it: "
+                "check pages.next"
             )
         memory.next = following
         memory.shown = [digest(row.key) for row in page.found.rows] if following == asked else []
@@ -285,13 +285,13 @@ class Reading(PollBuilder):
         since = self._source.since
         assert since is not None
         kind = "number" if self._ages.has_numbers else "time"
-        said = f"no {since.row} of a page can be read as a {kind}, and the cursor stands still"
+        said = f"no {since.row} of a page can be read as a {kind}, and the cursor does not move"
         if not self._list.begun and not walk.pages:
-            raise Unreadable(f"{said}: are since.row and since.format right?")
+            raise Unreadable(f"{said}: check since.row and since.format")
         self.remark(said, about="standstill")
 
     def _mind_repeats(self, page: Page) -> None:
-        """Say that ids are not unique: rows would be lost."""
+        """Report ids that are not unique: rows would be lost."""
         seen: dict[str, bytes] = {}
         for row in page.found.rows:
             raw = bytes(row.item[1])
@@ -314,7 +314,7 @@ class Reading(PollBuilder):
             self._list.before = [*self._list.before, *found]
         if len(self._list.before) > ABSORBED:
             raise Unreadable(
-                f'the list has more than {ABSORBED} rows, and nothing says which came before now: set rows.time, or start = "beginning"'
+                f'the list has more than {ABSORBED} rows, and nothing shows which existed before now: set rows.time, or start = "beginning"'
             )
         return [row for row in rows if not self._ages.was_there(row)]
 
@@ -353,7 +353,7 @@ class Reading(PollBuilder):
         """The walk is complete: move the cursor."""
         memory = self._list
         if isinstance(self._pager, paging.Skipping) and self._pager.shifts:
-            self._report_gap(walk, "the list shifts faster than it is read")
+            self._report_gap(walk, "the list changes faster than it is read")
             self._pager.shifts = False
         if walk.fills_gap:
             memory.gap = None

@@ -86,10 +86,10 @@ class Reader:
             if raw not in said
         ]
         if items and not rows and not (proven and len(items) == 1):
-            raise NoRows(f"no row has a {self._id_path}: is rows.id right?")
+            raise NoRows(f"no row has a {self._id_path}: check rows.id")
         if rows and self._since_path and all(row.since is None for row in rows):
             # What depends on it would stand still.
-            raise Unreadable(f"no row has a {self._since_path}: is since.row right?")
+            raise Unreadable(f"no row has a {self._since_path}: check since.row")
         return Found(rows, damaged, len(missing))
 
     @property
@@ -120,7 +120,7 @@ class Reader:
                 wire.refuse_failure(document)
             except Failed:
                 raise _failed(answer) from None
-            raise Unreadable(f"the answer has no list at {at}: is rows.at right?")
+            raise Unreadable(f"the answer has no list at {at}: check rows.at")
         self._refuse_errors(answer)
         items = [(each, wire.line(wire.encode(each))) for each in found if isinstance(each, dict)]
         strange = [wire.encode(each) for each in found if not isinstance(each, dict)]

@@ -121,7 +121,7 @@ class Batches(Jobs):
         found = DATA_CENTRE.search(self.api_key.reveal())
         if not found and "base_url" not in self.model_fields_set:
             what = "ends in no data centre such as -us6, and there is no base_url to say which"
-            return [f"api_key: {what}: an OAuth token needs base_url, a key is not whole"]
+            return [f"api_key: {what}: an OAuth token needs base_url, or the key is incomplete"]
         return (
             ["api_key: ends in capitals; the vendor's keys do not"]
             if found and not found[1].islower()
@@ -138,7 +138,7 @@ class Batches(Jobs):
         try:
             form = parse_qs(call.body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=1000)
         except ValueError:
-            raise Unreadable("more fields than any form of the vendor's has") from None
+            raise Unreadable("more fields than a form of the vendor has") from None
         kinds, ids = form.get("type", []), form.get("data[id]", [])
         if kinds != ["batch_operation_completed"]:
             raise Unreadable(f"not a batch webhook: the type is {', '.join(kinds)[:80] or 'missing'}")

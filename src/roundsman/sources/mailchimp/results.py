@@ -84,9 +84,7 @@ class Results:
 
     def _ask_again(self, key: str, entry: ResultsDue) -> None:
         """What is remembered of a batch is damaged: the next visit asks the vendor for all of it."""
-        self._ask.remarks.append(
-            f"what was stored of batch {key} is damaged: the vendor is asked for it again"
-        )
+        self._ask.remarks.append(f"the stored state of batch {key} is damaged: it is requested again")
         self._ask.doc.wanted[key] = 0
         if entry.reported:
             self._give_up(key)  # then only its results are read again

@@ -219,7 +219,7 @@ class Shape:
             if outcome == "unknown":
                 state = self._get["item_status"](item)
                 self._remark(
-                    f"item {index} of batch {key} has the unknown state {fields.text(state)!r}: not taken for a failure; "
+                    f"item {index} of batch {key} has the unknown state {fields.text(state)!r}, which does not count as a failure; "
                     "if it is one, name it in states.failed",
                     f"item {_word(state)}",
                 )

@@ -78,7 +78,9 @@ class Batches(Account, Jobs):
             if read.key is None or not ID.fullmatch(read.key):
                 raise Unreadable("an object without the id of a batch")
             if read.state is None and read.items is None:
-                raise Unreadable("an object that is no batch; does an event log's webhook lead here?")
+                raise Unreadable(
+                    "an object that is no batch: check that no webhook for event logs has this URL"
+                )
             if self.domain_id and read.domain not in {None, self.domain_id}:
                 continue  # it belongs to a place that another source watches
             # An incomplete batch is asked for: nothing can be added once the batch is reported.
@@ -132,5 +134,5 @@ class Batches(Account, Jobs):
         return shape.events(job.key, shape.read(job.data), job.raw, ask.now)
 
     def unknown_state(self, job: Job) -> tuple[str, str]:
-        what = f"batch {job.key} has the unknown state {job.seen[0]!r}: not taken for an end; if it is one, name it in states.ended"
+        what = f"batch {job.key} has the unknown state {job.seen[0]!r}, which does not count as an end; if it is one, name it in states.ended"
         return what, f"state {job.state}"

@@ -86,7 +86,7 @@ class PushesState(JobsState):
 
     def repaired(self) -> None:
         super().repaired()
-        self.found = None  # a connection that is missing there would be no longer watched
+        self.found = None  # a connection that is missing there would not be watched any more
 
 
 def _upgraded(book: dict[str, Any]) -> dict[str, Any]:
@@ -243,7 +243,7 @@ class Pushes(Jobs):
                     raise
                 ask.remarks.append(f"connections cannot be discovered: {exc}")
             if not ids and known is not None and known.ids:
-                what = "no connection is discovered any more, although there were some: they are watched on"
+                what = "no connection is discovered any more: those found before are still watched"
                 ask.remark(what, "no connections")
                 ids = known.ids
             known = ask.doc.found = Discovered(list(ids), rfc3339(ask.now))
