@@ -320,7 +320,7 @@ async def test_what_is_no_json_is_named(
     ("body", "what"),
     [
         (b"{}", r"an object without a list \(keys: none\)"),
-        (b'{"error": "x"}', "came as a success and says that it failed"),
+        (b'{"error": "x"}', "has a status of success and states an error"),
         (b'{"a": [], "b": []}', "several lists: a, b"),
         (b"[1]", "item 0 of the list is a number, not an object"),
         (b"null", "null, not a list"),

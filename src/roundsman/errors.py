@@ -6,7 +6,7 @@
         NoToken         no token can be fetched: no request can be made with these credentials
       Unreadable        an answer is not the JSON that it should be: retry, and use nothing of it
         NoRows          a list has no readable row
-        Failed          an answer with a status of success says itself that it failed
+        Failed          an answer with a status of success states an error itself
         Overlong        one object of a stream is larger than the limit
         Oversized       an archive is larger than its limits
       Backoff           not now: wait at least that long
@@ -39,7 +39,7 @@ class RequestFailed(Exception):
         super().__init__(message)
         self.status = status
         self.passing = passing
-        """The fault is transient, or of a firewall in between: it says nothing about what was asked for."""
+        """The fault is transient, or of a firewall in between: it proves nothing about what was asked for."""
 
 
 class TooLarge(RequestFailed):
@@ -51,7 +51,7 @@ class NoToken(RequestFailed):
 
 
 class Unreadable(Exception):
-    """An answer is not the JSON that it should be; the message says what it is instead."""
+    """An answer is not the JSON that it should be; the message states what it is instead."""
 
 
 class NoRows(Unreadable):
@@ -64,7 +64,7 @@ class NoRows(Unreadable):
 
 
 class Failed(Unreadable):
-    """An answer with a status of success says itself that it failed."""
+    """An answer with a status of success states an error itself."""
 
 
 class Overlong(Unreadable):
@@ -102,7 +102,7 @@ class NotAuthentic(Exception):
 
 
 class StoreError(Exception):
-    """The store cannot be used; the message is one sentence that says why and what to do."""
+    """The store cannot be used; the message is one sentence with the reason and what to do."""
 
 
 class Conflict(Exception):
@@ -120,7 +120,7 @@ class ConfigError(Exception):
 
 
 class HookError(Exception):
-    """A `hooks` command cannot be done; the message says why, in a sentence for a person."""
+    """A `hooks` command cannot be done; the message is a sentence for a person."""
 
 
 def reason(exc: BaseException) -> str:

@@ -29,7 +29,7 @@ class Moment(datetime):
 
 
 class OldHttp(Http):
-    """The client as it was: what its answers said about time were attributes of its own."""
+    """The client as it was: what its answers stated about time were attributes of its own."""
 
     __slots__ = ()
 

@@ -248,7 +248,7 @@ class Source(Plugin, Before06):
 
 
 class Ability(ABC):  # noqa: B024 - an ABC for its hook
-    """Something that a source can do or cannot: `isinstance` says whether its class defines the method."""
+    """Something that a source can do or cannot: `isinstance` is true if its class defines the method."""
 
     _method: ClassVar[str] = ""
 

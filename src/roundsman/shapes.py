@@ -213,7 +213,7 @@ def in_short(failure: Failure) -> FailedItem:
 
 
 def batch_outcome(total: int | None, failed: int | None) -> Outcome:
-    """How a batch ended, from its counts: the vendor's "finished" alone does not say it."""
+    """How a batch ended, from its counts: the vendor's "finished" alone does not show it."""
     if failed:
         return "partial" if total is None or failed < total else "failed"
     if failed is None:

@@ -1,6 +1,6 @@
 """What a webhook contains, and how its caller proves to be the vendor.
 
-A source's `webhook` table says what a caller must present; all that it names must be correct. If a vendor has
+A source's `webhook` table defines what a caller must present; all that it names must be correct. If a vendor has
 an API for its webhooks, a `Registrar` calls it.
 """
 
@@ -89,7 +89,7 @@ class Registration:
     secret: str | None = None
     """The secret that its calls are signed with; only in the answer to its creation."""
     signed: bool | None = None
-    """Whether its calls are signed; None if the vendor does not say."""
+    """Whether its calls are signed; None if the vendor does not state it."""
 
 
 class Registrar(Protocol):
@@ -194,7 +194,7 @@ class Scheme:
         made = [hmac.new(secret.reveal().encode(), signed, hashlib.sha256).hexdigest() for secret in secrets]
         if not any([same(one, other) for one in shown for other in made]):  # noqa: C419 - compares all of them
             raise NotAuthentic("wrong signature")
-        # Checked last: the age of an unsigned time says nothing.
+        # Checked last: the age of an unsigned time proves nothing.
         if tolerance and abs(call.now - int(times[0]) / self.per_second) > tolerance:
             raise NotAuthentic("stale signature")
 

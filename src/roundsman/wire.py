@@ -138,7 +138,7 @@ def each(body: bytes, path: str = "", damaged: list[Damage] | None = None) -> It
     With `damaged`, rows that cannot be read, or only in part, are appended to it and the others are returned.
     Raises `NoRows` if there are rows and none can be read as an object, or if one cannot and `damaged` is
     None. Raises `Unreadable` for text that is not JSON, and for an envelope without a list, with several, or
-    that says that it failed.
+    that states an error itself.
     """
     return filter(None, _each(body, path, damaged))
 
@@ -195,7 +195,7 @@ def _each(body: bytes, path: str, damaged: list[Damage] | None) -> Iterator[Item
 
 
 def refuse_failure(document: Any) -> None:
-    """Raises `Failed` if an answer with a status of success says itself that it failed."""
+    """Raises `Failed` if an answer with a status of success states an error itself."""
     if not isinstance(document, Mapping):
         return
     status = document.get("status")
@@ -204,7 +204,7 @@ def refuse_failure(document: Any) -> None:
     said = said or any(type(code) is int and 400 <= code < 600 for code in codes)
     said = said or any(document.get(name) is False for name in ("success", "ok"))
     if said or document.get("error") or document.get("errors"):
-        raise Failed("the answer came as a success and says that it failed")
+        raise Failed("the answer has a status of success and states an error")
 
 
 def has_errors(body: bytes) -> bool:
@@ -386,7 +386,7 @@ def _only(lists: Mapping[str, Any], members: Mapping[str, Any]) -> Any:
             f"the answer is an object without a list (keys: {', '.join(list(members)[:8]) or 'none'})"
         )
     raise Unreadable(
-        f"the answer has several lists: {', '.join(list(lists)[:8])}; say which in the source's options"
+        f"the answer has several lists: {', '.join(list(lists)[:8])}; name one in the source's options"
     )
 
 
@@ -419,7 +419,7 @@ def _clean(value: Any) -> Any:
         return value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, dict):
         return {_clean(key): _clean(each) for key, each in value.items()}
-    if isinstance(value, msgspec.Struct):  # it keeps its type, which says how it is encoded
+    if isinstance(value, msgspec.Struct):  # it keeps its type, which decides how it is encoded
         return structs.replace(value, **{name: _clean(each) for name, each in structs.asdict(value).items()})
     return [_clean(each) for each in value] if isinstance(value, list) else value
 

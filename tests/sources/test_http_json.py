@@ -546,7 +546,7 @@ async def test_more_rows_with_one_stamp_than_a_page_holds_fail_loudly(world: Any
     for number in range(25):
         parakey.add(created=time.utc(), timestamp=time.utc(), log_id=f"a{number}")
     assert await made.visit() is False
-    assert "have a page show more" in made.error()
+    assert "ask for more rows per page" in made.error()
 
 
 @pytest.mark.parametrize("form", ["iso", "unix", "unix_ms", "date", "number"])

@@ -41,7 +41,7 @@ class Notices:
         await self.flush()
 
     async def known(self, ids: Sequence[str]) -> set[str]:
-        """Which of these notices, by id, were reported or wait to be."""
+        """Which of these notices, by id, were reported or are waiting."""
         there = await self._shared.store.known(DAEMON, ids)
         return there | {each.id for each in self._waiting}.intersection(ids)
 

@@ -27,7 +27,7 @@ class Step(NamedTuple):
     changed: bool
     """Whether the state has changed."""
     more: bool
-    """Whether the visit continues: the source says `more`, it found something, and the vendor asked for no wait."""
+    """Whether the visit continues: the source returned `more` and found something, and the vendor asked for no wait."""
 
     @property
     def quiet(self) -> bool:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import httpx
 
 FLOOR_AFTER_429 = 60.0
-"""Seconds to wait after a 429 that does not say how long to wait."""
+"""Seconds to wait after a 429 that does not state how long to wait."""
 
 
 REFUSED = frozenset({400, 403, 404, 405, 406, 409, 413, 414, 416, 422, 501})
@@ -28,7 +28,7 @@ TRANSIENT = frozenset({408, 425, 500, 502, 503, 504, *range(520, 531)})
 READABLE = frozenset({200, 202, 203})
 EMPTY = frozenset({204, 205})
 SAYING = ("detail", "message", "error", "title", "errors", "errorSummary")
-"""Members that say what went wrong, the best first."""
+"""Members that state what went wrong, the best first."""
 REJECTED = frozenset({400, 409, 410, 411, 413, 414, 415, 422, 431, 451})
 """Statuses that a retry would get again. 401, 403 and 404 are faults of the setup, and are retried."""
 
@@ -86,7 +86,7 @@ def is_refusal(exc: Exception, statuses: frozenset[int] = REFUSED) -> bool:
 
 
 def error_for(method: str, url: "str | httpx.URL", answer: Answer, now: float) -> Exception:
-    """The error for an answer that failed; its class says what the caller must do."""
+    """The error for an answer that failed; its class defines what the caller must do."""
     import httpx
 
     url = httpx.URL(url)

@@ -76,7 +76,7 @@ class FetchedToken(Direct):
     """How a token is requested."""
 
     def __init__(self, url: str, *, life: float, margin: float) -> None:
-        """`life`: seconds of a token, at most (it may say less). `margin`: how much earlier to renew it."""
+        """`life`: seconds of a token, at most (it may state less). `margin`: how much earlier to renew it."""
         self._url = url
         self._life = life
         self._margin = margin

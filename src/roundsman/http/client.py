@@ -39,7 +39,7 @@ class Http:
     or if the first request may still hold a slot at the vendor.
     """
     account: RateAccount = field(default_factory=RateAccount)
-    """What the answers said about time."""
+    """What the answers stated about time."""
 
     def now(self) -> datetime:
         """Our clock."""
@@ -208,7 +208,7 @@ async def _pieces(origin: str, reply: Reply) -> AsyncIterator[bytes]:
 
 
 def _at(tag: Mapping[str, str] | None) -> float:
-    """When the tag and its body were received (Unix seconds); 0 if the tag does not say."""
+    """When the tag and its body were received (Unix seconds); 0 if the tag does not state it."""
     return number(tag.get("at")) or 0.0 if tag is not None else 0.0
 
 

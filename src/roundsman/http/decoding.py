@@ -28,7 +28,7 @@ _CHARSET = re.compile(r";\s*charset\s*=\s*\"?([A-Za-z0-9._:-]{1,40})", re.IGNORE
 
 
 class Undecodable(Exception):
-    """The body does not match its headers; the message says how."""
+    """The body does not match its headers, as the message explains."""
 
 
 class TooMuch(Exception):

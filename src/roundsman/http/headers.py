@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 CODING = ("content-encoding", "content-length", "transfer-encoding")
-"""Headers that say how a body was sent, and nothing of what it is once it is decoded."""
+"""Headers that describe how a body was sent, and do not apply to the decoded body."""
 
 
 class Headers(Mapping[str, str]):

@@ -57,7 +57,7 @@ def retry_after(status: int, headers: Mapping[str, str], now: float) -> float | 
 def _used_up(status: int, headers: Mapping[str, str], now: float) -> Iterator[float]:
     """The waits of limits of which nothing remains.
 
-    After a 429, also those of limits that do not say what remains, and of all resets if none is used up.
+    After a 429, also those of limits that do not state what remains, and of all resets if none is used up.
     """
     for reset, left in zip(RESETS, REMAINING, strict=True):
         remaining = _list(headers.get(left))
@@ -84,7 +84,7 @@ def _used_up(status: int, headers: Mapping[str, str], now: float) -> Iterator[fl
 
 
 class RateAccount:
-    """What a client's answers said about time, so far."""
+    """What a client's answers stated about time, so far."""
 
     __slots__ = ("asked", "date", "interval", "wait")
 
@@ -107,7 +107,7 @@ class RateAccount:
 
 
 def _none_left(said: str | None) -> bool:
-    """Whether a header says that nothing remains."""
+    """Whether a header states that nothing remains."""
     found = re.match(r"-?\d+(?:\.\d+)?", said or "")
     return found is not None and float(found[0]) == 0  # some servers send -1 for "no limit"
 

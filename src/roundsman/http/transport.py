@@ -28,7 +28,7 @@ from roundsman.options.values import Duration, Options, Size
 DRAIN, DRAIN_BYTES = 1.0, 64 * 1024
 """Maximum seconds and bytes for reading an unneeded body: up to that, it is cheaper than a new connection."""
 BESIDE = 10.0
-"""Maximum seconds for the body of an answer that failed: the status and headers say most."""
+"""Maximum seconds for the body of an answer that failed: the status and the headers matter most."""
 
 
 IDEMPOTENT = frozenset({"GET", "HEAD"})

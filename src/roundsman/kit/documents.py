@@ -74,7 +74,7 @@ class Document(msgspec.Struct, omit_defaults=True, kw_only=True):
         """Parts of the stored state did not fit, and are missing now."""
 
     def remarks(self) -> list[str]:
-        """A remark on what was dropped, if anything was and no visit has said so."""
+        """A remark on what was dropped, if anything was and no visit has reported it."""
         names, self.dropped = ", ".join(self.dropped), []
         return [f"members of the stored state do not fit, and are dropped: {names}"] if names else []
 
@@ -85,7 +85,7 @@ class Document(msgspec.Struct, omit_defaults=True, kw_only=True):
 
 
 def renamed(old: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """The object with members under their new names; what is null is left out, because it says nothing."""
+    """The object with members under their new names; what is null is left out."""
     return {names.get(name, name): value for name, value in old.items() if value is not None}
 
 

@@ -3,7 +3,7 @@
 A list may have a total or none, pages or none, and any order; it shifts while it is read. So pages overlap, a
 full page without a total gets one more question, a list whose pages lead nowhere is asked for in one larger
 answer, and where rows may still be missing, that is reported. A long list is read completely now and
-then; in between, only as far as its first answer says that it has changed.
+then; in between, only as far as its first answer shows changes.
 """
 
 from collections.abc import Awaitable, Callable
@@ -275,7 +275,7 @@ class Listing:
         return steady
 
     def _reaches(self, total: int | None, place: Place, page: Page, first: Page) -> bool:
-        """Whether the total says that nothing comes after this page.
+        """Whether the total proves that nothing comes after this page.
 
         A total that a full page reaches exactly is checked by one more request.
         """
@@ -381,7 +381,7 @@ class Listing:
         return page
 
     async def _may_be_all(self, first: Page, largest: Page, rows: int) -> bool:
-        """Whether a round number of rows may be all: the list says so, or a larger answer had room for more.
+        """Whether a round number of rows may be all: by the list, or because a larger answer had room for more.
 
         Refuted if the same number comes again and the oldest row has left the list, but the vendor still
         knows it.

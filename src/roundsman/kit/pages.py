@@ -38,7 +38,7 @@ class Job(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What an answer about one job says."""
+    """What an answer shows of one job."""
 
     job: Job | None = None
     """None: the vendor does not know it."""
@@ -87,7 +87,7 @@ class Page(NamedTuple):
     doubtful: bool = False
     """The stated total equals these rows, so it may count the page only.
 
-    It is believed until an answer contradicts it.
+    It is used until an answer contradicts it.
     """
 
     @property
@@ -130,5 +130,5 @@ def is_about_one(exc: Exception) -> bool:
 
 
 def is_about_all(exc: Exception) -> bool:
-    """Whether the credentials are refused: no other question would fare better."""
+    """Whether the credentials are refused: every other question would be refused, too."""
     return isinstance(exc, NoToken) or (isinstance(exc, Denied) and exc.status == 401)

@@ -18,7 +18,7 @@ from roundsman.times import rfc3339
 
 
 class PartVisit(Records):
-    """One part: what is asked, and how that fares."""
+    """One visit to a part: its requests, and their results."""
 
     def __init__(self, ask: Ask, source: Questions, name: str) -> None:
         super().__init__(ask, source, name)
@@ -50,7 +50,7 @@ class PartVisit(Records):
             raise self._fatal
         self._raise_if_nothing_was_answered()
 
-    # -- how the part fares ----------------------------------------------------------------------------------
+    # -- the state of the part -------------------------------------------------------------------------------
 
     def rests(self) -> bool:
         """Whether it failed recently and is left alone."""
@@ -197,7 +197,7 @@ class PartVisit(Records):
             await self.take(Page({key: look.job}), listed=False, asked=entry.asked)
 
     def _is_unknown(self, exc: Exception) -> bool:
-        """Whether the vendor says that it does not know what was asked for."""
+        """Whether the answer means that the vendor does not know what was asked for."""
         return getattr(exc, "status", None) in self._source.unknown_by and is_about_one(exc)
 
     def _trouble(self, entries: dict[str, Tracked], key: str, exc: Exception) -> None:
@@ -326,7 +326,7 @@ class PartVisit(Records):
             await self.track(ask.specs[written])
 
     async def _is_here(self, spec: Spec) -> bool:
-        """Whether the vendor knows it in this part; what it says about a job counts at once."""
+        """Whether the vendor knows it in this part; what it shows of a job counts at once."""
         if spec.group:
             members = self._source.members
             return bool((await self._guess(lambda: members(self._ask, self._name, spec.key, At()))).rows)

@@ -50,7 +50,7 @@ def _compiled(path: str) -> Any:
 
 
 def _check_functions(node: dict[str, Any]) -> None:
-    """ValueError for a call that can never succeed: the library notices it in a document only, as nothing there."""
+    """ValueError for a call that can never succeed: the library would only find nothing in each document."""
     from jmespath.functions import Functions
 
     if node["type"] == "function_expression":

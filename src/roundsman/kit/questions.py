@@ -33,7 +33,7 @@ class Questions(Source):
     nouns: ClassVar[str] = "batches"
     group_noun: ClassVar[str] = "batch"
     unknown_by: ClassVar[frozenset[int]] = frozenset({404})
-    """Statuses by which the vendor says that it does not know a job."""
+    """Statuses that mean that the vendor does not know a job."""
     list_is_optional: ClassVar[bool] = False
     """Jobs that are tracked by id do not need the list."""
     rows_are_whole: ClassVar[bool] = True
@@ -64,11 +64,11 @@ class Questions(Source):
         return key
 
     def event_ids(self, key: str) -> Sequence[str]:
-        """Ids of events each of which says that this job has ended."""
+        """Ids of events that report the end of this job."""
         return [f"{key}:completed"]
 
     def event_id(self, job: Job) -> str:
-        """The id of the event that says that this job has ended as it did."""
+        """The id of the event that reports this end of the job."""
         return f"{job.key}:completed"
 
     @classmethod
@@ -150,11 +150,11 @@ class Questions(Source):
         return ""
 
     def details(self, part: str, entry: Tracked) -> Mapping[str, Any]:
-        """What the notice of a stall says besides the id."""
+        """What the notice of a stall has besides the id."""
         return {}
 
     def cut(self, ask: Ask, part: str, cut: Cut) -> Event | None:
-        """The notice of a list that shows fewer jobs than it has, or may have; None if it says nothing."""
+        """The notice of a list that shows fewer jobs than it has, or may have; None if that is not known."""
         return None
 
     def group_cut(self, ask: Ask, part: str, group: str, cut: Cut) -> Event:

@@ -165,7 +165,7 @@ class Service:
             log.warning("source.changed", source=change.source, what=change.what)
 
     async def _listen(self, options: ListenOptions | None) -> None:
-        """Listen as the options say, or not at all. A listener with the same options is kept.
+        """Listen by these options, or not at all. A listener with the same options is kept.
 
         Raises ListenError, an OSError, if that is not possible. The daemon then listens as before.
         """

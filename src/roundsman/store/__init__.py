@@ -1,6 +1,6 @@
 """Everything we must not forget: the log, the states of sources, the positions of sinks.
 
-`protocol.py` says what a store promises; `sqlite/` is the store in one file.
+`protocol.py` defines what a store promises; `sqlite/` is the store in one file.
 """
 
 from pathlib import Path

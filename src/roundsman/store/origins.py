@@ -1,7 +1,7 @@
 """Warnings about sources whose stored state is from something else than they are configured to read.
 
 A source's state is from the address and the account that it read (`Source.origin`): a cursor of one account
-says nothing about another one. The origin is stored beside the state and compared when sources are
+is not valid for another one. The origin is stored beside the state and compared when sources are
 registered; `status`, `check` and the log report a difference.
 """
 

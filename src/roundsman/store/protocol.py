@@ -1,7 +1,7 @@
 """What a store promises. Every implementation passes the same suite of tests, `tests/stores/test_conformance.py`.
 
-Each method that writes returns once its change is committed, or raises and has written nothing. `StoreError` says in
-one sentence what is wrong; `Conflict` says that a person moved a position meanwhile.
+Each method that writes returns once its change is committed, or raises and has written nothing. `StoreError` states in
+one sentence what is wrong; `Conflict` means that a command moved a position meanwhile.
 """
 
 from collections.abc import Mapping, Sequence
@@ -179,7 +179,7 @@ class Store(Desk, Upkeep, Protocol):
         """Record that the daemon runs with this configuration. Relaxed."""
 
     async def reloaded(self, config: Path, digest: str, problems: Sequence[str]) -> None:
-        """Record a reload of this configuration; `problems` says why it was refused, else it is empty. Relaxed."""
+        """Record a reload of this configuration; `problems`: why it was refused, else empty. Relaxed."""
 
     async def beat(self, now: float) -> None:
         """Record that the daemon runs. Relaxed."""

@@ -97,7 +97,7 @@ class SourceRecord(NamedTuple):
 
 
 class SourceEntry(NamedTuple):
-    """What a person sees of a source."""
+    """A source as commands show it."""
 
     type: str
     changed: float | None
@@ -124,7 +124,7 @@ class SourceEntry(NamedTuple):
 
 
 class SinkEntry(NamedTuple):
-    """What a person sees of a sink. Times are Unix times."""
+    """A sink as commands show it. Times are Unix times."""
 
     name: str
     type: str

@@ -71,7 +71,7 @@ class Probing(Inquiry):
             return "failed"
 
     async def _is_no_answer(self, refused: Refused) -> bool:
-        """Whether a refusal says nothing about the strategy: nothing was guessed, or it is transient."""
+        """Whether a refusal proves nothing about the strategy: nothing was guessed, or it is transient."""
         reading = self.reading
         guessed = reading.limit > self.learned.accepted or (
             reading.strategy.startswith("offset") and not reading.proved
@@ -98,7 +98,7 @@ class Probing(Inquiry):
         self.learned.strategies = left
         self.reading.begin_with(left[0], self.learned.limit(self.limits))
 
-    # -- the strategies: each call asks for one page, and says what follows from it ----------------------------
+    # -- the strategies: each call asks for one page, and returns what follows -------------------------------
 
     async def _keyset(self) -> Step:
         reading, learned, anchor = self.reading, self.learned, self.reading.anchor

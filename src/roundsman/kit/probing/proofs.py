@@ -83,7 +83,7 @@ class Inquiry:
         return Look(rows, truncated, ascending, descending)
 
     def _ends(self, rows: list[Row], largest: int, *, newest_first: bool) -> bool:
-        """Whether an answer of a server that ignores `limit` is complete: its number of rows says nothing.
+        """Whether an answer of a server that ignores `limit` is complete: its number of rows proves nothing.
 
         It may be a window of fixed length: then it always has the same number of rows, or does not reach down
         to `known`.

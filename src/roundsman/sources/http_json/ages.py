@@ -62,14 +62,14 @@ class Ages:
 
     @property
     def all_were_there(self) -> bool:
-        """Whether a first visit shows old rows only: it begins "now", and no time says which came before."""
+        """Whether a first visit shows old rows only: it begins "now", and no time shows which rows existed before."""
         has_times = self._source.rows.time is not None or (
             self._since is not None and self._since.row is not None and not self.has_numbers
         )
         return self._source.start == "now" and not has_times
 
     def was_there(self, row: Row) -> bool:
-        """For the first walk: whether a row whose time does not say it is taken for an old one."""
+        """For the first walk: whether a row whose time does not show it counts as old."""
         moment = self.moment(row)
         unsaid = moment is None or (self._is_day_of_floor(moment) and moment != self._floor)
         return self.all_were_there or (self._floor is not None and unsaid)

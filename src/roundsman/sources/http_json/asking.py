@@ -1,4 +1,4 @@
-"""Asks for one page: the URL or the body of the request, and where the answer says that the next page is."""
+"""Asks for one page: the URL or the body of the request, and where the answer names the next page."""
 
 import math
 import re
@@ -61,7 +61,7 @@ class Asking:
     def _members(
         self, at: Position | None, begin: Value | None, end: datetime | None
     ) -> dict[str, str | int]:
-        """The parameters that say which page."""
+        """The parameters that select the page."""
         pages, since = self._source.pages, self._source.since
         members: dict[str, str | int] = {}
         if since is not None and since.param and begin is not None:

@@ -1,4 +1,4 @@
-"""The tables of `http.json`: `rows` says what a row is, `pages` where the next page is, `since` where a visit begins."""
+"""The tables of `http.json`: `rows` defines what a row is, `pages` where the next page is, `since` where a visit begins."""
 
 import re
 from typing import Annotated, Literal, Self

@@ -8,6 +8,7 @@ from typing import Protocol
 from roundsman.errors import Unreadable
 from roundsman.http.answers import Answer
 from roundsman.kit import fields, paths
+from roundsman.options.values import counted
 from roundsman.sources.http_json.ages import Ages
 from roundsman.sources.http_json.asking import Asking, Value, found
 from roundsman.sources.http_json.options import Pages
@@ -17,7 +18,7 @@ from roundsman.sources.http_json.table import Table
 from roundsman.times import parse_time, rfc3339
 
 FULL_FROM = 10
-"""A first page with at least so many rows may not be all, if nothing says how many a page has."""
+"""A first page with at least so many rows may not be all, if the rows of a full page are not known."""
 ROUND_TO = 10
 """Servers cut their answers at multiples of this number of rows."""
 MOST_BACKS = 3
@@ -40,7 +41,7 @@ class Page:
 
 
 class Lost(Exception):
-    """The walk cannot continue; rows behind this page may be missing. The message says why."""
+    """The walk cannot continue; rows behind this page may be missing. The message has the reason."""
 
 
 class Pager(Protocol):
@@ -74,7 +75,7 @@ class Named:
         if position is None:
             if paths.is_true(more):
                 raise Unreadable(
-                    f"the answer says that there is more, and has nothing at {self._pages.next}: check pages.next"
+                    f"the answer states that there is more, and has nothing at {self._pages.next}: check pages.next"
                 )
             return False
         if position == walk.at:
@@ -94,10 +95,10 @@ class Counted:
         # A number in the query may be the number of rows to ask for.
         self._sizes = {int(value) for value in source.visible_query().values() if value.isdecimal()}
         self.is_cut = False
-        """The last page said that another one follows."""
+        """The last page stated that another one follows."""
 
     def total(self, page: Page) -> int | None:
-        """The number of rows of the list, if the answer says it."""
+        """The number of rows of the list, if the answer states it."""
         return fields.count(found(self._pages.total, page.answer)) if self._pages.total else None
 
     def is_last(self, walk: Walk, page: Page) -> bool:
@@ -115,7 +116,7 @@ class Counted:
     def ends(self, walk: Walk, page: Page, read: int, total: int | None) -> bool:
         """Whether the list ends with this page, with which `read` of `total` rows were read."""
         if total is None or total < read:
-            return self.is_last(walk, page)  # a wrong total says nothing
+            return self.is_last(walk, page)  # a wrong total proves nothing
         self.is_cut = read < total
         if total == page.count and not walk.pages and self._may_be_cut(page):
             return False  # perhaps the total counts the page only: one more question shows it
@@ -148,7 +149,9 @@ class Skipping(Counted):
         at, total = int(walk.at or 0), self.total(page)
         if not page.count:
             if total is not None and at < total:
-                raise Unreadable(f"the list has {total} rows and shows none from {at} on: check pages.param")
+                raise Unreadable(
+                    f"the list has {counted(total, 'row')} and shows none from {at} on: check pages.param"
+                )
             return False
         if self._jumped(walk, page):
             walk.backs += 1
@@ -180,7 +183,7 @@ class Numbered(Counted):
         total = self.total(page)
         if not page.count:
             if total is not None and walk.rows < total and walk.pages:
-                raise Unreadable(f"the list has {total} rows, and its pages show {walk.rows}")
+                raise Unreadable(f"the list has {counted(total, 'row')}, and its pages show {walk.rows}")
             return False
         if self.ends(walk, page, walk.rows + page.count, total):
             return False
@@ -206,7 +209,7 @@ class Continued(Counted):
         if begin is None or begin == walk.begin:
             if walk.pages or page.count >= FULL_FROM:
                 raise Unreadable(
-                    f"{page.count} rows have the {self._since.row} {last}, and more may be behind them: have a page show more"
+                    f"{page.count} rows have the {self._since.row} {last}, and more may follow: ask for more rows per page"
                 )
             return False
         walk.begin = begin

@@ -304,7 +304,7 @@ class Reading(PollBuilder):
                 )
 
     def _absorbed(self, rows: list[Row]) -> list[Row]:
-        """Remember which rows were there at the beginning, if nothing else says so. Returns the others."""
+        """Remember which rows were there at the beginning, if nothing else shows it. Returns the others."""
         if self._list.begun:
             return rows
         old = [row for row in rows if self._ages.was_there(row)]
@@ -397,11 +397,16 @@ class Reading(PollBuilder):
         memory, name = self._list, self._source.name
         since = str(memory.cursor if memory.cursor is not None else self.doc.floor or "beginning")
         memory.gap, walk.fills_gap = memory.gap or since, False
-        missing = "Rows of any age" if since == "beginning" else f"Rows after {since}"
+        is_all = since == "beginning"
+        missing = "Rows of any age" if is_all else f"Rows after {since}"
+        rewind = (
+            f"`roundsman rewind {name} --to {since}`"
+            if is_all
+            else f"`roundsman rewind {name}` to an earlier time"
+        )
         message = (
             f"The list was not read to its end: {why}. {missing} may be missing. Remove the cause, then run "
-            f"`roundsman rewind {name} --to` {'beginning' if since == 'beginning' else 'an earlier time'}: "
-            "it reads the rows again."
+            f"{rewind}: it reads the rows again."
         )
         details = {"since": since, "pages": walk.pages, "rows": walk.rows}
         kind, now = "roundsman.source.gap", self._visit.now

@@ -182,7 +182,7 @@ def _not_ours(kind: str) -> str:
 
 def _failed(answer: Answer) -> Failed:
     what = said(answer.body)
-    return Failed(f"the answer came as a success and says that it failed{f' ({what})' if what else ''}")
+    return Failed(f"the answer has a status of success and states an error{f' ({what})' if what else ''}")
 
 
 def _getter(path: str | None) -> paths.Getter:

@@ -34,7 +34,7 @@ from roundsman.options.values import Duration, Start
 from roundsman.plugin import Poll, Received
 from roundsman.sources.mailchimp.hooks import BatchHooks, Webhook
 from roundsman.sources.mailchimp.results import Results, ResultsDue, batch_of, completed
-from roundsman.times import parse_time, rfc3339
+from roundsman.times import parse_time, rfc3339, spell
 from roundsman.webhook import Call, Registrar
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class Batches(Jobs):
     def warnings(self) -> list[str]:
         found = DATA_CENTRE.search(self.api_key.reveal())
         if not found and "base_url" not in self.model_fields_set:
-            what = "ends in no data centre such as -us6, and there is no base_url to say which"
+            what = "ends in no data centre such as -us6, and there is no base_url"
             return [f"api_key: {what}: an OAuth token needs base_url, or the key is incomplete"]
         return (
             ["api_key: ends in capitals; the vendor's keys do not"]
@@ -205,8 +205,8 @@ class Batches(Jobs):
         ask.doc.results_given_up = [each for each in given_up if each != job.key]
         batch = batch_of(job)
         # Also if no operation is counted as failed: one over many people can succeed and leave some out.
-        wants = self.results != "off" and batch["total"] != 0 and bool(ID.fullmatch(job.key))
-        if job.key not in due and wants:
+        reads = self.results != "off" and batch["total"] != 0 and bool(ID.fullmatch(job.key))
+        if job.key not in due and reads:
             due[job.key] = ResultsDue(batch=batch, reported=again)
         elif job.key not in due and not again:
             if not batch["failed"]:
@@ -232,7 +232,7 @@ class Batches(Jobs):
             missing = rfc3339(now - timedelta(seconds=self.retention))
             message = (
                 f"There was no visit since {rfc3339(good)}, and the vendor shows only the batches of the last "
-                f"{self.retention / 86400:g} days. Batches that ended before {missing} are missing."
+                f"{spell(self.retention)}. Batches that ended before {missing} are missing."
             )
             gap = notice("roundsman.source.gap", self.name, rfc3339(good), message, since=good, now=ask.now)
             ask.events.append(gap)

@@ -1,4 +1,4 @@
-"""Mailchimp's webhooks about batches: what proves them, and the vendor's API for them."""
+"""Mailchimp's webhooks about batches: what authenticates them, and the vendor's API for them."""
 
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote

@@ -192,7 +192,7 @@ class Operations:
             self.other += status not in {200, None}
             left_out = _left_out(answer)
             if (first := next(left_out, None)) is not None:
-                # The operation succeeded, but its answer says that it did not take some of many people.
+                # The operation succeeded, but its answer states that it left out some of many people.
                 self.in_part += 1
                 key = self._key(body)
                 people = enumerate(chain((first,), left_out))

@@ -1,4 +1,4 @@
-"""Railz's webhooks: what proves them, and what they say about pushes, batches and deletions."""
+"""Railz's webhooks: what authenticates them, and what they contain about pushes, batches and deletions."""
 
 import re
 from typing import Any, Literal, Protocol
@@ -42,7 +42,7 @@ class Webhook(SignedHook):
 
 
 class Watched(Protocol):
-    """The options that say which calls are for a source."""
+    """The options that decide which calls are for a source."""
 
     @property
     def connections(self) -> tuple[str, ...] | Literal["discover"]: ...
@@ -115,7 +115,7 @@ class PushCall:
         if self._kind is DELETES and keys:
             if not self._watched.deletes:
                 raise Unreadable(
-                    "a deletion that does not say how it ended; only with deletes = true can that be asked for"
+                    "a deletion without its outcome: set deletes = true, so that it can be requested"
                 )
             return [], False  # the next visit finds it
         return [self._spec(key) for key in keys if key], bool(keys)

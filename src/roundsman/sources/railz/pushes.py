@@ -366,7 +366,7 @@ def _job(key: str, data: dict[str, Any], raw: Any) -> Job:
 def _total(found: dict[str, Any], rows: int) -> int | None:
     """How many rows the list has, if an answer of `rows` rows proves it; else None.
 
-    `meta.count` may count the page only: it is believed if it is larger than `rows`. `pagination.count` may
+    `meta.count` may count the page only: it is used if it is larger than `rows`. `pagination.count` may
     count the page only, too: if it is smaller than `rows`, or equals a page that may be full, one more
     request checks it.
     """

@@ -16,7 +16,7 @@ OUTCOMES: dict[str, Outcome] = {"success": "succeeded", "failed": "failed"}
 FAILING = ("fail", "error", "reject", "invalid", "unsupported", "refused", "denied")
 """Prefixes of the words for a file that failed."""
 FILE_MESSAGES = ("message", "error", "reason")
-"""Members of a file that may say why it failed; not documented."""
+"""Members of a file that may have the reason of its failure; not documented."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@
     daemons   the daemon that runs on the store: its process, its configuration, its last beat
     unread    authentic webhooks that were not understood, and rows that could not be read
 
-One connection reads, and sees what is committed. One writes (`writer.py`). What is durable survives a power cut
+One connection reads what is committed. One writes (`writer.py`). What is durable survives a power cut
 once it is committed. The rest (`due`, sinks' cursors, counters) survives `kill -9`, but a power cut may cost the
 last second, which means one early request or one repeated delivery.
 """

@@ -303,7 +303,7 @@ def _written(lock: int) -> str:
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Turns SQLite's and the system's errors into a StoreError that says what to do."""
+    """Turns SQLite's and the system's errors into a StoreError with what to do."""
     try:
         yield
     except sqlite3.DatabaseError as exc:

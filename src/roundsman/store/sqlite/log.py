@@ -1,4 +1,4 @@
-"""Units about the log: what visits find, what webhooks bring, and the daemon's notices."""
+"""Units about the log: results of visits, contents of webhooks, and the daemon's notices."""
 
 import sqlite3
 import time
@@ -99,7 +99,7 @@ class Log(Units):
     async def receive(self, intake: Intake, now: float) -> int:
         """Commit the content of a webhook. Returns the number of new events.
 
-        A source's position does not move: a webhook says nothing about what came before it.
+        A source's position does not move: a webhook proves nothing about earlier events.
         """
         return self._note(intake.source, *await self._receive(intake, now))
 

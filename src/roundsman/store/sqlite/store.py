@@ -242,7 +242,7 @@ class SqliteStore(Log, Books, Desk, Pruning):
 
     @relaxed
     def reloaded(self, config: Path, digest: str, problems: Sequence[str]) -> None:
-        """Record a reload of this configuration; `problems` says why it was refused, else it is empty."""
+        """Record a reload of this configuration; `problems`: why it was refused, else empty."""
         self._do(
             "UPDATE daemons SET config = ?, digest = ?, reloads = reloads + 1, problems = ?",
             (_text(config), digest, wire.encode(list(problems)).decode()),
