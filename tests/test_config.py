@@ -140,11 +140,11 @@ def test_the_example_has_every_option_with_its_default() -> None:
         (SINK + "[sources.doors]\n", "sources.doors.type: is missing; one of parakey.event_logs"),
         (
             LISTEN + SOURCE + "[sources.doors.webhook]\n" + SINK,
-            "sources.doors.webhook: has nothing to recognise the vendor by; set header and value, or token",
+            "sources.doors.webhook: authenticates no caller; set header and value, or token",
         ),
         (
             LISTEN + SOURCE + '[sources.doors.webhook]\nheader = "X-Key"\n' + SINK,
-            "sources.doors.webhook: names only one of header and value; the vendor sends both",
+            "sources.doors.webhook: has only one of header and value; set both",
         ),
         (
             LISTEN + SOURCE + '[sources.doors.webhook]\ntoken = "short"\n' + SINK,

@@ -872,7 +872,9 @@ async def test_what_a_damaged_store_garbled_is_buried_and_given_to_no_sink(fed: 
     forget_tail(fed.store)
     with capture_logs() as logs:
         await fed.once()
-    buried = [(line["sink"], line["seq"]) for line in logs if line["event"] == "event.buried"]
+    lines = [line for line in logs if line["event"] == "event.buried"]
+    assert {(line["source"], line["type"]) for line in lines} == {("a", an_event(0, "a").type)}
+    buried = [(line["sink"], line["seq"]) for line in lines]
     assert sorted(buried) == [("one", 2), ("one", 5), ("two", 2), ("two", 5)]
     for sink in ("one", "two"):
         assert [event.seq for event in RECORDS[sink]] == [1, 3, 4]

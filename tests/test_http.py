@@ -535,6 +535,20 @@ async def test_a_refused_token_ends_a_flow_around_one_of_ours(
         await http_for(Signed(ClientToken("https://issuer.example/token", "me", "secret", {}))).get(URL)
 
 
+async def test_an_answer_that_is_not_json_names_its_request_without_the_query(
+    router: respx.MockRouter, http_for: Any
+) -> None:
+    router.get(url__startswith=URL).mock(return_value=httpx.Response(200, text="<html>Log in</html>"))
+    answer = await http_for().get(URL, {"token": "s3cret"})
+    for read in (answer.json, answer.items):
+        with pytest.raises(Unreadable) as caught:
+            read()
+        assert str(caught.value) == f"GET {URL}: the answer is HTML, not JSON"
+    router.post(URL).mock(return_value=httpx.Response(200, text="[1"))
+    with pytest.raises(Unreadable, match=f"^POST {URL}: the answer is broken after 2 bytes"):
+        (await http_for().search(URL, b"{}")).json()
+
+
 async def test_a_header_whose_name_http_does_not_have_is_not_sent() -> None:
     async with raw_server(lambda _: answer(b"[]")) as server:
         clients = Clients()
@@ -1070,7 +1084,7 @@ async def test_no_answer_brings_a_secret_into_a_message(reply: bytes) -> None:
     [
         ("https://x.example ", "begins or ends with a blank"),
         ("https://x.example/#a", "has a fragment"),
-        ("https://u:p@x.example", "holds a user or password"),
+        ("https://u:p@x.example", "has a user or a password"),
         ("ftp://x.example", "is not an http"),
     ],
 )

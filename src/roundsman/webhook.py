@@ -1,4 +1,4 @@
-"""What a webhook contains, and how its caller proves to be the vendor.
+"""What a webhook contains, and what authenticates its caller as the vendor.
 
 A source's `webhook` table defines what a caller must present; all that it names must be correct. If a vendor has
 an API for its webhooks, a `Registrar` calls it.
@@ -121,9 +121,9 @@ class Hook(Options):
     @model_validator(mode="after")
     def _closed(self) -> Self:
         if (self.header is None) != (self.value is None):
-            raise ValueError("names only one of header and value; the vendor sends both")
+            raise ValueError("has only one of header and value; set both")
         if not self.proofs():
-            raise ValueError(f"has nothing to recognise the vendor by; set {self.ways()}")
+            raise ValueError(f"authenticates no caller; set {self.ways()}")
         return self
 
     def proofs(self) -> list[Secret]:

@@ -157,7 +157,7 @@ async def test_it_posts_to_the_url_as_it_is_written(path: str) -> None:
 
 async def test_a_redirect_says_where_to(router: respx.MockRouter) -> None:
     with pytest.raises(
-        RequestFailed, match=r"redirects to https://crm.example/events/, which is not followed; is url right"
+        RequestFailed, match=r"redirects to https://crm.example/events/, which is not followed: check url"
     ):
         await send(router, status=301, headers={"Location": "https://crm.example/events/?key=1"})
 

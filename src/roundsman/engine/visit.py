@@ -423,7 +423,7 @@ def _fingerprint(run: Run) -> str | None:
     """The fingerprint of the options that the visit failed with; None if the plugin cannot make it."""
     try:
         return run.source.fingerprint(run.configured.identity)
-    except Exception:  # noqa: BLE001 - a plugin may raise anything, and its failure is to be stored all the same
+    except Exception:  # noqa: BLE001 - a plugin may raise anything, and its failure is stored anyway
         return None
 
 

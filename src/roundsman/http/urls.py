@@ -36,7 +36,7 @@ def endpoint(value: str) -> str:
     import httpx
 
     if httpx.URL(http_url(value)).userinfo:
-        raise ValueError("holds a user or password; secrets have options of their own")
+        raise ValueError("has a user or a password; write them in the options for secrets")
     return value
 
 

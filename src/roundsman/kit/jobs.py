@@ -99,7 +99,7 @@ class Round(Ask):
             yield poll
         silent = not self.good and names and (self.errors or (narrow is None and not self.tired))
         if self.stop is None and silent:
-            self.stop = self._first_error() or RequestFailed("none of the connections answers")
+            self.stop = self._first_error() or RequestFailed("no connection answers")
         if self.stop is None and narrow is None:
             self._report_not_found(set(homes))
             self.source.finished(self)

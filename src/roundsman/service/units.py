@@ -43,7 +43,7 @@ FOR_A_USER = {
     *("SystemCallArchitectures", "SystemCallFilter", "SystemCallErrorNumber"),
 }
 """Settings of [Service] that a user's own systemd supports. The others need the system manager's rights."""
-HELD = f"""# Opened before this starts, however that comes: else it would listen there itself, and systemd could not.
+HELD = f"""# Opened before this service starts: else the service would bind the address, and systemd could not.
 Sockets={SOCKET}
 """
 USERS = "systemctl --user "

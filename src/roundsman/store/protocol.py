@@ -79,7 +79,7 @@ class View(Protocol):
         """When the newest notice of this type about a source was logged (Unix); None if the log has none."""
 
     async def has_pruned_ids(self) -> bool:
-        """Whether ids of events were ever pruned: a source that is read again from before that may repeat some."""
+        """Whether ids of events were ever pruned: a source that is read again from an earlier time may repeat some."""
 
     async def unread(self, source: str) -> list[UnreadItem]:
         """Webhooks and rows of a source that could not be read, oldest first."""
@@ -141,7 +141,7 @@ class Desk(View, Protocol):
 
 
 class Upkeep(Protocol):
-    """What keeps a store in order. A store without files of its own has little to do here."""
+    """What keeps a store in order. A store without files needs little of it."""
 
     damage: str | None
     """What a check found to be damaged; while it is set, webhooks are refused."""

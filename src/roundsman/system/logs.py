@@ -29,7 +29,7 @@ class Line:
     def msg(self, message: str) -> None:
         """Write a line of the log."""
         erase = "\r\x1b[K" if self._shown else ""
-        # A full disk behind standard error, or its end, must not end the daemon; it can be reported nowhere.
+        # A full disk behind standard error, or its end, must not end the daemon; it cannot be reported.
         with suppress(OSError, ValueError):
             self._stream.write(f"{erase}{message}\n{self._shown}")
             self._stream.flush()

@@ -114,7 +114,9 @@ class Reading(PollBuilder):
                     yield self.poll()
                 return
             self._list.refusals = 0
-            page = Page(answer, self._source.reader.read(answer, proven=self._list.begun or walk.pages > 0))
+            with answer.naming():
+                found = self._source.reader.read(answer, proven=self._list.begun or walk.pages > 0)
+            page = Page(answer, found)
             self.begin(self._source.start, answer.date(), self._visit.now)
             goes_on = await self._take(walk, page, first=first)
             if not goes_on:
@@ -155,7 +157,7 @@ class Reading(PollBuilder):
             return paging.before(cursor, since.format)
         floor = self.doc.floor
         if cursor is None and floor is None:
-            # The vendor's clock is not known yet: this is where to look, and never what is reported.
+            # The vendor's clock is not known yet: this decides what is read, not what is reported.
             start = self._source.start
             now = self._visit.now - CLOCK_DOUBT
             moment = start if isinstance(start, datetime) else now if start == "now" else None

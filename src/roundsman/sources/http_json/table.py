@@ -25,7 +25,7 @@ def _path(value: str) -> str:
     if value and not value.startswith("/"):
         raise ValueError('does not begin with a slash; write "/path"')
     if "?" in value or "#" in value:
-        raise ValueError("has a query or a fragment; parameters belong into query")
+        raise ValueError("has a query or a fragment; write parameters in query")
     return value
 
 
@@ -83,9 +83,7 @@ class Table(Source):
             if self.rows.newest_first or self.since.until:
                 raise ValueError('pages.next = "since" needs the oldest row first, and no until')
         if self.since is not None and self.since.window and self.start == "beginning":
-            raise ValueError(
-                'since.window needs start = "now" or a date-time: from where on is the list read?'
-            )
+            raise ValueError('since.window needs start = "now" or a date-time')
         if self.since is not None and self.rows.newest_first and self.since.next:
             raise ValueError("since.next = true goes on to newer rows, and rows.newest_first to older ones")
         if self.body is not None and self.method == "GET":

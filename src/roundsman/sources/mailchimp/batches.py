@@ -272,7 +272,7 @@ def about(key: str, answer: Answer) -> dict[str, Any]:
 
 
 def _job(key: str, data: dict[str, Any], raw: Any) -> Job:
-    """`seen` has the values whose change counts; not the link, which is signed anew each time."""
+    """`seen` has the values whose change counts; not the link, which is signed again each time."""
     state = fields.text(data.get("status"))
     names = ("total_operations", "finished_operations", "errored_operations")
     counts = [fields.count(data.get(name)) for name in names]

@@ -1,4 +1,4 @@
-"""Which of very many things were seen: a digest of each, and nothing else, is held."""
+"""Which of very many things were seen: only a digest of each is kept."""
 
 from collections import Counter
 

@@ -17,7 +17,7 @@ SIGNATURE = Scheme("x-mailchimp-signature", "v1", per_second=1)
 
 
 class Webhook(SignedHook):
-    """`webhook`: what a call must show to be accepted as the vendor's. All of what is set must be right."""
+    """`webhook`: what a call must show to be accepted as the vendor's. All that is set must be correct."""
 
     signing_secret: Strong | None = None
     """The secret that `roundsman hooks create` shows once; if set, calls need a valid signature."""
@@ -58,7 +58,7 @@ class BatchHooks:
         answer = await self._send("POST", self._url, content)
         made = answer.json()
         if not isinstance(made, dict) or not fields.text(made.get("id")):
-            raise Unreadable("the answer is not the webhook that was made")
+            raise Unreadable("the answer is not the webhook that was created")
         return _registration(made)
 
     async def delete(self, key: str) -> None:

@@ -1,7 +1,7 @@
 """The results of Mailchimp's batches: an archive behind a signed link that the vendor makes for each download.
 
-A batch is reported once its results were read; or at once, if they cannot be read now. Then they are tried
-again, later and later, until the vendor has deleted them.
+A batch is reported once its results were read; or at once, if they cannot be read now. Then they are
+retried with growing waits until the vendor has deleted them.
 """
 
 from collections.abc import AsyncIterator

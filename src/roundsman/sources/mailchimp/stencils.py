@@ -1,4 +1,4 @@
-"""Events by the hundred thousand that differ in little: what they share is encoded once."""
+"""Makes hundreds of thousands of similar events: what they share is encoded once."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -19,7 +19,7 @@ SPEC = re.compile(r"(?:([^/\x00-\x1f]{1,120})/)?(batch:)?([0-9A-Za-z_-]{1,64})")
 
 
 class Webhook(SignedHook):
-    """`webhook`: what a call must show to be accepted as the vendor's. All of what is set must be right."""
+    """`webhook`: what a call must show to be accepted as the vendor's. All that is set must be correct."""
 
     signing_secrets: tuple[Strong, ...] = ()
     """The signing secrets from the dashboard, one per URL; a call may be signed with any of them."""

@@ -153,7 +153,7 @@ class Pushes(Jobs):
     account: ClassVar[tuple[str, ...]] = ("client_id", "environment")
     webhook_place: ClassVar[str] = (
         "in the Railz dashboard: Developers, Webhooks; events push, batchPush and delete; "
-        "its signing secret belongs into signing_secrets"
+        "put its signing secret into signing_secrets"
     )
 
     @model_validator(mode="after")

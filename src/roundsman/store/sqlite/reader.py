@@ -197,9 +197,7 @@ class Reader:
             if target.exists() and not target.is_file():
                 raise StoreError(f"{target} is not a file")
             if target.exists() and not replace:
-                raise StoreError(
-                    f"{target} is there already, and is not overwritten; --force does it all the same"
-                )
+                raise StoreError(f"{target} exists, and is not overwritten; use --force to overwrite it")
             half = target.with_name(f".{target.name}.{os.getpid()}.part")
             refuse_links(half)
             _sweep(target)
@@ -399,7 +397,7 @@ class Reader:
 
     @reading
     def has_pruned_ids(self) -> bool:
-        """Whether ids of events were ever pruned: a source that is read again from before that may repeat some."""
+        """Whether ids of events were ever pruned: a source that is read again from an earlier time may repeat some."""
         return bool(self._run("SELECT ids_pruned FROM daemons").fetchone()[0])
 
     @reading

@@ -287,7 +287,7 @@ class Writer:
                     self.conn.execute("ROLLBACK TO unit")
                     self.conn.execute("RELEASE unit")
                 except sqlite3.Error:
-                    self._roll_back()  # rather the whole transaction than a part of this unit
+                    self._roll_back()  # no part of this unit may be committed
             raise
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
