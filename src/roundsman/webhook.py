@@ -1,4 +1,4 @@
-"""What a webhook contains, and what authenticates its caller as the vendor.
+"""What a webhook contains, and how its caller proves to be the vendor.
 
 A source's `webhook` table defines what a caller must present; all that it names must be correct. If a vendor has
 an API for its webhooks, a `Registrar` calls it.
