@@ -642,13 +642,14 @@ def test_a_gap_a_rest_and_another_address_are_in_the_status(roundsman: Any, fill
 def test_a_gap_that_was_reported_is_in_the_status_of_a_source_without_such_a_state(
     roundsman: Any, filled: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (filled / "roundsman.toml").write_text(CONFIG.replace('"parakey.event_logs"', '"parakey.batches"'))
+    (filled / "roundsman.db").unlink()
     store = SqliteStore.open(filled / "roundsman.db")
+    done(store.register({"doors": "parakey.batches"}, {}))
     [row] = json.loads(roundsman("status", "--json").out)["sources"]
     assert row["gap_reported"] is None
     reported = notice("roundsman.source.gap", "doors", "short list", "Batches may be missing.")
-    commit(
-        store, "doors", {"cursor": "y"}, [reported, notice("roundsman.source.gone", "doors", "b1", "Gone.")]
-    )
+    commit(store, "doors", {}, [reported, notice("roundsman.source.gone", "doors", "b1", "Gone.")])
     done(store.close())
     [row] = json.loads(roundsman("status", "--json").out)["sources"]
     assert (row["gap"], row["state"]) == (None, "ok")
@@ -658,6 +659,18 @@ def test_a_gap_that_was_reported_is_in_the_status_of_a_source_without_such_a_sta
     shown = " ".join(roundsman("status").out.split())
     assert "doors: a gap was reported at" in shown
     assert "roundsman events --source doors --type roundsman.source.gap" in shown
+
+
+def test_a_gap_that_has_ended_is_not_in_the_status_of_a_source_that_states_its_gaps(
+    roundsman: Any, filled: Path
+) -> None:
+    store = SqliteStore.open(filled / "roundsman.db")
+    commit(
+        store, "doors", {"cursor": "y"}, [notice("roundsman.source.gap", "doors", "x", "Rows are missing.")]
+    )
+    done(store.close())
+    [row] = json.loads(roundsman("status", "--json").out)["sources"]
+    assert (row["gap"], row["gap_reported"], row["state"]) == (None, None, "ok")
 
 
 def test_a_name_with_a_memory_that_is_left_behind_is_warned_of(roundsman: Any, filled: Path) -> None:

@@ -50,7 +50,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     stamp: float | None = None
     """The vendor's time that the source reads by (Unix seconds): ids are kept 35 days back from the newest.
 
-    None if a poll may return events of any age: then the id is kept for good.
+    None if a poll may return events of any age: then the id is kept permanently.
     """
     failure: int | None = None
     """1 if something failed and `roundsman failures` lists it; else None."""

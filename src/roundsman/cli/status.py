@@ -45,6 +45,7 @@ def status(
 
     from roundsman import screen
     from roundsman.errors import ConfigError
+    from roundsman.plugin import Source
 
     path = configuration.find(config)
     store = configuration.store_of(path)
@@ -59,9 +60,11 @@ def status(
 
     def gap(kind: str, memory: "Memory") -> str | None:
         try:
-            return configuration.source_class(kind).gap(memory.state)
+            source = configuration.source_class(kind)
+            since = source.gap(memory.state)
         except (ConfigError, ValueError):
             return None
+        return since if since or source.gap.__func__ is Source.gap.__func__ else ""  # type: ignore[attr-defined]
 
     console = screen.console()
 

@@ -152,7 +152,7 @@ def _joined(steps: Sequence[Step]) -> Step:
 
 
 async def _has_new(visit: Visit, poll: Poll) -> bool:
-    """Whether a poll that goes on without a new state has events that the log has not: else it would go on for ever."""
+    """Whether a poll that goes on without a new state has events that the log has not: else it would never end."""
     if not poll.more or not poll.events:
         return False
     known = await visit.log(

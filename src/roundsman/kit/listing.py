@@ -1,7 +1,7 @@
 """Reads a list of jobs as far as it has changed. The vendor need not state the number of pages.
 
 A list may have a total or none, pages or none, and any order; it shifts while it is read. So pages overlap, a
-full page without a total gets one more question, a list whose pages lead nowhere is asked for in one larger
+full page without a total gets one more question, a list whose pages do not work is asked for in one larger
 answer, and where rows may still be missing, that is reported. A long list is read completely now and
 then; in between, only as far as its first answer shows changes.
 """
@@ -70,7 +70,7 @@ class ListState(msgspec.Struct, omit_defaults=True):
     tries: int = 0
     """Visits in a row at which a further page, or a larger answer, failed."""
     cut: bool = False
-    """Its pages lead nowhere, which was reported; `larger`: a larger answer shows more rows."""
+    """Its pages do not work, which was reported; `larger`: a larger answer shows more rows."""
     larger: bool = False
     whole: Whole | None = None
     """A round number of rows that was taken for all."""
@@ -87,7 +87,7 @@ class Paging:
     size: int | None = None
     """Rows to ask for in further pages; None: the vendor has no parameter for that."""
     largest: int | None = None
-    """Rows to ask for where pages lead nowhere; None: as `size`."""
+    """Rows to ask for if pages do not work; None: as `size`."""
     full_every: float = 1800.0
     """Seconds between two complete reads of a long list."""
     overlap: float | None = None

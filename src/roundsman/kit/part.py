@@ -314,7 +314,7 @@ class PartVisit(Records):
             except FAULTS as exc:
                 if isinstance(exc, Backoff) or is_about_all(exc):
                     raise
-                # It concerns this id: the next ones are asked for all the same.
+                # It concerns this id: the next ones are still requested.
                 self._breaker.count(exc)
                 ask.searches.failed(written, self._name)
                 continue

@@ -29,7 +29,8 @@ async def status(
 
     `filters` holds each sink's filter, if the configuration could be read. Without it, `waiting` also counts
     events that the sink does not want. `following` returns the ids that a source (type, memory) follows, and
-    `gap` the time since which its rows may be missing. `configured` holds the names of the configured sources
+    `gap` the time since which its rows may be missing: "" if none are, None if the state does not show it; then
+    `gap_reported` is the time of the newest notice. `configured` holds the names of the configured sources
     and sinks: one that was removed keeps its history, and is neither due nor failing.
     """
     sources_now, sinks_now = configured if configured is not None else (None, None)
@@ -59,8 +60,8 @@ async def status(
                 "unread": unread.get(entry.name, 0),
                 "refused": entry.refused,
                 "refusal": entry.refusal,
-                "gap": missing,
-                "gap_reported": stamp(await view.reported(entry.name, GAP)),
+                "gap": missing or None,
+                "gap_reported": stamp(await view.reported(entry.name, GAP)) if missing is None else None,
                 "rests_until": stamp(rest) if rest > time.time() + LONG_REST else None,
                 "origin": entry.origin,
                 "reads": entry.reads,

@@ -41,7 +41,7 @@ class SourceStatus:
     error: str | None = None
     """Why the last visit failed."""
     failed_with: str | None = None
-    """The fingerprint of the options with which the source last failed: other options are worth a retry."""
+    """The fingerprint of the options with which the source last failed: with other options, it is retried at once."""
     ring_at: float | None = None
     """When to visit for a ring, if before `due`. Not stored: a scheduled visit answers a ring, too."""
     last_ring: float = float("-inf")
@@ -140,7 +140,7 @@ class SinkEntry(NamedTuple):
 
 
 class DeadLetter(NamedTuple):
-    """An event that a sink refused for good."""
+    """An event that a sink rejected permanently."""
 
     seq: int
     buried: float

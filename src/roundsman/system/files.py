@@ -111,7 +111,7 @@ def _may_follow(trusted: bool, links: int) -> None:
 
 
 def _make_folder(folder: int, name: str, mode: int) -> None:
-    with suppress(FileExistsError):  # another process was quicker
+    with suppress(FileExistsError):  # another process created it meanwhile
         os.mkdir(name, mode, dir_fd=folder)
         if owner := _owner(folder):
             with suppress(OSError):

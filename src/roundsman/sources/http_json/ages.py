@@ -81,7 +81,7 @@ class Ages:
     def stamp(self, walk: Walk, row: Row) -> datetime | None:
         """The time by which the list is read, for how long an id is kept; None for a list that is not."""
         if self._since is None:
-            return None  # the whole list may come again: ids are kept for good
+            return None  # the whole list may come again: ids are kept permanently
         if not (self._source.keeps_next or self.has_numbers):
             return parse_time(row.since)
         # In the order of the vendor: a late row is as new as the rows around it.

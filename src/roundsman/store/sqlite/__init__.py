@@ -4,7 +4,7 @@
     sources   each source's state, its `due`, and the results of its visits
     inbox     ids that a source is to track, until a visit takes them up
     sinks     each sink's cursor and receipt
-    dead      dead letters: events that a sink refused for good
+    dead      dead letters: events that a sink rejected permanently
     daemons   the daemon that runs on the store: its process, its configuration, its last beat
     unread    authentic webhooks that were not understood, and rows that could not be read
 
