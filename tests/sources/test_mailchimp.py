@@ -236,7 +236,7 @@ async def test_being_away_for_more_than_seven_days_is_said(
     world.reboot()
     await world.visit(after=8 * 86400)
     [gap] = world.told(GAP)
-    assert "7 days" in gap["data"]["message"]
+    assert "the batches of the last 7d." in gap["data"]["message"]
     await world.visit()
     assert len(world.told(GAP)) == 1
 
