@@ -27,13 +27,16 @@ from roundsman.config import registry
 from roundsman.engine.engine import Engine
 from roundsman.events import notice
 from roundsman.http.client import Http
+from roundsman.http.transport import HttpOptions
 from roundsman.plugin import Poll, Source, State
 from roundsman.sandbox import Fault, Parakey, Town
 from roundsman.sandbox.mailchimp import Mailchimp, Operation, bad_address
 from roundsman.sandbox.okta import API_TOKEN as OKTA_TOKEN, Okta, Quirks as OktaQuirks
 from roundsman.sandbox.railz import Railz
 from roundsman.sandbox.server import Sandbox
+from roundsman.service.service import web
 from roundsman.sources import SOURCES
+from roundsman.store import open_store
 from roundsman.store.sqlite import reader
 from roundsman.store.sqlite.reader import Reader
 from roundsman.store.sqlite.store import SqliteStore
@@ -213,6 +216,51 @@ def test_a_full_disk_is_said_by_status(roundsman: Any, filled: Path, monkeypatch
     monkeypatch.setattr(reader, "space", lambda path: Space(1000, 10**9))
     assert "the disk is full" in roundsman("status").out.splitlines()[1]
     assert "the disk is full" in json.loads(roundsman("status", "--json").out)["trouble"]
+
+
+def test_damage_that_the_daemon_found_is_in_the_status_until_a_check_finds_none(
+    roundsman: Any, filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert json.loads(roundsman("status", "--json").out)["damage"] is None
+    found = ["x.db is damaged: restore it from a backup", None]
+    monkeypatch.setattr("roundsman.store.sqlite.store.check", lambda path: found.pop(0))
+
+    async def check() -> None:
+        store = await open_store(filled / "roundsman.db")
+        try:
+            await Engine(store, ByHand(), web(HttpOptions())).upkeep.check()
+        finally:
+            await store.close()
+
+    asyncio.run(check())
+    said = "x.db is damaged: restore it from a backup"
+    assert roundsman("status").out.splitlines()[1] == f"store {said}"
+    assert json.loads(roundsman("status", "--json").out)["damage"] == said
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert said in roundsman("status").out
+    asyncio.run(check())
+    assert said not in roundsman("status").out
+
+
+def test_a_daemon_that_cannot_write_is_in_the_status(roundsman: Any, filled: Path) -> None:
+    store = SqliteStore.open(filled / "roundsman.db")
+    done(store.runs(filled / "roundsman.toml", "digest"))
+    assert json.loads(roundsman("status", "--json").out)["trouble"] is None
+    with closing(sqlite3.connect(filled / "roundsman.db")) as db:
+        db.execute("UPDATE daemons SET beat = 1777615200, started = 1777615100")
+        db.commit()
+    said = "the daemon has not recorded since 2026-05-01T06:00:00Z that it runs"
+    assert said in roundsman("status").out.splitlines()[1]
+    done(store.close())
+    assert said not in roundsman("status").out, "no daemon runs"
+
+
+def test_a_sink_waits_for_no_event_that_was_pruned(roundsman: Any, filled: Path) -> None:
+    assert json.loads(roundsman("status", "--json").out)["sinks"][0]["waiting"] == 2
+    with closing(sqlite3.connect(filled / "roundsman.db")) as db:
+        db.execute("UPDATE events SET body = NULL WHERE seq = 2")
+        db.commit()
+    assert json.loads(roundsman("status", "--json").out)["sinks"][0]["waiting"] == 1
 
 
 def test_once_says_1_when_something_failed(roundsman: Any, filled: Path) -> None:

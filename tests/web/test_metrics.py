@@ -1,5 +1,6 @@
 """Health, readiness and metrics: what machines ask."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from conftest import need
 from doors import HEADER, PARAKEY, RECENT, VALUE, Door, open_door, until
 from inside import answered, caught_up, set_due, set_visited
+from roundsman.errors import Reject
 from roundsman.sandbox import Parakey, Sandbox
 from roundsman.store import StoreError
 from roundsman.store.sqlite.store import SqliteStore
@@ -20,7 +22,9 @@ from worlds import PLANS, event_logs
 
 KEY = {HEADER: VALUE}
 LOG = {"id": "log1", "createdAt": RECENT, "timestamp": RECENT}
-README = (Path(__file__).parents[2] / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+GUIDE = (ROOT / "docs" / "guides" / "monitoring.md").read_text()
 
 
 @pytest.fixture
@@ -53,6 +57,29 @@ async def test_prometheus_takes_what_it_reads(door: Door) -> None:
         ["promtool", "check", "metrics"], input=answer.content, capture_output=True, check=False
     )
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
+
+
+async def test_prometheus_takes_the_alerts_of_the_guide_and_they_name_real_metrics(
+    door: Door, tmp_path: Path
+) -> None:
+    need(shutil.which("promtool") is not None, "needs promtool: apt install prometheus")
+    table = GUIDE.partition("Alert on these:")[2].partition("\n\n- ")[0]
+    alerts = re.findall(r"^\| ([^|`]+) \| `([^`]+)` \|", table, re.MULTILINE)
+    rules = [{"alert": name, "expr": expression} for name, expression in alerts]
+    file = tmp_path / "rules.yml"
+    file.write_text(json.dumps({"groups": [{"name": "roundsman", "rules": rules}]}))  # JSON is YAML
+    checked = subprocess.run(
+        ["promtool", "check", "rules", file], capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert f"{len(table.splitlines()) - 4} rules found" in checked.stdout, "one for each row"
+    await until(lambda: answered(door.engine))
+    await door.post("/hooks/doors", LOG, KEY)
+    text = (await door.client.get(f"{door.url}/metrics")).text
+    named = {name for _, expression in alerts for name in re.findall(r"roundsman_\w+", expression)}
+    assert {name.removesuffix("_bucket") for name in named} <= set(
+        re.findall(r"^# TYPE (\S+)", text, re.MULTILINE)
+    )
 
 
 async def test_the_metrics_are_those_of_the_readme(door: Door) -> None:
@@ -103,6 +130,41 @@ async def test_a_sink_that_is_behind_shows(door: Door) -> None:
     found = await metrics(door)
     assert found['roundsman_sink_oldest_age_seconds{sink="rec"}'] > 0
     assert found['roundsman_sink_failures_total{sink="rec"}'] >= 1
+
+
+async def test_dead_letters_are_counted_until_they_are_dropped(door: Door) -> None:
+    await until(lambda: door.ids() == ["first"])
+    await until(lambda: caught_up(door.engine, "rec"))
+    assert (await metrics(door))['roundsman_sink_dead_letters{sink="rec"}'] == 0
+
+    def refuse(event: Any) -> None:
+        raise Reject("no")
+
+    PLANS["rec"] = refuse
+    await door.post("/hooks/doors", LOG, KEY)
+    await until(lambda: caught_up(door.engine, "rec"))
+    assert (await metrics(door))['roundsman_sink_dead_letters{sink="rec"}'] == 1
+    await door.engine.store.drop_dead("rec", None)
+    assert (await metrics(door))['roundsman_sink_dead_letters{sink="rec"}'] == 0
+
+
+async def test_a_gap_shows_as_long_as_the_state_has_it(tmp_path: Path) -> None:
+    gap = 'roundsman_source_gap{source="doors"}'
+    async with (
+        Sandbox(Parakey()) as box,
+        open_door(tmp_path, event_logs(base_url=box.url), rounds=False) as door,
+    ):
+        assert gap not in await metrics(door)
+        await door.engine.visit("doors")
+        assert (await metrics(door))[gap] == 0
+        state = (await door.engine.store.memory("doors")).state
+        await door.engine.store.rewind("doors", {**state, "gap": {"since": RECENT, "pinned": True}})
+        box.vendor.add(log_id="second")
+        await door.engine.visit("doors")
+        assert (await metrics(door))[gap] == 1
+        await door.engine.store.rewind("doors", state)
+        await door.engine.visit("doors")
+        assert (await metrics(door))[gap] == 0
 
 
 async def test_it_is_ready_once_every_source_was_visited_and_the_store_writes(

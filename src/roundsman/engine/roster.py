@@ -71,6 +71,8 @@ class Watched:
     reading: Reading | None = None
     silence: Silence | None = None
     """Detects that no webhooks come any more; None if there is no listener for them."""
+    gap: bool | None = None
+    """Whether rows may be missing, by the last committed state; None before the first commit since the start."""
 
     @property
     def source(self) -> Source:

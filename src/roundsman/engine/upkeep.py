@@ -118,7 +118,7 @@ class Upkeep:
             self._shared.trouble.report(exc)
 
     async def check(self) -> None:
-        """Check in a thread whether the store is sound. Damage is reported once."""
+        """Check in a thread whether the store is sound. Damage is reported once, and shown until a check finds none."""
         self._checked = self._time.monotonic()
         try:
             found = await self._store.check()
@@ -128,6 +128,10 @@ class Upkeep:
         if found is not None and before is None:
             log.error("store.damaged", error=found)
             await self._notices.publish(store_damaged(found, self._time.now()))
+        try:
+            await self._store.record_check(found)
+        except StoreError as exc:
+            self._shared.trouble.report(exc)
 
     async def prune(self, sinks: Collection[str]) -> None:
         """Prune old events, in steps so small that no other task waits for one. A reload may change `sinks` meanwhile."""

@@ -159,6 +159,8 @@ class Visits:
             verdict = policy.after(before, run.trigger, self._outcome(run, step), now, run.interval)
             with _provisional(watched, verdict.status):
                 new = await self._write(run, step, before, verdict, now)
+            if step.changed or watched.gap is not False:
+                watched.gap = _gap(run.source, poll.state) is not None
             if step.more:  # the next request may be under way already
                 asked = self._time.now()  # before the status is read: a clock that was set moves it
                 watched.status = policy.asking(watched.status, run.trigger, asked)
@@ -294,8 +296,7 @@ class Visits:
         before = watched.status
         self._meter.polls[name, "failed"] += 1
         self._roster.unrecorded.add(name)
-        scheduled = run.scheduled
-        if scheduled and isinstance(exc, StoreError):
+        if run.scheduled and isinstance(exc, StoreError):
             unwritten = Unwritten(run.wait)
             watched.status = policy.after(before, run.trigger, unwritten, now, run.interval).status
             self._shared.trouble.report(exc)
@@ -306,14 +307,14 @@ class Visits:
         outcome = Failure(reason(exc), asked, _refusal(exc), random.random())
         verdict = policy.after(before, run.trigger, outcome, now, run.interval)
         status = watched.status = verdict.status
-        if scheduled:
+        if run.scheduled:
             self._meter.changes += 1
             _log_failure(name, exc, status.failures, status.due - now)
         else:
             watched.ring_pending = True  # it is still to be answered
             wait = policy.ring_debounce(status.ring_failures, run.interval, asked)
             _log_failure(name, exc, status.ring_failures, wait)
-        if scheduled or verdict.reports or status.error != before.error:
+        if run.scheduled or verdict.reports or status.error != before.error:
             await self._record_failure(run, before, verdict, now)
         elif asked:
             await self._schedule(name, status)
@@ -446,5 +447,4 @@ def _log_failure(name: str, exc: Exception, failures: int, wait: float) -> None:
 
 
 def _log_notice(name: str, event: Event) -> None:
-    what = event.document()["data"]["message"]
-    log.warning("source.notice", source=name, type=event.type, what=what)
+    log.warning("source.notice", source=name, type=event.type, what=event.document()["data"]["message"])

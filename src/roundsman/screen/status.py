@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from roundsman.screen.words import ago, plain, stamp, unix
-from roundsman.store import Filter, Memory, SourceStatus, View, holder
+from roundsman.store import Filter, Memory, SourceStatus, View, holder, holds
 from roundsman.store.origins import another_origin
 from roundsman.system.logs import safe
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 LONG_REST = 60.0
 """`status` shows a vendor's backoff if more than this many seconds of it are left."""
+BEAT_LATE = 180.0
+"""Seconds without a beat in the store after which `status` reports it; the daemon writes one each minute."""
 GAP = "roundsman.source.gap"
 RED = {"roundsman.source.failing", GAP, "roundsman.source.webhook_silent"}
 
@@ -87,12 +89,25 @@ async def status(
     return {
         "store": str(view.path),
         "daemon": holder(view.path),
-        "trouble": await view.full(),
+        "trouble": await view.full() or await _late_beat(view),
+        "damage": await view.known_damage(),
         "events": await view.head(),
         "open_failures": await view.open_failures(),
         "sources": sources,
         "sinks": sinks,
     }
+
+
+async def _late_beat(view: View) -> str | None:
+    """A message if a daemon runs and does not write into the store; None if it does, or none runs."""
+    daemon = await view.daemon()
+    if daemon.pid is None or daemon.config is None or not holds(daemon.pid, view.path):
+        return None
+    last = max(daemon.beat or 0.0, daemon.started or 0.0)
+    if time.time() - last < BEAT_LATE:
+        return None
+    since = stamp(last)
+    return f"{view.path}: the daemon has not recorded since {since} that it runs: it hangs or cannot write; see its log"
 
 
 def _state_of(status: SourceStatus, gap: str | None) -> str:
@@ -148,7 +163,7 @@ def status_tables(found: Mapping[str, Any]) -> "RenderableType":
             f"{row['waiting']:,}",
             dead,
         )
-    troubles = [Text(safe(f"  {found['trouble']}"), style="red")] if found["trouble"] else []
+    troubles = [Text(safe(f"  {found[key]}"), style="red") for key in ("trouble", "damage") if found[key]]
     troubles += [
         Text.from_markup(f"  [red]{escape(safe(row['name']))}: {escape(safe(row['error']))}[/]")
         for row in [*found["sources"], *found["sinks"]]
@@ -190,8 +205,9 @@ def _remarks(row: Mapping[str, Any]) -> list[str]:
 def status_lines(found: Mapping[str, Any]) -> Iterable[str]:
     """One line per item, `key=value`, for grep."""
     yield f"daemon {found['daemon'] or 'not running'}"
-    if found["trouble"]:
-        yield f"store {safe(found['trouble'])}"
+    for key in ("trouble", "damage"):
+        if found[key]:
+            yield f"store {safe(found[key])}"
     yield f"failures open={found['open_failures']}"
     for kind in ("sources", "sinks"):
         for row in found[kind]:

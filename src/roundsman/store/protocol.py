@@ -94,7 +94,7 @@ class View(Protocol):
         """A sink's cursor, and the receipt of its last ack."""
 
     async def lag(self, cursor: int, wanted: Filter) -> int:
-        """Number of events after `cursor` that match the filter."""
+        """Number of events after `cursor` that match the filter and can be delivered: those not pruned."""
 
     async def oldest(self, sink: str, wanted: Filter) -> float | None:
         """When the oldest undelivered event that matches the filter was logged (Unix); None if there is none."""
@@ -110,6 +110,9 @@ class View(Protocol):
 
     async def full(self) -> str | None:
         """A message if the disk is full; None if it is not."""
+
+    async def known_damage(self) -> str | None:
+        """What the daemon's last check found to be damaged; None if it found nothing, or none was made."""
 
 
 class Desk(View, Protocol):
@@ -159,6 +162,9 @@ class Upkeep(Protocol):
 
     async def check(self) -> str | None:
         """A sentence about damage to the store; None if it is sound. GaveUp if that cannot be found out now."""
+
+    async def record_check(self, damage: str | None) -> None:
+        """Record what a check has found, for `known_damage`. Relaxed."""
 
     async def prune(self, sinks: Sequence[str], now: float, retention: float, limit: int = 500) -> bool:
         """One small step of pruning. Returns whether there is more to examine in this round."""

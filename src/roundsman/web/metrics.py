@@ -25,14 +25,17 @@ async def exposition(engine: Engine) -> bytes:
         name: await engine.store.oldest(name, delivery.wanted)
         for name, delivery in list(engine.deliveries.items())
     }
+    dead = {sink.name: sink.dead for sink in await engine.store.sinks()}
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(engine, oldest))
+    registry.register(_Collector(engine, oldest, dead))
     return generate_latest(registry)
 
 
 class _Collector(Collector):
-    def __init__(self, engine: Engine, oldest: Mapping[str, float | None]) -> None:
+    def __init__(self, engine: Engine, oldest: Mapping[str, float | None], dead: Mapping[str, int]) -> None:
         self._engine = engine
+        self._dead = dead
+        """Number of dead letters of each sink that was ever configured."""
         self._oldest = oldest
         """When the oldest event was logged (Unix) that each sink wants and has not got."""
 
@@ -79,13 +82,21 @@ class _Collector(Collector):
         failing = GaugeMetricFamily(
             "roundsman_source_failing", "1 while a source is failing, out loud.", labels=["source"]
         )
+        gap = GaugeMetricFamily(
+            "roundsman_source_gap",
+            "1 while rows of a source may be missing. No value before the first good visit since the start.",
+            labels=["source"],
+        )
         for name, watched in engine.roster.items():
             status = watched.status
+            if watched.gap is not None:
+                gap.add_metric([name], watched.gap)
             failing.add_metric([name], status.failing_since is not None)
             if status.last_success is not None:
                 answered.add_metric([name], max(0.0, now - status.last_success))
         yield answered
         yield failing
+        yield gap
 
     def _about_sinks(self) -> Iterator[Metric]:
         engine = self._engine
@@ -98,6 +109,14 @@ class _Collector(Collector):
         for name, logged in self._oldest.items():
             oldest.add_metric([name], max(0.0, now - logged) if logged is not None else 0.0)
         yield oldest
+        dead = GaugeMetricFamily(
+            "roundsman_sink_dead_letters",
+            "Events that a sink refused for good, and that were neither delivered nor dropped since.",
+            labels=["sink"],
+        )
+        for name in engine.deliveries:
+            dead.add_metric([name], self._dead.get(name, 0))
+        yield dead
         failures = {(name,): engine.meter.failures[name] for name in engine.deliveries}
         yield _counter("roundsman_sink_failures", "Deliveries that failed.", failures, "sink")
 

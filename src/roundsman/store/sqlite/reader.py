@@ -124,6 +124,12 @@ class Reader:
         return None
 
     @reading
+    def known_damage(self) -> str | None:
+        """What the daemon's last check found to be damaged; None if it found nothing, or none was made."""
+        row = self._run("SELECT error FROM sources WHERE name = ?", (DAEMON,)).fetchone()
+        return row[0] if row else None
+
+    @reading
     def head(self) -> int:
         """The last event's `seq`; 0 for an empty log."""
         return self._head()
@@ -154,9 +160,9 @@ class Reader:
 
     @reading
     def lag(self, cursor: int, wanted: Filter) -> int:
-        """Number of events after `cursor` that match the filter."""
+        """Number of events after `cursor` that match the filter and can be delivered: those not pruned."""
         where, values = _where(wanted)
-        join = "FROM events e JOIN sources s ON s.id = e.source WHERE e.seq > ?"
+        join = "FROM events e JOIN sources s ON s.id = e.source WHERE e.seq > ? AND e.body IS NOT NULL"
         return int(self._run(f"SELECT count(*) {join}{where}", [cursor, *values]).fetchone()[0])
 
     @reading

@@ -27,7 +27,7 @@ from roundsman.store.sqlite.reader import Reader, reading
 from roundsman.store.sqlite.soundness import check
 from roundsman.store.sqlite.units import relaxed
 from roundsman.store.sqlite.writer import Writer
-from roundsman.store.values import Intake
+from roundsman.store.values import DAEMON, Intake
 from roundsman.system.files import create, resolve
 from roundsman.system.threads import in_thread
 
@@ -218,6 +218,11 @@ class SqliteStore(Log, Books, Desk, Pruning):
     async def check(self) -> str | None:
         """A sentence about damage to the store; None if it is sound. GaveUp if that cannot be found out now."""
         return await in_thread(check, self.path)
+
+    @relaxed
+    def record_check(self, damage: str | None) -> None:
+        """Record what a check has found, for `known_damage`, in the row of the daemon's notices."""
+        self._do("UPDATE sources SET error = ?1 WHERE name = ?2 AND error IS NOT ?1", (damage, DAEMON))
 
     # -- the daemon ----------------------------------------------------------------------------------------------------
 
