@@ -263,6 +263,21 @@ def test_a_sink_waits_for_no_event_that_was_pruned(roundsman: Any, filled: Path)
     assert json.loads(roundsman("status", "--json").out)["sinks"][0]["waiting"] == 1
 
 
+def test_no_command_asks_a_vendor_during_a_pause_that_it_asked_for(roundsman: Any, filled: Path) -> None:
+    store = SqliteStore.open(filled / "roundsman.db")
+    commit(store, "doors", {"cursor": "y"}, [], not_before=time.time() + 900)
+    until = json.loads(roundsman("status", "--json").out)["sources"][0]["rests_until"]
+    for command in (["poll", "doors"], ["check", "--live"]):
+        result = roundsman(*command)
+        assert result.code == 1
+        said = f"sources.doors: the vendor asked to wait until {until}; not asked"
+        assert said in result.err.splitlines()
+        assert "connection was refused" not in result.err
+    commit(store, "doors", {"cursor": "z"}, [], not_before=time.time() - 1)
+    assert "the connection was refused" in roundsman("poll", "doors").err, "the pause is over"
+    done(store.close())
+
+
 def test_once_says_1_when_something_failed(roundsman: Any, filled: Path) -> None:
     result = roundsman("once", "--now")
     assert result.code == 1
@@ -326,7 +341,7 @@ def test_replay_moves_a_sink_back(roundsman: Any, filled: Path) -> None:
     to_3()
     assert "3 events from #1 on" in roundsman("replay", "archive", "--from", "beginning").out
     to_3()
-    assert "1 events from #3 on" in roundsman("replay", "archive", "--from", "#3").out
+    assert "1 event from #3 on" in roundsman("replay", "archive", "--from", "#3").out
     assert "3 events from #1 on" in roundsman("replay", "archive", "--from", "2026-05-01T06:00:00Z").out
     assert "3 events from #1 on" in roundsman("replay", "archive", "--from", "2037-01-01").out, (
         "never forward"
@@ -347,12 +362,12 @@ def test_rewind_moves_a_source_back(roundsman: Any, filled: Path) -> None:
 def test_dead_letters_are_listed_retried_and_dropped(roundsman: Any, filled: Path) -> None:
     assert "id00001: too large" in roundsman("dead", "list", "archive").out
     assert json.loads(roundsman("dead", "list", "archive", "--json").out)[0]["reason"] == "too large"
-    assert roundsman("dead", "retry", "archive", "1").out == "archive: 1 events will be tried again\n"
+    assert roundsman("dead", "retry", "archive", "1").out == "archive: 1 dead letter will be retried\n"
     assert "(to be tried again)" in roundsman("dead", "list", "archive").out
     which = roundsman("dead", "drop", "archive")
     assert (which.code, which.out) == (2, ""), "it wants numbers, or --all"
-    assert roundsman("dead", "drop", "archive", "1").out == "archive: 1 events dropped\n"
-    assert roundsman("dead", "drop", "archive", "--all").out == "archive: 0 events dropped\n"
+    assert roundsman("dead", "drop", "archive", "1").out == "archive: 1 dead letter dropped\n"
+    assert roundsman("dead", "drop", "archive", "--all").out == "archive: 0 dead letters dropped\n"
 
 
 def test_schemas_are_schemas(roundsman: Any, filled: Path) -> None:
@@ -680,7 +695,7 @@ def test_a_gap_a_rest_and_another_address_are_in_the_status(roundsman: Any, fill
     assert row["rests_until"]
     assert (row["origin"], row["reads"]) == ("https://a.example", "https://b.example")
     accepted = roundsman("rewind", "doors", "--accept")
-    assert (accepted.code, accepted.out) == (0, "doors: goes on where it was\n")
+    assert (accepted.code, accepted.out) == (0, "doors: continues from its cursor\n")
     [row] = json.loads(roundsman("status", "--json").out)["sources"]
     assert (row["origin"], row["reads"]) == ("https://b.example", None)
     assert roundsman("rewind", "doors", "--accept").code == 1
@@ -741,6 +756,19 @@ def test_another_address_under_a_name_with_a_memory_is_warned_of(roundsman: Any,
     assert "roundsman rewind doors --accept" in said
 
 
+def test_accepting_before_the_daemon_has_loaded_the_change_says_what_to_do(
+    roundsman: Any, filled: Path
+) -> None:
+    store = SqliteStore.open(filled / "roundsman.db")
+    done(store.register({"doors": "parakey.event_logs"}, {}, {"doors": "http://127.0.0.1:1"}))
+    early = roundsman("rewind", "doors", "--accept")
+    assert early.code == 1
+    assert "first `roundsman reload`, or start the daemon" in early.err
+    done(store.register({"doors": "parakey.event_logs"}, {}, {"doors": "http://127.0.0.2:1"}))
+    assert roundsman("rewind", "doors", "--accept").code == 0
+    done(store.close())
+
+
 class Endless(Source):
     """Says that there is more, for ever, or that its vendor wants a rest."""
 
@@ -764,7 +792,7 @@ def test_a_dry_visit_ends(rests: bool, roundsman: Any, filled: Path, monkeypatch
     )
     result = roundsman("poll", "doors")
     assert result.code == 0
-    assert result.err.startswith("doors: the vendor wants a rest of 15m" if rests else "doors: nothing new")
+    assert result.err.startswith("doors: the vendor asks to wait for 15m" if rests else "doors: nothing new")
 
 
 def test_a_trace_shows_each_request_and_no_secret(roundsman: Any, filled: Path) -> None:
@@ -825,6 +853,9 @@ def test_an_example_is_printed_and_can_be_checked(
         monkeypatch.setenv(variable, "0123456789abcdef")
     printed = roundsman("init", "--example", name)
     assert printed.code == 0
+    assert printed.err == (
+        'this is a source; the file also needs a sink, for example [sinks.console] with type = "stdout"\n'
+    )
     path = tmp_path / "printed.toml"
     path.write_text(f'{printed.out}\n[sinks.out]\ntype = "stdout"\n')
     checked = roundsman("check", "-c", str(path))

@@ -228,7 +228,7 @@ def test_an_installed_type_is_shown_with_its_origin_and_abilities(roundsman: Rou
     by_name = {(each["kind"], each["type"]): each for each in found}
     old = by_name["source", "acme.old"]
     assert (old["origin"], old["folder"], old["error"]) == ("acme-old 2.1", str(acme), None)
-    assert (old["abilities"], old["deprecated"]) == (["track", "rewind"], True)
+    assert (old["abilities"], old["deprecated"]) == (["ring", "track", "rewind"], True)
     errors = {key[1]: each["error"] for key, each in by_name.items() if key[0] == "source" and each["error"]}
     assert errors == {
         "acme.other": 'the entry point calls it "acme.other", and its field type is "acme.old"',
@@ -249,7 +249,7 @@ def test_the_list_fits_a_terminal(roundsman: Roundsman, acme: Path) -> None:
     at = lines.index("  railz.pushes")
     assert lines[at + 1].strip().startswith("acme-old 2.1, in")
     assert "    hides the one of the same name: built in" in lines
-    assert "    can: track, rewind" in lines
+    assert "    can: ring, track, rewind" in lines
     assert any(line.startswith("    is written for a version before 0.6") for line in lines)
     assert any(line.startswith("    does not load: the plugin acme.gone") for line in lines)
 

@@ -745,6 +745,29 @@ async def test_a_packed_file_is_whole_on_the_disk_and_for_whom_it_was(
         assert path.stat().st_mode & 0o777 == 0o640
 
 
+async def test_a_new_file_has_the_mode_of_the_option_whatever_the_umask_is(
+    tmp_path: Path, time: Time
+) -> None:
+    writer = Writer(tmp_path, time, rotate_size=600, mode="0640")
+    before = os.umask(0o077)
+    try:
+        await writer.deliver(*E[:2])
+        await writer.deliver(*E[2:4])
+    finally:
+        os.umask(before)
+    files = [*tmp_path.glob("events*.jsonl")]
+    assert len(files) == 2
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o640}
+
+
+async def test_a_file_that_is_there_keeps_its_mode(tmp_path: Path, time: Time) -> None:
+    writer = Writer(tmp_path, time, mode="0640")
+    writer.path.touch(mode=0o604)
+    writer.path.chmod(0o604)
+    await writer.deliver(*E[:2])
+    assert writer.path.stat().st_mode & 0o777 == 0o604
+
+
 async def test_acks_that_were_lost_over_two_rotations_double_nothing(tmp_path: Path, time: Time) -> None:
     """The last ack knew of a rotated file already: what was rotated after that one is looked through, and no more."""
     writer = Writer(tmp_path, time, rotate_size=1100)

@@ -6,10 +6,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from conftest import need
+from roundsman.cli.init import check
 from roundsman.cli.service import following
 from roundsman.config.loading import Config, load
 from roundsman.options.listen import Address
@@ -357,6 +359,31 @@ def test_what_only_root_can_do_is_warned_of(tmp_path: Path, monkeypatch: pytest.
     config.write_text(text.replace(f'{{ file = "{token}" }}', '"a-token-of-sixteen"'))
     [mistake] = literal_secrets(load(config))
     assert "sources.doors: a secret stands in the file, which all users have to be able to read" in mistake
+
+
+def test_a_key_that_only_root_can_read_is_a_sentence_of_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    need(os.geteuid() == 0, "needs root, who can read it")
+    config = configure(tmp_path / "etc", "127.0.0.1:8377")
+    pem = [*("-keyout", str(tmp_path / "key.pem")), *("-out", str(tmp_path / "cert.pem"))]
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", *pem]
+    subprocess.run(make, check=True, capture_output=True)
+    (tmp_path / "cert.pem").chmod(0o644)
+    (tmp_path / "key.pem").chmod(0o600)
+    tls = f'[listen]\ntls_certificate = "{tmp_path}/cert.pem"\ntls_key = "{tmp_path}/key.pem"\n'
+    config.write_text(config.read_text().replace("[listen]\n", tls))
+    monkeypatch.setattr(units, "CONFIG", config)
+    monkeypatch.setattr(units, "STATE", tmp_path)
+    monkeypatch.setattr(units, "PACKAGED", tmp_path / "packaged.service")
+    monkeypatch.setattr(units, "SYSTEM", tmp_path / "system")
+    said = f"listen.tls_key: {tmp_path}/key.pem, mode 0600, may be unreadable for the service; systemctl edit"
+    check(config)
+    assert "tls_" not in capsys.readouterr().err, "there is no service"
+    (tmp_path / "packaged.service").touch()
+    check(config)
+    [line] = [line for line in capsys.readouterr().err.splitlines() if "tls_" in line]
+    assert line.startswith(f"warning: {said}")
 
 
 def test_secrets_from_a_shell_are_warned_of() -> None:

@@ -149,6 +149,7 @@ def replay(
     config: ConfigPath = None,
 ) -> None:
     """Deliver events to a sink again, from a point in the log on. Works while the daemon runs."""
+    from roundsman.options.values import counted
 
     async def back(desk: "Desk") -> None:
         if begin == "beginning":
@@ -162,7 +163,7 @@ def replay(
         after = max(0, min(after, cursor))
         await desk.replay(sink, after)
         count = await desk.head() - after
-        print(f"{sink}: {count} events from #{after + 1} on will be delivered again")
+        print(f"{sink}: {counted(count, 'event')} from #{after + 1} on will be delivered again")
 
     writing(config, back)
 
@@ -227,8 +228,11 @@ def _accept(source: str, config: Path | None, *, accept: bool) -> None:
     async def go_on(desk: "Desk") -> None:
         await known_sources(desk, [source])
         if not await desk.accept(source):
-            fail(f"{source}: reads what it remembers; there is nothing to accept")
-        print(f"{source}: goes on where it was")
+            fail(
+                f"{source}: the daemon has loaded no other address or account for it, so there is nothing to accept; after "
+                "a change of the configuration, first `roundsman reload`, or start the daemon"
+            )
+        print(f"{source}: continues from its cursor")
 
     writing(config, go_on)
 
@@ -298,12 +302,13 @@ Seqs = Annotated[
 @dead_app.command("retry")
 def dead_retry(sink: Annotated[str, typer.Argument()], seqs: Seqs = None, config: ConfigPath = None) -> None:
     """Try buried events again; the daemon does so at once, `once` when it runs."""
+    from roundsman.options.values import counted
 
     async def requeue(desk: "Desk") -> int:
         await known_sink(desk, sink)
         return await desk.requeue_dead(sink, seqs or None)
 
-    print(f"{sink}: {writing(config, requeue)} events will be tried again")
+    print(f"{sink}: {counted(writing(config, requeue), 'dead letter')} will be retried")
 
 
 @dead_app.command("drop")
@@ -316,6 +321,7 @@ def dead_drop(
     everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
 ) -> None:
     """Forget buried events."""
+    from roundsman.options.values import counted
 
     async def drop(desk: "Desk") -> int:
         await known_sink(desk, sink)
@@ -323,4 +329,4 @@ def dead_drop(
             fail("which ones? their numbers, as `dead list` shows them, or --all", 2)
         return await desk.drop_dead(sink, seqs or None)
 
-    print(f"{sink}: {writing(config, drop)} events dropped")
+    print(f"{sink}: {counted(writing(config, drop), 'dead letter')} dropped")

@@ -18,6 +18,7 @@ from roundsman.system import logs
 if TYPE_CHECKING:
     from roundsman.config.loading import Config
     from roundsman.plugin import Source, State, Visit
+    from roundsman.store import View
 
 ENOUGH_ROWS = 100
 """`check --live` stops reading a source after more than this many rows."""
@@ -54,6 +55,9 @@ def init(
     if example is not None:
         place = files("roundsman").joinpath("examples", f"{example}.toml")
         print(place.read_text(encoding="utf-8"), end="")
+        complain(
+            'this is a source; the file also needs a sink, for example [sinks.console] with type = "stdout"'
+        )
         return
     serves = service or user
     path = path or (units.CONFIG if service else configuration.users() if user else Path("roundsman.toml"))
@@ -128,7 +132,7 @@ def check(
     from roundsman.options.values import counted
 
     loaded = configuration.load(configuration.find(config))
-    for warning in [*advice.warnings(loaded), *_about_memories(loaded)]:
+    for warning in [*advice.warnings(loaded), *_about_memories(loaded), *_about_the_service(loaded)]:
         complain(f"warning: {warning}")
     what = f"{counted(len(loaded.sources), 'source')}, {counted(len(loaded.sinks), 'sink')}"
     print(f"{loaded.path}: no mistakes; {what}, store {loaded.store}")
@@ -151,6 +155,17 @@ def _about_memories(config: "Config") -> list[str]:
     except StoreError:
         return []  # of an older version, say, or readable only by the service
     return [f"sources.{change.source}: {change.what}" for change in changes(entries, config.sources)]
+
+
+def _about_the_service(config: "Config") -> list[str]:
+    """Warnings about what root can do and the system's service cannot, if this is its configuration."""
+    from roundsman.service import fitness
+
+    installed = units.PACKAGED.exists() or (units.SYSTEM / units.SERVICE).exists()
+    if os.geteuid() != 0 or not installed or config.path.absolute() != units.CONFIG:
+        return []
+    socket = units.PACKAGED.exists() or (units.SYSTEM / units.SOCKET).exists()
+    return fitness.out_of_reach(config, socket=socket)
 
 
 async def _ask_once(source: "Source", visit: "Visit", state: "State") -> tuple[int, list[str]]:
@@ -192,15 +207,21 @@ def _leave_nothing(made: list[Path]) -> None:
 
 async def _check_live(config: "Config") -> int:
     from roundsman.cli import registrations
+    from roundsman.cli.pauses import pause
     from roundsman.engine.reading import visit_to
     from roundsman.legacy import OldHttp, old_http
     from roundsman.plugin import Registers, Tracks
     from roundsman.service.service import web
 
     connections, code = web(config.http), 0
+    view = await _view(config.store)
     for name, source in config.sources.items():
         asked = connections.seen
         try:
+            if view is not None and (why := await pause(view, source)):
+                complain(f"sources.{name}: {why}")
+                code = 1
+                continue
             visit = visit_to(source, connections)
             rows, remarks = await _ask_once(source, visit, {})
             # No request, because nothing is tracked yet: ask for an unknown id, to check the credentials.
@@ -232,7 +253,19 @@ async def _check_live(config: "Config") -> int:
             complain(f"sinks.{name}: {reason(exc)}")
             code = 1
     await connections.aclose()
+    if view is not None:
+        await view.close()
     return code
+
+
+async def _view(store: Path) -> "View | None":
+    """The store; None if there is none that this user can read."""
+    from roundsman.store import StoreError, exists, open_view
+
+    try:
+        return await open_view(store) if exists(store) else None
+    except StoreError:
+        return None  # of an older version, say, or readable only by the service
 
 
 @app.command()

@@ -69,6 +69,7 @@ def poll(
 
 
 async def _poll(config: "Config", name: str, as_json: bool, trace: bool) -> int:
+    from roundsman.cli.pauses import pause
     from roundsman.engine.reading import Dry, read, visit_to
     from roundsman.service.service import web
     from roundsman.store import exists, open_view
@@ -85,6 +86,9 @@ async def _poll(config: "Config", name: str, as_json: bool, trace: bool) -> int:
     show = printer(as_json)
     new = 0
     try:
+        if view is not None and (why := await pause(view, source)):
+            complain(f"sources.{name}: {why}")
+            return 1
         async with aclosing(read(source, visit, dry.remembered)) as steps:
             async for step in steps:
                 for event in await dry.keep(step):
@@ -100,7 +104,7 @@ async def _poll(config: "Config", name: str, as_json: bool, trace: bool) -> int:
         if view:
             await view.close()
     if visit.wait:
-        complain(f"{name}: the vendor wants a rest of {spell(visit.wait)}; what is behind that was not read")
+        complain(f"{name}: the vendor asks to wait for {spell(visit.wait)}; further rows were not read")
     elif not new:
         first = "" if view else ' (a first visit with start = "now" only marks where now is)'
         complain(f"{name}: nothing new{first}")

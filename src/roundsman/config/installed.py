@@ -22,7 +22,7 @@ ABILITIES: Mapping[str, type] = {
     "rewind": Rewinds,
     "registers": Registers,
 }
-"""What a source can do; without `webhooks`, a webhook is a ring."""
+"""What a source can do. Without `webhooks`, it can `ring`: a webhook triggers a visit."""
 BUILT_IN = "built in"
 
 
@@ -66,9 +66,14 @@ def _described(kind: Literal["source", "sink"], point: EntryPoint, shadows: list
         _folder(point.dist),
         shadows,
         error,
-        [name for name, ability in ABILITIES.items() if found is not None and issubclass(found, ability)],
+        _abilities(found) if found is not None else [],
         found is not None and issubclass(found, Source) and not takes_a_visit(found),
     )
+
+
+def _abilities(found: type[Source | Sink]) -> list[str]:
+    names = [name for name, ability in ABILITIES.items() if issubclass(found, ability)]
+    return ["ring", *names] if issubclass(found, Source) and not issubclass(found, Receives) else names
 
 
 def _loaded(point: EntryPoint) -> tuple[type[Source | Sink] | None, str | None]:

@@ -62,6 +62,7 @@ def out_of_reach(config: Config, *, socket: bool, folder: Path = units.SYSTEM) -
                 found.append(
                     f'{place}: {origin} cannot be read by the service; put it into {credentials}, and write {{ credential = "name" }}'
                 )
+    found += _unreadable_tls(config)
     places = {f"sinks.{name}.path": sink.place() for name, sink in config.sinks.items()}
     listen = config.listen.address.path if config.listen is not None and not socket else None
     for place, where in {
@@ -80,6 +81,18 @@ def out_of_reach(config: Config, *, socket: bool, folder: Path = units.SYSTEM) -
                     "ReadWritePaths= of a folder that it may write to"
                 )
     return found
+
+
+def _unreadable_tls(config: Config) -> list[str]:
+    """The certificate and the key, if others than their owner and group cannot read them."""
+    options = config.listen
+    files = {"tls_certificate": options.tls_certificate, "tls_key": options.tls_key} if options else {}
+    how = "systemctl edit roundsman with SupplementaryGroups= of a group that may, or let a proxy do TLS"
+    return [
+        f"listen.{name}: {path}, mode {path.stat().st_mode & 0o777:04o}, may be unreadable for the service; {how}"
+        for name, path in files.items()
+        if path is not None and not path.stat().st_mode & 0o004
+    ]
 
 
 def _allowed(drop_ins: Path) -> list[Path]:

@@ -239,9 +239,11 @@ class _Appender:
         return self._size > 0 and os.pread(self._file, 1, self._size - 1) != b"\n"
 
     def _open_file(self) -> None:
-        self._file, new = create_at(
-            self._folder, self._path, os.O_RDWR | os.O_APPEND, int(self._options.mode, 8)
-        )
+        mode = int(self._options.mode, 8)
+        self._file, new = create_at(self._folder, self._path, os.O_RDWR | os.O_APPEND, mode)
+        if new:
+            with suppress(OSError):  # a file system without permissions
+                os.fchmod(self._file, mode)  # exactly: the umask of a service reduces it
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
