@@ -155,7 +155,7 @@ def test_init_never_overwrites(roundsman: Any, tmp_path: Path, monkeypatch: Any)
     assert (tmp_path / "roundsman.toml").stat().st_mode & 0o777 == 0o600
     again = roundsman("init")
     assert (again.code, again.out) == (1, "")
-    assert "is there already, and is not overwritten" in again.err
+    assert "exists already and is not overwritten" in again.err
     monkeypatch.setenv("PARAKEY_ACCESS_TOKEN", "x")
     assert roundsman("check").code == 0, "what it writes is fine as it is"
     (tmp_path / "file").write_text("")
@@ -206,7 +206,7 @@ def test_check_live_leaves_nothing_that_only_its_user_could_use(roundsman: Any, 
     before = (filled / "events.jsonl").exists()
     result = roundsman("check", "--live")
     assert "sinks.new: opens" in result.out
-    assert "sinks.crm: not tried before there is an event" in result.out
+    assert "sinks.crm: not tested: it opens at the first event" in result.out
     assert not (filled / "a").exists()
     assert (filled / "events.jsonl").exists() == before
 
@@ -363,7 +363,7 @@ def test_dead_letters_are_listed_retried_and_dropped(roundsman: Any, filled: Pat
     assert "id00001: too large" in roundsman("dead", "list", "archive").out
     assert json.loads(roundsman("dead", "list", "archive", "--json").out)[0]["reason"] == "too large"
     assert roundsman("dead", "retry", "archive", "1").out == "archive: 1 dead letter will be retried\n"
-    assert "(to be tried again)" in roundsman("dead", "list", "archive").out
+    assert "(will be retried)" in roundsman("dead", "list", "archive").out
     which = roundsman("dead", "drop", "archive")
     assert (which.code, which.out) == (2, ""), "it wants numbers, or --all"
     assert roundsman("dead", "drop", "archive", "1").out == "archive: 1 dead letter dropped\n"
@@ -580,8 +580,8 @@ def test_failures_of_all_vendors_look_the_same(roundsman: Any, troubled: Path) -
 def test_a_failure_is_ticked_off_and_counted(roundsman: Any, troubled: Path) -> None:
     first, second, *_ = [row["id"] for row in json.loads(roundsman("failures", "--json").out)]
     assert json.loads(roundsman("status", "--json").out)["open_failures"] == 4
-    assert roundsman("failures", "done", f"#{first}", str(second)).out == "2 failures ticked off, 2 left\n"
-    assert roundsman("failures", "done", str(first)).out == "0 failures ticked off, 2 left\n"
+    assert roundsman("failures", "done", f"#{first}", str(second)).out == "2 failures marked as done, 2 left\n"
+    assert roundsman("failures", "done", str(first)).out == "0 failures marked as done, 2 left\n"
     assert "failures open=2" in roundsman("status").out
     assert len(roundsman("failures").out.splitlines()) == 2
     everything = json.loads(roundsman("failures", "--all", "--json").out)
@@ -591,9 +591,9 @@ def test_a_failure_is_ticked_off_and_counted(roundsman: Any, troubled: Path) -> 
     for wrong in ("p1:failed", "9" * 30, "1-x", "-"):
         assert roundsman("failures", "done", "--", wrong).code == 2, wrong
     assert roundsman("failures", "done").code == 2
-    assert roundsman("failures", "done", "1-100").out == "2 failures ticked off, 0 left\n"
-    assert roundsman("failures", "done", "--all").out == "0 failures ticked off, 0 left\n"
-    assert roundsman("failures").err == "nothing is open; --all shows what was ticked off\n"
+    assert roundsman("failures", "done", "1-100").out == "2 failures marked as done, 0 left\n"
+    assert roundsman("failures", "done", "--all").out == "0 failures marked as done, 0 left\n"
+    assert roundsman("failures").err == "no failure is open; --all also shows those that are done\n"
 
 
 def test_failures_say_where_they_are(roundsman: Any, troubled: Path) -> None:
@@ -632,7 +632,7 @@ def test_nothing_went_wrong_is_said(roundsman: Any, filled: Path) -> None:
     assert (result.code, result.out, result.err) == (
         0,
         "",
-        "nothing is open; --all shows what was ticked off\n",
+        "no failure is open; --all also shows those that are done\n",
     )
     assert json.loads(roundsman("failures", "--json").out) == []
 
@@ -648,11 +648,11 @@ def test_tracking_needs_no_secret_and_refuses_what_cannot_be(roundsman: Any, tro
     (troubled / "roundsman.toml").write_text(CONFIG.replace('"s3cret"', '{ env = "NOT_SET" }'))
     assert (
         roundsman("track", "news", "abc", "def", "abc").out
-        == "news: 2 ids will be followed from the next visit on\n"
+        == "news: 2 ids will be tracked from the next visit on\n"
     )
     assert (
         roundsman("track", "news", "abc").out
-        == "news: 0 ids will be followed from the next visit on, 1 waited for it already\n"
+        == "news: 0 ids will be tracked from the next visit on, 1 waited already\n"
     )
     assert roundsman("track", "ledger", "CON-1/batch:x").code == 0
     wrong = roundsman("track", "news", "a/b")

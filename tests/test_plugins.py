@@ -86,7 +86,7 @@ def test_a_new_plugin_and_its_tests_are_typed(kind: str, roundsman: Roundsman, t
         ("acme..orders", "is not the name of a type"),
         ("a" * 61, "is not the name of a type"),
         ("../acme", "is not the name of a type"),
-        ("json", "would be the package json, which is Python's or ours"),
+        ("json", "would be the package json, which belongs to Python or Roundsman"),
         ("class", "would be the package class"),
         ("roundsman", "would be the package roundsman"),
         ("pytest", "would be the package pytest, which pytest has"),
@@ -109,7 +109,7 @@ def test_what_is_there_is_not_overwritten(roundsman: Roundsman, tmp_path: Path) 
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     done = roundsman("new", "sink", "acme.alerts", "--into", "mine")
-    assert (done.returncode, done.stderr) == (1, "mine: is there already, and is not overwritten\n")
+    assert (done.returncode, done.stderr) == (1, "mine: exists already and is not overwritten\n")
     assert [each.name for each in (tmp_path / "mine").iterdir()] == ["notes.txt"]
     (tmp_path / "file").write_text("mine")
     done = roundsman("new", "sink", "acme.alerts", "--into", "file/in/it")
@@ -248,9 +248,9 @@ def test_the_list_fits_a_terminal(roundsman: Roundsman, acme: Path) -> None:
     assert max(len(line) for line in lines if str(acme) not in line) <= 80
     at = lines.index("  railz.pushes")
     assert lines[at + 1].strip().startswith("acme-old 2.1, in")
-    assert "    hides the one of the same name: built in" in lines
+    assert "    hides the type of the same name: built in" in lines
     assert "    can: ring, track, rewind" in lines
-    assert any(line.startswith("    is written for a version before 0.6") for line in lines)
+    assert any(line.startswith("    is written for versions before 0.6") for line in lines)
     assert any(line.startswith("    does not load: the plugin acme.gone") for line in lines)
 
 

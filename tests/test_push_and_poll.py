@@ -95,7 +95,7 @@ async def test_each_vendors_webhook_works_as_the_sandbox_and_the_readme_say(worl
         await daemon.ready()
         code, out, err = await world.roundsman("hooks", "create", "newsletter", "--url", world.url)
         assert code == 0, err
-        [secret] = re.findall(r"^signing secret, shown this once: (\S+)$", out, re.MULTILINE)
+        [secret] = re.findall(r"^signing secret, shown only now: (\S+)$", out, re.MULTILINE)
         [key] = re.findall(rf"^(\w+): sends to {world.url}/hooks/newsletter/\*\*\*$", out, re.MULTILINE)
         # The interval is ten minutes: whatever comes now comes by webhooks.
         wanted = {("front-doors", "push"), ("keys", "push"), ("ledger", "push"), ("newsletter", "ring")}
@@ -123,7 +123,7 @@ async def test_each_vendors_webhook_works_as_the_sandbox_and_the_readme_say(worl
         assert f"{key}  {world.url}/hooks/newsletter/***  leads here\n1 of 20 that the vendor allows\n" == out
         code, out, err = await world.roundsman("hooks", "create", "newsletter", "--url", f"{world.url}/")
         assert code == 1
-        assert f"is there already, as {key}; for a new secret: roundsman hooks delete newsletter {key}" in err
+        assert f"exists already as {key}; for a new secret: roundsman hooks delete newsletter {key}" in err
         assert (await world.roundsman("hooks", "delete", "newsletter", key))[:2] == (0, f"{key}: deleted\n")
         code, out, err = await world.roundsman("hooks", "list", "newsletter")
         assert (code, out) == (1, "0 of 20 that the vendor allows\n")
@@ -169,7 +169,7 @@ async def test_hooks_create_says_what_to_enter_where_the_vendor_has_no_api(world
         ("ftp://hooks.example.org", "is not an https URL"),
         ("https://u:p@hooks.example.org", "has a user, a query or a fragment"),
         ("https://hooks.example.org/?a=b", "has a user, a query or a fragment"),
-        ("https://hooks.example.org/hooks/other", "leads to another path than /hooks/newsletter/TOKEN"),
+        ("https://hooks.example.org/hooks/other", "has another path than /hooks/newsletter/TOKEN"),
         ("https://[bad", "is not a URL"),
     ],
 )

@@ -324,7 +324,7 @@ async def test_nobody_to_reload_is_said(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert (done.returncode, "the daemon is not running: none has" in done.stderr) == (1, True)
+    assert (done.returncode, "the daemon is not running: no process uses" in done.stderr) == (1, True)
 
 
 async def test_no_process_is_told_but_the_one_that_has_the_store(tmp_path: Path) -> None:
@@ -340,7 +340,7 @@ async def test_no_process_is_told_but_the_one_that_has_the_store(tmp_path: Path)
         )
         _, said = await asyncio.wait_for(process.communicate(), 15)
         assert process.returncode == 1
-        assert "another process has" in said.decode()
+        assert "another process uses" in said.decode()
         assert other.returncode is None, "SIGHUP would have ended it"
     finally:
         other.kill()
@@ -358,4 +358,4 @@ async def test_once_is_no_daemon_to_reload(tmp_path: Path) -> None:
     )
     _, said = await asyncio.wait_for(process.communicate(), 15)
     await store.close()
-    assert "the daemon is not running: `roundsman once` has" in said.decode()
+    assert "the daemon is not running: `roundsman once` uses" in said.decode()

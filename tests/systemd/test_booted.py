@@ -453,7 +453,7 @@ def test_a_port_can_be_held_too(service: Service) -> None:
 def test_an_upgrade_keeps_the_socket(service: Service, listening: Any) -> None:
     """And warns of nothing that there is not."""
     said = service.machine.shell("roundsman service install 2>&1")
-    assert "/etc/systemd/system/roundsman.socket: as it was\n" in said
+    assert "/etc/systemd/system/roundsman.socket: unchanged\n" in said
     assert "cannot make" not in said
     assert said.endswith("next: systemctl restart roundsman\n")
     assert listening.exists()

@@ -148,7 +148,7 @@ def test_the_socket_is_one_for_each_kind_of_address(address: str, tmp_path: Path
 def test_a_users_own_is_installed_where_theirs_are(tmp_path: Path) -> None:
     config = configure(tmp_path / "etc")
     place = tmp_path / "config" / "systemd" / "user" / "roundsman.service"
-    for said in ("wrote {}", "{}: as it was"):
+    for said in ("wrote {}", "{}: unchanged"):
         done = roundsman(
             "service", "install", "--user", "-c", config, XDG_CONFIG_HOME=str(tmp_path / "config")
         )
@@ -174,14 +174,14 @@ def test_a_socket_that_is_there_is_kept_and_goes_with_the_configuration(tmp_path
     install("--socket")
     config.write_text(config.read_text().replace("8377", "8378"))
     said = install()
-    assert f"{place}/roundsman.service: as it was" in said
+    assert f"{place}/roundsman.service: unchanged" in said
     assert f"wrote {place}/roundsman.socket" in said
     assert "next: systemctl --user enable --now roundsman.socket roundsman.service" in said
     assert "ListenStream=127.0.0.1:8378\n" in (place / "roundsman.socket").read_text()
     assert "systemctl --user stop roundsman;" in (place / "roundsman.socket").read_text()
     config.write_text(config.read_text().partition("[listen]")[0] + FINE)
     assert (
-        f"without [listen] nobody would take the socket; add it, or disable roundsman.socket and remove {place}/"
+        f"without [listen], the daemon does not use the socket; add it, or disable roundsman.socket and remove {place}/"
         in install()
     )
 
@@ -246,9 +246,9 @@ def test_the_unit_is_shown_before_there_is_a_configuration(tmp_path: Path) -> No
 
 def test_a_users_unit_speaks_of_a_users_systemd(tmp_path: Path) -> None:
     text = units.service(tmp_path / "roundsman.toml", user=True)
-    assert "`systemctl --user reload` fails where the file is refused" in text
+    assert "`systemctl --user reload` fails if the file is refused" in text
     assert "systemctl reload" not in text
-    assert "# A core would hold secrets.\nLimitCORE=0\n" in text
+    assert "# No core dumps: they would contain secrets.\nLimitCORE=0\n" in text
 
 
 def test_a_mistake_in_the_configuration_installs_nothing(tmp_path: Path) -> None:

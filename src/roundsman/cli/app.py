@@ -57,7 +57,7 @@ def fail(message: str, status: int = 1) -> NoReturn:
     raise typer.Exit(status)
 
 
-def _told(ctx: typer.Context, path: Path | None) -> Path | None:
+def _warn_of_skipped(ctx: typer.Context, path: Path | None) -> Path | None:
     """Warn about each configuration file that `find` skips."""
     for line in () if path or ctx.resilient_parsing else configuration.passed_over():
         complain(f"warning: {line}")
@@ -75,13 +75,13 @@ ConfigPath = Annotated[
     Path | None,
     config_option(
         "$ROUNDSMAN_CONFIG, ./roundsman.toml, ~/.config/roundsman/roundsman.toml, /etc/roundsman/roundsman.toml",
-        _told,
+        _warn_of_skipped,
     ),
 ]
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         print(f"roundsman {roundsman.__version__}")
         raise typer.Exit
 
@@ -153,7 +153,7 @@ def reading(store: Path, work: "Callable[[View], Awaitable[T]]") -> T:
 
 
 def writing(path: Path | None, work: "Callable[[Desk], Awaitable[T]]") -> T:
-    """Write into the store beside a daemon, which notices it."""
+    """Write into the store beside a daemon, which reads the change."""
     from roundsman.store import open_desk
 
     store = store_of(path)
@@ -183,7 +183,7 @@ def printer(as_json: bool) -> Callable[[Any], None]:
         if not event.sound:
             complain(f"#{event.seq}: cannot be read: the store is damaged")
         elif as_json:
-            # JSON is UTF-8, whatever the terminal's encoding.
+            # JSON is UTF-8, also on a terminal with another encoding.
             sys.stdout.flush()
             sys.stdout.buffer.write(event.body + b"\n")
             sys.stdout.buffer.flush()

@@ -45,6 +45,6 @@ def restore(
     if who := holder(store):
         fail(f"{store} is in use by {who}: stop the daemon first")
     if store.exists() and not force:
-        fail(f"{store}: is there, and what it has would be gone; --force does it all the same")
+        fail(f"{store}: exists, and its content would be replaced; --force does that")
     head = put_back(store, file)
-    print(f"{store}: put back from {file}, the log up to #{head}; next: start the daemon")
+    print(f"{store}: restored from {file}, the log up to #{head}; next: start the daemon")

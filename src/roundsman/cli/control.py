@@ -34,7 +34,7 @@ ANSWERS = 30.0
 """Seconds to wait for the daemon's answer."""
 
 STARTS = 2.0
-"""Seconds to wait for a daemon that has the store and has not said yet with which configuration."""
+"""Seconds to wait for a daemon that uses the store and has not recorded its configuration yet."""
 
 dead_app = typer.Typer(no_args_is_help=True, help="Events that a sink will never take.")
 app.add_typer(dead_app, name="dead")
@@ -52,15 +52,15 @@ def reload(config: ConfigPath = None) -> None:
         store = configuration.store_of(path)
     except ConfigError as exc:
         # The file does not say where the store is, so its lock cannot give the daemon's pid; systemd passes
-        # it. The daemon should report the mistakes in its log and status, too.
+        # it. The daemon reports the mistakes in its log and status, too.
         main = os.environ.get("MAINPID", "")
         if main.isdecimal():
             os.kill(int(main), signal.SIGHUP)
         _refuse(exc.problems, silent=main.isdecimal() and logs.on_journal())
     if holder(store) is None:
-        fail(f"the daemon is not running: none has {store}")
+        fail(f"the daemon is not running: no process uses {store}")
 
-    async def told(view: "View") -> "DaemonRecord":
+    async def reloaded(view: "View") -> "DaemonRecord":
         before, pid = await _daemon(view)
         wanted = configuration.digest(path)
         _same_user(pid, store)
@@ -78,17 +78,17 @@ def reload(config: ConfigPath = None) -> None:
             found.config,
         ) not in answers:
             if full := await view.full():
-                fail(f"{full}; so the daemon (pid {pid}) was told, and cannot answer: see its log")
+                fail(f"{full}; the daemon (pid {pid}) got the request and cannot answer: see its log")
             if found.reloads != before.reloads and found.config != ours:
                 fail(
-                    f"the daemon (pid {pid}) runs with {found.config}, which it has read again, and not with {path}"
+                    f"the daemon (pid {pid}) runs with {found.config} and has reloaded that file, not {path}"
                 )
             if time.monotonic() > ends or holder(store) is None:
-                fail(f"the daemon (pid {pid}) has not answered; its log may say why")
+                fail(f"the daemon (pid {pid}) has not answered; see its log")
             await asyncio.sleep(0.02)
         return found
 
-    found = reading(store, told)
+    found = reading(store, reloaded)
     if found.problems:
         _refuse(found.problems, silent=logs.on_journal())  # the daemon has logged them there already
     if not logs.on_journal():
@@ -96,7 +96,7 @@ def reload(config: ConfigPath = None) -> None:
 
 
 async def _daemon(view: "View") -> "tuple[DaemonRecord, int]":
-    """The daemon that has the store, and its process; it may just be starting."""
+    """The record of the daemon that uses the store, and its pid; it may just be starting."""
     import asyncio
 
     from roundsman.store import holds
@@ -108,8 +108,8 @@ async def _daemon(view: "View") -> "tuple[DaemonRecord, int]":
             return found, found.pid
         if time.monotonic() > ends:
             if found.pid is None:
-                fail(f"a daemon of an older version has {view.path}, and does not hear this; restart it")
-            what = "`roundsman once` has" if found.config is None else "another process has"
+                fail(f"a daemon of an older version uses {view.path} and cannot reload this way; restart it")
+            what = "`roundsman once` uses" if found.config is None else "another process uses"
             fail(f"the daemon is not running: {what} {view.path}")
         await asyncio.sleep(0.02)
 
@@ -119,7 +119,7 @@ def _refuse(problems: Sequence[str], *, silent: bool) -> NoReturn:
 
     if not silent:
         complain(
-            f"refused, and the old configuration goes on: {counted(len(problems), 'mistake')}", *problems
+            f"refused; the old configuration stays in effect: {counted(len(problems), 'mistake')}", *problems
         )
     raise typer.Exit(1)
 
@@ -136,7 +136,7 @@ def _same_user(pid: int, store: Path) -> None:
     except OSError:
         fail(f"the daemon (pid {pid}) has just ended")
     if process.st_uid != folder.st_uid:
-        fail(f"pid {pid} is not of the user whose {store.parent} is, and is not told anything")
+        fail(f"pid {pid} does not belong to the owner of {store.parent}: no signal is sent")
 
 
 @app.command()
@@ -196,13 +196,13 @@ def rewind(
     loaded = configuration.load(configuration.find(config), only_source=source)
     target = None if to == "beginning" else when(to)
     if target is not None and target.timestamp() > time.time():
-        fail(f"{to}: is in the future; what happens until then would not be told", 2)
+        fail(f"{to}: is in the future; events until then would not be reported", 2)
 
     async def back(desk: "Desk") -> None:
         far = target is None or time.time() - target.timestamp() > KEYS_KEPT
         if far and not force and await desk.has_pruned_ids():
             fail(
-                "ids are remembered for 35 days; what is older may be told again. --force does it all the same",
+                "ids are kept for 35 days, so older events may be reported again; --force allows that",
                 2,
             )
         state = (await desk.memory(source)).state
@@ -223,7 +223,9 @@ def rewind(
 def _accept(source: str, config: Path | None, *, accept: bool) -> None:
     """`rewind --accept`; fails if the options are wrong."""
     if not accept:
-        fail("where to? --to beginning or a date-time; or --accept, to go on after a change of address", 2)
+        fail(
+            "name a point with --to (beginning or a date-time), or use --accept after a change of address", 2
+        )
 
     async def go_on(desk: "Desk") -> None:
         await known_sources(desk, [source])
@@ -264,8 +266,8 @@ def track(
     new = writing(config, follow)
     waiting = len(set(ids)) - new
     print(
-        f"{source}: {counted(new, 'id')} will be followed from the next visit on"
-        + (f", {waiting} waited for it already" if waiting else "")
+        f"{source}: {counted(new, 'id')} will be tracked from the next visit on"
+        + (f", {waiting} waited already" if waiting else "")
     )
 
 
@@ -289,7 +291,7 @@ def dead_list(
         print(json.dumps(shown, indent=2))
         return
     for each in letters:
-        again = "  (to be tried again)" if each.retry else ""
+        again = "  (will be retried)" if each.retry else ""
         about = f"#{each.seq}  {screen.stamp(each.buried)}  {each.source}  {each.type}  {each.id}"
         print(logs.safe(f"{about}: {each.reason}{again}"))
 
@@ -326,7 +328,7 @@ def dead_drop(
     async def drop(desk: "Desk") -> int:
         await known_sink(desk, sink)
         if not seqs and not everything:
-            fail("which ones? their numbers, as `dead list` shows them, or --all", 2)
+            fail("name the dead letters by number, as `dead list` shows them, or use --all", 2)
         return await desk.drop_dead(sink, seqs or None)
 
     print(f"{sink}: {counted(writing(config, drop), 'dead letter')} dropped")

@@ -29,7 +29,7 @@ def hooks_list(source: Named, config: ConfigPath = None, as_json: Json = False) 
     async def show(found: "Source", registrar: "Registrar | None") -> int:
         if registrar is None:
             fail(
-                f"{source}: this vendor has no API that lists webhooks; `hooks create` says what to enter where",
+                f"{source}: this vendor has no API that lists webhooks; `hooks create` shows what to enter",
                 2,
             )
         rows = await registrar.list()
@@ -81,7 +81,7 @@ def hooks_create(
         made = await registrations.create(found, registrar, place)
         print(f"{made.id}: sends to {registrations.masked(found, made.url or place)}")
         if made.secret:
-            print(f"signing secret, shown this once: {made.secret}")
+            print(f"signing secret, shown only now: {made.secret}")
             complain(
                 f"store it, and name it in [sources.{source}.webhook] signing_secret; then reload the daemon"
             )
@@ -100,7 +100,10 @@ def hooks_delete(
 
     async def delete(_: "Source", registrar: "Registrar | None") -> int:
         if registrar is None:
-            fail(f"{source}: this vendor has no API for webhooks: delete it where it was entered", 2)
+            fail(
+                f"{source}: this vendor has no API for webhooks: delete it at the place where it was entered",
+                2,
+            )
         await registrar.delete(key)
         print(f"{key}: deleted")
         return 0

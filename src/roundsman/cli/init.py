@@ -65,7 +65,7 @@ def init(
     if serves:
         text = _for_a_service(text, units.STATE if service else None)
     if path.exists():
-        fail(f"{path}: is there already, and is not overwritten")
+        fail(f"{path}: exists already and is not overwritten")
     try:
         made = not path.parent.exists()
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -240,7 +240,7 @@ async def _check_live(config: "Config") -> int:
     for name, sink in config.sinks.items():
         place = sink.place()
         if place is None:
-            print(f"sinks.{name}: not tried before there is an event")
+            print(f"sinks.{name}: not tested: it opens at the first event")
             continue
         try:
             missing = _missing(place)
@@ -248,7 +248,7 @@ async def _check_live(config: "Config") -> int:
                 print(f"sinks.{name}: opens")
                 _leave_nothing(missing)  # while the sink holds it: no other process has begun to write it
         except BlockingIOError:
-            print(f"sinks.{name}: is open already, by a running daemon")
+            print(f"sinks.{name}: is in use by a running daemon")
         except Exception as exc:  # noqa: BLE001 - as above
             complain(f"sinks.{name}: {reason(exc)}")
             code = 1

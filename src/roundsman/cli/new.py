@@ -18,7 +18,7 @@ LONGEST = 60
 
 
 class Names(NamedTuple):
-    """What the parts of a plugin are called."""
+    """The names of the parts of a plugin."""
 
     type: str
     """`acme.orders`."""
@@ -39,9 +39,11 @@ class Names(NamedTuple):
         words = re.split(r"[._-]", name)
         package = "_".join(words)
         if keyword.iskeyword(package) or package in sys.stdlib_module_names or package == "roundsman":
-            raise ValueError(f"would be the package {package}, which is Python's or ours; write VENDOR.THING")
+            raise ValueError(
+                f"would be the package {package}, which belongs to Python or Roundsman; use VENDOR.THING"
+            )
         if owners := packages_distributions().get(package):
-            raise ValueError(f"would be the package {package}, which {owners[0]} has; write VENDOR.THING")
+            raise ValueError(f"would be the package {package}, which {owners[0]} has; use VENDOR.THING")
         return cls(name, package, "".join(word.capitalize() for word in words))
 
     def fill(self, text: str, kind: str) -> str:
@@ -76,13 +78,13 @@ def new(
         fail(f"{name}: {exc}", 2)
     registry = configuration.sources_registry() if kind == "source" else configuration.sinks_registry()
     if name in registry:
-        fail(f"{name}: there is a {kind} of this type already ({registry[name].value}); take another name", 2)
+        fail(f"{name}: there is a {kind} of this type already ({registry[name].value}); use another name", 2)
     folder = into or Path(names.fill("roundsman-acme-things", kind))
     texts = _texts(names, kind)
     try:
         _write(folder, texts)
     except FileExistsError:
-        fail(f"{folder}: is there already, and is not overwritten")
+        fail(f"{folder}: exists already and is not overwritten")
     except OSError as exc:
         fail(f"{exc.filename or folder}: cannot be written: {exc.strerror}")
     print(f"wrote {folder}: {', '.join(texts)}")

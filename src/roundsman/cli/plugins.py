@@ -47,13 +47,13 @@ def _filled(fact: str) -> str:
 
 
 def _facts(plugin: "Installed") -> Iterator[str]:
-    """What there is to say about it, a line each."""
+    """Facts about it, a line each."""
     yield plugin.origin + (f", in {plugin.folder}" if plugin.folder else "")
     if plugin.shadows:
-        yield f"hides the one of the same name: {', '.join(plugin.shadows)}"
+        yield f"hides the type of the same name: {', '.join(plugin.shadows)}"
     if plugin.error:
         yield f"does not load: {plugin.error}"
     if plugin.abilities:
         yield f"can: {', '.join(plugin.abilities)}"
     if plugin.deprecated:
-        yield "is written for a version before 0.6: poll(http, state) works until 1.0; write poll(visit, state)"
+        yield "is written for versions before 0.6: poll(http, state) works until 1.0; use poll(visit, state)"

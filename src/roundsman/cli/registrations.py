@@ -19,7 +19,7 @@ def address(source: Source, url: str) -> str:
     """
     hook = source.webhook
     if hook is None:
-        raise HookError(f"there is no [sources.{source.name}.webhook] table, so nothing would be taken")
+        raise HookError(f"there is no [sources.{source.name}.webhook] table, so no webhook would be received")
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL:
@@ -27,25 +27,23 @@ def address(source: Source, url: str) -> str:
     if not re.fullmatch(r"[0-9A-Za-z.:-]+", parsed.host):
         raise HookError("--url: is not a URL; write https://hooks.example.org")
     if parsed.scheme != "https" and not (parsed.scheme == "http" and is_loopback(source.base_url)):
-        raise HookError(
-            "--url: is not an https URL, and vendors send to nothing else (http is for the sandbox)"
-        )
+        raise HookError("--url: is not an https URL; vendors send only to https (http is for the sandbox)")
     if not parsed.host or parsed.query or parsed.fragment or parsed.userinfo:
         raise HookError(
-            "--url: has a user, a query or a fragment; give host and path alone, as in https://hooks.example.org"
+            "--url: has a user, a query or a fragment; write only host and path, as in https://hooks.example.org"
         )
     base, path = url.rstrip("/"), hook.path(source.name)
     if base.endswith(path):
         return base
     if PATH in base + "/":
         raise HookError(
-            f"--url: leads to another path than {hook.path(source.name, 'TOKEN')}; give the address without it"
+            f"--url: has another path than {hook.path(source.name, 'TOKEN')}; give the address without it"
         )
     return base + path
 
 
 def masked(source: Source, url: str) -> str:
-    """The URL with tokens masked: the source's own, or whatever follows a source's name."""
+    """The URL with tokens masked: the source's own, or what follows a source's name."""
     token = source.webhook.token if source.webhook is not None else None
     url = url.replace(token.reveal(), "***") if token is not None else url
     return re.sub(rf"({PATH}[^/?#]+/)[^/?#\s]+", r"\1***", url)
@@ -69,16 +67,12 @@ def troubles(source: Source, found: Sequence[Registration]) -> list[str]:
             f"no webhook leads here yet: roundsman hooks create {source.name} --url https://... makes one"
         ]
     if len(ours) > 1:
-        return [
-            "several lead here, each with a secret of its own; all but one of them are refused, or superfluous"
-        ]
+        return ["several lead here, each with its own secret; at most one is accepted: delete the others"]
     if not ours:
         make = f"roundsman hooks create {source.name} --url https://... makes a new one"
-        return [
-            f"none of them leads to {path}: a vendor deletes a hook with the API key that made it; {make}"
-        ]
+        return [f"none of them leads to {path}: to delete a webhook, use the API key that created it; {make}"]
     found_wrong = [
-        f"{each.id}: is disabled at the vendor, and sends nothing" for each in ours if not each.enabled
+        f"{each.id}: is disabled at the vendor and sends nothing" for each in ours if not each.enabled
     ]
     return found_wrong + unsigned(source, ours)
 
@@ -88,7 +82,7 @@ def unsigned(source: Source, found: Sequence[Registration]) -> list[str]:
     if source.webhook is None or not source.webhook.wants_signature:
         return []
     return [
-        f"{each.id}: sends without a signature, and so is refused here: delete it, create it anew and store its secret"
+        f"{each.id}: sends no signature and is refused here: delete it, create it again and store its secret"
         for each in found
         if each.signed is False and leads_here(source, each)
     ]
@@ -100,7 +94,7 @@ async def create(source: Source, registrar: Registrar, url: str) -> Registration
     there = [each.id for each in found if each.url.rstrip("/") == url]
     if there:
         raise HookError(
-            f"{masked(source, url)}: is there already, as {there[0]}; for a new secret: roundsman hooks delete {source.name} {there[0]}"
+            f"{masked(source, url)}: exists already as {there[0]}; for a new secret: roundsman hooks delete {source.name} {there[0]}"
         )
     if len(found) >= registrar.most:
         raise HookError(
@@ -111,7 +105,7 @@ async def create(source: Source, registrar: Registrar, url: str) -> Registration
     except RequestFailed as exc:
         hint = ""
         if exc.status == 400:
-            hint = "; the vendor tries the address with GET first: does the daemon run, and can it be reached there?"
+            hint = "; the vendor sends a GET to the address first: the daemon must run and be reachable there"
         raise HookError(masked(source, f"{exc}{hint}")) from None
 
 
@@ -125,8 +119,12 @@ def advice(source: Source, url: str, *, reveal: bool) -> list[str]:
             return secret.reveal()
         where = str(secret.origin)
         if where == "literal":
-            return "as it stands in the configuration"
-        return f"the value of the variable {where[4:]}" if where.startswith("env ") else f"what is in {where}"
+            return "the value in the configuration"
+        return (
+            f"the value of the variable {where[4:]}"
+            if where.startswith("env ")
+            else f"the content of {where}"
+        )
 
     lines = ["This vendor has no API for webhooks. Enter", f"  {source.webhook_place}:"]
     lines.append(f"  URL: {url if reveal else masked(source, url)}")

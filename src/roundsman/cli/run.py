@@ -106,7 +106,7 @@ async def _poll(config: "Config", name: str, as_json: bool, trace: bool) -> int:
     if visit.wait:
         complain(f"{name}: the vendor asks to wait for {spell(visit.wait)}; further rows were not read")
     elif not new:
-        first = "" if view else ' (a first visit with start = "now" only marks where now is)'
+        first = "" if view else ' (with start = "now", a first visit only stores where to begin)'
         complain(f"{name}: nothing new{first}")
     return 0
 

@@ -42,17 +42,17 @@ def install(user: User = False, socket: Socket = False, config: ServicePath = No
     path = _path(config, user=user)
     _there(path, user=user)
     if not user and os.geteuid() != 0:
-        fail("the system's service is root's to install: sudo, or --user for a service of your own")
+        fail("only root can install the system's service: use sudo, or --user for a service of your own")
     if not user and units.PACKAGED.exists():
         fail(
-            f"{units.PACKAGED} came with a package, and one of our own would hide it; systemctl edit roundsman.service changes it, systemctl edit roundsman.socket its socket"
+            f"{units.PACKAGED} belongs to a package, and a unit in /etc would hide it; change it with systemctl edit roundsman.service, its socket with systemctl edit roundsman.socket"
         )
     if not user and (why := units.obstacles(path)):
         raise ConfigError(why)
     credentials = path.parent / "credentials"
     if not user and not credentials.exists():
         credentials.mkdir(mode=0o700)
-        complain(f"made {credentials}, for secrets")
+        complain(f"created {credentials} for secrets")
     loaded = configuration.load(path)
     if not user and (mistakes := fitness.literal_secrets(loaded)):
         raise ConfigError(mistakes, path)
@@ -67,7 +67,7 @@ def install(user: User = False, socket: Socket = False, config: ServicePath = No
     written = [_write(place, text) for place, text in texts.items()]
     manager = ["systemctl", *(["--user"] if user else [])]
     if not _did(*manager, "daemon-reload"):
-        complain("systemd was not told: it does not answer here")
+        complain("systemd did not reload its units: it does not answer here")
     running = [name for name in (units.SOCKET, units.SERVICE) if _did(*manager, "is-active", "--quiet", name)]
     print(f"next: {following(' '.join(manager), running, socket=held is not None, new=written[-1])}")
 
@@ -91,7 +91,7 @@ def _write(place: Path, text: str) -> bool:
     half.write_text(text, encoding="utf-8")
     half.chmod(0o644)
     half.replace(place)
-    print(f"{place}: as it was" if same else f"wrote {place}")
+    print(f"{place}: unchanged" if same else f"wrote {place}")
     return not same
 
 
@@ -100,7 +100,7 @@ def _did(*command: str) -> bool:
 
 
 def _units(path: Path, *, user: bool, socket: bool) -> dict[Path, str]:
-    """The service's unit, and the socket's if one is wanted or installed already."""
+    """The service's unit, and the socket's if one is requested or installed already."""
     folder = units.folder(user=user)
     place = folder / units.SOCKET
     held = socket or place.is_file()
@@ -110,7 +110,7 @@ def _units(path: Path, *, user: bool, socket: bool) -> dict[Path, str]:
         listen = configuration.listen_of(path)
         if listen is None:
             remove = f"; add it, or disable {units.SOCKET} and remove {place}" if place.is_file() else ""
-            fail(f"{path}: without [listen] nobody would take the socket{remove}", 2)
+            fail(f"{path}: without [listen], the daemon does not use the socket{remove}", 2)
         try:
             texts[place] = units.socket(listen.address, user=user)
         except ValueError as exc:

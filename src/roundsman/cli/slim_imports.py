@@ -54,12 +54,12 @@ def _without_certificates() -> Iterator[None]:
             context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
         return context
 
-    def nobody(_: ssl.SSLContext) -> None:
-        """Does nothing: aiohttp's context that verifies nobody needs no CA certificates."""
+    def no_paths(_: ssl.SSLContext) -> None:
+        """Does nothing: aiohttp's context without verification needs no CA certificates."""
 
     ssl.create_default_context = later  # type: ignore[assignment]
     # Set on the subclass, which otherwise inherits it.
-    ssl.SSLContext.set_default_verify_paths = nobody  # type: ignore[assignment, method-assign]
+    ssl.SSLContext.set_default_verify_paths = no_paths  # type: ignore[assignment, method-assign]
     try:
         yield
     finally:

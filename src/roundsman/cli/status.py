@@ -1,4 +1,4 @@
-"""Commands that show what is in the store: status, events, unread, failures."""
+"""Commands that show the content of the store: status, events, unread, failures."""
 
 import json
 from collections.abc import AsyncIterator, Sequence
@@ -234,13 +234,13 @@ def failures(
         screen.show_failure(row, console)
     if not rows:
         complain(
-            "nothing of that is open"
+            "no open failure matches"
             if since or source
-            else "nothing is open; --all shows what was ticked off"
+            else "no failure is open; --all also shows those that are done"
         )
     elif console is not None and left:
         done = f"roundsman failures done {rows[0]['id']}"
-        complain("", f"{counted(left, 'failure')} open; to tick off the first: {done}")
+        complain("", f"{counted(left, 'failure')} open; to mark the first as done: {done}")
 
 
 @failures_app.command("done")
@@ -255,13 +255,13 @@ def failures_done(
     from roundsman.options.values import counted
 
     if not ids and not everything:
-        fail("which ones? their numbers, 9-12 for several, or --all", 2)
+        fail("name the failures by number (9-12 for several), or use --all", 2)
     numbers: list[int] = []
     for each in ids or ():
         first, dash, last = each.removeprefix("#").partition("-")
         span = [part.removeprefix("#") for part in ((first, last) if dash else (first, first))]
         if not all(part.isascii() and part.isdecimal() and len(part) < 19 for part in span):
-            fail(f"{each}: not the number of a failure; `roundsman failures` shows them", 2)
+            fail(f"{each}: is not the number of a failure; `roundsman failures` lists them", 2)
         numbers += range(int(span[0]), min(int(span[1]), int(span[0]) + 100_000) + 1)
 
     async def tick_off(desk: "Desk") -> tuple[int, int, list[int]]:
@@ -271,7 +271,7 @@ def failures_done(
         return before, await desk.open_failures(), done
 
     before, left, done = writing(config, tick_off)
-    print(f"{counted(before - left, 'failure')} ticked off, {left} left")
+    print(f"{counted(before - left, 'failure')} marked as done, {left} left")
     named = [int(each.removeprefix("#")) for each in ids or () if "-" not in each]
     if missing := [str(number) for number in named if number not in done]:
         fail(f"{', '.join(missing)}: no such failure")

@@ -20,11 +20,11 @@ class Trace:
         _print(f"  {_answer(exchange)}")
 
     def retried(self, host: str) -> None:  # noqa: ARG002 - the next request says so
-        _print("  it is tried again")
+        _print("  retried")
 
 
 def _print(line: str) -> None:
-    with suppress(OSError):  # a reader that went away ends no request
+    with suppress(OSError):  # the end of the reader must not end the request
         print(safe(mask(line)), file=sys.stderr, flush=True)
 
 
@@ -36,11 +36,7 @@ def _request(exchange: Exchange) -> str:
 
 
 def _answer(exchange: Exchange) -> str:
-    facts = [
-        str(exchange.status)
-        if exchange.status is not None
-        else f"no answer that can be read: {exchange.error}"
-    ]
+    facts = [str(exchange.status) if exchange.status is not None else f"no readable answer: {exchange.error}"]
     if exchange.size is not None:
         facts.append(f"{exchange.size:,} bytes")
     facts.append(f"{exchange.seconds * 1000:,.0f} ms")
