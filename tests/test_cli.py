@@ -129,7 +129,9 @@ def test_a_file_that_root_does_not_take_is_said(roundsman: Any, filled: Path) ->
     result = roundsman("check")
     assert (result.code, result.out) == (2, "")
     passed, nothing = result.err.splitlines()
-    assert passed.startswith("warning: ./roundsman.toml is passed over: it or its folder is not root's alone")
+    assert passed.startswith(
+        "warning: ./roundsman.toml is skipped: another user than root may change it or its folder"
+    )
     assert nothing.startswith("no configuration: neither ")
     assert roundsman("check", "-c", "./roundsman.toml").code == 0
 
@@ -180,7 +182,7 @@ def test_check_shows_every_mistake_and_warning(roundsman: Any, filled: Path) -> 
     fine = roundsman("check")
     assert fine.code == 0
     assert "no mistakes; 1 source, 1 sink, store" in fine.out
-    assert "warning: sources.doors: a secret stands in the file" in fine.err
+    assert "warning: sources.doors: a secret is in the file" in fine.err
     (filled / "roundsman.toml").write_text(CONFIG.replace("path =", "pth ="))
     wrong = roundsman("check")
     assert (wrong.code, wrong.out) == (2, "")
@@ -563,7 +565,7 @@ def test_failures_of_all_vendors_look_the_same(roundsman: Any, troubled: Path) -
     assert {(row["source"], row["item_id"], row["message"]) for row in rows} == {
         ("keys", None, "no such key"),
         ("news", "row-2", "x@y.example looks fake or invalid, please enter a real email address."),
-        ("news", None, "1 of 1 failed; which ones is not known"),
+        ("news", None, "1 of 1 failed; the failed items are not known"),
         ("ledger", "p1", "period is closed"),
     }
     assert len({frozenset(row) for row in rows}) == 1
@@ -580,7 +582,9 @@ def test_failures_of_all_vendors_look_the_same(roundsman: Any, troubled: Path) -
 def test_a_failure_is_ticked_off_and_counted(roundsman: Any, troubled: Path) -> None:
     first, second, *_ = [row["id"] for row in json.loads(roundsman("failures", "--json").out)]
     assert json.loads(roundsman("status", "--json").out)["open_failures"] == 4
-    assert roundsman("failures", "done", f"#{first}", str(second)).out == "2 failures marked as done, 2 left\n"
+    assert (
+        roundsman("failures", "done", f"#{first}", str(second)).out == "2 failures marked as done, 2 left\n"
+    )
     assert roundsman("failures", "done", str(first)).out == "0 failures marked as done, 2 left\n"
     assert "failures open=2" in roundsman("status").out
     assert len(roundsman("failures").out.splitlines()) == 2

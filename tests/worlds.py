@@ -27,7 +27,7 @@ from roundsman.testing import START
 
 
 class Time(testing.Time):
-    """A clock that moves when told; sleeping moves it."""
+    """A clock that moves only by calls; sleeping moves it, too."""
 
     def __init__(self, now: float = START) -> None:
         super().__init__(now)

@@ -104,12 +104,12 @@ async def _show(folder: Path, url: str, company: Company, seconds: float | None)
         "its doors and keys (Parakey), its newsletter (Mailchimp), its ledger (Railz).",
         f"Each is visited every {INTERVAL:.0f} seconds (real vendors: 60), {length},",
         f"and sends webhooks to {listener.places[0]}.",
-        "First the doors' history, then what happens now; times are UTC.",
-        "The second column says who had it first: push (the webhook told it),",
-        "ring (a visit that a webhook rang for), or poll.",
+        "First the history of the doors, then new events; times are UTC.",
+        "The second column shows what brought it first: push (a webhook with content),",
+        "ring (a visit that a webhook triggered), or poll.",
     ]
     if console is not None:
-        lines.append("Red is what somebody wanted and did not get.")
+        lines.append("Red: denied or failed.")
     _say("\n".join(lines) + "\n")
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -173,7 +173,7 @@ async def _summary(
     had = ", ".join(f"{count} by {who}" for who, count in first.most_common())
     _say(
         f"\n{seconds:.0f} seconds, {requests} requests: {await store.head()} events, {counts}.\n"
-        f"Had first: {had}.\n"
+        f"Brought first: {had}.\n"
         f"The file sink has {lines} lines, one for each."
     )
     failures = await store.failures(limit=SHOWN)

@@ -54,7 +54,7 @@ def _token(secret: Secret) -> Secret:
 def _value(secret: Secret) -> Secret:
     value = secret.reveal()
     if not value.isascii():
-        raise ValueError("is not what a header can carry: printable ASCII")
+        raise ValueError("is not printable ASCII, as a header requires")
     if value != value.strip():
         raise ValueError("begins or ends with a blank, which no header keeps")
     return strong(secret)

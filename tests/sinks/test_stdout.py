@@ -39,5 +39,5 @@ async def test_a_reader_that_went_away_is_named(monkeypatch: pytest.MonkeyPatch)
         raise BrokenPipeError
 
     monkeypatch.setattr(os, "write", broken)
-    with pytest.raises(OSError, match="nobody reads standard output any more"):
+    with pytest.raises(OSError, match="the reader of standard output has closed it"):
         await stdout._deliver([an_event(1)])

@@ -365,7 +365,7 @@ async def test_status_and_hooks_unread_show_what_went_wrong(
     console = Console(width=120, record=True, file=io.StringIO())
     console.print(screen.status_tables(found))
     text = console.export_text()
-    assert "doors: 1 could not be read, and are kept: roundsman unread doors" in text
+    assert "doors: 1 could not be read and are kept: roundsman unread doors" in text
     assert "doors: 3 webhooks were refused, the last one: wrong header" in text
 
     config = tmp_path / "roundsman.toml"

@@ -47,7 +47,7 @@ _PLACES = {
     "sentences": ("nearest",),
     "wanted": ("filters",),
 }
-"""No module has the name of something in it: once imported, it would stand in its place."""
+"""No module has the name of an object in it: once imported, the module would hide the object."""
 
 
 def __getattr__(name: str) -> Any:

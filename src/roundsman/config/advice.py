@@ -28,7 +28,7 @@ def warnings(config: Config) -> list[str]:
         for secret in secrets(plugin):
             if secret.origin == "literal":
                 found.append(
-                    f'{place}: a secret stands in the file; write {{ credential = "name" }}, {{ env = "NAME" }} or '
+                    f'{place}: a secret is in the file; write {{ credential = "name" }}, {{ env = "NAME" }} or '
                     '{ file = "path" } instead'
                 )
                 files[config.path] = "holds a secret"
@@ -37,16 +37,17 @@ def warnings(config: Config) -> list[str]:
             found += [f"{place}: a secret {what}" for what in _odd(secret.reveal())]
         found += [f"{place}.{what}" for what in (*plugin.warnings(), *_in_the_clear(plugin))]
         found += [
-            f"{place}.{what} holds a placeholder, which nothing fills in" for what in _placeholders(plugin)
+            f"{place}.{what} holds a placeholder, and no program replaces it"
+            for what in _placeholders(plugin)
         ]
     found += _filters_for_nothing(config)
     listen = config.listen
     if listen is not None and not listen.address.is_local and listen.tls_certificate is None:
         found.append(
-            f"listen.address: {listen.address} takes webhooks in the clear; set tls_certificate and tls_key"
+            f"listen.address: {listen.address} receives webhooks without TLS; set tls_certificate and tls_key"
         )
     if config.http.proxy and "@" in config.http.proxy:
-        found.append("http.proxy: a password stands in the file")
+        found.append("http.proxy: a password is in the file")
         files[config.path] = "holds a secret"
     places = [("daemon.store", config.store)]
     for name, sink in config.sinks.items():
@@ -57,8 +58,8 @@ def warnings(config: Config) -> list[str]:
         folder = next(parent for parent in file.absolute().parents if os.access(parent, os.F_OK))
         if not os.access(folder, os.W_OK | os.X_OK) or not folder.is_dir():
             found.append(f"{what}: {folder} cannot be written by this user")
-    files.setdefault(config.path, "tells where secrets are")
-    files.setdefault(config.store, "holds what was told")
+    files.setdefault(config.path, "names the places of secrets")
+    files.setdefault(config.store, "holds the events")
     for path, why in files.items():
         try:
             mode = stat.S_IMODE(path.stat().st_mode)
@@ -66,12 +67,12 @@ def warnings(config: Config) -> list[str]:
             continue
         others = mode & 0o007 if _open_to_all(path) else 0
         # A configuration without literal secrets may be world-readable, as most files in /etc are.
-        if others and why != "tells where secrets are":
+        if others and why != "names the places of secrets":
             folder = config.path.parent / "credentials"
             # Not chmod 600: the service's user could not read the file then.
             what = f"put the secret into {folder}" if path == config.path and folder.is_dir() else "chmod 600"
             found.append(
-                f"{path}: {why}, and its mode {mode:04o} lets every user of this machine read it; {what}"
+                f"{path}: {why}, and its mode {mode:04o} lets every user of this machine read it: {what}"
             )
         elif mode & 0o020 or others & 0o002:
             found.append(f"{path}: {why}, and its mode {mode:04o} lets others write it; chmod go-w")
@@ -85,9 +86,9 @@ def _odd(secret: str) -> list[str]:
         found.append("begins or ends with a blank, which is part of it")
     bare = secret.strip()
     if len(bare) > 1 and bare[0] == bare[-1] and bare[0] in "\"'`":
-        found.append("stands in quotes, which are part of it")
+        found.append("is in quotes, which are part of it")
     if may_be_placeholder(secret):
-        found.append("looks like a placeholder, which nothing fills in")
+        found.append("looks like a placeholder, and no program replaces it")
     return found
 
 
@@ -96,7 +97,7 @@ def _in_the_clear(plugin: Plugin) -> list[str]:
     secret = bool(secrets(plugin, without="webhook") or getattr(plugin, "headers", None))
     urls = {name: getattr(plugin, name) for name in type(plugin).model_fields}
     return [
-        f"{name}: {httpx.URL(url).host} gets credentials in the clear; write https://"
+        f"{name}: {httpx.URL(url).host} gets credentials without TLS; write https://"
         for name, url in urls.items()
         if isinstance(url, str) and url.lower().startswith("http://") and not is_loopback(url)
         if secret or httpx.URL(url).params
@@ -138,13 +139,10 @@ def _filters_for_nothing(config: Config) -> list[str]:
                         if what != "types"
                         else "; `roundsman schema events` has all; or a glob such as *.failed"
                     )
-                    found.append(f"sinks.{name}.{what}: {each} matches nothing that there is{hint}")
+                    found.append(f"sinks.{name}.{what}: {each} matches nothing{hint}")
     return found
 
 
 def plugins_of(config: Config) -> dict[str, Plugin]:
     plugins: dict[str, Plugin] = {f"sources.{name}": source for name, source in config.sources.items()}
     return plugins | {f"sinks.{name}": sink for name, sink in config.sinks.items()}
-
-
-# -- in the service ----------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""`[daemon]`, which is all that a command needs that only reads or writes the store."""
+"""`[daemon]`: the only table that a command on the store needs."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -43,5 +43,5 @@ def store_of(path: Path) -> Path:
 
 
 def unknown_tables(document: dict[str, Any]) -> list[str]:
-    """The mistakes about tables that there are not."""
+    """The mistakes about unknown tables."""
     return [f"{key}: unknown table{nearest(key, list(TABLES))}" for key in document if key not in TABLES]

@@ -20,7 +20,7 @@ def parse(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise ConfigError([f"{path}: is not UTF-8 text"]) from None
     except RecursionError:
-        raise ConfigError([f"{path}: is not TOML that anybody would write: nested too deeply"]) from None
+        raise ConfigError([f"{path}: is not TOML: nested too deeply"]) from None
     except tomllib.TOMLDecodeError as exc:
         raise ConfigError([f"{path}: is not TOML: {_without_values(str(exc))}"]) from None
 

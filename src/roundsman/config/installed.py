@@ -79,7 +79,7 @@ def _abilities(found: type[Source | Sink]) -> list[str]:
 def _loaded(point: EntryPoint) -> tuple[type[Source | Sink] | None, str | None]:
     """The class, or why there is none."""
     try:
-        with redirect_stdout(sys.stderr):  # ours is for `--json`: a module may print, too
+        with redirect_stdout(sys.stderr):  # standard output is for `--json`: a module may print, too
             found = load_type(point)
     except ConfigError as exc:
         return None, reason(exc)
@@ -87,7 +87,7 @@ def _loaded(point: EntryPoint) -> tuple[type[Source | Sink] | None, str | None]:
 
 
 def _misnamed(found: type[Source | Sink], point: EntryPoint) -> str | None:
-    """Its own name for its type, if that is another one than the entry point's: no table could have both."""
+    """A message if the class and the entry point name different types: no table could have both."""
     own = get_args(found.model_fields["type"].annotation)
     if not own or point.name in own:
         return None
@@ -102,9 +102,9 @@ def _folder(dist: Distribution | None) -> str | None:
     if dist is None:
         return None
     with suppress(ValueError, KeyError, TypeError):
-        told: dict[str, Any] = json.loads(dist.read_text("direct_url.json") or "")
-        if told["dir_info"]["editable"]:
-            return unquote(urlsplit(told["url"]).path)
+        url: dict[str, Any] = json.loads(dist.read_text("direct_url.json") or "")
+        if url["dir_info"]["editable"]:
+            return unquote(urlsplit(url["url"]).path)
     home = Path(str(dist.locate_file(""))).resolve()
     usual = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")}
     return None if home in usual else str(home)

@@ -78,14 +78,14 @@ def load(path: Path, *, only_source: str | None = None) -> Config:
         sinks = _plugins("sinks", sinks_registry(), document.get("sinks", {}), problems)
     problems += _too_often(document.get("sources"), sources)
     if not document.get("sources"):
-        problems.append("sources: there is none; add a table such as [sources.front-doors]")
+        problems.append("sources: no source; add a table such as [sources.front-doors]")
     if not document.get("sinks"):
-        problems.append('sinks: there is none; add a table such as [sinks.console] with type = "stdout"')
+        problems.append('sinks: no sink; add a table such as [sinks.console] with type = "stdout"')
     store = tables["daemon"].store if tables["daemon"] else None
     problems += _shared_places(sinks, store or default_path(), path)
     if "listen" not in document:
         problems += [
-            f"sources.{name}.webhook: nobody would hear it; add [listen]"
+            f"sources.{name}.webhook: no webhook is received without a listener; add [listen]"
             for name, source in sources.items()
             if source.webhook is not None
         ]
@@ -132,7 +132,9 @@ def _plugins(
         if not NAME.fullmatch(name):
             problems.append(f"{place}: a name is made of letters, digits, dots, dashes and underscores")
         if section == "sources" and name == DAEMON:
-            problems.append(f"{place}: is what the daemon's own notices are of; give the source another name")
+            problems.append(
+                f"{place}: is the source of the daemon's own notices; give the source another name"
+            )
         if not isinstance(table, dict):
             problems.append(f"{place}: is not a table; write [{place}]")
         elif "type" not in table:
@@ -203,7 +205,7 @@ def _too_often(tables: object, sources: Mapping[str, Source]) -> list[str]:
 def _shared_places(sinks: Mapping[str, Sink], store: Path, path: Path) -> list[str]:
     """Files that would have two writers: sinks, the store, and the editor of this configuration."""
     base = os.path.realpath(store)
-    taken = {base: "the store", os.path.realpath(path): "whoever edits this configuration"}
+    taken = {base: "the store", os.path.realpath(path): "an editor: it is this configuration"}
     taken |= {base + end: "the store" for end in ("-wal", "-shm", "-journal", ".lock")}
     found = []
     for name, sink in sinks.items():

@@ -1,4 +1,4 @@
-"""Where the configuration file is looked for."""
+"""The places of the configuration file."""
 
 import os
 from collections.abc import Mapping
@@ -21,10 +21,10 @@ def find(path: Path | None, environ: Mapping[str, str] = os.environ, *, euid: in
     for place in places:
         if place.exists():
             return place
-    service = ", `roundsman init --service` the service's" if root else ""
+    service = ", `roundsman init --service` one for the service" if root else ""
     raise ConfigError(
         [
-            f"no configuration: neither {' nor '.join(map(str, places))} exists; `roundsman init` writes one{service}, -c names one"
+            f"no configuration: neither {' nor '.join(map(str, places))} exists; `roundsman init` writes one{service}; -c names another"
         ]
     )
 
@@ -38,7 +38,7 @@ def passed_over(environ: Mapping[str, str] = os.environ, *, euid: int | None = N
         if _may_be_a_trap(place):
             name = f"./{place}" if not place.is_absolute() else str(place)
             found.append(
-                f"{name} is passed over: it or its folder is not root's alone, and root would do as others say; -c {name} takes it"
+                f"{name} is skipped: another user than root may change it or its folder; -c {name} uses it"
             )
         elif place.exists():
             break
@@ -59,7 +59,7 @@ def _may_be_a_trap(place: Path) -> bool:
     if place == PLACES[-1]:  # root decides who may write in /etc
         return False
     try:
-        # lstat: whoever made a link chooses its target.
+        # lstat: the owner of a link chooses its target.
         seen = (place.lstat(), place.absolute().parent.stat())
     except OSError:
         return False

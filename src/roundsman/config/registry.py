@@ -11,7 +11,7 @@ from roundsman.sinks import SINKS
 from roundsman.sources import SOURCES
 
 GROUPS = {"roundsman.sources": SOURCES, "roundsman.sinks": SINKS}
-"""The groups of entry points, and our own types in each."""
+"""The groups of entry points, and the built-in types in each."""
 
 
 def sources_registry() -> dict[str, EntryPoint]:
@@ -37,12 +37,12 @@ def source_class(kind: str) -> type[Source]:
     """The class of a source's type. ConfigError if it is no longer installed."""
     registry = sources_registry()
     if kind not in registry:
-        raise ConfigError([f"the type {kind} is not installed; there is {', '.join(registry)}"])
+        raise ConfigError([f"the type {kind} is not installed; known: {', '.join(registry)}"])
     return load_type(registry[kind])
 
 
 def load_type(plugin: EntryPoint) -> type[Any]:
-    """The class of a type. ConfigError with the reason if no table can make one of it."""
+    """The class of a type. ConfigError with the reason if it cannot be used."""
     try:
         loaded: type[Any] = plugin.load()
     except (Exception, SystemExit) as exc:  # noqa: BLE001 - importing third-party code may raise anything

@@ -1,4 +1,4 @@
-"""Which events each sink wants, without the sinks' other options: no secret is needed to say how many wait."""
+"""The filter of each sink, read without its other options: no secret is needed to count what waits."""
 
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ def _filter(table: dict[str, Any]) -> Filter:
 
 
 def _defaults(kind: object) -> Filter:
-    """The filter of a sink without these options. Ours has none; a plugin's class may have one of its own."""
+    """The filter of a sink without these options. Built-in sinks have none; a plugin's class may have its own."""
     if not isinstance(kind, str) or kind in SINKS:
         return Filter()
     from roundsman.config.registry import load_type, sinks_registry

@@ -30,7 +30,7 @@ def beside(path: str | Path) -> Path:
     try:
         return _folder.get() / Path(path).expanduser()
     except RuntimeError:
-        raise ValueError("names the home of nobody") from None
+        raise ValueError("names the home of an unknown user") from None
 
 
 def _path(value: object) -> Path:

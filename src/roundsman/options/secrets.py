@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Secret:
-    """A value that is never shown: a string, or where to find one.
+    """A value that is never shown: a string, or the place of one.
 
     TOML: `{ credential = "name" }` (systemd's `LoadCredential`, or `credentials/name` beside the file),
     `{ env = "NAME" }`, `{ file = "path" }`, or a bare string, which `roundsman check` warns about. It is read
@@ -56,11 +56,11 @@ class Secret:
         if isinstance(value, str):
             if is_placeholder(value):
                 raise ValueError(
-                    'is a placeholder that nothing fills in; write { credential = "name" }, { env = "NAME" } or { file = "path" }'
+                    'is a placeholder that no program replaces; write { credential = "name" }, { env = "NAME" } or { file = "path" }'
                 )
             return cls(_fit(value, "the text"))
         if isinstance(value, dict) and len(value) > 1:
-            raise ValueError("names several places; one of credential, env, file")
+            raise ValueError("names several places; use one of credential, env, file")
         if not isinstance(value, dict) or not value or not isinstance(next(iter(value.values())), str):
             raise ValueError(
                 'is not a secret; write { credential = "name" }, { env = "NAME" } or { file = "path" }'
@@ -73,7 +73,7 @@ class Secret:
                     raise ValueError(f"the environment has no variable {shown}")
                 if _UNFILLED.fullmatch(os.environ[name].strip()) or _SURELY_INSIDE.search(os.environ[name]):
                     raise ValueError(
-                        f"the variable {_name_of(name)} holds a placeholder that nothing fills in"
+                        f"the variable {_name_of(name)} holds a placeholder that no program replaces"
                     )
                 return cls(_fit(os.environ[name], f"the variable {name}"), f"env {name}")
             case "file":
@@ -136,7 +136,7 @@ def may_be_placeholder(text: str) -> bool:
 
 
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,80}")
-HIDDEN = "of that name (is it the secret itself? then it is in the wrong place)"
+HIDDEN = "of that name (the value may be the secret itself; write its name instead)"
 _PLACEHOLDER = re.compile(
     r"\$\{\s*[A-Za-z_][^{}]*\}|\$\([^()]*\)|(?-i:\$\{?[A-Z_][A-Z0-9_]+)|\{\{[^{}]*\}\}|%\{[^{}]*\}|%[A-Za-z_]\w*%|<[^<>]*>"
     r"|(?-i:\[[A-Z_ ]+\]|[#$]?\{[A-Z_][A-Z0-9_]*\}|\$\$[A-Z_][A-Z0-9_]*|CHANGE[-_ ]?ME|YOUR[-_ ][A-Z_ -]+)"
@@ -170,7 +170,7 @@ def _name_of(text: str) -> str:
 
 def _credential(name: str) -> Path:
     """The path of a credential. systemd gives it to a service (systemd.exec(5), LoadCredential=) alone, as
-    `name`, or with the whole folder of ours, as `roundsman_name`. Outside the service it is in that folder
+    `name`, or with the whole folder, as `roundsman_name`. Outside the service it is in that folder
     itself: `credentials` beside the configuration file.
     """
     given = _handed_over()
@@ -202,9 +202,9 @@ def _exists(path: Path) -> bool:
 
 def _from_file(path: Path, what: str) -> tuple[str, Path]:
     try:
-        # Reading a pipe that no process writes to would block for ever.
+        # Reading a pipe that no process writes to would block forever.
         if not stat.S_ISREG(path.stat().st_mode):
-            raise ValueError(f"{what} is not a plain file, and only such a one is read")
+            raise ValueError(f"{what} is not a regular file, and only a regular file is read")
         with open(path, encoding="utf-8-sig", opener=_without_waiting) as file:
             return _fit(file.read().rstrip("\r\n"), what), path
     except UnicodeDecodeError:
@@ -212,7 +212,7 @@ def _from_file(path: Path, what: str) -> tuple[str, Path]:
     except OSError as exc:
         hint = forbidden(exc)
         if isinstance(exc, FileNotFoundError) and path.parent == _handed_over():
-            hint = "; systemd hands credentials over at a start only: systemctl restart roundsman"
+            hint = "; systemd passes credentials only at a start: systemctl restart roundsman"
         raise ValueError(f"{what} cannot be read: {exc.strerror}{hint}") from None
 
 

@@ -1,4 +1,4 @@
-"""Types of option values: durations, sizes, dates and headers, read from TOML or refused in one sentence."""
+"""Types of option values: durations, sizes, dates and headers, read from TOML or refused with one sentence."""
 
 import re
 from datetime import UTC, date, datetime
@@ -62,7 +62,7 @@ def moment(value: object) -> datetime:
     if not isinstance(value, datetime):
         raise ValueError('is not a date-time; write "2026-05-01T00:00:00Z"')
     if not 1970 < value.year < 9999:
-        raise ValueError("is a date out of reach")
+        raise ValueError("is not between the years 1971 and 9998")
     return value.replace(tzinfo=value.tzinfo or UTC).astimezone(UTC)
 
 
@@ -81,7 +81,7 @@ Duration = Annotated[float, BeforeValidator(duration), WithJsonSchema(_DURATION_
 LONGEST_LOOKBACK = 30 * 86400.0
 """Maximum seconds that a reading may look back.
 
-Ids are remembered for 35 days; a row whose id was forgotten is reported again.
+Ids are kept for 35 days; a row whose id was pruned is reported again.
 """
 Lookback = Annotated[Duration, Field(le=LONGEST_LOOKBACK)]
 Size = Annotated[int, BeforeValidator(size), WithJsonSchema(_SIZE_SCHEMA)]
@@ -114,7 +114,7 @@ def _header_name(value: str) -> str:
 
 def _header_value(value: str) -> str:
     if not value.isprintable() or not value.isascii():
-        raise ValueError("is not what a header can carry: printable ASCII")
+        raise ValueError("is not printable ASCII, as a header requires")
     return value
 
 

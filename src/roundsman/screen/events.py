@@ -116,11 +116,11 @@ def failure(event: Event, logged: float, done: bool) -> dict[str, Any]:
         "message",
         "fields",
     )
-    told = {name: data.get(name) for name in names}
+    facts = {name: data.get(name) for name in names}
     if "failures_cap" in data:  # a batch whose failed items are not known
         failed, total = data.get("failed"), data.get("total")
         count = f"{failed} of {total}" if failed and total else "some"
-        told["message"] = f"{count} failed; which ones is not known"
+        facts["message"] = f"{count} failed; the failed items are not known"
     return {
         "id": event.seq,
         "logged": stamp(logged),
@@ -129,7 +129,7 @@ def failure(event: Event, logged: float, done: bool) -> dict[str, Any]:
         "type": event.type,
         "outcome": event.outcome,
         "done": done,
-        **told,
+        **facts,
     }
 
 

@@ -30,7 +30,7 @@ async def status(
     """All data that `roundsman status` shows.
 
     `filters` holds each sink's filter, if the configuration could be read. Without it, `waiting` also counts
-    events that the sink does not want. `following` returns the ids that a source (type, memory) follows, and
+    events that the sink's filter excludes. `following` returns the ids that a source (type, memory) follows, and
     `gap` the time since which its rows may be missing: "" if none are, None if the state does not show it; then
     `gap_reported` is the time of the newest notice. `configured` holds the names of the configured sources
     and sinks: one that was removed keeps its history, and is neither due nor failing.
@@ -42,19 +42,19 @@ async def status(
         memory = await view.memory(entry.name) if following or gap else Memory({})
         missing = gap(entry.type, memory) if gap else None
         retired = sources_now is not None and entry.name not in sources_now
-        fares, rest = entry.status, entry.status.not_before
+        status, rest = entry.status, entry.status.not_before
         sources.append(
             {
                 "name": entry.name,
                 "type": entry.type,
-                "state": "retired" if retired else _state_of(fares, missing),
-                "visited": stamp(fares.last_visit),
-                "answered": stamp(fares.last_success),
+                "state": "retired" if retired else _state_of(status, missing),
+                "visited": stamp(status.last_visit),
+                "answered": stamp(status.last_success),
                 "changed": stamp(entry.changed),
-                "due": stamp(fares.due) if fares.due > 0 and not retired else None,
-                "visits": fares.visits,
-                "failures": fares.failures,
-                "error": fares.error,
+                "due": stamp(status.due) if status.due > 0 and not retired else None,
+                "visits": status.visits,
+                "failures": status.failures,
+                "error": status.error,
                 "events": counts.get(entry.name, 0),
                 "following": len(following(entry.type, memory)) if following else 0,
                 "webhooks": entry.webhooks,
@@ -72,14 +72,14 @@ async def status(
     sinks = []
     for sink in await view.sinks():
         retired = sinks_now is not None and sink.name not in sinks_now
-        wanted = (filters or {}).get(sink.name, Filter())
+        found = (filters or {}).get(sink.name, Filter())
         sinks.append(
             {
                 "name": sink.name,
                 "type": sink.type,
                 "state": "retired" if retired else "failing" if sink.failing else "ok",
                 "cursor": sink.cursor,
-                "waiting": 0 if retired else await view.lag(sink.cursor, wanted),
+                "waiting": 0 if retired else await view.lag(sink.cursor, found),
                 "delivered": stamp(sink.delivered),
                 "failures": sink.failures,
                 "error": sink.error,
@@ -111,7 +111,7 @@ async def _late_beat(view: View) -> str | None:
 
 
 def _state_of(status: SourceStatus, gap: str | None) -> str:
-    """How a configured source fares, in one word."""
+    """The state of a configured source, in one word."""
     if status.failing_since:
         return "failing"
     if status.failures:
@@ -171,7 +171,7 @@ def status_tables(found: Mapping[str, Any]) -> "RenderableType":
     ]
     for row in found["sources"]:
         if row["unread"]:
-            what = f"{row['name']}: {row['unread']:,} could not be read, and are kept: roundsman unread {row['name']}"
+            what = f"{row['name']}: {row['unread']:,} could not be read and are kept: roundsman unread {row['name']}"
             troubles.append(Text(safe(f"  {what}"), style="yellow"))
         if row["state"] != "retired":
             troubles += [Text(safe(f"  {line}"), style="yellow") for line in _remarks(row)]
@@ -196,7 +196,7 @@ def _remarks(row: Mapping[str, Any]) -> list[str]:
     elif row["gap_reported"]:
         found.append(f"{name}: a gap was reported at {row['gap_reported']}; details: {shows}")
     if row["rests_until"]:
-        found.append(f"{name}: the vendor wants a rest until {row['rests_until']}")
+        found.append(f"{name}: the vendor asked for no request until {row['rests_until']}")
     if row["reads"]:
         found.append(f"{name}: {another_origin(name, row['origin'], row['reads'])}")
     return found

@@ -25,7 +25,7 @@ def ago(moment: float | None, now: float) -> str:
 
 
 def console() -> "Console | None":
-    """Standard output, if it is a terminal; None if plain lines are wanted, which need no rich."""
+    """Standard output, if it is a terminal; None for plain lines, which need no rich."""
     if not (sys.stdout is not None and sys.stdout.isatty()) and not any(map(os.environ.get, FORCED)):
         return None
     from rich.console import Console

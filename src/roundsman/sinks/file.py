@@ -9,7 +9,7 @@ restored from a backup: all lines since then are after its receipt.
 The open handle is not enough: before each ack, the path must still lead to the open file.
 
 Everything is done by a handle of the folder, and no link in it is followed: root may run it (a command beside
-the service, or the daemon in a container) in a folder whose owner would like to use root's rights.
+the service, or the daemon in a container) in a folder whose owner must not get root's rights.
 """
 
 import errno
@@ -37,7 +37,7 @@ from roundsman.system.files import create_at, open_folder, require_file
 from roundsman.system.threads import in_thread
 
 OURS = b'{"specversion":"1.0"'
-"""How our lines begin: only our own torn lines are cut out."""
+"""The start of our lines: only our own torn lines are cut out."""
 HOLE = b"\0" * 4
 """What a power cut leaves in place of a block that did not reach the disk; no text contains it."""
 CHUNK = 1 << 16
@@ -138,7 +138,7 @@ class _Appender:
         ):
             known = max(known, min(receipt.get("size", 0), self._size))
         elif receipt:
-            # Not the file of the last ack: it was rotated before acks that were lost, or somebody moved it.
+            # Not the file of the last ack: it was rotated before acks that were lost, or another program moved it.
             # The inode proves little: the next file gets that of a compressed one.
             self._look_into_rotated(receipt)
         self._last = max(self._rotated.all(), default=("", 0, ""))[2]
@@ -196,9 +196,9 @@ class _Appender:
         return {**receipt, "until": self._until} if self._doubtful else receipt
 
     def _require_place(self, *, written: bool = False) -> None:
-        """Raises OSError if the path no longer leads to the open file: nobody would find what is written.
+        """Raises OSError if the path no longer leads to the open file: readers would not find new lines.
 
-        What is `written` already is found if the file was only moved, as logrotate does.
+        Lines that are `written` already are found if the file was only moved, as by logrotate.
         """
         file = os.fstat(self._file)
         try:
@@ -320,7 +320,7 @@ class _Appender:
         self._size = os.fstat(handle).st_size
 
     def _rotated_since(self, receipt: Receipt) -> bool:
-        """Whether a file was rotated after the last ack; False for receipts of versions that did not say."""
+        """Whether a file was rotated after the last ack; False for receipts of versions that did not record it."""
         after, newest = receipt.get("rotated"), max(self._rotated.all(), default=None)
         if after is None or newest is None:
             return False
@@ -330,12 +330,12 @@ class _Appender:
         """Remember lines without ack in newer rotated files: a power cut may lose the last second's acks."""
         after = receipt.get("rotated")
         if after is None:
-            return  # written by an older version, which does not say
+            return  # written by an older version, which does not record it
         since = self._rotated.place_of(after)
         newer = [each for each in self._rotated.all() if since is None or each[:2] > since]
         skip, room = int(receipt.get("size", 0)), DOUBT_BYTES
         for _, _, name in newer:  # the first of them is the file of the receipt
-            with suppress(OSError, EOFError, zlib.error):  # unreadable or damaged: writing goes on
+            with suppress(OSError, EOFError, zlib.error):  # unreadable or damaged: continue without it
                 for line in self._lines_of(name, skip):
                     room -= len(line)
                     if room < 0:

@@ -55,4 +55,4 @@ def _write_all(left: memoryview) -> None:
         except BlockingIOError:  # another process made it non-blocking: a terminal is shared
             select.select([], [1], [], 1.0)
         except BrokenPipeError:
-            raise OSError(errno.EPIPE, "nobody reads standard output any more") from None
+            raise OSError(errno.EPIPE, "the reader of standard output has closed it") from None

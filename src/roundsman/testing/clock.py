@@ -7,7 +7,7 @@ START = datetime(2026, 5, 1, 6, tzinfo=UTC).timestamp()
 
 
 class Time:
-    """A clock that moves when told; sleeping moves it."""
+    """A clock that moves only by calls; sleeping moves it, too."""
 
     def __init__(self, now: float = START) -> None:
         self.wall = now
@@ -28,7 +28,7 @@ class Time:
         self.ticks += seconds
 
     def set_wall(self, seconds: float) -> None:
-        """Somebody sets the clock: only the wall clock moves."""
+        """Set the clock of this machine: only the wall clock moves."""
         self.wall += seconds
 
     async def sleep(self, seconds: float) -> None:

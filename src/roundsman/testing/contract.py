@@ -1,4 +1,4 @@
-"""What is promised of every source, as a test: read whole, cut, killed, cancelled, by a wrong clock, and once more."""
+"""The promises of every source, as a test: read whole, cut, killed, cancelled, with a wrong clock, and again."""
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,12 +39,12 @@ from roundsman.testing.web import Reply, Request, Web
 APART = 61.0
 """Seconds between two visits."""
 VISITS = 6
-"""Visits after which a source must have come to rest: some things are looked at twice."""
+"""Visits after which nothing may change any more: some items are read twice."""
 POINTS = 12
 """Requests and polls of a visit that are tried in turn; of more, so many are chosen."""
 WRONG_CLOCK = 30 * 86400.0
 TURNS = 1000
-"""Turns of the event loop after which a request that was to come does not come."""
+"""Turns of the event loop after which an expected request counts as missing."""
 CANCELLED = 2.0
 """Seconds (of real time) that a cancelled visit has to end."""
 
@@ -80,7 +80,7 @@ def contract(
 
 @dataclass(frozen=True)
 class Stage:
-    """Where a trial begins, and what is expected of it."""
+    """The start of a trial, and what is expected of it."""
 
     source: Source
     web: Web
@@ -101,7 +101,7 @@ class Stage:
 
 
 class Trial:
-    """A life of a source: visits, with a clock and a memory of its own."""
+    """Visits to one source, with their own clock and memory."""
 
     def __init__(self, stage: Stage, source: Source | None = None, memory: Memory | None = None) -> None:
         self.source = source or fresh(stage.source)
@@ -180,7 +180,7 @@ def _undated(value: Any) -> Any:
 
 
 def _first_reading(stage: Stage) -> Stage:
-    """What there is to find."""
+    """The events that can be found."""
     stage = _read(stage, "")
     if not stage.requests:
         broken("a source asks by visit.http", "this one made no request")
@@ -216,7 +216,7 @@ def _complete(stage: Stage, trial: Trial, when: str) -> None:
 
 
 def _keeps_nothing_but_its_state(stage: Stage) -> None:
-    """Neither the class nor the instance has a memory of its own."""
+    """Neither the class nor the instance keeps data between visits."""
     other = Trial(stage)
     other.settle()
     more = other.memory.ids - stage.expected

@@ -1,4 +1,4 @@
-"""What goes wrong between a plugin and a server, one request at a time."""
+"""Faults between a plugin and a server, one request at a time."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ def cut(_: Request, reply: Reply) -> Reply:
 
 
 def echo(request: Request, _: Reply) -> Reply:
-    """Some servers repeat what they got."""
+    """A refusal that repeats the request, as of some servers."""
     return Reply({"message": f"not accepted: {dict(request.headers)} {request.url}"}, 400)
 
 
@@ -41,7 +41,7 @@ NO_ANSWERS = (
     Fault("a refusal that repeats the request", echo),
     Fault("a 401", lambda *_: Reply({"message": "unauthorized"}, 401)),
 )
-"""Nothing was said: a visit must fail, or go on without this answer; it is asked for again."""
+"""No answer: a visit must fail, or continue without it; it is requested again."""
 FOREVER = range(1_000_000)
 """All requests."""
 HUGE = 10**400
@@ -56,7 +56,7 @@ STRANGE = (
     Fault("a 302", lambda *_: Reply(status=302, headers={"Location": "http://elsewhere.example/"})),
     Fault("a 204", lambda *_: Reply(status=204)),
 )
-"""Something was said, though nothing sensible: what it means is the source's affair, but it goes on afterwards."""
+"""Answers without sense: the source decides what they mean, and continues afterwards."""
 
 
 def rows_instead(rows: Callable[[list[Any]], list[Any]]) -> Spoil:
@@ -92,7 +92,7 @@ def _untagged(reply: Reply) -> dict[str, str]:
 
 
 def strangers(rows: list[Any]) -> list[Any]:
-    """Objects of which nothing is known, and numbers that no computer takes."""
+    """Unknown objects, and numbers that no program reads."""
     values: tuple[Any, ...] = (None, HUGE, -1, [], {}, "")
     return [{"made": 1}, {"made": 2}, *(dict.fromkeys(rows[0], value) for value in values)]
 
@@ -117,7 +117,7 @@ def faulty(web: Web, time: Time, wrong: Sequence[int], spoil: Spoil) -> Web:
 
 
 def hanging(web: Web, time: Time, at: int) -> tuple[Web, asyncio.Event, asyncio.Event]:
-    """The web, which answers request `at` and later ones never: the events are set by and end the waiting."""
+    """The web, which never answers request `at` and later ones: the events are set by the wait, and end it."""
     right, reached, freed = web.again(time), asyncio.Event(), asyncio.Event()
 
     async def answer(request: Request) -> Any:

@@ -1,4 +1,4 @@
-"""What is promised of every poll, whatever was asked: its state, its events, and that no secret is in it."""
+"""What is promised of every poll: its state, its events, and that it contains no secret."""
 
 import json
 import re
@@ -177,6 +177,6 @@ def error_is_documented(source: Source, exc: BaseException, when: str) -> None:
     Secrets(source).keep_out_of_errors(exc)
     if not isinstance(exc, DOCUMENTED):
         broken(
-            "whatever a server answers, a source raises Backoff, Denied, RequestFailed or Unreadable",
+            "for each answer of a server, a source raises only Backoff, Denied, RequestFailed or Unreadable",
             f"it raised {type(exc).__name__} ({exc}) {when}",
         )

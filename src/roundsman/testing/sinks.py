@@ -31,7 +31,7 @@ REFUSAL = 422
 
 @dataclass
 class Delivered:
-    """What came of a delivery."""
+    """The result of a delivery."""
 
     acked: list[Event] = field(default_factory=list)
     """What the sink took, in this order."""
@@ -111,7 +111,7 @@ class Outbox:
 
 
 class Observed:
-    """The sink, and what it raised: the daemon keeps only the text of that."""
+    """The sink, and the error that it raised: the daemon keeps only its text."""
 
     def __init__(self, sink: Sink, on_ack: Callable[[Sequence[Event]], None]) -> None:
         self.error: Exception | None = None
@@ -125,7 +125,7 @@ class Observed:
     @asynccontextmanager
     async def open(self, http: Http, receipt: Receipt | None) -> AsyncIterator[Deliver]:
         async def deliver(events: Sequence[Event]) -> Receipt | None:
-            receipt = await _told(inner(events))
+            receipt = await _named(inner(events))
             if receipt is not None:
                 state_is_json(receipt, "receipt")
             self._on_ack(events)
@@ -140,8 +140,8 @@ class Observed:
             raise
 
 
-async def _told(delivery: Awaitable[Receipt | None]) -> Receipt | None:
-    """A delivery; what would end more than it is named."""
+async def _named(delivery: Awaitable[Receipt | None]) -> Receipt | None:
+    """A delivery; an error that would end more than the delivery is named."""
     try:
         return await delivery
     except (SystemExit, asyncio.CancelledError) as exc:
@@ -182,7 +182,7 @@ def sink_contract(sink: Sink, received: Callable[[], Iterable[str]], web: Web | 
 
 
 def _spoilt(fault: Fault, request: Request) -> Any:
-    """The receiver does not even hear of it."""
+    """The answer of a receiver that does not get the request."""
     return fault.spoil(request, Reply())
 
 

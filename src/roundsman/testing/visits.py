@@ -40,7 +40,7 @@ class Visited:
     requests: list[Request] = field(default_factory=list)
     """Those of this visit, retries included."""
     wait: float = 0.0
-    """Seconds until the vendor wants the next request; 0 if it did not ask to wait."""
+    """Seconds that the vendor asked to wait; 0 if it did not."""
 
 
 def visit(
@@ -113,16 +113,16 @@ class Memory:
 
 @dataclass
 class Made:
-    """What a visit is made for, and the steps of it that were taken, whether it came to its end or not."""
+    """The trigger of a visit, and its steps, complete or not."""
 
     trigger: Trigger = "due"
     stop: int = ENDLESS
-    """It is broken off after so many polls."""
+    """It ends after so many polls."""
     steps: list[Step] = field(default_factory=list)
     states: list[State] = field(default_factory=list)
     """The state of each, as it was when it came."""
     wait: float = 0.0
-    """Seconds that the vendor wants to be left alone."""
+    """Seconds that the vendor asked to wait."""
 
 
 async def make(source: Source, web: Web, memory: Memory, made: Made) -> Made:

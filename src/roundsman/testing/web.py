@@ -75,7 +75,7 @@ class Web(httpx.AsyncBaseTransport):
     """The vendor or the receiver of a test. Plugins reach it at any address."""
 
     def __init__(self, answers: Answers, *, time: Time | None = None, etags: bool = True) -> None:
-        """`etags`: a GET's 200 has the ETag of its body, and 304 answers who has that already."""
+        """`etags`: a GET's 200 has the ETag of its body, and a request with that ETag is answered with 304."""
         self.time = time or Time()
         self.requests: list[Request] = []
         """Every request, retries included."""

@@ -46,7 +46,7 @@ class Receiver:
         name, token = request.path_params["name"], request.path_params.get("token", "")
         source = self._reception.source(name)
         if source is None or source.webhook is None or (token and source.webhook.token is None):
-            return self.nobody(request)
+            return self.unknown(request)
         hook = source.webhook
         headers = {key: ", ".join(request.headers.getlist(key)) for key in request.headers}
         call = Call(b"", headers, self._reception.now(), token)
@@ -73,9 +73,9 @@ class Receiver:
         except StoreError:
             return _say(503, "cannot be stored now", retry_after=BUSY_AGAIN)
 
-    def nobody(self, request: Request) -> Response:
-        """404: no source takes webhooks at this path."""
-        # Only the name: what follows it may be a token.
+    def unknown(self, request: Request) -> Response:
+        """404: no source receives webhooks at this path."""
+        # Only the name: the rest of the path may be a token.
         self._reception.refuse("", "unknown source", "/".join(request.url.path.split("/")[:3]))
         return _say(404, "no such webhook")
 
@@ -136,11 +136,11 @@ def app(engine: Engine, look_again: float = 1.0) -> Starlette:
         return response
 
     async def nowhere(request: Request) -> Response:
-        return receiver.nobody(request)
+        return receiver.unknown(request)
 
     async def failed(request: Request, exc: Exception) -> Response:
         engine.reception.fail(request.url.path.split("/")[1][:20], exc)
-        return _say(500, "something is wrong here")
+        return _say(500, "internal error")
 
     every = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
     application = Starlette(

@@ -104,13 +104,13 @@ class Listener:
             ) from None
         log.info("listen.started", address=self.places)
         if handed_over and "address" in self.options.model_fields_set:
-            self._say_if_unused(self.options.address)
+            self._warn_if_unused(self.options.address)
 
-    def _say_if_unused(self, wanted: Address) -> None:
-        """Warn if no socket is at `wanted`: a reload changes the option, but not systemd's socket."""
-        if not any(_is_at(each, wanted) for each in self._sockets):
-            why = "systemd opened a socket at another one; service install writes a unit for this one, or systemctl edit roundsman.socket, of a package"
-            log.warning("listen.unused", address=str(wanted), reason=why)
+    def _warn_if_unused(self, address: Address) -> None:
+        """Warn if no socket is at `address`: a reload changes the option, but not systemd's socket."""
+        if not any(_is_at(each, address) for each in self._sockets):
+            why = "systemd opened a socket at another address; run roundsman service install, or for a package systemctl edit roundsman.socket"
+            log.warning("listen.unused", address=str(address), reason=why)
 
     async def close(self) -> None:
         """Accept no more; answer accepted connections.
@@ -191,7 +191,7 @@ class Listener:
                     # accept() fails again at once, until a connection is closed.
                     await asyncio.sleep(1)
                 else:
-                    await _calls(listening)  # so that an error at each try keeps no other task from running
+                    await _calls(listening)  # other tasks run, even if each try fails
                 continue
             ticket = object()
             self._inside.add(ticket)
@@ -217,10 +217,10 @@ class Listener:
             )
         except (OSError, ssl.SSLError, asyncio.CancelledError) as exc:
             if made.transport is not None:
-                # The handshake has just succeeded: else its transport would wait for the caller, with a
-                # descriptor that is soon another connection's.
+                # The handshake has just succeeded. Otherwise the transport would keep a descriptor that the kernel
+                # gives to another connection.
                 made.transport.abort()
-            taken.close()  # it spoke no TLS, has disconnected, or was cut to make room
+            taken.close()  # no TLS, disconnected, or cut to make room
             self._leave(ticket)
             if isinstance(exc, asyncio.CancelledError):
                 raise
@@ -240,7 +240,7 @@ class Listener:
                 await asyncio.wait_for(self._freed.wait(), 0.2)
 
     def _cut_one(self) -> None:
-        """Cut the connection that has been idle longest; not a young one, whose request may be on its way."""
+        """Cut the connection that has been idle longest, but no young one, whose request may be in transit."""
         ripe = asyncio.get_running_loop().time() - self._limits.young
         idle = [
             c
@@ -275,7 +275,7 @@ class Listener:
         try:
             if path.exists() and stat.S_ISSOCK(path.stat().st_mode) and not _answers(path):
                 path.unlink()  # left by a daemon that was killed
-            before = os.umask(0o117)  # only for us and a proxy in our group
+            before = os.umask(0o117)  # only for this user and a proxy in its group
             try:
                 bound.bind(str(path))
             finally:

@@ -1,6 +1,6 @@
 """The metrics for Prometheus: the meter's counts, and ages computed at each request.
 
-Names and labels are a contract, listed in the README. Format:
+Names and labels are a contract, listed in the documentation. Format:
 https://prometheus.io/docs/instrumenting/exposition_formats/
 """
 
@@ -37,10 +37,10 @@ class _Collector(Collector):
         self._dead = dead
         """Number of dead letters of each sink that was ever configured."""
         self._oldest = oldest
-        """When the oldest event was logged (Unix) that each sink wants and has not got."""
+        """When the oldest event that waits for each sink was logged (Unix)."""
 
     def describe(self) -> list[Metric]:
-        return []  # else the registry would call collect() once more, to learn the names
+        return []  # otherwise the registry calls collect() once more, for the names
 
     def collect(self) -> Iterator[Metric]:
         yield from self._about_sources()

@@ -16,7 +16,7 @@ HEADER = re.compile(r"header:([!#$%&'*+.^_`|~0-9A-Za-z-]+)")
 def _carried(value: str | Secret) -> str | Secret:
     text = value.reveal() if isinstance(value, Secret) else value
     if not (text.isprintable() and text.isascii()):
-        raise ValueError("is not what a header can carry: printable ASCII")
+        raise ValueError("is not printable ASCII, as a header requires")
     return value
 
 
