@@ -91,8 +91,8 @@ async def serve(port: int, rows: int, per_second: float, listen: str) -> None:
         print(CONFIGURATION.format(**words), flush=True)  # noqa: T201 - its output
         if per_second:
 
-            async def tell(key: str) -> None:
+            async def track(key: str) -> None:
                 print(f"submitted: roundsman track keys {key}", file=sys.stderr)  # noqa: T201
 
-            await company.live(per_second, tell)
+            await company.live(per_second, track)
         await asyncio.Event().wait()

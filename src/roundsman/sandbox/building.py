@@ -23,7 +23,7 @@ class Building:
         self._random = random.Random(seed)
 
     def unlock(self, when: datetime | None = None, *, late: timedelta | None = None) -> None:
-        """Somebody tries a door; `late` is how long the log took to arrive."""
+        """A person tries a door; `late` is how long the log took to arrive."""
         now = when or self.parakey.now()
         self.parakey.add(
             created=now, timestamp=now - (late or self._moment()), log_id=self._id(), **self._scene()

@@ -196,8 +196,8 @@ class Mailchimp(Vendor):
     def tries(self, method: str, path: str) -> str | None:
         if (method, path) != ("POST", "/3.0/batch-webhooks"):
             return None
-        wanted = json.loads(self.body or b"{}")
-        return str(wanted.get("url", "")) if isinstance(wanted, dict) else ""
+        body = json.loads(self.body or b"{}")
+        return str(body.get("url", "")) if isinstance(body, dict) else ""
 
     def holds_slot(self, path: str) -> bool:
         return path.startswith("/3.0/")  # downloads come from another host

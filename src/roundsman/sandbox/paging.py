@@ -34,7 +34,7 @@ class Faulty:
     no_total: bool = False
     """Leaves out every statement of the list's length: totals, and the link to the last page."""
     cap: int | None = None
-    """Maximum rows in one answer, whatever was asked for; None: the documented maximum."""
+    """Maximum rows in one answer, for each limit; None: the documented maximum."""
     drop_ids: frozenset[str] = frozenset()
     """The ids of rows that are sent without their id member: broken rows."""
     limit: int | None = None

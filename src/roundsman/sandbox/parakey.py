@@ -25,9 +25,9 @@ class Quirks:
     """What the vendor's documentation leaves open."""
 
     cap: int = 1000
-    """Maximum rows in one answer, whatever `limit` says."""
+    """Maximum rows in one answer, for each `limit`."""
     smallest: int = 1
-    """Minimum rows in one answer, whatever `limit` says."""
+    """Minimum rows in one answer, for each `limit`."""
     default_limit: int = 100
     inclusive: bool = True
     """Whether `startDate` includes rows of exactly that time."""
@@ -221,8 +221,8 @@ class Parakey(Vendor):
             logs = [log for log in logs if log.timestamp >= start + edge]
         limit = min(max(int(query.get("limit", quirks.default_limit)), quirks.smallest), quirks.cap)
         offset = int(query.get(quirks.offset_param, 0)) if quirks.offset_param else 0
-        wanted = query.get("orderBy", "")
-        descending = not wanted or wanted.endswith(":DESC")
+        order = query.get("orderBy", "")
+        descending = not order or order.endswith(":DESC")
         if quirks.order == "shuffled":
             logs = sorted(logs, key=lambda log: zlib.crc32(log.id.encode()))
             page = logs[offset : offset + limit]

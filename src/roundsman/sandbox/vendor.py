@@ -97,8 +97,8 @@ class Vendor(ABC):
             if document is None:
                 left.append(news)
             else:
-                wanted = [s for s in self.subscriptions if not s.kinds or news.kind in s.kinds]
-                found += [(each, document) for each in wanted]
+                matching = [s for s in self.subscriptions if not s.kinds or news.kind in s.kinds]
+                found += [(each, document) for each in matching]
         self._news = left
         return found
 
@@ -152,8 +152,8 @@ class Town(Vendor):
         return self._vendors[max(found, key=len)]
 
     def outgoing(self) -> list[Outgoing]:
-        everybody = {id(vendor): vendor for vendor in self._vendors.values()}
-        return [letter for vendor in everybody.values() for letter in vendor.outgoing()]
+        unique = {id(vendor): vendor for vendor in self._vendors.values()}
+        return [letter for vendor in unique.values() for letter in vendor.outgoing()]
 
     def answer(self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Reply:
         self.asked += 1
