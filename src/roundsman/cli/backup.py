@@ -20,7 +20,7 @@ def backup(
     """Copy the store, whole and compact, while the daemon runs."""
     store = store_of(config)
     if file.is_dir():
-        fail(f"{file}: is a folder; name the file", 2)
+        fail(f"{file}: is a folder; write the name of a file", 2)
 
     async def copy(view: "View") -> int:
         await view.backup(file, replace=force)

@@ -62,7 +62,7 @@ def reload(config: ConfigPath = None) -> None:
 
     async def reloaded(view: "View") -> "DaemonRecord":
         before, pid = await _daemon(view)
-        wanted = configuration.digest(path)
+        digest = configuration.digest(path)
         _same_user(pid, store)
         try:
             os.kill(pid, signal.SIGHUP)
@@ -72,7 +72,7 @@ def reload(config: ConfigPath = None) -> None:
         # Another reload, of an older version of the file, may be in progress. No digest: the daemon could not
         # read the file.
         ours = os.fsencode(path).decode("utf-8", "backslashreplace")
-        answers = {(wanted, ours), ("", ours)}
+        answers = {(digest, ours), ("", ours)}
         while (found := await view.daemon()).reloads == before.reloads or (
             found.digest,
             found.config,

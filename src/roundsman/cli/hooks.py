@@ -83,7 +83,7 @@ def hooks_create(
         if made.secret:
             print(f"signing secret, shown only now: {made.secret}")
             complain(
-                f"store it, and name it in [sources.{source}.webhook] signing_secret; then reload the daemon"
+                f"store it, set signing_secret in [sources.{source}.webhook] to its place, and reload the daemon"
             )
         return 0
 

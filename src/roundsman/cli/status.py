@@ -120,19 +120,19 @@ def events(
 
     store = store_of(config)
     # Short names as the output shows them match, too: batch.completed of any vendor.
-    wanted = Filter([*(kind or ()), *(f"*.{each}" for each in kind or ())], source or (), outcome or ())
+    matching = Filter([*(kind or ()), *(f"*.{each}" for each in kind or ())], source or (), outcome or ())
     start = when(since).timestamp() if since else 0.0
     show = printer(as_json)
 
     async def print_log(view: "View") -> None:
         await known_sources(view, source or ())
         at = await view.head()
-        async for event in _last(view, count, wanted, start, since is not None, at):
+        async for event in _last(view, count, matching, start, since is not None, at):
             show(event)
         while follow:
             await asyncio.sleep(FOLLOW_EVERY)
             head = await view.head()
-            while found := await view.events(at, head, 500, wanted):
+            while found := await view.events(at, head, 500, matching):
                 for event, _ in found:
                     show(event)
                 at = found[-1][0].seq
@@ -142,17 +142,17 @@ def events(
 
 
 async def _last(
-    view: "View", count: int | None, wanted: "Filter", start: float, ranged: bool, head: int
+    view: "View", count: int | None, matching: "Filter", start: float, ranged: bool, head: int
 ) -> "AsyncIterator[Event]":
     if count is None and ranged:
         at = await view.seq_since(start)
-        while found := await view.events(at, head, 500, wanted):
+        while found := await view.events(at, head, 500, matching):
             for event, logged in found:
                 if logged >= start:
                     yield event
             at = found[-1][0].seq
     else:
-        for event, _ in await view.last(20 if count is None else count, wanted, start):
+        for event, _ in await view.last(20 if count is None else count, matching, start):
             yield event
 
 

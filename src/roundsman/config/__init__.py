@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from roundsman.config.loading import Config, listen_of, load
     from roundsman.config.registry import load_type, sinks_registry, source_class, sources_registry
     from roundsman.config.schema import json_schema
+    from roundsman.config.selection import filters
     from roundsman.config.sentences import nearest
-    from roundsman.config.wanted import filters
 
 __all__ = [
     "Config",
@@ -45,7 +45,7 @@ _PLACES = {
     "registry": ("load_type", "sinks_registry", "source_class", "sources_registry"),
     "schema": ("json_schema",),
     "sentences": ("nearest",),
-    "wanted": ("filters",),
+    "selection": ("filters",),
 }
 """No module has the name of an object in it: once imported, the module would hide the object."""
 

@@ -58,7 +58,7 @@ def _sentence(model: type[BaseModel], place: str, error: Any) -> str:
         case "model_type" | "dict_type" | "model_attributes_type":
             return f"{where}: {quoted} is not a table"
         case kind if kind.endswith(("_type", "_parsing")):
-            wanted = {
+            nouns = {
                 "bool": "true or false",
                 "int": "a whole number",
                 "string": "a text",
@@ -66,7 +66,7 @@ def _sentence(model: type[BaseModel], place: str, error: Any) -> str:
                 "tuple": "a list",
             }
             noun = kind.removesuffix("_type").removesuffix("_parsing")
-            return f"{where}: {quoted} is not {wanted.get(noun, f'a {noun}')}"
+            return f"{where}: {quoted} is not {nouns.get(noun, f'a {noun}')}"
         case "int_from_float":
             return f"{where}: {quoted} is not a whole number"
         case _:

@@ -43,7 +43,7 @@ FOR_A_USER = {
     *("SystemCallArchitectures", "SystemCallFilter", "SystemCallErrorNumber"),
 }
 """Settings of [Service] that a user's own systemd supports. The others need the system manager's rights."""
-HELD = f"""# Opened before this service starts: else the service would bind the address, and systemd could not.
+HELD = f"""# The socket is opened before each start. Otherwise the daemon would listen there, and systemd could not.
 Sockets={SOCKET}
 """
 USERS = "systemctl --user "
@@ -72,7 +72,7 @@ def service(config: Path, *, user: bool = False, socket: bool = False) -> str:
 def socket(address: "Address", *, user: bool = False) -> str:
     """`roundsman.socket` for this address. ValueError if systemd cannot listen on it."""
     if address.path is None and not address.port:
-        raise ValueError("systemd needs a port that is not 0")
+        raise ValueError("systemd needs a port other than 0")
     place = _escaped(str(address.path or address))
     text = re.sub(
         r"^ListenStream=.*$",

@@ -3,7 +3,7 @@
 The receipt of the last ack (which file, its size, the newest rotated file) shows which lines were written but
 not acked. Complete lines after it are not written again when their events are delivered again; torn ones and
 those with holes are cut out. The rest is written to the disk anew before it is acked, because a crash or an
-I/O error may have kept it from there. So a crash between write and ack costs nothing. Neither does a store
+I/O error may have kept it from there. So a crash between write and ack repeats no line. Nor does a store
 restored from a backup: all lines since then are after its receipt.
 
 The open handle is not enough: before each ack, the path must still lead to the open file.
