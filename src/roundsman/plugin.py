@@ -197,13 +197,15 @@ class Source(Plugin, Before06):
     type: str
     """The type of source."""
     interval: Annotated[Duration, Field(gt=0)] = FLOOR
-    """Time between two visits: at least 60s, unless `base_url` is a loopback address."""
+    """Time between two scheduled visits: at least 60s, unless `base_url` is a loopback address."""
     base_url: str
     """The URL of the vendor's API."""
     concurrency: Annotated[int, Field(ge=1, le=1000)] | None = None
-    """Maximum concurrent requests with these credentials, over all their sources; default: as in [http]."""
+    """Maximum concurrent requests with these credentials, over all sources that have the same ones. Default:
+    `concurrency` of `[http]`.
+    """
     webhook: Hook | None = None
-    """Receive the vendor's webhooks, too, at /hooks/NAME."""
+    """Receive the vendor's webhooks, too, at `/hooks/NAME`. Needs `[listen]`."""
 
     retry_timeouts: ClassVar[bool] = True
     """Whether to retry at once after a timeout. False if the vendor throttles that way."""
@@ -318,11 +320,11 @@ class Sink(Plugin):
     type: str
     """The type of sink."""
     types: tuple[str, ...] = ()
-    """Only events of these types; globs such as "co.parakey.*" allowed. Empty: all."""
+    """Only events of these types; globs such as `"co.parakey.*"` are allowed. Empty: all."""
     sources: tuple[str, ...] = ()
-    """Only events of these sources, by name; globs allowed. Empty: all."""
+    """Only events of these sources, by name; globs are allowed. Empty: all."""
     outcomes: tuple[str, ...] = ()
-    """Only events with these outcomes; globs allowed. Empty: all, including those without an outcome."""
+    """Only events with these outcomes; globs are allowed. Empty: all, including those without an outcome."""
     batch: Annotated[int, Field(ge=1, le=10_000)] = 1000
     """Maximum number of events in one delivery."""
 

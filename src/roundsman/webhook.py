@@ -109,11 +109,13 @@ class Hook(Options):
     """`webhook`: what a caller must present to be accepted as the vendor. All that is set must be correct."""
 
     token: Annotated[Secret, AfterValidator(_token)] | None = None
-    """The last part of the URL: /hooks/NAME/TOKEN."""
+    """The last part of the URL, `/hooks/NAME/TOKEN`: 16 to 200 letters, digits, dots, dashes, underscores and
+    tildes, made at random.
+    """
     header: Annotated[HeaderName, AfterValidator(_header)] | None = None
-    """A header that the vendor is set to send, with `value`; compared in constant time."""
+    """The name of a header that the vendor is set to send with each webhook; with `value`."""
     value: Annotated[Secret, AfterValidator(_value)] | None = None
-    """The value of `header`."""
+    """The value of `header`: at least 8 characters of printable ASCII."""
 
     answers_get: ClassVar[bool] = False
     """Whether the vendor tests the address with GET before it uses it."""
@@ -203,4 +205,4 @@ class SignedHook(Hook):
     """A `webhook` whose vendor signs what it sends."""
 
     signature_tolerance: Duration = 300.0
-    """How old a signature may be, or how far in the future; 0: any age."""
+    """How old a signature may be, or how far in the future. 0: any age."""

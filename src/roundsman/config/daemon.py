@@ -18,13 +18,18 @@ class DaemonOptions(Options):
     """`[daemon]`: the process itself."""
 
     store: DataPath | None = None
-    """The SQLite file. Default: $STATE_DIRECTORY/roundsman.db under systemd, else the user's state directory."""
+    """The SQLite file. Default: `$STATE_DIRECTORY/roundsman.db` under systemd, else
+    `$XDG_STATE_HOME/roundsman/roundsman.db`, which is `~/.local/state/roundsman/roundsman.db` if that variable is not
+    set. A change takes effect at a restart.
+    """
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """The lowest level that is logged."""
+    """The lowest level that is logged. `debug` logs each request."""
     log_format: Literal["auto", "json", "console"] = "auto"
-    """`auto` is console on a terminal, JSON lines elsewhere."""
+    """The form of the log on standard error. `auto`: `console` on a terminal, elsewhere `json`, one object a line."""
     retention: Duration = 35 * 86400.0
-    """Payloads of delivered events are pruned after this time. Their ids are kept for at least 35 days."""
+    """How long the payload of an event is kept. It is pruned later if a configured sink has not got the event yet.
+    Ids are kept for at least 35 days, whatever this is.
+    """
 
 
 def store_of(path: Path) -> Path:

@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 
 class OAuth(Options):
-    """`auth.oauth`: a token for a client's own credentials (RFC 6749 section 4.4), renewed before it ends."""
+    """`auth.oauth`: a token for the credentials of a client (RFC 6749, section 4.4). It is renewed before it expires."""
 
     token_url: Endpoint
-    """Where tokens are fetched."""
+    """The URL that tokens are fetched from."""
     client_id: str = Field(min_length=1)
-    """The client's id."""
+    """The id of the client."""
     client_secret: Secret
-    """The client's secret."""
+    """The secret of the client."""
     scope: str | None = None
-    """The scopes to ask for, separated by blanks."""
+    """The scopes to request, separated by blanks."""
     form: dict[str, Parameter] = {}
-    """More fields of the token request, such as `audience`: texts, or places of secrets."""
+    """More fields of the token request, such as `audience`. A value is a text or a secret."""
     in_body: bool = False
     """Send the client's id and secret as fields of the form, and not in a header."""
 
@@ -38,14 +38,14 @@ class OAuth(Options):
 
 
 class Credentials(Options):
-    """`auth`: one way to authenticate: bearer; header and value; user and password; or oauth."""
+    """`auth`: one way to authenticate: `bearer`; `header` and `value`; `user` and `password`; or `oauth`."""
 
     bearer: Secret | None = None
     """A token, sent as `Authorization: Bearer ...`."""
     header: HeaderName = "Authorization"
     """The header that carries `value`."""
     value: Secret | None = None
-    """The whole value of the header."""
+    """The whole value of `header`."""
     user: str | None = None
     """The user of HTTP basic authentication; with `password`."""
     password: Secret | None = None

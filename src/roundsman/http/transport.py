@@ -56,13 +56,15 @@ class HttpOptions(Options):
     deadline: Annotated[Duration, Field(gt=0)] = 120.0
     """Maximum time for a whole answer."""
     concurrency: Annotated[int, Field(ge=1, le=1000)] = 8
-    """Maximum concurrent requests to one host."""
+    """Maximum concurrent requests to one host, over all its sources. A source can have a limit of its own."""
     max_body: Size = 64 * 2**20
-    """Maximum size of an answer, after decompression."""
+    """Maximum size of an answer, after decompression. A larger answer fails the visit."""
     attempts: Annotated[int, Field(ge=1, le=10)] = 3
-    """Maximum attempts of one read in one visit; only transient faults are retried."""
+    """Maximum attempts of one GET request in one visit. Only transient faults are retried: connection errors,
+    timeouts and answers such as 503.
+    """
     proxy: Annotated[Annotated[str, AfterValidator(http_url)] | None, Field(repr=False)] = None
-    """A proxy for all requests: "http://proxy.example:3128"."""
+    """A proxy for all requests: `"http://proxy.example:3128"`."""
     ca_file: Annotated[FilePath, AfterValidator(certificates)] | None = None
     """A PEM file with additional certificate authorities to trust, for a proxy or server of your own."""
 

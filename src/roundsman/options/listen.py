@@ -72,11 +72,15 @@ class ListenOptions(Options):
         BeforeValidator(_address),
         WithJsonSchema({"type": "string", "examples": ["127.0.0.1:8377", "unix:/run/roundsman.sock"]}),
     ] = Address("127.0.0.1", 8377)
-    """Host and port, or "unix:/path"; not used if systemd passes a socket."""
+    """An IP address and a port, such as `"127.0.0.1:8377"` or `"[::1]:8377"`, or the path of a socket file, such as
+    `"unix:/run/roundsman.sock"`. Not used if systemd passes a socket.
+    """
     tls_certificate: FilePath | None = None
-    """A PEM file with the certificate and its chain, if no proxy in front speaks TLS; reread on SIGHUP."""
+    """A PEM file with the certificate and its chain, for TLS without a proxy; with `tls_key`. Read again on a
+    reload.
+    """
     tls_key: FilePath | None = None
-    """The certificate's key, without a password."""
+    """A PEM file with the key of the certificate, without a password."""
 
     @model_validator(mode="after")
     def _both(self) -> Self:

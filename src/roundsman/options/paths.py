@@ -61,6 +61,8 @@ def data_path(value: object) -> Path:
 
 _PATH_SCHEMA = {"type": "string", "minLength": 1}
 FilePath = Annotated[Path, BeforeValidator(_path), WithJsonSchema(_PATH_SCHEMA)]
-"""A file to read; relative to the configuration file."""
+"""A file to read. A relative path begins at the folder of the configuration file; `~` is the home folder."""
 DataPath = Annotated[Path, BeforeValidator(data_path), WithJsonSchema(_PATH_SCHEMA)]
-"""A file to write; relative to systemd's `StateDirectory` if there is one, else to the configuration file."""
+"""A file to write. A relative path begins at `$STATE_DIRECTORY` if systemd sets it, else at the folder of the
+configuration file; `~` is the home folder.
+"""

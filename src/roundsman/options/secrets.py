@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
 
 class Secret:
-    """A value that is never shown: a string, or the place of one.
+    """A value that is never shown: a text, or the place where it is.
 
-    TOML: `{ credential = "name" }` (systemd's `LoadCredential`, or `credentials/name` beside the file),
-    `{ env = "NAME" }`, `{ file = "path" }`, or a bare string, which `roundsman check` warns about. It is read
-    once, when the configuration is loaded.
+    `{ credential = "name" }` is a systemd credential, or outside a service the file `credentials/name` beside the
+    configuration file. `{ env = "NAME" }` is a variable of the environment. `{ file = "path" }` is a file; line breaks at
+    its end are removed. A bare text is possible, and `roundsman check` warns about it. A secret is read once, when the
+    configuration is loaded.
     """
 
     __slots__ = ("_value", "origin")

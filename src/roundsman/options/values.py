@@ -66,25 +66,29 @@ def moment(value: object) -> datetime:
     return value.replace(tzinfo=value.tzinfo or UTC).astimezone(UTC)
 
 
-_DURATION_SCHEMA = {
+DURATION_SCHEMA = {
     "anyOf": [
         {"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|[smhdw])\s*)+$", "examples": ["90s", "5m", "1h30m"]},
         {"type": "number", "minimum": 0},
     ]
 }
-_SIZE_SCHEMA = {
+SIZE_SCHEMA = {
     "anyOf": [{"type": "string", "examples": ["64MiB", "100MB"]}, {"type": "integer", "exclusiveMinimum": 0}]
 }
 
 
-Duration = Annotated[float, BeforeValidator(duration), WithJsonSchema(_DURATION_SCHEMA)]
+Duration = Annotated[float, BeforeValidator(duration), WithJsonSchema(DURATION_SCHEMA)]
+"""A text such as `"90s"`, `"5m"`, `"1h30m"` or `"7d"`, or a number of seconds; ten years at most. The units are `ms`, `s`,
+`m`, `h`, `d` and `w`.
+"""
 LONGEST_LOOKBACK = 30 * 86400.0
 """Maximum seconds that a reading may look back.
 
 Ids are kept for 35 days; a row whose id was pruned is reported again.
 """
 Lookback = Annotated[Duration, Field(le=LONGEST_LOOKBACK)]
-Size = Annotated[int, BeforeValidator(size), WithJsonSchema(_SIZE_SCHEMA)]
+Size = Annotated[int, BeforeValidator(size), WithJsonSchema(SIZE_SCHEMA)]
+"""A text such as `"64MiB"` or `"100MB"`, or a number of bytes. The units are `B`, `kB`, `MB`, `GB`, `KiB`, `MiB` and `GiB`."""
 
 
 def _start(value: object) -> object:

@@ -58,19 +58,19 @@ class FileSink(Sink):
 
     type: Literal["file"]
     path: DataPath
-    """The file; its folder is created if it is missing."""
+    """The file. Its folder is created if it is missing."""
     batch: Annotated[int, Field(ge=1, le=10_000)] = 4000
-    """Maximum number of events in one delivery: they share one write and one sync."""
+    """Maximum number of events in one delivery. They share one write and one `fsync`."""
     rotate_size: Size | None = None
-    """Start a new file before this one gets larger than this."""
+    """Start a new file before this one gets larger than this. Default: no limit."""
     rotate_daily: bool = False
     """Start a new file each UTC day."""
     keep: Annotated[int, Field(ge=1)] | None = None
-    """Number of rotated files to keep; the oldest are deleted first. Default: all."""
+    """Number of rotated files to keep. The oldest are deleted first. Default: all are kept."""
     compress: bool = False
     """Compress rotated files with gzip."""
     mode: Annotated[str, Field(pattern=r"^0?[0-7]{3}$")] = "0600"
-    """Permissions of a new file."""
+    """Permissions of a new file, in octal."""
 
     def place(self) -> str:
         return os.path.realpath(self.path)

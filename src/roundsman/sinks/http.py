@@ -32,25 +32,27 @@ COMPRESS_FROM = 1024
 
 
 class HttpSink(Sink):
-    """Posts events to a URL; any 2xx is the ack."""
+    """Posts events to a URL. Any answer 2xx acknowledges them."""
 
     type: Literal["http"]
     url: Endpoint
-    """The URL to post to."""
+    """The URL to post to, exactly as it is written."""
     content: Literal["structured", "binary", "batch"] = "structured"
-    """structured: the body is the event. binary: the body is its data, the rest is in `ce-` headers. batch:
-    the body is a list of events.
+    """`structured`: the body is the event. `binary`: the body is its data, and the rest is in headers that begin with
+    `ce-`. `batch`: the body is a list of events.
     """
     batch: Annotated[int, Field(ge=1, le=10_000)] = 1
-    """Maximum events in one request: 100 with content = "batch", else 1."""
+    """Maximum number of events in one request. With `content = "batch"` the default is 100; else only 1 is possible."""
     auth: Credentials | None = None
-    """How to authenticate: a bearer token, a header, a user and password, or OAuth."""
+    """How to authenticate at the receiver. Without it, requests have no credentials."""
     signing_secret: Secret | None = None
-    """Sign requests as Standard Webhooks do: `whsec_` and base64."""
+    """Sign each request as Standard Webhooks does. The secret is `whsec_` and 24 to 64 bytes in base64. The signature
+    is of the body before compression.
+    """
     compress: bool = False
-    """Compress bodies with gzip."""
+    """Compress bodies of 1 KiB or more with gzip."""
     headers: dict[HeaderName, HeaderValue] = {}
-    """Additional headers."""
+    """Additional headers of each request."""
 
     @model_validator(mode="before")
     @classmethod

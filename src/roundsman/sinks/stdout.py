@@ -21,7 +21,7 @@ class StdoutSink(Sink):
 
     type: Literal["stdout"]
     batch: Annotated[int, Field(ge=1, le=10_000)] = 100
-    """Maximum events in one write."""
+    """Maximum number of events in one write."""
 
     def place(self) -> str:
         return "standard output"

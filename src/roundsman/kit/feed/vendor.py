@@ -29,24 +29,29 @@ class Paging(Options):
     """`paging`: how to read lists, if it should not be detected automatically."""
 
     mode: Mode = "auto"
-    """The strategy to read a long list with first."""
+    """The strategy to read a long list with first: `keyset` (by time), `offset`, or `grow` (larger answers). `auto`
+    finds out which one works.
+    """
     limit: Annotated[int, Field(ge=2, le=100_000)] = 1000
-    """Rows to ask for per request."""
+    """Rows to ask for in one request."""
     max_limit: Annotated[int, Field(ge=2, le=100_000)] = 8000
-    """Maximum rows to ask for per request, if only a larger limit helps."""
+    """Maximum rows to ask for in one request, if only a larger answer shows more rows."""
     limit_param: str = "limit"
+    """The query parameter that carries the number of rows."""
     start_param: str
+    """The query parameter that carries the time to begin at."""
     order_param: str
+    """The query parameter that carries the order."""
     order: str
-    """The order to read in."""
+    """The value of `order_param` for reading: the oldest row first."""
     probe_order: str | None
-    """The order of the one-row request whose ETag shows changes."""
+    """The value of `order_param` for the one-row request whose ETag shows changes: the newest row first."""
     offset_params: tuple[str, ...] = ("offset", "skip")
-    """Query parameters that may mean "skip the first n rows", tried in turn."""
+    """Query parameters that may carry the number of rows to skip. They are tried in turn."""
     items: str = ""
-    """The path of the list in the answer, such as "data.rows"; not needed if there is only one list."""
+    """The path of the list in the answer, such as `"data.rows"`. Not needed if the answer has only one list."""
     requests_per_minute: Annotated[int, Field(ge=1, le=6000)] = 60
-    """Maximum pages of a backlog to read per minute; not applied to a loopback address."""
+    """Maximum pages of a backlog to read in a minute. Not applied to a loopback address."""
 
     def limits(self) -> Limits:
         return Limits(self.limit, self.max_limit, self.mode, self.offset_params)
@@ -56,13 +61,13 @@ class Reread(Options):
     """`reread`: how far to look back for late rows. Reading a row again does not report it again."""
 
     overlap: Lookback = 600.0
-    """How far behind the newest row to read again whenever something changed; 30 days at most."""
+    """The lookback: how far behind the newest row to read again whenever something changed. 30 days at most."""
     full_read_every: Duration = 1800.0
-    """How often to ignore the ETag."""
+    """How often to read without `If-None-Match`, in case an ETag is wrong."""
     sweep_interval: Duration = 6 * 3600.0
-    """How often to sweep: to look far back."""
+    """How often to sweep: to read again as far back as `sweep_depth`."""
     sweep_depth: Lookback = 7 * 86400.0
-    """How far a sweep looks back, for what was offline; 30 days at most: ids are remembered for 35."""
+    """How far back a sweep reads, for rows of locks that were offline. 30 days at most: ids are kept for 35."""
 
 
 PIECE = 250
@@ -136,7 +141,7 @@ class Growing(Source):
     """A list that only grows."""
 
     start: Start = "now"
-    """Where to begin on the first run: "now", "beginning", or a date-time."""
+    """Where to begin on the first run: `"now"`, `"beginning"`, or a date-time such as `"2026-05-01T00:00:00Z"`."""
     paging: Paging
     reread: Reread = Reread()
 

@@ -37,48 +37,51 @@ def _paths(value: object) -> object:
 
 
 class Rows(Options):
-    """`rows`: what a row is."""
+    """`rows`: where the rows are in an answer, and what identifies one. Paths are JMESPath."""
 
     at: Path | None = None
-    """The path of the list in the answer. Without it, the answer is the list, or an object with one list."""
+    """The path of the list in the answer. Without it, the answer must be a list, or an object with one list."""
     id: Annotated[
         tuple[Path, ...],
         BeforeValidator(_paths),
         Field(min_length=1),
         WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
     ]
-    """The path of a row's id; several paths together are an id, too: `["id", "updated_at"]` makes an edited
-    row a new event.
+    """The path of a row's id, or several paths that make one id: `["id", "updated_at"]` makes an edited row a new
+    event.
     """
     time: Path | None = None
     """The path of a row's time: the event's time, and what `start` compares with."""
     failed: Path | None = None
-    """A condition that makes a row a failure: "result == 'FAILURE'"."""
+    """A JMESPath condition that makes a row a failure: `"result == 'FAILURE'"`. Then the event has the outcome
+    `failed`, and `roundsman failures` lists it.
+    """
     newest_first: bool = False
-    """The list begins with the newest row: a visit reads until a whole page is known."""
+    """The list begins with the newest row. A visit then reads until it knows all rows of a page."""
 
 
 class Pages(Options):
     """`pages`: how to get to the next page of a list."""
 
     next: Place
-    """Where the next page is: "link" (the header `Link`), a path to a URL or a token, "rows" (skip as many
-    rows as were read), "page" (the number of the page), or "since" (ask again from the last row on).
+    """Where the next page is: `"link"` (the header `Link`), a path to a URL or to a token, `"header:NAME"` (a header
+    with one of them), `"rows"` (skip as many rows as were read), `"page"` (the number of the page), or `"since"`
+    (ask again from the last row on).
     """
     param: str | None = None
-    """The parameter that carries a token, the number of rows or the page; with POST, its path in the body."""
+    """The query parameter that carries the token, the number of rows or the page. With POST: its path in `body`."""
     total: Place | None = None
-    """The path of the number of rows of the whole list."""
+    """The path of the number of rows of the whole list, or `"header:NAME"`."""
     more: Path | None = None
-    """A condition that is true if there is another page: "!end_of_stream"."""
+    """A JMESPath condition that is true if there is another page: `"!end_of_stream"`."""
     size: Annotated[int, Field(ge=1)] | None = None
-    """The rows of a full page, if known: a page with fewer is the last one."""
+    """The number of rows of a full page, if known. A page with fewer rows is the last one."""
     first: int = 1
-    """With "page": the number of the first page."""
+    """With `next = "page"`: the number of the first page."""
     overlap: Annotated[int, Field(ge=0)] = 10
-    """With "rows": how many rows to read again with the next page, because lists shift while they are read."""
+    """With `next = "rows"`: how many rows to read again with the next page, because a list shifts while it is read."""
     limit: Annotated[int, Field(ge=1)] = 10_000
-    """Maximum pages of one reading; where it ends then, a gap is reported."""
+    """Maximum pages of one reading. If there are more, `roundsman.source.gap` is reported."""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -93,21 +96,23 @@ class Since(Options):
     """`since`: where the next visit begins. Without this table, each visit reads the list from its beginning."""
 
     next: bool = False
-    """Keep the next page's URL or token between visits; an empty page means that nothing is new."""
+    """Keep the URL or token of the next page between visits. An empty page means that nothing is new."""
     param: str | None = None
-    """The parameter that carries the time to begin at; with POST, its path in the body."""
+    """The query parameter that carries the time to begin at. With POST: its path in `body`."""
     row: Path | None = None
     """The path of the row's value that `param` compares with."""
     format: Literal["iso", "date", "unix", "unix_ms", "number"] = "iso"
-    """How `param` is written: "2026-05-01T00:00:00Z", "2026-05-01", Unix seconds or milliseconds; or a plain
-    number that is no time.
+    """How `param` is written: `iso` (`2026-05-01T00:00:00Z`), `date` (`2026-05-01`), `unix` (seconds), `unix_ms`
+    (milliseconds), or `number`, a number that is not a time.
     """
     until: str | None = None
-    """The parameter that carries the end of a window."""
+    """The query parameter that carries the end of a window."""
     window: Annotated[Duration, Field(ge=1)] | None = None
-    """The longest time between `param` and `until` that the API takes."""
+    """The longest time between `param` and `until` that the API accepts: at least twice `overlap`."""
     overlap: Lookback = 600.0
-    """How far behind the newest row to begin, for late rows; a row that is read again is not reported again."""
+    """The lookback: how far behind the newest row to begin, for late rows. 30 days at most. A row that is read again is
+    not reported again.
+    """
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -147,9 +152,9 @@ class Event(Options):
     """`event`: what a row becomes."""
 
     type: Annotated[str, Field(min_length=1), AfterValidator(_is_type)] = "http.json.row"
-    """The event's type; a path in braces is filled in from the row: "com.github.{type}"."""
+    """The type of the event. A path in braces is replaced by its value in the row: `"com.github.{type}"`."""
     subject: Path | None = None
-    """The path of what the event is about."""
+    """The path of the subject of the event: what it is about."""
     person: Person = Person()
     message: Path | None = None
     """The path of the text that says what went wrong."""

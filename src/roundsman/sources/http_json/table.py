@@ -46,25 +46,25 @@ class Table(Source):
     base_url: Url
     """The URL of the API; credentials are sent to no other host."""
     path: Annotated[str, AfterValidator(_path)] = ""
-    """The path of the list."""
+    """The path of the list, such as `"/events"`; it follows `base_url`."""
     method: Literal["GET", "POST"] = "GET"
-    """How to ask; POST is for searches and GraphQL, and sends `body`."""
+    """The method of the request. POST is for searches and GraphQL, and sends `body`."""
     query: dict[str, Parameter] = {}
-    """Query parameters. A secret among them is added to each request and shown nowhere."""
+    """Query parameters of each request. A secret among them is in no state, log or event."""
     headers: dict[HeaderName, options.HeaderParameter] = {}
-    """Additional headers."""
+    """Additional headers of each request. A value is a text or a secret."""
     body: dict[str, Any] | None = None
-    """With method = "POST": the body as JSON, in which pages and since set members."""
+    """The body of a POST request, which is sent as JSON. `pages` and `since` set members of it."""
     auth_: Annotated[Credentials | None, Field(alias="auth")] = None
-    """How to authenticate."""
+    """How to authenticate. Without it, requests have no credentials."""
     start: Start = "now"
-    """Where to begin on the first run: "now", "beginning", or a date-time."""
+    """Where to begin on the first run: `"now"`, `"beginning"`, or a date-time such as `"2026-05-01T00:00:00Z"`."""
     pace: Duration = 0.0
-    """Time between two requests of a visit; not applied to a loopback address."""
+    """Time between two requests of a visit. Not applied to a loopback address."""
     full_read_every: Duration = 1800.0
-    """How often to ignore the ETag, and with rows.newest_first to read on behind what is known."""
+    """How often to read without `If-None-Match`, and with `rows.newest_first` to read on behind known rows."""
     full_read_depth: Lookback = 86400.0
-    """With rows.newest_first: how far behind the newest row a full read reads on, for late rows."""
+    """With `rows.newest_first`: how far behind the newest row such a full read goes, for late rows. 30 days at most."""
     rows: options.Rows
     pages: options.Pages | None = None
     since: options.Since | None = None

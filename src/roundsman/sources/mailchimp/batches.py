@@ -83,29 +83,31 @@ class Batches(Jobs):
 
     type: Literal["mailchimp.batches"]
     base_url: Url = "https://api.mailchimp.com/3.0"
-    """Where the vendor's API is; by default derived from the key's suffix, such as "-us6"."""
+    """The URL of the vendor's API. Without this option, it is made from the suffix of `api_key`, such as `-us6`."""
     api_key: Secret
     """The API key, or an OAuth token."""
     concurrency: Annotated[int, Field(ge=1, le=10)] = 2
-    """Maximum requests with this key at the same time; the vendor allows a user ten, over all programs."""
+    """Maximum concurrent requests with this key. The vendor allows a user ten, over all programs."""
     start: Start = "now"
-    """Where to begin on the first run: "now", "beginning" (the last seven days), or a date-time."""
+    """Where to begin on the first run: `"now"`, `"beginning"` (the last seven days), or a date-time."""
     results: Literal["off", "failures", "all"] = "failures"
-    """Download results and report each failed operation; "all": each successful one, too."""
+    """`failures`: download the results of each batch, and report each failed operation. `all`: report each successful
+    operation, too. `off`: download nothing, and report the batch alone.
+    """
     result_hosts: tuple[Annotated[str, AfterValidator(_host)], ...] = (
         "storage.googleapis.com",
         "mailchimp-api-batch.s3.amazonaws.com",
     )
-    """Hosts that results may be downloaded from."""
+    """The hosts that results may be downloaded from."""
     stall_after: Duration = 8 * 3600.0
-    """Report a batch that has not changed for this long; "all done, not finished" was seen for 7.4 hours."""
+    """Report a batch that has not changed for this long, with `roundsman.batch.stalled`."""
     retention: Annotated[Duration, Field(gt=0)] = 7 * 86400.0
-    """How long the vendor keeps batches and results."""
+    """How long the vendor keeps batches and results. Results that cannot be read are tried again for so long."""
     page_size: Annotated[int, Field(ge=20, le=1000)] = 1000
-    """Batches to ask for per request."""
+    """Batches to ask for in one request."""
     limits: Limits = Limits()
     webhook: Webhook | None = None
-    """Take the vendor's webhooks, too, at /hooks/NAME."""
+    """Receive the vendor's webhooks, too, at `/hooks/NAME`. Needs `[listen]`."""
 
     retry_timeouts: ClassVar = False  # a timed-out request may still hold one of the user's ten slots there
     document: ClassVar = BatchesState

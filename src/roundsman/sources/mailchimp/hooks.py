@@ -17,10 +17,10 @@ SIGNATURE = Scheme("x-mailchimp-signature", "v1", per_second=1)
 
 
 class Webhook(SignedHook):
-    """`webhook`: what a call must show to be accepted as the vendor's. All that is set must be correct."""
+    """`webhook`: what a caller must present to be accepted as the vendor. All that is set must be correct."""
 
     signing_secret: Strong | None = None
-    """The secret that `roundsman hooks create` shows once; if set, calls need a valid signature."""
+    """The signing secret that `roundsman hooks create` prints once. With it, each webhook needs a valid signature."""
 
     answers_get: ClassVar[bool] = True
 

@@ -31,10 +31,11 @@ class Asking(Options):
     auth_header: HeaderName = "access-token"
     """The header that carries the token."""
     auth_format: Annotated[HeaderValue, Field(pattern=r"\{token\}")] = "{token}"
-    """The header's value; "Bearer {token}" for a bearer token."""
+    """The value of `auth_header`, with `{token}` in it; `"Bearer {token}"` for a bearer token."""
     version_header: HeaderName | None = None
     """The header that selects the version of the API; `version` is its value."""
     version: HeaderValue | None = None
+    """The value of `version_header`."""
     query: dict[str, str] = {}
     """Further query parameters for every request."""
     domain_param: str = "domainId"
@@ -45,11 +46,11 @@ class Account(Source):
     """What Parakey's sources have in common."""
 
     base_url: Url = "https://api.parakey.co"
-    """Where the vendor's API is."""
+    """The URL of the vendor's API."""
     access_token: Secret
-    """The integration's access token."""
+    """The access token of the integration. In Parakey: Settings, Integrations."""
     domain_id: str | None = None
-    """The place's id, if the integration sees several."""
+    """The id of the place, if the integration sees several."""
     request: Asking
 
     account: ClassVar[tuple[str, ...]] = ("domain_id",)

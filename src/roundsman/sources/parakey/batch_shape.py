@@ -34,29 +34,42 @@ class BatchRequest(Asking):
     """`request`: how to send requests, if your API differs from what is known."""
 
     path: Annotated[str, Field(pattern=r"\{id\}")] = "/batches/{id}"
-    """The path of one batch."""
+    """The path of one batch, with `{id}` in it."""
     list_path: str | None = None
-    """The path of a list of batches, if your API has one: then all of its batches are tracked."""
+    """The path of a list of batches, if your API has one. With it, all batches of the list are tracked."""
 
 
 class BatchFields(Options):
-    """`fields`: where the values of a batch are: lists of dotted paths; the first one present counts."""
+    """`fields`: where the values of a batch and of its items are. Each option is a list of dotted paths; the first path
+    that the object has counts.
+    """
 
     id: Paths = ("id",)
+    """The id of the batch."""
     status: Paths = ("status", "state")
+    """The state of the batch: a word that `states` has."""
     submitted_at: Paths = ("createdAt",)
+    """When the batch was submitted."""
     completed_at: Paths = ("completedAt", "finishedAt")
+    """When the batch ended."""
     items: Paths = ("items", "results")
+    """The list of the items. The next options are paths in an item."""
     item_id: Paths = ("id", "itemId")
+    """The id of an item."""
     item_status: Paths = ("status", "state", "success", "result.status")
+    """The state of an item: a boolean, or a word that `states` has."""
     code: Paths = ("error.code", "errorCode", "code")
+    """The code of the error of an item."""
     message: Paths = ("error.message", "error", "message", "reason")
+    """The text that says what went wrong with an item."""
     user: Paths = ("user", "member", "email", "userId")
+    """The person whom an item concerns."""
     key: Paths = ("access", "key", "accessId")
+    """The access key that an item concerns."""
 
 
 class States(Options):
-    """`states`: the words for states of batches and items; case, dashes and underscores do not matter."""
+    """`states`: the words for the states of batches and items. Case, dashes and underscores do not matter."""
 
     running: Words = (
         "pending",
@@ -80,7 +93,7 @@ class States(Options):
         ),
         *("cancelled", "canceled", "aborted", "expired", "timed out"),
     )
-    """A batch in one of these states has ended. A state in neither list is not an end; it is logged once."""
+    """A batch in one of these states has ended. A state in neither list is not taken for an end; it is logged once."""
     failed: Words = (
         "failed",
         "failure",
@@ -95,9 +108,11 @@ class States(Options):
         "timed out",
         "false",
     )
-    """An item in one of these states has failed; so has one of unknown state that has an error."""
+    """An item in one of these states has failed. So has an item in an unknown state that has an error."""
     succeeded: Words = ("succeeded", "success", "completed", "complete", "done", "ok", "granted", "true")
-    """An item in one of these states succeeded. An unknown state alone is no failure; it is logged once."""
+    """An item in one of these states has succeeded. An unknown state alone is not taken for a failure; it is logged
+    once.
+    """
 
 
 class Read(NamedTuple):

@@ -52,11 +52,13 @@ class Batches(Account, Jobs):
     type: Literal["parakey.batches"]
     webhook_place: ClassVar[str] = f"{Account.webhook_place}, a webhook of the type Batch completed"
     start: Start = "now"
-    """With `request.list_path`: where to begin on the first run."""
+    """Where to begin on the first run with `request.list_path`: `"now"`, `"beginning"`, or a date-time. Without a list,
+    it does nothing.
+    """
     concurrency: Annotated[int, Field(ge=1, le=100)] = 2
-    """Maximum requests with this token at the same time."""
+    """Maximum concurrent requests with this token."""
     stall_after: Duration = 3600.0
-    """Report a batch that has not changed for this long."""
+    """Report a batch that has not changed for this long, with `roundsman.batch.stalled`."""
     request: BatchRequest = BatchRequest()
     fields_: Annotated[BatchFields, Field(alias="fields")] = BatchFields()
     states: States = States()

@@ -41,7 +41,7 @@ class Request(Asking):
     """`request`: how to send requests, if your API differs from what is known."""
 
     path: str = "/eventLogs"
-    """The path of the list. The vendor's help spells it so; its code elsewhere uses dashes."""
+    """The path of the list of event logs. The vendor's help spells it so."""
 
 
 class Paging(feed.Paging):
@@ -54,17 +54,28 @@ class Paging(feed.Paging):
 
 
 class Fields(Options):
-    """`fields`: where the values of a row are: lists of dotted paths; the first one present counts."""
+    """`fields`: where the values of a row are. Each option is a list of dotted paths; the first path that the row has
+    counts.
+    """
 
     id: Paths = ("id",)
+    """The id of the row."""
     created_at: Paths = ("createdAt",)
+    """When the vendor stored the row. Cursors are made of it."""
     occurred_at: Paths = ("timestamp",)
+    """When it happened at the door."""
     place: Paths = PLACE
+    """The place: an object with `id` and `name`, or an id. The next three are alike."""
     door: Paths = ("device", "door", "lock", "eventConfiguration", "deviceId")
+    """The door."""
     key: Paths = ("access", "key", "accessId")
+    """The access key."""
     user: Paths = ("user", "member", "userId")
+    """The person."""
     outcome: Paths = ("success", "succeeded", "granted", "result", "status")
+    """Whether the door opened: a boolean, or a word such as `granted` or `denied`."""
     activity: Paths = ("activity", "activityType")
+    """The vendor's word for what was done."""
 
 
 class EventLogs(Account, feed.Feed):
@@ -73,7 +84,9 @@ class EventLogs(Account, feed.Feed):
     type: Literal["parakey.event_logs"]
     webhook_place: ClassVar[str] = f"{Account.webhook_place}, a webhook of the type Unlock event"
     dedupe: Literal["id", "place"] = "id"
-    """What makes a row unique: its id, or its id within a place (if places that share locks repeat ids)."""
+    """What makes a row unique: `id`, its id, or `place`, its id within a place, for places that share locks and
+    repeat ids.
+    """
     request: Request = Request()
     paging: Paging = Paging()
     fields_: Annotated[Fields, Field(alias="fields")] = Fields()

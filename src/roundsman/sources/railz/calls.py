@@ -19,10 +19,12 @@ SPEC = re.compile(r"(?:([^/\x00-\x1f]{1,120})/)?(batch:)?([0-9A-Za-z_-]{1,64})")
 
 
 class Webhook(SignedHook):
-    """`webhook`: what a call must show to be accepted as the vendor's. All that is set must be correct."""
+    """`webhook`: what a caller must present to be accepted as the vendor. All that is set must be correct."""
 
     signing_secrets: tuple[Strong, ...] = ()
-    """The signing secrets from the dashboard, one per URL; a call may be signed with any of them."""
+    """The signing secrets from the dashboard, one for each URL. With any, each webhook needs a valid signature by one of
+    them.
+    """
 
     def proofs(self) -> list[Secret]:
         return [*super().proofs(), *self.signing_secrets]

@@ -107,43 +107,43 @@ class Pushes(Jobs):
 
     type: Literal["railz.pushes"]
     base_url: Url = "https://api.railz.ai"
-    """Where the vendor's API is."""
+    """The URL of the vendor's API."""
     auth_url: Endpoint = "https://auth.railz.ai/getAccess"
-    """Where tokens are fetched."""
+    """The URL that tokens are fetched from."""
     client_id: Annotated[str, Field(min_length=1)]
     """The client's id, from the dashboard."""
     secret_key: Secret
-    """The secret key: "SB_..." is the sandbox's, "ID_..." production's."""
+    """The secret key. One that begins with `SB_` is for the sandbox, one that begins with `ID_` for production."""
     connections: Connections
-    """Connections to watch, by their uuid, or "discover" for all; with v1, names of businesses."""
+    """The connections to watch, by their uuid, or `"discover"` for all. With `api_version = "v1"`: names of businesses."""
     concurrency: Annotated[int, Field(ge=1, le=1000)] = 2
-    """Maximum requests with this key at the same time."""
+    """Maximum concurrent requests with this key."""
     start: Start = "now"
-    """Where to begin on the first run: "now", "beginning", or a date-time."""
+    """Where to begin on the first run: `"now"`, `"beginning"`, or a date-time such as `"2026-05-01T00:00:00Z"`."""
     api_version: Literal["v2", "v1"] = "v2"
     """The version of the API to use."""
     deletes: bool = False
-    """Watch deletions, too: a second request per connection."""
+    """Watch deletions, too. This is a second request for each connection at each visit."""
     messages: bool = True
-    """Keep the accounting system's messages in events; they may hold your customers' data."""
+    """Keep the messages of the accounting system in events. They may have data of your customers."""
     page_size: Annotated[int, Field(ge=20, le=500)] = 100
-    """Rows to ask for per request, if a list has pages."""
+    """Rows to ask for in one request, if a list has pages."""
     overlap: Duration = 600.0
-    """How far behind the newest push to read again whenever a long list changed."""
+    """The lookback: how far behind the newest push to read again whenever a long list changed."""
     full_read_every: Duration = 1800.0
-    """How often to read long lists completely."""
+    """How often to read long lists from beginning to end."""
     discover_every: Duration = 600.0
     """How often to look for new connections."""
     requests_per_minute: Annotated[int, Field(ge=1, le=60_000)] = 300
-    """Maximum requests per minute; not applied to a loopback address."""
+    """Maximum requests in a minute. Not applied to a loopback address."""
     stall_after: Duration = 24 * 3600.0
-    """Report a push that has been pending for this long."""
+    """Report a push that has been pending for this long, with `roundsman.batch.stalled`."""
     token_ttl: Annotated[Duration, Field(gt=0)] = 3600.0
-    """How long a token is valid, if it does not say so itself."""
+    """How long a token is valid, if the token itself does not have that."""
     token_refresh_margin: Duration = 300.0
     """How long before its expiry a token is renewed."""
     webhook: Webhook | None = None
-    """Take the vendor's webhooks, too, at /hooks/NAME."""
+    """Receive the vendor's webhooks, too, at `/hooks/NAME`. Needs `[listen]`."""
 
     document: ClassVar = PushesState
     noun: ClassVar = "push"

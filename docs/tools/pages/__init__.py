@@ -1,0 +1,9 @@
+"""The pages of the reference: for each file name without `.md`, the function that returns its text."""
+
+from collections.abc import Callable
+
+from pages import configuration
+
+PAGES: dict[str, Callable[[], str]] = {
+    "configuration": configuration.page,
+}
