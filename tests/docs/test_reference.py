@@ -1,5 +1,6 @@
 """The pages of the reference are what the code says of itself."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -25,4 +26,7 @@ def test_each_page_of_the_reference_is_generated() -> None:
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_can_be_read_at_80_columns(name: str) -> None:
     lines = (FOLDER / f"{name}.md").read_text(encoding="utf-8").splitlines()
-    assert [line for line in lines if len(line) > 80 and not line.startswith("|")] == []
+    can_be_broken = [
+        line for line in lines if not re.match(r"\||\s*\[[^\]]*\]\(\S*$", line)
+    ]  # a table, a link
+    assert [line for line in can_be_broken if len(line) > 80] == []

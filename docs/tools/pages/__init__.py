@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 
-from pages import configuration
+from pages import configuration, logs
 
 PAGES: dict[str, Callable[[], str]] = {
     "configuration": configuration.page,
+    "logs": logs.page,
 }

@@ -2,12 +2,11 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from pydantic import BaseModel, TypeAdapter
 
 from pages.kinds import default, kind, model_of, toml
-from pages.markdown import code, codes, document, item, link, prose, slug, wrapped
+from pages.markdown import DOCS, code, codes, document, item, link, prose, slug, wrapped
 from pages.texts import below, doc, paragraph
 from roundsman import config
 from roundsman.config.daemon import DaemonOptions
@@ -18,7 +17,6 @@ from roundsman.options.listen import ListenOptions
 from roundsman.options.secrets import Secret
 from roundsman.plugin import Sink, Source
 
-DOCS = Path(__file__).parents[2]
 LONGEST = 50
 """Characters of a default that stands beside its option; a longer one is in a paragraph of its own."""
 INTRODUCTION = """

@@ -2,7 +2,9 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
+DOCS = Path(__file__).parents[2]
 WIDTH = 80
 GENERATED = "<!-- Written from the code by docs/tools/reference.py: run `make docs`. -->"
 _WORD = re.compile(r"(?:`[^`]*`|\[[^\]]*\]\([^)\s]*\)|\S)+")
@@ -57,17 +59,16 @@ def codes(names: Iterable[object]) -> str:
     return ", ".join(map(code, names))
 
 
-def title_of(page: str) -> str:
-    """The title of a page of the documentation, by its path in docs/ (an anchor may follow)."""
-    from pathlib import Path
-
-    text = (Path(__file__).parents[2] / page.partition("#")[0]).read_text(encoding="utf-8")
-    return text.partition("\n")[0].removeprefix("# ")
-
-
 def link(page: str) -> str:
-    """A link from a page of the reference to another page, by its path in docs/."""
-    return f"[{title_of(page)}](../{page})"
+    """A link from a page of the reference to another page, by its path in docs/ (an anchor may follow)."""
+    path, _, _ = page.partition("#")
+    folder, _, name = path.rpartition("/")
+    if folder == "reference":
+        return (
+            f"[{name.removesuffix('.md').replace('-', ' ').capitalize()}]({page.removeprefix('reference/')})"
+        )
+    title = (DOCS / path).read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+    return f"[{title}](../{page})"
 
 
 def slug(heading: str) -> str:
