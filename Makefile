@@ -31,6 +31,7 @@ check: $(TOOLS)  ## format, lint, types, unused names; 30 s
 	$(BIN)/vulture
 
 docs: $(TOOLS)  ## build/docs: the documentation as HTML, with checked links; 5 s
+	$(BIN)/python docs/tools/reference.py
 	$(BIN)/python docs/tools/house.py
 	$(BIN)/zensical build --strict
 

@@ -1,16 +1,16 @@
 """The pages of the reference are what the code says of itself."""
 
 import re
-import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from pages import PAGES
+from roundsman import shapes
+
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "reference"
-sys.path.insert(0, str(ROOT / "docs" / "tools"))
-
-from pages import PAGES  # noqa: E402 - found by the line above
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -30,3 +30,10 @@ def test_a_page_can_be_read_at_80_columns(name: str) -> None:
         line for line in lines if not re.match(r"\||\s*\[[^\]]*\]\(\S*$", line)
     ]  # a table, a link
     assert [line for line in can_be_broken if len(line) > 80] == []
+
+
+def test_each_outcome_has_a_meaning_and_each_notice_that_the_runbook_names_links_there() -> None:
+    assert set(shapes.OUTCOMES) == set(get_args(shapes.Outcome))
+    for page in (ROOT / "docs" / "runbook").glob("*.md"):
+        for kind in re.findall(r"`(roundsman\.(?!db)[a-z]+\.[a-z_]+)`", page.read_text()):
+            assert shapes.KINDS[kind].page.startswith("runbook/"), (page.name, kind)

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 
-from pages import configuration, logs
+from pages import configuration, events, logs
 
 PAGES: dict[str, Callable[[], str]] = {
     "configuration": configuration.page,
+    "events": events.page,
     "logs": logs.page,
 }

@@ -52,8 +52,8 @@ def _of_schema(schema: dict[str, Any]) -> str:
 
 def _plain(schema: dict[str, Any]) -> str:
     if "enum" in schema:
-        *most, last = (code(toml(each)) for each in schema["enum"])
-        return f"{', '.join(most)} or {last}"
+        *others, last = [code(toml(each)) for each in schema["enum"]]
+        return f"{', '.join(others)} or {last}"
     if "const" in schema:
         return code(toml(schema["const"]))
     if schema.get("format") == "date-time":
@@ -66,8 +66,8 @@ def _plain(schema: dict[str, Any]) -> str:
         case "integer" if "minimum" in schema:
             most = f" to {schema['maximum']}" if "maximum" in schema else " or more"
             return f"integer, {schema['minimum']}{most}"
-        case name:
-            return WORDS[str(name)]
+        case other:
+            return WORDS[str(other)]
 
 
 def toml(value: Any) -> str:
