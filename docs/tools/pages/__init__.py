@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 
-from pages import configuration, events, logs
+from pages import commands, configuration, events, logs
 
 PAGES: dict[str, Callable[[], str]] = {
+    "commands": commands.page,
     "configuration": configuration.page,
     "events": events.page,
     "logs": logs.page,

@@ -24,12 +24,13 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,  # they show local variables, which may hold secrets
     rich_markup_mode=None,
-    help="Polls what only answers questions, and tells each new thing once.",
+    help="Poll SaaS APIs, and report each new event once.",
 )
 
 T = TypeVar("T")
 
-Named = Annotated[str, typer.Argument(metavar="SOURCE", help="Its name in the configuration.")]
+Named = Annotated[str, typer.Argument(metavar="SOURCE", help="The name of a source in the configuration.")]
+NamedSink = Annotated[str, typer.Argument(metavar="SINK", help="The name of a sink in the configuration.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 
 
@@ -67,15 +68,21 @@ def _warn_of_skipped(ctx: typer.Context, path: Path | None) -> Path | None:
 def config_option(default: str, callback: Callable[..., Path | None] | None = None) -> Any:
     # readable=False: `load`, not typer, reports a file that cannot be read, like all other mistakes.
     return typer.Option(
-        "--config", "-c", help=f"The configuration. Default: {default}.", readable=False, callback=callback
+        "--config",
+        "-c",
+        metavar="FILE",
+        help=f"The configuration file. Default: {default}.",
+        readable=False,
+        callback=callback,
     )
 
 
 ConfigPath = Annotated[
     Path | None,
     config_option(
-        "$ROUNDSMAN_CONFIG, ./roundsman.toml, ~/.config/roundsman/roundsman.toml, /etc/roundsman/roundsman.toml",
-        _warn_of_skipped,
+        "$ROUNDSMAN_CONFIG, else the first that exists of ./roundsman.toml, ~/.config/roundsman/roundsman.toml and "
+        "/etc/roundsman/roundsman.toml",
+        _told,
     ),
 ]
 
@@ -120,7 +127,7 @@ async def known_sink(view: "View", sink: str) -> None:
 
 
 def when(text: str) -> datetime:
-    """A date-time, or the time a duration ago."""
+    """A date-time such as `2026-05-01T00:00:00Z`, or a duration such as `2h`: that long ago."""
     from roundsman.options.values import duration, moment
 
     try:

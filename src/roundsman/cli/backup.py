@@ -13,11 +13,15 @@ if TYPE_CHECKING:
 
 @app.command()
 def backup(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write the copy.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write.")],
     config: ConfigPath = None,
-    force: Annotated[bool, typer.Option("--force", help="Also over a file that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
 ) -> None:
-    """Copy the store, whole and compact, while the daemon runs."""
+    """Copy the store to a file. Works while the daemon runs.
+
+    The copy is complete and compact. It has the log, the cursors, the dead letters and the open failures; it has neither
+    the configuration nor its secrets.
+    """
     store = store_of(config)
     if file.is_dir():
         fail(f"{file}: is a folder; write the name of a file", 2)
@@ -32,11 +36,19 @@ def backup(
 
 @app.command()
 def restore(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `backup` wrote.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that `roundsman backup` wrote.")],
     config: ConfigPath = None,
-    force: Annotated[bool, typer.Option("--force", help="In the place of a store that is there.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Replace a store that exists. What it learned since the backup is lost."
+        ),
+    ] = False,
 ) -> None:
-    """Put a backup in the place of the store. The daemon must not run."""
+    """Replace the store with a backup. The daemon must not run.
+
+    Exit status 1: the store is in use, exists without --force, or the file is no backup.
+    """
     from roundsman.store import holder, restore as put_back
 
     store = store_of(config)

@@ -14,6 +14,8 @@ from roundsman import config as configuration
 from roundsman.cli.app import (
     ConfigPath,
     Json,
+    Named,
+    NamedSink,
     app,
     complain,
     fail,
@@ -36,13 +38,19 @@ ANSWERS = 30.0
 STARTS = 2.0
 """Seconds to wait for a daemon that uses the store and has not recorded its configuration yet."""
 
-dead_app = typer.Typer(no_args_is_help=True, help="Events that a sink will never take.")
+dead_app = typer.Typer(
+    no_args_is_help=True, help="List, retry or drop dead letters: events that a sink refused for good."
+)
 app.add_typer(dead_app, name="dead")
 
 
 @app.command()
 def reload(config: ConfigPath = None) -> None:
-    """Have the daemon take over its configuration file; fails with its reasons where it refuses to."""
+    """Make the daemon read its configuration file again, and wait for the result.
+
+    Exit status 1: the file has mistakes, which are printed, and the old configuration stays in effect; or the daemon does
+    not run, or does not answer.
+    """
     import asyncio
 
     from roundsman.store import holder
@@ -141,15 +149,21 @@ def _same_user(pid: int, store: Path) -> None:
 
 @app.command()
 def replay(
-    sink: Annotated[str, typer.Argument(help="Its name in the configuration.")],
+    sink: NamedSink,
     begin: Annotated[
         str,
-        typer.Option("--from", help='"beginning", a date-time, "2h" for two hours ago, or "#123" for a seq.'),
+        typer.Option(
+            "--from",
+            metavar="WHEN",
+            help='Where to begin: "beginning", a date-time, "2h" for two hours ago, or "#123" for the number of an event.',
+        ),
     ],
     config: ConfigPath = None,
 ) -> None:
-    """Deliver events to a sink again, from a point in the log on. Works while the daemon runs."""
-    from roundsman.options.values import counted
+    """Deliver events to a sink again, from a point in the log on.
+
+    Works while the daemon runs, which delivers at once.
+    """
 
     async def back(desk: "Desk") -> None:
         if begin == "beginning":
@@ -170,22 +184,34 @@ def replay(
 
 @app.command()
 def rewind(
-    source: Annotated[str, typer.Argument(help="Its name in the configuration.")],
+    source: Named,
     to: Annotated[
-        str | None, typer.Option("--to", help='"beginning", a date-time, or "2h" for two hours ago.')
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="WHEN",
+            help='Where to begin: "beginning", a date-time, or "2h" for two hours ago.',
+        ),
     ] = None,
     accept: Annotated[
         bool,
         typer.Option(
-            "--accept", help="Go on where it was, although it reads another address or account now."
+            "--accept", help="Keep the cursor, although the source reads another address or account now."
         ),
     ] = False,
     config: ConfigPath = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Even so far back that events may be told again.")
+        bool,
+        typer.Option(
+            "--force", help="Also more than 35 days back, where events may be reported a second time."
+        ),
     ] = False,
 ) -> None:
-    """Read a source again from a point in the vendor's time on. What the log has is not told twice."""
+    """Read a source again, from a time on. Events that the log has are not reported again.
+
+    Works while the daemon runs. With --to: reads the secrets of this source. Exit status 1, with --accept: there is nothing
+    to accept.
+    """
     from roundsman import screen
     from roundsman.plugin import Rewinds
     from roundsman.store import KEYS_KEPT
@@ -241,11 +267,19 @@ def _accept(source: str, config: Path | None, *, accept: bool) -> None:
 
 @app.command()
 def track(
-    source: Annotated[str, typer.Argument(help="Its name in the configuration.")],
-    ids: Annotated[list[str], typer.Argument(help="Ids of batches or pushes.")],
+    source: Named,
+    ids: Annotated[
+        list[str],
+        typer.Argument(
+            help="The ids of batches or pushes. For Railz also batch:ID, CONNECTION/ID and CONNECTION/batch:ID."
+        ),
+    ],
     config: ConfigPath = None,
 ) -> None:
-    """Have a source follow batches or pushes until they end. Works while the daemon runs; needs no secrets."""
+    """Make a source follow batches or pushes by id, until they end.
+
+    Works while the daemon runs. Reads no secrets.
+    """
     from roundsman.options.values import counted
     from roundsman.plugin import Tracks
 
@@ -272,10 +306,8 @@ def track(
 
 
 @dead_app.command("list")
-def dead_list(
-    sink: Annotated[str, typer.Argument()], config: ConfigPath = None, as_json: Json = False
-) -> None:
-    """Show what is buried."""
+def dead_list(sink: NamedSink, config: ConfigPath = None, as_json: Json = False) -> None:
+    """List the dead letters of a sink."""
     from roundsman import screen
 
     async def buried(view: "View") -> "list[DeadLetter]":
@@ -297,14 +329,14 @@ def dead_list(
 
 
 Seqs = Annotated[
-    list[int] | None, typer.Argument(help="Their numbers, as `dead list` shows them; all without.")
+    list[int] | None,
+    typer.Argument(help="The numbers of events, as `roundsman dead list` prints them. Default: all."),
 ]
 
 
 @dead_app.command("retry")
-def dead_retry(sink: Annotated[str, typer.Argument()], seqs: Seqs = None, config: ConfigPath = None) -> None:
-    """Try buried events again; the daemon does so at once, `once` when it runs."""
-    from roundsman.options.values import counted
+def dead_retry(sink: NamedSink, seqs: Seqs = None, config: ConfigPath = None) -> None:
+    """Deliver dead letters again. The daemon does it at once, `roundsman once` at its next run."""
 
     async def requeue(desk: "Desk") -> int:
         await known_sink(desk, sink)
@@ -315,15 +347,14 @@ def dead_retry(sink: Annotated[str, typer.Argument()], seqs: Seqs = None, config
 
 @dead_app.command("drop")
 def dead_drop(
-    sink: Annotated[str, typer.Argument()],
+    sink: NamedSink,
     seqs: Annotated[
-        list[int] | None, typer.Argument(help="Their numbers, as `dead list` shows them.")
+        list[int] | None, typer.Argument(help="The numbers of events, as `roundsman dead list` prints them.")
     ] = None,
     config: ConfigPath = None,
-    everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="All dead letters of this sink.")] = False,
 ) -> None:
-    """Forget buried events."""
-    from roundsman.options.values import counted
+    """Delete dead letters. The sink never gets these events; the log keeps them."""
 
     async def drop(desk: "Desk") -> int:
         await known_sink(desk, sink)

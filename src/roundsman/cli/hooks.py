@@ -17,13 +17,19 @@ if TYPE_CHECKING:
     from roundsman.plugin import Source
     from roundsman.webhook import Registrar
 
-hooks_app = typer.Typer(no_args_is_help=True, help="A vendor's webhooks that lead to a source.")
+hooks_app = typer.Typer(
+    no_args_is_help=True, help="List, create or delete the webhooks that a vendor sends to a source."
+)
 app.add_typer(hooks_app, name="hooks")
 
 
 @hooks_app.command("list")
 def hooks_list(source: Named, config: ConfigPath = None, as_json: Json = False) -> None:
-    """Show the webhooks that the vendor has, and whether one leads here."""
+    """List the webhooks that the vendor has, and warn if none of them leads to this source.
+
+    Reads the secrets of this source alone. Exit status 1: there is a warning, or the vendor does not answer. Exit status 2:
+    the vendor has no API for webhooks.
+    """
     from roundsman.cli import registrations
 
     async def show(found: "Source", registrar: "Registrar | None") -> int:
@@ -63,14 +69,22 @@ def hooks_create(
     source: Named,
     url: Annotated[
         str,
-        typer.Option("--url", help="The public address of the listener, such as https://hooks.example.org."),
+        typer.Option(
+            "--url",
+            metavar="URL",
+            help="The public URL of the listener, such as https://hooks.example.org. The path of the source is added.",
+        ),
     ],
     config: ConfigPath = None,
     reveal: Annotated[
-        bool, typer.Option("--reveal", help="Print secrets that have to be entered by hand.")
+        bool, typer.Option("--reveal", help="Print the secrets that have to be entered by hand.")
     ] = False,
 ) -> None:
-    """Have the vendor send webhooks here; where it has no API for that, say what to enter where."""
+    """Create a webhook at the vendor. If the vendor has no API for that, print what to enter there.
+
+    Prints the signing secret, if the vendor makes one; it is shown this once. Reads the secrets of this source alone. Exit
+    status 1: the vendor refuses, or such a webhook exists.
+    """
     from roundsman.cli import registrations
 
     async def make(found: "Source", registrar: "Registrar | None") -> int:
@@ -93,10 +107,16 @@ def hooks_create(
 @hooks_app.command("delete")
 def hooks_delete(
     source: Named,
-    key: Annotated[str, typer.Argument(metavar="ID", help="As `hooks list` shows it.")],
+    key: Annotated[
+        str, typer.Argument(metavar="ID", help="The id of the webhook, as `roundsman hooks list` prints it.")
+    ],
     config: ConfigPath = None,
 ) -> None:
-    """Have the vendor send no more."""
+    """Delete a webhook at the vendor.
+
+    Reads the secrets of this source alone. Exit status 1: the vendor refuses. Exit status 2: the vendor has no API for
+    webhooks.
+    """
 
     async def delete(_: "Source", registrar: "Registrar | None") -> int:
         if registrar is None:
@@ -111,7 +131,7 @@ def hooks_delete(
     _at_vendor(config, source, delete)
 
 
-hooks_app.command("unread")(unread)  # an alias of `roundsman unread`
+hooks_app.command("unread", help="The same as `roundsman unread`.")(unread)  # an alias of `roundsman unread`
 
 
 def _at_vendor(

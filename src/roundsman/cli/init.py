@@ -27,29 +27,33 @@ ENOUGH_ROWS = 100
 @app.command()
 def init(
     path: Annotated[
-        Path | None, typer.Argument(help="Where to write it. Default: roundsman.toml, here.")
+        Path | None, typer.Argument(help="The file to write. Default: roundsman.toml in this folder.")
     ] = None,
     service: Annotated[
         bool,
         typer.Option(
             "--service",
-            help=f"For the system's service: {units.CONFIG}, a folder for secrets beside it, the store in {units.STATE}.",
+            help=f"For the system's service: write {units.CONFIG}, create a folder for secrets beside it, and name a store in {units.STATE}.",
         ),
     ] = False,
     user: Annotated[
         bool,
         typer.Option(
-            "--user", help="For a service of your own: in ~/.config/roundsman, with a folder for secrets."
+            "--user",
+            help="For a service of your own: write ~/.config/roundsman/roundsman.toml, and create a folder for secrets beside it.",
         ),
     ] = False,
     example: Annotated[
         Literal["github", "okta", "zendesk", "nvd"] | None,
         typer.Option(
-            "--example", help="Print a source of the type http.json for a public API; write nothing."
+            "--example", help="Print a source of the type http.json for this API, and write nothing."
         ),
     ] = None,
 ) -> None:
-    """Write a commented starter configuration; never overwrites."""
+    """Write a configuration with comments to begin with. A file that exists is not overwritten.
+
+    Exit status 1: the file exists, or cannot be written.
+    """
     from importlib.resources import files
 
     if example is not None:
@@ -123,11 +127,16 @@ def check(
     live: Annotated[
         bool,
         typer.Option(
-            "--live", help="Ask every source one harmless question, and open every sink that is a file."
+            "--live",
+            help="Also poll each source once without storing anything, and open each sink that is a file.",
         ),
     ] = False,
 ) -> None:
-    """Validate the configuration."""
+    """Validate the configuration. Prints every mistake, and warnings.
+
+    Reads all secrets of the configuration. Warnings do not change the exit status. Exit status 1, with --live: a source
+    does not answer or its answer was unexpected, or a sink does not open.
+    """
     from roundsman.config import advice
     from roundsman.options.values import counted
 
@@ -269,8 +278,10 @@ async def _view(store: Path) -> "View | None":
 
 
 @app.command()
-def schema(what: Annotated[Literal["config", "events"], typer.Argument()]) -> None:
-    """Print a JSON Schema: of the configuration file, or of the events."""
+def schema(
+    what: Annotated[Literal["config", "events"], typer.Argument(help="The schema to print.")],
+) -> None:
+    """Print the JSON Schema of the configuration file or of the events."""
     from roundsman.shapes import schemas
 
     print(json.dumps(configuration.json_schema() if what == "config" else schemas(), indent=2))

@@ -65,13 +65,21 @@ class Names(NamedTuple):
 
 @app.command()
 def new(
-    kind: Annotated[Literal["source", "sink"], typer.Argument(help="What to write.")],
-    name: Annotated[str, typer.Argument(help="Its type in the configuration, such as acme.orders.")],
+    kind: Annotated[Literal["source", "sink"], typer.Argument(help="The kind of plugin.")],
+    name: Annotated[
+        str, typer.Argument(help="The type of the plugin in the configuration, such as acme.orders.")
+    ],
     into: Annotated[
-        Path | None, typer.Option("--into", help="The folder to write. Default: roundsman-NAME, here.")
+        Path | None,
+        typer.Option(
+            "--into", metavar="FOLDER", help="The folder to write. Default: roundsman-NAME in this folder."
+        ),
     ] = None,
 ) -> None:
-    """Write the package of a new source or sink, with an example and its tests; never overwrites."""
+    """Write the Python package of a new source or sink, with an example and its tests.
+
+    A folder that has files is not overwritten. Exit status 1: the folder has files, or cannot be written.
+    """
     try:
         names = Names.of(name)
     except ValueError as exc:

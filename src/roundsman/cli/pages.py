@@ -94,7 +94,7 @@ def help_(
     topic: Annotated[
         str | None,
         typer.Argument(
-            metavar="[TOPIC]", help="A page, such as gap. Without it: all topics.", autocompletion=_complete
+            metavar="[TOPIC]", help="A page, such as gap. Default: list all topics.", autocompletion=_complete
         ),
     ] = None,
 ) -> None:

@@ -19,7 +19,7 @@ WIDTH = 80
 
 @app.command()
 def plugins(as_json: Json = False) -> None:
-    """Show the installed types of sources and sinks, where they come from, and whether they load."""
+    """List the installed types of sources and sinks: where each comes from, whether it loads, and what it can do."""
     from roundsman.config.installed import all_installed
 
     found = list(all_installed())

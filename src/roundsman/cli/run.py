@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from roundsman import config as configuration
-from roundsman.cli.app import ConfigPath, Json, app, complain, complain_of, fail, printer
+from roundsman.cli.app import ConfigPath, Json, Named, app, complain, complain_of, fail, printer
 from roundsman.errors import ConfigError, reason
 from roundsman.system import logs
 from roundsman.times import spell
@@ -25,7 +25,11 @@ It is the unit's RestartSec, which does not apply to starts by a socket.
 
 @app.command()
 def run(config: ConfigPath = None) -> None:
-    """Run the daemon. SIGTERM and SIGINT stop it, SIGHUP reloads the configuration."""
+    """Run the daemon. SIGTERM and SIGINT stop it, SIGHUP reloads the configuration.
+
+    Reads all secrets of the configuration. Exit status 1: the store cannot be used, or was deleted or replaced while the
+    daemon ran.
+    """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it would end the process until the daemon handles it
     from roundsman.service import service, systemd
 
@@ -44,9 +48,13 @@ def run(config: ConfigPath = None) -> None:
 @app.command()
 def once(
     config: ConfigPath = None,
-    now: Annotated[bool, typer.Option("--now", help="Visit every source, due or not.")] = False,
+    now: Annotated[bool, typer.Option("--now", help="Poll every source, due or not.")] = False,
 ) -> None:
-    """Visit every source that is due, deliver, and end; for cron."""
+    """Poll every source that is due, deliver, and end. For cron, in place of the daemon.
+
+    Reads all secrets of the configuration. Exit status 1: a visit or a delivery failed. Exit status 130: SIGINT or SIGTERM
+    interrupted it.
+    """
     from roundsman.service import service
 
     loaded = configuration.load(configuration.find(config))
@@ -55,12 +63,17 @@ def once(
 
 @app.command()
 def poll(
-    source: Annotated[str, typer.Argument(help="Its name in the configuration.")],
+    source: Named,
     config: ConfigPath = None,
     as_json: Json = False,
-    trace: Annotated[bool, typer.Option("--trace", help="Show each request and its answer, too.")] = False,
+    trace: Annotated[
+        bool, typer.Option("--trace", help="Also print each request, its answer, and what was found in it.")
+    ] = False,
 ) -> None:
-    """Visit one source dry: print the events it would emit, commit nothing."""
+    """Poll one source, and print the events that it would report. Nothing is stored.
+
+    Reads the secrets of this source alone. Works while the daemon runs. Exit status 1: the visit failed.
+    """
     from roundsman.service import service
 
     loaded = configuration.load(configuration.find(config), only_source=source)
@@ -114,10 +127,11 @@ async def _poll(config: "Config", name: str, as_json: bool, trace: bool) -> int:
 @app.command()
 def demo(
     length: Annotated[
-        str | None, typer.Option("--for", help='How long, such as "30s"; until Ctrl-C without.')
+        str | None,
+        typer.Option("--for", metavar="DURATION", help='How long, such as "30s". Default: until Ctrl-C.'),
     ] = None,
 ) -> None:
-    """Run the daemon against a made-up company at three vendors on this machine, and show events as they come."""
+    """Simulate a company at three vendors on this machine, run the daemon against them, and print events as they come."""
     from roundsman.demo import demo as show
     from roundsman.options.values import duration
     from roundsman.service import service

@@ -11,13 +11,14 @@ from roundsman.cli.app import app, fail
 
 @app.command()
 def sandbox(
-    port: Annotated[int, typer.Option(help="The port on 127.0.0.1. 0: any free port.")] = 0,
-    rows: Annotated[int, typer.Option(help="Event logs that exist at the start.")] = 100,
+    port: Annotated[int, typer.Option(metavar="PORT", help="The port on 127.0.0.1. 0: any free port.")] = 0,
+    rows: Annotated[int, typer.Option(metavar="N", help="Event logs that exist at the start.")] = 100,
     per_second: Annotated[
-        float, typer.Option("--per-second", help="New event logs in a second. 0: nothing happens.")
+        float,
+        typer.Option("--per-second", metavar="N", help="New event logs in a second. 0: nothing happens."),
     ] = 1.0,
     listen: Annotated[
-        str, typer.Option(help="The address where your daemon receives webhooks.")
+        str, typer.Option(metavar="ADDRESS", help="The address where your daemon receives webhooks.")
     ] = "127.0.0.1:8377",
 ) -> None:
     """Simulate Parakey, Mailchimp and Railz on this machine until Ctrl-C.

@@ -12,13 +12,16 @@ from roundsman.cli.app import app, complain, config_option, fail
 from roundsman.errors import ConfigError
 from roundsman.service import units
 
-service_app = typer.Typer(no_args_is_help=True, help="The systemd service.")
+service_app = typer.Typer(no_args_is_help=True, help="Print or install the systemd units.")
 app.add_typer(service_app, name="service")
 
-User = Annotated[bool, typer.Option("--user", help="For this user's own systemd instead of the system's.")]
+User = Annotated[bool, typer.Option("--user", help="For the systemd of this user, not of the system.")]
 Socket = Annotated[
     bool,
-    typer.Option("--socket", help="With a socket that systemd holds, for [listen]; kept where there is one."),
+    typer.Option(
+        "--socket",
+        help="Also a unit for a socket that systemd opens, at the address of [listen]. Implied if that unit exists.",
+    ),
 ]
 ServicePath = Annotated[
     Path | None, config_option(f"{units.CONFIG}; with --user ~/.config/roundsman/roundsman.toml")
@@ -27,7 +30,7 @@ ServicePath = Annotated[
 
 @service_app.command("show")
 def show(user: User = False, socket: Socket = False, config: ServicePath = None) -> None:
-    """Print the units that `install` would write."""
+    """Print the units that `service install` would write."""
     for place, text in _units(_path(config, user=user), user=user, socket=socket).items():
         print(f"# {place}")
         print(text)
@@ -35,7 +38,11 @@ def show(user: User = False, socket: Socket = False, config: ServicePath = None)
 
 @service_app.command("install")
 def install(user: User = False, socket: Socket = False, config: ServicePath = None) -> None:
-    """Write the unit for this program and this configuration, once that has no mistakes. Replaces an older one."""
+    """Write the units for this program and this configuration, and print the next command.
+
+    Units that exist are replaced. Exit status 2: the configuration has mistakes, or the service could not read it; then
+    no unit is written. Exit status 1: you are not root, or a package has installed the units.
+    """
     from roundsman.config import advice
     from roundsman.service import fitness
 

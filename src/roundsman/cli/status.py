@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 FOLLOW_EVERY = 0.3
 """Seconds between two checks for new events; `status --watch` waits three times as long."""
 
-failures_app = typer.Typer(help="What went wrong for whom, over all vendors.")
+failures_app = typer.Typer(
+    help="List what failed for a person, at all vendors, the newest first. `failures done` marks a failure as done."
+)
 app.add_typer(failures_app, name="failures")
 
 
@@ -38,9 +40,14 @@ app.add_typer(failures_app, name="failures")
 def status(
     config: ConfigPath = None,
     as_json: Json = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Go on showing it.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Print it again every second, until Ctrl-C.")
+    ] = False,
 ) -> None:
-    """Show every source and sink: last visit, last change, next due, failures, what waits."""
+    """Show each source and each sink: the last visit, the next one, failures, and events that wait.
+
+    Tables on a terminal, elsewhere lines with key=value.
+    """
     import asyncio
 
     from roundsman import screen
@@ -95,25 +102,48 @@ def status(
 @app.command()
 def events(
     config: ConfigPath = None,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with new ones.")] = False,
+    follow: Annotated[
+        bool, typer.Option("-f", "--follow", help="Go on with new events, until Ctrl-C.")
+    ] = False,
     count: Annotated[
-        int | None, typer.Option("-n", help="How many; 20 unless --since is given.", min=0)
+        int | None,
+        typer.Option("-n", metavar="N", help="How many events. Default: 20; with --since: all.", min=0),
     ] = None,
     source: Annotated[
-        list[str] | None, typer.Option("--source", help="Only of this source; globs, repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--source",
+            metavar="SOURCE",
+            help="Only events of this source; a glob is allowed. Can be repeated.",
+        ),
     ] = None,
     kind: Annotated[
-        list[str] | None, typer.Option("--type", help="Only of this type; globs, repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--type",
+            metavar="TYPE",
+            help="Only events of this type, also in the short form that is printed; a glob is allowed. Can be repeated.",
+        ),
     ] = None,
     outcome: Annotated[
-        list[str] | None, typer.Option("--outcome", help="Only with this outcome; globs, repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--outcome",
+            metavar="OUTCOME",
+            help="Only events with this outcome; a glob is allowed. Can be repeated.",
+        ),
     ] = None,
     since: Annotated[
-        str | None, typer.Option("--since", help='Logged since: a date-time, or "2h" for two hours ago.')
+        str | None,
+        typer.Option(
+            "--since",
+            metavar="WHEN",
+            help='Only what was logged since then: a date-time, or "2h" for two hours ago.',
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Read the log, or follow it."""
+    """Print events of the log, and follow it with -f."""
     import asyncio
 
     from roundsman.store import Filter
@@ -161,9 +191,9 @@ def unread(
     source: Named,
     config: ConfigPath = None,
     as_json: Json = False,
-    drop: Annotated[bool, typer.Option("--drop", help="Forget them.")] = False,
+    drop: Annotated[bool, typer.Option("--drop", help="Delete them.")] = False,
 ) -> None:
-    """Show webhooks and rows of a source that could not be read; with --json, what they said, too."""
+    """List the webhooks and rows of a source that could not be read. With --json: their content, too."""
     from roundsman import screen
 
     if drop:
@@ -200,16 +230,28 @@ def failures(
     context: typer.Context,
     config: ConfigPath = None,
     since: Annotated[
-        str | None, typer.Option("--since", help='Logged since: a date-time, or "2h" for two hours ago.')
+        str | None,
+        typer.Option(
+            "--since",
+            metavar="WHEN",
+            help='Only what was logged since then: a date-time, or "2h" for two hours ago.',
+        ),
     ] = None,
     source: Annotated[
-        list[str] | None, typer.Option("--source", help="Only of this source; globs, repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--source",
+            metavar="SOURCE",
+            help="Only events of this source; a glob is allowed. Can be repeated.",
+        ),
     ] = None,
-    count: Annotated[int | None, typer.Option("-n", help="How many, at most.", min=1)] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Those that were ticked off, too.")] = False,
+    count: Annotated[
+        int | None, typer.Option("-n", metavar="N", help="How many failures, at most. Default: all.", min=1)
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Also failures that are marked as done.")] = False,
     as_json: Json = False,
 ) -> None:
-    """What went wrong for whom, over all vendors, newest first. `failures done ID...` ticks one off."""
+    """`roundsman failures`: the newest first."""
     if context.invoked_subcommand is not None:
         return
     from roundsman import screen
@@ -246,12 +288,16 @@ def failures(
 @failures_app.command("done")
 def failures_done(
     ids: Annotated[
-        list[str] | None, typer.Argument(help="Their numbers, as `failures` shows them; 9-12 for several.")
+        list[str] | None,
+        typer.Argument(help="The numbers of failures, as `roundsman failures` prints them. 9-12 is a range."),
     ] = None,
     config: ConfigPath = None,
-    everything: Annotated[bool, typer.Option("--all", help="All that are open.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="All open failures.")] = False,
 ) -> None:
-    """Tick failures off: somebody has seen to them."""
+    """Mark failures as done: `roundsman failures` does not list them any more.
+
+    Exit status 1: a number is not that of a failure.
+    """
     from roundsman.options.values import counted
 
     if not ids and not everything:

@@ -13,6 +13,9 @@ def find(path: Path | None, environ: Mapping[str, str] = os.environ, *, euid: in
     """The configuration file: `path`, $ROUNDSMAN_CONFIG, this folder's, the user's own, or the one in /etc.
 
     ConfigError if none of the last three exists.
+
+    For root, a file in the working directory or in the home folder counts only if it and its folder belong to root, and
+    no other user can write there. `$XDG_CONFIG_HOME` replaces `~/.config`.
     """
     if named := path or _named(environ):
         return named
