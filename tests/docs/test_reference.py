@@ -8,9 +8,11 @@ import pytest
 
 from pages import PAGES
 from roundsman import shapes
+from roundsman.web import metrics
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "reference"
+RECEIVING = ("webhook.py", "web/app.py", "engine/reception.py")
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -37,3 +39,13 @@ def test_each_outcome_has_a_meaning_and_each_notice_that_the_runbook_names_links
     for page in (ROOT / "docs" / "runbook").glob("*.md"):
         for kind in re.findall(r"`(roundsman\.(?!db)[a-z]+\.[a-z_]+)`", page.read_text()):
             assert shapes.KINDS[kind].page.startswith("runbook/"), (page.name, kind)
+
+
+def test_the_metric_of_webhooks_names_each_result_that_the_code_counts() -> None:
+    written = "".join((ROOT / "src" / "roundsman" / name).read_text() for name in RECEIVING)
+    reasons = re.findall(r'(?:NotAuthentic\(|refuse\((?:name|""), )"([a-z ]+)"', written)
+    reasons += re.findall(r'NotAuthentic\("([a-z ]+)" if .* else "([a-z ]+)"\)', written)[0]
+    results = re.findall(r'webhooks\[source.name, "([a-z ]+)"\]|False, "(unread)"', written)
+    results += re.findall(r'"(taken)" if said else "(ignored)"', written)
+    counted = {*reasons, *(each for pair in results for each in pair if each)}
+    assert set(re.findall(r"`([a-z ]+)`", metrics.WEBHOOKS.labels["result"])) == counted

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 
-from pages import commands, configuration, events, logs
+from pages import commands, configuration, events, logs, metrics
 
 PAGES: dict[str, Callable[[], str]] = {
     "commands": commands.page,
     "configuration": configuration.page,
     "events": events.page,
     "logs": logs.page,
+    "metrics": metrics.page,
 }
