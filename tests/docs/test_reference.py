@@ -9,6 +9,7 @@ import pytest
 from pages import PAGES
 from roundsman import shapes
 from roundsman.web import metrics
+from roundsman.web.endpoints import ENDPOINTS
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "reference"
@@ -49,3 +50,15 @@ def test_the_metric_of_webhooks_names_each_result_that_the_code_counts() -> None
     results += re.findall(r'"(taken)" if said else "(ignored)"', written)
     counted = {*reasons, *(each for pair in results for each in pair if each)}
     assert set(re.findall(r"`([a-z ]+)`", metrics.WEBHOOKS.labels["result"])) == counted
+
+
+def test_the_endpoints_and_their_statuses_are_those_of_the_code() -> None:
+    text = (ROOT / "src" / "roundsman" / "web" / "app.py").read_text()
+    routes = set(re.findall(r'Route\(f?"([^"]+)"', text))
+    documented = {path for each in ENDPOINTS.values() for path in each.paths}
+    paths = {
+        path.replace("/hooks/NAME", "{PATH}{{name}}").replace("TOKEN", "{{token}}") for path in documented
+    }
+    assert routes - {"{PATH}{{rest:path}}"} == paths
+    statuses = {int(each) for each in re.findall(r"(?:_say\(|status_code=)(\d{3})", text)}
+    assert statuses == {status for each in ENDPOINTS.values() for status, _ in each.answers}

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from pages import commands, configuration, events, logs, metrics
+from pages import commands, configuration, endpoints, events, logs, metrics
 
 PAGES: dict[str, Callable[[], str]] = {
     "commands": commands.page,
@@ -10,4 +10,5 @@ PAGES: dict[str, Callable[[], str]] = {
     "events": events.page,
     "logs": logs.page,
     "metrics": metrics.page,
+    "endpoints": endpoints.page,
 }
