@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from pages import commands, configuration, endpoints, events, exit_statuses, logs, metrics
+from pages import commands, configuration, endpoints, events, exit_statuses, files, logs, metrics
 
 PAGES: dict[str, Callable[[], str]] = {
     "commands": commands.page,
@@ -11,5 +11,6 @@ PAGES: dict[str, Callable[[], str]] = {
     "logs": logs.page,
     "metrics": metrics.page,
     "endpoints": endpoints.page,
+    "files": files.page,
     "exit-statuses": exit_statuses.page,
 }
