@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import typer
 
 import roundsman.cli  # noqa: F401 - the modules that add the commands
-from pages.markdown import WIDTH, document, item, prose, slug, table
+from pages.markdown import DOCS, WIDTH, document, item, link, prose, slug, table
 from pages.signatures import Parameter, parameters
 from pages.texts import doc
 from roundsman.cli.app import app, when
@@ -97,12 +97,19 @@ def _described(found: Iterator[Parameter]) -> Iterator[str]:
 
 
 def _marked(text: str) -> str:
-    """A help text with options, variables and paths as code."""
-    parts = re.split(r"(`[^`]*`|\"[^\"]*\")", text)
+    """A help text with options, variables and paths as code, and the pages of `roundsman help` as links."""
+    text = re.sub(r"`roundsman help ([a-z-]+)`", lambda match: link(_page(match[1])), text)
+    parts = re.split(r"(\[[^\]]*\]\([^)]*\)|`[^`]*`|\"[^\"]*\")", text)
     parts[::2] = [
         re.sub(r"(?<![\w`])(--?[a-z][a-z-]*|[$~./][\w$~./-]*\w)", r"`\1`", part) for part in parts[::2]
     ]
     return "".join(f"`{part}`" if part.startswith('"') else part for part in parts)
+
+
+def _page(topic: str) -> str:
+    """The page of a topic of `roundsman help`, by its path in docs/."""
+    [page] = [*DOCS.glob(f"*/{topic}.md"), *DOCS.glob(f"{topic}/index.md")]
+    return str(page.relative_to(DOCS))
 
 
 def _paragraphs(of: object, begin: int) -> str:

@@ -81,7 +81,7 @@ class Page:
                 heading = f"{name}{'.' if ': ' in name else ': '}{option}" if name else option
                 self._told[inside] = heading
                 yield f"### {heading}"
-                yield wrapped(f"Table `[{table}.{option}]`: {_about(inside)}")
+                yield wrapped(f"Table `[{table}.{option}]`: {_about(inside)}{_guides(heading)}")
                 yield from self._options(inside, f"{table}.{option}", heading, set())
 
 
@@ -107,6 +107,15 @@ def _more(name: str) -> str:
     names = (name.replace(".", "-"), name.partition(".")[0])
     pages = [f"sources/{each}.md" for each in names if (DOCS / f"sources/{each}.md").exists()]
     return f" Guide: {link(pages[0])}." if pages else ""
+
+
+def _guides(heading: str) -> str:
+    """Links to the guides to the webhooks of a vendor, or of all vendors."""
+    if not heading.endswith("webhook"):
+        return ""
+    vendor = heading.partition(".")[0] if "." in heading else "*"
+    pages = sorted(DOCS.glob(f"guides/webhooks-{vendor}.md"))
+    return f" Guides: {', '.join(link(str(page.relative_to(DOCS))) for page in pages)}."
 
 
 def _items(model: type[BaseModel]) -> Iterator[tuple[str, str]]:

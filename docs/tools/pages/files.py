@@ -38,6 +38,6 @@ def _installation(name: str, each: Installation) -> Iterator[str]:
 
 
 def _place(place: Place) -> str:
-    facts = [f"owner {place.owner}" if place.owner else "", f"mode {place.mode}" if place.mode else ""]
-    shown = ", ".join(fact for fact in facts if fact)
-    return item(code(place.path), place.what + (f" {shown[0].upper()}{shown[1:]}." if shown else ""))
+    owner = f" Owner: {place.owner}." if place.owner else ""
+    mode = f" Mode: {place.mode}." if place.mode else ""
+    return item(code(place.path), f"{place.what}{owner}{mode}")

@@ -24,7 +24,7 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,  # they show local variables, which may hold secrets
     rich_markup_mode=None,
-    help="Poll SaaS APIs, and report each new event once.",
+    help="Poll SaaS APIs, and report each new event once. `roundsman help` lists the pages of the documentation.",
 )
 
 T = TypeVar("T")

@@ -21,6 +21,8 @@ def backup(
 
     The copy is complete and compact. It has the log, the cursors, the dead letters and the open failures; it has neither
     the configuration nor its secrets.
+
+    More: `roundsman help backups-and-upgrades`.
     """
     store = store_of(config)
     if file.is_dir():
@@ -48,6 +50,8 @@ def restore(
     """Replace the store with a backup. The daemon must not run.
 
     Exit status 1: the store is in use, exists without --force, or the file is no backup.
+
+    More: `roundsman help backups-and-upgrades`.
     """
     from roundsman.store import holder, restore as put_back
 

@@ -50,6 +50,8 @@ def reload(config: ConfigPath = None) -> None:
 
     Exit status 1: the file has mistakes, which are printed, and the old configuration stays in effect; or the daemon does
     not run, or does not answer.
+
+    More: `roundsman help systemd`.
     """
     import asyncio
 
@@ -163,6 +165,8 @@ def replay(
     """Deliver events to a sink again, from a point in the log on.
 
     Works while the daemon runs, which delivers at once.
+
+    More: `roundsman help sink-failing`.
     """
 
     async def back(desk: "Desk") -> None:
@@ -211,6 +215,8 @@ def rewind(
 
     Works while the daemon runs. With --to: reads the secrets of this source. Exit status 1, with --accept: there is nothing
     to accept.
+
+    More: `roundsman help gap`.
     """
     from roundsman import screen
     from roundsman.plugin import Rewinds
@@ -271,7 +277,8 @@ def track(
     ids: Annotated[
         list[str],
         typer.Argument(
-            help="The ids of batches or pushes. For Railz also batch:ID, CONNECTION/ID and CONNECTION/batch:ID."
+            metavar="ID",
+            help="The ids of batches or pushes. For Railz also batch:ID, CONNECTION/ID and CONNECTION/batch:ID.",
         ),
     ],
     config: ConfigPath = None,
@@ -279,6 +286,8 @@ def track(
     """Make a source follow batches or pushes by id, until they end.
 
     Works while the daemon runs. Reads no secrets.
+
+    More: `roundsman help parakey`, `roundsman help railz`, `roundsman help mailchimp`.
     """
     from roundsman.options.values import counted
     from roundsman.plugin import Tracks
@@ -307,7 +316,10 @@ def track(
 
 @dead_app.command("list")
 def dead_list(sink: NamedSink, config: ConfigPath = None, as_json: Json = False) -> None:
-    """List the dead letters of a sink."""
+    """List the dead letters of a sink.
+
+    More: `roundsman help dead-letters`.
+    """
     from roundsman import screen
 
     async def buried(view: "View") -> "list[DeadLetter]":
@@ -330,7 +342,10 @@ def dead_list(sink: NamedSink, config: ConfigPath = None, as_json: Json = False)
 
 Seqs = Annotated[
     list[int] | None,
-    typer.Argument(help="The numbers of events, as `roundsman dead list` prints them. Default: all."),
+    typer.Argument(
+        metavar="NUMBER",
+        help="The numbers of events, as `roundsman dead list` prints them. Default: all.",
+    ),
 ]
 
 
@@ -349,7 +364,8 @@ def dead_retry(sink: NamedSink, seqs: Seqs = None, config: ConfigPath = None) ->
 def dead_drop(
     sink: NamedSink,
     seqs: Annotated[
-        list[int] | None, typer.Argument(help="The numbers of events, as `roundsman dead list` prints them.")
+        list[int] | None,
+        typer.Argument(metavar="NUMBER", help="The numbers of events, as `roundsman dead list` prints them."),
     ] = None,
     config: ConfigPath = None,
     everything: Annotated[bool, typer.Option("--all", help="All dead letters of this sink.")] = False,

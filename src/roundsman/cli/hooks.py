@@ -29,6 +29,8 @@ def hooks_list(source: Named, config: ConfigPath = None, as_json: Json = False) 
 
     Reads the secrets of this source alone. Exit status 1: there is a warning, or the vendor does not answer. Exit status 2:
     the vendor has no API for webhooks.
+
+    More: `roundsman help silent-webhook`.
     """
     from roundsman.cli import registrations
 
@@ -84,6 +86,8 @@ def hooks_create(
 
     Prints the signing secret, if the vendor makes one; it is shown this once. Reads the secrets of this source alone. Exit
     status 1: the vendor refuses, or such a webhook exists.
+
+    More: `roundsman help webhooks-parakey`, `roundsman help webhooks-mailchimp`, `roundsman help webhooks-railz`.
     """
     from roundsman.cli import registrations
 

@@ -136,6 +136,8 @@ def check(
 
     Reads all secrets of the configuration. Warnings do not change the exit status. Exit status 1, with --live: a source
     does not answer or its answer was unexpected, or a sink does not open.
+
+    More: `roundsman help first-account`.
     """
     from roundsman.config import advice
     from roundsman.options.values import counted

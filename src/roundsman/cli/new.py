@@ -79,6 +79,8 @@ def new(
     """Write the Python package of a new source or sink, with an example and its tests.
 
     A folder that has files is not overwritten. Exit status 1: the folder has files, or cannot be written.
+
+    More: `roundsman help write-a-source`, `roundsman help write-a-sink`, `roundsman help test-a-plugin`.
     """
     try:
         names = Names.of(name)

@@ -19,7 +19,10 @@ WIDTH = 80
 
 @app.command()
 def plugins(as_json: Json = False) -> None:
-    """List the installed types of sources and sinks: where each comes from, whether it loads, and what it can do."""
+    """List the installed types of sources and sinks: where each comes from, whether it loads, and what it can do.
+
+    More: `roundsman help write-a-source`.
+    """
     from roundsman.config.installed import all_installed
 
     found = list(all_installed())

@@ -29,6 +29,8 @@ def run(config: ConfigPath = None) -> None:
 
     Reads all secrets of the configuration. Exit status 1: the store cannot be used, or was deleted or replaced while the
     daemon ran.
+
+    More: `roundsman help systemd`.
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it would end the process until the daemon handles it
     from roundsman.service import service, systemd
@@ -73,6 +75,8 @@ def poll(
     """Poll one source, and print the events that it would report. Nothing is stored.
 
     Reads the secrets of this source alone. Works while the daemon runs. Exit status 1: the visit failed.
+
+    More: `roundsman help source-by-toml`.
     """
     from roundsman.service import service
 
@@ -131,7 +135,10 @@ def demo(
         typer.Option("--for", metavar="DURATION", help='How long, such as "30s". Default: until Ctrl-C.'),
     ] = None,
 ) -> None:
-    """Simulate a company at three vendors on this machine, run the daemon against them, and print events as they come."""
+    """Simulate a company at three vendors on this machine, run the daemon against them, and print events as they come.
+
+    More: `roundsman help install`.
+    """
     from roundsman.demo import demo as show
     from roundsman.options.values import duration
     from roundsman.service import service

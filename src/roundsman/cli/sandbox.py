@@ -24,6 +24,8 @@ def sandbox(
     """Simulate Parakey, Mailchimp and Railz on this machine until Ctrl-C.
 
     Standard output is a configuration for them, as TOML.
+
+    More: `roundsman help first-event`.
     """
     from roundsman.sandbox.alone import serve
 

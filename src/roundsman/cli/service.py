@@ -42,6 +42,8 @@ def install(user: User = False, socket: Socket = False, config: ServicePath = No
 
     Units that exist are replaced. Exit status 2: the configuration has mistakes, or the service could not read it; then
     no unit is written. Exit status 1: you are not root, or a package has installed the units.
+
+    More: `roundsman help systemd`.
     """
     from roundsman.config import advice
     from roundsman.service import fitness

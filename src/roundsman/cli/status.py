@@ -47,6 +47,8 @@ def status(
     """Show each source and each sink: the last visit, the next one, failures, and events that wait.
 
     Tables on a terminal, elsewhere lines with key=value.
+
+    More: `roundsman help runbook`.
     """
     import asyncio
 
@@ -193,7 +195,10 @@ def unread(
     as_json: Json = False,
     drop: Annotated[bool, typer.Option("--drop", help="Delete them.")] = False,
 ) -> None:
-    """List the webhooks and rows of a source that could not be read. With --json: their content, too."""
+    """List the webhooks and rows of a source that could not be read. With --json: their content, too.
+
+    More: `roundsman help unread`.
+    """
     from roundsman import screen
 
     if drop:
@@ -289,7 +294,10 @@ def failures(
 def failures_done(
     ids: Annotated[
         list[str] | None,
-        typer.Argument(help="The numbers of failures, as `roundsman failures` prints them. 9-12 is a range."),
+        typer.Argument(
+            metavar="NUMBER",
+            help="The numbers of failures, as `roundsman failures` prints them. 9-12 is a range.",
+        ),
     ] = None,
     config: ConfigPath = None,
     everything: Annotated[bool, typer.Option("--all", help="All open failures.")] = False,
