@@ -294,8 +294,8 @@ KINDS = {
         ("failed",),
     ),
     "roundsman.source.failing": _notice(
-        "The credentials of a source are refused, or it has had no good answer for three intervals. At Railz: a connection "
-        "failed three times in a row.",
+        "The credentials of a source are refused, it has had no good answer for three intervals, or more than three visits "
+        "in a row failed. At Railz: a connection failed three times in a row.",
         "source-failing.md",
         connection="`railz.pushes`: the connection, if it is one connection that fails.",
     ),

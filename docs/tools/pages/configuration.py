@@ -64,7 +64,9 @@ class Page:
         without |= {text for option, text in _items(model) if option == "type"}
         yield f"## {noun.capitalize()}: {name}"
         about = f'{doc(model)} Table `[{noun}s.NAME]` with `type = "{name}"`'
-        yield wrapped(f"{about}, and the [options of every {noun}](#options-of-every-{noun}).{_more(name)}")
+        yield wrapped(
+            f"{about}, and the [options of every {noun}](#options-of-every-{noun}).{_more(name, noun)}"
+        )
         yield from self._options(model, f"{noun}s.NAME", name, without)
 
     def _options(self, model: type[BaseModel], table: str, name: str, without: set[str]) -> Iterator[str]:
@@ -102,10 +104,10 @@ def _about(model: type[BaseModel]) -> str:
     return re.sub(r"^`[^`]*`: (.)", lambda match: match[1], doc(model))
 
 
-def _more(name: str) -> str:
-    """A link to the page of a type of source, if there is one."""
-    names = (name.replace(".", "-"), name.partition(".")[0])
-    pages = [f"sources/{each}.md" for each in names if (DOCS / f"sources/{each}.md").exists()]
+def _more(name: str, noun: str) -> str:
+    """A link to the page of a type of source or sink, if there is one."""
+    names = dict.fromkeys((name.replace(".", "-"), name.partition(".")[0]))
+    pages = [f"{noun}s/{each}.md" for each in names if (DOCS / f"{noun}s/{each}.md").exists()]
     return f" Guide: {link(pages[0])}." if pages else ""
 
 

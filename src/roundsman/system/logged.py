@@ -146,7 +146,7 @@ LOGGED = {
     ),
     "source.failing": Logged(
         FAULT,
-        "The credentials of a source are refused, or it has had no good answer for three intervals.",
+        "The credentials of a source are refused, it has had no good answer for three intervals, or more than three visits in a row failed.",
         {"source": SOURCE, "error": ERROR},
         "runbook/source-failing.md",
     ),
