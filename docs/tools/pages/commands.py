@@ -46,7 +46,7 @@ def page() -> str:
         prose(INTRODUCTION),
         "## Options of every command",
         *_described(parameters(root.callback)),
-        "## Words",
+        "## Values",
         item("FILE", _marked(f"{config.help} {_paragraphs(find, 2)}")),
         item("WHEN", doc(when)),
         "## All commands",

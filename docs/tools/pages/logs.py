@@ -4,8 +4,9 @@ from pages.markdown import code, codes, document, item, items, link, prose, slug
 from roundsman.system.logged import IN_EVERY_LINE, LOGGED, Logged
 
 INTRODUCTION = """
-The log is on standard error: on a terminal in columns, elsewhere one JSON object a line. `log_level` and
-`log_format` of [`[daemon]`](configuration.md#daemon) change that. No line has a payload or a secret.
+The log is on standard error: on a terminal in columns, elsewhere one JSON object a line, in the journal with
+priorities. `log_level` and `log_format` of [`[daemon]`](configuration.md#daemon) change that. No line has a payload
+or a secret.
 """
 
 
