@@ -7,6 +7,7 @@ from typing import get_args
 import pytest
 
 from pages import PAGES
+from pages.markdown import slug
 from roundsman import shapes
 from roundsman.web import metrics
 from roundsman.web.endpoints import ENDPOINTS
@@ -63,3 +64,13 @@ def test_the_endpoints_and_their_statuses_are_those_of_the_code() -> None:
     assert routes - {"{PATH}{{rest:path}}"} == paths
     statuses = {int(each) for each in re.findall(r"(?:_say\(|status_code=)(\d{3})", text)}
     assert statuses == {status for each in ENDPOINTS.values() for status, _ in each.answers}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_each_link_of_a_page_leads_to_a_heading_that_there_is(name: str) -> None:
+    text = (FOLDER / f"{name}.md").read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^):]+)\)", text):
+        path, _, anchor = target.partition("#")
+        page = (FOLDER / path).resolve() if path else FOLDER / f"{name}.md"
+        headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+        assert not anchor or anchor in map(slug, headings), target

@@ -170,7 +170,7 @@ LOGGED = {
         WARNING,
         "A source reads another address, place or account than its cursor is for, or it has a new name.",
         {"source": SOURCE, "what": "What has changed, and the commands to choose from."},
-        "runbook/index.md#a-source-reads-another-address",
+        "start/first-account.md#another-address-or-account",
     ),
     "source.rewound": Logged(
         INFO,
