@@ -82,7 +82,7 @@ ConfigPath = Annotated[
     config_option(
         "$ROUNDSMAN_CONFIG, else the first that exists of ./roundsman.toml, ~/.config/roundsman/roundsman.toml and "
         "/etc/roundsman/roundsman.toml",
-        _told,
+        _warn_of_skipped,
     ),
 ]
 

@@ -168,6 +168,7 @@ def replay(
 
     More: `roundsman help sink-failing`.
     """
+    from roundsman.options.values import counted
 
     async def back(desk: "Desk") -> None:
         if begin == "beginning":
@@ -352,6 +353,7 @@ Seqs = Annotated[
 @dead_app.command("retry")
 def dead_retry(sink: NamedSink, seqs: Seqs = None, config: ConfigPath = None) -> None:
     """Deliver dead letters again. The daemon does it at once, `roundsman once` at its next run."""
+    from roundsman.options.values import counted
 
     async def requeue(desk: "Desk") -> int:
         await known_sink(desk, sink)
@@ -371,6 +373,7 @@ def dead_drop(
     everything: Annotated[bool, typer.Option("--all", help="All dead letters of this sink.")] = False,
 ) -> None:
     """Delete dead letters. The sink never gets these events; the log keeps them."""
+    from roundsman.options.values import counted
 
     async def drop(desk: "Desk") -> int:
         await known_sink(desk, sink)

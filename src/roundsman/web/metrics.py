@@ -69,10 +69,22 @@ SOURCE_FAILING = Described(
     "1 while the failure of a source is reported, else 0.",
     SOURCE,
 )
+SOURCE_GAP = Described(
+    "roundsman_source_gap",
+    GaugeMetricFamily,
+    "1 while rows of a source may be missing, else 0. Without a value before the first good visit since the start.",
+    SOURCE,
+)
 OLDEST_AGE = Described(
     "roundsman_sink_oldest_age_seconds",
     GaugeMetricFamily,
     "Age of the oldest event that a sink has not acknowledged. 0 if it has all.",
+    SINK,
+)
+DEAD_LETTERS = Described(
+    "roundsman_sink_dead_letters",
+    GaugeMetricFamily,
+    "Events that a sink refused for good, and that were neither delivered nor dropped since.",
     SINK,
 )
 SINK_FAILURES = Described("roundsman_sink_failures", CounterMetricFamily, "Deliveries that failed.", SINK)
@@ -112,18 +124,9 @@ BUILD_INFO = Described(
     "roundsman_build_info", GaugeMetricFamily, "Always 1.", {"version": "The version of Roundsman."}
 )
 METRICS = (
-    *(
-        POLLS,
-        EVENTS,
-        ROWS_UNREAD,
-        ANSWERED_AGE,
-        SOURCE_FAILING,
-        OLDEST_AGE,
-        SINK_FAILURES,
-        LATENESS,
-        REQUESTS,
-    ),
-    *(RETRIES, WEBHOOKS, WEBHOOK_DURATION, BUILD_INFO),
+    *(POLLS, EVENTS, ROWS_UNREAD, ANSWERED_AGE, SOURCE_FAILING, SOURCE_GAP),
+    *(OLDEST_AGE, DEAD_LETTERS, SINK_FAILURES),
+    *(LATENESS, REQUESTS, RETRIES, WEBHOOKS, WEBHOOK_DURATION, BUILD_INFO),
 )
 """All metrics, in the order of the documentation."""
 
@@ -170,7 +173,7 @@ class _Collector(Collector):
         yield _counter(POLLS, engine.meter.polls)
         yield _counter(EVENTS, engine.meter.events)
         yield _counter(ROWS_UNREAD, {(name,): count for name, count in engine.meter.unread.items()})
-        answered, failing = ANSWERED_AGE.family(), SOURCE_FAILING.family()
+        answered, failing, gap = ANSWERED_AGE.family(), SOURCE_FAILING.family(), SOURCE_GAP.family()
         for name, watched in engine.roster.items():
             status = watched.status
             if watched.gap is not None:
@@ -189,6 +192,10 @@ class _Collector(Collector):
         for name, logged in self._oldest.items():
             oldest.add_metric([name], max(0.0, now - logged) if logged is not None else 0.0)
         yield oldest
+        dead = DEAD_LETTERS.family()
+        for name in engine.deliveries:
+            dead.add_metric([name], self._dead.get(name, 0))
+        yield dead
         yield _counter(SINK_FAILURES, {(name,): engine.meter.failures[name] for name in engine.deliveries})
 
 
