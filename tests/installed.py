@@ -1,14 +1,15 @@
-"""Roundsman as README installs it on a machine, and a made-up vendor beside it."""
+"""Roundsman as the guide installs it on a machine, and a simulated vendor beside it."""
 
 import json
-import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 
+import pages
 from machine import REPOSITORY, Machine
 
+GUIDE = "docs/guides/systemd.md"
 TOKEN = "sandbox-access-token"
 CONFIG = "/etc/roundsman/roundsman.toml"
 EVENTS = "/var/lib/private/roundsman/events.jsonl"
@@ -17,33 +18,37 @@ FIGURES: dict[str, str] = {}
 """What a person may want to know of this run; printed at its end."""
 
 
-def _blocks(kind: str) -> list[list[str]]:
-    """What is to be typed in README's service section: the lines of each block."""
-    text = (REPOSITORY / "README.md").read_text().split("\n## As a service\n")[1].split("\n## ")[0]
-    return [
-        block.strip().splitlines()
-        for block in re.findall(rf"^```{kind}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    ]
+class Steps(NamedTuple):
+    """The lines of the guide's installation, in order."""
+
+    install: str
+    init: str
+    secret: str
+    check: str
+    unit: str
+    start: str
+    active: str
+    status: str
 
 
-def readme_steps() -> list[str]:
-    """The lines that install it."""
-    return _blocks("sh")[0]
+def steps() -> Steps:
+    """The lines that install the service."""
+    return Steps(*(command.text for command in pages.commands(GUIDE, "Install")))
 
 
-def readme_removal() -> list[str]:
+def removal() -> list[str]:
     """The lines that remove it."""
-    return _blocks("sh")[1]
+    return [command.text for command in pages.commands(GUIDE, "Remove")]
 
 
-def readme_cron() -> str:
+def cron_line() -> str:
     """What is for /etc/cron.d."""
-    [[line]] = _blocks("cron")
-    return line
+    [block] = pages.blocks("docs/guides/backups-and-upgrades.md", "cron")
+    return block.text.strip()
 
 
 def for_the_sandbox(text: str) -> str:
-    """What a reader of the README edits in the configuration, who has a sandbox instead of an account."""
+    """What a reader of the guide edits in the configuration, with a sandbox instead of an account."""
     text = text.replace("[sources.front-doors]\n", f'[sources.front-doors]\nbase_url = "{VENDOR}"\n')
     text = text.replace('# [sinks.console]\n# type = "stdout"', '[sinks.console]\ntype = "stdout"')
     return text.replace('interval = "60s"', 'interval = "300ms"')

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from conftest import need
-from installed import CONFIG, FIGURES, TOKEN, Service, Vendor, for_the_sandbox, readme_steps
+from installed import CONFIG, FIGURES, TOKEN, Service, Steps, Vendor, for_the_sandbox, steps
 from machine import Machine, missing
 
 
@@ -17,20 +17,24 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 @pytest.fixture(scope="session")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """A machine on which README's service section was executed, line by line, by somebody with a careful umask."""
+    """A machine on which the guide's installation was executed, line by line, with a careful umask."""
     why = missing()
     need(why is None, why or "")
     with Machine(tmp_path_factory.mktemp("machine")) as machine:
-        install, init, secret, unit, start = [f"umask 077; {line}" for line in readme_steps()]
-        machine.shell(install, folder="/root/roundsman")
-        machine.shell(init)
+        guide = Steps(*(f"umask 077; {line}" for line in steps()))
+        machine.shell(guide.install, folder="/root/roundsman")
+        machine.shell(guide.init)
         edited = for_the_sandbox((machine.root / CONFIG[1:]).read_text())
         (machine.root / CONFIG[1:]).write_text(edited)
-        machine.shell(secret, stdin=TOKEN + "\n")
-        machine.shell(unit)
-        machine.shell(start)
+        machine.shell(guide.secret, stdin=TOKEN + "\n")
+        vendor = Vendor(machine)
+        assert "sources.front-doors: answers\n" in machine.shell(guide.check)
+        machine.shell(guide.unit)
+        machine.shell(guide.start)
         assert machine.ask("systemctl", "is-enabled", "roundsman") == "enabled"
-        assert machine.ask("systemctl", "is-active", "roundsman") == "active"
+        assert machine.shell(guide.active) == "active\n"
+        assert "source front-doors" in machine.shell(guide.status)
+        vendor.stop()
         machine.original = edited
         yield machine
 
@@ -44,7 +48,7 @@ def vendor(machine: Machine) -> Iterator[Vendor]:
 
 @pytest.fixture
 def service(machine: Machine, vendor: Vendor) -> Iterator[Service]:
-    """As README leaves it, running, with an empty log; and stopped afterwards."""
+    """As the guide leaves it, running, with an empty log; and stopped afterwards."""
     machine.run("systemctl", "stop", "roundsman")
     machine.run("systemctl", "clean", "--what=state", "roundsman")
     service = Service(machine)

@@ -1,4 +1,4 @@
-"""The service in a booted systemd, installed by the lines of the README."""
+"""The service in a booted systemd, installed by the lines of the guide."""
 
 import json
 import re
@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from installed import CONFIG, FIGURES, TOKEN, Service, Vendor, readme_cron, readme_removal, readme_steps
+import terminal
+from installed import CONFIG, FIGURES, TOKEN, Service, Vendor, cron_line, removal, steps
 from machine import Machine
 
 STATE = "/var/lib/private/roundsman"
@@ -348,7 +349,7 @@ def test_the_line_for_cron_makes_a_backup(service: Service, vendor: Vendor) -> N
     """With what cron has, which is little, and again over the one of last night."""
     machine = service.machine
     service.tells(vendor.add("a", 2))
-    *times, user, command = readme_cron().split(maxsplit=6)
+    *times, user, command = cron_line().split(maxsplit=6)
     assert (len(times), user) == (5, "root")
     for _ in range(2):
         machine.run(
@@ -370,7 +371,7 @@ value = { credential = "hook" }
 
 @pytest.fixture
 def listening(service: Service) -> Any:
-    """With a socket that systemd holds, as README says."""
+    """With a socket that systemd holds, as the guide describes it."""
     machine = service.machine
     machine.shell(
         "(umask 077; echo 'Bearer 0123456789abcdef' > /etc/roundsman/credentials/hook); groupadd --force www-data"
@@ -525,15 +526,15 @@ def test_a_user_can_have_one_of_their_own(service: Service, vendor: Vendor) -> N
             == "active"
         )
     )
-    uid = machine.ask("id", "-u", "anna")
 
     def anna(script: str, stdin: str | None = None) -> str:
-        line = f"export XDG_RUNTIME_DIR=/run/user/{uid} PATH=/opt/roundsman/bin:$PATH; cd; {script}"
+        line = f"{terminal.USER[0]} PATH=/opt/roundsman/bin:$PATH; cd; {script}"
         return machine.run(
             "runuser", "-u", "anna", "--", "env", "HOME=/home/anna", "bash", "-euc", line, stdin=stdin
         )
 
-    anna("roundsman init --user")
+    init, install, enable = terminal.USER[1:]
+    anna(init)
     file = machine.root / "home/anna/.config/roundsman/roundsman.toml"
     file.write_text(
         file.read_text()
@@ -541,10 +542,10 @@ def test_a_user_can_have_one_of_their_own(service: Service, vendor: Vendor) -> N
         .replace('"60s"', '"1s"')
     )
     anna("(umask 077; cat > .config/roundsman/credentials/parakey)", stdin=TOKEN)
-    said = anna("roundsman service install --user")
+    said = anna(install)
     assert "next: systemctl --user enable --now roundsman" in said
     before = len(vendor.asked)
-    anna("systemctl --user enable --now roundsman.service")
+    anna(enable)
     machine.until(lambda: len(vendor.asked) > before)
     ids = vendor.add("hers", 2)
     machine.until(lambda: anna("cat .config/roundsman/events.jsonl").count("co.parakey") == len(ids))
@@ -568,7 +569,7 @@ def test_it_is_removed_whole_and_can_be_installed_again(
         machine.fails("systemctl", "restart", "roundsman")
     # What the vendor of these tests runs from is kept aside; the rest of the machine knows nothing of it.
     machine.shell("cp -a /opt/roundsman /srv/opt")
-    for line in readme_removal():
+    for line in removal():
         machine.shell(line)
     left = machine.shell(
         "find / -xdev -path /srv -prune -o -path /root -prune -o -path /proc -prune -o -name '*roundsman*' -print"
@@ -580,11 +581,11 @@ def test_it_is_removed_whole_and_can_be_installed_again(
     ] == []
     assert machine.show("LoadState") == "not-found"
     machine.shell("mv /srv/opt /opt/roundsman")
-    install, init, secret, unit, start = readme_steps()
-    machine.shell(install.rpartition("&& ")[2])
-    machine.shell(init)
+    guide = steps()
+    machine.shell(guide.install.rpartition("&& ")[2])
+    machine.shell(guide.init)
     service.configure()
-    machine.shell(secret, stdin=TOKEN + "\n")
-    machine.shell(unit)
-    machine.shell(start)
+    machine.shell(guide.secret, stdin=TOKEN + "\n")
+    machine.shell(guide.unit)
+    machine.shell(guide.start)
     service.tells([])

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
+import pages
 from conftest import need
-from installed import CONFIG, TOKEN, for_the_sandbox
-from machine import REPOSITORY, Machine, missing
+from installed import CONFIG, GUIDE, TOKEN, for_the_sandbox
+from machine import Machine, missing
 
 STATE = "/var/lib/private/roundsman"
 APT = "apt-get install --yes --quiet"
@@ -14,12 +15,13 @@ APT = "apt-get install --yes --quiet"
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """A machine with nothing of ours but the package, as README says."""
+    """A machine with nothing but the package, installed by the guide's line."""
     why = missing()
     need(why is None, why or "")
-    assert "make deb && apt install ./dist/roundsman_*.deb" in (REPOSITORY / "README.md").read_text()
+    [line] = pages.commands(GUIDE, "Debian package")
+    assert "apt install" in line.text
     with Machine(tmp_path_factory.mktemp("bare")) as machine:
-        machine.shell(f"make deb && {APT} ./dist/roundsman_*.deb", folder="/root/roundsman")
+        machine.shell(line.text.replace("apt install", APT), folder="/root/roundsman")
         yield machine
 
 

@@ -1,0 +1,151 @@
+"""Every TOML block of the documentation is a configuration that loads."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pages
+import plugins
+from pages import ROOT, Block
+from roundsman import config
+from roundsman.errors import ConfigError
+
+SECRET = "0123456789abcdef-us6"
+SOURCES: dict[str, dict[str, Any]] = {
+    "front-doors": {"type": "parakey.event_logs", "access_token": SECRET},
+    "keys": {"type": "parakey.batches", "access_token": SECRET},
+    "newsletter": {"type": "mailchimp.batches", "api_key": SECRET},
+    "ledger": {
+        "type": "railz.pushes",
+        "client_id": "ID_1",
+        "secret_key": SECRET,
+        "connections": "discover",
+    },
+    "audit": {"type": "http.json", "base_url": "http://127.0.0.1:1", "rows": {"id": "id", "time": "created"}},
+    "feed": {"type": "http.json", "base_url": "http://127.0.0.1:1", "rows": {"id": "id"}},
+}
+"""What a block leaves out that has only some options of a source: the name decides."""
+SINKS: dict[str, dict[str, Any]] = {
+    "archive": {"type": "file", "path": "events.jsonl"},
+    "crm": {"type": "http", "url": "https://crm.example.org/events"},
+}
+BLOCKS = [block for page in pages.pages() for block in pages.blocks(page, "toml")]
+CONFIGURATIONS = [block for block in BLOCKS if "[project." not in block.text]
+PAGES = sorted({block.page for block in CONFIGURATIONS})
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for a configuration, with the files that the pages name; the plugins of the guides are installed."""
+    for name in ("cert.pem", "key.pem"):
+        (tmp_path / name).write_text("")
+    command = [sys.executable, "-m", "roundsman", "new", "source", "acme.orders"]
+    subprocess.run(command, cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
+    place = tmp_path / "roundsman-acme-orders/src"
+    plugins.install(place, "acme-orders", sources={"acme.orders": "acme_orders:AcmeOrders"})
+    monkeypatch.syspath_prepend(place)
+    return tmp_path
+
+
+def mistakes(folder: Path, document: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What `config.load` says about the document, with every secret that it names in its place."""
+    text = "".join(lines(document, ""))
+    for name in re.findall(r'\benv = "(\w+)"', text):
+        monkeypatch.setenv(name, SECRET)
+    (folder / "credentials").mkdir(exist_ok=True)
+    for name in re.findall(r'\bcredential = "([\w-]+)"', text):
+        (folder / "credentials" / name).write_text(SECRET)
+    file = folder / "roundsman.toml"
+    file.write_text(text)
+    try:
+        config.load(file)
+    except ConfigError as exc:
+        return exc.problems
+    return []
+
+
+def lines(table: dict[str, Any], place: str) -> list[str]:
+    """A document as TOML."""
+    found = [f"[{place}]\n"] if place else []
+    found += [f"{key} = {value_of(value)}\n" for key, value in table.items() if not _is_table(place, value)]
+    for key, value in table.items():
+        if _is_table(place, value):
+            found += lines(value, f"{place}.{key}".lstrip("."))
+    return found
+
+
+def _is_table(place: str, value: object) -> bool:
+    return isinstance(value, dict) and place.count(".") < 1
+
+
+def value_of(value: object) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {value_of(each)}" for key, each in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(value_of, value)) + "]"
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return str(value).lower()
+
+
+def joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """Both documents in one; of an option that both have, the second's."""
+    both = {**first, **second}
+    for key in first.keys() & second.keys():
+        if isinstance(first[key], dict) and isinstance(second[key], dict):
+            both[key] = joined(first[key], second[key])
+    return both
+
+
+def completed(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with what a block leaves out: a type, a source, a sink, a listener."""
+    sources = dict(document.get("sources", {})) or {"feed": {}}
+    sinks = dict(document.get("sinks", {})) or {"archive": {}}
+    for tables, known in ((sources, SOURCES), (sinks, SINKS)):
+        for name, table in tables.items():
+            if "type" not in table:
+                assert name in known, f"{name} has no type on the page: name it in this test"
+                tables[name] = joined(known[name], table)
+    whole = {**document, "sources": sources, "sinks": sinks}
+    if any("webhook" in table for table in sources.values()):
+        whole.setdefault("listen", {})
+    return whole
+
+
+@pytest.mark.parametrize("block", CONFIGURATIONS, ids=lambda block: block.place)
+def test_each_block_loads(block: Block, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert mistakes(folder, completed(tomllib.loads(block.text)), monkeypatch) == [], block.place
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_blocks_of_a_page_load_together(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a reader who follows the page from its top writes them into one file."""
+    whole: dict[str, Any] = {}
+    for block in CONFIGURATIONS:
+        if block.page == page:
+            whole = joined(whole, tomllib.loads(block.text))
+            assert mistakes(folder, completed(whole), monkeypatch) == [], block.place
+
+
+def test_the_entry_points_on_the_pages_are_of_the_groups_that_are_read() -> None:
+    found = [(block, tomllib.loads(block.text)["project"]) for block in BLOCKS if block not in CONFIGURATIONS]
+    assert found
+    for block, project in found:
+        assert set(project["entry-points"]) <= {"roundsman.sources", "roundsman.sinks"}, block.place
+
+
+def test_an_option_that_does_not_exist_is_noticed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [block] = [block for block in CONFIGURATIONS if block.place.startswith("docs/sources/railz.md")]
+    wrong = tomllib.loads(block.text.replace("connections", "conections"))
+    assert mistakes(folder, completed(wrong), monkeypatch)
+
+
+def test_the_example_configuration_is_written_as_it_is_read() -> None:
+    """`lines` is the opposite of `tomllib.loads`."""
+    document = tomllib.loads((ROOT / "config.example.toml").read_text())
+    assert tomllib.loads("".join(lines(document, ""))) == document
