@@ -1,6 +1,7 @@
 """Every TOML block of the documentation is a configuration that loads."""
 
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -11,6 +12,7 @@ import pytest
 
 import pages
 import plugins
+from conftest import need
 from pages import ROOT, Block
 from roundsman import config
 from roundsman.errors import ConfigError
@@ -39,16 +41,21 @@ CONFIGURATIONS = [block for block in BLOCKS if "[project." not in block.text]
 PAGES = sorted({block.page for block in CONFIGURATIONS})
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder for a configuration, with the files that the pages name; the plugins of the guides are installed."""
-    for name in ("cert.pem", "key.pem"):
-        (tmp_path / name).write_text("")
+@pytest.fixture(scope="module")
+def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the plugin of "Write a source" is installed."""
+    folder = tmp_path_factory.mktemp("plugin")
     command = [sys.executable, "-m", "roundsman", "new", "source", "acme.orders"]
-    subprocess.run(command, cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
-    place = tmp_path / "roundsman-acme-orders/src"
+    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    place = folder / "roundsman-acme-orders/src"
     plugins.install(place, "acme-orders", sources={"acme.orders": "acme_orders:AcmeOrders"})
-    monkeypatch.syspath_prepend(place)
+    return place
+
+
+@pytest.fixture
+def folder(tmp_path: Path, plugin: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for a configuration."""
+    monkeypatch.syspath_prepend(plugin)
     return tmp_path
 
 
@@ -60,6 +67,10 @@ def mistakes(folder: Path, document: dict[str, Any], monkeypatch: pytest.MonkeyP
     (folder / "credentials").mkdir(exist_ok=True)
     for name in re.findall(r'\bcredential = "([\w-]+)"', text):
         (folder / "credentials" / name).write_text(SECRET)
+    for name in re.findall(r'\bfile = "([\w.-]+)"', text):
+        (folder / name).write_text(SECRET)
+    if "tls_certificate" in text:
+        a_certificate(folder)
     file = folder / "roundsman.toml"
     file.write_text(text)
     try:
@@ -67,6 +78,14 @@ def mistakes(folder: Path, document: dict[str, Any], monkeypatch: pytest.MonkeyP
     except ConfigError as exc:
         return exc.problems
     return []
+
+
+def a_certificate(folder: Path) -> None:
+    need(shutil.which("openssl") is not None, "needs openssl: apt-get install openssl")
+    command = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost -keyout key.pem -out cert.pem"
+    )
+    subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
 
 
 def lines(table: dict[str, Any], place: str) -> list[str]:
