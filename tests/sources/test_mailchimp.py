@@ -1375,3 +1375,22 @@ async def test_a_large_file_that_breaks_off_is_a_damaged_archive(rounds: Any, ac
     [told] = world.told(COMPLETED)
     assert told["data"]["failures"] is None
     assert "the archive is damaged: it ends in the middle; again in" in json.dumps(logs, default=str)
+
+
+async def test_the_sandbox_registers_a_webhook_while_other_requests_come() -> None:
+    """It tries the address before it answers; a request that comes meanwhile has a body of its own."""
+    account = Mailchimp()
+    key = {"Authorization": f"Bearer {API_KEY}"}
+    async with Sandbox(account) as box, httpx.AsyncClient(headers=key) as client:
+
+        async def tried(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            assert (await client.get(f"{box.url}/3.0/batches")).status_code == 200
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            writer.close()
+
+        async with await asyncio.start_server(tried, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            wanted = {"url": f"http://127.0.0.1:{port}/hooks"}
+            answer = await client.post(f"{box.url}/3.0/batch-webhooks", json=wanted)
+    assert (answer.status_code, [made.url for made in account.webhooks.values()]) == (200, [wanted["url"]])

@@ -82,13 +82,15 @@ class Sandbox:
         try:
             if self._latency:
                 await asyncio.sleep(self._latency)
-            vendor.body = self.vendor.body = await request.read()
+            body = await request.read()
+            vendor.body = self.vendor.body = body
             tried = vendor.tries(request.method, request.path)
             if tried is not None and not await self._answers(tried):
                 reply = document(
                     400, {"status": 400, "title": "Invalid Resource", "detail": "The URL does not answer."}
                 )
             else:
+                vendor.body = self.vendor.body = body  # other requests came while the address was tried
                 reply = self.vendor.answer(request.method, request.path, dict(request.query), headers)
         finally:
             vendor.under_way -= holds
