@@ -77,3 +77,80 @@ INSTALLED = (
 
 ON_A_MACHINE = {*(line for lines in BOOTED.values() for line in lines), FOLDER, *SOCKET, *USER, *INSTALLED}
 """Lines that tests/systemd runs."""
+
+FIRST_EVENT = (
+    "python -m roundsman.sandbox --port 8399",
+    "python -m roundsman.sandbox --port 8399 > all.toml",
+    "roundsman run",
+    "roundsman run -c all.toml",
+    "roundsman failures done 833 -c all.toml",
+    "roundsman hooks create newsletter -c all.toml --url http://127.0.0.1:8377",
+    "roundsman track keys 91653ad818 -c all.toml",
+)
+"""By tests/docs/test_first_event.py, from the top of that page."""
+
+NOT_RUN = {
+    "(umask 022; PIPX_HOME=/opt/pipx PIPX_BIN_DIR=/usr/local/bin pipx install --force .)": "pipx needs a package index",
+    "pipx install .": "pipx needs a package index",
+    "pipx inject roundsman ./your-package": "pipx needs a package index",
+    "pip install --editable './roundsman-acme-orders[test]'": "pip needs a package index",
+    "python3 -m venv venv && venv/bin/pip install .": "pip needs a package index; tests/systemd installs from one",
+    "python3 -m pip": "the name of a program",
+    "make test": "it runs this test",
+    "make demo": "it takes 30 seconds; `roundsman demo` is run",
+    "make bench": "it takes minutes; tests/test_benchmarks.py runs its rows",
+    "make bench QUICK=1": "tests/test_benchmarks.py runs its rows",
+    'make bench ROWS="backlog poll"': "tests/test_benchmarks.py runs its rows",
+    "make profile": "it takes minutes; tests/test_benchmarks.py runs it",
+    "make soak": "it takes minutes; tests/test_soak.py runs a short one",
+    "apt purge": "the name of a command",
+    "apt purge roundsman": "it asks; tests/systemd/test_deb.py runs it with --yes",
+    "systemctl edit": "it opens an editor; tests/systemd writes the file",
+    "systemctl edit roundsman": "it opens an editor; tests/systemd writes the file",
+    "systemctl edit roundsman.socket": "it opens an editor; tests/systemd writes the file",
+    "systemctl reload": "the name of a command",
+    "timedatectl set-ntp true": "it changes the clock of the machine",
+    "loginctl enable-linger": "it needs a login session; tests/systemd/test_booted.py runs it for a user",
+    "curl -v https://HOST/": "HOST is the vendor's",
+    "smartctl -a /dev/DISK": "DISK is a disk of the reader's",
+}
+"""Lines that no test runs, with the reason. Those of `roundsman` are parsed all the same."""
+
+ELSEWHERE = {*ON_A_MACHINE, *FIRST_EVENT, *NOT_RUN}
+"""Lines that tests/docs/test_commands.py does not run."""
+
+PHASES = (
+    r"",
+    r"^curl ",
+    r"hooks create newsletter .*example\.org$",
+    r"hooks list",
+    r"hooks delete",
+    r"hooks create newsletter .*/roundsman$",
+    r"\btrack\b",
+    r"\bdone\b",
+    r"\breplay\b",
+    r"\bdead drop crm 180",
+    r"\bdead retry crm 180",
+    r"\bdead retry SINK",
+    r"\bdead drop crm --all",
+    r"\bunread\b.*--drop",
+    r"\breload\b",
+    r"\brewind\b(?!.*--accept)",
+    r"\brewind\b",
+    r"\bbackup\b",
+    r"\bonce\b",
+    r"\brestore\b",
+    r"echo \$\?",
+)
+"""The order of the lines that tests/docs/test_commands.py runs: what changes the store comes later."""
+
+STOPPED = r"\bonce\b|\brestore\b|echo \$\?"
+"""The daemon does not run while these are typed."""
+
+STATUS = {
+    "roundsman dead drop SINK": 2,  # it asks which ones
+}
+"""Exit statuses other than 0."""
+
+UNTIL_STOPPED = {"roundsman demo": "front-doors", "roundsman events -f": "front-doors"}
+"""Lines that run until Ctrl-C, and what they have printed by then."""

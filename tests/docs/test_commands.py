@@ -1,0 +1,122 @@
+"""Every command line of the documentation is run, beside a daemon that has the names of the pages."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+
+import pages
+from conftest import need
+from parsing import parsed
+from reader import TOKENS, Reader
+from terminal import ELSEWHERE, PHASES, STATUS, STOPPED, UNTIL_STOPPED
+
+PROGRAMS = re.compile(
+    r"(sudo )?(roundsman|systemctl|systemd-analyze|journalctl|make|curl|pip|pipx|python3?|apt|loginctl|timedatectl|smartctl|export) \S"
+)
+"""Code spans in the prose that begin like this are command lines, or begin one."""
+OURS = re.compile(r"(sudo )?roundsman [\w-]")
+
+
+class Line(NamedTuple):
+    text: str
+    places: tuple[str, ...]
+
+
+def lines() -> list[Line]:
+    """Each line once: those of the shell blocks, and the whole ones in the prose, in the order to run them."""
+    found: dict[str, list[str]] = {}
+    for page in pages.written():
+        for command in pages.commands(page):
+            found.setdefault(command.text, []).append(command.place)
+        for span in pages.spans(page):
+            if PROGRAMS.match(span.text) and (not OURS.match(span.text) or parsed(span.text).whole):
+                found.setdefault(span.text, []).append(span.place)
+    known = [Line(text, tuple(places)) for text, places in found.items()]
+    return sorted(known, key=lambda line: _phase(line.text))
+
+
+def _phase(text: str) -> int:
+    return max(number for number, pattern in enumerate(PHASES) if re.search(pattern, text))
+
+
+LINES = lines()
+HERE = [line for line in LINES if line.text not in ELSEWHERE]
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+    with Reader(tmp_path_factory.mktemp("reader")) as reader:
+        yield reader
+
+
+def substituted(line: str, reader: Reader) -> str:
+    """The line with what a reader puts in place of the examples on the pages."""
+    since = reader.types("date -u -d '-1 hour' +%FT%TZ").stdout.strip()
+    keys = {
+        r"(?<=keys )(91653ad818|ID)\b": reader.submitted()[-1],
+        r"\btrack SOURCE (?=CONNECTION)": "track ledger ",
+        r"\bCONNECTION\b": "CON-harbour-xero",
+        r"https://hooks\.example\.org(?=/hooks/ledger/TOKEN)": f"{reader.others.url}",
+        r"(?<=/ledger/)TOKEN": TOKENS["ledger"],
+        r"(?<=/newsletter/)TOKEN": TOKENS["newsletter"],
+        r"https://(hooks|crm)\.example\.org": reader.others.url,
+        r"http://127\.0\.0\.1:8377": reader.listener,
+        r"\bSOURCE\b": "front-doors",
+        r"\bSINK\b": "crm",
+        r"\bNAME\b": "github",
+        r"(?<=--to )(WHEN|TIME|20\S+Z)": since,
+        r"(?<=--from )WHEN": "2h",
+        r"(?<=--for )12s": "2s",
+        r"/var/lib/roundsman/roundsman\.db\.before-006|/root/backups/roundsman\.db": "copy.db",
+        r"/var/backups/roundsman\.db|\bFILE\b": "copy.db",
+        r"/etc/roundsman/roundsman\.toml": "roundsman.toml",
+        r"(?<=delete newsletter )5596bdddde": "$(roundsman hooks list newsletter --json | jq -r .[0].id)",
+    }
+    for pattern, value in keys.items():
+        line = re.sub(pattern, lambda _, value=value: value, line)
+    if "180" in line:
+        letters = reader.asks("roundsman dead list crm --json")
+        line = line.replace("180", str(letters[0]["seq"]))
+    return line
+
+
+@pytest.mark.parametrize("line", HERE, ids=lambda line: line.text)
+def test_each_line_works(line: Line, reader: Reader) -> None:
+    if line.text.startswith("curl"):
+        need(shutil.which("curl") is not None, "needs curl: apt-get install curl")
+    if "--accept" in line.text:
+        reader.reads_another_address()
+    if re.search(STOPPED, line.text) and not reader.daemon.ended():
+        assert reader.daemon.stop() == 0
+    if "echo $?" in line.text:
+        reader.damages_the_store()
+    text = substituted(line.text, reader)
+    folder = reader.fresh() if re.search(r"\b(init|new)\b", text) else reader.folder
+    if re.search(r"\bnew\b", text):
+        text = f"PYTHONPATH={pages.ROOT / 'src'} {text}"  # the plugin of the pages is installed here
+    if until := UNTIL_STOPPED.get(line.text):
+        running = reader.starts(text, until=until, folder=folder)
+        assert running.stop() in {0, 130}, line.places
+        return
+    done = reader.types(text, folder=folder)
+    assert done.returncode == STATUS.get(line.text, 0), (line.places, text, done.stdout, done.stderr)
+
+
+def test_each_command_in_the_prose_exists_with_its_options() -> None:
+    """Also where only its name is mentioned: `roundsman track`, `--force`."""
+    wrong = [
+        f"{place.place}: {place.text}: {mistake}"
+        for page in pages.pages()
+        for place in [*pages.commands(page), *pages.spans(page)]
+        if OURS.match(place.text)
+        if (mistake := parsed(place.text).mistake)
+    ]
+    assert wrong == []
+
+
+def test_the_tables_name_only_lines_of_the_pages() -> None:
+    known = {place.text for page in pages.pages() for place in [*pages.commands(page), *pages.spans(page)]}
+    assert [text for text in (*ELSEWHERE, *STATUS, *UNTIL_STOPPED) if text not in known] == []

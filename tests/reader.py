@@ -1,0 +1,335 @@
+"""A reader of the documentation at work: a folder, a shell, simulated vendors, a daemon, and the names of the pages."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any, Self
+from uuid import uuid4
+
+import httpx
+
+import pages
+import plugins
+from machine import awaited
+from roundsman.sandbox.railz import CLIENT_ID
+
+TOKENS = {"newsletter": "sandbox-hook-token", "ledger": "sandbox-hook-token-2"}
+LETTERS = 3
+"""Events that the receiver refuses at first."""
+CONFIG = """
+[daemon]
+store = "roundsman.db"
+
+[listen]
+address = "127.0.0.1:{port}"
+
+[sources.front-doors]
+type = "parakey.event_logs"
+base_url = "{vendor}"
+interval = "1s"
+access_token = {{ env = "PARAKEY_ACCESS_TOKEN" }}
+
+[sources.front-doors.webhook]
+header = "Authorization"
+value = {{ env = "PARAKEY_HOOK" }}
+
+[sources.keys]
+type = "parakey.batches"
+base_url = "{vendor}"
+interval = "1s"
+access_token = {{ env = "PARAKEY_ACCESS_TOKEN" }}
+
+[sources.newsletter]
+type = "mailchimp.batches"
+base_url = "{vendor}/3.0"
+interval = "1s"
+api_key = {{ env = "MAILCHIMP_API_KEY" }}
+webhook = {{ token = "{newsletter}" }}
+
+[sources.ledger]
+type = "railz.pushes"
+base_url = "{vendor}"
+auth_url = "{vendor}/getAccess"
+interval = "1s"
+client_id = "{client}"
+secret_key = {{ env = "RAILZ_SECRET_KEY" }}
+connections = "discover"
+webhook = {{ token = "{ledger}" }}
+
+[sources.orders]
+type = "acme.orders"
+base_url = "{others}"
+token = "a-token-of-acme"
+interval = "1s"
+
+[sinks.crm]
+type = "http"
+url = "{others}/events"
+auth = {{ bearer = "a-token-of-crm" }}
+content = "structured"
+
+[sinks.archive]
+type = "file"
+path = "events.jsonl"
+"""
+
+
+class Others(ThreadingHTTPServer):
+    """The other hosts of the pages: the sink's receiver, the API of "A source in TOML", acme, and the proxy."""
+
+    daemon_threads = True
+
+    def __init__(self, listener: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Answers)
+        self.listener = listener
+        self.refused = 0
+        self.refuses = True
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+
+    def close(self) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class _Answers(BaseHTTPRequestHandler):
+    server: Others
+
+    def do_GET(self) -> None:
+        if "/hooks/" in self.path:
+            self._pass_on()
+        elif self.path.startswith("/v1/audit"):
+            rows = [
+                {
+                    "id": f"a{n:03d}",
+                    "created": f"2026-04-01T10:{n:02d}:00Z",
+                    "actor": {"login": "ada", "email": "ada@example.com"},
+                    "action": "login",
+                    "result": "FAILURE" if n % 7 == 0 else "OK",
+                    "reason": "wrong password",
+                }
+                for n in range(1, 56)
+            ]
+            page = int((re.findall(r"[?&]page=(\d+)", self.path) or ["1"])[0])
+            self._answer(200, {"data": {"items": rows[20 * page - 20 : 20 * page]}, "total": len(rows)})
+        else:
+            self._answer(200, [])
+
+    def do_POST(self) -> None:
+        if "/hooks/" in self.path:
+            self._pass_on()
+            return
+        self.rfile.read(int(self.headers["content-length"]))
+        refused = self.server.refuses and self.server.refused < LETTERS
+        self.server.refused += refused
+        self._answer(422 if refused else 200, {})
+
+    def _pass_on(self) -> None:
+        """As the proxies of the pages do."""
+        path = self.path.removeprefix("/roundsman")
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        headers = {key: value for key, value in self.headers.items() if key.lower() == "authorization"}
+        answer = httpx.request(self.command, self.server.listener + path, content=body, headers=headers)
+        self.send_response(answer.status_code)
+        self.send_header("content-length", str(len(answer.content)))
+        self.end_headers()
+        self.wfile.write(answer.content)
+
+    def _answer(self, status: int, document: Any) -> None:
+        body = json.dumps(document).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Reader:
+    """`with Reader(folder) as reader`: everything runs, and each vendor has reported something."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.home = folder / "home"
+        (self.home / "bin").mkdir(parents=True)
+        self._running: list[Running] = []
+        self._fresh = 0
+        self.environ = {
+            "PATH": f"{self.home}/bin:{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "HOME": str(self.home),
+            "SHELL": "/bin/bash",
+            "LANG": "C.UTF-8",
+            "PYTHONPATH": str(pages.ROOT / "src"),
+        }
+        for name, line in (("roundsman", 'python -m roundsman "$@"'), ("sudo", '"$@"')):
+            script = self.home / "bin" / name
+            script.write_text(f"#!/bin/sh\nexec {line}\n")
+            script.chmod(0o755)
+
+    def __enter__(self) -> Self:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.listener = f"http://127.0.0.1:{port}"
+        self.others = Others(self.listener)
+        try:
+            self._set_up(port)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for running in reversed(self._running):
+            running.kill()
+        self.others.close()
+
+    # -- a shell -------------------------------------------------------------------------------------------------
+
+    def types(
+        self, line: str, *, stdin: str = "", folder: Path | None = None
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a line as it is typed."""
+        return subprocess.run(
+            ["bash", "-uo", "pipefail", "-c", line],
+            cwd=folder or self.folder,
+            env=self.environ,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    def asks(self, line: str) -> Any:
+        """The JSON that a command prints."""
+        done = self.types(line)
+        assert done.returncode == 0, (line, done.stderr)
+        return json.loads(done.stdout)
+
+    def starts(self, line: str, *, until: str, folder: Path | None = None) -> "Running":
+        """Start a line that runs until it is stopped; returns once its output has `until`."""
+        running = Running(line, folder or self.folder, self.environ)
+        self._running.append(running)
+        awaited(lambda: until in running.output() or running.ended(), otherwise=running.output)
+        assert until in running.output(), running.output()
+        return running
+
+    def fresh(self) -> Path:
+        """A new empty folder."""
+        self._fresh += 1
+        folder = self.folder / f"fresh-{self._fresh}"
+        folder.mkdir()
+        return folder
+
+    # -- the world of the pages ------------------------------------------------------------------------------------
+
+    def _set_up(self, port: int) -> None:
+        line = f"python -m roundsman.sandbox --per-second 5 --listen 127.0.0.1:{port}"
+        self.sandbox = self.starts(line, until="[sinks.archive]")
+        printed = self.sandbox.output()
+        for line in re.findall(r"^# export (.*)$", printed, re.MULTILINE):
+            self.environ |= dict(pair.split("=", 1) for pair in shlex.split(line))
+        self.vendor = re.findall(r"http://\S+", printed)[0]
+        self.environ["AUDIT_TOKEN"] = "a-token-of-audit"
+        self._install_a_plugin()
+        self.config = self.folder / "roundsman.toml"
+        self.config.write_text(
+            CONFIG.format(port=port, vendor=self.vendor, others=self.others.url, client=CLIENT_ID, **TOKENS)
+            + self._audit()
+        )
+        shutil.copy(self.config, self.folder / "all.toml")
+        self.daemon = self.starts("roundsman run", until="daemon.started")
+        self._until_all_have_reported()
+
+    def _install_a_plugin(self) -> None:
+        assert self.types("roundsman new source acme.orders").returncode == 0
+        place = self.folder / "roundsman-acme-orders/src"
+        plugins.install(place, "acme-orders", sources={"acme.orders": "acme_orders:AcmeOrders"})
+        self.environ["PYTHONPATH"] += f":{place}"
+
+    def _audit(self) -> str:
+        """The source that "A source in TOML" describes step by step."""
+        page = "docs/guides/source-by-toml.md"
+        steps = [block.text for block in pages.blocks(page, "toml") if "[sources.audit" in block.text]
+        return "\n".join(steps).replace("http://127.0.0.1:8391", self.others.url)
+
+    def _until_all_have_reported(self) -> None:
+        awaited(self.submitted, otherwise=self.sandbox.output)
+        assert self.types(f"roundsman track keys {self.submitted()[0]}").returncode == 0
+        for path, body in (("front-doors", "no JSON"), (f"ledger/{TOKENS['ledger']}", "{}")):
+            headers = {"Authorization": self.environ["PARAKEY_HOOK"]}
+            answer = httpx.post(f"{self.listener}/hooks/{path}", content=body, headers=headers)
+            assert answer.status_code == 200
+        awaited(lambda: self.others.refused == LETTERS, otherwise=self.daemon.output)
+        wanted = {"keys", "newsletter", "ledger", "audit"}
+        awaited(lambda: wanted <= {each["source"] for each in self.asks("roundsman failures --json")})
+
+    # -- what happens to it ----------------------------------------------------------------------------------------
+
+    def reads_another_address(self) -> None:
+        """The source front-doors reads the same vendor at another address now, and the daemon knows it."""
+        head, table, rest = self.config.read_text().partition("[sources.front-doors]")
+        options, following, others = rest.partition("[sources.front-doors.webhook]")
+        here, there = ("127.0.0.1", "localhost") if "127.0.0.1" in options else ("localhost", "127.0.0.1")
+        self.config.write_text(head + table + options.replace(here, there) + following + others)
+        assert self.types("roundsman reload").returncode == 0
+
+        def noticed() -> bool:
+            sources = self.asks("roundsman status --json")["sources"]
+            return any(each["reads"] for each in sources if each["name"] == "front-doors")
+
+        awaited(noticed, otherwise=self.daemon.output)
+
+    def damages_the_store(self) -> None:
+        for path in self.folder.glob("roundsman.db*"):
+            path.unlink()
+        (self.folder / "roundsman.db").write_text("no store" * 1000)
+
+    def submitted(self) -> list[str]:
+        """The batches of keys that were submitted so far."""
+        return re.findall(r"roundsman track keys (\w+)", self.sandbox.output())
+
+
+class Running:
+    """A process that runs until it is stopped; its output goes to a file."""
+
+    def __init__(self, line: str, folder: Path, environ: Mapping[str, str]) -> None:
+        self._log = folder / f"output-{uuid4().hex}"
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(
+                ["bash", "-c", f"exec {line}"],
+                cwd=folder,
+                env=dict(environ),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def output(self) -> str:
+        return self._log.read_text()
+
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def stop(self) -> int:
+        """Ctrl-C; the exit status."""
+        self._process.send_signal(signal.SIGINT)
+        return self._process.wait(20)
+
+    def kill(self) -> None:
+        if not self.ended():
+            self._process.kill()
+        self._process.wait()
