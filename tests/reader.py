@@ -84,6 +84,13 @@ path = "events.jsonl"
 """
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
 class Others(ThreadingHTTPServer):
     """The other hosts of the pages: the sink's receiver, the API of "A source in TOML", acme, and the proxy."""
 
@@ -157,8 +164,8 @@ class _Answers(BaseHTTPRequestHandler):
         pass
 
 
-class Reader:
-    """`with Reader(folder) as reader`: everything runs, and each vendor has reported something."""
+class Shell:
+    """A folder and a shell in it, with the program on its path: `with Shell(folder) as shell`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -179,24 +186,11 @@ class Reader:
             script.chmod(0o755)
 
     def __enter__(self) -> Self:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        self.listener = f"http://127.0.0.1:{port}"
-        self.others = Others(self.listener)
-        try:
-            self._set_up(port)
-        except BaseException:
-            self.__exit__()
-            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         for running in reversed(self._running):
             running.kill()
-        self.others.close()
-
-    # -- a shell -------------------------------------------------------------------------------------------------
 
     def types(
         self, line: str, *, stdin: str = "", folder: Path | None = None
@@ -227,6 +221,11 @@ class Reader:
         assert until in running.output(), running.output()
         return running
 
+    def exports(self, printed: str) -> None:
+        """Run the `export` lines of a configuration that the sandbox printed."""
+        for line in re.findall(r"^# export (.*)$", printed, re.MULTILINE):
+            self.environ |= dict(pair.split("=", 1) for pair in shlex.split(line))
+
     def fresh(self) -> Path:
         """A new empty folder."""
         self._fresh += 1
@@ -234,14 +233,32 @@ class Reader:
         folder.mkdir()
         return folder
 
-    # -- the world of the pages ------------------------------------------------------------------------------------
+
+class Reader(Shell):
+    """A shell beside vendors and a daemon; each source has reported something."""
+
+    def __enter__(self) -> Self:
+        port = free_port()
+        self.listener = f"http://127.0.0.1:{port}"
+        self.others = Others(self.listener)
+        try:
+            self._set_up(port)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        self.others.close()
+
+    # -- its making ------------------------------------------------------------------------------------------------
 
     def _set_up(self, port: int) -> None:
         line = f"python -m roundsman.sandbox --per-second 5 --listen 127.0.0.1:{port}"
         self.sandbox = self.starts(line, until="[sinks.archive]")
         printed = self.sandbox.output()
-        for line in re.findall(r"^# export (.*)$", printed, re.MULTILINE):
-            self.environ |= dict(pair.split("=", 1) for pair in shlex.split(line))
+        self.exports(printed)
         self.vendor = re.findall(r"http://\S+", printed)[0]
         self.environ["AUDIT_TOKEN"] = "a-token-of-audit"
         self._install_a_plugin()

@@ -50,6 +50,7 @@ BOOTED: dict[str, tuple[str, ...]] = {
 }
 """By tests/systemd/test_guide.py in a booted Debian, as root, each group from top to bottom."""
 
+PLUGIN = "/opt/roundsman/bin/pip install --no-deps ./your-package"
 FOLDER = "groupadd events; install -d -g events -m 2770 /srv/events"
 SOCKET = (
     "roundsman service install --socket",
@@ -75,7 +76,14 @@ INSTALLED = (
 )
 """By other tests in tests/systemd, which read them from the guide."""
 
-ON_A_MACHINE = {*(line for lines in BOOTED.values() for line in lines), FOLDER, *SOCKET, *USER, *INSTALLED}
+ON_A_MACHINE = {
+    *(line for lines in BOOTED.values() for line in lines),
+    PLUGIN,
+    FOLDER,
+    *SOCKET,
+    *USER,
+    *INSTALLED,
+}
 """Lines that tests/systemd runs."""
 
 FIRST_EVENT = (
@@ -95,20 +103,12 @@ NOT_RUN = {
     "pipx inject roundsman ./your-package": "pipx needs a package index",
     "pip install --editable './roundsman-acme-orders[test]'": "pip needs a package index",
     "python3 -m venv venv && venv/bin/pip install .": "pip needs a package index; tests/systemd installs from one",
+    "(umask 022; python3 -m pip install --no-deps --upgrade --target /usr/local/lib/roundsman/plugins ./your-package)": "the system of tests/systemd has no python3-pip",
     "python3 -m pip": "the name of a program",
-    "make test": "it runs this test",
-    "make demo": "it takes 30 seconds; `roundsman demo` is run",
-    "make bench": "it takes minutes; tests/test_benchmarks.py runs its rows",
-    "make bench QUICK=1": "tests/test_benchmarks.py runs its rows",
-    'make bench ROWS="backlog poll"': "tests/test_benchmarks.py runs its rows",
-    "make profile": "it takes minutes; tests/test_benchmarks.py runs it",
-    "make soak": "it takes minutes; tests/test_soak.py runs a short one",
     "apt purge": "the name of a command",
     "apt purge roundsman": "it asks; tests/systemd/test_deb.py runs it with --yes",
-    "systemctl edit": "it opens an editor; tests/systemd writes the file",
     "systemctl edit roundsman": "it opens an editor; tests/systemd writes the file",
     "systemctl edit roundsman.socket": "it opens an editor; tests/systemd writes the file",
-    "systemctl reload": "the name of a command",
     "timedatectl set-ntp true": "it changes the clock of the machine",
     "loginctl enable-linger": "it needs a login session; tests/systemd/test_booted.py runs it for a user",
     "curl -v https://HOST/": "HOST is the vendor's",
@@ -118,6 +118,13 @@ NOT_RUN = {
 
 ELSEWHERE = {*ON_A_MACHINE, *FIRST_EVENT, *NOT_RUN}
 """Lines that tests/docs/test_commands.py does not run."""
+
+FAMILIES = {
+    r"make (?!deb).*": "they take minutes, or run this test; that the targets exist is tested",
+    r"\.venv/bin/python -m pytest .*": "it runs tests; that the files exist is tested",
+    r"systemctl (start|stop|restart|reload|edit)": "the name of a command",
+}
+"""Forms of lines that no test runs, with the reason."""
 
 PHASES = (
     r"",

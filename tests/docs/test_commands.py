@@ -11,10 +11,10 @@ import pages
 from conftest import need
 from parsing import parsed
 from reader import TOKENS, Reader
-from terminal import ELSEWHERE, PHASES, STATUS, STOPPED, UNTIL_STOPPED
+from terminal import ELSEWHERE, FAMILIES, PHASES, STATUS, STOPPED, UNTIL_STOPPED
 
 PROGRAMS = re.compile(
-    r"(sudo )?(roundsman|systemctl|systemd-analyze|journalctl|make|curl|pip|pipx|python3?|apt|loginctl|timedatectl|smartctl|export) \S"
+    r"(sudo )?(roundsman|systemctl|systemd-analyze|journalctl|make|curl|pip|pipx|python3?|apt|loginctl|timedatectl|smartctl|export|pytest|cp|rm|/\S+/pip|\(umask) \S"
 )
 """Code spans in the prose that begin like this are command lines, or begin one."""
 OURS = re.compile(r"(sudo )?roundsman [\w-]")
@@ -43,7 +43,11 @@ def _phase(text: str) -> int:
 
 
 LINES = lines()
-HERE = [line for line in LINES if line.text not in ELSEWHERE]
+HERE = [
+    line
+    for line in LINES
+    if line.text not in ELSEWHERE and not any(re.fullmatch(family, line.text) for family in FAMILIES)
+]
 
 
 @pytest.fixture(scope="module")

@@ -53,6 +53,14 @@ def test_each_file_of_the_repository_that_a_page_names_is_there(page: str) -> No
     assert wrong == []
 
 
+@pytest.mark.parametrize("page", pages.written())
+def test_each_test_that_a_command_names_is_there(page: str) -> None:
+    named = {
+        path for command in pages.commands(page) for path in re.findall(r"\btests/[\w./]+", command.text)
+    }
+    assert {path for path in named if not _exists(path)} == set()
+
+
 def _exists(path: str) -> bool:
     """Pages name packages of the program from its own folder, too: `engine/visit.py`, `sources/`."""
     return (ROOT / path).exists() or (ROOT / "src/roundsman" / path).exists()

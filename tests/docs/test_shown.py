@@ -19,7 +19,7 @@ from worlds import keeps_the_contract
 
 DRAWINGS = {"docs/explained/design.md"}
 """Pages whose text blocks are drawings."""
-THEIRS = {("wrong", "password"), ("connection", "disconnected"), ("in", "ms")}
+THEIRS = {("wrong", "password"), ("connection", "disconnected"), ("synchronized", "yes")}
 """Words of vendors and of other programs, in shown output."""
 OTHER_NAMES = {
     *("actor.login", "meta.count"),  # members of answers
@@ -27,6 +27,10 @@ OTHER_NAMES = {
 }
 FILES = (".toml", ".py", ".db", ".jsonl", ".socket", ".service", ".org", ".md", ".json")
 LABELS = {"source", "sink", "host", "result", "via", "version", "le", "job"}
+MESSAGE = re.compile(
+    r"(?!(?:await|roundsman|make|apt|pipx?|python3?|curl|journalctl|systemctl|loginctl|kill) )"
+    r"[\w.…/*-]+(?:[,;:] |: | )[^=(]*[a-z?.…]"
+)
 TYPE = re.compile(
     r"\b(?:roundsman(?!\.db\.|\.schema\.)|co\.parakey|com\.mailchimp|ai\.railz)\.[a-z_]+\.[a-z_]+\b"
 )
@@ -69,6 +73,24 @@ def test_each_text_that_a_page_shows_is_one_of_the_programs(page: str) -> None:
         if not said.says(pair) and pair not in THEIRS
     ]
     assert wrong == []
+
+
+@pytest.mark.parametrize("page", HAND_WRITTEN)
+def test_each_message_in_the_prose_is_one_of_the_programs(page: str) -> None:
+    """A code span of several words is one, unless it is a command, an option or Python."""
+    wrong = [
+        (span.place, *pair)
+        for span in pages.spans(page)
+        if MESSAGE.fullmatch(span.text)
+        for pair in sorted(said.pairs(re.sub(r"…|\.\.\.", " 0 ", span.text)))
+        if not said.says(pair) and pair not in THEIRS
+    ]
+    assert wrong == []
+
+
+def test_a_message_that_the_program_does_not_print_is_noticed() -> None:
+    assert all(map(said.says, said.pairs("crm: 1 events will be tried again")))
+    assert not all(map(said.says, said.pairs("refused, and the previous configuration goes on")))
 
 
 @pytest.mark.parametrize("page", HAND_WRITTEN)

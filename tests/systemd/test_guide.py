@@ -99,3 +99,16 @@ def test_the_reload_of_a_wrong_file_says_what_the_guide_shows(service: Service) 
     assert said.splitlines() == list(shown.shown)
     (service.machine.root / CONFIG[1:]).write_text(good)
     assert service.machine.run("roundsman", "reload") == "taken over\n"
+
+
+def test_a_plugin_is_installed_beside_the_service(service: Service) -> None:
+    machine = service.machine
+    assert terminal.PLUGIN in WRITTEN
+    machine.run("roundsman", "new", "source", "acme.orders", "--into", "/root/your-package")
+    machine.shell(terminal.PLUGIN)
+    found = {each["type"]: each for each in json.loads(machine.run("roundsman", "plugins", "--json"))}
+    assert (found["acme.orders"]["origin"], found["acme.orders"]["error"]) == (
+        "roundsman-acme-orders 0.1.0",
+        None,
+    )
+    machine.shell("/opt/roundsman/bin/pip uninstall --yes roundsman-acme-orders; rm -rf /root/your-package")
