@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tomllib
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,67 +22,14 @@ import httpx
 import pages
 import plugins
 from machine import awaited
-from roundsman.sandbox.railz import CLIENT_ID
+from tables import lines
 
 TOKENS = {"newsletter": "sandbox-hook-token", "ledger": "sandbox-hook-token-2"}
 LETTERS = 3
 """Events that the receiver refuses at first."""
-CONFIG = """
-[daemon]
-store = "roundsman.db"
-
-[listen]
-address = "127.0.0.1:{port}"
-
-[sources.front-doors]
-type = "parakey.event_logs"
-base_url = "{vendor}"
-interval = "1s"
-access_token = {{ env = "PARAKEY_ACCESS_TOKEN" }}
-
-[sources.front-doors.webhook]
-header = "Authorization"
-value = {{ env = "PARAKEY_HOOK" }}
-
-[sources.keys]
-type = "parakey.batches"
-base_url = "{vendor}"
-interval = "1s"
-access_token = {{ env = "PARAKEY_ACCESS_TOKEN" }}
-
-[sources.newsletter]
-type = "mailchimp.batches"
-base_url = "{vendor}/3.0"
-interval = "1s"
-api_key = {{ env = "MAILCHIMP_API_KEY" }}
-webhook = {{ token = "{newsletter}" }}
-
-[sources.ledger]
-type = "railz.pushes"
-base_url = "{vendor}"
-auth_url = "{vendor}/getAccess"
-interval = "1s"
-client_id = "{client}"
-secret_key = {{ env = "RAILZ_SECRET_KEY" }}
-connections = "discover"
-webhook = {{ token = "{ledger}" }}
-
-[sources.orders]
-type = "acme.orders"
-base_url = "{others}"
-token = "a-token-of-acme"
-interval = "1s"
-
-[sinks.crm]
-type = "http"
-url = "{others}/events"
-auth = {{ bearer = "a-token-of-crm" }}
-content = "structured"
-
-[sinks.archive]
-type = "file"
-path = "events.jsonl"
-"""
+INTERVAL = "1s"
+ADDRESS = ("base_url", "auth_url", "client_id")
+"""Options of a source in which the sandbox differs from the vendor."""
 
 
 def free_port() -> int:
@@ -89,6 +37,16 @@ def free_port() -> int:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
         return port
+
+
+def examples() -> dict[str, dict[str, Any]]:
+    """The first table of each source on the pages of the sources, by name."""
+    found: dict[str, dict[str, Any]] = {}
+    for page in pages.pages():
+        for block in pages.blocks(page, "toml") if page.startswith("docs/sources/") else ():
+            for name, table in tomllib.loads(block.text).get("sources", {}).items():
+                found.setdefault(name, table)
+    return found
 
 
 class Others(ThreadingHTTPServer):
@@ -146,11 +104,15 @@ class _Answers(BaseHTTPRequestHandler):
         path = self.path.removeprefix("/roundsman")
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         headers = {key: value for key, value in self.headers.items() if key.lower() == "authorization"}
-        answer = httpx.request(self.command, self.server.listener + path, content=body, headers=headers)
-        self.send_response(answer.status_code)
-        self.send_header("content-length", str(len(answer.content)))
+        try:
+            answer = httpx.request(self.command, self.server.listener + path, content=body, headers=headers)
+            status, content = answer.status_code, answer.content
+        except httpx.TransportError:  # the daemon is stopped
+            status, content = 502, b""
+        self.send_response(status)
+        self.send_header("content-length", str(len(content)))
         self.end_headers()
-        self.wfile.write(answer.content)
+        self.wfile.write(content)
 
     def _answer(self, status: int, document: Any) -> None:
         body = json.dumps(document).encode()
@@ -263,10 +225,7 @@ class Reader(Shell):
         self.environ["AUDIT_TOKEN"] = "a-token-of-audit"
         self._install_a_plugin()
         self.config = self.folder / "roundsman.toml"
-        self.config.write_text(
-            CONFIG.format(port=port, vendor=self.vendor, others=self.others.url, client=CLIENT_ID, **TOKENS)
-            + self._audit()
-        )
+        self.config.write_text("".join(lines(self._document(port, printed), "")))
         shutil.copy(self.config, self.folder / "all.toml")
         self.daemon = self.starts("roundsman run", until="daemon.started")
         self._until_all_have_reported()
@@ -277,11 +236,40 @@ class Reader(Shell):
         plugins.install(place, "acme-orders", sources={"acme.orders": "acme_orders:AcmeOrders"})
         self.environ["PYTHONPATH"] += f":{place}"
 
-    def _audit(self) -> str:
+    def _document(self, port: int, printed: str) -> dict[str, Any]:
+        """The sources as their pages describe them, at the simulated vendors; and what else the pages name."""
+        theirs = tomllib.loads(printed)["sources"]
+        sources = {}
+        for name, table in theirs.items():
+            address = {key: table[key] for key in ADDRESS if key in table}
+            sources[name] = examples()[name] | address | {"interval": INTERVAL}
+        del sources["front-doors"]["domain_id"]  # the sandbox has one place
+        sources["front-doors"]["webhook"] = theirs["front-doors"]["webhook"]
+        for name, token in TOKENS.items():
+            sources[name]["webhook"] = {"token": token}
+        sources["audit"] = self._audit()
+        sources["orders"] = {
+            "type": "acme.orders",
+            "base_url": self.others.url,
+            "token": "a-token-of-acme",
+            "interval": INTERVAL,
+        }
+        return {
+            "daemon": {"store": "roundsman.db"},
+            "listen": {"address": f"127.0.0.1:{port}"},
+            "sources": sources,
+            "sinks": {
+                "crm": {"type": "http", "url": f"{self.others.url}/events"},
+                "archive": {"type": "file", "path": "events.jsonl"},
+            },
+        }
+
+    def _audit(self) -> dict[str, Any]:
         """The source that "A source in TOML" describes step by step."""
         page = "docs/guides/source-by-toml.md"
         steps = [block.text for block in pages.blocks(page, "toml") if "[sources.audit" in block.text]
-        return "\n".join(steps).replace("http://127.0.0.1:8391", self.others.url)
+        table: dict[str, Any] = tomllib.loads("\n".join(steps))["sources"]["audit"]
+        return table | {"base_url": self.others.url}
 
     def _until_all_have_reported(self) -> None:
         awaited(self.submitted, otherwise=self.sandbox.output)

@@ -40,7 +40,6 @@ BOOTED: dict[str, tuple[str, ...]] = {
         "cp -a /var/lib/private/roundsman /root/roundsman-damaged",
         "roundsman restore /var/backups/roundsman.db --force",
         "systemctl start roundsman",
-        "roundsman status",
     ),
     "upgrade": (
         "(umask 022; python3 -m venv /opt/roundsman && /opt/roundsman/bin/pip install .) && ln -sf /opt/roundsman/bin/roundsman /usr/local/bin/",
@@ -87,6 +86,7 @@ ON_A_MACHINE = {
 """Lines that tests/systemd runs."""
 
 FIRST_EVENT = (
+    "roundsman sandbox --port 8399",
     "python -m roundsman.sandbox --port 8399",
     "python -m roundsman.sandbox --port 8399 > all.toml",
     "roundsman run",
@@ -95,7 +95,7 @@ FIRST_EVENT = (
     "roundsman hooks create newsletter -c all.toml --url http://127.0.0.1:8377",
     "roundsman track keys 91653ad818 -c all.toml",
 )
-"""By tests/docs/test_first_event.py, from the top of that page."""
+"""By tests/docs/test_first_event.py, which follows that page and the README."""
 
 NOT_RUN = {
     "(umask 022; PIPX_HOME=/opt/pipx PIPX_BIN_DIR=/usr/local/bin pipx install --force .)": "pipx needs a package index",

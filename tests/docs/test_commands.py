@@ -2,7 +2,6 @@
 
 import re
 import shutil
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
@@ -48,12 +47,6 @@ HERE = [
     for line in LINES
     if line.text not in ELSEWHERE and not any(re.fullmatch(family, line.text) for family in FAMILIES)
 ]
-
-
-@pytest.fixture(scope="module")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
-    with Reader(tmp_path_factory.mktemp("reader")) as reader:
-        yield reader
 
 
 def substituted(line: str, reader: Reader) -> str:

@@ -16,6 +16,7 @@ from conftest import need
 from pages import ROOT, Block
 from roundsman import config
 from roundsman.errors import ConfigError
+from tables import joined, lines
 
 SECRET = "0123456789abcdef-us6"
 SOURCES: dict[str, dict[str, Any]] = {
@@ -86,39 +87,6 @@ def a_certificate(folder: Path) -> None:
         "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost -keyout key.pem -out cert.pem"
     )
     subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
-
-
-def lines(table: dict[str, Any], place: str) -> list[str]:
-    """A document as TOML."""
-    found = [f"[{place}]\n"] if place else []
-    found += [f"{key} = {value_of(value)}\n" for key, value in table.items() if not _is_table(place, value)]
-    for key, value in table.items():
-        if _is_table(place, value):
-            found += lines(value, f"{place}.{key}".lstrip("."))
-    return found
-
-
-def _is_table(place: str, value: object) -> bool:
-    return isinstance(value, dict) and place.count(".") < 1
-
-
-def value_of(value: object) -> str:
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {value_of(each)}" for key, each in value.items()) + " }"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(value_of, value)) + "]"
-    if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return str(value).lower()
-
-
-def joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    """Both documents in one; of an option that both have, the second's."""
-    both = {**first, **second}
-    for key in first.keys() & second.keys():
-        if isinstance(first[key], dict) and isinstance(second[key], dict):
-            both[key] = joined(first[key], second[key])
-    return both
 
 
 def completed(document: dict[str, Any]) -> dict[str, Any]:
