@@ -10,7 +10,7 @@ import pages
 from conftest import need
 from parsing import parsed
 from reader import TOKENS, Reader
-from terminal import ELSEWHERE, FAMILIES, PHASES, STATUS, STOPPED, UNTIL_STOPPED
+from terminal import ELSEWHERE, FAMILIES, NOT_RUN, ON_A_MACHINE, PHASES, STATUS, STOPPED, UNTIL_STOPPED
 
 PROGRAMS = re.compile(
     r"(sudo )?(roundsman|systemctl|systemd-analyze|journalctl|make|curl|pip|pipx|python3?|apt|loginctl|timedatectl|smartctl|export|pytest|cp|rm|/\S+/pip|\(umask) \S"
@@ -116,4 +116,4 @@ def test_each_command_in_the_prose_exists_with_its_options() -> None:
 
 def test_the_tables_name_only_lines_of_the_pages() -> None:
     known = {place.text for page in pages.pages() for place in [*pages.commands(page), *pages.spans(page)]}
-    assert [text for text in (*ELSEWHERE, *STATUS, *UNTIL_STOPPED) if text not in known] == []
+    assert [text for text in (*ON_A_MACHINE, *NOT_RUN, *STATUS, *UNTIL_STOPPED) if text not in known] == []

@@ -13,6 +13,7 @@ from pages import Command
 from reader import Running, Shell, free_port
 
 PAGE = "docs/start/first-event.md"
+SANDBOX = r"(python -m roundsman\.|roundsman )sandbox"
 PATH_LINE = 'export PATH="$PWD/venv/bin:$PATH"'
 
 
@@ -29,7 +30,7 @@ class Follower:
     def next(self, begins: str) -> Command:
         """The next command of the page, with the reader's own values."""
         command = self._left.pop(0)
-        assert command.text.startswith(begins), command.place
+        assert re.match(begins, command.text), command.place
         text = command.text
         for theirs, ours in self.replaced.items():
             text = text.replace(theirs, ours)
@@ -81,7 +82,7 @@ def one_source(reader: Follower) -> None:
     reader.shows("roundsman init")
     lively = f" --per-second 20 --listen {reader.listener}"
     reader.replaced["--port 8399"] = "--port 0"
-    sandbox = reader.starts("python -m roundsman.sandbox", "[sinks.archive]", lively)
+    sandbox = reader.starts(SANDBOX, "[sinks.archive]", lively)
     vendor = re.findall(r"http://\S+", sandbox.output())[0]
     reader.replaced |= {"http://127.0.0.1:8399": vendor}
     edited(shell.folder / "roundsman.toml", reader)
@@ -154,7 +155,7 @@ def edited(path: Path, reader: Follower) -> None:
 def all_sources(reader: Follower) -> None:
     shell = reader.shell
     lively = f" --per-second 20 --listen {reader.listener}"
-    sandbox = reader.starts("python -m roundsman.sandbox", "submitted: ", lively)
+    sandbox = reader.starts(SANDBOX, "submitted: ", lively)
     printed = (shell.folder / "all.toml").read_text()
     shell.exports(printed)
     daemon = reader.starts("roundsman run -c all.toml", "daemon.started")
