@@ -159,3 +159,17 @@ STATUS = {
 
 UNTIL_STOPPED = {"roundsman demo": "front-doors", "roundsman events -f": "front-doors"}
 """Lines that run until Ctrl-C, and what they have printed by then."""
+
+SHOWN_ELSEWHERE = {
+    "roundsman check": "tests/docs/test_first_account.py",
+    "roundsman check --live": "tests/docs/test_first_event.py",
+    "roundsman status | cat": "tests/docs/test_first_event.py",
+    "roundsman reload": "tests/systemd/test_guide.py",
+    "roundsman hooks create front-doors --url https://hooks.example.org --reveal": "another header",
+    "roundsman poll front-doors --trace": "the page has the first visit",
+    "roundsman plugins": "another version",
+    "roundsman events -n 3": "names of people",
+    "roundsman failures": "names of people",
+    "roundsman failures -c all.toml -n 2": "names of people",
+}
+"""Lines whose output on the page is compared elsewhere, or differs in more than values."""

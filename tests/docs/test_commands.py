@@ -9,8 +9,18 @@ import pytest
 import pages
 from conftest import need
 from parsing import parsed
-from reader import TOKENS, Reader
-from terminal import ELSEWHERE, FAMILIES, NOT_RUN, ON_A_MACHINE, PHASES, STATUS, STOPPED, UNTIL_STOPPED
+from reader import TOKENS, Reader, form
+from terminal import (
+    ELSEWHERE,
+    FAMILIES,
+    NOT_RUN,
+    ON_A_MACHINE,
+    PHASES,
+    SHOWN_ELSEWHERE,
+    STATUS,
+    STOPPED,
+    UNTIL_STOPPED,
+)
 
 PROGRAMS = re.compile(
     r"(sudo )?(roundsman|systemctl|systemd-analyze|journalctl|make|curl|pip|pipx|python3?|apt|loginctl|timedatectl|smartctl|export|pytest|cp|rm|/\S+/pip|\(umask) \S"
@@ -22,18 +32,22 @@ OURS = re.compile(r"(sudo )?roundsman [\w-]")
 class Line(NamedTuple):
     text: str
     places: tuple[str, ...]
+    shown: tuple[str, ...]
+    """The output that the pages show below it."""
 
 
 def lines() -> list[Line]:
     """Each line once: those of the shell blocks, and the whole ones in the prose, in the order to run them."""
     found: dict[str, list[str]] = {}
+    shown: dict[str, list[str]] = {}
     for page in pages.written():
         for command in pages.commands(page):
             found.setdefault(command.text, []).append(command.place)
+            shown.setdefault(command.text, []).extend(command.shown)
         for span in pages.spans(page):
             if PROGRAMS.match(span.text) and (not OURS.match(span.text) or parsed(span.text).whole):
                 found.setdefault(span.text, []).append(span.place)
-    known = [Line(text, tuple(places)) for text, places in found.items()]
+    known = [Line(text, tuple(places), tuple(shown.get(text, ()))) for text, places in found.items()]
     return sorted(known, key=lambda line: _phase(line.text))
 
 
@@ -100,6 +114,9 @@ def test_each_line_works(line: Line, reader: Reader) -> None:
         return
     done = reader.types(text, folder=folder)
     assert done.returncode == STATUS.get(line.text, 0), (line.places, text, done.stdout, done.stderr)
+    if line.text not in SHOWN_ELSEWHERE:
+        printed = {form(each) for each in (done.stdout + done.stderr).splitlines()}
+        assert {form(each) for each in line.shown if "..." not in each} <= printed, line.places
 
 
 def test_each_command_in_the_prose_exists_with_its_options() -> None:

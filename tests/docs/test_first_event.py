@@ -10,7 +10,7 @@ import pytest
 import pages
 from machine import awaited
 from pages import Command
-from reader import Running, Shell, free_port
+from reader import Running, Shell, form, free_port
 
 PAGE = "docs/start/first-event.md"
 SANDBOX = r"(python -m roundsman\.|roundsman )sandbox"
@@ -57,12 +57,6 @@ class Follower:
 
     def done(self) -> bool:
         return not self._left
-
-
-def form(line: str) -> str:
-    """A line of output without its values: numbers, ids, times, paths."""
-    line = re.sub(r"(?<=store )\S+", "PATH", line)
-    return re.sub(r'(?<==)(?:".*?"|\S+)|\S*\d\S*', "VALUE", line)
 
 
 @pytest.fixture
