@@ -36,3 +36,13 @@ def parsed(line: str) -> Parsed:
         unknown = type(exc).__name__ == "NoSuchOption"
         return Parsed(whole=False, mistake=exc.format_message() if unknown else None)
     return Parsed(whole=not hasattr(command, "commands") or command.invoke_without_command)
+
+
+def options_of_commands() -> set[str]:
+    """The options of all commands: `--force`, `-c`."""
+
+    def of(command: Any) -> set[str]:
+        found = {option for each in command.params for option in each.opts}
+        return found.union(*map(of, getattr(command, "commands", {}).values()))
+
+    return of(typer.main.get_command(app))

@@ -351,7 +351,7 @@ def test_a_plugin_replaces_no_library_of_the_packaged_program(tmp_path: Path, ac
     test_the_packaged_program_finds_what_is_in_the_folder_for_plugins(tmp_path, acme)
 
 
-def test_readme_says_where_plugins_go() -> None:
-    readme = (ROOT / "README.md").read_text()
-    assert f"pip install --no-deps --upgrade --target {PLUGINS}" in readme
-    assert "pipx inject" in readme
+def test_the_guide_says_where_plugins_go() -> None:
+    guide = (ROOT / "docs/guides/write-a-source.md").read_text()
+    assert f"pip install --no-deps --upgrade --target {PLUGINS}" in guide
+    assert "pipx inject" in guide
