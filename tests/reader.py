@@ -149,9 +149,10 @@ class Shell:
             "LANG": "C.UTF-8",
             "PYTHONPATH": str(pages.ROOT / "src"),
         }
-        for name, line in (("roundsman", 'python -m roundsman "$@"'), ("sudo", '"$@"')):
+        program = f"#!{sys.executable}\nfrom roundsman.cli import main\n\nmain()\n"
+        for name, text in (("roundsman", program), ("sudo", '#!/bin/sh\nexec "$@"\n')):
             script = self.home / "bin" / name
-            script.write_text(f"#!/bin/sh\nexec {line}\n")
+            script.write_text(text)
             script.chmod(0o755)
 
     def __enter__(self) -> Self:
