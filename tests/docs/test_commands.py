@@ -104,7 +104,8 @@ def harmless(text: str) -> bool:
     """Whether a line that was substituted changes nothing outside of the reader's folder: a page may have any line."""
     programs = {part.split()[0] for part in re.split(r"[|;&]+", text.removeprefix("sudo ")) if part.split()}
     paths = set(re.findall(r"""(?:^|(?<=[\s>'"=]))/\S+""", text))
-    return programs <= HARMLESS and paths <= {"/dev/null"}
+    hosts = set(re.findall(r"\bhttps?://([\w.]+)", text))
+    return programs <= HARMLESS and paths <= {"/dev/null"} and hosts <= {"127.0.0.1"}
 
 
 def prepare(line: str, reader: Reader) -> None:
@@ -158,7 +159,14 @@ def test_the_tables_name_only_lines_of_the_pages() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["rm -rf x", "roundsman backup /var/x", "roundsman events > /etc/x", "roundsman status; reboot"]
+    "line",
+    [
+        "rm -rf x",
+        "roundsman backup /var/x",
+        "roundsman events > /etc/x",
+        "roundsman status; reboot",
+        "curl https://example.org",
+    ],
 )
 def test_a_line_that_could_change_this_machine_is_not_run_here(line: str) -> None:
     assert not harmless(line)
