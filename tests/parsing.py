@@ -20,7 +20,7 @@ class Parsed(NamedTuple):
 def parsed(line: str) -> Parsed:
     """A line that begins with `roundsman`, with or without `sudo`; only its first command."""
     text = re.split(r"\s(?:[|]|>>?|&&)\s?|;", re.sub(r"^(sudo )?roundsman\b", "", line))[0]
-    words = [word for word in shlex.split(text) if word != "…"]
+    words = [word for word in shlex.split(text.replace("COMMAND", "status")) if word != "…"]
     if words[:1] in (["--version"], ["--install-completion"]):
         return Parsed(whole=True)
     command: Any = typer.main.get_command(app)
@@ -30,6 +30,8 @@ def parsed(line: str) -> Parsed:
         context = command.context_class(command, parent=context, info_name=command.name)
     if hasattr(command, "commands") and words and not words[0].startswith("-"):
         return Parsed(whole=False, mistake=f"there is no command {words[0]}")
+    if "--help" in words:
+        return Parsed(whole=True)
     try:
         command.parse_args(context, words)
     except UsageError as exc:

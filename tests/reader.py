@@ -269,6 +269,7 @@ class Reader(Shell):
             "sinks": {
                 "crm": {"type": "http", "url": f"{self.others.url}/events"},
                 "archive": {"type": "file", "path": "events.jsonl"},
+                "console": {"type": "stdout"},
             },
         }
 

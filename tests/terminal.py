@@ -14,7 +14,6 @@ BOOTED: dict[str, tuple[str, ...]] = {
         "journalctl -t roundsman -o cat | jq 'select(.event)'",
         "journalctl -t roundsman -o cat | jq 'select(.specversion)'",
         "systemd-analyze security",
-        "systemd-analyze security roundsman",
         "timedatectl",
     ),
     "change": (
@@ -29,6 +28,7 @@ BOOTED: dict[str, tuple[str, ...]] = {
         "(umask 077; python3 -c 'import secrets; print(\"Bearer \" + secrets.token_urlsafe(24))' > /etc/roundsman/credentials/parakey-hook)",
         "(umask 077; python3 -c 'import secrets; print(secrets.token_urlsafe(24))' > /etc/roundsman/credentials/railz-hook-token)",
         "(umask 077; cat > /etc/roundsman/credentials/railz-hook-secret)",
+        "python3 -c 'import base64, secrets; print(\"whsec_\" + base64.b64encode(secrets.token_bytes(32)).decode())'",
         "systemctl restart roundsman",
     ),
     "backup": (
@@ -109,6 +109,7 @@ NOT_RUN = {
     "timedatectl set-ntp true": "it changes the clock of the machine",
     "loginctl enable-linger": "it needs a login session; tests/systemd/test_booted.py runs it for a user",
     "curl -v https://HOST/": "HOST is the vendor's",
+    "python3 receiver.py": "its port is fixed; tests/docs/test_examples.py serves the class on another",
     "smartctl -a /dev/DISK": "DISK is a disk of the reader's",
 }
 """Lines that no test runs, with the reason. Those of `roundsman` are parsed all the same."""
@@ -136,20 +137,20 @@ PHASES = (
     r"\breplay\b",
     r"\bdead drop crm 180",
     r"\bdead retry crm 180",
-    r"\bdead retry SINK",
+    r"\bdead retry (SINK|crm$)",
     r"\bdead drop crm --all",
     r"\bunread\b.*--drop",
     r"\breload\b",
     r"\brewind\b(?!.*--accept)",
     r"\brewind\b",
     r"\bbackup\b",
-    r"\bonce\b",
+    r"\bonce\b|\brun \|",
     r"\brestore\b",
     r"echo \$\?",
 )
 """The order of the lines that tests/docs/test_commands.py runs: what changes the store comes later."""
 
-STOPPED = r"\bonce\b|\brestore\b|echo \$\?"
+STOPPED = r"\bonce\b|\brun \||\brestore\b|echo \$\?"
 """The daemon does not run while these are typed."""
 
 STATUS = {
@@ -157,7 +158,11 @@ STATUS = {
 }
 """Exit statuses other than 0."""
 
-UNTIL_STOPPED = {"roundsman demo": "front-doors", "roundsman events -f": "front-doors"}
+UNTIL_STOPPED = {
+    "roundsman demo": "front-doors",
+    "roundsman events -f": "front-doors",
+    "tail -F events.jsonl": "specversion",
+}
 """Lines that run until Ctrl-C, and what they have printed by then."""
 
 SHOWN_ELSEWHERE = {

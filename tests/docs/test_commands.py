@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import signal
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -30,8 +31,12 @@ PROGRAMS = re.compile(
 OURS = re.compile(r"(sudo )?roundsman [\w-]")
 
 
-HARMLESS = {"roundsman", "curl", "pytest", "export", "cat", "grep", "echo"}
+HARMLESS = {"roundsman", "curl", "pytest", "export", "cat", "grep", "echo", "jq", "tail"}
 """Programs that a line here may call."""
+
+
+INTERRUPTED = {0, 130, -signal.SIGINT}
+"""Exit statuses after Ctrl-C."""
 
 
 class Line(NamedTuple):
@@ -82,9 +87,11 @@ def substituted(line: str, reader: Reader) -> str:
         r"\bSOURCE\b": "front-doors",
         r"\bSINK\b": "crm",
         r"\bNAME\b": "github",
+        r"\bCOMMAND\b": "status",
         r"(?<=--to )(WHEN|TIME|20\S+Z)": since,
         r"(?<=--from )WHEN": "2h",
         r"(?<=--for )12s": "2s",
+        r"^roundsman run (?=\|)": "roundsman once --now ",
         r"/var/lib/roundsman/roundsman\.db\.before-006|/root/backups/roundsman\.db": "copy.db",
         r"/var/backups/roundsman\.db|\bFILE\b": "copy.db",
         r"/etc/roundsman/roundsman\.toml": "roundsman.toml",
@@ -102,7 +109,8 @@ def substituted(line: str, reader: Reader) -> str:
 
 def harmless(text: str) -> bool:
     """Whether a line that was substituted changes nothing outside of the reader's folder: a page may have any line."""
-    programs = {part.split()[0] for part in re.split(r"[|;&]+", text.removeprefix("sudo ")) if part.split()}
+    parts = re.split(r"[|;&]+", re.sub(r"'[^']*'", "''", text.removeprefix("sudo ")))
+    programs = {part.split()[0] for part in parts if part.split()}
     paths = set(re.findall(r"""(?:^|(?<=[\s>'"=]))/\S+""", text))
     hosts = set(re.findall(r"\bhttps?://([\w.]+)", text))
     return programs <= HARMLESS and paths <= {"/dev/null"} and hosts <= {"127.0.0.1"}
@@ -120,8 +128,9 @@ def prepare(line: str, reader: Reader) -> None:
 
 @pytest.mark.parametrize("line", HERE, ids=lambda line: line.text)
 def test_each_line_works(line: Line, reader: Reader) -> None:
-    if line.text.startswith("curl"):
-        need(shutil.which("curl") is not None, "needs curl: apt-get install curl")
+    for program in ("curl", "jq"):
+        if program in line.text.split():
+            need(shutil.which(program) is not None, f"needs {program}: apt-get install {program}")
     prepare(line.text, reader)
     text = substituted(line.text, reader)
     assert harmless(text), f"{line.places}: name it in tests/terminal.py, and where it is run"
@@ -132,7 +141,7 @@ def test_each_line_works(line: Line, reader: Reader) -> None:
         text = f"PYTHONPATH={pages.ROOT / 'src'} {text}" if found[1] == "new" else text
     if until := UNTIL_STOPPED.get(line.text):
         running = reader.starts(text, until=until, folder=folder)
-        assert running.stop() in {0, 130}, line.places
+        assert running.stop() in INTERRUPTED, line.places
         return
     done = reader.types(text, folder=folder)
     assert done.returncode == STATUS.get(line.text, 0), (line.places, text, done.stdout, done.stderr)

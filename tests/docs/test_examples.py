@@ -6,7 +6,9 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterator
+from http.server import HTTPServer
 from pathlib import Path
+from threading import Thread
 from types import ModuleType
 from typing import Any
 
@@ -23,6 +25,7 @@ SOURCE, SINK, TESTS = (
     "docs/guides/write-a-sink.md",
     "docs/guides/test-a-plugin.md",
 )
+RECEIVER = "docs/sinks/http.md"
 LONGEST_SOURCE, LONGEST_SINK = 80, 30
 """Lines; a first plugin is short."""
 
@@ -100,11 +103,26 @@ def test_a_sink_with_a_place_of_its_own_names_it(package: Path) -> None:
     assert inspect.signature(placed.place) == inspect.signature(Sink.place)
 
 
+async def test_the_receiver_prints_each_request(package: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """`receiver.py`, on a port of its own."""
+    receiver: Any = module(package, python(RECEIVER, "class Receiver")).Receiver
+    with HTTPServer(("127.0.0.1", 0), receiver) as server:
+        receiver.log_message = lambda *_: None
+        thread = Thread(target=server.handle_request)
+        thread.start()
+        async with httpx.AsyncClient() as client:
+            answer = await client.post(f"http://127.0.0.1:{server.server_address[1]}/", content=b"an event")
+        thread.join()
+    assert answer.status_code == 204
+    assert "an event" in capfd.readouterr().out
+
+
 def test_every_python_block_of_the_guides_is_run() -> None:
     run = {
         *(python(SOURCE, "class Releases"), python(SINK, "class Chat"), python(SINK, "def place")),
         *(python(TESTS, "contract(source"), python(TESTS, "import visit")),
         *(python(TESTS, "sink_contract(sink"), python(TESTS, "import deliver")),
+        *(python(RECEIVER, "class Receiver"), python(RECEIVER, "def is_authentic")),  # test_pages_of_sinks.py
     }
     written = [block for page in pages.written() for block in pages.blocks(page, "python")]
     assert [block.place for block in written if block.text not in run and not _is_signature(block.text)] == []

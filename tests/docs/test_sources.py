@@ -42,6 +42,6 @@ def test_the_examples_report_what_the_vendors_have(reader: Reader) -> None:
 
 
 def test_the_overview_lists_the_types() -> None:
-    text = pages.section("docs/index.md", "What it watches")
+    text = pages.text_of("docs/index.md")
     assert set(re.findall(r"^\| \[`([a-z._]+)`\]\(sources/", text, re.MULTILINE)) == set(SOURCES)
     assert set(SINKS) <= set(re.findall(r"^\| \[?`([a-z]+)`", text, re.MULTILINE))

@@ -19,6 +19,7 @@ from roundsman.errors import ConfigError
 from tables import joined, lines
 
 SECRET = "0123456789abcdef-us6"
+SIGNING_SECRET = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 SOURCES: dict[str, dict[str, Any]] = {
     "front-doors": {"type": "parakey.event_logs", "access_token": SECRET},
     "keys": {"type": "parakey.batches", "access_token": SECRET},
@@ -64,12 +65,12 @@ def mistakes(folder: Path, document: dict[str, Any], monkeypatch: pytest.MonkeyP
     """What `config.load` says about the document, with every secret that it names in its place."""
     text = "".join(lines(document, ""))
     for name in re.findall(r'\benv = "(\w+)"', text):
-        monkeypatch.setenv(name, SECRET)
+        monkeypatch.setenv(name, _secret(name))
     (folder / "credentials").mkdir(exist_ok=True)
     for name in re.findall(r'\bcredential = "([\w-]+)"', text):
-        (folder / "credentials" / name).write_text(SECRET)
+        (folder / "credentials" / name).write_text(_secret(name))
     for name in re.findall(r'\bfile = "([\w.-]+)"', text):
-        (folder / name).write_text(SECRET)
+        (folder / name).write_text(_secret(name))
     if "tls_certificate" in text:
         a_certificate(folder)
     file = folder / "roundsman.toml"
@@ -79,6 +80,11 @@ def mistakes(folder: Path, document: dict[str, Any], monkeypatch: pytest.MonkeyP
     except ConfigError as exc:
         return exc.problems
     return []
+
+
+def _secret(name: str) -> str:
+    """A secret that fits the name; those that sign requests have a form of their own."""
+    return SIGNING_SECRET if "signing" in name.lower() else SECRET
 
 
 def a_certificate(folder: Path) -> None:
