@@ -119,12 +119,14 @@ def _typed(block: Block) -> Iterator[Command]:
         yield Command(block.page, number, line[2:].strip(), block.section, shown)
 
 
-def spans(page: str) -> list[Span]:
-    """The code spans outside of fenced blocks."""
+def spans(page: str, title: str = "") -> list[Span]:
+    """The code spans outside of fenced blocks; below one heading of the second level, if it is named."""
     text = _prose(page)
+    begin = text.index(f"\n## {title}\n") + 1 if title else 0
+    end = text.find("\n## ", begin) if title else -1
     return [
         Span(page, _line(text, match.start()), " ".join(match[1].split()))
-        for match in re.finditer(r"(?<!`)`([^`]+)`(?!`)", text)
+        for match in re.compile(r"(?<!`)`([^`]+)`(?!`)").finditer(text, begin, end if end > 0 else len(text))
     ]
 
 

@@ -96,46 +96,6 @@ def one_source(reader: Follower) -> None:
     sandbox.kill()
 
 
-README = "README.md"
-
-
-@pytest.mark.skipif(
-    "\n## First event\n" not in pages.text_of(README), reason="the README has no such section"
-)
-def test_the_readme_leads_to_a_first_event(tmp_path: Path) -> None:
-    """Its steps are code spans: commands, and two options to set."""
-    section = pages.section(README, "First event")
-    steps = [span.text for span in pages.spans(README) if f"`{span.text}`" in " ".join(section.split())]
-    options = [step for step in steps if re.fullmatch(r"\w+ = \S+", step)]
-    with Shell(tmp_path) as shell:
-        for step in steps:
-            follow(step, options, shell)
-        assert "source front-doors type=parakey.event_logs state=ok" in shell.types("roundsman status").stdout
-
-
-def follow(step: str, options: list[str], shell: Shell) -> None:
-    if step == "roundsman sandbox --port 8399":
-        line = f"roundsman sandbox --port 0 --per-second 20 --listen 127.0.0.1:{free_port()}"
-        sandbox = shell.starts(line, until="[sinks.archive]")
-        shell.vendor = re.findall(r"http://\S+", sandbox.output())[0]
-    elif step == "roundsman init":
-        assert shell.types(step).returncode == 0
-        path = shell.folder / "roundsman.toml"
-        ours = "\n".join(options).replace("http://127.0.0.1:8399", shell.vendor)
-        head = "[sources.front-doors]\n"
-        path.write_text(path.read_text().replace('interval = "60s"', "").replace(head, f"{head}{ours}\n"))
-    elif step.startswith("export "):
-        name, _, value = step.removeprefix("export ").partition("=")
-        shell.environ[name] = value
-    elif step == "roundsman run":
-        shell.starts(step, until="co.parakey.event_log.created")
-    elif step == "roundsman events -f":
-        assert shell.starts(step, until="front-doors").stop() in {0, 130}
-    elif step.startswith("roundsman "):
-        done = shell.types(step)
-        assert done.returncode == 0, (step, done.stderr)
-
-
 def edited(path: Path, reader: Follower) -> None:
     """The reader changes one table of the configuration to the page's."""
     [block] = pages.blocks(PAGE, "toml")
