@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 import pages
-from machine import awaited
 from pages import Command
-from reader import Running, Shell, form, free_port
+from reader import Running, Shell, awaited, form, free_port
 
 PAGE = "docs/start/first-event.md"
 SANDBOX = r"(python -m roundsman\.|roundsman )sandbox"

@@ -5,8 +5,7 @@ import re
 
 import lists
 import pages
-from machine import awaited
-from reader import Reader, examples
+from reader import Reader, awaited, examples
 from roundsman.sinks import SINKS
 from roundsman.sources import SOURCES
 
