@@ -303,7 +303,7 @@ class Reader(Shell):
     def reads_another_address(self) -> None:
         """The source front-doors reads the same vendor at another address now, and the daemon knows it."""
         head, table, rest = self.config.read_text().partition("[sources.front-doors]")
-        options, following, others = rest.partition("[sources.front-doors.webhook]")
+        options, following, others = rest.partition("\n[")
         here, there = ("127.0.0.1", "localhost") if "127.0.0.1" in options else ("localhost", "127.0.0.1")
         self.config.write_text(head + table + options.replace(here, there) + following + others)
         assert self.types("roundsman reload").returncode == 0
