@@ -160,7 +160,7 @@ class Visits:
             with _provisional(watched, verdict.status):
                 new = await self._write(run, step, before, verdict, now)
             if step.changed or watched.gap is not False:
-                watched.gap = _gap(run.source, poll.state) is not None
+                watched.gap = gaps.begin(run.source, poll.state) is not None
             if step.more:  # the next request may be under way already
                 asked = self._time.now()  # before the status is read: a clock that was set moves it
                 watched.status = policy.asking(watched.status, run.trigger, asked)
