@@ -58,8 +58,6 @@ class Span(NamedTuple):
 def pages() -> list[str]:
     """The pages, as paths from the root of the repository."""
     top = [name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md") if (ROOT / name).exists()]
-    if text_of("README.md").count("\n") > 200:
-        top.remove("README.md")  # the pages replace it, and tests/test_docs.py tests it until then
     return top + sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))
 
 
