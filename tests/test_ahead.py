@@ -54,7 +54,7 @@ class Backlog:
         return Poll({"at": at + 1}, events, more=True, rows=PAGE)
 
 
-async def test_each_page_is_requested_once_and_told_once(engine: Engine, store: SqliteStore) -> None:
+async def test_each_page_is_requested_once_and_reported_once(engine: Engine, store: SqliteStore) -> None:
     backlog = Backlog(store, 12)
     SCRIPTS["doors"] = backlog.poll
     assert await engine.visit("doors")
@@ -115,7 +115,7 @@ async def test_an_error_ahead_loses_no_page_before_it(engine: Engine, store: Sql
     assert (await store.memory("doors")).state == {"at": 3}
 
 
-async def test_a_statement_that_fails_tells_the_visit(engine: Engine, store: SqliteStore) -> None:
+async def test_a_statement_that_fails_raises_in_the_visit(engine: Engine, store: SqliteStore) -> None:
     backlog = Backlog(store, 5)
     SCRIPTS["doors"] = backlog.poll
     with broken(store, OSError("the disk is gone"), only="events"):

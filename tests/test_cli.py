@@ -164,9 +164,7 @@ def test_init_never_overwrites(roundsman: Any, tmp_path: Path, monkeypatch: Any)
     assert roundsman("init", "file/folder.toml").err == "file/folder.toml: cannot be written: File exists\n"
 
 
-def test_init_for_a_service_is_for_its_user_to_read_whatever_the_umask_is(
-    roundsman: Any, tmp_path: Path
-) -> None:
+def test_init_for_a_service_is_for_its_user_to_read_with_any_umask(roundsman: Any, tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:
         assert roundsman("init", "--service", "etc/roundsman.toml").code == 0
@@ -422,7 +420,7 @@ def test_with_a_socket_a_wrong_configuration_is_tried_again_after_a_while(
     assert (held.code, held.err, waited) == (2, alone.err, [5.0])
 
 
-def test_whoever_waits_before_the_next_start_ends_at_once(filled: Path) -> None:
+def test_a_process_that_waits_before_the_next_start_ends_at_once(filled: Path) -> None:
     (filled / "roundsman.toml").write_text("")
     script = f"LISTEN_PID=$$ LISTEN_FDS=1 exec {sys.executable} -m roundsman run -c {filled}/roundsman.toml"
     with subprocess.Popen(["sh", "-c", script], stderr=subprocess.PIPE, text=True) as process:
@@ -1009,7 +1007,7 @@ def test_a_command_that_reads_imports_nothing_of_the_daemon(command: str, filled
 
 
 @pytest.mark.parametrize("command", ["status", "status --json"])
-def test_status_imports_no_http_whatever_the_sources(command: str, filled: Path) -> None:
+def test_status_imports_no_http_with_any_sources(command: str, filled: Path) -> None:
     """It asks the class of each source what it follows, and nothing of it makes requests."""
     store = SqliteStore.open(filled / "roundsman.db")
     done(store.register({kind: kind for kind in SOURCES}, {"archive": "file"}))

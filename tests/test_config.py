@@ -407,7 +407,7 @@ def test_a_byte_order_mark_is_no_part_of_a_secret(tmp_path: Path) -> None:
     assert loaded.sources["doors"].access_token.reveal() == "from-notepad"  # type: ignore[attr-defined]
 
 
-def test_a_credential_that_came_after_the_start_wants_a_restart(
+def test_a_credential_that_came_after_the_start_needs_a_restart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "run"))
@@ -419,7 +419,7 @@ def test_a_credential_that_came_after_the_start_wants_a_restart(
     )
 
 
-def test_who_may_not_read_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_may_not_be_read_is_reported_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """A person may be root; the service's user may not."""
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
     monkeypatch.setattr(secrets.os, "geteuid", lambda: 1000)
@@ -668,7 +668,7 @@ def test_sizes() -> None:
     assert (size("64MiB"), size("1.5 kB"), size(7)) == (64 * 2**20, 1500, 7)
 
 
-def test_a_secret_shows_itself_to_nobody() -> None:
+def test_a_secret_is_shown_nowhere() -> None:
     secret = Secret("s3cret")
     assert "s3cret" not in f"{secret} {secret!r} {[secret]} { ({'a': secret}) }"
 

@@ -227,7 +227,7 @@ async def test_ids_are_the_vendors_and_do_not_change(source: Source, world: Vend
     assert {e.id for e in again} <= {e.id for e in [*found, *more]}
 
 
-async def test_rewinding_reads_again_what_was_not_told(source: Source, time: Time) -> None:
+async def test_rewinding_reads_again_what_was_not_reported(source: Source, time: Time) -> None:
     """A source that began now, rewound to the beginning, tells its history."""
     if source.type == "parakey.batches":
         source = parakey_batches("it", request={"list_path": "/batches"}, start="now")
@@ -322,7 +322,7 @@ async def test_a_cancelled_poll_leaves_nothing_behind(source: Source, world: Ven
 )
 @settings(max_examples=300, deadline=None)
 @pytest.mark.parametrize("kind", SOURCES)
-def test_whatever_a_server_answers_the_daemon_lives_on(kind: str, body: bytes) -> None:
+def test_the_daemon_continues_after_any_answer(kind: str, body: bytes) -> None:
     """Either it is read, or it is an error with a sentence; and the source goes on afterwards."""
     time, source = Time(), make_source(kind)
     vendor = KINDS[kind].vendor(time)

@@ -109,7 +109,7 @@ async def test_two_visits_of_one_source_never_overlap(engine: Engine, time: Time
         assert most == 1, "and the ring that came meanwhile was not forgotten"
 
 
-async def test_a_slow_host_keeps_nobody_elsewhere_waiting(engine: Engine, time: Time) -> None:
+async def test_a_slow_host_keeps_no_other_host_waiting(engine: Engine, time: Time) -> None:
     """However many of its sources hang: they wait as names, are visited in turn, and are loud."""
     inside: set[str] = set()
 
@@ -148,7 +148,9 @@ async def test_what_the_vendor_asks_for_moves_due(tmp_path: Path, parakey: Parak
     await world.store.close()
 
 
-async def test_a_vendors_rest_is_kept_whatever_comes(tmp_path: Path, parakey: Parakey, time: Time) -> None:
+async def test_a_vendors_pause_is_kept_through_all_triggers(
+    tmp_path: Path, parakey: Parakey, time: Time
+) -> None:
     """A restart, a reload with other options, and commands that want a visit now."""
     world = Rounds(tmp_path, parakey, time)
     parakey.faults.append(Fault(429, {"Retry-After": "3000"}))
@@ -254,7 +256,7 @@ async def test_a_clock_set_back_while_no_daemon_ran_costs_an_interval(
     await world.store.close()
 
 
-async def test_a_clock_set_back_silences_nobody(engine: Engine, time: Time) -> None:
+async def test_a_clock_set_back_silences_no_source(engine: Engine, time: Time) -> None:
     visits = []
 
     async def count(visit: Visit, state: State) -> Poll:
@@ -348,7 +350,7 @@ async def test_a_backlog_that_brings_nothing_ends(engine: Engine) -> None:
     assert await asyncio.wait_for(engine.visit("a"), 5)
 
 
-async def test_whatever_a_source_raises_the_daemon_lives_on(engine: Engine, time: Time) -> None:
+async def test_the_daemon_continues_after_any_exception_of_a_source(engine: Engine, time: Time) -> None:
     async def bad(visit: Visit, state: State) -> Poll:
         raise ZeroDivisionError
 
@@ -410,7 +412,9 @@ async def test_a_sink_that_cancels_itself_is_tried_again(fed: Engine) -> None:
     assert [e.seq for e in RECORDS["one"]] == [1]
 
 
-async def test_a_refusal_that_could_not_be_told_is_told_by_the_next(engine: Engine, time: Time) -> None:
+async def test_a_refusal_that_could_not_be_reported_is_reported_by_the_next(
+    engine: Engine, time: Time
+) -> None:
     """The source was rewound during the visit that was refused: that visit did not happen."""
     beside = SqliteStore.open(engine.store.path, daemon=False)
     rewind = iter([True])
@@ -472,7 +476,7 @@ async def test_a_visit_that_hangs_is_loud_too(engine: Engine, time: Time) -> Non
         assert [entry["event"] for entry in logs] == ["source.failing"]
 
 
-async def test_a_full_disk_stops_nobody_and_loses_nothing(
+async def test_a_full_disk_stops_no_source_and_loses_nothing(
     small_disk: Path, parakey: Parakey, time: Time
 ) -> None:
     import subprocess
@@ -491,7 +495,7 @@ async def test_a_full_disk_stops_nobody_and_loses_nothing(
     await world.store.close()
 
 
-async def test_a_store_that_cannot_be_written_asks_nobody(
+async def test_a_store_that_cannot_be_written_means_no_requests(
     engine: Engine, time: Time, monkeypatch: Any
 ) -> None:
     async def never(visit: Visit, state: State) -> Poll:
@@ -660,7 +664,7 @@ async def test_a_store_that_was_deleted_ends_the_daemon_and_takes_nothing_more(
 # -- commands beside it ------------------------------------------------------------------------------------------------
 
 
-async def test_a_rewind_beside_the_daemon_is_heard(engine: Engine, time: Time) -> None:
+async def test_a_rewind_beside_the_daemon_counts(engine: Engine, time: Time) -> None:
     states = []
 
     async def poll(visit: Visit, state: State) -> Poll:
@@ -680,7 +684,7 @@ async def test_a_rewind_beside_the_daemon_is_heard(engine: Engine, time: Time) -
     await beside.close()
 
 
-async def test_a_rewind_in_the_second_of_a_step_is_heard(engine: Engine, time: Time) -> None:
+async def test_a_rewind_in_the_second_of_a_step_counts(engine: Engine, time: Time) -> None:
     visits = []
 
     async def count(visit: Visit, state: State) -> Poll:
@@ -804,7 +808,7 @@ class Keeper(Recorder):
 OPENED: list[Receipt | None] = []
 
 
-async def test_what_a_sink_wants_to_remember_is_kept_with_the_ack(
+async def test_what_a_sink_asks_to_remember_is_kept_with_the_ack(
     store: SqliteStore, parakey: Parakey, time: Time
 ) -> None:
     OPENED.clear()
@@ -885,7 +889,7 @@ async def test_what_a_damaged_store_garbled_is_buried_and_given_to_no_sink(fed: 
     assert len(RECORDS["one"]) == 3, "nor when somebody says so"
 
 
-async def test_a_damaged_store_is_told_once_and_webhooks_are_refused(
+async def test_a_damaged_store_is_reported_once_and_webhooks_are_refused(
     fed: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await put(fed.store, an_event(1, "a"))
@@ -931,7 +935,7 @@ async def test_a_rest_that_is_longer_than_a_minute_is_said(engine: Engine, time:
     assert [line["seconds"] for line in logs if line["event"] == "source.rests"] == [900.0]
 
 
-async def test_buried_events_are_tried_again_when_somebody_says_so(fed: Engine) -> None:
+async def test_buried_events_are_tried_again_on_request(fed: Engine) -> None:
     PLANS["one"] = lambda event: (_ for _ in ()).throw(Reject("no"))
     await put(fed.store, an_event(1, "a"))
     await fed.once()
@@ -968,7 +972,7 @@ async def test_filters_choose_and_the_cursor_moves_all_the_same(engine: Engine) 
     assert (await engine.store.cursor("one"))[0] == 3
 
 
-async def test_a_replay_beside_the_daemon_is_heard(fed: Engine) -> None:
+async def test_a_replay_beside_the_daemon_counts(fed: Engine) -> None:
     await put(fed.store, *(an_event(n, "a") for n in range(4)))
     beside = SqliteStore.open(fed.store.path, daemon=False)
     async with running(fed):
@@ -994,7 +998,7 @@ async def test_an_hour_of_trouble_is_asked_of_a_sink_ever_more_rarely() -> None:
 # -- stopping -------------------------------------------------------------------------------------------------------------
 
 
-async def test_it_stops_promptly_whatever_a_visit_does(engine: Engine, time: Time) -> None:
+async def test_it_stops_promptly_during_any_visit(engine: Engine, time: Time) -> None:
     begun = asyncio.Event()
 
     async def hang(visit: Visit, state: State) -> Poll:

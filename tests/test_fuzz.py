@@ -162,7 +162,7 @@ BODIES = st.one_of(
 
 @settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
 @given(name=st.sampled_from(sorted(SOURCES)), body=BODIES)
-def test_no_exception_leaves_a_receive_and_what_it_tells_keeps_the_contract(name: str, body: bytes) -> None:
+def test_no_exception_leaves_a_receive_and_what_it_returns_keeps_the_contract(name: str, body: bytes) -> None:
     mail, _, _ = Reception._understand(AskedOnly(), SOURCES[name], Call(body, {}, START))  # type: ignore[arg-type]
     if mail.unread is not None:
         # Refused in words of ours: a bug would have another type, and say so with a traceback.

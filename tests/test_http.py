@@ -234,7 +234,7 @@ def test_limits_that_are_not_reached_ask_for_nothing() -> None:
     ("status", "headers", "after"),
     [(429, {}, 60), (429, {"Retry-After": "7"}, 7), (503, {"Retry-After": "90"}, 90)],
 )
-async def test_the_engine_is_told_to_back_off(
+async def test_the_engine_backs_off(
     status: int, headers: dict[str, str], after: float, router: respx.MockRouter, http_for: Any
 ) -> None:
     route = router.get(URL).mock(return_value=httpx.Response(status, headers=headers))
@@ -710,7 +710,7 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("known", [True, False])
-async def test_a_plugin_that_speaks_aiohttp_itself_trusts_whom_the_system_trusts(
+async def test_a_plugin_that_uses_aiohttp_itself_trusts_the_systems_authorities(
     known: bool, certificate: Path, tmp_path: Path
 ) -> None:
     """Though nobody's certificates are read before somebody asks."""
@@ -834,7 +834,7 @@ async def test_a_403_with_a_reason_is(body: bytes, router: respx.MockRouter, htt
         await http_for().get(URL)
 
 
-async def test_a_404_of_somebody_in_between_says_nothing_about_the_thing(
+async def test_a_404_of_a_proxy_says_nothing_about_the_resource(
     router: respx.MockRouter, http_for: Any
 ) -> None:
     route = router.get(URL).mock(return_value=httpx.Response(404, content=PAGE))
@@ -856,7 +856,7 @@ async def test_a_404_of_somebody_in_between_says_nothing_about_the_thing(
         b"Content-Length: 2\r\nContent-Type: text/plain; charset=klingon\r\n\r\n\xff\xff",
     ],
 )
-async def test_what_an_error_means_is_said_by_its_status_whatever_its_body(rest: bytes) -> None:
+async def test_the_status_decides_what_an_error_means_with_any_body(rest: bytes) -> None:
     replies = [
         b"HTTP/1.1 429 X\r\nRetry-After: 900\r\nConnection: close\r\n" + rest,
         b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\nHTTP/1.1 401 X\r\nConnection: close\r\n" + rest,
@@ -900,7 +900,7 @@ async def test_half_a_head_and_an_error_are_no_ack(reply: bytes) -> None:
         await web.aclose()
 
 
-async def test_a_gzip_file_of_empty_members_holds_nobody_up() -> None:
+async def test_a_gzip_file_of_empty_members_blocks_nothing() -> None:
     body = gzip.compress(gzip.compress(b"", mtime=0) * 400_000)
     async with raw_server(lambda _: answer(body, Content_Encoding="gzip, gzip")) as server:
         web = Clients(HttpOptions(attempts=1))
@@ -1010,9 +1010,7 @@ async def test_another_charset_is_read_as_what_it_says(
     assert row == {"name": "Björn"}
 
 
-async def test_json_is_utf_8_whatever_a_servers_default_label_says(
-    router: respx.MockRouter, http_for: Any
-) -> None:
+async def test_json_is_utf_8_under_any_label_of_the_server(router: respx.MockRouter, http_for: Any) -> None:
     body = '[{"name":"Björn"}]'.encode()
     router.get(URL).mock(
         return_value=httpx.Response(

@@ -25,7 +25,7 @@ def test_json_lines_carry_time_level_and_name_first(out: io.StringIO) -> None:
     assert entry["error"] == "no\\nway \\x1b[31m"
 
 
-def test_a_terminal_is_steered_by_nobody_outside(out: io.StringIO) -> None:
+def test_no_text_from_outside_controls_a_terminal(out: io.StringIO) -> None:
     logs.configure("info", "console", logs.Line(out))
     structlog.get_logger().info("poll.failed", error="\x1b]0;owned\x07")
     assert "owned" in out.getvalue()
@@ -95,7 +95,7 @@ def test_a_librarys_chatter_and_its_slips_harm_nothing(out: io.StringIO) -> None
     assert lines[0]["message"] == "%d rows"
 
 
-def test_no_color_is_heard(out: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_color_is_respected(out: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", Terminal())
     for value, colored in (("", True), ("1", False)):
         monkeypatch.setenv("NO_COLOR", value)

@@ -160,7 +160,7 @@ async def test_a_machine_that_is_never_up_for_an_hour_forgets_too(
         await until(lambda: not all_of(store))
 
 
-async def test_rounds_and_heartbeats_go_on_while_much_is_forgotten(
+async def test_visits_and_heartbeats_continue_while_much_is_pruned(
     store: SqliteStore, parakey: Parakey, time: Time
 ) -> None:
     """However long a round of forgetting takes: a command is heard meanwhile, and a visit made."""
@@ -220,7 +220,7 @@ async def test_room_is_given_back_in_small_steps_and_never_by_a_vacuum(
     assert not await store.shrink(), "what is left free is for new events"
 
 
-def test_the_wal_is_cut_and_nobody_waits_for_a_reader(store: SqliteStore) -> None:
+def test_the_wal_is_cut_and_no_write_waits_for_a_reader(store: SqliteStore) -> None:
     fill(store, 2000)
     wal = store.path.with_name(store.path.name + "-wal")
     assert wal.stat().st_size > 2**20
@@ -248,7 +248,7 @@ def test_a_backup_is_whole_while_others_write(store: SqliteStore, tmp_path: Path
     done(copy.close())
 
 
-def test_a_backup_overwrites_only_when_told_and_leaves_the_old_one_where_it_fails(
+def test_a_backup_overwrites_only_with_force_and_leaves_the_old_one_where_it_fails(
     store: SqliteStore, tmp_path: Path
 ) -> None:
     target = tmp_path / "copy.db"
@@ -455,7 +455,7 @@ def test_a_store_is_not_put_back_over_itself(tmp_path: Path) -> None:
     done(again.close())
 
 
-def test_looking_who_has_the_store_keeps_nobody_from_starting(tmp_path: Path) -> None:
+def test_looking_who_has_the_store_keeps_no_daemon_from_starting(tmp_path: Path) -> None:
     path = tmp_path / "roundsman.db"
     done(SqliteStore.open(path).close())
     looking = threading.Event()
@@ -477,7 +477,7 @@ def test_looking_who_has_the_store_keeps_nobody_from_starting(tmp_path: Path) ->
 # -- commands of root's ------------------------------------------------------------------------------------------------
 
 
-async def test_root_gives_nobody_what_a_planted_link_leads_to(tmp_path: Path) -> None:
+async def test_root_gives_no_user_what_a_planted_link_leads_to(tmp_path: Path) -> None:
     need(os.geteuid() == 0, "needs root, to make a file that is another's")
     folder, precious = tmp_path / "state", tmp_path / "precious"
     folder.mkdir()

@@ -213,7 +213,9 @@ async def test_a_source_that_comes_back_is_not_asked_before_its_due_is_written(
         assert asked == [time.now() + 86400]
 
 
-async def test_a_stop_while_due_is_written_asks_nobody_and_leaves_nothing(engine: Engine, time: Time) -> None:
+async def test_a_stop_while_due_is_written_asks_no_vendor_and_leaves_nothing(
+    engine: Engine, time: Time
+) -> None:
     asked = []
 
     async def count(visit: Visit, state: State) -> Poll:
@@ -238,7 +240,7 @@ async def test_a_stop_while_due_is_written_asks_nobody_and_leaves_nothing(engine
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("clock", ["is set", "runs"])
-async def test_a_recovery_that_could_not_be_written_is_told_by_the_next(
+async def test_a_recovery_that_could_not_be_written_is_reported_by_the_next(
     engine: Engine, time: Time, clock: str
 ) -> None:
     good = False
@@ -268,7 +270,7 @@ async def test_a_recovery_that_could_not_be_written_is_told_by_the_next(
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("clock", ["is set", "runs"])
-async def test_a_failure_that_could_not_be_written_is_told_by_the_next(
+async def test_a_failure_that_could_not_be_written_is_reported_by_the_next(
     engine: Engine, time: Time, clock: str
 ) -> None:
     async def poll(visit: Visit, state: State) -> Poll:
@@ -352,7 +354,7 @@ async def test_a_stop_while_a_find_is_written_keeps_it(engine: Engine, time: Tim
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_sinks_hear_of_what_a_source_found_last(engine: Engine, time: Time) -> None:
+async def test_sinks_get_what_a_source_found_last(engine: Engine, time: Time) -> None:
     """It is taken out while its find is written: no visit is left to say that there is something new."""
     begun, gate = asyncio.Event(), asyncio.Event()
 
@@ -503,7 +505,7 @@ async def test_a_set_clock_makes_no_sink_fail_for_long(engine: Engine, time: Tim
     assert [kind for kind in kinds(engine) if "sink" in kind] == []
 
 
-async def test_a_command_before_the_first_heartbeat_is_heard(engine: Engine, time: Time) -> None:
+async def test_a_command_before_the_first_heartbeat_counts(engine: Engine, time: Time) -> None:
     """It came after the set of sources was taken over."""
     visits = []
 
@@ -525,7 +527,7 @@ async def test_a_command_before_the_first_heartbeat_is_heard(engine: Engine, tim
 # -- a sink waits ------------------------------------------------------------------------------------------------------
 
 
-async def test_a_replaced_sink_is_told_nothing_twice(engine: Engine, time: Time) -> None:
+async def test_a_replaced_sink_gets_nothing_twice(engine: Engine, time: Time) -> None:
     """The old loop delivers in the last moment of its grace, and its ack waits for the store longer than that."""
     SCRIPTS["a"] = fine
     await engine.setup(one(), {"one": gated("one")})
@@ -591,7 +593,7 @@ async def test_a_sink_that_recovers_while_its_failure_is_written_is_reported_as_
         await until(lambda: seen(engine.store.sinks())[0].error is None)
 
 
-async def test_each_sink_that_comes_back_too_late_is_told_of(engine: Engine, time: Time) -> None:
+async def test_each_sink_that_comes_back_too_late_is_reported(engine: Engine, time: Time) -> None:
     """Also one whose delivery begins while the notice about another is written."""
     SCRIPTS["a"] = fine
     names = ("one", "two", "three")

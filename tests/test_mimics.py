@@ -376,7 +376,7 @@ class TestZendesk:
         found, _ = self.walk(zendesk, start_time=SINCE)
         assert found == [f"{other}:2026-05-01T06:00:00Z", changed]
 
-    def test_a_version_that_nobody_could_see_is_not_expected(self, zendesk: Zendesk, time: Time) -> None:
+    def test_a_version_that_no_visit_could_see_is_not_expected(self, zendesk: Zendesk, time: Time) -> None:
         key = zendesk.add()
         time.advance(30)
         zendesk.edit(key)
@@ -398,7 +398,7 @@ class TestZendesk:
         time.advance(60)
         assert self.walk(zendesk, cursor=cursor)[0] == first
 
-    def test_a_late_row_comes_behind_the_cursor_only_if_told_to(self, time: Time) -> None:
+    def test_a_late_row_comes_behind_the_cursor_only_if_asked_to(self, time: Time) -> None:
         counts = []
         for quirks in (ZendeskQuirks(), ZendeskQuirks(late_behind=True)):
             zendesk = Zendesk(time.utc, quirks)

@@ -74,7 +74,7 @@ def own(store: SqliteStore) -> list[Event]:
 # -- sinks -------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_sink_that_fails_for_long_is_told_to_the_others_once_and_so_is_its_recovery(
+async def test_a_sink_that_fails_for_long_is_reported_to_the_others_once_and_so_is_its_recovery(
     tmp_path: Path, parakey: Parakey, time: Time
 ) -> None:
     path, down = tmp_path / "x.db", True
@@ -148,7 +148,7 @@ async def test_a_sleep_before_a_sinks_trouble_delays_no_notice(
     await engine.store.close()
 
 
-async def test_a_clock_or_a_sleep_during_a_sinks_trouble_tells_nothing_wrong(
+async def test_a_clock_or_a_sleep_during_a_sinks_failure_reports_nothing_wrong(
     tmp_path: Path, parakey: Parakey, time: Time
 ) -> None:
     def one(event: Event) -> None:
@@ -186,7 +186,7 @@ class Hanging(Recorder):
         yield deliver
 
 
-async def test_a_delivery_that_hangs_for_long_is_told_too(
+async def test_a_delivery_that_hangs_for_long_is_reported_too(
     tmp_path: Path, parakey: Parakey, time: Time
 ) -> None:
     engine = engine_on(tmp_path / "x.db", parakey, time, Hanging().named("deaf"), Recorder().named("two"))
@@ -217,7 +217,7 @@ class Closed(Recorder):
 
 
 @pytest.mark.parametrize("what", ["opening", "trying again"])
-async def test_whatever_hangs_in_a_sink_is_told(
+async def test_any_call_that_hangs_in_a_sink_is_reported(
     what: str, tmp_path: Path, parakey: Parakey, time: Time
 ) -> None:
     sink = (Closed if what == "opening" else Hanging)().named("deaf")
@@ -257,9 +257,7 @@ async def test_a_restart_in_a_long_pause_between_two_visits_is_no_absence(
     await engine.store.close()
 
 
-async def test_a_time_without_a_daemon_is_nobodys_trouble(
-    tmp_path: Path, parakey: Parakey, time: Time
-) -> None:
+async def test_a_time_without_a_daemon_is_no_failure(tmp_path: Path, parakey: Parakey, time: Time) -> None:
     """One visit and one delivery failed, and then it was switched off for a week."""
     PLANS["one"] = lambda event: (_ for _ in ()).throw(OSError("down"))
     engine = engine_on(tmp_path / "x.db", parakey, time, Recorder().named("one"))
@@ -281,7 +279,7 @@ async def test_a_time_without_a_daemon_is_nobodys_trouble(
     await engine.store.close()
 
 
-async def test_a_sink_that_comes_back_too_late_for_some_events_is_told(
+async def test_a_sink_that_comes_back_too_late_for_some_events_is_reported(
     tmp_path: Path, parakey: Parakey, time: Time
 ) -> None:
     one, two = Recorder().named("one"), Recorder(outcomes=("granted",)).named("two")
@@ -316,7 +314,7 @@ async def test_a_sink_that_comes_back_too_late_for_some_events_is_told(
 # -- the disk ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_disk_that_is_nearly_full_is_told_once_until_there_is_room_again() -> None:
+def test_a_disk_that_is_nearly_full_is_reported_once_until_there_is_room_again() -> None:
     free = 10_000 * MIB
     disk = Disk(Path("/x"), look=lambda path: Space(free, 20_000 * MIB))
     assert disk.notice(START) is None
@@ -343,7 +341,9 @@ def test_a_small_disk_and_a_large_one_are_not_full_by_one_measure_alone(free: in
     assert disk.notice(START) is None
 
 
-def test_a_restart_on_a_full_disk_does_not_tell_again(small_disk: Path, parakey: Parakey, time: Time) -> None:
+def test_a_restart_on_a_full_disk_does_not_report_again(
+    small_disk: Path, parakey: Parakey, time: Time
+) -> None:
     """On a real disk, of 16 MB."""
     subprocess.run(["mount", "-o", "remount,size=16m", str(small_disk)], check=True)
     path, ballast = small_disk / "x.db", small_disk / "ballast"
@@ -398,7 +398,7 @@ def test_notices_that_wait_push_no_other_out(
 
 
 @pytest.mark.parametrize(("step", "told"), [(-7200, "back by 2h"), (86400, "forward by 1d"), (30, "")])
-def test_a_clock_that_jumps_by_much_is_told(
+def test_a_clock_that_jumps_by_much_is_reported(
     step: float, told: str, tmp_path: Path, parakey: Parakey, time: Time
 ) -> None:
     engine = engine_on(tmp_path / "x.db", parakey, time)
@@ -411,7 +411,9 @@ def test_a_clock_that_jumps_by_much_is_told(
     done(engine.store.close())
 
 
-def test_what_cannot_be_told_now_is_told_once_it_can(tmp_path: Path, parakey: Parakey, time: Time) -> None:
+def test_a_notice_that_cannot_be_stored_now_is_stored_as_soon_as_possible(
+    tmp_path: Path, parakey: Parakey, time: Time
+) -> None:
     """A disk without any room is the very case: the notice about it cannot be written either."""
     engine = engine_on(tmp_path / "x.db", parakey, time)
     free = 0
@@ -485,7 +487,7 @@ async def test_a_machine_that_slept_asks_soon_and_not_all_at_once(
     await engine.store.close()
 
 
-async def test_an_alarm_that_rings_right_after_a_jump_asks_nobody_early(
+async def test_an_alarm_that_rings_right_after_a_jump_asks_no_vendor_early(
     tmp_path: Path, parakey: Parakey, time: Time
 ) -> None:
     """The scheduler sees all alarms in the past before the heartbeat sees that the clock was set."""

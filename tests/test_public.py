@@ -39,7 +39,9 @@ def test_each_public_name_can_be_imported(name: str) -> None:
         ),
     ],
 )
-async def test_a_secret_is_sent_as_the_vendor_wants_it(auth: Auth, name: str, value: str, time: Time) -> None:
+async def test_a_secret_is_sent_as_the_vendor_expects_it(
+    auth: Auth, name: str, value: str, time: Time
+) -> None:
     sent: list[httpx.Request] = []
 
     def answer(request: httpx.Request) -> httpx.Response:

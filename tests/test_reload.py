@@ -248,7 +248,7 @@ async def test_a_refused_file_leaves_the_listener_alone(sandbox: Sandbox, tmp_pa
 
 
 @pytest.mark.parametrize("wrong", [False, True])
-async def test_a_log_rotation_is_heard_whatever_is_in_the_file(
+async def test_a_log_rotation_works_with_any_configuration(
     wrong: bool, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     """Whoever rotates logs cannot help a mistake that somebody left in the configuration."""
@@ -286,7 +286,9 @@ async def test_another_address_under_a_name_with_a_memory_is_said_and_read_on(
         await daemon.stop()
 
 
-async def test_a_storm_of_reloads_is_two_and_keeps_nobody(sandbox: Sandbox, tmp_path: Path) -> None:
+async def test_a_storm_of_reloads_becomes_two_and_keeps_no_command_waiting(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
     config = configure(tmp_path, sandbox.url, SINK.format("one"), interval="100ms")
     async with Daemon(config, PARAKEY_TOKEN=TOKEN) as daemon:
         await daemon.ready()
@@ -316,7 +318,7 @@ async def test_a_reload_while_it_stops_keeps_it_from_nothing(sandbox: Sandbox, t
         assert not daemon.logged("config.reloaded")
 
 
-async def test_nobody_to_reload_is_said(tmp_path: Path) -> None:
+async def test_a_reload_without_a_daemon_is_an_error(tmp_path: Path) -> None:
     config = configure(tmp_path, "http://127.0.0.1:1", SINK.format("one"))
     done = subprocess.run(
         [sys.executable, "-m", "roundsman", "reload", "-c", str(config)],
@@ -327,7 +329,7 @@ async def test_nobody_to_reload_is_said(tmp_path: Path) -> None:
     assert (done.returncode, "the daemon is not running: no process uses" in done.stderr) == (1, True)
 
 
-async def test_no_process_is_told_but_the_one_that_has_the_store(tmp_path: Path) -> None:
+async def test_only_the_process_that_has_the_store_gets_a_signal(tmp_path: Path) -> None:
     """What the store says may be of a daemon that was killed, whose number another process has now."""
     config = configure(tmp_path, "http://127.0.0.1:1", SINK.format("one"))
     store = SqliteStore.open(tmp_path / "roundsman.db")

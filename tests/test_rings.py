@@ -103,7 +103,7 @@ async def test_a_ring_during_a_visit_is_a_visit_after_it(engine: Engine, time: T
     assert [ring for _, ring in VISITS] == [False, True]
 
 
-async def test_a_ring_waits_as_long_as_the_vendor_wants_a_rest(engine: Engine, time: Time) -> None:
+async def test_a_ring_waits_as_long_as_the_vendor_asks(engine: Engine, time: Time) -> None:
     async def busy(visit: Visit, state: State) -> Poll:
         raise Backoff(300, "come again later")
 

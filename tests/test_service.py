@@ -35,7 +35,7 @@ async def test_it_says_when_it_is_ready_and_what_it_does(sandbox: Sandbox, tmp_p
     assert TOKEN.encode() not in (tmp_path / "roundsman.db").read_bytes()
 
 
-async def test_its_status_tells_of_trouble_at_once(sandbox: Sandbox, tmp_path: Path) -> None:
+async def test_its_status_shows_a_failure_at_once(sandbox: Sandbox, tmp_path: Path) -> None:
     dead = '[sinks.crm]\ntype = "http"\nurl = "http://127.0.0.1:1/"\n'
     config = configure(tmp_path, sandbox.url, FILE + dead, interval="200ms")
     async with Daemon(config, PARAKEY_TOKEN=TOKEN) as daemon:
@@ -50,9 +50,7 @@ async def test_its_status_tells_of_trouble_at_once(sandbox: Sandbox, tmp_path: P
         await daemon.stop()
 
 
-async def test_a_store_that_somebody_deletes_ends_it_for_another_to_begin(
-    sandbox: Sandbox, tmp_path: Path
-) -> None:
+async def test_a_store_that_is_deleted_ends_it_for_another_to_begin(sandbox: Sandbox, tmp_path: Path) -> None:
     """Going on, it would tell what is forgotten as soon as it ends; with 1, systemd starts it again."""
     async with Daemon(configure(tmp_path, sandbox.url, FILE), PARAKEY_TOKEN=TOKEN) as daemon:
         await daemon.ready()
@@ -72,7 +70,7 @@ async def test_it_stops_promptly_while_a_server_hangs(number: int, sandbox: Sand
         assert daemon.code == 0
 
 
-async def test_it_stops_while_nobody_reads_its_output(sandbox: Sandbox, tmp_path: Path) -> None:
+async def test_it_stops_while_its_output_is_not_read(sandbox: Sandbox, tmp_path: Path) -> None:
     """A full pipe hangs a thread; the grace is 1.5 s, and then it goes."""
     for n in range(300):
         sandbox.vendor.add(log_id=f"r{n}", note="x" * 4000)
@@ -145,7 +143,7 @@ async def test_a_wrong_configuration_ends_with_2_and_all_the_reasons(tmp_path: P
     ]
 
 
-async def test_a_dead_server_is_told_and_the_daemon_lives_on(tmp_path: Path) -> None:
+async def test_a_dead_server_is_reported_and_the_daemon_continues(tmp_path: Path) -> None:
     config = configure(tmp_path, "http://127.0.0.1:1", FILE, interval="50ms")
     async with Daemon(config, PARAKEY_TOKEN=TOKEN) as daemon:
         await daemon.until(lambda: daemon.logged("source.failing") and daemon.logged("poll.failed"))

@@ -34,7 +34,7 @@ def finds(silence: Silence, *minutes: float) -> list[str]:
     return told
 
 
-def test_three_finds_over_half_an_hour_without_a_webhook_are_told_once() -> None:
+def test_three_finds_over_half_an_hour_without_a_webhook_are_reported_once() -> None:
     silence = Silence(START)
     silence.received(START)
     assert finds(silence, 10, 20) == []
@@ -51,7 +51,7 @@ def test_a_burst_of_finds_is_no_silence() -> None:
     assert finds(Silence(START), *range(1, int(SILENT_AFTER / MINUTE))) == []
 
 
-def test_each_webhook_begins_anew_and_each_silence_is_told() -> None:
+def test_each_webhook_begins_anew_and_each_silence_is_reported() -> None:
     silence = Silence(START)
     for begin in range(0, 500, 100):
         silence.received(START + begin * MINUTE)
@@ -69,7 +69,7 @@ def test_a_silence_is_the_same_event_after_a_restart() -> None:
     assert len(set(ids)) == 1
 
 
-def test_what_happened_while_nobody_listened_says_nothing() -> None:
+def test_what_happened_without_a_listener_says_nothing() -> None:
     silence = Silence(START)
     for minute in (10, 20, 50, 90):
         assert silence.find("doors", [happened(START - 3600)], START + minute * MINUTE) == []

@@ -118,7 +118,7 @@ def test_one_daemon_per_store_and_the_second_says_who_has_it(tmp_path: Path) -> 
     done(SqliteStore.open(tmp_path / "a.db").close())
 
 
-def test_one_daemon_per_store_whatever_links_lead_to_it(tmp_path: Path) -> None:
+def test_one_daemon_per_store_through_any_links(tmp_path: Path) -> None:
     """Each would have a lock of its own, beside its own name."""
     first = SqliteStore.open(tmp_path / "real.db")
     (tmp_path / "x").mkdir()
@@ -151,7 +151,7 @@ def locked(path: Path, text: bytes) -> Iterator[None]:
         yield
 
 
-def test_whoever_has_the_lock_steers_no_terminal(tmp_path: Path) -> None:
+def test_the_owner_of_a_lock_controls_no_terminal(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     done(SqliteStore.open(path).close())
     with locked(
@@ -171,7 +171,7 @@ def test_whoever_has_the_lock_steers_no_terminal(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.db", "a.db.lock", "a.db-wal", "a.db-shm"])
-def test_a_pipe_in_the_place_of_a_file_keeps_nobody_waiting(name: str, tmp_path: Path) -> None:
+def test_a_pipe_in_the_place_of_a_file_keeps_no_command_waiting(name: str, tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     done(SqliteStore.open(path).close())
     (tmp_path / name).unlink(missing_ok=True)
@@ -429,7 +429,9 @@ async def test_not_where_another_program_has_begun_a_new_one(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("what", ["roundsman.db", "roundsman.db.lock"])
-async def test_webhooks_are_refused_where_nobody_would_be_told_again(what: str, tmp_path: Path) -> None:
+async def test_webhooks_are_refused_where_their_events_could_not_be_delivered(
+    what: str, tmp_path: Path
+) -> None:
     store = SqliteStore.open(tmp_path / "roundsman.db")
     await put(store, an_event(1))
     (tmp_path / what).unlink()
@@ -438,7 +440,7 @@ async def test_webhooks_are_refused_where_nobody_would_be_told_again(what: str, 
     await store.close()
 
 
-async def test_one_daemon_per_store_by_whatever_hard_link(tmp_path: Path) -> None:
+async def test_one_daemon_per_store_through_any_hard_link(tmp_path: Path) -> None:
     store = SqliteStore.open(tmp_path / "roundsman.db")
     os.link(tmp_path / "roundsman.db", tmp_path / "other.db")
     with pytest.raises(StoreError, match="under another name, a hard link"):

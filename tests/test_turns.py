@@ -246,7 +246,7 @@ async def test_no_new_address_gets_an_old_key(engine: Engine, time: Time) -> Non
 
 
 @pytest.mark.parametrize("dies", [False, True])
-async def test_a_rewind_is_heard_although_a_webhook_rings_first(
+async def test_a_rewind_counts_although_a_webhook_rings_first(
     dies: bool, engine: Engine, boot: Callable[[], Engine], time: Time
 ) -> None:
     """The ring's visit fails, or the daemon ends in it: the scheduled visit that the command wants still comes."""
@@ -504,7 +504,7 @@ async def test_a_rest_beyond_every_calendar_ends_no_daemon(engine: Engine, time:
         assert engine.roster["a"].status.due < time.now() + 400 * 86400
 
 
-async def test_ids_that_nobody_would_follow_are_kept_for_a_person(engine: Engine, time: Time) -> None:
+async def test_ids_that_no_source_would_follow_are_kept_for_a_person(engine: Engine, time: Time) -> None:
     class Deaf(Source):
         type: Literal["deaf"] = "deaf"
         base_url: str = "http://127.0.0.1:1"
@@ -563,7 +563,7 @@ async def test_a_sink_that_comes_back_during_pruning_keeps_what_it_has_not_got(
 # -- what the mends of these had left ----------------------------------------------------------------------------------
 
 
-async def test_pages_of_known_events_end_whatever_the_source_says(engine: Engine, time: Time) -> None:
+async def test_pages_of_known_events_end_even_if_the_source_says_more(engine: Engine, time: Time) -> None:
     """A source without a state, which gives the same page each time and says that there is more."""
     calls = 0
 
@@ -626,7 +626,7 @@ async def test_a_rest_after_a_rewind_is_no_silence(engine: Engine, time: Time) -
 
 
 @pytest.mark.parametrize("restart", [False, True])
-async def test_only_the_time_in_which_nobody_asked_is_forgiven(
+async def test_only_the_time_without_requests_is_forgiven(
     restart: bool, engine: Engine, boot: Callable[[], Engine], time: Time
 ) -> None:
     async def bad(visit: Visit, state: State) -> Poll:
@@ -700,7 +700,7 @@ async def test_a_source_that_comes_back_waits_for_its_last_visits(
         assert most == 1
 
 
-async def test_a_rewind_is_heard_although_a_ring_finds_something_first(engine: Engine, time: Time) -> None:
+async def test_a_rewind_counts_although_a_ring_finds_something_first(engine: Engine, time: Time) -> None:
     visits: list[str] = []
 
     async def finds(visit: Visit, state: State) -> Poll:

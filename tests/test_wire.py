@@ -30,9 +30,7 @@ GOOD = b'{"id":"good"}'
     ],
 )
 @pytest.mark.parametrize("around", ["%s", '{"data":%s}', '\ufeff{"data": %s, "n": 1}'])
-def test_a_row_that_cannot_be_read_keeps_no_other_from_being_told(
-    row: bytes, told: object, around: str
-) -> None:
+def test_a_row_that_cannot_be_read_hides_no_other(row: bytes, told: object, around: str) -> None:
     body = around.encode().replace(b"%s", b"[" + GOOD + b", " + row + b"," + GOOD + b"]")
     damaged: list[wire.Damage] = []
     found = wire.items(body, damaged=damaged)

@@ -183,7 +183,7 @@ async def test_a_visit_on_a_full_disk_leaves_nothing_of_itself(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("code", [READ, SYNC])
-async def test_an_error_at_commit_is_told_to_everybody_in_the_transaction(code: str, tmp_path: Path) -> None:
+async def test_an_error_at_commit_reaches_every_unit_of_the_transaction(code: str, tmp_path: Path) -> None:
     async with a_store(tmp_path / "roundsman.db") as store:
         failures = 1
 
@@ -216,7 +216,7 @@ async def test_a_unit_is_not_refused_for_the_space_that_one_takes_which_was_undo
 
 @pytest.mark.parametrize("undoes", [False, True])
 @pytest.mark.parametrize("place", [0, 2, 4])
-async def test_an_error_in_the_middle_of_a_transaction_is_told_to_its_unit_alone(
+async def test_an_error_in_the_middle_of_a_transaction_reaches_its_unit_alone(
     place: int, undoes: bool, tmp_path: Path
 ) -> None:
     async with a_store(tmp_path / "roundsman.db") as store:
@@ -295,7 +295,7 @@ def locked_elsewhere(path: Path) -> Iterator[None]:
         yield
 
 
-async def test_a_lock_that_is_held_for_too_long_refuses_who_needs_it_and_nobody_else(tmp_path: Path) -> None:
+async def test_a_lock_that_is_held_for_too_long_refuses_only_units_that_need_it(tmp_path: Path) -> None:
     """Work that is done between two transactions needs no lock. What comes while the others wait is tried once more."""
     async with a_store(tmp_path / "roundsman.db") as store:
         with locked_elsewhere(store.path):
@@ -364,7 +364,7 @@ async def test_a_stop_writes_what_waits_and_refuses_what_comes(tmp_path: Path) -
     assert kept_elsewhere(store.path) == outcomes
 
 
-async def test_an_event_loop_that_ends_in_the_middle_of_a_commit_tells_nobody_of_success(
+async def test_an_event_loop_that_ends_in_the_middle_of_a_commit_reports_no_success(
     tmp_path: Path,
 ) -> None:
     """The writer's own task is cancelled, and what comes after it waits for the commit that is under way."""
@@ -393,7 +393,7 @@ async def test_an_event_loop_that_ends_in_the_middle_of_a_commit_tells_nobody_of
 
 @settings(max_examples=int(os.environ.get("ROUNDSMAN_SIMULATIONS", "40")), deadline=None)
 @given(seed=st.integers(0, 2**32))
-def test_whatever_fails_everybody_hears_the_truth(seed: int) -> None:
+def test_with_any_failure_each_caller_gets_the_true_result(seed: int) -> None:
     """Units of any size, callers that go, and errors at any statement: the store has what was acknowledged, whole."""
     chance = random.Random(seed)
     with TemporaryDirectory() as folder:
@@ -489,7 +489,7 @@ def test_a_limit_of_the_files_sizes_refuses_only_what_does_not_fit(tmp_path: Pat
 
 
 @pytest.mark.parametrize("call", ["pwrite", "fdatasync"])
-def test_a_disk_that_breaks_at_any_call_tells_nobody_of_what_is_not_written(
+def test_a_disk_that_breaks_at_any_call_acknowledges_nothing_that_is_not_written(
     call: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """At a write, what was refused is not there. What could only not be synced may be, but as a whole."""

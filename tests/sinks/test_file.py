@@ -90,7 +90,7 @@ async def test_a_crash_in_the_middle_of_a_replay_doubles_nothing(writer: Writer)
     assert writer.ids() == [e.id for e in [*E[:4], *E[:4]]]
 
 
-async def test_somebody_elses_unfinished_line_is_left_alone(writer: Writer) -> None:
+async def test_an_unfinished_line_of_another_program_is_left_alone(writer: Writer) -> None:
     writer.path.write_bytes(b'{"not": "ours"}')
     await writer.deliver(E[0])
     assert writer.path.read_bytes() == b'{"not": "ours"}\n' + E[0].body + b"\n"
@@ -225,7 +225,7 @@ async def test_a_very_large_batch_without_ack_is_not_doubled(writer: Writer) -> 
     assert writer.ids() == [e.id for e in [E[0], *large]]
 
 
-async def test_a_sink_that_is_left_while_it_opens_locks_nobody_out(
+async def test_a_sink_that_is_left_while_it_opens_keeps_no_lock(
     writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A reload, or a stop, that comes while a slow disk opens the file."""
@@ -298,7 +298,7 @@ async def test_a_disk_whose_clock_is_a_little_ahead_costs_nothing(tmp_path: Path
 A, B = [an_event(n, "a") for n in range(9)], [an_event(n + 100, "b") for n in range(9)]
 
 
-async def test_what_a_restored_store_tells_again_is_not_doubled_in_whatever_order_it_comes(
+async def test_what_a_restored_store_delivers_again_is_not_doubled_in_any_order(
     writer: Writer,
 ) -> None:
     await writer.deliver(A[0])
@@ -432,7 +432,7 @@ async def test_a_dead_disk_holds_the_loop_neither_when_it_is_looked_at(
     assert writer.ids() == [E[0].id]
 
 
-async def test_whoever_only_looks_whether_it_opens_rotates_nothing(tmp_path: Path, time: Time) -> None:
+async def test_a_look_whether_it_opens_rotates_nothing(tmp_path: Path, time: Time) -> None:
     for day in (1, 2, 3):
         (tmp_path / f"events-2026-04-0{day}.0001.jsonl").write_bytes(E[0].body + b"\n")
     before = sorted(path.name for path in tmp_path.iterdir())
@@ -622,7 +622,7 @@ async def test_a_file_that_is_moved_while_it_is_written_keeps_what_it_got(
     assert writer.ids() == [e.id for e in E[2:4]]
 
 
-async def test_half_a_line_of_somebody_elses_swallows_none_of_ours(writer: Writer) -> None:
+async def test_half_a_line_of_another_program_swallows_none_of_ours(writer: Writer) -> None:
     async with writer.sink.open(Http(Clients(now=writer.time.now)), None) as deliver:
         await deliver(E[:2])
         with writer.path.open("ab") as other:
@@ -721,7 +721,7 @@ async def test_a_rotation_is_on_the_disk(tmp_path: Path, time: Time, monkeypatch
     assert syncs.seen.index(tmp_path.name) < syncs.seen.index("events.jsonl")
 
 
-async def test_a_packed_file_is_whole_on_the_disk_and_for_whom_it_was(
+async def test_a_packed_file_is_whole_on_the_disk_and_keeps_its_owner(
     tmp_path: Path, time: Time, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before the plain one goes: a power cut must find one of the two."""

@@ -15,7 +15,9 @@ async def test_one_line_an_event(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr().out.splitlines() == [an_event(n).body.decode() for n in (1, 2)]
 
 
-async def test_while_a_write_waits_for_its_reader_nobody_else_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_while_a_write_waits_for_its_reader_no_other_write_begins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     gate, entered = threading.Event(), threading.Event()
 
     def hang(fd: int, data: memoryview) -> int:

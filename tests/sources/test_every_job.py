@@ -175,7 +175,7 @@ def surprises(logs: Any) -> list[str]:
     return [line["what"] for line in logs if line["event"] == "vendor.surprise"]
 
 
-async def test_an_end_is_told_once_however_often_it_is_read(world: Any) -> None:
+async def test_an_end_is_reported_once_however_often_it_is_read(world: Any) -> None:
     made = world()
     made.start("a", "b")
     await made.visits(3)
@@ -190,7 +190,7 @@ async def test_an_end_is_told_once_however_often_it_is_read(world: Any) -> None:
     assert made.ends() == ["a", "b"]
 
 
-async def test_what_was_tracked_again_after_its_end_is_told_once(world: Any) -> None:
+async def test_what_was_tracked_again_after_its_end_is_reported_once(world: Any) -> None:
     made = world()
     made.start("a")
     await made.visit()
@@ -219,7 +219,7 @@ async def test_a_job_that_vanished_is_gone_after_two_looks_and_said_once(world: 
     assert made.ends() == ["b"]
 
 
-async def test_a_job_that_does_not_move_is_said_once_and_told_when_it_ends(world: Any) -> None:
+async def test_a_job_that_does_not_move_is_reported_once_and_again_when_it_ends(world: Any) -> None:
     made = world(stall_after=3600)
     made.start("a")
     await made.visits(8, after=1800)
@@ -230,7 +230,7 @@ async def test_a_job_that_does_not_move_is_said_once_and_told_when_it_ends(world
     assert made.ends() == ["a"]
 
 
-async def test_a_state_that_nobody_knows_is_no_end_and_said_once(world: Any) -> None:
+async def test_an_unknown_state_is_no_end_and_reported_once(world: Any) -> None:
     made = world()
     made.start("a", "b")
     await made.visit()
@@ -245,7 +245,9 @@ async def test_a_state_that_nobody_knows_is_no_end_and_said_once(world: Any) -> 
     assert len(made.source.following(made.state)) == 2
 
 
-async def test_what_had_ended_before_the_start_is_not_told_and_what_runs_is(world: Any, time: Time) -> None:
+async def test_what_had_ended_before_the_start_is_not_reported_and_what_runs_is(
+    world: Any, time: Time
+) -> None:
     made = world(start="now")
     made.jobs.run("old")
     made.jobs.end("old")
@@ -301,7 +303,7 @@ async def test_a_kill_between_any_two_visits_changes_nothing(world: Any, time: T
     assert sorted(made.ends()) == [f"k{number}" for number in range(6)]
 
 
-async def test_an_id_that_nobody_ever_knew_is_gone_and_not_followed_for_ever(world: Any) -> None:
+async def test_an_id_that_the_vendor_never_had_is_gone_and_not_followed_for_ever(world: Any) -> None:
     made = world()
     made.track("nosuch")
     await made.visits(6)

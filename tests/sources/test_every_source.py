@@ -142,7 +142,7 @@ def among(row: bytes) -> Callable[[bytes], bytes]:
     ],
     ids=["null", "text", "number", "NaN", "nonsense", "deep"],
 )
-async def test_a_row_that_cannot_be_read_silences_nobody(row: bytes, world: World) -> None:
+async def test_a_row_that_cannot_be_read_silences_no_other(row: bytes, world: World) -> None:
     world.happen("good1")
     world.mangling.mangle = among(row)
     with capture_logs() as logs:

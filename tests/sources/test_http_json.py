@@ -141,7 +141,7 @@ def test_a_list_keeps_each_promise_of_a_source(options: dict[str, Any]) -> None:
     contract(a_list(auth={"bearer": "s3cret-token-1"}, **options), web(ROWS[:12]), news=web(ROWS))
 
 
-async def test_every_row_is_told_once_page_after_page(pair: tuple[Any, World], time: Time) -> None:
+async def test_every_row_is_reported_once_page_after_page(pair: tuple[Any, World], time: Time) -> None:
     vendor, world = pair
     for _ in range(3):
         for _ in range(33):
@@ -154,7 +154,7 @@ async def test_every_row_is_told_once_page_after_page(pair: tuple[Any, World], t
         keeps_the_contract(event)
 
 
-async def test_rows_with_equal_stamps_are_all_told(pair: tuple[Any, World], time: Time) -> None:
+async def test_rows_with_equal_stamps_are_all_reported(pair: tuple[Any, World], time: Time) -> None:
     vendor, world = pair
     for _ in range(4):
         for _ in range(9):
@@ -163,7 +163,7 @@ async def test_rows_with_equal_stamps_are_all_told(pair: tuple[Any, World], time
     assert set(world.keys()) == vendor.expected()
 
 
-async def test_a_row_that_comes_late_is_told(pair: tuple[Any, World], time: Time) -> None:
+async def test_a_row_that_comes_late_is_reported(pair: tuple[Any, World], time: Time) -> None:
     vendor, world = pair
     for _ in range(12):
         vendor.add()
@@ -224,7 +224,7 @@ async def broken_after(pages: int, world: World, vendor: Any) -> None:
 
 @pytest.mark.parametrize("start", ["now", "2026-05-01T05:30:00Z"])
 @pytest.mark.parametrize("name", MAKERS)
-async def test_what_was_there_before_the_start_is_not_told(
+async def test_what_was_there_before_the_start_is_not_reported(
     name: str, start: str, world: Any, time: Time
 ) -> None:
     make, source = MAKERS[name]
@@ -353,7 +353,7 @@ async def test_new_rows_that_fill_pages_while_the_daemon_is_away_are_read_down_t
     assert len(made.asked()) == 6, "five pages, and one that is wholly known"
 
 
-async def test_a_walk_that_went_on_later_does_not_stop_at_rows_that_it_told_itself(
+async def test_a_walk_that_went_on_later_does_not_stop_at_rows_that_it_reported_itself(
     world: Any, time: Time
 ) -> None:
     """The first page was told, then more rows came and moved it to where the walk goes on."""
@@ -444,7 +444,7 @@ async def test_a_window_follows_the_vendors_clock_and_not_ours(world: Any, time:
 # -- 6: what finds nothing is loud -----------------------------------------------------------------------------------
 
 
-async def test_a_row_without_its_id_is_kept_as_unread_and_the_others_are_told(world: Any) -> None:
+async def test_a_row_without_its_id_is_kept_as_unread_and_the_others_are_reported(world: Any) -> None:
     rows: list[Any] = [row(1), {"at": "2026-05-01T05:00:00Z", "name": "x"}, row(2)]
     made = world(lambda q: rows, a_list())
     with capture_logs() as logs:
@@ -526,7 +526,7 @@ async def test_two_rows_with_one_id_are_said(world: Any) -> None:
 
 
 @pytest.mark.parametrize("inclusive", [True, False])
-async def test_rows_that_share_the_stamp_of_the_cursor_are_told(
+async def test_rows_that_share_the_stamp_of_the_cursor_are_reported(
     inclusive: bool, world: Any, time: Time
 ) -> None:
     parakey = Parakey(time.utc, ParakeyQuirks(inclusive=inclusive))
@@ -607,7 +607,9 @@ async def test_a_time_that_is_none_stops_no_list(world: Any) -> None:
 
 
 @pytest.mark.parametrize("far", ["9999-12-31T23:59:59Z", "2027-01-01T00:00:00Z"])
-async def test_a_row_from_the_future_is_told_and_hides_no_later_one(far: str, world: Any, time: Time) -> None:
+async def test_a_row_from_the_future_is_reported_and_hides_no_later_one(
+    far: str, world: Any, time: Time
+) -> None:
     rows = [row(1, time.utc().isoformat()), row(2, far)]
 
     def answers(query: Mapping[str, str]) -> Any:
@@ -652,7 +654,7 @@ async def test_a_date_ahead_hides_no_row_of_a_window(world: Any, time: Time) -> 
 
 @pytest.mark.parametrize("pages", [{"next": "rows", "total": "total"}, {"next": "next"}])
 @pytest.mark.parametrize("window", [{}, {"until": "to", "window": "1h"}])
-async def test_a_row_that_changes_while_a_long_walk_is_under_way_is_told(
+async def test_a_row_that_changes_while_a_long_walk_is_under_way_is_reported(
     pages: dict[str, str], window: dict[str, str], world: Any, time: Time
 ) -> None:
     """The list is not in the order of `since.row`: what changes on a page that was read is behind the walk."""
@@ -686,7 +688,7 @@ async def test_a_row_that_changes_while_a_long_walk_is_under_way_is_told(
 
 
 @pytest.mark.parametrize("is_empty", [False, True])
-async def test_a_date_without_a_time_of_day_is_told_on_the_first_day(
+async def test_a_date_without_a_time_of_day_is_reported_on_the_first_day(
     is_empty: bool, world: Any, time: Time
 ) -> None:
     rows = [] if is_empty else [row(1, "2026-04-30"), row(2, "2026-05-01")]
@@ -707,7 +709,7 @@ async def test_a_date_without_a_time_of_day_is_told_on_the_first_day(
 
 
 @pytest.mark.parametrize("forms", [("number", "unix"), ("unix", "number")])
-async def test_another_format_of_times_goes_on_and_tells_nothing_twice(
+async def test_another_format_of_times_goes_on_and_reports_nothing_twice(
     forms: tuple[str, str], world: Any, time: Time
 ) -> None:
     rows = [row(n, value=int(time.now()) + n) for n in range(3)]
@@ -1371,7 +1373,7 @@ async def test_a_number_as_cursor_begins_now_behind_the_last_one(world: Any) -> 
     assert made.keys() == ["5"]
 
 
-async def test_a_rewind_reads_again_what_was_not_told(world: Any, time: Time) -> None:
+async def test_a_rewind_reads_again_what_was_not_reported(world: Any, time: Time) -> None:
     vendor = Nvd(time.utc, NvdQuirks(limit=None))
     for minutes in (300, 200, 100):
         vendor.add(at=time.utc() - minutes * MINUTE)

@@ -77,7 +77,7 @@ async def test_finished_is_not_success(rounds: Any, account: Mailchimp) -> None:
     ]
 
 
-async def test_a_batch_is_told_once_however_often_it_is_read(rounds: Any, account: Mailchimp) -> None:
+async def test_a_batch_is_reported_once_however_often_it_is_read(rounds: Any, account: Mailchimp) -> None:
     """Pitfall 2: the link is signed anew in each answer, and is no change."""
     account.add([Operation(), bad_address("a@b.example", "op-1")], batch_id="b1")
     world = rounds()
@@ -100,7 +100,7 @@ async def test_the_list_is_asked_for_with_nothing_the_api_does_not_have(
     }
 
 
-async def test_all_done_is_not_finished_and_a_stall_is_told_once(
+async def test_all_done_is_not_finished_and_a_stall_is_reported_once(
     rounds: Any, account: Mailchimp, time: Time
 ) -> None:
     """Pitfall 3."""
@@ -241,7 +241,9 @@ async def test_being_away_for_more_than_seven_days_is_said(
     assert len(world.told(GAP)) == 1
 
 
-async def test_a_clock_of_ours_that_jumps_tells_nothing_of_the_vendor(tmp_path: Path, time: Time) -> None:
+async def test_a_clock_of_ours_that_jumps_changes_nothing_about_the_vendor(
+    tmp_path: Path, time: Time
+) -> None:
     """Neither that there was no visit for days, nor that a batch has stalled."""
     theirs = Time()
     account = Mailchimp(now=theirs.utc)
@@ -364,7 +366,7 @@ async def test_what_is_empty_is_null(rounds: Any, account: Mailchimp) -> None:
 
 
 @pytest.mark.parametrize(("start", "told"), [("now", {"new"}), ("beginning", {"old", "new"})])
-async def test_the_first_run_tells_the_past_only_if_asked(
+async def test_the_first_run_reports_the_past_only_if_asked(
     start: str, told: set[str], rounds: Any, account: Mailchimp, time: Time
 ) -> None:
     """Pitfall 12. What was unfinished at the first visit is told in either case."""
@@ -398,7 +400,7 @@ async def test_a_code_other_than_200_of_the_right_kind_is_success(rounds: Any, a
     assert sorted(kinds) == ["operation_failed", "operation_succeeded", "operation_succeeded"]
 
 
-async def test_a_failure_says_whom_it_concerns_and_what_was_wrong(rounds: Any, account: Mailchimp) -> None:
+async def test_a_failure_names_the_person_and_what_was_wrong(rounds: Any, account: Mailchimp) -> None:
     errors = [{"field": "email_address", "message": "This value should not be blank."}]
     account.add(
         [
@@ -452,7 +454,7 @@ async def test_without_results_nothing_is_downloaded(rounds: Any, account: Mailc
     assert event.failure == 0 or event.document()["data"]["failures"] is None
 
 
-async def test_results_that_cannot_be_had_delay_nobody_and_come_later(
+async def test_results_that_cannot_be_read_delay_nothing_and_come_later(
     rounds: Any, account: Mailchimp, time: Time
 ) -> None:
     account.add([bad_address("a@b.example")], batch_id="b1")
@@ -469,7 +471,7 @@ async def test_results_that_cannot_be_had_delay_nobody_and_come_later(
     assert "results_due" not in world.state
 
 
-async def test_results_that_are_gone_are_given_up_out_loud(
+async def test_results_that_are_gone_are_given_up_with_a_notice(
     rounds: Any, account: Mailchimp, time: Time
 ) -> None:
     account.add([bad_address("a@b.example")], batch_id="b1")
@@ -514,7 +516,7 @@ async def test_results_that_are_complete_later_are_read_again(rounds: Any, accou
     assert world.told(GAP) == []
 
 
-async def test_a_download_that_breaks_off_loses_no_failure_and_tells_none_twice(
+async def test_a_download_that_breaks_off_loses_no_failure_and_reports_none_twice(
     rounds: Any, account: Mailchimp
 ) -> None:
     content = [failing(*(f"{n}-{k}" for k in range(400))) for n in range(3)]
@@ -569,7 +571,9 @@ async def test_a_damaged_record_of_results_that_are_due_is_said_and_loses_nothin
     assert (await world.status()).failures == 0
 
 
-async def test_results_that_come_in_another_order_are_told_once_each(rounds: Any, account: Mailchimp) -> None:
+async def test_results_that_come_in_another_order_are_reported_once_each(
+    rounds: Any, account: Mailchimp
+) -> None:
     first = packed(("r.json", failing("B")))
     batch = account.add(
         [], batch_id="b1", archive=first, counts={"errored_operations": 4, "total_operations": 4}
@@ -661,7 +665,7 @@ async def test_results_of_one_batch_do_not_block_the_others(
 
 
 @pytest.mark.parametrize("status", [400, 403, 410, 500])
-async def test_a_tracked_id_that_cannot_be_asked_for_stops_nobody(
+async def test_a_tracked_id_that_cannot_be_requested_stops_no_other(
     status: int, rounds: Any, account: Mailchimp
 ) -> None:
     world = rounds()
@@ -683,7 +687,7 @@ async def test_a_tracked_id_that_cannot_be_asked_for_stops_nobody(
     assert len(world.told("roundsman.batch.gone")) == 1
 
 
-async def test_what_was_readable_of_an_archive_is_told_and_larger_limits_help(
+async def test_what_was_readable_of_an_archive_is_reported_and_larger_limits_help(
     rounds: Any, account: Mailchimp
 ) -> None:
     many = packed(*((f"m{n}", failing(str(n))) for n in range(200)))
@@ -771,7 +775,7 @@ async def test_a_timeout_is_not_repeated_at_once(rounds: Any, account: Mailchimp
     assert len(world.transport.requests) == 1
 
 
-async def test_a_crash_in_the_middle_of_an_archive_tells_the_rest_and_nothing_twice(
+async def test_a_crash_in_the_middle_of_an_archive_reports_the_rest_and_nothing_twice(
     rounds: Any, account: Mailchimp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     account.add([bad_address(f"a{n}@b.example") for n in range(4500)], batch_id="b1")
@@ -913,7 +917,7 @@ async def test_a_link_that_stays_empty_is_no_error_without_operations(
 
 
 @pytest.mark.parametrize("key", ["..", "a/b", "a?b=c", "ä", "x" * 300, "a b", "%2e%2e"])
-async def test_an_odd_batch_id_is_told_and_never_becomes_a_path(
+async def test_an_odd_batch_id_is_reported_and_never_becomes_a_path(
     key: str, rounds: Any, account: Mailchimp
 ) -> None:
     account.add([bad_address("a@b.example")], batch_id=key)
@@ -1064,7 +1068,7 @@ def test_httpx_logs_would_show_links_and_are_not_shown(caplog: pytest.LogCapture
 
 @pytest.mark.parametrize("results", ["failures", "all"])
 @pytest.mark.parametrize("together", [False, True])
-async def test_whom_an_operation_over_many_left_out_is_told_one_by_one(
+async def test_people_that_an_operation_over_many_left_out_are_reported_one_by_one(
     results: str, together: bool, rounds: Any, account: Mailchimp
 ) -> None:
     """The vendor answers 200 and counts no error; only its body says who was not taken."""
@@ -1130,7 +1134,7 @@ async def test_a_count_of_people_who_were_left_out_is_a_failure_without_names(
     ],
 )
 @pytest.mark.parametrize("results", ["failures", "all"])
-async def test_however_a_success_says_that_it_left_somebody_out_it_is_told(
+async def test_a_success_that_left_people_out_is_reported_in_any_form(
     results: str, response: Any, messages: list[str], rounds: Any, account: Mailchimp
 ) -> None:
     account.add(
@@ -1182,7 +1186,7 @@ async def test_a_things_own_words_are_no_fault(answer: Any, rounds: Any, account
     assert [e["data"]["item_id"] for e in world.told(FAILED)] == ["y"]
 
 
-async def test_whom_an_answer_without_a_status_leaves_out_is_told_by_person(
+async def test_people_that_an_answer_without_a_status_leaves_out_are_reported_one_by_one(
     rounds: Any, account: Mailchimp
 ) -> None:
     errors = [{"email_address": f"{who}@x.example", "error": "is invalid"} for who in ("ada", "bob")]

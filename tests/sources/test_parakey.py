@@ -114,7 +114,7 @@ async def test_our_clock_is_no_cursor(rounds: Any, parakey: Parakey, time: Time)
 
 
 @pytest.mark.parametrize("cap", [20, 1000])
-async def test_more_rows_than_an_answer_holds_are_all_told(
+async def test_more_rows_than_an_answer_holds_are_all_reported(
     cap: int, rounds: Any, parakey: Parakey, time: Time
 ) -> None:
     """Pitfall 5."""
@@ -128,7 +128,7 @@ async def test_more_rows_than_an_answer_holds_are_all_told(
 @pytest.mark.parametrize(
     "quirks", [Quirks(cap=20), Quirks(cap=20, offset_param="skip"), Quirks(cap=20, inclusive=False)]
 )
-async def test_rows_that_share_a_stamp_at_a_page_edge_are_all_told(
+async def test_rows_that_share_a_stamp_at_a_page_edge_are_all_reported(
     quirks: Quirks, rounds: Any, parakey: Parakey, time: Time
 ) -> None:
     """Pitfall 6."""
@@ -145,7 +145,7 @@ async def test_rows_that_share_a_stamp_at_a_page_edge_are_all_told(
     assert world.events("roundsman.source.gap") == []
 
 
-async def test_more_rows_of_one_stamp_than_an_answer_holds_are_told_or_said_to_be_missing(
+async def test_more_rows_of_one_stamp_than_an_answer_holds_are_reported_or_said_to_be_missing(
     rounds: Any, parakey: Parakey, time: Time
 ) -> None:
     parakey.quirks = Quirks(cap=10)
@@ -162,7 +162,7 @@ async def test_more_rows_of_one_stamp_than_an_answer_holds_are_told_or_said_to_b
     assert len(world.ids()) == 25
 
 
-async def test_beyond_a_gap_nothing_is_told_again_when_its_id_has_been_forgotten(
+async def test_beyond_a_gap_nothing_is_reported_again_when_its_id_has_been_forgotten(
     rounds: Any, parakey: Parakey, time: Time
 ) -> None:
     parakey.quirks = Quirks(cap=20, filters="nothing")
@@ -183,7 +183,7 @@ async def test_beyond_a_gap_nothing_is_told_again_when_its_id_has_been_forgotten
     assert set(world.ids()) - left == {"new"}
 
 
-async def test_a_gap_that_an_older_version_opened_tells_nothing_again(
+async def test_a_gap_that_an_older_version_opened_reports_nothing_again(
     rounds: Any, parakey: Parakey, time: Time
 ) -> None:
     """Its store has forgotten ids that it would keep today."""
@@ -382,7 +382,7 @@ async def test_beyond_a_gap_an_idle_source_costs_one_question_and_hides_nothing(
         assert f"new{n}" in world.ids()
 
 
-async def test_one_of_several_rows_with_a_stamp_that_arrives_later_is_told(
+async def test_one_of_several_rows_with_a_stamp_that_arrives_later_is_reported(
     rounds: Any, parakey: Parakey, time: Time
 ) -> None:
     """A strict cursor loses it."""
@@ -397,7 +397,7 @@ async def test_one_of_several_rows_with_a_stamp_that_arrives_later_is_told(
 
 
 @pytest.mark.parametrize("filters", ["createdAt", "timestamp"])
-async def test_a_log_of_a_lock_that_was_offline_is_told(
+async def test_a_log_of_a_lock_that_was_offline_is_reported(
     filters: Any, rounds: Any, parakey: Parakey, time: Time
 ) -> None:
     """Pitfall 7: at once where startDate means createdAt, with the next sweep where it means the time of the unlock."""
@@ -427,7 +427,7 @@ async def test_a_probe_whose_etag_does_not_move_is_not_trusted_for_long(
     assert world.ids().count("behind") == 1
 
 
-async def test_a_row_that_becomes_visible_late_is_told(rounds: Any, parakey: Parakey, time: Time) -> None:
+async def test_a_row_that_becomes_visible_late_is_reported(rounds: Any, parakey: Parakey, time: Time) -> None:
     """Pitfall 9."""
     fill(parakey, time, 2)
     world = rounds()
@@ -442,7 +442,7 @@ async def test_a_row_that_becomes_visible_late_is_told(rounds: Any, parakey: Par
     assert world.ids().count("hidden") == 1
 
 
-async def test_start_now_tells_nothing_old_and_everything_new(
+async def test_start_now_reports_nothing_old_and_everything_new(
     rounds: Any, parakey: Parakey, time: Time
 ) -> None:
     """Pitfall 10."""
@@ -456,7 +456,7 @@ async def test_start_now_tells_nothing_old_and_everything_new(
     assert world.ids() == ["same-stamp", "new"]
 
 
-async def test_start_now_where_the_order_lies_does_not_tell_the_whole_history(
+async def test_start_now_with_a_wrong_order_does_not_report_the_whole_history(
     rounds: Any, parakey: Parakey, time: Time
 ) -> None:
     parakey.quirks.order = "shuffled"
@@ -469,7 +469,7 @@ async def test_start_now_where_the_order_lies_does_not_tell_the_whole_history(
     assert "new" in world.ids()
 
 
-async def test_start_now_at_an_empty_place_tells_the_first_log(
+async def test_start_now_at_an_empty_place_reports_the_first_log(
     rounds: Any, parakey: Parakey, time: Time
 ) -> None:
     world = rounds(start="now")
@@ -604,7 +604,7 @@ async def test_offset_pages_that_shift_while_being_read_lose_nothing(
         (Quirks(cap=50, filters="nothing", offset_param="offset"), None),
     ],
 )
-async def test_whatever_the_server_can_a_backlog_is_read_whole(
+async def test_a_backlog_is_read_whole_with_any_abilities_of_the_server(
     quirks: Quirks, way: str | None, rounds: Any, parakey: Parakey, time: Time
 ) -> None:
     parakey.quirks = quirks
@@ -622,7 +622,7 @@ async def test_whatever_the_server_can_a_backlog_is_read_whole(
 
 
 @pytest.mark.parametrize("apart", [1, 2, 3, 7])
-async def test_rows_of_one_stamp_on_two_pages_are_told_where_startdate_excludes(
+async def test_rows_of_one_stamp_on_two_pages_are_reported_where_startdate_excludes(
     apart: int, rounds: Any, parakey: Parakey, time: Time
 ) -> None:
     parakey.quirks = Quirks(cap=20, inclusive=False)
@@ -659,7 +659,7 @@ async def test_a_fault_of_the_moment_in_the_middle_of_a_reading_is_no_gap(
     assert world.events("roundsman.source.gap") == []
 
 
-async def test_a_start_from_now_tells_nothing_old_where_startdate_excludes(
+async def test_a_start_from_now_reports_nothing_old_where_startdate_excludes(
     rounds: Any, parakey: Parakey, time: Time
 ) -> None:
     parakey.quirks = Quirks(inclusive=False)
@@ -728,7 +728,7 @@ async def test_an_answer_as_long_as_the_largest_limit_is_a_cut(
     assert len(world.told("roundsman.source.gap")) == 1
 
 
-async def test_a_gap_is_told_once_and_the_cursor_stays(rounds: Any, parakey: Parakey, time: Time) -> None:
+async def test_a_gap_is_reported_once_and_the_cursor_stays(rounds: Any, parakey: Parakey, time: Time) -> None:
     parakey.quirks = Quirks(cap=20, order="descending")
     ids = fill(parakey, time, 50)
     world = rounds()
@@ -807,7 +807,7 @@ async def test_missing_null_and_odd_fields_become_null(rounds: Any, parakey: Par
     assert document["outcome"] == "unknown"
 
 
-async def test_a_row_without_an_id_is_told_once(rounds: Any, parakey: Parakey, time: Time) -> None:
+async def test_a_row_without_an_id_is_reported_once(rounds: Any, parakey: Parakey, time: Time) -> None:
     parakey.add(log_id="x")
     parakey.logs[0].encoded = parakey.logs[0].encoded.replace(b'"id":"x",', b"")
     world = rounds()
@@ -901,7 +901,7 @@ async def test_an_answer_that_is_too_large_is_asked_for_in_smaller_pieces(
     await world.store.close()
 
 
-async def test_a_rewind_tells_again_only_what_the_log_does_not_have(
+async def test_a_rewind_reports_again_only_what_the_log_does_not_have(
     rounds: Any, parakey: Parakey, time: Time
 ) -> None:
     ids = fill(parakey, time, 6)
@@ -1049,7 +1049,7 @@ async def test_rows_of_ten_megabytes_pass(rounds: Any, parakey: Parakey, time: T
 
 
 @pytest.mark.parametrize("odd", [b'"a\\ud83d"', b"1e999", b'"caf\xe9"'])
-async def test_a_row_that_json_can_hardly_say_blocks_nobody(
+async def test_a_row_at_the_limits_of_json_blocks_no_other(
     odd: bytes, rounds: Any, parakey: Parakey, time: Time
 ) -> None:
     for n in range(3):
@@ -1096,7 +1096,7 @@ async def test_stamps_that_mean_never_are_no_stamps(
     assert sorted(world.ids()) == ["a", "b"]
 
 
-async def test_a_quiet_door_is_not_told_again_when_its_ids_grow_old(
+async def test_a_quiet_door_is_not_reported_again_when_its_ids_grow_old(
     rounds: Any, parakey: Parakey, time: Time
 ) -> None:
     fill(parakey, time, 3, apart=86400)
@@ -1168,7 +1168,7 @@ async def test_a_refusal_of_every_question_is_the_vendors_trouble(
     assert len(world.asked()) < 12
 
 
-async def test_beyond_a_gap_the_newest_rows_are_told_and_each_sweep_tries_again(
+async def test_beyond_a_gap_the_newest_rows_are_reported_and_each_sweep_tries_again(
     rounds: Any, parakey: Parakey, time: Time
 ) -> None:
     """One stamp for more rows than an answer has, and no offset: what is between is a gap, and nothing else stops."""
@@ -1502,7 +1502,7 @@ async def test_ids_that_only_differ_in_what_utf_8_cannot_say_are_two_events(
     assert len(set(world.ids())) == 2
 
 
-async def test_a_row_that_an_earlier_version_told_with_a_question_mark_is_not_told_again(
+async def test_a_row_that_an_earlier_version_reported_with_a_question_mark_is_not_reported_again(
     rounds: Any, parakey: Parakey, time: Time
 ) -> None:
     log = parakey.add(log_id="x?")

@@ -42,7 +42,7 @@ def answering(parakey: Parakey, document: Any) -> None:
     parakey.answer = reply  # type: ignore[method-assign]
 
 
-async def test_a_tracked_batch_is_told_when_it_ends_with_each_item_that_failed(
+async def test_a_tracked_batch_is_reported_when_it_ends_with_each_item_that_failed(
     rounds: Any, parakey: Parakey
 ) -> None:
     """Pitfall 23."""
@@ -117,7 +117,7 @@ async def test_states_and_items_are_read_leniently(
         ({"message": {"en": "no"}}, None, None),
     ],
 )
-async def test_an_error_is_read_whatever_it_is(
+async def test_an_error_of_any_form_is_read(
     error: Any, code: Any, message: Any, rounds: Any, parakey: Parakey
 ) -> None:
     answering(
@@ -454,7 +454,7 @@ async def test_a_rewind_reads_the_whole_list_again(
     assert len(world.told(COMPLETED)) == 47
 
 
-async def test_a_vendor_that_always_wants_a_rest_is_asked_about_each_in_turn(
+async def test_a_vendor_that_always_asks_for_a_pause_is_asked_about_each_in_turn(
     rounds: Any, parakey: Parakey, time: Time
 ) -> None:
     answer = parakey.answer
@@ -593,7 +593,7 @@ async def test_a_token_that_is_refused_is_loud_although_one_batch_is_followed(
         ("i1", "unknown"),
     ],
 )
-async def test_what_is_not_known_to_have_succeeded_is_not_told_as_success(
+async def test_what_is_not_known_to_have_succeeded_is_not_reported_as_success(
     item: Any, outcome: str, rounds: Any, parakey: Parakey
 ) -> None:
     answering(parakey, {"id": "b1", "status": "completed", "items": [item]})

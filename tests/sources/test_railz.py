@@ -48,7 +48,7 @@ def ids(world: Rounds, kind: str = PUSH) -> list[str]:
     return [event.id for event in world.events(kind)]
 
 
-async def test_a_push_is_told_once_when_it_has_ended(rounds: Any, ledger: Railz) -> None:
+async def test_a_push_is_reported_once_when_it_has_ended(rounds: Any, ledger: Railz) -> None:
     """Pitfall 1: there is no question for what is new."""
     ledger.push("CON-1", push_id="p1", took=2 * MINUTE)
     ledger.push(
@@ -250,7 +250,7 @@ async def test_being_sent_away_in_the_middle_goes_on_there(rounds: Any, ledger: 
     assert len(ids(world)) == 120
 
 
-async def test_a_vendor_that_wants_a_rest_hears_of_the_other_connections_first(
+async def test_after_a_pause_the_other_connections_are_asked_first(
     rounds: Any, ledger: Railz, time: Time
 ) -> None:
     """`X-RateLimit-Remaining: 0` ends a visit, and the next one begins where it ended."""
@@ -423,7 +423,7 @@ async def test_a_second_page_that_is_empty_is_a_cut(rounds: Any, ledger: Railz) 
     assert len(world.told(GAP)) == 1
 
 
-async def test_a_batch_that_hides_pushes_is_given_up_out_loud(rounds: Any, ledger: Railz) -> None:
+async def test_a_batch_that_hides_pushes_is_given_up_with_a_notice(rounds: Any, ledger: Railz) -> None:
     ledger.quirks.paging = "ignored"
     for number in range(150):
         ledger.push("CON-1", push_id=f"p{number}", batch="big")
@@ -437,7 +437,7 @@ async def test_a_batch_that_hides_pushes_is_given_up_out_loud(rounds: Any, ledge
 
 
 @pytest.mark.parametrize("status", [["failed"], {"x": 1}, None, 7])
-async def test_a_status_of_another_kind_stops_nobody(status: Any, rounds: Any, ledger: Railz) -> None:
+async def test_a_status_of_another_type_stops_no_connection(status: Any, rounds: Any, ledger: Railz) -> None:
     ledger.connect("CON-2")
     ledger.push("CON-1", push_id="odd", more={"status": status})
     ledger.push("CON-2", push_id="good")
@@ -533,7 +533,7 @@ async def test_fewer_requests_than_connections_is_slow_and_no_failure(rounds: An
     assert world.told("roundsman.*") == []
 
 
-async def test_a_discovery_that_is_suddenly_empty_forgets_nobody(rounds: Any, ledger: Railz) -> None:
+async def test_a_discovery_that_is_suddenly_empty_drops_no_connection(rounds: Any, ledger: Railz) -> None:
     world = rounds()
     await world.visit()
     page = ledger._page
@@ -664,7 +664,7 @@ async def test_requests_side_by_side_share_one_token(says: bool, ledger: Railz) 
     await web.aclose()
 
 
-async def test_a_wrong_key_is_loud_and_shown_to_nobody(rounds: Any, ledger: Railz) -> None:
+async def test_a_wrong_key_is_reported_and_shown_nowhere(rounds: Any, ledger: Railz) -> None:
     ledger.secret = "another"
     world = rounds()
     with capture_logs() as logs:
@@ -752,7 +752,7 @@ async def test_rows_are_read_leniently(completed: Any, batch: Any, rounds: Any, 
 
 
 @pytest.mark.parametrize("message", [["a", "b"], "a", None, {"x": 1}, 7])
-async def test_an_error_is_told_whatever_its_message_is(message: Any, rounds: Any, ledger: Railz) -> None:
+async def test_an_error_is_reported_with_any_message(message: Any, rounds: Any, ledger: Railz) -> None:
     body = json.dumps({"error": {"statusCode": 400, "message": message}, "payload": {}}).encode()
     ledger.faults.append(Fault(400, body=body, path=STATUS))
     world = rounds()
@@ -808,7 +808,7 @@ async def test_a_push_that_never_ends_is_said_once(rounds: Any, ledger: Railz) -
 
 
 @pytest.mark.parametrize(("start", "told"), [("now", {"slow", "new"}), ("beginning", {"old", "slow", "new"})])
-async def test_the_first_run_tells_the_past_only_if_asked(
+async def test_the_first_run_reports_the_past_only_if_asked(
     start: str, told: set[str], rounds: Any, ledger: Railz, time: Time
 ) -> None:
     ledger.push("CON-1", push_id="old")
@@ -825,7 +825,7 @@ async def test_the_first_run_tells_the_past_only_if_asked(
 # -- batches -----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_batch_is_told_once_when_nothing_of_it_is_pending(rounds: Any, ledger: Railz) -> None:
+async def test_a_batch_is_reported_once_when_nothing_of_it_is_pending(rounds: Any, ledger: Railz) -> None:
     """Pitfall 14."""
     for number in range(3):
         failed: Any = {"status": "failed", "code": 400, "errors": [{"message": "no"}]} if number == 1 else {}
@@ -841,7 +841,7 @@ async def test_a_batch_is_told_once_when_nothing_of_it_is_pending(rounds: Any, l
     assert "groups" not in world.state["parts"]["CON-1"]
 
 
-async def test_a_batch_whose_rows_appear_one_by_one_is_not_told_too_early(
+async def test_a_batch_whose_rows_appear_one_by_one_is_not_reported_too_early(
     rounds: Any, ledger: Railz, time: Time
 ) -> None:
     now = time.utc()
@@ -867,7 +867,7 @@ async def test_a_large_batch_is_looked_at_as_one(rounds: Any, ledger: Railz) -> 
     assert len(ids(world)) == 230
 
 
-async def test_a_push_that_the_list_hides_is_told_while_another_one_of_its_batch_is_pending(
+async def test_a_push_that_the_list_hides_is_reported_while_another_one_of_its_batch_is_pending(
     rounds: Any, ledger: Railz, time: Time
 ) -> None:
     ledger.quirks.paging, ledger.quirks.cap = "ignored", 20
@@ -931,7 +931,7 @@ async def test_what_is_tracked_is_followed_to_its_end(
 
 
 @pytest.mark.parametrize("spec", ["nosuch", "CON-1/nosuch", "CON-9/p1", "batch:nosuch"])
-async def test_what_nobody_knows_is_gone(spec: str, rounds: Any, ledger: Railz) -> None:
+async def test_an_id_that_the_vendor_does_not_have_is_gone(spec: str, rounds: Any, ledger: Railz) -> None:
     ledger.connect("CON-2")
     world = rounds()
     await world.visit()
@@ -1370,7 +1370,7 @@ async def test_a_batch_of_more_pushes_than_are_read_has_not_ended_while_some_are
     ] == []
 
 
-async def test_a_push_ends_once_whatever_the_list_says_later(rounds: Any, ledger: Railz) -> None:
+async def test_a_push_ends_once_even_if_the_list_changes_later(rounds: Any, ledger: Railz) -> None:
     push = ledger.push("CON-1", push_id="p1", status="success")
     world = rounds()
     await world.visit()
@@ -1436,7 +1436,7 @@ async def test_a_batch_whose_id_fits_in_no_query_stops_no_other_connection(
     assert {each.partition(":")[0] for each in ids(world)} == {"p1", "p2"}
 
 
-async def test_a_count_of_one_page_hides_no_push_whatever_its_number(
+async def test_a_count_of_one_page_hides_no_push_with_any_number(
     rounds: Any, ledger: Railz, time: Time
 ) -> None:
     ledger.quirks = Quirks(cap=25, miscounts="page", order="oldest")

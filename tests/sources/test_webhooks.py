@@ -72,9 +72,7 @@ def form(key: str) -> bytes:
 # -- nothing is settled too early, or never ----------------------------------------------------------------------------
 
 
-async def test_pushes_told_by_webhooks_do_not_keep_their_batch_from_being_told(
-    railz: Railz, hooked: Any
-) -> None:
+async def test_pushes_reported_by_webhooks_do_not_hide_their_batch(railz: Railz, hooked: Any) -> None:
     world = hooked(railz, ledger())
     await world.visit()
     for number in range(2):
@@ -183,7 +181,7 @@ async def test_a_webhook_that_does_not_say_what_failed_is_asked_about(
     assert world.told_ids() == ["b1:1:failed", "b1:completed"]
 
 
-async def test_items_that_a_webhook_numbers_otherwise_are_not_told_again(hooked: Any, time: Time) -> None:
+async def test_items_that_a_webhook_numbers_otherwise_are_not_reported_again(hooked: Any, time: Time) -> None:
     vendor = Parakey(time.utc)
     world = hooked(vendor, parakey_batches(webhook=PARAKEY))
     vendor.batch([{}, {"error": {"message": "no"}}], batch_id="b1")
@@ -323,7 +321,7 @@ async def test_rings_that_go_well_do_not_hush_up_that_the_visits_fail(hooked: An
     assert len(world.told_ids()) == 200
 
 
-async def test_a_vendor_that_wants_a_rest_has_it_after_a_restart_too(hooked: Any, time: Time) -> None:
+async def test_a_pause_that_the_vendor_asked_for_lasts_over_a_restart(hooked: Any, time: Time) -> None:
     vendor = Mailchimp(time.utc)
     world = hooked(vendor, mailchimp_batches(webhook=MAILCHIMP))
     await world.visit()

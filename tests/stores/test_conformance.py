@@ -217,7 +217,7 @@ async def test_a_new_sink_begins_at_the_head(store: Store) -> None:
     assert [each.id for each in (await store.read("late", 10, ALL)).events] == ["id00003"]
 
 
-async def test_a_state_of_another_address_is_noted_until_somebody_decides(store: Store, desk: Desk) -> None:
+async def test_a_state_of_another_address_is_noted_until_a_person_decides(store: Store, desk: Desk) -> None:
     async def moved() -> dict[str, tuple[str | None, str]]:
         return {each.name: (each.origin, each.reads) for each in await store.sources() if each.reads}
 
@@ -244,7 +244,7 @@ async def test_a_state_of_another_address_is_noted_until_somebody_decides(store:
 # -- commits -----------------------------------------------------------------------------------------------------------
 
 
-async def test_an_id_is_logged_once_whatever_brings_it(store: Store) -> None:
+async def test_an_id_is_logged_once_by_poll_and_by_webhook(store: Store) -> None:
     assert await find(store, an_event(1), an_event(2), an_event(1)) == 2
     assert await find(store, an_event(2), an_event(3)) == 1
     assert await store.receive(Intake("doors", [an_event(3), an_event(4)]), START) == 1
@@ -618,7 +618,7 @@ async def test_buried_events_are_never_pruned(store: Store) -> None:
     assert (await store.dead("archive"))[0].reason == "no"
 
 
-async def test_a_clock_that_was_in_the_past_makes_nobody_forget_what_is_recent(store: Store) -> None:
+async def test_a_clock_that_was_in_the_past_prunes_nothing_recent(store: Store) -> None:
     await find(store, *map(an_event, range(10)))
     await find(store, *map(an_event, range(10, 20)), now=5000.0)
     await find(store, *map(an_event, range(20, 25)))
@@ -768,7 +768,7 @@ async def test_writes_wait_for_another_process_and_are_made_when_it_has_ended(
     assert await ids(view) == ["id00001", "id00002"]
 
 
-async def test_a_write_that_waits_for_too_long_is_refused_and_nobody_else_waits(
+async def test_a_write_that_waits_for_too_long_is_refused_and_no_other_waits(
     store: Store, place: Place
 ) -> None:
     longest, ended = 0.0, False

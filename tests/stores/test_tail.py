@@ -113,7 +113,7 @@ async def test_an_event_that_is_not_one_line_is_not_given_from_memory(store: Sql
     assert [event.seq for event in found.damaged] == [2]
 
 
-async def test_a_sink_that_wants_little_is_led_to_the_head_in_short_reads(store: SqliteStore) -> None:
+async def test_a_sink_with_a_narrow_filter_reaches_the_head_in_short_reads(store: SqliteStore) -> None:
     """A filter that matched nothing looked at the whole log at once: 0.4 s for a million events."""
     await put(store, *map(an_event, range(25_000)))
     await put(store, an_event(25_000, outcome="denied"))

@@ -29,7 +29,7 @@ def test_it_is_active_only_once_the_rounds_have_begun(service: Service) -> None:
     assert service.machine.show("Type") == "notify"
 
 
-def test_the_status_text_tells_of_the_round(service: Service, vendor: Vendor) -> None:
+def test_the_status_text_counts_visits_and_events(service: Service, vendor: Vendor) -> None:
     service.tells(vendor.add("a", 3))
     text = service.machine.until(
         lambda: re.search(r"1 source, 2 sinks; (\d+) visits, 3 events", service.machine.show("StatusText"))
@@ -161,7 +161,7 @@ echo seen: $(ls /proc | grep -c '^[0-9]')
 """
 
 
-def test_its_user_can_read_nobody_elses_files(service: Service) -> None:
+def test_its_user_can_read_no_files_of_others(service: Service) -> None:
     """A script in the place of the program, in the same unit."""
     machine = service.machine
     machine.shell(
@@ -387,7 +387,7 @@ def listening(service: Service) -> Any:
     )
 
 
-def test_nobody_is_refused_while_it_restarts(service: Service, listening: Any) -> None:
+def test_no_caller_is_refused_while_it_restarts(service: Service, listening: Any) -> None:
     """Webhooks come all the time; each is answered, and each is in the log once."""
     machine = service.machine
     assert oct(listening.stat().st_mode & 0o777) == "0o660"

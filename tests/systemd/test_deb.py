@@ -49,7 +49,7 @@ def test_an_upgrade_restarts_it_and_it_goes_on(bare: Machine) -> None:
     assert bare.run("roundsman", "events", "--json", "-n", "100000").startswith(before)
 
 
-def test_an_upgrade_is_done_whatever_the_configuration_is_worth(bare: Machine) -> None:
+def test_an_upgrade_is_done_with_any_configuration(bare: Machine) -> None:
     """What does not start is the service's trouble, and no reason for apt to be stuck."""
     file = bare.root / CONFIG[1:]
     good = file.read_text()

@@ -115,9 +115,7 @@ def verify(*units: Path, user: bool = False) -> str:
 @pytest.mark.parametrize(
     "name", ["plain", "a folder with spaces", "100%n", 'quote"d', "dollar$HOME", "back\\slash"]
 )
-def test_the_unit_that_is_shown_is_one_whatever_paths_are_called(
-    name: str, user: bool, tmp_path: Path
-) -> None:
+def test_the_unit_that_is_shown_is_valid_with_any_paths(name: str, user: bool, tmp_path: Path) -> None:
     config = configure(tmp_path / name)
     done = roundsman("service", "show", "-c", config, *(["--user"] if user else []))
     assert done.returncode == 0, done.stderr

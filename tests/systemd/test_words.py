@@ -10,7 +10,7 @@ from roundsman.service.systemd import Systemd
 
 
 @pytest.mark.parametrize("kind", ["path", "abstract"])
-def test_systemd_hears_each_word_in_one_datagram(
+def test_systemd_gets_each_message_in_one_datagram(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
@@ -28,12 +28,12 @@ def test_systemd_hears_each_word_in_one_datagram(
 
 
 @pytest.mark.parametrize("name", ["", "/no/such/socket", "vsock:2:1", "x"])
-def test_where_nobody_listens_nothing_happens(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_listener_nothing_happens(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", name)
     Systemd().say("READY=1")
 
 
-def test_a_socket_that_is_full_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_socket_that_is_full_blocks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))

@@ -150,7 +150,7 @@ def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-async def test_it_speaks_tls_and_cuts_whoever_does_not(pem: Path, tmp_path: Path) -> None:
+async def test_it_speaks_tls_and_cuts_callers_that_do_not(pem: Path, tmp_path: Path) -> None:
     options = ListenOptions(
         address="127.0.0.1:0", tls_certificate=str(pem / "cert.pem"), tls_key=str(pem / "key.pem")
     )
@@ -189,7 +189,7 @@ async def test_a_connection_that_is_cut_as_its_handshake_succeeds_leaves_nothing
             OPEN.append(writer)
 
 
-async def test_handshakes_that_never_begin_keep_nobody_out(pem: Path, tmp_path: Path) -> None:
+async def test_handshakes_that_never_begin_keep_no_caller_out(pem: Path, tmp_path: Path) -> None:
     options = ListenOptions(
         address="127.0.0.1:0", tls_certificate=str(pem / "cert.pem"), tls_key=str(pem / "key.pem")
     )
@@ -307,7 +307,7 @@ async def test_what_is_no_event_log_in_a_list_keeps_none_of_the_others_back(door
     assert sorted(door.ids()) == sorted([LOG["id"], "log2"])
 
 
-async def test_five_hundred_idle_connections_and_a_slow_sender_delay_nobody(door: Door) -> None:
+async def test_five_hundred_idle_connections_and_a_slow_sender_delay_no_caller(door: Door) -> None:
     await asyncio.gather(*(raw(door, b"") for _ in range(500)))
     await raw(door, HEAD + b"Content-Length: 100\r\n\r\n{")
     for number in range(20):
@@ -316,7 +316,7 @@ async def test_five_hundred_idle_connections_and_a_slow_sender_delay_nobody(door
 
 
 @pytest.mark.parametrize("limits", [Limits(most=20, young=0.1)])
-async def test_whoever_has_waited_longest_makes_room(door: Door) -> None:
+async def test_the_connection_that_has_waited_longest_makes_room(door: Door) -> None:
     first, _ = await raw(door, b"")
     for _ in range(40):
         await raw(door, b"")
@@ -388,7 +388,7 @@ def test_a_burst_far_above_the_limit_is_served_and_leaves_nothing_behind(loop: s
         b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n",
     ],
 )
-async def test_whatever_is_sent_it_goes_on(door: Door, data: bytes) -> None:
+async def test_it_continues_after_any_bytes(door: Door, data: bytes) -> None:
     with contextlib.suppress(ConnectionError):
         reader, writer = await raw(door, data)
         writer.write_eof()
@@ -421,7 +421,7 @@ async def test_requests_behind_the_first_wait_outside(door: Door) -> None:
 
 
 @pytest.mark.parametrize("limits", [Limits(whole=0.2)])
-async def test_whoever_reads_no_answer_is_cut(door: Door) -> None:
+async def test_a_caller_that_reads_no_answer_is_cut(door: Door) -> None:
     deaf = socket.socket()
     deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
     deaf.connect(("127.0.0.1", port(door)))

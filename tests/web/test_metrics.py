@@ -91,7 +91,7 @@ async def test_the_metrics_are_those_of_the_readme(door: Door) -> None:
     assert documented == set(kinds)
 
 
-async def test_they_tell_what_happened(door: Door) -> None:
+async def test_they_count_what_happened(door: Door) -> None:
     await until(lambda: answered(door.engine))
     await until(lambda: door.ids() == ["first"])
     await door.post("/hooks/doors", LOG, KEY)

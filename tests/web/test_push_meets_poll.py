@@ -13,7 +13,7 @@ from worlds import event_logs, mailchimp_batches, parakey_batches, railz_pushes
 SOON = timedelta(milliseconds=50)
 
 
-async def test_an_event_log_is_told_by_its_webhook_and_not_again_by_the_poll(tmp_path: Path) -> None:
+async def test_an_event_log_is_reported_by_its_webhook_and_not_again_by_the_poll(tmp_path: Path) -> None:
     async with Sandbox(Parakey()) as box:
         doors = event_logs(base_url=box.url, interval=3600, webhook=PARAKEY)
         async with open_door(tmp_path, doors) as door:
@@ -31,7 +31,7 @@ async def test_an_event_log_is_told_by_its_webhook_and_not_again_by_the_poll(tmp
             assert door.ids() == [log.id]
 
 
-async def test_a_batch_of_keys_is_told_by_its_webhook_with_what_failed(tmp_path: Path) -> None:
+async def test_a_batch_of_keys_is_reported_by_its_webhook_with_what_failed(tmp_path: Path) -> None:
     async with Sandbox(Parakey()) as box:
         keys = parakey_batches(base_url=box.url, interval=3600, webhook=PARAKEY)
         async with open_door(tmp_path, keys) as door:
@@ -58,7 +58,9 @@ async def test_a_finished_batch_is_confirmed_at_once_and_only_through_the_api(tm
             assert (await door.status("news")).due - door.engine.reception.now() > 3000, "its turn stays"
 
 
-async def test_pushes_are_told_by_their_webhooks_and_batches_when_all_of_them_ended(tmp_path: Path) -> None:
+async def test_pushes_are_reported_by_their_webhooks_and_batches_when_all_of_them_ended(
+    tmp_path: Path,
+) -> None:
     async with Sandbox(Railz()) as box:
         box.vendor.connect("CON-1")
         url = {"base_url": box.url, "auth_url": f"{box.url}/getAccess"}

@@ -125,7 +125,7 @@ async def test_what_is_authentic_is_taken(door: Door) -> None:
     assert (await door.status("news")).ring_at is not None
 
 
-async def test_what_the_log_has_is_thanked_for_and_not_told_again(door: Door) -> None:
+async def test_what_the_log_has_is_acknowledged_and_not_reported_again(door: Door) -> None:
     for _ in range(3):
         assert await door.post("/hooks/doors", LOG, KEY) == 200
     assert door.ids() == ["log1"]
@@ -151,7 +151,7 @@ async def test_what_the_log_has_is_thanked_for_and_not_told_again(door: Door) ->
         ("/hooks/ledger", {"railz-signature": "t=1,v=" + "0" * 64}, "wrong signature"),
     ],
 )
-async def test_whoever_is_not_the_vendor_is_refused(
+async def test_a_caller_that_is_not_the_vendor_is_refused(
     door: Door, path: str, headers: dict[str, str], reason: str
 ) -> None:
     assert await door.post(path, FORM, headers) == 401
@@ -192,7 +192,7 @@ async def test_a_time_in_seconds_is_no_time_in_milliseconds(door: Door) -> None:
     )
 
 
-async def test_where_nobody_is_to_call_there_is_nothing(door: Door) -> None:
+async def test_without_webhooks_there_is_no_path_for_them(door: Door) -> None:
     for path in (
         "/hooks/nobody",
         "/hooks/deaf",
@@ -306,7 +306,7 @@ async def test_too_much_is_refused_while_it_comes(door: Door) -> None:
     assert await door.post("/hooks/doors", b" " * web_app.LARGEST, KEY) == 200, "just fits"
 
 
-async def test_without_a_disk_nobody_is_thanked(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_a_disk_nothing_is_acknowledged(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> list[int]:
         raise StoreError("the disk is full")
 
