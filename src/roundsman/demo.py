@@ -1,4 +1,4 @@
-"""`roundsman demo`: a made-up company, the real daemon watching its three vendors, and events as they come."""
+"""`roundsman demo`: a simulated company, the real daemon watching its three vendors, and events as they come."""
 
 import asyncio
 import contextlib
@@ -100,7 +100,7 @@ async def _show(folder: Path, url: str, company: Company, seconds: float | None)
     company.subscribe(listener.places[0], newsletter=True)
     length = f"for {seconds:.0f} seconds" if seconds is not None else "until Ctrl-C"
     lines = [
-        f"A made-up company at {url}:",
+        f"A simulated company at {url}:",
         "its doors and keys (Parakey), its newsletter (Mailchimp), its ledger (Railz).",
         f"Each is visited every {INTERVAL:.0f} seconds (real vendors: 60), {length},",
         f"and sends webhooks to {listener.places[0]}.",

@@ -745,9 +745,7 @@ async def test_a_packed_file_is_whole_on_the_disk_and_keeps_its_owner(
         assert path.stat().st_mode & 0o777 == 0o640
 
 
-async def test_a_new_file_has_the_mode_of_the_option_whatever_the_umask_is(
-    tmp_path: Path, time: Time
-) -> None:
+async def test_a_new_file_has_the_mode_of_the_option_with_any_umask(tmp_path: Path, time: Time) -> None:
     writer = Writer(tmp_path, time, rotate_size=600, mode="0640")
     before = os.umask(0o077)
     try:

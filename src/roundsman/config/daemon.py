@@ -28,7 +28,7 @@ class DaemonOptions(Options):
     """The form of the log on standard error. `auto`: `console` on a terminal, elsewhere `json`, one object a line."""
     retention: Duration = 35 * 86400.0
     """How long the payload of an event is kept. It is pruned later if a configured sink has not got the event yet.
-    Ids are kept for at least 35 days, whatever this is.
+    Ids are kept for at least 35 days, also with a shorter `retention`.
     """
 
 

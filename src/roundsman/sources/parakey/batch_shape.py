@@ -63,7 +63,7 @@ class BatchFields(Options):
     message: Paths = ("error.message", "error", "message", "reason")
     """The text that says what went wrong with an item."""
     user: Paths = ("user", "member", "email", "userId")
-    """The person whom an item concerns."""
+    """The person of an item."""
     key: Paths = ("access", "key", "accessId")
     """The access key that an item concerns."""
 
