@@ -80,11 +80,24 @@ def _linked(text: str) -> tuple[str, list[str]]:
 
 
 def _on_terminal(text: str, topics: list[str]) -> None:
-    from rich.console import Console
-    from rich.markdown import Markdown
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.markdown import Markdown, TableElement
+    from rich.table import Table
 
-    console = Console(width=None)
-    console.print(Markdown(text, code_theme="ansi_dark", hyperlinks=False))
+    class Folded(TableElement):
+        """A table that breaks a long name, where rich's own would cut it off."""
+
+        def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+            for part in super().__rich_console__(console, options):
+                for column in part.columns if isinstance(part, Table) else ():
+                    column.overflow = "fold"
+                yield part
+
+    class Page(Markdown):
+        elements = {**Markdown.elements, "table_open": Folded}
+
+    console = Console()
+    console.print(Page(text, code_theme="ansi_dark", hyperlinks=False))
     if topics:
         console.print("\nSee also: roundsman help", ", ".join(topics), style="dim", highlight=False)
 
