@@ -215,7 +215,7 @@ def test_what_is_to_be_done_next_makes_the_units_count(
 def test_a_socket_is_opened_before_the_service_however_that_is_started(tmp_path: Path) -> None:
     for user in (False, True):
         text = units.service(tmp_path / "roundsman.toml", user=user, socket=True)
-        assert "[Service]\n# Opened before" in text
+        assert "[Service]\n# The socket is opened before" in text
         assert "\nSockets=roundsman.socket\n" in text
         assert "Sockets=" not in units.service(tmp_path / "roundsman.toml", user=user)
 
