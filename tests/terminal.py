@@ -75,9 +75,15 @@ INSTALLED = (
 )
 """By other tests in tests/systemd, which read them from the guide."""
 
+UNPACKED = (
+    "(umask 022; python3 -m zipfile -e your_package-1.0-py3-none-any.whl /usr/local/lib/roundsman/plugins)"
+)
+"""By tests/systemd/test_deb.py."""
+
 ON_A_MACHINE = {
     *(line for lines in BOOTED.values() for line in lines),
     PLUGIN,
+    UNPACKED,
     FOLDER,
     *SOCKET,
     *USER,
@@ -101,7 +107,8 @@ NOT_RUN = {
     "pip install --editable './roundsman-acme-orders[test]'": "pip needs a package index",
     "python3 -m venv venv && venv/bin/pip install .": "pip needs a package index; tests/systemd installs from one",
     "(umask 022; python3 -m pip install --no-deps --upgrade --target /usr/local/lib/roundsman/plugins ./your-package)": "the system of tests/systemd has no python3-pip",
-    "python3 -m pip": "the name of a program",
+    "apt install python3-pip": "the system of tests/systemd has no index of packages",
+    "pip wheel --no-deps ./your-package": "tests/systemd/test_deb.py runs it in a virtual environment",
     "apt purge": "the name of a command",
     "apt purge roundsman": "it asks; tests/systemd/test_deb.py runs it with --yes",
     "systemctl edit roundsman": "it opens an editor; tests/systemd writes the file",

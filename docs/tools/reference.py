@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from pages import PAGES
+from generated import PAGES
 
 FOLDER = Path(__file__).parents[1] / "reference"
 

@@ -6,8 +6,8 @@ from typing import get_args
 
 import pytest
 
-from pages import PAGES
-from pages.markdown import slug
+from generated import PAGES
+from generated.markdown import slug
 from roundsman import shapes
 from roundsman.web import metrics
 from roundsman.web.endpoints import ENDPOINTS

@@ -1,10 +1,12 @@
 """The Debian package: built on the machine, installed there, upgraded, removed."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
 
 import pages
+import terminal
 from conftest import need
 from installed import CONFIG, GUIDE, TOKEN, for_the_sandbox
 from machine import Machine, missing
@@ -59,6 +61,18 @@ def test_an_upgrade_is_done_with_any_configuration(bare: Machine) -> None:
     file.write_text(good)
     bare.run("systemctl", "restart", "roundsman")
     assert "came with a package" in bare.fails("roundsman", "service", "install")
+
+
+def test_a_plugin_is_unpacked_without_pip(bare: Machine) -> None:
+    bare.run("roundsman", "new", "source", "acme.orders", "--into", "/root/your-package")
+    bare.shell(
+        "python3 -m venv elsewhere && elsewhere/bin/pip wheel --quiet --no-deps ./your-package",
+        folder="/root",
+    )
+    bare.shell("mv roundsman_acme_orders-*.whl your_package-1.0-py3-none-any.whl", folder="/root")
+    bare.shell(terminal.UNPACKED, folder="/root")
+    found = {each["type"]: each for each in json.loads(bare.run("roundsman", "plugins", "--json"))}
+    assert found["acme.orders"]["error"] is None
 
 
 def test_removed_it_leaves_the_log_and_the_configuration(bare: Machine) -> None:

@@ -160,6 +160,12 @@ LOGGED = {
         {"source": SOURCE, "type": TYPE, "what": WHAT},
         "reference/events.md",
     ),
+    "source.gap_closed": Logged(
+        INFO,
+        "A visit ended a gap of a source.",
+        {"source": SOURCE, "since": "Since when rows were missing, as `status` showed it."},
+        "runbook/gap.md",
+    ),
     "source.rests": Logged(
         INFO,
         "The vendor asked for a pause of a minute or more. No request is sent before its end.",
@@ -262,6 +268,8 @@ LOGGED = {
         {
             "sink": SINK,
             "seq": "The number of the event in the log.",
+            "source": "The name of the source of the event.",
+            "type": "The type of the event.",
             "id": "The id of the event.",
             "reason": "Why, in a sentence.",
         },

@@ -5,8 +5,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from pages.markdown import code, codes, document, item, link, prose, slug, table, wrapped
-from pages.texts import doc, members
+from generated.markdown import code, codes, document, item, link, prose, slug, table, wrapped
+from generated.texts import doc, members
 from roundsman import shapes as every_shape
 from roundsman.shapes import KINDS, OUTCOMES, Envelope, Kind
 

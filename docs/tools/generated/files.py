@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from pages.markdown import code, document, item, items, link, prose, wrapped
+from generated.markdown import code, document, item, items, link, prose, wrapped
 from roundsman.service.layout import BESIDE_FILE, BESIDE_STORE, ELSEWHERE, INSTALLATIONS, Installation, Place
 
 INTRODUCTION = """

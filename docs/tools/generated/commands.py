@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import typer
 
 import roundsman.cli  # noqa: F401 - the modules that add the commands
-from pages.markdown import DOCS, WIDTH, document, item, link, prose, slug, table
-from pages.signatures import Parameter, parameters
-from pages.texts import doc
+from generated.markdown import DOCS, WIDTH, document, item, link, prose, slug, table
+from generated.signatures import Parameter, parameters
+from generated.texts import doc
 from roundsman.cli.app import app, when
 from roundsman.config.places import find
 

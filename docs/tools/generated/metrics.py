@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from pages.markdown import code, codes, document, item, items, link, prose, table, wrapped
+from generated.markdown import code, codes, document, item, items, link, prose, table, wrapped
 from roundsman.engine.meter import SECONDS
 from roundsman.web.metrics import CONTENT_TYPE, METRICS, Described
 

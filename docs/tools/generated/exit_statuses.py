@@ -1,6 +1,6 @@
 """exit-statuses.md, from the catalog of exit statuses."""
 
-from pages.markdown import document, item, prose, table
+from generated.markdown import document, item, prose, table
 from roundsman.cli.statuses import SIGNALS, STATUSES
 
 INTRODUCTION = """

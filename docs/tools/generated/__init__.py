@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from pages import commands, configuration, endpoints, events, exit_statuses, files, logs, metrics
+from generated import commands, configuration, endpoints, events, exit_statuses, files, logs, metrics
 
 PAGES: dict[str, Callable[[], str]] = {
     "commands": commands.page,

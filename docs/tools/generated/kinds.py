@@ -8,7 +8,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from pages.markdown import code
+from generated.markdown import code
 from roundsman.options.secrets import Secret
 from roundsman.options.values import BYTES, DURATION_SCHEMA, SIZE_SCHEMA
 from roundsman.times import spell

@@ -1,6 +1,6 @@
 """logs.md, from the catalog of log lines."""
 
-from pages.markdown import code, codes, document, item, items, link, prose, slug, table, wrapped
+from generated.markdown import code, codes, document, item, items, link, prose, slug, table, wrapped
 from roundsman.system.logged import IN_EVERY_LINE, LOGGED, Logged
 
 INTRODUCTION = """

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel, TypeAdapter
 
-from pages.kinds import default, kind, model_of, toml
-from pages.markdown import DOCS, code, codes, document, item, link, prose, slug, wrapped
-from pages.texts import below, doc, paragraph
+from generated.kinds import default, kind, model_of, toml
+from generated.markdown import DOCS, code, codes, document, item, link, prose, slug, wrapped
+from generated.texts import below, doc, paragraph
 from roundsman import config
 from roundsman.config.daemon import DaemonOptions
 from roundsman.config.schema import descriptions

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from pages.markdown import code, codes, document, item, link, prose, wrapped
+from generated.markdown import code, codes, document, item, link, prose, wrapped
 from roundsman.web.endpoints import ENDPOINTS, LIMITS, Endpoint
 
 INTRODUCTION = """
