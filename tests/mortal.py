@@ -112,6 +112,8 @@ class Mortal(RuleBasedStateMachine):
             tempfile.mkdtemp(prefix="roundsman-sim-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
         )
         self.loop = asyncio.new_event_loop()
+        self.others = set(threading.enumerate())
+        """Threads of other tests, such as the servers of a session: they do not end with this daemon."""
         self.time = Time()
         self.fuse = Fuse()
         self.name = f"recorder-{id(self)}"
@@ -305,7 +307,7 @@ class Mortal(RuleBasedStateMachine):
         self.loop.run_until_complete(end())
         if self.engine is not None:
             end_commits(self.engine.store)
-        for thread in threading.enumerate():
+        for thread in set(threading.enumerate()) - self.others:
             # A write that had begun, which a real end would have cut short. Commits have ended by now.
             if thread.daemon and thread.name != "commit":
                 thread.join()
