@@ -328,6 +328,11 @@ def test_the_example_has_every_option_with_its_default() -> None:
         ),
         ('[http]\nca_file = "gone.pem"\n' + FINE, "http.ca_file: "),
         ("this is s3cret not = toml", "roundsman.toml: is not TOML: "),
+        (
+            "[daemon]\nstore = 's3cret'\nstore = 's3cret'\n",
+            "is not TOML: a name is set twice in one table (at line 3",
+        ),
+        ("[daemon]\n[daemon]\n", "is not TOML: a table is written twice (at line 2"),
     ],
 )
 def test_each_mistake_is_one_line_that_helps(tmp_path: Path, text: str, line: str) -> None:

@@ -25,8 +25,17 @@ def parse(path: Path) -> dict[str, Any]:
         raise ConfigError([f"{path}: is not TOML: {_without_values(str(exc))}"]) from None
 
 
+_TWICE = (
+    (r"Cannot overwrite a value", "a name is set twice in one table"),
+    (r"Cannot declare \(.*\) twice", "a table is written twice"),
+)
+"""Messages of the TOML parser that a reader of the file may not understand."""
+
+
 def _without_values(message: str) -> str:
     """The TOML parser's message without the text that it quotes, which may be part of a secret."""
+    for pattern, words in _TWICE:
+        message = re.sub(pattern, words, message)
     return re.sub(r"'[^']*'|\"[^\"]*\"", "...", message)
 
 
