@@ -20,17 +20,17 @@ def translated(url: str | httpx.URL) -> Iterator[None]:
     try:
         yield
     except (httpx.TransportError, httpx.InvalidURL, aiohttp.ClientError, ValueError) as exc:
-        raise RequestFailed(f"{host_of(url)} {_fault(exc)}", passing=True) from None
+        raise RequestFailed(f"{host_of(url)} {fault(exc)}", passing=True) from None
 
 
-def _fault(exc: Exception) -> str:
+def fault(exc: Exception) -> str:
     """The fault as a message: a library's text may contain a URL, a header or a body."""
     chain: list[BaseException] = []
     at: BaseException | None = exc
     while at is not None and at not in chain:
         chain.append(at)
         at = at.__cause__ or at.__context__
-    if timed_out(exc):
+    if isinstance(exc, TimeoutError) or timed_out(exc):
         return "did not answer within the timeout"
     for each in chain:
         for kinds, words in _FAULTS:

@@ -19,6 +19,7 @@ from roundsman.http import bounded, decoding
 from roundsman.http.answers import READABLE, TRANSIENT, Answer, is_page
 from roundsman.http.carriers import Carrier, Connections, Reply, Transported
 from roundsman.http.exchange import Exchange, Observer, Unobserved, log_exchange
+from roundsman.http.faults import fault
 from roundsman.http.headers import Headers
 from roundsman.http.request import Request, Target
 from roundsman.http.urls import http_url, is_loopback
@@ -202,7 +203,7 @@ class RetryingSender:
         outcome = state.outcome
         assert outcome is not None
         exc = outcome.exception()
-        why = type(exc).__name__ if exc is not None else str(outcome.result().status)
+        why = fault(exc) if isinstance(exc, Exception) else str(outcome.result().status)
         wait = round(state.upcoming_sleep, 1)
         log.info("http.retry", host=host, attempt=state.attempt_number, error=why, wait=wait)
         self._clients.observer.retried(host)

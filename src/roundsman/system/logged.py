@@ -139,7 +139,7 @@ LOGGED = {
         {
             "host": "The host.",
             "attempt": "The number of the attempt that failed, from 1 on.",
-            "error": "The status of the answer, or the name of the fault.",
+            "error": "The status of the answer, or the fault in words.",
             "wait": "Seconds until the next attempt.",
         },
         "runbook/source-failing.md",
