@@ -63,6 +63,8 @@ def test_each_dotted_name_is_one_of_the_programs(page: str) -> None:
 def _exists(name: str) -> bool:
     """Whether it is a module of the program, a name in one, or a group of entry points."""
     module, _, last = name.rpartition(".")
+    if not name.startswith("roundsman"):
+        return False
     if importlib.util.find_spec(name if module == "roundsman" else module) is None:
         return False
     return module == "roundsman" or hasattr(importlib.import_module(module), last)
