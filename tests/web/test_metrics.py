@@ -190,4 +190,7 @@ async def test_it_is_not_healthy_when_the_rounds_are_not_made(tmp_path: Path) ->
     async with open_door(tmp_path, event_logs(), rounds=False) as door:
         await set_due(door.engine, "doors", 1.0)
         answer = await door.client.get(f"{door.url}/healthz")
-        assert (answer.status_code, answer.text) == (503, "the rounds are not made\n")
+        assert (answer.status_code, answer.text) == (
+            503,
+            "visits or deliveries do not run, or the store does not answer\n",
+        )

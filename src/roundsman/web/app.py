@@ -115,7 +115,11 @@ def app(engine: Engine, look_again: float = 1.0) -> Starlette:
     """The web application. It only reads from the engine, and passes webhooks to it."""
 
     async def healthz(_: Request) -> Response:
-        return _say(200, "ok") if engine.healthy() else _say(503, "the rounds are not made")
+        return (
+            _say(200, "ok")
+            if engine.healthy()
+            else _say(503, "visits or deliveries do not run, or the store does not answer")
+        )
 
     readiness = Readiness(engine, look_again)
 
