@@ -17,7 +17,8 @@ from roundsman.kit.feed.state import FeedState
 from roundsman.plugin import Source, State
 from roundsman.store import Filter, Found, Intake, SourceStatus
 from roundsman.store.sqlite.files import translated
-from roundsman.store.sqlite.reader import Reader, _where
+from roundsman.store.sqlite.filters import where_of
+from roundsman.store.sqlite.reader import Reader
 from roundsman.store.sqlite.store import SqliteStore
 from roundsman.system.files import Space
 from roundsman.webhook import Call
@@ -498,7 +499,7 @@ def one_moment(reader: Reader) -> Iterator[None]:
 
 def condition(wanted: Filter) -> tuple[str, list[str]]:
     """A filter's condition in SQL, and its values."""
-    return _where(wanted)
+    return where_of(wanted)
 
 
 def seq_before(store: SqliteStore, when: float) -> int:

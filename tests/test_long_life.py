@@ -253,7 +253,7 @@ def test_a_backup_overwrites_only_with_force_and_leaves_the_old_one_where_it_fai
 ) -> None:
     target = tmp_path / "copy.db"
     target.write_text("precious")
-    with pytest.raises(StoreError, match="is there already, and is not overwritten; --force"):
+    with pytest.raises(StoreError, match="exists, and is not overwritten; use --force to overwrite it"):
         done(store.backup(target))
     with pytest.raises(StoreError, match="folder is read-only or missing|cannot be opened"):
         done(store.backup(tmp_path / "nowhere" / "copy.db"))

@@ -1293,7 +1293,7 @@ async def test_a_webhook_that_is_not_signed_is_said_where_only_signed_ones_are_t
     registrar = source.registrar(Http(web_of(Straight(account), time), source.auth()))
     assert registrar is not None
     wrong = registrations.troubles(source, await registrar.list())
-    assert [each.partition(": ")[2].startswith("sends without a signature") for each in wrong] == [True] * (
+    assert [each.partition(": ")[2].startswith("sends no signature") for each in wrong] == [True] * (
         not signs
     )
 

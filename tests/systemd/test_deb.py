@@ -60,7 +60,7 @@ def test_an_upgrade_is_done_with_any_configuration(bare: Machine) -> None:
     assert bare.run("dpkg-query", "--show", "--showformat=${db:Status-Abbrev}", "roundsman").strip() == "ii"
     file.write_text(good)
     bare.run("systemctl", "restart", "roundsman")
-    assert "came with a package" in bare.fails("roundsman", "service", "install")
+    assert "belongs to a package" in bare.fails("roundsman", "service", "install")
 
 
 def test_a_plugin_is_unpacked_without_pip(bare: Machine) -> None:
@@ -78,7 +78,8 @@ def test_a_plugin_is_unpacked_without_pip(bare: Machine) -> None:
 def test_removed_it_leaves_the_log_and_the_configuration(bare: Machine) -> None:
     said = bare.run("apt-get", "purge", "--yes", "--quiet", "roundsman")
     assert (
-        "roundsman: /etc/roundsman, with its secrets, and the log in /var/lib/private/roundsman stay" in said
+        "roundsman: /etc/roundsman with its secrets and the log in /var/lib/private/roundsman are kept"
+        in said
     )
     assert bare.show("ActiveState") == "inactive"
     assert bare.ask("systemctl", "list-unit-files", "--no-legend", "roundsman*") == ""

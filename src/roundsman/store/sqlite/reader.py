@@ -13,6 +13,7 @@ from roundsman import wire
 from roundsman.errors import StoreError
 from roundsman.events import Event
 from roundsman.store.sqlite.files import BESIDE, applied, connect, must_exist, translated, write_copy
+from roundsman.store.sqlite.filters import where_of
 from roundsman.store.sqlite.schema import STEPS
 from roundsman.store.values import (
     DAEMON,
@@ -39,36 +40,6 @@ the next one fail.
 """
 BATCH_BYTES = 8 * 2**20
 """Approximate bytes of events that are read at a time: a thousand rows of 10 MB must not fill the memory."""
-
-
-def _where(wanted: Filter) -> tuple[str, list[str]]:
-    """The filter's condition in SQL and its values, for any number of names."""
-    clauses: list[str] = []
-    values: list[str] = []
-    # The plus keeps SQLite from using the column's index, so that it reads the log in `seq` order.
-    for column, names in (
-        ("+e.type", wanted.types),
-        ("+s.name", wanted.sources),
-        ("+e.outcome", wanted.outcomes),
-    ):
-        globs = [each for each in names if set(each) & set("*?[")]
-        plain = [each for each in names if not set(each) & set("*?[")]
-        terms = [f"{column} GLOB ?"] * len(globs)
-        values += globs
-        if plain:
-            terms.append(f"{column} IN (SELECT value FROM json_each(?))")  # noqa: S608 - fixed names
-            values.append(wire.encode(plain).decode())
-        if terms:
-            clauses.append(_either(terms))
-    return "".join(f" AND {clause}" for clause in clauses), values
-
-
-def _either(terms: Sequence[str]) -> str:
-    """These conditions joined by OR, as a balanced tree: a chain of a thousand ORs is too deep for SQLite."""
-    if len(terms) == 1:
-        return terms[0]
-    middle = len(terms) // 2
-    return f"({_either(terms[:middle])} OR {_either(terms[middle:])})"
 
 
 _EVENT = "SELECT e.seq, s.name, e.id, e.type, e.outcome, e.body, e.logged FROM events e JOIN sources s ON s.id = e.source"
@@ -161,7 +132,7 @@ class Reader:
     @reading
     def lag(self, cursor: int, wanted: Filter) -> int:
         """Number of events after `cursor` that match the filter and can be delivered: those not pruned."""
-        where, values = _where(wanted)
+        where, values = where_of(wanted)
         join = "FROM events e JOIN sources s ON s.id = e.source WHERE e.seq > ? AND e.body IS NOT NULL"
         return int(self._run(f"SELECT count(*) {join}{where}", [cursor, *values]).fetchone()[0])
 
@@ -232,7 +203,7 @@ class Reader:
         self, sources: Sequence[str] = (), since: float = 0.0, *, done: bool = False, limit: int = -1
     ) -> list[LoggedFailure]:
         """Failures, newest first."""
-        where, values = _where(Filter(sources=sources))
+        where, values = where_of(Filter(sources=sources))
         which = "IS NOT NULL" if done else "= 1"
         sql = _EVENT.replace(" FROM", ", e.failure FROM") + f" WHERE e.failure {which} AND e.body IS NOT NULL"
         rows = self._run(
@@ -258,7 +229,7 @@ class Reader:
         return self._events(after, upto, limit, wanted)
 
     def _events(self, after: int, upto: int, limit: int, wanted: Filter) -> list[tuple[Event, float]]:
-        where, values = _where(wanted)
+        where, values = where_of(wanted)
         sql = f"{_EVENT} WHERE e.seq > ? AND e.seq <= ? AND e.body IS NOT NULL{where} ORDER BY e.seq LIMIT ?"
         found: list[tuple[Event, float]] = []
         volume = 0
@@ -274,7 +245,7 @@ class Reader:
     @reading
     def last(self, count: int, wanted: Filter, since: float = 0.0) -> list[tuple[Event, float]]:
         """The newest `count` events, the oldest of them first."""
-        where, values = _where(wanted)
+        where, values = where_of(wanted)
         sql = f"{_EVENT} WHERE e.body IS NOT NULL AND e.logged >= ?{where} ORDER BY e.seq DESC LIMIT ?"
         rows = self._run(sql, [since, *values, count]).fetchall()
         return [(Event(k, s, t, o, b, q), logged) for q, s, k, t, o, b, logged in reversed(rows)]
@@ -330,7 +301,7 @@ class Reader:
     @reading
     def oldest(self, sink: str, wanted: Filter) -> float | None:
         """When the oldest undelivered event that matches the filter was logged (Unix); None if there is none."""
-        where, values = _where(wanted)
+        where, values = where_of(wanted)
         sql = "SELECT e.logged FROM events e JOIN sources s ON s.id = e.source WHERE e.seq > ? AND e.body IS NOT NULL"
         cursor, _ = self._position(sink)
         row = self._run(f"{sql}{where} ORDER BY e.seq LIMIT 1", [cursor, *values]).fetchone()
@@ -346,7 +317,7 @@ class Reader:
             "SELECT max(cursor, coalesce(reached, 0)) FROM sinks WHERE name = ?", (sink,)
         ).fetchone()
         reached = int(row[0]) if row else 0
-        where, values = _where(wanted)
+        where, values = where_of(wanted)
         sql = "SELECT count(*) FROM events e JOIN sources s ON s.id = e.source WHERE e.seq > ? AND e.body IS NULL"
         return int(self._run(f"{sql}{where}", [reached, *values]).fetchone()[0]), reached
 
