@@ -44,7 +44,7 @@ def quiet() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def every_event_keeps_the_contract(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[None]:
-    """Whatever any test leaves in a log: the shape of its type, the envelope, and what the CloudEvents SDK can parse."""
+    """Each event in a test's log has the shape of its type and its envelope, and the CloudEvents SDK can parse it."""
     yield
     if request.node.get_closest_marker("garbles"):
         return

@@ -105,7 +105,7 @@ def subscribe(vendor: Vendor, url: str, secret: str = "", headers: Mapping[str, 
 
 
 async def until(true: Callable[[], Any], seconds: float = 10.0) -> None:
-    """Wait until it is so; a test that waits in vain fails. `true` may be a function to wait for."""
+    """Wait until `true` holds; after `seconds` the test fails. `true` may be a coroutine function."""
     async with asyncio.timeout(seconds):
         while True:
             found = true()

@@ -131,7 +131,7 @@ async def unanswered(engine: Engine, name: str) -> bool:
 
 
 async def set_due(engine: Engine, name: str, due: float, *, held: bool = False) -> None:
-    """As if the last visit had left it so; with `held`, because the vendor wants a rest."""
+    """As if the last visit had left it so; with `held`, because the vendor asks for a pause."""
     watched = engine.roster[name]
     watched.status = replace(watched.status, due=due, not_before=due if held else watched.status.not_before)
     if held:
@@ -158,12 +158,12 @@ async def ring_due(engine: Engine) -> list[str]:
 
 
 def alarm(engine: Engine, *names: str) -> None:
-    """As if the alarms of these sources rang, whatever the time is."""
+    """As if the alarms of these sources rang, at any time."""
     engine.turns._on_alarm(names)
 
 
 def publish(engine: Engine) -> None:
-    """As if somebody had committed new events."""
+    """As if a caller had committed new events."""
     engine._news.publish()
 
 
@@ -178,7 +178,7 @@ def being_taken(engine: Engine) -> int:
 
 
 def cancelled(engine: Engine, name: str) -> bool:
-    """Whether a sink's loop, or the one that it replaced, was told to end at once."""
+    """Whether a sink's loop, or the one that it replaced, was cancelled."""
     return any(task.cancelling() for task in engine.deliveries._leaving[name])
 
 
@@ -232,7 +232,7 @@ async def visit_for_a_ring(engine: Engine, name: str) -> bool:
 
 
 async def caught_up(engine: Engine, name: str) -> bool:
-    """Whether a sink has everything that it wants."""
+    """Whether a sink has each event that its filter lets through."""
     cursor, _ = await engine.store.cursor(name)
     return await engine.store.lag(cursor, engine.deliveries[name].wanted) == 0
 
@@ -387,7 +387,7 @@ class Fault(NamedTuple):
 
 
 class _Faulty:
-    """A connection whose statements fail as told."""
+    """A connection whose statements fail as `fault` says."""
 
     def __init__(self, whole: sqlite3.Connection, fault: "Callable[[str, int], Fault | None]") -> None:
         self._whole, self._fault, self._before = whole, fault, 0

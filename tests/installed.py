@@ -55,7 +55,7 @@ def for_the_sandbox(text: str) -> str:
 
 
 class Vendor:
-    """The made-up Parakey inside the machine, from this side."""
+    """The simulated Parakey inside the machine, from this side."""
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
@@ -125,7 +125,7 @@ class Service:
         return [event["id"] for event in map(json.loads, lines) if event["type"].startswith("co.parakey.")]
 
     def tells(self, ids: list[str], seconds: float = 60) -> None:
-        """Waits until exactly these were told, each once."""
+        """Waits until exactly these were reported, each once."""
         self.machine.until(lambda: len(self.told()) >= len(ids), seconds)
         assert sorted(self.told()) == sorted(ids), len(self.told())
 

@@ -1,7 +1,7 @@
 """A small Debian with a real systemd as its first process, in a container: what `tests/systemd` installs Roundsman into.
 
 The system is made once (debootstrap) and kept in a cache; each machine is that with a layer of its own on top, which is thrown
-away. It has a network of its own with nothing but loopback: what pip wants to install is put there beforehand.
+away. It has a network of its own with nothing but loopback: what pip installs is put there beforehand.
 """
 
 import hashlib
@@ -75,13 +75,13 @@ def debian() -> Path:
         command = ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(half)]
         _check(*command, *mirror.split()[:1])
         shutil.rmtree(half / "var/cache/apt", ignore_errors=True)
-        os.sync()  # now, and not when a machine that boots wants to write a line
+        os.sync()  # now, and not while a machine boots and writes
         half.rename(ready)
     return ready
 
 
 def wheels() -> Path:
-    """All that `pip install .` wants, for the Python of that system."""
+    """All that `pip install .` needs, for the Python of that system."""
     text = (REPOSITORY / "pyproject.toml").read_text()
     ready = cache() / f"wheels-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     if not ready.exists():
@@ -140,7 +140,7 @@ class Machine:
         self.root = folder / "root"
         """Its files, as this side sees them; not what it mounts itself, such as /run."""
         self.original = ""
-        """The configuration that whoever installed something here wrote."""
+        """The configuration that the installing fixture wrote."""
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self._leader = 0

@@ -99,7 +99,7 @@ def faults(*paths: str) -> st.SearchStrategy[Fault]:
 
 
 class Mortal(RuleBasedStateMachine):
-    """A daemon on some vendors. Whoever derives from it sets `vendor` and has `sources`, and calls `boot`."""
+    """A daemon on some vendors. A subclass sets `vendor`, has `sources` and calls `boot`."""
 
     vendor: Vendor
     patience = 1000
@@ -201,7 +201,7 @@ class Mortal(RuleBasedStateMachine):
             for _ in range(times):
                 status = self._post(vendor.letter(subscription, document))
                 if status is None:
-                    self.mail.append(letter)  # nobody thanked for it
+                    self.mail.append(letter)  # it was not acknowledged
                     return
                 assert status == 200
             if ring:
@@ -222,7 +222,7 @@ class Mortal(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 10**6), how=st.sampled_from(["secret", "body", "stale", "nothing"]))
     def forge(self, which: int, how: str) -> None:
-        """Somebody else calls, who has seen a webhook and does not know the secret."""
+        """An attacker calls, who has seen a webhook and does not know the secret."""
         letter = self._pick(which, keep=True)
         if letter is None:
             return

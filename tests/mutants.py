@@ -2,7 +2,7 @@
 
     make mutants FILE=src/roundsman/walk.py N=60 SEED=1
 
-Each mutant lives in a copy of the tree. Some that survive change nothing that anybody could notice; the others want a test.
+Each mutant lives in a copy of the tree. Some that survive change nothing observable; the others need a test.
 """
 
 import argparse

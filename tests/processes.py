@@ -22,7 +22,7 @@ class Daemon:
         self.environ = environ
         self.stdout = asyncio.subprocess.PIPE if stdout is None else stdout
         self.said: list[str] = []
-        """What it told systemd."""
+        """What it reported to systemd."""
         self.logs: list[dict[str, Any]] = []
         self.stderr = ""
         self.code: int | None = None

@@ -21,7 +21,7 @@ FLOORS: tuple[str, ...] = (
     "cli",
     "__init__ __main__",
 )
-"""Who may know whom: a room knows the rooms on the floors below it, and none beside it or above."""
+"""What may import what: a package imports those on the floors below it, and none beside it or above."""
 
 
 def modules() -> dict[str, list[Path]]:
@@ -94,10 +94,10 @@ def test_errors_are_swallowed_in_few_places() -> None:
         and node.type is not None
         and any(isinstance(kind, ast.Name) and kind.id == "Exception" for kind in ast.walk(node.type))
     }
-    # cli's init, run and hooks: `check --live`, `poll` and `hooks` show what a plugin raised; config's loading and registry: importing somebody else's may raise anything.
+    # cli's init, run and hooks: `check --live`, `poll` and `hooks` show what a plugin raised; config's loading and registry: importing a plugin may raise anything.
     # gaps: what a visit found is committed even if a plugin cannot state its gap.
     # testing's contract, promises and sinks: they find out what a plugin raises.
-    # reception: whatever a plugin raises about a webhook means "not understood". service: nor does a reload end without an answer.
+    # reception: any exception of a plugin about a webhook means "not understood". service: nor does a reload end without an answer.
     # writer: an error of a unit goes to its caller, and the next unit is written all the same.
     assert broad == {
         "visit.py",

@@ -199,7 +199,7 @@ def test_check_live_asks(roundsman: Any, filled: Path) -> None:
 
 
 def test_check_live_leaves_nothing_that_only_its_user_could_use(roundsman: Any, filled: Path) -> None:
-    """Root's file would keep the service from its own. And who asks nobody says so."""
+    """Root's file would keep the service from its own. And a sink that is not asked is reported so."""
     file = filled / "roundsman.toml"
     more = f'[sinks.new]\ntype = "file"\npath = "{filled}/a/b/new.jsonl"\n[sinks.crm]\ntype = "http"\nurl = "http://127.0.0.1:1/"\n'
     file.write_text(file.read_text() + more)
@@ -347,7 +347,7 @@ def test_replay_moves_a_sink_back(roundsman: Any, filled: Path) -> None:
         "never forward"
     )
     assert (
-        roundsman("replay", "nobody", "--from", "beginning").err == "nobody: no such sink; there is archive\n"
+        roundsman("replay", "absent", "--from", "beginning").err == "absent: no such sink; there is archive\n"
     )
 
 
@@ -365,7 +365,7 @@ def test_dead_letters_are_listed_retried_and_dropped(roundsman: Any, filled: Pat
     assert roundsman("dead", "retry", "archive", "1").out == "archive: 1 dead letter will be retried\n"
     assert "(will be retried)" in roundsman("dead", "list", "archive").out
     which = roundsman("dead", "drop", "archive")
-    assert (which.code, which.out) == (2, ""), "it wants numbers, or --all"
+    assert (which.code, which.out) == (2, ""), "it requires numbers, or --all"
     assert roundsman("dead", "drop", "archive", "1").out == "archive: 1 dead letter dropped\n"
     assert roundsman("dead", "drop", "archive", "--all").out == "archive: 0 dead letters dropped\n"
 
@@ -408,7 +408,7 @@ def hangups() -> Any:
 def test_with_a_socket_a_wrong_configuration_is_tried_again_after_a_while(
     roundsman: Any, filled: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each caller in systemd's socket starts the service again, whatever its status was."""
+    """Each caller in systemd's socket starts the service again, with any exit status."""
     waited: list[float] = []
     monkeypatch.setattr(run, "sleep", waited.append)
     (filled / "roundsman.toml").write_text(CONFIG.replace("path =", "pth ="))
@@ -436,7 +436,7 @@ def test_a_reload_that_comes_before_anything_else_does_not_end_it(tmp_path: Path
     with subprocess.Popen(
         [sys.executable, "-m", "roundsman", "run", "-c", str(pipe)], stderr=subprocess.PIPE
     ) as process:
-        with pipe.open("w"):  # as soon as somebody reads it
+        with pipe.open("w"):  # as soon as the program reads it
             process.send_signal(signal.SIGHUP)
         assert process.wait(20) == 2, "the end of an empty configuration"
 
@@ -490,8 +490,8 @@ def test_a_rewind_to_the_future_is_refused(roundsman: Any, filled: Path) -> None
 
 @pytest.mark.parametrize("verb", ["list", "retry", "drop"])
 def test_dead_names_the_sinks_there_are(verb: str, roundsman: Any, filled: Path) -> None:
-    result = roundsman("dead", verb, "nobody")
-    assert (result.code, result.err) == (2, "nobody: no such sink; there is archive\n")
+    result = roundsman("dead", verb, "absent")
+    assert (result.code, result.err) == (2, "absent: no such sink; there is archive\n")
 
 
 def test_a_full_disk_behind_the_output_is_one_sentence(filled: Path) -> None:
@@ -772,7 +772,7 @@ def test_accepting_before_the_daemon_has_loaded_the_change_says_what_to_do(
 
 
 class Endless(Source):
-    """Says that there is more, for ever, or that its vendor wants a rest."""
+    """Says that there is more, for ever, or that its vendor asks for a pause."""
 
     type: Literal["endless"] = "endless"
     base_url: str = "http://127.0.0.1:1"

@@ -391,7 +391,7 @@ def everybodys() -> Iterator[Path]:
 
 @pytest.mark.parametrize("kind", ["pipe", "socket", "folder"])
 def test_a_secret_that_is_no_file_is_refused_and_waited_for_never(kind: str, tmp_path: Path) -> None:
-    """Reading a pipe that nobody writes to would stop a daemon that reloads."""
+    """Reading a pipe without a writer would stop a daemon that reloads."""
     match kind:
         case "pipe":
             os.mkfifo(tmp_path / "token")
@@ -458,9 +458,9 @@ def trap(here: Path, kind: str) -> None:
         case "a link":
             file.rename(here / "another")
             file.symlink_to("another")
-        case "a file of somebody else's":
+        case "another user's file":
             os.chown(file, 65534, 0)
-        case "a folder of somebody else's":
+        case "another user's folder":
             os.chown(here, 65534, 0)
 
 
@@ -470,13 +470,13 @@ def trap(here: Path, kind: str) -> None:
         "a folder that all may write to",
         "a file that a group may write",
         "a link",
-        "a file of somebody else's",
-        "a folder of somebody else's",
+        "another user's file",
+        "another user's folder",
     ],
 )
 def test_root_does_not_do_as_a_file_says_that_others_put_there(kind: str, here: Path) -> None:
     """In /tmp, or in a home: it would send root's secrets anywhere, and write anywhere."""
-    need(os.geteuid() == 0 or "else's" not in kind, "needs root, to give files away")
+    need(os.geteuid() == 0 or "another user's" not in kind, "needs root, to give files away")
     trap(here, kind)
     environ = {"HOME": str(here / "home")}
     [line] = config.passed_over(environ, euid=0)
@@ -611,12 +611,12 @@ def test_filters_are_known_without_the_other_options(tmp_path: Path) -> None:
     path = tmp_path / "roundsman.toml"
     path.write_text(
         '[sinks.some]\ntype = "file"\ntypes = ["co.*"]\noutcomes = ["failed"]\n'
-        '[sinks.wrong]\ntype = "http"\ntypes = "co.*"\nsources = [1]\n[sinks.of-nobody]\ntype = "acme.gone"\n'
+        '[sinks.wrong]\ntype = "http"\ntypes = "co.*"\nsources = [1]\n[sinks.gone]\ntype = "acme.gone"\n'
     )
     assert config.filters(path) == {
         "some": Filter(["co.*"], (), ["failed"]),
         "wrong": Filter(),
-        "of-nobody": Filter(),
+        "gone": Filter(),
     }
     path.write_text("sinks = 1")
     assert config.filters(path) == {}
@@ -824,7 +824,7 @@ DOUBTFUL = [
 def test_a_variable_that_looks_like_a_reference_is_taken_and_warned_of(
     secret: str, everybodys: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody set it: it may well be a generated password."""
+    """An operator set it: it may well be a generated password."""
     monkeypatch.setenv("PARAKEY_TOKEN", secret)
     loaded = load(everybodys, FINE.replace('"s3cret-token"', '{ env = "PARAKEY_TOKEN" }'))
     assert loaded.sources["doors"].access_token.reveal() == secret  # type: ignore[attr-defined]

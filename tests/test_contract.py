@@ -176,7 +176,7 @@ def first(source: Source) -> Any:
 
 
 async def visit(source: Source, vendor: Vendor, time: Time, state: Any) -> Any:
-    """One visit, with a log that only knows what was told in it."""
+    """One visit, with a log that has only what this visit reported."""
     found: dict[str, Any] = {}
 
     async def log(ids: Sequence[str]) -> set[str]:
@@ -228,7 +228,7 @@ async def test_ids_are_the_vendors_and_do_not_change(source: Source, world: Vend
 
 
 async def test_rewinding_reads_again_what_was_not_reported(source: Source, time: Time) -> None:
-    """A source that began now, rewound to the beginning, tells its history."""
+    """A source that began now, rewound to the beginning, reports its history."""
     if source.type == "parakey.batches":
         source = parakey_batches("it", request={"list_path": "/batches"}, start="now")
     else:

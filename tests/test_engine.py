@@ -452,7 +452,7 @@ async def test_no_good_answer_for_three_intervals_is_loud_once(
         await world.visit()
     assert [entry["event"] for entry in logs if entry["event"].startswith("source.")] == ["source.recovered"]
     assert len(world.events("roundsman.source.recovered")) == 1
-    assert RECORDS["recorder"][-1].type == "roundsman.source.recovered", "sinks hear of it too"
+    assert RECORDS["recorder"][-1].type == "roundsman.source.recovered", "sinks receive it too"
     await world.store.close()
 
 
@@ -512,7 +512,9 @@ async def test_a_store_that_cannot_be_written_means_no_requests(
             await ring_due(engine)
             await settle(engine)
         assert [entry["event"] for entry in logs] == ["store.failed"]
-        assert alarms(engine).at["a"] == time.now() + 10, "but it will try again, and soon: nobody was asked"
+        assert alarms(engine).at["a"] == time.now() + 10, (
+            "but it will try again, and soon: no vendor was asked"
+        )
         monkeypatch.undo()
 
 
@@ -539,7 +541,7 @@ async def test_a_store_that_is_locked_for_a_moment_costs_no_interval(engine: Eng
 
 
 async def test_a_store_that_is_locked_is_tried_once_for_all(engine: Engine, time: Time) -> None:
-    """Each try waits for whoever has it: one for each of very many sources would keep everybody from everything."""
+    """Each try waits for the lock: one for each of very many sources would stop all other work."""
     for n in range(100):
         SCRIPTS[f"s{n}"] = lambda http, state: Poll(state)
     await engine.setup({f"s{n}": Scripted().named(f"s{n}") for n in range(100)}, {})
@@ -886,7 +888,7 @@ async def test_what_a_damaged_store_garbled_is_buried_and_given_to_no_sink(fed: 
         assert (await fed.store.cursor(sink))[0] == 5
     await fed.store.requeue_dead("one", None)
     await fed.once()
-    assert len(RECORDS["one"]) == 3, "nor when somebody says so"
+    assert len(RECORDS["one"]) == 3, "nor after a requeue"
 
 
 async def test_a_damaged_store_is_reported_once_and_webhooks_are_refused(

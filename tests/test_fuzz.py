@@ -1,4 +1,4 @@
-"""Whatever a webhook says: no exception leaves a `receive`, no answer is a 5xx, and what is logged keeps the contract.
+"""With any webhook, no exception leaves a `receive`, no answer is a 5xx, and what is logged keeps the contract.
 
 `make fuzz` sends the same functions what a fuzzer that watches the code comes up with.
 """

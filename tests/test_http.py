@@ -639,7 +639,7 @@ async def test_a_plugins_own_flow_may_ask_for_more_than_one_request(
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    """A key and a certificate for 127.0.0.1 that nobody knows."""
+    """A key and a self-signed certificate for 127.0.0.1."""
     need(shutil.which("openssl") is not None, "needs openssl: apt-get install openssl")
     pem, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     command = [
@@ -663,7 +663,7 @@ def certificate(tmp_path: Path) -> Path:
 async def served(
     certificate: Path | None, answer: Callable[[web.BaseRequest], web.Response]
 ) -> AsyncIterator[str]:
-    """Somebody who answers with this certificate, or without TLS; where."""
+    """A server that answers with this certificate, or without TLS; its URL."""
     context = None
     if certificate is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -714,7 +714,7 @@ asyncio.run(main())
 async def test_a_plugin_that_uses_aiohttp_itself_trusts_the_systems_authorities(
     known: bool, certificate: Path, tmp_path: Path
 ) -> None:
-    """Though nobody's certificates are read before somebody asks."""
+    """Though no certificates are read before the first request."""
     async with served(certificate, lambda _: web.Response()) as url:
         trusted = certificate if known else tmp_path / "none.pem"
         trusted.touch()

@@ -1,4 +1,4 @@
-"""`kill -9` at random moments: nothing lost, no line torn or doubled, no repeat but the open batch, nothing thanked for in vain."""
+"""`kill -9` at random moments: nothing lost, no line torn or doubled, no repeat but the open batch, each acknowledged webhook stored."""
 
 import asyncio
 import json

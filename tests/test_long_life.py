@@ -64,7 +64,7 @@ def test_each_step_of_forgetting_is_small_and_the_next_goes_on(store: SqliteStor
 
 
 async def test_what_is_kept_for_good_is_not_looked_at_without_end(store: SqliteStore) -> None:
-    """A round ends, whatever it may not forget; `once` makes a few steps each time, and gets through all the same."""
+    """A round ends also if it may prune nothing; `once` makes a few steps each time, and gets through all the same."""
     await store.register({"doors": "parakey.event_logs"}, {"archive": "file"})
     forever = [msgspec.structs.replace(an_event(n), stamp=None) for n in range(1000)]
     commit(store, "doors", {}, forever)
@@ -163,7 +163,7 @@ async def test_a_machine_that_is_never_up_for_an_hour_forgets_too(
 async def test_visits_and_heartbeats_continue_while_much_is_pruned(
     store: SqliteStore, parakey: Parakey, time: Time
 ) -> None:
-    """However long a round of forgetting takes: a command is heard meanwhile, and a visit made."""
+    """During a long round of pruning, a command is carried out and a visit made."""
     visits: list[float] = []
 
     async def visit(visit: Visit, state: State) -> Poll:
@@ -408,7 +408,7 @@ def test_a_backup_never_takes_the_place_of_the_store_itself(store: SqliteStore, 
 
 
 def test_a_raw_copy_with_its_wal_is_taken_whole(tmp_path: Path) -> None:
-    """What somebody saved after a crash: most of it may be in the -wal file."""
+    """What an operator saved after a crash: most of it may be in the -wal file."""
     path, copies = tmp_path / "roundsman.db", tmp_path / "copies"
     copies.mkdir()
     store = SqliteStore.open(path)
@@ -515,7 +515,7 @@ def test_root_does_not_lock_the_service_out(tmp_path: Path) -> None:
     assert set(owners) == {"roundsman.db", "roundsman.db-wal", "roundsman.db-shm", "roundsman.db.lock"}
     assert set(owners.values()) == {12345}
     done(store.backup(folder / "copy.db"))
-    assert (folder / "copy.db").stat().st_uid == 0, "but nobody is given a backup of root's"
+    assert (folder / "copy.db").stat().st_uid == 0, "but a backup of root's stays root's"
     done(store.backup(tmp_path / "copy.db"))
     done(store.close())
     (folder / "roundsman.db").unlink()

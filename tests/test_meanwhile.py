@@ -105,7 +105,7 @@ async def test_a_clock_set_back_while_due_cannot_be_written_delays_no_visit(
             await until(lambda: engine.trouble.error)
             await settle(engine)
         assert alarms(engine).at["a"] <= time.now() + 20
-        assert (await status(engine, "a")).unanswered_since is None, "nobody was asked"
+        assert (await status(engine, "a")).unanswered_since is None, "no vendor was asked"
 
 
 def seen_idle(engine: Engine) -> bool:

@@ -1,4 +1,4 @@
-"""The sandbox's list APIs answer as their vendors' documentation says, and go wrong when told to."""
+"""The sandbox's list APIs answer as their vendors' documentation says, and go wrong on request."""
 
 import json
 import random
@@ -650,7 +650,7 @@ class TestReaders:
 
 
 class TestFaults:
-    """What every list API can be told to do; shown on one."""
+    """The faults that every list API can simulate; shown on one."""
 
     def get(self, github: GitHub, url: str = f"{EVENTS}?per_page=2") -> Reply:
         return ask(github, url, {"authorization": f"Bearer {TOKEN}"})

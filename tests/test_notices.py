@@ -1,4 +1,4 @@
-"""What the daemon tells of itself, as events that any sink can pass on."""
+"""What the daemon reports about itself, as events that any sink can pass on."""
 
 import asyncio
 import sqlite3
@@ -99,7 +99,7 @@ async def test_a_sink_that_fails_for_long_is_reported_to_the_others_once_and_so_
     assert "No event could be delivered to one for 11m: no route to host" in data["data"]["message"]
     assert data["data"]["details"]["error"] == "no route to host"
     await engine.store.close()
-    # A restart does not begin to count anew, nor tell it again.
+    # A restart does not begin to count anew, nor report it again.
     engine = engine_on(path, parakey, time, *sinks)
     assert not await engine.once()
     assert len(own(engine.store)) == 1
@@ -472,7 +472,7 @@ async def test_a_machine_that_slept_asks_soon_and_not_all_at_once(
         # The first thing to wake up may be the alarm, or the heartbeat: neither makes a burst.
         assert len(await ring_due(engine)) == 19
         await asyncio.sleep(0)
-        assert len(visits) == 20, "nobody is asked while the network is not back"
+        assert len(visits) == 20, "no vendor is asked while the network is not back"
         with capture_logs() as logs:
             await engine.beat()
         assert logs == [], "seen already"

@@ -333,7 +333,7 @@ PLUGINS = "/usr/local/lib/roundsman/plugins"
 
 
 def test_the_packaged_program_finds_what_is_in_the_folder_for_plugins(tmp_path: Path, acme: Path) -> None:
-    """Its launcher, with the two folders moved here: it hears of no PYTHONPATH."""
+    """Its launcher, with the two folders moved here and without PYTHONPATH."""
     launcher = (ROOT / "debian" / "roundsman").read_text()
     assert launcher.count(f'"{PLUGINS}"') == 1
     moved = launcher.replace(PLUGINS, str(acme)).replace("/usr/lib/roundsman", str(SRC))

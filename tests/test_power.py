@@ -1,4 +1,4 @@
-"""Power cuts and disks that fail: what was thanked for or acked is there, whole, and each line once.
+"""Power cuts and disks that fail: what was acknowledged is there, whole, and each line once.
 
 ROUNDSMAN_CUTS says at how many moments the power is cut and how many calls fail (CI: 20; `make proof`: 400).
 """

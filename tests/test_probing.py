@@ -1,4 +1,4 @@
-"""Probing without a source: the pages of a made-up server, and a reading that is interrupted after any of them."""
+"""Probing without a source: the pages of a simulated server, and a reading that is interrupted after any of them."""
 
 from collections.abc import Callable
 from contextlib import aclosing
@@ -29,7 +29,7 @@ def documented(there: list[Row], question: Question) -> list[Row]:
 
 
 def newest_first(there: list[Row], question: Question) -> list[Row]:
-    """Whatever order is asked for; with an offset."""
+    """For any order in the request; with an offset."""
     offset = question.offset if question.offset_param == "skip" else 0
     return sorted(there, key=lambda row: row.when, reverse=True)[offset : offset + min(question.limit, 10)]
 

@@ -97,7 +97,7 @@ async def test_each_vendors_webhook_works_as_the_sandbox_and_the_readme_say(worl
         assert code == 0, err
         [secret] = re.findall(r"^signing secret, shown only now: (\S+)$", out, re.MULTILINE)
         [key] = re.findall(rf"^(\w+): sends to {world.url}/hooks/newsletter/\*\*\*$", out, re.MULTILINE)
-        # The interval is ten minutes: whatever comes now comes by webhooks.
+        # The interval is ten minutes: what comes now comes by webhooks.
         wanted = {("front-doors", "push"), ("keys", "push"), ("ledger", "push"), ("newsletter", "ring")}
         await daemon.until(lambda: wanted <= world.first(), 40)
 
@@ -246,7 +246,7 @@ async def test_a_socket_that_systemd_opened_is_taken(world: World) -> None:
     process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL, **more)
     try:
         async with httpx.AsyncClient(trust_env=False, timeout=20) as client:
-            # The kernel takes the connection before the daemon is there: nobody is refused.
+            # The kernel takes the connection before the daemon is there: no caller is refused.
             answer = await client.get(f"http://127.0.0.1:{port}/healthz")
             assert answer.text == "ok\n"
             with pytest.raises(httpx.ConnectError):

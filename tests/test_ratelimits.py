@@ -1,4 +1,4 @@
-"""How long a vendor wants a rest, in every spelling that was seen."""
+"""For how long a vendor asks for a pause, in every spelling that was seen."""
 
 import httpx
 import pytest

@@ -140,7 +140,7 @@ async def test_levels_and_the_listener_change_too(sandbox: Sandbox, tmp_path: Pa
 
 
 async def test_the_answer_is_about_the_file_as_it_is(sandbox: Sandbox, tmp_path: Path) -> None:
-    """Many ask at once while the file changes: who made it wrong hears so, who made it right hears that."""
+    """Many ask at once while the file changes: each answer is about the file as its caller left it."""
     config = configure(tmp_path, sandbox.url, SINK.format("one"), interval="100ms")
     good = config.read_text()
     other = tmp_path / "other.toml"
@@ -166,7 +166,7 @@ async def test_the_answer_is_about_the_file_as_it_is(sandbox: Sandbox, tmp_path:
 async def test_a_reload_always_has_an_answer(
     sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever it stumbles over: a plugin's options, a library that is half upgraded."""
+    """It fails on a plugin's options, or on a library that is half upgraded."""
     config = configure(tmp_path, sandbox.url, SINK.format("one"), interval="100ms")
     monkeypatch.setenv("PARAKEY_TOKEN", TOKEN)
     loaded = configuration.load(config)
@@ -219,7 +219,7 @@ async def test_a_reload_ends_soon_where_the_daemon_can_read_or_write_nothing(
 
 
 async def test_a_reload_that_comes_too_soon_is_made_up_for(sandbox: Sandbox, tmp_path: Path) -> None:
-    """As soon as anybody can know who it is, by the lock of its store."""
+    """As soon as the lock of its store names its process."""
     config = configure(tmp_path, sandbox.url, SINK.format("one"), interval="100ms")
     async with Daemon(config, PARAKEY_TOKEN=TOKEN) as daemon:
         await daemon.until(
@@ -251,7 +251,7 @@ async def test_a_refused_file_leaves_the_listener_alone(sandbox: Sandbox, tmp_pa
 async def test_a_log_rotation_works_with_any_configuration(
     wrong: bool, sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    """Whoever rotates logs cannot help a mistake that somebody left in the configuration."""
+    """The program that rotates logs cannot mend a mistake in the configuration."""
     config = configure(tmp_path, sandbox.url, SINK.format("one"), interval="100ms")
     async with Daemon(config, PARAKEY_TOKEN=TOKEN) as daemon:
         await daemon.ready()
@@ -301,7 +301,7 @@ async def test_a_storm_of_reloads_becomes_two_and_keeps_no_command_waiting(
 
 
 async def test_a_reload_while_it_stops_keeps_it_from_nothing(sandbox: Sandbox, tmp_path: Path) -> None:
-    """A sink that is added by it would be a loop that nobody ends."""
+    """A sink that is added by it would be a loop that is never ended."""
     sink = f'[sinks.slow]\ntype = "http"\nurl = "{sandbox.url}/nowhere"\n'
     config = configure(tmp_path, sandbox.url, sink, interval="100ms")
     async with Daemon(config, PARAKEY_TOKEN=TOKEN) as daemon:

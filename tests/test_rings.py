@@ -1,4 +1,4 @@
-"""A webhook rings: its source is visited at once, but nobody is hammered and no visit that is due is lost for it."""
+"""A webhook rings: its source is visited at once, but no vendor is hammered and no visit that is due is lost for it."""
 
 import asyncio
 from itertools import pairwise

@@ -51,7 +51,7 @@ async def test_its_status_shows_a_failure_at_once(sandbox: Sandbox, tmp_path: Pa
 
 
 async def test_a_store_that_is_deleted_ends_it_for_another_to_begin(sandbox: Sandbox, tmp_path: Path) -> None:
-    """Going on, it would tell what is forgotten as soon as it ends; with 1, systemd starts it again."""
+    """Going on, it would report events that are lost when it ends; with 1, systemd starts it again."""
     async with Daemon(configure(tmp_path, sandbox.url, FILE), PARAKEY_TOKEN=TOKEN) as daemon:
         await daemon.ready()
         (tmp_path / "roundsman.db").unlink()

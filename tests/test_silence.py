@@ -94,7 +94,7 @@ async def test_the_daemon_says_so_while_it_listens_and_not_else(
         return len(world.events("roundsman.source.webhook_silent"))
 
     await world.visit()
-    assert await an_hour() == 0, "nobody listens"
+    assert await an_hour() == 0, "the daemon does not listen"
     world.engine.listening = time.now()
     await world.engine.setup({"doors": world.source}, {"recorder": world.sink})
     assert await an_hour() == 1

@@ -1,6 +1,6 @@
-"""Nothing is lost and nothing told twice, whatever the vendor does and whenever the daemon dies.
+"""Nothing is lost and nothing reported twice, with any fault of the vendor and whenever the daemon dies.
 
-A made-up Parakey whose rows come late, share stamps and become visible late, whose server errs, cuts its answers, and lies
+A simulated Parakey whose rows come late, share stamps and become visible late, whose server errs, cuts its answers, and lies
 about order; a daemon that is killed between any two steps; sinks that fail and refuse. At the end everything is healed,
 time passes, and then: every row since the start is in the log once, every sink got it, in order.
 """

@@ -1,4 +1,4 @@
-"""Nothing is lost and nothing told twice of lists that a table of TOML describes, whatever their servers do.
+"""Nothing is lost and nothing reported twice of lists that a table of TOML describes, with any fault of their servers.
 
 Five servers: the newest first, a next that is kept, a cursor in the body, windows, and times. Rows come late, share
 stamps, are edited, are removed; pages shift while they are read; tags lie; the daemon dies between any two steps.
@@ -164,7 +164,7 @@ class Lists(Mortal):
 
     @rule(days=st.sampled_from([40, 130, 300]))
     def away(self, days: int) -> None:
-        """Nobody looks for a long time, and nothing happens. Old events and ids are pruned."""
+        """For a long time there is no visit, and nothing happens. Old events and ids are pruned."""
         self.was_away = True
         self.time.advance(days * 24 * HOUR)
 
@@ -215,7 +215,7 @@ class Lists(Mortal):
                 assert listing.current() <= got, (name, listing.current() - got)
             assert got <= {row.key for row in listing.versions} | listing.expected(), (
                 name,
-                "told and never there",
+                "reported and never there",
             )
         logs = {log.id for log in self.parakey.logs}
         assert self._told("logs") == logs, logs ^ self._told("logs")

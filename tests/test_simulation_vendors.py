@@ -1,4 +1,4 @@
-"""Each completion and each failed item is told exactly once, whatever three vendors do and whenever the daemon dies.
+"""Each completion and each failed item is reported exactly once, with any fault of three vendors and whenever the daemon dies.
 
 Batches that stall, vanish and finish late; lists that shift while being read, with pages that work or do not; rows that become
 visible one by one; tokens that end in the middle; links that expire; faults everywhere.

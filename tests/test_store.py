@@ -143,7 +143,7 @@ def test_a_circle_of_links_is_one_sentence(tmp_path: Path) -> None:
 
 @contextmanager
 def locked(path: Path, text: bytes) -> Iterator[None]:
-    """Somebody has the lock, and has written into it whatever they like."""
+    """Another process has the lock, and has written `text` into it."""
     with path.open("wb") as lock:
         lock.write(text)
         lock.flush()
@@ -185,7 +185,7 @@ def test_a_pipe_in_the_place_of_a_file_keeps_no_command_waiting(name: str, tmp_p
 @contextmanager
 def nobody() -> Iterator[None]:
     """As a user who may look into no folder of root's."""
-    need(os.geteuid() == 0, "needs root, to become somebody else")
+    need(os.geteuid() == 0, "needs root, to become another user")
     os.seteuid(12345)
     try:
         yield
@@ -194,7 +194,7 @@ def nobody() -> Iterator[None]:
 
 
 def test_whose_the_store_is_and_what_to_do_is_said_to_everybody_who_may_not_read_it() -> None:
-    with TemporaryDirectory() as above:  # pytest's own folders let nobody through
+    with TemporaryDirectory() as above:  # pytest's own folders let no other user through
         path = Path(above) / "state" / "a.db"
         done(SqliteStore.open(path).close())
         for modes in ((0o700, 0o755, 0o644), (0o755, 0o700, 0o644), (0o755, 0o755, 0o600)):
@@ -206,7 +206,7 @@ def test_whose_the_store_is_and_what_to_do_is_said_to_everybody_who_may_not_read
 
 
 def test_a_folder_that_may_only_be_gone_through_is_enough() -> None:
-    """As root without its capabilities has it in a container, or whoever may write somewhere and not look around."""
+    """As for root without its capabilities in a container, or a user who may write to a folder and not list it."""
     with TemporaryDirectory() as above:
         Path(above).chmod(0o711)
         folder = Path(above) / "drop"

@@ -249,7 +249,7 @@ async def test_no_new_address_gets_an_old_key(engine: Engine, time: Time) -> Non
 async def test_a_rewind_counts_although_a_webhook_rings_first(
     dies: bool, engine: Engine, boot: Callable[[], Engine], time: Time
 ) -> None:
-    """The ring's visit fails, or the daemon ends in it: the scheduled visit that the command wants still comes."""
+    """The ring's visit fails, or the daemon ends in it: the scheduled visit that the command asks for still comes."""
     SCRIPTS["a"] = fine
     await engine.setup(one(interval=3600), {})
     visits: list[str] = []

@@ -90,7 +90,7 @@ class Old:
 
 @pytest.mark.parametrize("version", sorted(path.stem for path in STORES.glob("*.sql")))
 async def test_a_store_that_an_earlier_version_wrote_is_gone_on_with(version: str, tmp_path: Path) -> None:
-    """Its vendor still has the same rows, and one new one: that is told, and nothing else again, neither in log nor file."""
+    """Its vendor still has the same rows, and a new one: that is reported, and nothing else again, neither in log nor file."""
     old = Old(version, tmp_path)
     assert "front-doors" in old.names
     time = Time(old.last + 1)
@@ -122,7 +122,7 @@ async def test_a_store_that_an_earlier_version_wrote_is_gone_on_with(version: st
 @pytest.mark.garbles
 @pytest.mark.parametrize("before", sorted(module.STEPS.keys() - {"001_log"}))
 def test_a_store_of_any_schema_is_brought_up_to_date(before: str, tmp_path: Path) -> None:
-    """Written by the program that knew the migrations before this one; also where somebody has a source named `daemon`."""
+    """Written by the program that knew the migrations before this one; also where a source is named `daemon`."""
     path = tmp_path / "roundsman.db"
     old = Database(path)
     migrations.apply(old, stop_before=before)

@@ -1,4 +1,4 @@
-"""The one writer of a store in SQLite: a caller hears the truth also if the disk, other processes or callers fail.
+"""The one writer of a store in SQLite: a caller gets the true result also if the disk, other processes or callers fail.
 
 `stores/test_conformance.py` has what every store promises.
 """
@@ -59,9 +59,9 @@ def unit(store: SqliteStore, name: str, rows: int = 1) -> "asyncio.Task[int]":
 
 
 async def heard(units: Sequence["asyncio.Task[int]"]) -> dict[str, Any]:
-    """What the caller of each unit heard: its result or its error. It fails where one hears nothing."""
+    """What the caller of each unit got: its result or its error. It fails where one gets nothing."""
     ended, waiting = await asyncio.wait(units, timeout=20)
-    assert not waiting, "nobody waits for ever"
+    assert not waiting, "no caller waits for ever"
     return {each.get_name(): _outcome(each) for each in ended}
 
 
@@ -315,7 +315,7 @@ async def test_a_lock_that_is_held_for_too_long_refuses_only_units_that_need_it(
 
 
 async def test_a_caller_may_go_at_any_moment_and_its_unit_is_whole_or_not_there(tmp_path: Path) -> None:
-    """Before its unit begins nothing is written; during its commit everything is; the others hear of theirs."""
+    """Before its unit begins nothing is written; during its commit everything is; the others get their results."""
     async with a_store(tmp_path / "roundsman.db") as store:
         with hanging(store) as disk:
             during, other = unit(store, "during", 3), unit(store, "other", 3)
@@ -467,7 +467,7 @@ SCRIPT = """
 
 
 def on_a_disk(path: Path, *, limit: int = 0, **environ: str) -> dict[str, Any]:
-    """What the callers of 18 units hear in a process whose disk fails."""
+    """What the callers of 18 units get in a process whose disk fails."""
     ran = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(SCRIPT), str(path), str(limit)],
         env={**os.environ, **environ},
@@ -505,7 +505,7 @@ def test_a_disk_that_breaks_at_any_call_acknowledges_nothing_that_is_not_written
         at = chance.randrange(1, 2600 if call == "pwrite" else 10)
         outcomes = on_a_disk(path, LD_PRELOAD=str(recorder), DISK_ROOT=str(folder), DISK_FAIL=f"{call}:{at}")
         found = kept_elsewhere(path)
-        assert len(outcomes) in {0, 18}, "it does not start, or everybody hears"
+        assert len(outcomes) in {0, 18}, "it does not start, or each caller gets a result"
         assert found.items() >= acknowledged(outcomes).items()
         extra = found.keys() - acknowledged(outcomes)
         assert not extra or call == "fdatasync"

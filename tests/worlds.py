@@ -50,7 +50,7 @@ class Time(testing.Time):
 
 
 class ByHand:
-    """Alarms that ring when told."""
+    """Alarms that a test rings."""
 
     def __init__(self) -> None:
         self.at: dict[str, float] = {}

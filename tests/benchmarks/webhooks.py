@@ -80,7 +80,7 @@ interval = "1s"
 
 
 class Load:
-    """Sends so many webhooks a second, and remembers which were thanked for, and when.
+    """Sends `rate` webhooks a second, and records which were acknowledged, and when.
 
     Each goes out when it is due, on a connection that is free or a new one: callers do not wait for each other.
     """
@@ -214,7 +214,7 @@ async def bare(folder: Path, rate: str, seconds: str) -> Figures:
 async def _killed(
     command: list[str], load: Load, port: int, seconds: float, stored: Callable[[], set[str]]
 ) -> Figures:
-    """The server under load, and in the end killed as hard as can be; what it thanked for must be on the disk."""
+    """The server under load, killed with SIGKILL at the end; what it acknowledged must be on the disk."""
     with subprocess.Popen(command, stderr=sys.stderr, stdout=sys.stderr, env=ENVIRON) as process:
         pin(process.pid, 0)
         pin(0, -1)

@@ -1,4 +1,4 @@
-"""The file sink: exact after a crash, whatever the crash was."""
+"""The file sink: exact after any crash."""
 
 import asyncio
 import gzip
@@ -275,7 +275,7 @@ async def test_a_clock_that_was_ahead_for_a_while_costs_no_good_file(tmp_path: P
 
 
 async def test_what_was_just_rotated_is_never_pruned(tmp_path: Path, time: Time) -> None:
-    """Whatever day it has: of a clock that has just been set back, or on."""
+    """The clock has just been set back, or forward."""
     for place, days in (("ahead", (0, 1, 2, 3650, 3)), ("behind", (0, 1, 2, -20000, 3))):
         (tmp_path / place).mkdir()
         writer = Writer(tmp_path / place, Time(), rotate_daily=True, keep=1)
@@ -328,7 +328,7 @@ async def test_nor_by_a_daemon_that_goes_on(writer: Writer) -> None:
 
 
 async def test_a_replay_is_written_again_a_day_after_a_restore(writer: Writer) -> None:
-    """What only a webhook told does not come again; its line is not waited for without end, however often we begin anew."""
+    """An event that only a webhook reported does not come again; the sink stops waiting for its line."""
     await writer.deliver(A[0])
     backup = writer.receipt
     await writer.deliver(A[1], B[0])
@@ -552,7 +552,7 @@ async def test_in_a_folder_of_everybodys_root_follows_only_its_own_links(tmp_pat
     os.chown(shared / "out", SERVICE, SERVICE, follow_symlinks=False)
     with pytest.raises(OSError, match="is a link"):
         await Writer(shared / "out", time).deliver(E[1])
-    shared.chmod(0o777)  # not even its own: anybody may have moved it there
+    shared.chmod(0o777)  # not even its own: any user may have moved it there
     os.chown(shared / "out", 0, 0, follow_symlinks=False)
     with pytest.raises(OSError, match="is a link"):
         await Writer(shared / "out", time).deliver(E[1])
@@ -876,7 +876,7 @@ async def test_a_replay_is_written_again_although_there_are_rotated_files(tmp_pa
 
 @pytest.mark.parametrize("back", [1, 10, 200])
 async def test_a_receipt_that_ends_in_the_middle_of_a_line_doubles_nothing(back: int, writer: Writer) -> None:
-    """Somebody cut the file and wrote to it: the line that holds the place is read from its beginning."""
+    """Another program cut the file and wrote to it: the line at the receipt's position is read from its beginning."""
     await writer.deliver(*E[:4])
     writer.receipt = {**writer.receipt, "size": writer.receipt["size"] - back}
     await writer.deliver(E[3], E[4])

@@ -107,8 +107,8 @@ ODD = {
     "a length that is too long": answer(b"ok", Content_Length="10"),
     "a body that is cut off": b"HTTP/1.1 202 X\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
     "no body under a label": answer(status=204, Content_Encoding="gzip", Connection="close"),
-    "a coding nobody knows": answer(b"ok", Content_Encoding="rot13", Connection="close"),
-    "more than anybody needs": answer(b"x" * 5_000_000),
+    "an unknown coding": answer(b"ok", Content_Encoding="rot13", Connection="close"),
+    "a body that is too large": answer(b"x" * 5_000_000),
 }
 
 

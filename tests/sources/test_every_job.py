@@ -35,7 +35,7 @@ class Jobs:
     hide: Callable[[str], Any]
     """Delete it at the vendor."""
     puzzle: Callable[[str], Any]
-    """Give it a state that nobody knows."""
+    """Give it an unknown state."""
     is_about: Callable[[str, Mapping[str, str], str], bool]
     """Whether a request, by path and query, asks about this job alone."""
     spec: str = "{}"
@@ -135,7 +135,7 @@ class World(Rounds):
         done(self.store.follow(self.source.name, [self.jobs.spec.format(key) for key in keys]))
 
     def ends(self) -> list[str]:
-        """The jobs whose end was told, in order."""
+        """The jobs whose end was reported, in order."""
         word = f":{self.jobs.word}"
         return [event.id.removesuffix(word) for event in self.events() if event.id.endswith(word)]
 

@@ -43,7 +43,7 @@ class Kind:
     source: Callable[[], Source]
     vendor: Callable[[Time], Vendor]
     happen: Callable[[Any, str], Any]
-    """Have something happen there that is told under an id that begins so."""
+    """Make an event there that is reported under an id with this prefix."""
     path: str
     """How the path of its list ends."""
 
@@ -100,7 +100,7 @@ class World(Rounds):
         self.kind.happen(self.inner, key)
 
     def told(self, kind: str = "*") -> set[str]:
-        """What was told, by the beginnings of ids."""
+        """What was reported, by the prefixes of ids."""
         return {
             event.id.partition(":")[0]
             for event in self.events(kind)

@@ -57,7 +57,7 @@ class World(Rounds):
         return [each for each in super().told(kind) if not each["type"].startswith("roundsman.")]
 
     def keys(self) -> list[str]:
-        """The ids that were told, in order."""
+        """The ids that were reported, in order."""
         return [each["id"] for each in self.told()]
 
     def error(self) -> str:
@@ -356,7 +356,7 @@ async def test_new_rows_that_fill_pages_while_the_daemon_is_away_are_read_down_t
 async def test_a_walk_that_went_on_later_does_not_stop_at_rows_that_it_reported_itself(
     world: Any, time: Time
 ) -> None:
-    """The first page was told, then more rows came and moved it to where the walk goes on."""
+    """The first page was reported, then more rows came and moved it to where the reading goes on."""
     vendor = GitHub(time.utc, GitHubQuirks(cap=10))
     made = world(vendor, worked("github"))
     for _ in range(10):

@@ -149,7 +149,7 @@ async def test_a_total_that_changes_whenever_the_list_is_read_is_no_gap(world_of
     world = world_of(account, mailchimp_batches())
     for _ in range(6):
         await world.visit()
-    assert world.told(GAP) == [], "nobody knows how many there are"
+    assert world.told(GAP) == [], "the number of jobs is unknown"
     assert len(world.told("com.mailchimp.batch.completed")) == 12
 
 
@@ -360,7 +360,7 @@ async def test_a_list_that_breaks_off_far_down_is_a_gap_and_its_beginning_is_rea
     assert "has 4500 pushes and shows 26" in gap["data"]["message"]
 
 
-# -- a vendor of somebody else's ---------------------------------------------------------------------------------------
+# -- a plugin's vendor -------------------------------------------------------------------------------------------------
 
 
 class Tickets(Jobs):

@@ -199,7 +199,7 @@ async def test_links_are_only_followed_to_result_hosts(link: str, rounds: Any, a
         await world.visit()
     assert all(request.url.host == "127.0.0.1" for request in world.transport.requests)
     [completed] = world.told(COMPLETED)
-    assert completed["data"]["failures"] is None, "the batch is told all the same"
+    assert completed["data"]["failures"] is None, "the batch is reported all the same"
     assert any(entry["event"] == "vendor.surprise" for entry in logs)
 
 
@@ -369,7 +369,7 @@ async def test_what_is_empty_is_null(rounds: Any, account: Mailchimp) -> None:
 async def test_the_first_run_reports_the_past_only_if_asked(
     start: str, told: set[str], rounds: Any, account: Mailchimp, time: Time
 ) -> None:
-    """Pitfall 12. What was unfinished at the first visit is told in either case."""
+    """Pitfall 12. What was unfinished at the first visit is reported in either case."""
     account.add(batch_id="old")
     time.advance(3600)
     account.add(batch_id="new", took=5 * MINUTE)
@@ -612,7 +612,7 @@ async def test_a_tracked_batch_is_not_forgotten_over_one_bad_answer(
 
 
 async def test_throttling_over_one_batch_stops_no_other(rounds: Any, account: Mailchimp) -> None:
-    """A 403 without a reason, always for the same id: the list is told all the same, and the id is given up in the end."""
+    """A 403 without a reason, always for the same id: the list is reported all the same, and the id is given up in the end."""
     world = rounds()
     answer = account.answer
 
@@ -859,7 +859,7 @@ def failing(*ids: str) -> bytes:
 async def test_an_archive_is_read_as_far_as_it_is_one(
     archive: bytes, ids: str, problem: str, rounds: Any, account: Mailchimp, tmp_path: Path
 ) -> None:
-    """Pitfalls 15 and 16: whatever is in it, nothing is written by its names, and the source goes on."""
+    """Pitfalls 15 and 16: with any archive, no file is written under its names, and the source goes on."""
     account.add(
         batch_id="b1", archive=archive, counts={"errored_operations": len(ids) or 1, "total_operations": 9}
     )
@@ -993,7 +993,7 @@ async def test_a_tracked_batch_is_followed_although_the_list_does_not_show_it(
     assert [e["type"] for e in world.told()] == [FAILED, COMPLETED]
     await world.store.follow("news", ["b1"])
     await world.visit()
-    assert len(world.told(COMPLETED)) == 1, "what has ended is not told again"
+    assert len(world.told(COMPLETED)) == 1, "what has ended is not reported again"
 
 
 async def test_a_batch_is_not_given_up_for_one_answer_that_fails(rounds: Any, account: Mailchimp) -> None:

@@ -350,7 +350,7 @@ async def test_rows_of_one_stamp_are_old_also_where_start_date_excludes(
 async def test_a_clock_of_ours_that_is_behind_makes_old_rows_no_news(
     rounds: Any, parakey: Parakey, time: Time, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever order is asked for, the oldest come first; and our clock is three days behind the vendor's."""
+    """The oldest come first, for any order in the request; and our clock is three days behind the vendor's."""
     fill(parakey, time, 300)
     listed = parakey._list
     monkeypatch.setattr(parakey, "_list", lambda query: listed({**query, "orderBy": "createdAt:ASC"}))
@@ -528,7 +528,7 @@ async def test_weak_tags_and_servers_that_never_say_304_are_fine(
 
 
 async def test_the_tag_is_the_one_from_before_the_list(rounds: Any, parakey: Parakey, time: Time) -> None:
-    """Pitfall 14: a row stored between probe and list moves the next probe, and is told once."""
+    """Pitfall 14: a row stored between probe and list moves the next probe, and is reported once."""
     fill(parakey, time, 1)
     world = rounds()
     await world.visit()
@@ -739,14 +739,14 @@ async def test_a_gap_is_reported_once_and_the_cursor_stays(rounds: Any, parakey:
         more = [parakey.add(log_id=f"more{n}-{k}").id for k in range(30)]
         time.advance(1)
         await world.visit()
-        assert set(world.ids()) >= set(more[-20:]), "the newest are told at every visit"
+        assert set(world.ids()) >= set(more[-20:]), "the newest are reported at every visit"
     gaps = world.told("roundsman.source.gap")
     assert [gap["data"]["details"]["since"] for gap in gaps] == sorted(
         {gap["data"]["details"]["since"] for gap in gaps}
-    ), "each gap is told once"
+    ), "each gap is reported once"
     assert world.source.gap(world.state)
     assert feed(world.state).cursor == cursor
-    assert set(world.ids()) >= set(ids[-20:]), "what could be seen is told"
+    assert set(world.ids()) >= set(ids[-20:]), "what could be seen is reported"
 
 
 async def test_a_backlog_goes_on_where_it_was_after_a_crash(
@@ -956,7 +956,9 @@ async def test_rows_that_only_a_sweep_could_see_are_said_to_be_missing(
     parakey.add(log_id="new")
     await world.visit()
     await world.visit(after=7 * 3600)
-    assert set(world.ids()) == {"h0", "new", "late1", "late2", "late3", "late4"}, "what could be seen is told"
+    assert set(world.ids()) == {"h0", "new", "late1", "late2", "late3", "late4"}, (
+        "what could be seen is reported"
+    )
     assert len(world.events("roundsman.source.gap")) == 1, "and that something may be missing"
 
 
@@ -989,7 +991,7 @@ async def test_rows_that_become_visible_below_the_newest_are_swept_or_said_to_be
     with capture_logs() as logs:
         await world.visit(after=7 * 3600)
     assert set(world.ids()) == {"seen", "hidden1", "hidden2", "hidden3", "hidden4"}, (
-        "what could be seen is told"
+        "what could be seen is reported"
     )
     [said] = [line["what"] for line in logs if line["event"] == "vendor.surprise"]
     assert said == "an answer has exactly 5 rows, and nothing shows whether these are all"
@@ -1185,7 +1187,7 @@ async def test_beyond_a_gap_the_newest_rows_are_reported_and_each_sweep_tries_ag
         new = parakey.add(log_id=f"new{n}").id
         await world.visit()
         assert new in world.ids()
-    assert len(world.told("roundsman.source.gap")) == 1, "told once"
+    assert len(world.told("roundsman.source.gap")) == 1, "reported once"
     parakey.quirks.offset_param = "offset"
     await world.visit(after=7 * 3600)
     assert len(world.ids()) == 63, "the next sweep found a way"
@@ -1214,7 +1216,7 @@ async def test_a_server_that_ignores_every_parameter_cuts_nothing(
 async def test_a_server_with_a_page_size_of_its_own_is_not_taken_for_whole(
     start: str | None, rounds: Any, parakey: Parakey, time: Time, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It heeds no limit, and shows 100 rows, newest first. Where it knows an offset, all is read; where an order, a gap is told."""
+    """It heeds no limit, and shows 100 rows, newest first. With an offset, all is read; with an order, a gap is reported."""
     order: Any = "honoured" if start == "backwards" else "descending"
     parakey.quirks = Quirks(
         order=order, offset_param="offset" if start == "offset" else None, filters="nothing"
@@ -1232,7 +1234,7 @@ async def test_a_server_with_a_page_size_of_its_own_is_not_taken_for_whole(
         assert (gaps, doubts) == ([], [])
     else:
         assert set(world.ids()) >= set(ids[200:])
-        assert len(doubts) + len(gaps) == 1, "it says that it cannot tell"
+        assert len(doubts) + len(gaps) == 1, "it reports a gap or a surprise"
     for n in range(3):
         new = [parakey.add(log_id=f"new{n}-{k}").id for k in range(10)]
         time.advance(3600)
@@ -1293,7 +1295,7 @@ async def test_what_is_absorbed_at_first_ends_with_the_first_reading_however_it_
 async def test_a_tag_of_the_oldest_row_hides_nothing(
     refuses: Any, rounds: Any, parakey: Parakey, time: Time, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever order is asked for, the oldest row is the first, so that the tag of one row never changes."""
+    """The oldest row is the first, for any order in the request, so that the tag of one row never changes."""
     parakey.quirks = Quirks(refuses=refuses)
     fill(parakey, time, 5)
     listed = parakey._list

@@ -182,7 +182,7 @@ async def test_a_clock_of_ours_that_jumps_stalls_no_batch(tmp_path: Path, time: 
 
 
 async def test_one_bad_answer_delays_and_loses_nothing(rounds: Any, parakey: Parakey) -> None:
-    """Pitfall 24: items are told once, however often the batch is read."""
+    """Pitfall 24: items are reported once, however often the batch is read."""
     parakey.batch([REFUSED], batch_id="b1")
     parakey.batch([REFUSED], batch_id="b2")
     parakey.faults.append(Fault(200, body=b"<html>", path="/batches/b2"))
@@ -623,7 +623,7 @@ async def test_very_many_batches_are_asked_for_in_turn(rounds: Any, parakey: Par
     assert len(world.asked()) == 30
     parakey.faults.append(Fault(429, headers={"Retry-After": "90"}))
     assert not await world.visit()
-    assert len(world.asked()) <= 2, "and nobody is asked any more after a 429"
+    assert len(world.asked()) <= 2, "and the vendor is not asked again after a 429"
     for _ in range(30):
         await world.visit(after=200)
     assert len(world.told(COMPLETED)) == 100

@@ -1203,7 +1203,7 @@ async def test_where_the_vendor_forgets_old_pushes_that_is_no_gap(
 
 
 async def test_all_connections_are_discovered_page_by_page(rounds: Any, ledger: Railz) -> None:
-    """Their list has no total, whatever else has one."""
+    """The list of connections has no total, also where the others have one."""
     ledger.quirks.cap = 20
     for n in range(70):
         ledger.connect(f"CON-more-{n}")

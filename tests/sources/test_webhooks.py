@@ -218,7 +218,7 @@ async def test_a_batch_of_which_a_push_cannot_be_read_is_asked_for(railz: Railz,
     assert (batch["data"]["total"], batch["data"]["failed"]) == (2, 1)
 
 
-# -- nobody is starved, and nobody hammered ----------------------------------------------------------------------------
+# -- no source is starved, and no vendor hammered ----------------------------------------------------------------------
 
 
 async def test_webhooks_of_a_broken_connection_starve_no_other(railz: Railz, hooked: Any, time: Time) -> None:

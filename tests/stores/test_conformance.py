@@ -1,4 +1,4 @@
-"""What every store promises, whatever it is made of: `store/protocol.py`, over all implementations.
+"""What every store promises: `store/protocol.py`, over all implementations.
 
 An implementation joins with a `Place` of its own in `PLACES`. Numbers of events may have holes here: no test counts on
 their values, only on their order.
@@ -576,7 +576,7 @@ async def test_payloads_go_first_and_ids_stay_for_35_days(store: Store) -> None:
 
 
 async def test_ids_without_a_stamp_are_kept_for_good(store: Store) -> None:
-    """A source that always lists everything would tell it all again."""
+    """A source that always lists everything would report it all again."""
     await find(store, *map(an_event, range(3)))
     await store.ack("archive", 0, await store.head(), None, START)
     await pruned(store, START + 10 * KEYS_KEPT)

@@ -17,7 +17,7 @@ from machine import Machine
 STATE = "/var/lib/private/roundsman"
 
 
-# -- starting and telling ----------------------------------------------------------------------------------------------
+# -- starting and reporting --------------------------------------------------------------------------------------------
 
 
 def test_it_is_active_only_once_the_rounds_have_begun(service: Service) -> None:
@@ -112,7 +112,7 @@ def test_a_good_file_is_taken_over_and_a_bad_one_refused_in_a_living_service(
 
 def test_a_secret_is_read_and_appears_nowhere(service: Service, vendor: Vendor) -> None:
     machine = service.machine
-    service.tells(vendor.add("a", 1))  # the vendor wants the token
+    service.tells(vendor.add("a", 1))  # the vendor requires the token
     machine.run("systemctl", "reload", "roundsman")
     places = {
         "the journal": machine.run("journalctl", "--boot", "--output=export", "--all"),
@@ -378,7 +378,7 @@ def listening(service: Service) -> Any:
     )
     service.configure(lambda text: text.replace("[sinks.console]", HOOK + "[sinks.console]"))
     said = machine.run("roundsman", "service", "install", "--socket")
-    # What it says that is to be done next, while the service runs.
+    # The command that it prints after `next: `, while the service runs.
     machine.shell(said.partition("next: ")[2])
     yield machine.inside("/run/roundsman.sock")
     machine.run("systemctl", "stop", "roundsman")
@@ -463,7 +463,7 @@ def test_an_upgrade_keeps_the_socket(service: Service, listening: Any) -> None:
 def test_a_wrong_configuration_is_not_tried_all_the_time_for_who_waits(
     service: Service, listening: Any
 ) -> None:
-    """systemd starts it for each caller again, whatever its exit status was; and at last somebody mends the file."""
+    """systemd starts it again for each caller, with any exit status; at last an operator mends the file."""
     machine = service.machine
     machine.run("systemctl", "stop", "roundsman.service")
     text = (machine.root / CONFIG[1:]).read_text()

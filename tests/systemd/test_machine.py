@@ -10,7 +10,7 @@ from machine import awaited, leader
 
 
 def test_a_process_that_only_helps_to_boot_is_not_taken_for_the_machine() -> None:
-    """Whoever entered it would be nowhere as soon as it goes, and wait there for a system to answer."""
+    """The process ends early: a command that entered it would wait there for a system to answer."""
     with subprocess.Popen(["sh", "-c", "sleep 60 & wait"], start_new_session=True) as starter:
         try:
             awaited(lambda: (children := _children(starter.pid)) and _name(children[0]) == "sleep")

@@ -157,7 +157,7 @@ def test_a_users_own_is_installed_where_theirs_are(tmp_path: Path) -> None:
 
 
 def test_a_socket_that_is_there_is_kept_and_goes_with_the_configuration(tmp_path: Path) -> None:
-    """Whoever upgrades says `service install`, and not again that there is a socket."""
+    """An upgrade runs `service install` without `--socket`."""
     config = configure(tmp_path / "etc")
     place = tmp_path / "config" / "systemd" / "user"
 
@@ -229,7 +229,7 @@ def test_a_group_that_there_is_not_is_said_before_systemd_fails(tmp_path: Path) 
     assert without_group(units.socket(Address("127.0.0.1", 8377)), tmp_path) == []
     (tmp_path / "roundsman.socket.d").mkdir()
     (tmp_path / "roundsman.socket.d" / "override.conf").write_text("[Socket]\nSocketGroup=root\n")
-    assert without_group(text, tmp_path) == [], "somebody said another"
+    assert without_group(text, tmp_path) == [], "a drop-in names another"
 
 
 def test_the_unit_is_shown_before_there_is_a_configuration(tmp_path: Path) -> None:
@@ -353,7 +353,7 @@ def test_what_only_root_can_do_is_warned_of(tmp_path: Path, monkeypatch: pytest.
     drop_in = tmp_path / "units" / "roundsman.service.d" / "override.conf"
     drop_in.parent.mkdir(parents=True)
     drop_in.write_text("[Service]\nReadWritePaths=/srv/events -/var/log\n")
-    assert len(out_of_reach(load(config), socket=True, folder=tmp_path / "units")) == 1, "somebody let it"
+    assert len(out_of_reach(load(config), socket=True, folder=tmp_path / "units")) == 1, "a drop-in allows it"
     config.write_text(text.replace(f'{{ file = "{token}" }}', '"a-token-of-sixteen"'))
     [mistake] = literal_secrets(load(config))
     assert "sources.doors: a secret stands in the file, which all users have to be able to read" in mistake

@@ -1,4 +1,4 @@
-"""What systemd is told, on a real socket."""
+"""The messages to systemd, on a real socket."""
 
 import os
 import socket

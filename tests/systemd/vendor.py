@@ -1,4 +1,4 @@
-"""Runs inside the machine: a made-up Parakey on port 8399, and a socket by which the test tells it what happens there."""
+"""Runs inside the machine: a simulated Parakey on port 8399, and a socket by which the test controls it."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ async def tell(request: web.Request) -> web.Response:
     count, apart = wish.get("add", 0), wish.get("apart", 0.0)
     for n in range(count):
         created = datetime.now(UTC) - timedelta(seconds=(count - n) * apart)
-        # It takes a lock a moment to tell: without that, nobody could know what `startDate` compares with.
+        # A lock reports after a moment: without that, no source could find out what `startDate` compares with.
         parakey.add(
             log_id=f"{wish['name']}-{n:05d}", created=created, timestamp=created - timedelta(seconds=1)
         )

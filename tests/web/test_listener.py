@@ -1,4 +1,4 @@
-"""The sockets: where it listens, who is cut, and that nobody who waits keeps out who has something to say."""
+"""The sockets: where it listens, which connections are cut, and that idle callers do not keep out active ones."""
 
 import asyncio
 import contextlib
@@ -180,7 +180,7 @@ async def test_a_connection_that_is_cut_as_its_handshake_succeeds_leaves_nothing
         calling = asyncio.create_task(asyncio.open_connection("127.0.0.1", port(door), ssl=trust))
         while not door_connections(door):
             await asyncio.sleep(0)
-        assert door.listener._opening, "the handshake's task has not heard of it yet"
+        assert door.listener._opening, "the handshake is under way"
         door.listener._cut_one()
         await until(lambda: not door.listener._opening)
         await until(lambda: not door_connections(door), seconds=5)
@@ -410,7 +410,7 @@ async def test_an_upgrade_is_passed_over_and_its_body_is_not(door: Door) -> None
 
 
 async def test_requests_behind_the_first_wait_outside(door: Door) -> None:
-    """However many are sent at once: nobody fills the memory with requests that nobody has got to yet."""
+    """However many are sent at once: requests that are not yet read do not fill the memory."""
     _, writer = await asyncio.open_connection("127.0.0.1", port(door))
     OPEN.append(writer)
     writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 500_000)
@@ -488,7 +488,7 @@ def test_without_listen_nothing_of_it_is_imported() -> None:
 
 
 async def test_who_was_taken_is_answered_though_it_closes(door: Door) -> None:
-    """The request was on its way while the daemon was told to stop: nobody else would ever read it."""
+    """The request was on its way while the daemon was stopped: no other process would ever read it."""
     reader, writer = await raw(door, b"")
     await until(lambda: door_connections(door))
     closing = asyncio.create_task(door.listener.close())

@@ -1,4 +1,4 @@
-"""Each vendor's webhooks on real HTTP: told at once, told once, and confirmed where the vendor's word is not enough."""
+"""Each vendor's webhooks on real HTTP: reported at once, once, and confirmed where the vendor's word is not enough."""
 
 from datetime import timedelta
 from pathlib import Path

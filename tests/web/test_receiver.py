@@ -1,4 +1,4 @@
-"""What is answered to whom: only the vendor is believed, nothing is thanked for before it is on the disk, nobody hears 410."""
+"""The receiver's answers: only the vendor is believed, nothing is acknowledged before it is on the disk, no caller gets 410."""
 
 import asyncio
 import contextlib
@@ -53,7 +53,7 @@ PUSH = {
 
 
 class Odd(Source):
-    """A source whose `receive` does whatever the body says."""
+    """A source whose `receive` does what the body says."""
 
     type: Literal["odd"] = "odd"
     base_url: str = "http://127.0.0.1:1"
@@ -324,7 +324,7 @@ async def test_the_answer_comes_after_the_commit_and_many_share_one(door: Door) 
         assert await door.post("/hooks/doors", {**LOG, "id": f"log{number}"}, KEY) == 200
         with contextlib.closing(sqlite3.connect(f"file:{door.store.path}?mode=ro", uri=True)) as other:
             found = other.execute("SELECT count(*) FROM events WHERE id = ?", (f"log{number}",)).fetchone()
-        assert found == (1,), "to whoever looks when the answer is there"
+        assert found == (1,), "for any reader when the answer is there"
 
     with statements(door.store) as said:
         with locked(door.store, "DELETE FROM inbox"):
@@ -422,7 +422,7 @@ async def test_a_log_that_a_poll_would_name_otherwise_only_rings(tmp_path: Path)
 
 
 async def test_a_webhook_older_than_ids_are_kept_is_no_news(door: Door) -> None:
-    """Whoever replays one after its id was forgotten makes nothing be told again."""
+    """A replay after its id was pruned reports nothing again."""
     old = "2026-01-01T10:00:00Z"
     assert await door.post("/hooks/doors", {**LOG, "createdAt": old, "timestamp": old}, KEY) == 200
     assert door.ids() == []
