@@ -55,7 +55,12 @@ TEXTS = sorted(
         ROOT / ".ci" / "run",
     ]
 )
-CODE = sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "docs").rglob("*.py")])
+CODE = sorted(
+    path
+    for folder in ("src", "docs", "tests")
+    for path in (ROOT / folder).rglob("*.py")
+    if path != Path(__file__)  # it lists the words
+)
 
 
 def sentences(path: Path) -> Iterator[tuple[int, str]]:
