@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal, NamedTuple
@@ -216,6 +217,27 @@ def test_a_full_disk_is_said_by_status(roundsman: Any, filled: Path, monkeypatch
     monkeypatch.setattr(reader, "space", lambda path: Space(1000, 10**9))
     assert "the disk is full" in roundsman("status").out.splitlines()[1]
     assert "the disk is full" in json.loads(roundsman("status", "--json").out)["trouble"]
+
+
+def test_status_searches_the_installed_types_once_however_many_sources_there_are(
+    roundsman: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search reads the metadata of all installed packages: milliseconds."""
+    one = '[sources.{}]\ntype = "parakey.event_logs"\nbase_url = "http://127.0.0.1:1"\naccess_token = "s3cret"\n'
+    (tmp_path / "roundsman.toml").write_text(
+        '[daemon]\nstore = "roundsman.db"\n[http]\nattempts = 1\n[sinks.out]\ntype = "stdout"\n'
+        + "".join(one.format(f"doors-{number}") for number in range(20))
+    )
+    assert roundsman("once", "--now").code == 1, "the rows are there"
+    searches: list[str] = []
+
+    def search(*, group: str) -> Any:
+        searches.append(group)
+        return entry_points(group=group)
+
+    monkeypatch.setattr("roundsman.config.registry.entry_points", search)
+    assert len(json.loads(roundsman("status", "--json").out)["sources"]) == 20
+    assert searches.count("roundsman.sources") < 5
 
 
 def test_damage_that_the_daemon_found_is_in_the_status_until_a_check_finds_none(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -60,18 +61,25 @@ def status(
     store = configuration.store_of(path)
     filters, there = configuration.filters(path), configuration.names(path)
 
+    @cache  # each search reads the metadata of all installed packages
+    def class_of(kind: str) -> type[Source]:
+        try:
+            return configuration.source_class(kind)
+        except ConfigError:  # a type that is not installed any more
+            return Source
+
     def following(kind: str, memory: "Memory") -> Sequence[str]:
         try:
-            followed = configuration.source_class(kind).following(memory.state)
-        except (ConfigError, ValueError):  # a type that is not installed any more, or a later version's state
+            followed = class_of(kind).following(memory.state)
+        except ValueError:  # a later version's state
             return memory.ids
         return [*followed, *memory.ids]
 
     def gap(kind: str, memory: "Memory") -> str | None:
+        source = class_of(kind)
         try:
-            source = configuration.source_class(kind)
             since = source.gap(memory.state)
-        except (ConfigError, ValueError):
+        except ValueError:
             return None
         return since if since or source.gap.__func__ is Source.gap.__func__ else ""  # type: ignore[attr-defined]
 
