@@ -145,6 +145,29 @@ DAEMONS = (
 )
 
 
+ACT = (
+    "ALTER TABLE sources ADD COLUMN paused REAL",  # since when a person has paused it
+    "ALTER TABLE sources ADD COLUMN paused_by TEXT",
+    "ALTER TABLE sinks ADD COLUMN paused REAL",
+    "ALTER TABLE sinks ADD COLUMN paused_by TEXT",
+    "ALTER TABLE sinks ADD COLUMN until REAL",  # when the sink sends what it has acked and not sent
+    # What persons did with failures. A failure is done or open by its last row.
+    """
+    CREATE TABLE acts (
+        n INTEGER PRIMARY KEY AUTOINCREMENT,
+        seq INTEGER NOT NULL,                -- the failure
+        at REAL NOT NULL,
+        who TEXT NOT NULL,
+        done INTEGER NOT NULL,               -- 1: ticked off; 0: that was undone
+        note TEXT,
+        about TEXT                           -- source, person and thing: a later failure of the same is "again"
+    )
+    """,
+    "CREATE INDEX acts_about ON acts (about) WHERE about IS NOT NULL",
+    "CREATE INDEX acts_seq ON acts (seq)",
+)
+
+
 STEPS: Mapping[str, Sequence[str]] = {
     "001_log": LOG,
     "002_follow": FOLLOW,
@@ -152,6 +175,7 @@ STEPS: Mapping[str, Sequence[str]] = {
     "004_own": OWN,
     "005_origin": ORIGIN,
     "006_daemons": DAEMONS,
+    "007_act": ACT,
 }
 """The statements of each migration, in order. A store with any other migration was written by a newer version."""
 
