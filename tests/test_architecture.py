@@ -8,8 +8,8 @@ SRC = Path(__file__).parent.parent / "src" / "roundsman"
 FLOORS: tuple[str, ...] = (
     "masking times",
     "errors sandbox",
-    "wire options shapes",
-    "events system webhook",
+    "wire options shapes summary",
+    "events kinds system webhook",
     "http",
     "plugin",
     "kit legacy store",

@@ -22,7 +22,7 @@ from conftest import need
 from inside import commit, done, seen
 from lists import EXAMPLES
 from raw import answer, raw_server
-from roundsman import cli, shapes
+from roundsman import cli, kinds
 from roundsman.cli import run
 from roundsman.config import registry
 from roundsman.engine.engine import Engine
@@ -396,7 +396,7 @@ def test_schemas_are_schemas(roundsman: Any, filled: Path) -> None:
     jsonschema.Draft202012Validator.check_schema(json.loads(roundsman("schema", "config").out))
     schema = json.loads(roundsman("schema", "events").out)
     jsonschema.Draft202012Validator.check_schema(schema)
-    assert schema == shapes.schemas()
+    assert schema == kinds.schemas()
     assert roundsman("schema", "nonsense").code == 2
 
 
@@ -622,8 +622,8 @@ def test_a_failure_is_ticked_off_and_counted(roundsman: Any, troubled: Path) -> 
 
 def test_failures_say_where_they_are(roundsman: Any, troubled: Path) -> None:
     out = roundsman("failures").out
-    assert "period is closed (400)  [CON-1]" in out
-    assert "[m1]" in out
+    assert "journalEntries, p1: failed: period is closed (400), connection CON-1\n" in out
+    assert "batch m1" in out
     rows = json.loads(roundsman("failures", "--json", "--source", "ledger").out)
     assert (rows[0]["connection"], rows[0]["environment"]) == ("CON-1", "sandbox")
     wrong = roundsman("failures", "--source", "nope")

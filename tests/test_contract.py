@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from inside import commit
 from lists import worked
-from roundsman import config, shapes
+from roundsman import config, kinds
 from roundsman.config.schema import descriptions
 from roundsman.engine.engine import Engine
 from roundsman.engine.reading import polls, visit_to
@@ -245,12 +245,12 @@ async def test_rewinding_reads_again_what_was_not_reported(source: Source, time:
 
 async def test_every_event_keeps_the_event_contract(source: Source, world: Vendor, time: Time) -> None:
     found, _ = await visit(source, world, time, first(source))
-    validator = jsonschema.Draft202012Validator(shapes.schemas())
+    validator = jsonschema.Draft202012Validator(kinds.schemas())
     for event in found:
         assert b"\n" not in event.body
         document = json.loads(event.body)
         assert list(validator.iter_errors(document)) == []
-        assert document["type"] in shapes.TYPES
+        assert document["type"] in kinds.TYPES
         headers = {"content-type": "application/cloudevents+json"}
         parsed = from_http_event(HTTPMessage(headers, event.body), JSONFormat())
         assert parsed.get_id() == event.id

@@ -11,7 +11,7 @@ import httpx
 from cloudevents.core.formats.json import JSONFormat
 from pydantic import TypeAdapter
 
-from roundsman import shapes, testing
+from roundsman import kinds, shapes, testing
 from roundsman.engine.clock import Clock
 from roundsman.events import Event
 from roundsman.http.client import Http
@@ -187,7 +187,7 @@ def an_event(number: int, source: str = "doors", outcome: Any = "granted", **dat
     )
 
 
-SHAPES = {kind: TypeAdapter(shape) for kind, shape in shapes.TYPES.items()}
+SHAPES = {kind: TypeAdapter(shape) for kind, shape in kinds.TYPES.items()}
 ENVELOPE = TypeAdapter(shapes.Envelope)
 
 

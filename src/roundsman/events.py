@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from roundsman import wire
+from roundsman.errors import Unreadable
 from roundsman.masking import mask, masked
+from roundsman.summary import summary as summary_of
 from roundsman.times import rfc3339
 
 if TYPE_CHECKING:
@@ -31,7 +33,17 @@ class _Envelope(msgspec.Struct, gc=False):
     time: str | msgspec.UnsetType
     datacontenttype: str
     outcome: str | msgspec.UnsetType
+    summary: str
     data: Mapping[str, Any]
+
+
+class _Said(msgspec.Struct, gc=False):
+    """Of an event, only the summary is decoded."""
+
+    summary: str = ""
+
+
+_said = msgspec.json.Decoder(_Said).decode
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -83,6 +95,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
             time or msgspec.UNSET,
             "application/json",
             outcome or msgspec.UNSET,
+            summary_of(source, type, outcome, data, subject or id),
             data,
         )
         at = stamp.timestamp() if stamp is not None else None
@@ -99,10 +112,46 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         """Whether the body is JSON in one line: a damaged store may return any bytes."""
         return wire.is_line(self.body)
 
+    @property
+    def summary(self) -> str:
+        """The event in one line for a person: at most 200 printable characters."""
+        body = with_summary(self.body, self.source)
+        try:
+            return _said(body).summary or self.id
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # what only the slower reader takes
+            return str(wire.decode(body).get("summary", self.id))
+
     def document(self) -> dict[str, Any]:
         """The CloudEvent as a dictionary."""
         document: dict[str, Any] = wire.decode(self.body)
         return document
+
+
+_KIND, _OUTCOME, _SUMMARY = b',"datacontenttype":"application/json"', b',"outcome":"', b',"summary":'
+"""Members of an envelope. Within a text of JSON, their quotes would be escaped."""
+
+
+def with_summary(body: bytes, source: str) -> bytes:
+    """The body of an event with its summary, which versions before 0.10 did not store; unchanged if it is not readable."""
+    at = body.find(_KIND)
+    if at >= 0:
+        at += len(_KIND)
+        if body.startswith(_OUTCOME, at):
+            at = body.index(b'"', at + len(_OUTCOME)) + 1
+        if body.startswith(_SUMMARY, at):
+            return body
+    try:
+        document = wire.decode(body)
+    except Unreadable:
+        return body
+    if not isinstance(document, dict) or "summary" in document or not isinstance(document.get("data"), dict):
+        return body
+    kind, outcome = str(document.get("type")), document.get("outcome")
+    thing = str(document.get("subject") or document.get("id"))
+    text = wire.encode(summary_of(source, kind, outcome, document["data"], thing))
+    if at < 0:  # the event of a plugin, with its members in another order
+        at = body.rindex(b"}")
+    return body[:at] + _SUMMARY + text + body[at:]
 
 
 def notice(

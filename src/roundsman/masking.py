@@ -98,5 +98,10 @@ def masked(value: Any) -> Any:
     return [masked(each) for each in value] if isinstance(value, list | tuple) else value
 
 
+def safe(text: str) -> str:
+    """The text with everything unprintable escaped: control characters, terminal codes, marks that reverse a text."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 mask = Masker()
 """The registry of this process. `Secret` adds what it reads; the configuration adds secrets in its URLs."""

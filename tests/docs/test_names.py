@@ -8,7 +8,7 @@ import pytest
 import pages
 import said
 from parsing import options_of_commands
-from roundsman import shapes
+from roundsman import kinds
 from roundsman.http.answers import REJECTED
 from roundsman.sinks import SINKS
 from roundsman.sources import SOURCES
@@ -28,7 +28,7 @@ HAND_WRITTEN = pages.written()
 @pytest.mark.parametrize("page", HAND_WRITTEN)
 def test_each_type_of_event_exists(page: str) -> None:
     named = set(TYPE.findall(pages.text_of(page)))
-    assert {each for each in named if each not in shapes.TYPES and not _exists(each)} == set()
+    assert {each for each in named if each not in kinds.TYPES and not _exists(each)} == set()
 
 
 @pytest.mark.parametrize("page", HAND_WRITTEN)
@@ -45,8 +45,8 @@ def test_each_metric_exists_with_its_labels(page: str) -> None:
 @pytest.mark.parametrize("page", HAND_WRITTEN)
 def test_each_dotted_name_is_one_of_the_programs(page: str) -> None:
     """In the prose: an option in a table, a log line, a type of event, source or sink, a module, a file."""
-    types = {*SOURCES, *SINKS, *shapes.TYPES, *(kind.partition(".")[2] for kind in shapes.TYPES)}
-    types |= {kind.split(".", 2)[-1] for kind in shapes.TYPES}
+    types = {*SOURCES, *SINKS, *kinds.TYPES, *(kind.partition(".")[2] for kind in kinds.TYPES)}
+    types |= {kind.split(".", 2)[-1] for kind in kinds.TYPES}
     known = {*said.options(), *said.log_lines(), *types, *OTHER_NAMES}
     wrong = [
         f"{span.place}: {span.text}"

@@ -8,7 +8,7 @@ import pytest
 
 from generated import PAGES
 from generated.markdown import slug
-from roundsman import shapes
+from roundsman import kinds, shapes
 from roundsman.web import metrics
 from roundsman.web.endpoints import ENDPOINTS
 
@@ -41,7 +41,7 @@ def test_each_outcome_has_a_meaning_and_each_notice_that_the_runbook_names_links
     assert set(shapes.OUTCOMES) == set(get_args(shapes.Outcome))
     for page in (ROOT / "docs" / "runbook").glob("*.md"):
         for kind in re.findall(r"`(roundsman\.(?!db)[a-z]+\.[a-z_]+)`", page.read_text()):
-            assert shapes.KINDS[kind].page.startswith("runbook/"), (page.name, kind)
+            assert kinds.KINDS[kind].page.startswith("runbook/"), (page.name, kind)
 
 
 def test_the_metric_of_webhooks_names_each_result_that_the_code_counts() -> None:

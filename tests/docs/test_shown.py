@@ -9,7 +9,7 @@ import pytest
 import pages
 import said
 from pages import Span
-from roundsman import shapes
+from roundsman import kinds
 from roundsman.events import Event
 from worlds import keeps_the_contract
 
@@ -111,6 +111,6 @@ def test_each_event_that_a_page_shows_keeps_the_contract(page: str) -> None:
         if "specversion" in document:
             body = json.dumps(document).encode()
             source = str(document["source"]).rpartition("/")[2]
-            assert document["type"] in shapes.TYPES, place
+            assert document["type"] in kinds.TYPES, place
             kind, key = str(document["type"]), str(document["id"])
             keeps_the_contract(Event(id=key, source=source, type=kind, outcome=None, body=body))

@@ -8,7 +8,8 @@ from pydantic import TypeAdapter
 from generated.markdown import code, codes, document, item, link, prose, slug, table, wrapped
 from generated.texts import doc, members
 from roundsman import shapes as every_shape
-from roundsman.shapes import KINDS, OUTCOMES, Envelope, Kind
+from roundsman.kinds import KINDS, Kind
+from roundsman.shapes import OUTCOMES, Envelope
 
 INTRODUCTION = """
 An event is a [CloudEvent 1.0](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md) in JSON.

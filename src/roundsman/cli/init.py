@@ -284,6 +284,6 @@ def schema(
     what: Annotated[Literal["config", "events"], typer.Argument(help="The schema to print.")],
 ) -> None:
     """Print the JSON Schema of the configuration file or of the events."""
-    from roundsman.shapes import schemas
+    from roundsman.kinds import schemas
 
     print(json.dumps(configuration.json_schema() if what == "config" else schemas(), indent=2))

@@ -13,9 +13,10 @@ from pydantic import BaseModel
 from roundsman.config.loading import Config
 from roundsman.config.sentences import nearest
 from roundsman.http.urls import is_loopback
+from roundsman.kinds import TYPES
 from roundsman.options.secrets import INSIDE, may_be_placeholder
 from roundsman.plugin import Plugin, secrets
-from roundsman.shapes import TYPES, Outcome
+from roundsman.shapes import Outcome
 from roundsman.sources import SOURCES
 from roundsman.store import DAEMON
 

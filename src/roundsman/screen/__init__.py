@@ -1,12 +1,11 @@
 """Output for people: tables on a terminal, plain lines elsewhere."""
 
-from roundsman.screen.events import concerned, failure, show_event, show_failure
+from roundsman.screen.events import failure, show_event, show_failure
 from roundsman.screen.status import status, status_lines, status_tables
 from roundsman.screen.words import ago, console, stamp
 
 __all__ = [
     "ago",
-    "concerned",
     "console",
     "failure",
     "show_event",

@@ -105,6 +105,7 @@ def encode(content: str, events: Sequence[Event]) -> tuple[bytes, dict[str, str]
         return event.body, {"content-type": "application/cloudevents+json; charset=utf-8"}
     document = event.document()
     data: Any = document.pop("data")
+    document.pop("summary", None)  # a text for people; a header has room for ASCII only
     headers = {"content-type": document.pop("datacontenttype")}
     # The binding's percent-encoding: everything outside printable ASCII, and space, quote and percent.
     return wire.encode(data), headers | {

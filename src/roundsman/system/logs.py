@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from roundsman import wire
-from roundsman.masking import masked
+from roundsman.masking import masked, safe as safe  # noqa: PLC0414 - for those that import it from here
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, WrappedLogger
@@ -105,11 +105,6 @@ def printable(_: "WrappedLogger", __: str, event: "EventDict") -> "EventDict":
         else value
         for key, value in event.items()
     }
-
-
-def safe(text: str) -> str:
-    """The text with everything unprintable escaped."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def on_journal() -> bool:

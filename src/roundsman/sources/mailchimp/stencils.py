@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from roundsman import wire
 from roundsman.events import Event
 from roundsman.shapes import Batch, Outcome
+from roundsman.summary import summary
 from roundsman.times import parse_time
 
 ID, SUBJECT, DATA = "\0id", "\0subject", {"\0data": 0}
@@ -32,16 +33,19 @@ class Stencil:
         )
         self._to_id, _, rest = self._model.body.partition(wire.encode(ID)[1:-1])
         self._to_subject, _, rest = rest.partition(wire.encode(SUBJECT))
+        self._to_summary, _, rest = rest.partition(wire.encode(self._model.summary))
         self._to_data, _, self._end = rest.partition(wire.encode(DATA))
 
     def event(self, key: str, subject: str | None, data: Mapping[str, Any]) -> Event:
         """An event. `key` is its name within the batch, of letters, digits and colons."""
-        about = wire.encode(subject or self._batch_id)
+        thing, model = subject or self._batch_id, self._model
         parts = (
             self._to_id,
             key.encode(),
             self._to_subject,
-            about,
+            wire.encode(thing),
+            self._to_summary,
+            wire.encode(summary(model.source, model.type, model.outcome, data, thing)),
             self._to_data,
             wire.encode(data),
             self._end,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from roundsman import wire
 from roundsman.errors import StoreError
-from roundsman.events import Event
+from roundsman.events import Event, with_summary
 from roundsman.store.sqlite.files import BESIDE, applied, connect, must_exist, translated, write_copy
 from roundsman.store.sqlite.filters import where_of
 from roundsman.store.sqlite.schema import STEPS
@@ -43,6 +43,14 @@ BATCH_BYTES = 8 * 2**20
 
 
 _EVENT = "SELECT e.seq, s.name, e.id, e.type, e.outcome, e.body, e.logged FROM events e JOIN sources s ON s.id = e.source"
+
+
+def _event(row: Sequence[Any]) -> Event:
+    """The event in a row of `_EVENT`."""
+    seq, source, key, kind, outcome, body = row[:6]
+    if type(body) is bytes:  # a damaged store may return anything
+        body = with_summary(body, source)
+    return Event(key, source, kind, outcome, body, seq)
 
 
 P = ParamSpec("P")
@@ -209,7 +217,7 @@ class Reader:
         rows = self._run(
             f"{sql} AND e.logged >= ?{where} ORDER BY e.seq DESC LIMIT ?", [since, *values, limit]
         ).fetchall()
-        return [LoggedFailure(Event(k, s, t, o, b, q), logged, not f) for q, s, k, t, o, b, logged, f in rows]
+        return [LoggedFailure(_event(row), row[6], not row[7]) for row in rows]
 
     @reading
     def open_failures(self) -> int:
@@ -234,9 +242,9 @@ class Reader:
         found: list[tuple[Event, float]] = []
         volume = 0
         cursor = self._run(sql, [after, upto, *values, limit])
-        for seq, source, key, kind, outcome, body, logged in cursor:
-            found.append((Event(key, source, kind, outcome, body, seq), logged))
-            volume += len(body)
+        for row in cursor:
+            found.append((_event(row), row[6]))
+            volume += len(row[5])
             if volume > BATCH_BYTES:
                 cursor.close()
                 break
@@ -248,7 +256,7 @@ class Reader:
         where, values = where_of(wanted)
         sql = f"{_EVENT} WHERE e.body IS NOT NULL AND e.logged >= ?{where} ORDER BY e.seq DESC LIMIT ?"
         rows = self._run(sql, [since, *values, count]).fetchall()
-        return [(Event(k, s, t, o, b, q), logged) for q, s, k, t, o, b, logged in reversed(rows)]
+        return [(_event(row), row[6]) for row in reversed(rows)]
 
     @reading
     def known(self, name: str, ids: Sequence[str]) -> set[str]:
@@ -338,7 +346,7 @@ class Reader:
         """
         where = " WHERE e.source = (SELECT id FROM sources WHERE name = ?) AND e.type GLOB ? AND e.body IS NOT NULL"
         row = self._run(_EVENT + where + " ORDER BY +e.seq DESC LIMIT 1", (DAEMON, kind)).fetchone()
-        return (Event(row[2], row[1], row[3], row[4], row[5], row[0]), row[6]) if row else None
+        return (_event(row), row[6]) if row else None
 
     @reading
     def logged_before(self, seq: int) -> float | None:
@@ -382,7 +390,7 @@ class Reader:
         """Dead letters of a sink that were requeued, at most 100 at a time."""
         sql = f"{_EVENT} JOIN dead d ON d.seq = e.seq WHERE d.sink = ? AND d.retry = 1 AND e.body IS NOT NULL"
         rows = self._run(sql + " ORDER BY e.seq LIMIT 100", (sink,)).fetchall()
-        return [Event(k, s, t, o, b, q) for q, s, k, t, o, b, _ in rows]
+        return [_event(row) for row in rows]
 
 
 _STATUS = "name, heard, due, coalesce(held, 0), visited, answered, polls, failures, failing, unanswered, error, options"

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from fnmatch import translate
 
-from roundsman.events import Event
+from roundsman.events import Event, with_summary
 from roundsman.store.values import Filter
 
 ROWS, BYTES = 10_000, 4 * 2**20
@@ -26,8 +26,9 @@ class Tail:
         if self._events and self._events[-1].seq != first - 1:
             self.clear()  # others were committed in between
         for seq, event in enumerate(events, first):
-            self._events.append(Event(event.id, source, event.type, event.outcome, event.body, seq))
-            self._bytes += len(event.body)
+            body = with_summary(event.body, source)  # a plugin may have made its body itself
+            self._events.append(Event(event.id, source, event.type, event.outcome, body, seq))
+            self._bytes += len(body)
         most = min(len(self._events), ROWS)
         gone = len(self._events) - most
         self._bytes -= sum(len(event.body) for event in self._events[:gone])
