@@ -27,8 +27,23 @@ State = Mapping[str, Any]
 Receipt = Mapping[str, Any]
 """What a sink stores about its last delivery: a small JSON object, committed with the ack."""
 
-Deliver = Callable[["Sequence[Event]"], Awaitable["Receipt | None"]]
-"""Returning is the ack: the receiver has all of these events. Any error but `Reject` means a retry."""
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What a delivery returns if the sink has taken the events, and sends some of them later, on purpose."""
+
+    until: float
+    """When (Unix) the sink is called again: with the next events, or with none."""
+    receipt: Receipt
+    """It holds what was not sent: the daemon commits it with the ack, and opens the sink with it after a restart."""
+    held: int = 0
+    """How many events it holds. `status` shows a sink that holds some as `waiting`."""
+
+
+Deliver = Callable[["Sequence[Event]"], Awaitable["Receipt | Waiting | None"]]
+"""Returning is the ack: the receiver has all of these events, or the receipt has them. Any error but `Reject` means a
+retry. Without events, it is called only at the time that it asked for by `Waiting`.
+"""
 
 Trigger = Literal["due", "webhook", "command"]
 """Why a visit is made: it is due, a webhook rang, or a command requested it."""
@@ -311,6 +326,24 @@ class Registers(Ability):
         raise NotImplementedError
 
 
+StillOpen = Callable[[int, int], Awaitable["tuple[int, Sequence[Event]]"]]
+"""The number of open failures after an event (its number in the log) that the sink selects and has, and the newest of
+them, at most as many as the second parameter.
+"""
+
+
+class Reminds(Ability):
+    """A sink that repeats failures until they are ticked off."""
+
+    _method = "open_with"
+
+    def open_with(
+        self, http: "Http", receipt: Receipt | None, still_open: StillOpen
+    ) -> AbstractAsyncContextManager[Deliver]:
+        """As `Sink.open`, with a question to the log."""
+        raise NotImplementedError
+
+
 class Sink(Plugin):
     """One place to deliver to.
 
@@ -327,6 +360,11 @@ class Sink(Plugin):
     """Only events with these outcomes; globs are allowed. Empty: all, including those without an outcome."""
     batch: Annotated[int, Field(ge=1, le=10_000)] = 1000
     """Maximum number of events in one delivery."""
+
+    for_people: ClassVar[bool] = False
+    """Whether a sink without `types` and `outcomes` gets only what a person must know: outcomes `failed` and `partial`,
+    and the daemon's notices.
+    """
 
     @abstractmethod
     def open(self, http: "Http", receipt: Receipt | None) -> AbstractAsyncContextManager[Deliver]:

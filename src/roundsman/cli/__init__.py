@@ -13,7 +13,20 @@ from typing import Any
 
 import typer
 
-from roundsman.cli import init, run, status, control, backup, hooks, service, new, plugins, sandbox, pages  # isort: skip - the order of --help
+from roundsman.cli import (
+    backup,
+    control,
+    hooks,
+    init,
+    new,
+    notify,
+    pages,
+    plugins,
+    run,
+    sandbox,
+    service,
+    status,
+)  # isort: skip - the order of --help
 from roundsman.cli.app import app, complain, complain_of
 from roundsman.errors import ConfigError, reason
 from roundsman.masking import mask
@@ -27,6 +40,7 @@ __all__ = [
     "init",
     "main",
     "new",
+    "notify",
     "pages",
     "plugins",
     "run",

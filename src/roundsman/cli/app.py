@@ -94,7 +94,7 @@ def _version(requested: bool) -> None:
 
 
 WITH_HTTP = frozenset(
-    {"run", "once", "poll", "demo", "check", "hooks", "rewind", "schema", "plugins", "sandbox"}
+    {"run", "once", "poll", "demo", "check", "hooks", "rewind", "schema", "plugins", "sandbox", "notify-test"}
 )
 """Commands that import an HTTP library: they make requests, or read all options."""
 

@@ -22,7 +22,7 @@ STATUSES = {
     1: Status(
         "It failed. The same command can succeed later.",
         (
-            "A vendor or a receiver does not answer, or refuses: `once`, `poll`, `check --live`, `hooks`.",
+            "A vendor or a receiver does not answer, or refuses: `once`, `poll`, `check --live`, `hooks`, `notify-test`.",
             "The store does not exist, cannot be read or written, is damaged, is of a newer version, or is in use by a daemon.",
             "`run`: the store was deleted or replaced while the daemon ran. systemd starts the service again.",
             "`reload`: the daemon refused the configuration, does not run, or does not answer.",

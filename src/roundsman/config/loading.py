@@ -55,10 +55,10 @@ class Config:
         return self.daemon.store or default_path()
 
 
-def load(path: Path, *, only_source: str | None = None) -> Config:
+def load(path: Path, *, only_source: str | None = None, only_sink: str | None = None) -> Config:
     """The configuration in the file. ConfigError lists every mistake.
 
-    With `only_source`, no other source and no sink is read.
+    With `only_source`, no other source and no sink is read; with `only_sink`, no other sink and no source.
     """
     document = parse(path)
     problems = unknown_tables(document)
@@ -73,7 +73,9 @@ def load(path: Path, *, only_source: str | None = None) -> Config:
             tables[key] = read_table(model, key, document.get(key, {}), problems)
         listen = tables["listen"] if "listen" in document else None
         if only_source is not None:
-            return _one(path, document, only_source, tables, problems)
+            return _one(path, document, ("sources", only_source), tables, problems)
+        if only_sink is not None:
+            return _one(path, document, ("sinks", only_sink), tables, problems)
         sources = _plugins("sources", sources_registry(), document.get("sources", {}), problems)
         sinks = _plugins("sinks", sinks_registry(), document.get("sinks", {}), problems)
     problems += _too_often(document.get("sources"), sources)
@@ -106,18 +108,20 @@ def listen_of(path: Path) -> ListenOptions | None:
 
 
 def _one(
-    path: Path, document: dict[str, Any], name: str, tables: dict[str, Any], problems: list[str]
+    path: Path, document: dict[str, Any], which: tuple[str, str], tables: dict[str, Any], problems: list[str]
 ) -> Config:
-    """The part of the configuration that one source needs."""
-    known = document.get("sources", {})
-    if name not in known:
+    """The part of the configuration that one source or sink (section, name) needs."""
+    section, name = which
+    known = document.get(section, {})
+    if not isinstance(known, dict) or name not in known:
         there = ", ".join(known) or "none"
-        raise ConfigError([f"{name}: no such source; there is {there}"])
+        raise ConfigError([f"{name}: no such {section.removesuffix('s')}; there is {there}"])
     problems = [problem for problem in problems if problem.startswith(("daemon", "http"))]
-    sources = _plugins("sources", sources_registry(), {name: known[name]}, problems)
+    registry = sources_registry() if section == "sources" else sinks_registry()
+    found = {section: _plugins(section, registry, {name: known[name]}, problems)}
     if problems:
         raise ConfigError(problems, path)
-    return Config(path, tables["daemon"], tables["http"], None, sources)
+    return Config(path, tables["daemon"], tables["http"], None, **found)
 
 
 def _plugins(

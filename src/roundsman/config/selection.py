@@ -1,11 +1,12 @@
 """The filter of each sink, read without its other options: no secret is needed to count what waits."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from roundsman.config.document import parse
 from roundsman.errors import ConfigError
-from roundsman.sinks import SINKS
+from roundsman.sinks import FOR_PEOPLE, SINKS
 from roundsman.store.values import Filter
 
 
@@ -18,22 +19,24 @@ def filters(path: Path) -> dict[str, Filter]:
 
 
 def _filter(table: dict[str, Any]) -> Filter:
-    found = _defaults(table.get("type"))
-    for option in Filter._fields:
+    kind = table.get("type")
+    found = _defaults(kind)
+    for option in found:
         names = table.get(option)
         if isinstance(names, list) and all(isinstance(each, str) for each in names):
-            found = found._replace(**{option: names})
-    return found
+            found[option] = names
+    return Filter.of(**found, for_people=kind in FOR_PEOPLE)
 
 
-def _defaults(kind: object) -> Filter:
+def _defaults(kind: object) -> dict[str, Sequence[str]]:
     """The filter of a sink without these options. Built-in sinks have none; a plugin's class may have its own."""
+    none: dict[str, Sequence[str]] = {"types": (), "sources": (), "outcomes": ()}
     if not isinstance(kind, str) or kind in SINKS:
-        return Filter()
+        return none
     from roundsman.config.registry import load_type, sinks_registry
 
     try:
         fields = load_type(sinks_registry()[kind]).model_fields
     except (ConfigError, KeyError):
-        return Filter()
-    return Filter(*(fields[option].default for option in Filter._fields))
+        return none
+    return {option: fields[option].default for option in none}

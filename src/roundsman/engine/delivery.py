@@ -11,11 +11,11 @@ import structlog
 
 from roundsman.engine.notices import SINK_PATIENCE, Notices, sink_failing, sink_recovered
 from roundsman.engine.shared import Shared
-from roundsman.errors import Backoff, Reject, reason
+from roundsman.errors import Backoff, Reject, RequestFailed, reason
 from roundsman.events import Event
 from roundsman.http.client import Http
-from roundsman.plugin import Deliver, Receipt, Sink
-from roundsman.store import Conflict, Filter, StoreError
+from roundsman.plugin import Deliver, Receipt, Reminds, Sink, Waiting
+from roundsman.store import NEVER, Again, Conflict, Filter, StoreError
 from roundsman.times import spell
 
 READ_AHEAD = 1000
@@ -46,7 +46,7 @@ class Delivery:
         self.sink = sink
         self.name = sink.name
         self.http = http
-        self.wanted = Filter(sink.types, sink.sources, sink.outcomes)
+        self.wanted = Filter.of(sink.types, sink.sources, sink.outcomes, for_people=sink.for_people)
         self._store, self._meter = shared.store, shared.meter
         self._now, self._monotonic = shared.time.now, shared.time.monotonic
         self._trouble = shared.trouble
@@ -55,6 +55,8 @@ class Delivery:
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
         self._reopen = False
+        self._until: float | None = None
+        """When (Unix) the sink is called again, also without events."""
         self._failures, self._failing = failures
         self._failed_at = self._monotonic() - (self._now() - self._failing if self._failing else 0.0)
         """Since when it has been failing, by the monotonic clock, and without time in which nothing was tried."""
@@ -114,10 +116,21 @@ class Delivery:
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[Deliver]:
         _, receipt = await self._store.cursor(self.name)
+        self._until = (await self._store.again(self.name)).until
+        if isinstance(self.sink, Reminds):
+            place = self.sink.open_with(self.http, receipt, self._still_open)
+        else:
+            place = self.sink.open(self.http, receipt)
         async with AsyncExitStack() as stack:
             with self._at_work():
-                deliver = await stack.enter_async_context(self.sink.open(self.http, receipt))
+                deliver = await stack.enter_async_context(place)
             yield deliver
+
+    async def _still_open(self, after: int, most: int) -> tuple[int, Sequence[Event]]:
+        """What `Reminds` may ask the log."""
+        cursor, _ = await self._store.cursor(self.name)
+        found = await self._store.still_open(self.wanted, (after, cursor), most)
+        return found.total, [each.event for each in found.newest]
 
     @contextmanager
     def _at_work(self) -> Iterator[None]:
@@ -148,9 +161,15 @@ class Delivery:
             end = damaged[-1].seq if damaged else cursor if events else head
             if end > cursor:
                 await self._store.ack(self.name, cursor, end, None, self._now(), moved=False)
+            if self._is_time() and not (events or self._stop.is_set()):
+                await self._chunk(deliver, max(cursor, end), [])
             return bool(events) or end > cursor
         except Conflict:
             return True
+
+    def _is_time(self) -> bool:
+        """Whether the sink has asked to be called by now, also without events."""
+        return self._until is not None and self._until <= self._now()
 
     async def _bury_damaged(self, event: Event) -> None:
         """An event that is not JSON is buried, and no sink gets it."""
@@ -173,7 +192,7 @@ class Delivery:
                 await self._wake.wait()
 
     async def _chunk(self, deliver: Deliver, cursor: int, events: Sequence[Event]) -> int:
-        """Deliver and ack these events. Returns the new cursor.
+        """Deliver and ack these events, or call the sink without any. Returns the new cursor.
 
         If the sink rejects them, they are delivered one by one, so that only the bad event is buried.
         """
@@ -182,6 +201,8 @@ class Delivery:
             with self._at_work():
                 receipt = await deliver(events)
         except Reject as reject:
+            if not events:
+                raise RequestFailed(f"what was held back is refused: {reject}") from None
             if len(events) > 1:
                 for event in events:
                     cursor = await self._chunk(deliver, cursor, [event])
@@ -191,10 +212,11 @@ class Delivery:
             await self._store.bury(self.name, cursor, event.seq, why, self._now())
             self._log_buried(event, why)
             return event.seq
-        await self._acked(cursor, events[-1].seq, receipt)
+        end = events[-1].seq if events else cursor
+        await self._acked(cursor, end, receipt)
         ms = round((time.perf_counter() - began) * 1000, 1)
         log.debug("sink.delivered", sink=self.name, events=len(events), ms=ms)
-        return events[-1].seq
+        return end
 
     async def _retry(self, deliver: Deliver, event: Event) -> None:
         try:
@@ -209,15 +231,20 @@ class Delivery:
         else:
             await _to_its_end(self._raised(event, receipt))
 
-    async def _raised(self, event: Event, receipt: Receipt | None) -> None:
+    async def _raised(self, event: Event, receipt: Receipt | Waiting | None) -> None:
         """A dead letter was delivered."""
         cursor, _ = await self._store.cursor(self.name)
         await self._acked(cursor, cursor, receipt)
         await self._store.drop_dead(self.name, [event.seq])
         log.info("event.raised", sink=self.name, seq=event.seq, id=event.id)
 
-    async def _acked(self, was: int, cursor: int, receipt: Receipt | None) -> None:
-        await _to_its_end(self._store.ack(self.name, was, cursor, receipt, self._now()))
+    async def _acked(self, was: int, cursor: int, receipt: Receipt | Waiting | None) -> None:
+        again, kept = NEVER, receipt
+        if isinstance(receipt, Waiting):
+            again, kept = Again(receipt.until, receipt.held), receipt.receipt
+        assert not isinstance(kept, Waiting)
+        await _to_its_end(self._store.ack(self.name, was, cursor, kept, self._now(), again=again))
+        self._until = again.until
         if self._failing is not None:
             await self._recovered()
 
@@ -248,8 +275,12 @@ class Delivery:
         self._meter.changes += 1
 
     async def look(self) -> None:
-        """Count a call that hangs for `SINK_PATIENCE` seconds as a failure: it raises nothing."""
+        """Wake up at the time that the sink has asked for. Count a call that hangs for `SINK_PATIENCE` seconds as a
+        failure: it raises nothing.
+        """
         if self._under_way is None:
+            if self._is_time():
+                self._wake.set()
             return
         lasts = self._monotonic() - self._under_way
         if lasts > SINK_PATIENCE:

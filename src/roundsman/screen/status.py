@@ -4,8 +4,9 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from roundsman.options.values import counted
 from roundsman.screen.words import ago, plain, stamp, unix
-from roundsman.store import Filter, Memory, SourceStatus, View, holder, holds
+from roundsman.store import Filter, Memory, SinkEntry, SourceStatus, View, holder, holds
 from roundsman.store.origins import another_origin
 from roundsman.system.logs import safe
 
@@ -77,9 +78,11 @@ async def status(
             {
                 "name": sink.name,
                 "type": sink.type,
-                "state": "retired" if retired else "failing" if sink.failing else "ok",
+                "state": "retired" if retired else _state_of_sink(sink),
                 "cursor": sink.cursor,
                 "waiting": 0 if retired else await view.lag(sink.cursor, found),
+                "held": sink.held,
+                "until": stamp(sink.until),
                 "delivered": stamp(sink.delivered),
                 "failures": sink.failures,
                 "error": sink.error,
@@ -119,6 +122,13 @@ def _state_of(status: SourceStatus, gap: str | None) -> str:
     if gap:
         return "gap"
     return "ok" if status.last_success else "idle" if status.last_visit else "new"
+
+
+def _state_of_sink(sink: SinkEntry) -> str:
+    """The state of a configured sink, in one word; `waiting`: it holds events on purpose, and sends them later."""
+    if sink.failing:
+        return "failing"
+    return "waiting" if sink.held else "ok"
 
 
 def status_tables(found: Mapping[str, Any]) -> "RenderableType":
@@ -168,6 +178,11 @@ def status_tables(found: Mapping[str, Any]) -> "RenderableType":
         Text.from_markup(f"  [red]{escape(safe(row['name']))}: {escape(safe(row['error']))}[/]")
         for row in [*found["sources"], *found["sinks"]]
         if row["error"] and row["state"] != "retired"
+    ]
+    troubles += [
+        Text(safe(f"  {row['name']}: sends {counted(row['held'], 'event')} at {row['until']}"), style="dim")
+        for row in found["sinks"]
+        if row["held"] and row["state"] != "retired"
     ]
     for row in found["sources"]:
         if row["unread"]:

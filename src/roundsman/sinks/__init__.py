@@ -4,4 +4,8 @@ SINKS = {
     "stdout": "roundsman.sinks.stdout:StdoutSink",
     "file": "roundsman.sinks.file:FileSink",
     "http": "roundsman.sinks.http:HttpSink",
+    "notify": "roundsman.sinks.notify:NotifySink",
 }
+
+FOR_PEOPLE = frozenset({"notify"})
+"""The built-in sinks with `Sink.for_people`, for commands that read no options."""

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from roundsman.events import Event
 from roundsman.store.values import (
+    NEVER,
+    Again,
     DaemonRecord,
     DeadLetter,
     Filter,
@@ -22,6 +24,7 @@ from roundsman.store.values import (
     SourceEntry,
     SourceRecord,
     SourceStatus,
+    StillOpen,
     UnreadItem,
     Via,
 )
@@ -50,6 +53,11 @@ class View(Protocol):
         self, sources: Sequence[str] = (), since: float = 0.0, *, done: bool = False, limit: int = -1
     ) -> list[LoggedFailure]:
         """Failures, newest first; with `done`, those too that are marked as done."""
+
+    async def still_open(self, wanted: Filter, span: tuple[int, int], limit: int) -> StillOpen:
+        """Failures that match the filter, are not marked as done, and have a `seq` after the first number of the span, up
+        to the second one: how many there are, and the newest `limit` of them.
+        """
 
     async def open_failures(self) -> int:
         """Number of failures that are not marked as done."""
@@ -92,6 +100,9 @@ class View(Protocol):
 
     async def cursor(self, sink: str) -> "tuple[int, Receipt | None]":
         """A sink's cursor, and the receipt of its last ack."""
+
+    async def again(self, sink: str) -> Again:
+        """When a sink is called again on purpose."""
 
     async def lag(self, cursor: int, wanted: Filter) -> int:
         """Number of events after `cursor` that match the filter and can be delivered: those not pruned."""
@@ -267,9 +278,20 @@ class Store(Desk, Upkeep, Protocol):
         """Dead letters of a sink that were requeued, at most 100 at a time."""
 
     async def ack(
-        self, sink: str, was: int, cursor: int, receipt: "Receipt | None", now: float, *, moved: bool = True
+        self,
+        sink: str,
+        was: int,
+        cursor: int,
+        receipt: "Receipt | None",
+        now: float,
+        *,
+        moved: bool = True,
+        again: Again = NEVER,
     ) -> None:
-        """The sink has everything up to `cursor`. `Conflict` if it was replayed meanwhile. Relaxed."""
+        """The sink has everything up to `cursor`, and is called `again`. `Conflict` if it was replayed meanwhile.
+
+        `moved`: it was called; else only events that it does not select were passed over. Relaxed.
+        """
 
     async def bury(self, sink: str, was: int, seq: int, reason: str, now: float) -> None:
         """Bury an event as a dead letter and move the cursor past it. `Conflict` as `ack`."""

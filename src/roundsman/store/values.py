@@ -61,6 +61,15 @@ class Filter(NamedTuple):
     types: Sequence[str] = ()
     sources: Sequence[str] = ()
     outcomes: Sequence[str] = ()
+    for_people: bool = False
+    """Only what a person must know: outcomes `failed` and `partial`, and the daemon's notices."""
+
+    @classmethod
+    def of(
+        cls, types: Sequence[str], sources: Sequence[str], outcomes: Sequence[str], *, for_people: bool
+    ) -> "Filter":
+        """The filter with these options of a sink; `for_people`: what it selects without types and outcomes."""
+        return cls(types, sources, outcomes, for_people and not (types or outcomes))
 
 
 class Memory(NamedTuple):
@@ -137,6 +146,22 @@ class SinkEntry(NamedTuple):
     error: str | None
     dead: int
     """Number of its dead letters."""
+    until: float | None
+    """When it is called again on purpose, also without events."""
+    held: int
+    """Events that it has acked, and sends then."""
+
+
+class Again(NamedTuple):
+    """When a sink that waits on purpose is called again."""
+
+    until: float | None
+    """When (Unix), also without events; None: with the next events."""
+    held: int
+    """Events that it has acked, and sends then."""
+
+
+NEVER = Again(None, 0)
 
 
 class DeadLetter(NamedTuple):
@@ -163,6 +188,13 @@ class LoggedFailure(NamedTuple):
     """When (Unix)."""
     done: bool
     """Whether a person has marked it as done."""
+
+
+class StillOpen(NamedTuple):
+    """Failures that no person has ticked off."""
+
+    total: int
+    newest: Sequence[LoggedFailure]
 
 
 class UnreadItem(NamedTuple):

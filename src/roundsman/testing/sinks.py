@@ -15,7 +15,7 @@ from roundsman.engine.clock import Clock
 from roundsman.engine.engine import Engine
 from roundsman.events import Event
 from roundsman.http.client import Http
-from roundsman.plugin import Deliver, Receipt, Sink
+from roundsman.plugin import Deliver, Receipt, Sink, Waiting
 from roundsman.store import Filter, Store, open_store
 from roundsman.testing.clock import Time
 from roundsman.testing.faults import FOREVER, NO_ANSWERS, Fault, faulty
@@ -124,13 +124,14 @@ class Observed:
 
     @asynccontextmanager
     async def open(self, http: Http, receipt: Receipt | None) -> AsyncIterator[Deliver]:
-        async def deliver(events: Sequence[Event]) -> Receipt | None:
-            receipt = await _named(inner(events))
+        async def deliver(events: Sequence[Event]) -> Receipt | Waiting | None:
+            result = await _named(inner(events))
+            receipt = result.receipt if isinstance(result, Waiting) else result
             if receipt is not None:
                 state_is_json(receipt, "receipt")
             self._on_ack(events)
             self.acked |= {event.id for event in events}
-            return receipt
+            return result
 
         try:
             async with self._sink.open(http, receipt) as inner:
@@ -140,7 +141,7 @@ class Observed:
             raise
 
 
-async def _named(delivery: Awaitable[Receipt | None]) -> Receipt | None:
+async def _named(delivery: Awaitable[Receipt | Waiting | None]) -> Receipt | Waiting | None:
     """A delivery; an error that would end more than the delivery is named."""
     try:
         return await delivery

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from roundsman import wire
 from roundsman.errors import Conflict
 from roundsman.store.sqlite.units import Units, durable, relaxed
-from roundsman.store.values import SourceStatus
+from roundsman.store.values import NEVER, Again, SourceStatus
 
 if TYPE_CHECKING:
     from roundsman.plugin import Receipt
@@ -59,17 +59,27 @@ class Books(Units):
 
     @relaxed
     def ack(
-        self, sink: str, was: int, cursor: int, receipt: "Receipt | None", now: float, *, moved: bool = True
+        self,
+        sink: str,
+        was: int,
+        cursor: int,
+        receipt: "Receipt | None",
+        now: float,
+        *,
+        moved: bool = True,
+        again: Again = NEVER,
     ) -> None:
         """The sink has everything up to `cursor`. Raises `Conflict` if it was replayed meanwhile."""
         done = self._do(
-            "UPDATE sinks SET cursor = ?, receipt = coalesce(?, receipt), failures = 0, failing = NULL, error = NULL, "
-            "delivered = CASE WHEN ? THEN ? ELSE delivered END WHERE name = ? AND cursor = ?",
+            "UPDATE sinks SET cursor = ?1, receipt = coalesce(?2, receipt), failures = 0, failing = NULL, error = NULL, "
+            "delivered = CASE WHEN ?3 THEN ?4 ELSE delivered END, until = CASE WHEN ?3 THEN ?5 ELSE until END, "
+            "held = CASE WHEN ?3 THEN ?6 ELSE held END WHERE name = ?7 AND cursor = ?8",
             (
                 cursor,
                 wire.encode(receipt).decode() if receipt is not None else None,
                 moved,
                 now,
+                *again,
                 sink,
                 was,
             ),

@@ -25,6 +25,8 @@ def where_of(wanted: Filter) -> tuple[str, list[str]]:
             values.append(wire.encode(plain).decode())
         if terms:
             clauses.append(_either(terms))
+    if wanted.for_people:
+        clauses.append("(+e.outcome IN ('failed', 'partial') OR +e.type GLOB 'roundsman.*')")
     return "".join(f" AND {clause}" for clause in clauses), values
 
 

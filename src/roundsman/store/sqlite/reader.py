@@ -17,6 +17,8 @@ from roundsman.store.sqlite.filters import where_of
 from roundsman.store.sqlite.schema import STEPS
 from roundsman.store.values import (
     DAEMON,
+    NEVER,
+    Again,
     DaemonRecord,
     DeadLetter,
     Filter,
@@ -26,6 +28,7 @@ from roundsman.store.values import (
     SourceEntry,
     SourceRecord,
     SourceStatus,
+    StillOpen,
     UnreadItem,
     Via,
 )
@@ -133,7 +136,7 @@ class Reader:
         """Every sink that was ever configured."""
         sql = (
             "SELECT name, type, cursor, delivered, failures, failing, error, "
-            "(SELECT count(*) FROM dead WHERE sink = sinks.name) FROM sinks ORDER BY name"
+            "(SELECT count(*) FROM dead WHERE sink = sinks.name), until, held FROM sinks ORDER BY name"
         )
         return [SinkEntry(*row) for row in self._run(sql)]
 
@@ -218,6 +221,17 @@ class Reader:
             f"{sql} AND e.logged >= ?{where} ORDER BY e.seq DESC LIMIT ?", [since, *values, limit]
         ).fetchall()
         return [LoggedFailure(_event(row), row[6], not row[7]) for row in rows]
+
+    @reading
+    def still_open(self, wanted: Filter, span: tuple[int, int], limit: int) -> StillOpen:
+        """Open failures that match the filter, in this span of the log: how many, and the newest of them."""
+        where, values = where_of(wanted)
+        which = f"e.failure = 1 AND e.body IS NOT NULL AND e.seq > ? AND e.seq <= ?{where}"
+        count = f"SELECT count(*) FROM events e JOIN sources s ON s.id = e.source WHERE {which}"  # noqa: S608 - fixed words
+        [found] = self._run(count, [*span, *values]).fetchone()
+        sql = f"{_EVENT} WHERE {which} ORDER BY e.seq DESC LIMIT ?"
+        rows = self._run(sql, [*span, *values, limit])
+        return StillOpen(found, [LoggedFailure(_event(row), row[6], done=False) for row in rows])
 
     @reading
     def open_failures(self) -> int:
@@ -373,6 +387,12 @@ class Reader:
     def _position(self, sink: str) -> "tuple[int, Receipt | None]":
         row = self._run("SELECT cursor, receipt FROM sinks WHERE name = ?", (sink,)).fetchone()
         return (row[0], wire.decode(row[1].encode()) if row[1] else None) if row else (0, None)
+
+    @reading
+    def again(self, sink: str) -> Again:
+        """When a sink is called again on purpose."""
+        row = self._run("SELECT until, held FROM sinks WHERE name = ?", (sink,)).fetchone()
+        return Again(*row) if row else NEVER
 
     @reading
     def failure(self, sink: str) -> tuple[int, float | None]:

@@ -150,7 +150,8 @@ ACT = (
     "ALTER TABLE sources ADD COLUMN paused_by TEXT",
     "ALTER TABLE sinks ADD COLUMN paused REAL",
     "ALTER TABLE sinks ADD COLUMN paused_by TEXT",
-    "ALTER TABLE sinks ADD COLUMN until REAL",  # when the sink sends what it has acked and not sent
+    "ALTER TABLE sinks ADD COLUMN until REAL",  # when to call the sink, also without events
+    "ALTER TABLE sinks ADD COLUMN held INTEGER NOT NULL DEFAULT 0",  # events that it has acked, and sends then
     # What persons did with failures. A failure is done or open by its last row.
     """
     CREATE TABLE acts (

@@ -11,6 +11,10 @@ ROWS, BYTES = 10_000, 4 * 2**20
 """Maximum events, and bytes of events, that are kept."""
 
 
+ALARMING = frozenset({"failed", "partial"})
+"""Outcomes that `Filter.for_people` selects."""
+
+
 class Tail:
     """The last events of the log, with numbers that have no hole. Only committed ones are added."""
 
@@ -48,14 +52,17 @@ class Tail:
         """
         if not self._events or not self._events[0].seq <= cursor + 1 <= self._events[-1].seq:
             return None
-        if any("[" in each for names in wanted for each in names):
+        *names, for_people = wanted
+        if any("[" in each for option in names for each in option):
             return None
         begin, last = cursor + 1 - self._events[0].seq, self._events[-1].seq
         if not any(wanted):
             return self._events[begin : begin + limit], last
-        type_, source, outcome = map(_matches, wanted)
+        type_, source, outcome = map(_matches, names)
         found: list[Event] = []
         for event in self._events[begin:]:
+            if for_people and event.outcome not in ALARMING and not event.type.startswith("roundsman."):
+                continue
             if type_(event.type) and source(event.source) and outcome(event.outcome):
                 found.append(event)
                 if len(found) == limit:
