@@ -103,6 +103,8 @@ FIRST_EVENT = (
 NOT_RUN = {
     "(umask 022; PIPX_HOME=/opt/pipx PIPX_BIN_DIR=/usr/local/bin pipx install --force .)": "pipx needs a package index",
     "pipx install .": "pipx needs a package index",
+    "pipx install '.[notify]'": "pipx needs a package index",
+    "roundsman notify-test oncall": "it sends a message; tests/sinks/test_notify.py runs it with receivers of its own",
     "pipx inject roundsman ./your-package": "pipx needs a package index",
     "pip install --editable './roundsman-acme-orders[test]'": "pip needs a package index",
     "python3 -m venv venv && venv/bin/pip install .": "pip needs a package index; tests/systemd installs from one",

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         Tracks,
         Trigger,
         Visit,
+        Waiting,
     )
     from roundsman.shapes import Failure, Notice, Outcome
     from roundsman.times import parse_time, rfc3339
@@ -75,6 +76,7 @@ __all__ = [
     "Unread",
     "Unreadable",
     "Visit",
+    "Waiting",
     "__version__",
     "basic",
     "bearer",
@@ -106,6 +108,7 @@ _PLACES = {
         "Tracks",
         "Trigger",
         "Visit",
+        "Waiting",
     ),
     "shapes": ("Failure", "Notice", "Outcome"),
     "times": ("parse_time", "rfc3339"),

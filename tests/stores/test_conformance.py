@@ -22,6 +22,8 @@ from roundsman.plugin import State
 from roundsman.store import (
     DAEMON,
     KEYS_KEPT,
+    NEVER,
+    Again,
     Conflict,
     Desk,
     Filter,
@@ -482,6 +484,22 @@ async def test_a_sink_reads_on_from_where_it_has_acked(store: Store) -> None:
     assert (entry.cursor, entry.delivered) == (numbers[-1], START + 1)
 
 
+async def test_a_sink_that_waits_on_purpose_is_called_again(store: Store, desk: Desk) -> None:
+    await find(store, *map(an_event, range(5)))
+    numbers = await seqs(store)
+    assert await store.again("archive") == NEVER
+    later = Again(START + 300, 2)
+    await store.ack("archive", 0, numbers[2], {"held": ["a"]}, START, again=later)
+    assert await store.again("archive") == later
+    [row] = [entry for entry in await desk.sinks() if entry.name == "archive"]
+    assert (row.until, row.held) == later
+    await store.ack("archive", numbers[2], numbers[3], None, START + 1, moved=False)
+    assert await store.again("archive") == later, "events that it does not select change nothing"
+    await store.ack("archive", numbers[3], numbers[3], {}, START + 300)
+    assert await store.again("archive") == NEVER
+    assert await store.cursor("archive") == (numbers[3], {})
+
+
 async def test_a_sink_that_was_replayed_meanwhile_is_not_overwritten(store: Store, desk: Desk) -> None:
     await find(store, *map(an_event, range(5)))
     numbers = await seqs(store)
@@ -696,6 +714,22 @@ async def test_filters_are_globs_over_types_sources_and_outcomes(store: Store) -
         assert await store.lag(0, wanted) == count
         assert len(await ids(store, wanted)) == count
         assert len((await store.read("archive", 9, wanted)).events) == count
+
+
+async def test_a_filter_for_people_selects_failures_and_notices(store: Store) -> None:
+    wanted = Filter(for_people=True)
+    kinds = ("granted", "failed", "partial", "denied", "succeeded")
+    await find(store, *(an_event(n, outcome=outcome) for n, outcome in enumerate(kinds)))
+    own = about("roundsman.disk.low", DAEMON, "disk", "Little is left.", subject="disk")
+    await store.append_notices(DAEMON, [own], START)
+    numbers = await seqs(store)
+    for cursor in (0, 1):  # from the store, and from what was just committed
+        found = await store.read("archive", 99, wanted)
+        assert [each.seq for each in found.events] == [numbers[1], numbers[2], numbers[5]], cursor
+        await store.ack("archive", cursor, 1, None, START, moved=False)
+    assert await store.lag(0, wanted) == 3
+    assert await store.lag(0, wanted._replace(sources=["doors"])) == 2
+    assert await store.lag(0, Filter.of(["*"], [], [], for_people=True)) == 6
 
 
 async def test_a_filter_may_name_fifty_thousand_sources(store: Store) -> None:

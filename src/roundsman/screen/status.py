@@ -81,7 +81,7 @@ async def status(
                 "state": "retired" if retired else _state_of_sink(sink),
                 "cursor": sink.cursor,
                 "waiting": 0 if retired else await view.lag(sink.cursor, found),
-                "held": sink.held,
+                "held": sink.held or None,
                 "until": stamp(sink.until),
                 "delivered": stamp(sink.delivered),
                 "failures": sink.failures,

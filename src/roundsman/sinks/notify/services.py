@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+import warnings
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -43,6 +44,9 @@ def apprise() -> Any:
         raise ValueError(EXTRA) from None
     with _once:
         if not _ready:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of its modules, which it loads at the first use
+                apprise.Apprise.instantiate("json://localhost")
             _observe(requests.Session)
             logger = logging.getLogger("apprise")
             logger.addHandler(_Words(logging.WARNING))
