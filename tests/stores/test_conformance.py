@@ -575,6 +575,38 @@ async def test_failures_are_listed_until_they_are_ticked_off(store: Store, desk:
     assert [each.event.seq for each in await store.failures(done=True) if each.done] == [first]
 
 
+async def test_the_newest_open_failures_are_read_with_their_number(store: Store, desk: Desk) -> None:
+    failed = [msgspec.structs.replace(an_event(n), failure=1) for n in range(5)]
+    await find(store, an_event(9), *failed[:3], now=START)
+    window = msgspec.structs.replace(an_event(7, "windows", outcome="failed"), failure=1)
+    await find(store, window, name="windows", now=START + 10)
+    upto = await store.head()
+    await find(store, *failed[3:], now=START + 20)
+
+    async def read(wanted: Filter, upto: int, limit: int, after: int = 0) -> tuple[int, list[str]]:
+        count, newest = await store.still_open(wanted, (after, upto), limit)
+        assert not any(each.done for each in newest)
+        return count, [each.event.id for each in newest]
+
+    assert await read(ALL, upto, 2) == (4, ["id00007", "id00002"]), "those after `upto` do not count"
+    assert await read(ALL, upto, 0) == (4, []), "the number alone"
+    assert await read(ALL, upto, 9, upto - 1) == (1, ["id00007"]), "nor those before"
+    assert (await store.still_open(ALL, (0, upto), 1)).newest[0].logged == START + 10
+    assert (await store.still_open(ALL, (0, upto), 1)).newest[0].event.body == window.body
+    assert await read(Filter(sources=["door*"]), await store.head(), 1) == (5, ["id00004"])
+    assert await read(Filter(outcomes=["failed"]), upto, 9) == (1, ["id00007"])
+    assert await read(Filter(types=["none.such"]), upto, 9) == (0, [])
+    assert await read(ALL, 0, 9) == (0, [])
+    oldest = (await store.still_open(ALL, (0, upto), 9)).newest[-1].event
+    await desk.tick_off([oldest.seq])
+    assert await read(ALL, upto, 9) == (3, ["id00007", "id00002", "id00001"])
+    await store.ack("archive", 0, await store.head(), None, START)
+    await pruned(store, START + 75)
+    assert await read(ALL, await store.head(), 9) == (2, ["id00004", "id00003"]), (
+        "what was pruned cannot be shown"
+    )
+
+
 # -- pruning -----------------------------------------------------------------------------------------------------------
 
 

@@ -191,10 +191,11 @@ class LoggedFailure(NamedTuple):
 
 
 class StillOpen(NamedTuple):
-    """Failures that no person has ticked off."""
+    """Failures that are not marked as done."""
 
     total: int
     newest: Sequence[LoggedFailure]
+    """Some of them, the newest first."""
 
 
 class UnreadItem(NamedTuple):

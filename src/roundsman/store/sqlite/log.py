@@ -8,7 +8,8 @@ from types import MappingProxyType
 from roundsman import wire
 from roundsman.errors import Conflict, StoreError
 from roundsman.events import Event
-from roundsman.store.sqlite.reader import known_ids, reading
+from roundsman.store.sqlite.reader import known_ids
+from roundsman.store.sqlite.reading import reading
 from roundsman.store.sqlite.units import Units, durable
 from roundsman.store.sqlite.writer import Work
 from roundsman.store.values import Filter, Found, Intake, Slice, SourceStatus, Via

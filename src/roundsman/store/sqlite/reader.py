@@ -3,17 +3,18 @@
 import glob
 import os
 import sqlite3
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from roundsman import wire
 from roundsman.errors import StoreError
-from roundsman.events import Event, with_summary
+from roundsman.events import Event
+from roundsman.store.sqlite.failures import Failures
 from roundsman.store.sqlite.files import BESIDE, applied, connect, must_exist, translated, write_copy
 from roundsman.store.sqlite.filters import where_of
+from roundsman.store.sqlite.reading import EVENT, event_of, reading
 from roundsman.store.sqlite.schema import STEPS
 from roundsman.store.values import (
     DAEMON,
@@ -22,13 +23,11 @@ from roundsman.store.values import (
     DaemonRecord,
     DeadLetter,
     Filter,
-    LoggedFailure,
     Memory,
     SinkEntry,
     SourceEntry,
     SourceRecord,
     SourceStatus,
-    StillOpen,
     UnreadItem,
     Via,
 )
@@ -45,42 +44,8 @@ BATCH_BYTES = 8 * 2**20
 """Approximate bytes of events that are read at a time: a thousand rows of 10 MB must not fill the memory."""
 
 
-_EVENT = "SELECT e.seq, s.name, e.id, e.type, e.outcome, e.body, e.logged FROM events e JOIN sources s ON s.id = e.source"
-
-
-def _event(row: Sequence[Any]) -> Event:
-    """The event in a row of `_EVENT`."""
-    seq, source, key, kind, outcome, body = row[:6]
-    if type(body) is bytes:  # a damaged store may return anything
-        body = with_summary(body, source)
-    return Event(key, source, kind, outcome, body, seq)
-
-
-P = ParamSpec("P")
-T = TypeVar("T")
-S = TypeVar("S", bound="Reader")
-
-
-def reading(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
-    """Makes a method awaitable, and SQLite's errors a StoreError. A read never waits: WAL has no lock for it."""
-
-    @wraps(method)
-    async def wrapped(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        with translated(self.path):
-            return method(self, *args, **kwargs)
-
-    return wrapped
-
-
-class Reader:
+class Reader(Failures):
     """The store, read-only. It can be used beside a running daemon and never blocks it."""
-
-    def __init__(self, path: Path, db: sqlite3.Connection) -> None:
-        self.path = path
-        self._db = db
-
-    def _run(self, sql: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
-        return self._db.execute(sql, values)
 
     @classmethod
     def open(cls, path: Path) -> "Reader":
@@ -210,36 +175,6 @@ class Reader:
         return DaemonRecord._make((*row[:-1], tuple(wire.decode(row[-1].encode()))))
 
     @reading
-    def failures(
-        self, sources: Sequence[str] = (), since: float = 0.0, *, done: bool = False, limit: int = -1
-    ) -> list[LoggedFailure]:
-        """Failures, newest first."""
-        where, values = where_of(Filter(sources=sources))
-        which = "IS NOT NULL" if done else "= 1"
-        sql = _EVENT.replace(" FROM", ", e.failure FROM") + f" WHERE e.failure {which} AND e.body IS NOT NULL"
-        rows = self._run(
-            f"{sql} AND e.logged >= ?{where} ORDER BY e.seq DESC LIMIT ?", [since, *values, limit]
-        ).fetchall()
-        return [LoggedFailure(_event(row), row[6], not row[7]) for row in rows]
-
-    @reading
-    def still_open(self, wanted: Filter, span: tuple[int, int], limit: int) -> StillOpen:
-        """Open failures that match the filter, in this span of the log: how many, and the newest of them."""
-        where, values = where_of(wanted)
-        which = f"e.failure = 1 AND e.body IS NOT NULL AND e.seq > ? AND e.seq <= ?{where}"
-        count = f"SELECT count(*) FROM events e JOIN sources s ON s.id = e.source WHERE {which}"  # noqa: S608 - fixed words
-        [found] = self._run(count, [*span, *values]).fetchone()
-        sql = f"{_EVENT} WHERE {which} ORDER BY e.seq DESC LIMIT ?"
-        rows = self._run(sql, [*span, *values, limit])
-        return StillOpen(found, [LoggedFailure(_event(row), row[6], done=False) for row in rows])
-
-    @reading
-    def open_failures(self) -> int:
-        """Number of failures that are not marked as done."""
-        sql = "SELECT count(*) FROM events WHERE failure = 1 AND body IS NOT NULL"
-        return int(self._run(sql).fetchone()[0])
-
-    @reading
     def kind(self, source: str) -> str | None:
         """The type that a source was registered with; None if it never was."""
         row = self._run("SELECT type FROM sources WHERE name = ?", (source,)).fetchone()
@@ -252,12 +187,12 @@ class Reader:
 
     def _events(self, after: int, upto: int, limit: int, wanted: Filter) -> list[tuple[Event, float]]:
         where, values = where_of(wanted)
-        sql = f"{_EVENT} WHERE e.seq > ? AND e.seq <= ? AND e.body IS NOT NULL{where} ORDER BY e.seq LIMIT ?"
+        sql = f"{EVENT} WHERE e.seq > ? AND e.seq <= ? AND e.body IS NOT NULL{where} ORDER BY e.seq LIMIT ?"
         found: list[tuple[Event, float]] = []
         volume = 0
         cursor = self._run(sql, [after, upto, *values, limit])
         for row in cursor:
-            found.append((_event(row), row[6]))
+            found.append((event_of(row), row[6]))
             volume += len(row[5])
             if volume > BATCH_BYTES:
                 cursor.close()
@@ -268,9 +203,9 @@ class Reader:
     def last(self, count: int, wanted: Filter, since: float = 0.0) -> list[tuple[Event, float]]:
         """The newest `count` events, the oldest of them first."""
         where, values = where_of(wanted)
-        sql = f"{_EVENT} WHERE e.body IS NOT NULL AND e.logged >= ?{where} ORDER BY e.seq DESC LIMIT ?"
+        sql = f"{EVENT} WHERE e.body IS NOT NULL AND e.logged >= ?{where} ORDER BY e.seq DESC LIMIT ?"
         rows = self._run(sql, [since, *values, count]).fetchall()
-        return [(_event(row), row[6]) for row in reversed(rows)]
+        return [(event_of(row), row[6]) for row in reversed(rows)]
 
     @reading
     def known(self, name: str, ids: Sequence[str]) -> set[str]:
@@ -359,8 +294,8 @@ class Reader:
         It uses the index on `(source, id)`, so that the length of the log does not matter.
         """
         where = " WHERE e.source = (SELECT id FROM sources WHERE name = ?) AND e.type GLOB ? AND e.body IS NOT NULL"
-        row = self._run(_EVENT + where + " ORDER BY +e.seq DESC LIMIT 1", (DAEMON, kind)).fetchone()
-        return (_event(row), row[6]) if row else None
+        row = self._run(EVENT + where + " ORDER BY +e.seq DESC LIMIT 1", (DAEMON, kind)).fetchone()
+        return (event_of(row), row[6]) if row else None
 
     @reading
     def logged_before(self, seq: int) -> float | None:
@@ -408,9 +343,9 @@ class Reader:
     @reading
     def retries(self, sink: str) -> list[Event]:
         """Dead letters of a sink that were requeued, at most 100 at a time."""
-        sql = f"{_EVENT} JOIN dead d ON d.seq = e.seq WHERE d.sink = ? AND d.retry = 1 AND e.body IS NOT NULL"
+        sql = f"{EVENT} JOIN dead d ON d.seq = e.seq WHERE d.sink = ? AND d.retry = 1 AND e.body IS NOT NULL"
         rows = self._run(sql + " ORDER BY e.seq LIMIT 100", (sink,)).fetchall()
-        return [_event(row) for row in rows]
+        return [event_of(row) for row in rows]
 
 
 _STATUS = "name, heard, due, coalesce(held, 0), visited, answered, polls, failures, failing, unanswered, error, options"

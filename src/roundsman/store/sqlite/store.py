@@ -23,7 +23,8 @@ from roundsman.store.sqlite.files import (
 from roundsman.store.sqlite.log import Log, must_be
 from roundsman.store.sqlite.migrations import COPY_KEPT, copies, migrate, migrated, remove
 from roundsman.store.sqlite.pruning import Pruning
-from roundsman.store.sqlite.reader import Reader, reading
+from roundsman.store.sqlite.reader import Reader
+from roundsman.store.sqlite.reading import reading
 from roundsman.store.sqlite.soundness import check
 from roundsman.store.sqlite.units import relaxed
 from roundsman.store.sqlite.writer import Writer

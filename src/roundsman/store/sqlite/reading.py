@@ -1,0 +1,47 @@
+"""What every read of the store is made of: one connection, SQLite's errors in sentences, and a row as an event."""
+
+import sqlite3
+from collections.abc import Callable, Coroutine, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from roundsman.events import Event, with_summary
+from roundsman.store.sqlite.files import translated
+
+EVENT = "SELECT e.seq, s.name, e.id, e.type, e.outcome, e.body, e.logged FROM events e JOIN sources s ON s.id = e.source"
+
+
+def event_of(row: Sequence[Any]) -> Event:
+    """The event in a row of `EVENT`."""
+    seq, source, key, kind, outcome, body = row[:6]
+    if type(body) is bytes:  # a damaged store may return anything
+        body = with_summary(body, source)
+    return Event(key, source, kind, outcome, body, seq)
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+S = TypeVar("S", bound="Reading")
+
+
+def reading(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
+    """Makes a method awaitable, and SQLite's errors a StoreError. A read never waits: WAL has no lock for it."""
+
+    @wraps(method)
+    async def wrapped(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with translated(self.path):
+            return method(self, *args, **kwargs)
+
+    return wrapped
+
+
+class Reading:
+    """A connection that reads the store."""
+
+    def __init__(self, path: Path, db: sqlite3.Connection) -> None:
+        self.path = path
+        self._db = db
+
+    def _run(self, sql: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+        return self._db.execute(sql, values)
