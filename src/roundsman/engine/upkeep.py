@@ -83,12 +83,15 @@ class Upkeep:
         if self._time.monotonic() - self._disk_seen < DISK_EVERY:
             return
         self._disk_seen = self._time.monotonic()
+        notice = failed = None
         try:
             notice = self._disk.notice(self._time.now())
         except OSError as exc:  # the folder was deleted, for example
-            raise StoreError(f"{self._store.path}: {exc.strerror}") from None
+            failed = StoreError(f"{self._store.path}: {exc.strerror}")
         await self._notices.publish(notice)
-        await self._store.beat(self._time.now())
+        await self._store.beat(self._time.now())  # also if the disk cannot be looked at
+        if failed is not None:
+            raise failed
 
     def start_what_is_due(self, group: asyncio.TaskGroup, sinks: Collection[str]) -> None:
         """Start pruning or a check beside the heartbeat: with very many ids, pruning takes a minute."""
