@@ -41,9 +41,9 @@ def removal() -> list[str]:
     return [command.text for command in pages.commands(GUIDE, "Remove")]
 
 
-def cron_line() -> str:
+def cron_line(guide: str = "backups-and-upgrades") -> str:
     """What is for /etc/cron.d."""
-    [block] = pages.blocks("docs/guides/backups-and-upgrades.md", "cron")
+    [block] = pages.blocks(f"docs/guides/{guide}.md", "cron")
     return block.text.strip()
 
 

@@ -71,6 +71,7 @@ INSTALLED = (
     "rm -rf /etc/roundsman /var/lib/private/roundsman /var/lib/roundsman /etc/cron.d/roundsman",
     "systemctl daemon-reload",
     "0 3 * * * root /usr/local/bin/roundsman backup -c /etc/roundsman/roundsman.toml --force /var/backups/roundsman.db >/dev/null",
+    "*/5 * * * * root /usr/local/bin/roundsman healthy -c /etc/roundsman/roundsman.toml >/dev/null",
     "make deb && apt install ./dist/roundsman_*.deb",
 )
 """By other tests in tests/systemd, which read them from the guide."""

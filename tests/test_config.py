@@ -16,6 +16,7 @@ from conftest import need
 from plugins import install
 from roundsman import config
 from roundsman.config import advice, places
+from roundsman.config.heartbeat import HeartbeatOptions
 from roundsman.errors import ConfigError
 from roundsman.http.transport import HttpOptions
 from roundsman.masking import mask
@@ -32,6 +33,7 @@ ROOT = Path(__file__).parent.parent
 SINK = '[sinks.out]\ntype = "stdout"\n'
 SOURCE = '[sources.doors]\ntype = "parakey.event_logs"\naccess_token = "s3cret-token"\n'
 FINE = SOURCE + SINK
+HEARTBEAT = "https://hc-ping.com/5f0d9c6a-0000-4000-8000-000000000000"
 LISTEN = "[listen]\n"
 
 
@@ -61,6 +63,7 @@ def test_a_fine_one_loads(tmp_path: Path) -> None:
 def secrets_of_the_example(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("PARAKEY_ACCESS_TOKEN", "CRM_AUTH", "MAILCHIMP_API_KEY", "RAILZ_SECRET_KEY"):
         monkeypatch.setenv(variable, "x")
+    monkeypatch.setenv("HEARTBEAT_URL", HEARTBEAT)
     for variable in ("PARAKEY_HOOK", "MAILCHIMP_HOOK_TOKEN", "RAILZ_HOOK_SECRET"):
         monkeypatch.setenv(variable, "0123456789abcdef")
 
@@ -87,6 +90,7 @@ def test_the_example_has_every_option_with_its_default() -> None:
     options(config.DaemonOptions, shown["daemon"], "daemon")
     options(HttpOptions, shown["http"], "http")
     options(ListenOptions, shown["listen"], "listen")
+    options(HeartbeatOptions, shown["heartbeat"], "heartbeat")
     kinds = {table["type"]: name for name, table in shown["sources"].items()}
     assert set(kinds) == set(SOURCES)
     for kind, name in kinds.items():
@@ -122,6 +126,7 @@ def test_the_example_has_every_option_with_its_default() -> None:
     assert loaded.daemon == config.DaemonOptions()
     assert loaded.http == HttpOptions()
     assert loaded.listen == ListenOptions()
+    assert loaded.heartbeat == HeartbeatOptions(url=Secret(HEARTBEAT))
 
 
 @pytest.mark.parametrize(
@@ -201,6 +206,26 @@ def test_the_example_has_every_option_with_its_default() -> None:
             "listen: names only one of tls_certificate and tls_key",
         ),
         (SOURCE + 'interval = "30s"\n' + SINK, "sources.doors.interval: 30s is under the 60s minimum"),
+        (FINE + "[heartbeat]\n", "heartbeat.url: is missing"),
+        ("heartbeat = 5\n" + FINE, "heartbeat: is not a table; write [heartbeat]"),
+        (
+            FINE + f'[heartbeat]\nurl = "{HEARTBEAT}"\nevery = "30s"\n',
+            "heartbeat.every: 30s is under the 60s minimum",
+        ),
+        (FINE + f'[heartbeat]\nurl = "{HEARTBEAT}"\nevery = 0\n', "heartbeat.every: 0 is not more than 0"),
+        (
+            FINE + '[heartbeat]\nurl = "hc-ping.com/5f0d9c6a"\n',
+            'heartbeat.url: is not an http(s) URL; write "https://host/path"',
+        ),
+        (
+            FINE + f'[heartbeat]\nurl = "{HEARTBEAT}#x"\n',
+            'heartbeat.url: has a fragment ("#..."), which is never sent',
+        ),
+        (
+            FINE + '[heartbeat]\nurl = { env = "NO_SUCH_URL" }\n',
+            "heartbeat.url: the environment has no variable NO_SUCH_URL",
+        ),
+        (FINE + "[hartbeat]\n", "hartbeat: unknown table; did you mean heartbeat?"),
         (
             SOURCE + 'interval = "soon"\n' + SINK,
             'sources.doors.interval: soon is not a duration; write "90s", "5m", "1h30m" or a number of seconds',

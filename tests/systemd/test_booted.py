@@ -358,6 +358,25 @@ def test_the_line_for_cron_makes_a_backup(service: Service, vendor: Vendor) -> N
     assert machine.run("stat", "--format=%a", "/var/backups/roundsman.db") == "600\n"
 
 
+AGED = """
+import sqlite3
+with sqlite3.connect("/var/lib/private/roundsman/roundsman.db") as db:
+    db.execute("UPDATE daemons SET beat = beat - 300, started = started - 300")
+"""
+
+
+def test_the_line_for_cron_prints_only_while_the_daemon_is_unhealthy(service: Service) -> None:
+    """cron mails what it prints."""
+    machine = service.machine
+    command = cron_line("heartbeat").split(maxsplit=6)[-1]
+    as_cron = ("env", "-i", "PATH=/usr/bin:/bin", "HOME=/root", "SHELL=/bin/sh", "/bin/sh", "-c", command)
+    assert machine.run(*as_cron) == ""
+    machine.run("systemctl", "stop", "roundsman")
+    assert machine.run(*as_cron) == "", "for three minutes after a stop"
+    machine.run("/opt/roundsman/bin/python", "-c", AGED)
+    assert machine.fails(*as_cron).startswith("unhealthy: no daemon has recorded since 20")
+
+
 # -- the listener ------------------------------------------------------------------------------------------------------
 
 HOOK = """

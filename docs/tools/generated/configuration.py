@@ -10,6 +10,7 @@ from generated.markdown import DOCS, code, codes, document, item, link, prose, s
 from generated.texts import below, doc, paragraph
 from roundsman import config
 from roundsman.config.daemon import DaemonOptions
+from roundsman.config.heartbeat import HeartbeatOptions
 from roundsman.config.schema import descriptions
 from roundsman.http.transport import HttpOptions
 from roundsman.options import paths, values
@@ -38,7 +39,12 @@ class Page:
 
     def text(self) -> str:
         parts = [prose(INTRODUCTION), "## Kinds of values", *_kinds()]
-        for model, name in ((DaemonOptions, "daemon"), (HttpOptions, "http"), (ListenOptions, "listen")):
+        for model, name in (
+            (DaemonOptions, "daemon"),
+            (HttpOptions, "http"),
+            (ListenOptions, "listen"),
+            (HeartbeatOptions, "heartbeat"),
+        ):
             parts += [f"## [{name}]", wrapped(_sentence(model)), *self._options(model, name, name, set())]
         for base, noun, registry in (
             (Source, "source", config.sources_registry()),

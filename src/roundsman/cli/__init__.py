@@ -13,20 +13,8 @@ from typing import Any
 
 import typer
 
-from roundsman.cli import (
-    backup,
-    control,
-    hooks,
-    init,
-    new,
-    notify,
-    pages,
-    plugins,
-    run,
-    sandbox,
-    service,
-    status,
-)  # isort: skip - the order of --help
+from roundsman.cli import init, run, status, healthy, control, notify, backup, hooks  # isort: skip - the order of --help
+from roundsman.cli import service, new, plugins, sandbox, pages  # isort: skip - the rest of it
 from roundsman.cli.app import app, complain, complain_of
 from roundsman.errors import ConfigError, reason
 from roundsman.masking import mask
@@ -36,6 +24,7 @@ from roundsman.system import logs
 __all__ = [
     "backup",
     "control",
+    "healthy",
     "hooks",
     "init",
     "main",

@@ -25,6 +25,7 @@ STATUSES = {
             "A vendor or a receiver does not answer, or refuses: `once`, `poll`, `check --live`, `hooks`, `notify-test`.",
             "The store does not exist, cannot be read or written, is damaged, is of a newer version, or is in use by a daemon.",
             "`run`: the store was deleted or replaced while the daemon ran. systemd starts the service again.",
+            "`healthy`: no daemon has recorded recently that it runs, the disk is full, or the store is damaged.",
             "`reload`: the daemon refused the configuration, does not run, or does not answer.",
             "A file exists and would be overwritten, or cannot be written.",
             "The program that reads standard output has ended, as in `roundsman events | head`.",

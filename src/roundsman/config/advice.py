@@ -5,7 +5,7 @@ import stat
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import httpx
 from pydantic import BaseModel
@@ -20,13 +20,19 @@ from roundsman.shapes import Outcome
 from roundsman.sources import SOURCES
 from roundsman.store import DAEMON
 
+if TYPE_CHECKING:
+    from roundsman.config.heartbeat import HeartbeatOptions
+
 
 def warnings(config: Config) -> list[str]:
     """Warnings, one line each: secrets, clear-text URLs, placeholders, useless filters, file modes."""
     found = []
     files: dict[Path, str] = {}
-    for place, plugin in plugins_of(config).items():
-        for secret in secrets(plugin):
+    tables: dict[str, Plugin | HeartbeatOptions] = {**plugins_of(config)}
+    if config.heartbeat is not None:
+        tables["heartbeat"] = config.heartbeat
+    for place, table in tables.items():
+        for secret in secrets(table):
             if secret.origin == "literal":
                 found.append(
                     f'{place}: a secret is in the file; write {{ credential = "name" }}, {{ env = "NAME" }} or '
@@ -36,10 +42,10 @@ def warnings(config: Config) -> list[str]:
             elif isinstance(secret.origin, Path):
                 files[secret.origin] = "is a secret"
             found += [f"{place}: a secret {what}" for what in _odd(secret.reveal())]
-        found += [f"{place}.{what}" for what in (*plugin.warnings(), *_in_the_clear(plugin))]
+        found += [f"{place}.{what}" for what in table.warnings()]
+        found += [f"{place}.{what}" for what in (_in_the_clear(table) if isinstance(table, Plugin) else ())]
         found += [
-            f"{place}.{what} holds a placeholder, and no program replaces it"
-            for what in _placeholders(plugin)
+            f"{place}.{what} holds a placeholder, and no program replaces it" for what in _placeholders(table)
         ]
     found += _filters_for_nothing(config)
     listen = config.listen

@@ -10,7 +10,7 @@ from roundsman.options.paths import DataPath, relative_to
 from roundsman.options.values import Duration, Options
 from roundsman.store import default_path
 
-TABLES = ("daemon", "http", "listen", "sources", "sinks")
+TABLES = ("daemon", "http", "listen", "heartbeat", "sources", "sinks")
 """The tables of the file."""
 
 

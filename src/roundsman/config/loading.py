@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from pydantic import BaseModel
@@ -25,6 +25,9 @@ from roundsman.options.values import duration
 from roundsman.plugin import FLOOR, Sink, Source
 from roundsman.store import DAEMON, default_path
 from roundsman.times import spell
+
+if TYPE_CHECKING:
+    from roundsman.config.heartbeat import HeartbeatOptions
 
 LIKELY = 12
 """A URL query value or a header of at least this many characters may be a secret, and is masked."""
@@ -49,6 +52,8 @@ class Config:
     """None: there is no listener."""
     sources: Mapping[str, Source] = field(default_factory=dict)
     sinks: Mapping[str, Sink] = field(default_factory=dict)
+    heartbeat: "HeartbeatOptions | None" = None
+    """None: there is no heartbeat."""
 
     @property
     def store(self) -> Path:
@@ -68,6 +73,10 @@ def load(path: Path, *, only_source: str | None = None, only_sink: str | None = 
             "http": HttpOptions,
             "listen": ListenOptions,
         }
+        if "heartbeat" in document and only_source is None:
+            from roundsman.config.heartbeat import HeartbeatOptions
+
+            known["heartbeat"] = HeartbeatOptions
         tables: dict[str, Any] = {}
         for key, model in known.items():
             tables[key] = read_table(model, key, document.get(key, {}), problems)
@@ -93,7 +102,7 @@ def load(path: Path, *, only_source: str | None = None, only_sink: str | None = 
         ]
     if problems:
         raise ConfigError(problems, path)
-    return Config(path, tables["daemon"], tables["http"], listen, sources, sinks)
+    return Config(path, tables["daemon"], tables["http"], listen, sources, sinks, tables.get("heartbeat"))
 
 
 def listen_of(path: Path) -> ListenOptions | None:

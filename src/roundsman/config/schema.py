@@ -17,6 +17,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from roundsman.config.daemon import DaemonOptions
+from roundsman.config.heartbeat import HeartbeatOptions
 from roundsman.config.loading import NAME
 from roundsman.config.registry import load_type, sinks_registry, sources_registry
 from roundsman.http.transport import HttpOptions
@@ -59,6 +60,7 @@ def json_schema() -> dict[str, Any]:
             "daemon": reference(DaemonOptions, "daemon"),
             "http": reference(HttpOptions, "http"),
             "listen": reference(ListenOptions, "listen"),
+            "heartbeat": reference(HeartbeatOptions, "heartbeat"),
             "sources": any_of("sources", sources_registry()),
             "sinks": any_of("sinks", sinks_registry()),
         },

@@ -68,6 +68,11 @@ class Delivery:
         """Whether the last try failed."""
         return self._failing is not None
 
+    @property
+    def is_reported(self) -> bool:
+        """Whether it has been failing for so long that this is reported."""
+        return self._lasted() >= SINK_PATIENCE
+
     def reopen(self) -> None:
         """Close the place and open it again, between two deliveries: a log rotation has moved the file."""
         self._reopen = True

@@ -29,7 +29,7 @@ class Exchange(NamedTuple):
     size: int | None
     """Bytes of the body, decompressed; None for a body that is read as a stream."""
     is_link: bool
-    """The URL is a link that a vendor gave us, such as a signed one: it is a secret."""
+    """The URL is a secret: a link that a vendor gave us, such as a signed one, or one whose path is a key."""
 
     @classmethod
     def of(

@@ -38,6 +38,8 @@ class Request:
     """Whether the answer's body is wanted; else faults in it are ignored."""
     retry_timeouts: bool = True
     """Whether a timeout or a firewall's page is retried at once."""
+    is_secret: bool = False
+    """Whether the path is a secret: then only the host is logged."""
 
 
 def target(url: str) -> Target:

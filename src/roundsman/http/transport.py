@@ -224,7 +224,8 @@ class RetryingSender:
             else:
                 return answer
             finally:
-                self._observe(Exchange.of(request, answer, error, time.monotonic() - began))
+                seconds = time.monotonic() - began
+                self._observe(Exchange.of(request, answer, error, seconds, is_link=request.is_secret))
 
     def _observe(self, exchange: Exchange) -> None:
         log_exchange(exchange)

@@ -4,9 +4,9 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from roundsman.options.values import counted
+from roundsman.screen.health import late_beat
 from roundsman.screen.words import ago, plain, stamp, unix
-from roundsman.store import Filter, Memory, SinkEntry, SourceStatus, View, holder, holds
+from roundsman.store import Filter, Memory, SinkEntry, SourceStatus, View, holder
 from roundsman.store.origins import another_origin
 from roundsman.system.logs import safe
 
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 LONG_REST = 60.0
 """`status` shows a vendor's backoff if more than this many seconds of it are left."""
-BEAT_LATE = 180.0
-"""Seconds without a beat in the store after which `status` reports it; the daemon writes one each minute."""
 GAP = "roundsman.source.gap"
 RED = {"roundsman.source.failing", GAP, "roundsman.source.webhook_silent"}
 
@@ -92,25 +90,13 @@ async def status(
     return {
         "store": str(view.path),
         "daemon": holder(view.path),
-        "trouble": await view.full() or await _late_beat(view),
+        "trouble": await view.full() or await late_beat(view),
         "damage": await view.known_damage(),
         "events": await view.head(),
         "open_failures": await view.open_failures(),
         "sources": sources,
         "sinks": sinks,
     }
-
-
-async def _late_beat(view: View) -> str | None:
-    """A message if a daemon runs and does not write into the store; None if it does, or none runs."""
-    daemon = await view.daemon()
-    if daemon.pid is None or daemon.config is None or not holds(daemon.pid, view.path):
-        return None
-    last = max(daemon.beat or 0.0, daemon.started or 0.0)
-    if time.time() - last < BEAT_LATE:
-        return None
-    since = stamp(last)
-    return f"{view.path}: the daemon has not recorded since {since} that it runs: it hangs or cannot write; see its log"
 
 
 def _state_of(status: SourceStatus, gap: str | None) -> str:
@@ -180,7 +166,7 @@ def status_tables(found: Mapping[str, Any]) -> "RenderableType":
         if row["error"] and row["state"] != "retired"
     ]
     troubles += [
-        Text(safe(f"  {row['name']}: sends {counted(row['held'], 'event')} at {row['until']}"), style="dim")
+        Text(safe(f"  {row['name']}: {row['held']:,} gathered, sent at {row['until']}"), style="dim")
         for row in found["sinks"]
         if row["held"] and row["state"] != "retired"
     ]

@@ -29,6 +29,8 @@ from roundsman.store.origins import changes
 from roundsman.system import logs
 
 if TYPE_CHECKING:
+    from roundsman.config.heartbeat import HeartbeatOptions
+    from roundsman.service.heartbeat import Heartbeat
     from roundsman.web import Listener
 
 TICK = 0.5
@@ -46,6 +48,7 @@ class Service:
         self.store = store
         self.engine = Engine(self.store, Scheduler(), web(config.http), retention=config.daemon.retention)
         self.listener: Listener | None = None
+        self._heartbeat: Heartbeat | None = None
         self._line = line
         self._systemd = Systemd()
         self._reloads: set[asyncio.Task[None]] = set()
@@ -67,6 +70,7 @@ class Service:
             await self._mind_memories(self.config)
             await self.engine.setup(self.config.sources, self.config.sinks)
             await self._listen(self.config.listen)
+            self._ping(self.config.heartbeat)
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._stop, signal.Signals(number).name)
             self._ready = True
@@ -92,6 +96,7 @@ class Service:
             for task in self._reloads:
                 task.cancel()
             await asyncio.gather(*self._reloads, return_exceptions=True)
+            self._ping(None)
             if self.listener is not None:
                 await self.listener.close()
             with contextlib.suppress(TimeoutError):
@@ -157,6 +162,7 @@ class Service:
             raise
         self.engine.upkeep.retention = new.daemon.retention
         logs.configure(new.daemon.log_level, new.daemon.log_format, self._line)
+        self._ping(None if self._stopping else new.heartbeat)
         self.config = new
 
     async def _mind_memories(self, config: Config) -> None:
@@ -201,6 +207,19 @@ class Service:
         self.listener = new
         self.engine.listening = (self.engine.listening or time.time()) if new is not None else None
 
+    def _ping(self, options: "HeartbeatOptions | None") -> None:
+        """Send heartbeats by these options, or none."""
+        if options is None:
+            if self._heartbeat is not None:
+                self._heartbeat.stop()
+            self._heartbeat = None
+            return
+        if self._heartbeat is None:  # without the table, do not import it
+            from roundsman.service.heartbeat import Heartbeat
+
+            self._heartbeat = Heartbeat(self.engine)
+        self._heartbeat.follow(options)
+
     async def _show_status(self) -> None:
         refused = "; the configuration file was refused, see the log" if self._refused else ""
         with contextlib.suppress(StoreError):  # the engine logs it
@@ -209,6 +228,7 @@ class Service:
     def _stop(self, signal_name: str) -> None:
         log.info("daemon.stopping", signal=signal_name)
         self._stopping = True
+        self._ping(None)  # a stop is no failure, and no success
         self._systemd.say("STOPPING=1")
         self.engine.stop()
 
@@ -311,10 +331,25 @@ async def once(config: Config, *, everything: bool) -> int:
         loop.add_signal_handler(number, task.cancel)
     try:
         await engine.setup(config.sources, config.sinks)
-        return 0 if await engine.once(everything=everything) else 1
+        return 0 if await _once(engine, config, everything=everything) else 1
     except asyncio.CancelledError:
         log.info("daemon.stopping", signal="interrupted")
         return 130
     finally:
         await engine.aclose()
         await store.close()
+
+
+async def _once(engine: Engine, config: Config, *, everything: bool) -> bool:
+    """Visit, deliver, and send the heartbeat, if there is one. Returns whether all visits and deliveries succeeded."""
+    if config.heartbeat is None:
+        return await engine.once(everything=everything)
+    from roundsman.service.heartbeat import ping_once
+
+    try:
+        succeeded = await engine.once(everything=everything)
+    except StoreError as exc:
+        await ping_once(engine, config.heartbeat, succeeded=False, error=str(exc))
+        raise
+    await ping_once(engine, config.heartbeat, succeeded=succeeded)
+    return succeeded

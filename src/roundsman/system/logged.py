@@ -240,6 +240,15 @@ LOGGED = {
         {"reason": "The same in a sentence."},
         "guides/systemd.md",
     ),
+    "heartbeat.failed": Logged(
+        WARNING,
+        "A request of `[heartbeat]` failed. Once, until one succeeds.",
+        {"error": "What went wrong, with the host alone: the path of the URL is its key."},
+        "guides/heartbeat.md",
+    ),
+    "heartbeat.recovered": Logged(
+        INFO, "A request of `[heartbeat]` succeeded after a failure.", {}, "guides/heartbeat.md"
+    ),
     "sink.delivered": Logged(
         DEBUG,
         "A sink has acknowledged events.",

@@ -1,0 +1,71 @@
+"""Whether a daemon works, by what it has written into the store: its last beat, a full disk, damage.
+
+No process is looked for: the daemon may run in another container, whose processes are hidden.
+"""
+
+import time
+from typing import NamedTuple
+
+from roundsman.screen.words import ago, stamp
+from roundsman.store import DaemonRecord, View, holds
+
+BEAT_LATE = 180.0
+"""Seconds without a beat in the store after which the daemon hangs or has ended; it writes one each minute."""
+AHEAD = 10.0
+"""Seconds that a beat may lie in the future: the clocks of two machines differ by as much."""
+
+
+class Health(NamedTuple):
+    """Whether a daemon works, and a line that says why."""
+
+    works: bool
+    line: str
+
+
+async def health(view: View) -> Health:
+    """Whether a daemon has recorded recently that it runs, and no trouble of the store is known."""
+    daemon, now = await view.daemon(), time.time()
+    beat = _latest(daemon, now)
+    wrong = [each for each in (await view.full(), await view.known_damage()) if each]
+    if beat is None or now - beat >= BEAT_LATE:
+        wrong.insert(0, _absence(daemon, now))
+    if wrong or beat is None:
+        return Health(False, f"unhealthy: {'; '.join(wrong)}")
+    return Health(True, f"healthy: the daemon recorded {ago(min(beat, now), now)} that it runs")
+
+
+def _latest(daemon: DaemonRecord, now: float) -> float | None:
+    """When the daemon last recorded that it runs (Unix); None if it never did.
+
+    A time in the future is older than the last change of the clock, and proves nothing.
+    """
+    if daemon.config is None:
+        return None
+    return max(
+        (at for at in (daemon.beat, daemon.started) if at is not None and at <= now + AHEAD), default=None
+    )
+
+
+def _absence(daemon: DaemonRecord, now: float) -> str:
+    """A sentence about a daemon that has not recorded that it runs."""
+    if daemon.config is None:
+        last = stamp(daemon.beat)
+        once = f"; `roundsman once` did at {last}, and ends each time" if last else ""
+        return f"no daemon has recorded that it runs{once}"
+    beat = _latest(daemon, now)
+    if beat is None:
+        ahead = stamp(max(daemon.beat or 0.0, daemon.started or 0.0))
+        return f"the last time that a daemon recorded that it runs, {ahead}, is in the future: the clock was set back"
+    return f"no daemon has recorded since {stamp(beat)} that it runs: it has ended, hangs or cannot write; see its log"
+
+
+async def late_beat(view: View) -> str | None:
+    """A message if a daemon runs and does not write into the store; None if it does, or none runs."""
+    daemon = await view.daemon()
+    if daemon.pid is None or daemon.config is None or not holds(daemon.pid, view.path):
+        return None
+    last = max(daemon.beat or 0.0, daemon.started or 0.0)
+    if time.time() - last < BEAT_LATE:
+        return None
+    since = stamp(last)
+    return f"{view.path}: the daemon has not recorded since {since} that it runs: it hangs or cannot write; see its log"
