@@ -127,10 +127,11 @@ def _one(
         raise ConfigError([f"{name}: no such {section.removesuffix('s')}; there is {there}"])
     problems = [problem for problem in problems if problem.startswith(("daemon", "http"))]
     registry = sources_registry() if section == "sources" else sinks_registry()
-    found = {section: _plugins(section, registry, {name: known[name]}, problems)}
+    found = _plugins(section, registry, {name: known[name]}, problems)
     if problems:
         raise ConfigError(problems, path)
-    return Config(path, tables["daemon"], tables["http"], None, **found)
+    options = {"daemon": tables["daemon"], "http": tables["http"]}
+    return Config(path, **options, **{section: found})
 
 
 def _plugins(
