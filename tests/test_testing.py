@@ -735,7 +735,7 @@ def test_a_delivery_shows_what_was_acked_and_buried() -> None:
 
     found = deliver(Posts(key=SECRET), [an_event(n) for n in (1, 2, 3)], Web(picky))
     assert [event.id for event in found.acked] == ["id00001", "id00003"]
-    assert found.buried == {"id00002": "the receiver answered 422"}
+    assert found.buried == {"id00002": "127.0.0.1:1 answered 422"}
     assert (found.receipt, found.error) == ({"last": "id00003"}, None)
     down = deliver(Posts(key=SECRET), [an_event(1)], Web({}), receipt={"last": "id00000"})
     assert (down.acked, down.receipt) == ([], {"last": "id00000"})

@@ -1,6 +1,5 @@
 """An HTTP answer as a value, and the errors for answers that failed, with all their messages."""
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,8 +10,8 @@ from roundsman import wire
 from roundsman.errors import Backoff, Denied, Reject, RequestFailed, Unreadable
 from roundsman.http.ratelimits import http_date, retry_after
 from roundsman.http.urls import host_of
+from roundsman.http.words import is_page, refusal, said
 from roundsman.masking import mask
-from roundsman.options.values import redact
 
 if TYPE_CHECKING:
     import httpx
@@ -27,8 +26,6 @@ TRANSIENT = frozenset({408, 425, 500, 502, 503, 504, *range(520, 531)})
 """Statuses of transient faults; 520 to 530 come from a proxy that cannot reach its server."""
 READABLE = frozenset({200, 202, 203})
 EMPTY = frozenset({204, 205})
-SAYING = ("detail", "message", "error", "title", "errors", "errorSummary")
-"""Members that state what went wrong, the best first."""
 REJECTED = frozenset({400, 409, 410, 411, 413, 414, 415, 422, 431, 451})
 """Statuses that a retry would get again. 401, 403 and 404 are faults of the setup, and are retried."""
 
@@ -125,18 +122,24 @@ def _named(method: str, url: "str | httpx.URL") -> str:
     return mask(f"{method} {host_of(url)}{httpx.URL(url).path}")
 
 
-def refuse_delivery(answer: Answer, now: float) -> None:
-    """Return if the receiver accepted the request (2xx), else raise `Reject`, `Backoff`, `RequestFailed`."""
+def refuse_delivery(url: str, answer: Answer, now: float) -> None:
+    """Return if the receiver accepted the request (2xx), else raise `Reject`, `Backoff`, `RequestFailed`.
+
+    The message has the receiver's own words, if the answer has any.
+    """
     if 200 <= answer.status < 300:
         return
-    what = f"the receiver answered {answer.status}"
+    what = f"{host_of(url).partition('://')[2]} answered {answer.status}"
+    redirects = 300 <= answer.status < 400 and answer.headers.get("location")
+    words = "" if redirects else refusal(answer.body, answer.headers.get("content-type", ""))
+    what += f": {words}" if words else ""
     if answer.status in REJECTED:
         raise Reject(what)
     after = retry_after(answer.status, answer.headers, now)
     if after is not None:
         raise Backoff(after, what)
-    if 300 <= answer.status < 400 and answer.headers.get("location"):
-        raise RequestFailed(f"{what}: {_redirects(answer)}, which is not followed: check url", answer.status)
+    if redirects:
+        what += f": {_redirects(answer)}, which is not followed: check url"
     raise RequestFailed(what, answer.status)
 
 
@@ -163,36 +166,3 @@ def _is_from_between(answer: Answer) -> bool:
         return True
     words = answer.body[:100].strip(b" .!\r\n").lower()
     return answer.status == 403 and words in {b"", b"forbidden", b"403 forbidden", b"access denied"}
-
-
-def is_page(body: bytes) -> bool:
-    """Whether a body is HTML, which no API answers with."""
-    return body[:200].lstrip().lower().startswith((b"<!doctype html", b"<html", b"<head", b"<!--"))
-
-
-_TOKEN = re.compile(r"[A-Za-z0-9_\-.=+/]{28,}")
-
-
-def said(body: bytes) -> str:
-    """The error text of a body, at most 200 characters: from problem+json, a message, or a list of messages.
-
-    Everything that could be a token is masked, because some servers repeat what they received.
-    """
-    try:
-        document = wire.decode(body) if len(body) < 100_000 else None
-    except Unreadable:
-        return ""
-    found: Any = document
-    for _ in range(3):
-        if not isinstance(found, dict):
-            break
-        found = next((found[key] for key in SAYING if found.get(key)), None)
-        if isinstance(found, list) and found and isinstance(found[0], dict):
-            found = found[0]
-    if isinstance(found, list):
-        found = "; ".join(str(each) for each in found[:5] if isinstance(each, str))
-    text = " ".join(found.split()) if isinstance(found, str) else ""
-    # Remove unprintable characters: they would hide a secret from the mask, but not from a reader.
-    text = "".join(char for char in text if char.isprintable())
-    text = redact(_TOKEN.sub("***", mask(text[:5000])[:1000]))
-    return text if len(text) <= 200 else text[:197] + "..."

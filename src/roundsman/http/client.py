@@ -105,11 +105,11 @@ class Http:
     ) -> None:
         """POST. Only the status counts: any 2xx is the ack, with any body.
 
-        Raises `Reject` if the receiver never accepts it, `Backoff` if it asks to wait, else `RequestFailed`.
+        Raises `Reject` if the receiver never accepts it, `Backoff` if it asks to wait, else `RequestFailed`, with
+        the receiver's words in the message.
         """
-        refuse_delivery(
-            await self.send("POST", url, headers=headers, content=content, read=False), self.clients.now()
-        )
+        answer = await self.send("POST", url, headers=headers, content=content, read=False)
+        refuse_delivery(url, answer, self.clients.now())
 
     async def send(
         self,
@@ -122,7 +122,7 @@ class Http:
     ) -> Answer:
         """The answer with any status, a 500 too; the caller judges it. `RequestFailed` if there is none.
 
-        Without `read`, the answer has no body, and faults in the body are ignored.
+        Without `read`, an answer 2xx has no body, any other the beginning of it, and faults in the body are ignored.
         """
         with translated(url):
             asked = target(str(url))

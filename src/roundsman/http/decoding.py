@@ -18,6 +18,8 @@ SIP = 4096
 """Bytes fed into a stage at once: zlib copies the rest of them, once for each member of a gzip file."""
 MEMBERS = 10_000
 """Maximum members of a gzip file: a small body could hold millions of empty ones."""
+UNSEEN = 2**20
+"""Maximum bytes that a stage decompresses for a `Beginning`: a small body could hold gigabytes of nothing."""
 STAGES = 3
 """Maximum codings in a stack."""
 PLAIN = frozenset({"", "identity", "none", "binary", "8bit", "7bit", "utf-8", "utf8"})
@@ -53,6 +55,36 @@ async def read(body: AsyncIterable[bytes], coding: str, limit: int) -> bytes:
     for stage in stages or ():
         stage.end()
     return bytes(whole)
+
+
+class Beginning:
+    """The first bytes of a body, decoded as they come. What follows is not decoded."""
+
+    def __init__(self, coding: str, limit: int) -> None:
+        self._coding = coding
+        self._limit = limit
+        self._stages: list[_Inflate] | None = None
+        self._kept = bytearray()
+        self._damaged = False
+
+    def feed(self, piece: bytes) -> None:
+        """The next bytes of the body."""
+        if self._damaged or len(self._kept) >= self._limit:
+            return
+        try:
+            if self._stages is None:
+                self._stages = [_stage(name, UNSEEN) for name in reversed(_names(self._coding))]
+            for out in _through(self._stages, piece):
+                self._kept += out
+                if len(self._kept) >= self._limit:
+                    break
+        except (Undecodable, TooMuch):
+            self._damaged = True
+
+    def read(self, *, ended: bool) -> bytes:
+        """At most `limit` bytes; none if the body is damaged, or if it did not end before that many were there."""
+        whole = ended or len(self._kept) >= self._limit
+        return bytes(self._kept[: self._limit]) if whole and not self._damaged else b""
 
 
 def _names(coding: str) -> list[str]:

@@ -35,7 +35,7 @@ class Request:
     headers: dict[str, str]
     content: bytes | None = None
     reads: bool = True
-    """Whether the answer's body is wanted; else faults in it are ignored."""
+    """Whether the answer's body is wanted; else only the beginning of a refusal is read, and faults in it are ignored."""
     retry_timeouts: bool = True
     """Whether a timeout or a firewall's page is retried at once."""
     is_secret: bool = False

@@ -16,13 +16,14 @@ from pydantic import AfterValidator, Field
 
 from roundsman.errors import RequestFailed, TooLarge
 from roundsman.http import bounded, decoding
-from roundsman.http.answers import READABLE, TRANSIENT, Answer, is_page
+from roundsman.http.answers import READABLE, TRANSIENT, Answer
 from roundsman.http.carriers import Carrier, Connections, Reply, Transported
 from roundsman.http.exchange import Exchange, Observer, Unobserved, log_exchange
 from roundsman.http.faults import fault
 from roundsman.http.headers import Headers
 from roundsman.http.request import Request, Target
 from roundsman.http.urls import http_url, is_loopback
+from roundsman.http.words import BEGINNING, is_page
 from roundsman.options.paths import FilePath
 from roundsman.options.values import Duration, Options, Size
 
@@ -316,17 +317,27 @@ def _passing(request: Request, answer: Answer) -> bool:
 
 
 async def _drained(reply: Reply) -> Answer:
-    """The answer without its body. A little of it is read so that the connection can be used again."""
-    size = 0
+    """The answer without its body; of a refusal, with the beginning of its body.
+
+    A little of the body is read so that the connection can be used again.
+    """
+    accepted = 200 <= reply.status < 300
+    coding = reply.headers.get("content-encoding", "")
+    kept = None if accepted else decoding.Beginning(coding, BEGINNING)
+    size, ended = 0, False
     try:
         async with asyncio.timeout(DRAIN):
             async for piece in reply.stream:
                 size += len(piece)
+                if kept is not None:
+                    kept.feed(piece)
                 if size > DRAIN_BYTES:
                     break
+        ended = True
     except (httpx.TransportError, *_UNTRANSLATED):  # a TimeoutError is an OSError
         pass  # the status is enough; the connection is closed
-    return Answer(reply.status, reply.headers.decoded(), b"")
+    body = kept.read(ended=ended) if kept is not None else b""
+    return Answer(reply.status, reply.headers.decoded(), body)
 
 
 _UNTRANSLATED = (

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 from roundsman import wire
 from roundsman.errors import Failed, NoRows, Unreadable
 from roundsman.events import Event
-from roundsman.http.answers import EMPTY, Answer, said
+from roundsman.http.answers import EMPTY, Answer
+from roundsman.http.words import said
 from roundsman.kit import fields, paths
 from roundsman.shapes import Person, Row as Data
 from roundsman.sources.http_json import options
