@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from roundsman.engine.burials import Burials
 from roundsman.engine.notices import SINK_PATIENCE, Notices, sink_failing, sink_recovered
 from roundsman.engine.shared import Shared
 from roundsman.errors import Backoff, Reject, RequestFailed, reason
@@ -52,6 +53,7 @@ class Delivery:
         self._trouble = shared.trouble
         self._news = shared.news
         self._notices = notices
+        self._burials = Burials(self.name, self._monotonic)
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
         self._reopen = False
@@ -90,6 +92,7 @@ class Delivery:
             await self._deliver()
         finally:
             self._news.leave(self._wake)
+            self._burials.flush()
 
     async def _deliver(self) -> None:
         while not self._stop.is_set():
@@ -114,6 +117,8 @@ class Delivery:
         except Exception as exc:  # noqa: BLE001 - any error of a sink means a retry, at the next call
             await self._record_failure(exc, 0.0)
             return False
+        finally:
+            self._burials.flush()
         if self._failures or self._failing is not None:
             await self._recovered()
         return True
@@ -180,11 +185,7 @@ class Delivery:
         """An event that is not JSON is buried, and no sink gets it."""
         why = "the store is damaged: the event cannot be read"
         await self._store.bury_again(self.name, event.seq, why, self._now())
-        self._log_buried(event, why)
-
-    def _log_buried(self, event: Event, why: str) -> None:
-        about = {"seq": event.seq, "id": event.id, "source": event.source, "type": event.type}
-        log.error("event.buried", sink=self.name, **about, reason=why)
+        self._burials.add(event, why)
 
     async def _pump(self, deliver: Deliver) -> None:
         while not (self._stop.is_set() or self._reopen):
@@ -215,7 +216,7 @@ class Delivery:
             [event] = events
             why = reason(reject)
             await self._store.bury(self.name, cursor, event.seq, why, self._now())
-            self._log_buried(event, why)
+            self._burials.add(event, why)
             return event.seq
         end = events[-1].seq if events else cursor
         await self._acked(cursor, end, receipt)
@@ -230,7 +231,7 @@ class Delivery:
         except Exception as exc:
             why = reason(exc)
             await self._store.bury_again(self.name, event.seq, why, self._now())
-            self._log_buried(event, why)
+            self._burials.add(event, why)
             if not isinstance(exc, Reject):
                 raise  # the place is closed and opened again
         else:
@@ -281,8 +282,9 @@ class Delivery:
 
     async def look(self) -> None:
         """Wake up at the time that the sink has asked for. Count a call that hangs for `SINK_PATIENCE` seconds as a
-        failure: it raises nothing.
+        failure: it raises nothing. Log what was buried in the last minute.
         """
+        self._burials.look()
         if self._under_way is None:
             if self._is_time():
                 self._wake.set()
@@ -308,6 +310,7 @@ class Delivery:
             await asyncio.wait_for(self._stop.wait(), wait)
 
     async def _record_failure(self, exc: Exception, wait: float) -> None:
+        self._burials.flush()
         self._fail()
         error = reason(exc)
         expected = isinstance(exc, OSError | Backoff | StoreError) or type(exc).__module__.startswith(

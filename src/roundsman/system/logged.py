@@ -273,14 +273,18 @@ LOGGED = {
     ),
     "event.buried": Logged(
         FAULT,
-        "A sink refused an event for good, or the event is damaged. It is a dead letter.",
+        "A sink refused an event for good, or the event is damaged. It is a dead letter. Further ones of the same sink "
+        "within a minute are in one line.",
         {
             "sink": SINK,
-            "seq": "The number of the event in the log.",
+            "seq": "The number of the event in the log. This and the next three are of one event.",
             "source": "The name of the source of the event.",
             "type": "The type of the event.",
             "id": "The id of the event.",
-            "reason": "Why, in a sentence.",
+            "count": "How many were buried since the line before. This and the next two are of several events.",
+            "first": "The number in the log of the first one.",
+            "last": "The number in the log of the last one.",
+            "reason": "Why, in a sentence; of several, why the last one.",
         },
         "runbook/dead-letters.md",
     ),
