@@ -130,8 +130,8 @@ def _one(
     found = _plugins(section, registry, {name: known[name]}, problems)
     if problems:
         raise ConfigError(problems, path)
-    options = {"daemon": tables["daemon"], "http": tables["http"]}
-    return Config(path, **options, **{section: found})
+    of_sources, of_sinks = (found, {}) if section == "sources" else ({}, found)
+    return Config(path, tables["daemon"], tables["http"], sources=of_sources, sinks=of_sinks)
 
 
 def _plugins(
