@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
 
 from inside import Status, seen, set_due, status
 from roundsman.engine.alarms import Scheduler
@@ -98,6 +99,19 @@ async def open_door(
                 await running
             await engine.aclose()
             await store.close()
+
+
+async def metrics(door: Door) -> dict[str, float]:
+    """Every series of the metrics, as Prometheus' own parser reads them: `name{label="value"}` with sorted labels."""
+    answer = await door.client.get(f"{door.url}/metrics")
+    assert answer.status_code == 200
+    return {
+        each.name
+        + ("{" + ",".join(f'{key}="{value}"' for key, value in sorted(each.labels.items())) + "}")
+        * bool(each.labels): each.value
+        for family in text_string_to_metric_families(answer.text)
+        for each in family.samples
+    }
 
 
 def subscribe(vendor: Vendor, url: str, secret: str = "", headers: Mapping[str, str] | None = None) -> None:

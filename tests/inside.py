@@ -192,6 +192,11 @@ def disk_has(engine: Engine, free: Callable[[], int], total: int) -> None:
     engine.upkeep._disk._look = lambda path: Space(free(), total)
 
 
+def disk_says(store: SqliteStore, look: Callable[[Path], Space]) -> None:
+    """As if the disk of the store answered this when the metrics ask it."""
+    store._counting._look = look
+
+
 async def sink_failed(engine: Engine, name: str) -> bool:
     """Whether a sink's last try failed."""
     return engine.deliveries[name]._failures > 0

@@ -5,6 +5,7 @@ their values, only on their order.
 """
 
 import asyncio
+import random
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
@@ -36,6 +37,7 @@ from roundsman.store import (
     open_store,
     open_view,
 )
+from roundsman.store.sqlite import census
 from roundsman.wire import Damage
 from worlds import START, an_event
 
@@ -717,6 +719,78 @@ async def test_a_view_sees_what_was_committed(store: Store, view: View) -> None:
     assert await view.via(numbers) == {numbers[0]: None, numbers[1]: None, numbers[2]: "ring"}
     await store.ack("archive", 0, numbers[-1], None, START)
     assert await view.oldest("archive", ALL) is None
+
+
+async def test_a_census_counts_by_source_and_by_sink(store: Store) -> None:
+    await store.register(KINDS, {"archive": "file", "tickets": "http"})
+    await find(store, an_event(1, outcome="failed"), an_event(2, outcome="failed"), an_event(3), now=START)
+    await find(store, an_event(4, "windows", outcome="failed"), name="windows", now=START + 10)
+    await store.receive(Intake("doors", unread=("odd", b"body")), START)
+    first, *_, last = await seqs(store)
+    await store.bury("archive", 0, last, "no", START)
+    wanted = {"archive": ALL, "tickets": Filter(sources=("windows",))}
+    found = await store.census(wanted)
+    assert (found.failures, found.unread, found.dead) == (
+        {"doors": 2, "windows": 1},
+        {"doors": 1},
+        {"archive": 1},
+    )
+    assert found.lags == {"archive": (0, None), "tickets": (1, START + 10)}
+    assert found.sizes["store"] > 0
+    assert found.disk is not None
+    assert 0 < found.disk.free <= found.disk.total
+    await store.tick_off([first])
+    await store.drop_dead("archive", None)
+    await store.drop_unread("doors", None)
+    await store.replay("archive", 0)
+    found = await store.census(wanted)
+    assert (found.failures, found.unread, found.dead) == ({"doors": 1, "windows": 1}, {}, {})
+    assert found.lags["archive"] == (4, START)
+
+
+async def test_a_census_follows_a_sink_wherever_its_cursor_goes(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against the count of the whole log: events, acks, replays and other filters in random order."""
+    monkeypatch.setattr(census, "PART", 4)
+    dice = random.Random(7)
+    filters = [ALL, Filter(outcomes=("denied",)), Filter(sources=("windows",)), Filter(types=("none",))]
+    wanted, n = ALL, 0
+    for turn in range(300):
+        match dice.randrange(8):
+            case 0 | 1 | 2:
+                name = dice.choice(["doors", "windows"])
+                outcomes = [dice.choice(["granted", "denied"]) for _ in range(dice.randrange(1, 9))]
+                await find(
+                    store,
+                    *(an_event(n + at, name, outcome=each) for at, each in enumerate(outcomes)),
+                    name=name,
+                    now=START + turn,
+                )
+                n += len(outcomes)
+            case 3:
+                await store.replay("archive", dice.randrange(n + 1))
+            case 4:
+                wanted = dice.choice(filters)
+            case _:
+                cursor, _ = await store.cursor("archive")
+                upto = dice.randint(cursor, await store.head())
+                await store.ack("archive", cursor, upto, None, START)
+        [lag] = (await store.census({"archive": wanted})).lags.values()
+        cursor, _ = await store.cursor("archive")
+        assert lag == (await store.lag(cursor, wanted), await store.oldest("archive", wanted)), turn
+
+
+async def test_a_long_lag_is_counted_over_several_censuses(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(census, "PART", 2)
+    await find(store, *(an_event(n) for n in range(9)), now=START)
+    wanted = {"archive": ALL}
+    monkeypatch.setattr(census, "PATIENCE", 0.0)
+    assert (await store.census(wanted)).lags["archive"] == (None, None), "no time for any part"
+    monkeypatch.setattr(census, "PATIENCE", 60.0)
+    assert (await store.census(wanted)).lags["archive"] == (9, START)
 
 
 async def test_the_place_in_the_log_is_found_by_time_even_if_a_clock_was_set_back(store: Store) -> None:

@@ -1,6 +1,5 @@
 """Health, readiness and metrics: what machines ask."""
 
-import json
 import re
 import shutil
 import subprocess
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 
 from conftest import need
-from doors import HEADER, PARAKEY, RECENT, VALUE, Door, open_door, until
+from doors import HEADER, PARAKEY, RECENT, VALUE, Door, metrics, open_door, until
 from inside import answered, caught_up, set_due, set_visited
 from roundsman.errors import Reject
 from roundsman.sandbox import Parakey, Sandbox
@@ -24,7 +23,6 @@ KEY = {HEADER: VALUE}
 LOG = {"id": "log1", "createdAt": RECENT, "timestamp": RECENT}
 ROOT = Path(__file__).parents[2]
 REFERENCE = (ROOT / "docs/reference/metrics.md").read_text()
-GUIDE = (ROOT / "docs" / "guides" / "monitoring.md").read_text()
 
 
 @pytest.fixture
@@ -37,16 +35,6 @@ async def door(tmp_path: Path) -> AsyncIterator[Door]:
             yield door
 
 
-async def metrics(door: Door) -> dict[str, float]:
-    text = (await door.client.get(f"{door.url}/metrics")).text
-    found = {}
-    for line in text.splitlines():
-        if not line.startswith("#"):
-            name, _, value = line.rpartition(" ")
-            found[name] = float(value)
-    return found
-
-
 async def test_prometheus_takes_what_it_reads(door: Door) -> None:
     need(shutil.which("promtool") is not None, "needs promtool: apt install prometheus")
     await until(lambda: answered(door.engine))
@@ -57,29 +45,6 @@ async def test_prometheus_takes_what_it_reads(door: Door) -> None:
         ["promtool", "check", "metrics"], input=answer.content, capture_output=True, check=False
     )
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
-
-
-async def test_prometheus_takes_the_alerts_of_the_guide_and_they_name_real_metrics(
-    door: Door, tmp_path: Path
-) -> None:
-    need(shutil.which("promtool") is not None, "needs promtool: apt install prometheus")
-    table = GUIDE.partition("Alert on these:")[2].partition("\n\n- ")[0]
-    alerts = re.findall(r"^\| ([^|`]+) \| `([^`]+)` \|", table, re.MULTILINE)
-    rules = [{"alert": name, "expr": expression} for name, expression in alerts]
-    file = tmp_path / "rules.yml"
-    file.write_text(json.dumps({"groups": [{"name": "roundsman", "rules": rules}]}))  # JSON is YAML
-    checked = subprocess.run(
-        ["promtool", "check", "rules", file], capture_output=True, text=True, check=False
-    )
-    assert checked.returncode == 0, checked.stdout + checked.stderr
-    assert f"{len(table.splitlines()) - 4} rules found" in checked.stdout, "one for each row"
-    await until(lambda: answered(door.engine))
-    await door.post("/hooks/doors", LOG, KEY)
-    text = (await door.client.get(f"{door.url}/metrics")).text
-    named = {name for _, expression in alerts for name in re.findall(r"roundsman_\w+", expression)}
-    assert {name.removesuffix("_bucket") for name in named} <= set(
-        re.findall(r"^# TYPE (\S+)", text, re.MULTILINE)
-    )
 
 
 async def test_the_metrics_are_those_of_the_reference(door: Door) -> None:

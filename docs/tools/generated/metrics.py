@@ -19,7 +19,7 @@ def page() -> str:
         "## All metrics",
         table(
             ("Metric", "Type", "Labels"),
-            [(f"[{name(each)}](#{name(each)})", kind(each), ", ".join(each.labels)) for each in METRICS],
+            [(f"[{each.name}](#{each.name})", each.kind, ", ".join(each.labels)) for each in METRICS],
         ),
         *(part for each in METRICS for part in _metric(each)),
         "## Form",
@@ -35,16 +35,7 @@ def page() -> str:
 
 
 def _metric(metric: Described) -> Iterator[str]:
-    yield f"## {name(metric)}"
-    yield wrapped(f"{kind(metric).capitalize()}. {metric.help}")
+    yield f"## {metric.name}"
+    yield wrapped(f"{metric.kind.capitalize()}. {metric.help}")
     if metric.labels:
         yield items((code(label), meaning) for label, meaning in metric.labels.items())
-
-
-def kind(metric: Described) -> str:
-    return str(metric.family().type)
-
-
-def name(metric: Described) -> str:
-    """Its name in the exposition."""
-    return metric.name + ("_total" if kind(metric) == "counter" else "")

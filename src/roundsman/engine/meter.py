@@ -2,11 +2,16 @@
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
+from http import HTTPStatus
 
 from roundsman.http.exchange import Exchange
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Upper bounds of the histograms' buckets."""
+
+
+STATUSES = {int(status): str(int(status)) for status in HTTPStatus}
+"""The statuses that are counted as they are. Others count as `4xx`, for example: a host can answer any number."""
 
 
 class Histogram:
@@ -42,6 +47,8 @@ class Meter:
         """Seconds from `due` to the beginning of the visit."""
         self.requests: defaultdict[str, Histogram] = defaultdict(Histogram)
         """Seconds that requests took, by host."""
+        self.exchanges: Counter[tuple[str, str]] = Counter()
+        """Requests, downloads too, by host and status; `error` if there was no answer that could be read."""
         self.retries: Counter[str] = Counter()
         """Requests that were retried, by host."""
         self.webhooks: Counter[tuple[str, str]] = Counter()
@@ -50,9 +57,13 @@ class Meter:
         """Seconds from a webhook to its answer."""
 
     def exchanged(self, exchange: Exchange) -> None:
-        """A request has ended. Downloads are not counted: they take as long as they are large."""
+        """A request has ended. The time of a download is not counted: it takes as long as it is large."""
+        host, status = exchange.target.host, exchange.status
         if not exchange.is_link:
-            self.requests[exchange.target.host].add(exchange.seconds)
+            self.requests[host].add(exchange.seconds)
+        if exchange.error != "CancelledError":  # we gave it up, at a stop for example
+            label = "error" if status is None else STATUSES.get(status) or f"{status // 100}xx"
+            self.exchanges[host, label] += 1
 
     def retried(self, host: str) -> None:
         """A request is retried."""

@@ -86,6 +86,11 @@ class Watched:
     def busy(self) -> bool:
         return self.task is not None or self.queued
 
+    @property
+    def backlog(self) -> Reading | None:
+        """The reading of several polls that is under way; None if there is none."""
+        return self.reading if self.task is not None else None
+
     def move(self, change: Callable[[SourceStatus], SourceStatus]) -> None:
         """The clock was set: change the times of the status, also of one that may hold again."""
         self.status = change(self.status)

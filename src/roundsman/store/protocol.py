@@ -12,6 +12,7 @@ from roundsman.events import Event
 from roundsman.store.values import (
     NEVER,
     Again,
+    Census,
     DaemonRecord,
     DeadLetter,
     Filter,
@@ -203,6 +204,9 @@ class Store(Desk, Upkeep, Protocol):
 
     async def last_beat(self) -> float | None:
         """When a daemon last recorded a beat, a visit or a delivery (Unix); None if it never did."""
+
+    async def census(self, sinks: Mapping[str, Filter]) -> Census:
+        """What the metrics show, for these sinks (name -> filter). It is counted in a thread, a few seconds at most."""
 
     async def commanded(self) -> list[str] | None:
         """Sources for which a command requested a visit; None if no other process has written since the last call."""

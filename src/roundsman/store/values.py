@@ -1,10 +1,11 @@
 """The values that the store takes and returns; they are independent of SQL."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from roundsman.events import Event
+from roundsman.system.files import Space
 from roundsman.wire import Damage
 
 if TYPE_CHECKING:
@@ -162,6 +163,32 @@ class Again(NamedTuple):
 
 
 NEVER = Again(None, 0)
+
+
+class Lag(NamedTuple):
+    """What waits for a sink."""
+
+    events: int | None
+    """Number of events; None if they are not counted yet."""
+    oldest: float | None
+    """When the oldest of them was logged (Unix); None if there is none, or it is not found yet."""
+
+
+class Census(NamedTuple):
+    """What the metrics show of a store."""
+
+    failures: Mapping[str, int]
+    """Number of failures that are not marked as done, by source. A source without one is left out."""
+    unread: Mapping[str, int]
+    """Number of unread webhooks and rows, by source, likewise."""
+    dead: Mapping[str, int]
+    """Number of dead letters, by sink, likewise."""
+    lags: Mapping[str, Lag]
+    """What waits, by sink."""
+    sizes: Mapping[str, int]
+    """Bytes of each file: `store`, and `wal`, the file beside it with the latest changes."""
+    disk: Space | None
+    """The space on its disk; None if that cannot be found out."""
 
 
 class DeadLetter(NamedTuple):

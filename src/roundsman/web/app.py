@@ -8,14 +8,16 @@ import time
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from roundsman.engine.engine import Engine
 from roundsman.errors import NotAuthentic
 from roundsman.plugin import Source
 from roundsman.store import StoreError
-from roundsman.web.metrics import CONTENT_TYPE, exposition
+from roundsman.web.exposition import Exposition
+from roundsman.web.metrics import CONTENT_TYPE
 from roundsman.webhook import PATH, Call
 
 LARGEST = 2**20
@@ -111,6 +113,13 @@ class Receiver:
         return Response(status_code=200)
 
 
+class Pieces(StreamingResponse):
+    """An answer that is sent in pieces. Starlette's own imports anyio for it, which stops the event loop."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - as ASGI has it
+        await self.stream_response(send)
+
+
 def app(engine: Engine, look_again: float = 1.0) -> Starlette:
     """The web application. It only reads from the engine, and passes webhooks to it."""
 
@@ -127,8 +136,10 @@ def app(engine: Engine, look_again: float = 1.0) -> Starlette:
         missing = await readiness.missing()
         return _say(503, "\n".join(missing)) if missing else _say(200, "ready")
 
+    exposition = Exposition(engine)
+
     async def metrics(_: Request) -> Response:
-        return Response(await exposition(engine), media_type=CONTENT_TYPE)
+        return Pieces(exposition.pieces(), media_type=CONTENT_TYPE)
 
     receiver = Receiver(engine)
 

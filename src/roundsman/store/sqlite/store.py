@@ -11,6 +11,7 @@ from threading import Lock
 from roundsman import __version__, wire
 from roundsman.errors import StoreError
 from roundsman.store.sqlite.books import Books
+from roundsman.store.sqlite.census import Counting
 from roundsman.store.sqlite.desk import Desk
 from roundsman.store.sqlite.files import (
     claim_file,
@@ -28,7 +29,7 @@ from roundsman.store.sqlite.reading import reading
 from roundsman.store.sqlite.soundness import check
 from roundsman.store.sqlite.units import relaxed
 from roundsman.store.sqlite.writer import Writer
-from roundsman.store.values import DAEMON, Intake
+from roundsman.store.values import DAEMON, Census, Filter, Intake
 from roundsman.system.files import create, resolve
 from roundsman.system.threads import in_thread
 
@@ -58,6 +59,7 @@ class SqliteStore(Log, Books, Desk, Pruning):
         self._links = os.fstat(lock).st_nlink if lock >= 0 else 0
         self._guard = Lock()
         """Held while `_wal` changes, because a thread may be about to sync it."""
+        self._counting = Counting(path)
         self._config: str | None = None
         """The path of the configuration that the daemon runs with."""
         self._whoami = (os.getpid(), time.time(), __version__)
@@ -147,6 +149,9 @@ class SqliteStore(Log, Books, Desk, Pruning):
         others = wal.exists() and wal.stat().st_size
         if not self._unlinked() or others or _identity(self.path) != self._place:
             return False
+        # SQLite shares one -shm between the connections of a process: none may keep the old one open.
+        if not self._counting.open.acquire(blocking=False):
+            return False
         try:
             busy, *_ = self._do("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             if busy:
@@ -160,6 +165,8 @@ class SqliteStore(Log, Books, Desk, Pruning):
         except (sqlite3.Error, OSError):
             self._place = None  # the connections are unusable: from now on, `lost` is true
             return False
+        finally:
+            self._counting.open.release()
         with self._guard:
             os.close(self._wal)
             self._wal = open_wal(path)
@@ -253,6 +260,10 @@ class SqliteStore(Log, Books, Desk, Pruning):
             "UPDATE daemons SET config = ?, digest = ?, reloads = reloads + 1, problems = ?",
             (_text(config), digest, wire.encode(list(problems)).decode()),
         )
+
+    async def census(self, sinks: Mapping[str, Filter]) -> Census:
+        """What the metrics show, for these sinks (name -> filter). It is counted in a thread, a few seconds at most."""
+        return await in_thread(self._counting.count, sinks)
 
     @reading
     def last_beat(self) -> float | None:
