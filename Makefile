@@ -33,6 +33,7 @@ check: $(TOOLS)  ## format, lint, types, unused names; 30 s
 docs: $(TOOLS)  ## build/docs: the documentation as HTML, with checked links; 5 s
 	$(BIN)/python docs/tools/reference.py
 	$(BIN)/python docs/tools/house.py
+	$(BIN)/python docs/tools/dashboard.py
 	$(BIN)/zensical build --strict
 
 bench: $(TOOLS)  ## figures beside those of the bare tools; QUICK=1: small amounts; ROWS="backlog poll": these rows; 20 min

@@ -135,7 +135,11 @@ INSTALLATIONS = {
                 "root",
             ),
             Place("/usr/bin/roundsman", "The command.", "root", "0755"),
-            Place("/usr/share/doc/roundsman/", "README, changelog and the example configuration.", "root"),
+            Place(
+                "/usr/share/doc/roundsman/",
+                "README, changelog, the example configuration, and in `examples/` alert rules and a dashboard.",
+                "root",
+            ),
         ),
     ),
 }
