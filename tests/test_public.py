@@ -5,6 +5,7 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from importlib.resources import files
 from pathlib import Path
@@ -73,3 +74,19 @@ def test_the_wheel_has_the_marker_for_type_checkers_and_the_pages_of_help(tmp_pa
         if page.parent != ROOT / "docs"
     }
     assert pages <= names, pages - names
+
+
+def test_the_source_distribution_has_the_alert_rules_and_the_dashboard(tmp_path: Path) -> None:
+    need(importlib.util.find_spec("hatchling") is not None, "needs hatchling: pip install hatchling")
+    for name in ("src", "systemd", "docs", "contrib", "README.md", "pyproject.toml"):
+        place = ROOT / name
+        (shutil.copytree if place.is_dir() else shutil.copy)(place, tmp_path / name)
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", "dist"], cwd=tmp_path, check=True
+    )
+    [archive] = (tmp_path / "dist").glob("*.tar.gz")
+    with tarfile.open(archive) as opened:
+        names = {name.partition("/")[2] for name in opened.getnames()}
+    files = {str(path.relative_to(ROOT)) for path in (ROOT / "contrib").rglob("*") if path.is_file()}
+    assert "contrib/prometheus/roundsman.rules.yml" in files
+    assert files <= names, files - names

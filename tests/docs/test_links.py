@@ -11,7 +11,9 @@ from pages import ROOT
 
 NAVIGATION = {f"docs/{path}" for path in re.findall(r"[\w./-]+\.md", (ROOT / "mkdocs.yml").read_text())}
 THERE = {page for page in NAVIGATION if (ROOT / page).exists() or not (ROOT / pages.GENERATED).exists()}
-FILE = re.compile(r"(tests|src|systemd|debian|docs)/[\w./-]*|[a-z_]+/[\w./-]+\.(py|toml|service|socket)")
+FILE = re.compile(
+    r"(tests|src|systemd|debian|docs|contrib)/[\w./-]*|[a-z_]+/[\w./-]+\.(py|toml|service|socket)"
+)
 """A path of the repository, or of the program's package."""
 
 
