@@ -4,6 +4,7 @@ import asyncio
 import shutil
 import tempfile
 import threading
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from roundsman.http.transport import Clients
 from roundsman.plugin import Sink, Source
 from roundsman.sandbox import Fault, Outgoing, Subscription, Vendor
 from roundsman.sinks.file import FileSink
-from roundsman.store import Filter
+from roundsman.store import Filter, Kind, Store
 from roundsman.store.sqlite.store import SqliteStore
 from roundsman.web.app import app
 from worlds import PLANS, RECORDS, ByHand, Recorder, Straight, Time, keeps_the_contract, web_of
@@ -121,6 +122,11 @@ class Mortal(RuleBasedStateMachine):
         self.sink_fails = 0
         self.engine: Engine | None = None
         self.asked = 0
+        self.requests = 0
+        """Number of requests to vendors in all."""
+        self.paused: set[str] = set()
+        """What was paused at the last look, and what the recorder and the vendors had got by then."""
+        self.got = self.had = 0
         self.mail: list[tuple[Vendor, Subscription, Any]] = []
         """Webhooks on their way."""
         PLANS[self.name] = self._receive
@@ -151,6 +157,7 @@ class Mortal(RuleBasedStateMachine):
     def _request(self) -> None:
         self.fuse.step()
         self.asked += 1
+        self.requests += 1
         if self.asked > self.patience:
             raise Endless
 
@@ -174,6 +181,47 @@ class Mortal(RuleBasedStateMachine):
     def restart(self) -> None:
         self.shut()
         self.boot()
+
+    # -- pauses ----------------------------------------------------------------------------------------------------------
+
+    def names(self) -> list[tuple[Kind, str]]:
+        """What can be paused."""
+        return [*(("source", name) for name in self.sources()), ("sink", self.name), ("sink", "archive")]
+
+    @rule(which=st.integers(0, 10**6))
+    def pause(self, which: int) -> None:
+        kind, name = self.names()[which % len(self.names())]
+        self._command(lambda store: store.pause(kind, name, "anna", self.time.now()))
+
+    @rule(which=st.integers(0, 10**6))
+    def resume(self, which: int) -> None:
+        kind, name = self.names()[which % len(self.names())]
+        self._command(lambda store: store.resume(kind, name))
+
+    def resume_all(self) -> None:
+        for kind, name in self.names():
+            self._command(lambda store, kind=kind, name=name: store.resume(kind, name))
+
+    def _command(self, act: Callable[[Store], Coroutine[Any, Any, Any]]) -> None:
+        """A command, and the daemon's next heartbeat."""
+        assert self.engine is not None
+        self.loop.run_until_complete(act(self.engine.store))
+        self.loop.run_until_complete(self.engine.pauses.look())
+
+    @invariant()
+    def nothing_that_is_paused_got_anything(self) -> None:
+        """Neither a request to a vendor nor an event to a sink, whenever the daemon died."""
+        if self.engine is None:
+            return
+        paused = {pause.name for pause in seen(self.engine.store.pauses())}
+        got = len(RECORDS.get(self.name, []))
+        if self.name in paused and self.name in self.paused:
+            assert got == self.got
+        if self.sources().keys() <= paused and self.sources().keys() <= self.paused:
+            assert self.requests == self.had
+        self.paused, self.got, self.had = paused, got, self.requests
+
+    # -- rounds ----------------------------------------------------------------------------------------------------------
 
     @rule()
     def visit(self) -> None:
@@ -333,6 +381,7 @@ class Mortal(RuleBasedStateMachine):
             if self.engine is not None:
                 self.fuse.left = None
                 self.sink_fails = 0
+                self.resume_all()
                 self.heal_and_check()
                 for event in self.log():
                     keeps_the_contract(event)

@@ -366,3 +366,46 @@ def test_a_clock_that_is_set_changes_no_distance(
     for name in ("due", "not_before", "last_visit", "unanswered_since", "ring_at", "last_ring"):
         one, other = getattr(before, name), getattr(later, name)
         assert one == other or one == pytest.approx(other, abs=0.01), name
+
+
+# -- pauses ------------------------------------------------------------------------------------------------------------
+
+PAUSED = policy.paused(GOOD, NOW)
+
+
+def test_a_paused_source_has_no_next_visit_and_no_ring() -> None:
+    assert PAUSED.next_visit == float("inf")
+    assert policy.paused(replace(GOOD, ring_at=NOW + 1), NOW).ring_at is None
+    assert policy.ring(PAUSED, NOW + 10, INTERVAL).ring_at is None
+
+
+@pytest.mark.parametrize("outcome", [Failure("503"), Failure("401", refusal="unauthorized")])
+@pytest.mark.parametrize("trigger", ["due", "webhook", "command"])
+def test_a_visit_that_ends_in_an_error_during_a_pause_reports_nothing(
+    outcome: Outcome, trigger: Trigger
+) -> None:
+    status = replace(RETRYING, failures=9, paused=NOW)
+    verdict = after(status, trigger, outcome, NOW + 5, INTERVAL)
+    assert verdict.reports == ()
+    assert verdict.status.failing_since is None
+    assert policy.silent(replace(GOOD, paused=NOW), NOW + 9000, INTERVAL) is None
+
+
+@pytest.mark.parametrize("lasted", [0.0, 5.0, 90_000.0, -500.0])
+def test_after_a_pause_a_source_is_due_and_as_long_without_an_answer_as_before_it(lasted: float) -> None:
+    status = policy.resumed(policy.paused(RETRYING, NOW), NOW + lasted)
+    assert status.paused is None
+    assert status.due == NOW + lasted
+    before = NOW - (RETRYING.unanswered_since or 0)
+    since = NOW + lasted - (status.unanswered_since or 0)
+    assert since == (before if lasted >= 0 else max(0.0, before + lasted))
+
+
+def test_after_a_pause_the_wait_that_the_vendor_asked_for_holds() -> None:
+    resting = replace(PAUSED, not_before=NOW + 900)
+    assert policy.resumed(resting, NOW + 10).due == NOW + 900
+
+
+def test_time_that_a_start_has_moved_already_is_not_counted_into_the_future() -> None:
+    moved = policy.idle(PAUSED, 500)
+    assert policy.resumed(moved, NOW + 1000).unanswered_since == NOW + 1000

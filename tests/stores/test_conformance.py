@@ -193,6 +193,69 @@ def unstorable(number: int) -> Event:
     return msgspec.structs.replace(an_event(number), outcome=object())
 
 
+# -- pauses ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_pause_is_kept_with_its_person_and_its_time_until_it_is_ended(
+    store: Store, desk: Desk, view: View
+) -> None:
+    assert await view.pauses() == []
+    assert await desk.pause("source", "doors", "anna", START)
+    assert await desk.pause("sink", "archive", "uid 1000", START + 1)
+    assert sorted(await view.pauses()) == [
+        ("sink", "archive", START + 1, "uid 1000"),
+        ("source", "doors", START, "anna"),
+    ]
+    [doors, windows] = await view.sources()
+    assert (doors.status.paused, doors.paused_by) == (START, "anna")
+    assert (windows.status.paused, windows.paused_by) == (None, None)
+    [archive] = await view.sinks()
+    assert (archive.paused, archive.paused_by) == (START + 1, "uid 1000")
+    assert (await status(store)).paused == START
+    assert await desk.resume("source", "doors")
+    assert await desk.resume("sink", "archive")
+    assert await view.pauses() == []
+    assert not await desk.resume("source", "doors")
+
+
+async def test_a_second_pause_changes_nothing_and_what_was_never_registered_cannot_be_paused(
+    desk: Desk,
+) -> None:
+    assert await desk.pause("source", "doors", "anna", START)
+    assert not await desk.pause("source", "doors", "bob", START + 9)
+    assert not await desk.pause("source", "attic", "bob", START)
+    assert not await desk.pause("sink", "doors", "bob", START), "that is a source"
+    assert [tuple(pause) for pause in await desk.pauses()] == [("source", "doors", START, "anna")]
+
+
+async def test_the_daemon_detects_a_pause_and_its_end_which_requests_a_visit(
+    store: Store, desk: Desk
+) -> None:
+    await store.commanded()
+    await desk.pause("source", "doors", "anna", START)
+    assert await store.commanded() == []
+    await desk.resume("source", "doors")
+    assert await store.commanded() == ["doors"]
+
+
+async def test_visits_registrations_and_deliveries_keep_a_pause(store: Store, desk: Desk) -> None:
+    await desk.pause("source", "doors", "anna", START)
+    await desk.pause("sink", "archive", "anna", START)
+    paused = await status(store)
+    await find(store, an_event(1))
+    await store.begin([("doors", SourceStatus(due=START))])
+    await store.record([("doors", SourceStatus(due=START))])
+    await store.schedule([("doors", SourceStatus(due=START))])
+    await store.receive(Intake("doors", [an_event(2)]), START)
+    await desk.rewind("doors", {})
+    cursor, _ = await store.cursor("archive")
+    await store.ack("archive", cursor, await store.head(), None, START)
+    await desk.replay("archive", 0)
+    await store.register(KINDS, {"archive": "file"})
+    assert (await status(store)).paused == paused.paused == START
+    assert len(await store.pauses()) == 2
+
+
 # -- names and types ---------------------------------------------------------------------------------------------------
 
 

@@ -34,6 +34,7 @@ class Deliveries(dict[str, Delivery]):
     async def configure(self, sinks: Mapping[str, Sink], clients: Clients) -> dict[str, Delivery]:
         """The new set: a sink with the same options keeps its delivery. Raises StoreError, and changes nothing."""
         new = {}
+        pauses = {pause.name: pause for pause in await self._shared.store.pauses() if pause.kind == "sink"}
         for name, sink in sinks.items():
             failures = await self._shared.store.failure(name)
             kept = self.get(name)
@@ -42,6 +43,8 @@ class Deliveries(dict[str, Delivery]):
                 if kept is not None and kept.sink == sink
                 else Delivery(sink, OldHttp(clients), self._shared, self._notices, failures)
             )
+            if new[name] is not kept and name in pauses:
+                new[name].pause(pauses[name].since)
         return new
 
     async def gaps(self, new: Mapping[str, Delivery]) -> list[Event]:
@@ -97,8 +100,9 @@ class Deliveries(dict[str, Delivery]):
         self._leaving[name] = [*before, self._loops[name]]
 
     async def once(self) -> bool:
-        """Deliver what is in the log. Returns whether all deliveries succeeded."""
-        return all(await asyncio.gather(*(delivery.once() for delivery in self.values())))
+        """Deliver what is in the log, but not to paused sinks. Returns whether all deliveries succeeded."""
+        running = [delivery for delivery in self.values() if delivery.paused is None]
+        return all(await asyncio.gather(*(delivery.once() for delivery in running)))
 
     def reopen(self) -> None:
         """Have every sink close its place and open it again: a log rotation has moved its file."""

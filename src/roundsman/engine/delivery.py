@@ -57,23 +57,34 @@ class Delivery:
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
         self._reopen = False
-        self._until: float | None = None
-        """When (Unix) the sink is called again, also without events."""
+        self._later = NEVER
+        """When the sink is called again on purpose, also without events."""
         self._failures, self._failing = failures
         self._failed_at = self._monotonic() - (self._now() - self._failing if self._failing else 0.0)
         """Since when it has been failing, by the monotonic clock, and without time in which nothing was tried."""
+        self.paused: float | None = None
+        """Since when a person has paused it (Unix); None if none has."""
+        self._paused_at = 0.0
+        """The same by the monotonic clock."""
+        self._nudge = asyncio.Event()
+        """Ends the wait after a failure: a person has paused or resumed it, or it stops."""
         self._under_way: float | None = None
         """Since when (monotonic) it has been opening the place or delivering; None if it does neither."""
 
     @property
     def fails(self) -> bool:
-        """Whether the last try failed."""
-        return self._failing is not None
+        """Whether the last try failed. A paused sink does not count as failing."""
+        return self._failing is not None and self.paused is None
+
+    @property
+    def held(self) -> int:
+        """Events that the sink has acked, and sends later on purpose."""
+        return self._later.held
 
     @property
     def is_reported(self) -> bool:
         """Whether it has been failing for so long that this is reported."""
-        return self._lasted() >= SINK_PATIENCE
+        return self._lasted() >= SINK_PATIENCE and self.paused is None
 
     def reopen(self) -> None:
         """Close the place and open it again, between two deliveries: a log rotation has moved the file."""
@@ -83,6 +94,24 @@ class Delivery:
     def stop(self) -> None:
         """Stop after the delivery under way."""
         self._stop.set()
+        self._nudge.set()
+        self._wake.set()
+
+    def pause(self, since: float) -> None:
+        """A person has paused it at `since` (Unix): its place is closed after the delivery under way, and events wait."""
+        self.paused = since
+        self._paused_at = self._monotonic() - max(0.0, self._now() - since)
+        self._nudge.set()
+        self._wake.set()
+
+    def resume(self) -> None:
+        """The pause has ended: it continues at its cursor. The pause does not count as time in which it failed."""
+        now = self._monotonic()
+        self._failed_at = min(now, self._failed_at + now - self._paused_at)
+        if self._under_way is not None:
+            self._under_way = now
+        self.paused = None
+        self._nudge.set()
         self._wake.set()
 
     async def run(self) -> None:
@@ -96,7 +125,12 @@ class Delivery:
 
     async def _deliver(self) -> None:
         while not self._stop.is_set():
+            if self.paused is not None:
+                self._wake.clear()
+                await self._wake.wait()
+                continue
             try:
+                self._nudge.clear()
                 self._reopen = False  # before opening: a file that is moved meanwhile is opened again
                 async with self._opened() as deliver:
                     await self._pump(deliver)
@@ -126,7 +160,7 @@ class Delivery:
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[Deliver]:
         _, receipt = await self._store.cursor(self.name)
-        self._until = (await self._store.again(self.name)).until
+        self._later = await self._store.again(self.name)
         if isinstance(self.sink, Reminds):
             place = self.sink.open_with(self.http, receipt, self._still_open)
         else:
@@ -155,6 +189,8 @@ class Delivery:
         """Retry requeued dead letters, read the log once, and deliver. Returns whether there may be more."""
         try:
             for event in await self._store.retries(self.name):
+                if self.paused is not None:
+                    return True
                 if event.sound:
                     await self._retry(deliver, event)
                 else:
@@ -167,6 +203,8 @@ class Delivery:
             for at in range(0, len(events), self.sink.batch):
                 if self._stop.is_set():
                     return False
+                if self.paused is not None:
+                    return True
                 cursor = await self._chunk(deliver, cursor, events[at : at + self.sink.batch])
             end = damaged[-1].seq if damaged else cursor if events else head
             if end > cursor:
@@ -179,7 +217,7 @@ class Delivery:
 
     def _is_time(self) -> bool:
         """Whether the sink has asked to be called by now, also without events."""
-        return self._until is not None and self._until <= self._now()
+        return self._later.until is not None and self._later.until <= self._now()
 
     async def _bury_damaged(self, event: Event) -> None:
         """An event that is not JSON is buried, and no sink gets it."""
@@ -188,7 +226,7 @@ class Delivery:
         self._burials.add(event, why)
 
     async def _pump(self, deliver: Deliver) -> None:
-        while not (self._stop.is_set() or self._reopen):
+        while not (self._stop.is_set() or self._reopen or self.paused is not None):
             self._wake.clear()
             if await self.step(deliver):
                 continue
@@ -250,7 +288,7 @@ class Delivery:
             again, kept = Again(receipt.until, receipt.held), receipt.receipt
         assert not isinstance(kept, Waiting)
         await _to_its_end(self._store.ack(self.name, was, cursor, kept, self._now(), again=again))
-        self._until = again.until
+        self._later = again
         if self._failing is not None:
             await self._recovered()
 
@@ -285,7 +323,7 @@ class Delivery:
         failure: it raises nothing. Log what was buried in the last minute.
         """
         self._burials.look()
-        if self._under_way is None:
+        if self._under_way is None or self.paused is not None:
             if self._is_time():
                 self._wake.set()
             return
@@ -307,7 +345,7 @@ class Delivery:
         wait = delivery_backoff(self._failures + 1, asked, random.random())
         await self._record_failure(exc, wait)
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._stop.wait(), wait)
+            await asyncio.wait_for((self._stop if asked else self._nudge).wait(), wait)
 
     async def _record_failure(self, exc: Exception, wait: float) -> None:
         self._burials.flush()
@@ -328,8 +366,10 @@ class Delivery:
         await self._publish_failing(error)
 
     async def _publish_failing(self, error: str) -> None:
-        """Report it if it has been failing for long."""
+        """Report it if it has been failing for long, and is not paused."""
         assert self._failing is not None
+        if self.paused is not None:
+            return
         await self._notices.publish(
             sink_failing(self.name, self._failing, self._lasted(), error, self._now())
         )

@@ -14,6 +14,7 @@ from roundsman.engine.deliveries import GRACE, Deliveries
 from roundsman.engine.delivery import Delivery
 from roundsman.engine.meter import Meter
 from roundsman.engine.notices import Notices, clock_jumped
+from roundsman.engine.pauses import Pauses
 from roundsman.engine.reception import Reception
 from roundsman.engine.roster import Configured, Roster, Watched
 from roundsman.engine.shared import News, Shared, Trouble
@@ -61,6 +62,7 @@ class Engine:
         self.turns = Turns(shared, self.roster, alarms, self._visits)
         self.reception = Reception(shared, self.roster, self.turns)
         self.deliveries = Deliveries(shared, self.notices, grace)
+        self.pauses = Pauses(shared, self.roster, self.turns, self.deliveries)
         self.upkeep = Upkeep(shared, self.notices, retention)
         self._sinks: set[str] = set()
         """Sinks whose events are not pruned: the configured ones, and during a reload the coming ones, too."""
@@ -139,6 +141,7 @@ class Engine:
     async def run(self) -> None:
         """Run until `stop()`."""
         commanded = await self.upkeep.begin()
+        await self.pauses.look(start=True)
         await self._come_back()
         for name in commanded:  # since `setup` read when they are due
             if name in self.roster:
@@ -179,16 +182,17 @@ class Engine:
         self.deliveries.idle(away)
 
     async def once(self, *, everything: bool = False) -> bool:
-        """Visit the sources that are due (or all) and deliver the log. Returns whether all succeeded."""
+        """Visit the sources that are due (or all) and deliver the log, but for what is paused. Returns whether all succeeded."""
         await self.upkeep.begin()
+        await self.pauses.look(start=True)
         await self.upkeep.look_at_the_disk()
         now = self.time.now()
         due = []
         for record in await self.store.statuses():
             watched = self.roster.get(record.name)
-            if watched is not None and (
-                everything or not policy.restored(record.status, now, watched.interval).early
-            ):
+            if watched is None or watched.status.paused is not None:
+                continue
+            if everything or not policy.restored(record.status, now, watched.interval).early:
                 watched.status = policy.begin(watched.status, "due", now, watched.interval)
                 due.append((record.name, watched))
         await self.store.begin([(name, watched.status) for name, watched in due])
@@ -244,8 +248,10 @@ class Engine:
             self.stop()
 
     async def _obey_commands(self) -> None:
-        """React to what a command wrote into the store: a replay, a rewind, a retry."""
+        """React to what a command wrote into the store: a replay, a rewind, a retry, a pause."""
         commanded = await self.store.commanded()
+        if commanded is not None or self.pauses.missed:
+            await self.pauses.look()
         if commanded is not None:
             self._news.publish()
             for name in commanded:

@@ -8,6 +8,7 @@ caller gives `now` and the source's `interval`; an outcome carries its own rando
     after        a poll or a visit has an outcome     -> the new status, and what to report
     silent       no good answer for too long          -> the same; None if that is not so
     ring         a webhook rings                      -> when to answer it
+    paused, resumed      a person's pause             -> no visit, and no report, until its end
     wanted, mended, postponed, stepped, slept         other reasons to move a visit
 """
 
@@ -267,8 +268,8 @@ def _failed(status: SourceStatus, outcome: Failure, now: float, interval: float)
 
 
 def _failing(status: SourceStatus, now: float) -> Verdict:
-    """A source is failing. It is reported once."""
-    if status.failing_since is not None:
+    """A source is failing. It is reported once, and not while it is paused."""
+    if status.failing_since is not None or status.paused is not None:
         return Verdict(status)
     since = datetime.fromtimestamp(status.last_success or status.unanswered_since or now, UTC)
     message = f"No good answer since {rfc3339(since.replace(microsecond=0))}: {status.error}"
@@ -291,7 +292,7 @@ def overdue(status: SourceStatus, now: float, interval: float) -> bool:
 
 def silent(status: SourceStatus, now: float, interval: float) -> Verdict | None:
     """Between visits: a source also fails if its visit hangs, or its vendor asked to wait for an hour."""
-    if status.failing_since is not None or not overdue(status, now, interval):
+    if status.failing_since is not None or status.paused is not None or not overdue(status, now, interval):
         return None
     error = status.error or f"no answer for {spell(now - (status.unanswered_since or now))}"
     return _failing(replace(status, error=error), now)
@@ -310,9 +311,9 @@ def ring(status: SourceStatus, now: float, interval: float) -> SourceStatus:
     """A webhook rings: `ring_at` is set, unless the scheduled visit is soon enough.
 
     It is never within the time that the vendor asked to wait. While the source fails, it is not within an interval of the
-    last visit.
+    last visit. While the source is paused, it is never: the visit at the end of the pause answers it.
     """
-    if status.ring_at is not None:
+    if status.ring_at is not None or status.paused is not None:
         return status
     fails = status.failures > 0 or status.failing_since is not None
     spaced = (status.last_visit or 0.0) + interval if fails else 0.0
@@ -328,6 +329,22 @@ def wanted(status: SourceStatus, now: float) -> SourceStatus:
     return replace(status, due=max(now, status.not_before))
 
 
+def paused(status: SourceStatus, since: float) -> SourceStatus:
+    """A person has paused the source at `since`: it is not visited, and a ring is not answered."""
+    return replace(status, paused=since, ring_at=None)
+
+
+def resumed(status: SourceStatus, now: float) -> SourceStatus:
+    """The pause has ended: the source is due now, or when the vendor's wait ends. The time without requests does not count
+    as time without an answer.
+    """
+    seconds = max(0.0, now - status.paused) if status.paused is not None else 0.0
+    unanswered = status.unanswered_since
+    if unanswered is not None:  # a start during the pause may have moved it already
+        unanswered = min(now, unanswered + seconds)
+    return wanted(replace(status, paused=None, unanswered_since=unanswered), now)
+
+
 def stepped(status: SourceStatus, seconds: float) -> SourceStatus:
     """The clock was set by `seconds`: the times that decide about visits are moved by as much."""
 
@@ -340,6 +357,7 @@ def stepped(status: SourceStatus, seconds: float) -> SourceStatus:
         not_before=status.not_before + seconds,
         last_visit=moved(status.last_visit),
         unanswered_since=moved(status.unanswered_since),
+        paused=moved(status.paused),
         ring_at=moved(status.ring_at),
         last_ring=status.last_ring + seconds,
     )

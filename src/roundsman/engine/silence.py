@@ -36,6 +36,10 @@ class Silence:
         """A webhook was received."""
         self.last_webhook, self.finds, self.reported = now, 0, False
 
+    def begin_anew(self) -> None:
+        """The source was paused: what its visits found before says nothing about the time after it."""
+        self.finds = 0
+
     def step(self, seconds: float) -> None:
         """The clock was set by `seconds`, or the machine was suspended for `seconds`."""
         self.since += seconds

@@ -51,7 +51,13 @@ class Turns:
         for name in names:
             watched = self._roster[name]
             if not watched.busy:
-                self._alarms.set(name, watched.status.next_visit)
+                self._set(name, watched)
+
+    def _set(self, name: str, watched: Watched) -> None:
+        if watched.status.paused is None:
+            self._alarms.set(name, watched.status.next_visit)
+        else:
+            self._alarms.clear(name)
 
     def reschedule(self) -> None:
         """Set every alarm again, because the clock was set.
@@ -89,7 +95,35 @@ class Turns:
     def healthy(self) -> bool:
         """Whether no idle source is long overdue."""
         late = self._time.now() - LATE
-        return not any(not watched.busy and watched.status.due < late for watched in self._roster.values())
+        return not any(
+            not watched.busy and watched.status.due < late and watched.status.paused is None
+            for watched in self._roster.values()
+        )
+
+    # -- pauses --------------------------------------------------------------------------------------------------------
+
+    def pause(self, name: str, since: float) -> None:
+        """A person has paused a source: it is not visited, and its visit under way is cancelled."""
+        watched = self._roster[name]
+        watched.move(lambda status: policy.paused(status, since))
+        watched.queued = watched.ring_pending = False
+        self._alarms.clear(name)
+        if watched.task is not None and self._group is not None:
+            self._group.create_task(self._cut_off(watched, watched.task))
+
+    async def _cut_off(self, watched: Watched, visit: "asyncio.Task[None]") -> None:
+        """Cancel a visit between two of its writes: a status that is decided must also be written."""
+        async with watched.writing:
+            if watched.status.paused is not None:
+                visit.cancel()
+
+    def resume(self, name: str) -> None:
+        """The pause of a source has ended: it is visited as soon as its vendor allows."""
+        watched, now = self._roster[name], self._time.now()
+        watched.move(lambda status: policy.resumed(status, now))
+        if watched.silence is not None:
+            watched.silence.begin_anew()
+        self.schedule([name])
 
     # -- requests for visits -------------------------------------------------------------------------------------------
 
@@ -121,7 +155,7 @@ class Turns:
         if watched.status.next_visit <= now:
             self._on_alarm([name])
         else:
-            self._alarms.set(name, watched.status.next_visit)
+            self._set(name, watched)
 
     # -- the visits ----------------------------------------------------------------------------------------------------
 

@@ -158,8 +158,10 @@ async def _failures(engine: Engine, *, at_once: bool) -> list[str]:
 
 
 def _source_fails(watched: Watched, *, at_once: bool) -> bool:
-    """Whether this source makes the ping a failure. One fault that passes is not reported."""
-    return bool(watched.status.failures) if at_once else watched.status.failing_since is not None
+    """Whether this source makes the ping a failure. One fault that passes is not reported, nor is a paused source."""
+    status = watched.status
+    fails = bool(status.failures) if at_once else status.failing_since is not None
+    return fails and status.paused is None
 
 
 def _sink_fails(delivery: Delivery, *, at_once: bool) -> bool:

@@ -258,11 +258,17 @@ def web(options: HttpOptions) -> Clients:
 async def summary(engine: Engine) -> str:
     """One line about sources, sinks and counts, for `systemctl status`."""
     statuses = [watched.status for watched in engine.roster.values()]
-    failing = sum(status.failing_since is not None for status in statuses)
-    retrying = sum(status.failures > 0 and status.failing_since is None for status in statuses)
-    sources = counted(len(statuses), "source") + _trouble(failing=failing, retrying=retrying)
-    sinks = counted(len(engine.deliveries), "sink")
-    sinks += _trouble(failing=sum(delivery.fails for delivery in engine.deliveries.values()))
+    active = [status for status in statuses if status.paused is None]
+    failing = sum(status.failing_since is not None for status in active)
+    retrying = sum(status.failures > 0 and status.failing_since is None for status in active)
+    paused = len(statuses) - len(active)
+    sources = counted(len(statuses), "source") + _trouble(failing=failing, retrying=retrying, paused=paused)
+    deliveries = engine.deliveries.values()
+    sinks = counted(len(deliveries), "sink")
+    sinks += _trouble(
+        failing=sum(delivery.fails for delivery in deliveries),
+        paused=sum(delivery.paused is not None for delivery in deliveries),
+    )
     visits = sum(status.visits for status in statuses)
     trouble = f"; {engine.trouble.error}" if engine.trouble.error else ""
     events = counted(await engine.store.head(), "event")

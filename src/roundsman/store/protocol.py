@@ -18,8 +18,10 @@ from roundsman.store.values import (
     Filter,
     Found,
     Intake,
+    Kind,
     LoggedFailure,
     Memory,
+    Pause,
     SinkEntry,
     Slice,
     SourceEntry,
@@ -114,6 +116,9 @@ class View(Protocol):
     async def dead(self, sink: str) -> list[DeadLetter]:
         """The sink's dead letters, in the order of the log."""
 
+    async def pauses(self) -> list[Pause]:
+        """Every source and sink that is paused."""
+
     async def daemon(self) -> DaemonRecord:
         """The record of the daemon that runs on the store, or of the last one."""
 
@@ -138,6 +143,12 @@ class Desk(View, Protocol):
 
     async def accept(self, source: str) -> bool:
         """Accept a source's state for the origin that it reads now. Returns whether that was another one."""
+
+    async def pause(self, kind: Kind, name: str, who: str, now: float) -> bool:
+        """Pause a source or a sink. Returns whether that changed anything: False if it is paused, or was never registered."""
+
+    async def resume(self, kind: Kind, name: str) -> bool:
+        """End a pause; for a source, request a visit. Returns whether it was paused."""
 
     async def follow(self, source: str, ids: Sequence[str]) -> int:
         """Put ids into a source's inbox, for its next visit to track. Returns how many are new there."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from roundsman.events import Event
@@ -16,6 +17,9 @@ DAEMON = "daemon"
 
 KEYS_KEPT = 35 * 86400.0
 """Minimum seconds that `(source, id)` is kept: longer than the lookback of any re-read."""
+
+Kind = Literal["source", "sink"]
+"""What a person can pause."""
 
 Via = Literal["push", "ring"] | None
 """What brought an event first: a webhook, a webhook-triggered visit, or (None) another visit."""
@@ -43,6 +47,8 @@ class SourceStatus:
     """Why the last visit failed."""
     failed_with: str | None = None
     """The fingerprint of the options with which the source last failed: with other options, it is retried at once."""
+    paused: float | None = None
+    """Since when a person has paused the source; None if none has. Only `Desk.pause` and `Desk.resume` store it."""
     ring_at: float | None = None
     """When to visit for a ring, if before `due`. Not stored: a scheduled visit answers a ring, too."""
     last_ring: float = float("-inf")
@@ -52,7 +58,9 @@ class SourceStatus:
 
     @property
     def next_visit(self) -> float:
-        """The next visit, scheduled or for a ring."""
+        """The next visit, scheduled or for a ring; never, while the source is paused."""
+        if self.paused is not None:
+            return inf
         return self.due if self.ring_at is None else min(self.due, self.ring_at)
 
 
@@ -122,6 +130,8 @@ class SourceEntry(NamedTuple):
     """What its state was read from: an address and an account."""
     reads: str | None
     """What it reads now, if that is another origin."""
+    paused_by: str | None
+    """Who has paused it; `status.paused` has since when."""
     record: SourceRecord
 
     @property
@@ -151,6 +161,20 @@ class SinkEntry(NamedTuple):
     """When it is called again on purpose, also without events."""
     held: int
     """Events that it has acked, and sends then."""
+
+    paused: float | None = None
+    """Since when a person has paused it."""
+    paused_by: str | None = None
+
+
+class Pause(NamedTuple):
+    """A source or a sink that a person has paused, configured or not."""
+
+    kind: Kind
+    name: str
+    since: float
+    """When (Unix)."""
+    by: str
 
 
 class Again(NamedTuple):

@@ -178,6 +178,30 @@ LOGGED = {
         {"source": SOURCE, "what": "What has changed, and the commands to choose from."},
         "start/first-account.md#another-address-or-account",
     ),
+    "source.paused": Logged(
+        INFO,
+        "A person has paused a source. Also at the start, for each source that is paused.",
+        {"source": SOURCE, "by": "Who.", "since": "When."},
+        "guides/pausing.md",
+    ),
+    "source.resumed": Logged(
+        INFO,
+        "The pause of a source has ended.",
+        {"source": SOURCE, "seconds": "How long it was paused."},
+        "guides/pausing.md",
+    ),
+    "sink.paused": Logged(
+        INFO,
+        "A person has paused a sink. Also at the start, for each sink that is paused.",
+        {"sink": SINK, "by": "Who.", "since": "When."},
+        "guides/pausing.md",
+    ),
+    "sink.resumed": Logged(
+        INFO,
+        "The pause of a sink has ended.",
+        {"sink": SINK, "seconds": "How long it was paused."},
+        "guides/pausing.md",
+    ),
     "source.rewound": Logged(
         INFO,
         "`roundsman rewind` was called during a visit. What the visit found is not committed, and the source is read again.",

@@ -197,7 +197,8 @@ class Readiness:
             except StoreError as exc:
                 self._store = str(exc)
         roster = self._engine.roster
-        new = [name for name, watched in roster.items() if watched.status.last_visit is None]
+        waits = [name for name, watched in roster.items() if watched.status.paused is None]
+        new = [name for name in waits if roster[name].status.last_visit is None]
         reasons = [self._store] if self._store else []
         reasons += [f"{name}: not visited yet" for name in new[:most]]
         return reasons + ([f"and {len(new) - most} more"] if len(new) > most else [])

@@ -99,7 +99,8 @@ def _about_sources(engine: Engine, census: Census | None) -> Iterator[str]:
     yield from _samples(m.ANSWERED_AGE, of(lambda each: age(each.status.last_success)))
     yield from _samples(m.UNANSWERED, of(lambda each: age(each.status.unanswered_since) or 0.0))
     yield from _samples(m.INTERVAL, of(lambda each: each.interval))
-    yield from _samples(m.SOURCE_FAILING, of(lambda each: each.status.failing_since is not None))
+    yield from _samples(m.SOURCE_FAILING, of(_is_reported))
+    yield from _samples(m.SOURCE_PAUSED, of(lambda each: each.status.paused is not None))
     yield from _samples(m.SOURCE_GAP, of(lambda each: each.gap))
     yield from _samples(m.BACKLOG, of(lambda each: each.backlog is not None))
     yield from _samples(
@@ -126,6 +127,14 @@ def _about_sinks(engine: Engine, census: Census | None) -> Iterator[str]:
     yield from _samples(m.DEAD_LETTERS, dead)
     yield from _samples(m.SINK_FAILING, [((name,), each.fails) for name, each in engine.deliveries.items()])
     yield from _samples(m.SINK_FAILURES, [((name,), engine.meter.failures[name]) for name in sinks])
+    paused = [((name,), each.paused is not None) for name, each in engine.deliveries.items()]
+    yield from _samples(m.SINK_PAUSED, paused)
+    yield from _samples(m.SINK_HELD, [((name,), each.held) for name, each in engine.deliveries.items()])
+
+
+def _is_reported(watched: Watched) -> bool:
+    """Whether the failure of a source is reported. A paused source does not count."""
+    return watched.status.failing_since is not None and watched.status.paused is None
 
 
 def _counts(counter: Mapping[Any, int]) -> Values:

@@ -52,7 +52,7 @@ ANSWERED_AGE = Described(
 SOURCE_FAILING = Described(
     "roundsman_source_failing",
     "gauge",
-    "1 while the failure of a source is reported, else 0.",
+    "1 while the failure of a source is reported and the source is not paused, else 0.",
     SOURCE,
 )
 UNANSWERED = Described(
@@ -69,6 +69,18 @@ SOURCE_GAP = Described(
     "gauge",
     "1 while rows of a source may be missing, else 0. Without a value before the first good visit since the start.",
     SOURCE,
+)
+SOURCE_PAUSED = Described(
+    "roundsman_source_paused", "gauge", "1 while a person has paused the source, else 0.", SOURCE
+)
+SINK_PAUSED = Described(
+    "roundsman_sink_paused", "gauge", "1 while a person has paused the sink, else 0.", SINK
+)
+SINK_HELD = Described(
+    "roundsman_sink_held_events",
+    "gauge",
+    "Events that a sink has acknowledged and sends later on purpose, such as the digest of `notify`.",
+    SINK,
 )
 BACKLOG = Described(
     "roundsman_source_backlog",
@@ -184,8 +196,8 @@ DISK_TOTAL = Described(
 BUILD_INFO = Described("roundsman_build_info", "gauge", "Always 1.", {"version": "The version of Roundsman."})
 METRICS = (
     *(POLLS, EVENTS, ROWS_UNREAD, ANSWERED_AGE, UNANSWERED, INTERVAL),
-    *(SOURCE_FAILING, SOURCE_GAP, BACKLOG, BACKLOG_ROWS, OPEN_FAILURES, UNREAD),
-    *(OLDEST_AGE, WAITING, DEAD_LETTERS, SINK_FAILING, SINK_FAILURES),
+    *(SOURCE_FAILING, SOURCE_GAP, SOURCE_PAUSED, BACKLOG, BACKLOG_ROWS, OPEN_FAILURES, UNREAD),
+    *(OLDEST_AGE, WAITING, DEAD_LETTERS, SINK_FAILING, SINK_FAILURES, SINK_PAUSED, SINK_HELD),
     *(LATENESS, REQUESTS, EXCHANGES, RETRIES, WEBHOOKS, WEBHOOK_DURATION),
     *(STORE_FAILING, STORE_BYTES, DISK_FREE, DISK_TOTAL, BUILD_INFO),
 )

@@ -1,13 +1,17 @@
-"""Units of commands: replay, rewind, track, requeue, tick off."""
+"""Units of commands: replay, rewind, pause, track, requeue, tick off."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from roundsman import wire
 from roundsman.store.sqlite.units import Units, durable
+from roundsman.store.values import Kind
 
 if TYPE_CHECKING:
     from roundsman.plugin import State
+
+
+_TABLES: Mapping[Kind, str] = {"source": "sources", "sink": "sinks"}
 
 
 class Desk(Units):
@@ -37,6 +41,20 @@ class Desk(Units):
         """Accept a source's state for the origin that it reads now. Returns whether that was another one."""
         sql = "UPDATE sources SET origin = moved, moved = NULL WHERE name = ? AND moved IS NOT NULL"
         return bool(self._do(sql, (source,)).rowcount)
+
+    @durable
+    def pause(self, kind: Kind, name: str, who: str, now: float) -> bool:
+        """Pause a source or a sink. Returns whether that changed anything: False if it is paused, or was never registered."""
+        table = _TABLES[kind]
+        sql = f"UPDATE {table} SET paused = ?, paused_by = ? WHERE name = ? AND paused IS NULL"  # noqa: S608 - fixed names
+        return bool(self._do(sql, (now, who, name)).rowcount)
+
+    @durable
+    def resume(self, kind: Kind, name: str) -> bool:
+        """End a pause; for a source, request a visit. Returns whether it was paused."""
+        visit = ", due = -1" if kind == "source" else ""
+        sql = f"UPDATE {_TABLES[kind]} SET paused = NULL, paused_by = NULL{visit} WHERE name = ? AND paused IS NOT NULL"  # noqa: S608 - fixed words
+        return bool(self._do(sql, (name,)).rowcount)
 
     @durable
     def follow(self, source: str, ids: Sequence[str]) -> int:

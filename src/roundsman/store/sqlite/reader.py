@@ -24,6 +24,7 @@ from roundsman.store.values import (
     DeadLetter,
     Filter,
     Memory,
+    Pause,
     SinkEntry,
     SourceEntry,
     SourceRecord,
@@ -87,9 +88,9 @@ class Reader(Failures):
     @reading
     def sources(self) -> list[SourceEntry]:
         """Every source that was ever configured."""
-        columns = "type, changed, calls, refused, refusal, origin, moved"
+        columns = "type, changed, calls, refused, refusal, origin, moved, paused_by"
         sql = f"SELECT {columns}, {_STATUS} FROM sources WHERE type != 'roundsman' ORDER BY name"  # noqa: S608 - fixed names
-        return [SourceEntry._make((*row[:7], _record(row[7:]))) for row in self._run(sql)]
+        return [SourceEntry._make((*row[:8], _record(row[8:]))) for row in self._run(sql)]
 
     @reading
     def statuses(self) -> list[SourceRecord]:
@@ -101,9 +102,15 @@ class Reader(Failures):
         """Every sink that was ever configured."""
         sql = (
             "SELECT name, type, cursor, delivered, failures, failing, error, "
-            "(SELECT count(*) FROM dead WHERE sink = sinks.name), until, held FROM sinks ORDER BY name"
+            "(SELECT count(*) FROM dead WHERE sink = sinks.name), until, held, paused, paused_by FROM sinks ORDER BY name"
         )
         return [SinkEntry(*row) for row in self._run(sql)]
+
+    @reading
+    def pauses(self) -> list[Pause]:
+        """Every source and sink that is paused."""
+        one = "SELECT '{0}', name, paused, paused_by FROM {0}s WHERE paused IS NOT NULL"
+        return [Pause(*row) for row in self._run(f"{one.format('source')} UNION ALL {one.format('sink')}")]
 
     @reading
     def lag(self, cursor: int, wanted: Filter) -> int:
@@ -348,7 +355,7 @@ class Reader(Failures):
         return [event_of(row) for row in rows]
 
 
-_STATUS = "name, heard, due, coalesce(held, 0), visited, answered, polls, failures, failing, unanswered, error, options"
+_STATUS = "name, heard, due, coalesce(held, 0), visited, answered, polls, failures, failing, unanswered, error, options, paused"
 """The columns of `_record`."""
 
 
