@@ -13,8 +13,8 @@ from typing import Any
 
 import typer
 
-from roundsman.cli import init, run, status, healthy, control, notify, backup, hooks  # isort: skip - the order of --help
-from roundsman.cli import service, new, plugins, sandbox, pages  # isort: skip - the rest of it
+from roundsman.cli import init, run, status, healthy, control, pausing, backup, hooks  # isort: skip - the order of --help
+from roundsman.cli import notify, service, new, plugins, sandbox, pages  # isort: skip - the rest of it
 from roundsman.cli.app import app, complain, complain_of
 from roundsman.errors import ConfigError, reason
 from roundsman.masking import mask
@@ -31,6 +31,7 @@ __all__ = [
     "new",
     "notify",
     "pages",
+    "pausing",
     "plugins",
     "run",
     "sandbox",

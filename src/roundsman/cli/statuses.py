@@ -16,6 +16,7 @@ STATUSES = {
         "Success.",
         (
             "The command did what it says. Warnings do not change that, except those of `hooks list`.",
+            "`pause` of what is paused already, and `resume` of what is not paused.",
             "`run` and `demo` after SIGTERM or SIGINT, and `sandbox` after SIGINT: they were asked to stop.",
         ),
     ),
@@ -37,7 +38,7 @@ STATUSES = {
         (
             "An unknown command or option, or a wrong value. A command without a needed argument; a group without a command.",
             "The configuration has mistakes, cannot be read, or does not exist. A secret of it cannot be read.",
-            "No source or sink has the given name, or its type cannot do what the command needs.",
+            "No source or sink has the given name, or for `pause` and `resume` both have it. Its type cannot do what the command needs.",
             (
                 "`run` as a service: systemd does not start it again (`RestartPreventExitStatus=2`). With a socket of systemd, it ends "
                 "five seconds after the mistake was found, and the next connection starts it again."

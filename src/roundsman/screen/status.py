@@ -46,11 +46,11 @@ async def status(
             {
                 "name": entry.name,
                 "type": entry.type,
-                "state": "retired" if retired else _state_of(status, missing),
+                "state": "retired" if retired else "paused" if status.paused else _state_of(status, missing),
                 "visited": stamp(status.last_visit),
                 "answered": stamp(status.last_success),
                 "changed": stamp(entry.changed),
-                "due": stamp(status.due) if status.due > 0 and not retired else None,
+                "due": stamp(status.due) if status.due > 0 and not retired and not status.paused else None,
                 "visits": status.visits,
                 "failures": status.failures,
                 "error": status.error,
@@ -66,6 +66,8 @@ async def status(
                 "rests_until": stamp(rest) if rest > time.time() + LONG_REST else None,
                 "origin": entry.origin,
                 "reads": entry.reads,
+                "paused": stamp(status.paused),
+                "paused_by": entry.paused_by,
             }
         )
     sinks = []
@@ -76,7 +78,7 @@ async def status(
             {
                 "name": sink.name,
                 "type": sink.type,
-                "state": "retired" if retired else _state_of_sink(sink),
+                "state": _state_of_sink(sink, retired),
                 "cursor": sink.cursor,
                 "waiting": 0 if retired else await view.lag(sink.cursor, found),
                 "held": sink.held or None,
@@ -85,6 +87,8 @@ async def status(
                 "failures": sink.failures,
                 "error": sink.error,
                 "dead": sink.dead,
+                "paused": stamp(sink.paused),
+                "paused_by": sink.paused_by,
             }
         )
     return {
@@ -110,11 +114,13 @@ def _state_of(status: SourceStatus, gap: str | None) -> str:
     return "ok" if status.last_success else "idle" if status.last_visit else "new"
 
 
-def _state_of_sink(sink: SinkEntry) -> str:
-    """The state of a configured sink, in one word; `waiting`: it holds events on purpose, and sends them later."""
-    if sink.failing:
-        return "failing"
-    return "waiting" if sink.held else "ok"
+def _state_of_sink(sink: SinkEntry, retired: bool) -> str:
+    """The state of a sink, in one word; `waiting`: it holds events on purpose, and sends them later."""
+    if retired:
+        return "retired"
+    if sink.paused:
+        return "paused"
+    return "failing" if sink.failing else "waiting" if sink.held else "ok"
 
 
 def status_tables(found: Mapping[str, Any]) -> "RenderableType":
@@ -137,7 +143,9 @@ def status_tables(found: Mapping[str, Any]) -> "RenderableType":
         times = [ago(unix(row[key]), now) for key in ("answered", "changed")]
         due = unix(row["due"])
         soon = due is None or due < now + 0.5
-        idle = row["state"] == "retired" or (soon and not found["daemon"])  # no daemon would visit it
+        idle = row["state"] in {"retired", "paused"} or (
+            soon and not found["daemon"]
+        )  # no daemon would visit it
         times.append("-" if idle else "now" if soon or due is None else ago(due, now))
         if hooked:
             times.append(ago(unix(row["heard"]), now) if row["webhooks"] else "")
@@ -163,13 +171,14 @@ def status_tables(found: Mapping[str, Any]) -> "RenderableType":
     troubles += [
         Text.from_markup(f"  [red]{escape(safe(row['name']))}: {escape(safe(row['error']))}[/]")
         for row in [*found["sources"], *found["sinks"]]
-        if row["error"] and row["state"] != "retired"
+        if row["error"] and row["state"] not in {"retired", "paused"}
     ]
     troubles += [
         Text(safe(f"  {row['name']}: {row['held']:,} gathered, sent at {row['until']}"), style="dim")
         for row in found["sinks"]
         if row["held"] and row["state"] != "retired"
     ]
+    troubles += [Text(safe(f"  {line}"), style="yellow") for line in _paused(found)]
     for row in found["sources"]:
         if row["unread"]:
             what = f"{row['name']}: {row['unread']:,} could not be read and are kept: roundsman unread {row['name']}"
@@ -186,6 +195,17 @@ def status_tables(found: Mapping[str, Any]) -> "RenderableType":
         noun = "failure is" if count == 1 else "failures are"
         troubles.append(Text.from_markup(f"  [yellow]{count:,} {noun} open: roundsman failures[/]"))
     return Group(running, Text(), sources, Text(), sinks, *([Text(), *troubles] if troubles else []))
+
+
+def _paused(found: Mapping[str, Any]) -> Iterable[str]:
+    """A line for each source and sink that is paused, also one that is not in the configuration now."""
+    both = {row["name"] for row in found["sources"]} & {row["name"] for row in found["sinks"]}
+    for kind in ("source", "sink"):
+        for row in found[f"{kind}s"]:
+            if row["paused"]:
+                option = f" --{kind}" if row["name"] in both else ""
+                name, who = row["name"], row["paused_by"]
+                yield f"{name}: paused by {who} since {row['paused']}: roundsman resume {name}{option}"
 
 
 def _remarks(row: Mapping[str, Any]) -> list[str]:
@@ -217,5 +237,11 @@ def status_lines(found: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _state(state: str) -> str:
-    tone = {"ok": "green", "failing": "bold red", "retrying": "yellow", "gap": "yellow"}.get(state, "dim")
+    tone = {
+        "ok": "green",
+        "failing": "bold red",
+        "retrying": "yellow",
+        "gap": "yellow",
+        "paused": "yellow",
+    }.get(state, "dim")
     return f"[{tone}]{state}[/]"
