@@ -23,7 +23,9 @@ ROOT = Path(__file__).parent.parent
 TESTS = {
     "store": "tests/test_store.py tests/test_upgrades.py tests/test_long_life.py",
     "engine/delivery": "tests/test_engine.py tests/test_notices.py",
+    "sinks/exec": "tests/sinks/test_exec.py",
     "sinks/file": "tests/sinks/test_file.py",
+    "sinks/program": "tests/sinks/test_exec.py",
     "sinks/http": "tests/sinks/test_http_sink.py",
     "webhook": "tests/sources/test_webhooks.py tests/web/test_receiver.py",
     "engine/reception": "tests/web/test_receiver.py tests/test_rings.py",

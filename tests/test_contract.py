@@ -142,6 +142,7 @@ SINK_OPTIONS: dict[str, dict[str, Any]] = {
     "stdout": {},
     "file": {"path": "events.jsonl"},
     "http": {"url": "http://127.0.0.1:1/events", "auth": {"value": "s3cret"}},
+    "exec": {"command": ["cat"], "environment": {"TOKEN": Secret("s3cret")}},
 }
 
 
@@ -359,6 +360,8 @@ async def test_a_place_that_is_not_there_is_an_error_and_not_an_ack(kind: str, t
     if kind == "file":
         (tmp_path / "file").write_text("")
         sink = sink.model_copy(update={"path": tmp_path / "file" / "x.jsonl"})
+    if kind == "exec":
+        sink = sink.model_copy(update={"command": (str(tmp_path / "missing"),)})
     web = Clients(HttpOptions(attempts=1))
     with pytest.raises(Exception, match=r".+"):
         async with sink.open(Http(web), None) as deliver:

@@ -359,6 +359,27 @@ def test_what_only_root_can_do_is_warned_of(tmp_path: Path, monkeypatch: pytest.
     assert "sources.doors: a secret stands in the file, which all users have to be able to read" in mistake
 
 
+def test_a_program_that_the_service_cannot_run_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "ring-bell"
+    program.write_text("#!/bin/sh\n")
+    config = configure(tmp_path / "etc")
+    config.write_text(f'{config.read_text()}[sinks.bell]\ntype = "exec"\ncommand = ["{program}"]\n')
+
+    def found() -> list[str]:
+        return [line for line in out_of_reach(load(config), socket=False) if line.startswith("sinks.bell.")]
+
+    monkeypatch.setattr(units, "HIDDEN", (tmp_path,))
+    why = f"{tmp_path} is hidden from the service; move the program to /usr/local/bin"
+    assert found() == [f"sinks.bell.command: {program}: {why}"]
+    monkeypatch.setattr(units, "HIDDEN", ())
+    program.chmod(0o700)
+    assert found() == [f"sinks.bell.command: {program} cannot be executed by the service's user; chmod o+rx"]
+    program.chmod(0o755)
+    assert found() == []
+
+
 def test_a_key_that_only_root_can_read_is_a_sentence_of_check(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:

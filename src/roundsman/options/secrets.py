@@ -76,6 +76,7 @@ class Secret:
                     raise ValueError(
                         f"the variable {_name_of(name)} holds a placeholder that no program replaces"
                     )
+                _variables.add(name)
                 return cls(_fit(os.environ[name], f"the variable {name}"), f"env {name}")
             case "file":
                 return cls(*_from_file(beside(name), f"the file {_name_of(name)}"))
@@ -134,6 +135,15 @@ def is_placeholder(text: str) -> bool:
 def may_be_placeholder(text: str) -> bool:
     """Whether it may be a placeholder for a program or a person. A generated password can look so, too."""
     return is_placeholder(text) or bool(_DOUBTFUL.fullmatch(text.strip()) or INSIDE.search(text))
+
+
+_variables: set[str] = set()
+"""Names of the variables that secrets were read from."""
+
+
+def environment_without_secrets() -> dict[str, str]:
+    """This process's environment without the variables that secrets were read from: for a program that it starts."""
+    return {name: value for name, value in os.environ.items() if name not in _variables}
 
 
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,80}")

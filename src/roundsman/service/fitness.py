@@ -63,6 +63,7 @@ def out_of_reach(config: Config, *, socket: bool, folder: Path = units.SYSTEM) -
                     f'{place}: {origin} cannot be read by the service; put it into {credentials}, and write {{ credential = "name" }}'
                 )
     found += _unreadable_tls(config)
+    found += _hidden_programs(config)
     places = {f"sinks.{name}.path": sink.place() for name, sink in config.sinks.items()}
     listen = config.listen.address.path if config.listen is not None and not socket else None
     for place, where in {
@@ -80,6 +81,21 @@ def out_of_reach(config: Config, *, socket: bool, folder: Path = units.SYSTEM) -
                     f"{place}: the service can write only below {units.STATE}; for {where}, systemctl edit roundsman with "
                     "ReadWritePaths= of a folder that it may write to"
                 )
+    return found
+
+
+def _hidden_programs(config: Config) -> list[str]:
+    """Programs of exec sinks that the service cannot see, or that only their owner and group can execute."""
+    found = []
+    for name, sink in config.sinks.items():
+        program = Path(getattr(sink, "command", [""])[0]) if sink.type == "exec" else Path()
+        hidden = next((each for each in units.HIDDEN if program.is_relative_to(each)), None)
+        if hidden is not None:
+            why = f"{hidden} is hidden from the service; move the program to /usr/local/bin"
+            found.append(f"sinks.{name}.command: {program}: {why}")
+        elif program.is_absolute() and program.is_file() and not program.stat().st_mode & 0o001:
+            why = "cannot be executed by the service's user; chmod o+rx"
+            found.append(f"sinks.{name}.command: {program} {why}")
     return found
 
 

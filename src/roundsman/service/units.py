@@ -33,6 +33,7 @@ FOR_A_USER = {
         "RestartSec",
         "RestartPreventExitStatus",
         "TimeoutStopSec",
+        "KillMode",
         "TimeoutAbortSec",
         "UMask",
         "Environment",

@@ -5,6 +5,7 @@ SINKS = {
     "file": "roundsman.sinks.file:FileSink",
     "http": "roundsman.sinks.http:HttpSink",
     "notify": "roundsman.sinks.notify:NotifySink",
+    "exec": "roundsman.sinks.exec:ExecSink",
 }
 
 FOR_PEOPLE = frozenset({"notify"})
