@@ -20,6 +20,8 @@ GRACE = 2.0
 """Seconds between SIGTERM and SIGKILL for a program that did not end in time."""
 GRACE_AT_STOP = 0.2
 """The same when the daemon stops: the delivery has already had its own grace, and a stop takes less than 2 s."""
+REAP = 1.0
+"""Maximum seconds to wait for the ends of what was left in a group."""
 WORDS = 200
 """Maximum characters of the last words."""
 TAIL = 16_384
@@ -80,9 +82,8 @@ async def run(command: Sequence[str], environ: Mapping[str, str], given: bytes, 
     except asyncio.CancelledError:
         if not task.done():
             os.eventfd_write(stop, 1)
-            await asyncio.wait(
-                [task], timeout=2 * GRACE_AT_STOP
-            )  # a process in a dead disk's call does not end
+            # Not for ever: a process in a call to a dead disk does not end.
+            await asyncio.wait([task], timeout=2 * GRACE_AT_STOP)
         raise
 
 
@@ -195,9 +196,11 @@ def _end(process: "subprocess.Popen[bytes]") -> int:
         raise OSError(errno.ECHILD, "the exit status is lost, because SIGCHLD is ignored") from None
     process.returncode = os.waitstatus_to_exitcode(status)
     # As the first process of a container, the daemon is the parent of what was left in the group.
+    ends = time.monotonic() + REAP
     with suppress(ChildProcessError):
-        while True:
-            os.waitpid(-process.pid, 0)
+        while time.monotonic() < ends:
+            if os.waitpid(-process.pid, os.WNOHANG) == (0, 0):
+                time.sleep(0.001)
     return process.returncode
 
 
