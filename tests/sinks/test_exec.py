@@ -334,7 +334,7 @@ def test_one_that_ignores_sigterm_is_killed(pid: Path) -> None:
     began = clock.monotonic()
     script = 'echo $$ > "$1"; trap "" TERM; while :; do sleep 60; done'
     assert failure(script, pid, timeout=0.3) == "did not end within 300ms"
-    assert 2 < clock.monotonic() - began < 8
+    assert 2 < clock.monotonic() - began < 30
     ends(number_in(pid))
 
 
@@ -485,7 +485,7 @@ async def test_a_stop_ends_a_run_in_time_and_its_events_come_again(
 async def test_a_run_that_ends_within_the_grace_of_a_stop_is_acknowledged(
     sandbox: Sandbox, tmp_path: Path, pid: Path
 ) -> None:
-    script = 'echo $$ > "$1"; cat >> "$2"; sleep 0.7'
+    script = 'echo $$ > "$1"; cat >> "$2"; sleep 0.4'
     config = configured(tmp_path, sandbox.url, script)
     sandbox.vendor.add(log_id="a")
     async with Daemon(config, PARAKEY_TOKEN=TOKEN) as daemon:
