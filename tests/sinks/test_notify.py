@@ -164,7 +164,7 @@ async def test_the_daemon_sends_at_the_end_of_the_time_and_not_before(tmp_path: 
         engine._news.publish()
 
         async def held() -> bool:
-            return (await engine.store.again("oncall")).held == 1
+            return (await engine.store.later("oncall")).held == 1
 
         await until(held)
         for _ in range(4):
@@ -339,7 +339,7 @@ async def test_what_is_open_is_repeated_until_it_is_ticked_off(tmp_path: Path, p
     assert "roundsman failures done 3" in pushes.texts[1]
     assert (await world.status())["state"] == "ok", "it holds nothing back"
     engine = await world.daemon()
-    await engine.store.tick_off([2, 3])
+    await engine.store.tick_off([2, 3], "anna", None, 0.0)
     await engine.store.close()
     await world.deliver(after=DAY)
     await world.deliver(after=DAY)
@@ -351,7 +351,7 @@ async def test_a_later_failure_begins_the_repetition_anew(tmp_path: Path, pushes
     await world.deliver()
     await world.deliver(*world.failed())
     engine = await world.daemon()
-    await engine.store.tick_off([1])
+    await engine.store.tick_off([1], "anna", None, 0.0)
     await engine.store.close()
     await world.deliver(after=DAY)
     assert len(pushes.taken) == 1

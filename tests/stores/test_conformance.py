@@ -24,11 +24,12 @@ from roundsman.store import (
     DAEMON,
     KEYS_KEPT,
     NEVER,
-    Again,
+    Act,
     Conflict,
     Desk,
     Filter,
     Intake,
+    Later,
     SourceStatus,
     Store,
     StoreError,
@@ -552,16 +553,16 @@ async def test_a_sink_reads_on_from_where_it_has_acked(store: Store) -> None:
 async def test_a_sink_that_waits_on_purpose_is_called_again(store: Store, desk: Desk) -> None:
     await find(store, *map(an_event, range(5)))
     numbers = await seqs(store)
-    assert await store.again("archive") == NEVER
-    later = Again(START + 300, 2)
-    await store.ack("archive", 0, numbers[2], {"held": ["a"]}, START, again=later)
-    assert await store.again("archive") == later
+    assert await store.later("archive") == NEVER
+    later = Later(START + 300, 2)
+    await store.ack("archive", 0, numbers[2], {"held": ["a"]}, START, later=later)
+    assert await store.later("archive") == later
     [row] = [entry for entry in await desk.sinks() if entry.name == "archive"]
     assert (row.until, row.held) == later
     await store.ack("archive", numbers[2], numbers[3], None, START + 1, moved=False)
-    assert await store.again("archive") == later, "events that it does not select change nothing"
+    assert await store.later("archive") == later, "events that it does not select change nothing"
     await store.ack("archive", numbers[3], numbers[3], {}, START + 300)
-    assert await store.again("archive") == NEVER
+    assert await store.later("archive") == NEVER
     assert await store.cursor("archive") == (numbers[3], {})
 
 
@@ -634,8 +635,12 @@ async def test_failures_are_listed_until_they_are_ticked_off(store: Store, desk:
     assert [each.event.id for each in await store.failures(since=START + 5)] == ["id00002"]
     first = listed[-1].event.seq
     good = (await store.events(0, await store.head(), 1, ALL))[0][0].seq
-    assert await desk.tick_off([first, good]) == [first]
-    assert await desk.tick_off([first]) == [first], "it is a failure, and done"
+    assert await desk.tick_off([first, good, first], "anna", None, START + 20) == ([first], {})
+    by_anna = Act(first, START + 20, "anna", True, None)
+    assert await desk.tick_off([first], "bo", "me too", START + 30) == ([], {first: by_anna}), (
+        "once is enough"
+    )
+    assert [each.act for each in await store.acts()] == [by_anna]
     assert await store.open_failures() == 2
     assert [each.event.seq for each in await store.failures(done=True) if each.done] == [first]
 
@@ -663,13 +668,154 @@ async def test_the_newest_open_failures_are_read_with_their_number(store: Store,
     assert await read(Filter(types=["none.such"]), upto, 9) == (0, [])
     assert await read(ALL, 0, 9) == (0, [])
     oldest = (await store.still_open(ALL, (0, upto), 9)).newest[-1].event
-    await desk.tick_off([oldest.seq])
+    await desk.tick_off([oldest.seq], "anna", None, START)
     assert await read(ALL, upto, 9) == (3, ["id00007", "id00002", "id00001"])
     await store.ack("archive", 0, await store.head(), None, START)
     await pruned(store, START + 75)
     assert await read(ALL, await store.head(), 9) == (2, ["id00004", "id00003"]), (
         "what was pruned cannot be shown"
     )
+
+
+def broken(number: int, source: str = "doors", **data: Any) -> Event:
+    """A failure with this data."""
+    return Event.of(
+        vendor="parakey",
+        source=source,
+        type="co.parakey.test.failed",
+        id=f"id{number:05d}",
+        data=data,
+        time="2026-05-01T06:00:00Z",
+        outcome="failed",
+    )
+
+
+async def test_what_persons_did_with_a_failure_is_kept(store: Store, desk: Desk) -> None:
+    await find(store, broken(1), broken(2), now=START)
+    await find(store, broken(3, "windows"), name="windows", now=START)
+    one, two = (await seqs(store))[:2]
+    three = (await store.failures(["windows"]))[0].event.seq
+    assert await desk.reopen([one], "bo", None, START) == ([], {one: None}), "it is open, and always was"
+    assert await desk.tick_off([one, two], "anna", "new key", START + 1) == ([one, two], {})
+    assert await desk.reopen([two, three, 10**9], "bo", "not so", START + 2) == ([two], {three: None})
+    assert await desk.reopen([two], "bo", None, START + 3) == (
+        [],
+        {two: (two, START + 2, "bo", False, "not so")},
+    )
+    assert await desk.tick_off(None, "cy", None, START + 4) == ([two, three], {}), "all that are open"
+    first, second = (one, START + 1, "anna", True, "new key"), (two, START + 1, "anna", True, "new key")
+    undone, third = (two, START + 2, "bo", False, "not so"), (two, START + 4, "cy", True, None)
+    last = (three, START + 4, "cy", True, None)
+    assert [each.act for each in await store.acts()] == [last, third, undone, second, first], (
+        "the newest first"
+    )
+    assert [each.act for each in await store.acts(limit=2)] == [last, third]
+    assert [each.act for each in await store.acts(["door*"])] == [third, undone, second, first]
+    assert [each.act for each in await store.acts(["windows"], three)] == [last]
+    assert await store.acts(["windows"], one) == []
+    assert [(each.source, each.event and each.event.id) for each in await store.acts((), one)] == [
+        ("doors", "id00001")
+    ]
+    assert await store.last_acts([one, two, 10**9]) == {one: first, two: third}
+    assert await store.open_failures() == 0
+
+
+async def test_a_failure_of_the_same_person_and_thing_is_known_again(store: Store, desk: Desk) -> None:
+    ada, bo = {"person": {"email": "ada@a.example"}}, {"person": {"email": "bo@a.example"}}
+    await find(
+        store, broken(1, **ada), broken(2, **bo), broken(3, **ada), broken(4), broken(5, **ada), now=START
+    )
+    await find(store, broken(6, "windows", **ada), name="windows", now=START)
+    listed = {each.event.id: each.event for each in await store.failures()}
+    number = {name: event.seq for name, event in listed.items()}
+
+    async def again() -> dict[str, tuple[str, str]]:
+        names = {seq: name for name, seq in number.items()}
+        found = await store.again([*listed.values()])
+        return {names[seq]: (names[act.seq], act.who) for seq, act in found.items()}
+
+    assert await again() == {}
+    await desk.tick_off([number["id00003"]], "anna", None, START + 1)
+    assert await again() == {"id00005": ("id00003", "anna")}, (
+        "not an earlier one, another person's or source's"
+    )
+    await desk.tick_off([number["id00001"], number["id00004"]], "cy", None, START + 2)
+    assert await again() == {"id00003": ("id00001", "cy"), "id00005": ("id00001", "cy")}, "the newest act"
+    await desk.reopen([number["id00001"]], "cy", None, START + 3)
+    assert await again() == {"id00005": ("id00003", "anna")}, "what was undone does not count"
+    await desk.tick_off([number["id00001"]], "di", "sure", START + 4)
+    assert await again() == {"id00003": ("id00001", "di"), "id00005": ("id00001", "di")}
+    assert await store.again([]) == {}
+
+
+async def test_acts_outlive_their_events(store: Store, desk: Desk) -> None:
+    ada = {"person": {"email": "ada@a.example"}}
+    old = [msgspec.structs.replace(each, stamp=START) for each in (broken(1, **ada), broken(2), broken(3))]
+    await find(store, *old, now=START)
+    one, two, three = await seqs(store)
+    await desk.tick_off([one, two], "anna", None, START + 1)
+    await store.ack("archive", 0, await store.head(), None, START)
+    await pruned(store, START + 1000)
+    assert await desk.reopen([one], "bo", None, START + 2) == ([], {}), "it could not be listed"
+    assert [(each.act.seq, each.source, each.event) for each in await store.acts()] == [
+        (two, "doors", None),
+        (one, "doors", None),
+    ]
+    assert (await desk.tick_off(None, "bo", None, START + 2)).changed == [], "what was pruned is not open"
+    assert (await desk.tick_off([three], "bo", None, START + 2)).changed == [three], "but can be named"
+    await find(store, stamped(9, LATE), broken(10, **ada), now=LATE)
+    await store.ack("archive", three, await store.head(), None, START)
+    await pruned(store, LATE + 30)
+    assert not await store.known("doors", ["id00001", "id00002"]), "they are deleted"
+    assert [(each.act.seq, each.source) for each in await store.acts()] == [
+        (three, None),
+        (two, None),
+        (one, "doors"),
+    ], "one that was about a person still has its source"
+    assert [each.act.seq for each in await store.acts(["do*"])] == [one]
+    assert await desk.tick_off([one], "bo", None, LATE) == ([], {}), "it is gone"
+    failed = (await store.failures())[0].event
+    assert (await store.again([failed]))[failed.seq].seq == one, "and is remembered"
+
+
+@pytest.mark.garbles
+async def test_a_failure_that_cannot_be_read_is_ticked_off(store: Store, desk: Desk) -> None:
+    for body in (b"\xff{", b"[1]", b'{"data":7}'):
+        await find(store, msgspec.structs.replace(broken(len(body)), body=body), now=START)
+    assert len((await desk.tick_off(None, "anna", None, START)).changed) == 3
+    assert len(await store.acts()) == 3
+
+
+async def test_thousands_of_failures_are_ticked_off_at_once(store: Store, desk: Desk) -> None:
+    many = [broken(n, person={"id": str(n % 100)}) for n in range(5500)]
+    await find(store, *many, now=START)
+    numbers = await seqs(store)
+    await desk.tick_off(numbers[:1000:2], "bo", None, START)
+    acted = await desk.tick_off([*numbers, *numbers], "anna", None, START + 1)
+    assert (len(acted.changed), len(acted.already)) == (5000, 500)
+    assert {act.who for act in acted.already.values() if act} == {"bo"}
+    assert await store.open_failures() == 0
+    assert len(await store.last_acts(numbers)) == 5500
+    assert len((await desk.reopen(numbers, "cy", None, START + 2)).changed) == 5500
+    assert await store.again([each.event for each in await store.failures()]) == {}
+    assert len(await store.acts()) == 11_000
+
+
+async def test_two_persons_tick_off_at_the_same_time(place: Place, store: Store) -> None:
+    """Each failure is done by one of them, and the other one gets to know by whom."""
+    await find(store, *(broken(n) for n in range(3000)), now=START)
+    numbers = await seqs(store)
+    desks = [await place.desk(), await place.desk()]
+    anna, bo = await asyncio.gather(
+        desks[0].tick_off(numbers, "anna", None, START), desks[1].tick_off(numbers[::-1], "bo", None, START)
+    )
+    for each in desks:
+        await each.close()
+    assert sorted([*anna.changed, *bo.changed]) == numbers
+    for one, other, name in ((anna, bo, "bo"), (bo, anna, "anna")):
+        assert one.already.keys() == set(other.changed)
+        assert {act.who for act in one.already.values() if act} <= {name}
+    assert len(await store.acts()) == 3000
 
 
 # -- pruning -----------------------------------------------------------------------------------------------------------

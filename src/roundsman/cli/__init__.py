@@ -13,8 +13,8 @@ from typing import Any
 
 import typer
 
-from roundsman.cli import init, run, status, healthy, control, pausing, backup, hooks  # isort: skip - the order of --help
-from roundsman.cli import notify, service, new, plugins, sandbox, pages  # isort: skip - the rest of it
+from roundsman.cli import init, run, status, healthy, failures, control, pausing  # isort: skip - the order of --help
+from roundsman.cli import backup, hooks, notify, service, new, plugins, sandbox, pages  # isort: skip - the rest of it
 from roundsman.cli.app import app, complain, complain_of
 from roundsman.errors import ConfigError, reason
 from roundsman.masking import mask
@@ -24,6 +24,7 @@ from roundsman.system import logs
 __all__ = [
     "backup",
     "control",
+    "failures",
     "healthy",
     "hooks",
     "init",

@@ -1,4 +1,4 @@
-"""Commands that show the content of the store: status, events, unread, failures."""
+"""Commands that show the content of the store: status, events, unread."""
 
 import json
 from collections.abc import AsyncIterator, Sequence
@@ -13,8 +13,6 @@ from roundsman.cli.app import (
     Json,
     Named,
     app,
-    complain,
-    fail,
     known_sources,
     printer,
     reading,
@@ -26,15 +24,10 @@ from roundsman.system import logs
 
 if TYPE_CHECKING:
     from roundsman.events import Event
-    from roundsman.store import Desk, Filter, LoggedFailure, Memory, UnreadItem, View
+    from roundsman.store import Desk, Filter, Memory, UnreadItem, View
 
 FOLLOW_EVERY = 0.3
 """Seconds between two checks for new events; `status --watch` waits three times as long."""
-
-failures_app = typer.Typer(
-    help="List what failed for a person, at all vendors, the newest first. `failures done` marks a failure as done."
-)
-app.add_typer(failures_app, name="failures")
 
 
 @app.command()
@@ -236,104 +229,3 @@ def unread(
         return
     for each in items:
         print(logs.safe(f"{each.n}  {screen.stamp(each.received)}  {len(each.body)} bytes: {each.why}"))
-
-
-@failures_app.callback(invoke_without_command=True)
-def failures(
-    context: typer.Context,
-    config: ConfigPath = None,
-    since: Annotated[
-        str | None,
-        typer.Option(
-            "--since",
-            metavar="WHEN",
-            help='Only what was logged since then: a date-time, or "2h" for two hours ago.',
-        ),
-    ] = None,
-    source: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--source",
-            metavar="SOURCE",
-            help="Only events of this source; a glob is allowed. Can be repeated.",
-        ),
-    ] = None,
-    count: Annotated[
-        int | None, typer.Option("-n", metavar="N", help="How many failures, at most. Default: all.", min=1)
-    ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Also failures that are marked as done.")] = False,
-    as_json: Json = False,
-) -> None:
-    """`roundsman failures`: the newest first."""
-    if context.invoked_subcommand is not None:
-        return
-    from roundsman import screen
-    from roundsman.options.values import counted
-
-    store = store_of(config)
-    start = when(since).timestamp() if since else 0.0
-
-    async def wrong(view: "View") -> "tuple[list[LoggedFailure], int]":
-        await known_sources(view, source or ())
-        most = -1 if count is None else count
-        found = await view.failures(source or (), start, done=everything, limit=most)
-        return found, await view.open_failures()
-
-    found, left = reading(store, wrong)
-    rows = [screen.failure(event, logged, done) for event, logged, done in found]
-    if as_json:
-        print(json.dumps(rows, indent=2))
-        return
-    console = screen.console()
-    for row in rows:
-        screen.show_failure(row, console)
-    if not rows:
-        complain(
-            "no open failure matches"
-            if since or source
-            else "no failure is open; --all also shows those that are done"
-        )
-    elif console is not None and left:
-        done = f"roundsman failures done {rows[0]['id']}"
-        complain("", f"{counted(left, 'failure')} open; to mark the first as done: {done}")
-
-
-@failures_app.command("done")
-def failures_done(
-    ids: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="NUMBER",
-            help="The numbers of failures, as `roundsman failures` prints them. 9-12 is a range.",
-        ),
-    ] = None,
-    config: ConfigPath = None,
-    everything: Annotated[bool, typer.Option("--all", help="All open failures.")] = False,
-) -> None:
-    """Mark failures as done: `roundsman failures` does not list them any more.
-
-    Exit status 1: a number is not that of a failure.
-    """
-    from roundsman.options.values import counted
-
-    if not ids and not everything:
-        fail("name the failures by number (9-12 for several), or use --all", 2)
-    numbers: list[int] = []
-    for each in ids or ():
-        first, dash, last = each.removeprefix("#").partition("-")
-        span = [part.removeprefix("#") for part in ((first, last) if dash else (first, first))]
-        if not all(part.isascii() and part.isdecimal() and len(part) < 19 for part in span):
-            fail(f"{each}: is not the number of a failure; `roundsman failures` lists them", 2)
-        numbers += range(int(span[0]), min(int(span[1]), int(span[0]) + 100_000) + 1)
-
-    async def tick_off(desk: "Desk") -> tuple[int, int, list[int]]:
-        open_ones = [each.event.seq for each in await desk.failures()] if everything else []
-        before = await desk.open_failures()
-        done = await desk.tick_off([*numbers, *open_ones])
-        return before, await desk.open_failures(), done
-
-    before, left, done = writing(config, tick_off)
-    print(f"{counted(before - left, 'failure')} marked as done, {left} left")
-    named = [int(each.removeprefix("#")) for each in ids or () if "-" not in each]
-    if missing := [str(number) for number in named if number not in done]:
-        fail(f"{', '.join(missing)}: no such failure")

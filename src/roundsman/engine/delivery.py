@@ -16,7 +16,7 @@ from roundsman.errors import Backoff, Reject, RequestFailed, reason
 from roundsman.events import Event
 from roundsman.http.client import Http
 from roundsman.plugin import Deliver, Receipt, Reminds, Sink, Waiting
-from roundsman.store import NEVER, Again, Conflict, Filter, StoreError
+from roundsman.store import NEVER, Conflict, Filter, Later, StoreError
 from roundsman.times import spell
 
 READ_AHEAD = 1000
@@ -160,7 +160,7 @@ class Delivery:
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[Deliver]:
         _, receipt = await self._store.cursor(self.name)
-        self._later = await self._store.again(self.name)
+        self._later = await self._store.later(self.name)
         if isinstance(self.sink, Reminds):
             place = self.sink.open_with(self.http, receipt, self._still_open)
         else:
@@ -283,12 +283,12 @@ class Delivery:
         log.info("event.raised", sink=self.name, seq=event.seq, id=event.id)
 
     async def _acked(self, was: int, cursor: int, receipt: Receipt | Waiting | None) -> None:
-        again, kept = NEVER, receipt
+        later, kept = NEVER, receipt
         if isinstance(receipt, Waiting):
-            again, kept = Again(receipt.until, receipt.held), receipt.receipt
+            later, kept = Later(receipt.until, receipt.held), receipt.receipt
         assert not isinstance(kept, Waiting)
-        await _to_its_end(self._store.ack(self.name, was, cursor, kept, self._now(), again=again))
-        self._later = again
+        await _to_its_end(self._store.ack(self.name, was, cursor, kept, self._now(), later=later))
+        self._later = later
         if self._failing is not None:
             await self._recovered()
 

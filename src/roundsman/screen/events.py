@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from roundsman.events import Event
+from roundsman.screen.acts import again_of, done_of, ending
 from roundsman.screen.status import RED
 from roundsman.screen.words import stamp
 from roundsman.summary import without_source
@@ -11,6 +12,8 @@ from roundsman.system.logs import safe
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from roundsman.store import Act
 
 COLOURS = {"granted": "green", "succeeded": "green", "denied": "red", "failed": "red", "partial": "yellow"}
 
@@ -66,8 +69,12 @@ def _show(cells: Sequence[str], widths: Sequence[int], tone: str | None, console
         print(line, flush=True)  # noqa: T201 - output for a person or grep
 
 
-def failure(event: Event, logged: float, done: bool) -> dict[str, Any]:
-    """One row of `roundsman failures`, with the same fields for every vendor."""
+def failure(
+    event: Event, logged: float, done: bool, act: "Act | None" = None, again: "Act | None" = None
+) -> dict[str, Any]:
+    """One row of `roundsman failures`, with the same fields for every vendor. `act`: by which it is done. `again`: on an
+    earlier failure of the same person and thing.
+    """
     document = event.document()
     data = document.get("data") or {}
     names = (
@@ -94,6 +101,8 @@ def failure(event: Event, logged: float, done: bool) -> dict[str, Any]:
         "type": event.type,
         "outcome": event.outcome,
         "done": done,
+        **done_of(act),
+        "again": again_of(again),
         "summary": event.summary,
         **facts,
     }
@@ -103,5 +112,5 @@ def show_failure(row: Mapping[str, Any], console: "Console | None") -> None:
     """Print a failure for a person, as `show_event` does."""
     when = (row["time"] or row["logged"] or "-")[:19].removesuffix("Z") + "Z"
     what = without_source(row["summary"], row["source"])
-    what += "  (done)" if row["done"] else ""
+    what += ending(row)
     _show([str(row["id"]), when, row["source"], what], (6, 20, 12), "dim" if row["done"] else "red", console)

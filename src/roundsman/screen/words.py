@@ -24,6 +24,18 @@ def ago(moment: float | None, now: float) -> str:
     return f"in {spell(moment - now)}" if moment > now + 0.5 else f"{spell(round(now - moment))} ago"
 
 
+MONTHS = (
+    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December",
+)  # fmt: skip
+
+
+def day(moment: float, now: float) -> str:
+    """`3 May`, with the year unless it is this year; in UTC, as all times."""
+    at = datetime.fromtimestamp(moment, UTC)
+    year = "" if at.year == datetime.fromtimestamp(now, UTC).year else f" {at.year}"
+    return f"{at.day} {MONTHS[at.month - 1]}{year}"
+
+
 def console() -> "Console | None":
     """Standard output, if it is a terminal; None for plain lines, which need no rich."""
     if not (sys.stdout is not None and sys.stdout.isatty()) and not any(map(os.environ.get, FORCED)):

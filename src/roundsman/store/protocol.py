@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 from roundsman.events import Event
 from roundsman.store.values import (
     NEVER,
-    Again,
+    Act,
+    Acted,
     Census,
     DaemonRecord,
     DeadLetter,
@@ -19,6 +20,8 @@ from roundsman.store.values import (
     Found,
     Intake,
     Kind,
+    Later,
+    LoggedAct,
     LoggedFailure,
     Memory,
     Pause,
@@ -65,6 +68,19 @@ class View(Protocol):
     async def open_failures(self) -> int:
         """Number of failures that are not marked as done."""
 
+    async def last_acts(self, seqs: Sequence[int]) -> dict[int, Act]:
+        """The last act on each of these failures, by `seq`."""
+
+    async def again(self, failures: Sequence[Event]) -> dict[int, Act]:
+        """For each failure, by `seq`, the newest act that marked an earlier one as done which was about the same person
+        and thing of its source. An act that was undone does not count.
+        """
+
+    async def acts(
+        self, sources: Sequence[str] = (), seq: int | None = None, *, limit: int = -1
+    ) -> list[LoggedAct]:
+        """What persons did with failures (with `seq`: with this one), newest first."""
+
     async def via(self, seqs: Sequence[int]) -> dict[int, Via]:
         """What brought each of these events first, by `seq`."""
 
@@ -104,7 +120,7 @@ class View(Protocol):
     async def cursor(self, sink: str) -> "tuple[int, Receipt | None]":
         """A sink's cursor, and the receipt of its last ack."""
 
-    async def again(self, sink: str) -> Again:
+    async def later(self, sink: str) -> Later:
         """When a sink is called again on purpose."""
 
     async def lag(self, cursor: int, wanted: Filter) -> int:
@@ -162,8 +178,13 @@ class Desk(View, Protocol):
     async def drop_unread(self, source: str, numbers: Sequence[int] | None) -> int:
         """Delete unread webhooks and rows of a source (all if `numbers` is None). Returns how many."""
 
-    async def tick_off(self, seqs: Sequence[int]) -> list[int]:
-        """Mark failures as done. Returns those of `seqs` that are failures."""
+    async def tick_off(self, seqs: Sequence[int] | None, who: str, note: str | None, now: float) -> Acted:
+        """Mark failures as done (all open ones if `seqs` is None), and record who did it. Several commits if there are
+        many.
+        """
+
+    async def reopen(self, seqs: Sequence[int], who: str, note: str | None, now: float) -> Acted:
+        """Undo that failures were marked as done, and record who did it. Those whose payloads were pruned stay done."""
 
 
 class Upkeep(Protocol):
@@ -301,9 +322,9 @@ class Store(Desk, Upkeep, Protocol):
         now: float,
         *,
         moved: bool = True,
-        again: Again = NEVER,
+        later: Later = NEVER,
     ) -> None:
-        """The sink has everything up to `cursor`, and is called `again`. `Conflict` if it was replayed meanwhile.
+        """The sink has everything up to `cursor`, and is called again `later`. `Conflict` if it was replayed meanwhile.
 
         `moved`: it was called; else only events that it does not select were passed over. Relaxed.
         """

@@ -177,7 +177,7 @@ class Pause(NamedTuple):
     by: str
 
 
-class Again(NamedTuple):
+class Later(NamedTuple):
     """When a sink that waits on purpose is called again."""
 
     until: float | None
@@ -186,7 +186,7 @@ class Again(NamedTuple):
     """Events that it has acked, and sends then."""
 
 
-NEVER = Again(None, 0)
+NEVER = Later(None, 0)
 
 
 class Lag(NamedTuple):
@@ -247,6 +247,38 @@ class StillOpen(NamedTuple):
     total: int
     newest: Sequence[LoggedFailure]
     """Some of them, the newest first."""
+
+
+class Act(NamedTuple):
+    """A person marked a failure as done, or undid that."""
+
+    seq: int
+    """The failure."""
+    at: float
+    """When (Unix)."""
+    who: str
+    done: bool
+    """False: it was undone."""
+    note: str | None
+
+
+class Acted(NamedTuple):
+    """What was changed by marking failures as done, or by undoing that."""
+
+    changed: Sequence[int]
+    """By `seq`."""
+    already: Mapping[int, Act | None]
+    """Those that were so before, and the last act on each; None if none is recorded."""
+
+
+class LoggedAct(NamedTuple):
+    """An act, and what is left of its failure."""
+
+    act: Act
+    source: str | None
+    """None if the failure was deleted, and was about neither a person nor a thing."""
+    event: Event | None
+    """None if it was pruned."""
 
 
 class UnreadItem(NamedTuple):

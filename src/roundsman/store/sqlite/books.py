@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from roundsman import wire
 from roundsman.errors import Conflict
 from roundsman.store.sqlite.units import Units, durable, relaxed
-from roundsman.store.values import NEVER, Again, SourceStatus
+from roundsman.store.values import NEVER, Later, SourceStatus
 
 if TYPE_CHECKING:
     from roundsman.plugin import Receipt
@@ -67,7 +67,7 @@ class Books(Units):
         now: float,
         *,
         moved: bool = True,
-        again: Again = NEVER,
+        later: Later = NEVER,
     ) -> None:
         """The sink has everything up to `cursor`. Raises `Conflict` if it was replayed meanwhile."""
         done = self._do(
@@ -79,7 +79,7 @@ class Books(Units):
                 wire.encode(receipt).decode() if receipt is not None else None,
                 moved,
                 now,
-                *again,
+                *later,
                 sink,
                 was,
             ),

@@ -1,4 +1,4 @@
-"""Units of commands: replay, rewind, pause, track, requeue, tick off."""
+"""Units of commands: replay, rewind, pause, track, requeue."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -86,10 +86,3 @@ class Desk(Units):
         if numbers is None:
             return self._do(sql, (source,)).rowcount
         return sum(self._do(sql + " AND n = ?", (source, n)).rowcount for n in numbers)
-
-    @durable
-    def tick_off(self, seqs: Sequence[int]) -> list[int]:
-        """Mark failures as done. Returns those of `seqs` that are failures."""
-        self._do_many("UPDATE events SET failure = 0 WHERE seq = ? AND failure = 1", [(s,) for s in seqs])
-        there = "SELECT 1 FROM events WHERE seq = ? AND failure = 0"
-        return [seq for seq in seqs if self._do(there, (seq,)).fetchone()]

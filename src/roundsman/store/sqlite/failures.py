@@ -1,10 +1,50 @@
 """Reads failures, and what persons did with them."""
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from typing import Any, NamedTuple
 
+from roundsman import wire
+from roundsman.errors import Unreadable
+from roundsman.events import Event
+from roundsman.store.about import DIGEST, about
 from roundsman.store.sqlite.filters import where_of
 from roundsman.store.sqlite.reading import EVENT, Reading, event_of, reading
-from roundsman.store.values import Filter, LoggedFailure, StillOpen
+from roundsman.store.values import Act, Filter, LoggedAct, LoggedFailure, StillOpen
+
+LAST_ACTS = (
+    "SELECT seq, at, who, done, note FROM acts WHERE n IN "
+    "(SELECT max(n) FROM acts WHERE seq IN (SELECT value FROM json_each(?)) GROUP BY seq)"
+)
+"""The last act on each failure of a JSON array of numbers."""
+
+
+def act_of(row: Sequence[Any]) -> Act:
+    """The act in a row of `LAST_ACTS`."""
+    seq, at, who, done, note = row[:5]
+    return Act(seq, at, who, bool(done), note)
+
+
+def listed(values: Iterable[object]) -> str:
+    """Values as SQL takes any number of them: with `json_each`."""
+    return wire.encode(list(values)).decode()
+
+
+def about_event(event: Event) -> str | None:
+    """What a failure is about; None also if it cannot be read."""
+    try:
+        document = event.document()
+    except Unreadable:
+        return None
+    return about(event.source, document.get("data")) if isinstance(document, dict) else None
+
+
+class _Numbered(NamedTuple):
+    """An act with its number: a later one has a greater number."""
+
+    n: int
+    act: Act
 
 
 class Failures(Reading):
@@ -43,3 +83,56 @@ class Failures(Reading):
         rows = self._run(sql, [*span, *values, *span, *values, limit]).fetchall()
         newest = [LoggedFailure(event_of(row[1:]), row[7], False) for row in rows if row[1] is not None]
         return StillOpen(int(rows[0][0]), newest)
+
+    @reading
+    def last_acts(self, seqs: Sequence[int]) -> dict[int, Act]:
+        """The last act on each of these failures, by `seq`."""
+        return {row[0]: act_of(row) for row in self._run(LAST_ACTS, (listed(seqs),))}
+
+    @reading
+    def again(self, failures: Sequence[Event]) -> dict[int, Act]:
+        """For each failure, by `seq`, the newest act that marked an earlier one as done which was about the same person
+        and thing of its source. An act that was undone does not count.
+        """
+        if self._run("SELECT 1 FROM acts LIMIT 1").fetchone() is None:
+            return {}  # no failure needs to be decoded
+        keys = {event.seq: key for event in failures if (key := about_event(event)) is not None}
+        sql = (
+            "SELECT a.seq, a.at, a.who, a.done, a.note, a.n, a.about FROM acts a "
+            "WHERE a.about IN (SELECT value FROM json_each(?)) AND a.done = 1 "
+            "AND NOT EXISTS (SELECT 1 FROM acts b WHERE b.seq = a.seq AND b.n > a.n) ORDER BY a.about, a.seq"
+        )
+        done: dict[str | None, list[_Numbered]] = {}
+        for row in self._run(sql, (listed(set(keys.values())),)):
+            done.setdefault(row[6], []).append(_Numbered(row[5], act_of(row)))
+        # At each place, the newest act on that failure and on those before it: there may be many acts, and many failures.
+        newest = {key: list(accumulate(acts, max)) for key, acts in done.items()}
+        found = {}
+        for seq, key in keys.items():
+            earlier = bisect_left(done.get(key, []), seq, key=lambda each: each.act.seq)
+            if earlier:
+                found[seq] = newest[key][earlier - 1].act
+        return found
+
+    @reading
+    def acts(
+        self, sources: Sequence[str] = (), seq: int | None = None, *, limit: int = -1
+    ) -> list[LoggedAct]:
+        """What persons did with failures (with `seq`: with this one), newest first."""
+        where, values = where_of(Filter(sources=sources))
+        # Of a failure that was deleted, the act still has the source, if it was about something.
+        name = f"coalesce(s.name, substr(a.about, 1, length(a.about) - {DIGEST + 1}))"
+        where = where.replace("+s.name", name)
+        given: list[object] = list(values)
+        if seq is not None:
+            where += " AND a.seq = ?"
+            given.append(seq)
+        sql = (
+            f"SELECT a.seq, a.at, a.who, a.done, a.note, {name}, e.id, e.type, e.outcome, e.body FROM acts a "  # noqa: S608 - fixed words
+            f"LEFT JOIN events e ON e.seq = a.seq LEFT JOIN sources s ON s.id = e.source WHERE 1{where} "
+            "ORDER BY a.n DESC LIMIT ?"
+        )
+        return [
+            LoggedAct(act_of(row), row[5], event_of((row[0], *row[5:])) if row[9] is not None else None)
+            for row in self._run(sql, [*given, limit])
+        ]

@@ -19,10 +19,10 @@ from roundsman.store.sqlite.schema import STEPS
 from roundsman.store.values import (
     DAEMON,
     NEVER,
-    Again,
     DaemonRecord,
     DeadLetter,
     Filter,
+    Later,
     Memory,
     Pause,
     SinkEntry,
@@ -331,10 +331,10 @@ class Reader(Failures):
         return (row[0], wire.decode(row[1].encode()) if row[1] else None) if row else (0, None)
 
     @reading
-    def again(self, sink: str) -> Again:
+    def later(self, sink: str) -> Later:
         """When a sink is called again on purpose."""
         row = self._run("SELECT until, held FROM sinks WHERE name = ?", (sink,)).fetchone()
-        return Again(*row) if row else NEVER
+        return Later(*row) if row else NEVER
 
     @reading
     def failure(self, sink: str) -> tuple[int, float | None]:

@@ -27,6 +27,7 @@ from roundsman.store.sqlite.pruning import Pruning
 from roundsman.store.sqlite.reader import Reader
 from roundsman.store.sqlite.reading import reading
 from roundsman.store.sqlite.soundness import check
+from roundsman.store.sqlite.ticking import Ticking
 from roundsman.store.sqlite.units import relaxed
 from roundsman.store.sqlite.writer import Writer
 from roundsman.store.values import DAEMON, Census, Filter, Intake
@@ -34,7 +35,7 @@ from roundsman.system.files import create, resolve
 from roundsman.system.threads import in_thread
 
 
-class SqliteStore(Log, Books, Desk, Pruning):
+class SqliteStore(Log, Books, Desk, Ticking, Pruning):
     """The store, for its one daemon; with `daemon=False`, for a command that writes beside the daemon."""
 
     def __init__(

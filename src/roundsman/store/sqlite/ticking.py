@@ -1,0 +1,73 @@
+"""Units of commands about failures: mark them as done, and undo that."""
+
+from collections.abc import Sequence
+
+from roundsman.store.sqlite.failures import LAST_ACTS, about_event, act_of, listed
+from roundsman.store.sqlite.reading import EVENT, event_of, reading
+from roundsman.store.sqlite.units import Units, durable
+from roundsman.store.values import Act, Acted
+
+PIECE = 1000
+"""Failures of one unit: a daemon that writes waits until the unit ends, and gives up after a second."""
+
+
+class Ticking(Units):
+    """What commands write about failures."""
+
+    async def tick_off(self, seqs: Sequence[int] | None, who: str, note: str | None, now: float) -> Acted:
+        """Mark failures as done (all open ones if `seqs` is None), and record who did it. Several commits if there are
+        many.
+        """
+        return await self._act(
+            await self._open_seqs() if seqs is None else seqs, Act(0, now, who, True, note)
+        )
+
+    async def reopen(self, seqs: Sequence[int], who: str, note: str | None, now: float) -> Acted:
+        """Undo that failures were marked as done, and record who did it. Those whose payloads were pruned stay done."""
+        return await self._act(seqs, Act(0, now, who, False, note))
+
+    async def _act(self, seqs: Sequence[int], act: Act) -> Acted:
+        """Record this act on each of these failures, except on those on which it changes nothing."""
+        seqs = list(dict.fromkeys(seqs))
+        changed: list[int] = []
+        already: dict[int, Act | None] = {}
+        for at in range(0, len(seqs), PIECE):
+            some = seqs[at : at + PIECE]
+            # Read before the unit: no other process can write while one runs.
+            keys = await self._keys(some) if act.done else {}
+            piece = await self._act_on(some, act, keys)
+            changed += piece.changed
+            already |= piece.already
+        return Acted(changed, already)
+
+    @reading
+    def _open_seqs(self) -> list[int]:
+        """The failures that are listed, oldest first."""
+        sql = "SELECT seq FROM events WHERE failure = 1 AND body IS NOT NULL ORDER BY seq"
+        return [seq for [seq] in self._run(sql)]
+
+    @reading
+    def _keys(self, seqs: Sequence[int]) -> dict[int, str | None]:
+        """What each of these failures is about."""
+        sql = f"{EVENT} WHERE e.seq IN (SELECT value FROM json_each(?)) AND e.failure = 1 AND e.body IS NOT NULL"  # noqa: S608 - fixed words
+        return {row[0]: about_event(event_of(row)) for row in self._run(sql, (listed(seqs),))}
+
+    @durable
+    def _act_on(self, seqs: Sequence[int], act: Act, keys: dict[int, str | None]) -> Acted:
+        was, now = (1, 0) if act.done else (0, 1)
+        # One whose payload was pruned could not be listed.
+        flag = (
+            "UPDATE events SET failure = ?3 WHERE seq = ?1 AND failure = ?2 AND (?3 = 0 OR body IS NOT NULL)"
+        )
+        # With the key of the act that is undone: its failure may be deleted, and its source is in the key.
+        row = (
+            "INSERT INTO acts (seq, at, who, done, note, about) VALUES (?1, ?2, ?3, ?4, ?5, "
+            "coalesce(?6, (SELECT about FROM acts WHERE seq = ?1 ORDER BY n DESC LIMIT 1)))"
+        )
+        changed = [seq for seq in seqs if self._do(flag, (seq, was, now)).rowcount]
+        self._do_many(row, [(seq, act.at, act.who, act.done, act.note, keys.get(seq)) for seq in changed])
+        others = listed(set(seqs).difference(changed))
+        so = "SELECT seq FROM events WHERE seq IN (SELECT value FROM json_each(?)) AND failure = ?"
+        unchanged = [seq for [seq] in self._do(so, (others, now))]
+        acts = {found[0]: act_of(found) for found in self._do(LAST_ACTS, (listed(unchanged),))}
+        return Acted(changed, {seq: acts.get(seq) for seq in unchanged})
