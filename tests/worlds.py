@@ -187,6 +187,19 @@ def an_event(number: int, source: str = "doors", outcome: Any = "granted", **dat
     )
 
 
+def a_failure(number: int, source: str = "doors", **data: Any) -> Event:
+    """A failure with this data, of a plugin's type."""
+    return Event.of(
+        vendor="parakey",
+        source=source,
+        type="co.parakey.test.failed",
+        id=f"id{number:05d}",
+        data=data,
+        time="2026-05-01T06:00:00Z",
+        outcome="failed",
+    )
+
+
 SHAPES = {kind: TypeAdapter(shape) for kind, shape in kinds.TYPES.items()}
 ENVELOPE = TypeAdapter(shapes.Envelope)
 

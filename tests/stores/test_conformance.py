@@ -40,7 +40,7 @@ from roundsman.store import (
 )
 from roundsman.store.sqlite import census
 from roundsman.wire import Damage
-from worlds import START, an_event
+from worlds import START, a_failure, an_event
 
 T = TypeVar("T")
 KINDS = {"doors": "parakey.event_logs", "windows": "parakey.event_logs"}
@@ -677,22 +677,9 @@ async def test_the_newest_open_failures_are_read_with_their_number(store: Store,
     )
 
 
-def broken(number: int, source: str = "doors", **data: Any) -> Event:
-    """A failure with this data."""
-    return Event.of(
-        vendor="parakey",
-        source=source,
-        type="co.parakey.test.failed",
-        id=f"id{number:05d}",
-        data=data,
-        time="2026-05-01T06:00:00Z",
-        outcome="failed",
-    )
-
-
 async def test_what_persons_did_with_a_failure_is_kept(store: Store, desk: Desk) -> None:
-    await find(store, broken(1), broken(2), now=START)
-    await find(store, broken(3, "windows"), name="windows", now=START)
+    await find(store, a_failure(1), a_failure(2), now=START)
+    await find(store, a_failure(3, "windows"), name="windows", now=START)
     one, two = (await seqs(store))[:2]
     three = (await store.failures(["windows"]))[0].event.seq
     assert await desk.reopen([one], "bo", None, START) == ([], {one: None}), "it is open, and always was"
@@ -723,9 +710,15 @@ async def test_what_persons_did_with_a_failure_is_kept(store: Store, desk: Desk)
 async def test_a_failure_of_the_same_person_and_thing_is_known_again(store: Store, desk: Desk) -> None:
     ada, bo = {"person": {"email": "ada@a.example"}}, {"person": {"email": "bo@a.example"}}
     await find(
-        store, broken(1, **ada), broken(2, **bo), broken(3, **ada), broken(4), broken(5, **ada), now=START
+        store,
+        a_failure(1, **ada),
+        a_failure(2, **bo),
+        a_failure(3, **ada),
+        a_failure(4),
+        a_failure(5, **ada),
+        now=START,
     )
-    await find(store, broken(6, "windows", **ada), name="windows", now=START)
+    await find(store, a_failure(6, "windows", **ada), name="windows", now=START)
     listed = {each.event.id: each.event for each in await store.failures()}
     number = {name: event.seq for name, event in listed.items()}
 
@@ -750,7 +743,10 @@ async def test_a_failure_of_the_same_person_and_thing_is_known_again(store: Stor
 
 async def test_acts_outlive_their_events(store: Store, desk: Desk) -> None:
     ada = {"person": {"email": "ada@a.example"}}
-    old = [msgspec.structs.replace(each, stamp=START) for each in (broken(1, **ada), broken(2), broken(3))]
+    old = [
+        msgspec.structs.replace(each, stamp=START)
+        for each in (a_failure(1, **ada), a_failure(2), a_failure(3))
+    ]
     await find(store, *old, now=START)
     one, two, three = await seqs(store)
     await desk.tick_off([one, two], "anna", None, START + 1)
@@ -763,7 +759,7 @@ async def test_acts_outlive_their_events(store: Store, desk: Desk) -> None:
     ]
     assert (await desk.tick_off(None, "bo", None, START + 2)).changed == [], "what was pruned is not open"
     assert (await desk.tick_off([three], "bo", None, START + 2)).changed == [three], "but can be named"
-    await find(store, stamped(9, LATE), broken(10, **ada), now=LATE)
+    await find(store, stamped(9, LATE), a_failure(10, **ada), now=LATE)
     await store.ack("archive", three, await store.head(), None, START)
     await pruned(store, LATE + 30)
     assert not await store.known("doors", ["id00001", "id00002"]), "they are deleted"
@@ -781,13 +777,13 @@ async def test_acts_outlive_their_events(store: Store, desk: Desk) -> None:
 @pytest.mark.garbles
 async def test_a_failure_that_cannot_be_read_is_ticked_off(store: Store, desk: Desk) -> None:
     for body in (b"\xff{", b"[1]", b'{"data":7}'):
-        await find(store, msgspec.structs.replace(broken(len(body)), body=body), now=START)
+        await find(store, msgspec.structs.replace(a_failure(len(body)), body=body), now=START)
     assert len((await desk.tick_off(None, "anna", None, START)).changed) == 3
     assert len(await store.acts()) == 3
 
 
 async def test_thousands_of_failures_are_ticked_off_at_once(store: Store, desk: Desk) -> None:
-    many = [broken(n, person={"id": str(n % 100)}) for n in range(5500)]
+    many = [a_failure(n, person={"id": str(n % 100)}) for n in range(5500)]
     await find(store, *many, now=START)
     numbers = await seqs(store)
     await desk.tick_off(numbers[:1000:2], "bo", None, START)
@@ -803,7 +799,7 @@ async def test_thousands_of_failures_are_ticked_off_at_once(store: Store, desk: 
 
 async def test_two_persons_tick_off_at_the_same_time(place: Place, store: Store) -> None:
     """Each failure is done by one of them, and the other one gets to know by whom."""
-    await find(store, *(broken(n) for n in range(3000)), now=START)
+    await find(store, *(a_failure(n) for n in range(3000)), now=START)
     numbers = await seqs(store)
     desks = [await place.desk(), await place.desk()]
     anna, bo = await asyncio.gather(
