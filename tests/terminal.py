@@ -145,6 +145,7 @@ PHASES = (
     r"hooks create newsletter .*/roundsman$",
     r"\btrack\b",
     r"\bdone\b",
+    r"\bfailures (log|undo)\b",
     r"\breplay\b",
     r"\bdead drop crm 180",
     r"\bdead retry crm 180",

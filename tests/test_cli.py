@@ -1017,6 +1017,7 @@ def imported_by(folder: Path, *args: str) -> set[str]:
         "events --json",
         "failures",
         "failures --json",
+        "failures log",
         "unread doors",
         "dead list archive",
     ],

@@ -105,6 +105,10 @@ def substituted(line: str, reader: Reader) -> str:
     if "180" in line:
         letters = reader.asks("roundsman dead list crm --json")
         line = line.replace("180", str(letters[0]["seq"]))
+    if "833" in line:  # the number of a failure
+        failed = reader.asks("roundsman failures --all --json")
+        number = next(each["id"] for each in failed if each["done"] == ("undo" in line))
+        line = line.replace("833", str(number))
     return line
 
 

@@ -80,12 +80,22 @@ def test_each_status_of_the_code_is_in_the_catalog() -> None:
         (("reload",), 1),
         (("init", "roundsman.toml"), 1),
         (("restore", "nothing.db"), 2),
+        (("failures", "done"), 2),
+        (("failures", "undo", "one"), 2),
     ],
 )
 def test_a_command_ends_with_the_documented_status(
     words: tuple[str, ...], expected: int, folder: Path
 ) -> None:
     assert status(*words, folder=folder) == expected
+
+
+def test_a_failure_that_is_not_there_is_a_failure(folder: Path) -> None:
+    status("once", folder=folder)  # makes the store
+    assert status("failures", "done", "1", folder=folder) == 1
+    assert status("failures", "undo", "1", folder=folder) == 1
+    assert status("failures", "done", "1-2", folder=folder) == 0
+    assert status("failures", "log", "1", folder=folder) == 0
 
 
 def test_once_fails_if_a_visit_fails(folder: Path) -> None:

@@ -20,7 +20,7 @@ def mail(address: str, **more: Any) -> dict[str, Any]:
 
 SAME = [
     ("another batch, item and message", data(), data(batch_id="b2", item_id="i", message="other words")),
-    ("an id, whatever the name and the address", data(), data(ADA | {"name": "A. L.", "email": None})),
+    ("an id, with another name and address", data(), data(ADA | {"name": "A. L.", "email": None})),
     ("another code, for a thing is named", data(), data(code="OTHER")),
     ("an address in another case", data(mail("Ada@A.example")), data(mail("ada@a.EXAMPLE"))),
     ("an address with a space", data(mail(" ada@a.example")), data(mail("ada@a.example"))),

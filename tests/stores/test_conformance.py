@@ -798,7 +798,7 @@ async def test_thousands_of_failures_are_ticked_off_at_once(store: Store, desk: 
 
 
 async def test_two_persons_tick_off_at_the_same_time(place: Place, store: Store) -> None:
-    """Each failure is done by one of them, and the other one gets to know by whom."""
+    """Each failure is done by one of them, and the other one learns who it was."""
     await find(store, *(a_failure(n) for n in range(3000)), now=START)
     numbers = await seqs(store)
     desks = [await place.desk(), await place.desk()]

@@ -58,7 +58,7 @@ def act(found: "LoggedAct") -> dict[str, Any]:
 
 def act_line(row: Mapping[str, Any]) -> str:
     """A row of `roundsman failures log` for a person."""
-    what = f"{'done' if row['done'] else 'opened again'} by {row['by']}"
-    note = f": {row['note']}" if row["note"] else ""
+    verb, who = "done" if row["done"] else "opened again", row["by"]
+    what = f"{verb} by {who}: {row['note']}" if row["note"] else f"{verb} by {who}"
     text = f"  ({without_source(row['summary'], row['source'])})" if row["summary"] else ""
-    return f"{row['at']}  {row['id']:<6}  {row['source'] or '-':<12}  {what}{note}{text}"
+    return f"{row['at']}  {row['id']:<6}  {row['source'] or '-':<12}  {what}{text}"
