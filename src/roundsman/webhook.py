@@ -7,9 +7,10 @@ an API for its webhooks, a `Registrar` calls it.
 import hashlib
 import hmac
 import re
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Protocol, Self
+from typing import Annotated, ClassVar, NamedTuple, Protocol, Self
 
 from pydantic import AfterValidator, model_validator
 
@@ -132,10 +133,14 @@ class Hook(Options):
         """The secrets that a caller can present; without any, every caller would be accepted."""
         return [secret for secret in (self.token, self.value) if secret is not None]
 
+    def signing(self) -> Sequence[Secret]:
+        """The secrets of which each call has to be signed with one. Empty: calls are not signed."""
+        return ()
+
     @property
     def wants_signature(self) -> bool:
         """Whether calls without a signature are refused."""
-        return False
+        return bool(self.signing())
 
     @classmethod
     def ways(cls) -> str:
@@ -154,6 +159,12 @@ class Hook(Options):
     def check(self, call: Call) -> None:
         """Check everything, after the body is read. Raises `NotAuthentic`."""
         self.check_head(call)
+
+    def dressed(self, body: bytes, now: float) -> dict[str, str]:  # noqa: ARG002 - for hooks that sign the body
+        """The headers with which the vendor would send this body at `now` (Unix seconds)."""
+        return (
+            {self.header: self.value.reveal()} if self.header is not None and self.value is not None else {}
+        )
 
     def path(self, name: str, token: str | None = None) -> str:
         """The path of the webhooks of the source `name`, with its token, or with `token` in its place."""
@@ -174,8 +185,17 @@ class Scheme:
     per_second: int
     """How many units of `TIME` make a second."""
 
-    def check(self, call: Call, secrets: Sequence[Secret], tolerance: float) -> None:
-        """Raises `NotAuthentic` if none of the secrets made any of the signatures, or if their time is more
+    def sign(self, secret: Secret, body: bytes, now: float) -> str:
+        """The value of the header for this body at `now` (Unix seconds)."""
+        at = str(int(now * self.per_second))
+        return f"t={at},{self.tag}={self._made(secret, at.encode() + b'.' + body)}"
+
+    @staticmethod
+    def _made(secret: Secret, signed: bytes) -> str:
+        return hmac.new(secret.reveal().encode(), signed, hashlib.sha256).hexdigest()
+
+    def check(self, call: Call, keys: Sequence[Secret], tolerance: float) -> None:
+        """Raises `NotAuthentic` if none of the keys made any of the signatures, or if their time is more
         than `tolerance` seconds before or after ours (0: any time).
         """
         text = call.headers.get(self.header)
@@ -193,7 +213,7 @@ class Scheme:
         ):
             raise NotAuthentic("unreadable signature")
         signed = times[0].encode() + b"." + call.body
-        made = [hmac.new(secret.reveal().encode(), signed, hashlib.sha256).hexdigest() for secret in secrets]
+        made = [self._made(key, signed) for key in keys]
         if not any([same(one, other) for one in shown for other in made]):  # noqa: C419 - compares all of them
             raise NotAuthentic("wrong signature")
         # Checked last: the age of an unsigned time proves nothing.
@@ -206,3 +226,74 @@ class SignedHook(Hook):
 
     signature_tolerance: Duration = 300.0
     """How old a signature may be, or how far in the future. 0: any age."""
+
+    scheme: ClassVar[Scheme]
+    """How the vendor signs."""
+
+    def proofs(self) -> list[Secret]:
+        return [*super().proofs(), *self.signing()]
+
+    def check(self, call: Call) -> None:
+        super().check(call)
+        if keys := self.signing():
+            self.scheme.check(call, keys, self.signature_tolerance)
+
+    def dressed(self, body: bytes, now: float) -> dict[str, str]:
+        headers = super().dressed(body, now)
+        if keys := self.signing():
+            headers[self.scheme.header] = self.scheme.sign(keys[0], body, now)
+        return headers
+
+
+# -- the sample of `roundsman hooks test` ------------------------------------------------------------------------------
+
+
+class Sample(NamedTuple):
+    """A webhook that nothing is stored of, and the answer that proves where it arrived."""
+
+    body: bytes
+    answer: str
+
+
+_SAMPLE = re.compile(rb'\{"roundsman_test":"([0-9a-f]{32})","proof":"([0-9a-f]{64})"\}')
+
+
+def sample(hook: Hook, name: str) -> Sample:
+    """A new sample for the source `name`. Only a daemon with the same secrets gives this answer, and only to this one."""
+    nonce = secrets.token_hex(16)
+    key = _keys(hook)[0]
+    body = b'{"roundsman_test":"%b","proof":"%b"}' % (
+        nonce.encode(),
+        _proof(key, "ask", name, nonce).encode(),
+    )
+    return Sample(body, _proof(key, "answer", name, nonce))
+
+
+def answer_to_sample(hook: Hook, name: str, body: bytes) -> str | None:
+    """The answer to a body that was found to be authentic; None if it is no sample, but a webhook of the vendor.
+
+    The proof in the body is made with the secrets, so that a caller who can only repeat a webhook cannot turn it into a
+    sample. The vendor's own signature is over the body as well.
+    """
+    found = _SAMPLE.fullmatch(body)
+    if found is None:
+        return None
+    nonce, proof = (each.decode() for each in found.groups())
+    for key in _keys(hook):
+        if same(proof, _proof(key, "ask", name, nonce)):
+            return _proof(key, "answer", name, nonce)
+    return None
+
+
+def _keys(hook: Hook) -> list[bytes]:
+    """The keys of proofs: one for each signing secret, together with token and header. Not the secrets themselves: a proof
+    must not be usable as a signature.
+    """
+    head = [secret.reveal() if secret is not None else "" for secret in (hook.token, hook.value)]
+    signing = [secret.reveal() for secret in hook.signing()] or [""]
+    parts = ["\0".join([*head, secret]).encode() for secret in signing]
+    return [hmac.digest(part, b"roundsman hooks test", "sha256") for part in parts]
+
+
+def _proof(key: bytes, *parts: str) -> str:
+    return hmac.new(key, "\n".join(parts).encode("utf-8", "replace"), hashlib.sha256).hexdigest()

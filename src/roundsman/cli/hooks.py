@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from roundsman import config as configuration
-from roundsman.cli.app import ConfigPath, Json, Named, app, complain, fail
+from roundsman.cli.app import ConfigPath, Json, Named, app, complain, fail, store_of
 from roundsman.cli.status import unread
 from roundsman.errors import reason
+from roundsman.masking import mask
 from roundsman.system import logs
 
 if TYPE_CHECKING:
+    from roundsman.http.transport import Clients
     from roundsman.plugin import Source
     from roundsman.webhook import Registrar
 
@@ -34,7 +36,7 @@ def hooks_list(source: Named, config: ConfigPath = None, as_json: Json = False) 
     """
     from roundsman.cli import registrations
 
-    async def show(found: "Source", registrar: "Registrar | None") -> int:
+    async def show(found: "Source", registrar: "Registrar | None", _: "Clients") -> int:
         if registrar is None:
             fail(
                 f"{source}: this vendor has no API that lists webhooks; `hooks create` shows what to enter",
@@ -91,7 +93,7 @@ def hooks_create(
     """
     from roundsman.cli import registrations
 
-    async def make(found: "Source", registrar: "Registrar | None") -> int:
+    async def make(found: "Source", registrar: "Registrar | None", _: "Clients") -> int:
         place = registrations.address(found, url)
         if registrar is None:
             print(*registrations.advice(found, place, reveal=reveal), sep="\n")
@@ -122,7 +124,7 @@ def hooks_delete(
     webhooks.
     """
 
-    async def delete(_: "Source", registrar: "Registrar | None") -> int:
+    async def delete(_: "Source", registrar: "Registrar | None", __: "Clients") -> int:
         if registrar is None:
             fail(
                 f"{source}: this vendor has no API for webhooks: delete it at the place where it was entered",
@@ -135,13 +137,71 @@ def hooks_delete(
     _at_vendor(config, source, delete)
 
 
+@hooks_app.command("test")
+def hooks_test(
+    source: Named,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            "--url",
+            metavar="URL",
+            help="The public URL of the listener, as for `hooks create`, or its address on this machine. Default: the "
+            "webhook that is registered at the vendor.",
+        ),
+    ] = None,
+    config: ConfigPath = None,
+) -> None:
+    """Send a sample as the vendor would, through the public address, and say whether the daemon received it.
+
+    The sample is signed with the secrets of this source. The daemon stores nothing of it, and answers with a proof that
+    only its secrets can make. Reads the secrets of this source alone. Exit status 1: it did not arrive. Exit status 2: no
+    --url is given, and the vendor has no API for webhooks.
+
+    More: `roundsman help silent-webhook`.
+    """
+    from roundsman.cli import registrations, samples
+    from roundsman.store import holder
+
+    store = store_of(config)
+
+    async def send(found: "Source", registrar: "Registrar | None", connections: "Clients") -> int:
+        hook = found.webhook
+        if hook is None:
+            fail(
+                f"{source}: there is no [sources.{source}.webhook] table, so no webhook would be received", 2
+            )
+        if url is not None:
+            urls = [registrations.address(found, url, local=True)]
+        elif registrar is not None:
+            urls = await samples.registered(found, registrar)
+        else:
+            fail(
+                f"{source}: this vendor has no API that lists webhooks; name the public address with --url", 2
+            )
+        sent = [await samples.send(found, hook, each, connections) for each in urls]
+        for arrived, sentence in sent:
+            if arrived:
+                print(logs.safe(mask(sentence)))
+            else:
+                complain(f"{source}: {sentence}")
+        if all(arrived for arrived, _ in sent):
+            return 0
+        if holder(store) is None:
+            complain(f"{source}: no daemon uses {store} on this machine now")
+        return 1
+
+    _at_vendor(config, source, send)
+
+
 hooks_app.command("unread", help="The same as `roundsman unread`.")(unread)  # an alias of `roundsman unread`
 
 
 def _at_vendor(
-    path: Path | None, name: str, act: "Callable[[Source, Registrar | None], Coroutine[Any, Any, int]]"
+    path: Path | None,
+    name: str,
+    act: "Callable[[Source, Registrar | None, Clients], Coroutine[Any, Any, int]]",
 ) -> NoReturn:
-    """Run `act` with the source and its registrar, and exit with the status that it returns."""
+    """Run `act` with the source, its registrar and the connections, and exit with the status that it returns."""
     from roundsman.engine.reading import visit_to
     from roundsman.errors import HookError
     from roundsman.legacy import old_http
@@ -156,7 +216,8 @@ def _at_vendor(
         connections = service.web(loaded.http)
         try:
             http = old_http(visit_to(source, connections))
-            return await act(source, source.registrar(http) if isinstance(source, Registers) else None)
+            registrar = source.registrar(http) if isinstance(source, Registers) else None
+            return await act(source, registrar, connections)
         except typer.Exit:
             raise
         except HookError as exc:

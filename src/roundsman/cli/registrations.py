@@ -12,10 +12,10 @@ from roundsman.plugin import Source
 from roundsman.webhook import PATH, Registrar, Registration
 
 
-def address(source: Source, url: str) -> str:
+def address(source: Source, url: str, *, local: bool = False) -> str:
     """The URL for the vendor: the public URL of the listener, and the path of the source.
 
-    HookError if the source takes no webhooks, or if `url` cannot be right.
+    With `local`, it may also be of this machine, over http. HookError if the source takes no webhooks, or if `url` cannot be right.
     """
     hook = source.webhook
     if hook is None:
@@ -26,7 +26,8 @@ def address(source: Source, url: str) -> str:
         parsed = httpx.URL()
     if not re.fullmatch(r"[0-9A-Za-z.:-]+", parsed.host):
         raise HookError("--url: is not a URL; write https://hooks.example.org")
-    if parsed.scheme != "https" and not (parsed.scheme == "http" and is_loopback(source.base_url)):
+    here = is_loopback(source.base_url) or (local and is_loopback(url))
+    if parsed.scheme != "https" and not (parsed.scheme == "http" and here):
         raise HookError("--url: is not an https URL; vendors send only to https (http is for the sandbox)")
     if not parsed.host or parsed.query or parsed.fragment or parsed.userinfo:
         raise HookError(
@@ -109,22 +110,21 @@ async def create(source: Source, registrar: Registrar, url: str) -> Registration
         raise HookError(masked(source, f"{exc}{hint}")) from None
 
 
+def place_of(secret: Secret) -> str:
+    """Where a secret is configured, for a message."""
+    where = str(secret.origin)
+    if where == "literal":
+        return "the value in the configuration"
+    return f"the value of the variable {where[4:]}" if where.startswith("env ") else f"the content of {where}"
+
+
 def advice(source: Source, url: str, *, reveal: bool) -> list[str]:
     """What a user has to enter at a vendor without an API for webhooks, line by line."""
     hook = source.webhook
     assert hook is not None
 
     def shown(secret: Secret) -> str:
-        if reveal:
-            return secret.reveal()
-        where = str(secret.origin)
-        if where == "literal":
-            return "the value in the configuration"
-        return (
-            f"the value of the variable {where[4:]}"
-            if where.startswith("env ")
-            else f"the content of {where}"
-        )
+        return secret.reveal() if reveal else place_of(secret)
 
     lines = ["This vendor has no API for webhooks. Enter", f"  {source.webhook_place}:"]
     lines.append(f"  URL: {url if reveal else masked(source, url)}")

@@ -105,6 +105,9 @@ class Reception:
             ),
             self._time.monotonic,
         )
+        self._tested = ThrottledLog(
+            lambda source, it: log.info("webhook.tested", source=source, calls=it.calls), self._time.monotonic
+        )
         self._failed = ThrottledLog(
             lambda path, it: log.error("listen.failed", path=path, calls=it.calls, exc_info=it.exc),
             self._time.monotonic,
@@ -143,9 +146,15 @@ class Reception:
         if what != "unread":
             self._taken.add(source.name, new=new)
 
+    async def test(self, source: Source) -> None:
+        """An authentic sample of `roundsman hooks test` came. StoreError if a webhook could not be stored now."""
+        await self._store.writable()
+        self._tested.add(source.name)
+
     async def flush(self) -> None:
         """Log what was counted, and store refusals for `status`."""
         self._taken.flush()
+        self._tested.flush()
         self._refused.flush()
         self._unread.flush()
         self._failed.flush()

@@ -223,6 +223,12 @@ LOGGED = {
         "Webhooks were stored. At most one line in ten seconds for each source.",
         {"source": SOURCE, "calls": CALLS, "new": "The number of new events in them."},
     ),
+    "webhook.tested": Logged(
+        INFO,
+        "`roundsman hooks test` sent a sample. It is not stored. At most one line in ten seconds for each source.",
+        {"source": SOURCE, "calls": CALLS},
+        "runbook/silent-webhook.md",
+    ),
     "webhook.refused": Logged(
         WARNING,
         "Webhooks were refused. At most one line in ten seconds for each source and reason.",

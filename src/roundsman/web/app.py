@@ -18,7 +18,7 @@ from roundsman.plugin import Source
 from roundsman.store import StoreError
 from roundsman.web.exposition import Exposition
 from roundsman.web.metrics import CONTENT_TYPE
-from roundsman.webhook import PATH, Call
+from roundsman.webhook import PATH, Call, answer_to_sample
 
 LARGEST = 2**20
 """Maximum bytes of a webhook's body. A larger body is refused while it arrives."""
@@ -107,6 +107,10 @@ class Receiver:
             source.webhook.check(whole)
             if "transfer-encoding" not in call.headers and len(body) != int(declared):
                 raise ClientDisconnect
+            answer = answer_to_sample(source.webhook, source.name, whole.body)
+            if answer is not None:
+                await self._reception.test(source)
+                return _say(200, answer)
             await self._reception.take(source, whole)
         finally:
             self._held[known] -= len(body)

@@ -61,7 +61,8 @@ ENDPOINTS = {
                 200,
                 (
                     "The webhook is on the disk, also if its content could not be read (`roundsman unread SOURCE`) or is about "
-                    "something else. GET and HEAD, for a vendor that tests the address: the token is right."
+                    "something else. GET and HEAD, for a vendor that tests the address: the token is right. The sample of "
+                    "`roundsman hooks test` is not stored, and is answered with a proof."
                 ),
             ),
             (

@@ -8,7 +8,7 @@ from roundsman.errors import Unreadable
 from roundsman.http.answers import Answer, error_for
 from roundsman.kit import fields
 from roundsman.options.secrets import Secret
-from roundsman.webhook import Call, Registration, Scheme, SignedHook, Strong
+from roundsman.webhook import Registration, Scheme, SignedHook, Strong
 
 if TYPE_CHECKING:
     from roundsman.http.client import Http
@@ -24,21 +24,14 @@ class Webhook(SignedHook):
 
     answers_get: ClassVar[bool] = True
 
-    def proofs(self) -> list[Secret]:
-        return super().proofs() + ([self.signing_secret] if self.signing_secret else [])
+    scheme: ClassVar[Scheme] = SIGNATURE
 
-    @property
-    def wants_signature(self) -> bool:
-        return self.signing_secret is not None
+    def signing(self) -> list[Secret]:
+        return [self.signing_secret] if self.signing_secret is not None else []
 
     @classmethod
     def ways(cls) -> str:
         return "token, signing_secret or both"
-
-    def check(self, call: Call) -> None:
-        super().check(call)
-        if self.signing_secret is not None:
-            SIGNATURE.check(call, [self.signing_secret], self.signature_tolerance)
 
 
 class BatchHooks:

@@ -1,7 +1,8 @@
 """Railz's webhooks: what authenticates them, and what they contain about pushes, batches and deletions."""
 
 import re
-from typing import Any, Literal, Protocol
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, Protocol
 
 from roundsman.errors import Unreadable
 from roundsman.events import Event
@@ -10,7 +11,7 @@ from roundsman.kit.questions import ID
 from roundsman.options.secrets import Secret
 from roundsman.plugin import Received
 from roundsman.sources.railz.shapes import DELETES, OUTCOMES, PUSHES, Row, Shapes, batch_id, other_end
-from roundsman.webhook import Call, Scheme, SignedHook, Strong
+from roundsman.webhook import Scheme, SignedHook, Strong
 
 SIGNATURE = Scheme("railz-signature", "v", per_second=1000)
 OTHER_EVENTS = frozenset({"login", "auth", "connectionStatus", "customerRequest", "data", "dataPerType"})
@@ -26,21 +27,14 @@ class Webhook(SignedHook):
     them.
     """
 
-    def proofs(self) -> list[Secret]:
-        return [*super().proofs(), *self.signing_secrets]
+    scheme: ClassVar[Scheme] = SIGNATURE
 
-    @property
-    def wants_signature(self) -> bool:
-        return bool(self.signing_secrets)
+    def signing(self) -> Sequence[Secret]:
+        return self.signing_secrets
 
     @classmethod
     def ways(cls) -> str:
         return "signing_secrets, or header and value, or token"
-
-    def check(self, call: Call) -> None:
-        super().check(call)
-        if self.signing_secrets:
-            SIGNATURE.check(call, self.signing_secrets, self.signature_tolerance)
 
 
 class Watched(Protocol):
