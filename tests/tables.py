@@ -1,5 +1,6 @@
 """TOML documents: joined, and written."""
 
+import json
 from typing import Any
 
 
@@ -23,7 +24,7 @@ def value_of(value: object) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(map(value_of, value)) + "]"
     if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        return json.dumps(value, ensure_ascii=False)  # a text of JSON is one of TOML, too
     return str(value).lower()
 
 

@@ -172,7 +172,9 @@ def _in_urls(plugin: Source | Sink) -> list[str]:
             if isinstance(value, BaseModel):
                 options.append(value)
             elif isinstance(value, dict):
-                found += [each for each in value.values() if isinstance(each, str)]
+                # The type of a body is no secret, and receivers name it in their words of refusal.
+                named = {key: each for key, each in value.items() if str(key).lower() != "content-type"}
+                found += [each for each in named.values() if isinstance(each, str)]
             elif isinstance(value, str) and value.lower().startswith(("http://", "https://")):
                 url = httpx.URL(value)
                 found += url.params.values()

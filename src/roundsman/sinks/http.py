@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from roundsman import wire
 from roundsman.events import Event
@@ -24,8 +24,11 @@ from roundsman.http.client import Http
 from roundsman.http.credentials import Credentials
 from roundsman.http.urls import Endpoint
 from roundsman.options.secrets import Secret
+from roundsman.options.template import Fields, Template
 from roundsman.options.values import HeaderName, HeaderValue
 from roundsman.plugin import Deliver, Receipt, Sink
+from roundsman.sinks.fields import FIELDS
+from roundsman.sinks.templated import body_of, content_type, prove
 
 COMPRESS_FROM = 1024
 """Minimum bytes of a body to compress: for fewer it is not worth it."""
@@ -37,9 +40,9 @@ class HttpSink(Sink):
     type: Literal["http"]
     url: Endpoint
     """The URL to post to, exactly as it is written."""
-    content: Literal["structured", "binary", "batch"] = "structured"
+    content: Literal["structured", "binary", "batch", "template"] = "structured"
     """`structured`: the body is the event. `binary`: the body is its data, and the rest is in headers that begin with
-    `ce-`. `batch`: the body is a list of events.
+    `ce-`. `batch`: the body is a list of events. `template`: the body is `body` with the fields of one event.
     """
     batch: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Maximum number of events in one request. With `content = "batch"` the default is 100; else only 1 is possible."""
@@ -52,7 +55,14 @@ class HttpSink(Sink):
     compress: bool = False
     """Compress bodies of 1 KiB or more with gzip."""
     headers: dict[HeaderName, HeaderValue] = {}
-    """Additional headers of each request."""
+    """Additional headers of each request. With `content = "template"`, `content-type` is that of the body; the default is
+    `application/json`.
+    """
+    body: Annotated[Template, Fields(FIELDS)] | None = None
+    """The body of each request, for `content = "template"`, such as `'{"text": "$summary"}'`. Fields: `$summary`, `$id`,
+    `$source`, `$type`, `$subject`, `$time`, `$outcome`, `$message`, `$person`, `$code`, and `$event` for the whole event.
+    Values are escaped as the type of the body requires.
+    """
 
     @model_validator(mode="before")
     @classmethod
@@ -65,8 +75,22 @@ class HttpSink(Sink):
     @model_validator(mode="after")
     def _one(self) -> Self:
         if self.batch > 1 and self.content != "batch":
-            raise ValueError('batch = 1 is all that content = "structured" and "binary" can send')
+            raise ValueError(f'batch = 1 is all that content = "{self.content}" can send')
+        if self.content == "template" and self.body is None:
+            raise ValueError('content = "template" needs a body, such as body = \'{"text": "$summary"}\'')
         return self
+
+    @field_validator("body")
+    @classmethod
+    def _fits(cls, body: Template | None, info: ValidationInfo) -> Template | None:
+        """Another option may have a mistake of its own: then it is not in `info.data`."""
+        if body is None:
+            return body
+        if info.data.get("content", "template") != "template":
+            raise ValueError('only content = "template" has a body')
+        if "headers" in info.data:
+            prove(body, content_type(info.data["headers"]))
+        return body
 
     @field_validator("signing_secret")
     @classmethod
@@ -82,7 +106,7 @@ class HttpSink(Sink):
 
         async def deliver(events: Sequence[Event]) -> None:
             for group in [events] if self.content == "batch" else [[event] for event in events]:
-                body, about = encode(self.content, group)
+                body, about = self._encode(group)
                 if key:
                     # A single event keeps its id, so that a repeat is recognised; a batch is identified by a
                     # hash of its body.
@@ -94,9 +118,17 @@ class HttpSink(Sink):
 
         yield deliver
 
+    def _encode(self, events: Sequence[Event]) -> tuple[bytes, dict[str, str]]:
+        """Body and headers of one request."""
+        if self.body is None:
+            return encode(self.content, events)
+        [event] = events
+        kind = content_type(self.headers)
+        return body_of(self.body, event, kind), {"content-type": kind}
+
 
 def encode(content: str, events: Sequence[Event]) -> tuple[bytes, dict[str, str]]:
-    """Body and headers of one request."""
+    """Body and headers of one request with CloudEvents."""
     if content == "batch":
         body = b"[" + b",".join([event.body for event in events]) + b"]"
         return body, {"content-type": "application/cloudevents-batch+json; charset=utf-8"}
