@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from roundsman import config as configuration
+from roundsman.cli import persons
 from roundsman.cli.app import ConfigPath, app, fail, writing
 from roundsman.system import logs
 
 if TYPE_CHECKING:
     from roundsman.store import Desk, Kind, Pause, View
-
-LONGEST = 100
-"""Maximum characters of a person's name."""
 
 Name = Annotated[
     str, typer.Argument(metavar="NAME", help="The name of a source or of a sink in the configuration.")
@@ -48,12 +46,7 @@ def pause(
 
     More: `roundsman help pausing`.
     """
-    from roundsman.system.person import name_of_user
-
-    who = name_of_user() if by is None else by.strip()
-    if not who or len(who) > LONGEST or not who.isprintable():
-        fail(f"--by: is not the name of a person in 1 to {LONGEST} printable characters", 2)
-
+    who = persons.name(by)
     configured = dict(zip(_KINDS, configuration.names(configuration.find(config)), strict=True))
 
     async def hold(desk: "Desk") -> None:

@@ -5,7 +5,6 @@ import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, tzinfo
-from string import Template
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, PlainValidator, PrivateAttr, WithJsonSchema, field_validator, model_validator
@@ -14,6 +13,7 @@ from roundsman.errors import Backoff, RequestFailed
 from roundsman.events import Event
 from roundsman.http.client import Http
 from roundsman.options.secrets import Secret
+from roundsman.options.template import Fields, Template
 from roundsman.options.values import Duration
 from roundsman.plugin import Deliver, Receipt, Sink, StillOpen, Waiting
 from roundsman.sinks.notify.digest import LINES, Held, reminder
@@ -22,24 +22,19 @@ from roundsman.sinks.notify.services import Service
 from roundsman.store import DAEMON
 from roundsman.system.threads import in_thread
 
-TITLE = "$counts: $sources"
-BODY = "$summaries"
-FIELDS = {
-    "count": "The number of events in the message.",
-    "counts": "The same by result, such as `3 failed, 1 partial`.",
-    "sources": "The names of their sources.",
-    "summary": "The summary of the first one.",
-    "summaries": "The summaries of the first 20, one a line, and how many more there are.",
-    "since": "When the first of them came, in `time_zone`, such as `2026-05-03 22:14`.",
-    "host": "The name of this machine.",
-    "sink": "The name of this sink.",
-}
+FIELDS = Fields(
+    {
+        "count": "The number of events in the message.",
+        "counts": "The same by result, such as `3 failed, 1 partial`.",
+        "sources": "The names of their sources.",
+        "summary": "The summary of the first one.",
+        "summaries": "The summaries of the first 20, one a line, and how many more there are.",
+        "since": "When the first of them came, in `time_zone`, such as `2026-05-03 22:14`.",
+        "host": "The name of this machine.",
+        "sink": "The name of this sink.",
+    }
+)
 """The fields of `title` and `body`."""
-
-
-def _template(text: str) -> str:
-    Template(text).substitute(dict.fromkeys(FIELDS, ""))
-    return text
 
 
 class NotifySink(Sink):
@@ -62,9 +57,9 @@ class NotifySink(Sink):
     """
     time_zone: Annotated[tzinfo, PlainValidator(read_zone), WithJsonSchema({"type": "string"})] | None = None
     """The time zone of `quiet` and of `$since`, such as `"Europe/Stockholm"`. Default: the machine's."""
-    title: str = TITLE
+    title: Annotated[Template, FIELDS] = FIELDS.read("$counts: $sources")
     """The title of a message. Fields: `$count`, `$counts`, `$sources`, `$summary`, `$since`, `$host`, `$sink`."""
-    body: str = BODY
+    body: Annotated[Template, FIELDS] = FIELDS.read("$summaries")
     """The text of a message. Fields: as in `title`, and `$summaries`."""
 
     for_people: ClassVar[bool] = True
@@ -188,10 +183,7 @@ class NotifySink(Sink):
             "host": socket.gethostname(),
             "sink": self.name,
         }
-        title, body = (
-            " ".join(Template(self.title).substitute(shown).split()),
-            Template(self.body).substitute(shown),
-        )
+        title, body = " ".join(self.title.fill(shown).split()), self.body.fill(shown)
         # Side by side: one that hangs delays no other.
         results = await asyncio.gather(
             *(in_thread(each.send, title, body) for each in self._services), return_exceptions=True
