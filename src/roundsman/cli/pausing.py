@@ -122,7 +122,7 @@ async def _pause_of(view: "View", kind: "Kind", name: str) -> "Pause | None":
 
 
 def _since(pause: "Pause") -> str:
-    """By whom and since when."""
+    """The person and the time of a pause, for a message."""
     from roundsman.screen import stamp
 
     return f"by {logs.safe(pause.by)} since {stamp(pause.since)}"
