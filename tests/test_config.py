@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ from roundsman.options import secrets
 from roundsman.options.listen import ListenOptions
 from roundsman.options.secrets import Secret
 from roundsman.options.values import duration, size
-from roundsman.sinks import SINKS
+from roundsman.sinks import FOR_PEOPLE, SINKS
 from roundsman.sources import SOURCES
 from roundsman.store import Filter
 from roundsman.times import spell
@@ -656,15 +657,24 @@ def test_a_plugins_own_filter_counts_where_the_file_has_none(
         "from roundsman import Sink\n"
         "class Alerts(Sink):\n"
         "    outcomes: tuple[str, ...] = ('failed',)\n"
+        "    for_people = True\n"
         "    def open(self, http, receipt): ...\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     path = tmp_path / "roundsman.toml"
     path.write_text('[sinks.a]\ntype = "acme.alerts"\ntypes = ["x"]\n')
     assert config.filters(path) == {"a": Filter(["x"], (), ("failed",))}
+    (tmp_path / "acme_alerts.py").write_text(
+        "from roundsman import Sink\nclass Alerts(Sink):\n    for_people = True\n    def open(self, http, receipt): ...\n"
+    )
+    monkeypatch.delitem(sys.modules, "acme_alerts")
+    path.write_text('[sinks.a]\ntype = "acme.alerts"\nsources = ["x"]\n')
+    assert config.filters(path) == {"a": Filter((), ["x"], (), for_people=True)}
     for kind in SINKS:
-        fields = config.load_type(config.sinks_registry()[kind]).model_fields
-        assert [fields[option].default for option in Filter._fields] == [(), (), ()]
+        found = config.load_type(config.sinks_registry()[kind])
+        options = ("types", "sources", "outcomes")
+        assert [found.model_fields[option].default for option in options] == [(), (), ()]
+        assert found.for_people == (kind in FOR_PEOPLE)
 
 
 def test_the_schema_accepts_what_loads_and_refuses_what_does_not() -> None:

@@ -35,7 +35,7 @@ from roundsman.sandbox import Parakey
 from roundsman.store import Kind, StoreError
 from roundsman.store.sqlite.store import SqliteStore
 from roundsman.web.app import Readiness
-from roundsman.web.metrics import exposition
+from roundsman.web.exposition import Exposition
 from worlds import (
     PLANS,
     RECORDS,
@@ -49,6 +49,11 @@ from worlds import (
     parakey_batches,
     web_of,
 )
+
+
+async def exposition(engine: Engine) -> bytes:
+    """The metrics, as text."""
+    return b"".join([piece async for piece in Exposition(engine).pieces()])
 
 
 @pytest.fixture

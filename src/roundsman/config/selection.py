@@ -19,24 +19,23 @@ def filters(path: Path) -> dict[str, Filter]:
 
 
 def _filter(table: dict[str, Any]) -> Filter:
-    kind = table.get("type")
-    found = _defaults(kind)
+    found, for_people = _defaults(table.get("type"))
     for option in found:
         names = table.get(option)
         if isinstance(names, list) and all(isinstance(each, str) for each in names):
             found[option] = names
-    return Filter.of(**found, for_people=kind in FOR_PEOPLE)
+    return Filter.of(**found, for_people=for_people)
 
 
-def _defaults(kind: object) -> dict[str, Sequence[str]]:
-    """The filter of a sink without these options. Built-in sinks have none; a plugin's class may have its own."""
+def _defaults(kind: object) -> tuple[dict[str, Sequence[str]], bool]:
+    """The filter of a sink without these options, and `Sink.for_people`. A plugin's class may have options of its own."""
     none: dict[str, Sequence[str]] = {"types": (), "sources": (), "outcomes": ()}
     if not isinstance(kind, str) or kind in SINKS:
-        return none
+        return none, kind in FOR_PEOPLE
     from roundsman.config.registry import load_type, sinks_registry
 
     try:
-        fields = load_type(sinks_registry()[kind]).model_fields
+        found = load_type(sinks_registry()[kind])
     except (ConfigError, KeyError):
-        return none
-    return {option: fields[option].default for option in none}
+        return none, False
+    return {option: found.model_fields[option].default for option in none}, found.for_people
