@@ -376,6 +376,19 @@ def test_no_zombie_is_left_also_if_the_daemon_is_the_first_process() -> None:
     assert said == "none\n"
 
 
+async def test_a_run_leaves_no_open_file_in_the_daemon() -> None:
+    bell = await opened(sink("cat > /dev/null; exit 3"))
+
+    async def fails() -> set[str]:
+        with pytest.raises(RequestFailed):
+            await bell([an_event(1)])
+        return set(os.listdir("/proc/self/fd"))
+
+    before = await fails()
+    for _ in range(3):
+        assert await fails() == before
+
+
 async def opened(bell: ExecSink) -> Any:
     """What delivers, without the loop of the daemon."""
     return await bell.open(Http(Clients()), None).__aenter__()
