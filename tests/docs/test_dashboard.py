@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
+import yaml
 
 import dashboard
 from conftest import need
+from pages import ROOT
 from reader import Reader, awaited, free_port
 from roundsman.web.metrics import METRICS
 
@@ -118,6 +120,26 @@ def test_each_variable_has_values(variable: dict[str, Any], prometheus: Promethe
     names = {series["metric"].get(label) for series in prometheus.finds(selector)}
     assert names
     assert None not in names
+
+
+def test_the_alert_rules_are_answered_and_find_what_is_wrong_with_this_daemon(prometheus: Prometheus) -> None:
+    """It has dead letters and unread webhooks, which wait for a person. How long each alert waits is tried apart."""
+    rules = yaml.safe_load((ROOT / "contrib/prometheus/roundsman.rules.yml").read_text())["groups"][0][
+        "rules"
+    ]
+
+    def fires() -> set[str]:
+        return {rule["alert"] for rule in rules if prometheus.finds(rule["expr"])}
+
+    awaited(lambda: {"RoundsmanDeadLetters", "RoundsmanUnread"} <= fires())
+    well = {
+        "RoundsmanDown",
+        "RoundsmanAbsent",
+        "RoundsmanStoreFailing",
+        "RoundsmanVisitsLate",
+        "RoundsmanSourceFailing",
+    }
+    assert not fires() & well
 
 
 def test_the_file_is_what_its_tool_writes() -> None:

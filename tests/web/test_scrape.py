@@ -176,6 +176,28 @@ async def test_a_host_cannot_make_series_by_statuses_that_do_not_exist(door: Doo
     assert (await metrics(door))['roundsman_http_request_duration_seconds_count{host="127.0.0.1"}'] == 102
 
 
+async def test_a_request_that_the_daemon_gives_up_is_not_counted_as_an_error(door: Door) -> None:
+    """At a stop or a reload, for example. It has an end all the same, and a duration."""
+    came = asyncio.Event()
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.set()
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(hang, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    asking = asyncio.create_task(Http(door.engine.clients).send("GET", url))
+    await came.wait()
+    asking.cancel()
+    with suppress(asyncio.CancelledError):
+        await asking
+    server.close()
+    found = await metrics(door)
+    assert found['roundsman_http_request_duration_seconds_count{host="127.0.0.1"}'] == 1
+    assert not [name for name in found if name.startswith("roundsman_http_requests_total")]
+
+
 async def test_the_store_and_its_disk_show_in_bytes(door: Door) -> None:
     disk_says(door.store, lambda path: Space(7 * 2**30, 9 * 2**30))
     found = await metrics(door)
