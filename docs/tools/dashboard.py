@@ -19,7 +19,7 @@ PROMETHEUS = {"type": "prometheus", "uid": "${datasource}"}
 ALL = 'instance=~"$instance"'
 SOURCE, SINK = f'{ALL}, source=~"$source"', f'{ALL}, sink=~"$sink"'
 UNCHANGED = f'{ALL}, status="304"'
-GREEN, YELLOW, RED = "green", "yellow", "red"
+GREEN, YELLOW, RED, BLUE = "green", "yellow", "red", "blue"
 
 
 class Panel(NamedTuple):
@@ -50,6 +50,11 @@ def rate(metric: str, labels: str) -> str:
     return f"rate({metric}{{{labels}}}[$__rate_interval])"
 
 
+def by_source(what: str) -> str:
+    """A gauge of each source, over all daemons that have one of this name."""
+    return f"max by (source) (roundsman_source_{what}{{{SOURCE}}})"
+
+
 def quantiles(metric: str, labels: str, by: str = "") -> dict[str, str]:
     """The median and the 99th percentile of a histogram."""
     buckets = f"sum by (le{by and f', {by}'}) ({rate(f'{metric}_bucket', labels)})"
@@ -62,7 +67,7 @@ def stat(title: str, expression: str, about: str, *, bad: float | None = 1, unit
 
 
 REQUESTS = "roundsman_http_requests_total"
-OK, GAP, FAILING = ("ok", GREEN), ("gap", YELLOW), ("failing", RED)
+OK, GAP, FAILING, PAUSED = ("ok", GREEN), ("gap", YELLOW), ("failing", RED), ("paused", BLUE)
 ROWS = (
     Row(
         "Overview",
@@ -95,12 +100,12 @@ ROWS = (
             Panel(
                 "State of each source",
                 {
-                    f"clamp_max(2 * max by (source) (roundsman_source_failing{{{SOURCE}}}) + (max by (source) "
-                    f"(roundsman_source_gap{{{SOURCE}}}) or 0 * max by (source) (roundsman_source_failing{{{SOURCE}}})), 2)": "{{source}}"
+                    f"clamp_max(clamp_max(2 * {by_source('failing')} + ({by_source('gap')} or 0 * {by_source('failing')}), 2) "
+                    f"+ 3 * {by_source('paused')}, 3)": "{{source}}"
                 },
                 kind="state-timeline",
-                about="A gap: rows may be missing.",
-                states={0: OK, 1: GAP, 2: FAILING},
+                about="A gap: rows may be missing. Paused: by a person.",
+                states={0: OK, 1: GAP, 2: FAILING, 3: PAUSED},
             ),
             Panel(
                 "Last good answer",
@@ -173,18 +178,26 @@ ROWS = (
         (
             Panel(
                 "State of each sink",
-                {f"max by (sink) (roundsman_sink_failing{{{SINK}}})": "{{sink}}"},
+                {
+                    f"clamp_max(max by (sink) (roundsman_sink_failing{{{SINK}}}) "
+                    f"+ 2 * max by (sink) (roundsman_sink_paused{{{SINK}}}), 2)": "{{sink}}"
+                },
                 kind="state-timeline",
-                states={0: OK, 1: FAILING},
+                about="Paused: by a person.",
+                states={0: OK, 1: FAILING, 2: PAUSED},
             ),
             Panel("Events that wait", {f"roundsman_sink_waiting_events{{{SINK}}}": "{{sink}}"}),
             Panel("Age of the oldest", {f"roundsman_sink_oldest_age_seconds{{{SINK}}}": "{{sink}}"}, "s"),
-            Panel("Dead letters", {f"roundsman_sink_dead_letters{{{SINK}}}": "{{sink}}"}, width=12),
+            Panel("Dead letters", {f"roundsman_sink_dead_letters{{{SINK}}}": "{{sink}}"}),
+            Panel(
+                "Events sent later",
+                {f"roundsman_sink_held_events{{{SINK}}}": "{{sink}}"},
+                about="A sink has taken them, and sends them later on purpose, such as the digest of `notify`.",
+            ),
             Panel(
                 "Deliveries that failed",
                 {f"sum by (sink) ({rate('roundsman_sink_failures_total', SINK)})": "{{sink}}"},
                 "cps",
-                width=12,
             ),
         ),
     ),
