@@ -944,7 +944,7 @@ async def test_a_census_counts_by_source_and_by_sink(store: Store) -> None:
     assert found.sizes["store"] > 0
     assert found.disk is not None
     assert 0 < found.disk.free <= found.disk.total
-    await store.tick_off([first])
+    await store.tick_off([first], "anna", None, START)
     await store.drop_dead("archive", None)
     await store.drop_unread("doors", None)
     await store.replay("archive", 0)

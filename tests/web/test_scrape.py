@@ -51,7 +51,7 @@ async def test_open_failures_are_counted_by_source_until_they_are_done(door: Doo
     await put(door.store, *(an_event(n, outcome="failed") for n in range(3)), an_event(9))
     found = await metrics(door)
     assert (found[failures % "doors"], found[failures % "other"]) == (3, 0)
-    await door.store.tick_off([door.events()[0].seq])
+    await door.store.tick_off([door.events()[0].seq], "anna", None, 0.0)
     assert (await metrics(door))[failures % "doors"] == 2
 
 
