@@ -202,6 +202,12 @@ async def sink_failed(engine: Engine, name: str) -> bool:
     return engine.deliveries[name]._failures > 0
 
 
+def gathered(engine: Engine, name: str) -> int:
+    """Number of burials of a sink that are not logged yet."""
+    found = engine.deliveries[name]._burials._gathered
+    return found.count if found is not None else 0
+
+
 def fail_sink(engine: Engine, name: str, error: Exception) -> None:
     """As if a delivery had ended so."""
     done(engine.deliveries[name]._record_failure(error, 300))

@@ -2,13 +2,17 @@
 
 import asyncio
 import gzip
+import os
+import sys
 import time as real
 from itertools import chain, repeat
+from pathlib import Path
 
 import pytest
 
 from doors import until
 from inside import publish, put, seen
+from processes import Daemon, configure
 from raw import answer, raw_server
 from rounds import running
 from roundsman.engine.engine import Engine
@@ -17,6 +21,7 @@ from roundsman.http.client import Http
 from roundsman.http.transport import Clients, HttpOptions
 from roundsman.http.words import refusal
 from roundsman.masking import mask
+from roundsman.sandbox import TOKEN, Sandbox
 from roundsman.sinks.http import HttpSink
 from roundsman.store.sqlite.store import SqliteStore
 from worlds import RECORDS, ByHand, Recorder, Time, an_event
@@ -255,3 +260,44 @@ async def test_a_receiver_that_hangs_holds_back_no_other_sink(store: SqliteStore
     assert {letter.reason for letter in await store.dead("refuses")} == {
         f"{refusing.url.removeprefix('http://')} answered 422: no"
     }
+
+
+async def test_the_words_are_in_the_log_and_in_the_lists_of_the_program(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """The secrets of the configuration are not, although both receivers repeat them."""
+    sandbox.vendor.add(log_id="a")
+    sandbox.vendor.add(log_id="b")
+    replies = {
+        "refuses": answer(b"no seat for Key-of-mine-1\n", 422),
+        "fails": answer(b"wrong: Key-of-mine-1", 403),
+    }
+    async with (
+        raw_server(lambda _: replies["refuses"]) as refuses,
+        raw_server(lambda _: replies["fails"]) as fails,
+    ):
+        sinks = "".join(
+            f'[sinks.{name}]\ntype = "http"\nurl = "{server.url}/"\n'
+            'content = "template"\nbody = \'{"text": "$summary"}\'\nauth = { bearer = { env = "CRM_KEY" } }\n'
+            for name, server in (("refuses", refuses), ("fails", fails))
+        )
+        config = configure(tmp_path, sandbox.url, sinks)
+        environ = {"PARAKEY_TOKEN": TOKEN, "CRM_KEY": "Key-of-mine-1"}
+        async with Daemon(config, **environ) as daemon:
+            await daemon.ready()
+            await daemon.until(lambda: daemon.logged("event.buried") and daemon.logged("sink.failing"))
+            shown = {}
+            for command in ("status", "dead list refuses"):
+                words = [sys.executable, "-m", "roundsman", *command.split(), "-c", str(config)]
+                process = await asyncio.create_subprocess_exec(
+                    *words, env={**os.environ, **environ}, stdout=asyncio.subprocess.PIPE
+                )
+                shown[command] = (await process.communicate())[0].decode()
+            await daemon.stop()
+    refused = f"{refuses.url.removeprefix('http://')} answered 422: no seat for ***"
+    failed = f"{fails.url.removeprefix('http://')} answered 403: wrong: ***"
+    assert {line["reason"] for line in daemon.logged("event.buried")} == {refused}
+    assert {line["error"] for line in daemon.logged("sink.failing")} == {failed}
+    assert refused in shown["dead list refuses"]
+    assert failed in shown["status"]
+    assert "Key-of-mine-1" not in daemon.stderr + "".join(shown.values())
