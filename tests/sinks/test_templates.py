@@ -2,10 +2,9 @@
 
 import gzip
 import json
-import tomllib
 from base64 import b64encode
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import parse_qsl
 from xml.etree import ElementTree as ET
 
@@ -20,6 +19,8 @@ from roundsman.events import notice
 from roundsman.http.client import Http
 from roundsman.http.transport import Clients
 from roundsman.masking import mask
+from roundsman.options.template import Fields, Template
+from roundsman.options.values import Options
 from roundsman.sinks.fields import FIELDS
 from roundsman.sinks.http import HttpSink
 from roundsman.testing import Request, Web, deliver
@@ -361,5 +362,12 @@ def test_an_editor_knows_the_option() -> None:
     assert "$summary" in schema["description"]
 
 
-def test_the_example_of_a_recipe_is_toml() -> None:
-    assert tomllib.loads(TEMPLATE + """'{"text": "$summary"}'""")["body"] == '{"text": "$summary"}'
+def test_a_default_is_shown_as_its_text() -> None:
+    fields = Fields({"a": "A letter."})
+
+    class Table(Options):
+        title: Annotated[Template, fields] = fields.read("$a!")
+
+    assert Table.model_json_schema()["properties"]["title"]["default"] == "$a!"
+    assert Table().model_dump_json() == '{"title":"$a!"}'
+    assert Table(title="$a").title.fill({"a": "x"}) == "x"  # type: ignore[arg-type] # as TOML has it

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 EXCERPT = 12
 """Characters of a template that a message shows."""
+_AS_TEXT = core_schema.plain_serializer_function_ser_schema(str)
 
 
 class Verbatim(str):
@@ -64,6 +65,9 @@ class Template:
             filled += [before, value if isinstance(value, Verbatim) else escape(value)]
         return "".join(filled)
 
+    def __str__(self) -> str:
+        return self.text
+
     def __repr__(self) -> str:
         return f"Template({self.text!r})"
 
@@ -72,6 +76,11 @@ class Template:
 
     def __hash__(self) -> int:
         return hash(self.text)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _: Any, __: "GetCoreSchemaHandler") -> core_schema.CoreSchema:
+        """Of a default, which is shown as its text."""
+        return core_schema.is_instance_schema(cls, serialization=_AS_TEXT)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,9 +99,7 @@ class Fields:
         return Template(value, self.known)
 
     def __get_pydantic_core_schema__(self, _: Any, __: "GetCoreSchemaHandler") -> core_schema.CoreSchema:
-        return core_schema.no_info_plain_validator_function(
-            self.read, serialization=core_schema.plain_serializer_function_ser_schema(str)
-        )
+        return core_schema.no_info_plain_validator_function(self.read, serialization=_AS_TEXT)
 
     def __get_pydantic_json_schema__(self, _: Any, __: "GetJsonSchemaHandler") -> "JsonSchemaValue":
         return {"type": "string", "minLength": 1}
