@@ -57,9 +57,9 @@ class NotifySink(Sink):
     """
     time_zone: Annotated[tzinfo, PlainValidator(read_zone), WithJsonSchema({"type": "string"})] | None = None
     """The time zone of `quiet` and of `$since`, such as `"Europe/Stockholm"`. Default: the machine's."""
-    title: Annotated[Template, FIELDS] = Field("$counts: $sources", validate_default=True)
+    title: Annotated[Template, FIELDS] = FIELDS.read("$counts: $sources")
     """The title of a message. Fields: `$count`, `$counts`, `$sources`, `$summary`, `$since`, `$host`, `$sink`."""
-    body: Annotated[Template, FIELDS] = Field("$summaries", validate_default=True)
+    body: Annotated[Template, FIELDS] = FIELDS.read("$summaries")
     """The text of a message. Fields: as in `title`, and `$summaries`."""
 
     for_people: ClassVar[bool] = True

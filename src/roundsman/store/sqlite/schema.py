@@ -152,6 +152,7 @@ ACT = (
     "ALTER TABLE sinks ADD COLUMN paused_by TEXT",
     "ALTER TABLE sinks ADD COLUMN until REAL",  # when to call the sink, also without events
     "ALTER TABLE sinks ADD COLUMN held INTEGER NOT NULL DEFAULT 0",  # events that it has acked, and sends then
+    "CREATE INDEX paused_sources ON sources (paused) WHERE paused IS NOT NULL",
     # What persons did with failures. A failure is done or open by its last row.
     """
     CREATE TABLE acts (
