@@ -382,7 +382,7 @@ async def test_a_run_leaves_no_open_file_in_the_daemon() -> None:
     async def fails() -> set[str]:
         with pytest.raises(RequestFailed):
             await bell([an_event(1)])
-        return set(os.listdir("/proc/self/fd"))
+        return {each.name for each in Path("/proc/self/fd").iterdir()}
 
     before = await fails()
     for _ in range(3):

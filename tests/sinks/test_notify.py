@@ -346,6 +346,16 @@ async def test_what_is_open_is_repeated_until_it_is_ticked_off(tmp_path: Path, p
     assert len(pushes.taken) == 2
 
 
+async def test_later_failures_do_not_put_off_the_repetition(tmp_path: Path, pushes: Pushes) -> None:
+    world = World(tmp_path, notify(pushes.url, repeat="1d", digest="5m"))
+    await world.deliver()
+    await world.deliver(*world.failed())
+    for _ in range(3):
+        await world.deliver(*world.failed(), after=6 * HOUR)
+    await world.deliver(after=6 * HOUR)
+    assert pushes.taken[-1]["title"] == "4 failures still open: keys"
+
+
 async def test_a_later_failure_begins_the_repetition_anew(tmp_path: Path, pushes: Pushes) -> None:
     world = World(tmp_path, notify(pushes.url, repeat="1d", digest="5m"))
     await world.deliver()

@@ -89,7 +89,7 @@ class Held(msgspec.Struct, omit_defaults=True):
     sent: float = 0.0
     """When the last message was sent (Unix)."""
     digest: Digest = msgspec.field(default_factory=Digest)
-    first: int = 0
+    first: int | None = None
     """The number before the first event that this sink got: it does not repeat what was reported to others."""
     remind: float | None = None
     """When open failures are repeated (Unix)."""

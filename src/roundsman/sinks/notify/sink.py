@@ -103,12 +103,13 @@ class NotifySink(Sink):
         async def deliver(events: Sequence[Event]) -> Waiting | Receipt:
             now = http.now()
             new = [event for event in events if not self._is_about_itself(event)]
-            if new and not held.first:
+            if new and held.first is None:
                 held.first = new[0].seq - 1
             held.digest.add(new, now.timestamp())
             if held.digest.count and self._may_send(held, now):
                 await self._send(held.digest.fields(), held.digest.since)
-                if self.repeat and held.digest.failures:
+                # Not later with each message: a failure every hour would keep the first one from being repeated.
+                if self.repeat and held.digest.failures and held.remind is None:
                     held.remind = now.timestamp() + self.repeat
                 held.sent, held.digest = now.timestamp(), type(held.digest)()
             if held.remind is not None and held.remind <= now.timestamp() and self._may_send(held, now, 0):
@@ -164,7 +165,7 @@ class NotifySink(Sink):
 
     async def _remind(self, held: Held, now: datetime, still_open: StillOpen) -> None:
         """Repeat what is still open; nothing is repeated any more once nothing is."""
-        total, newest = await still_open(held.first, LINES)
+        total, newest = await still_open(held.first or 0, LINES)
         held.remind = None
         if total and self.repeat:
             await self._send(reminder(total, newest), now.timestamp())
