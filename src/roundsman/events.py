@@ -127,7 +127,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         return document
 
 
-_KIND, _OUTCOME, _SUMMARY = b',"datacontenttype":"application/json"', b',"outcome":"', b',"summary":'
+_KIND, _OUTCOME, SUMMARY = b',"datacontenttype":"application/json"', b',"outcome":"', b',"summary":'
 """Members of an envelope. Within a text of JSON, their quotes would be escaped."""
 
 
@@ -138,7 +138,7 @@ def with_summary(body: bytes, source: str) -> bytes:
         at += len(_KIND)
         if body.startswith(_OUTCOME, at):
             at = body.index(b'"', at + len(_OUTCOME)) + 1
-        if body.startswith(_SUMMARY, at):
+        if body.startswith(SUMMARY, at):
             return body
     try:
         document = wire.decode(body)
@@ -151,7 +151,7 @@ def with_summary(body: bytes, source: str) -> bytes:
     text = wire.encode(summary_of(source, kind, outcome, document["data"], thing))
     if at < 0:  # the event of a plugin, with its members in another order
         at = body.rindex(b"}")
-    return body[:at] + _SUMMARY + text + body[at:]
+    return body[:at] + SUMMARY + text + body[at:]
 
 
 def notice(

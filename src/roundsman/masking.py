@@ -31,10 +31,13 @@ class Masker:
         """Every spelling of every secret, by its length."""
         self._held = Counter[str]()
         """How often each was added: two sources may share a token."""
+        self.changes = 0
+        """How often a secret was added or forgotten: what was masked before may be masked otherwise now."""
         self._sorted: list[str] = []
         """The same, the longest first, because one secret may be part of another."""
 
     def add(self, secrets: Iterable[str]) -> None:
+        self.changes += 1
         for secret in secrets:
             self._held[secret] += 1
             for form in _forms(secret):
@@ -45,6 +48,7 @@ class Masker:
 
     def discard(self, secret: str) -> None:
         """Forget a secret that has ended, such as a renewed token, once for each time that it was added."""
+        self.changes += 1
         self._held[secret] -= 1
         if self._held[secret] > 0:
             return
@@ -55,6 +59,7 @@ class Masker:
         self._sorted = [form for form in self._sorted if form in self._forms.get(len(form), ())]
 
     def clear(self) -> None:
+        self.changes += 1
         self._forms.clear()
         self._held.clear()
         self._sorted.clear()

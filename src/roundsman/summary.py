@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from roundsman.masking import mask, safe
@@ -21,8 +22,8 @@ def summary(source: str, kind: str, outcome: str | None, data: Mapping[str, Any]
     At most `LONGEST` characters, all printable; secrets are masked, and mentions are defused.
     """
     if "door" in data:
-        text = _access(data, outcome, thing)
-    elif kind.startswith("roundsman."):
+        return _access(source, data, outcome, thing)
+    if kind.startswith("roundsman."):
         text = str(data.get("message") or thing)
         if source == "daemon":
             return _short(text, "")
@@ -61,14 +62,19 @@ def _defused(text: str) -> str:
     return _MENTION.sub(lambda found: "＠" if found[0] == "@" else "‹", text)  # noqa: RUF001 - they only look alike
 
 
-def _access(data: Mapping[str, Any], outcome: str | None, thing: str) -> str:
-    user, door, place = data.get("user"), data["door"], data.get("place")
-    who = _ref(user) or "unknown person"
-    where = _ref(door) or thing
-    if named := _ref(place):
-        where = f"{where}, {named}"
+def _access(source: str, data: Mapping[str, Any], outcome: str | None, thing: str) -> str:
+    door, place = _ref(data["door"]) or thing, _ref(data.get("place"))
+    where = f"{door}, {place}" if place else door
+    return _line(_ref(data.get("user")), outcome, where + _late(data), source, mask.changes)
+
+
+@lru_cache(maxsize=4096)
+def _line(who: str | None, outcome: str | None, where: str, source: str, _: int) -> str:
+    """The line of one access. It is remembered: a log has millions of rows, and few persons and doors. The last parameter
+    is how often the registry of secrets has changed.
+    """
     result = outcome if outcome != "unknown" else "result unknown"
-    return f"{who}: {result} at {where}{_late(data)}"
+    return _short(f"{who or 'unknown person'}: {result} at {where}", f" [{source}]")
 
 
 def _batch(data: Mapping[str, Any], outcome: str | None) -> str:
@@ -120,6 +126,9 @@ def _ref(thing: object) -> str | None:
     """The name of a thing or a person, or its id."""
     if not isinstance(thing, dict):
         return None
+    name = thing.get("name")
+    if type(name) is str and 0 < len(name) <= NAME:  # nearly all: this is done for each row of a backlog
+        return name
     return _name(thing.get("name") or thing.get("email") or thing.get("id"))
 
 
@@ -130,8 +139,6 @@ def _ids(thing: object) -> set[str | None]:
 
 def _name(value: object) -> str | None:
     """A name or an id as a text of at most `NAME` characters; None if there is none."""
-    if type(value) is str and 0 < len(value) <= NAME:  # nearly all: this is done for each row of a backlog
-        return value
     if value is None or value == "" or isinstance(value, dict | list):
         return None
     text = mask(str(value))

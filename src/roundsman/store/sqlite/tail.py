@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from fnmatch import translate
 
-from roundsman.events import Event, with_summary
+from roundsman.events import SUMMARY, Event, with_summary
 from roundsman.store.values import Filter
 
 ROWS, BYTES = 10_000, 4 * 2**20
@@ -30,7 +30,9 @@ class Tail:
         if self._events and self._events[-1].seq != first - 1:
             self.clear()  # others were committed in between
         for seq, event in enumerate(events, first):
-            body = with_summary(event.body, source)  # a plugin may have made its body itself
+            body = event.body
+            if SUMMARY not in body:  # a plugin made it itself
+                body = with_summary(body, source)
             self._events.append(Event(event.id, source, event.type, event.outcome, body, seq))
             self._bytes += len(body)
         most = min(len(self._events), ROWS)
