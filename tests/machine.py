@@ -33,6 +33,7 @@ SHARED = (
     "docs",
     "systemd",
     "debian",
+    "contrib",
 )
 """What a clone has, as far as an installation needs it."""
 ENVIRON = {

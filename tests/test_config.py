@@ -65,6 +65,7 @@ def secrets_of_the_example(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("PARAKEY_ACCESS_TOKEN", "CRM_AUTH", "MAILCHIMP_API_KEY", "RAILZ_SECRET_KEY"):
         monkeypatch.setenv(variable, "x")
     monkeypatch.setenv("HEARTBEAT_URL", HEARTBEAT)
+    monkeypatch.setenv("APPRISE_URL", "ntfys://ntfy.example.org/alarms")
     for variable in ("PARAKEY_HOOK", "MAILCHIMP_HOOK_TOKEN", "RAILZ_HOOK_SECRET"):
         monkeypatch.setenv(variable, "0123456789abcdef")
 

@@ -142,6 +142,7 @@ SINK_OPTIONS: dict[str, dict[str, Any]] = {
     "stdout": {},
     "file": {"path": "events.jsonl"},
     "http": {"url": "http://127.0.0.1:1/events", "auth": {"value": "s3cret"}},
+    "notify": {"urls": [Secret("json://user:s3cret@127.0.0.1:1/")]},
     "exec": {"command": ["cat"], "environment": {"TOKEN": Secret("s3cret")}},
 }
 
