@@ -63,18 +63,30 @@ def _defused(text: str) -> str:
 
 
 def _access(source: str, data: Mapping[str, Any], outcome: str | None, thing: str) -> str:
-    door, place = _ref(data["door"]) or thing, _ref(data.get("place"))
-    where = f"{door}, {place}" if place else door
-    return _line(_ref(data.get("user")), outcome, where + _late(data), source, mask.changes)
+    late = _late(data)
+    if not late:
+        try:
+            names = data["user"]["name"], data["door"]["name"], data["place"]["name"]
+            if all(names):
+                return _line(names, outcome, source, mask.changes)
+        except (KeyError, TypeError):  # one is missing, or not of its shape
+            pass
+    who, door, place = _ref(data.get("user")), _ref(data["door"]), _ref(data.get("place"))
+    where = f"{door or thing}, {place}" if place else door or thing
+    return _short(f"{who or 'unknown person'}: {_result(outcome)} at {where}{late}", f" [{source}]")
 
 
 @lru_cache(maxsize=4096)
-def _line(who: str | None, outcome: str | None, where: str, source: str, _: int) -> str:
-    """The line of one access. It is remembered: a log has millions of rows, and few persons and doors. The last parameter
-    is how often the registry of secrets has changed.
+def _line(names: tuple[str, str, str], outcome: str | None, source: str, _: int) -> str:
+    """The line of one access by the names of person, door and place. It is remembered: a log has millions of rows, and few
+    persons and doors. The last parameter is how often the registry of secrets has changed.
     """
-    result = outcome if outcome != "unknown" else "result unknown"
-    return _short(f"{who or 'unknown person'}: {result} at {where}", f" [{source}]")
+    who, door, place = map(_name, names)
+    return _short(f"{who}: {_result(outcome)} at {door}, {place}", f" [{source}]")
+
+
+def _result(outcome: str | None) -> str:
+    return "result unknown" if outcome in {None, "unknown"} else str(outcome)
 
 
 def _batch(data: Mapping[str, Any], outcome: str | None) -> str:
@@ -148,10 +160,8 @@ def _name(value: object) -> str | None:
 def _late(data: Mapping[str, Any]) -> str:
     """How long a log took to reach the vendor, if `LATE` seconds or more; else empty."""
     occurred, recorded = data.get("occurred_at"), data.get("recorded_at")
-    if occurred == recorded or not isinstance(occurred, str) or not isinstance(recorded, str):
-        return ""
-    if occurred[:16] == recorded[:16]:  # in the same minute, for both are RFC 3339
-        return ""
+    if type(occurred) is not str or type(recorded) is not str or occurred[:16] == recorded[:16]:
+        return ""  # as nearly always: they are in the same minute, for both are RFC 3339
     began, ended = parse_time(occurred), parse_time(recorded)
     took = (ended - began).total_seconds() if began and ended else 0.0
     return f" ({spell(took)} late)" if took >= LATE else ""
