@@ -105,6 +105,8 @@ NOT_RUN = {
     "(umask 022; PIPX_HOME=/opt/pipx PIPX_BIN_DIR=/usr/local/bin pipx install --force .)": "pipx needs a package index",
     "pipx install .": "pipx needs a package index",
     "pipx install '.[notify]'": "pipx needs a package index",
+    "/opt/roundsman/bin/pip install '.[notify]'": "pip needs a package index",
+    "(umask 022; python3 -m pip install --target /usr/local/lib/roundsman/plugins 'apprise>=2.3')": "the system of tests/systemd has no python3-pip",
     "roundsman notify-test oncall": "it sends a message; tests/sinks/test_notify.py runs it with receivers of its own",
     "pipx inject roundsman ./your-package": "pipx needs a package index",
     "pip install --editable './roundsman-acme-orders[test]'": "pip needs a package index",
