@@ -257,6 +257,41 @@ async def test_the_wait_that_a_vendor_asked_for_outlasts_a_pause(engine: Engine,
         assert len(VISITS) == 2
 
 
+async def test_a_source_is_visited_after_its_pause_if_its_visit_waited_for_the_end_of_an_earlier_one(
+    engine: Engine, time: Time
+) -> None:
+    """A reload takes it out during a visit and another one adds it again; the first visit still cleans up."""
+    begun, cleaned = asyncio.Event(), asyncio.Event()
+
+    async def ends_slowly(visit: Visit, state: State) -> Poll:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await cleaned.wait()
+        return Poll(state)
+
+    SCRIPTS["a"] = ends_slowly
+    await setup(engine, "a", "b")
+    async with running(engine):
+        time.advance(1)
+        await ring_due(engine)
+        await begun.wait()
+        await setup(engine, "b")
+        SCRIPTS["a"] = nothing_new
+        await setup(engine, "a", "b")
+        time.advance(100)
+        await ring_due(engine)
+        await until(lambda: under_way(engine, "a"))
+        await pause(engine, "a")
+        cleaned.set()
+        await settle(engine)
+        VISITS.clear()
+        await resume(engine, "a")
+        await settle(engine)
+        assert VISITS == ["command"]
+
+
 async def test_a_long_backoff_ends_with_the_pause(engine: Engine, time: Time) -> None:
     async def broken(visit: Visit, state: State) -> Poll:
         VISITS.append(visit.trigger)

@@ -232,11 +232,11 @@ class Turns:
 
     async def _take(self, name: str, watched: Watched) -> None:
         """One visit, and then what was requested during it."""
-        while before := self._leaving.get(name):
-            await asyncio.wait(set(before))
-        if watched.trigger != "webhook":  # its end decides when the next one is due, by the new options
-            watched.mended = False
         try:
+            while before := self._leaving.get(name):
+                await asyncio.wait(set(before))
+            if watched.trigger != "webhook":  # its end decides when the next one is due, by the new options
+                watched.mended = False
             await self._visits.visit(name, watched)
         finally:
             watched.task = None
