@@ -14,6 +14,7 @@ from doors import HEADER, PARAKEY, VALUE, open_door, until
 from inside import (
     done,
     fail_sink,
+    left_in,
     log,
     prune,
     publish,
@@ -255,6 +256,37 @@ async def test_the_wait_that_a_vendor_asked_for_outlasts_a_pause(engine: Engine,
         assert len(VISITS) == 1
         await pass_time(engine, time, 60)
         assert len(VISITS) == 2
+
+
+async def test_the_wait_that_a_vendor_asked_for_outlasts_a_pause_of_the_visit_that_read_it(
+    engine: Engine, time: Time
+) -> None:
+    """The wait is known with the first page, and is written at the end of a visit."""
+    asked = 0
+
+    async def pages(visit: Visit, state: State) -> Any:
+        nonlocal asked
+        asked += 1
+        visit.defer(900)
+        yield Poll({"n": 1}, [an_event(asked, "a")], page=True)
+        await asyncio.Event().wait()
+
+    SCRIPTS["a"] = pages
+    await setup(engine, "a")
+    async with running(engine):
+        time.advance(1)
+        await ring_due(engine)
+        await until(lambda: left_in(engine.store.path))
+        await pause(engine, "a")
+        await settle(engine)
+        time.advance(10)
+        await resume(engine, "a")
+        await pass_time(engine, time, 800)
+        assert asked == 1
+        assert (await status(engine, "a")).not_before > engine.time.now()
+        time.advance(100)
+        await ring_due(engine)
+        await until(lambda: asked == 2)
 
 
 async def test_a_source_is_visited_after_its_pause_if_its_visit_waited_for_the_end_of_an_earlier_one(

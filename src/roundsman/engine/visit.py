@@ -114,10 +114,13 @@ class Visits:
             except Conflict:
                 log.info("source.rewound", source=run.name)
                 if run.wait:
-                    async with run.watched.writing:
-                        await self._rest(run)
+                    await self._rest(run)
                     return True
                 await asyncio.sleep(0)
+            except asyncio.CancelledError:
+                if run.watched.status.paused is not None and run.wait:
+                    await self._rest(run)
+                raise
             except Exception as exc:  # noqa: BLE001 - any error of a source means a retry
                 async with run.watched.writing:
                     await self._fail(run, exc)
@@ -279,13 +282,7 @@ class Visits:
         ms = round((end - reading.since) * 1000, 1)
         level = logging.INFO if reading.new or goes_on else logging.DEBUG
         log.log(
-            level,
-            "poll.committed",
-            source=run.name,
-            new=reading.new,
-            rows=reading.rows,
-            more=goes_on,
-            ms=ms,
+            level, "poll.committed", source=run.name, new=reading.new, rows=reading.rows, more=goes_on, ms=ms
         )
 
     # -- no good answer ------------------------------------------------------------------------------------------------
@@ -320,12 +317,15 @@ class Visits:
             await self._schedule(name, status)
 
     async def _rest(self, run: Run) -> None:
-        """The source was rewound during a visit, and the vendor asked to wait: it is read again after the wait."""
-        now = self._time.now()
-        answered = policy.after(run.watched.status, run.trigger, Unwritten(run.wait), now, run.interval)
-        run.watched.status = policy.wanted(answered.status, now)
-        self._roster.unrecorded.add(run.name)
-        await self._schedule(run.name, run.watched.status)
+        """The vendor asked to wait, and the visit ends: the source was rewound, or a person has paused it. It is read
+        again after the wait.
+        """
+        async with run.watched.writing:
+            now = self._time.now()
+            answered = policy.after(run.watched.status, run.trigger, Unwritten(run.wait), now, run.interval)
+            run.watched.status = policy.wanted(answered.status, now)
+            self._roster.unrecorded.add(run.name)
+            await self._schedule(run.name, run.watched.status)
 
     async def _schedule(self, name: str, status: SourceStatus) -> None:
         """Write the wait that the vendor asked for, where nothing else of the visit can be written."""
