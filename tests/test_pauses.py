@@ -590,3 +590,37 @@ async def test_the_pause_of_a_sink_is_no_time_in_which_it_failed(
     fail_sink(engine, "rec", OSError("down"))
     await engine.notices.flush()
     assert [event.type for event in await log(store)] == ["roundsman.sink.failing"]
+
+
+async def test_the_pause_of_a_sink_is_no_time_in_which_it_failed_after_a_later_restart_either(
+    store: SqliteStore, engine: Engine, parakey: Parakey, time: Time
+) -> None:
+    await setup(engine, "a", sinks=["rec"])
+    fail_sink(engine, "rec", OSError("down"))
+    delivery = engine.deliveries["rec"]
+    delivery.pause(engine.time.now())
+    time.advance(3 * SINK_PATIENCE)
+    delivery.resume()
+    fail_sink(engine, "rec", OSError("down"))
+    again = Engine(store, ByHand(), web_of(Straight(parakey), time), clock=time.clock())
+    await setup(again, "a", sinks=["rec"])
+    assert again.deliveries["rec"].fails
+    assert not again.deliveries["rec"].is_reported
+    time.advance(SINK_PATIENCE + 1)
+    assert again.deliveries["rec"].is_reported
+
+
+async def test_a_sink_that_was_reported_as_failing_before_its_pause_is_not_reported_again(
+    store: SqliteStore, engine: Engine, time: Time
+) -> None:
+    await setup(engine, "a", sinks=["rec"])
+    fail_sink(engine, "rec", OSError("down"))
+    time.advance(SINK_PATIENCE + 1)
+    fail_sink(engine, "rec", OSError("down"))
+    delivery = engine.deliveries["rec"]
+    delivery.pause(engine.time.now())
+    time.advance(3 * SINK_PATIENCE)
+    delivery.resume()
+    fail_sink(engine, "rec", OSError("down"))
+    await engine.notices.flush()
+    assert [event.type for event in await log(store)] == ["roundsman.sink.failing"]

@@ -108,6 +108,9 @@ class Delivery:
         """The pause has ended: it continues at its cursor. The pause does not count as time in which it failed."""
         now = self._monotonic()
         self._failed_at = min(now, self._failed_at + now - self._paused_at)
+        if self._failing is not None and self._lasted() < SINK_PATIENCE:
+            # Not reported yet: the store has this time for the next start. The ids of reports are made of it.
+            self._failing = self._now() - self._lasted()
         if self._under_way is not None:
             self._under_way = now
         self.paused = None
