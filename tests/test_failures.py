@@ -121,6 +121,24 @@ def test_a_failure_that_is_done_is_not_done_again(roundsman: Any, put: Any) -> N
     assert many == (0, "0 failures marked as done, 0 left\n", "30 failures done already\n")
 
 
+@pytest.mark.parametrize("verb", ["done", "undo"])
+@pytest.mark.parametrize(
+    ("span", "sentence"),
+    [
+        ("2-1", "2-1: is an empty range: the lower number comes first, as in 9-12\n"),
+        ("1-100001", "1-100001: has more than 100000 numbers; give several ranges\n"),
+        ("1-999999999999999999", "1-999999999999999999: has more than 100000 numbers; give several ranges\n"),
+    ],
+)
+def test_a_range_is_marked_as_a_whole_or_refused(
+    span: str, sentence: str, verb: str, roundsman: Any, put: Any
+) -> None:
+    put(*(a_failure(n) for n in range(2)))
+    assert roundsman("failures", verb, span, "1") == (2, "", sentence)
+    assert len(rows(roundsman)) == 2
+    assert roundsman("failures", "done", "1-100000")[:2] == (0, "2 failures marked as done, 0 left\n")
+
+
 def test_a_failure_is_opened_again_once(roundsman: Any, put: Any) -> None:
     put(*(a_failure(n) for n in range(3)))
     roundsman("failures", "done", "1-2", "--by", "anna", "--note", "called")

@@ -243,7 +243,12 @@ def _numbers(ids: Sequence[str]) -> list[int]:
         span = [part.removeprefix("#") for part in ((first, last) if dash else (first, first))]
         if not all(part.isascii() and part.isdecimal() and len(part) < 19 for part in span):
             fail(f"{each}: is not the number of a failure; `roundsman failures` lists them", 2)
-        numbers += range(int(span[0]), min(int(span[1]), int(span[0]) + WIDEST) + 1)
+        several = range(int(span[0]), int(span[1]) + 1)
+        if not several:
+            fail(f"{each}: is an empty range: the lower number comes first, as in 9-12", 2)
+        if len(several) > WIDEST:
+            fail(f"{each}: has more than {WIDEST} numbers; give several ranges", 2)
+        numbers += several
     return numbers
 
 
