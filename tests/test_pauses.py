@@ -28,7 +28,7 @@ from inside import (
 from rounds import SCRIPTS, Rounds, Scripted, running
 from roundsman.engine.engine import Engine
 from roundsman.engine.notices import SINK_PATIENCE
-from roundsman.errors import Backoff
+from roundsman.errors import Backoff, Reject
 from roundsman.events import Event
 from roundsman.http.client import Http
 from roundsman.plugin import Deliver, Poll, Receipt, Sink, State, Visit
@@ -552,6 +552,37 @@ async def test_a_delivery_under_way_ends_and_the_next_does_not_begin(
         assert (await store.cursor("gated"))[0] == 1
         await resume(engine, "gated", "sink")
         await until(lambda: BEGUN == ["id00001", "id00002"])
+
+
+async def test_a_refused_batch_is_not_gone_on_with_one_by_one_after_a_pause(
+    store: SqliteStore, engine: Engine
+) -> None:
+    class Single(Sink):
+        """Takes no two events at once, and is paused after the first."""
+
+        type: Literal["single"] = "single"
+
+        @asynccontextmanager
+        async def open(self, http: Http, receipt: Receipt | None) -> AsyncIterator[Deliver]:
+            async def deliver(events: Sequence[Event]) -> None:
+                if len(events) > 1:
+                    raise Reject("one at a time")
+                BEGUN.extend(event.id for event in events)
+                if BEGUN == ["id00001"]:
+                    engine.deliveries["rec"].pause(engine.time.now())
+
+            yield deliver
+            CLOSED.append(len(BEGUN))
+
+    await engine.setup({"a": Scripted().named("a")}, {"rec": Single(batch=10).named("rec")})
+    await put(store, *(an_event(number, "a") for number in range(1, 5)))
+    async with running(engine):
+        await until(lambda: CLOSED)
+        assert BEGUN == ["id00001"]
+        assert (await store.cursor("rec"))[0] == 1
+        engine.deliveries["rec"].resume()
+        await until(lambda: len(BEGUN) == 4)
+    assert BEGUN == ["id00001", "id00002", "id00003", "id00004"]
 
 
 async def test_a_paused_sink_does_not_fail_and_is_tried_at_once_after_the_pause(

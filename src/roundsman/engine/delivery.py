@@ -209,6 +209,8 @@ class Delivery:
                 if self.paused is not None:
                     return True
                 cursor = await self._chunk(deliver, cursor, events[at : at + self.sink.batch])
+            if events and self.paused is not None:
+                return True  # not all of them may be delivered
             end = damaged[-1].seq if damaged else cursor if events else head
             if end > cursor:
                 await self._store.ack(self.name, cursor, end, None, self._now(), moved=False)
@@ -252,7 +254,8 @@ class Delivery:
                 raise RequestFailed(f"what was held back is refused: {reject}") from None
             if len(events) > 1:
                 for event in events:
-                    cursor = await self._chunk(deliver, cursor, [event])
+                    if self.paused is None:
+                        cursor = await self._chunk(deliver, cursor, [event])
                 return cursor
             [event] = events
             why = reason(reject)
