@@ -359,6 +359,11 @@ def test_the_example_has_every_option_with_its_default() -> None:
             "[daemon]\nstore = 's3cret'\nstore = 's3cret'\n",
             "is not TOML: a name is set twice in one table (at line 3",
         ),
+        (
+            '[daemon]\nstore "s3cret"\n',
+            "is not TOML: Expected '=' after a key in a key/value pair (at line 2",
+        ),
+        ("[daemon\n", "is not TOML: Expected ']' at the end of a table declaration (at line 1"),
         ("[daemon]\n[daemon]\n", "is not TOML: a table is written twice (at line 2"),
     ],
 )

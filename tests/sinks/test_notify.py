@@ -222,6 +222,13 @@ async def test_a_digest_of_100_000_is_one_message_and_a_small_receipt(tmp_path: 
     assert "other sources: 20000 failed" in pushes.texts[1]
 
 
+async def test_the_worst_result_is_named_first_in_any_order_of_events(tmp_path: Path, pushes: Pushes) -> None:
+    world = World(tmp_path, notify(pushes.url))
+    await world.deliver()
+    await world.deliver(an_event(1, source="keys", outcome="partial"), failure(2))
+    assert pushes.taken[0]["title"] == "1 failed, 1 partial: keys"
+
+
 # -- what is sent ------------------------------------------------------------------------------------------------------
 
 
@@ -503,16 +510,21 @@ def roundsman(folder: Path, sink: str, *command: str, **environ: str) -> "subpro
     [
         ("", "sinks.oncall.urls: is missing"),
         ("urls = []", 'sinks.oncall.urls: is empty; write [{ env = "APPRISE_URL" }]'),
-        ('urls = { env = "URL" }', "sinks.oncall.urls: the value is not a list"),
+        ('urls = { env = "URL" }', "sinks.oncall.urls: the value is not a list; write it inside [ ]"),
         (
             'urls = [{ env = "URL" }]',
             "sinks.oncall.urls: is not an address that Apprise can use: it begins with nope://",
+        ),
+        (
+            'urls = [{ env = "HALF" }]',
+            "sinks.oncall.urls: is not an address that Apprise can use: behind mailto:, a part is missing or wrong",
         ),
         (
             'urls = [{ env = "TEXT" }]',
             "sinks.oncall.urls: is not an address that Apprise can use: it has no scheme such as mailto://",
         ),
         ('urls = [{ env = "GOOD" }]\nquiet = ["22-7"]', 'sinks.oncall.quiet.0: 22-7 is not a part of the day; write "22:00-07:00"'),
+        ('urls = [{ env = "GOOD" }]\nquiet = "22:00-07:00"', 'sinks.oncall.quiet: 22:00-07:00 is not a list; write ["22:00-07:00"]'),
         (
             'urls = [{ env = "GOOD" }]\nquiet = ["22:00-10:00", "09:00-23:00"]',
             "sinks.oncall: quiet leaves no part of the day for messages",
@@ -522,11 +534,16 @@ def roundsman(folder: Path, sink: str, *command: str, **environ: str) -> "subpro
             'sinks.oncall.time_zone: Mars/Olympus is not a time zone that this machine knows; write a name such as "Europe/Stockholm"',
         ),
         ('urls = [{ env = "GOOD" }]\ntitle = "$sumary"', "$summary"),
-        ('urls = [{ env = "GOOD" }]\nrepeat = "1s"', "sinks.oncall.repeat: 1s is less than"),
+        ('urls = [{ env = "GOOD" }]\nrepeat = "1s"', "sinks.oncall.repeat: 1s is less than 1m"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_sentence_without_the_address(tmp_path: Path, options: str, sentence: str) -> None:
-    urls = {"URL": "nope://secret-thing", "TEXT": "just-a-secret", "GOOD": "ntfy://127.0.0.1:1/x"}
+    urls = {
+        "URL": "nope://secret-thing",
+        "TEXT": "just-a-secret",
+        "HALF": "mailto://secret@",
+        "GOOD": "ntfy://127.0.0.1:1/x",
+    }
     result = roundsman(tmp_path, options, "check", **urls)
     assert result.returncode == 2, result
     assert sentence in result.stderr

@@ -33,10 +33,13 @@ _TWICE = (
 
 
 def _without_values(message: str) -> str:
-    """The TOML parser's message without the text that it quotes, which may be part of a secret."""
+    """The TOML parser's message without the text that it quotes of the file, which may be part of a secret.
+
+    What it expects in its place, such as `'='`, is no text of the file.
+    """
     for pattern, words in _TWICE:
         message = re.sub(pattern, words, message)
-    return re.sub(r"'[^']*'|\"[^\"]*\"", "...", message)
+    return re.sub(r"(?<!Expected )(?:'[^']*'|\"[^\"]*\")", "...", message)
 
 
 def names(path: Path) -> tuple[set[str], set[str]]:

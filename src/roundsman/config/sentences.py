@@ -25,7 +25,7 @@ def read_table(model: type[BaseModel], place: str, table: object, problems: list
 
 def _sentence(model: type[BaseModel], place: str, error: Any) -> str:
     """A pydantic error as a sentence: `sources.doors.batch: 0 is less than 1`."""
-    path = [part for part in error["loc"] if not (isinstance(part, str) and part.startswith("function-"))]
+    path = [part for part in error["loc"] if not str(part).startswith(("function-", "[key]"))]
     owner, secret = _owner(model, path)
     where = ".".join([place, *(str(part) for part in path)])
     context, value = error.get("ctx", {}), error["input"]
@@ -48,13 +48,11 @@ def _sentence(model: type[BaseModel], place: str, error: Any) -> str:
         case "string_pattern_mismatch":
             return f"{where}: {quoted} is not of the form {context['pattern']}"
         case "greater_than_equal":
-            return f"{where}: {quoted} is less than {context['ge']}"
+            return f"{where}: {quoted} is less than {_limit(context['ge'], value)}"
         case "greater_than":
             return f"{where}: {quoted} is not more than {context['gt']}"
         case "less_than_equal":
-            # A text is a duration, and the limit is shown as one.
-            most = spell(context["le"]) if isinstance(value, str) else context["le"]
-            return f"{where}: {quoted} is more than {most}"
+            return f"{where}: {quoted} is more than {_limit(context['le'], value)}"
         case "model_type" | "dict_type" | "model_attributes_type":
             return f"{where}: {quoted} is not a table"
         case kind if kind.endswith(("_type", "_parsing")):
@@ -66,11 +64,18 @@ def _sentence(model: type[BaseModel], place: str, error: Any) -> str:
                 "tuple": "a list",
             }
             noun = kind.removesuffix("_type").removesuffix("_parsing")
-            return f"{where}: {quoted} is not {nouns.get(noun, f'a {noun}')}"
+            example = f'["{value}"]' if quoted == value else "it inside [ ]"
+            hint = f"; write {example}" if noun == "tuple" else ""
+            return f"{where}: {quoted} is not {nouns.get(noun, f'a {noun}')}{hint}"
         case "int_from_float":
             return f"{where}: {quoted} is not a whole number"
         case _:
             return f"{where}: {quoted}: {error['msg'][:1].lower()}{error['msg'][1:]}"
+
+
+def _limit(limit: float, value: object) -> str:
+    """A limit as the value is written: a text is a duration."""
+    return spell(limit) if isinstance(value, str) else str(limit)
 
 
 def _owner(model: type[BaseModel], path: list[Any]) -> tuple[type[BaseModel], bool]:

@@ -39,8 +39,10 @@ def _command(value: object) -> tuple[str, ...]:
         raise ValueError(
             f"is not a list, and no shell reads it; write the program and each argument as a text, such as {_EXAMPLE}"
         )
-    if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
+    if not isinstance(value, list | tuple):
         raise ValueError(f"is not a list of texts; write the program and its arguments, such as {_EXAMPLE}")
+    if not all(isinstance(each, str) for each in value):
+        raise ValueError(f"each argument must be a text, a number too, such as {_EXAMPLE}")
     if not value or not value[0].strip() or value[0].startswith("-"):
         raise ValueError(f"names no program; write {_EXAMPLE}")
     if any("\0" in each for each in value):

@@ -13,6 +13,7 @@ LINES = 20
 GROUPS = 40
 """Maximum number of different sources that are counted on their own."""
 REST = "other sources"
+_ORDER = {"failed": 0, "partial": 1}
 
 
 class Digest(msgspec.Struct, omit_defaults=True):
@@ -76,10 +77,10 @@ def reminder(total: int, newest: Sequence[Event]) -> dict[str, str]:
 
 
 def _counts(results: Mapping[str, int]) -> str:
-    """`3 failed, 1 partial, 2 notices`."""
+    """`3 failed, 1 partial, 2 notices`: always in this order, so that the worst is read first."""
     return ", ".join(
         counted(number, "notice") if result == "notice" else f"{number} {result}"
-        for result, number in results.items()
+        for result, number in sorted(results.items(), key=lambda each: _ORDER.get(each[0], len(_ORDER)))
     )
 
 

@@ -99,9 +99,12 @@ class Service:
             found = None
         if found is None:
             scheme, colon, _ = url.partition("://")
-            known = colon and scheme.isalnum() and len(scheme) <= 20
-            what = f"begins with {scheme}://" if known else "has no scheme such as mailto://"
-            raise ValueError(f"is not an address that Apprise can use: it {what}")
+            plain = colon and scheme.isalnum() and len(scheme) <= 20
+            if plain and scheme.lower() in library.NotificationManager():
+                what = f"behind {scheme}:, a part is missing or wrong"
+            else:
+                what = f"it begins with {scheme}://" if plain else "it has no scheme such as mailto://"
+            raise ValueError(f"is not an address that Apprise can use: {what}")
         self.name = safe(str(found.service_name))
         """Such as `E-Mail`: for messages, because the address may be a secret."""
         self._outlet = library.Apprise(asset=asset)
