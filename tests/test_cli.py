@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -35,6 +36,7 @@ from roundsman.sandbox.mailchimp import Mailchimp, Operation, bad_address
 from roundsman.sandbox.okta import API_TOKEN as OKTA_TOKEN, Okta, Quirks as OktaQuirks
 from roundsman.sandbox.railz import Railz
 from roundsman.sandbox.server import Sandbox
+from roundsman.screen.words import plain
 from roundsman.service.service import web
 from roundsman.sources import SOURCES
 from roundsman.store import open_store
@@ -1055,3 +1057,8 @@ def test_what_waits_is_counted_by_the_sinks_filter_without_its_secrets(roundsman
     )
     found = json.loads(roundsman("status", "--json").out)
     assert [sink["waiting"] for sink in found["sinks"]] == [1]
+
+
+def test_a_value_with_quotes_in_a_line_of_status_can_be_split_by_a_shell() -> None:
+    text = 'no mail to "127.0.0.1": C:\\mail'
+    assert shlex.split(f"error={plain(text)} dead=0") == [f"error={text}", "dead=0"]

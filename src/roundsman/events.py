@@ -15,7 +15,7 @@ import msgspec
 from roundsman import wire
 from roundsman.errors import Unreadable
 from roundsman.masking import mask, masked
-from roundsman.summary import summary as summary_of
+from roundsman.summary import notice_line, summary as summary_of
 from roundsman.times import rfc3339
 
 if TYPE_CHECKING:
@@ -120,6 +120,13 @@ class Event(msgspec.Struct, frozen=True, gc=False):
             return _said(body).summary or self.id
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # what only the slower reader takes
             return str(wire.decode(body).get("summary", self.id))
+
+    @property
+    def line(self) -> str:
+        """The summary; of a notice its whole text, because the end of it says what to do."""
+        data = self.document().get("data") if self.type.startswith("roundsman.") else None
+        message = data.get("message") if isinstance(data, dict) else None
+        return notice_line(self.source, message) if isinstance(message, str) and message else self.summary
 
     def document(self) -> dict[str, Any]:
         """The CloudEvent as a dictionary."""

@@ -12,6 +12,8 @@ LONGEST = 200
 """Maximum characters of a summary."""
 LATE = 60.0
 """Seconds from which on the delay of a log is named: a lock was offline."""
+LONGEST_NOTICE = 1000
+"""Maximum characters of a notice where it is shown to a person: its end says what to do."""
 NAME = 60
 """Maximum characters of one name in a summary: the reason and the place must have room."""
 
@@ -43,15 +45,20 @@ def without_source(text: str, source: str) -> str:
     return text.removesuffix(f" [{source}]")
 
 
-def _short(text: str, end: str) -> str:
-    """The text in at most `LONGEST` characters with its end, printable and without secrets."""
+def notice_line(source: str, message: str) -> str:
+    """The text of a notice for a person: as its summary, but not cut before what it says to do."""
+    return _short(message, "" if source == "daemon" else f" [{source}]", LONGEST_NOTICE)
+
+
+def _short(text: str, end: str, longest: int = LONGEST) -> str:
+    """The text in at most `longest` characters with its end, printable and without secrets."""
     # Masked before it is cut: half a secret would not be recognised.
     text = mask(text) + end
     if not text.isprintable():
         text = safe(" ".join(text.split()))
     if "@" in text or "<" in text:
         text = _defused(text)
-    return text if len(text) <= LONGEST else text[: LONGEST - len(end) - 1] + "…" + end
+    return text if len(text) <= longest else text[: longest - len(end) - 1] + "…" + end
 
 
 _MENTION = re.compile(r"(?<![\w.+%-])@(?=[\w\[])|<(?=[!@#&/A-Za-z])")

@@ -15,7 +15,12 @@ from worlds import keeps_the_contract
 
 DRAWINGS = {"docs/explained/design.md"}
 """Pages whose text blocks are drawings."""
-THEIRS = {("wrong", "password"), ("connection", "disconnected"), ("synchronized", "yes")}
+THEIRS = {
+    ("submitting", "email"),
+    ("wrong", "password"),
+    ("connection", "disconnected"),
+    ("synchronized", "yes"),
+}
 """Words of vendors and of other programs, in shown output."""
 MESSAGE = re.compile(
     r"(?!(?:await|roundsman|make|apt|pipx?|python3?|curl|journalctl|systemctl|loginctl|kill) )"

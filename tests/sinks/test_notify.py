@@ -1,5 +1,6 @@
 """Messages to people: when one is sent, what it says, and what no receiver and no name can do."""
 
+import io
 import json
 import os
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from structlog.testing import capture_logs
 
 from doors import until
@@ -201,6 +203,30 @@ async def test_a_sink_that_waits_is_waiting_and_does_not_fail_lag_or_hold_up_pru
     assert pushes.taken[1]["title"] == "3 failed: keys", "also after the events are pruned"
 
 
+async def test_status_promises_no_time_of_sending_that_a_failing_or_paused_sink_does_not_keep(
+    tmp_path: Path, pushes: Pushes
+) -> None:
+    world = World(tmp_path, notify(pushes.url))
+    await world.deliver(*world.failed())
+    await world.deliver(*world.failed(2), after=1)
+    pushes.answer = Answer(500)
+    states = {
+        "waiting": "oncall: 2 gathered, sent at 20",
+        "failing": "oncall: 2 gathered, sent once it works again",
+        "paused": "oncall: 2 gathered, sent after the pause",
+    }
+    for state, line in states.items():
+        row = await world.status()
+        if state == "paused":
+            row.update(state=state, paused="2026-05-03T07:00:00Z", paused_by="anna")
+        assert row["state"] == state
+        found = {"sinks": [row], "sources": [], "daemon": None, "open_failures": 0}
+        console = Console(width=80, record=True, file=io.StringIO())
+        console.print(screen.status_tables({"trouble": None, "damage": None, **found}))
+        assert line in console.export_text()
+        await world.deliver(after=5 * MINUTE)
+
+
 async def test_a_digest_of_100_000_is_one_message_and_a_small_receipt(tmp_path: Path, pushes: Pushes) -> None:
     world = World(tmp_path, notify(pushes.url, digest="5m"))
     await world.deliver()
@@ -277,6 +303,19 @@ async def test_without_filters_it_gets_failures_and_notices_and_none_about_itsel
 
 def source_failing(source: str) -> Event:
     return notice("roundsman.source.failing", source, "1", "It refuses the key.")
+
+
+async def test_a_notice_is_not_cut_before_it_says_what_to_do(
+    tmp_path: Path, pushes: Pushes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = World(tmp_path, notify(pushes.url))
+    await world.deliver()
+    said = f"Rows may be missing. {'Each visit reports the newest rows. ' * 8}To get them, raise paging.max_limit."
+    gap = notice("roundsman.source.gap", "keys", "1", said)
+    await world.deliver(gap)
+    assert pushes.texts == [f"{said} [keys]"]
+    screen.show_event(gap, None)
+    assert said in capsys.readouterr().out
 
 
 async def test_with_types_or_outcomes_it_gets_what_they_select(tmp_path: Path, pushes: Pushes) -> None:

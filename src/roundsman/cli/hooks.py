@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from roundsman.webhook import Registrar
 
 hooks_app = typer.Typer(
-    no_args_is_help=True, help="List, create or delete the webhooks that a vendor sends to a source."
+    no_args_is_help=True, help="List, create, delete or test the webhooks that a vendor sends to a source."
 )
 app.add_typer(hooks_app, name="hooks")
 

@@ -42,7 +42,7 @@ def _event_cells(event: Event) -> list[str]:
         event.source,
         ".".join(event.type.split(".")[-2:]),
         event.outcome or "-",
-        without_source(event.summary, event.source),
+        without_source(event.line, event.source),
     ]
 
 

@@ -174,7 +174,7 @@ def status_tables(found: Mapping[str, Any]) -> "RenderableType":
         if row["error"] and row["state"] not in {"retired", "paused"}
     ]
     troubles += [
-        Text(safe(f"  {row['name']}: {row['held']:,} gathered, sent at {row['until']}"), style="dim")
+        Text(safe(f"  {row['name']}: {row['held']:,} gathered, {_when_sent(row)}"), style="dim")
         for row in found["sinks"]
         if row["held"] and row["state"] != "retired"
     ]
@@ -195,6 +195,13 @@ def status_tables(found: Mapping[str, Any]) -> "RenderableType":
         noun = "failure is" if count == 1 else "failures are"
         troubles.append(Text.from_markup(f"  [yellow]{count:,} {noun} open: roundsman failures[/]"))
     return Group(running, Text(), sources, Text(), sinks, *([Text(), *troubles] if troubles else []))
+
+
+def _when_sent(row: Mapping[str, Any]) -> str:
+    return {
+        "failing": "sent once it works again",
+        "paused": "sent after the pause",
+    }.get(row["state"], f"sent at {row['until']}")
 
 
 def _paused(found: Mapping[str, Any]) -> Iterable[str]:

@@ -52,4 +52,6 @@ def unix(text: str | None) -> float | None:
 
 def plain(value: object) -> str:
     text = str(value)
-    return f'"{text}"' if " " in text else text
+    if " " not in text:
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -35,7 +35,7 @@ class Digest(msgspec.Struct, omit_defaults=True):
             self.count += 1
             self.failures = self.failures or event.outcome in {"failed", "partial"}
             if len(self.lines) < LINES:
-                self.lines.append(event.summary)
+                self.lines.append(event.line)
             known = event.source in self.groups or len(self.groups) < GROUPS
             group = self.groups.setdefault(event.source if known else REST, {})
             result = event.outcome or "notice"
