@@ -357,6 +357,15 @@ def test_bytes_that_are_no_utf_8_are_spelled_out(shared: Path) -> None:
     assert (row["by"], row["note"]) == ("J\\xf6rg", "\\xff")
 
 
+def test_numbers_beside_all_mark_nothing_that_was_not_meant(roundsman: Any, put: Any) -> None:
+    """`failures done --all 5` marked every open failure as done."""
+    put(*(a_failure(n, **ADA | {"person": None}) for n in range(4)))
+    result = roundsman("failures", "done", "--all", "2")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("numbers and --all are both given; give one of them")
+    assert len(rows(roundsman)) == 4
+
+
 # -- stores ------------------------------------------------------------------------------------------------------------
 
 

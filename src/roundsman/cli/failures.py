@@ -140,13 +140,12 @@ def failures_done(
     numbers = _numbers(ids or ())
     if not ids and not everything:
         fail("name the failures by number (9-12 for several), or use --all", 2)
+    if ids and everything:
+        fail("numbers and --all are both given; give one of them: --all is every open failure", 2)
     who, text = persons.name(by), persons.note(note)
 
     async def tick_off(desk: "Desk") -> "tuple[Acted, int]":
-        acted = await desk.tick_off(numbers, who, text, time.time())
-        if everything:
-            rest = await desk.tick_off(None, who, text, time.time())
-            acted = acted._replace(changed=[*acted.changed, *rest.changed])
+        acted = await desk.tick_off(None if everything else numbers, who, text, time.time())
         return acted, await desk.open_failures()
 
     acted, left = writing(config, tick_off)
