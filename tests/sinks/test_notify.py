@@ -380,7 +380,7 @@ async def test_what_is_open_is_repeated_until_it_is_ticked_off(tmp_path: Path, p
     await world.deliver(after=1)
     assert len(pushes.taken) == 2
     assert pushes.taken[1]["title"] == "2 failures still open: keys"
-    assert "Person 2: failed: no such key" in pushes.texts[1]
+    assert "#3 Person 2: failed: no such key" in pushes.texts[1]
     assert "Person 0:" not in pushes.texts[1]
     assert "roundsman failures done 3" in pushes.texts[1]
     assert (await world.status())["state"] == "ok", "it holds nothing back"

@@ -62,7 +62,7 @@ class Digest(msgspec.Struct, omit_defaults=True):
 
 def reminder(total: int, newest: Sequence[Event]) -> dict[str, str]:
     """The fields of a template, for failures that are still open."""
-    lines = [event.summary for event in newest]
+    lines = [f"#{event.seq} {event.summary}" for event in newest]
     if total > len(lines):
         lines.append(f"... and {total - len(lines)} more")
     first = newest[0].seq if newest else 0
