@@ -42,7 +42,8 @@ class Waiting:
 
 Deliver = Callable[["Sequence[Event]"], Awaitable["Receipt | Waiting | None"]]
 """Returning is the ack: the receiver has all of these events, or the receipt has them. Any error but `Reject` means a
-retry. Without events, it is called only at the time that it asked for by `Waiting`.
+retry. Without events, it is called only at the time that it asked for by `Waiting`, and once after it
+was opened while it waits: its options may be others now.
 """
 
 Trigger = Literal["due", "webhook", "command"]

@@ -21,7 +21,7 @@ from receivers import Answer, Mails, Pushes, mail_server, mute_server, push_serv
 from rounds import running
 from roundsman import screen
 from roundsman.engine.engine import Engine
-from roundsman.errors import ConfigError
+from roundsman.errors import ConfigError, Conflict
 from roundsman.events import Event, notice
 from roundsman.plugin import Sink
 from roundsman.sinks.notify import NotifySink
@@ -253,6 +253,61 @@ async def test_the_worst_result_is_named_first_in_any_order_of_events(tmp_path: 
     await world.deliver()
     await world.deliver(an_event(1, source="keys", outcome="partial"), failure(2))
     assert pushes.taken[0]["title"] == "1 failed, 1 partial: keys"
+
+
+async def test_what_is_held_follows_options_that_were_changed(tmp_path: Path, pushes: Pushes) -> None:
+    """A shorter digest, or quiet hours that were removed, hold nothing up to the time that the old ones set."""
+    world = World(tmp_path, notify(pushes.url, digest="1d"))
+    await world.deliver()
+    await world.deliver(*world.failed())
+    await world.deliver(*world.failed(2), after=1)
+    world.sinks["oncall"] = notify(pushes.url, digest="5m")
+    assert await world.deliver(after=MINUTE)
+    assert len(pushes.taken) == 1
+    assert await world.deliver(after=5 * MINUTE)
+    assert [each["title"] for each in pushes.taken] == ["1 failed: keys", "2 failed: keys"]
+
+
+async def test_a_clock_that_is_set_back_holds_up_no_message(tmp_path: Path, pushes: Pushes) -> None:
+    world = World(tmp_path, notify(pushes.url, digest="5m", repeat="1h"))
+    engine = await world.daemon()
+    async with running(engine):
+        await put(engine.store, *world.failed(), now=world.time.now())
+        engine._news.publish()
+        await until(lambda: len(pushes.taken) == 1)
+        await put(engine.store, *world.failed(), now=world.time.now())
+        engine._news.publish()
+        await until(lambda: engine.deliveries["oncall"].held == 1)
+        world.time.wall -= DAY
+        world.time.advance(5 * MINUTE)
+        await engine.beat()
+        await until(lambda: len(pushes.taken) == 2)
+        world.time.advance(2 * HOUR)
+        await engine.beat()
+        await until(lambda: len(pushes.taken) == 3)
+    await engine.store.close()
+    assert pushes.taken[2]["title"].startswith("2 failures still open")
+
+
+async def test_a_replay_during_a_delivery_counts_no_event_twice(tmp_path: Path, pushes: Pushes) -> None:
+    world = World(tmp_path, notify(pushes.url, digest="5m"))
+    engine = await world.daemon()
+    delivery = engine.deliveries["oncall"]
+    await put(engine.store, *world.failed(), now=world.time.now())
+    assert await engine.once()
+    await put(engine.store, *world.failed(), now=world.time.now())
+    ack, refused = engine.store.ack, []
+
+    async def once_refused(*args: Any, **named: Any) -> None:
+        if not refused:
+            refused.append(args)
+            raise Conflict
+        await ack(*args, **named)
+
+    engine.store.ack = once_refused  # type: ignore[method-assign]
+    assert await delivery.once()
+    assert delivery.held == 1
+    await engine.store.close()
 
 
 # -- what is sent ------------------------------------------------------------------------------------------------------

@@ -59,6 +59,8 @@ class Delivery:
         self._reopen = False
         self._later = NEVER
         """When the sink is called again on purpose, also without events."""
+        self._due: float | None = None
+        """The same by the monotonic clock, for a clock that is set back; None if it is not called."""
         self._failures, self._failing = failures
         self._failed_at = self._monotonic() - (self._now() - self._failing if self._failing else 0.0)
         """Since when it has been failing, by the monotonic clock, and without time in which nothing was tried."""
@@ -148,9 +150,12 @@ class Delivery:
     async def once(self) -> bool:
         """Deliver what is in the log, without retries. Returns whether it succeeded."""
         try:
-            async with self._opened() as deliver:
-                while await self.step(deliver):
-                    pass
+            self._reopen = True
+            while self._reopen:
+                self._reopen = False
+                async with self._opened() as deliver:
+                    while await self.step(deliver) and not self._reopen:
+                        pass
         except Exception as exc:  # noqa: BLE001 - any error of a sink means a retry, at the next call
             await self._record_failure(exc, 0.0)
             return False
@@ -163,7 +168,9 @@ class Delivery:
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[Deliver]:
         _, receipt = await self._store.cursor(self.name)
-        self._later = await self._store.later(self.name)
+        self._expect(await self._store.later(self.name))
+        # Its options may have changed, and the clock may have been set back: it decides anew.
+        self._due = None if self._due is None else self._monotonic()
         if isinstance(self.sink, Reminds):
             place = self.sink.open_with(self.http, receipt, self._still_open)
         else:
@@ -218,11 +225,18 @@ class Delivery:
                 await self._chunk(deliver, max(cursor, end), [])
             return bool(events) or end > cursor
         except Conflict:
+            self._reopen = True  # what the sink holds is ahead of its receipt
             return True
 
     def _is_time(self) -> bool:
         """Whether the sink has asked to be called by now, also without events."""
-        return self._later.until is not None and self._later.until <= self._now()
+        until, due = self._later.until, self._due
+        return until is not None and due is not None and (until <= self._now() or due <= self._monotonic())
+
+    def _expect(self, later: Later) -> None:
+        """The sink is called again `later`."""
+        self._later = later
+        self._due = None if later.until is None else self._monotonic() + max(0.0, later.until - self._now())
 
     async def _bury_damaged(self, event: Event) -> None:
         """An event that is not JSON is buried, and no sink gets it."""
@@ -294,7 +308,7 @@ class Delivery:
             later, kept = Later(receipt.until, receipt.held), receipt.receipt
         assert not isinstance(kept, Waiting)
         await _to_its_end(self._store.ack(self.name, was, cursor, kept, self._now(), later=later))
-        self._later = later
+        self._expect(later)
         if self._failing is not None:
             await self._recovered()
 

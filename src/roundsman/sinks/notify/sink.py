@@ -106,6 +106,10 @@ class NotifySink(Sink):
             if new and held.first is None:
                 held.first = new[0].seq - 1
             held.digest.add(new, now.timestamp())
+            if (
+                held.remind is not None and self.repeat
+            ):  # the clock was set back, or the option is shorter now
+                held.remind = min(held.remind, now.timestamp() + self.repeat)
             if held.digest.count and self._may_send(held, now):
                 await self._send(held.digest.fields(), held.digest.since)
                 # Not later with each message: a failure every hour would keep the first one from being repeated.
