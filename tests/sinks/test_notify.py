@@ -571,6 +571,46 @@ async def test_those_who_have_a_message_do_not_get_it_again_when_another_receive
     await engine.store.close()
 
 
+async def test_while_one_receiver_fails_the_others_get_one_message_and_then_one_digest(
+    tmp_path: Path, mails: Mails, pushes: Pushes
+) -> None:
+    world = World(tmp_path, notify(mails.url, pushes.url, digest="1h"))
+    engine = await world.daemon()
+    pushes.answer = Answer(500)
+    for number in range(1, 5):
+        await put(engine.store, *world.failed(number), now=world.time.now())
+        assert not await engine.deliveries.once()
+        world.time.advance(MINUTE)
+    assert [each["subject"] for each in mails.taken] == ["1 failed: keys"]
+    pushes.answer = Answer()
+    assert await engine.deliveries.once()
+    assert [each["title"] for each in pushes.taken] == ["1 failed: keys"]
+    assert (await engine.store.later("oncall")).held == 9
+    world.time.advance(HOUR)
+    assert await engine.deliveries.once()
+    assert [each["title"] for each in pushes.taken] == ["1 failed: keys", "9 failed: keys"]
+    assert [each["subject"] for each in mails.taken] == ["1 failed: keys", "9 failed: keys"]
+    await engine.store.close()
+
+
+async def test_a_replay_while_a_receiver_fails_leaves_no_event_out(
+    tmp_path: Path, mails: Mails, pushes: Pushes
+) -> None:
+    world = World(tmp_path, notify(mails.url, pushes.url, digest=0))
+    await world.deliver(*world.failed())
+    engine = await world.daemon()
+    pushes.answer = Answer(500)
+    await put(engine.store, *world.failed(), now=world.time.now())
+    assert not await engine.deliveries.once()
+    await engine.store.replay("oncall", 0)
+    pushes.answer = Answer()
+    assert await engine.deliveries.once()
+    assert {line for text in pushes.texts for line in text.splitlines()} == {
+        f"Person {number}: failed: no such key, batch b1 [keys]" for number in range(2)
+    }
+    await engine.store.close()
+
+
 async def test_a_mail_server_that_accepts_and_hangs_blocks_no_other_sink_and_no_stop(tmp_path: Path) -> None:
     with mute_server() as port:
         url = f"mailto://127.0.0.1:{port}/?from=r@berg.example&to=a@berg.example&mode=insecure&cto=60&rto=60"

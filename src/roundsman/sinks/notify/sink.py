@@ -17,6 +17,7 @@ from roundsman.options.template import Fields, Template
 from roundsman.options.values import Duration
 from roundsman.plugin import Deliver, Receipt, Sink, StillOpen, Waiting
 from roundsman.sinks.notify.digest import LINES, Held, reminder
+from roundsman.sinks.notify.message import About, Message
 from roundsman.sinks.notify.quiet import Range, covers_the_day, quiet_until, read_range, read_zone
 from roundsman.sinks.notify.services import Service
 from roundsman.store import DAEMON
@@ -67,6 +68,9 @@ class NotifySink(Sink):
     _services: list[Service] = PrivateAttr(default_factory=list)
     """Made once: a message that hangs must not be sent beside itself after the place is opened again."""
 
+    _message: Message | None = PrivateAttr(default=None)
+    """The message that not every service has taken yet. Only in memory: after a restart, all of them get it again."""
+
     @field_validator("urls")
     @classmethod
     def _usable(cls, urls: tuple[Secret, ...]) -> tuple[Secret, ...]:
@@ -105,17 +109,19 @@ class NotifySink(Sink):
             new = [event for event in events if not self._is_about_itself(event)]
             if new and held.first is None:
                 held.first = new[0].seq - 1
-            held.digest.add(new, now.timestamp())
             if (
                 held.remind is not None and self.repeat
             ):  # the clock was set back, or the option is shorter now
                 held.remind = min(held.remind, now.timestamp() + self.repeat)
+            sent, later = self._split(new)
+            held.digest.add(sent, now.timestamp())
             if held.digest.count and self._may_send(held, now):
-                await self._send(held.digest.fields(), held.digest.since)
+                await self._send("events", held.digest.fields(), held.digest.since, sent)
                 # Not later with each message: a failure every hour would keep the first one from being repeated.
                 if self.repeat and held.digest.failures and held.remind is None:
                     held.remind = now.timestamp() + self.repeat
                 held.sent, held.digest = now.timestamp(), type(held.digest)()
+            held.digest.add(later, now.timestamp())
             if held.remind is not None and held.remind <= now.timestamp() and self._may_send(held, now, 0):
                 await self._remind(held, now, still_open)
             return self._result(held, now)
@@ -137,6 +143,13 @@ class NotifySink(Sink):
             except (Backoff, RequestFailed) as exc:
                 wrong = str(exc)
             found.append((service.name, wrong))
+        return found
+
+    def _split(self, events: Sequence[Event]) -> tuple[Sequence[Event], Sequence[Event]]:
+        """The events for the next message, and those that came after the message under way."""
+        found = self._message.split(events) if self._message is not None else None
+        if found is None:
+            self._message, found = None, (events, [])
         return found
 
     def _is_about_itself(self, event: Event) -> bool:
@@ -172,15 +185,39 @@ class NotifySink(Sink):
         total, newest = await still_open(held.first or 0, LINES)
         held.remind = None
         if total and self.repeat:
-            await self._send(reminder(total, newest), now.timestamp())
+            await self._send("reminder", reminder(total, newest), now.timestamp(), ())
             held.sent = now.timestamp()
             held.remind = now.timestamp() + self.repeat
 
-    async def _send(self, fields: Mapping[str, str], since: float) -> None:
-        """Send one message by every url. Raises `Backoff` or `RequestFailed` if one has not taken it.
+    async def _send(
+        self, about: About, fields: Mapping[str, str], since: float, events: Sequence[Event]
+    ) -> None:
+        """Send one message by every url: the one under way, if it is about the same, else a new one.
 
-        Those that have taken it do not get it again when it is sent again to the others.
+        Raises `Backoff` or `RequestFailed` if a service has not taken it. Those that have taken it do not get it again when
+        it is sent again to the others.
         """
+        message = self._message
+        if message is None or message.about != about:
+            message = self._message = Message.of(about, *self._texts(fields, since), events)
+        # Side by side: one that hangs delays no other.
+        results = await asyncio.gather(
+            *(in_thread(each.send, message.title, message.body) for each in self._services),
+            return_exceptions=True,
+        )
+        wrong = [each for each in results if each is not None]
+        for error in wrong:
+            if not isinstance(error, Backoff | RequestFailed):
+                raise error
+        if wrong:
+            text, wait = "; ".join(map(str, wrong)), max(getattr(each, "after", 0.0) for each in wrong)
+            raise Backoff(wait, text) if wait else RequestFailed(text)
+        self._message = None
+        for service in self._services:
+            service.settle()
+
+    def _texts(self, fields: Mapping[str, str], since: float) -> tuple[str, str]:
+        """The title and the body."""
         began = datetime.fromtimestamp(since, UTC).astimezone(self.time_zone)
         shown = {
             **fields,
@@ -188,18 +225,4 @@ class NotifySink(Sink):
             "host": socket.gethostname(),
             "sink": self.name,
         }
-        title, body = " ".join(self.title.fill(shown).split()), self.body.fill(shown)
-        # Side by side: one that hangs delays no other.
-        results = await asyncio.gather(
-            *(in_thread(each.send, title, body) for each in self._services), return_exceptions=True
-        )
-        wrong = [each for each in results if each is not None]
-        if not wrong:
-            for service in self._services:
-                service.settle()
-            return
-        for error in wrong:
-            if not isinstance(error, Backoff | RequestFailed):
-                raise error
-        text, wait = "; ".join(map(str, wrong)), max(getattr(each, "after", 0.0) for each in wrong)
-        raise Backoff(wait, text) if wait else RequestFailed(text)
+        return " ".join(self.title.fill(shown).split()), self.body.fill(shown)
