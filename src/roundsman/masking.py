@@ -81,6 +81,17 @@ class Masker:
                     at += 1
         return text
 
+    def cut(self, text: str) -> str:
+        """The text, also with `***` in place of the begin of a secret at its end: its writer may have been stopped there."""
+        text = self(text)
+        for form in self._sorted:
+            at = text.find(form[:SHORTEST], max(0, len(text) - len(form)))
+            while at >= 0:
+                if form.startswith(text[at:]):
+                    return text[:at] + MASK
+                at = text.find(form[:SHORTEST], at + 1)
+        return text
+
 
 def _forms(secret: str) -> set[str]:
     """How a secret may be spelled in a text: as it is, in a URL, in JSON, in base64."""

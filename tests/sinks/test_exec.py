@@ -298,6 +298,13 @@ def test_a_secret_that_is_cut_in_two_is_not_shown(left: int) -> None:
     assert not any(SECRET[at:] in failure(script) for at in range(len(SECRET) - 3))
 
 
+@pytest.mark.parametrize("left", [4, 7, len(SECRET) - 1])
+def test_a_secret_that_it_was_killed_while_writing_is_not_shown(left: int) -> None:
+    mask.add([SECRET])
+    error = failure('printf %s "a token: $1" >&2; kill -KILL $$', SECRET[:left])
+    assert error == "ended by SIGKILL: a token: ***"
+
+
 def test_a_refusal_has_its_words_without_secrets() -> None:
     mask.add([SECRET])
     found = delivered(f"echo {SECRET} is no event >&2; exit 65")

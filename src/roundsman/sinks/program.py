@@ -238,5 +238,5 @@ class Tail:
         text = bytes(self._kept[MARGIN if self._read > len(self._kept) else 0 :]).decode("utf-8", "replace")
         text = TERMINAL.sub("", text)
         text = "".join(c if c.isprintable() else " " if c.isspace() else "" for c in text)
-        text = " ".join(mask(text).split())
+        text = " ".join(mask.cut(text.rstrip()).split())
         return text if len(text) <= WORDS else "..." + text[3 - WORDS :]
