@@ -483,6 +483,34 @@ async def test_nothing_of_a_run_is_left_when_the_daemon_is_killed(
         await until(lambda: gone(group))
 
 
+async def test_a_daemon_that_was_started_without_standard_files_delivers(
+    sandbox: Sandbox, tmp_path: Path, pid: Path
+) -> None:
+    sandbox.vendor.add(log_id="a")
+    config = configured(tmp_path, sandbox.url, 'cat > "$2"; echo $$ > "$1"')
+    command = [
+        "/bin/sh",
+        "-c",
+        'exec "$@" <&- >&- 2>&-',
+        "sh",
+        sys.executable,
+        "-m",
+        "roundsman",
+        "run",
+        "-c",
+    ]
+    process = await asyncio.create_subprocess_exec(
+        *command, str(config), env={**os.environ, "PARAKEY_TOKEN": TOKEN}
+    )
+    try:
+        await until(lambda: number_in(pid) or process.returncode is not None)
+        assert ids_in(tmp_path / "out") == ["a"]
+    finally:
+        if process.returncode is None:
+            process.terminate()
+    assert await process.wait() == 0
+
+
 async def test_a_stop_ends_a_run_in_time_and_its_events_come_again(
     sandbox: Sandbox, tmp_path: Path, pid: Path
 ) -> None:

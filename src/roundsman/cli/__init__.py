@@ -56,6 +56,9 @@ def main() -> None:
             os.fstat(number)
         except OSError:  # closed by the parent process: a socket or the store must not get its number
             os.open(os.devnull, os.O_RDWR)
+    # Python has no stream for a handle that was closed.
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - for as long as the process
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - as above
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # what a terminal cannot show becomes a question mark
