@@ -61,6 +61,8 @@ class Vendor:
         self._machine = machine
         (machine.root / "srv/vendor.py").write_text((REPOSITORY / "tests/systemd/vendor.py").read_text())
         machine.ask("systemctl", "stop", "vendor")
+        state = ("systemctl", "show", "--property=LoadState", "vendor")
+        machine.until(lambda: "not-found" in machine.ask(*state))  # systemd forgets the unit a moment later
         socket = machine.root / "srv/vendor.sock"
         socket.unlink(missing_ok=True)
         machine.run(

@@ -107,6 +107,7 @@ NOT_RUN = {
     "pipx install '.[notify]'": "pipx needs a package index",
     "/opt/roundsman/bin/pip install '.[notify]'": "pip needs a package index",
     "(umask 022; python3 -m pip install --target /usr/local/lib/roundsman/plugins 'apprise>=2.3')": "the system of tests/systemd has no python3-pip",
+    "roundsman notify-test SINK": "it sends a message; tests/sinks/test_notify.py runs it with receivers of its own",
     "roundsman notify-test oncall": "it sends a message; tests/sinks/test_notify.py runs it with receivers of its own",
     "pipx inject roundsman ./your-package": "pipx needs a package index",
     "pip install --editable './roundsman-acme-orders[test]'": "pip needs a package index",
