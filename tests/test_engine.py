@@ -1044,6 +1044,16 @@ async def test_a_delivery_that_hangs_gets_the_grace_and_no_more(engine: Engine) 
     assert (await engine.store.cursor("fine"))[0] == 1
 
 
+async def test_a_sink_that_a_reload_removes_ends_after_the_grace(engine: Engine) -> None:
+    sources, sinks = {"a": Scripted().named("a")}, {"fine": Recorder().named("fine")}
+    await engine.setup(sources, {**sinks, "stuck": Hanging().named("stuck")})
+    await put(engine.store, an_event(1, "a"))
+    async with running(engine):
+        await until(lambda: RECORDS.get("stuck"))
+        await engine.setup(sources, sinks)
+        await until(lambda: not [task for task in asyncio.all_tasks() if "stuck" in task.get_name()])
+
+
 async def test_two_reloads_in_a_row_have_never_two_deliveries_of_one_sink(engine: Engine) -> None:
     """The one that hangs takes a while to leave, and the one that waits for that is replaced itself."""
     inside, most, begun = 0, 0, 0

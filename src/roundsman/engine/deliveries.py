@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from roundsman.engine.delivery import Delivery
@@ -66,6 +66,8 @@ class Deliveries(dict[str, Delivery]):
         for name, delivery in before.items():
             if new.get(name) is not delivery:
                 delivery.stop()
+                if name not in new and self._group is not None:
+                    self._group.create_task(self._end(self._running(name)), name=f"end of sink {name}")
         for name, delivery in new.items():
             if before.get(name) is delivery:
                 delivery.http.clients = clients
@@ -84,20 +86,29 @@ class Deliveries(dict[str, Delivery]):
         """Start a sink's loop once the loops that it replaces have ended."""
         assert self._group is not None
         delivery = self[name]
-        before = [task for task in self._leaving[name] if not task.done()]
+        before = self._running(name)
 
         async def loop() -> None:
-            if before:
-                await asyncio.wait(before, timeout=self._grace)
-                for task in before:
-                    if not task.cancelling():
-                        task.cancel()
-                await asyncio.wait(before)
+            await self._end(before)
             await delivery.run()
 
         self._loops[name] = self._group.create_task(loop(), name=f"sink {name}")
         # All of them, because the previous loop may itself still wait for an earlier one.
         self._leaving[name] = [*before, self._loops[name]]
+
+    def _running(self, name: str) -> list[asyncio.Task[None]]:
+        """The loops of a sink that have not ended."""
+        return [task for task in self._leaving[name] if not task.done()]
+
+    async def _end(self, loops: Sequence[asyncio.Task[None]]) -> None:
+        """Wait until these loops, which were stopped, have ended; those that last longer than the grace are cancelled."""
+        if not loops:
+            return
+        await asyncio.wait(loops, timeout=self._grace)
+        for task in loops:
+            if not task.cancelling():
+                task.cancel()
+        await asyncio.wait(loops)
 
     async def once(self) -> bool:
         """Deliver what is in the log, but not to paused sinks. Returns whether all deliveries succeeded."""
