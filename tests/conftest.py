@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from inside import done, left_in
+from inside import done, forget_variables, left_in
 from roundsman.masking import mask
 from roundsman.sandbox import Parakey, Sandbox
 from roundsman.store.sqlite.store import SqliteStore
@@ -39,6 +39,7 @@ def quiet() -> Iterator[None]:
         logging.root.removeHandler(handler)
     RECORDS.clear()
     mask.clear()
+    forget_variables()
     PLANS.clear()
 
 

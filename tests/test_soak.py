@@ -8,6 +8,7 @@ import gc
 import os
 import resource
 import threading
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,6 +69,8 @@ class Year:
         self.store = SqliteStore.open(self.path)
         self.hand = ByHand()
         self._pause = asyncio.Event()
+        self._threads: int | None = None
+        """Threads at the first measurement."""
         clock = Clock(time.now, lambda: time.ticks, self._sleep, lambda: 0.0)
         self.transport = Straight(self.company.town)
         self.engine = Engine(self.store, self.hand, web_of(self.transport, time), clock=clock)
@@ -143,6 +146,10 @@ class Year:
     async def measure(self) -> Sizes:
         passing = {"store", "prune", "check"}
         await until(lambda: not [task for task in asyncio.all_tasks() if task.get_name() in passing], 20)
+        # A thread whose task has ended may still have files open.
+        with suppress(TimeoutError):
+            threads = self._threads = self._threads or threading.active_count()
+            await until(lambda: threading.active_count() <= threads, 5)
         gc.collect()
         wal = self.path.with_name(self.path.name + "-wal")
         pages = int(Path("/proc/self/statm").read_text().split()[1])
