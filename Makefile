@@ -19,7 +19,7 @@ demo: $(PROGRAM)  ## the daemon against three simulated vendors; 30 s
 	@$(BIN)/roundsman demo --for 30s
 
 test: $(TOOLS)  ## all tests, two files at a time; PYTEST_ARGS=tests/test_time.py: one file; 8 min
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-systemd: $(TOOLS)  ## the tests on a booted Debian, as root; needs debootstrap and systemd-container; 3 min
 	$(BIN)/python -m pytest tests/systemd $(PYTEST_ARGS)
@@ -43,7 +43,7 @@ profile: $(TOOLS)  ## where the time of a backlog goes, by function; 30 s
 	$(BIN)/python tests/benchmarks/profiled.py $(or $(EVENTS),100000)
 
 soak: $(TOOLS)  ## a year of twenty sources in simulated time; HOURS=1: one visit an hour; 5 min
-	ROUNDSMAN_SOAK_HOURS=$(or $(HOURS),1) $(BIN)/python -m pytest -s tests/test_soak.py
+	ROUNDSMAN_SOAK_DAYS=365 ROUNDSMAN_SOAK_HOURS=$(or $(HOURS),1) $(BIN)/python -m pytest -s tests/test_soak.py
 
 fuzz: $(TOOLS)  ## random webhooks by a fuzzer that watches the code; SECONDS=60: how long; 1 min
 	$(PIP) --quiet 'atheris>=2.3'

@@ -390,6 +390,8 @@ def test_dead_letters_are_listed_retried_and_dropped(roundsman: Any, filled: Pat
     assert "(will be retried)" in roundsman("dead", "list", "archive").out
     which = roundsman("dead", "drop", "archive")
     assert (which.code, which.out) == (2, ""), "it requires numbers, or --all"
+    both = roundsman("dead", "drop", "archive", "1", "--all")
+    assert (both.code, both.out) == (2, ""), "it does not say which is meant"
     assert roundsman("dead", "drop", "archive", "1").out == "archive: 1 dead letter dropped\n"
     assert roundsman("dead", "drop", "archive", "--all").out == "archive: 0 dead letters dropped\n"
 

@@ -476,6 +476,23 @@ async def test_a_new_url_that_works_ends_a_failure(make: Callable[..., Beaten], 
         await until(lambda: names() == ["heartbeat.failed", "heartbeat.recovered"])
 
 
+async def test_an_unexpected_error_that_ends_the_pings_is_logged(
+    make: Callable[..., Beaten], switch: Switch
+) -> None:
+    def fail() -> bool:
+        raise RuntimeError("out of order")
+
+    beaten = make(lambda seconds: asyncio.sleep(0))
+    beaten.engine.healthy = fail  # type: ignore[method-assign]
+    beaten.engine.started.set()
+    with capture_logs() as logs:
+        beaten.heart.follow(beaten.options)
+        await until(lambda: any(each["event"] == "heartbeat.failed" for each in logs))
+    [line] = [each for each in logs if each["event"] == "heartbeat.failed"]
+    assert line["error"] == "out of order"
+    assert isinstance(line["exc_info"], RuntimeError)
+
+
 # -- the configuration -------------------------------------------------------------------------------------------------
 
 

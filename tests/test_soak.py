@@ -1,6 +1,6 @@
-"""A year of rounds in simulated time: nothing grows that has no reason to.
+"""Half a year of rounds in simulated time: nothing grows that has no reason to.
 
-The suite makes a round every other day, `make soak` every hour; all else is the same.
+The suite makes a round every other day, `make soak` one every hour of a whole year; all else is the same.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ from worlds import (
 DAY = 86400.0
 HOURS = float(os.environ.get("ROUNDSMAN_SOAK_HOURS", "48"))
 """Between two visits of each of the twenty sources."""
-DAYS = int(os.environ.get("ROUNDSMAN_SOAK_DAYS", "365"))
+DAYS = int(os.environ.get("ROUNDSMAN_SOAK_DAYS", "180"))
 WARM = 90
 """Days after which all that is kept for a while has its size: 35 for ids, and the vendors' own 40."""
 KEPT = 600
@@ -172,7 +172,7 @@ def every_event_keeps_the_contract() -> None:
     """Here, not each of two hundred thousand."""
 
 
-async def test_after_a_year_nothing_has_grown(tmp_path: Path, time: Time) -> None:
+async def test_after_months_nothing_has_grown(tmp_path: Path, time: Time) -> None:
     days = DAYS
     year = Year(tmp_path, time)
     found = await year.run()

@@ -119,5 +119,21 @@ def safe(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
+_CODES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # colours, cursor movements
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)?"  # titles, links, strings
+    r"|\x1b[ -/]*[0-~]"
+)
+"""Control sequences of terminals (ECMA-48), in seven and eight bits."""
+
+
+def one_line(text: str) -> str:
+    """The words of another program in one line, without control sequences and unprintable characters: these would hide a
+    secret from `mask`, but not from a reader.
+    """
+    text = " ".join(_CODES.sub("", text).split())
+    return text if text.isprintable() else "".join(char for char in text if char.isprintable())
+
+
 mask = Masker()
 """The registry of this process. `Secret` adds what it reads; the configuration adds secrets in its URLs."""

@@ -327,7 +327,7 @@ class Registers(Ability):
         raise NotImplementedError
 
 
-StillOpen = Callable[[int, int], Awaitable["tuple[int, Sequence[Event]]"]]
+OpenFailures = Callable[[int, int], Awaitable["tuple[int, Sequence[Event]]"]]
 """The number of open failures after an event (its number in the log) that the sink selects and has, and the newest of
 them, at most as many as the second parameter.
 """
@@ -339,7 +339,7 @@ class Reminds(Ability):
     _method = "open_with"
 
     def open_with(
-        self, http: "Http", receipt: Receipt | None, still_open: StillOpen
+        self, http: "Http", receipt: Receipt | None, still_open: OpenFailures
     ) -> AbstractAsyncContextManager[Deliver]:
         """As `Sink.open`, with a question to the log."""
         raise NotImplementedError

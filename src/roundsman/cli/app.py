@@ -11,7 +11,7 @@ import typer
 
 import roundsman
 from roundsman import config as configuration
-from roundsman.masking import mask
+from roundsman.masking import mask, safe
 from roundsman.system import logs
 
 if TYPE_CHECKING:
@@ -40,10 +40,10 @@ def complain(*lines: str) -> None:
         import structlog
 
         logs.configure("info", "json")
-        structlog.get_logger().error("command.failed", problems=[logs.safe(mask(line)) for line in lines])
+        structlog.get_logger().error("command.failed", problems=[safe(mask(line)) for line in lines])
         return
     for line in lines:
-        print(logs.safe(mask(line)), file=sys.stderr)
+        print(safe(mask(line)), file=sys.stderr)
 
 
 def complain_of(exc: "ConfigError") -> None:

@@ -27,6 +27,7 @@ from roundsman.cli.app import (
     writing,
 )
 from roundsman.errors import ConfigError
+from roundsman.masking import safe
 from roundsman.system import logs
 
 if TYPE_CHECKING:
@@ -338,7 +339,7 @@ def dead_list(sink: NamedSink, config: ConfigPath = None, as_json: Json = False)
     for each in letters:
         again = "  (will be retried)" if each.retry else ""
         about = f"#{each.seq}  {screen.stamp(each.buried)}  {each.source}  {each.type}  {each.id}"
-        print(logs.safe(f"{about}: {each.reason}{again}"))
+        print(safe(f"{about}: {each.reason}{again}"))
 
 
 Seqs = Annotated[
@@ -377,7 +378,7 @@ def dead_drop(
 
     async def drop(desk: "Desk") -> int:
         await known_sink(desk, sink)
-        if not seqs and not everything:
+        if bool(seqs) == everything:
             fail("name the dead letters by number, as `dead list` shows them, or use --all", 2)
         return await desk.drop_dead(sink, seqs or None)
 

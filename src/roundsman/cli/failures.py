@@ -19,7 +19,7 @@ from roundsman.cli.app import (
     when,
     writing,
 )
-from roundsman.system import logs
+from roundsman.masking import safe
 
 if TYPE_CHECKING:
     from roundsman.store import Acted, Desk, LoggedAct, View
@@ -225,7 +225,7 @@ def failures_log(
         print(json.dumps(rows, indent=2))
         return
     for row in rows:
-        print(logs.safe(screen.act_line(row)))
+        print(safe(screen.act_line(row)))
     if not rows:
         complain(
             "no failure that matches was marked as done"

@@ -11,7 +11,7 @@ from roundsman import config as configuration
 from roundsman.cli.app import ConfigPath, Json, Named, app, complain, fail, store_of
 from roundsman.cli.status import unread
 from roundsman.errors import reason
-from roundsman.masking import mask
+from roundsman.masking import mask, safe
 from roundsman.system import logs
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def hooks_list(source: Named, config: ConfigPath = None, as_json: Json = False) 
             for row in rows:
                 what = "" if row.enabled else "  disabled"
                 what += "  leads here" if registrations.leads_here(found, row) else ""
-                print(logs.safe(f"{row.id}  {registrations.masked(found, row.url)}{what}"))
+                print(safe(f"{row.id}  {registrations.masked(found, row.url)}{what}"))
             print(f"{len(rows)} of {registrar.most} that the vendor allows")
         wrong = registrations.troubles(found, rows)
         complain(*(f"warning: {each}" for each in wrong))
@@ -181,7 +181,7 @@ def hooks_test(
         sent = [await samples.send(found, hook, each, connections) for each in urls]
         for arrived, sentence in sent:
             if arrived:
-                print(logs.safe(mask(sentence)))
+                print(safe(mask(sentence)))
             else:
                 complain(f"{source}: {sentence}")
         if all(arrived for arrived, _ in sent):

@@ -9,7 +9,7 @@ import typer
 from roundsman import config as configuration
 from roundsman.cli import persons
 from roundsman.cli.app import ConfigPath, app, fail, writing
-from roundsman.system import logs
+from roundsman.masking import safe
 
 if TYPE_CHECKING:
     from roundsman.store import Desk, Kind, Pause, View
@@ -56,9 +56,7 @@ def pause(
                 f"{name}: no daemon has loaded this {kind} yet: first `roundsman reload`, or start the daemon"
             )
         if await desk.pause(kind, name, who, time.time()):
-            print(
-                f"{name}: paused by {logs.safe(who)}; to end it: roundsman resume {name}{_option(source, sink)}"
-            )
+            print(f"{name}: paused by {safe(who)}; to end it: roundsman resume {name}{_option(source, sink)}")
             return
         found = await _pause_of(desk, kind, name)
         if found is None:
@@ -125,4 +123,4 @@ def _since(pause: "Pause") -> str:
     """The person and the time of a pause, for a message."""
     from roundsman.screen import stamp
 
-    return f"by {logs.safe(pause.by)} since {stamp(pause.since)}"
+    return f"by {safe(pause.by)} since {stamp(pause.since)}"

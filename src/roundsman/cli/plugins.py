@@ -7,8 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from roundsman.cli.app import Json, app
-from roundsman.masking import mask
-from roundsman.system.logs import safe
+from roundsman.masking import mask, safe
 
 if TYPE_CHECKING:
     from roundsman.config.installed import Installed

@@ -20,7 +20,7 @@ from roundsman.cli.app import (
     when,
     writing,
 )
-from roundsman.system import logs
+from roundsman.masking import safe
 
 if TYPE_CHECKING:
     from roundsman.events import Event
@@ -228,4 +228,4 @@ def unread(
         print(json.dumps(shown, indent=2))
         return
     for each in items:
-        print(logs.safe(f"{each.n}  {screen.stamp(each.received)}  {len(each.body)} bytes: {each.why}"))
+        print(safe(f"{each.n}  {screen.stamp(each.received)}  {len(each.body)} bytes: {each.why}"))

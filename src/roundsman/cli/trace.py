@@ -4,8 +4,7 @@ import sys
 from contextlib import suppress
 
 from roundsman.http.exchange import Exchange
-from roundsman.masking import mask
-from roundsman.system.logs import safe
+from roundsman.masking import mask, safe
 
 
 class Trace:

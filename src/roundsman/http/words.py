@@ -7,7 +7,7 @@ from typing import Any
 from roundsman import wire
 from roundsman.errors import Unreadable
 from roundsman.http.decoding import Undecodable, utf8
-from roundsman.masking import mask
+from roundsman.masking import mask, one_line
 from roundsman.options.values import redact
 
 LONGEST = 200
@@ -19,12 +19,6 @@ CUT = 1000
 SAYING = ("detail", "message", "error", "title", "errors", "errorSummary")
 """Members that state what went wrong, the best first."""
 _TOKEN = re.compile(r"[A-Za-z0-9_\-.=+/]{28,}")
-_CODES = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # colours, cursor movements
-    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"  # titles, links, strings
-    r"|\x1b[ -/]*[0-~]"
-)
-"""Control sequences of terminals (ECMA-48), in seven and eight bits."""
 _TITLE = re.compile(r"<title\b[^<>]*>([^<]+)", re.IGNORECASE)
 _UNSEEN = re.compile(r"<(?:script|style)\b", re.IGNORECASE)
 _SEEN = re.compile(r"</(?:script|style)\b[^<>]*>", re.IGNORECASE)
@@ -102,9 +96,6 @@ def _seen(markup: str) -> str:
 
 def _line(text: str, *, whole: bool = True) -> str:
     """The text in one line of at most `LONGEST` characters."""
-    text = " ".join(_CODES.sub("", text).split())
-    # Remove unprintable characters: they would hide a secret from the mask, but not from a reader.
-    text = "".join(char for char in text if char.isprintable())
-    text = mask(text[: max(BEGINNING, 5000)])
+    text = mask(one_line(text)[: max(BEGINNING, 5000)])
     text = redact(_TOKEN.sub("***", (text if whole else text[:-CUT])[:1000]))
     return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from roundsman.events import Event
+from roundsman.masking import safe
 from roundsman.screen.acts import again_of, done_of, ending
 from roundsman.screen.status import RED
 from roundsman.screen.words import stamp
 from roundsman.summary import without_source
-from roundsman.system.logs import safe
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from roundsman.masking import safe
 from roundsman.screen.health import late_beat
 from roundsman.screen.words import ago, plain, stamp, unix
 from roundsman.store import Filter, Memory, SinkEntry, SourceStatus, View, holder
 from roundsman.store.origins import another_origin
-from roundsman.system.logs import safe
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -19,8 +19,7 @@ from roundsman.engine.roster import Watched
 from roundsman.errors import RequestFailed, StoreError, reason
 from roundsman.http.faults import translated
 from roundsman.http.request import Request, target
-from roundsman.masking import mask
-from roundsman.system.logs import safe
+from roundsman.masking import mask, safe
 
 FIRST = 10.0
 """Seconds from the start to the first ping: the sources that are due then were visited, and a daemon that fails within
@@ -55,6 +54,7 @@ class Heartbeat:
         self.stop()
         self._options = options
         self._task = asyncio.get_running_loop().create_task(self._run(options, wait), name="heartbeat")
+        self._task.add_done_callback(_complain)
 
     def stop(self) -> None:
         """Send nothing more: also the ping under way is dropped."""
@@ -105,6 +105,12 @@ class Heartbeat:
             raise RequestFailed(what)
         if _NOT_TAKEN.fullmatch(answer.body.strip()):
             raise RequestFailed(f"{what} with {answer.body.strip().decode()}: check url")
+
+
+def _complain(task: asyncio.Task[None]) -> None:
+    """Log the error that ended the pings: from now on, the switch raises the alarm."""
+    if not task.cancelled() and (exc := task.exception()) is not None:
+        log.warning("heartbeat.failed", error=reason(exc), exc_info=exc)
 
 
 async def ping_once(engine: Engine, options: HeartbeatOptions, *, succeeded: bool, error: str = "") -> None:

@@ -20,7 +20,7 @@ from roundsman.engine.alarms import Scheduler
 from roundsman.engine.engine import Engine
 from roundsman.errors import ConfigError, reason
 from roundsman.http.transport import Clients, HttpOptions
-from roundsman.masking import mask
+from roundsman.masking import mask, safe
 from roundsman.options.listen import ListenOptions
 from roundsman.options.values import counted
 from roundsman.service.systemd import Systemd, handed_over
@@ -288,7 +288,7 @@ def progress(engine: Engine, now: float) -> str:
         if reading is not None and now - reading.since > 1:
             rate = reading.rows / (now - reading.since)
             parts.append(f"{name}: {reading.rows:,} rows read, {reading.new:,} new, {rate:,.0f}/s")
-    return logs.safe("  ".join(parts)[:150])
+    return safe("  ".join(parts)[:150])
 
 
 def run(main: Callable[[], Coroutine[Any, Any, int]]) -> int:

@@ -4,7 +4,6 @@ import asyncio
 import errno
 import math
 import os
-import re
 import select
 import signal
 import subprocess
@@ -13,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from typing import IO, NamedTuple
 
-from roundsman.masking import mask
+from roundsman.masking import mask, one_line
 from roundsman.system.threads import in_thread
 
 GRACE = 2.0
@@ -43,12 +42,6 @@ WATCHED = (
     ' && exec "$@" >/dev/null'
 )
 SHELL = "/bin/sh"
-TERMINAL = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # colours, cursor
-    r"|(?:\x1b[]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)?"  # titles, links
-    r"|\x1b[ -/]*[0-~]"
-)
-"""Control sequences of terminals, ECMA-48."""
 
 
 class Ended(NamedTuple):
@@ -200,7 +193,7 @@ def _end(process: "subprocess.Popen[bytes]") -> int:
     with suppress(ChildProcessError):
         while time.monotonic() < ends:
             if os.waitpid(-process.pid, os.WNOHANG) == (0, 0):
-                time.sleep(0.001)
+                time.sleep(0.001)  # in the thread of this run; a process that was killed ends within that
     return process.returncode
 
 
@@ -236,7 +229,5 @@ class Tail:
     def words(self) -> str:
         """The last words: one line, printable and masked."""
         text = bytes(self._kept[MARGIN if self._read > len(self._kept) else 0 :]).decode("utf-8", "replace")
-        text = TERMINAL.sub("", text)
-        text = "".join(c if c.isprintable() else " " if c.isspace() else "" for c in text)
-        text = " ".join(mask.cut(text.rstrip()).split())
+        text = mask.cut(one_line(text))
         return text if len(text) <= WORDS else "..." + text[3 - WORDS :]

@@ -126,9 +126,6 @@ class View(Protocol):
     async def lag(self, cursor: int, wanted: Filter) -> int:
         """Number of events after `cursor` that match the filter and can be delivered: those not pruned."""
 
-    async def oldest(self, sink: str, wanted: Filter) -> float | None:
-        """When the oldest undelivered event that matches the filter was logged (Unix); None if there is none."""
-
     async def dead(self, sink: str) -> list[DeadLetter]:
         """The sink's dead letters, in the order of the log."""
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from roundsman import wire
-from roundsman.masking import masked, safe as safe  # noqa: PLC0414 - for those that import it from here
+from roundsman.masking import masked, safe
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, WrappedLogger

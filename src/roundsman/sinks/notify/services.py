@@ -10,7 +10,7 @@ from typing import Any
 
 from roundsman.errors import Backoff, RequestFailed
 from roundsman.http.ratelimits import retry_after
-from roundsman.masking import mask, safe
+from roundsman.masking import mask, one_line, safe
 
 EXTRA = "needs Apprise; install roundsman[notify]"
 WORDS = 200
@@ -144,6 +144,6 @@ class Service:
         if sent:
             return
         said = f" answered {found.status}" if found.status else " did not take the message"
-        words = safe(mask(" ".join(found.words.split())))[:WORDS]
+        words = mask(one_line(found.words))[:WORDS]
         what = f"{self.name}{said}" + (f": {words}" if words else "")
         raise Backoff(found.wait, what) if found.wait else RequestFailed(what, found.status)

@@ -15,7 +15,7 @@ from roundsman.http.client import Http
 from roundsman.options.secrets import Secret
 from roundsman.options.template import Fields, Template
 from roundsman.options.values import Duration
-from roundsman.plugin import Deliver, Receipt, Sink, StillOpen, Waiting
+from roundsman.plugin import Deliver, OpenFailures, Receipt, Sink, Waiting
 from roundsman.sinks.notify.digest import LINES, Held, reminder
 from roundsman.sinks.notify.message import About, Message
 from roundsman.sinks.notify.quiet import Range, covers_the_day, quiet_until, read_range, read_zone
@@ -98,7 +98,7 @@ class NotifySink(Sink):
 
     @asynccontextmanager
     async def open_with(
-        self, http: Http, receipt: Receipt | None, still_open: StillOpen
+        self, http: Http, receipt: Receipt | None, still_open: OpenFailures
     ) -> AsyncIterator[Deliver]:
         if not self._services:
             self._services = await in_thread(self.services)
@@ -180,7 +180,7 @@ class NotifySink(Sink):
         receipt = held.receipt()
         return Waiting(min(times), receipt, held.digest.count) if times else receipt
 
-    async def _remind(self, held: Held, now: datetime, still_open: StillOpen) -> None:
+    async def _remind(self, held: Held, now: datetime, still_open: OpenFailures) -> None:
         """Repeat what is still open; nothing is repeated any more once nothing is."""
         total, newest = await still_open(held.first or 0, LINES)
         held.remind = None

@@ -263,15 +263,6 @@ class Reader(Failures):
         return dict(self._run(f"SELECT seq, via FROM events WHERE seq IN ({marks})", seqs).fetchall())  # noqa: S608 - only marks
 
     @reading
-    def oldest(self, sink: str, wanted: Filter) -> float | None:
-        """When the oldest undelivered event that matches the filter was logged (Unix); None if there is none."""
-        where, values = where_of(wanted)
-        sql = "SELECT e.logged FROM events e JOIN sources s ON s.id = e.source WHERE e.seq > ? AND e.body IS NOT NULL"
-        cursor, _ = self._position(sink)
-        row = self._run(f"{sql}{where} ORDER BY e.seq LIMIT 1", [cursor, *values]).fetchone()
-        return float(row[0]) if row else None
-
-    @reading
     def lost_to_pruning(self, sink: str, wanted: Filter) -> tuple[int, int]:
         """Number of undelivered events of a sink whose payloads were pruned.
 
