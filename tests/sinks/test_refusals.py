@@ -124,6 +124,11 @@ async def test_a_secret_in_the_words_is_masked(body: bytes) -> None:
     assert "s3cret-of-mine" not in said.replace("s3cret -of-mine", "")
 
 
+async def test_the_begin_of_a_secret_at_which_a_receiver_stopped_is_masked() -> None:
+    mask.add(["s3cret-of-mine"])
+    assert await reason_for(answer(b"the key s3cret-of", 400, **TEXT)) == "400: the key ***"
+
+
 async def test_what_looks_like_a_token_is_masked() -> None:
     assert (
         await reason_for(answer(b"bad token eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9", 400))

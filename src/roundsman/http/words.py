@@ -96,6 +96,6 @@ def _seen(markup: str) -> str:
 
 def _line(text: str, *, whole: bool = True) -> str:
     """The text in one line of at most `LONGEST` characters."""
-    text = mask(one_line(text)[: max(BEGINNING, 5000)])
+    text = mask.cut(one_line(text)[: max(BEGINNING, 5000)])
     text = redact(_TOKEN.sub("***", (text if whole else text[:-CUT])[:1000]))
     return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."

@@ -144,6 +144,6 @@ class Service:
         if sent:
             return
         said = f" answered {found.status}" if found.status else " did not take the message"
-        words = mask(one_line(found.words))[:WORDS]
+        words = mask.cut(one_line(found.words))[:WORDS]
         what = f"{self.name}{said}" + (f": {words}" if words else "")
         raise Backoff(found.wait, what) if found.wait else RequestFailed(what, found.status)
