@@ -386,11 +386,16 @@ class Mortal(RuleBasedStateMachine):
                 for event in self.log():
                     keeps_the_contract(event)
         finally:
-            self.shut()
-            PLANS.pop(self.name, None)
-            RECORDS.pop(self.name, None)
-            self.loop.close()
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self.end()
+
+    def end(self) -> None:
+        """Leave nothing behind."""
+        self.shut()
+        PLANS.pop(self.name, None)
+        RECORDS.pop(self.name, None)
+        self.loop.run_until_complete(self.client.aclose())
+        self.loop.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def heal_and_check(self) -> None:
         raise NotImplementedError

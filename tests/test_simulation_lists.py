@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 
@@ -249,3 +250,32 @@ def _make(case: Callable[..., Any]) -> Any:
 
 
 TestEachRowIsToldOnce = _make(Lists.TestCase)
+
+
+class OnlyLogs(Lists):
+    """The event logs alone."""
+
+    def sources(self) -> dict[str, Source]:
+        return {"logs": super().sources()["logs"]}
+
+
+@pytest.mark.parametrize("steps", range(8, 16))
+def test_a_reading_that_was_cut_off_for_months_reports_each_row_once(steps: int) -> None:
+    """Rows of today were the future when it began: they moved what ids are kept by, and not where the next reading begins."""
+    state = OnlyLogs()
+    state.begin(GitHubQuirks(), OktaQuirks(), ZendeskQuirks(), NvdQuirks(), ParakeyQuirks(cap=10), history=37)
+    try:
+        state.kill_soon(steps)
+        state.visit()
+        state.remember()
+        state.fuse.left = None
+        state.away(130)
+        state.rows(count=3, together=False, late=0.0)
+        for seconds in (7 * HOUR, 3700, 3700, 61):
+            state.go_round(seconds)
+            state.remember()
+        assert {key for source, key in state.seen if source == "logs"} == {
+            log.id for log in state.parakey.logs
+        }
+    finally:
+        state.end()

@@ -193,6 +193,10 @@ class _Round:
             self.events.append(row.event)
             if row.created is not None and (progress.oldest is None or row.created < progress.oldest.created):
                 progress.oldest = Mark(row.id, row.created)
+        if progress.latest is not None:
+            # An earlier daemon may have begun this reading long ago: what was the future then is not any more.
+            overlap = timedelta(seconds=self.source.reread.overlap)
+            progress.latest = max(progress.latest, self.visit.vendor_now + overlap)
         if absorbed:
             state.before = list(dict.fromkeys([*state.before, *absorbed]))[:ABSORBED]
         progress.saw(rows)
