@@ -393,7 +393,6 @@ class Mortal(RuleBasedStateMachine):
         self.shut()
         PLANS.pop(self.name, None)
         RECORDS.pop(self.name, None)
-        self.loop.run_until_complete(self.client.aclose())
         self.loop.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
