@@ -90,7 +90,7 @@ def test_the_fields_are_those_of_the_event() -> None:
         "time": "2026-05-01T06:00:00Z",
         "outcome": "failed",
         "message": "no access",
-        "person": "Dana <dana@harbour.example>",
+        "person": "Dana (dana@harbour.example)",
         "code": "ACCESS_NOT_SHARED",
     }
     assert "Dana" in found["summary"]

@@ -5,6 +5,7 @@ from typing import Any
 
 from roundsman.events import Event
 from roundsman.options.template import Verbatim
+from roundsman.summary import person_name
 
 LONGEST = 1000
 """Maximum characters of a value: chats refuse long messages. Only the whole event is never cut."""
@@ -18,7 +19,7 @@ FIELDS = {
     "time": "When it happened, in RFC 3339.",
     "outcome": "How it ended.",
     "message": "The vendor's text about what went wrong, or the text of a notice.",
-    "person": "The name and the e-mail address of the person concerned, else the id.",
+    "person": "The person concerned, or who tried to open a door: name (address), else the id.",
     "code": "The vendor's word or number for what went wrong.",
     "event": "The whole event as JSON. In a body of JSON it is inserted as it is.",
 }
@@ -38,17 +39,8 @@ def fields_of(event: Event, names: Collection[str]) -> dict[str, str]:
         found |= {name: document.get(name) for name in ("subject", "time", "outcome")}
         if isinstance(data, Mapping):
             found |= {name: data.get(name) for name in ("message", "code")}
-            found["person"] = _person(data)
+            found["person"] = person_name(data.get("person") or data.get("user"))
     return {name: _flat(found.get(name)) for name in names}
-
-
-def _person(data: Mapping[str, Any]) -> str:
-    """The person concerned, or the one who tried to open a door."""
-    person = data.get("person") or data.get("user")
-    if not isinstance(person, Mapping):
-        return ""
-    name, email = _flat(person.get("name")), _flat(person.get("email"))
-    return f"{name} <{email}>" if name and email else name or email or _flat(person.get("id"))
 
 
 def _flat(value: Any) -> str:
