@@ -1,5 +1,6 @@
 """Roundsman as the guide installs it on a machine, and a simulated vendor beside it."""
 
+import itertools
 import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -57,17 +58,18 @@ def for_the_sandbox(text: str) -> str:
 class Vendor:
     """The simulated Parakey inside the machine, from this side."""
 
+    _started = itertools.count(1)
+    """Each has a unit of its own: systemd may know the unit of an ended one for long."""
+
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
+        self._unit = f"vendor-{next(self._started)}"
         (machine.root / "srv/vendor.py").write_text((REPOSITORY / "tests/systemd/vendor.py").read_text())
-        machine.ask("systemctl", "stop", "vendor")
-        state = ("systemctl", "show", "--property=LoadState", "vendor")
-        machine.until(lambda: "not-found" in machine.ask(*state))  # systemd forgets the unit a moment later
         socket = machine.root / "srv/vendor.sock"
         socket.unlink(missing_ok=True)
         machine.run(
             "systemd-run",
-            "--unit=vendor",
+            f"--unit={self._unit}",
             "--collect",
             "/opt/roundsman/bin/python",
             "/srv/vendor.py",
@@ -91,7 +93,7 @@ class Vendor:
 
     def stop(self) -> None:
         self._client.close()
-        self._machine.ask("systemctl", "stop", "vendor")
+        self._machine.ask("systemctl", "stop", self._unit)
 
 
 class Service:
