@@ -120,6 +120,10 @@ class Service:
     def pid(self) -> int:
         return int(self.machine.show("MainPID"))
 
+    def kill(self, signal: str = "KILL") -> None:
+        """A signal for its process, as the kernel's when memory is out: past systemd."""
+        self.machine.run("kill", f"-{signal}", str(self.pid))
+
     def told(self) -> list[str]:
         """The ids in the file sink, in order."""
         path = self.machine.root / EVENTS[1:]

@@ -1,6 +1,6 @@
 """Power cuts and disks that fail: what was acknowledged is there, whole, and each line once.
 
-ROUNDSMAN_CUTS says at how many moments the power is cut and how many calls fail (CI: 20; `make proof`: 400).
+ROUNDSMAN_CUTS says at how many moments the power is cut and how many calls fail (CI: 10; `make proof`: 400).
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from power.disk import Disk, changes, library
 from processes import Daemon
 from roundsman.sandbox import TOKEN, Building, Parakey, Sandbox
 
-CUTS = int(os.environ.get("ROUNDSMAN_CUTS", "20"))
+CUTS = int(os.environ.get("ROUNDSMAN_CUTS", "10"))
 ROWS = 1500
 KEY = {"Authorization": "Basic a2V5"}
 

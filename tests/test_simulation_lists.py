@@ -240,7 +240,7 @@ class Lists(Mortal):
 
 def _make(case: Callable[..., Any]) -> Any:
     case.settings = settings(
-        max_examples=int(os.environ.get("ROUNDSMAN_SIMULATIONS", "60")),
+        max_examples=int(os.environ.get("ROUNDSMAN_SIMULATIONS", "40")),
         stateful_step_count=30,
         deadline=None,
         print_blob=True,

@@ -254,7 +254,7 @@ class Vendors(Mortal):
 
 
 Vendors.TestCase.settings = settings(
-    max_examples=int(os.environ.get("ROUNDSMAN_SIMULATIONS", "100")),
+    max_examples=int(os.environ.get("ROUNDSMAN_SIMULATIONS", "40")),
     stateful_step_count=30,
     deadline=None,
     print_blob=True,

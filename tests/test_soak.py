@@ -1,6 +1,6 @@
-"""Half a year of rounds in simulated time: nothing grows that has no reason to.
+"""Months of rounds in simulated time: nothing grows that has no reason to.
 
-The suite makes a round every other day, `make soak` one every hour of a whole year; all else is the same.
+The suite makes a round every third day of 150, `make soak` one every hour of a whole year; all else is the same.
 """
 
 import asyncio
@@ -37,9 +37,9 @@ from worlds import (
 )
 
 DAY = 86400.0
-HOURS = float(os.environ.get("ROUNDSMAN_SOAK_HOURS", "48"))
+HOURS = float(os.environ.get("ROUNDSMAN_SOAK_HOURS", "72"))
 """Between two visits of each of the twenty sources."""
-DAYS = int(os.environ.get("ROUNDSMAN_SOAK_DAYS", "180"))
+DAYS = int(os.environ.get("ROUNDSMAN_SOAK_DAYS", "150"))
 WARM = 90
 """Days after which all that is kept for a while has its size: 35 for ids, and the vendors' own 40."""
 KEPT = 600

@@ -498,7 +498,7 @@ def test_a_disk_that_breaks_at_any_call_acknowledges_nothing_that_is_not_written
     seed = random.randrange(2**32)
     print(f"seed {seed}")  # shown where it fails
     chance = random.Random(seed)
-    for number in range(int(os.environ.get("ROUNDSMAN_CUTS", "20")) // 5):
+    for number in range(int(os.environ.get("ROUNDSMAN_CUTS", "10")) // 5):
         (folder := tmp_path / str(number)).mkdir()
         path = folder / "roundsman.db"
         done(done(opened(path)).close())

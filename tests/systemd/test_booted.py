@@ -231,7 +231,7 @@ def test_after_kill_9_it_is_started_again_and_nothing_is_lost(service: Service, 
     ids = vendor.add("before", 20)
     service.tells(ids)
     ids += vendor.add("meanwhile", 200)
-    machine.run("systemctl", "kill", "--signal=KILL", "roundsman")
+    service.kill()
     ids += vendor.add("down", 20)
     machine.until(lambda: machine.show("NRestarts") == "1")
     ids += vendor.add("after", 5)
@@ -246,7 +246,7 @@ def test_one_that_hangs_is_shot_by_the_watchdog_and_started_again(service: Servi
     machine.run("systemctl", "restart", "roundsman")
     ids = vendor.add("before", 3)
     service.tells(ids)
-    machine.run("systemctl", "kill", "--signal=STOP", "roundsman")
+    service.kill("STOP")
     ids += vendor.add("meanwhile", 3)
     machine.until(lambda: machine.show("NRestarts") == "1")
     assert any("Watchdog timeout" in entry["MESSAGE"] for entry in service.entries())
@@ -266,7 +266,7 @@ def test_a_crash_loop_does_not_ask_a_vendor_before_due(service: Service, vendor:
     for crash in range(1, 7):
         pid = service.pid
         machine.until(lambda: "visit" in machine.show("StatusText"))
-        machine.run("systemctl", "kill", "--signal=KILL", "roundsman")
+        service.kill()
         machine.until(lambda crash=crash: machine.show("NRestarts") == str(crash))
         machine.until(lambda pid=pid: machine.show("ActiveState") == "active" and service.pid != pid)
     assert len(vendor.asked) - asked <= 1, "the visit that was under way at the first crash"

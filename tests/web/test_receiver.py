@@ -331,7 +331,8 @@ async def test_the_answer_comes_after_the_commit_and_many_share_one(door: Door) 
             posted = [asyncio.create_task(one(number)) for number in range(40)]
             await until(lambda: being_taken(door.engine) == 40)
         await asyncio.gather(*posted)
-    assert said.count("COMMIT") == 1
+    transactions = ["INSERT INTO events" in each for each in "\n".join(said).split("COMMIT")]
+    assert 1 <= sum(transactions) <= 4, "as many in one as can be inserted within some milliseconds"
 
 
 async def test_refusals_are_logged_seldom_and_without_what_was_sent(door: Door) -> None:
