@@ -109,7 +109,13 @@ class VisitHttp(OldHttp):
     def __init__(self, visit: Visit) -> None:
         http = visit.http
         super().__init__(
-            http.clients, http.auth, http.identity, http.concurrency, http.retry_timeouts, http.account
+            http.clients,
+            http.auth,
+            http.identity,
+            http.concurrency,
+            http.retry_timeouts,
+            http.account,
+            http.asker,
         )
         self._visit = visit
 

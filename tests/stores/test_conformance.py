@@ -26,10 +26,12 @@ from roundsman.store import (
     NEVER,
     Act,
     Conflict,
+    Counted,
     Desk,
     Filter,
     Intake,
     Later,
+    New,
     SourceStatus,
     Store,
     StoreError,
@@ -39,6 +41,7 @@ from roundsman.store import (
     open_view,
 )
 from roundsman.store.sqlite import census
+from roundsman.store.tally import SPANS
 from roundsman.wire import Damage
 from worlds import START, a_failure, an_event
 
@@ -133,7 +136,7 @@ async def find(
     name: str = "doors",
     revision: int | None = None,
     **more: Any,
-) -> int:
+) -> New:
     """Commit a visit that found these events. Returns how many were new."""
     if revision is None:
         revision = (await store.memory(name)).revision
@@ -1074,7 +1077,7 @@ async def test_a_write_that_fails_fails_alone(store: Store) -> None:
         find(store, an_event(7, "windows"), name="windows", revision=0),
         return_exceptions=True,
     )
-    assert [type(each) for each in results[:5]] == [int, Conflict, int, Conflict, StoreError]
+    assert [type(each) for each in results[:5]] == [New, Conflict, New, Conflict, StoreError]
     assert isinstance(results[5], Exception)
     assert results[6:] == [None, 1]
     assert await ids(store) == ["id00001", "id00002", "id00004", "id00007"], "in the order of the calls"
@@ -1203,3 +1206,109 @@ async def test_no_reader_skips_an_event_of_a_write_that_ends_late(store: Store, 
         await delivering
     assert sorted(got) == ["id00001", "id00002", "id00003"]
     assert await ids(store) == got, "and each once, in the order of the log"
+
+
+# -- counts ------------------------------------------------------------------------------------------------------------
+
+
+def of_doors(at: float, **counts: int) -> Counted:
+    """What was counted of `doors`: `poll_new=1` is `poll.new`."""
+    return Counted("source", "doors", at, {name.replace("_", "."): n for name, n in counts.items()})
+
+
+async def test_counts_add_up_by_hour_and_by_day(store: Store, view: View) -> None:
+    hour = START - START % 3600
+    await store.record_counts([of_doors(hour, poll_new=1, event_failed=3), of_doors(hour + 1, poll_new=2)])
+    await store.record_counts(
+        [of_doors(hour + 3599, poll_new=4, event_odd=200), of_doors(hour + 3600, poll_failed=1)]
+    )
+    assert await view.tallies("source", "doors", "hour", hour + 3600) == [
+        (hour, {"poll.new": 7, "event.failed": 3, "event.odd": 200}),
+        (hour + 3600, {"poll.failed": 1}),
+    ]
+    [day] = await view.tallies("source", "doors", "day", hour + 3600)
+    assert day.start == hour - hour % 86400
+    assert day.counts == {"poll.new": 7, "poll.failed": 1, "event.failed": 3, "event.odd": 200}
+    assert await view.tallies("source", "windows", "hour", hour) == []
+
+
+async def test_what_waited_for_a_sink_is_the_largest_number_that_was_seen(store: Store) -> None:
+    for lag in (5, 400, 7):
+        await store.record_counts([Counted("sink", "archive", START, {"lag": lag, "delivered": 10})])
+    [hour] = await store.tallies("sink", "archive", "hour", START)
+    [day] = await store.tallies("sink", "archive", "day", START)
+    assert hour.counts == day.counts == {"lag": 400, "delivered": 30}
+
+
+async def test_counts_of_a_source_and_a_sink_of_one_name_are_apart(store: Store) -> None:
+    await store.register({"both": "parakey.event_logs"}, {"both": "file"})
+    await store.record_counts(
+        [Counted("source", "both", START, {"poll.new": 1}), Counted("sink", "both", START, {"delivered": 2})]
+    )
+    assert [each.counts for each in await store.tallies("source", "both", "hour", START)] == [{"poll.new": 1}]
+    assert [each.counts for each in await store.tallies("sink", "both", "hour", START)] == [{"delivered": 2}]
+
+
+async def test_counts_of_what_was_never_registered_are_ignored(store: Store) -> None:
+    await store.record_counts(
+        [
+            Counted("source", "archive", START, {"poll.new": 1}),
+            Counted("sink", "doors", START, {"delivered": 1}),
+            of_doors(START, poll_new=2),
+        ]
+    )
+    assert await store.tallies("source", "archive", "hour", START) == []
+    assert await store.tallies("sink", "doors", "hour", START) == []
+    assert [each.counts for each in await store.tallies("source", "doors", "hour", START)] == [
+        {"poll.new": 2}
+    ]
+
+
+async def test_hours_are_kept_for_two_days_and_days_for_thirty_five(store: Store) -> None:
+    for day in range(40):
+        await store.record_counts(
+            [of_doors(START + day * 86400 + hour * 3600, poll_new=1) for hour in range(24)]
+        )
+    now = START + 39 * 86400 + 23 * 3600
+    hours = await store.tallies("source", "doors", "hour", now)
+    days = await store.tallies("source", "doors", "day", now)
+    assert [each.start for each in hours] == [now - now % 3600 - back * 3600 for back in reversed(range(48))]
+    assert len(days) == 35
+    while await store.prune(["archive"], now, KEYS_KEPT, limit=7):
+        pass
+    assert await store.tallies("source", "doors", "hour", now) == hours
+    assert await store.tallies("source", "doors", "day", now) == days
+    assert await store.tallies("source", "doors", "hour", now - 86400) == hours[:24], "older ones are deleted"
+    assert await store.tallies("source", "doors", "day", now - 86400) == days[:-1], "older ones are deleted"
+
+
+async def test_counts_by_a_clock_that_was_ahead_are_neither_shown_nor_added_to_others(store: Store) -> None:
+    await store.record_counts([of_doors(START + 900 * 86400, poll_failed=1)])
+    await store.record_counts([of_doors(START, poll_new=1)])
+    await store.record_counts([of_doors(-5e9, poll_new=7)])
+    for span in SPANS:
+        assert [each.counts for each in await store.tallies("source", "doors", span, START)] == [
+            {"poll.new": 1}
+        ]
+
+
+async def test_the_share_of_unchanged_answers_is_that_of_yesterday_and_today(
+    store: Store, view: View
+) -> None:
+    day = START - START % 86400
+    await store.record_counts([of_doors(day - 86401, request=100)])
+    await store.record_counts(
+        [of_doors(day - 1, request=10, request_304=9), of_doors(day + 1, request=10, request_304=6)]
+    )
+    await store.record_counts([Counted("source", "windows", day, {"poll.failed": 1})])
+    assert await view.unchanged_shares(day + 5) == {"doors": 0.75}
+
+
+async def test_a_commit_returns_the_outcomes_of_its_new_events(store: Store) -> None:
+    granted, failed = an_event(1, outcome="granted"), an_event(2, outcome="failed")
+    assert (await find(store, granted)).outcomes == {"granted": 1}
+    new = await find(store, granted, failed, an_event(3, outcome=None))
+    assert (new, new.outcomes) == (2, {"failed": 1, None: 1})
+    assert (await find(store, granted)).outcomes == {}
+    pushed = await store.receive(Intake("doors", [failed, an_event(4, outcome="granted")]), START)
+    assert (pushed, pushed.outcomes) == (1, {"granted": 1})

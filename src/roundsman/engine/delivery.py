@@ -278,6 +278,7 @@ class Delivery:
             return event.seq
         end = events[-1].seq if events else cursor
         await self._acked(cursor, end, receipt)
+        self._meter.delivered(self.name, len(events))
         ms = round((time.perf_counter() - began) * 1000, 1)
         log.debug("sink.delivered", sink=self.name, events=len(events), ms=ms)
         return end
@@ -299,6 +300,7 @@ class Delivery:
         """A dead letter was delivered."""
         cursor, _ = await self._store.cursor(self.name)
         await self._acked(cursor, cursor, receipt)
+        self._meter.delivered(self.name, 1)
         await self._store.drop_dead(self.name, [event.seq])
         log.info("event.raised", sink=self.name, seq=event.seq, id=event.id)
 
@@ -335,7 +337,7 @@ class Delivery:
         if self._failing is None:
             self._failing, self._failed_at = self._now() - lasted, self._monotonic() - lasted
         self._failures += 1
-        self._meter.failures[self.name] += 1
+        self._meter.failed(self.name)
         self._meter.changes += 1
 
     async def look(self) -> None:

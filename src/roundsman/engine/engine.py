@@ -10,6 +10,7 @@ import structlog
 from roundsman.engine import policy
 from roundsman.engine.alarms import Alarms
 from roundsman.engine.clock import Clock
+from roundsman.engine.counts import Counts
 from roundsman.engine.deliveries import GRACE, Deliveries
 from roundsman.engine.delivery import Delivery
 from roundsman.engine.meter import Meter
@@ -63,6 +64,7 @@ class Engine:
         self.reception = Reception(shared, self.roster, self.turns)
         self.deliveries = Deliveries(shared, self.notices, grace)
         self.pauses = Pauses(shared, self.roster, self.turns, self.deliveries)
+        self.counts = Counts(shared, self.deliveries)
         self.upkeep = Upkeep(shared, self.notices, retention)
         self._sinks: set[str] = set()
         """Sinks whose events are not pruned: the configured ones, and during a reload the coming ones, too."""
@@ -161,6 +163,7 @@ class Engine:
             finally:
                 beat.cancel()
                 self.upkeep.stop()
+                self.counts.stop()
                 self.turns.stop()
                 await self.deliveries.stop()
         await self._visits.end()
@@ -168,6 +171,7 @@ class Engine:
             await self._visits.flush()
         except StoreError as exc:  # the store is only a second behind
             self.trouble.report(exc)
+        await self.counts.flush()
 
     async def _come_back(self) -> None:
         """The time without a daemon does not count as failing: no source or sink was tried."""
@@ -199,6 +203,7 @@ class Engine:
         visits = await asyncio.gather(*(self._visits.visit(name, watched) for name, watched in due))
         delivered = await self.deliveries.once()
         await self._visits.flush()
+        await self.counts.flush()
         await self._settle_time()  # by a wrong clock, everything is old
         await self.upkeep.prune_a_little(self.deliveries)
         return all(visits) and delivered
@@ -224,6 +229,7 @@ class Engine:
             await self.time.sleep(BEAT)
             await self.beat()
             self.upkeep.start_what_is_due(group, self._sinks)
+            self.counts.start_what_is_due(group)
 
     async def beat(self) -> None:
         """Do what is due about once a second. If one part fails, the others still run."""

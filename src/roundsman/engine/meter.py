@@ -4,7 +4,9 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from http import HTTPStatus
 
+from roundsman.engine.pending import Pending
 from roundsman.http.exchange import Exchange
+from roundsman.store import New
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Upper bounds of the histograms' buckets."""
@@ -33,6 +35,8 @@ class Meter:
     """All counters and histograms."""
 
     def __init__(self) -> None:
+        self.pending = Pending()
+        """What goes into the store for the charts."""
         self.polls: Counter[tuple[str, str]] = Counter()
         """Visits by source and result: `new`, `unchanged`, `failed`."""
         self.events: Counter[tuple[str, str]] = Counter()
@@ -56,6 +60,31 @@ class Meter:
         self.answers = Histogram()
         """Seconds from a webhook to its answer."""
 
+    def visited(self, source: str, result: str) -> None:
+        """A visit has ended: `new`, `unchanged` or `failed`."""
+        self.polls[source, result] += 1
+        self.pending.add(source, f"poll.{result}")
+
+    def logged(self, source: str, via: str, new: New) -> None:
+        """New events are in the log."""
+        self.events[source, via] += new
+        self.pending.logged(source, new)
+
+    def was_late(self, source: str, seconds: float) -> None:
+        """A scheduled visit has begun so many seconds after its due time."""
+        self.late.add(seconds)
+        self.pending.late(source, seconds)
+
+    def delivered(self, sink: str, events: int) -> None:
+        """A sink has acknowledged events."""
+        if events:
+            self.pending.add_to_sink(sink, "delivered", events)
+
+    def failed(self, sink: str) -> None:
+        """A delivery has failed."""
+        self.failures[sink] += 1
+        self.pending.add_to_sink(sink, "failed")
+
     def exchanged(self, exchange: Exchange) -> None:
         """A request has ended. The time of a download is not counted: it takes as long as it is large."""
         host, status = exchange.target.host, exchange.status
@@ -64,6 +93,8 @@ class Meter:
         if exchange.error != "CancelledError":  # we gave it up, at a stop for example
             label = "error" if status is None else STATUSES.get(status) or f"{status // 100}xx"
             self.exchanges[host, label] += 1
+            if exchange.asker and not exchange.is_link:
+                self.pending.requested(exchange.asker, exchange.seconds, status)
 
     def retried(self, host: str) -> None:
         """A request is retried."""

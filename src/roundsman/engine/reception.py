@@ -17,7 +17,7 @@ from roundsman.engine.turns import Turns
 from roundsman.errors import reason
 from roundsman.events import Event
 from roundsman.plugin import Received, Receives, Source, Tracks
-from roundsman.store import Intake, StoreError
+from roundsman.store import Intake, New, StoreError
 from roundsman.webhook import Call
 
 LOG_EVERY = 10.0
@@ -203,7 +203,7 @@ class Reception:
         if not task.cancelled():
             task.exception()  # the caller got it, or is gone
 
-    async def _take(self, intake: Intake, ring: bool) -> int:
+    async def _take(self, intake: Intake, ring: bool) -> New:
         now = self._time.now()
         try:
             new = await self._write(intake, now)
@@ -216,13 +216,13 @@ class Reception:
         if watched is not None and watched.silence is not None:
             watched.silence.received(now)
         if new:
-            self.meter.events[intake.source, "push"] += new
+            self.meter.logged(intake.source, "push", new)
             self._shared.news.publish()
         if ring:
             self._turns.ring(intake.source)
         return new
 
-    async def _write(self, intake: Intake, now: float) -> int:
+    async def _write(self, intake: Intake, now: float) -> New:
         """Store it; as unread, if it cannot be stored as what it is."""
         try:
             return await self._store.receive(intake, now)

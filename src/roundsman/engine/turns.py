@@ -180,7 +180,7 @@ class Turns:
         for name, watched in due:
             watched.trigger = policy.trigger_of(watched.status, now)
             if watched.trigger == "due":
-                self._shared.meter.late.add(max(0.0, now - watched.status.due))
+                self._shared.meter.was_late(name, max(0.0, now - watched.status.due))
             watched.status = policy.begin(watched.status, watched.trigger, now, watched.interval)
             if watched.trigger == "webhook":
                 rung.append((name, policy.debounced(watched.status, now)))

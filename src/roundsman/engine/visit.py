@@ -26,7 +26,7 @@ from roundsman.events import Event
 from roundsman.http.client import Http
 from roundsman.http.exchange import is_debugging
 from roundsman.plugin import Poll, Source, State, Trigger, Visit
-from roundsman.store import Conflict, Found, Memory, SourceStatus, StoreError, Via
+from roundsman.store import Conflict, Found, Memory, New, SourceStatus, StoreError, Via
 
 LONG_REST = 60.0
 """A wait that a vendor asks for is logged from this many seconds on."""
@@ -90,7 +90,7 @@ class Visits:
         self._store, self._time, self._meter = shared.store, shared.time, shared.meter
         self._roster = roster
         self._numbers = count(1)
-        self._writes: set[asyncio.Task[int]] = set()
+        self._writes: set[asyncio.Task[New]] = set()
         """Commits under way. They are completed even if their visits are cancelled."""
 
     async def visit(self, name: str, watched: Watched) -> bool:
@@ -136,7 +136,7 @@ class Visits:
 
     def _begun(self, name: str, watched: Watched) -> Run:
         source, clients, auth, identity, *_ = configured = watched.configured
-        http = Http(clients, auth, identity, source.concurrency, source.retry_timeouts)
+        http = Http(clients, auth, identity, source.concurrency, source.retry_timeouts, asker=name)
         visit = Visit(http, watched.trigger, log=lambda ids: self._store.known(name, ids))
         now = self._time.monotonic()
         return Run(name, watched, configured, visit, now, now)
@@ -184,7 +184,7 @@ class Visits:
         known = await self._store.known(name, list(found)) if found else set()
         return [event for key, event in found.items() if key not in known]
 
-    async def _write(self, run: Run, step: Step, before: SourceStatus, verdict: Verdict, now: float) -> int:
+    async def _write(self, run: Run, step: Step, before: SourceStatus, verdict: Verdict, now: float) -> New:
         """Write what a poll found, if that is anything. Returns the number of new events."""
         poll, status = step.poll, verdict.status
         settles = before.failures > 0 or before.failing_since is not None or run.watched.reading is not None
@@ -196,16 +196,16 @@ class Visits:
         # The common case. The next `due` was stored when the visit began; the heartbeat stores the rest.
         if status.due > before.due + 0.5 or (run.wait and not poll.page):
             await self._store.schedule([(run.name, status)])
-        return 0
+        return New()
 
-    async def _commit(self, name: str, revision: int, found: Found, status: SourceStatus, now: float) -> int:
+    async def _commit(self, name: str, revision: int, found: Found, status: SourceStatus, now: float) -> New:
         """Commit, and notify the sinks of new events, even if the visit is cancelled meanwhile. Returns their number."""
         write = asyncio.ensure_future(self._store.commit(name, revision, found, status, now))
         self._writes.add(write)
         write.add_done_callback(self._written)
         return await asyncio.shield(write)
 
-    def _written(self, write: "asyncio.Task[int]") -> None:
+    def _written(self, write: "asyncio.Task[New]") -> None:
         self._writes.discard(write)
         if not write.cancelled() and write.exception() is None and write.result():
             self._shared.news.publish()
@@ -220,11 +220,11 @@ class Visits:
             asked=run.visit.http.account.asked > 0 or not step.quiet,
         )
 
-    def _count(self, run: Run, poll: Poll, new: int, *, more: bool) -> None:
-        self._meter.events[run.name, run.via or "poll"] += new
+    def _count(self, run: Run, poll: Poll, new: New, *, more: bool) -> None:
+        self._meter.logged(run.name, run.via or "poll", new)
         if not poll.page and not more:
             before = run.watched.reading.new if run.watched.reading is not None else 0
-            self._meter.polls[run.name, "new" if new or before else "unchanged"] += 1
+            self._meter.visited(run.name, "new" if new or before else "unchanged")
 
     async def _mind_silence(self, run: Run, poll: Poll, now: float) -> None:
         """Report that no webhook was received for too long."""
@@ -291,7 +291,7 @@ class Visits:
         """A visit ended in an error."""
         name, watched, now = run.name, run.watched, self._time.now()
         before = watched.status
-        self._meter.polls[name, "failed"] += 1
+        self._meter.visited(name, "failed")
         self._roster.unrecorded.add(name)
         if run.scheduled and isinstance(exc, StoreError):
             unwritten = Unwritten(run.wait)

@@ -40,6 +40,8 @@ class Http:
     """
     account: RateAccount = field(default_factory=RateAccount)
     """What the answers stated about time."""
+    asker: str = ""
+    """The name of the source that it belongs to; empty for others. Its requests are counted by this name."""
 
     def now(self) -> datetime:
         """Our clock."""
@@ -141,7 +143,7 @@ class Http:
         fields = dict(clients.headers)
         if headers:
             fields.update((name.lower(), value) for name, value in headers.items())
-        request = Request(method, asked, fields, content, read, self.retry_timeouts)
+        request = Request(method, asked, fields, content, read, self.retry_timeouts, asker=self.asker)
         sender = clients.sender(asked)
         async with clients.slot(self.identity, self.concurrency):
             self.account.asked += 1

@@ -30,6 +30,8 @@ class Exchange(NamedTuple):
     """Bytes of the body, decompressed; None for a body that is read as a stream."""
     is_link: bool
     """The URL is a secret: a link that a vendor gave us, such as a signed one, or one whose path is a key."""
+    asker: str
+    """As `Request.asker`."""
 
     @classmethod
     def of(
@@ -41,7 +43,8 @@ class Exchange(NamedTuple):
             status, tag = answer.status, answer.headers.get("etag")
             size = None if is_link else len(answer.body)
         sent = request.headers.get("if-none-match")
-        return cls(request.method, request.target, seconds, status, error, sent, tag, size, is_link)
+        target, asker = request.target, request.asker
+        return cls(request.method, target, seconds, status, error, sent, tag, size, is_link, asker)
 
     @property
     def url(self) -> httpx.URL:

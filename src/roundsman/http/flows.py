@@ -108,7 +108,12 @@ def _question(request: Request, now: Now) -> httpx.Request:
         request.target.url,
         headers=request.headers,
         content=request.content,
-        extensions={"now": now, "read": request.reads, "retry_timeouts": request.retry_timeouts},
+        extensions={
+            "now": now,
+            "read": request.reads,
+            "retry_timeouts": request.retry_timeouts,
+            "asker": request.asker,
+        },
     )
 
 
@@ -121,6 +126,7 @@ async def _ours(asked: httpx.Request) -> Request:
         await asked.aread() or None,
         asked.extensions.get("read", True),
         asked.extensions.get("retry_timeouts", True),
+        asker=asked.extensions.get("asker", ""),
     )
 
 

@@ -40,6 +40,8 @@ class Request:
     """Whether a timeout or a firewall's page is retried at once."""
     is_secret: bool = False
     """Whether the path is a secret: then only the host is logged."""
+    asker: str = ""
+    """The name of the source that asks. Empty: another part of the program, or a request for a token."""
 
 
 def target(url: str) -> Target:

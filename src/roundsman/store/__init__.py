@@ -10,6 +10,7 @@ from roundsman.store.protocol import Desk, Store, Upkeep, View
 from roundsman.store.sqlite.files import default_path, exists, holder, holds, restore
 from roundsman.store.sqlite.reader import Reader
 from roundsman.store.sqlite.soundness import GaveUp
+from roundsman.store.tally import Counted, Counts, Span, Tally
 from roundsman.store.values import (
     DAEMON,
     KEYS_KEPT,
@@ -27,6 +28,7 @@ from roundsman.store.values import (
     LoggedAct,
     LoggedFailure,
     Memory,
+    New,
     Pause,
     SinkEntry,
     SourceEntry,
@@ -45,6 +47,8 @@ __all__ = [
     "Acted",
     "Census",
     "Conflict",
+    "Counted",
+    "Counts",
     "DaemonRecord",
     "DeadLetter",
     "Desk",
@@ -57,14 +61,17 @@ __all__ = [
     "LoggedAct",
     "LoggedFailure",
     "Memory",
+    "New",
     "Pause",
     "SinkEntry",
     "SourceEntry",
     "SourceRecord",
     "SourceStatus",
+    "Span",
     "StillOpen",
     "Store",
     "StoreError",
+    "Tally",
     "UnreadItem",
     "Upkeep",
     "Via",

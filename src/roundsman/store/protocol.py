@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from roundsman.events import Event
+from roundsman.store.tally import Counted, Span, Tally
 from roundsman.store.values import (
     NEVER,
     Act,
@@ -24,6 +25,7 @@ from roundsman.store.values import (
     LoggedAct,
     LoggedFailure,
     Memory,
+    New,
     Pause,
     SinkEntry,
     Slice,
@@ -129,6 +131,16 @@ class View(Protocol):
     async def dead(self, sink: str) -> list[DeadLetter]:
         """The sink's dead letters, in the order of the log."""
 
+    async def tallies(self, kind: Kind, name: str, span: Span, now: float) -> list[Tally]:
+        """What was counted of a source or a sink in each of the last 48 hours or 35 days, the oldest first. The last one is
+        that of `now` (Unix). One without counts is left out.
+        """
+
+    async def unchanged_shares(self, now: float) -> dict[str, float]:
+        """By source, the share of its requests that were answered 304 Not Modified, yesterday and today (UTC). A source
+        without requests is left out.
+        """
+
     async def pauses(self) -> list[Pause]:
         """Every source and sink that is paused."""
 
@@ -208,7 +220,7 @@ class Upkeep(Protocol):
         """Record what a check has found, for `known_damage`. Relaxed."""
 
     async def prune(self, sinks: Sequence[str], now: float, retention: float, limit: int = 500) -> bool:
-        """One small step of pruning. Returns whether there is more to examine in this round."""
+        """One small step of pruning, also of old counts. Returns whether there is more to examine in this round."""
 
     async def shrink(self, pages: int = 200) -> bool:
         """One small step of returning free space to the disk. Returns whether there may be more."""
@@ -273,14 +285,20 @@ class Store(Desk, Upkeep, Protocol):
     async def record(self, statuses: Sequence[tuple[str, SourceStatus]]) -> None:
         """Store visits that found nothing. Not `due`: a command may have changed it. Relaxed."""
 
-    async def commit(self, name: str, revision: int, found: Found, status: SourceStatus, now: float) -> int:
+    async def commit(self, name: str, revision: int, found: Found, status: SourceStatus, now: float) -> New:
         """Commit a poll's result and the source's new status. Returns the number of new events.
 
         `Conflict` if the source was rewound since `revision` was read.
         """
 
-    async def receive(self, intake: Intake, now: float) -> int:
+    async def receive(self, intake: Intake, now: float) -> New:
         """Commit the content of a webhook. Returns the number of new events."""
+
+    async def record_counts(self, counted: Sequence[Counted]) -> None:
+        """Add these counts to those of their hours and days; counts of unknown sources and sinks are ignored. Relaxed.
+
+        With a few hundred at a time, no other task waits for it.
+        """
 
     async def note_refused(self, refused: Sequence[tuple[str, int, str]]) -> None:
         """Count refused webhooks: source, how many, and why the last one was refused. Relaxed."""

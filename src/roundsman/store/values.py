@@ -1,8 +1,11 @@
 """The values that the store takes and returns; they are independent of SQL."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
+from operator import attrgetter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from roundsman.events import Event
@@ -23,6 +26,20 @@ Kind = Literal["source", "sink"]
 
 Via = Literal["push", "ring"] | None
 """What brought an event first: a webhook, a webhook-triggered visit, or (None) another visit."""
+
+
+class New(int):
+    """The number of new events of a commit, with their outcomes."""
+
+    outcomes: Mapping[str | None, int] = MappingProxyType({})
+    """How many of them have each outcome, or (None) no outcome."""
+
+    @classmethod
+    def of(cls, events: Sequence[Event]) -> "New":
+        found = cls(len(events))
+        if events:
+            found.outcomes = Counter(map(attrgetter("outcome"), events))
+        return found
 
 
 @dataclass(frozen=True, slots=True)

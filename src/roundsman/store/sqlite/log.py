@@ -12,7 +12,7 @@ from roundsman.store.sqlite.reader import known_ids
 from roundsman.store.sqlite.reading import reading
 from roundsman.store.sqlite.units import Units, durable
 from roundsman.store.sqlite.writer import Work
-from roundsman.store.values import Filter, Found, Intake, Slice, SourceStatus, Via
+from roundsman.store.values import Filter, Found, Intake, New, Slice, SourceStatus, Via
 
 _APPEND = (
     "INSERT INTO events (source, id, type, outcome, logged, stamp, body, failure, via) "
@@ -35,7 +35,7 @@ SHORT, LONG = 0.002, 0.006
 class Log(Units):
     """What is written into the log, and the state that it was read with."""
 
-    async def commit(self, name: str, revision: int, found: Found, status: SourceStatus, now: float) -> int:
+    async def commit(self, name: str, revision: int, found: Found, status: SourceStatus, now: float) -> New:
         """Commit a poll's result and the source's new status in one transaction.
 
         Returns the number of new events. Raises `Conflict` if the source was rewound since `revision` was
@@ -97,7 +97,7 @@ class Log(Units):
             self._advance(source, found, now, changed=bool(new))
         return new, self._last()
 
-    async def receive(self, intake: Intake, now: float) -> int:
+    async def receive(self, intake: Intake, now: float) -> New:
         """Commit the content of a webhook. Returns the number of new events.
 
         A source's position does not move: a webhook proves nothing about earlier events.
@@ -130,11 +130,11 @@ class Log(Units):
         [source] = self._do("SELECT id FROM sources WHERE name = ?", (name,)).fetchone()
         return self._insert(source, events, now, None), self._last()
 
-    def _note(self, source: str, new: Sequence[Event], last: int) -> int:
+    def _note(self, source: str, new: Sequence[Event], last: int) -> New:
         """These events of a source were committed, the last one with the number `last`. Returns how many there are."""
         if new:
             self._tail.add(source, new, last)
-        return len(new)
+        return New.of(new)
 
     def _last(self) -> int:
         """The number of the event that was inserted last."""

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from roundsman.store.sqlite.units import Units, relaxed
+from roundsman.store.sqlite.tallying import Tallying
+from roundsman.store.sqlite.units import relaxed
 from roundsman.store.values import KEYS_KEPT
 
 STEP_BYTES = 4 * 2**20
@@ -11,7 +12,7 @@ SPARE_PAGES = 1000
 """Number of free pages (of 8 KiB) below which none are returned."""
 
 
-class Pruning(Units):
+class Pruning(Tallying):
     """A store that can be pruned."""
 
     @relaxed
@@ -19,7 +20,8 @@ class Pruning(Units):
         """One small step: prune payloads older than `retention` that every sink has; later their keys, too.
 
         Each step examines the next `limit` events and stores its position. Returns whether there is more to
-        examine in this round. Buried events are kept. Unread rows older than `retention` are deleted.
+        examine in this round. Buried events are kept. Unread rows older than `retention` are deleted, and counts older than they
+        are kept.
         """
         run = self._do
         # Old by our clock *and* by the vendor's: re-reads of a quiet source still reach back from its last
@@ -57,10 +59,11 @@ class Pruning(Units):
             "DELETE FROM unread WHERE n IN (SELECT n FROM unread WHERE received < ? ORDER BY n LIMIT ?)",
             (now - retention, limit),
         ).rowcount
+        counts = self._delete_old_counts(now, limit)
         through = looked < limit and not enough
         if mark or not through:
             run("UPDATE daemons SET pruned = ?", (0 if through else last,))
-        return not through or letters == limit
+        return not through or letters == limit or counts
 
     async def shrink(self, pages: int = 200) -> bool:
         """Return up to `pages` free pages to the disk; returns whether there may be more.

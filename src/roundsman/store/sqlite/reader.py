@@ -16,6 +16,7 @@ from roundsman.store.sqlite.files import BESIDE, applied, connect, must_exist, t
 from roundsman.store.sqlite.filters import where_of
 from roundsman.store.sqlite.reading import EVENT, event_of, reading
 from roundsman.store.sqlite.schema import STEPS
+from roundsman.store.sqlite.tallies import Tallies
 from roundsman.store.values import (
     DAEMON,
     NEVER,
@@ -45,7 +46,7 @@ BATCH_BYTES = 8 * 2**20
 """Approximate bytes of events that are read at a time: a thousand rows of 10 MB must not fill the memory."""
 
 
-class Reader(Failures):
+class Reader(Failures, Tallies):
     """The store, read-only. It can be used beside a running daemon and never blocks it."""
 
     @classmethod

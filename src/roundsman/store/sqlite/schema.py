@@ -170,6 +170,29 @@ ACT = (
 )
 
 
+COUNTS = (
+    # The time comes first: what is written in one minute is in a few pages, also for very many sources.
+    """
+    CREATE TABLE source_counts (
+        span INTEGER NOT NULL,               -- 0: an hour; 1: a day
+        at INTEGER NOT NULL,                 -- the number of the hour or the day since 1970, in UTC
+        source INTEGER NOT NULL REFERENCES sources (id),
+        counts BLOB NOT NULL,                -- MessagePack: a map of numbers (tallies.py) and words to counts
+        PRIMARY KEY (span, at, source)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE sink_counts (
+        span INTEGER NOT NULL,
+        at INTEGER NOT NULL,
+        sink TEXT NOT NULL,
+        counts BLOB NOT NULL,
+        PRIMARY KEY (span, at, sink)
+    ) WITHOUT ROWID
+    """,
+)
+
+
 STEPS: Mapping[str, Sequence[str]] = {
     "001_log": LOG,
     "002_follow": FOLLOW,
@@ -178,6 +201,7 @@ STEPS: Mapping[str, Sequence[str]] = {
     "005_origin": ORIGIN,
     "006_daemons": DAEMONS,
     "007_act": ACT,
+    "008_counts": COUNTS,
 }
 """The statements of each migration, in order. A store with any other migration was written by a newer version."""
 

@@ -30,7 +30,7 @@ from roundsman.store.sqlite.soundness import check
 from roundsman.store.sqlite.ticking import Ticking
 from roundsman.store.sqlite.units import relaxed
 from roundsman.store.sqlite.writer import Writer
-from roundsman.store.values import DAEMON, Census, Filter, Intake
+from roundsman.store.values import DAEMON, Census, Filter, Intake, New
 from roundsman.system.files import create, resolve
 from roundsman.system.threads import in_thread
 
@@ -282,7 +282,7 @@ class SqliteStore(Log, Books, Desk, Ticking, Pruning):
             for name, was in self._run(f"SELECT name, type FROM {table}").fetchall():  # noqa: S608 - fixed names
                 must_be(f"{table}.{name}", was, kinds.get(name, was))
 
-    async def receive(self, intake: Intake, now: float) -> int:
+    async def receive(self, intake: Intake, now: float) -> New:
         """As `Log.receive`. StoreError also if the store is lost or damaged: the vendor sends the webhook again."""
         await self._usable()
         return await super().receive(intake, now)
