@@ -36,6 +36,7 @@ async def status(
     """
     sources_now, sinks_now = configured if configured is not None else (None, None)
     counts, unread = await view.counts(), await view.unread_counts()
+    unchanged = await view.unchanged_shares(time.time())
     sources = []
     for entry in await view.sources():
         memory = await view.memory(entry.name) if following or gap else Memory({})
@@ -52,6 +53,7 @@ async def status(
                 "changed": stamp(entry.changed),
                 "due": stamp(status.due) if status.due > 0 and not retired and not status.paused else None,
                 "visits": status.visits,
+                "unchanged_share": round(unchanged[entry.name], 3) if entry.name in unchanged else None,
                 "failures": status.failures,
                 "error": status.error,
                 "events": counts.get(entry.name, 0),
