@@ -15,8 +15,8 @@ EVERY = 60.0
 """Seconds between two writes, and between two looks at what waits for sinks."""
 MANY = 5000
 """Number of sources and sinks from which on their counts are written earlier."""
-PIECE = 200
-"""Number of them in one unit, which takes two or three milliseconds."""
+PIECE = 100
+"""Number of them in one unit, which takes two milliseconds."""
 LEFT = 20_000
 """Maximum number of counts of a source or sink that wait for a store which cannot be written. The oldest are dropped."""
 

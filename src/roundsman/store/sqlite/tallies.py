@@ -1,11 +1,11 @@
 """Reads the counts of sources and sinks by hour and by day, and how they are stored."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
 from roundsman.store.sqlite.reading import Reading, reading
-from roundsman.store.tally import BUCKETS, SPANS, Counts, Span, Tally, window
+from roundsman.store.tally import BUCKETS, LARGEST, SPANS, Counts, Span, Tally, window
 from roundsman.store.values import Kind
 
 SPAN: Mapping[Span, int] = {"hour": 0, "day": 1}
@@ -26,24 +26,30 @@ NUMBERS: Mapping[str, int] = {
 here is stored as it is.
 """
 NAMES: Mapping[int, str] = {number: name for name, number in NUMBERS.items()}
+REQUESTS, UNCHANGED = NUMBERS["request"], NUMBERS["request.304"]
+KEEPS_LARGEST = frozenset(NUMBERS[name] for name in LARGEST)
 
-_pack = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder(dict[int | str, int]).decode
+Stored = dict[int | str, int]
+"""Counts by the number of their name, or by their name."""
+
+pack: Callable[[Stored], bytes] = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(Stored).decode
 
 
-def packed(counts: Counts) -> bytes:
-    """Counts as they are stored. The smallest numbers come first, so that equal counts are equal bytes."""
-    return _pack({NUMBERS.get(name, name): counts[name] for name in counts})
-
-
-def unpacked(data: bytes) -> dict[str, int]:
-    """Counts from the store; none where it is damaged."""
+def unpack(data: bytes) -> Stored:
+    """Counts as they are stored; none where the store is damaged."""
     try:
-        return {
-            NAMES.get(key, str(key)) if type(key) is int else str(key): n for key, n in _unpack(data).items()
-        }
+        return _unpack(data)
     except msgspec.DecodeError:
         return {}
+
+
+def as_stored(counts: Counts) -> Stored:
+    return {NUMBERS.get(name, name): n for name, n in counts.items()}
+
+
+def as_named(stored: Stored) -> dict[str, int]:
+    return {NAMES.get(key, str(key)) if type(key) is int else str(key): n for key, n in stored.items()}
 
 
 class Tallies(Reading):
@@ -57,18 +63,17 @@ class Tallies(Reading):
         table = "source_counts WHERE source = (SELECT id FROM sources WHERE name = ?)"
         sql = f"SELECT at, counts FROM {table if kind == 'source' else 'sink_counts WHERE sink = ?'}"  # noqa: S608 - fixed words
         rows = self._run(f"{sql} AND span = ? AND at IN ({marks}) ORDER BY at", (name, SPAN[span], *numbers))
-        return [Tally(at * SPANS[span], unpacked(data)) for at, data in rows]
+        return [Tally(at * SPANS[span], as_named(unpack(data))) for at, data in rows]
 
     @reading
     def unchanged_shares(self, now: float) -> dict[str, float]:
         """By source, the share of its requests that were answered 304 Not Modified, yesterday and today."""
-        sql = (
-            "SELECT s.name, c.counts FROM source_counts c JOIN sources s ON s.id = c.source "
-            "WHERE c.span = ? AND c.at IN (?, ?)"
-        )
-        found: dict[str, tuple[int, int]] = {}
-        for name, data in self._run(sql, (SPAN["day"], *window("day", now)[-2:])):
-            counts = unpacked(data)
-            asked, unchanged = found.get(name, (0, 0))
-            found[name] = (asked + counts.get("request", 0), unchanged + counts.get("request.304", 0))
-        return {name: unchanged / asked for name, (asked, unchanged) in found.items() if asked}
+        sql = "SELECT source, counts FROM source_counts WHERE span = ? AND at IN (?, ?)"
+        asked: dict[int, int] = {}
+        unchanged: dict[int, int] = {}
+        for source, data in self._run(sql, (SPAN["day"], *window("day", now)[-2:])):
+            counts = unpack(data)
+            asked[source] = asked.get(source, 0) + counts.get(REQUESTS, 0)
+            unchanged[source] = unchanged.get(source, 0) + counts.get(UNCHANGED, 0)
+        names = self._run("SELECT id, name FROM sources")
+        return {name: unchanged[source] / asked[source] for source, name in names if asked.get(source)}

@@ -1,11 +1,10 @@
 """Units about the counts of sources and sinks: add to them, and delete old ones."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 
-from roundsman.store.sqlite.tallies import SPAN, packed, unpacked
+from roundsman.store.sqlite.tallies import KEEPS_LARGEST, SPAN, Stored, as_stored, pack, unpack
 from roundsman.store.sqlite.units import Units, relaxed
-from roundsman.store.tally import SPANS, Counted, Span, add, number_of, window
+from roundsman.store.tally import Counted, number_of, window
 from roundsman.store.values import Kind
 
 COLUMNS: dict[Kind, tuple[str, str]] = {
@@ -13,7 +12,7 @@ COLUMNS: dict[Kind, tuple[str, str]] = {
     "sink": ("sink_counts", "sink"),
 }
 """The table of each kind, and its column for the name: of a source it has the number."""
-Subjects = dict[int | str, dict[str, int]]
+Subjects = dict[int | str, Stored]
 """Counts by a source's number or a sink's name."""
 
 
@@ -23,15 +22,21 @@ class Tallying(Units):
     @relaxed
     def record_counts(self, counted: Sequence[Counted]) -> None:
         """Add these counts to those of their hours and days; counts of unknown sources and sinks are ignored."""
-        for kind, names in self._subjects(counted).items():
-            parts: defaultdict[tuple[Span, int], Subjects] = defaultdict(lambda: defaultdict(dict))
+        for kind, subjects in self._subjects(counted).items():
+            parts: dict[tuple[int, int], Subjects] = {}
             for each in counted:
-                if each.kind == kind and each.name in names:
-                    for span in SPANS:
-                        total = parts[span, number_of(span, each.at)][names[each.name]]
-                        add(total, each.counts.items())
-            for (span, at), more in parts.items():
-                self._add(kind, (SPAN[span], at), more)
+                subject = subjects.get(each.name)
+                if each.kind != kind or subject is None:
+                    continue
+                counts = as_stored(each.counts)
+                for span, number in SPAN.items():
+                    part = parts.setdefault((number, number_of(span, each.at)), {})
+                    if subject in part:
+                        _add(part[subject], counts)
+                    else:
+                        part[subject] = counts.copy()
+            for at, part in parts.items():
+                self._add(kind, at, part)
 
     def _subjects(self, counted: Sequence[Counted]) -> dict[Kind, dict[str, int | str]]:
         """What the tables have in the place of each name."""
@@ -44,16 +49,16 @@ class Tallying(Units):
                 found["source" if kind == "source" else "sink"] = dict(rows.fetchall())
         return found
 
-    def _add(self, kind: Kind, part: tuple[int, int], more: Subjects) -> None:
-        """Add to the counts of one hour or day."""
+    def _add(self, kind: Kind, at: tuple[int, int], more: Subjects) -> None:
+        """Add to the counts of one hour or day: its span and its number."""
         table, column = COLUMNS[kind]
         marks = ",".join("?" * len(more))
         sql = f"SELECT {column}, counts FROM {table} WHERE span = ? AND at = ? AND {column} IN ({marks})"  # noqa: S608 - fixed words
-        for subject, data in self._do(sql, [*part, *more]).fetchall():
-            add(more[subject], unpacked(data).items())
+        for subject, data in self._do(sql, [*at, *more]).fetchall():
+            _add(more[subject], unpack(data))
         self._do_many(
             f"INSERT OR REPLACE INTO {table} (span, at, {column}, counts) VALUES (?, ?, ?, ?)",  # noqa: S608 - fixed words
-            [(*part, subject, packed(more[subject])) for subject in sorted(more)],
+            [(*at, subject, pack(more[subject])) for subject in sorted(more)],
         )
 
     def _delete_old_counts(self, now: float, limit: int) -> bool:
@@ -65,3 +70,9 @@ class Tallying(Units):
                 sql = f"DELETE FROM {table} WHERE (span, at, {column}) IN ({old})"  # noqa: S608 - fixed words
                 more |= self._do(sql, (number, window(span, now)[0], limit)).rowcount == limit
         return more
+
+
+def _add(total: Stored, more: Stored) -> None:
+    for key, n in more.items():
+        before = total.get(key, 0)
+        total[key] = max(before, n) if key in KEEPS_LARGEST else before + n
