@@ -8,6 +8,7 @@ from typing import Annotated, NamedTuple, Self
 
 from pydantic import BeforeValidator, WithJsonSchema, model_validator
 
+from roundsman.options.page import PageOptions
 from roundsman.options.paths import FilePath, data_path
 from roundsman.options.values import Options
 
@@ -81,6 +82,8 @@ class ListenOptions(Options):
     """
     tls_key: FilePath | None = None
     """A PEM file with the key of the certificate, without a password."""
+    page: PageOptions | None = None
+    """The page for people, and answers for programs that pull events."""
 
     @model_validator(mode="after")
     def _both(self) -> Self:

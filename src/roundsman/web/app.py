@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from roundsman.engine.engine import Engine
 from roundsman.errors import NotAuthentic
+from roundsman.options.page import PageOptions
 from roundsman.plugin import Source
 from roundsman.store import StoreError
 from roundsman.web.exposition import Exposition
@@ -124,8 +125,8 @@ class Pieces(StreamingResponse):
         await self.stream_response(send)
 
 
-def app(engine: Engine, look_again: float = 1.0) -> Starlette:
-    """The web application. It only reads from the engine, and passes webhooks to it."""
+def app(engine: Engine, look_again: float = 1.0, page: PageOptions | None = None) -> Starlette:
+    """The web application. It only reads from the engine, and passes webhooks to it. `page`: with the page for people."""
 
     async def healthz(_: Request) -> Response:
         return (
@@ -171,11 +172,18 @@ def app(engine: Engine, look_again: float = 1.0) -> Starlette:
             Route(f"{PATH}{{name}}", receive, methods=every),
             Route(f"{PATH}{{name}}/{{token}}", receive, methods=every),
             Route(f"{PATH}{{rest:path}}", nowhere, methods=every),
+            *(_page(engine, page) if page is not None else []),
         ],
     )
     # A vendor treats a redirect as a failure, or follows it to any address.
     application.router.redirect_slashes = False
     return application
+
+
+def _page(engine: Engine, options: PageOptions) -> list[Route]:
+    from roundsman.web.page import routes  # without the page, do not import it
+
+    return routes(engine, options)
 
 
 class Readiness:

@@ -51,7 +51,7 @@ class Listener:
         self.places: list[str] = []
         """The addresses that it listens on, for logs: `http://127.0.0.1:8377`, `unix:/run/roundsman.sock`."""
         self._config = uvicorn.Config(
-            app(engine, self._limits.look_again),
+            app(engine, self._limits.look_again, options.page),
             log_config=None,
             access_log=False,
             lifespan="off",
