@@ -1312,3 +1312,58 @@ async def test_a_commit_returns_the_outcomes_of_its_new_events(store: Store) -> 
     assert (await find(store, granted)).outcomes == {}
     pushed = await store.receive(Intake("doors", [failed, an_event(4, outcome="granted")]), START)
     assert (pushed, pushed.outcomes) == (1, {"granted": 1})
+
+
+# -- searching ---------------------------------------------------------------------------------------------------------
+
+
+async def searched(view: View, words: str = "", wanted: Filter = ALL, **more: Any) -> list[str]:
+    """The ids that a search of the whole log finds, in its order."""
+    found = await view.search(wanted, words, (0, 10**9), more.pop("limit", 100), **more)
+    return [event.id for event, _ in found.events]
+
+
+async def test_a_search_finds_the_words_of_summaries_in_any_case(store: Store, view: View) -> None:
+    named = [
+        an_event(number, user={"id": "u", "name": name, "email": None})
+        for number, name in enumerate(('Åsa "Quotes" O\\Neil', "100% sure_of <it>", "Nobody"))
+    ]
+    await find(store, *named)
+    for words in ("åsa", "ÅSA", '"quotes" o\\neil', "O\\NEIL"):
+        assert await searched(view, words) == [named[0].id]
+    for words in ("100%", "sure_of", "IT>"):
+        assert await searched(view, words) == [named[1].id]
+    assert await searched(view, "1%0") == []
+    assert await searched(view, "sureXof") == []
+    assert await searched(view, "specversion") == []  # of the event, but not of its summary
+    assert await searched(view) == [each.id for each in reversed(named)]
+
+
+async def test_a_search_goes_on_where_it_ended_and_in_both_directions(store: Store, view: View) -> None:
+    await find(store, *(an_event(number) for number in range(7)))
+    numbers = await seqs(view)
+    found = await view.search(ALL, "", (0, 10**9), 3)
+    assert [event.seq for event, _ in found.events] == numbers[:3:-1]
+    found = await view.search(ALL, "", (0, found.reached), 3)
+    assert [event.seq for event, _ in found.events] == numbers[3:0:-1]
+    found = await view.search(ALL, "", (0, found.reached), 3)
+    assert ([event.seq for event, _ in found.events], found.reached) == (numbers[:1], 0)
+    newer = await view.search(ALL, "", (numbers[2], 10**9), 2, oldest_first=True)
+    assert ([event.seq for event, _ in newer.events], newer.reached) == (numbers[4:2:-1], numbers[4])
+    assert await view.search(ALL, "", (numbers[-1], 10**9), 2) == ([], numbers[-1])
+
+
+async def test_a_search_knows_filters_and_leaves_out_what_was_pruned(store: Store, view: View) -> None:
+    await find(store, an_event(1), a_failure(2))
+    await find(store, an_event(3, "windows"), name="windows")
+    assert await searched(view, wanted=Filter(outcomes=["failed"])) == [a_failure(2).id]
+    assert await searched(view, wanted=Filter(sources=["win*"])) == [an_event(3, "windows").id]
+    await store.ack("archive", 0, await store.head(), None, START)
+    await pruned(store, LATE)
+    assert await searched(view) == []
+
+
+async def test_sources_are_read_by_name(store: Store, view: View) -> None:
+    assert [entry.name for entry in await view.sources(["windows", "none"])] == ["windows"]
+    assert [entry.name for entry in await view.sources([])] == []
+    assert [entry.name for entry in await view.sources()] == ["doors", "windows"]

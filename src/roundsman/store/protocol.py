@@ -27,6 +27,7 @@ from roundsman.store.values import (
     Memory,
     New,
     Pause,
+    Searched,
     SinkEntry,
     Slice,
     SourceEntry,
@@ -56,6 +57,15 @@ class View(Protocol):
 
     async def last(self, count: int, wanted: Filter, since: float = 0.0) -> list[tuple[Event, float]]:
         """The newest `count` events, the oldest of them first."""
+
+    async def search(
+        self, wanted: Filter, words: str, span: tuple[int, int], limit: int, *, oldest_first: bool = False
+    ) -> Searched:
+        """Events that match the filter and whose summary contains `words`, in upper or lower case, with a `seq` after the
+        first number of the span and up to the second one: the newest, or the oldest. The newest of them comes first. It
+        looks at a part of the log only, if the rest would take long. In an event without a stored summary (before 0.10),
+        only words of its data are found.
+        """
 
     async def failures(
         self, sources: Sequence[str] = (), since: float = 0.0, *, done: bool = False, limit: int = -1
@@ -92,8 +102,8 @@ class View(Protocol):
     async def counts(self) -> dict[str, int]:
         """Number of events in the log, by source."""
 
-    async def sources(self) -> list[SourceEntry]:
-        """Every source that was ever configured."""
+    async def sources(self, names: Sequence[str] | None = None) -> list[SourceEntry]:
+        """Every source that was ever configured; with `names`, those of them."""
 
     async def kind(self, source: str) -> str | None:
         """The type that a source was registered with; None if it never was."""

@@ -258,6 +258,15 @@ class LoggedFailure(NamedTuple):
     """Whether a person has marked it as done."""
 
 
+class Searched(NamedTuple):
+    """What a search of the log found."""
+
+    events: Sequence[tuple[Event, float]]
+    """The newest first, each with when it was logged (Unix)."""
+    reached: int
+    """Up to where it looked: a search of the rest goes on from here. The end of the span, if nothing is left."""
+
+
 class StillOpen(NamedTuple):
     """Failures that are not marked as done."""
 

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from roundsman import wire
 from roundsman.errors import StoreError
 from roundsman.events import Event
-from roundsman.store.sqlite.failures import Failures
+from roundsman.store.sqlite.failures import Failures, listed
 from roundsman.store.sqlite.files import BESIDE, applied, connect, must_exist, translated, write_copy
 from roundsman.store.sqlite.filters import where_of
 from roundsman.store.sqlite.reading import EVENT, event_of, reading
 from roundsman.store.sqlite.schema import STEPS
+from roundsman.store.sqlite.searching import Searching
 from roundsman.store.sqlite.tallies import Tallies
 from roundsman.store.values import (
     DAEMON,
@@ -46,7 +47,7 @@ BATCH_BYTES = 8 * 2**20
 """Approximate bytes of events that are read at a time: a thousand rows of 10 MB must not fill the memory."""
 
 
-class Reader(Failures, Tallies):
+class Reader(Failures, Searching, Tallies):
     """The store, read-only. It can be used beside a running daemon and never blocks it."""
 
     @classmethod
@@ -87,11 +88,13 @@ class Reader(Failures, Tallies):
         return int(self._run("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
 
     @reading
-    def sources(self) -> list[SourceEntry]:
-        """Every source that was ever configured."""
+    def sources(self, names: Sequence[str] | None = None) -> list[SourceEntry]:
+        """Every source that was ever configured; with `names`, those of them."""
         columns = "type, changed, calls, refused, refusal, origin, moved, paused_by"
-        sql = f"SELECT {columns}, {_STATUS} FROM sources WHERE type != 'roundsman' ORDER BY name"  # noqa: S608 - fixed names
-        return [SourceEntry._make((*row[:8], _record(row[8:]))) for row in self._run(sql)]
+        these = "" if names is None else " AND name IN (SELECT value FROM json_each(?))"
+        sql = f"SELECT {columns}, {_STATUS} FROM sources WHERE type != 'roundsman'{these} ORDER BY name"  # noqa: S608 - fixed names
+        rows = self._run(sql, () if names is None else (listed(names),))
+        return [SourceEntry._make((*row[:8], _record(row[8:]))) for row in rows]
 
     @reading
     def statuses(self) -> list[SourceRecord]:
