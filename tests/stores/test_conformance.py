@@ -7,6 +7,7 @@ their values, only on their order.
 import asyncio
 import random
 import sqlite3
+import threading
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -1059,6 +1060,70 @@ async def test_large_events_are_read_a_few_at_a_time(store: Store) -> None:
     await find(store, *(an_event(n, note="x" * 3_000_000) for n in range(6)))
     assert len(await store.events(0, await store.head(), 1000, ALL)) == 3
     assert len((await store.read("archive", 1000, ALL)).events) == 3
+
+
+async def test_a_program_pulls_the_log_in_stretches(store: Store) -> None:
+    await find(store, *(an_event(n, outcome="denied" if n % 5 else "granted") for n in range(10)))
+    at, seen = 0, []
+    while True:
+        found = await store.pull(at, 3, ALL)
+        if not found.events:
+            break
+        seen += [event.id for event, logged in found.events if logged == START]
+        assert at < found.next <= found.head == await store.head()
+        at = found.next
+    assert seen == await ids(store)
+    assert (found.next, found.head) == (at, at)
+    granted = await store.pull(0, 100, Filter(outcomes=("granted",)))
+    assert [event.id for event, _ in granted.events] == ["id00000", "id00005"]
+    assert granted.next == granted.head, "what does not match is passed"
+
+
+async def test_a_program_that_pulls_learns_that_events_were_pruned(store: Store) -> None:
+    await find(store, *(stamped(n, START) for n in range(3)))
+    await store.ack("archive", 0, await store.head(), None, START)
+    await pruned(store, START + 1000)
+    await find(store, stamped(9, LATE), now=LATE)
+    found = await store.pull(0, 100, ALL)
+    assert ([event.id for event, _ in found.events], found.pruned) == (["id00009"], 3)
+    await pruned(store, LATE + 61, sinks=())
+    gone = await store.pull(0, 100, ALL)
+    assert (gone.events, gone.next) == ([], gone.head)
+    assert gone.pruned >= 3
+
+
+async def test_a_pull_of_large_events_is_bounded(store: Store) -> None:
+    await find(store, *(an_event(n, note="x" * 3_000_000) for n in range(6)))
+    found = await store.pull(0, 1000, ALL)
+    assert len(found.events) == 2
+    assert found.next == found.events[-1][0].seq
+
+
+async def test_sources_are_counted_and_named_a_part_at_a_time(store: Store) -> None:
+    await store.register({f"s{n}": "parakey.event_logs" for n in range(5)}, {})
+    await find(store, an_event(1), an_event(2))
+    assert await store.names(0, 2) == (["doors", "s0"], 7)
+    assert await store.names(5) == (["s4", "windows"], 7)
+    assert await store.names(99, 5) == ([], 7)
+    assert await store.counts(["doors", "s0"]) == {"doors": 2}
+    assert await store.counts(["s0"]) == {}
+
+
+async def test_what_takes_long_is_read_apart(store: Store) -> None:
+    await find(store, an_event(1))
+
+    async def read(view: View) -> tuple[int, str]:
+        return await view.head(), threading.current_thread().name
+
+    found = await asyncio.gather(*(store.apart(read) for _ in range(5)))
+    assert {head for head, _ in found} == {await store.head()}
+    assert threading.current_thread().name not in {name for _, name in found}
+
+    async def fail(view: View) -> None:
+        raise StoreError("broken")
+
+    assert str(await fails(store.apart(fail))) == "broken"
+    assert (await store.apart(read))[0] == await store.head(), "and the next one reads"
 
 
 # -- writes at the same moment -----------------------------------------------------------------------------------------

@@ -4,9 +4,9 @@ Each method that writes returns once its change is committed, or raises and has 
 one sentence what is wrong; `Conflict` means that a command moved a position meanwhile.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from roundsman.events import Event
 from roundsman.store.tally import Counted, Span, Tally
@@ -27,6 +27,7 @@ from roundsman.store.values import (
     Memory,
     New,
     Pause,
+    Pulled,
     Searched,
     SinkEntry,
     Slice,
@@ -41,6 +42,8 @@ from roundsman.store.values import (
 if TYPE_CHECKING:
     from roundsman.plugin import Receipt, State
 
+T = TypeVar("T")
+
 
 class View(Protocol):
     """What a command, the page and the metrics read. A read never waits for a write."""
@@ -54,6 +57,11 @@ class View(Protocol):
 
     async def events(self, after: int, upto: int, limit: int, wanted: Filter) -> list[tuple[Event, float]]:
         """Events after `after` in log order, and when each was logged (Unix); pruned ones are left out."""
+
+    async def pull(self, after: int, limit: int, wanted: Filter) -> Pulled:
+        """The next events after `after` that match the filter, in log order: at most `limit`, and some MiB of them. It looks
+        at a part of the log only, if the rest would take long.
+        """
 
     async def last(self, count: int, wanted: Filter, since: float = 0.0) -> list[tuple[Event, float]]:
         """The newest `count` events, the oldest of them first."""
@@ -99,8 +107,13 @@ class View(Protocol):
     async def seq_since(self, when: float) -> int:
         """The `seq` after which events were logged at or after `when`."""
 
-    async def counts(self) -> dict[str, int]:
-        """Number of events in the log, by source."""
+    async def counts(self, names: Sequence[str] | None = None) -> dict[str, int]:
+        """Number of events in the log, by source; with `names`, of these sources."""
+
+    async def names(self, offset: int = 0, limit: int = -1) -> tuple[list[str], int]:
+        """Names of sources that were ever configured, in order: at most `limit`, after the first `offset`. And how many
+        there are in all.
+        """
 
     async def sources(self, names: Sequence[str] | None = None) -> list[SourceEntry]:
         """Every source that was ever configured; with `names`, those of them."""
@@ -255,6 +268,9 @@ class Store(Desk, Upkeep, Protocol):
 
     async def last_beat(self) -> float | None:
         """When a daemon last recorded a beat, a visit or a delivery (Unix); None if it never did."""
+
+    async def apart(self, work: "Callable[[View], Coroutine[Any, Any, T]]") -> T:
+        """What `work` reads, in a thread and by a view of its own: a long read delays nothing of the daemon. One at a time."""
 
     async def census(self, sinks: Mapping[str, Filter]) -> Census:
         """What the metrics show, for these sinks (name -> filter). It is counted in a thread, a few seconds at most."""

@@ -267,6 +267,19 @@ class Searched(NamedTuple):
     """Up to where it looked: a search of the rest goes on from here. The end of the span, if nothing is left."""
 
 
+class Pulled(NamedTuple):
+    """The next stretch of the log, for a program that pulls it."""
+
+    events: Sequence[tuple[Event, float]]
+    """In log order, each with when it was logged (Unix). A damaged store may return any bytes (`Event.sound`)."""
+    next: int
+    """Up to where it looked: the next call goes on after this number."""
+    head: int
+    """The last number of the log. If `next` is less, there may be more."""
+    pruned: int
+    """Numbers of the stretch whose events were pruned: whether they matched the filter is not known any more."""
+
+
 class StillOpen(NamedTuple):
     """Failures that are not marked as done."""
 

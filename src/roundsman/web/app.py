@@ -8,9 +8,8 @@ import time
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from roundsman.engine.engine import Engine
 from roundsman.errors import NotAuthentic
@@ -19,6 +18,7 @@ from roundsman.plugin import Source
 from roundsman.store import StoreError
 from roundsman.web.exposition import Exposition
 from roundsman.web.metrics import CONTENT_TYPE
+from roundsman.web.pieces import Pieces
 from roundsman.webhook import PATH, Call, answer_to_sample
 
 LARGEST = 2**20
@@ -118,13 +118,6 @@ class Receiver:
         return Response(status_code=200)
 
 
-class Pieces(StreamingResponse):
-    """An answer that is sent in pieces. Starlette's own imports anyio for it, which stops the event loop."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - as ASGI has it
-        await self.stream_response(send)
-
-
 def app(engine: Engine, look_again: float = 1.0, page: PageOptions | None = None) -> Starlette:
     """The web application. It only reads from the engine, and passes webhooks to it. `page`: with the page for people."""
 
@@ -144,7 +137,7 @@ def app(engine: Engine, look_again: float = 1.0, page: PageOptions | None = None
     exposition = Exposition(engine)
 
     async def metrics(_: Request) -> Response:
-        return Pieces(exposition.pieces(), media_type=CONTENT_TYPE)
+        return Pieces(exposition.pieces(), CONTENT_TYPE)
 
     receiver = Receiver(engine)
 

@@ -14,6 +14,7 @@ from roundsman.events import Event
 from roundsman.store.sqlite.failures import Failures, listed
 from roundsman.store.sqlite.files import BESIDE, applied, connect, must_exist, translated, write_copy
 from roundsman.store.sqlite.filters import where_of
+from roundsman.store.sqlite.pulling import Pulling
 from roundsman.store.sqlite.reading import EVENT, event_of, reading
 from roundsman.store.sqlite.schema import STEPS
 from roundsman.store.sqlite.searching import Searching
@@ -47,7 +48,7 @@ BATCH_BYTES = 8 * 2**20
 """Approximate bytes of events that are read at a time: a thousand rows of 10 MB must not fill the memory."""
 
 
-class Reader(Failures, Searching, Tallies):
+class Reader(Failures, Pulling, Searching, Tallies):
     """The store, read-only. It can be used beside a running daemon and never blocks it."""
 
     @classmethod
@@ -124,13 +125,18 @@ class Reader(Failures, Searching, Tallies):
         return int(self._run(f"SELECT count(*) {join}{where}", [cursor, *values]).fetchone()[0])
 
     @reading
-    def counts(self) -> dict[str, int]:
-        """Number of events in the log, by source."""
-        return dict(
-            self._run(
-                "SELECT s.name, count(*) FROM events e JOIN sources s ON s.id = e.source GROUP BY 1"
-            ).fetchall()
-        )
+    def counts(self, names: Sequence[str] | None = None) -> dict[str, int]:
+        """Number of events in the log, by source; with `names`, of these sources."""
+        these = "" if names is None else " WHERE s.name IN (SELECT value FROM json_each(?))"
+        sql = f"SELECT s.name, count(*) FROM events e JOIN sources s ON s.id = e.source{these} GROUP BY 1"  # noqa: S608 - fixed words
+        return dict(self._run(sql, () if names is None else (listed(names),)).fetchall())
+
+    @reading
+    def names(self, offset: int = 0, limit: int = -1) -> tuple[list[str], int]:
+        """Names of sources that were ever configured: at most `limit` after `offset`; and how many there are in all."""
+        ours = "FROM sources WHERE type != 'roundsman'"
+        some = self._run(f"SELECT name {ours} ORDER BY name LIMIT ? OFFSET ?", (limit, offset)).fetchall()
+        return [name for (name,) in some], int(self._run(f"SELECT count(*) {ours}").fetchone()[0])
 
     @reading
     def memory(self, name: str) -> Memory:

@@ -1,15 +1,18 @@
 """The store in one SQLite file: its files and locks, its two connections, and the daemon's own record."""
 
+import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
+from typing import Any, TypeVar
 
 from roundsman import __version__, wire
 from roundsman.errors import StoreError
+from roundsman.store.protocol import View
 from roundsman.store.sqlite.books import Books
 from roundsman.store.sqlite.census import Counting
 from roundsman.store.sqlite.desk import Desk
@@ -33,6 +36,8 @@ from roundsman.store.sqlite.writer import Writer
 from roundsman.store.values import DAEMON, Census, Filter, Intake, New
 from roundsman.system.files import create, resolve
 from roundsman.system.threads import in_thread
+
+T = TypeVar("T")
 
 
 class SqliteStore(Log, Books, Desk, Ticking, Pruning):
@@ -61,6 +66,8 @@ class SqliteStore(Log, Books, Desk, Ticking, Pruning):
         self._guard = Lock()
         """Held while `_wal` changes, because a thread may be about to sync it."""
         self._counting = Counting(path)
+        self._reading, self._asking = Lock(), asyncio.Lock()
+        """Held while a view is open in a thread, and by the call that waits for it."""
         self._config: str | None = None
         """The path of the configuration that the daemon runs with."""
         self._whoami = (os.getpid(), time.time(), __version__)
@@ -151,9 +158,10 @@ class SqliteStore(Log, Books, Desk, Ticking, Pruning):
         if not self._unlinked() or others or _identity(self.path) != self._place:
             return False
         # SQLite shares one -shm between the connections of a process: none may keep the old one open.
-        if not self._counting.open.acquire(blocking=False):
-            return False
+        locks = [lock for lock in (self._counting.open, self._reading) if lock.acquire(blocking=False)]
         try:
+            if len(locks) < 2:
+                return False
             busy, *_ = self._do("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             if busy:
                 return False
@@ -167,7 +175,8 @@ class SqliteStore(Log, Books, Desk, Ticking, Pruning):
             self._place = None  # the connections are unusable: from now on, `lost` is true
             return False
         finally:
-            self._counting.open.release()
+            for lock in locks:
+                lock.release()
         with self._guard:
             os.close(self._wal)
             self._wal = open_wal(path)
@@ -261,6 +270,22 @@ class SqliteStore(Log, Books, Desk, Ticking, Pruning):
             "UPDATE daemons SET config = ?, digest = ?, reloads = reloads + 1, problems = ?",
             (_text(config), digest, wire.encode(list(problems)).decode()),
         )
+
+    async def apart(self, work: Callable[[View], Coroutine[Any, Any, T]]) -> T:
+        """What `work` reads, in a thread and by a view of its own. One at a time: a reader waits, and no thread does."""
+        async with self._asking:
+            return await in_thread(self._read_apart, work)
+
+    def _read_apart(self, work: Callable[[View], Coroutine[Any, Any, T]]) -> T:
+        with self._reading:
+            return asyncio.run(self._read(work))
+
+    async def _read(self, work: Callable[[View], Coroutine[Any, Any, T]]) -> T:
+        view = Reader.open(self.path)
+        try:
+            return await work(view)
+        finally:
+            await view.close()
 
     async def census(self, sinks: Mapping[str, Filter]) -> Census:
         """What the metrics show, for these sinks (name -> filter). It is counted in a thread, a few seconds at most."""

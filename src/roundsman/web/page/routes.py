@@ -8,6 +8,8 @@ from roundsman.engine.engine import Engine
 from roundsman.options.page import PageOptions
 from roundsman.web.page import login, views
 from roundsman.web.page.door import Door, Session
+from roundsman.web.page.pull import Pull
+from roundsman.web.page.status import Status
 
 
 def routes(engine: Engine, options: PageOptions) -> list[Route]:
@@ -17,4 +19,9 @@ def routes(engine: Engine, options: PageOptions) -> list[Route]:
     async def home(_: Request, session: Session) -> Response:
         return HTMLResponse(views.home(session.user, session.form_token))
 
-    return [door.reader("/", home), *login.routes(door)]
+    return [
+        door.reader("/", home),
+        door.reader("/status.json", Status(engine)),
+        door.reader("/events", Pull(engine)),
+        *login.routes(door),
+    ]

@@ -1,0 +1,68 @@
+"""`GET /events`: events in the order of the log, for programs that pull them."""
+
+from collections.abc import AsyncIterator
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from roundsman.engine.engine import Engine
+from roundsman.screen.words import stamp
+from roundsman.store import Filter, Pulled, View
+from roundsman.web.page.door import Session, refusal
+from roundsman.web.page.queries import Query
+from roundsman.web.pieces import Pieces
+
+DEFAULT, MOST = 100, 1000
+"""Events of one answer, if the request does not say how many, and at most."""
+UNDER_WAY = 8
+"""Answers at the same time: each holds some MiB until its reader has it."""
+KNOWN = ("after", "limit", "source", "type", "outcome")
+
+
+class Pull:
+    """The endpoint."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._under_way = 0
+
+    async def __call__(self, request: Request, _: Session) -> Response:
+        query = Query(request, KNOWN)
+        after, limit = query.number("after", 0), query.number("limit", DEFAULT, (1, MOST))
+        sources, types = query.words("source"), query.words("type")
+        # Short names match, too, as in `roundsman events`: batch.completed of any vendor.
+        wanted = Filter([*types, *(f"*.{each}" for each in types)], sources, query.words("outcome"))
+        if self._under_way >= UNDER_WAY:
+            raise refusal(503, "busy", {"retry-after": "1"})
+
+        async def read(view: View) -> Pulled | str:
+            for name in sources:
+                if not set(name) & set("*?[") and await view.kind(name) is None:
+                    return name
+            return await view.pull(after, limit, wanted)
+
+        self._under_way += 1
+        try:
+            found = await self._engine.store.apart(read)
+        except BaseException:
+            self._done()
+            raise
+        if isinstance(found, str):
+            self._done()
+            raise refusal(400, f"source: {found} is no source of the log")
+        return Pieces(_json(found), "application/json", self._done)
+
+    def _done(self) -> None:
+        self._under_way -= 1
+
+
+async def _json(found: Pulled) -> AsyncIterator[bytes]:
+    """The answer. Each event is spliced in as it is stored."""
+    sound = [(event, logged) for event, logged in found.events if event.sound]
+    damaged = len(found.events) - len(sound)
+    head = f'"next":{found.next},"head":{found.head},"pruned":{found.pruned},"damaged":{damaged}'
+    yield f'{{{head},"events":['.encode()
+    for number, (event, logged) in enumerate(sound):
+        comma = "," if number else ""
+        yield f'{comma}\n{{"seq":{event.seq},"logged":"{stamp(logged)}","event":'.encode() + event.body + b"}"
+    yield b"\n]}\n"

@@ -1,0 +1,180 @@
+"""What programs read of the page: `/events` in the order of the log, and `/status.json` as the command prints it."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from doors import Door, open_door
+from inside import put, sql
+from roundsman import screen
+from roundsman.options.listen import ListenOptions
+from roundsman.store import Filter
+from worlds import an_event, event_logs
+
+TOKEN = "a-token-of-24-letters-ok"
+KEY = {"authorization": f"Bearer {TOKEN}"}
+
+
+@pytest.fixture
+async def door(tmp_path: Path) -> AsyncIterator[Door]:
+    options = ListenOptions(address="127.0.0.1:0", page={"token": TOKEN})
+    async with open_door(
+        tmp_path, event_logs(), event_logs("windows"), rounds=False, options=options
+    ) as door:
+        yield door
+
+
+async def ask(door: Door, path: str) -> httpx.Response:
+    return await door.client.get(door.url + path, headers=KEY)
+
+
+async def pulled(door: Door, query: str = "") -> dict[str, Any]:
+    found = await ask(door, f"/events?{query}")
+    assert (found.status_code, found.headers["content-type"]) == (200, "application/json")
+    return found.json()  # type: ignore[no-any-return]
+
+
+async def test_a_program_pulls_every_event_once_as_it_is_in_the_log(door: Door) -> None:
+    await put(door.store, *(an_event(n, note='</script>\\u2028"') for n in range(25)))
+    at, seen = 0, []
+    while True:
+        found = await pulled(door, f"after={at}&limit=10")
+        seen += found["events"]
+        at = found["next"]
+        if at == found["head"]:
+            break
+    logged = door.events()
+    assert [each["event"] for each in seen] == [json.loads(event.body) for event in logged]
+    assert [each["seq"] for each in seen] == [event.seq for event in logged]
+    assert (await pulled(door, f"after={at}"))["events"] == []
+    await put(door.store, an_event(99))
+    assert [each["event"]["id"] for each in (await pulled(door, f"after={at}"))["events"]] == ["id00099"]
+
+
+async def test_the_bytes_of_an_event_are_those_of_the_log(door: Door) -> None:
+    await put(door.store, an_event(1, amount=1.10, text="é"))
+    [event] = door.events()
+    assert event.body in (await ask(door, "/events")).content
+
+
+async def test_a_pull_can_select(door: Door) -> None:
+    await put(door.store, *(an_event(n, outcome="denied" if n % 2 else "granted") for n in range(4)))
+    await put(door.store, an_event(9, source="windows"))
+
+    async def ids(query: str) -> list[str]:
+        return [each["event"]["id"] for each in (await pulled(door, query))["events"]]
+
+    assert await ids("outcome=denied") == ["id00001", "id00003"]
+    assert await ids("source=windows") == await ids("source=w*&source=x*") == ["id00009"]
+    assert len(await ids("type=event_log.created")) == 5
+    assert await ids("type=no.such") == []
+
+
+@pytest.mark.garbles
+async def test_what_was_pruned_is_counted_and_what_is_damaged_left_out(door: Door) -> None:
+    await put(door.store, *(an_event(n) for n in range(4)))
+    await sql(door.store, "UPDATE events SET body = NULL WHERE id = 'id00000'")
+    await sql(door.store, "UPDATE events SET body = ? WHERE id = 'id00002'", (b"\xff{",))
+    found = await pulled(door)
+    assert [each["event"]["id"] for each in found["events"]] == ["id00001", "id00003"]
+    assert (found["pruned"], found["damaged"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("query", "problem"),
+    [
+        ("after=-1", "after: -1 is not a whole number of 0 or more"),
+        ("after=", 'after: "" is not a whole number of 0 or more'),
+        ("after=1e3", "after: 1e3 is not a whole number of 0 or more"),
+        ("after=%D9%A3", "after: ٣ is not a whole number of 0 or more"),
+        ("after=99999999999999999999", "after: 99999999999999999999 is not a whole number of 0 or more"),
+        ("limit=0", "limit: 0 is not a whole number from 1 to 1000"),
+        ("limit=1001", "limit: 1001 is not a whole number from 1 to 1000"),
+        ("limit=1e9", "limit: 1e9 is not a whole number from 1 to 1000"),
+        ("source=%00", "source: \\x00 is not a name or a glob"),
+        ("source=", 'source: "" is not a name or a glob'),
+        ("source=nowhere", "source: nowhere is no source of the log"),
+        ("type=" + "x" * 201, "type: " + "x" * 60 + "... is not a name or a glob"),
+        ("&".join(["outcome=x"] * 51), "outcome: is given 51 times; at most 50"),
+        ("afer=1", "afer: unknown parameter; known: after, limit, source, type, outcome"),
+        ("%1b[31m=1", "\\x1b[31m: unknown parameter; known: after, limit, source, type, outcome"),
+    ],
+)
+async def test_a_wrong_query_is_refused_with_a_sentence(query: str, problem: str, door: Door) -> None:
+    found = await ask(door, f"/events?{query}")
+    assert (found.status_code, found.text) == (400, problem + "\n")
+
+
+async def test_a_glob_that_is_hostile_ends_soon(door: Door) -> None:
+    await put(door.store, *(an_event(n) for n in range(50)))
+    began = time.monotonic()
+    await pulled(door, "type=" + "*a" * 100)
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "//events",
+        "/events/",
+        "/hooks/../status.json",
+        "/%2e%2e/events",
+        "/%2fevents",
+        "/events%00",
+        "/Events",
+    ],
+)
+async def test_no_other_path_leads_to_an_answer(path: str, door: Door) -> None:
+    sent = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\nConnection: close\r\n\r\n"
+    assert (await raw(door, sent.encode())).startswith(b"HTTP/1.1 404 ")
+
+
+async def raw(door: Door, sent: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(door.url.rpartition(":")[2]))
+    writer.write(sent)
+    answer = await reader.read()
+    writer.close()
+    return answer
+
+
+async def test_a_head_that_is_too_long_is_refused(door: Door) -> None:
+    sent = f"GET /events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {'x' * 70_000}\r\nConnection: close\r\n\r\n"
+    assert not (await raw(door, sent.encode())).startswith(b"HTTP/1.1 200")
+    assert (await pulled(door))["events"] == []
+
+
+async def test_the_status_is_that_of_the_command(door: Door) -> None:
+    await put(door.store, an_event(1))
+    found = (await ask(door, "/status.json")).json()
+    there = (set(door.engine.roster), set(door.engine.deliveries))
+    filters = {"rec": Filter()}
+    shown = await screen.status(door.store, filters, lambda *_: (), there, lambda *_: "")
+    assert {key: found[key] for key in shown} == shown
+    assert (found["offset"], found["next"], found["total"]) == (0, None, 2)
+
+
+async def test_many_sources_are_a_page_at_a_time(door: Door) -> None:
+    await door.store.register({f"s{n:04}": "parakey.event_logs" for n in range(1500)}, {})
+    names, at = [], 0
+    while at is not None:
+        found = (await ask(door, f"/status.json?offset={at}&limit=400")).json()
+        names += [each["name"] for each in found["sources"]]
+        at = found["next"]
+    assert names == sorted(names)
+    assert len(names) == found["total"] == 1502
+    assert len((await ask(door, "/status.json")).json()["sources"]) == 1000
+    assert (await ask(door, "/status.json?limit=5000")).status_code == 400
+
+
+async def test_nothing_is_read_without_the_login(door: Door) -> None:
+    for path in ("/status.json", "/events"):
+        found = await door.client.get(door.url + path)
+        assert (found.status_code, found.text) == (401, "not logged in\n")
+    for path in ("/healthz", "/metrics", "/hooks/doors"):
+        assert "www-authenticate" not in (await door.client.get(door.url + path)).headers
