@@ -94,7 +94,7 @@ def test_errors_are_swallowed_in_few_places() -> None:
         and node.type is not None
         and any(isinstance(kind, ast.Name) and kind.id == "Exception" for kind in ast.walk(node.type))
     }
-    # cli's init, run and hooks: `check --live`, `poll` and `hooks` show what a plugin raised; config's loading and registry: importing a plugin may raise anything.
+    # cli's live, run and hooks: `check --live`, `poll` and `hooks` show what a plugin raised; config's loading and registry: importing a plugin may raise anything.
     # gaps: what a visit found is committed even if a plugin cannot state its gap.
     # services: each service of Apprise is a plugin of a library.
     # testing's contract, promises and sinks: they find out what a plugin raises.
@@ -104,7 +104,7 @@ def test_errors_are_swallowed_in_few_places() -> None:
         "visit.py",
         "delivery.py",
         "reception.py",
-        "init.py",
+        "live.py",
         "run.py",
         "hooks.py",
         "loading.py",

@@ -237,6 +237,14 @@ class Source(Plugin, Before06):
         named = [f"{name} {value}" for name in self.account if (value := getattr(self, name)) is not None]
         return ", ".join([self.base_url, *named])
 
+    def reported_types(self) -> Sequence[str]:
+        """The types of its events, for `roundsman check --explain`; `*` stands for what depends on the data. Empty: unknown."""
+        return ()
+
+    def requests_a_day(self) -> tuple[float, str]:
+        """The requests of a day without anything new, and what that assumes, for `roundsman check --explain`."""
+        return 86400 / self.interval, "1 request a visit"
+
     def auth(self) -> "Auth | None":
         """The authentication of requests, such as `bearer(self.token)`; called once when the source is set up."""
         return None

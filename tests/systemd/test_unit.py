@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from conftest import need
-from roundsman.cli.init import check
+from roundsman.cli.check import check
 from roundsman.cli.service import following
 from roundsman.config.loading import Config, load
 from roundsman.options.listen import Address

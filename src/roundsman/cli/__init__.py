@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from roundsman.cli import init, run, status, healthy, failures, control, pausing  # isort: skip - the order of --help
+from roundsman.cli import init, check, schema, run, status, healthy, failures, control, pausing  # isort: skip - the order of --help
 from roundsman.cli import backup, hooks, notify, service, new, plugins, sandbox, pages  # isort: skip - the rest of it
 from roundsman.cli.app import app, complain, complain_of
 from roundsman.errors import ConfigError, reason
@@ -23,6 +23,7 @@ from roundsman.system import logs
 
 __all__ = [
     "backup",
+    "check",
     "control",
     "failures",
     "healthy",
@@ -36,6 +37,7 @@ __all__ = [
     "plugins",
     "run",
     "sandbox",
+    "schema",
     "service",
     "status",
 ]

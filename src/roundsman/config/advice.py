@@ -3,13 +3,13 @@
 import os
 import stat
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import httpx
 from pydantic import BaseModel
 
+from roundsman.config.explained import may_match
 from roundsman.config.loading import Config
 from roundsman.config.sentences import nearest
 from roundsman.http.urls import is_loopback
@@ -132,19 +132,21 @@ def _open_to_all(path: Path) -> bool:
 def _filters_for_nothing(config: Config) -> list[str]:
     """Filters of sinks that no event can match. Without a warning, a typo would silently deliver nothing."""
     kinds = {source.type for source in config.sources.values()}
-    ours = kinds <= set(SOURCES)  # a third-party source has its own types and outcomes
+    made = [each for source in config.sources.values() for each in source.reported_types()]
     known = {"sources": [*config.sources, DAEMON]}
-    if ours:
-        known |= {"types": list(TYPES), "outcomes": list(get_args(Outcome))}
+    if all(source.reported_types() for source in config.sources.values()):
+        known["types"] = [*TYPES, *made]
+    if kinds <= set(SOURCES):  # a third-party source has its own outcomes
+        known["outcomes"] = list(get_args(Outcome))
     found = []
     for name, sink in config.sinks.items():
         for what, words in known.items():
             for each in getattr(sink, what):
-                if not any(fnmatchcase(word, each) for word in words):
+                if not any(may_match(word, each) for word in words):
                     hint = (
                         nearest(each, words)
                         if what != "types"
-                        else "; `roundsman schema events` has all; or a glob such as *.failed"
+                        else "; `roundsman check --explain` has the types of each source"
                     )
                     found.append(f"sinks.{name}.{what}: {each} matches nothing{hint}")
     return found

@@ -115,6 +115,11 @@ def is_template(text: str) -> str:
     return text
 
 
+def as_glob(text: str) -> str:
+    """A template with `*` in place of each path: `com.github.*`."""
+    return _PLACE.sub("*", text)
+
+
 def template(text: str) -> Callable[[Any], str]:
     """A function that fills the paths of a template in: letters, digits, dots and dashes of their values.
 

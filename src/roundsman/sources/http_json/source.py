@@ -1,9 +1,10 @@
 """`http.json`: a list of any JSON API, described in TOML alone."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Literal
 
+from roundsman.kit.paths import as_glob
 from roundsman.plugin import Poll, State, Visit
 from roundsman.sources.http_json.reading import Reading
 from roundsman.sources.http_json.state import ListState, Memory
@@ -18,6 +19,15 @@ class HttpJson(Table):
 
     def poll(self, visit: Visit, state: State) -> AsyncIterator[Poll]:
         return Reading(self, visit, state).polls()
+
+    def reported_types(self) -> Sequence[str]:
+        return [as_glob(self.event.type)]
+
+    def requests_a_day(self) -> tuple[float, str]:
+        whole = self.pages is not None and self.since is None and not self.rows.newest_first
+        return 86400 / self.interval, "1 request a visit" + (
+            " for each page of the list; 1 page" if whole else ""
+        )
 
     def rewound(self, state: State, to: datetime | None) -> State:
         if to is None and self.since is not None and self.since.window:

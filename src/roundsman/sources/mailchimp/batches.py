@@ -130,6 +130,18 @@ class Batches(Jobs):
             else []
         )
 
+    def reported_types(self) -> Sequence[str]:
+        found = ["completed"]
+        if self.results != "off":
+            found.append("operation_failed")
+        if self.results == "all":
+            found.append("operation_succeeded")
+        return [f"com.mailchimp.batch.{each}" for each in found]
+
+    def requests_a_day(self) -> tuple[float, str]:
+        each = f"1 request a visit for each {self.page_size:,} batches of the last 7 days"
+        return 86400 / self.interval, each
+
     def auth(self) -> "Auth":
         from roundsman.http.auth import basic
 

@@ -67,6 +67,14 @@ class Batches(Account, Jobs):
     list_is_optional: ClassVar = True
     rows_are_whole: ClassVar = False
 
+    def reported_types(self) -> Sequence[str]:
+        return ["co.parakey.batch.completed", "co.parakey.batch.item_failed"]
+
+    def requests_a_day(self) -> tuple[float, str]:
+        if self.lists:
+            return 86400 / self.interval, "1 request a visit, and 1 for each batch under way"
+        return 0, "1 request a visit for each batch that is tracked"
+
     def receive(self, call: Call) -> Received:
         """Reads bare batches: each is reported if it is complete and has ended, else tracked."""
         shape = self.shape()

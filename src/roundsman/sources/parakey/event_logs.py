@@ -91,6 +91,9 @@ class EventLogs(Account, feed.Feed):
     paging: Paging = Paging()
     fields_: Annotated[Fields, Field(alias="fields")] = Fields()
 
+    def reported_types(self) -> Sequence[str]:
+        return ["co.parakey.event_log.created"]
+
     def receive(self, call: Call) -> Received:
         """Reads event logs. A row that a poll might report with another id only rings."""
         shape, events, damaged = self.shape, [], list[wire.Damage]()

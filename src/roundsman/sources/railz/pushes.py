@@ -27,7 +27,7 @@ from roundsman.kit.listing import Paging, whole
 from roundsman.kit.pages import FULL_FROM, At, Cut, End, Job, Look, Page, Spec, is_about_all
 from roundsman.kit.tracked import Tracked
 from roundsman.options.secrets import Secret
-from roundsman.options.values import Duration, Start
+from roundsman.options.values import Duration, Start, counted
 from roundsman.plugin import Received
 from roundsman.sources.railz.calls import OTHER_EVENTS, SPEC, PushCall, Webhook
 from roundsman.sources.railz.shapes import DELETES, OUTCOMES, PUSHES, Kind, Row, Shapes, batch_id, other_end
@@ -171,6 +171,20 @@ class Pushes(Jobs):
         return PasswordToken(
             self.auth_url, self.client_id, key, life=self.token_ttl, margin=self.token_refresh_margin
         )
+
+    def reported_types(self) -> Sequence[str]:
+        found = ["push.completed", "push.file_failed", "batch_push.completed"]
+        return [f"ai.railz.{each}" for each in [*found, *(["delete.completed"] if self.deletes else [])]]
+
+    def requests_a_day(self) -> tuple[float, str]:
+        lists = 2 if self.deletes else 1
+        each = f"{lists} a visit for each connection, and tokens"
+        day = 86400 / max(self.token_ttl - self.token_refresh_margin, 1.0)
+        if self.connections == "discover":
+            found = 86400 / max(self.discover_every, self.interval)
+            return day + found + lists * 86400 / self.interval, f"{each}; 1 connection, which is looked for"
+        there = len(self.connections)
+        return day + there * lists * 86400 / self.interval, f"{each}; {counted(there, 'connection')}"
 
     def receive(self, call: Call) -> Received:
         """Reads a push, a batch of pushes or a deletion: reported if complete and ended, else asked for."""

@@ -1,0 +1,130 @@
+"""`check --live`: each source is polled once without storing anything, and each sink that is a file is opened."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import aclosing, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from roundsman.errors import reason
+
+if TYPE_CHECKING:
+    from roundsman.config.loading import Config
+    from roundsman.http.transport import Clients
+    from roundsman.plugin import Sink, Source, State, Visit
+    from roundsman.store import View
+
+ENOUGH_ROWS = 100
+"""A source is not read further after more than this many rows."""
+
+
+class Tried(NamedTuple):
+    """What came of trying one source or sink."""
+
+    place: str
+    """`sources.NAME` or `sinks.NAME`."""
+    message: str
+    ok: bool
+
+
+async def _ask_once(source: "Source", visit: "Visit", state: "State") -> tuple[int, list[str]]:
+    """One visit, or its first pages: the number of rows, and the warnings. Raises what the visit raises."""
+    from roundsman.engine.reading import Dry, read
+
+    rows = 0
+    remarks: list[str] = []
+    dry = Dry(state=state)
+    async with aclosing(read(source, visit, dry.remembered)) as steps:
+        async for step in steps:
+            rows += step.poll.rows
+            remarks += step.poll.remarks
+            if rows > ENOUGH_ROWS or not step.poll.page:
+                break
+            await dry.keep(step)
+    return rows, remarks
+
+
+def _missing(place: str) -> list[Path]:
+    """The file and the folders that opening a sink would create, the innermost first."""
+    file = Path(place)
+    return [each for each in (file, *file.parents) if file.is_absolute() and not each.exists()]
+
+
+def _leave_nothing(made: list[Path]) -> None:
+    """Remove what the check created: if root created it, the service could not use it."""
+    from roundsman.system.files import open_folder
+
+    with suppress(OSError):
+        for each in made:
+            if each.is_dir():
+                each.rmdir()
+            elif each.stat().st_size == 0:
+                folder, file = open_folder(each)
+                os.unlink(file.name, dir_fd=folder)
+                os.close(folder)
+
+
+async def tried(config: "Config") -> AsyncIterator[Tried]:
+    """Try each source, then each sink. A source may have several findings."""
+    from roundsman.cli import registrations
+    from roundsman.cli.pauses import pause
+    from roundsman.engine.reading import visit_to
+    from roundsman.legacy import old_http
+    from roundsman.plugin import Registers, Tracks
+    from roundsman.service.service import web
+
+    connections = web(config.http)
+    view = await _view(config.store)
+    for name, source in config.sources.items():
+        place = f"sources.{name}"
+        asked = connections.seen
+        try:
+            if view is not None and (why := await pause(view, source)):
+                yield Tried(place, why, ok=False)
+                continue
+            visit = visit_to(source, connections)
+            rows, remarks = await _ask_once(source, visit, {})
+            # No request, because nothing is tracked yet: ask for an unknown id, to check the credentials.
+            if connections.seen == asked and isinstance(source, Tracks):
+                _, remarks = await _ask_once(source, visit, source.follow({}, ["roundsman-check"]))
+            yield Tried(place, "answers" + (f", {rows} rows" if rows else ""), ok=True)
+            if source.webhook is not None and isinstance(source, Registers):
+                registrar = source.registrar(old_http(visit))
+                remarks += registrations.unsigned(source, await registrar.list()) if registrar else []
+            for remark in remarks:
+                yield Tried(place, remark, ok=False)
+        except Exception as exc:  # noqa: BLE001 - a plugin may raise anything; go on with the next one
+            yield Tried(place, reason(exc), ok=False)
+    for name, sink in config.sinks.items():
+        yield await _opened(f"sinks.{name}", sink, connections)
+    await connections.aclose()
+    if view is not None:
+        await view.close()
+
+
+async def _opened(place: str, sink: "Sink", connections: "Clients") -> Tried:
+    """Open the sink if it is a file, and leave nothing behind."""
+    from roundsman.legacy import OldHttp
+
+    file = sink.place()
+    if file is None:
+        return Tried(place, "not tested: it opens at the first event", ok=True)
+    try:
+        missing = _missing(file)
+        async with sink.open(OldHttp(connections), None):
+            _leave_nothing(missing)  # while the sink holds it: no other process has begun to write it
+    except BlockingIOError:
+        return Tried(place, "is in use by a running daemon", ok=True)
+    except Exception as exc:  # noqa: BLE001 - a plugin may raise anything
+        return Tried(place, reason(exc), ok=False)
+    return Tried(place, "opens", ok=True)
+
+
+async def _view(store: Path) -> "View | None":
+    """The store; None if there is none that this user can read."""
+    from roundsman.store import StoreError, exists, open_view
+
+    try:
+        return await open_view(store) if exists(store) else None
+    except StoreError:
+        return None  # of an older version, say, or readable only by the service

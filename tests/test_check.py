@@ -1,0 +1,194 @@
+"""`check`: a file by its name, JSON for programs, and what a configuration would do."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from plugins import install
+from roundsman import cli
+
+ALL = """
+[daemon]
+store = "roundsman.db"
+[sources.front-doors]
+type = "parakey.event_logs"
+base_url = "http://127.0.0.1:1"
+access_token = "s3cret-token"
+[sources.newsletter]
+type = "mailchimp.batches"
+api_key = "0123456789abcdef-us6"
+[sources.ledger]
+type = "railz.pushes"
+client_id = "ID_1"
+secret_key = "ID_a-long-secret"
+connections = ["CON-1", "CON-2"]
+deletes = true
+[sources.github]
+type = "http.json"
+base_url = "http://127.0.0.1:1"
+interval = "30s"
+rows = { id = "id" }
+event = { type = "com.github.{type}" }
+[sinks.archive]
+type = "file"
+path = "events.jsonl"
+[sinks.crm]
+type = "http"
+url = "https://crm.example.org/events"
+types = ["com.github.PushEvent", "com.mailchimp.*"]
+outcomes = ["failed"]
+"""
+
+
+class Done(NamedTuple):
+    """How the command ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+Checked = Callable[..., Done]
+
+
+@pytest.fixture
+def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> Checked:
+    """`roundsman check`, in a folder with the configuration above under another name."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("ROUNDSMAN_CONFIG", "STATE_DIRECTORY", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "other.toml").write_text(ALL)
+
+    def run(*words: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["roundsman", "check", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return Done(int(ended.value.code or 0), *capfd.readouterr())
+
+    return run
+
+
+def found(done: Done) -> dict[str, Any]:
+    """What `--json` printed: nothing else is on standard error."""
+    assert done.err == ""
+    document: dict[str, Any] = json.loads(done.out)
+    return document
+
+
+def test_a_file_is_checked_by_its_name(check: Checked) -> None:
+    done = check("other.toml")
+    assert done.status == 0
+    assert done.out.startswith("other.toml: no mistakes; 4 sources, 2 sinks, store ")
+    both = check("other.toml", "-c", "another.toml")
+    assert (both.status, both.out) == (2, "")
+    assert both.err == "other.toml, another.toml: name one file, either alone or behind -c\n"
+
+
+def test_json_has_each_mistake_with_its_place(check: Checked, tmp_path: Path) -> None:
+    wrong = ALL.replace("interval = ", "intervall = ").replace('path = "events.jsonl"', "")
+    (tmp_path / "other.toml").write_text(wrong)
+    done = check("other.toml", "--json")
+    assert done.status == 2
+    document = found(done)
+    assert (document["file"], document["valid"], document["warnings"]) == ("other.toml", False, [])
+    assert [{**each, "line": None} for each in document["problems"]] == [
+        {
+            "file": "other.toml",
+            "line": None,
+            "place": "sources.github.intervall",
+            "message": "unknown option; did you mean interval?",
+        },
+        {"file": "other.toml", "line": None, "place": "sinks.archive.path", "message": "is missing"},
+    ]
+
+
+def test_json_has_a_mistake_without_a_place(check: Checked, tmp_path: Path) -> None:
+    (tmp_path / "other.toml").write_text("[sources\n")
+    for name, message in (("other.toml", ""), ("absent.toml", "cannot be read: No such file")):
+        done = check(name, "--json")
+        assert done.status == 2
+        [problem] = found(done)["problems"]
+        assert (problem["file"], problem["place"]) == (name, None)
+        assert problem["message"].startswith(message)
+
+
+def test_json_has_the_warnings_and_what_is_configured(check: Checked) -> None:
+    done = check("other.toml", "--json")
+    assert done.status == 0
+    assert "s3cret" not in done.out
+    document = found(done)
+    assert document["valid"]
+    assert {each["place"] for each in document["warnings"]} >= {"sources.front-doors", "sources.newsletter"}
+    sources = {each["name"]: each for each in document["sources"]}
+    assert sources["ledger"]["requests_a_day"] == pytest.approx(4 * 1440 + 86400 / 3300, abs=0.1)
+    assert sources["github"]["requests_a_day"] == 2880
+    assert sources["newsletter"]["event_types"] == [
+        "com.mailchimp.batch.completed",
+        "com.mailchimp.batch.operation_failed",
+    ]
+    [archive, crm] = document["sinks"]
+    assert archive["place"].endswith("/events.jsonl")
+    assert crm["gets"] == [
+        {"source": "newsletter", "type": "com.mailchimp.batch.completed", "outcomes": ["failed"]},
+        {"source": "newsletter", "type": "com.mailchimp.batch.operation_failed", "outcomes": None},
+        {"source": "github", "type": "com.github.*", "outcomes": ["failed"]},
+    ]
+    assert document["live"] is None
+
+
+def test_json_has_what_live_found(check: Checked) -> None:
+    done = check("other.toml", "--json", "--live")
+    assert done.status == 1
+    live = {each["place"]: each for each in found(done)["live"]}
+    assert not live["sources.front-doors"]["ok"]
+    assert "the connection was refused" in live["sources.front-doors"]["message"]
+    assert live["sinks.archive"] == {"place": "sinks.archive", "message": "opens", "ok": True}
+
+
+def test_explain_fits_a_terminal_and_names_what_each_sink_gets(check: Checked) -> None:
+    done = check("other.toml", "--explain")
+    assert done.status == 0
+    lines = done.out.splitlines()
+    assert max(map(len, lines[1:])) <= 80
+    assert "  github           2,880  every 30s, 1 request a visit" in lines
+    assert "sinks.crm (http) gets:" in lines
+    assert "  github      com.github.*, only failed" in lines
+    assert "  daemon       all 13 notices of the daemon: roundsman.*" in lines
+    assert "No sink sends messages to people" in done.out
+
+
+def test_explain_says_what_people_get_no_message_about(check: Checked, tmp_path: Path) -> None:
+    notify = '[sinks.oncall]\ntype = "notify"\nurls = ["json://localhost"]\nsources = ["ledger"]\n'
+    (tmp_path / "other.toml").write_text(ALL + notify)
+    last = check("other.toml", "--explain").out.rpartition("\n\n")[2]
+    assert " ".join(last.split()) == (
+        "Messages to people: 1 sink, oncall. No message comes about events of front-doors, newsletter, github. "
+        "No message comes when a source or a sink fails: `sources` leaves out daemon."
+    )
+
+
+def test_a_source_of_a_plugin_has_unknown_types(check: Checked, tmp_path: Path, monkeypatch: Any) -> None:
+    install(tmp_path, "acme-orders", sources={"acme.orders": "acme_orders:Orders"})
+    (tmp_path / "acme_orders.py").write_text(
+        "from roundsman import Source\n"
+        "class Orders(Source):\n"
+        "    base_url: str = 'http://127.0.0.1:1'\n"
+        "    async def poll(self, visit, state): ...\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "other.toml").write_text(
+        '[sources.orders]\ntype = "acme.orders"\n[sinks.console]\ntype = "stdout"\n'
+    )
+    done = check("other.toml", "--explain")
+    assert "  orders  all types, which are unknown here" in done.out.splitlines()
+
+
+def test_a_type_that_a_template_makes_is_no_mistake_of_a_filter(check: Checked, tmp_path: Path) -> None:
+    assert "matches nothing" not in check("other.toml").err
+    (tmp_path / "other.toml").write_text(ALL.replace("com.github.PushEvent", "com.gitlab.PushEvent"))
+    assert "sinks.crm.types: com.gitlab.PushEvent matches nothing" in check("other.toml").err
