@@ -30,7 +30,7 @@ def parsed(line: str) -> Parsed:
         context = command.context_class(command, parent=context, info_name=command.name)
     if hasattr(command, "commands") and words and not words[0].startswith("-"):
         return Parsed(whole=False, mistake=f"there is no command {words[0]}")
-    if "--help" in words:
+    if {"-h", "--help"} & set(words):
         return Parsed(whole=True)
     try:
         command.parse_args(context, words)

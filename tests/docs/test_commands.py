@@ -13,6 +13,7 @@ import pages
 from conftest import need
 from parsing import parsed
 from reader import TOKENS, Reader, form
+from roundsman.cli.examples import EXAMPLES
 from terminal import (
     ELSEWHERE,
     FAMILIES,
@@ -48,9 +49,12 @@ class Line(NamedTuple):
 
 
 def lines() -> list[Line]:
-    """Each line once: those of the shell blocks, and the whole ones in the prose, in the order to run them."""
+    """Each line once: of the shell blocks, of the help, and the whole ones in the prose, in the order to run them."""
     found: dict[str, list[str]] = {}
     shown: dict[str, list[str]] = {}
+    for command, examples in EXAMPLES.items():
+        for example in examples:
+            found.setdefault(typed(example), []).append(f"roundsman {command} --help")
     for page in pages.written():
         for command in pages.commands(page):
             found.setdefault(command.text, []).append(command.place)
@@ -60,6 +64,11 @@ def lines() -> list[Line]:
                 found.setdefault(span.text, []).append(span.place)
     known = [Line(text, tuple(places), tuple(shown.get(text, ()))) for text, places in found.items()]
     return sorted(known, key=lambda line: _phase(line.text))
+
+
+def typed(example: str) -> str:
+    """A line of the help without what stands behind it."""
+    return re.sub(r"\s{2,}#.*", "", example)
 
 
 def _phase(text: str) -> int:
@@ -169,6 +178,7 @@ def test_each_command_in_the_prose_exists_with_its_options() -> None:
 
 def test_the_tables_name_only_lines_of_the_pages() -> None:
     known = {place.text for page in pages.pages() for place in [*pages.commands(page), *pages.spans(page)]}
+    known |= {typed(example) for examples in EXAMPLES.values() for example in examples}
     assert [text for text in (*ON_A_MACHINE, *NOT_RUN, *STATUS, *UNTIL_STOPPED) if text not in known] == []
 
 

@@ -67,7 +67,7 @@ def main() -> None:
     sys.excepthook = _masked
     try:
         # typer prints a usage error on several lines; the journal gets one line (see `complain`).
-        sys.exit(app(standalone_mode=not logs.on_journal()))
+        sys.exit(app(prog_name="roundsman", standalone_mode=not logs.on_journal()))
     except UsageError as exc:
         complain(exc.format_message())
         sys.exit(2)

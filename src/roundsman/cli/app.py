@@ -11,6 +11,7 @@ import typer
 
 import roundsman
 from roundsman import config as configuration
+from roundsman.cli.layout import App
 from roundsman.masking import mask, safe
 from roundsman.system import logs
 
@@ -19,11 +20,10 @@ if TYPE_CHECKING:
     from roundsman.events import Event
     from roundsman.store import Desk, View
 
-app = typer.Typer(
+app = App(
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,  # they show local variables, which may hold secrets
-    rich_markup_mode=None,
     help="Poll SaaS APIs, and report each new event once. `roundsman help` lists the pages of the documentation.",
 )
 

@@ -26,6 +26,7 @@ from roundsman.cli.app import (
     when,
     writing,
 )
+from roundsman.cli.layout import App
 from roundsman.errors import ConfigError
 from roundsman.masking import safe
 from roundsman.system import logs
@@ -39,7 +40,7 @@ ANSWERS = 30.0
 STARTS = 2.0
 """Seconds to wait for a daemon that uses the store and has not recorded its configuration yet."""
 
-dead_app = typer.Typer(
+dead_app = App(
     no_args_is_help=True, help="List, retry or drop dead letters: events that a sink refused for good."
 )
 app.add_typer(dead_app, name="dead")

@@ -19,6 +19,7 @@ from roundsman.cli.app import (
     when,
     writing,
 )
+from roundsman.cli.layout import App
 from roundsman.masking import safe
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ SHOWN = 20
 WIDEST = 100_000
 """Maximum numbers in a range."""
 
-failures_app = typer.Typer(
+failures_app = App(
     help="List what failed for a person, at all vendors, the newest first. `failures done` marks a failure as done, "
     "`failures undo` opens it again, and `failures log` shows who did so."
 )

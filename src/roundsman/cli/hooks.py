@@ -9,6 +9,7 @@ import typer
 
 from roundsman import config as configuration
 from roundsman.cli.app import ConfigPath, Json, Named, app, complain, fail, store_of
+from roundsman.cli.layout import App
 from roundsman.cli.status import unread
 from roundsman.errors import reason
 from roundsman.masking import mask, safe
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from roundsman.plugin import Source
     from roundsman.webhook import Registrar
 
-hooks_app = typer.Typer(
+hooks_app = App(
     no_args_is_help=True, help="List, create, delete or test the webhooks that a vendor sends to a source."
 )
 app.add_typer(hooks_app, name="hooks")

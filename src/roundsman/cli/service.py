@@ -9,10 +9,11 @@ import typer
 
 from roundsman import config as configuration
 from roundsman.cli.app import app, complain, config_option, fail
+from roundsman.cli.layout import App
 from roundsman.errors import ConfigError
 from roundsman.service import units
 
-service_app = typer.Typer(no_args_is_help=True, help="Print or install the systemd units.")
+service_app = App(no_args_is_help=True, help="Print or install the systemd units.")
 app.add_typer(service_app, name="service")
 
 User = Annotated[bool, typer.Option("--user", help="For the systemd of this user, not of the system.")]
