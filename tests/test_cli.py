@@ -980,6 +980,52 @@ main()
 """
 """The command; the names of the modules that it imported are then in the file `modules`."""
 
+INTERRUPTED = """
+import os, signal, sys
+
+
+class Terminal:
+    def find_spec(self, name, *_):
+        if name == os.environ["WHILE"]:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+sys.meta_path.insert(0, Terminal())
+from roundsman.__main__ import main
+main()
+"""
+"""The command; Ctrl-C comes while it imports the module WHILE."""
+
+
+@pytest.mark.parametrize(
+    "module", ["typer", "typer.core", "roundsman.cli.status", "pydantic", "httpx", "roundsman.http.client"]
+)
+def test_ctrl_c_while_a_command_starts_prints_nothing(module: str, filled: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, "check"],
+        cwd=filled,
+        env={**os.environ, "WHILE": module},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_a_command_whose_parent_ignores_ctrl_c_ignores_it(filled: Path) -> None:
+    """As in the background of a script."""
+    done = subprocess.run(
+        ["sh", "-c", f"trap '' INT; exec {shlex.quote(sys.executable)} -c \"$0\" --version", INTERRUPTED],
+        cwd=filled,
+        env={**os.environ, "WHILE": "typer"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("roundsman ")
+
+
 SLOW = {
     *(
         "aiohttp",

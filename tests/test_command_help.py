@@ -33,8 +33,8 @@ def a_terminal_of_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
 def shown(path: tuple[str, ...]) -> str:
     """The help of a command, with the terminal's width."""
     context = ROOT.context_class(ROOT, info_name="roundsman", **ROOT.context_settings)
-    for name in path:
-        context = ROOT.context_class(EVERY[path], parent=context, info_name=name)
+    for end, name in enumerate(path, 1):
+        context = ROOT.context_class(EVERY[path[:end]], parent=context, info_name=name)
     return str(EVERY[path].get_help(context))
 
 

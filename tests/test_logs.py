@@ -32,6 +32,15 @@ def test_no_text_from_outside_controls_a_terminal(out: io.StringIO) -> None:
     assert "\x1b]" not in out.getvalue()
 
 
+def test_a_list_is_written_for_a_person_on_a_terminal_and_stays_a_list_in_json(out: io.StringIO) -> None:
+    for form in ("console", "json"):
+        logs.configure("info", form, logs.Line(out))  # type: ignore[arg-type]
+        structlog.get_logger().info("listen.started", address=["http://[::1]:1", "b\x1b[31m"], one=["a"])
+    console, line = out.getvalue().splitlines()
+    assert console.split()[-3:] == ["address='http://[::1]:1,", "b\\\\x1b[31m'", "one=a"]
+    assert json.loads(line)["address"] == ["http://[::1]:1", "b\x1b[31m"]
+
+
 def test_a_traceback_shows_no_variables(out: io.StringIO) -> None:
     for form in ("json", "console"):
         logs.configure("info", form, logs.Line(out))  # type: ignore[arg-type]

@@ -107,9 +107,9 @@ async def test_a_sink_that_fails_for_long_is_reported_to_the_others_once_and_so_
     with capture_logs() as logs:
         assert await engine.once()
     assert [e.type for e in own(engine.store)] == ["roundsman.sink.failing", "roundsman.sink.recovered"]
-    assert [entry["type"] for entry in logs if entry["event"] == "daemon.notice"] == [
-        "roundsman.sink.recovered"
-    ]
+    assert [(entry["type"], entry["log_level"]) for entry in logs if entry["event"] == "daemon.notice"] == [
+        ("roundsman.sink.recovered", "debug")
+    ], "`sink.recovered` says it"
     await engine.once()
     assert [e.type for e in RECORDS["one"]][1:] == ["roundsman.sink.failing", "roundsman.sink.recovered"]
     await engine.store.close()

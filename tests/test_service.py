@@ -157,6 +157,23 @@ async def test_a_dead_server_is_reported_and_the_daemon_continues(tmp_path: Path
         assert "Traceback" not in daemon.stderr
 
 
+async def test_a_failure_that_is_reported_is_said_once(sandbox: Sandbox, tmp_path: Path) -> None:
+    """`source.failing` and `poll.failed` of one visit have the same error: one of them is for debugging."""
+    sandbox.vendor.token = "another"
+    config = configure(tmp_path, sandbox.url, FILE)
+    config.write_text(config.read_text().replace("[daemon]", '[daemon]\nlog_level = "debug"'))
+    async with Daemon(config, PARAKEY_TOKEN=TOKEN) as daemon:
+        await daemon.until(lambda: daemon.logged("source.failing"))
+        await daemon.stop()
+        said = [line for name in ("poll.failed", "source.failing") for line in daemon.logged(name)]
+        assert [(line["event"], line["level"], line["failures"]) for line in said] == [
+            ("poll.failed", "debug", 1),
+            ("source.failing", "error", 1),
+        ]
+        assert said[0]["error"] == said[1]["error"]
+        assert said[0]["wait"] == said[1]["wait"]
+
+
 async def test_under_journald_lines_have_priorities(sandbox: Sandbox, tmp_path: Path) -> None:
     """JOURNAL_STREAM names the socket that standard error is; a real socket stands for journald's."""
     import subprocess
@@ -165,7 +182,7 @@ async def test_under_journald_lines_have_priorities(sandbox: Sandbox, tmp_path: 
     ours, theirs = socket.socketpair()
     status = os.fstat(theirs.fileno())
     sandbox.vendor.token = "another"
-    config = configure(tmp_path, sandbox.url, FILE)
+    config = configure(tmp_path, sandbox.url, FILE, interval="50ms")
     environ = os.environ | {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}", "PARAKEY_TOKEN": TOKEN}
     process = subprocess.Popen(
         [sys.executable, "-m", "roundsman", "run", "-c", str(config)],
@@ -176,7 +193,7 @@ async def test_under_journald_lines_have_priorities(sandbox: Sandbox, tmp_path: 
     theirs.close()
     ours.setblocking(False)
     seen = b""
-    while b"source.failing" not in seen:
+    while b"poll.failed" not in seen:  # of the second visit
         seen += await asyncio.wait_for(asyncio.get_running_loop().sock_recv(ours, 65536), 10)
     process.terminate()
     process.wait()

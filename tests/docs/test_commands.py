@@ -52,9 +52,6 @@ def lines() -> list[Line]:
     """Each line once: of the shell blocks, of the help, and the whole ones in the prose, in the order to run them."""
     found: dict[str, list[str]] = {}
     shown: dict[str, list[str]] = {}
-    for command, examples in EXAMPLES.items():
-        for example in examples:
-            found.setdefault(typed(example), []).append(f"roundsman {command} --help")
     for page in pages.written():
         for command in pages.commands(page):
             found.setdefault(command.text, []).append(command.place)
@@ -62,6 +59,9 @@ def lines() -> list[Line]:
         for span in pages.spans(page):
             if PROGRAMS.match(span.text) and (not OURS.match(span.text) or parsed(span.text).whole):
                 found.setdefault(span.text, []).append(span.place)
+    for command, examples in EXAMPLES.items():
+        for example in examples:
+            found.setdefault(typed(example), []).append(f"roundsman {command} --help")
     known = [Line(text, tuple(places), tuple(shown.get(text, ()))) for text, places in found.items()]
     return sorted(known, key=lambda line: _phase(line.text))
 

@@ -1,5 +1,6 @@
 """The daemon's own notices, in the log of events: sinks that fail for long, a full disk, a clock jump."""
 
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
@@ -23,6 +24,13 @@ LOW_BYTES, LOW_SHARE = 512 * 2**20, 0.05
 """A disk is nearly full if less than both is free: these bytes, and this share of it."""
 CLEAR_FACTOR = 1.5
 """At this multiple of the limit, the disk has recovered: changes around the limit are reported once."""
+LOGGED_BEFORE = {
+    "roundsman.sink.failing",
+    "roundsman.sink.recovered",
+    "roundsman.store.damaged",
+    "roundsman.clock.jumped",
+}
+"""Notices about what a line of its own has just said: `sink.failing`, `sink.recovered`, `store.damaged`, `clock.stepped`."""
 
 log = structlog.get_logger()
 
@@ -64,7 +72,8 @@ class Notices:
                 known = known | {each.id}
         new = [each for each in waiting if each.id not in known]
         for each in new:
-            log.warning("daemon.notice", type=each.type, what=each.document()["data"]["message"])
+            level = logging.DEBUG if each.type in LOGGED_BEFORE else logging.WARNING
+            log.log(level, "daemon.notice", type=each.type, what=each.document()["data"]["message"])
         if new:
             self._shared.news.publish()
 

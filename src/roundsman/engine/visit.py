@@ -16,12 +16,13 @@ from itertools import count
 import structlog
 
 from roundsman.engine import gaps, policy
+from roundsman.engine.failed import log_failure, refusal
 from roundsman.engine.notices import about_source
 from roundsman.engine.policy import Answer, Failure, Page, Unwritten, Verdict
 from roundsman.engine.reading import Step, ahead, read
 from roundsman.engine.roster import Configured, Reading, Roster, Watched
 from roundsman.engine.shared import Shared
-from roundsman.errors import Backoff, Denied, reason
+from roundsman.errors import Backoff, reason
 from roundsman.events import Event
 from roundsman.http.client import Http
 from roundsman.http.exchange import is_debugging
@@ -301,16 +302,17 @@ class Visits:
                 await self._schedule(name, watched.status)
             return
         asked = min(LONGEST_WAIT, max(run.visit.wait, exc.after if isinstance(exc, Backoff) else 0.0))
-        outcome = Failure(reason(exc), asked, _refusal(exc), random.random())
+        outcome = Failure(reason(exc), asked, refusal(exc), random.random())
         verdict = policy.after(before, run.trigger, outcome, now, run.interval)
         status = watched.status = verdict.status
         if run.scheduled:
             self._meter.changes += 1
-            _log_failure(name, exc, status.failures, status.due - now)
+            failures, wait = status.failures, status.due - now
         else:
             watched.ring_pending = True  # it is still to be answered
-            wait = policy.ring_debounce(status.ring_failures, run.interval, asked)
-            _log_failure(name, exc, status.ring_failures, wait)
+            failures = status.ring_failures
+            wait = policy.ring_debounce(failures, run.interval, asked)
+        log_failure(name, exc, failures, wait, reported=bool(verdict.reports))
         if run.scheduled or verdict.reports or status.error != before.error:
             await self._record_failure(run, before, verdict, now)
         elif asked:
@@ -353,7 +355,8 @@ class Visits:
             return
         if verdict.reports:
             self._meter.changes += 1
-            log.error("source.failing", source=name, error=status.error)
+            wait = round(max(0.0, status.due - now), 1)
+            log.error("source.failing", source=name, error=status.error, failures=status.failures, wait=wait)
 
     async def end(self) -> None:
         """Wait for commits under way, whose visits were cancelled."""
@@ -426,24 +429,6 @@ def _fingerprint(run: Run) -> str | None:
         return run.source.fingerprint(run.configured.identity)
     except Exception:  # noqa: BLE001 - a plugin may raise anything, and its failure is stored anyway
         return None
-
-
-def _refusal(exc: Exception) -> policy.Refusal:
-    if not isinstance(exc, Denied):
-        return None
-    return "unauthorized" if exc.status == 401 else "denied"
-
-
-def _log_failure(name: str, exc: Exception, failures: int, wait: float) -> None:
-    expected = isinstance(exc, Backoff | Denied | StoreError) or type(exc).__module__.startswith("roundsman.")
-    log.warning(
-        "poll.failed",
-        source=name,
-        error=reason(exc),
-        failures=failures,
-        wait=round(wait, 1),
-        exc_info=None if expected else exc,
-    )
 
 
 def _log_notice(name: str, event: Event) -> None:

@@ -59,8 +59,9 @@ LOGGED = {
     ),
     "daemon.stopped": Logged(INFO, "The daemon has stopped, and everything is stored.", {}),
     "daemon.notice": Logged(
-        WARNING,
-        "The daemon reports something about itself or a sink. It is an event of the source `daemon`, too.",
+        ("warning", "debug"),
+        "The daemon reports something about itself or a sink. It is an event of the source `daemon`, too. At `debug`: "
+        "`sink.failing`, `sink.recovered`, `store.damaged` or `clock.stepped` has said it.",
         {"type": TYPE, "what": WHAT},
         "reference/events.md",
     ),
@@ -103,8 +104,8 @@ LOGGED = {
         {"source": SOURCE, "new": "The number of new events.", "ms": MS},
     ),
     "poll.failed": Logged(
-        WARNING,
-        "A visit failed. The cursor stays where it is.",
+        ("warning", "debug"),
+        "A visit failed. The cursor stays where it is. At `debug`: `source.failing` says it.",
         {
             "source": SOURCE,
             "error": ERROR,
@@ -147,7 +148,12 @@ LOGGED = {
     "source.failing": Logged(
         FAULT,
         "The credentials of a source are refused, it has had no good answer for three intervals, or more than three visits in a row failed.",
-        {"source": SOURCE, "error": ERROR},
+        {
+            "source": SOURCE,
+            "error": ERROR,
+            "failures": "The number of failures in a row.",
+            "wait": "Seconds until the next scheduled visit.",
+        },
         "runbook/source-failing.md",
     ),
     "source.recovered": Logged(

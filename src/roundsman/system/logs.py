@@ -64,6 +64,7 @@ def configure(level: str, form: Literal["auto", "json", "console"], line: Line |
             structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
         ),
         without_secrets,
+        *([listed] if console else []),
         printable,
     ]
     if console:
@@ -91,6 +92,14 @@ def without_secrets(_: "WrappedLogger", __: str, event: "EventDict") -> "EventDi
     """Mask secrets, in tracebacks too."""
     return {
         key: value if key in {"timestamp", "level", "event"} else masked(value)
+        for key, value in event.items()
+    }
+
+
+def listed(_: "WrappedLogger", __: str, event: "EventDict") -> "EventDict":
+    """Write a list for a person: `a, b`."""
+    return {
+        key: ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
         for key, value in event.items()
     }
 
