@@ -128,6 +128,7 @@ MANY = {
     "engine/notices.py _own": "to be split",
     "store/protocol.py ack": "to be an object",
     "store/sqlite/books.py ack": "to be an object",
+    "cli/run.py poll": "options of a command",
     "cli/status.py _last": "options of a command",
     "testing/visits.py visit": "options of a public function",
 }

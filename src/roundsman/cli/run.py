@@ -3,18 +3,26 @@
 import signal
 from contextlib import aclosing
 from time import sleep
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from roundsman import config as configuration
-from roundsman.cli.app import ConfigPath, Json, Named, app, complain, complain_of, fail, printer
+from roundsman.cli.app import ConfigPath, Json, Named, app, complain, complain_of, fail, printer, when
 from roundsman.errors import ConfigError, reason
 from roundsman.system import logs
 from roundsman.times import spell
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
     from roundsman.config.loading import Config
+    from roundsman.engine.reading import Dry
+    from roundsman.events import Event
+    from roundsman.http.exchange import Observer
+    from roundsman.plugin import Source, Visit
+    from roundsman.store import View
 
 BEFORE_NEXT = 5.0
 """Seconds between two starts with a wrong configuration.
@@ -63,6 +71,21 @@ def once(
     raise typer.Exit(service.run(lambda: service.once(loaded, everything=now)))
 
 
+class Shown(NamedTuple):
+    """How much of a source `poll` shows, and how."""
+
+    since: "datetime | str | None"
+    """Where to begin: a time, "beginning", or None for the stored position."""
+    limit: int | None
+    """Maximum number of events."""
+    show: "Callable[[Event], None]"
+    trace: bool
+
+    @property
+    def is_preview(self) -> bool:
+        return self.since is not None or self.limit is not None
+
+
 @app.command()
 def poll(
     source: Named,
@@ -71,50 +94,69 @@ def poll(
     trace: Annotated[
         bool, typer.Option("--trace", help="Also print each request, its answer, and what was found in it.")
     ] = False,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since",
+            metavar="WHEN",
+            help='Show what a source that began then would report: "2h" for two hours ago, a date-time, or "beginning". '
+            "Events that the log has are shown, too.",
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "-n", metavar="NUMBER", min=1, help="End after so many events, without further requests."
+        ),
+    ] = None,
 ) -> None:
     """Poll one source, and print the events that it would report. Nothing is stored.
 
-    Reads the secrets of this source alone. Works while the daemon runs. Exit status 1: the visit failed.
+    Reads the secrets of this source alone. Works while the daemon runs, and before it was ever started. With --since or -n,
+    the last line says how many requests were made. Exit status 1: the visit failed.
 
     More: `roundsman help source-by-toml`.
     """
     from roundsman.service import service
 
+    begin = when(since) if since is not None and since != "beginning" else since
     loaded = configuration.load(configuration.find(config), only_source=source)
     logs.configure("warning", loaded.daemon.log_format)
-    raise typer.Exit(service.run(lambda: _poll(loaded, source, as_json, trace)))
+    shown = Shown(begin, limit, printer(as_json), trace)
+    raise typer.Exit(service.run(lambda: _poll(loaded, source, shown)))
 
 
-async def _poll(config: "Config", name: str, as_json: bool, trace: bool) -> int:
+async def _poll(config: "Config", name: str, shown: Shown) -> int:
     from roundsman.cli.pauses import pause
-    from roundsman.engine.reading import Dry, read, visit_to
+    from roundsman.cli.preview import Counter, beginning
+    from roundsman.engine.reading import Dry, visit_to
     from roundsman.service.service import web
     from roundsman.store import exists, open_view
 
     clients, source = web(config.http), config.sources[name]
+    dry_state = None
+    if shown.since is not None:
+        source, dry_state = beginning(source, shown.since)
     view = await open_view(config.store) if exists(config.store) else None
-    dry = Dry(name, view)
+    # What is shown since a time includes what the log has.
+    dry = Dry(name, view) if dry_state is None else Dry(state=dry_state)
     visit = visit_to(source, clients, log=dry.known)
-    if trace:
+    inner: Observer = clients.observer
+    if shown.trace:
         from roundsman.cli.trace import Trace
 
-        clients.observer = shown = Trace()
-        visit.explain = shown.explain
-    show = printer(as_json)
-    new = 0
+        inner = told = Trace()
+        visit.explain = told.explain
+    clients.observer = counter = Counter(inner)
     try:
         if view is not None and (why := await pause(view, source)):
             complain(f"sources.{name}: {why}")
             return 1
-        async with aclosing(read(source, visit, dry.remembered)) as steps:
-            async for step in steps:
-                for event in await dry.keep(step):
-                    show(event)
-                    new += 1
-                for remark in step.poll.remarks:
-                    complain(f"{name}: {remark}")
+        new = await _show(source, visit, dry, shown)
     except Exception as exc:  # noqa: BLE001 - a plugin may raise anything
         complain(f"sources.{name}: {reason(exc)}")
+        if shown.is_preview:
+            complain(f"{name}: {counter.made}")
         return 1
     finally:
         await clients.aclose()
@@ -123,9 +165,36 @@ async def _poll(config: "Config", name: str, as_json: bool, trace: bool) -> int:
     if visit.wait:
         complain(f"{name}: the vendor asks to wait for {spell(visit.wait)}; further rows were not read")
     elif not new:
-        first = "" if view else ' (with start = "now", a first visit only stores where to begin)'
-        complain(f"{name}: nothing new{first}")
+        complain(f"{name}: nothing new{_first(view, shown)}")
+    if shown.is_preview:
+        from roundsman.options.values import counted
+
+        complain(f"{name}: {counted(new, 'event')}, {counter.made}; nothing is kept")
     return 0
+
+
+def _first(view: "View | None", shown: Shown) -> str:
+    """What a first visit does, for a person who sees no event."""
+    if shown.since is not None:
+        return " since then"
+    return "" if view else ' (with start = "now", a first visit only stores where to begin)'
+
+
+async def _show(source: "Source", visit: "Visit", dry: "Dry", shown: Shown) -> int:
+    """Show the events of a visit, up to the limit. Returns how many there were."""
+    from roundsman.engine.reading import read
+
+    new = 0
+    async with aclosing(read(source, visit, dry.remembered)) as steps:
+        async for step in steps:
+            for remark in step.poll.remarks:
+                complain(f"{source.name}: {remark}")
+            for event in await dry.keep(step):
+                shown.show(event)
+                new += 1
+                if new == shown.limit:
+                    return new
+    return new
 
 
 @app.command()
