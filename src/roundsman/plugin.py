@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import BaseModel, Field, PrivateAttr
+from pydantic import BaseModel, Field, PrivateAttr, field_validator
 
+from roundsman.members import Paths, check
 from roundsman.options.secrets import Secret
 from roundsman.options.values import Duration, Options
 from roundsman.webhook import Call, Hook, Registrar
@@ -222,6 +223,10 @@ class Source(Plugin, Before06):
     """
     webhook: Hook | None = None
     """Receive the vendor's webhooks, too, at `/hooks/NAME`. Needs `[listen]`."""
+    redact: Paths = ()
+    """Members of `data` that are not kept, such as `["user.email", "raw.user.phone"]`: null is stored in their place, and
+    copies of their values in the event are taken out, too. Ids stay. Unreadable rows and webhooks are not kept at all.
+    """
 
     retry_timeouts: ClassVar[bool] = True
     """Whether to retry at once after a timeout. False if the vendor throttles that way."""
@@ -231,6 +236,13 @@ class Source(Plugin, Before06):
     """
     account: ClassVar[tuple[str, ...]] = ()
     """The options that, with `base_url`, define what is read: a state is not valid for another account."""
+
+    @field_validator("redact")
+    @classmethod
+    def _can_be_redacted(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
+        if paths:
+            check(paths, next(iter(get_args(cls.model_fields["type"].annotation)), ""))
+        return paths
 
     def origin(self) -> str:
         """What it reads, for a person: the address, and the account if options name it. No secrets."""
@@ -369,6 +381,10 @@ class Sink(Plugin):
     """Only events with these outcomes; globs are allowed. Empty: all, including those without an outcome."""
     batch: Annotated[int, Field(ge=1, le=10_000)] = 1000
     """Maximum number of events in one delivery."""
+    redact: Paths = ()
+    """Members of `data` that this sink does not get, such as `["person", "raw"]`: null is delivered in their place, and
+    copies of their values in the event are taken out, too. Ids stay.
+    """
 
     for_people: ClassVar[bool] = False
     """Whether a sink without `types` and `outcomes` gets only what a person must know: outcomes `failed` and `partial`,
@@ -383,6 +399,13 @@ class Sink(Plugin):
         return or a `Reject`, the place is closed and opened again with the receipt of the last acked
         delivery, and the same events are delivered again. So `open` must also recover.
         """
+
+    @field_validator("redact")
+    @classmethod
+    def _can_be_redacted(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
+        if paths:
+            check(paths, None)
+        return paths
 
     def place(self) -> str | None:
         """What only this sink may write to, if anything; two sinks with the same place are a mistake."""

@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 
 from roundsman.engine.burials import Burials
+from roundsman.engine.keeping import asking, delivering
 from roundsman.engine.notices import SINK_PATIENCE, Notices, sink_failing, sink_recovered
 from roundsman.engine.shared import Shared
 from roundsman.errors import Backoff, Reject, RequestFailed, reason
@@ -172,13 +173,13 @@ class Delivery:
         # Its options may have changed, and the clock may have been set back: it decides anew.
         self._due = None if self._due is None else self._monotonic()
         if isinstance(self.sink, Reminds):
-            place = self.sink.open_with(self.http, receipt, self._still_open)
+            place = self.sink.open_with(self.http, receipt, asking(self.sink, self._still_open))
         else:
             place = self.sink.open(self.http, receipt)
         async with AsyncExitStack() as stack:
             with self._at_work():
                 deliver = await stack.enter_async_context(place)
-            yield deliver
+            yield delivering(self.sink, deliver)
 
     async def _still_open(self, after: int, most: int) -> tuple[int, Sequence[Event]]:
         """What `Reminds` may ask the log."""

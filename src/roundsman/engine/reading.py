@@ -6,6 +6,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from roundsman.engine.keeping import without
 from roundsman.events import Event
 from roundsman.http.client import Http
 from roundsman.http.transport import Clients
@@ -171,14 +172,14 @@ async def polls(source: Source, visit: Visit, state: State) -> AsyncGenerator[Po
         given = visit.http = visit.http if isinstance(visit.http, VisitHttp) else VisitHttp(visit)
     found = source.poll(given, state)
     if isinstance(found, Awaitable):
-        yield _checked(await found)
+        yield without(source, _checked(await found))
         return
     if not isinstance(found, AsyncIterator):
         raise TypeError(f"poll() must be `async def`; it returned a {type(found).__name__}")
     last = Poll(state)
     async with aclosing(found) as yielded:  # type: ignore[type-var] # an async generator, in practice
         async for poll in yielded:
-            last = _checked(poll)
+            last = without(source, _checked(poll))
             yield replace(last, more=True, page=True)
     yield Poll(last.state, more=last.more)
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import structlog
 
+from roundsman.engine.keeping import received_without, size_of
 from roundsman.engine.roster import Watched
 from roundsman.engine.shared import Shared
 from roundsman.engine.turns import Turns
@@ -174,6 +175,7 @@ class Reception:
             received = source.receive(call) if isinstance(source, Receives) else Received(ring=True)
             if not isinstance(received, Received):
                 raise TypeError(f"receive() must return a Received, not {type(received).__name__}")  # noqa: TRY301
+            received = received_without(source, received)
             events = [event for event in received.events if isinstance(event, Event)]
             if received.follow and not isinstance(source, Tracks):
                 raise TypeError("receive() named ids to follow, and the source has no follow()")  # noqa: TRY301
@@ -183,13 +185,14 @@ class Reception:
         except Exception as exc:  # noqa: BLE001 - see the module's docstring
             expected = type(exc).__module__.startswith("roundsman.")
             why = reason(exc).replace("the answer", "the body")  # the error was worded for a vendor's answer
-            return self._keep(source.name, call, why, None if expected else exc), False, "unread"
+            body = size_of(call.body) if source.redact else call.body
+            return self._keep(source.name, body, why, None if expected else exc), False, "unread"
         said = bool(events or received.follow or received.ring)
         return Intake(source.name, events, received.follow), received.ring, "taken" if said else "ignored"
 
-    def _keep(self, name: str, call: Call, why: str, exc: Exception | None = None) -> Intake:
+    def _keep(self, name: str, body: bytes, why: str, exc: Exception | None = None) -> Intake:
         self._unread.add(name, what=why[:200], exc=exc)
-        return Intake(name, unread=(why, call.body))
+        return Intake(name, unread=(why, body))
 
     async def _commit(self, intake: Intake, ring: bool) -> int:
         """Commit, also if the caller closes the connection meanwhile. Returns the number of new events."""

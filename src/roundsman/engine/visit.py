@@ -15,7 +15,7 @@ from itertools import count
 
 import structlog
 
-from roundsman.engine import gaps, policy
+from roundsman.engine import gaps, keeping, policy
 from roundsman.engine.failed import log_failure, refusal
 from roundsman.engine.notices import about_source
 from roundsman.engine.policy import Answer, Failure, Page, Unwritten, Verdict
@@ -241,7 +241,7 @@ class Visits:
             log.warning("vendor.surprise", source=name, what=remark)
         if poll.unread:
             self._meter.unread[name] += len(poll.unread)
-            what = f"{poll.unread[0].why}; it is kept as it came: roundsman unread {name}"
+            what = f"{poll.unread[0].why}; {keeping.how(poll.unread[0])}: roundsman unread {name}"
             log.warning("poll.unread", source=name, rows=len(poll.unread), what=what)
         for event in notices:
             _log_notice(name, event)

@@ -1,0 +1,173 @@
+"""Takes values out of events: those at the paths of an option `redact`, and copies of them elsewhere in the event.
+
+The paths lead into `data`, as `roundsman events --json` shows it. What is taken out becomes null, a list becomes an
+empty one, and inside a longer text it becomes `[redacted]`: the data still have the shape of their type.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+from msgspec import structs
+
+from roundsman import wire
+from roundsman.events import Event
+from roundsman.summary import summary as summary_of
+
+REDACTED = "[redacted]"
+"""What stands for a value inside a longer text, and for a member of a list."""
+SHORTEST, SHORTEST_NUMBER = 3, 4
+"""Minimum characters of a text, and of a number, whose copies are taken out, too: shorter ones have other meanings elsewhere."""
+FIXED = frozenset({"batch_id", "outcome", "failures_cap", "source"})
+"""Members of `data` that always have a value, and that name no person."""
+
+Steps = tuple[str, ...]
+_STEP = re.compile(r'(?:([A-Za-z_][\w-]*)|"((?:[^"\\]|\\.)+)")(?:\[\*?\])?(?:\.|$)')
+
+
+@lru_cache(maxsize=1024)
+def steps_of(path: str) -> Steps:
+    """The names on a path such as `user.email`, `failures[].person` or `data.raw."e-mail"`. ValueError if it is none."""
+    names: list[str] = []
+    at = 0
+    while at < len(path) or not names:
+        found = _STEP.match(path, at)
+        if found is None:
+            raise ValueError(f"{path[:80]}: is not a path of names and dots, such as user.email")
+        names.append(found[1] or json.loads(f'"{found[2]}"'))
+        at = found.end()
+    if path.endswith("."):
+        raise ValueError(f"{path[:80]}: ends in a dot")
+    return tuple(names[1:] if names[0] == "data" and len(names) > 1 else names)
+
+
+class Removal:
+    """Takes these values out of any document. Case does not matter."""
+
+    def __init__(self, values: Iterable[object]) -> None:
+        texts = {text for value in values if (text := _text(value)) is not None}
+        self._whole = {text.casefold() for text in texts}
+        forms = {form for text in texts for form in _forms(text)}
+        self._whole |= {form.casefold() for form in forms}
+        inside = "|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True))
+        # Not within another name or address: `anna@a.example` is no part of `joanna@a.example` or `anna@a.example.org`.
+        self._inside = re.compile(rf"(?<![\w.+%-])(?:{inside})(?![\w-]|\.\w)", re.IGNORECASE)
+
+    def __bool__(self) -> bool:
+        return bool(self._whole)
+
+    def is_one(self, value: object) -> bool:
+        """Whether the value is one of those."""
+        text = _text(value)
+        return text is not None and text.casefold() in self._whole
+
+    def is_in(self, text: str) -> bool:
+        """Whether one of them is the text, or a part of it."""
+        return bool(self) and (self.is_one(text) or self._inside.search(text) is not None)
+
+    def text(self, text: str) -> str:
+        """The text without them."""
+        return self._inside.sub(REDACTED, text) if self else text
+
+    def of(self, value: Any, *, listed: bool = False) -> Any:
+        """The document without them. `listed`: it is a member of a list."""
+        if isinstance(value, dict):
+            return {REDACTED if self.is_one(key) else key: self.of(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [self.of(each, listed=True) for each in value]
+        if self.is_one(value):
+            return REDACTED if listed else None
+        return self.text(value) if isinstance(value, str) else value
+
+
+def _text(value: object) -> str | None:
+    """A value whose copies can be found, as a text; None for any other."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    text = str(value).strip()
+    return text if len(text) >= (SHORTEST if isinstance(value, str) else SHORTEST_NUMBER) else None
+
+
+def _forms(text: str) -> set[str]:
+    """How vendors write a text inside another: as it is, in JSON, in a URL, and the MD5 by which Mailchimp names an address."""
+    forms = {text, json.dumps(text)[1:-1], quote(text, safe="", errors="replace")}
+    forms.add(quote_plus(text, errors="replace"))
+    if "@" in text:
+        lower = text.lower().encode("utf-8", "replace")
+        forms.add(hashlib.md5(lower, usedforsecurity=False).hexdigest())
+    return forms
+
+
+def redacted(event: Event, paths: Sequence[str]) -> Event:
+    """The event without the values at these paths; the same one if it has none. Its id stays.
+
+    Unreadable if its body is not JSON.
+    """
+    document = event.document()
+    data = document.get("data") if isinstance(document, dict) else None
+    if not isinstance(data, dict):
+        return event
+    values: list[object] = []
+    changed = False
+    for path in paths:
+        steps = steps_of(path)
+        changed = _take(data, steps, values, top=True) or changed
+    return rewritten(event, document, Removal(values)) if changed else event
+
+
+def rewritten(event: Event, document: dict[str, Any], removal: Removal) -> Event:
+    """The event with this document, without these values in its data, its subject and its summary."""
+    data = document["data"]
+    if removal:
+        data = {name: each if name in FIXED else removal.of(each) for name, each in data.items()}
+        document["data"] = data
+        subject = document.get("subject")
+        if isinstance(subject, str) and removal.is_in(subject):
+            del document["subject"]
+    if "summary" in document:
+        thing = str(document.get("subject") or event.id)
+        document["summary"] = summary_of(event.source, event.type, event.outcome, data, thing)
+    return structs.replace(event, body=wire.encode(document))
+
+
+def _take(node: Any, steps: Steps, values: list[object], *, top: bool = False) -> bool:
+    """Empty the member at these steps, and add what was there to `values`. Returns whether anything was."""
+    if isinstance(node, list):
+        return sum(_take(each, steps, values) for each in node) > 0  # each of them
+    name, *rest = steps
+    if not isinstance(node, dict) or name not in node:
+        return False
+    if rest:
+        return _take(node[name], tuple(rest), values)
+    was = node[name]
+    if was is None or was in ([], {}):
+        return False
+    values += _copied(was, steps, top=top)
+    node[name] = [] if isinstance(was, list) else {} if top and name == "raw" else None
+    return True
+
+
+def _copied(was: Any, steps: Steps, *, top: bool) -> list[object]:
+    """The values whose copies are taken out, too: of an object that is no person, only addresses.
+
+    Its other words, such as `"type": "User"`, have other meanings elsewhere; and `raw` has all that the event says.
+    """
+    if top and steps == ("raw",):
+        return []
+    is_person = isinstance(was, dict) and was.keys() == {"id", "name", "email"}
+    found = leaves(was)
+    if not isinstance(was, dict | list) or is_person:
+        return found
+    return [each for each in found if isinstance(each, str) and "@" in each]
+
+
+def leaves(value: Any) -> list[object]:
+    """Every single value in a document."""
+    if isinstance(value, dict | list):
+        inner = value.values() if isinstance(value, dict) else value
+        return [leaf for each in inner for leaf in leaves(each)]
+    return [value]
