@@ -30,7 +30,7 @@ from roundsman.system import logs
 from roundsman.web import Listener
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from roundsman.terminal.terminal import Terminal
 
 HISTORY = 20
 PER_SECOND = 0.7
@@ -146,7 +146,7 @@ def _say(text: str) -> None:
     print(text, flush=True)  # noqa: T201 - output for a person
 
 
-async def _print_log(path: Path, console: "Console | None") -> None:
+async def _print_log(path: Path, console: "Terminal | None") -> None:
     """Follow the log as `roundsman events -f` does: from the store, while the daemon runs."""
     view = await open_view(path)
     at = 0
@@ -163,7 +163,7 @@ async def _print_log(path: Path, console: "Console | None") -> None:
 
 
 async def _summary(
-    console: "Console | None", store: Store, lines: int, requests: int, seconds: float
+    console: "Terminal | None", store: Store, lines: int, requests: int, seconds: float
 ) -> None:
     sources = Counter(
         event.source for event, _ in await store.events(0, await store.head(), 1_000_000, Filter())

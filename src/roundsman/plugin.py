@@ -281,6 +281,13 @@ class Source(Plugin, Before06):
         """Since when rows may be missing: a time or a word, which `status` shows; None if there is no gap."""
         return None
 
+    @classmethod
+    def reading(cls, state: State) -> str | None:  # noqa: ARG003 - for sources that read in several polls
+        """How far a reading that spans several polls has come: a time or words such as `1,200 rows`, which `status` shows;
+        "" if that is not known, None if no reading is under way.
+        """
+        return None
+
     webhook_place: ClassVar[str] = "at the vendor"
     """Where a person registers a webhook, at a vendor without an API for that."""
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from roundsman.cli import init, check, schema, run, status, healthy, failures, control, pausing  # isort: skip - the order of --help
+from roundsman.cli import init, check, schema, run, status, event, healthy, failures, control, pausing  # isort: skip - the order of --help
 from roundsman.cli import backup, hooks, notify, service, new, plugins, sandbox, pages  # isort: skip - the rest of it
 from roundsman.cli.app import app, complain, complain_of
 from roundsman.errors import ConfigError, reason
@@ -25,6 +25,7 @@ __all__ = [
     "backup",
     "check",
     "control",
+    "event",
     "failures",
     "healthy",
     "hooks",

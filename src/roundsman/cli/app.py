@@ -32,6 +32,7 @@ T = TypeVar("T")
 Named = Annotated[str, typer.Argument(metavar="SOURCE", help="The name of a source in the configuration.")]
 NamedSink = Annotated[str, typer.Argument(metavar="SINK", help="The name of a sink in the configuration.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+Utc = Annotated[bool, typer.Option("--utc", help="Show times in UTC. Default on a terminal: the local time.")]
 
 
 def complain(*lines: str) -> None:
@@ -181,10 +182,10 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(work)
 
 
-def printer(as_json: bool) -> Callable[[Any], None]:
+def printer(as_json: bool, *, utc: bool = False) -> Callable[[Any], None]:
     from roundsman import screen
 
-    console = None if as_json else screen.console()
+    console = None if as_json else screen.console(utc=utc)
 
     def show(event: "Event") -> None:
         if not event.sound:

@@ -16,6 +16,7 @@ from roundsman.cli.app import (
     Json,
     Named,
     NamedSink,
+    Utc,
     app,
     complain,
     fail,
@@ -318,7 +319,7 @@ def track(
 
 
 @dead_app.command("list")
-def dead_list(sink: NamedSink, config: ConfigPath = None, as_json: Json = False) -> None:
+def dead_list(sink: NamedSink, config: ConfigPath = None, as_json: Json = False, utc: Utc = False) -> None:
     """List the dead letters of a sink.
 
     More: `roundsman help dead-letters`.
@@ -337,10 +338,18 @@ def dead_list(sink: NamedSink, config: ConfigPath = None, as_json: Json = False)
         ]
         print(json.dumps(shown, indent=2))
         return
+    console = screen.console(utc=utc)
     for each in letters:
         again = "  (will be retried)" if each.retry else ""
-        about = f"#{each.seq}  {screen.stamp(each.buried)}  {each.source}  {each.type}  {each.id}"
-        print(safe(f"{about}: {each.reason}{again}"))
+        if console is None:
+            about = f"#{each.seq}  {screen.stamp(each.buried)}  {each.source}  {each.type}  {each.id}"
+            print(safe(f"{about}: {each.reason}{again}"))
+        else:
+            cells = [f"#{each.seq}", console.clock(each.buried), safe(each.source or "pruned")]
+            text = f"{each.type} {each.id}: {each.reason}" if each.id is not None else each.reason
+            print(*console.row("dead", cells, safe(f"{text}{again}")), sep="\n")
+    if not letters:
+        complain(f"{sink}: no dead letters: it has refused no event for good, or all were retried or dropped")
 
 
 Seqs = Annotated[

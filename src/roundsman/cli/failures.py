@@ -10,6 +10,7 @@ from roundsman.cli import persons
 from roundsman.cli.app import (
     ConfigPath,
     Json,
+    Utc,
     app,
     complain,
     fail,
@@ -82,6 +83,7 @@ def failures(
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Also failures that are marked as done.")] = False,
     as_json: Json = False,
+    utc: Utc = False,
 ) -> None:
     """`roundsman failures`: the newest first."""
     if context.invoked_subcommand is not None:
@@ -108,7 +110,7 @@ def failures(
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    console = screen.console()
+    console = screen.console(utc=utc)
     for row in rows:
         screen.show_failure(row, console)
     if not rows:
@@ -209,6 +211,7 @@ def failures_log(
         ),
     ] = None,
     as_json: Json = False,
+    utc: Utc = False,
 ) -> None:
     """Show who marked failures as done, and who undid that: the newest first, also for failures that were pruned."""
     from roundsman import screen
@@ -225,8 +228,10 @@ def failures_log(
     if as_json:
         print(json.dumps(rows, indent=2))
         return
+    console = screen.console(utc=utc)
     for row in rows:
-        print(safe(screen.act_line(row)))
+        lines = [safe(screen.act_line(row))] if console is None else screen.act_rows(row, console)
+        print(*lines, sep="\n")
     if not rows:
         complain(
             "no failure that matches was marked as done"

@@ -1,19 +1,19 @@
 """Shows which types of sources and sinks are installed: plugins."""
 
 import json
-import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from roundsman.cli.app import Json, app
 from roundsman.masking import mask, safe
+from roundsman.terminal.columns import paragraph
 
 if TYPE_CHECKING:
     from roundsman.config.installed import Installed
 
 WIDTH = 80
-"""Columns of the output."""
+"""Columns of the output in a pipe."""
 
 
 @app.command()
@@ -28,24 +28,20 @@ def plugins(as_json: Json = False) -> None:
     if as_json:
         print(json.dumps([asdict(each) for each in found], indent=2))
         return
+    from roundsman import screen
+
+    terminal = screen.console()
     for kind in ("source", "sink"):
         print(f"{kind}s")
         for each in (one for one in found if one.kind == kind):
             print(safe(f"  {each.type}"))
             for fact in _facts(each):
-                print(_filled(safe(mask(fact))))
+                print(_filled(safe(mask(fact)), terminal.columns if terminal is not None else WIDTH))
 
 
-def _filled(fact: str) -> str:
-    """In lines, without a break inside of a path."""
-    return textwrap.fill(
-        fact,
-        WIDTH,
-        initial_indent="    ",
-        subsequent_indent="      ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+def _filled(fact: str, width: int) -> str:
+    """In lines, without a break inside of a path that fits into one."""
+    return "\n".join(paragraph(fact, width, 4))
 
 
 def _facts(plugin: "Installed") -> Iterator[str]:

@@ -1,9 +1,10 @@
 """Commands that show the content of the store: status, events, unread."""
 
 import json
+import sys
 from collections.abc import AsyncIterator, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,7 +13,9 @@ from roundsman.cli.app import (
     ConfigPath,
     Json,
     Named,
+    Utc,
     app,
+    complain,
     known_sources,
     printer,
     reading,
@@ -23,24 +26,31 @@ from roundsman.cli.app import (
 from roundsman.masking import safe
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from roundsman.events import Event
     from roundsman.store import Desk, Filter, Memory, UnreadItem, View
 
 FOLLOW_EVERY = 0.3
 """Seconds between two checks for new events; `status --watch` waits three times as long."""
 
+events_app = typer.Typer(
+    help="Print events of the log, and follow it with -f. `events show` prints one event whole."
+)
+app.add_typer(events_app, name="events")
+
 
 @app.command()
 def status(
     config: ConfigPath = None,
     as_json: Json = False,
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Print it again every second, until Ctrl-C.")
-    ] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again every second, until Ctrl-C.")] = False,
+    utc: Utc = False,
 ) -> None:
     """Show each source and each sink: the last visit, the next one, failures, and events that wait.
 
-    Tables on a terminal, elsewhere lines with key=value.
+    Tables on a terminal, elsewhere lines with key=value. With --watch on a terminal: the whole window, with a clock; it
+    waits for the first start of a daemon.
 
     More: `roundsman help runbook`.
     """
@@ -48,7 +58,8 @@ def status(
 
     from roundsman import screen
     from roundsman.errors import ConfigError
-    from roundsman.plugin import Source
+    from roundsman.plugin import Source, Tracks
+    from roundsman.screen.status import Progress
 
     path = configuration.find(config)
     store = configuration.store_of(path)
@@ -76,23 +87,30 @@ def status(
             return None
         return since if since or source.gap.__func__ is Source.gap.__func__ else ""  # type: ignore[attr-defined]
 
-    console = screen.console()
+    def progress(kind: str, memory: "Memory") -> Progress:
+        source = class_of(kind)
+        try:
+            return Progress(source.reading(memory.state), issubclass(source, Tracks))
+        except ValueError:
+            return Progress(None, issubclass(source, Tracks))
+
+    console = screen.console(utc=utc)
+
+    async def look(view: "View") -> dict[str, Any]:
+        return await screen.status(view, filters, following, there, gap, progress)
+
+    if watch and console is not None and not as_json and sys.stdout.isatty():
+        from roundsman.cli.watching import watch_status
+
+        asyncio.run(watch_status(store, console, look))
 
     async def show(view: "View") -> None:
-        if watch and console is not None and not as_json:
-            from rich.live import Live
-
-            with Live(console=console, screen=False, auto_refresh=False) as live:
-                while True:
-                    found = await screen.status(view, filters, following, there, gap)
-                    live.update(screen.status_tables(found), refresh=True)
-                    await asyncio.sleep(FOLLOW_EVERY * 3)
         while True:
-            found = await screen.status(view, filters, following, there, gap)
+            found = await look(view)
             if as_json:
                 print(json.dumps(found, indent=None if watch else 2), flush=True)
             elif console is not None:
-                console.print(screen.status_tables(found))
+                print(*screen.status_tables(found, console), sep="\n", flush=True)
             else:
                 print(*screen.status_lines(found), sep="\n", flush=True)
             if not watch:
@@ -102,8 +120,9 @@ def status(
     reading(store, show)
 
 
-@app.command()
+@events_app.callback(invoke_without_command=True)
 def events(
+    context: typer.Context,
     config: ConfigPath = None,
     follow: Annotated[
         bool, typer.Option("-f", "--follow", help="Go on with new events, until Ctrl-C.")
@@ -145,8 +164,11 @@ def events(
         ),
     ] = None,
     as_json: Json = False,
+    utc: Utc = False,
 ) -> None:
-    """Print events of the log, and follow it with -f."""
+    """`roundsman events`: the newest ones, the oldest of them first."""
+    if context.invoked_subcommand is not None:
+        return
     import asyncio
 
     from roundsman.store import Filter
@@ -155,13 +177,16 @@ def events(
     # Short names as the output shows them match, too: batch.completed of any vendor.
     matching = Filter([*(kind or ()), *(f"*.{each}" for each in kind or ())], source or (), outcome or ())
     start = when(since).timestamp() if since else 0.0
-    show = printer(as_json)
+    show, filtered = printer(as_json, utc=utc), bool(source or kind or outcome or since)
 
     async def print_log(view: "View") -> None:
         await known_sources(view, source or ())
-        at = await view.head()
+        at, shown = await view.head(), 0
         async for event in _last(view, count, matching, start, since is not None, at):
             show(event)
+            shown += 1
+        if not shown and count != 0 and not follow:
+            complain(_nothing(at, view.path, filtered=filtered))
         while follow:
             await asyncio.sleep(FOLLOW_EVERY)
             head = await view.head()
@@ -172,6 +197,19 @@ def events(
             at = head
 
     reading(store, print_log)
+
+
+def _nothing(head: int, store: "Path", *, filtered: bool) -> str:
+    """Why no event is shown. `head`: the last number of the log."""
+    from roundsman.store import holder
+
+    if head and filtered:
+        return "no event matches"
+    if head:
+        return "no event is left: all were pruned"
+    if holder(store) is None:
+        return "no events yet: no daemon runs; `roundsman run` starts one"
+    return "no events yet: `roundsman status` shows when each source is visited next"
 
 
 async def _last(
@@ -195,6 +233,7 @@ def unread(
     config: ConfigPath = None,
     as_json: Json = False,
     drop: Annotated[bool, typer.Option("--drop", help="Delete them.")] = False,
+    utc: Utc = False,
 ) -> None:
     """List the webhooks and rows of a source that could not be read. With --json: their content, too.
 
@@ -227,5 +266,12 @@ def unread(
         ]
         print(json.dumps(shown, indent=2))
         return
+    console = screen.console(utc=utc)
     for each in items:
-        print(safe(f"{each.n}  {screen.stamp(each.received)}  {len(each.body)} bytes: {each.why}"))
+        what = f"{len(each.body)} bytes: {each.why}"
+        if console is None:
+            print(safe(f"{each.n}  {screen.stamp(each.received)}  {what}"))
+        else:
+            print(*console.row("unread", [str(each.n), console.clock(each.received)], safe(what)), sep="\n")
+    if not items:
+        complain(f"{source}: nothing is unread: every webhook and every row could be read")

@@ -1,13 +1,16 @@
 """Output for people: tables on a terminal, plain lines elsewhere."""
 
-from roundsman.screen.acts import act, act_line, by
+from roundsman.screen.acts import act, act_line, act_rows, by
 from roundsman.screen.events import failure, show_event, show_failure
-from roundsman.screen.status import status, status_lines, status_tables
-from roundsman.screen.words import ago, console, stamp
+from roundsman.screen.status import status, status_lines
+from roundsman.screen.tables import status_tables
+from roundsman.screen.words import ago, stamp
+from roundsman.terminal.terminal import terminal as console
 
 __all__ = [
     "act",
     "act_line",
+    "act_rows",
     "ago",
     "by",
     "console",

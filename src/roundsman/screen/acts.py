@@ -4,8 +4,10 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from roundsman.masking import safe
 from roundsman.screen.words import day, stamp, unix
 from roundsman.summary import without_source
+from roundsman.terminal.terminal import Terminal
 
 if TYPE_CHECKING:
     from roundsman.store import Act, LoggedAct
@@ -16,18 +18,18 @@ def by(act: "Act | None") -> str:
     return _by(act.who, act.at, act.note) if act else ""
 
 
-def _by(who: str, at: float, note: str | None = None) -> str:
-    return f" by {who} on {day(at, time.time())}" + (f": {note}" if note else "")
+def _by(who: str, at: float, note: str | None = None, *, utc: bool = True) -> str:
+    return f" by {who} on {day(at, time.time(), utc=utc)}" + (f": {note}" if note else "")
 
 
-def ending(row: Mapping[str, Any]) -> str:
+def ending(row: Mapping[str, Any], *, utc: bool = True) -> str:
     """What stands at the end of a failure's line: who has marked it as done, or an earlier one like it."""
     if row["done"]:
         who, at = row["done_by"], unix(row["done_at"])
-        return f"  (done{_by(who, at, row['note']) if who and at else ''})"
+        return f"  (done{_by(who, at, row['note'], utc=utc) if who and at else ''})"
     if not (again := row["again"]):
         return ""
-    return f"  (again; ticked off{_by(again['by'], unix(again['at']) or 0.0)})"
+    return f"  (again; ticked off{_by(again['by'], unix(again['at']) or 0.0, utc=utc)})"
 
 
 def done_of(act: "Act | None") -> dict[str, Any]:
@@ -57,8 +59,19 @@ def act(found: "LoggedAct") -> dict[str, Any]:
 
 
 def act_line(row: Mapping[str, Any]) -> str:
-    """A row of `roundsman failures log` for a person."""
+    """A row of `roundsman failures log` as a plain line."""
+    return f"{row['at']}  {row['id']:<6}  {row['source'] or '-':<12}  {act_text(row)}"
+
+
+def act_rows(row: Mapping[str, Any], terminal: Terminal) -> list[str]:
+    """A row of `roundsman failures log` in lines that fit the terminal."""
+    cells = [terminal.moment(row["at"]), f"#{row['id']}", safe(row["source"] or "-")]
+    return terminal.row("act", cells, safe(act_text(row)))
+
+
+def act_text(row: Mapping[str, Any]) -> str:
+    """What was done with a failure, without the time."""
     verb, who = "done" if row["done"] else "opened again", row["by"]
     what = f"{verb} by {who}: {row['note']}" if row["note"] else f"{verb} by {who}"
     text = f"  ({without_source(row['summary'], row['source'])})" if row["summary"] else ""
-    return f"{row['at']}  {row['id']:<6}  {row['source'] or '-':<12}  {what}{text}"
+    return f"{what}{text}"

@@ -1,72 +1,23 @@
-"""Events and failures as lines that fit the terminal."""
+"""Events and failures as lines for people, and failures as rows for programs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from roundsman.events import Event
 from roundsman.masking import safe
 from roundsman.screen.acts import again_of, done_of, ending
-from roundsman.screen.status import RED
 from roundsman.screen.words import stamp
 from roundsman.summary import without_source
+from roundsman.terminal.events import event_line, event_rows
+from roundsman.terminal.terminal import Terminal, write
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from roundsman.store import Act
 
-COLOURS = {"granted": "green", "succeeded": "green", "denied": "red", "failed": "red", "partial": "yellow"}
 
-FIRST = 4
-"""Width of the column that shows what brought an event first: push, ring or poll."""
-WIDTHS = (20, 12, 22, 9)
-"""Widths of the time, source, type and outcome columns. The rest of the line describes the event."""
-NARROW = 100
-"""A terminal with fewer columns gets plain lines, which it wraps itself."""
-
-
-def show_event(event: Event, console: "Console | None", first: str | None = None) -> None:
+def show_event(event: Event, console: Terminal | None, first: str | None = None) -> None:
     """Print an event: in columns and colours on a terminal, else (None) as one line. `first`: push, ring or poll."""
-    cells = _event_cells(event)
-    widths: Sequence[int] = WIDTHS
-    tone = "red" if event.type in RED else COLOURS.get(event.outcome or "")
-    if first is not None:
-        cells, widths = [cells[0], first, *cells[1:]], (WIDTHS[0], FIRST, *WIDTHS[1:])
-    _show(cells, widths, tone, console)
-
-
-def _event_cells(event: Event) -> list[str]:
-    document = event.document()
-    return [
-        document["time"][:19] + "Z" if "time" in document else "-",
-        event.source,
-        ".".join(event.type.split(".")[-2:]),
-        event.outcome or "-",
-        without_source(event.line, event.source),
-    ]
-
-
-def _show(cells: Sequence[str], widths: Sequence[int], tone: str | None, console: "Console | None") -> None:
-    cells = [safe(cell) for cell in cells]
-    *heads, what = cells
-    if console is not None and console.width >= NARROW:
-        from rich.table import Table
-        from rich.text import Text
-
-        grid = Table.grid(padding=(0, 2))
-        for width in widths:
-            grid.add_column(width=width, no_wrap=True, overflow="ellipsis")
-        grid.add_column(overflow="fold")
-        grid.add_row(*(Text(cell, style=tone or "") for cell in cells))
-        console.print(grid, soft_wrap=False)
-        return
-    line = "  ".join([*(cell.ljust(width) for cell, width in zip(heads, widths, strict=True)), what]).rstrip()
-    if console is not None:
-        from rich.text import Text
-
-        console.print(Text(line, style=tone or ""))
-    else:
-        print(line, flush=True)  # noqa: T201 - output for a person or grep
+    write([event_line(event, first)] if console is None else event_rows(event, console, first))
 
 
 def failure(
@@ -108,9 +59,14 @@ def failure(
     }
 
 
-def show_failure(row: Mapping[str, Any], console: "Console | None") -> None:
+def show_failure(row: Mapping[str, Any], console: Terminal | None) -> None:
     """Print a failure for a person, as `show_event` does."""
-    when = (row["time"] or row["logged"] or "-")[:19].removesuffix("Z") + "Z"
     what = without_source(row["summary"], row["source"])
-    what += ending(row)
-    _show([str(row["id"]), when, row["source"], what], (6, 20, 12), "dim" if row["done"] else "red", console)
+    if console is None:
+        when = (row["time"] or row["logged"] or "-")[:19].removesuffix("Z") + "Z"
+        cells = f"{row['id']:<6}  {when:<20}  {safe(row['source']):<12}"
+        write([f"{cells}  {safe(what + ending(row))}".rstrip()])
+        return
+    heads = [f"#{row['id']}", console.moment(row["time"] or row["logged"]), safe(row["source"])]
+    what += ending(row, utc=console.utc)
+    write(console.row("failure", heads, safe(what), "dim" if row["done"] else "red"))

@@ -1,17 +1,9 @@
-"""Times and words on a terminal."""
+"""Times and words for people."""
 
-import os
-import sys
+import re
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from roundsman.times import rfc3339, spell
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-FORCED = ("FORCE_COLOR", "TTY_COMPATIBLE")
-"""Variables by which rich writes as to a terminal where there is none."""
 
 
 def stamp(moment: float | None) -> str | None:
@@ -24,26 +16,32 @@ def ago(moment: float | None, now: float) -> str:
     return f"in {spell(moment - now)}" if moment > now + 0.5 else f"{spell(round(now - moment))} ago"
 
 
+def age(seconds: float) -> str:
+    """A duration in its two largest units: `2d3h`, `5m12s`; `0s` for none."""
+    parts = UNIT.findall(spell(max(0, round(seconds))))
+    return "".join(parts[:2])
+
+
+def since(moment: float | None, now: float) -> str:
+    """How long ago a time was, or how soon it will be, in short; empty for none."""
+    if not moment:
+        return ""
+    return f"in {age(moment - now)}" if moment > now + 0.5 else f"{age(now - moment)} ago"
+
+
+UNIT = re.compile(r"\d+[a-z]+")
+
 MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December",
 )  # fmt: skip
 
 
-def day(moment: float, now: float) -> str:
-    """`3 May`, with the year unless it is this year; in UTC, as all times."""
-    at = datetime.fromtimestamp(moment, UTC)
-    year = "" if at.year == datetime.fromtimestamp(now, UTC).year else f" {at.year}"
+def day(moment: float, now: float, *, utc: bool = True) -> str:
+    """`3 May`, with the year unless it is this year; in UTC, or in the local time of a terminal."""
+    zone = UTC if utc else None
+    at = datetime.fromtimestamp(moment, zone)
+    year = "" if at.year == datetime.fromtimestamp(now, zone).year else f" {at.year}"
     return f"{at.day} {MONTHS[at.month - 1]}{year}"
-
-
-def console() -> "Console | None":
-    """Standard output, if it is a terminal; None for plain lines, which need no rich."""
-    if not (sys.stdout is not None and sys.stdout.isatty()) and not any(map(os.environ.get, FORCED)):
-        return None
-    from rich.console import Console
-
-    found = Console(highlight=False, soft_wrap=True)
-    return found if found.is_terminal else None
 
 
 def unix(text: str | None) -> float | None:

@@ -1,8 +1,9 @@
-"""Standard output: one event a line, for pipes and for people."""
+"""Standard output: one event a line, as JSON for programs or as text for people."""
 
 import errno
 import os
 import select
+import sys
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -17,9 +18,13 @@ from roundsman.system.threads import in_thread
 
 
 class StdoutSink(Sink):
-    """Writes each event as one line of JSON to the daemon's standard output."""
+    """Writes each event to the daemon's standard output: as one line of JSON, or on a terminal as a line for people."""
 
     type: Literal["stdout"]
+    format: Literal["auto", "json", "text"] = "auto"
+    """How events are written: `"json"`, a line with the whole event; `"text"`, a line for people, as `roundsman events`
+    shows it; `"auto"`, text on a terminal and JSON elsewhere: in a pipe, a file or the journal.
+    """
     batch: Annotated[int, Field(ge=1, le=10_000)] = 100
     """Maximum number of events in one write."""
 
@@ -28,7 +33,22 @@ class StdoutSink(Sink):
 
     @asynccontextmanager
     async def open(self, http: Http, receipt: Receipt | None) -> AsyncIterator[Deliver]:  # noqa: ARG002 - this sink needs neither
-        yield _deliver
+        on_terminal = os.isatty(1)
+        if self.format == "json" or (self.format == "auto" and not on_terminal):
+            yield _deliver
+            return
+        from roundsman.terminal.events import event_line, event_rows
+        from roundsman.terminal.terminal import Terminal, colours
+
+        terminal = Terminal(colours=colours()) if on_terminal else None
+
+        async def deliver_text(events: Sequence[Event]) -> None:
+            found = (event_rows(e, terminal) if terminal is not None else [event_line(e)] for e in events)
+            text = "".join([f"{line}\n" for lines in found for line in lines])
+            # The terminal may have another encoding: what it cannot show becomes a question mark.
+            await in_thread(_write, text.encode(getattr(sys.stdout, "encoding", None) or "utf-8", "replace"))
+
+        yield deliver_text
 
 
 async def _deliver(events: Sequence[Event]) -> None:

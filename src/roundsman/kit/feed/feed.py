@@ -15,7 +15,7 @@ from roundsman.kit.feed.vendor import Growing
 from roundsman.kit.probing import MILLISECOND, Learned, Mark, Probing, Reading, Row, Truncated, newest
 from roundsman.options.values import LONGEST_LOOKBACK
 from roundsman.plugin import Poll, State, Visit
-from roundsman.times import is_due
+from roundsman.times import is_due, rfc3339
 
 ABSORBED = 20_000
 """Maximum rows with unreadable times that are remembered as old when a source begins with `start = "now"`."""
@@ -48,6 +48,15 @@ class Feed(Growing):
     def gap(cls, state: State) -> str | None:
         found = FeedState.load(state).gap
         return found.since if found is not None else None
+
+    @classmethod
+    def reading(cls, state: State) -> str | None:
+        found = FeedState.load(state)
+        if found.reading is None or found.progress is None:
+            return None
+        # Only the pages in ascending order have a time up to which all was read.
+        at = found.reading.at
+        return rfc3339(at) if at is not None else ""
 
 
 class _Round:

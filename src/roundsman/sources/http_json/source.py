@@ -39,3 +39,9 @@ class HttpJson(Table):
     @classmethod
     def gap(cls, state: State) -> str | None:
         return ListState.load(state).list.gap
+
+    @classmethod
+    def reading(cls, state: State) -> str | None:
+        walk = ListState.load(state).list.walk
+        # Not the time of the last row: the list may begin with the newest one.
+        return None if walk is None else f"{walk.rows:,} rows" if walk.rows else ""

@@ -1,0 +1,51 @@
+"""An event as a line for a person: its number, its time, where it is from, and its summary."""
+
+from roundsman.events import Event
+from roundsman.masking import safe
+from roundsman.summary import without_source
+from roundsman.terminal.terminal import Terminal
+
+GAP = "roundsman.source.gap"
+RED = {"roundsman.source.failing", GAP, "roundsman.source.webhook_silent"}
+COLOURS = {"granted": "green", "succeeded": "green", "denied": "red", "failed": "red", "partial": "yellow"}
+
+WIDTHS = (20, 12, 22, 9)
+"""Widths of the time, source, type and outcome in a plain line. The rest of it describes the event."""
+FIRST = 4
+"""Width of what brought an event first: push, ring or poll."""
+
+
+def event_line(event: Event, first: str | None = None) -> str:
+    """The event as one plain line, for a pipe or a file; times are UTC. `first`: push, ring or poll."""
+    time, *cells = _cells(event)
+    moment = time[:19] + "Z" if time else "-"
+    named = [moment, *cells] if first is None else [moment, first, *cells]
+    widths = WIDTHS if first is None else (WIDTHS[0], FIRST, *WIDTHS[1:])
+    heads = (safe(cell).ljust(size) for cell, size in zip(named, widths, strict=True))
+    return "  ".join([*heads, safe(_text(event))]).rstrip()
+
+
+def event_rows(event: Event, terminal: Terminal, first: str | None = None) -> list[str]:
+    """The event in lines that fit the terminal, with its number, in its time and in a colour."""
+    time, *cells = _cells(event)
+    named = [f"#{event.seq}", terminal.moment(time), *([first] if first is not None else []), *cells]
+    return terminal.row("event", [safe(cell) for cell in named], safe(_text(event)), tone_of(event))
+
+
+def tone_of(event: Event) -> str:
+    """The name of its colour; empty for none."""
+    return "red" if event.type in RED else COLOURS.get(event.outcome or "", "")
+
+
+def _cells(event: Event) -> list[str]:
+    time = event.document().get("time")
+    return [
+        time if isinstance(time, str) else "",
+        event.source,
+        ".".join(event.type.split(".")[-2:]),
+        event.outcome or "-",
+    ]
+
+
+def _text(event: Event) -> str:
+    return without_source(event.line, event.source)

@@ -1,0 +1,85 @@
+"""Standard output as a terminal: its size, its colours, and the width that its rows have come to."""
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Sequence
+
+from roundsman.terminal.clock import clock
+from roundsman.terminal.columns import padded, paragraph, row, width
+from roundsman.times import parse_time
+
+FORCED = ("FORCE_COLOR", "TTY_COMPATIBLE")
+"""Variables by which a user asks for the output of a terminal where there is none."""
+NARROWEST = 20
+"""Columns that are used even if the terminal has fewer: a word must have room."""
+WIDEST = 24
+"""Columns to which a cell of a row widens its column. A wider one moves only the rest of its own row."""
+CODES = {
+    "red": "31",
+    "green": "32",
+    "yellow": "33",
+    "dim": "2",
+    "bold": "1",
+    "bold red": "1;31",
+}
+
+
+class Terminal:
+    """A terminal on standard output. Its size is asked for each time, because a window changes."""
+
+    def __init__(self, *, utc: bool = False, colours: bool = True) -> None:
+        self.utc = utc
+        """Whether times are shown in UTC, and not in the local time."""
+        self._colours = colours
+        self._sizes: dict[str, list[int]] = {}
+
+    @property
+    def columns(self) -> int:
+        return max(NARROWEST, shutil.get_terminal_size().columns)
+
+    @property
+    def lines(self) -> int:
+        return max(2, shutil.get_terminal_size().lines)
+
+    def paint(self, text: str, tone: str) -> str:
+        """The text in a colour, by its name; unchanged without one."""
+        return f"\x1b[{CODES[tone]}m{text}\x1b[0m" if tone and self._colours and text else text
+
+    def clock(self, moment: float | None) -> str:
+        """A Unix time for a person; `-` for none."""
+        return clock(moment, time.time(), utc=self.utc) if moment else "-"
+
+    def moment(self, text: str | None) -> str:
+        """A time in RFC 3339 for a person; another text as it is."""
+        moment = parse_time(text)
+        return self.clock(moment.timestamp()) if moment else text or "-"
+
+    def row(self, kind: str, cells: Sequence[str], text: str, tone: str = "") -> list[str]:
+        """A row of a list that is written row by row: cells of one `kind` of rows stand below each other."""
+        sizes = self._sizes.setdefault(kind, [0] * len(cells))
+        for n, cell in enumerate(cells):
+            sizes[n] = max(sizes[n], min(width(cell), WIDEST))
+        lines = row([padded(cell, size) for cell, size in zip(cells, sizes, strict=True)], text, self.columns)
+        return [self.paint(line, tone) for line in lines]
+
+    def paragraph(self, text: str, tone: str = "", indent: int = 2) -> list[str]:
+        return [self.paint(line, tone) for line in paragraph(text, self.columns, indent)]
+
+
+def write(lines: Iterable[str]) -> None:
+    print(*lines, sep="\n", flush=True)  # noqa: T201 - output for a person
+
+
+def terminal(*, utc: bool = False) -> Terminal | None:
+    """Standard output, if it is a terminal; None for plain lines."""
+    forced = any(map(os.environ.get, FORCED))
+    if not (sys.stdout is not None and sys.stdout.isatty()) and not forced:
+        return None
+    return Terminal(utc=utc, colours=colours())
+
+
+def colours() -> bool:
+    """Whether the terminal shows colours, and the user does not refuse them (no-color.org)."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM", "") not in {"dumb", "unknown"}
