@@ -238,6 +238,7 @@ class Reader(Shell):
         self.exports(printed)
         self.vendor = re.findall(r"http://\S+", printed)[0]
         self.environ["AUDIT_TOKEN"] = "a-token-of-audit"
+        self.environ["PAGE_PASSWORD"] = "a-password-of-ops"
         self._install_a_plugin()
         self.config = self.folder / "roundsman.toml"
         self.config.write_text("".join(lines(self._document(port, printed), "")))
@@ -271,7 +272,10 @@ class Reader(Shell):
         }
         return {
             "daemon": {"store": "roundsman.db"},
-            "listen": {"address": f"127.0.0.1:{port}"},
+            "listen": {
+                "address": f"127.0.0.1:{port}",
+                "page": {"user": "ops", "password": {"env": "PAGE_PASSWORD"}},
+            },
             "sources": sources,
             "sinks": {
                 "crm": {"type": "http", "url": f"{self.others.url}/events"},

@@ -29,6 +29,7 @@ BOOTED: dict[str, tuple[str, ...]] = {
         "(umask 077; python3 -c 'import secrets; print(secrets.token_urlsafe(24))' > /etc/roundsman/credentials/railz-hook-token)",
         "(umask 077; cat > /etc/roundsman/credentials/railz-hook-secret)",
         "python3 -c 'import base64, secrets; print(\"whsec_\" + base64.b64encode(secrets.token_bytes(32)).decode())'",
+        "(umask 077; python3 -c 'import secrets; print(secrets.token_urlsafe(18))' > /etc/roundsman/credentials/page-password)",
         "systemctl restart roundsman",
     ),
     "backup": (

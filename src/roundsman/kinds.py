@@ -5,7 +5,19 @@ from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
 
-from roundsman.shapes import Access, Batch, Envelope, Failure, Item, Notice, Outcome, Push, Row
+from roundsman.shapes import (
+    Access,
+    Batch,
+    Envelope,
+    EventsAnswer,
+    Failure,
+    Item,
+    Notice,
+    Outcome,
+    Push,
+    Row,
+    StatusAnswer,
+)
 
 
 class Kind(NamedTuple):
@@ -177,9 +189,23 @@ TYPES: dict[str, Any] = {name: kind.shape for name, kind in KINDS.items()}
 """Every event type with the shape of its data."""
 
 
-def schemas() -> dict[str, Any]:
-    """A JSON Schema of every event: the envelope, and by type the shape of its data."""
+def answers() -> dict[str, Any]:
+    """JSON Schemas of the answers of `/events` and `/status.json`, by name, in the schema of events."""
     definitions: dict[str, Any] = {}
+    for shape in (EventsAnswer, StatusAnswer):
+        schema = TypeAdapter(shape).json_schema(ref_template="#/$defs/{model}")
+        definitions |= schema.pop("$defs")
+        definitions[shape.__name__] = schema
+    described = definitions["LoggedEvent"]["properties"]["event"]["description"]
+    definitions["LoggedEvent"]["properties"]["event"] = {"$ref": "#", "description": described}
+    return definitions
+
+
+def schemas() -> dict[str, Any]:
+    """A JSON Schema of every event: the envelope, and by type the shape of its data. Among its definitions, the answers of
+    the page for programs.
+    """
+    definitions = answers()
     choices = []
     for kind, (shape, _, _, _, outcomes, *_) in KINDS.items():
         schema = TypeAdapter(shape).json_schema(ref_template="#/$defs/{model}")

@@ -236,6 +236,152 @@ class Envelope(TypedDict):
     """The data, in the shape of the type. Members that the vendor does not send are null."""
 
 
+_open = with_config(ConfigDict(extra="allow", use_attribute_docstrings=True))
+"""The status: later versions add members."""
+
+
+@_strict
+class LoggedEvent(TypedDict):
+    """An event in the answer of `/events`."""
+
+    seq: int
+    """Its number in the log, as `roundsman events` and `roundsman failures` show it."""
+    logged: Time
+    """When it was logged."""
+    event: dict[str, Any]
+    """The CloudEvent, as it is stored."""
+
+
+@_strict
+class EventsAnswer(TypedDict):
+    """The answer of `/events`: a stretch of the log after `after`."""
+
+    next: int
+    """Where to go on: the `after` of the next request. It has moved also if no event matched."""
+    head: int
+    """The last number of the log. While `next` is less, there may be more: ask again at once."""
+    pruned: int
+    """Numbers of the stretch whose events were pruned. Whether they matched is not known."""
+    damaged: int
+    """Events that cannot be read because the store is damaged."""
+    events: list[LoggedEvent]
+    """In the order of the log."""
+
+
+@_open
+class SourceState(TypedDict):
+    """A source in `roundsman status --json` and in `/status.json`."""
+
+    name: str
+    """The name in the configuration."""
+    type: str
+    """Its type, such as `parakey.event_logs`."""
+    state: Literal["ok", "idle", "new", "retrying", "failing", "gap", "paused", "retired"]
+    """`new`: not visited yet; `idle`: visited, and no good answer yet; `retired`: not in the configuration any more."""
+    visited: Time | None
+    """The last visit."""
+    answered: Time | None
+    """The last good answer."""
+    changed: Time | None
+    """When it last had new events."""
+    due: Time | None
+    """The next visit; null if none is scheduled."""
+    visits: int
+    """Visits so far."""
+    failures: int
+    """Visits that failed in a row."""
+    error: str | None
+    """Why the last visit failed."""
+    events: int
+    """Its events in the log."""
+    following: int
+    """Ids that it follows."""
+    webhooks: int
+    """Authentic webhooks so far."""
+    heard: Time | None
+    """The last authentic webhook."""
+    unread: int
+    """Webhooks and rows that could not be read and are kept."""
+    refused: int
+    """Refused webhooks so far."""
+    refusal: str | None
+    """Why the last one was refused."""
+    gap: str | None
+    """Since when rows may be missing: a time or a word; null if none are."""
+    gap_reported: Time | None
+    """The last notice of a gap, if its state does not show whether it lasts."""
+    rests_until: Time | None
+    """Until when the vendor asked for no request, if that is more than a minute."""
+    origin: str | None
+    """What its state was read from: an address and an account."""
+    reads: str | None
+    """What it reads now, if that is another origin."""
+    paused: Time | None
+    """Since when a person has paused it."""
+    paused_by: str | None
+    """Who."""
+
+
+@_open
+class SinkState(TypedDict):
+    """A sink in `roundsman status --json` and in `/status.json`."""
+
+    name: str
+    """The name in the configuration."""
+    type: str
+    """Its type, such as `file`."""
+    state: Literal["ok", "failing", "waiting", "paused", "retired"]
+    """`waiting`: it holds events on purpose, and sends them later; `retired`: not in the configuration any more."""
+    cursor: int
+    """The number of the last event that it has."""
+    waiting: int
+    """Events that wait for it."""
+    held: int | None
+    """Events that it has gathered, and sends later."""
+    until: Time | None
+    """When it sends them."""
+    delivered: Time | None
+    """The last delivery."""
+    failures: int
+    """Deliveries that failed in a row."""
+    error: str | None
+    """Why the last one failed."""
+    dead: int
+    """Its dead letters."""
+    paused: Time | None
+    """Since when a person has paused it."""
+    paused_by: str | None
+    """Who."""
+
+
+@_open
+class StatusAnswer(TypedDict):
+    """What `roundsman status --json` prints, and the answer of `/status.json`."""
+
+    store: str
+    """The path of the store."""
+    daemon: str | None
+    """The daemon that runs on it; null if none does."""
+    trouble: str | None
+    """A full disk, or a daemon that does not write; null if there is no such trouble."""
+    damage: str | None
+    """Damage to the store that is known."""
+    events: int
+    """The last number of the log."""
+    open_failures: int
+    """Failures that no person has marked as done."""
+    sources: list[SourceState]
+    """By name."""
+    sinks: list[SinkState]
+    """By name."""
+    offset: NotRequired[int]
+    """Only in `/status.json`: the number of sources before these."""
+    next: NotRequired[int | None]
+    """Only in `/status.json`: the `offset` of the next request; null if these are the last ones."""
+    total: NotRequired[int]
+    """Only in `/status.json`: the number of all sources."""
+
+
 def in_short(failure: Failure) -> FailedItem:
     """The failure as its batch lists it."""
     return {

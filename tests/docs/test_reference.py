@@ -9,7 +9,7 @@ import pytest
 from generated import PAGES
 from generated.markdown import slug
 from roundsman import kinds, shapes
-from roundsman.web import metrics
+from roundsman.web import endpoints, metrics
 from roundsman.web.endpoints import ENDPOINTS
 
 ROOT = Path(__file__).parents[2]
@@ -57,13 +57,32 @@ def test_the_metric_of_webhooks_names_each_result_that_the_code_counts() -> None
 def test_the_endpoints_and_their_statuses_are_those_of_the_code() -> None:
     text = (ROOT / "src" / "roundsman" / "web" / "app.py").read_text()
     routes = set(re.findall(r'Route\(f?"([^"]+)"', text))
-    documented = {path for each in ENDPOINTS.values() for path in each.paths}
+    documented = {
+        path for name in ("healthz", "readyz", "metrics", "hooks") for path in ENDPOINTS[name].paths
+    }
     paths = {
         path.replace("/hooks/NAME", "{PATH}{{name}}").replace("TOKEN", "{{token}}") for path in documented
     }
     assert routes - {"{PATH}{{rest:path}}"} == paths
     statuses = {int(each) for each in re.findall(r"(?:_say\(|status_code=)(\d{3})", text)}
-    assert statuses == {status for each in ENDPOINTS.values() for status, _ in each.answers}
+    open_to_all = [each for each in ENDPOINTS.values() if each.page != endpoints.PAGE]
+    assert statuses == {status for each in open_to_all for status, _ in each.answers}
+
+
+def test_the_paths_of_the_page_and_their_statuses_are_those_of_the_code() -> None:
+    """But for the pages that the page links to."""
+    of_page = [each for each in ENDPOINTS.values() if each.page == endpoints.PAGE]
+    documented = {path for each in of_page for path in each.paths}
+    folder = ROOT / "src" / "roundsman" / "web" / "page"
+    texts = {path.name: path.read_text() for path in folder.glob("*.py")}
+    route = r'door\.(?:reader|actor|anyone)\(\s*"([^"]+)"'
+    routes = {name: set(re.findall(route, text)) for name, text in texts.items()}
+    assert documented <= {path for found in routes.values() for path in found}
+    assert routes["routes.py"] | routes["login.py"] <= documented
+    written = r"(?:refusal\(|status_code=|Response\(.*?, |form\(target, )([2-5]\d\d)\b"
+    of_programs = [text for name, text in texts.items() if name != "views.py"]
+    statuses = {int(each) for text in of_programs for each in re.findall(written, text)}
+    assert statuses | {200} == {status for each in of_page for status, _ in each.answers}
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -9,10 +9,11 @@ from typing import Any
 
 import httpx
 import pytest
+from jsonschema import Draft202012Validator
 
 from doors import Door, open_door
 from inside import put, sql
-from roundsman import screen
+from roundsman import kinds, screen
 from roundsman.options.listen import ListenOptions
 from roundsman.store import Filter
 from worlds import an_event, event_logs
@@ -170,6 +171,28 @@ async def test_many_sources_are_a_page_at_a_time(door: Door) -> None:
     assert len(names) == found["total"] == 1502
     assert len((await ask(door, "/status.json")).json()["sources"]) == 1000
     assert (await ask(door, "/status.json?limit=5000")).status_code == 400
+
+
+async def test_the_answers_have_the_shapes_of_the_schema(door: Door) -> None:
+    """`roundsman schema events` has them among its definitions; `$defs/EventsAnswer` refers to the events themselves."""
+    await put(door.store, *(an_event(n) for n in range(3)))
+    schema = kinds.schemas()
+    for path, name in (("/events", "EventsAnswer"), ("/status.json", "StatusAnswer")):
+        found = (await ask(door, path)).json()
+        definition = schema["$defs"][name]
+        Draft202012Validator({**definition, "$defs": _inside(schema)}).validate(found)
+        assert found.keys() == definition["properties"].keys()
+    for name, part in (("SourceState", "sources"), ("SinkState", "sinks")):
+        assert found[part][0].keys() == schema["$defs"][name]["properties"].keys()
+    wrong = {**found, "events": "many"}
+    assert not Draft202012Validator({**definition, "$defs": _inside(schema)}).is_valid(wrong)
+
+
+def _inside(schema: dict[str, Any]) -> dict[str, Any]:
+    """The definitions, with the schema of an event at the place that `#` refers to there."""
+    text = json.dumps(schema["$defs"]).replace('"$ref": "#"', '"$ref": "#/$defs/Event"')
+    event = {key: value for key, value in schema.items() if key not in {"$defs", "$schema"}}
+    return {**json.loads(text), "Event": event}
 
 
 async def test_nothing_is_read_without_the_login(door: Door) -> None:

@@ -8,9 +8,11 @@ from typing import Any
 
 import httpx
 import pytest
+import structlog
 from pydantic import ValidationError
 
 from doors import HEADER, PARAKEY, VALUE, Door, open_door
+from roundsman.masking import mask
 from roundsman.options.listen import ListenOptions
 from roundsman.web.page.attempts import BURST, FREE, MOST, Attempts
 from roundsman.web.page.sessions import LASTS, Sessions
@@ -79,6 +81,26 @@ async def test_a_browser_logs_in_by_a_form_and_out_again(door: Door) -> None:
     left = await door.client.post(door.url + "/logout", data={"form_token": token})
     assert left.status_code == 303
     assert (await get(door, headers=BROWSER)).status_code == 303
+
+
+async def test_a_link_of_another_site_leads_to_the_page_if_the_browser_has_logged_in(door: Door) -> None:
+    """Its first request has no cookie: the cookie is SameSite=Strict."""
+    await log_in(door)
+    cookie = {"cookie": f"roundsman_session={door.client.cookies['roundsman_session']}"}
+    door.client.cookies.clear()
+    link = {**BROWSER, "sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
+    [step] = re.findall(r'content="0;url=([^"]+)"', (await get(door, "/?a=1&b=2", link)).text)
+    led = await get(door, step, {**BROWSER, "sec-fetch-site": "same-origin", **cookie})
+    assert (led.status_code, led.headers["location"]) == (303, "/?a=1&b=2")
+    assert (await get(door, step, BROWSER)).status_code == 200, "else it is the form"
+
+
+async def test_a_script_of_the_page_is_led_to_the_form_and_asks_no_person(door: Door) -> None:
+    for headers in ({"sec-fetch-mode": "cors"}, BROWSER):
+        found = await get(door, "/?a=1", headers)
+        assert (found.status_code, "www-authenticate" in found.headers) == (303, False)
+    found = await door.client.post(door.url + "/logout", data={"a": "b"}, headers=BROWSER)
+    assert (found.status_code, found.headers["location"]) == (303, "/login?next=/")
 
 
 async def test_every_answer_forbids_a_browser_all_but_the_pages_own(door: Door) -> None:
@@ -212,6 +234,24 @@ async def test_a_token_is_a_login_too(tmp_path: Path) -> None:
 )
 async def test_a_login_leads_only_into_the_page(target: str, location: str, door: Door) -> None:
     assert (await log_in(door, next=target)).headers["location"] == location
+
+
+async def test_logins_are_logged_without_what_was_shown(door: Door) -> None:
+    with structlog.testing.capture_logs() as logs:
+        await get(door, headers=basic())
+        await get(door, headers=basic())
+        for _ in range(FREE + 1):
+            await get(door, headers=basic(password="a wrong one"))
+    assert [(each["event"], each["address"]) for each in logs] == [
+        ("page.entered", "127.0.0.1"),
+        ("page.refused", "127.0.0.1"),
+        ("page.refused", "127.0.0.1"),
+    ]
+    assert [each.get("reason") for each in logs] == [None, "wrong login", "too often"]
+
+
+async def test_the_password_is_masked_wherever_it_would_appear(door: Door) -> None:
+    assert PASSWORD not in mask(f"a text with {PASSWORD} in it")
 
 
 async def test_wrong_logins_of_one_address_make_it_wait_and_no_other(door: Door) -> None:

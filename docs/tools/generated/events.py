@@ -28,13 +28,13 @@ WORDS = {
 def page() -> str:
     shapes: dict[str, type] = {}
     for kind in KINDS.values():
-        _collect(kind.shape, shapes)
+        collect(kind.shape, shapes)
     rows = [(f"[{name}](#{slug(name)})", ", ".join(kind.outcomes) or "-") for name, kind in KINDS.items()]
     return document(
         "Events",
         prose(INTRODUCTION),
         "## Attributes",
-        *_members(Envelope),
+        *fields(Envelope),
         "## Outcomes",
         "\n".join(item(f"{code(outcome)}: {text}") for outcome, text in OUTCOMES.items()),
         "## All types",
@@ -44,7 +44,7 @@ def page() -> str:
         *(
             part
             for name in shapes
-            for part in (f"### {name}", wrapped(doc(shapes[name])), *_members(shapes[name]))
+            for part in (f"### {name}", wrapped(doc(shapes[name])), *fields(shapes[name]))
         ),
     )
 
@@ -65,7 +65,7 @@ def _kind(name: str, kind: Kind) -> Iterator[str]:
         yield "\n".join(item(f"{code(member)}: {text}") for member, text in kind.details.items())
 
 
-def _collect(shape: type, found: dict[str, type]) -> None:
+def collect(shape: type, found: dict[str, type]) -> None:
     """The shapes that a shape is made of, by name: itself first."""
     found[shape.__name__] = shape
 
@@ -73,7 +73,7 @@ def _collect(shape: type, found: dict[str, type]) -> None:
         found.setdefault(name, getattr(every_shape, name))
 
 
-def _members(shape: type) -> Iterator[str]:
+def fields(shape: type) -> Iterator[str]:
     """Each member as an item of a list."""
     schema, texts = TypeAdapter(shape).json_schema(), members(shape)
     for name, member in schema["properties"].items():

@@ -113,6 +113,10 @@ class Reception:
             lambda path, it: log.error("listen.failed", path=path, calls=it.calls, exc_info=it.exc),
             self._time.monotonic,
         )
+        self._strangers = ThrottledLog(
+            lambda why, it: log.warning("page.refused", reason=why, address=it.what, calls=it.calls),
+            self._time.monotonic,
+        )
         self._unnoted: dict[str, tuple[int, str]] = {}
         """Refusals by source that are not stored yet: how many, and the reason of the last one."""
 
@@ -134,6 +138,10 @@ class Reception:
     def fail(self, path: str, exc: Exception) -> None:
         """Count a request that could not be answered because of an error."""
         self._failed.add(path, exc=exc)
+
+    def refuse_login(self, address: str, why: str) -> None:
+        """Count a login to the page that was refused."""
+        self._strangers.add(why, what=address)
 
     async def take(self, source: Source, call: Call) -> None:
         """Take in an authentic webhook. Returns when it is on the disk; StoreError if it cannot be stored."""
@@ -159,6 +167,7 @@ class Reception:
         self._refused.flush()
         self._unread.flush()
         self._failed.flush()
+        self._strangers.flush()
         if self._unnoted:
             unnoted, self._unnoted = self._unnoted, {}
             try:

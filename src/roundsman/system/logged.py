@@ -276,6 +276,22 @@ LOGGED = {
         {"reason": "The same in a sentence."},
         "guides/systemd.md",
     ),
+    "page.entered": Logged(
+        INFO,
+        "A person has logged in to the page by its form, or a program has shown its login for the first time from this address.",
+        {"address": "The address of the caller. Of IPv6, the network."},
+        "guides/page.md",
+    ),
+    "page.refused": Logged(
+        WARNING,
+        "Logins to the page were refused. At most one line in ten seconds for each reason.",
+        {
+            "reason": "`wrong login`, or `too often`: the address has to wait, and its login was not tried.",
+            "address": "The address of the last caller. Of IPv6, the network.",
+            "calls": CALLS,
+        },
+        "guides/page.md",
+    ),
     "heartbeat.failed": Logged(
         WARNING,
         "A request of `[heartbeat]` failed. Once, until one succeeds.",

@@ -1,6 +1,8 @@
 """The endpoints of the listener, with the answers of each. The documentation is made of this, and a test compares it with the code."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from roundsman.shapes import EventsAnswer, StatusAnswer
 
 
 class Endpoint(NamedTuple):
@@ -14,9 +16,31 @@ class Endpoint(NamedTuple):
     """Each status, and when it is answered."""
     page: str = ""
     """The page of the documentation with more about it."""
+    shape: Any = None
+    """The shape of an answer in JSON."""
 
 
 READ = ("GET", "HEAD")
+PAGE = "guides/page.md"
+NOT_IN = (
+    401,
+    "No login, or a wrong one. The header `WWW-Authenticate` names the way: `Basic` with `user`, `Bearer` with `token`.",
+)
+TO_LOGIN = (303, "A browser without a login: to `/login`.")
+TOO_OFTEN = (
+    429,
+    (
+        "Too many wrong logins. The header `Retry-After` has the seconds to wait; a right login is refused, too, until then."
+    ),
+)
+ANOTHER_HOST = (
+    421,
+    (
+        "The header `Host` names neither the address of the socket, nor `localhost` on this machine, nor `host` of "
+        "`[listen.page]`."
+    ),
+)
+NO_STORE = (503, "The store cannot be read.")
 OTHER_METHOD = (405, "Any other method. The header `Allow` names the right ones.")
 
 ENDPOINTS = {
@@ -92,6 +116,76 @@ ENDPOINTS = {
             (500, "A bug. The log has `listen.failed`."),
         ),
         "explained/push-and-poll.md",
+    ),
+    "page": Endpoint(
+        ("/",),
+        READ,
+        "The page for people, and the pages that it links to. They are there only with `[listen.page]`, as are the following endpoints.",
+        ((200, "The page."), TO_LOGIN, NOT_IN, TOO_OFTEN, ANOTHER_HOST, OTHER_METHOD, NO_STORE),
+        PAGE,
+    ),
+    "login": Endpoint(
+        ("/login", "/logout"),
+        (*READ, "POST"),
+        "The form to log in with, and the button to log out. A login lasts a week; it ends with a new password.",
+        (
+            (200, "The form."),
+            (303, "Logged in or out: to the page, or to the form."),
+            (400, "The form cannot be read, or the connection was closed before it was whole."),
+            (401, "The login is wrong: the form again. A program that is not logged in cannot log out."),
+            (403, "The request comes from a page of another origin, or without the form's token."),
+            (413, "The form is larger than 64 KiB."),
+            (415, "The body is no form."),
+            TOO_OFTEN,
+            ANOTHER_HOST,
+            OTHER_METHOD,
+        ),
+        PAGE,
+    ),
+    "status.json": Endpoint(
+        ("/status.json",),
+        READ,
+        (
+            "What `roundsman status --json` prints, for programs. Parameters: `limit`, the number of sources, 1 to 1000 "
+            "(default 1000); `offset`, the number of sources before them, by name."
+        ),
+        (
+            (200, "JSON."),
+            (400, "A parameter is wrong. The body says what."),
+            TO_LOGIN,
+            NOT_IN,
+            TOO_OFTEN,
+            ANOTHER_HOST,
+            OTHER_METHOD,
+            NO_STORE,
+        ),
+        PAGE,
+        StatusAnswer,
+    ),
+    "events": Endpoint(
+        ("/events",),
+        READ,
+        (
+            "Events in the order of the log, for programs that pull them. Parameters: `after`, the number after which to begin "
+            "(default 0); `limit`, the most events, 1 to 1000 (default 100); `source`, `type` and `outcome`, a name or a glob "
+            "each, which can be repeated. An answer has some 4 MiB at most, and looks at 20,000 numbers of the log at most: "
+            "go on from `next` until it is `head`."
+        ),
+        (
+            (200, "JSON."),
+            (400, "A parameter is wrong. The body says what."),
+            TO_LOGIN,
+            NOT_IN,
+            TOO_OFTEN,
+            ANOTHER_HOST,
+            OTHER_METHOD,
+            (
+                503,
+                "The store cannot be read, or eight such answers are under way. The header `Retry-After` has the seconds to wait.",
+            ),
+        ),
+        PAGE,
+        EventsAnswer,
     ),
 }
 """All endpoints by name. Any other path is 404; a request that is no HTTP/1.1 is 400."""

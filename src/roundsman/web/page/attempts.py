@@ -65,13 +65,15 @@ class Attempts:
         if len(self._wrong) > MOST:
             self._wrong.popitem(last=False)
 
-    def succeeded(self, address: str) -> None:
-        """A login was right."""
+    def succeeded(self, address: str) -> bool:
+        """A login was right. Returns whether it is the first one of this address."""
+        new = address not in self._known
         self._wrong.pop(address, None)
         self._known[address] = None
         self._known.move_to_end(address)
         if len(self._known) > MOST_KNOWN:
             self._known.popitem(last=False)
+        return new
 
     def _refill(self, now: float) -> None:
         self._left = min(BURST, self._left + (now - self._filled) * RATE)

@@ -8,11 +8,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hmac import compare_digest
+from html import escape
 from math import ceil
 from urllib.parse import parse_qs, quote, urlsplit
 
+import structlog
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from roundsman.engine.engine import Engine
@@ -22,6 +24,8 @@ from roundsman.system.threads import in_thread
 from roundsman.web.page.attempts import Attempts
 from roundsman.web.page.hosts import address_of, is_ours, is_same_origin, is_secure
 from roundsman.web.page.sessions import COOKIE, LASTS, Sessions, basic, bearer
+
+log = structlog.get_logger()
 
 EVERY = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 READ = ("GET", "HEAD")
@@ -39,6 +43,7 @@ HEADERS = {
 """Of every answer. A handler that sets one of them itself keeps its own."""
 LARGEST_FORM = 2**16
 """Maximum bytes of a form."""
+ONWARD = '<!doctype html><title>Roundsman</title><meta http-equiv="refresh" content="0;url={}">\n'
 PROGRAM = "program"
 """The session of a caller that shows its password or token with each request."""
 
@@ -83,6 +88,7 @@ class Door:
         self.sessions = Sessions(options)
         self.attempts = Attempts(engine.time.monotonic)
         self.now = engine.time.now
+        self._reception = engine.reception
         self._hosts = frozenset(options.host)
         self._deriving = asyncio.Lock()
 
@@ -129,7 +135,7 @@ class Door:
 
     def _check(self, request: Request, methods: Sequence[str]) -> None:
         if not is_ours(request, self._hosts):
-            raise refusal(421, "this host is not the page's: set host in [listen.page]")
+            raise refusal(421, "the page is not at this host: set host in [listen.page]")
         if request.method not in methods:
             raise refusal(405, "this method is not for this page", {"allow": ", ".join(methods)})
 
@@ -150,11 +156,14 @@ class Door:
         address = address_of(request)
         wait = self.attempts.wait(address)
         if wait > 0:
+            self._reception.refuse_login(address, "too often")
             return wait
         if not self.sessions.is_right(user, secret):
             self.attempts.failed(address)
+            self._reception.refuse_login(address, "wrong login")
             return -1.0
-        self.attempts.succeeded(address)
+        if self.attempts.succeeded(address) or request.method == "POST":
+            log.info("page.entered", address=address)
         return 0.0
 
     async def admit(self, request: Request, response: Response) -> None:
@@ -207,12 +216,18 @@ class Door:
         return refusal(401, "not logged in", {"www-authenticate": f'{scheme} realm="Roundsman"{charset}'})
 
     def _to_login(self, request: Request) -> Refused:
-        """A browser is led to the form; a program is asked for the header."""
-        if "text/html" not in request.headers.get("accept", "") or request.method not in READ:
+        """A browser is led to the form; a program is asked for the header, which a browser would ask its user for."""
+        headers = request.headers
+        if "text/html" not in headers.get("accept", "") and "sec-fetch-mode" not in headers:
             return self._unknown()
         query = f"?{request.url.query}" if request.url.query else ""
-        target = quote(request.url.path + query, safe="/")
-        return Refused(RedirectResponse(f"/login?next={target}", 303))
+        target = quote(request.url.path + query if request.method in READ else "/", safe="/")
+        login = f"/login?next={target}"
+        if headers.get("sec-fetch-site") == "cross-site":
+            # By a link of another site, a browser comes without the cookie: it is SameSite=Strict. By a step of our own
+            # it comes with it, and the form leads on.
+            return Refused(HTMLResponse(ONWARD.format(escape(login))))
+        return Refused(RedirectResponse(login, 303))
 
     def _session_of(self, request: Request) -> str | None:
         return self.sessions.session(request.cookies.get(COOKIE, ""), self.now())
