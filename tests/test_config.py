@@ -66,7 +66,7 @@ def secrets_of_the_example(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(variable, "x")
     monkeypatch.setenv("HEARTBEAT_URL", HEARTBEAT)
     monkeypatch.setenv("APPRISE_URL", "ntfys://ntfy.example.org/alarms")
-    for variable in ("PARAKEY_HOOK", "MAILCHIMP_HOOK_TOKEN", "RAILZ_HOOK_SECRET"):
+    for variable in ("PARAKEY_HOOK", "MAILCHIMP_HOOK_TOKEN", "RAILZ_HOOK_SECRET", "PAGE_PASSWORD"):
         monkeypatch.setenv(variable, "0123456789abcdef")
 
 
@@ -127,7 +127,7 @@ def test_the_example_has_every_option_with_its_default() -> None:
     )
     assert loaded.daemon == config.DaemonOptions()
     assert loaded.http == HttpOptions()
-    assert loaded.listen == ListenOptions()
+    assert loaded.listen == ListenOptions(page={"user": "ops", "password": Secret("0123456789abcdef")})
     assert loaded.heartbeat == HeartbeatOptions(url=Secret(HEARTBEAT))
 
 

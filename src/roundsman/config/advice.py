@@ -14,6 +14,7 @@ from roundsman.config.loading import Config
 from roundsman.config.sentences import nearest
 from roundsman.http.urls import is_loopback
 from roundsman.kinds import TYPES
+from roundsman.options.page import PageOptions
 from roundsman.options.secrets import INSIDE, may_be_placeholder
 from roundsman.plugin import Plugin, secrets
 from roundsman.shapes import Outcome
@@ -28,9 +29,11 @@ def warnings(config: Config) -> list[str]:
     """Warnings, one line each: secrets, clear-text URLs, placeholders, useless filters, file modes."""
     found = []
     files: dict[Path, str] = {}
-    tables: dict[str, Plugin | HeartbeatOptions] = {**plugins_of(config)}
+    tables: dict[str, Plugin | HeartbeatOptions | PageOptions] = {**plugins_of(config)}
     if config.heartbeat is not None:
         tables["heartbeat"] = config.heartbeat
+    if config.listen is not None and config.listen.page is not None:
+        tables["listen.page"] = config.listen.page
     for place, table in tables.items():
         for secret in secrets(table):
             if secret.origin == "literal":
@@ -53,6 +56,11 @@ def warnings(config: Config) -> list[str]:
         found.append(
             f"listen.address: {listen.address} receives webhooks without TLS; set tls_certificate and tls_key"
         )
+        if listen.page is not None:
+            found.append(
+                f"listen.page: {listen.address} gets the login without TLS; set tls_certificate and tls_key, or listen on "
+                "127.0.0.1 behind a proxy"
+            )
     if config.http.proxy and "@" in config.http.proxy:
         found.append("http.proxy: a password is in the file")
         files[config.path] = "holds a secret"
@@ -150,6 +158,13 @@ def _filters_for_nothing(config: Config) -> list[str]:
                     )
                     found.append(f"sinks.{name}.{what}: {each} matches nothing{hint}")
     return found
+
+
+def secret_tables(config: Config) -> Mapping[str, BaseModel]:
+    """The tables that hold secrets of the service, by their place."""
+    listen = config.listen
+    page = {} if listen is None or listen.page is None else {"listen.page": listen.page}
+    return {**plugins_of(config), **page}
 
 
 def plugins_of(config: Config) -> dict[str, Plugin]:

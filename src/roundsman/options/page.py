@@ -48,7 +48,7 @@ def _hosts(value: object) -> tuple[str, ...]:
         or not listed
         or not all(isinstance(each, str) for each in listed)
     ):
-        raise ValueError('is not a name; write "roundsman.example.org", or a list of names')
+        raise ValueError('is not a name; write "ops.example.org", or a list of names')
     return tuple(_host(each) for each in listed)
 
 
@@ -65,7 +65,7 @@ def _host(text: str) -> str:
         name = ""
     if len(name) > 253 or not all(_LABEL.fullmatch(label) for label in name.split(".")):
         raise ValueError(
-            'is not the name of a host; write it without scheme, port and path: "roundsman.example.org"'
+            'is not the name of a host; write it without scheme, port and path: "ops.example.org"'
         )
     return name
 
@@ -90,14 +90,14 @@ class PageOptions(Options):
         WithJsonSchema(
             {
                 "anyOf": [
-                    {"type": "string", "examples": ["roundsman.example.org"]},
+                    {"type": "string", "examples": ["ops.example.org"]},
                     {"type": "array", "items": {"type": "string"}, "minItems": 1},
                 ]
             }
         ),
     ] = ()
     """The name of the host in the address of the page, or a list of names, if a proxy is in front of it or the machine has a
-    name: `"roundsman.example.org"`. A request for another host is refused; the address that the daemon listens on, and
+    name: `"ops.example.org"`. A request for another host is refused; the address that the daemon listens on, and
     `localhost` on this machine, are always right.
     """
 
@@ -117,3 +117,7 @@ class PageOptions(Options):
         found = self.password or self.token
         assert found is not None
         return found
+
+    def warnings(self) -> list[str]:
+        """Warnings about options that are valid but unwise, a sentence each."""
+        return []

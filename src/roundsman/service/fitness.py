@@ -4,7 +4,7 @@ import grp
 import re
 from pathlib import Path
 
-from roundsman.config.advice import plugins_of
+from roundsman.config.advice import secret_tables
 from roundsman.config.loading import Config
 from roundsman.plugin import secrets
 from roundsman.service import units
@@ -15,7 +15,7 @@ def literal_secrets(config: Config) -> list[str]:
     return [
         f"{place}: a secret stands in the file, which all users have to be able to read for the service; put it into "
         f'{config.path.parent / "credentials"}, and write {{ credential = "name" }}'
-        for place, plugin in plugins_of(config).items()
+        for place, plugin in secret_tables(config).items()
         if any(secret.origin == "literal" for secret in secrets(plugin))
     ]
 
@@ -25,7 +25,7 @@ def without_environment(config: Config) -> list[str]:
     return [
         f"{place}: the service does not have the variable {secret.origin.removeprefix('env ')}; put the secret into "
         f'{config.path.parent / "credentials"}, and write {{ credential = "name" }}'
-        for place, plugin in plugins_of(config).items()
+        for place, plugin in secret_tables(config).items()
         for secret in secrets(plugin)
         if isinstance(secret.origin, str) and secret.origin.startswith("env ")
     ]
@@ -51,7 +51,7 @@ def out_of_reach(config: Config, *, socket: bool, folder: Path = units.SYSTEM) -
     found = []
     open_to_it = [units.STATE, units.STATE.resolve(), *_allowed(folder / f"{units.SERVICE}.d")]
     credentials = config.path.parent / "credentials"
-    for place, plugin in plugins_of(config).items():
+    for place, plugin in secret_tables(config).items():
         for secret in secrets(plugin):
             origin = secret.origin
             if (
