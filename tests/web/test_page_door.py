@@ -1,7 +1,11 @@
 """Who gets to the page: only the person with the login, from the page's own host and origin; and what guesses cost."""
 
 import base64
+import json
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,11 +14,14 @@ import httpx
 import pytest
 import structlog
 from pydantic import ValidationError
+from starlette.requests import Request
 
-from doors import HEADER, PARAKEY, VALUE, Door, open_door
+from doors import HEADER, PARAKEY, VALUE, Door, free_ports, open_door
+from processes import Daemon
 from roundsman.masking import mask
 from roundsman.options.listen import ListenOptions
 from roundsman.web.page.attempts import BURST, FREE, MOST, Attempts
+from roundsman.web.page.hosts import address_of
 from roundsman.web.page.sessions import LASTS, Sessions
 from worlds import event_logs
 
@@ -51,6 +58,91 @@ async def test_without_the_table_there_is_no_page(tmp_path: Path) -> None:
     async with open_door(tmp_path, event_logs(), rounds=False) as door:
         for path in ("/", "/login"):
             assert (await get(door, path, basic())).status_code == 404
+
+
+def test_without_the_table_nothing_of_the_page_is_imported() -> None:
+    code = "import sys, roundsman.web, roundsman.web.app; print(*[m for m in sys.modules if m.startswith('roundsman.web.page')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+async def test_it_is_at_a_unix_socket_for_a_proxy_and_for_localhost(tmp_path: Path) -> None:
+    page = {"user": USER, "password": PASSWORD, "host": "ops.example.org"}
+    at = ListenOptions(address=f"unix:{tmp_path}/x.sock", page=page)
+    async with (
+        open_door(tmp_path, event_logs(), rounds=False, options=at) as _,
+        httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=f"{tmp_path}/x.sock")) as client,
+    ):
+        for host, status in (("ops.example.org", 200), ("localhost", 200), ("127.0.0.1", 421), ("x", 421)):
+            found = await client.get("http://x/", headers={**basic(), "host": host})
+            assert found.status_code == status, host
+        for number in range(FREE + 1):
+            wrong = {**basic(password="a wrong one"), "host": "localhost", "x-forwarded-for": "192.0.2.1"}
+            assert (await client.get("http://x/", headers=wrong)).status_code == (
+                401 if number < FREE else 429
+            )
+        other = {**basic(), "host": "localhost", "x-forwarded-for": "192.0.2.1, 192.0.2.2"}
+        assert (await client.get("http://x/", headers=other)).status_code == 200, (
+            "the last one is the proxy's"
+        )
+
+
+@pytest.mark.parametrize(
+    ("named", "address"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+        ("2001:db8::1:2:3:4", "2001:db8::/64"),
+        ("1.1.1.1, 203.0.113.7", "203.0.113.7"),
+        ("no address", "127.0.0.1"),
+        ("", "127.0.0.1"),
+    ],
+)
+def test_a_caller_behind_a_proxy_of_this_machine_is_the_one_that_it_names(named: str, address: str) -> None:
+    def asked(peer: str) -> str:
+        headers = [(b"x-forwarded-for", named.encode())]
+        return address_of(Request({"type": "http", "client": (peer, 1), "headers": headers}))
+
+    assert asked("127.0.0.1") == address
+    assert asked("198.51.100.1") == "198.51.100.1", "no other caller can name another one"
+
+
+async def test_a_reload_turns_the_page_on_and_off_and_ends_logins_with_a_new_password(tmp_path: Path) -> None:
+    [port] = free_ports(1)
+
+    def write(page: str) -> Path:
+        config = tmp_path / "roundsman.toml"
+        config.write_text(
+            f'[daemon]\nstore = "x.db"\n[listen]\naddress = "127.0.0.1:{port}"\n{page}'
+            '[sources.doors]\ntype = "parakey.event_logs"\naccess_token = "0123456789"\nbase_url = "http://127.0.0.1:1"\n'
+            '[sinks.archive]\ntype = "file"\npath = "x.jsonl"\n'
+        )
+        return config
+
+    def page(password: str) -> str:
+        return f'[listen.page]\nuser = "ops"\npassword = "{password}"\n'
+
+    async with Daemon(write("")) as daemon, httpx.AsyncClient(trust_env=False) as client:
+        await daemon.ready()
+        url = f"http://127.0.0.1:{port}/"
+        assert (await client.get(url)).status_code == 404
+        for password in ("the-first-password", "the-second-password"):
+            write(page(password))
+            await reloaded(daemon)
+            assert (await client.get(url, headers=BROWSER)).status_code == 303, "no login, or an ended one"
+            entered = await client.post(f"{url}login", data={"user": "ops", "secret": password})
+            assert entered.status_code == 303
+            assert (await client.get(url, headers=BROWSER)).status_code == 200
+        write("")
+        await reloaded(daemon)
+        assert (await client.get(url)).status_code == 404
+        assert "password" not in json.dumps(daemon.logs)
+
+
+async def reloaded(daemon: Daemon) -> None:
+    before = len(daemon.logged("config.reloaded"))
+    daemon.send(signal.SIGHUP)
+    await daemon.until(lambda: len(daemon.logged("config.reloaded")) > before)
 
 
 async def test_a_program_shows_user_and_password_with_each_request(door: Door) -> None:
