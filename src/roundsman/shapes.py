@@ -288,6 +288,8 @@ class SourceState(TypedDict):
     """The next visit; null if none is scheduled."""
     visits: int
     """Visits so far."""
+    unchanged_share: float | None
+    """The share of its requests that were answered 304, 0 to 1, yesterday and today (UTC); null without requests."""
     failures: int
     """Visits that failed in a row."""
     error: str | None
@@ -320,6 +322,10 @@ class SourceState(TypedDict):
     """Since when a person has paused it."""
     paused_by: str | None
     """Who."""
+    reading: str | None
+    """How far a reading over several visits has come: a time or words, or empty; null if none is under way."""
+    tracks: bool | None
+    """Whether it follows jobs by id; null if it does not."""
 
 
 @_open
@@ -352,6 +358,8 @@ class SinkState(TypedDict):
     """Since when a person has paused it."""
     paused_by: str | None
     """Who."""
+    oldest: Time | None
+    """When the oldest event that waits for it was logged."""
 
 
 @_open

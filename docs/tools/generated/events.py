@@ -20,6 +20,7 @@ WORDS = {
     "string": "text",
     "boolean": "true or false",
     "integer": "integer",
+    "number": "number",
     "null": "null",
     "object": "object",
 }

@@ -50,6 +50,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "roundsman unread front-doors --json # with their content",
     ),
     "healthy": ("roundsman healthy",),
+    "page": ("roundsman page",),
     "reload": (
         "roundsman reload --dry-run          # only show what would change",
         "roundsman reload",

@@ -2,8 +2,7 @@
 
 import json
 import sys
-from collections.abc import AsyncIterator, Sequence
-from functools import cache
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from roundsman.events import Event
-    from roundsman.store import Desk, Filter, Memory, UnreadItem, View
+    from roundsman.store import Desk, Filter, UnreadItem, View
 
 FOLLOW_EVERY = 0.3
 """Seconds between two checks for new events; `status --watch` waits three times as long."""
@@ -57,47 +56,17 @@ def status(
     import asyncio
 
     from roundsman import screen
-    from roundsman.errors import ConfigError
-    from roundsman.plugin import Source, Tracks
-    from roundsman.screen.status import Progress
+    from roundsman.screen.states import States
 
     path = configuration.find(config)
     store = configuration.store_of(path)
     filters, there = configuration.filters(path), configuration.names(path)
 
-    @cache  # each search reads the metadata of all installed packages
-    def class_of(kind: str) -> type[Source]:
-        try:
-            return configuration.source_class(kind)
-        except ConfigError:  # a type that is not installed any more
-            return Source
-
-    def following(kind: str, memory: "Memory") -> Sequence[str]:
-        try:
-            followed = class_of(kind).following(memory.state)
-        except ValueError:  # a later version's state
-            return memory.ids
-        return [*followed, *memory.ids]
-
-    def gap(kind: str, memory: "Memory") -> str | None:
-        source = class_of(kind)
-        try:
-            since = source.gap(memory.state)
-        except ValueError:
-            return None
-        return since if since or source.gap.__func__ is Source.gap.__func__ else ""  # type: ignore[attr-defined]
-
-    def progress(kind: str, memory: "Memory") -> Progress:
-        source = class_of(kind)
-        try:
-            return Progress(source.reading(memory.state), issubclass(source, Tracks))
-        except ValueError:
-            return Progress(None, issubclass(source, Tracks))
-
+    states = States(configuration.source_class)
     console = screen.console(utc=utc)
 
     async def look(view: "View") -> dict[str, Any]:
-        return await screen.status(view, filters, following, there, gap, progress)
+        return await screen.status(view, filters, states.following, there, states.gap, states.progress)
 
     if watch and console is not None and not as_json and sys.stdout.isatty():
         from roundsman.cli.watching import watch_status

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 
 from roundsman.errors import ConfigError
-from roundsman.plugin import Source
+from roundsman.plugin import Source, Tracks
+from roundsman.screen.status import Progress
 from roundsman.store import Memory
 
 
@@ -32,6 +33,14 @@ class States:
         except ValueError:
             return None
         return since if since or source.gap.__func__ is Source.gap.__func__ else ""  # type: ignore[attr-defined]
+
+    def progress(self, kind: str, memory: Memory) -> Progress:
+        """How far a source has come."""
+        source = self._of(kind)
+        try:
+            return Progress(source.reading(memory.state), issubclass(source, Tracks))
+        except ValueError:
+            return Progress(None, issubclass(source, Tracks))
 
     def _of(self, kind: str) -> type[Source]:
         if kind not in self._classes:

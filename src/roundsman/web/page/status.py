@@ -52,7 +52,8 @@ class Status:
         async def read(view: View) -> dict[str, Any]:
             names, total = await view.names(offset, limit)
             part = cast("View", Part(view, names))
-            found = await screen.status(part, filters, states.following, configured, states.gap)
+            known = (states.following, configured, states.gap, states.progress)
+            found = await screen.status(part, filters, *known)
             more = offset + len(names) < total
             paging = {"offset": offset, "next": offset + len(names) if more else None, "total": total}
             return {**found, **paging}
