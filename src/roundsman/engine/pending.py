@@ -21,10 +21,14 @@ class Pending:
 
     def add(self, source: str, name: str, n: int = 1) -> None:
         """Count something of a source."""
+        counts = self._of(source)
+        counts[name] = counts.get(name, 0) + n
+
+    def _of(self, source: str) -> dict[str, int]:
         counts = self._sources.get(source)
         if counts is None:
             counts = self._sources[source] = {}
-        counts[name] = counts.get(name, 0) + n
+        return counts
 
     def logged(self, source: str, new: New) -> None:
         """New events of a source are in the log."""
@@ -33,10 +37,12 @@ class Pending:
 
     def requested(self, source: str, seconds: float, status: int | None) -> None:
         """A request of a source has ended, with this status or (None) without an answer."""
-        self.add(source, "request")
-        self.add(source, LATENCY[bucket(seconds)])
+        counts = self._of(source)
+        took = LATENCY[bucket(seconds)]
+        counts["request"] = counts.get("request", 0) + 1
+        counts[took] = counts.get(took, 0) + 1
         if status == 304:
-            self.add(source, "request.304")
+            counts["request.304"] = counts.get("request.304", 0) + 1
 
     def late(self, source: str, seconds: float) -> None:
         """A scheduled visit has begun so many seconds after its due time."""
