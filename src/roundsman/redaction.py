@@ -50,10 +50,10 @@ class Removal:
 
     def __init__(self, values: Iterable[object]) -> None:
         texts = {text for value in values if (text := _text(value)) is not None}
-        self._whole = {text.casefold() for text in texts}
-        forms = {form for text in texts for form in _forms(text)}
-        self._whole |= {form.casefold() for form in forms}
-        inside = "|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True))
+        self.forms = {form for text in texts for form in _forms(text)}
+        """The values as they can be written."""
+        self._whole = {form.casefold() for form in self.forms}
+        inside = "|".join(re.escape(form) for form in sorted(self.forms, key=len, reverse=True))
         # Not within another name or address: `anna@a.example` is no part of `joanna@a.example` or `anna@a.example.org`.
         self._inside = re.compile(rf"(?<![\w.+%-])(?:{inside})(?![\w-]|\.\w)", re.IGNORECASE)
 

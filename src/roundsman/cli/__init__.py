@@ -14,7 +14,7 @@ from typing import Any
 import typer
 
 from roundsman.cli import init, check, schema, run, status, event, healthy, failures, control, pausing  # isort: skip - the order of --help
-from roundsman.cli import backup, hooks, notify, service, new, plugins, sandbox, page, pages  # isort: skip - the rest of it
+from roundsman.cli import backup, forget, hooks, notify, service, new, plugins, sandbox, page, pages  # isort: skip - the rest of it
 from roundsman.cli.app import app, complain, complain_of
 from roundsman.errors import ConfigError, reason
 from roundsman.masking import mask
@@ -27,6 +27,7 @@ __all__ = [
     "control",
     "event",
     "failures",
+    "forget",
     "healthy",
     "hooks",
     "init",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from roundsman.config.loading import Config, listen_of, load
     from roundsman.config.registry import load_type, sinks_registry, source_class, sources_registry
     from roundsman.config.schema import json_schema
-    from roundsman.config.selection import filters
+    from roundsman.config.selection import filters, tables
     from roundsman.config.sentences import nearest
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "source_class",
     "sources_registry",
     "store_of",
+    "tables",
     "users",
 ]
 
@@ -45,7 +46,7 @@ _PLACES = {
     "registry": ("load_type", "sinks_registry", "source_class", "sources_registry"),
     "schema": ("json_schema",),
     "sentences": ("nearest",),
-    "selection": ("filters",),
+    "selection": ("filters", "tables"),
 }
 """No module has the name of an object in it: once imported, the module would hide the object."""
 

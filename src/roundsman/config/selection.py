@@ -12,10 +12,15 @@ from roundsman.store.values import Filter
 
 def filters(path: Path) -> dict[str, Filter]:
     """Each sink's filter, by the sink's name. A filter that has mistakes counts as none."""
-    sinks = parse(path).get("sinks", {})
-    if not isinstance(sinks, dict):
+    return {name: _filter(table) for name, table in tables(path, "sinks").items()}
+
+
+def tables(path: Path, section: str) -> dict[str, dict[str, Any]]:
+    """The tables of all sources or sinks as they are written, by name."""
+    found = parse(path).get(section, {})
+    if not isinstance(found, dict):
         return {}
-    return {name: _filter(table) for name, table in sinks.items() if isinstance(table, dict)}
+    return {name: table for name, table in found.items() if isinstance(table, dict)}
 
 
 def _filter(table: dict[str, Any]) -> Filter:

@@ -120,6 +120,12 @@ class Deliveries(dict[str, Delivery]):
         for delivery in self.values():
             delivery.reopen()
 
+    def reopen_waiting(self) -> None:
+        """Have each sink that holds events back read again from the store what they are: a command may have blanked some."""
+        for delivery in self.values():
+            if delivery.held:
+                delivery.reopen()
+
     async def look(self) -> None:
         """Report deliveries that hang."""
         await asyncio.gather(*(delivery.look() for delivery in self.values()))

@@ -18,6 +18,7 @@ from roundsman.store.values import (
     DaemonRecord,
     DeadLetter,
     Filter,
+    Forgotten,
     Found,
     Intake,
     Kind,
@@ -217,6 +218,12 @@ class Desk(View, Protocol):
 
     async def reopen(self, seqs: Sequence[int], who: str, note: str | None, now: float) -> Acted:
         """Undo that failures were marked as done, and record who did it. Those whose payloads were pruned stay done."""
+
+    async def forget(self, person: str, sinks: Mapping[str, Filter], *, dry: bool = False) -> Forgotten:
+        """Blank a person (an id or an address) in everything that the store keeps, in many small commits.
+
+        `sinks`: what each sink selects, to count what it has. With `dry`, nothing is written.
+        """
 
 
 class Upkeep(Protocol):

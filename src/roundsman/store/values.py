@@ -232,6 +232,27 @@ class Census(NamedTuple):
     """The space on its disk; None if that cannot be found out."""
 
 
+class Forgotten(NamedTuple):
+    """What named a person in the store, and was blanked."""
+
+    events: Mapping[str, int]
+    """Number of events, by source."""
+    unread: Mapping[str, int]
+    """Number of unread webhooks and rows, by source."""
+    texts: int
+    """Number of different notes, reasons and error messages."""
+    delivered: Mapping[str, int]
+    """How many of the events a sink has, by sink. A sink that has none is left out."""
+    in_ids: Mapping[str, int]
+    """Number of events whose ids name the person, by source: an id stays."""
+    in_states: Sequence[str]
+    """Sources whose states name the person: a state stays, because the source reads by it."""
+    others: Sequence[str]
+    """Other ids and addresses of the person, as the events had them."""
+    erased: bool
+    """Whether the old bytes are gone from the files of the store."""
+
+
 class DeadLetter(NamedTuple):
     """An event that a sink rejected permanently."""
 

@@ -225,6 +225,9 @@ def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
         run("PRAGMA synchronous = FULL")
         run("PRAGMA wal_autocheckpoint = 4000")
         run("PRAGMA journal_size_limit = 67108864")
+        run(
+            "PRAGMA secure_delete = ON"
+        )  # what is pruned or blanked is overwritten; Debian's SQLite does it by default
     run("PRAGMA cache_size = -4000")  # a larger one helps only if it holds the whole index of ids (measured)
     return conn
 

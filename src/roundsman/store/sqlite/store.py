@@ -16,6 +16,7 @@ from roundsman.store.protocol import View
 from roundsman.store.sqlite.books import Books
 from roundsman.store.sqlite.census import Counting
 from roundsman.store.sqlite.desk import Desk
+from roundsman.store.sqlite.erasure import Erasure
 from roundsman.store.sqlite.files import (
     claim_file,
     claim_inode,
@@ -40,7 +41,7 @@ from roundsman.system.threads import in_thread
 T = TypeVar("T")
 
 
-class SqliteStore(Log, Books, Desk, Ticking, Pruning):
+class SqliteStore(Log, Books, Desk, Ticking, Erasure, Pruning):
     """The store, for its one daemon; with `daemon=False`, for a command that writes beside the daemon."""
 
     def __init__(
@@ -340,6 +341,7 @@ class SqliteStore(Log, Books, Desk, Ticking, Pruning):
             return None
         wanted = [row[0] for row in self._do("SELECT name FROM sources WHERE due < 0")]
         self._version = version
+        self._tail.clear()  # a command may have blanked some of its events
         return wanted
 
 

@@ -1,0 +1,129 @@
+"""Finds a person in events, by an id or an e-mail address, and blanks that person there."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from roundsman.errors import Unreadable
+from roundsman.events import Event
+from roundsman.redaction import REDACTED, Removal, leaves, rewritten
+
+BLANKED = REDACTED.encode()
+"""The body of an unread webhook or row that named the person."""
+
+OURS = frozenset({"failures", "fields"})
+"""Lists of `data` whose items have members that are about no person."""
+
+
+class Person:
+    """A person to forget.
+
+    An id is compared with the ids of `user`, `person` and the persons of `failures`, exactly. An address is searched for
+    in all texts of an event, in any case; it is never found within a longer one.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name.strip()
+        self.is_address = "@" in self.name
+        self._own = Removal([self.name])
+        self.others: set[str] = set()
+        """The other ids and addresses of the persons that were found."""
+        self.names: set[str] = set()
+        """Their names."""
+        self._needles = [form.encode("utf-8", "replace").lower() for form in self._own.forms]
+
+    def may_be_in(self, body: bytes) -> bool:
+        """Whether it is worth the time to decode this: texts can be escaped in JSON."""
+        lower = body.lower()
+        return b"\\" in body or not self.name.isascii() or any(each in lower for each in self._needles)
+
+    def without(self, event: Event) -> Event | None:
+        """The event without the person; None if it does not name the person.
+
+        It keeps its id, type, time, outcome and number. If it is about the person, `raw` is emptied: it is the vendor's
+        object about that person. Elsewhere, what stands beside the address in an object is emptied with it.
+        """
+        document = self._document(event)
+        if document is None:
+            return None
+        data = document["data"]
+        found = [person for person in _persons(data) if self._is(person)]
+        if not (found or (self.is_address and self._is_anywhere(document))):
+            return None
+        values = [self.name, *(each for person in found for each in leaves(person))]
+        self._learn(found)
+        raw = data.get("raw")
+        direct = isinstance(raw, dict) and any(self._own.is_one(each) for each in raw.values())
+        if isinstance(raw, dict) and (direct or any(data.get(name) in found for name in ("user", "person"))):
+            data["raw"] = {}
+        for person in found:
+            person.update(dict.fromkeys(person))
+        document["data"] = {
+            name: each if name in OURS else self._emptied(each) for name, each in data.items()
+        }
+        if document.get("subject") in values:
+            del document["subject"]  # also if it is too short to be searched for in texts
+        return rewritten(event, document, Removal(values))
+
+    def text(self, text: str) -> str:
+        """The text without the person's id or address."""
+        return self._own.text(text)
+
+    def line(self, text: str) -> str:
+        """The summary of an event, or what stands for it if it names the person."""
+        return REDACTED if Removal([self.name, *self.others, *self.names]).is_in(text) else text
+
+    def is_in(self, text: str) -> bool:
+        """Whether the text has the id or the address in it."""
+        return self._own.is_in(text)
+
+    def is_in_bytes(self, body: bytes) -> bool:
+        """The same for a webhook or a row that could not be read."""
+        return self.is_in(body.decode("utf-8", "replace"))
+
+    def _document(self, event: Event) -> dict[str, Any] | None:
+        if not self.may_be_in(event.body):
+            return None
+        try:
+            document = event.document()
+        except Unreadable:  # the store is damaged
+            return None
+        return document if isinstance(document, dict) and isinstance(document.get("data"), dict) else None
+
+    def _is(self, person: dict[str, Any]) -> bool:
+        key, email = person.get("id"), person.get("email")
+        is_email = isinstance(email, str) and email.strip().casefold() == self.name.casefold()
+        return is_email or (key is not None and str(key) == self.name)
+
+    def _is_anywhere(self, document: dict[str, Any]) -> bool:
+        texts = [*leaves(document["data"]), document.get("subject")]
+        return any(self.is_in(each) for each in texts if isinstance(each, str))
+
+    def _learn(self, found: list[dict[str, Any]]) -> None:
+        for person in found:
+            known = {str(each).strip() for each in (person.get("id"), person.get("email")) if each}
+            self.others |= {each for each in known if each.casefold() != self.name.casefold()}
+            self.names |= {str(each) for each in [person.get("name")] if each}
+
+    def _emptied(self, value: Any) -> Any:
+        """A document in which each object that has the id or the address is emptied of its single values."""
+        if isinstance(value, list):
+            return [self._emptied(each) for each in value]
+        if not isinstance(value, dict):
+            return value
+        names = any(self._own.is_one(each) for each in value.values())
+        return {
+            name: None if names and not isinstance(each, dict | list) else self._emptied(each)
+            for name, each in value.items()
+        }
+
+
+def _persons(data: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    failures = data.get("failures")
+    inside = (
+        [each.get("person") for each in failures if isinstance(each, dict)]
+        if isinstance(failures, list)
+        else []
+    )
+    for person in (data.get("user"), data.get("person"), *inside):
+        if isinstance(person, dict):
+            yield person

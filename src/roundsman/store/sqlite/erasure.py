@@ -1,0 +1,205 @@
+"""Blanks a person in everything that the store keeps, beside a daemon that runs."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from roundsman import wire
+from roundsman.events import Event
+from roundsman.store.person import BLANKED, Person
+from roundsman.store.sqlite.failures import about_event, listed
+from roundsman.store.sqlite.filters import where_of
+from roundsman.store.sqlite.reading import EVENT, event_of, reading
+from roundsman.store.sqlite.units import Units, durable
+from roundsman.store.values import Filter, Forgotten
+
+READ = 500
+"""Events that are read in one step."""
+PIECE, PIECE_BYTES = 100, 2**20
+"""Maximum events, and approximate bytes of them, of one commit: a daemon that writes waits until it ends."""
+PATIENCE = 20.0
+"""Seconds to wait until no reader needs the old bytes of the -wal file any more."""
+AGAIN = 2.5
+"""Seconds until what sinks hold back is looked at again."""
+TEXTS = (
+    ("dead", "reason"),
+    ("acts", "note"),
+    ("acts", "who"),
+    ("sources", "error"),
+    ("sources", "refusal"),
+    ("sources", "paused_by"),
+    ("sinks", "error"),
+    ("sinks", "paused_by"),
+    ("unread", "why"),
+)
+"""Columns with words of vendors, receivers and persons."""
+
+
+class Change(NamedTuple):
+    """An event that names the person."""
+
+    was: Event
+    now: Event
+
+
+class Erasure(Units):
+    """A store that can forget a person."""
+
+    async def forget(self, person: str, sinks: Mapping[str, Filter], *, dry: bool = False) -> Forgotten:
+        """Blank a person in everything that the store keeps. Several commits if there is much."""
+        who = Person(person)
+        seqs: dict[int, str] = {}
+        in_ids = Counter[str]()
+        after = 0
+        while found := await self._some(after):
+            after = found[-1].seq
+            changes = [Change(event, now) for event in found if (now := who.without(event)) is not None]
+            seqs |= {change.was.seq: change.was.source for change in changes}
+            in_ids.update(change.was.source for change in changes if who.is_in(change.was.id))
+            for piece in () if dry else _pieces(changes):
+                await self._blank(piece)
+            await asyncio.sleep(0)
+        unread = await self._unread_with(who)
+        texts = await self._texts_with(who)
+        if not dry:
+            for n, _ in unread:
+                await self._blank_unread(n)
+            for text in texts:
+                await self._blank_text(*text, who.text(text[2]))
+            await self._blank_what_is_held(who)
+            self._tail.clear()
+        return Forgotten(
+            Counter(seqs.values()),
+            Counter(source for _, source in unread),
+            len(texts),
+            await self._delivered(list(seqs), sinks),
+            in_ids,
+            await self._states_with(who),
+            sorted(who.others),
+            not dry and await self._scrub(),
+        )
+
+    @reading
+    def _some(self, after: int) -> list[Event]:
+        """The next events that are not pruned, up to `READ`."""
+        sql = f"{EVENT} WHERE e.seq > ? AND e.body IS NOT NULL ORDER BY e.seq LIMIT ?"
+        return [event_of(row) for row in self._run(sql, (after, READ))]
+
+    @durable
+    def _blank(self, changes: Sequence[Change]) -> None:
+        """Store these events without the person. What an act on them was about no longer shows who it was."""
+        rows = [(change.now.body, change.was.seq) for change in changes]
+        self._do_many("UPDATE events SET body = ? WHERE seq = ? AND body IS NOT NULL", rows)
+        keys = {key for change in changes if (key := about_event(change.was)) is not None}
+        # The key begins with the source, which `acts` shows after the event is deleted.
+        self._do(
+            "UPDATE acts SET about = substr(about, 1, length(about) - 32) || lower(hex(randomblob(16))) "
+            "WHERE about IN (SELECT value FROM json_each(?))",
+            (listed(keys),),
+        )
+
+    @reading
+    def _unread_with(self, who: Person) -> list[tuple[int, str]]:
+        """The numbers and sources of unread webhooks and rows that name the person."""
+        sql = "SELECT u.n, s.name, u.body FROM unread u JOIN sources s ON s.id = u.source ORDER BY u.n"
+        return [(n, name) for n, name, body in self._run(sql) if who.is_in_bytes(bytes(body))]
+
+    @durable
+    def _blank_unread(self, n: int) -> None:
+        self._do("UPDATE unread SET body = ? WHERE n = ?", (BLANKED, n))
+
+    @reading
+    def _texts_with(self, who: Person) -> list[tuple[str, str, str]]:
+        """Texts that name the person, each once: table, column, text."""
+        return [
+            (table, column, text)
+            for table, column in TEXTS
+            for [text] in self._run(f"SELECT DISTINCT {column} FROM {table} WHERE {column} IS NOT NULL")  # noqa: S608 - fixed names
+            if who.is_in(str(text))
+        ]
+
+    @durable
+    def _blank_text(self, table: str, column: str, was: str, now: str) -> None:
+        self._do(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", (now, was))  # noqa: S608 - fixed names
+
+    async def _blank_what_is_held(self, who: Person) -> None:
+        """Blank what sinks hold back to send it later.
+
+        The daemon opens such a sink again within a second or two. Until then, the sink may store once more what it has in
+        memory: so it is looked at again.
+        """
+        ends = time.monotonic() + PATIENCE
+        while True:
+            if not await self._blank_receipts(who) or time.monotonic() > ends:
+                return
+            await asyncio.sleep(AGAIN)
+
+    @durable
+    def _blank_receipts(self, who: Person) -> bool:
+        """Whether there was anything to blank."""
+        found = False
+        for name, receipt in self._do(
+            "SELECT name, receipt FROM sinks WHERE held > 0 AND receipt IS NOT NULL"
+        ).fetchall():
+            was = wire.decode(receipt.encode())
+            if (now := _lines_without(was, who)) != was:
+                self._do("UPDATE sinks SET receipt = ? WHERE name = ?", (wire.encode(now).decode(), name))
+                found = True
+        return found
+
+    @reading
+    def _states_with(self, who: Person) -> list[str]:
+        return [name for name, state in self._run("SELECT name, state FROM sources") if who.is_in(state)]
+
+    @reading
+    def _delivered(self, seqs: Sequence[int], sinks: Mapping[str, Filter]) -> dict[str, int]:
+        """How many of these events each sink has: those up to its cursor, also to the one before a replay."""
+        found = {}
+        for name, reached in self._run(
+            "SELECT name, max(cursor, coalesce(reached, 0)) FROM sinks ORDER BY name"
+        ).fetchall():
+            where, values = where_of(sinks.get(name, Filter()))
+            sql = (
+                "SELECT count(*) FROM events e JOIN sources s ON s.id = e.source "  # noqa: S608 - fixed words
+                "WHERE e.seq IN (SELECT value FROM json_each(?)) AND e.seq <= ? "
+                f"AND NOT EXISTS (SELECT 1 FROM dead d WHERE d.sink = ? AND d.seq = e.seq){where}"
+            )
+            [count] = self._run(sql, [listed(seqs), reached, name, *values]).fetchone()
+            if count:
+                found[name] = int(count)
+        return found
+
+    async def _scrub(self) -> bool:
+        """Write the -wal file into the store, and empty it: it has the old bytes. Returns whether that was done."""
+        ends = time.monotonic() + PATIENCE
+        while True:
+            busy = await self._writer.apart(
+                lambda: self._do("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0], threaded=True
+            )
+            if not busy or time.monotonic() > ends:
+                return not busy
+            await asyncio.sleep(0.05)
+
+
+def _pieces(changes: Sequence[Change]) -> list[list[Change]]:
+    """The changes, in pieces for one commit each."""
+    pieces: list[list[Change]] = []
+    size = 0
+    for change in changes:
+        size += len(change.was.body)
+        if not pieces or len(pieces[-1]) >= PIECE or size > PIECE_BYTES:
+            pieces.append([])
+            size = len(change.was.body)
+        pieces[-1].append(change)
+    return pieces
+
+
+def _lines_without(value: Any, who: Person) -> Any:
+    """A receipt without the lines that name the person."""
+    if isinstance(value, dict):
+        return {key: _lines_without(each, who) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_lines_without(each, who) for each in value]
+    return who.line(value) if isinstance(value, str) else value

@@ -1,0 +1,373 @@
+"""`roundsman forget`: a person is blanked in everything that the store keeps."""
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from msgspec import structs
+
+from inside import done, put, seen, sql
+from roundsman import cli
+from roundsman.events import Event, notice
+from roundsman.plugin import Waiting
+from roundsman.store import Filter, Forgotten, Later, open_desk
+from roundsman.store.sqlite import erasure
+from roundsman.store.sqlite.store import SqliteStore
+from roundsman.wire import Damage
+from worlds import START, a_failure, an_event, keeps_the_contract
+
+ANNA = {"id": "u4711", "name": "Anna Berg", "email": "Anna.Berg@a.example"}
+BO = {"id": "u12", "name": "Bo Ek", "email": "bo.ek@a.example"}
+DOOR = {"id": "d1", "name": "Front door"}
+ADDRESS = "anna.berg@A.example"
+
+
+def access(number: int, user: Any, **raw: Any) -> Event:
+    """A person at a door, as a source reports it: the summary names the person."""
+    data = {
+        "occurred_at": None,
+        "recorded_at": None,
+        "door": DOOR,
+        "user": user,
+        "place": None,
+        "key": {"id": "k1", "name": f"Key of {user['name']}"} if user else None,
+        "activity": None,
+        "raw": {"number": number, "user": user, **raw},
+    }
+    return Event.of(
+        vendor="parakey",
+        source="doors",
+        type="co.parakey.event_log.created",
+        id=f"a{number}",
+        subject="d1",
+        data=data,
+        outcome="granted",
+    )
+
+
+def batch() -> Event:
+    failures = [
+        {"item_id": who["email"], "code": "X", "message": f"{who['email']} is unknown", "person": who}
+        for who in (ANNA, BO)
+    ]
+    data = {
+        "batch_id": "b1",
+        "outcome": "partial",
+        "status": "finished",
+        "total": 9,
+        "failed": 2,
+        "submitted_at": None,
+        "completed_at": None,
+        "failures": failures,
+        "failures_cap": 20,
+        "raw": {"id": "b1", "by": [{"mail": ANNA["email"], "phone": "070-1"}, {"mail": BO["email"], "n": 2}]},
+    }
+    return Event.of(
+        vendor="mailchimp",
+        source="doors",
+        type="com.mailchimp.batch.completed",
+        id="b1:completed",
+        subject="b1",
+        data=data,
+        outcome="partial",
+    )
+
+
+@pytest.fixture
+async def open_store(store: SqliteStore) -> AsyncIterator[SqliteStore]:
+    """As a daemon has it."""
+    await store.register(
+        {"doors": "parakey.event_logs", "news": "mailchimp.batches"}, {"archive": "file", "chat": "notify"}
+    )
+    yield store
+
+
+def data(store: SqliteStore, seq: int) -> dict[str, Any]:
+    [(event, _)] = seen(store.events(seq - 1, seq, 1, Filter()))
+    if event.type.startswith("co"):
+        keeps_the_contract(event)
+    found: dict[str, Any] = event.document()
+    return found
+
+
+async def forget(store: SqliteStore, person: str, *, dry: bool = False, **sinks: Filter) -> Forgotten:
+    """As a command in another process."""
+    desk = await open_desk(store.path)
+    try:
+        return await desk.forget(person, sinks, dry=dry)
+    finally:
+        await desk.close()
+
+
+def files_with(store: SqliteStore, *texts: bytes) -> list[str]:
+    return [
+        path.name
+        for path in store.path.parent.glob("roundsman.db*")
+        if any(text in path.read_bytes().lower() for text in texts)
+    ]
+
+
+async def test_the_bytes_of_a_person_are_gone_from_the_files_while_the_daemon_has_them_open(
+    open_store: SqliteStore,
+) -> None:
+    many = [access(number, ANNA if number % 3 else BO, pad="x" * 3000) for number in range(300)]
+    await put(open_store, *many)
+    assert files_with(open_store, b"anna")
+    found = await forget(open_store, ADDRESS)
+    assert (found.events, found.erased) == ({"doors": 200}, True)
+    assert files_with(open_store, b"anna", b"u4711") == []
+    assert len(seen(open_store.events(0, 999, 999, Filter()))) == 300
+
+
+async def test_a_blanked_event_keeps_what_it_is_known_by(open_store: SqliteStore) -> None:
+    await put(open_store, access(1, ANNA, phone="070-1"), access(2, BO))
+    before, other = data(open_store, 1), data(open_store, 2)
+    await forget(open_store, ADDRESS)
+    after = data(open_store, 1)
+    kept = ("id", "type", "source", "subject", "outcome", "specversion", "datacontenttype")
+    assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
+    assert after["data"] == before["data"] | {
+        "user": {"id": None, "name": None, "email": None},
+        "key": {"id": "k1", "name": "Key of [redacted]"},
+        "raw": {},
+    }
+    assert after["summary"] == "unknown person: granted at Front door [doors]"
+    assert data(open_store, 2) == other
+    assert (await forget(open_store, ADDRESS)).events == {}
+
+
+async def test_of_a_batch_only_the_person_is_blanked(open_store: SqliteStore) -> None:
+    await put(open_store, batch())
+    assert (await forget(open_store, ADDRESS)).events == {"doors": 1}
+    found = data(open_store, 1)["data"]
+    blank = {"item_id": None, "code": "X", "message": "[redacted] is unknown"}
+    assert found["failures"][0] == blank | {"person": {"id": None, "name": None, "email": None}}
+    assert found["failures"][1]["person"] == BO
+    assert found["batch_id"] == "b1"
+    assert found["raw"]["by"] == [{"mail": None, "phone": None}, {"mail": BO["email"], "n": 2}]
+
+
+@pytest.mark.parametrize(
+    ("person", "events"),
+    [
+        ("u4711", 2),
+        ("ANNA.BERG@a.EXAMPLE", 2),
+        ("u471", 0),
+        ("U4711", 0),
+        ("berg@a.example", 0),
+        ("anna.berg@a.exampl", 0),
+        ("Anna Berg", 0),
+        ("d1", 0),
+    ],
+)
+async def test_a_person_is_found_by_the_whole_id_or_address(
+    person: str, events: int, open_store: SqliteStore
+) -> None:
+    await put(open_store, access(1, ANNA), access(2, BO), batch())
+    assert sum((await forget(open_store, person, dry=True)).events.values()) == events
+
+
+async def test_an_address_is_found_where_no_person_is_named(open_store: SqliteStore) -> None:
+    row = structs.replace(an_event(1), body=an_event(1, raw={"by": {"mail": ADDRESS, "tel": 1}}).body)
+    asked = notice("roundsman.source.gap", "doors", "x", f"rows of {ADDRESS} may be missing")
+    spelled = an_event(3, raw={"text": f'{{"mail":"{ADDRESS}"}}', "a": "anna.berg%40a.example"})
+    escaped = an_event(4)
+    escaped = structs.replace(
+        escaped, body=escaped.body.replace(b'"number":4', b'"mail":"anna.berg\\u0040a.example"')
+    )
+    await put(open_store, row, asked, spelled, escaped)
+    assert (await forget(open_store, ADDRESS)).events == {"doors": 4}
+    assert data(open_store, 1)["data"]["raw"] == {"by": {"mail": None, "tel": None}}
+    assert files_with(open_store, b"anna.berg") == []
+
+
+async def test_what_else_names_the_person_is_blanked(open_store: SqliteStore) -> None:
+    store = open_store
+    failure = a_failure(1, person=ANNA, about={"id": "k1", "name": None})
+    await put(store, failure, a_failure(2, person=BO))
+    await store.tick_off([1], "anna.berg@a.example", "wrote to Anna.Berg@a.example", START)
+    await store.bury("archive", 0, 1, "422: Anna.Berg@a.example is unknown", START)
+    raw = b"mail=anna.berg%40a.example&x"
+    await store.commit(
+        "news",
+        0,
+        *visit_with([Damage(raw, "no JSON: anna.berg@a.example"), Damage(b"joanna.berg@a.example", "")]),
+    )
+    key = (await sql(store, "SELECT about FROM acts"))[0][0]
+    found = await forget(store, ADDRESS)
+    assert (found.events, found.unread) == ({"doors": 1}, {"news": 1})
+    assert files_with(store, b" anna", b"anna.berg%40", b'"anna', b">anna") == []
+    [act] = await store.acts()
+    assert (act.act.who, act.act.note) == ("[redacted]", "wrote to [redacted]")
+    assert [letter.reason for letter in await store.dead("archive")] == ["422: [redacted] is unknown"]
+    first, second = await store.unread("news")
+    assert (first.why, bytes(first.body)) == ("no JSON: [redacted]", b"[redacted]")
+    assert bytes(second.body) == b"joanna.berg@a.example"
+    [(now,)] = await sql(store, "SELECT about FROM acts")
+    assert now != key
+    assert (now[:6], len(now)) == ("doors:", len(key))
+    again = a_failure(3, person=ANNA, about={"id": "k1", "name": None})
+    assert await store.again([structs.replace(again, seq=3)]) == {}
+
+
+def visit_with(unread: list[Damage]) -> tuple[Any, Any, float]:
+    from roundsman.store import Found, SourceStatus
+
+    return Found({}, (), 0, None, unread), SourceStatus(), START
+
+
+async def test_what_a_sink_holds_back_is_blanked(
+    open_store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasure, "AGAIN", 0.0)
+    await put(open_store, access(1, ANNA), access(2, BO))
+    lines = [event.summary for event, _ in seen(open_store.events(0, 9, 9, Filter()))]
+    held = Waiting(START + 60, {"digest": {"count": 2, "lines": lines}}, 2)
+    await open_store.ack("chat", 0, 2, held.receipt, START, later=Later(held.until, held.held))
+    await forget(open_store, ADDRESS)
+    _, receipt = await open_store.cursor("chat")
+    assert receipt == {"digest": {"count": 2, "lines": ["[redacted]", lines[1]]}}
+
+
+async def test_it_counts_what_each_sink_has(open_store: SqliteStore) -> None:
+    await put(open_store, *(access(number, ANNA) for number in range(5)))
+    await open_store.ack("archive", 0, 4, None, START)
+    await open_store.bury("archive", 4, 5, "no", START)
+    await open_store.ack("chat", 0, 5, None, START)
+    found = await forget(open_store, ADDRESS, dry=True, chat=Filter(outcomes=("failed",)))
+    assert found.delivered == {"archive": 4}
+    await open_store.replay("archive", 0)
+    found = await forget(open_store, ADDRESS)
+    assert found.delivered == {"archive": 4, "chat": 5}, "a replay takes nothing back"
+    assert found.others == ["u4711"]
+
+
+async def test_what_stays_is_said(open_store: SqliteStore) -> None:
+    key = structs.replace(access(1, ANNA), id="Anna.Berg@a.example")
+    key = structs.replace(key, body=key.body.replace(b'"id":"a1"', b'"id":"Anna.Berg@a.example"'))
+    await put(open_store, key)
+    await open_store.rewind("news", {"at": ADDRESS})
+    found = await forget(open_store, ADDRESS)
+    assert (found.in_ids, found.in_states) == ({"doors": 1}, ["news"])
+
+
+async def test_a_sink_that_is_late_gets_the_blanked_event_from_a_daemon_that_has_the_old_one_in_memory(
+    open_store: SqliteStore,
+) -> None:
+    await open_store.commanded()
+    await put(open_store, access(1, ANNA))
+    await forget(open_store, ADDRESS)
+    await open_store.commanded()
+    assert b"Anna" not in (await open_store.read("archive", 10, Filter())).events[0].body
+
+
+async def test_the_daemon_writes_between_two_steps(open_store: SqliteStore) -> None:
+    await put(open_store, *(access(number, ANNA, pad="x" * 2000) for number in range(400)))
+    forgetting = asyncio.create_task(forget(open_store, ADDRESS))
+    written = 0
+    while not forgetting.done():
+        written += await put(open_store, access(10_000 + written, BO))
+        await asyncio.sleep(0)
+    assert (await forgetting).events == {"doors": 400}
+    assert written > 3
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def roundsman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> Callable[..., Result]:
+    """The command, in a folder with a store and no daemon."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "roundsman.toml").write_text(
+        '[daemon]\nstore = "roundsman.db"\n'
+        '[sources.doors]\ntype = "parakey.event_logs"\naccess_token = { env = "NOT_SET" }\n'
+        '[sinks.archive]\ntype = "file"\npath = "events.jsonl"\n'
+        '[sinks.crm]\ntype = "http"\nurl = "https://user:pass@crm.example/hook?key=1"\n'
+    )
+    store = SqliteStore.open(tmp_path / "roundsman.db")
+    done(store.register({"doors": "parakey.event_logs"}, {"archive": "file", "crm": "http"}))
+    done(put(store, access(1, ANNA), access(2, BO), access(3, ANNA)))
+    done(store.ack("archive", 0, 3, None, START))
+    done(store.ack("crm", 0, 1, None, START))
+    done(store.close())
+
+    def run(*args: str) -> Result:
+        monkeypatch.setattr(sys, "argv", ["roundsman", *args])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as exc:
+            code = exc.code if isinstance(exc.code, int) else 1
+        return Result(code, *capfd.readouterr())
+
+    return run
+
+
+FOUND = """Anna.Berg@a.example: {} in 2 events of doors
+archive has 2 of these events: in events.jsonl and its rotated files; delete them there
+crm has 1 of these events: at crm.example, which must delete them
+also named u4711: roundsman forget u4711
+"""
+
+
+def test_it_says_what_it_blanks_and_what_is_elsewhere(roundsman: Any, tmp_path: Path) -> None:
+    before = roundsman("events", "--json").out
+    assert roundsman("forget", "Anna.Berg@a.example", "--dry-run") == (0, FOUND.format("found"), "")
+    assert roundsman("events", "--json").out == before
+    (tmp_path / "roundsman.db.before-008").write_bytes(b"")
+    done = roundsman("forget", "Anna.Berg@a.example", "--yes")
+    copy = f"{tmp_path}/roundsman.db.before-008 is a copy of the store and is not changed: delete it\n"
+    assert done == (0, FOUND.format("blanked") + copy, "")
+    assert "Anna" not in roundsman("events", "--json").out
+    said = "Anna.Berg@a.example: nothing in the store names this person\n"
+    assert roundsman("forget", "Anna.Berg@a.example", "--yes").out == said + copy
+
+
+def test_its_json_has_the_same(roundsman: Any) -> None:
+    found = json.loads(roundsman("forget", "u4711", "--yes", "--json").out)
+    assert found == {
+        "dry_run": False,
+        "events": {"doors": 2},
+        "unread": {},
+        "texts": 0,
+        "sinks": [
+            {
+                "name": "archive",
+                "events": 2,
+                "place": "in events.jsonl and its rotated files; delete them there",
+            },
+            {"name": "crm", "events": 1, "place": "at crm.example, which must delete them"},
+        ],
+        "in_ids": {},
+        "in_states": [],
+        "also_named": ["Anna.Berg@a.example"],
+        "copies": [],
+        "erased": True,
+    }
+
+
+def test_without_a_terminal_and_without_yes_it_changes_nothing(roundsman: Any) -> None:
+    before = roundsman("events", "--json").out
+    refused = roundsman("forget", "u4711")
+    assert (refused.code, refused.err) == (
+        2,
+        "nothing is changed: without a terminal to ask on, add --yes\n",
+    )
+    assert roundsman("events", "--json").out == before
+
+
+@pytest.mark.parametrize("person", ["", " ", "a", "a\x1b[31m"])
+def test_a_text_that_is_no_person_is_refused(person: str, roundsman: Any) -> None:
+    refused = roundsman("forget", person, "--yes")
+    assert refused.code == 2
+    assert "is neither an address nor an id of two characters or more" in refused.err
+    assert "\x1b" not in refused.err
