@@ -145,8 +145,8 @@ async def _poll(config: "Config", name: str, shown: Shown) -> int:
     if shown.trace:
         from roundsman.cli.trace import Trace
 
-        inner = told = Trace()
-        visit.explain = told.explain
+        inner = trace = Trace()
+        visit.explain = trace.explain
     clients.observer = counter = Counter(inner)
     try:
         if view is not None and (why := await pause(view, source)):
