@@ -3,22 +3,37 @@
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from msgspec import structs
 
-from inside import done, put, seen, sql
+from inside import done, publish, put, seen, sql, started
 from roundsman import cli
+from roundsman.engine.engine import Engine
 from roundsman.events import Event, notice
-from roundsman.plugin import Waiting
+from roundsman.http.client import Http
+from roundsman.plugin import Deliver, Receipt, Waiting
+from roundsman.sandbox import Parakey
 from roundsman.store import Filter, Forgotten, Later, open_desk
 from roundsman.store.sqlite import erasure
 from roundsman.store.sqlite.store import SqliteStore
 from roundsman.wire import Damage
-from worlds import START, a_failure, an_event, keeps_the_contract
+from worlds import (
+    START,
+    ByHand,
+    Recorder,
+    Straight,
+    Time,
+    a_failure,
+    an_event,
+    event_logs,
+    keeps_the_contract,
+    web_of,
+)
 
 ANNA = {"id": "u4711", "name": "Anna Berg", "email": "Anna.Berg@a.example"}
 BO = {"id": "u12", "name": "Bo Ek", "email": "bo.ek@a.example"}
@@ -114,7 +129,10 @@ def files_with(store: SqliteStore, *texts: bytes) -> list[str]:
 async def test_the_bytes_of_a_person_are_gone_from_the_files_while_the_daemon_has_them_open(
     open_store: SqliteStore,
 ) -> None:
-    many = [access(number, ANNA if number % 3 else BO, pad="x" * 3000) for number in range(300)]
+    many = [
+        access(number, ANNA if number % 3 else BO, pad="x" * (3000 if number % 10 else 30_000))
+        for number in range(300)
+    ]
     await put(open_store, *many)
     assert files_with(open_store, b"anna")
     found = await forget(open_store, ADDRESS)
@@ -162,12 +180,14 @@ async def test_of_a_batch_only_the_person_is_blanked(open_store: SqliteStore) ->
         ("anna.berg@a.exampl", 0),
         ("Anna Berg", 0),
         ("d1", 0),
+        ("7", 1),
     ],
 )
 async def test_a_person_is_found_by_the_whole_id_or_address(
     person: str, events: int, open_store: SqliteStore
 ) -> None:
-    await put(open_store, access(1, ANNA), access(2, BO), batch())
+    short = access(7, {"id": "7", "name": None, "email": None})
+    await put(open_store, access(1, ANNA), access(2, BO), batch(), short)
     assert sum((await forget(open_store, person, dry=True)).events.values()) == events
 
 
@@ -231,6 +251,47 @@ async def test_what_a_sink_holds_back_is_blanked(
     await forget(open_store, ADDRESS)
     _, receipt = await open_store.cursor("chat")
     assert receipt == {"digest": {"count": 2, "lines": ["[redacted]", lines[1]]}}
+
+
+class Holding(Recorder):
+    """Holds back the summaries of what it got, in its receipt."""
+
+    @asynccontextmanager
+    async def open(self, http: Http, receipt: Receipt | None) -> AsyncIterator[Deliver]:
+        lines = list((receipt or {}).get("lines", ()))
+        OPENED.append(list(lines))
+
+        async def deliver(events: Sequence[Event]) -> Waiting:
+            lines.extend(event.summary for event in events)
+            return Waiting(START + 3600, {"lines": lines}, len(lines))
+
+        yield deliver
+
+
+OPENED: list[list[str]] = []
+
+
+async def test_a_daemon_that_runs_holds_the_person_back_no_longer(
+    store: SqliteStore, time: Time, parakey: Parakey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasure, "AGAIN", 0.0)
+    OPENED.clear()
+    engine = Engine(store, ByHand(), web_of(Straight(parakey), time), clock=time.clock())
+    await engine.setup({"doors": event_logs()}, {"chat": Holding().named("chat")})
+    run = asyncio.create_task(engine.run())
+    await started(engine, run)
+    await put(store, access(1, ANNA), access(2, BO))
+    publish(engine)
+    async with asyncio.timeout(10):
+        while not (await store.later("chat")).held:
+            await asyncio.sleep(0.001)
+        await forget(store, ADDRESS)
+        await engine.beat()
+        while OPENED[-1] != ["[redacted]", "Bo Ek: granted at Front door [doors]"]:
+            await asyncio.sleep(0.001)
+    engine.stop()
+    await run
+    assert files_with(store, b"anna") == []
 
 
 async def test_it_counts_what_each_sink_has(open_store: SqliteStore) -> None:

@@ -1,17 +1,21 @@
 """`redact`: what is not kept of a source, and what a sink does not get."""
 
 import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from inside import done, seen, understood
+from inside import done, put, seen, understood
 from roundsman.cli.run import configuration
 from roundsman.engine.engine import Engine
 from roundsman.errors import ConfigError
 from roundsman.events import Event
+from roundsman.http.client import Http
+from roundsman.plugin import Deliver, OpenFailures, Receipt
 from roundsman.redaction import Removal, redacted
 from roundsman.sandbox import Parakey
 from roundsman.store import Filter
@@ -93,6 +97,44 @@ async def test_a_webhook_that_is_not_understood_leaves_its_size(
     unread = understood(engine.reception, source, call)[0].unread
     assert unread is not None
     assert unread[1] == b"[redacted] 30 bytes"
+
+
+async def test_a_webhook_is_redacted_before_it_is_stored(
+    store: SqliteStore, time: Time, parakey: Parakey
+) -> None:
+    row = parakey.add(user=ANNA, door=DOOR)
+    source = event_logs(redact=["user"])
+    engine = engine_with(store, time, parakey, source)
+    await engine.reception.take(source, Call(row.encoded, {}, START))
+    [event] = logged(store)
+    assert (event.id, event.document()["data"]["user"], b"Anna" in event.body) == (row.id, None, False)
+
+
+class Reminding(Recorder):
+    """Asks for the open failures, and remembers them, too."""
+
+    @asynccontextmanager
+    async def open_with(
+        self, http: Http, receipt: Receipt | None, still_open: OpenFailures
+    ) -> AsyncIterator[Deliver]:
+        async def deliver(events: Sequence[Event]) -> None:
+            _, newest = await still_open(0, 9)
+            self.told().extend([*events, *newest])
+
+        yield deliver
+
+
+async def test_a_sink_that_reminds_of_failures_does_not_get_it_either(
+    store: SqliteStore, time: Time, parakey: Parakey
+) -> None:
+    sink = Reminding(redact=["person"]).named("chat")
+    engine = engine_with(store, time, parakey, event_logs(), sink)
+    await put(store, a_failure(1, person=ANNA))
+    await store.ack("chat", 0, 1, None, START)
+    await put(store, a_failure(2, person=ANNA))
+    assert await engine.deliveries.once()
+    assert [event.seq for event in sink.told()] == [2, 1]
+    assert not [event for event in sink.told() if b"Anna" in event.body]
 
 
 async def test_a_sink_does_not_get_what_another_one_gets(

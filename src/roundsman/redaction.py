@@ -89,7 +89,7 @@ def _text(value: object) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     text = str(value).strip()
-    return text if len(text) >= (SHORTEST if isinstance(value, str) else SHORTEST_NUMBER) else None
+    return text if len(text) >= (SHORTEST_NUMBER if text.isdecimal() else SHORTEST) else None
 
 
 def _forms(text: str) -> set[str]:
@@ -114,9 +114,14 @@ def redacted(event: Event, paths: Sequence[str]) -> Event:
     values: list[object] = []
     changed = False
     for path in paths:
-        steps = steps_of(path)
-        changed = _take(data, steps, values, top=True) or changed
-    return rewritten(event, document, Removal(values)) if changed else event
+        changed = _take(data, steps_of(path), values, top=True) or changed
+    return rewritten(event, document, _removal(tuple(values))) if changed else event
+
+
+@lru_cache(maxsize=1024)
+def _removal(values: tuple[object, ...]) -> Removal:
+    """One that is remembered: to make it takes longer than to use it, and a log has few persons."""
+    return Removal(values)
 
 
 def rewritten(event: Event, document: dict[str, Any], removal: Removal) -> Event:

@@ -172,14 +172,14 @@ async def polls(source: Source, visit: Visit, state: State) -> AsyncGenerator[Po
         given = visit.http = visit.http if isinstance(visit.http, VisitHttp) else VisitHttp(visit)
     found = source.poll(given, state)
     if isinstance(found, Awaitable):
-        yield without(source, _checked(await found))
+        yield await without(source, _checked(await found))
         return
     if not isinstance(found, AsyncIterator):
         raise TypeError(f"poll() must be `async def`; it returned a {type(found).__name__}")
     last = Poll(state)
     async with aclosing(found) as yielded:  # type: ignore[type-var] # an async generator, in practice
         async for poll in yielded:
-            last = without(source, _checked(poll))
+            last = await without(source, _checked(poll))
             yield replace(last, more=True, page=True)
     yield Poll(last.state, more=last.more)
 

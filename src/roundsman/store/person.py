@@ -29,7 +29,8 @@ class Person:
         """The other ids and addresses of the persons that were found."""
         self.names: set[str] = set()
         """Their names."""
-        self._needles = [form.encode("utf-8", "replace").lower() for form in self._own.forms]
+        forms = self._own.forms or {self.name}
+        self._needles = [form.encode("utf-8", "replace").lower() for form in forms]
 
     def may_be_in(self, body: bytes) -> bool:
         """Whether it is worth the time to decode this: texts can be escaped in JSON."""
