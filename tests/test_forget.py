@@ -374,8 +374,8 @@ def roundsman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> Ca
 
 
 FOUND = """Anna.Berg@a.example: {} in 2 events of doors
-archive has 2 of these events: in events.jsonl and its rotated files; delete them there
-crm has 1 of these events: at crm.example, which must delete them
+archive has 2 of these: delete them in events.jsonl and its rotated files
+crm has 1 of these: crm.example must delete them
 also named u4711: roundsman forget u4711
 """
 
@@ -404,9 +404,9 @@ def test_its_json_has_the_same(roundsman: Any) -> None:
             {
                 "name": "archive",
                 "events": 2,
-                "place": "in events.jsonl and its rotated files; delete them there",
+                "place": "delete them in events.jsonl and its rotated files",
             },
-            {"name": "crm", "events": 1, "place": "at crm.example, which must delete them"},
+            {"name": "crm", "events": 1, "place": "crm.example must delete them"},
         ],
         "in_ids": {},
         "in_states": [],

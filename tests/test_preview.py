@@ -24,6 +24,7 @@ from worlds import an_event
 
 TABLES = {
     "doors": f'type = "parakey.event_logs"\naccess_token = "{TOKEN}"',
+    "keys": f'type = "parakey.batches"\naccess_token = "{TOKEN}"',
     "news": f'type = "mailchimp.batches"\napi_key = "{API_KEY}"',
     "okta": (
         f'type = "http.json"\npath = "/api/v1/logs"\nauth = {{ value = "SSWS {API_TOKEN}" }}\n'
@@ -159,3 +160,12 @@ def test_a_visit_that_fails_says_how_many_requests_it_made(poll: Any) -> None:
     found = poll(vendor, "doors", "-n", "1")
     assert found.code == 1
     assert found.said[-1] == "doors: 1 request"
+
+
+def test_a_source_without_a_list_says_why_it_shows_nothing(poll: Any) -> None:
+    vendor = Parakey()
+    vendor.batch([])
+    assert poll(vendor, "keys", "--since", "1h").said == [
+        "keys: nothing new since then; without ids from `roundsman track` or a webhook, there was nothing to ask for",
+        "keys: 0 events, 0 requests; nothing is kept",
+    ]

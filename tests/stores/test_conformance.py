@@ -1432,3 +1432,25 @@ async def test_sources_are_read_by_name(store: Store, view: View) -> None:
     assert [entry.name for entry in await view.sources(["windows", "none"])] == ["windows"]
     assert [entry.name for entry in await view.sources([])] == []
     assert [entry.name for entry in await view.sources()] == ["doors", "windows"]
+
+
+async def test_a_person_that_a_command_forgets_is_in_no_event_and_the_events_are_known_as_before(
+    store: Store, desk: Desk
+) -> None:
+    person = {"id": "u1", "name": "Ada", "email": "ada@a.example"}
+    await find(store, a_failure(1, person=person), a_failure(2), name="doors")
+    before = [event for event, _ in await store.events(0, 10**9, 10, ALL)]
+    shown = await desk.forget("ADA@a.example", {}, dry=True)
+    assert [event for event, _ in await store.events(0, 10**9, 10, ALL)] == before
+    found = await desk.forget("ADA@a.example", {})
+    assert (found.events, shown.events) == ({"doors": 1}, {"doors": 1})
+    after = [event for event, _ in await store.events(0, 10**9, 10, ALL)]
+    assert [replace_body(event) for event in after] == [replace_body(event) for event in before]
+    assert (b"Ada" in after[0].body, after[1]) == (False, before[1])
+    assert await find(store, a_failure(1, person=person)) == 0, "its id is known"
+    await store.commanded()  # as a daemon does every second
+    assert (await store.open_failures(), (await store.read("archive", 10, ALL)).events) == (2, after)
+
+
+def replace_body(event: Event) -> Event:
+    return msgspec.structs.replace(event, body=b"")

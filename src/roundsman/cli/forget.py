@@ -98,8 +98,7 @@ def _show(
         return
     say(f"{name}: {'found' if dry_run else 'blanked'} in {what}")
     for sink, count in found.delivered.items():
-        where = places.get(sink, "which is not configured any more")
-        say(f"{sink} has {_counted(count, 'of these events', 'of these events')}: {where}")
+        say(f"{sink} has {count} of these: {places.get(sink, 'it is not configured any more')}")
 
 
 def _show_rest(name: str, found: "Forgotten", copies: list[str]) -> None:
@@ -151,26 +150,26 @@ def _document(
 
 
 def _places(path: Path) -> dict[str, str]:
-    """Where each sink puts events, for a person. No option is read that may be a secret."""
-    sinks = configuration.tables(path, "sinks")
-    return {name: _place(table) for name, table in sinks.items()}
+    """What to do about the events that a sink has, for a person. No option is read that may be a secret."""
+    return {name: _place(table) for name, table in configuration.tables(path, "sinks").items()}
 
 
 def _place(table: Mapping[str, Any]) -> str:
-    kind = table.get("type")
-    if kind == "file":
-        return f"in {table.get('path')} and its rotated files; delete them there"
-    if kind == "http":
-        url = table.get("url")
-        host = urlsplit(url).hostname if isinstance(url, str) else None
-        return f"at {host or 'its receiver'}, which must delete them"
-    if kind == "exec":
-        return "in its program, which must delete them"
-    if kind == "notify":
-        return "in messages that were sent"
-    if kind == "stdout":
-        return "in the journal, or where the output went"
-    return f"at its receiver ({kind}), which must delete them"
+    match table.get("type"):
+        case "file":
+            return f"delete them in {table.get('path')} and its rotated files"
+        case "http":
+            url = table.get("url")
+            host = urlsplit(url).hostname if isinstance(url, str) else None
+            return f"{host or 'its receiver'} must delete them"
+        case "exec":
+            return "its program must delete them"
+        case "notify":
+            return "they are in messages that were sent"
+        case "stdout":
+            return "they are in the journal, or where the output went"
+        case kind:
+            return f"its receiver ({kind}) must delete them"
 
 
 def _copies(config: Path | None) -> list[str]:

@@ -13,10 +13,10 @@ class Counter:
 
     def __init__(self, inner: Observer) -> None:
         self._inner = inner
-        self._count = 0
+        self.count = 0
 
     def exchanged(self, exchange: Exchange) -> None:
-        self._count += 1
+        self.count += 1
         self._inner.exchanged(exchange)
 
     def retried(self, host: str) -> None:
@@ -25,7 +25,7 @@ class Counter:
     @property
     def made(self) -> str:
         """For a person, such as `2 requests`."""
-        return counted(self._count, "request")
+        return counted(self.count, "request")
 
 
 def beginning(source: Source, since: datetime | str) -> tuple[Source, State]:

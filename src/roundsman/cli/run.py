@@ -71,6 +71,9 @@ def once(
     raise typer.Exit(service.run(lambda: service.once(loaded, everything=now)))
 
 
+NO_LIST = "; without ids from `roundsman track` or a webhook, there was nothing to ask for"
+
+
 class Shown(NamedTuple):
     """How much of a source `poll` shows, and how."""
 
@@ -165,7 +168,7 @@ async def _poll(config: "Config", name: str, shown: Shown) -> int:
     if visit.wait:
         complain(f"{name}: the vendor asks to wait for {spell(visit.wait)}; further rows were not read")
     elif not new:
-        complain(f"{name}: nothing new{_first(view, shown)}")
+        complain(f"{name}: nothing new{_first(view, shown)}{'' if counter.count else NO_LIST}")
     if shown.is_preview:
         from roundsman.options.values import counted
 
