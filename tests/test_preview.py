@@ -9,12 +9,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Event, Thread
-from typing import Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any, Literal, NamedTuple
 
 import pytest
 
 from inside import commit, done, seen
 from roundsman import cli
+from roundsman.config import registry
+from roundsman.plugin import Poll, Source, State, Visit
 from roundsman.sandbox import TOKEN, Parakey, Sandbox
 from roundsman.sandbox.mailchimp import API_KEY, Mailchimp, Operation
 from roundsman.sandbox.okta import API_TOKEN, Okta, Quirks
@@ -169,3 +172,24 @@ def test_a_source_without_a_list_says_why_it_shows_nothing(poll: Any) -> None:
         "keys: nothing new since then; without ids from `roundsman track` or a webhook, there was nothing to ask for",
         "keys: 0 events, 0 requests; nothing is kept",
     ]
+
+
+class Simple(Source):
+    """Has neither `start` nor `rewound`."""
+
+    type: Literal["simple"] = "simple"
+
+    async def poll(self, visit: Visit, state: State) -> Poll:
+        return Poll(state, [an_event(number) for number in range(3)])
+
+
+def test_a_plugin_that_begins_at_no_time_is_refused_and_its_events_are_limited(
+    poll: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point = SimpleNamespace(name="simple", group="roundsman.sources", load=lambda: Simple)
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point] if "sources" in group else [])
+    monkeypatch.setitem(TABLES, "doors", 'type = "simple"')
+    found = poll(Parakey(), "doors", "--since", "1h")
+    said = "doors: a simple source cannot be read from a time on; leave --since out"
+    assert (found.code, found.said) == (2, [said])
+    assert poll(Parakey(), "doors", "-n", "2").ids == ["id00000", "id00001"]

@@ -18,6 +18,7 @@ from roundsman.http.client import Http
 from roundsman.plugin import Deliver, OpenFailures, Receipt
 from roundsman.redaction import Removal, redacted
 from roundsman.sandbox import Parakey
+from roundsman.sources.http_json.source import HttpJson
 from roundsman.store import Filter
 from roundsman.store.about import about
 from roundsman.store.sqlite.store import SqliteStore
@@ -89,7 +90,7 @@ async def test_an_unreadable_row_of_a_source_that_redacts_leaves_its_size(
 
 
 async def test_a_webhook_that_is_not_understood_leaves_its_size(
-    store: SqliteStore, time: Time, parakey: Parakey
+    store: SqliteStore, time: Time, parakey: Parakey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = event_logs(redact=["user"])
     engine = engine_with(store, time, parakey, source)
@@ -97,6 +98,8 @@ async def test_a_webhook_that_is_not_understood_leaves_its_size(
     unread = understood(engine.reception, source, call)[0].unread
     assert unread is not None
     assert unread[1] == b"[redacted] 30 bytes"
+    monkeypatch.setattr(type(source), "receive", lambda self, call: {}[ANNA["email"]])
+    assert understood(engine.reception, source, call)[0].unread == ("KeyError", b"[redacted] 30 bytes")
 
 
 async def test_a_webhook_is_redacted_before_it_is_stored(
@@ -241,6 +244,14 @@ def test_a_path_that_leads_nowhere_is_a_mistake(place: str, path: str, said: str
     [problem] = wrong.value.problems
     assert problem.startswith((f"{place}.redact: ", f"{place}.redact.0: "))
     assert said in problem
+
+
+def test_a_path_to_an_id_is_warned_of() -> None:
+    rows = {"id": ["mail", "n"]}
+    source = HttpJson(
+        type="http.json", base_url="http://127.0.0.1:1", rows=rows, redact=["data.raw.mail", "raw"]
+    )
+    assert source.warnings() == ["redact: data.raw.mail is the id of a row, and ids are kept"]
 
 
 @pytest.mark.parametrize("path", ["raw.any.thing", 'data.raw."e-mail"', "raw.a-b", "user", "user.email"])

@@ -194,8 +194,10 @@ class Reception:
         except Exception as exc:  # noqa: BLE001 - see the module's docstring
             expected = type(exc).__module__.startswith("roundsman.")
             why = reason(exc).replace("the answer", "the body")  # the error was worded for a vendor's answer
-            body = size_of(call.body) if source.redact else call.body
-            return self._keep(source.name, body, why, None if expected else exc), False, "unread"
+            if source.redact:  # the words of an error that is not ours can quote the body
+                body, why = size_of(call.body), why if expected else type(exc).__name__
+                return self._keep(source.name, body, why), False, "unread"
+            return self._keep(source.name, call.body, why, None if expected else exc), False, "unread"
         said = bool(events or received.follow or received.ring)
         return Intake(source.name, events, received.follow), received.ring, "taken" if said else "ignored"
 

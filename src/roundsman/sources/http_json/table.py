@@ -14,6 +14,7 @@ from roundsman.http.urls import Url
 from roundsman.options.secrets import Parameter, Secret
 from roundsman.options.values import Duration, HeaderName, Lookback, Start
 from roundsman.plugin import Source
+from roundsman.redaction import steps_of
 from roundsman.sources.http_json import options
 from roundsman.sources.http_json.rows import Reader
 
@@ -163,4 +164,10 @@ class Table(Source):
         since = self.since
         if since is not None and since.param and since.format != "number" and not since.overlap:
             found.append("since.overlap: is 0: rows that come late are missed")
+        kept = {f"raw.{each}" for each in self.rows.id}
+        found += [
+            f"redact: {path} is the id of a row, and ids are kept"
+            for path in self.redact
+            if ".".join(steps_of(path)) in kept
+        ]
         return found
