@@ -28,6 +28,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "once": ("roundsman once --now",),
     "poll": (
         "roundsman poll front-doors",
+        "roundsman poll front-doors --since 1h -n 5",
         "roundsman poll orders --trace       # with each request and its answer",
     ),
     "demo": (
@@ -71,6 +72,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "resume": ("roundsman resume crm",),
     "backup": ("roundsman backup /var/backups/roundsman.db --force",),
     "restore": ("roundsman restore /var/backups/roundsman.db --force",),
+    "forget": (
+        "roundsman forget anna.berg@example.org --dry-run",
+        "roundsman forget anna.berg@example.org --yes",
+    ),
     "notify-test": ("roundsman notify-test oncall",),
     "new": (
         "roundsman new source acme.orders",
