@@ -11,7 +11,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from roundsman.legacy import OldHttp
+from roundsman.http.client import Http
+from roundsman.http.transport import Clients
 from roundsman.sinks import stdout
 from roundsman.sinks.stdout import StdoutSink
 from worlds import an_event
@@ -74,7 +75,7 @@ async def written(form: str, *, terminal: bool) -> str:
     ]
     try:
         with output(writer):
-            async with sink.open(OldHttp.__new__(OldHttp), None) as deliver:
+            async with sink.open(Http(Clients()), None) as deliver:
                 await deliver(events)
         return os.read(reader, 2**16).decode().replace("\r\n", "\n")
     finally:

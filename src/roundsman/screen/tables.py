@@ -80,13 +80,13 @@ EMPTY = "no source yet: the daemon has not loaded a configuration with one"
 
 
 def status_screen(found: Mapping[str, Any], terminal: Terminal, clock: str) -> list[str]:
-    """As much of it as fits the terminal's height, below a line with the clock; the most urgent first."""
-    found = {**found, "sources": _urgent(found["sources"]), "sinks": _urgent(found["sinks"])}
+    """As much of it as fits the terminal's height, below a line with the clock. If not all fits: the most urgent."""
     height = terminal.lines - 1
-    whole = status_tables({**found}, terminal)
+    whole = status_tables(found, terminal)
     head = terminal.paint(f"  {clock}", "dim")
     if len(whole) <= height:
         return [head, *whole]
+    found = {**found, "sources": _urgent(found["sources"]), "sinks": _urgent(found["sinks"])}
     parts = _parts(found, terminal)
     room = height - len(parts.running)
     sentences = _cut(parts.sentences, max(2, room // 3), "    and {} more: roundsman status")
