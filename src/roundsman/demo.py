@@ -104,8 +104,8 @@ async def _show(folder: Path, url: str, company: Company, seconds: float | None)
         "its doors and keys (Parakey), its newsletter (Mailchimp), its ledger (Railz).",
         f"Each is visited every {INTERVAL:.0f} seconds (real vendors: 60), {length},",
         f"and sends webhooks to {listener.places[0]}.",
-        "First the history of the doors, then new events; times are UTC.",
-        "The second column shows what brought it first: push (a webhook with content),",
+        f"First the history of the doors, then new events; times are {'UTC' if console is None else 'local'}.",
+        f"The {'second' if console is None else 'third'} column shows what brought it first: push (a webhook with content),",
         "ring (a visit that a webhook triggered), or poll.",
     ]
     if console is not None:

@@ -29,6 +29,7 @@ STATUSES = {
             "`healthy`: no daemon has recorded recently that it runs, the disk is full, or the store is damaged.",
             "`reload`: the daemon refused the configuration, does not run, or does not answer.",
             "`failures done` and `failures undo`: no failure has the given number. `failures undo`: it is open, or its event was pruned.",
+            "`events show`: no event has the given number, or its content was pruned.",
             "A file exists and would be overwritten, or cannot be written.",
             "The program that reads standard output has ended, as in `roundsman events | head`.",
             "An unexpected error. The traceback is on standard error.",
