@@ -16,7 +16,13 @@ from inside import commit, done
 from roundsman import cli
 from roundsman.kit.feed.state import FeedState, Progress
 from roundsman.kit.probing import Reading
+from roundsman.screen.tables import share
+from roundsman.screen.words import age
+from roundsman.sources.http_json.source import HttpJson
+from roundsman.sources.http_json.state import ListState, Memory, Walk
 from roundsman.store.sqlite.store import SqliteStore
+from roundsman.terminal.clock import clock
+from roundsman.terminal.terminal import WIDEST, Row, Terminal
 from roundsman.wire import Damage
 from worlds import START, a_failure, an_event
 
@@ -253,6 +259,9 @@ def test_status_says_what_a_source_does_and_how_old_what_waits_is(
     done(db.close())
     assert json.loads(roundsman("status", "--json").out)["sources"][0]["reading"] == "2026-04-03T04:05:06Z"
     assert "reading, at 3 Apr" in terminal(80, "status").words
+    walk = Walk(at=7, rows=12_345, top="2026-05-01T06:00:00Z")
+    assert HttpJson.reading(ListState(list=Memory(walk=walk)).dump()) == "12,345 rows"
+    assert HttpJson.reading({}) is None
     assert roundsman("track", "keys", "b1").code == 0
     assert "follows 1" in terminal(80, "status").words
 
@@ -273,3 +282,50 @@ def test_where_there_is_nothing_a_sentence_on_standard_error_says_so(roundsman: 
     assert roundsman("events") == (0, "", said)
     assert roundsman("events", "--json") == (0, "", said)
     assert roundsman("events", "-n", "0") == (0, "", "")
+
+
+def test_the_cells_of_a_list_stand_below_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wide characters and accents count as the columns that they take."""
+    monkeypatch.setenv("COLUMNS", "200")
+    text = [Row([NAME, "x"], "a"), Row(["b", "y"], "c"), Row(["\u674e", "z"], "d")]
+    lines = Terminal(colours=False).rows(text)
+    places = [cell_len(line[: line.rindex(mark)]) for line, mark in zip(lines, "xyz", strict=True)]
+    assert places == [WIDEST + 2 if cell_len(NAME) <= WIDEST else cell_len(NAME) + 2, WIDEST + 2, WIDEST + 2]
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [(None, ""), (0, "0 %"), (1, "100 %"), (0.976, "98 %"), (0.9999, "> 99 %"), (0.0001, "< 1 %")],
+)
+def test_a_share_is_only_all_or_none_if_it_is(part: float | None, said: str) -> None:
+    assert share(part) == said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0, "0s"),
+        (-5, "0s"),
+        (59.7, "1m"),
+        (312, "5m12s"),
+        (2385, "39m"),
+        (3600 * 9 + 60, "9h1m"),
+        (86400 * 212, "212d"),
+    ],
+)
+def test_an_age_is_short(seconds: float, said: str) -> None:
+    assert age(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("moment", "now", "said"),
+    [
+        ("2026-05-03T00:00:00Z", "2026-05-03T10:00:00Z", "05:45:00"),
+        ("2026-05-02T18:20:00Z", "2026-05-02T18:10:00Z", "3 May 00:05:00"),
+        ("2025-12-31T18:10:00Z", "2026-01-05T00:00:00Z", "31 Dec 2025 23:55"),
+        ("2025-12-31T18:20:00Z", "2026-01-05T00:00:00Z", "1 Jan 00:05:00"),
+    ],
+)
+def test_a_time_of_another_local_day_has_its_date(moment: str, now: str, said: str) -> None:
+    times = [datetime.fromisoformat(each).timestamp() for each in (moment, now)]
+    assert clock(*times) == said

@@ -339,6 +339,7 @@ def dead_list(sink: NamedSink, config: ConfigPath = None, as_json: Json = False,
         print(json.dumps(shown, indent=2))
         return
     console = screen.console(utc=utc)
+    rows = []
     for each in letters:
         again = "  (will be retried)" if each.retry else ""
         if console is None:
@@ -347,7 +348,9 @@ def dead_list(sink: NamedSink, config: ConfigPath = None, as_json: Json = False,
         else:
             cells = [f"#{each.seq}", console.clock(each.buried), safe(each.source or "pruned")]
             text = f"{each.type} {each.id}: {each.reason}" if each.id is not None else each.reason
-            print(*console.row("dead", cells, safe(f"{text}{again}")), sep="\n")
+            rows.append(screen.Row(cells, safe(f"{text}{again}")))
+    if console is not None and rows:
+        print(*console.rows(rows), sep="\n")
     if not letters:
         complain(f"{sink}: no dead letters: it has refused no event for good, or all were retried or dropped")
 

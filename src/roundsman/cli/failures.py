@@ -111,8 +111,8 @@ def failures(
         print(json.dumps(rows, indent=2))
         return
     console = screen.console(utc=utc)
-    for row in rows:
-        screen.show_failure(row, console)
+    if rows:
+        screen.show_failures(rows, console)
     if not rows:
         complain(
             "no open failure matches"
@@ -229,9 +229,10 @@ def failures_log(
         print(json.dumps(rows, indent=2))
         return
     console = screen.console(utc=utc)
-    for row in rows:
-        lines = [safe(screen.act_line(row))] if console is None else screen.act_rows(row, console)
-        print(*lines, sep="\n")
+    if console is not None and rows:
+        print(*console.rows([screen.act_row(row, console) for row in rows]), sep="\n")
+    for row in rows if console is None else ():
+        print(safe(screen.act_line(row)))
     if not rows:
         complain(
             "no failure that matches was marked as done"

@@ -35,6 +35,7 @@ def hooks_list(source: Named, config: ConfigPath = None, as_json: Json = False) 
 
     More: `roundsman help silent-webhook`.
     """
+    from roundsman import screen
     from roundsman.cli import registrations
 
     async def show(found: "Source", registrar: "Registrar | None", _: "Clients") -> int:
@@ -57,10 +58,15 @@ def hooks_list(source: Named, config: ConfigPath = None, as_json: Json = False) 
                 )
             )
         else:
+            terminal = screen.console()
             for row in rows:
                 what = "" if row.enabled else "  disabled"
                 what += "  leads here" if registrations.leads_here(found, row) else ""
-                print(safe(f"{row.id}  {registrations.masked(found, row.url)}{what}"))
+                text = f"{registrations.masked(found, row.url)}{what}"
+                if terminal is None:
+                    print(safe(f"{row.id}  {text}"))
+                else:
+                    print(*terminal.row("hook", screen.Row([safe(row.id)], safe(text))), sep="\n")
             print(f"{len(rows)} of {registrar.most} that the vendor allows")
         wrong = registrations.troubles(found, rows)
         complain(*(f"warning: {each}" for each in wrong))

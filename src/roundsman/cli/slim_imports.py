@@ -1,7 +1,7 @@
 """Imports libraries without the parts that are never used. Commands that need them import this module first.
 
 structlog and httpx import rich (and pygments) if it is installed, for tracebacks and for httpx's command
-line: 4 MB of the daemon's memory, and a tenth of its start-up time. Our own tables import rich when they are
+line: 4 MB of the daemon's memory, and a tenth of its start-up time. `roundsman help` imports rich when a page is
 shown. aiohttp reads the system's certificates twice, for connections without a TLS context of their own, but
 ours have one: 2 MB more, and nearly another tenth.
 """

@@ -236,11 +236,14 @@ def unread(
         print(json.dumps(shown, indent=2))
         return
     console = screen.console(utc=utc)
+    rows = []
     for each in items:
         what = f"{len(each.body)} bytes: {each.why}"
         if console is None:
             print(safe(f"{each.n}  {screen.stamp(each.received)}  {what}"))
         else:
-            print(*console.row("unread", [str(each.n), console.clock(each.received)], safe(what)), sep="\n")
+            rows.append(screen.Row([str(each.n), console.clock(each.received)], safe(what)))
+    if console is not None and rows:
+        print(*console.rows(rows), sep="\n")
     if not items:
         complain(f"{source}: nothing is unread: every webhook and every row could be read")

@@ -1,22 +1,24 @@
 """Output for people: tables on a terminal, plain lines elsewhere."""
 
-from roundsman.screen.acts import act, act_line, act_rows, by
-from roundsman.screen.events import failure, show_event, show_failure
+from roundsman.screen.acts import act, act_line, act_row, by
+from roundsman.screen.events import failure, show_event, show_failure, show_failures
 from roundsman.screen.status import status, status_lines
 from roundsman.screen.tables import status_tables
 from roundsman.screen.words import ago, stamp
-from roundsman.terminal.terminal import terminal as console
+from roundsman.terminal.terminal import Row, terminal as console
 
 __all__ = [
+    "Row",
     "act",
     "act_line",
-    "act_rows",
+    "act_row",
     "ago",
     "by",
     "console",
     "failure",
     "show_event",
     "show_failure",
+    "show_failures",
     "stamp",
     "status",
     "status_lines",

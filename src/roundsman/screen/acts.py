@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from roundsman.masking import safe
 from roundsman.screen.words import day, stamp, unix
 from roundsman.summary import without_source
-from roundsman.terminal.terminal import Terminal
+from roundsman.terminal.terminal import Row, Terminal
 
 if TYPE_CHECKING:
     from roundsman.store import Act, LoggedAct
@@ -63,10 +63,10 @@ def act_line(row: Mapping[str, Any]) -> str:
     return f"{row['at']}  {row['id']:<6}  {row['source'] or '-':<12}  {act_text(row)}"
 
 
-def act_rows(row: Mapping[str, Any], terminal: Terminal) -> list[str]:
-    """A row of `roundsman failures log` in lines that fit the terminal."""
+def act_row(row: Mapping[str, Any], terminal: Terminal) -> Row:
+    """A row of `roundsman failures log` on a terminal."""
     cells = [terminal.moment(row["at"]), f"#{row['id']}", safe(row["source"] or "-")]
-    return terminal.row("act", cells, safe(act_text(row)))
+    return Row(cells, safe(act_text(row)))
 
 
 def act_text(row: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """Events and failures as lines for people, and failures as rows for programs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from roundsman.events import Event
@@ -9,7 +9,7 @@ from roundsman.screen.acts import again_of, done_of, ending
 from roundsman.screen.words import stamp
 from roundsman.summary import without_source
 from roundsman.terminal.events import event_line, event_rows
-from roundsman.terminal.terminal import Terminal, write
+from roundsman.terminal.terminal import Row, Terminal, write
 
 if TYPE_CHECKING:
     from roundsman.store import Act
@@ -67,6 +67,19 @@ def show_failure(row: Mapping[str, Any], console: Terminal | None) -> None:
         cells = f"{row['id']:<6}  {when:<20}  {safe(row['source']):<12}"
         write([f"{cells}  {safe(what + ending(row))}".rstrip()])
         return
-    heads = [f"#{row['id']}", console.moment(row["time"] or row["logged"]), safe(row["source"])]
-    what += ending(row, utc=console.utc)
-    write(console.row("failure", heads, safe(what), "dim" if row["done"] else "red"))
+    write(console.row("failure", _failure_row(row, console)))
+
+
+def show_failures(rows: Sequence[Mapping[str, Any]], console: Terminal | None) -> None:
+    """Print all of these failures, for a person."""
+    if console is not None:
+        write(console.rows([_failure_row(row, console) for row in rows]))
+        return
+    for row in rows:
+        show_failure(row, None)
+
+
+def _failure_row(row: Mapping[str, Any], console: Terminal) -> Row:
+    what = without_source(row["summary"], row["source"]) + ending(row, utc=console.utc)
+    cells = [f"#{row['id']}", console.moment(row["time"] or row["logged"]), safe(row["source"])]
+    return Row(cells, safe(what), "dim" if row["done"] else "red")

@@ -17,9 +17,9 @@ def ago(moment: float | None, now: float) -> str:
 
 
 def age(seconds: float) -> str:
-    """A duration in its two largest units: `2d3h`, `5m12s`; `0s` for none."""
+    """A duration in its largest unit, and from below ten of it in the next one, too: `39m`, `5m12s`; `0s` for none."""
     parts = UNIT.findall(spell(max(0, round(seconds))))
-    return "".join(parts[:2])
+    return "".join(parts[:1] if len(parts[0].rstrip("dhms")) > 1 else parts[:2])
 
 
 def since(moment: float | None, now: float) -> str:

@@ -3,7 +3,7 @@
 from roundsman.events import Event
 from roundsman.masking import safe
 from roundsman.summary import without_source
-from roundsman.terminal.terminal import Terminal
+from roundsman.terminal.terminal import Row, Terminal
 
 GAP = "roundsman.source.gap"
 RED = {"roundsman.source.failing", GAP, "roundsman.source.webhook_silent"}
@@ -11,6 +11,10 @@ COLOURS = {"granted": "green", "succeeded": "green", "denied": "red", "failed": 
 
 WIDTHS = (20, 12, 22, 9)
 """Widths of the time, source, type and outcome in a plain line. The rest of it describes the event."""
+LEAST = (4, 8)
+"""Widths of the number and the time to begin with, on a terminal."""
+ROOMY = 72
+"""Columns from which on the widths of a plain line are used on a terminal, too."""
 FIRST = 4
 """Width of what brought an event first: push, ring or poll."""
 
@@ -29,7 +33,9 @@ def event_rows(event: Event, terminal: Terminal, first: str | None = None) -> li
     """The event in lines that fit the terminal, with its number, in its time and in a colour."""
     time, *cells = _cells(event)
     named = [f"#{event.seq}", terminal.moment(time), *([first] if first is not None else []), *cells]
-    return terminal.row("event", [safe(cell) for cell in named], safe(_text(event)), tone_of(event))
+    least = [LEAST[0], LEAST[1], *([FIRST] if first is not None else []), *WIDTHS[1:]]
+    found = Row([safe(cell) for cell in named], safe(_text(event)), tone_of(event))
+    return terminal.row("event", found, least if terminal.columns >= ROOMY else ())
 
 
 def tone_of(event: Event) -> str:

@@ -5,6 +5,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from roundsman.terminal.clock import clock
 from roundsman.terminal.columns import padded, paragraph, row, width
@@ -24,6 +25,14 @@ CODES = {
     "bold": "1",
     "bold red": "1;31",
 }
+
+
+class Row(NamedTuple):
+    """A row of a list: its cells, the text after them, and the name of its colour."""
+
+    cells: Sequence[str]
+    text: str
+    tone: str = ""
 
 
 class Terminal:
@@ -56,13 +65,24 @@ class Terminal:
         moment = parse_time(text)
         return self.clock(moment.timestamp()) if moment else text or "-"
 
-    def row(self, kind: str, cells: Sequence[str], text: str, tone: str = "") -> list[str]:
-        """A row of a list that is written row by row: cells of one `kind` of rows stand below each other."""
-        sizes = self._sizes.setdefault(kind, [0] * len(cells))
-        for n, cell in enumerate(cells):
+    def row(self, kind: str, found: Row, least: Sequence[int] = ()) -> list[str]:
+        """A row of a list that is written row by row: cells of one `kind` of rows stand below each other. `least`: the
+        widths to begin with.
+        """
+        sizes = self._sizes.setdefault(kind, list(least) or [0] * len(found.cells))
+        for n, cell in enumerate(found.cells):
             sizes[n] = max(sizes[n], min(width(cell), WIDEST))
-        lines = row([padded(cell, size) for cell, size in zip(cells, sizes, strict=True)], text, self.columns)
-        return [self.paint(line, tone) for line in lines]
+        return self._lines(found, sizes)
+
+    def rows(self, found: Sequence[Row]) -> list[str]:
+        """The lines of a whole list: its columns are as wide as its cells."""
+        columns = zip(*(each.cells for each in found), strict=True)
+        sizes = [max(min(width(cell), WIDEST) for cell in cells) for cells in columns]
+        return [line for each in found for line in self._lines(each, sizes)]
+
+    def _lines(self, found: Row, sizes: Sequence[int]) -> list[str]:
+        cells = [padded(cell, size) for cell, size in zip(found.cells, sizes, strict=True)]
+        return [self.paint(line, found.tone) for line in row(cells, found.text, self.columns)]
 
     def paragraph(self, text: str, tone: str = "", indent: int = 2) -> list[str]:
         return [self.paint(line, tone) for line in paragraph(text, self.columns, indent)]
