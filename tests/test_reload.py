@@ -1,4 +1,4 @@
-"""Every part of the configuration, taken over by a running daemon."""
+"""Every part of the configuration, reloaded by a running daemon."""
 
 import asyncio
 import json
@@ -17,6 +17,7 @@ from doors import until
 from inside import done, polled, seen, sql
 from processes import Daemon, configure
 from roundsman import config as configuration
+from roundsman.config.differences import differences
 from roundsman.config.loading import Config
 from roundsman.sandbox import TOKEN, Fault, Sandbox
 from roundsman.service.service import Service
@@ -33,9 +34,9 @@ def told(path: Path) -> list[str]:
     return [event["id"] for event in map(json.loads, lines) if event["type"].startswith("co.")]
 
 
-async def reload(daemon: Daemon) -> tuple[int, str]:
+async def reload(daemon: Daemon, *options: str) -> tuple[int, str]:
     """`roundsman reload` in a process of its own: its status, and what it said."""
-    command = [sys.executable, "-m", "roundsman", "reload", "-c", str(daemon.config)]
+    command = [sys.executable, "-m", "roundsman", "reload", "-c", str(daemon.config), *options]
     process = await asyncio.create_subprocess_exec(
         *command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=daemon.folder
     )
@@ -55,14 +56,22 @@ async def test_sources_and_sinks_come_go_and_change(sandbox: Sandbox, tmp_path: 
         await daemon.until(lambda: told(tmp_path / "one.jsonl") == [a])
         # One more of each: the new sink begins with what is new, the new source with the beginning.
         config.write_text(first + f"[sources.{second}" + SINK.format("two"))
-        assert await reload(daemon) == (0, "taken over\n")
+        assert await reload(daemon) == (0, "reloaded: 2 changes\nsources.annex: added\nsinks.two: added\n")
         await daemon.until(lambda: told(tmp_path / "one.jsonl") == [a, a])
         b = sandbox.vendor.add().id
         await daemon.until(lambda: sorted(told(tmp_path / "two.jsonl")) == sorted([a, b, b]))
         # The first source goes, the first sink is changed.
         changed = first.replace("[sources.doors]", "[sources.annex]").replace('"one.jsonl"', '"moved.jsonl"')
         config.write_text(changed)
-        assert (await reload(daemon))[0] == 0
+        assert await reload(daemon) == (
+            0,
+            (
+                "reloaded: 3 changes\n"
+                "sources.doors: removed; its events and its cursor are kept\n"
+                "sinks.one: changed: path\n"
+                "sinks.two: removed; its position is kept\n"
+            ),
+        )
         c = sandbox.vendor.add().id
         await daemon.until(lambda: told(tmp_path / "moved.jsonl") == [c])
         assert len(told(tmp_path / "one.jsonl")) == 4, "what it had, it keeps"
@@ -109,8 +118,78 @@ async def test_what_cannot_be_is_refused_whole_and_the_old_one_goes_on(
         await daemon.until(lambda: told(tmp_path / "one.jsonl") == [a])
         assert not (tmp_path / "two.jsonl").exists()
         config.write_text(text)
-        assert await reload(daemon) == (0, "taken over\n")
+        assert await reload(daemon) == (0, "reloaded: nothing has changed\n")
         await daemon.stop()
+
+
+async def test_a_dry_run_says_what_would_change_and_changes_nothing(sandbox: Sandbox, tmp_path: Path) -> None:
+    config = configure(tmp_path, sandbox.url, SINK.format("one"), interval="100ms")
+    text = config.read_text()
+    async with Daemon(config, PARAKEY_TOKEN=TOKEN) as daemon:
+        await daemon.ready()
+        assert await reload(daemon, "--dry-run") == (0, "a reload would change nothing\n")
+        config.write_text(
+            text.replace("100ms", "200ms").replace('{ env = "PARAKEY_TOKEN" }', '"an-0ther-s3cret"')
+            + SINK.format("two")
+            + '[listen]\naddress = "127.0.0.1:0"\n'
+        )
+        would = (
+            "daemon: changed: log_level\n"
+            "listen: added\n"
+            "sources.doors: changed: interval, access_token\n"
+            "sinks.two: added\n"
+        )
+        config.write_text(config.read_text().replace("[daemon]", '[daemon]\nlog_level = "debug"'))
+        assert await reload(daemon, "--dry-run") == (0, f"a reload would change:\n{would}")
+        a = sandbox.vendor.add().id
+        await daemon.until(lambda: told(tmp_path / "one.jsonl") == [a])
+        assert not daemon.logged("config.reloaded")
+        assert not daemon.logged("listen.started")
+        assert not any(word.startswith("RELOADING") for word in daemon.said)
+        assert await reload(daemon) == (0, f"reloaded: 4 changes\n{would}")
+        [logged] = daemon.logged("config.reloaded")
+        assert logged["changes"] == would.splitlines()
+        config.write_text(text.replace('"100ms"', '"never"'))
+        assert await reload(daemon, "--dry-run") == (
+            1,
+            (
+                "a reload would be refused: 1 mistake\n"
+                'sources.doors.interval: never is not a duration; write "90s", "5m", "1h30m" or a number of seconds\n'
+            ),
+        )
+        config.write_text(text.replace("[daemon]", "[daemon"))
+        assert (await reload(daemon, "--dry-run"))[0] == 1
+        assert not daemon.logged("config.refused")
+        await daemon.stop()
+        assert daemon.code == 0
+
+
+def test_options_of_tables_inside_a_table_are_named_and_values_are_not(tmp_path: Path) -> None:
+    def loaded(url: str, token: str, retries: int) -> Config:
+        path = tmp_path / "roundsman.toml"
+        path.write_text(
+            f"""
+            [listen]
+            address = "127.0.0.1:0"
+            [sources.news]
+            type = "mailchimp.batches"
+            api_key = "k3y-us1"
+            [sources.news.webhook]
+            token = "{token}"
+            [sinks.crm]
+            type = "http"
+            url = "{url}"
+            headers = {{ retries = "{retries}" }}
+            """
+        )
+        return configuration.load(path)
+
+    old = loaded("https://crm.example.org/a", "s3cret-a-of-ours", 1)
+    assert differences(old, loaded("https://crm.example.org/a", "s3cret-a-of-ours", 1)) == []
+    assert differences(old, loaded("https://crm.example.org/b", "s3cret-b-of-ours", 2)) == [
+        "sources.news: changed: webhook.token",
+        "sinks.crm: changed: url, headers",
+    ]
 
 
 async def test_levels_and_the_listener_change_too(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -156,7 +235,7 @@ async def test_the_answer_is_about_the_file_as_it_is(sandbox: Sandbox, tmp_path:
             for _ in range(5):
                 daemon.send(signal.SIGHUP)
             config.write_text(good)
-            assert await reload(daemon) == (0, "taken over\n")
+            assert await reload(daemon) == (0, "reloaded: nothing has changed\n")
         daemon.config = other
         status, said = await reload(daemon)
         assert (status, f"runs with {config}" in said) == (1, True)
@@ -278,7 +357,12 @@ async def test_another_address_under_a_name_with_a_memory_is_said_and_read_on(
         a = sandbox.vendor.add().id
         await daemon.until(lambda: told(tmp_path / "one.jsonl") == [a])
         config.write_text(config.read_text().replace("127.0.0.1", "localhost"))
-        assert await reload(daemon) == (0, "taken over\n")
+        status, answer = await reload(daemon)
+        assert (status, answer.splitlines()[:2]) == (
+            0,
+            ["reloaded: 2 changes", "sources.doors: changed: base_url"],
+        )
+        assert "sources.doors: it reads http://localhost" in answer
         [said] = daemon.logged("source.changed")
         assert "its state is from http://127.0.0.1" in said["what"]
         b = sandbox.vendor.add().id

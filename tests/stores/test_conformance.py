@@ -530,6 +530,12 @@ async def test_what_the_daemon_is_doing_is_recorded(store: Store, view: View, tm
     found = await view.daemon()
     assert (found.config, found.digest, found.reloads) == (str(tmp_path / "a.toml"), "d2", 1)
     assert (found.problems, found.beat) == (("a problem", "another"), START)
+    await store.reloaded(tmp_path / "a.toml", "d2", [], ["one change"], dry=True)
+    found = await view.daemon()
+    assert (found.problems, found.changes, found.dry, found.reloads) == ((), ("one change",), True, 2)
+    await store.runs(tmp_path / "a.toml", "d1")
+    found = await view.daemon()
+    assert (found.problems, found.changes, found.dry) == ((), (), False)
     await find(store, now=START + 9)
     assert await store.last_beat() == START + 9
     await store.writable()

@@ -98,7 +98,7 @@ def test_the_reload_of_a_wrong_file_says_what_the_guide_shows(service: Service) 
     said = service.machine.fails("roundsman", "reload")
     assert said.splitlines() == list(shown.shown)
     (service.machine.root / CONFIG[1:]).write_text(good)
-    assert service.machine.run("roundsman", "reload") == "taken over\n"
+    assert service.machine.run("roundsman", "reload") == "reloaded: nothing has changed\n"
 
 
 def test_a_plugin_is_installed_beside_the_service(service: Service) -> None:

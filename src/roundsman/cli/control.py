@@ -48,16 +48,21 @@ app.add_typer(dead_app, name="dead")
 
 
 @app.command()
-def reload(config: ConfigPath = None) -> None:
-    """Make the daemon read its configuration file again, and wait for the result.
+def reload(
+    config: ConfigPath = None,
+    dry: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only print what a reload would change. The daemon changes nothing."),
+    ] = False,
+) -> None:
+    """Make the daemon read its configuration file again, and print what that has changed.
 
-    Exit status 1: the file has mistakes, which are printed, and the old configuration stays in effect; or the daemon does
-    not run, or does not answer.
+    A line for each source, sink and table, with the names of the options, and without their values. Exit status 1: the
+    file has mistakes, which are printed, and the old configuration stays in effect; or the daemon does not run, or does
+    not answer.
 
     More: `roundsman help systemd`.
     """
-    import asyncio
-
     from roundsman.store import holder
 
     path = configuration.find(config).absolute()
@@ -66,46 +71,68 @@ def reload(config: ConfigPath = None) -> None:
     except ConfigError as exc:
         # The file does not say where the store is, so its lock cannot give the daemon's pid; systemd passes
         # it. The daemon reports the mistakes in its log and status, too.
-        main = os.environ.get("MAINPID", "")
+        main = "" if dry else os.environ.get("MAINPID", "")
         if main.isdecimal():
             os.kill(int(main), signal.SIGHUP)
-        _refuse(exc.problems, silent=main.isdecimal() and logs.on_journal())
+        _refuse(exc.problems, dry, silent=main.isdecimal() and logs.on_journal())
     if holder(store) is None:
-        fail(f"the daemon is not running: no process uses {store}")
+        fail(
+            f"the daemon is not running: no process uses {store}; if daemon.store was changed, restart the daemon"
+        )
 
-    async def reloaded(view: "View") -> "DaemonRecord":
-        before, pid = await _daemon(view)
-        digest = configuration.digest(path)
-        _same_user(pid, store)
-        try:
-            os.kill(pid, signal.SIGHUP)
-        except ProcessLookupError:
-            fail(f"the daemon (pid {pid}) has just ended")
-        ends = time.monotonic() + ANSWERS
-        # Another reload, of an older version of the file, may be in progress. No digest: the daemon could not
-        # read the file.
-        ours = os.fsencode(path).decode("utf-8", "backslashreplace")
-        answers = {(digest, ours), ("", ours)}
-        while (found := await view.daemon()).reloads == before.reloads or (
-            found.digest,
-            found.config,
-        ) not in answers:
-            if full := await view.full():
-                fail(f"{full}; the daemon (pid {pid}) got the request and cannot answer: see its log")
-            if found.reloads != before.reloads and found.config != ours:
-                fail(
-                    f"the daemon (pid {pid}) runs with {found.config} and has reloaded that file, not {path}"
-                )
-            if time.monotonic() > ends or holder(store) is None:
-                fail(f"the daemon (pid {pid}) has not answered; see its log")
-            await asyncio.sleep(0.02)
-        return found
-
-    found = reading(store, reloaded)
+    found = reading(store, lambda view: _reloaded(view, path, dry))
     if found.problems:
-        _refuse(found.problems, silent=logs.on_journal())  # the daemon has logged them there already
+        _refuse(found.problems, dry, silent=logs.on_journal())  # the daemon has logged them there already
     if not logs.on_journal():
-        print("taken over")
+        _show_changes(found.changes, dry)
+
+
+async def _reloaded(view: "View", path: Path, dry: bool) -> "DaemonRecord":
+    """Ask the daemon, and wait for the record of its answer about this version of the file."""
+    import asyncio
+
+    from roundsman import __version__
+    from roundsman.store import holder
+
+    before, pid = await _daemon(view)
+    if dry and before.version != __version__:  # the signal would end one that does not know it
+        fail(
+            f"the daemon (pid {pid}) is of version {before.version}, this command of {__version__}: restart the daemon"
+        )
+    digest = configuration.digest(path)
+    _same_user(pid, view.path)
+    try:
+        os.kill(pid, signal.SIGUSR1 if dry else signal.SIGHUP)
+    except ProcessLookupError:
+        fail(f"the daemon (pid {pid}) has just ended")
+    ends = time.monotonic() + ANSWERS
+    # Another reload, of an older version of the file, may be in progress. No digest: the daemon could not
+    # read the file.
+    ours = os.fsencode(path).decode("utf-8", "backslashreplace")
+    answers = {(digest, ours, dry), ("", ours, dry)}
+    while (found := await view.daemon()).reloads == before.reloads or (
+        found.digest,
+        found.config,
+        found.dry,
+    ) not in answers:
+        if full := await view.full():
+            fail(f"{full}; the daemon (pid {pid}) got the request and cannot answer: see its log")
+        if found.reloads != before.reloads and found.config != ours:
+            fail(f"the daemon (pid {pid}) runs with {found.config} and has reloaded that file, not {path}")
+        if time.monotonic() > ends or holder(view.path) is None:
+            fail(f"the daemon (pid {pid}) has not answered; see its log")
+        await asyncio.sleep(0.02)
+    return found
+
+
+def _show_changes(changes: Sequence[str], dry: bool) -> None:
+    from roundsman.options.values import counted
+
+    if not changes:
+        print("a reload would change nothing" if dry else "reloaded: nothing has changed")
+        return
+    print("a reload would change:" if dry else f"reloaded: {counted(len(changes), 'change')}")
+    print(*map(safe, changes), sep="\n")
 
 
 async def _daemon(view: "View") -> "tuple[DaemonRecord, int]":
@@ -127,13 +154,12 @@ async def _daemon(view: "View") -> "tuple[DaemonRecord, int]":
         await asyncio.sleep(0.02)
 
 
-def _refuse(problems: Sequence[str], *, silent: bool) -> NoReturn:
+def _refuse(problems: Sequence[str], dry: bool, *, silent: bool) -> NoReturn:
     from roundsman.options.values import counted
 
     if not silent:
-        complain(
-            f"refused; the old configuration stays in effect: {counted(len(problems), 'mistake')}", *problems
-        )
+        what = "a reload would be refused" if dry else "refused; the old configuration stays in effect"
+        complain(f"{what}: {counted(len(problems), 'mistake')}", *problems)
     raise typer.Exit(1)
 
 

@@ -15,6 +15,7 @@ import uvloop
 
 import roundsman
 from roundsman import config as configuration
+from roundsman.config.differences import differences
 from roundsman.config.loading import Config
 from roundsman.engine.alarms import Scheduler
 from roundsman.engine.engine import Engine
@@ -55,13 +56,17 @@ class Service:
         self._one_at_a_time = asyncio.Lock()
         self._refused = False
         self._stopping = False
-        self._ready = self._asked = False
-        """`_ready`: a reload is possible. `_asked`: one was requested before it was possible."""
+        self._ready = False
+        """Whether a reload is possible."""
+        self._asked: set[bool] = set()
+        """What was requested before it was possible: False a reload, True only its result."""
 
     async def run(self) -> int:
         """Run until a signal stops it, or the store is lost. Returns the exit status."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, self.reload)
+        # Before `runs`: the command sends it only to a daemon that has recorded its version.
+        loop.add_signal_handler(signal.SIGUSR1, self.reload, True)
         try:
             with contextlib.suppress(StoreError):  # the engine reports it as an error
                 await self.store.runs(self.config.path.absolute(), configuration.digest(self.config.path))
@@ -74,8 +79,8 @@ class Service:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._stop, signal.Signals(number).name)
             self._ready = True
-            if self._asked:
-                self.reload()
+            for dry in self._asked:
+                self.reload(dry)
             log.info(
                 "daemon.started",
                 version=roundsman.__version__,
@@ -109,49 +114,74 @@ class Service:
         await self.engine.started.wait()
         self._systemd.say("READY=1")
 
-    def reload(self) -> None:
-        """Take over the current configuration file, or refuse it and keep the old configuration.
+    def reload(self, dry: bool = False) -> None:
+        """Use the current configuration file, or refuse it and keep the old configuration. With `dry`, only record what
+        would change.
 
         One reload runs at a time and one more waits. Further requests are dropped: the waiting reload reads
         the newest file.
         """
-        self._asked = not self._ready
-        if not self._ready or self._stopping or len(self._reloads) > 1:
+        if not self._ready:
+            self._asked.add(dry)
             return
-        task = asyncio.get_running_loop().create_task(self._reload())
+        name = "compare" if dry else "reload"
+        if self._stopping or sum(task.get_name() == name for task in self._reloads) > 1:
+            return
+        task = asyncio.get_running_loop().create_task(self._reload(dry), name=name)
         self._reloads.add(task)
         task.add_done_callback(self._reloads.discard)
 
-    async def _reload(self) -> None:
+    async def _reload(self, dry: bool) -> None:
         async with self._one_at_a_time:
             if self._stopping:
                 return
-            self._systemd.say("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+            if not dry:
+                self._systemd.say("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
             digest = configuration.digest(self.config.path)
+            problems: list[str] = []
+            changed: list[str] = []
             try:
                 new = configuration.load(self.config.path)
-                await self._take_over(new)
+                changed = await self._compared(new)
+                if not dry:
+                    await self._take_over(new)
             except Exception as exc:
                 # A plugin's options may raise anything, and `roundsman reload` waits for an answer.
                 problems = exc.problems if isinstance(exc, ConfigError) else reason(exc).splitlines()
-                expected = isinstance(exc, ConfigError | StoreError | OSError)
-                self.engine.deliveries.reopen()  # SIGHUP may come from a log rotation, whether the file is right or not
-                log.error("config.refused", problems=problems, exc_info=None if expected else exc)
+                if not dry:
+                    expected = isinstance(exc, ConfigError | StoreError | OSError)
+                    self.engine.deliveries.reopen()  # SIGHUP may come from a log rotation, whether the file is right or not
+                    log.error("config.refused", problems=problems, exc_info=None if expected else exc)
             else:
-                problems = []
-                log.info("config.reloaded", sources=len(new.sources), sinks=len(new.sinks))
+                if not dry:
+                    log.info(
+                        "config.reloaded", sources=len(new.sources), sinks=len(new.sinks), changes=changed
+                    )
             finally:
-                self._systemd.say("READY=1")
-            self._refused = bool(problems)
-            await self._show_status()
+                if not dry:
+                    self._systemd.say("READY=1")
+            if not dry:
+                self._refused = bool(problems)
+                await self._show_status()
             with contextlib.suppress(StoreError):  # `roundsman reload` then reports that no answer came
-                await self.store.reloaded(self.config.path.absolute(), digest, problems)
+                path = self.config.path.absolute()
+                await self.store.reloaded(path, digest, problems, changed, dry=dry)
 
-    async def _take_over(self, new: Config) -> None:
-        """Use this configuration, or raise and keep the old one."""
+    async def _compared(self, new: Config) -> list[str]:
+        """What this configuration changes, one sentence each. Raises if it cannot be used."""
         if new.store != self.config.store:
             raise ConfigError([f"daemon.store: {new.store} is another store; that needs a restart"])
         await self.engine.fits(new.sources, new.sinks)
+        found = differences(self.config, new)
+        if not found:
+            return []
+        return found + [
+            f"sources.{change.source}: {change.what}"
+            for change in changes(await self.store.sources(), new.sources)
+        ]
+
+    async def _take_over(self, new: Config) -> None:
+        """Use this configuration, or raise and keep the old one."""
         await self._listen(new.listen)
         await self._mind_memories(new)
         connections = web(new.http) if new.http != self.config.http else None

@@ -267,8 +267,18 @@ class Store(Desk, Upkeep, Protocol):
     async def runs(self, config: Path, digest: str) -> None:
         """Record that the daemon runs with this configuration. Relaxed."""
 
-    async def reloaded(self, config: Path, digest: str, problems: Sequence[str]) -> None:
-        """Record a reload of this configuration; `problems`: why it was refused, else empty. Relaxed."""
+    async def reloaded(
+        self,
+        config: Path,
+        digest: str,
+        problems: Sequence[str],
+        changes: Sequence[str] = (),
+        *,
+        dry: bool = False,
+    ) -> None:
+        """Record a reload of this configuration; `problems`: why it was refused, else empty; `changes`: what it changed,
+        or with `dry`, what it would change. Relaxed.
+        """
 
     async def beat(self, now: float) -> None:
         """Record that the daemon runs. Relaxed."""

@@ -395,3 +395,7 @@ class DaemonRecord(NamedTuple):
     """Number of reloads that were attempted."""
     problems: tuple[str, ...]
     """Why the last reload was refused; empty if it was not."""
+    changes: tuple[str, ...] = ()
+    """What the last reload changed, a sentence each."""
+    dry: bool = False
+    """The last reload was only compared, and not made."""

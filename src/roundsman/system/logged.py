@@ -68,7 +68,11 @@ LOGGED = {
     "config.reloaded": Logged(
         INFO,
         "A reload has put the new configuration into effect.",
-        {"sources": "The number of sources.", "sinks": "The number of sinks."},
+        {
+            "sources": "The number of sources.",
+            "sinks": "The number of sinks.",
+            "changes": "A list of what has changed, one sentence each, without values.",
+        },
     ),
     "config.refused": Logged(
         FAULT,

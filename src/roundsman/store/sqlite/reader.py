@@ -189,7 +189,11 @@ class Reader(Failures, Pulling, Searching, Tallies):
         row = self._run(
             "SELECT pid, started, beat, version, config, digest, reloads, problems FROM daemons"
         ).fetchone()
-        return DaemonRecord._make((*row[:-1], tuple(wire.decode(row[-1].encode()))))
+        result = wire.decode(row[-1].encode())
+        if isinstance(result, list):  # none yet, or of a version before 0.11
+            result = {"problems": result}
+        problems, changes = (tuple(result.get(key, ())) for key in ("problems", "changes"))
+        return DaemonRecord._make((*row[:-1], problems, changes, bool(result.get("dry"))))
 
     @reading
     def kind(self, source: str) -> str | None:

@@ -265,11 +265,20 @@ class SqliteStore(Log, Books, Desk, Ticking, Erasure, Pruning):
         )
 
     @relaxed
-    def reloaded(self, config: Path, digest: str, problems: Sequence[str]) -> None:
-        """Record a reload of this configuration; `problems`: why it was refused, else empty."""
+    def reloaded(
+        self,
+        config: Path,
+        digest: str,
+        problems: Sequence[str],
+        changes: Sequence[str] = (),
+        *,
+        dry: bool = False,
+    ) -> None:
+        """Record a reload of this configuration; `problems`: why it was refused, else empty; `changes`: what it changed."""
+        result = {"problems": list(problems), "changes": list(changes), "dry": dry}
         self._do(
             "UPDATE daemons SET config = ?, digest = ?, reloads = reloads + 1, problems = ?",
-            (_text(config), digest, wire.encode(list(problems)).decode()),
+            (_text(config), digest, wire.encode(result).decode()),
         )
 
     async def apart(self, work: Callable[[View], Coroutine[Any, Any, T]]) -> T:
