@@ -26,6 +26,7 @@ from raw import answer, raw_server
 from roundsman import cli, kinds
 from roundsman.cli import run
 from roundsman.config import registry
+from roundsman.config.vocabulary import meets
 from roundsman.engine.engine import Engine
 from roundsman.events import notice
 from roundsman.http.client import Http
@@ -638,6 +639,71 @@ def test_events_are_found_by_the_names_that_are_shown(roundsman: Any, troubled: 
     assert len(roundsman("events", "--type", "batch.completed").out.splitlines()) == 3
     assert len(roundsman("events", "--type", "com.mailchimp.*").out.splitlines()) == 3
     assert roundsman("events", "--source", "nope").code == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--type batch.compleated", "batch.compleated: no such event type; did you mean batch.completed?"),
+        ("--type co.parakey.batch.complete", "no such event type; did you mean co.parakey.batch.completed?"),
+        ("--type zz.*", "zz.*: matches no event type; `roundsman schema events` has all"),
+        ("--outcome faild", "faild: no such outcome; did you mean failed?"),
+        ("--outcome x*", "x*: matches no outcome; known: succeeded, partial, failed, empty, "),
+        ("--source e*", "e*: matches no source; there is "),
+        ("--type batch.completed --type nonsense", "nonsense: no such event type; "),
+    ],
+)
+def test_a_filter_that_can_match_nothing_is_a_mistake(
+    options: str, said: str, roundsman: Any, troubled: Path
+) -> None:
+    found = roundsman("events", *shlex.split(options))
+    assert (found.code, found.out) == (2, "")
+    assert said in found.err
+    assert found.err.count("\n") == 1
+
+
+@pytest.mark.garbles
+def test_a_filter_matches_what_the_schema_a_template_or_the_log_has(roundsman: Any, filled: Path) -> None:
+    audit = (
+        '[sources.audit]\ntype = "http.json"\nbase_url = "http://127.0.0.1:1"\npath = "/"\n'
+        '[sources.audit.event]\ntype = "org.{kind}.acme"\n'
+    )
+    for options in ("--type com.mailchimp.*", "--type push.completed", "--outcome part*"):
+        assert roundsman("events", *options.split()) == (0, "", ""), "known, and none of it in the log"
+    assert roundsman("events", "--type", "org.login.acme").code == 2
+    (filled / "roundsman.toml").write_text(CONFIG + audit)
+    for kind in ("org.login.acme", "org.*", "login.acme", "*.acme"):
+        assert roundsman("events", "--type", kind).code == 0, kind
+    assert roundsman("events", "--type", "org.login.acne").code == 2
+    with closing(sqlite3.connect(filled / "roundsman.db")) as db, db:
+        db.execute("UPDATE events SET type = 'net.gone.old' WHERE seq = 3")
+    assert roundsman("events", "--type", "net.gone.old").out.count("\n") == 1, "of a source that is removed"
+
+
+def test_with_a_source_of_a_plugin_an_unknown_type_is_a_warning(roundsman: Any, filled: Path) -> None:
+    """It may report the type one day."""
+    (filled / "roundsman.toml").write_text(CONFIG + '[sources.orders]\ntype = "acme.orders"\n')
+    found = roundsman("events", "--type", "order.refused")
+    assert (found.code, found.out) == (0, "")
+    assert found.err.startswith("warning: order.refused: no such event type; ")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "meet"),
+    [
+        ("a.b", "a.b", True),
+        ("a.*", "a.b.c", True),
+        ("*.failed", "org.*.acme", False),
+        ("*.ac?e", "org.*.acme", True),
+        ("org.[xy]*", "org.*.acme", True),
+        ("**", "", True),
+        ("a*b", "b*a", False),
+        ("*a" * 60, "*b" * 60 + "*", True),
+    ],
+)
+def test_two_globs_meet_if_some_name_matches_both(one: str, other: str, meet: bool) -> None:
+    assert meets(one, other) is meet
+    assert meets(other, one) is meet
 
 
 def test_what_is_followed_is_shown(roundsman: Any, troubled: Path) -> None:

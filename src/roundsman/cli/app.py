@@ -112,13 +112,44 @@ def _root(
 
 
 async def known_sources(view: "View", names: Sequence[str]) -> None:
-    """Fail if a name without globs is not a source's: a typo must not look like an empty result."""
+    """Fail if a name is not a source's, or a glob matches none: a typo must not look like an empty result."""
+    from fnmatch import fnmatchcase
+
     from roundsman.store import DAEMON
 
     there = [entry.name for entry in await view.sources()]
     for name in names:
-        if name not in (*there, DAEMON) and not set(name) & set("*?["):
-            fail(f"{name}: no such source; there is {', '.join(there) or 'none yet'}", 2)
+        if not any(fnmatchcase(each, name) for each in (*there, DAEMON)) and name not in there:
+            what = "matches no source" if set(name) & set("*?[") else "no such source"
+            fail(f"{name}: {what}; there is {', '.join(there) or 'none yet'}", 2)
+
+
+async def known_kinds(
+    view: "View", config: Path | None, types: Sequence[str], outcomes: Sequence[str]
+) -> None:
+    """Fail if a type or an outcome, or a glob, is unknown to the schema, the configuration and the log.
+
+    A warning instead if the configuration has a source of a plugin, which may report it one day.
+    """
+    if not types and not outcomes:
+        return
+    from roundsman.config.document import parse
+    from roundsman.config.vocabulary import of_document
+    from roundsman.store import Filter
+
+    words = of_document(parse(configuration.find(config)))
+    asked = [
+        ("event type", each, words.unknown_type(each, shortened=True), Filter([each, f"*.{each}"], (), ()))
+        for each in types
+    ]
+    asked += [("outcome", each, words.unknown_outcome(each), Filter((), (), [each])) for each in outcomes]
+    for noun, each, hint, wanted in asked:
+        if hint is None or await view.last(1, wanted):
+            continue
+        message = f"{each}: {f'matches no {noun}' if set(each) & set('*?[') else f'no such {noun}'}{hint}"
+        if not words.is_open:
+            fail(message, 2)
+        complain(f"warning: {message}")
 
 
 async def known_sink(view: "View", sink: str) -> None:

@@ -15,6 +15,7 @@ from roundsman.cli.app import (
     Utc,
     app,
     complain,
+    known_kinds,
     known_sources,
     printer,
     reading,
@@ -150,6 +151,7 @@ def events(
 
     async def print_log(view: "View") -> None:
         await known_sources(view, source or ())
+        await known_kinds(view, config, kind or (), outcome or ())
         at, shown = await view.head(), 0
         async for event in _last(view, count, matching, start, since is not None, at):
             show(event)

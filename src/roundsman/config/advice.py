@@ -3,22 +3,20 @@
 import os
 import stat
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import httpx
 from pydantic import BaseModel
 
-from roundsman.config.explained import may_match
 from roundsman.config.loading import Config
 from roundsman.config.sentences import nearest
+from roundsman.config.vocabulary import vocabulary
 from roundsman.http.urls import is_loopback
-from roundsman.kinds import TYPES
 from roundsman.options.page import PageOptions
 from roundsman.options.secrets import INSIDE, may_be_placeholder
 from roundsman.plugin import Plugin, secrets
-from roundsman.shapes import Outcome
-from roundsman.sources import SOURCES
 from roundsman.store import DAEMON
 
 if TYPE_CHECKING:
@@ -139,24 +137,24 @@ def _open_to_all(path: Path) -> bool:
 
 def _filters_for_nothing(config: Config) -> list[str]:
     """Filters of sinks that no event can match. Without a warning, a typo would silently deliver nothing."""
-    kinds = {source.type for source in config.sources.values()}
-    made = [each for source in config.sources.values() for each in source.reported_types()]
-    known = {"sources": [*config.sources, DAEMON]}
-    if all(source.reported_types() for source in config.sources.values()):
-        known["types"] = [*TYPES, *made]
-    if kinds <= set(SOURCES):  # a third-party source has its own outcomes
-        known["outcomes"] = list(get_args(Outcome))
+    names = [*config.sources, DAEMON]
+    words = vocabulary(
+        (source.type, getattr(getattr(source, "event", None), "type", None))
+        for source in config.sources.values()
+    )
     found = []
     for name, sink in config.sinks.items():
-        for what, words in known.items():
-            for each in getattr(sink, what):
-                if not any(may_match(word, each) for word in words):
-                    hint = (
-                        nearest(each, words)
-                        if what != "types"
-                        else "; `roundsman check --explain` has the types of each source"
-                    )
-                    found.append(f"sinks.{name}.{what}: {each} matches nothing{hint}")
+        place = f"sinks.{name}"
+        found += [
+            f"{place}.sources: {each} matches nothing{nearest(each, names)}"
+            for each in sink.sources
+            if not any(fnmatchcase(name, each) for name in names)
+        ]
+        if words.is_open:  # a third-party source has its own types and outcomes
+            continue
+        for option, unknown in (("types", words.unknown_type), ("outcomes", words.unknown_outcome)):
+            hints = [(each, unknown(each)) for each in getattr(sink, option)]
+            found += [f"{place}.{option}: {each} matches nothing{hint}" for each, hint in hints if hint]
     return found
 
 

@@ -1,6 +1,5 @@
 """What a configuration does: how many requests a day it makes, and which sink gets which event types."""
 
-import re
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from math import ceil
@@ -8,6 +7,7 @@ from textwrap import wrap
 from typing import NamedTuple
 
 from roundsman.config.loading import Config
+from roundsman.config.vocabulary import meets
 from roundsman.kinds import KINDS
 from roundsman.options.values import counted
 from roundsman.plugin import Sink
@@ -64,23 +64,13 @@ def gets(config: Config, sink: Sink) -> list[Gets]:
             continue
         for each in types:
             outcomes = _outcomes(each, wanted)
-            if (not wanted.types or any(may_match(each, glob) for glob in wanted.types)) and outcomes != ():
+            if (not wanted.types or any(meets(each, glob) for glob in wanted.types)) and outcomes != ():
                 found.append(Gets(source, each, outcomes))
     return found
 
 
 def _any(word: str, globs: Sequence[str]) -> bool:
     return any(fnmatchcase(word, glob) for glob in globs)
-
-
-def may_match(type_: str, glob: str) -> bool:
-    """Whether the glob matches the type. In a type, `*` is any text: then what both have before their first stars decides."""
-    if "*" not in type_ or fnmatchcase(type_, glob):
-        return fnmatchcase(type_, glob)
-    if not set(glob) & set("*?["):
-        return fnmatchcase(glob, type_)
-    one, other = (re.split(r"[*?[]", text)[0] for text in (type_, glob))
-    return one.startswith(other) or other.startswith(one)
 
 
 def _outcomes(type_: str, wanted: Filter) -> Sequence[str] | None:
