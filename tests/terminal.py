@@ -177,6 +177,7 @@ STATUS = {
 UNTIL_STOPPED = {
     "roundsman demo": "front-doors",
     "roundsman events -f": "front-doors",
+    "roundsman status --watch": "front-doors",
     "tail -F events.jsonl": "specversion",
 }
 """Lines that run until Ctrl-C, and what they have printed by then."""

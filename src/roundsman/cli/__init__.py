@@ -16,6 +16,7 @@ import typer
 from roundsman.cli import init, check, schema, run, status, event, healthy, failures, control, pausing  # isort: skip - the order of --help
 from roundsman.cli import backup, forget, hooks, notify, service, new, plugins, sandbox, page, pages  # isort: skip - the rest of it
 from roundsman.cli.app import app, complain, complain_of
+from roundsman.cli.completion import VARIABLE
 from roundsman.errors import ConfigError, reason
 from roundsman.masking import mask
 from roundsman.store import StoreError
@@ -68,6 +69,9 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # what a terminal cannot show becomes a question mark
     sys.excepthook = _masked
+    if VARIABLE in os.environ:
+        # typer imports it to remove markup from help texts, which have none: half of the time of a completion.
+        sys.modules["rich"] = None  # type: ignore[assignment]
     try:
         # typer prints a usage error on several lines; the journal gets one line (see `complain`).
         sys.exit(app(prog_name="roundsman", standalone_mode=not logs.on_journal()))

@@ -7,6 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from roundsman.cli.completion import BY_METAVAR
 from roundsman.cli.examples import EXAMPLES
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
@@ -139,5 +140,25 @@ class App(typer.Typer):
         )
 
     def command(self, name: str | None = None, **settings: Any) -> Callable[[Any], Any]:
-        """`typer.Typer.command` with this help."""
-        return super().command(name, cls=Command, **settings)
+        """`typer.Typer.command` with this help, and with completion."""
+        return _then(_complete, super().command(name, cls=Command, **settings))
+
+    def callback(self, **settings: Any) -> Callable[[Any], Any]:
+        """`typer.Typer.callback` with completion."""
+        return _then(_complete, super().callback(**settings))
+
+
+def _then(first: Callable[[Any], None], second: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def both(function: Any) -> Any:
+        first(function)
+        return second(function)
+
+    return both
+
+
+def _complete(function: Any) -> None:
+    """Give each parameter of a command its completion, by its name in the help."""
+    for hint in function.__annotations__.values():
+        for info in getattr(hint, "__metadata__", ()):
+            if info.autocompletion is None:
+                info.autocompletion = BY_METAVAR.get(info.metavar)

@@ -9,13 +9,19 @@ import typer
 from roundsman import config as configuration
 from roundsman.cli import persons
 from roundsman.cli.app import ConfigPath, app, fail, writing
+from roundsman.cli.completion import sources_and_sinks
 from roundsman.masking import safe
 
 if TYPE_CHECKING:
     from roundsman.store import Desk, Kind, Pause, View
 
 Name = Annotated[
-    str, typer.Argument(metavar="NAME", help="The name of a source or of a sink in the configuration.")
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help="The name of a source or of a sink in the configuration.",
+        autocompletion=sources_and_sinks,
+    ),
 ]
 IsSource = Annotated[
     bool, typer.Option("--source", help="NAME is a source. Needed if a sink has the same name.")
