@@ -12,6 +12,7 @@ from generated.markdown import DOCS, WIDTH, document, item, link, prose, slug, t
 from generated.signatures import Parameter, parameters
 from generated.texts import doc
 from roundsman.cli.app import app, when
+from roundsman.cli.examples import EXAMPLES
 from roundsman.config.places import find
 
 INTRODUCTION = """
@@ -85,6 +86,8 @@ def _command(command: Command, config: Parameter) -> Iterator[str]:
     yield "```text\n" + usage.replace("\0", " ") + "\n```"
     yield prose(_marked(command.help))
     yield from _described(each for each in found if each.head() != config.head() or each.help != config.help)
+    if examples := EXAMPLES.get(command.name):
+        yield "```sh\n" + "\n".join(examples) + "\n```"
 
 
 def _described(found: Iterator[Parameter]) -> Iterator[str]:

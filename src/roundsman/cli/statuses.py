@@ -41,6 +41,7 @@ STATUSES = {
             "An unknown command or option, or a wrong value. A command without a needed argument; a group without a command.",
             "The configuration has mistakes, cannot be read, or does not exist. A secret of it cannot be read.",
             "No source or sink has the given name, or for `pause` and `resume` both have it. Its type cannot do what the command needs.",
+            "`events`, `failures`: a filter names a source, an event type or an outcome that there is not.",
             (
                 "`run` as a service: systemd does not start it again (`RestartPreventExitStatus=2`). With a socket of systemd, it ends "
                 "five seconds after the mistake was found, and the next connection starts it again."
