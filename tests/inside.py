@@ -14,7 +14,7 @@ from roundsman.engine.reception import Reception
 from roundsman.events import Event
 from roundsman.http.transport import Clients
 from roundsman.kit.feed.state import FeedState
-from roundsman.options import secrets
+from roundsman.options import environment
 from roundsman.plugin import Source, State
 from roundsman.store import Filter, Found, Intake, SourceStatus
 from roundsman.store.sqlite.files import translated
@@ -40,7 +40,7 @@ def seen(read: Coroutine[Any, Any, T]) -> T:
 
 def forget_variables() -> None:
     """As in a new process, no secret was read from a variable."""
-    secrets._variables.clear()
+    environment._variables.clear()
 
 
 def done(work: Coroutine[Any, Any, T]) -> T:

@@ -25,6 +25,7 @@ TESTS = {
     "engine/delivery": "tests/test_engine.py tests/test_notices.py",
     "sinks/exec": "tests/sinks/test_exec.py",
     "sinks/file": "tests/sinks/test_file.py",
+    "program": "tests/sinks/test_exec.py tests/test_printed.py",
     "sinks/program": "tests/sinks/test_exec.py",
     "sinks/http": "tests/sinks/test_http_sink.py",
     "webhook": "tests/sources/test_webhooks.py tests/web/test_receiver.py",

@@ -7,7 +7,7 @@ from pathlib import Path
 SRC = Path(__file__).parent.parent / "src" / "roundsman"
 FLOORS: tuple[str, ...] = (
     "masking times",
-    "errors sandbox",
+    "errors program sandbox",
     "wire options shapes summary",
     "events kinds system webhook",
     "http redaction terminal",

@@ -135,5 +135,19 @@ def one_line(text: str) -> str:
     return text if text.isprintable() else "".join(char for char in text if char.isprintable())
 
 
+HIDDEN = "of that name (the value may be the secret itself; write its name instead)"
+_WORD = re.compile(r"[A-Za-z]{1,20}[0-9]{0,4}|[0-9]{1,4}|")
+
+
+def name_of(text: str) -> str:
+    """The name of a variable or file, for a message; `HIDDEN` if it may be a secret put in its place."""
+    words = re.split(r"[-_./~ ]", text)
+    alone = len(words) == 1 and not (text.isupper() or text.islower())
+    mixed = "/" not in text and not (text.isupper() or text.islower() or text.isdigit())
+    if len(text) > 80 or alone or mixed or not all(_WORD.fullmatch(word) for word in words):
+        return HIDDEN
+    return text
+
+
 mask = Masker()
 """The registry of this process. `Secret` adds what it reads; the configuration adds secrets in its URLs."""

@@ -20,6 +20,7 @@ THEIRS = {
     ("wrong", "password"),
     ("connection", "disconnected"),
     ("synchronized", "yes"),
+    ("op", "exit"),
 }
 """Words of vendors and of other programs, in shown output."""
 MESSAGE = re.compile(

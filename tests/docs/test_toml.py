@@ -71,6 +71,12 @@ def mistakes(folder: Path, document: dict[str, Any], monkeypatch: pytest.MonkeyP
         (folder / "credentials" / name).write_text(_secret(name))
     for name in re.findall(r'\bfile = "([\w.-]+)"', text):
         (folder / name).write_text(_secret(name))
+    for name in re.findall(r'\bcommand = \["(op|sops|vault)"', text):
+        program = folder / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f"#!/bin/sh\necho {SECRET}\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", str(folder / "bin"), prepend=":")
     if "tls_certificate" in text:
         a_certificate(folder)
     file = folder / "roundsman.toml"

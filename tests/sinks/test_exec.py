@@ -16,16 +16,15 @@ import pytest
 
 from doors import until
 from processes import Daemon, configure
-from roundsman import config
+from roundsman import config, program
 from roundsman.config import advice
 from roundsman.errors import ConfigError, RequestFailed
 from roundsman.http.client import Http
 from roundsman.http.transport import Clients
 from roundsman.masking import mask
-from roundsman.options import secrets
+from roundsman.options import environment
 from roundsman.options.secrets import Secret
 from roundsman.sandbox import TOKEN, Sandbox
-from roundsman.sinks import program
 from roundsman.sinks.exec import ExecSink
 from roundsman.testing import Delivered, deliver, sink_contract
 from worlds import an_event
@@ -111,7 +110,7 @@ def test_it_keeps_the_contract(tmp_path: Path) -> None:
 
 @pytest.fixture
 def variables(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(secrets, "_variables", set())
+    monkeypatch.setattr(environment, "_variables", set())
     yield
     mask.clear()
 

@@ -115,6 +115,8 @@ def place_of(secret: Secret) -> str:
     where = str(secret.origin)
     if where == "literal":
         return "the value in the configuration"
+    if where.startswith("program "):
+        return f"what the {where} prints"
     return f"the value of the variable {where[4:]}" if where.startswith("env ") else f"the content of {where}"
 
 

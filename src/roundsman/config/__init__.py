@@ -12,7 +12,7 @@ from roundsman.config.places import find, passed_over, users
 if TYPE_CHECKING:
     from roundsman.config.daemon import DaemonOptions, store_of
     from roundsman.config.document import digest, names
-    from roundsman.config.loading import Config, listen_of, load
+    from roundsman.config.loading import Config, listen_of, load, load_beside
     from roundsman.config.registry import load_type, sinks_registry, source_class, sources_registry
     from roundsman.config.schema import json_schema
     from roundsman.config.selection import filters, tables
@@ -27,6 +27,7 @@ __all__ = [
     "json_schema",
     "listen_of",
     "load",
+    "load_beside",
     "load_type",
     "names",
     "nearest",
@@ -42,7 +43,7 @@ __all__ = [
 _PLACES = {
     "daemon": ("DaemonOptions", "store_of"),
     "document": ("digest", "names"),
-    "loading": ("Config", "listen_of", "load"),
+    "loading": ("Config", "listen_of", "load", "load_beside"),
     "registry": ("load_type", "sinks_registry", "source_class", "sources_registry"),
     "schema": ("json_schema",),
     "sentences": ("nearest",),

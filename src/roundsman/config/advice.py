@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 import httpx
 from pydantic import BaseModel
 
+from roundsman.config.document import parse
 from roundsman.config.loading import Config
 from roundsman.config.sentences import nearest
 from roundsman.config.vocabulary import vocabulary
+from roundsman.errors import ConfigError
 from roundsman.http.urls import is_loopback
+from roundsman.options.command import found as found_in, is_open_to_others
 from roundsman.options.page import PageOptions
 from roundsman.options.secrets import INSIDE, may_be_placeholder
 from roundsman.plugin import Plugin, secrets
@@ -42,6 +45,12 @@ def warnings(config: Config) -> list[str]:
                 files[config.path] = "holds a secret"
             elif isinstance(secret.origin, Path):
                 files[secret.origin] = "is a secret"
+            elif secret.origin.startswith("program "):
+                program = found_in(secret.origin.removeprefix("program "), os.environ)
+                if program and Path(program).exists() and is_open_to_others(program):
+                    found.append(
+                        f"{place}: {program}, which prints a secret, can be changed by other users; chmod go-w"
+                    )
             found += [f"{place}: a secret {what}" for what in _odd(secret.reveal())]
         found += [f"{place}.{what}" for what in table.warnings()]
         found += [f"{place}.{what}" for what in (_in_the_clear(table) if isinstance(table, Plugin) else ())]
@@ -59,7 +68,7 @@ def warnings(config: Config) -> list[str]:
                 f"listen.page: {listen.address} gets the login without TLS; set tls_certificate and tls_key, or listen on "
                 "127.0.0.1 behind a proxy"
             )
-    if config.http.proxy and "@" in config.http.proxy:
+    if config.http.proxy and "@" in config.http.proxy and _is_written(config, "http", "proxy"):
         found.append("http.proxy: a password is in the file")
         files[config.path] = "holds a secret"
     places = [("daemon.store", config.store)]
@@ -115,6 +124,14 @@ def _in_the_clear(plugin: Plugin) -> list[str]:
         if isinstance(url, str) and url.lower().startswith("http://") and not is_loopback(url)
         if secret or httpx.URL(url).params
     ]
+
+
+def _is_written(config: Config, table: str, option: str) -> bool:
+    """Whether the value of an option is in the configuration, and not at a place that is named there."""
+    try:
+        return isinstance(parse(config.path)[table][option], str)
+    except (ConfigError, KeyError):
+        return False  # the file has changed meanwhile
 
 
 def _placeholders(table: BaseModel) -> list[str]:

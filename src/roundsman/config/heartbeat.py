@@ -1,12 +1,11 @@
 """`[heartbeat]`: the URL that a daemon without trouble requests again and again."""
 
-import re
 from typing import Annotated
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from roundsman.http.urls import http_url, is_loopback
+from roundsman.http.urls import http_url, is_loopback, keys
 from roundsman.masking import mask
 from roundsman.options.secrets import Secret
 from roundsman.options.values import Duration, Options
@@ -14,10 +13,6 @@ from roundsman.times import spell
 
 MOST_OFTEN = 60.0
 """The minimum of `every` for a URL of another machine, in seconds."""
-LONG_PATH = 12
-"""A path of at least so many characters is masked as a whole: a shorter one may occur in any text."""
-_KEY = re.compile(r"(?=[^/]*[0-9])(?:[A-Za-z0-9]{8,}|[A-Za-z0-9_-]{16,})")
-"""A part of a path or the value of a parameter that looks like a key."""
 
 
 class HeartbeatOptions(Options):
@@ -50,18 +45,3 @@ class HeartbeatOptions(Options):
         if url.lower().startswith("https:") or is_loopback(url):
             return []
         return [f"url: {urlsplit(url).hostname} gets the key without TLS; write https://"]
-
-
-def keys(url: str) -> list[str]:
-    """The parts of a URL that may be its key: the password, parts of the path, values of parameters.
-
-    A word such as a user's name is left out: masking it would garble other messages.
-    """
-    parts = urlsplit(url)
-    password = parts.password or ""
-    found = [text for text in {password, unquote(password)} if text]
-    values = [pair.partition("=")[2] for pair in parts.query.split("&")]
-    pieces = [parts.username or "", *parts.path.split("/"), *values]
-    found += [piece for piece in pieces if _KEY.fullmatch(piece)]
-    path = parts.path.rstrip("/")
-    return found + ([path] if len(path) >= LONG_PATH else [])

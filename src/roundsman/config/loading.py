@@ -19,11 +19,13 @@ from roundsman.errors import ConfigError, reason
 from roundsman.http.transport import HttpOptions
 from roundsman.http.urls import is_loopback
 from roundsman.masking import mask
+from roundsman.options import printed
 from roundsman.options.listen import ListenOptions
 from roundsman.options.paths import relative_to
 from roundsman.options.values import duration
 from roundsman.plugin import FLOOR, Sink, Source
 from roundsman.store import DAEMON, default_path
+from roundsman.system.threads import in_thread
 from roundsman.times import spell
 
 if TYPE_CHECKING:
@@ -66,6 +68,17 @@ def load(path: Path, *, only_source: str | None = None, only_sink: str | None = 
     With `only_source`, no other source and no sink is read; with `only_sink`, no other sink and no source.
     """
     document = parse(path)
+    return printed.loaded(document, lambda: _load(path, document, only_source, only_sink))
+
+
+async def load_beside(path: Path) -> Config:
+    """As `load`. The programs that print secrets run in a thread: they do not block the event loop."""
+    calls, variables = printed.needed(parse(path), lambda: load(path))
+    with printed.known(await in_thread(printed.run_all, calls, variables) if calls else {}):
+        return load(path)
+
+
+def _load(path: Path, document: dict[str, Any], only_source: str | None, only_sink: str | None) -> Config:
     problems = unknown_tables(document)
     with relative_to(path.absolute().parent):
         known: dict[str, type[BaseModel]] = {
@@ -207,10 +220,8 @@ def _too_often(tables: object, sources: Mapping[str, Source]) -> list[str]:
             continue
         try:
             interval = duration(table["interval"])
-            base_url = (
-                sources[name].base_url if name in sources else str(table.get("base_url", "https://vendor"))
-            )
-            waived = is_loopback(base_url)
+            base_url = sources[name].base_url if name in sources else table.get("base_url", "https://vendor")
+            waived = not isinstance(base_url, str) or is_loopback(base_url)
         except (ValueError, httpx.InvalidURL):
             continue
         if 0 < interval < FLOOR and not waived:

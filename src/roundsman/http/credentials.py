@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from roundsman.http.urls import Endpoint
+from roundsman.options.elsewhere import Name, Text
 from roundsman.options.secrets import Parameter, Secret
 from roundsman.options.values import HeaderName, Options
 
@@ -17,11 +18,11 @@ class OAuth(Options):
 
     token_url: Endpoint
     """The URL that tokens are fetched from."""
-    client_id: str = Field(min_length=1)
+    client_id: Name
     """The id of the client."""
     client_secret: Secret
     """The secret of the client."""
-    scope: str | None = None
+    scope: Text | None = None
     """The scopes to request, separated by blanks."""
     form: dict[str, Parameter] = {}
     """More fields of the token request, such as `audience`. A value is a text or a secret."""
@@ -46,7 +47,7 @@ class Credentials(Options):
     """The header that carries `value`."""
     value: Secret | None = None
     """The whole value of `header`."""
-    user: str | None = None
+    user: Text | None = None
     """The user of HTTP basic authentication; with `password`."""
     password: Secret | None = None
     """The password of HTTP basic authentication."""

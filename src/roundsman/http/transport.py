@@ -22,8 +22,9 @@ from roundsman.http.exchange import Exchange, Observer, Unobserved, log_exchange
 from roundsman.http.faults import fault
 from roundsman.http.headers import Headers
 from roundsman.http.request import Request, Target
-from roundsman.http.urls import http_url, is_loopback
+from roundsman.http.urls import hidden, http_url, is_loopback
 from roundsman.http.words import BEGINNING, is_page
+from roundsman.options.elsewhere import Elsewhere
 from roundsman.options.paths import FilePath
 from roundsman.options.values import Duration, Options, Size
 
@@ -65,7 +66,9 @@ class HttpOptions(Options):
     """Maximum attempts of one GET request in one visit. Only transient faults are retried: connection errors,
     timeouts and answers such as 503.
     """
-    proxy: Annotated[Annotated[str, AfterValidator(http_url)] | None, Field(repr=False)] = None
+    proxy: Annotated[
+        Annotated[str, AfterValidator(http_url), Elsewhere(hidden)] | None, Field(repr=False)
+    ] = None
     """A proxy for all requests: `"http://proxy.example:3128"`."""
     ca_file: Annotated[FilePath, AfterValidator(certificates)] | None = None
     """A PEM file with additional certificate authorities to trust, for a proxy or server of your own."""

@@ -5,13 +5,21 @@ and no HTTP.
 """
 
 import ipaddress
+import re
 from typing import TYPE_CHECKING, Annotated
-from urllib.parse import quote, unquote_plus
+from urllib.parse import quote, unquote, unquote_plus, urlsplit
 
 from pydantic import AfterValidator
 
+from roundsman.options.elsewhere import Elsewhere
+
 if TYPE_CHECKING:
     import httpx
+
+LONG_PATH = 12
+"""A path of at least so many characters is masked as a whole: a shorter one may occur in any text."""
+_KEY = re.compile(r"(?=[^/]*[0-9])(?:[A-Za-z0-9]{8,}|[A-Za-z0-9_-]{16,})")
+"""A part of a path or the value of a parameter that looks like a key."""
 
 
 def http_url(value: str) -> str:
@@ -47,10 +55,35 @@ def base(value: str) -> str:
     return value.rstrip("/")
 
 
-Endpoint = Annotated[str, AfterValidator(endpoint)]
-"""A URL that is used as it is written."""
-Url = Annotated[str, AfterValidator(base)]
-"""A URL that paths are appended to."""
+def hidden(url: str) -> list[str]:
+    """What a message must not show of a URL that was not written in the configuration: all but the host."""
+    parts = urlsplit(url)
+    if parts.scheme.lower() not in {"http", "https"}:
+        return [url]
+    return [*keys(url), url] if parts.path.strip("/") or parts.query else []
+
+
+def keys(url: str) -> list[str]:
+    """The parts of a URL that may be its key: the password, parts of the path, values of parameters.
+
+    A word such as a user's name is left out: masking it would garble other messages.
+    """
+    parts = urlsplit(url)
+    password = parts.password or ""
+    found = [text for text in {password, unquote(password)} if text]
+    values = [pair.partition("=")[2] for pair in parts.query.split("&")]
+    pieces = [parts.username or "", *parts.path.split("/"), *values]
+    found += [piece for piece in pieces if _KEY.fullmatch(piece)]
+    path = parts.path.rstrip("/")
+    return found + ([path] if len(path) >= LONG_PATH else [])
+
+
+Endpoint = Annotated[str, AfterValidator(endpoint), Elsewhere()]
+"""A URL that is used as it is written; or the place where it is, such as `{ env = "NAME" }`."""
+SecretEndpoint = Annotated[str, AfterValidator(endpoint), Elsewhere(hidden)]
+"""The same, with a secret in its path or query."""
+Url = Annotated[str, AfterValidator(base), Elsewhere()]
+"""A URL that paths are appended to; or the place where it is, such as `{ env = "NAME" }`."""
 
 
 def set_param(url: "httpx.URL", name: str, value: str | None) -> "httpx.URL":

@@ -4,17 +4,26 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import PlainValidator, WithJsonSchema
 from pydantic_core import core_schema
 
-from roundsman.masking import mask
+from roundsman.masking import HIDDEN, mask, name_of
+from roundsman.options.command import COMMAND_SCHEMA
+from roundsman.options.environment import withhold
 from roundsman.options.paths import beside
+from roundsman.options.printed import call_of, printed
+from roundsman.options.values import DURATION_SCHEMA
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
     from pydantic.json_schema import JsonSchemaValue
+
+
+KINDS = ("credential", "env", "file", "command")
+"""The keys of a table that names a place."""
+_WAYS = '{ credential = "name" }, { env = "NAME" } or { file = "path" }'
 
 
 class Secret:
@@ -22,17 +31,17 @@ class Secret:
 
     `{ credential = "name" }` is a systemd credential, or outside a service the file `credentials/name` beside the
     configuration file. `{ env = "NAME" }` is a variable of the environment. `{ file = "path" }` is a file; line breaks at
-    its end are removed. A bare text is possible, and `roundsman check` warns about it. A secret is read once, when the
-    configuration is loaded.
+    its end are removed. `{ command = ["op", "read", "op://vault/item/field"] }` is what a program prints, also without line
+    breaks at its end; `timeout`, by default `"10s"`, can be beside it. A bare text is possible, and `roundsman check` warns
+    about it. A secret is read when the configuration is loaded, and again at a reload.
     """
 
     __slots__ = ("_value", "origin")
-    kinds: ClassVar = ("credential", "env", "file")
 
     def __init__(self, value: str, origin: str | Path = "literal") -> None:
         self._value = value
         self.origin = origin
-        """`literal`, `env NAME`, or the path of the file it came from."""
+        """`literal`, `env NAME`, `program NAME`, or the path of the file it came from."""
 
     def reveal(self) -> str:
         return self._value
@@ -56,38 +65,19 @@ class Secret:
     def _read(cls, value: object) -> "Secret":
         if isinstance(value, str):
             if is_placeholder(value):
-                raise ValueError(
-                    'is a placeholder that no program replaces; write { credential = "name" }, { env = "NAME" } or { file = "path" }'
-                )
+                raise ValueError(f"is a placeholder that no program replaces; write {_WAYS}")
             return cls(_fit(value, "the text"))
-        if isinstance(value, dict) and len(value) > 1:
-            raise ValueError("names several places; use one of credential, env, file")
-        if not isinstance(value, dict) or not value or not isinstance(next(iter(value.values())), str):
-            raise ValueError(
-                'is not a secret; write { credential = "name" }, { env = "NAME" } or { file = "path" }'
-            )
-        [(kind, name)] = value.items()
-        match kind:
-            case "env":
-                if name not in os.environ:
-                    shown = _name_of(name) if _VARIABLE.fullmatch(name) else HIDDEN
-                    raise ValueError(f"the environment has no variable {shown}")
-                if _UNFILLED.fullmatch(os.environ[name].strip()) or _SURELY_INSIDE.search(os.environ[name]):
-                    raise ValueError(
-                        f"the variable {_name_of(name)} holds a placeholder that no program replaces"
-                    )
-                _variables.add(name)
-                return cls(_fit(os.environ[name], f"the variable {name}"), f"env {name}")
-            case "file":
-                return cls(*_from_file(beside(name), f"the file {_name_of(name)}"))
-            case "credential":
-                if Path(name).name != name:
-                    raise ValueError("a credential's name is a plain name, not a path")
-                return cls(*_from_file(_credential(name), f"the credential {_name_of(name)}"))
-            case _:
-                raise ValueError(
-                    f"{_name_of(kind)} is not a place for a secret; use one of {', '.join(cls.kinds)}"
-                )
+        if not isinstance(value, dict):
+            raise ValueError(f"is not a secret; write {_WAYS}")
+        return cls.placed(value)
+
+    @classmethod
+    def placed(cls, table: dict[str, Any]) -> "Secret":
+        """The secret at the place that a table names, or ValueError. It is not masked in messages yet."""
+        text, origin = placed(table, "a secret")
+        if isinstance(origin, str) and origin.startswith("env "):
+            withhold(origin.removeprefix("env "))
+        return cls(text, origin)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _: Any, __: "GetCoreSchemaHandler") -> core_schema.CoreSchema:
@@ -97,16 +87,58 @@ class Secret:
 
     @classmethod
     def __get_pydantic_json_schema__(cls, _: Any, __: "GetJsonSchemaHandler") -> "JsonSchemaValue":
-        places = [
-            {
-                "type": "object",
-                "properties": {k: {"type": "string"}},
-                "required": [k],
-                "additionalProperties": False,
-            }
-            for k in cls.kinds
-        ]
-        return {"anyOf": [*places, {"type": "string", "description": "a literal secret; check warns of it"}]}
+        literal = {"type": "string", "description": "a literal secret; check warns of it"}
+        return {"anyOf": [*place_schemas(), literal]}
+
+
+def place_schemas() -> list[dict[str, Any]]:
+    """The JSON Schemas of the tables that `placed` reads."""
+    plain: list[dict[str, Any]] = [
+        {
+            "type": "object",
+            "properties": {k: {"type": "string"}},
+            "required": [k],
+            "additionalProperties": False,
+        }
+        for k in KINDS
+        if k != "command"
+    ]
+    program = {"command": COMMAND_SCHEMA, "timeout": DURATION_SCHEMA}
+    return [
+        *plain,
+        {"type": "object", "properties": program, "required": ["command"], "additionalProperties": False},
+    ]
+
+
+def placed(value: dict[str, Any], what: str) -> tuple[str, str | Path]:
+    """The text at the place that a table names, and the place: `env NAME`, the path of a file, or `program NAME`.
+
+    ValueError, in words for a person. `what`: what the text is, such as "a secret".
+    """
+    if "command" in value:
+        call = call_of(value)
+        return _fit(printed(call), f"what the program {call.name} printed"), f"program {call.name}"
+    if len(value) > 1:
+        raise ValueError(f"names several places; use one of {', '.join(KINDS)}")
+    if not value or not isinstance(next(iter(value.values())), str):
+        raise ValueError(f"is not {what}; write {_WAYS}")
+    [(kind, name)] = value.items()
+    match kind:
+        case "env":
+            if name not in os.environ:
+                shown = name_of(name) if _VARIABLE.fullmatch(name) else HIDDEN
+                raise ValueError(f"the environment has no variable {shown}")
+            if _UNFILLED.fullmatch(os.environ[name].strip()) or _SURELY_INSIDE.search(os.environ[name]):
+                raise ValueError(f"the variable {name_of(name)} holds a placeholder that no program replaces")
+            return _fit(os.environ[name], f"the variable {name}"), f"env {name}"
+        case "file":
+            return _from_file(beside(name), f"the file {name_of(name)}")
+        case "credential":
+            if Path(name).name != name:
+                raise ValueError("a credential's name is a plain name, not a path")
+            return _from_file(_credential(name), f"the credential {name_of(name)}")
+        case _:
+            raise ValueError(f"{name_of(kind)} is not a place for {what}; use one of {', '.join(KINDS)}")
 
 
 def _parameter(value: object) -> object:
@@ -122,7 +154,7 @@ def _parameter(value: object) -> object:
 Parameter = Annotated[
     str | Secret,
     PlainValidator(_parameter),
-    WithJsonSchema({"anyOf": [{"type": ["string", "number", "boolean"]}, {"type": "object"}]}),
+    WithJsonSchema({"anyOf": [{"type": ["string", "number", "boolean"]}, *place_schemas()]}),
 ]
 """The value of a query parameter or of a form's field: a text, a number, or the place of a secret."""
 
@@ -137,17 +169,7 @@ def may_be_placeholder(text: str) -> bool:
     return is_placeholder(text) or bool(_DOUBTFUL.fullmatch(text.strip()) or INSIDE.search(text))
 
 
-_variables: set[str] = set()
-"""Names of the variables that secrets were read from."""
-
-
-def environment_without_secrets() -> dict[str, str]:
-    """This process's environment without the variables that secrets were read from: for a program that it starts."""
-    return {name: value for name, value in os.environ.items() if name not in _variables}
-
-
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,80}")
-HIDDEN = "of that name (the value may be the secret itself; write its name instead)"
 _PLACEHOLDER = re.compile(
     r"\$\{\s*[A-Za-z_][^{}]*\}|\$\([^()]*\)|(?-i:\$\{?[A-Z_][A-Z0-9_]+)|\{\{[^{}]*\}\}|%\{[^{}]*\}|%[A-Za-z_]\w*%|<[^<>]*>"
     r"|(?-i:\[[A-Z_ ]+\]|[#$]?\{[A-Z_][A-Z0-9_]*\}|\$\$[A-Z_][A-Z0-9_]*|CHANGE[-_ ]?ME|YOUR[-_ ][A-Z_ -]+)"
@@ -166,17 +188,6 @@ _DOUBTFUL = re.compile(
     re.IGNORECASE,
 )
 INSIDE = re.compile(r"\$\{\s*[A-Za-z_][\w.:-]*\s*\}|\{\{[^{}]*\}\}|%\([A-Za-z_]\w*\)s")
-_WORD = re.compile(r"[A-Za-z]{1,20}[0-9]{0,4}|[0-9]{1,4}|")
-
-
-def _name_of(text: str) -> str:
-    """The name of a variable or file, for a message; `HIDDEN` if it may be a secret put in its place."""
-    words = re.split(r"[-_./~ ]", text)
-    alone = len(words) == 1 and not (text.isupper() or text.islower())
-    mixed = "/" not in text and not (text.isupper() or text.islower() or text.isdigit())
-    if len(text) > 80 or alone or mixed or not all(_WORD.fullmatch(word) for word in words):
-        return HIDDEN
-    return text
 
 
 def _credential(name: str) -> Path:
@@ -188,7 +199,7 @@ def _credential(name: str) -> Path:
     if given is None:
         place = beside("credentials") / name
         if not _exists(place):
-            shown = _name_of(name)
+            shown = name_of(name)
             there = place if shown == name else f"file of that name in {place.parent}"
             raise ValueError(
                 f"no credential {shown}: $CREDENTIALS_DIRECTORY is not set (systemd sets it for LoadCredential=), and there is no {there}"

@@ -85,17 +85,26 @@ def out_of_reach(config: Config, *, socket: bool, folder: Path = units.SYSTEM) -
 
 
 def _hidden_programs(config: Config) -> list[str]:
-    """Programs of exec sinks that the service cannot see, or that only their owner and group can execute."""
+    """Programs that the service cannot see, or that only their owner and group can execute."""
+    programs = [
+        (f"sinks.{name}.command", Path(getattr(sink, "command", [""])[0]))
+        for name, sink in config.sinks.items()
+        if sink.type == "exec"
+    ]
+    programs += [
+        (place, Path(secret.origin.removeprefix("program ")))
+        for place, plugin in plugins_of(config).items()
+        for secret in secrets(plugin)
+        if isinstance(secret.origin, str) and secret.origin.startswith("program ")
+    ]
     found = []
-    for name, sink in config.sinks.items():
-        program = Path(getattr(sink, "command", [""])[0]) if sink.type == "exec" else Path()
+    for place, program in programs:
         hidden = next((each for each in units.HIDDEN if program.is_relative_to(each)), None)
         if hidden is not None:
             why = f"{hidden} is hidden from the service; move the program to /usr/local/bin"
-            found.append(f"sinks.{name}.command: {program}: {why}")
+            found.append(f"{place}: {program}: {why}")
         elif program.is_absolute() and program.is_file() and not program.stat().st_mode & 0o001:
-            why = "cannot be executed by the service's user; chmod o+rx"
-            found.append(f"sinks.{name}.command: {program} {why}")
+            found.append(f"{place}: {program} cannot be executed by the service's user; chmod o+rx")
     return found
 
 

@@ -141,7 +141,7 @@ class Service:
             problems: list[str] = []
             changed: list[str] = []
             try:
-                new = configuration.load(self.config.path)
+                new = await configuration.load_beside(self.config.path)
                 changed = await self._compared(new)
                 if not dry:
                     await self._take_over(new)

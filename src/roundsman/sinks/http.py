@@ -22,7 +22,7 @@ from roundsman import wire
 from roundsman.events import Event
 from roundsman.http.client import Http
 from roundsman.http.credentials import Credentials
-from roundsman.http.urls import Endpoint
+from roundsman.http.urls import SecretEndpoint
 from roundsman.options.secrets import Secret
 from roundsman.options.template import Fields, Template
 from roundsman.options.values import HeaderName, HeaderValue
@@ -38,8 +38,10 @@ class HttpSink(Sink):
     """Posts events to a URL. Any answer 2xx acknowledges them."""
 
     type: Literal["http"]
-    url: Endpoint
-    """The URL to post to, exactly as it is written."""
+    url: SecretEndpoint
+    """The URL to post to, exactly as it is written. If there is a secret in it, write the place of the URL, such as
+    `{ credential = "crm-url" }`.
+    """
     content: Literal["structured", "binary", "batch", "template"] = "structured"
     """`structured`: the body is the event. `binary`: the body is its data, and the rest is in headers that begin with
     `ce-`. `batch`: the body is a list of events. `template`: the body is `body` with the fields of one event.

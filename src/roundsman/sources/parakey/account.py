@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pydantic import AfterValidator, Field
 
 from roundsman.http.urls import Url
+from roundsman.options.elsewhere import Text
 from roundsman.options.secrets import Secret
 from roundsman.options.values import HeaderName, HeaderValue, Options
 from roundsman.plugin import Source
@@ -49,7 +50,7 @@ class Account(Source):
     """The URL of the vendor's API."""
     access_token: Secret
     """The access token of the integration. In Parakey: Settings, Integrations."""
-    domain_id: str | None = None
+    domain_id: Text | None = None
     """The id of the place, if the integration sees several."""
     request: Asking
 

@@ -26,6 +26,7 @@ from roundsman.kit.jobs import Jobs
 from roundsman.kit.listing import Paging, whole
 from roundsman.kit.pages import FULL_FROM, At, Cut, End, Job, Look, Page, Spec, is_about_all
 from roundsman.kit.tracked import Tracked
+from roundsman.options.elsewhere import Name
 from roundsman.options.secrets import Secret
 from roundsman.options.values import Duration, Start, counted
 from roundsman.plugin import Received
@@ -110,7 +111,7 @@ class Pushes(Jobs):
     """The URL of the vendor's API."""
     auth_url: Endpoint = "https://auth.railz.ai/getAccess"
     """The URL that tokens are fetched from."""
-    client_id: Annotated[str, Field(min_length=1)]
+    client_id: Name
     """The client's id, from the dashboard."""
     secret_key: Secret
     """The secret key. One that begins with `SB_` is for the sandbox, one that begins with `ID_` for production."""
