@@ -93,7 +93,7 @@ def _hidden_programs(config: Config) -> list[str]:
     ]
     programs += [
         (place, Path(secret.origin.removeprefix("program ")))
-        for place, plugin in plugins_of(config).items()
+        for place, plugin in secret_tables(config).items()
         for secret in secrets(plugin)
         if isinstance(secret.origin, str) and secret.origin.startswith("program ")
     ]
