@@ -1,13 +1,13 @@
 """Shows which types of sources and sinks are installed: plugins."""
 
 import json
+import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from roundsman.cli.app import Json, app
 from roundsman.masking import mask, safe
-from roundsman.terminal.columns import paragraph
 
 if TYPE_CHECKING:
     from roundsman.config.installed import Installed
@@ -36,12 +36,22 @@ def plugins(as_json: Json = False) -> None:
         for each in (one for one in found if one.kind == kind):
             print(safe(f"  {each.type}"))
             for fact in _facts(each):
-                print(_filled(safe(mask(fact)), terminal.columns if terminal is not None else WIDTH))
+                text = safe(mask(fact))
+                print(
+                    *([_filled(text)] if terminal is None else terminal.paragraph(text, indent=4)), sep="\n"
+                )
 
 
-def _filled(fact: str, width: int) -> str:
-    """In lines, without a break inside of a path that fits into one."""
-    return "\n".join(paragraph(fact, width, 4))
+def _filled(fact: str) -> str:
+    """In lines, without a break inside of a path."""
+    return textwrap.fill(
+        fact,
+        WIDTH,
+        initial_indent="    ",
+        subsequent_indent="      ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _facts(plugin: "Installed") -> Iterator[str]:
