@@ -156,7 +156,7 @@ def events(
         async for event in _last(view, count, matching, start, since is not None, at):
             show(event)
             shown += 1
-        if not shown and count != 0 and not follow:
+        if not shown and count != 0 and (not follow or sys.stderr.isatty()):
             complain(_nothing(at, view.path, filtered=filtered))
         while follow:
             await asyncio.sleep(FOLLOW_EVERY)
