@@ -89,8 +89,8 @@ async def test_what_fails_is_counted(world: Callable[..., Rounds], parakey: Para
     )
     [sink] = (await counted(doors, "sink", "recorder")).values()
     assert sink == {"failed": 2}
-    await doors.engine.counts.look()
-    await doors.engine.counts.flush()
+    time.advance(61)
+    await beat(doors.engine)
     [sink] = (await counted(doors, "sink", "recorder")).values()
     assert sink == {"failed": 2, "lag": 1}
 
@@ -160,6 +160,19 @@ async def test_counts_wait_for_a_store_that_cannot_be_written(
     await doors.engine.counts.flush()
     await doors.engine.counts.flush()
     assert list((await counted(doors)).values()) == [{"poll.unchanged": 1}]
+
+
+async def test_of_counts_that_wait_for_long_the_oldest_are_dropped(
+    world: Callable[..., Rounds], time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("roundsman.engine.counts.LEFT", 2)
+    doors = world(Parakey(time.utc), time, source=Scripted().named("doors"))
+    with broken(doors.store, sqlite3.OperationalError("disk I/O error")):
+        for n in (1, 20, 300):
+            doors.engine.meter.delivered("recorder", n)
+            await doors.engine.counts.flush()
+    await doors.engine.counts.flush()
+    assert list((await counted(doors, "sink", "recorder")).values()) == [{"delivered": 320}]
 
 
 async def test_counts_of_very_many_sources_are_written_earlier(
