@@ -61,6 +61,7 @@ STATUSES = {
 SIGNALS = (
     "SIGTERM ends any command but `run`, `demo` and `once` at once. A shell shows the status 143.",
     "SIGHUP reloads the configuration of `run`, and ends any other command at once. A shell shows the status 129.",
+    "SIGUSR1 makes `run` record what a reload would change, for `reload --dry-run`, and ends any other command at once. A shell shows the status 138.",
     "SIGKILL ends every command, and a shell shows the status 137. Nothing that was committed is lost.",
 )
 """What signals do to commands that do not end with a status of their own."""
