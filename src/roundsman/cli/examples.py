@@ -46,6 +46,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "roundsman events --since 2h --outcome failed --outcome partial",
         "roundsman events --type 'roundsman.*' --json",
     ),
+    "events show": ("roundsman events show 1",),
     "unread": (
         "roundsman unread front-doors",
         "roundsman unread front-doors --json # with their content",

@@ -23,6 +23,7 @@ from roundsman.cli.app import (
     when,
     writing,
 )
+from roundsman.cli.layout import App
 from roundsman.masking import safe
 
 if TYPE_CHECKING:
@@ -34,9 +35,7 @@ if TYPE_CHECKING:
 FOLLOW_EVERY = 0.3
 """Seconds between two checks for new events; `status --watch` waits three times as long."""
 
-events_app = typer.Typer(
-    help="Print events of the log, and follow it with -f. `events show` prints one event whole."
-)
+events_app = App(help="Print events of the log, and follow it with -f. `events show` prints one event whole.")
 app.add_typer(events_app, name="events")
 
 
