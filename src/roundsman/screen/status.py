@@ -56,7 +56,7 @@ async def status(
             {
                 "name": entry.name,
                 "type": entry.type,
-                "state": "retired" if retired else "paused" if status.paused else _state_of(status, missing),
+                "state": "retired" if retired else "paused" if status.paused else state_of(status, missing),
                 "visited": stamp(status.last_visit),
                 "answered": stamp(status.last_success),
                 "changed": stamp(entry.changed),
@@ -124,7 +124,7 @@ async def _oldest(view: View, cursor: int, wanted: Filter) -> float | None:
     return found[0][1] if found else None
 
 
-def _state_of(status: SourceStatus, gap: str | None) -> str:
+def state_of(status: SourceStatus, gap: str | None) -> str:
     """The state of a configured source, in one word."""
     if status.failing_since:
         return "failing"

@@ -1,26 +1,265 @@
-"""The HTML of the page, from values."""
+"""The pages: each is read from the daemon and the store, and made into HTML aside."""
 
-from html import escape
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from itertools import islice
+from typing import Any
+from urllib.parse import urlencode
 
-_HEAD = '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Roundsman</title></head>\n'
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from roundsman.engine.engine import Engine
+from roundsman.store import Filter, StoreError, View
+from roundsman.web.page import pages, rows
+from roundsman.web.page.asked import LogQuery, SourceQuery, seq_of
+from roundsman.web.page.counting import Counting
+from roundsman.web.page.door import Door, Session, inside
+from roundsman.web.page.templates import render, static
+
+SOONEST, SHARE = 5.0, 0.003
+"""A browser loads a page again after so many seconds; later if that would take more than this share of a processor."""
+FEW = 25
+"""Sources on the first page."""
+PATIENCE = 10.0
+"""Seconds to wait for the store."""
+LONGEST = 500
+"""Maximum characters of a name and of a note, as for `roundsman failures done`."""
+UNCHANGING = "max-age=31536000, immutable"
+
+Values = Mapping[str, Any]
+Reads = Callable[[View], Coroutine[Any, Any, Values]]
 
 
 def login(target: str, *, by_token: bool, problem: str = "") -> str:
     """The form to log in with. Its fields: `user`, `secret`, and `next`, where to go on to (a path of the page)."""
-    user = "" if by_token else '<label>User <input name="user" autocomplete="username" required></label>\n'
-    noun = "Token" if by_token else "Password"
-    said = f'<p role="alert">{escape(problem)}</p>\n' if problem else ""
-    return (
-        f'{_HEAD}<body><main><h1>Roundsman</h1>\n{said}<form method="post" action="/login">\n{user}'
-        f'<label>{noun} <input name="secret" type="password" autocomplete="current-password" required></label>\n'
-        f'<input type="hidden" name="next" value="{escape(target)}"><button>Log in</button></form></main></body></html>\n'
-    )
+    return render("login.html", target=target, by_token=by_token, problem=problem)
 
 
-def home(user: str, form_token: str) -> str:
-    """The first page. `form_token`: in each form, in a field of that name."""
-    return (
-        f"{_HEAD}<body><main><h1>Roundsman</h1><p>{escape(user)}</p>\n"
-        f'<form method="post" action="/logout"><input type="hidden" name="form_token" value="{escape(form_token)}">'
-        "<button>Log out</button></form></main></body></html>\n"
-    )
+class Views:
+    """The pages of one daemon."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._counting = Counting(engine)
+
+    async def home(self, request: Request, session: Session) -> Response:
+        """The state of everything."""
+        engine = self._engine
+        census = await self._counting.census()
+        listing = await self._counting.listing()
+        shown = rows.source_rows(engine, listing.names(0, FEW))
+        sinks = list(rows.sink_rows(engine, census))
+
+        async def reads(view: View) -> Values:
+            _, failures = await pages.open_failures(view, Filter(), None, pages.OPEN)
+            return {
+                "failures": failures,
+                "events": await pages.newest(view, Filter()),
+                "stored": await pages.stored(view, shown),
+                "head": await view.head(),
+            }
+
+        values = {
+            "listing": listing,
+            "sources": shown,
+            "sinks": sinks,
+            "census": census,
+            "states": rows.STATES,
+        }
+        return await self._page(request, session, "home.html", reads, values)
+
+    async def sources(self, request: Request, session: Session) -> Response:
+        """All sources, a page at a time."""
+        query = SourceQuery.of(request.query_params)
+        every = await self._counting.listing()
+        listing = await rows.listing(self._engine, query.words, query.state) if query.narrows else every
+        shown = rows.source_rows(self._engine, listing.names(query.offset, pages.LISTED))
+        census = await self._counting.census()
+
+        async def reads(view: View) -> Values:
+            return {"stored": await pages.stored(view, shown)}
+
+        values = {
+            "query": query,
+            "listing": listing,
+            "every_listing": every,
+            "sources": shown,
+            "census": census,
+            "states": rows.STATES,
+            "size": pages.LISTED,
+        }
+        return await self._page(request, session, "sources.html", reads, values)
+
+    async def source(self, request: Request, session: Session) -> Response:
+        """One source."""
+        name = request.path_params["name"]
+        if name not in self._engine.roster:
+            return self._missing(session, f"{name}: no such source")
+        row = rows.source_row(self._engine, name)
+        census = await self._counting.census()
+
+        async def reads(view: View) -> Values:
+            return {
+                "stored": await pages.stored(view, [row]),
+                "events": await pages.newest(view, Filter(sources=[name])),
+                "charts": await pages.source_charts(view, name, self._engine.time.now()),
+            }
+
+        return await self._page(request, session, "source.html", reads, {"row": row, "census": census})
+
+    async def sink(self, request: Request, session: Session) -> Response:
+        """One sink."""
+        name = request.path_params["name"]
+        delivery = self._engine.deliveries.get(name)
+        if delivery is None:
+            return self._missing(session, f"{name}: no such sink")
+        census = await self._counting.census()
+        row = next(each for each in rows.sink_rows(self._engine, census) if each.name == name)
+
+        async def reads(view: View) -> Values:
+            return {
+                "entry": await pages.sink_entry(view, name),
+                "dead": await pages.dead_letters(view, name),
+                "head": await view.head(),
+                "charts": await pages.sink_charts(view, name, self._engine.time.now()),
+            }
+
+        return await self._page(request, session, "sink.html", reads, {"row": row, "wanted": delivery.wanted})
+
+    async def failures(self, request: Request, session: Session) -> Response:
+        """Open failures, and what persons did with failures."""
+        query = LogQuery.of(request.query_params)
+
+        async def reads(view: View) -> Values:
+            total, found = await pages.open_failures(view, query.filter(), query.before, pages.LISTED)
+            return {"total": total, "failures": found, "acts": await pages.acts(view)}
+
+        values = {"query": query, "size": pages.LISTED}
+        return await self._page(request, session, "failures.html", reads, values)
+
+    async def log(self, request: Request, session: Session) -> Response:
+        """The log, a page at a time, with filters."""
+        query = LogQuery.of(request.query_params)
+
+        async def reads(view: View) -> Values:
+            head = await view.head()
+            found = await view.search(
+                query.filter(), query.words, query.span(), pages.LISTED, oldest_first=query.after is not None
+            )
+            return {"found": found, "events": pages.lines(found), "head": head}
+
+        values = {
+            "query": query,
+            "kinds": pages.kinds(),
+            "outcomes": pages.OUTCOMES,
+            "names": list(islice(self._engine.roster, pages.LISTED)),
+            "size": pages.LISTED,
+        }
+        return await self._page(request, session, "log.html", reads, values)
+
+    async def event(self, request: Request, session: Session) -> Response:
+        """One event."""
+        seq = seq_of(request.path_params["seq"])
+
+        async def reads(view: View) -> Values:
+            return {"whole": await pages.whole(view, seq) if seq is not None else None}
+
+        return await self._page(request, session, "event.html", reads, {"number": request.path_params["seq"]})
+
+    # -- what changes something ----------------------------------------------------------------------------------------
+
+    async def done(self, _: Request, session: Session) -> Response:
+        """Mark a failure as done."""
+        return await self._act(session, done=True)
+
+    async def undo(self, _: Request, session: Session) -> Response:
+        """Open a failure again."""
+        return await self._act(session, done=False)
+
+    async def _act(self, session: Session, *, done: bool) -> Response:
+        seq, who, note = (
+            seq_of(session.said("seq")),
+            session.said("who").strip(),
+            session.said("note").strip(),
+        )
+        wrong = None
+        if seq is None:
+            wrong = "the number of the failure is missing"
+        elif not who or len(who) > LONGEST:
+            wrong = f"the name of the person is missing, or longer than {LONGEST} characters"
+        elif len(note) > LONGEST:
+            wrong = f"the note is longer than {LONGEST} characters"
+        if wrong or seq is None:
+            return self._missing(session, f"Nothing was changed: {wrong}", 400)
+        store, now = self._engine.store, self._engine.time.now()
+        acts = store.tick_off if done else store.reopen
+        acted = await acts([seq], who, note or None, now)
+        if not acted.changed and seq not in acted.already:
+            return self._missing(session, f"Nothing was changed: {seq} is not the number of a failure", 404)
+        self._counting.changed()
+        path, _, query = inside(session.said("back") or "/").partition("?")
+        kept = [each for each in query.split("&") if each and not each.startswith("acted=")]
+        return RedirectResponse(f"{path}?{'&'.join([*kept, urlencode({'acted': seq})])}", 303)
+
+    # -- what all pages share ------------------------------------------------------------------------------------------
+
+    async def _page(
+        self, request: Request, session: Session, template: str, reads: Reads, values: Values
+    ) -> Response:
+        """The page of this template, with these values and those that it reads aside."""
+        acted = seq_of(request.query_params.get("acted", ""))
+        shares = await self._counting.shares()
+        common = {
+            "shares": shares,
+            "session": session,
+            "here": request.url.path,
+            "query_string": request.url.query,
+        }
+
+        async def made(view: View) -> tuple[str, int]:
+            began = time.thread_time()
+            found = await reads(view)
+            shared = await pages.shared(view, self._engine, acted)
+            status = 404 if found.get("whole", True) is None else 200
+            # So that a page that is open costs little: what took long is loaded later again.
+            took = time.thread_time() - began
+            every = max(SOONEST, round(2 * took / SHARE))
+            return render(template, **values, **found, **common, shared=shared, every=every), status
+
+        try:
+            async with asyncio.timeout(PATIENCE):
+                html, status = await self._engine.store.apart(made)
+        except TimeoutError:
+            raise StoreError("the store does not answer now: load the page again") from None
+        return HTMLResponse(html, status)
+
+    def _missing(self, session: Session, what: str, status: int = 404) -> Response:
+        return HTMLResponse(render("missing.html", session=session, what=what), status)
+
+
+def routes(engine: Engine, door: Door) -> list[Route]:
+    """The routes of the pages, and of the files that they load."""
+    views = Views(engine)
+
+    def served(name: str) -> Route:
+        async def serve(_: Request) -> Response:
+            file = static()[name]
+            return Response(file.body, media_type=file.kind, headers={"cache-control": UNCHANGING})
+
+        return door.anyone(f"/{name}", serve)
+
+    return [
+        door.reader("/", views.home),
+        door.reader("/sources", views.sources),
+        door.reader("/source/{name}", views.source),
+        door.reader("/sink/{name}", views.sink),
+        door.reader("/failures", views.failures),
+        door.reader("/log", views.log),
+        door.reader("/event/{seq}", views.event),
+        door.actor("/failures/done", views.done),
+        door.actor("/failures/undo", views.undo),
+        *(served(name) for name in static()),
+    ]

@@ -1,0 +1,83 @@
+"""Times, numbers and texts as the page shows them. All times are Unix times, and are shown in UTC."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from roundsman.masking import mask, safe
+
+UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
+"""Seconds of a unit, and its sign."""
+LONGEST = 20_000
+"""Maximum characters of an event's data on the page."""
+
+
+def shown(value: Any) -> Any:
+    """What stands on the page for a value: printable, and without secrets. Markup is ours, and stays as it is."""
+    if value is None:
+        return ""
+    return value if isinstance(value, Markup) else safe(mask(str(value)))
+
+
+def lasts(seconds: float) -> str:
+    """A duration in its largest unit: `40 s`, `12 min`, `5 h`, `3 d`."""
+    for size, unit in UNITS:
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{max(0, round(seconds))} s"
+
+
+def ago(at: float | None, now: float) -> Markup:
+    """How long ago a time was, or in how long it will be."""
+    if at is None:
+        return Markup("never")
+    text = f"in {lasts(at - now)}" if at > now + 0.5 else f"{lasts(now - at)} ago"
+    return Markup('<time datetime="{}" title="{} UTC">{}</time>').format(_iso(at), _whole(at), text)
+
+
+def clock(at: float | None, now: float) -> Markup:
+    """A time of day, and its date unless it is today."""
+    if at is None:
+        return Markup("-")
+    moment = datetime.fromtimestamp(at, UTC)
+    today = moment.date() == datetime.fromtimestamp(now, UTC).date()
+    text = f"{moment:%H:%M:%S}" if today else _whole(at)[:16]
+    kind = "day" if today else "date"
+    return Markup('<time datetime="{}" title="{} UTC" data-as="{}">{}</time>').format(
+        _iso(at), _whole(at), kind, text
+    )
+
+
+def number(value: float | None) -> str:
+    """A number with its thousands apart; `?` if it is not known."""
+    return "?" if value is None else f"{value:,}".replace(",", "\u202f")
+
+
+def percent(share: float | None) -> str:
+    """A share of requests. 99.9 % is not rounded up to all of them."""
+    if share is None:
+        return "-"
+    return f"{int(share * 100)} %" if share < 1 else "100 %"
+
+
+def pretty(document: object) -> Markup:
+    """A document as JSON for a person, at most `LONGEST` characters."""
+    text = mask(json.dumps(document, indent=2, ensure_ascii=False))
+    lines = [safe(line) for line in text[:LONGEST].splitlines()]
+    more = [] if len(text) <= LONGEST else [f"… and {len(text) - LONGEST} more characters"]
+    return Markup("\n").join(escape(line) for line in [*lines, *more])
+
+
+def short(kind: str) -> str:
+    """An event type without its vendor, as `roundsman events` prints it."""
+    return ".".join(kind.split(".")[-2:])
+
+
+def _iso(at: float) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _whole(at: float) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}"
