@@ -8,8 +8,10 @@ from roundsman import shapes
 from roundsman.engine.engine import Engine
 from roundsman.errors import Unreadable
 from roundsman.events import Event
-from roundsman.store import Act, DeadLetter, Filter, LoggedAct, Searched, SinkEntry, SourceEntry, View
+from roundsman.store import Act, DeadLetter, Filter, Kind, LoggedAct, Searched, SinkEntry, SourceEntry, View
+from roundsman.store.tally import SPANS
 from roundsman.summary import without_source
+from roundsman.web.page import charted
 from roundsman.web.page.rows import SourceRow
 from roundsman.web.page.words import short
 
@@ -200,9 +202,16 @@ def kinds() -> list[str]:
     return sorted({short(kind) for kind in KINDS})
 
 
-async def source_charts(view: View, name: str, now: float) -> Sequence[Any]:  # noqa: ARG001
-    return ()
+async def source_charts(view: View, name: str, now: float) -> Sequence[charted.Group]:
+    """What was counted of a source."""
+    return charted.of_source(await _counted(view, "source", name, now), now)
 
 
-async def sink_charts(view: View, name: str, now: float) -> Sequence[Any]:  # noqa: ARG001
-    return ()
+async def sink_charts(view: View, name: str, now: float) -> Sequence[charted.Group]:
+    """What was counted of a sink."""
+    return charted.of_sink(await _counted(view, "sink", name, now), now)
+
+
+async def _counted(view: View, kind: Kind, name: str, now: float) -> charted.Counted:
+    hours, days = [await view.tallies(kind, name, span, now) for span in SPANS]
+    return charted.Counted(name, hours, days)
