@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
@@ -29,12 +29,13 @@ def json_schema() -> dict[str, Any]:
     definitions: dict[str, Any] = {}
 
     def reference(model: type[BaseModel], name: str) -> dict[str, Any]:
+        # Two vendors may have tables of the same name, so each definition has the name of its type before it.
         schema = TypeAdapter(model).json_schema(
-            ref_template="#/$defs/{model}", mode="validation", schema_generator=Described
+            ref_template=f"#/$defs/{name}.{{model}}", mode="validation", schema_generator=Described
         )
-        definitions.update(schema.pop("$defs", {}))
+        definitions.update({f"{name}.{inner}": each for inner, each in schema.pop("$defs", {}).items()})
         definitions[name] = schema
-        return {"$ref": f"#/$defs/{name}"}
+        return {"$ref": f"#/$defs/{name}", "description": summary(model)}
 
     def any_of(section: str, registry: Mapping[str, EntryPoint]) -> dict[str, Any]:
         kinds = [reference(load_type(cls), f"{section}.{kind}") for kind, cls in registry.items()]
@@ -45,6 +46,7 @@ def json_schema() -> dict[str, Any]:
         ]
         return {
             "type": "object",
+            "description": f"The {section}, each as a table [{section}.NAME].",
             "minProperties": 1,
             "propertyNames": {"pattern": f"^{NAME.pattern}$"},
             "additionalProperties": {**typed, "allOf": branches},
@@ -76,10 +78,39 @@ class Described(GenerateJsonSchema):
         cls: Any = schema["cls"]
         texts = descriptions(cls)
         for name, field in cls.model_fields.items():
+            _without_null(made.get("properties", {}).get(field.alias or name))
             shown = made.get("properties", {}).get(field.alias or name)
-            if shown is not None and name in texts:
-                shown.setdefault("description", texts[name])
+            table = _table(field.annotation)
+            text = texts.get(name) or (summary(table) if table is not None else None)
+            if shown is not None and text:
+                shown.setdefault("description", text)
         return made
+
+
+def _without_null(shown: dict[str, Any] | None) -> None:
+    """Drop null, which no TOML has: an editor then shows the mistake in the option, and not in the table around it."""
+    if shown is None or "anyOf" not in shown:
+        return
+    kept = [each for each in shown["anyOf"] if each != {"type": "null"}]
+    if len(kept) == len(shown["anyOf"]):
+        return
+    if shown.get("default", 0) is None:
+        del shown["default"]
+    shown["anyOf"] = kept
+    if len(kept) == 1:
+        del shown["anyOf"]
+        shown.update(kept[0])
+
+
+def summary(model: type[BaseModel]) -> str:
+    """The first paragraph of a table's docstring."""
+    return " ".join((inspect.getdoc(model) or "").split("\n\n")[0].split())
+
+
+def _table(annotation: Any) -> type[BaseModel] | None:
+    """The table that an option is, if it is one."""
+    kinds = [annotation, *get_args(annotation)]
+    return next((each for each in kinds if isinstance(each, type) and issubclass(each, BaseModel)), None)
 
 
 def descriptions(model: type[BaseModel]) -> dict[str, str]:

@@ -9,9 +9,10 @@ import re
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import quote, unquote, unquote_plus, urlsplit
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, WithJsonSchema
 
 from roundsman.options.elsewhere import Elsewhere
+from roundsman.options.values import END
 
 if TYPE_CHECKING:
     import httpx
@@ -78,11 +79,18 @@ def keys(url: str) -> list[str]:
     return found + ([path] if len(path) >= LONG_PATH else [])
 
 
-Endpoint = Annotated[str, AfterValidator(endpoint), Elsewhere()]
+_URL = r"^[Hh][Tt][Tt][Pp][Ss]?://[^\s/?#]"
+_ENDPOINT = WithJsonSchema({"type": "string", "pattern": rf"{_URL}([^#]*[^#\s])?{END}"})
+Endpoint = Annotated[str, AfterValidator(endpoint), _ENDPOINT, Elsewhere()]
 """A URL that is used as it is written; or the place where it is, such as `{ env = "NAME" }`."""
-SecretEndpoint = Annotated[str, AfterValidator(endpoint), Elsewhere(hidden)]
+SecretEndpoint = Annotated[str, AfterValidator(endpoint), _ENDPOINT, Elsewhere(hidden)]
 """The same, with a secret in its path or query."""
-Url = Annotated[str, AfterValidator(base), Elsewhere()]
+Url = Annotated[
+    str,
+    AfterValidator(base),
+    WithJsonSchema({"type": "string", "pattern": rf"{_URL}([^#?]*[^#?\s])?{END}"}),
+    Elsewhere(),
+]
 """A URL that paths are appended to; or the place where it is, such as `{ env = "NAME" }`."""
 
 

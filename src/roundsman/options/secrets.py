@@ -14,13 +14,15 @@ from roundsman.options.command import COMMAND_SCHEMA
 from roundsman.options.environment import withhold
 from roundsman.options.paths import beside
 from roundsman.options.printed import call_of, printed
-from roundsman.options.values import DURATION_SCHEMA
+from roundsman.options.values import DURATION_SCHEMA, END
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
     from pydantic.json_schema import JsonSchemaValue
 
 
+ONE_LINE = r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*" + END
+"""A text with something in it, and without line breaks and control characters."""
 KINDS = ("credential", "env", "file", "command")
 """The keys of a table that names a place."""
 _WAYS = '{ credential = "name" }, { env = "NAME" } or { file = "path" }'
@@ -87,7 +89,11 @@ class Secret:
 
     @classmethod
     def __get_pydantic_json_schema__(cls, _: Any, __: "GetJsonSchemaHandler") -> "JsonSchemaValue":
-        literal = {"type": "string", "description": "a literal secret; check warns of it"}
+        literal = {
+            "type": "string",
+            "pattern": ONE_LINE,
+            "description": "a literal secret; check warns of it",
+        }
         return {"anyOf": [*place_schemas(), literal]}
 
 

@@ -2,9 +2,18 @@
 
 import re
 from datetime import UTC, date, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    WithJsonSchema,
+)
+from pydantic_core import CoreSchema, core_schema
 
 from roundsman.times import UNITS
 
@@ -15,10 +24,61 @@ _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)(ms|[smhdw]))")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
 
 
+_INNER = (
+    "schema",
+    "fields",
+    "items_schema",
+    "values_schema",
+    "keys_schema",
+    "choices",
+    "definitions",
+    "steps",
+)
+"""The members of a core schema that have other schemas in them."""
+
+
+def _be_strict(schema: Any) -> None:
+    """Let numbers and booleans be no texts and not one another, as in TOML and in JSON Schema.
+
+    pydantic's own strict mode would refuse every list for a tuple.
+    """
+    if isinstance(schema, list | tuple):
+        for each in schema:
+            _be_strict(each)
+    elif isinstance(schema, dict):
+        if schema.get("type") in {"bool", "float"}:
+            schema["strict"] = True
+        elif schema.get("type") == "int" and not schema.get("strict"):
+            # JSON Schema takes 5.0 for a whole number.
+            inner: Any = {**schema, "strict": True}
+            schema.clear()
+            schema.update(core_schema.no_info_before_validator_function(_whole, inner))
+            return
+        for name in _INNER:
+            inside = schema.get(name)
+            _be_strict(list(inside.values()) if name == "fields" and isinstance(inside, dict) else inside)
+
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class Options(BaseModel):
-    """A table of the configuration: frozen, keyword-only, unknown keys refused."""
+    """A table of the configuration: frozen, keyword-only, unknown keys refused, no value of another type taken."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        found = handler(source)
+        _be_strict(found)
+        return found
+
+
+LONGEST = 10 * 366 * 86400
+"""Seconds that a duration is shorter than."""
+END = r"$(?!\n)"
+"""The end of a pattern: in Python's expressions, `$` alone is also before a line break at the end."""
 
 
 def duration(value: object) -> float:
@@ -30,7 +90,7 @@ def duration(value: object) -> float:
         if not parts or "".join(n + u for n, u in parts) != value.replace(" ", ""):
             raise ValueError('is not a duration; write "90s", "5m", "1h30m" or a number of seconds')
         value = sum(float(n) * UNITS[u] for n, u in parts)
-    if not 0 <= value < 10 * 366 * 86400:
+    if not 0 <= value < LONGEST:
         raise ValueError("is not a duration between 0 and ten years")
     return float(value)
 
@@ -42,6 +102,7 @@ def counted(number: int, noun: str) -> str:
 
 def size(value: object) -> int:
     """Bytes from `"64MiB"`, `"100MB"` or a number."""
+    value = _whole(value)
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return value
     match = _SIZE.fullmatch(value.strip().lower()) if isinstance(value, str) else None
@@ -68,12 +129,20 @@ def moment(value: object) -> datetime:
 
 DURATION_SCHEMA = {
     "anyOf": [
-        {"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|[smhdw])\s*)+$", "examples": ["90s", "5m", "1h30m"]},
-        {"type": "number", "minimum": 0},
+        {
+            "type": "string",
+            "pattern": r"^(\d+(\.\d+)?(ms|[smhdw]) *)+" + END,
+            "examples": ["90s", "5m", "1h30m"],
+        },
+        {"type": "number", "minimum": 0, "exclusiveMaximum": LONGEST},
     ]
 }
+_SIZES = r"^\s*\d+(\.\d+)?\s*([kKmMgG]([iI]?[bB])|[bB])?\s*" + END
 SIZE_SCHEMA = {
-    "anyOf": [{"type": "string", "examples": ["64MiB", "100MB"]}, {"type": "integer", "exclusiveMinimum": 0}]
+    "anyOf": [
+        {"type": "string", "pattern": _SIZES, "examples": ["64MiB", "100MB"]},
+        {"type": "integer", "exclusiveMinimum": 0},
+    ]
 }
 
 
@@ -92,7 +161,7 @@ Size = Annotated[int, BeforeValidator(size), WithJsonSchema(SIZE_SCHEMA)]
 
 
 def _start(value: object) -> object:
-    if value in {"now", "beginning"}:
+    if value in ("now", "beginning"):
         return value
     try:
         return moment(value)
@@ -105,13 +174,23 @@ def _start(value: object) -> object:
 Start = Annotated[
     Literal["now", "beginning"] | datetime,
     BeforeValidator(_start),
-    WithJsonSchema({"anyOf": [{"enum": ["now", "beginning"]}, {"type": "string", "format": "date-time"}]}),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"enum": ["now", "beginning"]},
+                {"type": "string", "format": "date-time", "pattern": r"^[0-9]{4}-?[0-9W]"},
+            ]
+        }
+    ),
 ]
 """Where a source begins on its first run."""
 
 
+_HEADER = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+
+
 def _header_name(value: str) -> str:
-    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", value):
+    if not re.fullmatch(_HEADER, value):
         raise ValueError("is not the name of a header")
     return value
 
@@ -122,8 +201,16 @@ def _header_value(value: str) -> str:
     return value
 
 
-HeaderName = Annotated[str, AfterValidator(_header_name)]
-HeaderValue = Annotated[str, AfterValidator(_header_value)]
+HeaderName = Annotated[
+    str,
+    AfterValidator(_header_name),
+    WithJsonSchema({"type": "string", "pattern": f"^{_HEADER}{END}"}),
+]
+HeaderValue = Annotated[
+    str,
+    AfterValidator(_header_value),
+    WithJsonSchema({"type": "string", "pattern": r"^[\x20-\x7e]*" + END}),
+]
 
 
 def redact(text: str) -> str:

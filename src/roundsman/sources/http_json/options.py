@@ -45,7 +45,9 @@ class Rows(Options):
         tuple[Path, ...],
         BeforeValidator(_paths),
         Field(min_length=1),
-        WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+        WithJsonSchema(
+            {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
+        ),
     ]
     """The path of a row's id, or several paths that make one id: `["id", "updated_at"]` makes an edited row a new
     event.

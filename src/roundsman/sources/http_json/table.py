@@ -6,7 +6,7 @@ from functools import cached_property
 from itertools import combinations
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from roundsman import wire
 from roundsman.http.credentials import Credentials
@@ -46,7 +46,9 @@ class Table(Source):
 
     base_url: Url
     """The URL of the API; credentials are sent to no other host."""
-    path: Annotated[str, AfterValidator(_path)] = ""
+    path: Annotated[
+        str, AfterValidator(_path), WithJsonSchema({"type": "string", "pattern": "^(/[^?#]*)?$"})
+    ] = ""
     """The path of the list, such as `"/events"`; it follows `base_url`."""
     method: Literal["GET", "POST"] = "GET"
     """The method of the request. POST is for searches and GraphQL, and sends `body`."""

@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, WithJsonSchema
 
 from roundsman.http.urls import Url
 from roundsman.options.elsewhere import Text
 from roundsman.options.secrets import Secret
-from roundsman.options.values import HeaderName, HeaderValue, Options
+from roundsman.options.values import END, HeaderName, HeaderValue, Options
 from roundsman.plugin import Source
 
 if TYPE_CHECKING:
@@ -20,7 +20,11 @@ def _some(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
-Paths = Annotated[tuple[str, ...], AfterValidator(_some)]
+Paths = Annotated[
+    tuple[str, ...],
+    AfterValidator(_some),
+    WithJsonSchema({"type": "array", "items": {"type": "string"}, "minItems": 1}),
+]
 """Dotted paths, of which the first one present counts."""
 PLACE: Paths = ("domain", "place", "domainId")
 """Where a resource names its place."""
@@ -31,7 +35,11 @@ class Asking(Options):
 
     auth_header: HeaderName = "access-token"
     """The header that carries the token."""
-    auth_format: Annotated[HeaderValue, Field(pattern=r"\{token\}")] = "{token}"
+    auth_format: Annotated[
+        HeaderValue,
+        Field(pattern=r"\{token\}"),
+        WithJsonSchema({"type": "string", "pattern": r"^[\x20-\x7e]*\{token\}[\x20-\x7e]*" + END}),
+    ] = "{token}"
     """The value of `auth_header`, with `{token}` in it; `"Bearer {token}"` for a bearer token."""
     version_header: HeaderName | None = None
     """The header that selects the version of the API; `version` is its value."""

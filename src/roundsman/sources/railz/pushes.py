@@ -62,7 +62,12 @@ Connections = Annotated[
     Literal["discover"] | tuple[str, ...],
     BeforeValidator(_connections),
     WithJsonSchema(
-        {"anyOf": [{"const": "discover"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
+        {
+            "anyOf": [
+                {"const": "discover"},
+                {"type": "array", "items": {"type": "string", "pattern": r"\S"}, "minItems": 1},
+            ]
+        }
     ),
 ]
 
