@@ -184,13 +184,14 @@ def test_check_shows_every_mistake_and_warning(roundsman: Any, filled: Path) -> 
     fine = roundsman("check")
     assert fine.code == 0
     assert "no mistakes; 1 source, 1 sink, store" in fine.out
-    assert "warning: sources.doors: a secret is in the file" in fine.err
+    assert "roundsman.toml:4: warning: sources.doors: a secret is in the file" in fine.err
     (filled / "roundsman.toml").write_text(CONFIG.replace("path =", "pth ="))
     wrong = roundsman("check")
     assert (wrong.code, wrong.out) == (2, "")
-    assert wrong.err.splitlines()[1:] == [
-        "sinks.archive.path: is missing",
-        "sinks.archive.pth: unknown option; did you mean path?",
+    assert wrong.err.splitlines() == [
+        "roundsman.toml: 2 mistakes",
+        "roundsman.toml:8: sinks.archive.path: is missing",
+        "roundsman.toml:10: sinks.archive.pth: unknown option; did you mean path?",
     ]
     assert "s3cret" not in fine.out + fine.err + wrong.err
 

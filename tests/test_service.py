@@ -90,10 +90,11 @@ async def test_a_good_new_file_is_taken_over_and_a_bad_one_refused(sandbox: Sand
         await daemon.ready()
         good = config.read_text()
         config.write_text(good + '[sinks.second]\ntype = "fil"\n')
+        line = config.read_text().splitlines().index('type = "fil"') + 1
         daemon.send(signal.SIGHUP)
         await daemon.until(lambda: daemon.logged("config.refused"))
         assert daemon.logged("config.refused")[0]["problems"] == [
-            "sinks.second.type: fil is unknown; did you mean file?"
+            f"{config}:{line}: sinks.second.type: fil is unknown; did you mean file?"
         ]
         sandbox.vendor.add(log_id="a")
         await daemon.until(lambda: lines(tmp_path / "events.jsonl") == 1)
@@ -138,8 +139,8 @@ async def test_a_wrong_configuration_ends_with_2_and_all_the_reasons(tmp_path: P
         assert await asyncio.wait_for(daemon.process.wait(), 10) == 2
     assert daemon.stderr.splitlines() == [
         f"{config}: 2 mistakes",
-        "sources.doors.access_token: the environment has no variable PARAKEY_TOKEN",
-        "sources.doors.intervall: unknown option; did you mean interval?",
+        f"{config}:8: sources.doors.access_token: the environment has no variable PARAKEY_TOKEN",
+        f"{config}:9: sources.doors.intervall: unknown option; did you mean interval?",
     ]
 
 

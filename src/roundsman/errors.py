@@ -22,6 +22,7 @@ A library's own errors are turned into these where the library is called.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -109,12 +110,45 @@ class Conflict(Exception):
     """The cursor was moved (`rewind`, `replay`) since it was read: what was based on it is void."""
 
 
+Place = tuple[str | int, ...]
+"""The keys from the top of the configuration to a value; a number is a position in a list."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A mistake in the configuration, or a warning about it: where it is, and a sentence about it."""
+
+    place: Place
+    """Empty: it is about no key."""
+    words: str
+    file: Path | None = None
+    line: int | None = None
+    column: int | None = None
+    """Counted from 1; None if it is not known."""
+
+    def __str__(self) -> str:
+        """`roundsman.toml:12: sources.doors.interval: 30s is under the 60s minimum`."""
+        return ": ".join([*self._where(), *self._what()])
+
+    def warning(self) -> str:
+        """`roundsman.toml:12: warning: sources.doors: ...`, as editors read the lines of compilers."""
+        return ": ".join([*self._where(), "warning", *self._what()])
+
+    def _where(self) -> list[str]:
+        where = [str(each) for each in (self.file, self.line, self.column) if each is not None]
+        return [":".join(where)] if where else []
+
+    def _what(self) -> list[str]:
+        return [".".join(map(str, self.place)), self.words] if self.place else [self.words]
+
+
 class ConfigError(Exception):
     """All mistakes in the configuration, one a line."""
 
-    def __init__(self, problems: list[str], path: Path | None = None) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
+    def __init__(self, problems: Sequence[str | Problem], path: Path | None = None) -> None:
+        self.found = [each if isinstance(each, Problem) else Problem((), each) for each in problems]
+        self.problems = [str(each) for each in self.found]
+        super().__init__("\n".join(self.problems))
         self.path = path
         """The file that the mistakes are in, if they are about its content."""
 

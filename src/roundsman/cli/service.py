@@ -63,17 +63,18 @@ def install(user: User = False, socket: Socket = False, config: ServicePath = No
     if not user and not credentials.exists():
         credentials.mkdir(mode=0o700)
         complain(f"created {credentials} for secrets")
-    loaded = configuration.load(path)
+    document = configuration.read(path)
+    loaded = configuration.loaded(document)
     if not user and (mistakes := fitness.literal_secrets(loaded)):
-        raise ConfigError(mistakes, path)
+        raise ConfigError(document.located(mistakes), path)
     texts = _units(path, user=user, socket=socket)
     held = texts.get(units.folder(user=user) / units.SOCKET)
     unwise = [*advice.warnings(loaded), *fitness.without_environment(loaded)]
     if not user:
         unwise += fitness.out_of_reach(loaded, socket=held is not None)
         unwise += fitness.without_group(held or "", units.folder(user=False))
-    for warning in unwise:
-        complain(f"warning: {warning}")
+    for warning in document.located(unwise):
+        complain(warning.warning())
     written = [_write(place, text) for place, text in texts.items()]
     manager = ["systemctl", *(["--user"] if user else [])]
     if not _did(*manager, "daemon-reload"):

@@ -11,8 +11,8 @@ from roundsman.config.places import find, passed_over, users
 
 if TYPE_CHECKING:
     from roundsman.config.daemon import DaemonOptions, store_of
-    from roundsman.config.document import digest, names
-    from roundsman.config.loading import Config, listen_of, load, load_beside
+    from roundsman.config.document import Document, digest, names, read
+    from roundsman.config.loading import Config, listen_of, load, load_beside, loaded
     from roundsman.config.registry import load_type, sinks_registry, source_class, sources_registry
     from roundsman.config.schema import json_schema
     from roundsman.config.selection import filters, tables
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Config",
     "DaemonOptions",
+    "Document",
     "digest",
     "filters",
     "find",
@@ -29,9 +30,11 @@ __all__ = [
     "load",
     "load_beside",
     "load_type",
+    "loaded",
     "names",
     "nearest",
     "passed_over",
+    "read",
     "sinks_registry",
     "source_class",
     "sources_registry",
@@ -42,8 +45,8 @@ __all__ = [
 
 _PLACES = {
     "daemon": ("DaemonOptions", "store_of"),
-    "document": ("digest", "names"),
-    "loading": ("Config", "listen_of", "load", "load_beside"),
+    "document": ("Document", "digest", "names", "read"),
+    "loading": ("Config", "listen_of", "load", "load_beside", "loaded"),
     "registry": ("load_type", "sinks_registry", "source_class", "sources_registry"),
     "schema": ("json_schema",),
     "sentences": ("nearest",),

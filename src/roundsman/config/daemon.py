@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from roundsman.config.document import parse
+from roundsman.config.document import read
 from roundsman.config.sentences import nearest, read_table
-from roundsman.errors import ConfigError
+from roundsman.errors import Problem
 from roundsman.options.paths import DataPath, relative_to
 from roundsman.options.values import Duration, Options
 from roundsman.store import default_path
@@ -37,16 +37,18 @@ def store_of(path: Path) -> Path:
 
     Sources, sinks and their secrets are not read: commands on the store work without the service's credentials.
     """
-    document = parse(path)
-    problems = unknown_tables(document)
+    document = read(path)
+    problems = unknown_tables(document.tables)
     with relative_to(path.absolute().parent):
-        daemon = read_table(DaemonOptions, "daemon", document.get("daemon", {}), problems)
-    if problems := [each for each in problems if each.startswith("daemon")]:
-        raise ConfigError(problems, path)
+        daemon = read_table(DaemonOptions, ("daemon",), document.tables.get("daemon", {}), problems)
+    if problems := [each for each in problems if each.place[0] == "daemon"]:
+        raise document.refused(problems)
     store: Path | None = daemon.store
     return store or default_path()
 
 
-def unknown_tables(document: dict[str, Any]) -> list[str]:
+def unknown_tables(tables: dict[str, Any]) -> list[Problem]:
     """The mistakes about unknown tables."""
-    return [f"{key}: unknown table{nearest(key, list(TABLES))}" for key in document if key not in TABLES]
+    return [
+        Problem((key,), f"unknown table{nearest(key, list(TABLES))}") for key in tables if key not in TABLES
+    ]

@@ -12,10 +12,10 @@ import httpx
 from pydantic import BaseModel
 
 from roundsman.config.daemon import DaemonOptions, store_of, unknown_tables
-from roundsman.config.document import parse
+from roundsman.config.document import Document, read
 from roundsman.config.registry import load_type, sinks_registry, sources_registry
 from roundsman.config.sentences import nearest, read_table, shown
-from roundsman.errors import ConfigError, reason
+from roundsman.errors import ConfigError, Place, Problem, reason
 from roundsman.http.transport import HttpOptions
 from roundsman.http.urls import is_loopback
 from roundsman.masking import mask
@@ -67,107 +67,115 @@ def load(path: Path, *, only_source: str | None = None, only_sink: str | None = 
 
     With `only_source`, no other source and no sink is read; with `only_sink`, no other sink and no source.
     """
-    document = parse(path)
-    return printed.loaded(document, lambda: _load(path, document, only_source, only_sink))
+    return loaded(read(path), only_source=only_source, only_sink=only_sink)
 
 
-async def load_beside(path: Path) -> Config:
-    """As `load`. The programs that print secrets run in a thread: they do not block the event loop."""
-    calls, variables = printed.needed(parse(path), lambda: load(path))
+def loaded(document: Document, *, only_source: str | None = None, only_sink: str | None = None) -> Config:
+    """As `load`, for a caller that also needs the lines of the document."""
+    return printed.loaded(document.tables, lambda: _load(document, only_source, only_sink))
+
+
+async def load_beside(document: Document) -> Config:
+    """As `loaded`. The programs that print secrets run in a thread: they do not block the event loop."""
+    calls, variables = printed.needed(document.tables, lambda: loaded(document))
     with printed.known(await in_thread(printed.run_all, calls, variables) if calls else {}):
-        return load(path)
+        return loaded(document)
 
 
-def _load(path: Path, document: dict[str, Any], only_source: str | None, only_sink: str | None) -> Config:
-    problems = unknown_tables(document)
+def _load(document: Document, only_source: str | None, only_sink: str | None) -> Config:
+    path, written = document.path, document.tables
+    problems = unknown_tables(written)
     with relative_to(path.absolute().parent):
         known: dict[str, type[BaseModel]] = {
             "daemon": DaemonOptions,
             "http": HttpOptions,
             "listen": ListenOptions,
         }
-        if "heartbeat" in document and only_source is None:
+        if "heartbeat" in written and only_source is None:
             from roundsman.config.heartbeat import HeartbeatOptions
 
             known["heartbeat"] = HeartbeatOptions
         tables: dict[str, Any] = {}
         for key, model in known.items():
-            tables[key] = read_table(model, key, document.get(key, {}), problems)
-        listen = tables["listen"] if "listen" in document else None
+            tables[key] = read_table(model, (key,), written.get(key, {}), problems)
+        listen = tables["listen"] if "listen" in written else None
         if only_source is not None:
-            return _one(path, document, ("sources", only_source), tables, problems)
+            return _one(document, ("sources", only_source), tables, problems)
         if only_sink is not None:
-            return _one(path, document, ("sinks", only_sink), tables, problems)
-        sources = _plugins("sources", sources_registry(), document.get("sources", {}), problems)
-        sinks = _plugins("sinks", sinks_registry(), document.get("sinks", {}), problems)
-    problems += _too_often(document.get("sources"), sources)
-    if not document.get("sources"):
-        problems.append("sources: no source; add a table such as [sources.front-doors]")
-    if not document.get("sinks"):
-        problems.append('sinks: no sink; add a table such as [sinks.console] with type = "stdout"')
+            return _one(document, ("sinks", only_sink), tables, problems)
+        sources = _plugins("sources", sources_registry(), written.get("sources", {}), problems)
+        sinks = _plugins("sinks", sinks_registry(), written.get("sinks", {}), problems)
+    problems += _too_often(written.get("sources"), sources)
+    if not written.get("sources"):
+        problems.append(Problem(("sources",), "no source; add a table such as [sources.front-doors]"))
+    if not written.get("sinks"):
+        problems.append(
+            Problem(("sinks",), 'no sink; add a table such as [sinks.console] with type = "stdout"')
+        )
     store = tables["daemon"].store if tables["daemon"] else None
     problems += _shared_places(sinks, store or default_path(), path)
-    if "listen" not in document:
+    if "listen" not in written:
         problems += [
-            f"sources.{name}.webhook: no webhook is received without a listener; add [listen]"
+            Problem(("sources", name, "webhook"), "no webhook is received without a listener; add [listen]")
             for name, source in sources.items()
             if source.webhook is not None
         ]
     if problems:
-        raise ConfigError(problems, path)
+        raise document.refused(problems)
     return Config(path, tables["daemon"], tables["http"], listen, sources, sinks, tables.get("heartbeat"))
 
 
 def listen_of(path: Path) -> ListenOptions | None:
     """[listen] alone; None if there is none that can be used. ConfigError lists the mistakes in [daemon]."""
     store_of(path)
-    document = parse(path)
-    if "listen" not in document:
+    tables = read(path).tables
+    if "listen" not in tables:
         return None
     with relative_to(path.absolute().parent):
-        found: ListenOptions | None = read_table(ListenOptions, "listen", document["listen"], [])
+        found: ListenOptions | None = read_table(ListenOptions, ("listen",), tables["listen"], [])
     return found
 
 
 def _one(
-    path: Path, document: dict[str, Any], which: tuple[str, str], tables: dict[str, Any], problems: list[str]
+    document: Document, which: tuple[str, str], tables: dict[str, Any], problems: list[Problem]
 ) -> Config:
     """The part of the configuration that one source or sink (section, name) needs."""
     section, name = which
-    known = document.get(section, {})
+    known = document.tables.get(section, {})
     if not isinstance(known, dict) or name not in known:
         there = ", ".join(known) or "none"
         raise ConfigError([f"{name}: no such {section.removesuffix('s')}; there is {there}"])
-    problems = [problem for problem in problems if problem.startswith(("daemon", "http"))]
+    problems = [problem for problem in problems if problem.place[0] in {"daemon", "http"}]
     registry = sources_registry() if section == "sources" else sinks_registry()
     found = _plugins(section, registry, {name: known[name]}, problems)
     if problems:
-        raise ConfigError(problems, path)
+        raise document.refused(problems)
     of_sources, of_sinks = (found, {}) if section == "sources" else ({}, found)
-    return Config(path, tables["daemon"], tables["http"], sources=of_sources, sinks=of_sinks)
+    return Config(document.path, tables["daemon"], tables["http"], sources=of_sources, sinks=of_sinks)
 
 
 def _plugins(
-    section: str, registry: Mapping[str, EntryPoint], tables: object, problems: list[str]
+    section: str, registry: Mapping[str, EntryPoint], tables: object, problems: list[Problem]
 ) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if not isinstance(tables, dict):
-        problems.append(f"{section}: is not a table; write [{section}.some-name]")
+        problems.append(Problem((section,), f"is not a table; write [{section}.some-name]"))
         return found
     for name, table in tables.items():
-        place = f"{section}.{name}"
+        place = (section, name)
         if not NAME.fullmatch(name):
-            problems.append(f"{place}: a name is made of letters, digits, dots, dashes and underscores")
+            words = "a name is made of letters, digits, dots, dashes and underscores"
+            problems.append(Problem(place, words))
         if section == "sources" and name == DAEMON:
-            problems.append(
-                f"{place}: is the source of the daemon's own notices; give the source another name"
-            )
+            words = "is the source of the daemon's own notices; give the source another name"
+            problems.append(Problem(place, words))
         if not isinstance(table, dict):
-            problems.append(f"{place}: is not a table; write [{place}]")
+            problems.append(Problem(place, f"is not a table; write [{section}.{name}]"))
         elif "type" not in table:
-            problems.append(f"{place}.type: is missing; one of {', '.join(registry)}")
+            problems.append(Problem((*place, "type"), f"is missing; one of {', '.join(registry)}"))
         elif not isinstance(kind := table["type"], str) or kind not in registry:
-            problems.append(f"{place}.type: {shown(kind)} is unknown{nearest(str(kind), list(registry))}")
+            words = f"{shown(kind)} is unknown{nearest(str(kind), list(registry))}"
+            problems.append(Problem((*place, "type"), words))
         elif plugin := read_table(load_type(registry[kind]), place, table, problems):
             found[name] = plugin.named(name)
             mask.add(_in_urls(plugin))
@@ -198,7 +206,7 @@ def _in_urls(plugin: Source | Sink) -> list[str]:
     ]
 
 
-def _useless(place: str, plugin: Source | Sink) -> list[str]:
+def _useless(place: Place, plugin: Source | Sink) -> list[Problem]:
     """Errors that a third-party plugin raises when it is used: found here, not in the middle of a reload."""
     try:
         plugin.identity()
@@ -208,11 +216,11 @@ def _useless(place: str, plugin: Source | Sink) -> list[str]:
         else:
             plugin.place()
     except Exception as exc:  # noqa: BLE001 - a plugin may raise anything
-        return [f"{place}: cannot be used: {reason(exc)}"]
+        return [Problem(place, f"cannot be used: {reason(exc)}")]
     return []
 
 
-def _too_often(tables: object, sources: Mapping[str, Source]) -> list[str]:
+def _too_often(tables: object, sources: Mapping[str, Source]) -> list[Problem]:
     """Intervals below FLOOR, also in tables that have other mistakes."""
     found = []
     for name, table in tables.items() if isinstance(tables, dict) else ():
@@ -225,11 +233,12 @@ def _too_often(tables: object, sources: Mapping[str, Source]) -> list[str]:
         except (ValueError, httpx.InvalidURL):
             continue
         if 0 < interval < FLOOR and not waived:
-            found.append(f"sources.{name}.interval: {spell(interval)} is under the {FLOOR:.0f}s minimum")
+            words = f"{spell(interval)} is under the {FLOOR:.0f}s minimum"
+            found.append(Problem(("sources", name, "interval"), words))
     return found
 
 
-def _shared_places(sinks: Mapping[str, Sink], store: Path, path: Path) -> list[str]:
+def _shared_places(sinks: Mapping[str, Sink], store: Path, path: Path) -> list[Problem]:
     """Files that would have two writers: sinks, the store, and the editor of this configuration."""
     base = os.path.realpath(store)
     taken = {base: "the store", os.path.realpath(path): "an editor: it is this configuration"}
@@ -240,6 +249,6 @@ def _shared_places(sinks: Mapping[str, Sink], store: Path, path: Path) -> list[s
         if place is None:
             continue
         if place in taken:
-            found.append(f"sinks.{name}: {place} is already written by {taken[place]}")
+            found.append(Problem(("sinks", name), f"{place} is already written by {taken[place]}"))
         taken.setdefault(place, f"sinks.{name}")
     return found

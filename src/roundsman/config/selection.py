@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from roundsman.config.document import parse
+from roundsman.config.document import read
 from roundsman.errors import ConfigError
 from roundsman.sinks import FOR_PEOPLE, SINKS
 from roundsman.store.values import Filter
@@ -17,7 +17,7 @@ def filters(path: Path) -> dict[str, Filter]:
 
 def tables(path: Path, section: str) -> dict[str, dict[str, Any]]:
     """The tables of all sources or sinks as they are written, by name."""
-    found = parse(path).get(section, {})
+    found = read(path).tables.get(section, {})
     if not isinstance(found, dict):
         return {}
     return {name: table for name, table in found.items() if isinstance(table, dict)}

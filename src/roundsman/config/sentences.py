@@ -6,14 +6,15 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from roundsman.errors import Place, Problem
 from roundsman.options.secrets import Secret
 from roundsman.options.values import redact
 from roundsman.times import spell
 
 
-def read_table(model: type[BaseModel], place: str, table: object, problems: list[str]) -> Any:
+def read_table(model: type[BaseModel], place: Place, table: object, problems: list[Problem]) -> Any:
     if not isinstance(table, dict):
-        problems.append(f"{place}: is not a table; write [{place}]")
+        problems.append(Problem(place, f"is not a table; write [{'.'.join(map(str, place))}]"))
         return None
     try:
         return model.model_validate(table)
@@ -23,38 +24,41 @@ def read_table(model: type[BaseModel], place: str, table: object, problems: list
     return None
 
 
-def _sentence(model: type[BaseModel], place: str, error: Any) -> str:
-    """A pydantic error as a sentence: `sources.doors.batch: 0 is less than 1`."""
+def _sentence(model: type[BaseModel], place: Place, error: Any) -> Problem:
+    """A pydantic error with its place, such as `sources.doors.batch`, and a sentence: `0 is less than 1`."""
     path = [part for part in error["loc"] if not str(part).startswith(("function-", "[key]"))]
     owner, secret = _owner(model, path)
-    where = ".".join([place, *(str(part) for part in path)])
+    quoted = "the value" if secret else shown(error["input"])
+    return Problem((*place, *path), _words(error, owner, quoted, secret=secret))
+
+
+def _words(error: Any, owner: type[BaseModel], quoted: str, *, secret: bool) -> str:
+    """What is wrong with the value of an option of the table `owner`."""
     context, value = error.get("ctx", {}), error["input"]
-    quoted = "the value" if secret else shown(value)
     match error["type"]:
         case "missing":
-            return f"{where}: is missing"
+            return "is missing"
         case "extra_forbidden":
             known = [info.alias or name for name, info in owner.model_fields.items()]
-            return f"{where}: unknown option{nearest(str(path[-1]), known)}"
+            return f"unknown option{nearest(str(error['loc'][-1]), known)}"
         case "value_error":
             message = str(context["error"])
-            return f"{where}: {message if secret or not message.startswith(('is ', 'cannot ')) else f'{quoted} {message}'}"
+            is_about_it = not secret and message.startswith(("is ", "cannot "))
+            return f"{quoted} {message}" if is_about_it else message
         case "literal_error":
             expected = context["expected"].replace("'", "")
             close = difflib.get_close_matches(str(value), re.split(", | or ", expected), n=1)
-            return f"{where}: {quoted} is not one of {expected}" + (
-                f"; did you mean {close[0]}?" if close else ""
-            )
+            return f"{quoted} is not one of {expected}" + (f"; did you mean {close[0]}?" if close else "")
         case "string_pattern_mismatch":
-            return f"{where}: {quoted} is not of the form {context['pattern']}"
+            return f"{quoted} is not of the form {context['pattern']}"
         case "greater_than_equal":
-            return f"{where}: {quoted} is less than {_limit(context['ge'], value)}"
+            return f"{quoted} is less than {_limit(context['ge'], value)}"
         case "greater_than":
-            return f"{where}: {quoted} is not more than {context['gt']}"
+            return f"{quoted} is not more than {context['gt']}"
         case "less_than_equal":
-            return f"{where}: {quoted} is more than {_limit(context['le'], value)}"
+            return f"{quoted} is more than {_limit(context['le'], value)}"
         case "model_type" | "dict_type" | "model_attributes_type":
-            return f"{where}: {quoted} is not a table"
+            return f"{quoted} is not a table"
         case kind if kind.endswith(("_type", "_parsing")):
             nouns = {
                 "bool": "true or false",
@@ -66,11 +70,11 @@ def _sentence(model: type[BaseModel], place: str, error: Any) -> str:
             noun = kind.removesuffix("_type").removesuffix("_parsing")
             example = f'["{value}"]' if quoted == value else "it inside [ ]"
             hint = f"; write {example}" if noun == "tuple" else ""
-            return f"{where}: {quoted} is not {nouns.get(noun, f'a {noun}')}{hint}"
+            return f"{quoted} is not {nouns.get(noun, f'a {noun}')}{hint}"
         case "int_from_float":
-            return f"{where}: {quoted} is not a whole number"
+            return f"{quoted} is not a whole number"
         case _:
-            return f"{where}: {quoted}: {error['msg'][:1].lower()}{error['msg'][1:]}"
+            return f"{quoted}: {error['msg'][:1].lower()}{error['msg'][1:]}"
 
 
 def _limit(limit: float, value: object) -> str:

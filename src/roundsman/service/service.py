@@ -140,14 +140,18 @@ class Service:
             digest = configuration.digest(self.config.path)
             problems: list[str] = []
             changed: list[str] = []
+            document = None
             try:
-                new = await configuration.load_beside(self.config.path)
+                document = configuration.read(self.config.path)
+                new = await configuration.load_beside(document)
                 changed = await self._compared(new)
                 if not dry:
                     await self._take_over(new)
             except Exception as exc:
                 # A plugin's options may raise anything, and `roundsman reload` waits for an answer.
                 problems = exc.problems if isinstance(exc, ConfigError) else reason(exc).splitlines()
+                if document is not None:
+                    problems = [str(each) for each in document.located(problems)]
                 if not dry:
                     expected = isinstance(exc, ConfigError | StoreError | OSError)
                     self.engine.deliveries.reopen()  # SIGHUP may come from a log rotation, whether the file is right or not
