@@ -133,11 +133,11 @@ async def known_kinds(
     """
     if not types and not outcomes:
         return
-    from roundsman.config.document import parse
+    from roundsman.config.document import read
     from roundsman.config.vocabulary import of_document
     from roundsman.store import Filter
 
-    words = of_document(parse(configuration.find(config)))
+    words = of_document(read(configuration.find(config)).tables)
     asked = [
         ("event type", each, words.unknown_type(each, shortened=True), Filter([each, f"*.{each}"], (), ()))
         for each in types

@@ -73,7 +73,7 @@ def install(user: User = False, socket: Socket = False, config: ServicePath = No
     if not user:
         unwise += fitness.out_of_reach(loaded, socket=held is not None)
         unwise += fitness.without_group(held or "", units.folder(user=False))
-    for warning in document.located(unwise):
+    for warning in document.located([*document.warnings, *unwise]):
         complain(warning.warning())
     written = [_write(place, text) for place, text in texts.items()]
     manager = ["systemctl", *(["--user"] if user else [])]

@@ -11,7 +11,7 @@ from roundsman.config.places import find, passed_over, users
 
 if TYPE_CHECKING:
     from roundsman.config.daemon import DaemonOptions, store_of
-    from roundsman.config.document import Document, digest, names, read
+    from roundsman.config.document import Document, digest, included_files, names, read
     from roundsman.config.loading import Config, listen_of, load, load_beside, loaded
     from roundsman.config.registry import load_type, sinks_registry, source_class, sources_registry
     from roundsman.config.schema import json_schema
@@ -25,6 +25,7 @@ __all__ = [
     "digest",
     "filters",
     "find",
+    "included_files",
     "json_schema",
     "listen_of",
     "load",
@@ -45,7 +46,7 @@ __all__ = [
 
 _PLACES = {
     "daemon": ("DaemonOptions", "store_of"),
-    "document": ("Document", "digest", "names", "read"),
+    "document": ("Document", "digest", "included_files", "names", "read"),
     "loading": ("Config", "listen_of", "load", "load_beside", "loaded"),
     "registry": ("load_type", "sinks_registry", "source_class", "sources_registry"),
     "schema": ("json_schema",),

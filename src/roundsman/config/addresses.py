@@ -4,7 +4,7 @@ import secrets
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from roundsman.config.document import parse
+from roundsman.config.document import read
 from roundsman.config.sentences import read_table
 from roundsman.errors import ConfigError
 from roundsman.options.listen import ListenOptions
@@ -24,7 +24,7 @@ class PagePlace(NamedTuple):
 
 def page_place(path: Path) -> PagePlace | None:
     """Where the page is; None without `[listen.page]`. ConfigError lists the mistakes in what it depends on."""
-    listen = parse(path).get("listen")
+    listen = read(path).tables.get("listen")
     if not isinstance(listen, dict) or "page" not in listen:
         return None
     problems: list[str] = []

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import httpx
 from pydantic import BaseModel
 
-from roundsman.config.document import parse
+from roundsman.config.document import read
 from roundsman.config.loading import Config
 from roundsman.config.sentences import nearest
 from roundsman.config.vocabulary import vocabulary
@@ -42,7 +42,7 @@ def warnings(config: Config) -> list[str]:
                     f'{place}: a secret is in the file; write {{ credential = "name" }}, {{ env = "NAME" }} or '
                     '{ file = "path" } instead'
                 )
-                files[config.path] = "holds a secret"
+                files[config.file_of(place)] = "holds a secret"
             elif isinstance(secret.origin, Path):
                 files[secret.origin] = "is a secret"
             elif secret.origin.startswith("program "):
@@ -70,7 +70,7 @@ def warnings(config: Config) -> list[str]:
             )
     if config.http.proxy and "@" in config.http.proxy and _is_written(config, "http", "proxy"):
         found.append("http.proxy: a password is in the file")
-        files[config.path] = "holds a secret"
+        files[config.file_of("http")] = "holds a secret"
     places = [("daemon.store", config.store)]
     for name, sink in config.sinks.items():
         where = sink.place()
@@ -80,7 +80,8 @@ def warnings(config: Config) -> list[str]:
         folder = next(parent for parent in file.absolute().parents if os.access(parent, os.F_OK))
         if not os.access(folder, os.W_OK | os.X_OK) or not folder.is_dir():
             found.append(f"{what}: {folder} cannot be written by this user")
-    files.setdefault(config.path, "names the places of secrets")
+    for each in (config.path, *config.origins.values()):
+        files.setdefault(each, "names the places of secrets")
     files.setdefault(config.store, "holds the events")
     for path, why in files.items():
         try:
@@ -92,7 +93,11 @@ def warnings(config: Config) -> list[str]:
         if others and why != "names the places of secrets":
             folder = config.path.parent / "credentials"
             # Not chmod 600: the service's user could not read the file then.
-            what = f"put the secret into {folder}" if path == config.path and folder.is_dir() else "chmod 600"
+            what = (
+                f"put the secret into {folder}"
+                if path in {config.path, *config.origins.values()} and folder.is_dir()
+                else "chmod 600"
+            )
             found.append(
                 f"{path}: {why}, and its mode {mode:04o} lets every user of this machine read it: {what}"
             )
@@ -129,7 +134,7 @@ def _in_the_clear(plugin: Plugin) -> list[str]:
 def _is_written(config: Config, table: str, option: str) -> bool:
     """Whether the value of an option is in the configuration, and not at a place that is named there."""
     try:
-        return isinstance(parse(config.path)[table][option], str)
+        return isinstance(read(config.path).tables[table][option], str)
     except (ConfigError, KeyError):
         return False  # the file has changed meanwhile
 

@@ -38,7 +38,7 @@ def store_of(path: Path) -> Path:
     Sources, sinks and their secrets are not read: commands on the store work without the service's credentials.
     """
     document = read(path)
-    problems = unknown_tables(document.tables)
+    problems = [*document.problems, *unknown_tables(document.tables)]
     with relative_to(path.absolute().parent):
         daemon = read_table(DaemonOptions, ("daemon",), document.tables.get("daemon", {}), problems)
     if problems := [each for each in problems if each.place[0] == "daemon"]:
@@ -49,6 +49,5 @@ def store_of(path: Path) -> Path:
 
 def unknown_tables(tables: dict[str, Any]) -> list[Problem]:
     """The mistakes about unknown tables."""
-    return [
-        Problem((key,), f"unknown table{nearest(key, list(TABLES))}") for key in tables if key not in TABLES
-    ]
+    known = [*TABLES, "include"]
+    return [Problem((key,), f"unknown table{nearest(key, known)}") for key in tables if key not in TABLES]

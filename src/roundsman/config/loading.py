@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -15,6 +15,7 @@ from roundsman.config.daemon import DaemonOptions, store_of, unknown_tables
 from roundsman.config.document import Document, read
 from roundsman.config.registry import load_type, sinks_registry, sources_registry
 from roundsman.config.sentences import nearest, read_table, shown
+from roundsman.config.syntax import File
 from roundsman.errors import ConfigError, Place, Problem, reason
 from roundsman.http.transport import HttpOptions
 from roundsman.http.urls import is_loopback
@@ -56,6 +57,13 @@ class Config:
     sinks: Mapping[str, Sink] = field(default_factory=dict)
     heartbeat: "HeartbeatOptions | None" = None
     """None: there is no heartbeat."""
+    origins: Mapping[Place, Path] = field(default_factory=dict)
+    """The file of each table, source and sink, if there is more than one file."""
+
+    def file_of(self, place: str) -> Path:
+        """The file that holds a source or a sink, such as `sources.doors`, or a table."""
+        whole = tuple(place.split(".", 1))
+        return self.origins.get(whole) or self.origins.get(whole[:1]) or self.path
 
     @property
     def store(self) -> Path:
@@ -84,7 +92,7 @@ async def load_beside(document: Document) -> Config:
 
 def _load(document: Document, only_source: str | None, only_sink: str | None) -> Config:
     path, written = document.path, document.tables
-    problems = unknown_tables(written)
+    problems = [*document.problems, *unknown_tables(written)]
     with relative_to(path.absolute().parent):
         known: dict[str, type[BaseModel]] = {
             "daemon": DaemonOptions,
@@ -106,14 +114,15 @@ def _load(document: Document, only_source: str | None, only_sink: str | None) ->
         sources = _plugins("sources", sources_registry(), written.get("sources", {}), problems)
         sinks = _plugins("sinks", sinks_registry(), written.get("sinks", {}), problems)
     problems += _too_often(written.get("sources"), sources)
+    empty = "".join(f"; include: {warning.words}" for warning in document.warnings)
     if not written.get("sources"):
-        problems.append(Problem(("sources",), "no source; add a table such as [sources.front-doors]"))
+        problems.append(Problem(("sources",), f"no source; add a table such as [sources.front-doors]{empty}"))
     if not written.get("sinks"):
         problems.append(
             Problem(("sinks",), 'no sink; add a table such as [sinks.console] with type = "stdout"')
         )
     store = tables["daemon"].store if tables["daemon"] else None
-    problems += _shared_places(sinks, store or default_path(), path)
+    problems += _shared_places(sinks, store or default_path(), document.files)
     if "listen" not in written:
         problems += [
             Problem(("sources", name, "webhook"), "no webhook is received without a listener; add [listen]")
@@ -122,7 +131,9 @@ def _load(document: Document, only_source: str | None, only_sink: str | None) ->
         ]
     if problems:
         raise document.refused(problems)
-    return Config(path, tables["daemon"], tables["http"], listen, sources, sinks, tables.get("heartbeat"))
+    origins = {place: file.path for place, file in document.origins.items()}
+    heartbeat = tables.get("heartbeat")
+    return Config(path, tables["daemon"], tables["http"], listen, sources, sinks, heartbeat, origins)
 
 
 def listen_of(path: Path) -> ListenOptions | None:
@@ -145,7 +156,9 @@ def _one(
     if not isinstance(known, dict) or name not in known:
         there = ", ".join(known) or "none"
         raise ConfigError([f"{name}: no such {section.removesuffix('s')}; there is {there}"])
-    problems = [problem for problem in problems if problem.place[0] in {"daemon", "http"}]
+    problems = [
+        problem for problem in problems if problem.place[0] in {"daemon", "http"} or problem.place == which
+    ]
     registry = sources_registry() if section == "sources" else sinks_registry()
     found = _plugins(section, registry, {name: known[name]}, problems)
     if problems:
@@ -238,10 +251,11 @@ def _too_often(tables: object, sources: Mapping[str, Source]) -> list[Problem]:
     return found
 
 
-def _shared_places(sinks: Mapping[str, Sink], store: Path, path: Path) -> list[Problem]:
+def _shared_places(sinks: Mapping[str, Sink], store: Path, files: Iterable[File]) -> list[Problem]:
     """Files that would have two writers: sinks, the store, and the editor of this configuration."""
     base = os.path.realpath(store)
-    taken = {base: "the store", os.path.realpath(path): "an editor: it is this configuration"}
+    taken = {os.path.realpath(file.path): "an editor: it is this configuration" for file in files}
+    taken[base] = "the store"
     taken |= {base + end: "the store" for end in ("-wal", "-shm", "-journal", ".lock")}
     found = []
     for name, sink in sinks.items():

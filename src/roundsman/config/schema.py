@@ -23,6 +23,11 @@ from roundsman.config.registry import load_type, sinks_registry, sources_registr
 from roundsman.http.transport import HttpOptions
 from roundsman.options.listen import ListenOptions
 
+INCLUDE = """More files of the configuration: file names and patterns such as `conf.d/*.toml`, relative to this file. It stands
+above the first table. A relative path in an included file begins at the folder of the main file, too. Each source, each
+sink, and each other table stands in one of the files. An included file cannot include others.
+"""
+
 
 def json_schema() -> dict[str, Any]:
     """A JSON Schema of the whole file, for editors."""
@@ -57,8 +62,9 @@ def json_schema() -> dict[str, Any]:
         "title": "Roundsman configuration",
         "type": "object",
         "additionalProperties": False,
-        "required": ["sources", "sinks"],
+        "anyOf": [{"required": ["sources", "sinks"]}, {"required": ["include"]}],
         "properties": {
+            "include": {"type": "array", "items": {"type": "string", "minLength": 1}, "description": INCLUDE},
             "daemon": reference(DaemonOptions, "daemon"),
             "http": reference(HttpOptions, "http"),
             "listen": reference(ListenOptions, "listen"),

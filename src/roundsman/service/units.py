@@ -100,6 +100,8 @@ def folder(*, user: bool, environ: Mapping[str, str] = os.environ) -> Path:
 
 def obstacles(config: Path) -> list[str]:
     """Why the system's service, with a dynamic user and no /home, could not run with this configuration."""
+    from roundsman import config as configuration
+
     found = []
     trees = [PACKAGE]
     if sys.prefix != sys.base_prefix:  # a virtual environment; /usr is not checked as a whole
@@ -111,6 +113,7 @@ def obstacles(config: Path) -> list[str]:
         ("the program", PACKAGE),
         *([("the program", script)] if script else []),
         ("the configuration", config.resolve()),
+        *(("the configuration", each.resolve()) for each in configuration.included_files(config)),
     ):
         hidden = next((each for each in HIDDEN if path.is_relative_to(each)), None)
         if hidden is not None:

@@ -1,0 +1,95 @@
+"""One TOML file, or what is wrong with its syntax: the parser's words, the name that is set twice, the likely cause."""
+
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from roundsman.errors import ConfigError, Problem
+from roundsman.options.secrets import forbidden
+
+_WHERE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+_NAMES = re.compile(r"\((?:'[^']*'|\"[^\"]*\")(?:, (?:'[^']*'|\"[^\"]*\"))*,?\)")
+"""The keys of a table, as the parser quotes them."""
+_QUOTED = re.compile(r"(?<!Expected )(?:'(?!\\)[^']*'|\"[^\"]*\")")
+"""What the parser quotes of the file, which may be part of a secret.
+
+What it expects in its place, such as `'='`, and an escaped character are no text of the file.
+"""
+_TWICE = (
+    "Cannot overwrite a value",
+    "Cannot declare",
+    "Duplicate inline table key",
+    "Cannot redefine namespace",
+)
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of the configuration."""
+
+    path: Path
+    """As the user has named it."""
+    text: str
+    tables: dict[str, Any]
+
+
+def parse(path: Path) -> File:
+    """The file. ConfigError if it cannot be read, or is no TOML."""
+    text = ""
+    try:
+        # utf-8-sig: on Windows, editors write a byte order mark.
+        text = path.read_text(encoding="utf-8-sig")
+        return File(path, text, tomllib.loads(text))
+    except OSError as exc:
+        hint = forbidden(exc, f"the service's user must be able to read it: chmod 644 {path}")
+        why = f"cannot be read: {exc.strerror}{hint}"
+    except UnicodeDecodeError:
+        why = "is not UTF-8 text"
+    except RecursionError:
+        why = "is not TOML: nested too deeply"
+    except tomllib.TOMLDecodeError as exc:
+        raise ConfigError([_mistake(path, text, str(exc))]) from None
+    raise ConfigError([Problem((), why, path)])
+
+
+def _mistake(path: Path, text: str, message: str) -> Problem:
+    from roundsman.config.causes import likely_cause
+
+    found = _WHERE.search(message)
+    words = message[: found.start()] if found else message
+    if found and found[1]:
+        line, column = int(found[1]), int(found[2])
+    else:  # the end of the document
+        line, column = text.count("\n") + 1, len(text) - text.rfind("\n")
+    if words.startswith(_TWICE) and (known := _twice(path, text, line)):
+        return known
+    shown = _QUOTED.sub("...", _NAMES.sub(lambda match: _dotted(match[0]), words))
+    cause = likely_cause(text, line, column, words)
+    return Problem((), f"is not TOML: {shown}{f'; {cause}' if cause else ''}", path, line, column)
+
+
+def _twice(path: Path, text: str, line: int) -> Problem | None:
+    """The name that is set for the second time, if the scan sees it where the parser does."""
+    from roundsman.config.lines import lines
+
+    twice = lines(text).twice
+    if twice is None or twice.second > line:
+        return None
+    name = ".".join(map(str, twice.place))
+    here = text.splitlines()[twice.second - 1].strip()
+    what = f"[{name}] is written twice" if here.startswith("[") else f"{name} is set twice"
+    more = ""
+    if (
+        here.startswith("[")
+        and not here.startswith("[[")
+        and re.match(r"\[\s*(?:sources|sinks)\s*\.[^.]+\]", here)
+    ):
+        more = ": give one of the two another name"
+    words = f"is not TOML: {what}, first in line {twice.first}{more}"
+    return Problem((), words, path, twice.second)
+
+
+def _dotted(names: str) -> str:
+    return ".".join(re.findall(r"['\"]([^'\"]*)['\"]", names))
