@@ -23,7 +23,7 @@ def typed(text: str) -> list[Command]:
 @pytest.fixture
 def document() -> dict[str, Any]:
     """The page's configuration."""
-    [block] = pages.blocks(PAGE, "toml")
+    block, _including = pages.blocks(PAGE, "toml")
     return tomllib.loads(block.text)
 
 

@@ -77,7 +77,9 @@ LOGGED = {
     "config.refused": Logged(
         FAULT,
         "A reload found mistakes. The old configuration stays in effect.",
-        {"problems": "A list of the mistakes, one sentence each."},
+        {
+            "problems": "A list of the mistakes, one sentence each, with file and line: `FILE:LINE: PLACE: ...`."
+        },
     ),
     "command.failed": Logged(
         FAULT,
