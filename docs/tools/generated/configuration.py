@@ -23,6 +23,9 @@ LONGEST = 50
 INTRODUCTION = """
 The configuration is one TOML file. `roundsman check` validates it, and `roundsman schema config` prints a JSON
 Schema of it for an editor.
+
+`include = ["conf.d/*.toml"]` at the top of the file names more files: see
+[More than one file](../start/first-account.md#more-than-one-file).
 """
 
 
