@@ -96,14 +96,22 @@ def test_json_has_each_mistake_with_its_place(check: Checked, tmp_path: Path) ->
     assert done.status == 2
     document = found(done)
     assert (document["file"], document["valid"], document["warnings"]) == ("other.toml", False, [])
-    assert [{**each, "line": None} for each in document["problems"]] == [
+    lines = wrong.splitlines()
+    assert document["problems"] == [
         {
             "file": "other.toml",
-            "line": None,
+            "line": lines.index('intervall = "30s"') + 1,
+            "column": None,
             "place": "sources.github.intervall",
             "message": "unknown option; did you mean interval?",
         },
-        {"file": "other.toml", "line": None, "place": "sinks.archive.path", "message": "is missing"},
+        {
+            "file": "other.toml",
+            "line": lines.index("[sinks.archive]") + 1,
+            "column": None,
+            "place": "sinks.archive.path",
+            "message": "is missing",
+        },
     ]
 
 
@@ -173,8 +181,8 @@ def test_explain_says_what_people_get_no_message_about(check: Checked, tmp_path:
 
 
 def test_a_source_of_a_plugin_has_unknown_types(check: Checked, tmp_path: Path, monkeypatch: Any) -> None:
-    install(tmp_path, "acme-orders", sources={"acme.orders": "acme_orders:Orders"})
-    (tmp_path / "acme_orders.py").write_text(
+    install(tmp_path, "acme-unknown", sources={"acme.orders": "acme_unknown:Orders"})
+    (tmp_path / "acme_unknown.py").write_text(
         "from roundsman import Source\n"
         "class Orders(Source):\n"
         "    base_url: str = 'http://127.0.0.1:1'\n"

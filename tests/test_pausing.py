@@ -97,8 +97,8 @@ def test_a_pause_names_who_and_how_to_end_it_and_status_shows_it(program: Progra
     row = program.state("doors")
     assert (row["state"], row["paused_by"], row["due"]) == ("paused", "anna", None)
     assert row["paused"].endswith("Z")
-    shown = program("status", FORCE_COLOR="1", COLUMNS="200").stdout
-    assert f"doors: paused by anna since {row['paused']}: roundsman resume doors" in shown
+    shown = program("status", "--utc", FORCE_COLOR="1", COLUMNS="200").stdout
+    assert f"doors: paused by anna since {row['paused'][11:]}: roundsman resume doors" in shown
     line = next(each for each in program("status").stdout.splitlines() if each.startswith("source doors"))
     assert "state=paused" in line
     assert f"paused={row['paused']} paused_by=anna" in line
@@ -133,7 +133,7 @@ def test_a_name_of_a_source_and_a_sink_needs_an_option(program: Program, tmp_pat
     view = Reader.open(tmp_path / "roundsman.db")
     assert [(pause.kind, pause.name) for pause in seen(view.pauses())] == [("sink", "doors")]
     done(view.close())
-    shown = program("status", FORCE_COLOR="1", COLUMNS="200").stdout
+    shown = program("status", "--utc", FORCE_COLOR="1", COLUMNS="200").stdout
     assert "roundsman resume doors --sink" in shown
 
 

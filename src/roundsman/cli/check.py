@@ -17,6 +17,7 @@ from roundsman.system import logs
 if TYPE_CHECKING:
     from roundsman.cli.live import Tried
     from roundsman.config.loading import Config
+    from roundsman.errors import Problem
 
 
 @app.command()
@@ -50,15 +51,15 @@ def check(
     if file is not None and config is not None:
         fail(f"{file}, {config}: name one file, either alone or behind -c", 2)
     try:
-        path = configuration.find(file or config)
-        loaded = configuration.load(path)
+        document = configuration.read(configuration.find(file or config))
+        loaded = configuration.loaded(document)
     except ConfigError as exc:
         if as_json:
             print(json.dumps(masked(_refused(exc, file or config)), indent=2))
         else:
             complain_of(exc)
         raise typer.Exit(2) from None
-    warnings = _warnings(loaded)
+    warnings = document.located([*document.warnings, *_warnings(loaded)])
     if not as_json:
         _say(loaded, warnings, explain=explain)
     elif not live:
@@ -70,11 +71,11 @@ def check(
         raise typer.Exit(service.run(lambda: _try(loaded, warnings if as_json else None)))
 
 
-def _say(config: "Config", warnings: list[str], *, explain: bool) -> None:
+def _say(config: "Config", warnings: "list[Problem]", *, explain: bool) -> None:
     from roundsman.options.values import counted
 
     for warning in warnings:
-        complain(f"warning: {warning}")
+        complain(warning.warning())
     what = f"{counted(len(config.sources), 'source')}, {counted(len(config.sinks), 'sink')}"
     print(f"{config.path}: no mistakes; {what}, store {config.store}")
     if explain:
@@ -85,7 +86,7 @@ def _say(config: "Config", warnings: list[str], *, explain: bool) -> None:
             print(line)
 
 
-async def _try(config: "Config", warnings: list[str] | None) -> int:
+async def _try(config: "Config", warnings: "list[Problem] | None") -> int:
     """Print what `--live` finds as it is found, or with `warnings` all of it as JSON. Returns the exit status."""
     from roundsman.cli.live import tried
 
@@ -107,12 +108,12 @@ def _refused(exc: ConfigError, asked: Path | None) -> dict[str, Any]:
     return {
         "file": str(path) if path else None,
         "valid": False,
-        "problems": [_finding(each, path) for each in exc.problems],
+        "problems": [_finding(each, path) for each in exc.found],
         "warnings": [],
     }
 
 
-def _accepted(config: "Config", warnings: list[str], tried: "list[Tried] | None") -> dict[str, Any]:
+def _accepted(config: "Config", warnings: "list[Problem]", tried: "list[Tried] | None") -> dict[str, Any]:
     """What `--json` prints about a file without mistakes."""
     from roundsman.config import explained
 
@@ -156,14 +157,19 @@ def _accepted(config: "Config", warnings: list[str], tried: "list[Tried] | None"
     }
 
 
-def _finding(text: str, path: Path | None) -> dict[str, Any]:
-    """A mistake or a warning: the file, the line if it is known, the place in the file, and the rest."""
-    place, colon, message = text.partition(": ")
-    if not colon or " " in place:
-        return {"file": str(path) if path else None, "line": None, "place": None, "message": text}
-    if "/" in place or place == str(path):  # about a file as a whole
-        return {"file": place, "line": None, "place": None, "message": message}
-    return {"file": str(path) if path else None, "line": None, "place": place, "message": message}
+def _finding(problem: "Problem", path: Path | None) -> dict[str, Any]:
+    """A mistake or a warning: the file, the line and the column if they are known, the place in the file, and the rest."""
+    file, place, message = problem.file or path, ".".join(map(str, problem.place)), problem.words
+    if not place and message.startswith("/") and ": " in message:  # about another file as a whole
+        name, _, message = message.partition(": ")
+        file = Path(name)
+    return {
+        "file": str(file) if file else None,
+        "line": problem.line,
+        "column": problem.column,
+        "place": place or None,
+        "message": message,
+    }
 
 
 def _warnings(config: "Config") -> list[str]:

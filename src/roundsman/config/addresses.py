@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from roundsman.config.document import read
 from roundsman.config.sentences import read_table
-from roundsman.errors import ConfigError
+from roundsman.errors import Problem
 from roundsman.options.listen import ListenOptions
 from roundsman.options.page import PageOptions
 from roundsman.options.paths import relative_to
@@ -24,16 +24,17 @@ class PagePlace(NamedTuple):
 
 def page_place(path: Path) -> PagePlace | None:
     """Where the page is; None without `[listen.page]`. ConfigError lists the mistakes in what it depends on."""
-    listen = read(path).tables.get("listen")
+    document = read(path)
+    listen = document.tables.get("listen")
     if not isinstance(listen, dict) or "page" not in listen:
         return None
-    problems: list[str] = []
+    problems: list[Problem] = []
     with relative_to(path.absolute().parent):
-        page = read_table(PageOptions, "listen.page", _without_secrets(listen["page"]), problems)
+        page = read_table(PageOptions, ("listen", "page"), _without_secrets(listen["page"]), problems)
         address = {key: value for key, value in listen.items() if key == "address"}
-        options = read_table(ListenOptions, "listen", address, problems)
+        options = read_table(ListenOptions, ("listen",), address, problems)
     if problems:
-        raise ConfigError(problems, path)
+        raise document.refused(problems)
     return _place(options, page, tls="tls_certificate" in listen)
 
 
