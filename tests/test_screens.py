@@ -20,6 +20,7 @@ from roundsman.screen.tables import share
 from roundsman.screen.words import age
 from roundsman.sources.http_json.source import HttpJson
 from roundsman.sources.http_json.state import ListState, Memory, Walk
+from roundsman.store import Counted
 from roundsman.store.sqlite.store import SqliteStore
 from roundsman.terminal.clock import clock
 from roundsman.terminal.terminal import WIDEST, Row, Terminal
@@ -291,6 +292,18 @@ def test_the_cells_of_a_list_stand_below_each_other(monkeypatch: pytest.MonkeyPa
     lines = Terminal(colours=False).rows(text)
     places = [cell_len(line[: line.rindex(mark)]) for line, mark in zip(lines, "xyz", strict=True)]
     assert places == [WIDEST + 2 if cell_len(NAME) <= WIDEST else cell_len(NAME) + 2, WIDEST + 2, WIDEST + 2]
+
+
+def test_status_shows_the_share_of_unchanged_answers_where_there_were_requests(
+    terminal: Program, store: Path
+) -> None:
+    assert "304s" not in terminal(100, "status").words
+    db = SqliteStore.open(store / "roundsman.db")
+    done(db.record_counts([Counted("source", "doors", time.time(), {"request": 40, "request.304": 38})]))
+    done(db.close())
+    shown = terminal(100, "status")
+    assert "304s" in shown.words
+    assert "95 %" in next(line for line in shown.lines if line.startswith("doors"))
 
 
 @pytest.mark.parametrize(
