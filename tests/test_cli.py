@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import shlex
 import signal
 import sqlite3
@@ -16,6 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal, NamedTuple
 
+import httpx
 import jsonschema
 import pytest
 
@@ -480,6 +482,22 @@ def test_the_demo_shows_three_vendors_and_ends_with_failures(roundsman: Any) -> 
     counted = int(result.out.partition(" requests: ")[2].split()[0])
     assert f"The file sink has {counted} lines" in result.out
     assert result.err == ""
+
+
+def test_the_demo_has_the_page_and_prints_its_address_and_login() -> None:
+    command = [sys.executable, "-m", "roundsman", "demo", "--for", "60s"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            line = next(line for line in process.stdout if line.startswith("The page"))
+            found = re.fullmatch(r"The page for a browser: (\S+) \(user (\S+), password (\S+)\)\.\n", line)
+            assert found is not None
+            url, user, password = found.groups()
+            assert httpx.get(url, timeout=20).status_code == 401
+            page = httpx.get(url, auth=(user, password), timeout=20)
+            assert (page.status_code, "front-doors" in page.text) == (200, True)
+        finally:
+            process.terminate()
 
 
 def test_help_names_every_command(roundsman: Any) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import secrets
 import signal
 import sys
 import tempfile
@@ -16,6 +17,8 @@ from roundsman.engine.alarms import Scheduler
 from roundsman.engine.engine import Engine
 from roundsman.http.transport import HttpOptions
 from roundsman.options.listen import Address, ListenOptions
+from roundsman.options.page import PageOptions
+from roundsman.options.secrets import Secret
 from roundsman.plugin import Source
 from roundsman.sandbox.company import HOOK_SECRET, HOOK_TOKEN, HOOK_VALUE, Company
 from roundsman.sandbox.mailchimp import API_KEY
@@ -32,6 +35,8 @@ from roundsman.web import Listener
 if TYPE_CHECKING:
     from roundsman.terminal.terminal import Terminal
 
+USER = "demo"
+"""Who logs in to the page."""
 HISTORY = 20
 PER_SECOND = 0.7
 INTERVAL = 10.0
@@ -95,7 +100,9 @@ async def _show(folder: Path, url: str, company: Company, seconds: float | None)
     engine = Engine(store, Scheduler(), connections)
     engine.listening = time.time()
     await engine.setup(_sources(url), {"archive": archive.named("archive")})
-    listener = Listener(engine, ListenOptions(address=Address("127.0.0.1", 0)))
+    password = secrets.token_urlsafe(9)
+    page = PageOptions(user=USER, password=Secret(password))
+    listener = Listener(engine, ListenOptions(address=Address("127.0.0.1", 0), page=page))
     await listener.start()
     company.subscribe(listener.places[0], newsletter=True)
     length = f"for {seconds:.0f} seconds" if seconds is not None else "until Ctrl-C"
@@ -104,6 +111,7 @@ async def _show(folder: Path, url: str, company: Company, seconds: float | None)
         "its doors and keys (Parakey), its newsletter (Mailchimp), its ledger (Railz).",
         f"Each is visited every {INTERVAL:.0f} seconds (real vendors: 60), {length},",
         f"and sends webhooks to {listener.places[0]}.",
+        f"The page for a browser: {listener.places[0]}/ (user {USER}, password {password}).",
         f"First the history of the doors, then new events; times are {'UTC' if console is None else 'local'}.",
         f"The {'second' if console is None else 'third'} column shows what brought it first: push (a webhook with content),",
         "ring (a visit that a webhook triggered), or poll.",
