@@ -181,10 +181,10 @@ class AskedOnly(Reception):
     def __init__(self) -> None:
         pass
 
-    def _keep(self, name: str, call: Call, why: str, exc: Exception | None = None) -> Intake:
+    def _keep(self, name: str, body: bytes, why: str, exc: Exception | None = None) -> Intake:
         if exc is not None:
             raise exc
-        return Intake(name, unread=(why, call.body))
+        return Intake(name, unread=(why, body))
 
 
 class Kept:

@@ -154,6 +154,7 @@ async def test_a_dry_run_says_what_would_change_and_changes_nothing(sandbox: San
             1,
             (
                 "a reload would be refused: 1 mistake\n"
+                f"{config}:9: "
                 'sources.doors.interval: never is not a duration; write "90s", "5m", "1h30m" or a number of seconds\n'
             ),
         )

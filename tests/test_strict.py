@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from roundsman import config
 from roundsman.config.sentences import read_table
-from roundsman.errors import ConfigError
+from roundsman.errors import ConfigError, Problem
 from roundsman.options import printed
 from roundsman.options.paths import relative_to
 
@@ -54,7 +54,7 @@ NO_SCHEMA_SAYS = re.compile(
     r"|is a URL and not a path|names a (?:user|home)|is a folder|has a user or|is not a URL|is not an http"
     r'|content = "|has no text|\$ in|is not JSON|authenticates no caller|needs one of|belong together|needs value'
     r"|has only one of|batch = 1|range of hours|leaves no part|a brace|names no program|no path|printed|program"
-    r"|ASCII|parts? of the day|is not a plain host"
+    r"|ASCII|parts? of the day|is not a plain host|no event of|is not a path of names|always has a value"
 )
 """Mistakes that need more than the form of one value."""
 
@@ -122,11 +122,11 @@ def at(name: str, path: tuple[str, ...]) -> dict[str, Any]:
 
 
 def mistakes(name: str, table: dict[str, Any], folder: Path) -> list[str]:
-    found: list[str] = []
+    found: list[Problem] = []
     with relative_to(folder):
         # `asked`: a value may be a table that names a program, and none is run.
-        printed.asked(lambda: read_table(model(name), "t", copy.deepcopy(table), found))
-    return found
+        printed.asked(lambda: read_table(model(name), ("t",), copy.deepcopy(table), found))
+    return [str(each) for each in found]
 
 
 def with_value(name: str, path: tuple[str, ...], value: Any) -> dict[str, Any]:
@@ -222,7 +222,7 @@ def test_a_value_of_another_type_is_a_mistake(line: str, problem: str | None, tm
         found = []
     except ConfigError as exc:
         found = exc.problems
-    assert found == ([problem] if problem else [])
+    assert found == ([f"{path}:7: {problem}"] if problem else [])
 
 
 def test_a_list_in_the_place_of_a_start_is_a_sentence(tmp_path: Path) -> None:

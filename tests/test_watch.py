@@ -80,7 +80,7 @@ class Window:
 
     def until(self, text: str, after: int = 0) -> None:
         ends = time.monotonic() + PATIENCE
-        while text not in CODES.sub("", self.shown[after:]):
+        while text not in " ".join(CODES.sub("", self.shown[after:]).split()):  # lines may be wrapped in it
             assert time.monotonic() < ends, self.shown[-3000:]
             self.read(0.2)
 

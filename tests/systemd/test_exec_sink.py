@@ -52,8 +52,9 @@ def ring(service: Service, vendor: Vendor, name: str) -> str:
     state(service, "bell.txt").unlink(missing_ok=True)
     vendor.add(name, 2)
     service.machine.until(lambda: len(rung(service)) == before + 2)
-    service.machine.until(lambda: "ROUNDSMAN_SINK=" in state(service, "bell.txt").read_text())
-    return state(service, "bell.txt").read_text()
+    text = state(service, "bell.txt")
+    service.machine.until(lambda: text.exists() and "ROUNDSMAN_SINK=" in text.read_text())
+    return text.read_text()
 
 
 def test_a_program_can_do_in_the_service_what_the_page_says(service: Service, vendor: Vendor) -> None:

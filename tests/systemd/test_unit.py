@@ -402,7 +402,7 @@ def test_a_key_that_only_root_can_read_is_a_sentence_of_check(
     (tmp_path / "packaged.service").touch()
     check(config)
     [line] = [line for line in capsys.readouterr().err.splitlines() if "tls_" in line]
-    assert line.startswith(f"warning: {said}")
+    assert f": warning: {said}" in line
 
 
 def test_secrets_from_a_shell_are_warned_of() -> None:

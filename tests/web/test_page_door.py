@@ -136,7 +136,7 @@ async def test_a_reload_turns_the_page_on_and_off_and_ends_logins_with_a_new_pas
         write("")
         await reloaded(daemon)
         assert (await client.get(url)).status_code == 404
-        assert "password" not in json.dumps(daemon.logs)
+        assert "-password" not in json.dumps(daemon.logs)
 
 
 async def reloaded(daemon: Daemon) -> None:

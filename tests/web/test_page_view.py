@@ -223,7 +223,7 @@ def test_a_wrong_password_leads_back_to_the_form_and_the_right_one_to_where_the_
     page.log_in("wrong horse")
     assert page.texts("[role=alert]") == ["This is not the login."]
     page.log_in()
-    assert page.browser.current_url == page.url + "/log?outcome=denied"
+    page.until(lambda: page.browser.current_url == page.url + "/log?outcome=denied")
     page.one(".leave button").click()
     page.go("/")
     assert "/login" in page.browser.current_url

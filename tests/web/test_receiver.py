@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import hashlib
 import hmac
-import io
 import json
 import re
 import sqlite3
@@ -14,7 +13,6 @@ from typing import Any, Literal
 
 import pytest
 import structlog
-from rich.console import Console
 
 from doors import HEADER, MAILCHIMP, PARAKEY, RAILZ, SECRET, TOKEN, VALUE, Door, open_door, until
 from inside import answered, being_taken, locked, statements, statuses
@@ -25,6 +23,7 @@ from roundsman.plugin import Poll, Received, Source, State
 from roundsman.sandbox.vendor import signature
 from roundsman.store import StoreError
 from roundsman.store.sqlite.store import SqliteStore
+from roundsman.terminal.terminal import Terminal
 from roundsman.web import app as web_app
 from roundsman.webhook import Call
 from worlds import an_event, event_logs, mailchimp_batches, parakey_batches, railz_pushes
@@ -363,9 +362,8 @@ async def test_status_and_hooks_unread_show_what_went_wrong(
     shown = {key: row[key] for key in ("webhooks", "unread", "refused", "refusal")}
     assert shown == {"webhooks": 2, "unread": 1, "refused": 3, "refusal": "wrong header"}
     assert row["heard"]
-    console = Console(width=120, record=True, file=io.StringIO())
-    console.print(screen.status_tables(found))
-    text = console.export_text()
+    monkeypatch.setenv("COLUMNS", "120")
+    text = "\n".join(screen.status_tables(found, Terminal(colours=False)))
     assert "doors: 1 could not be read and are kept: roundsman unread doors" in text
     assert "doors: 3 webhooks were refused, the last one: wrong header" in text
 
