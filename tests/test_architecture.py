@@ -18,7 +18,7 @@ FLOORS: tuple[str, ...] = (
     "config engine screen",
     "web testing",
     "service",
-    "demo",
+    "demo doctor",
     "cli",
     "__init__ __main__",
 )

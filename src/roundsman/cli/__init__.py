@@ -14,7 +14,7 @@ from typing import Any
 import typer
 
 from roundsman.cli import init, check, schema, run, status, event, healthy, failures, control, pausing  # isort: skip - the order of --help
-from roundsman.cli import backup, forget, hooks, notify, service, new, plugins, sandbox, page, pages  # isort: skip - the rest of it
+from roundsman.cli import backup, forget, hooks, notify, service, new, plugins, sandbox, page, doctor, pages  # isort: skip - the rest of it
 from roundsman.cli.app import app, complain, complain_of
 from roundsman.cli.completion import VARIABLE
 from roundsman.errors import ConfigError, reason
@@ -26,6 +26,7 @@ __all__ = [
     "backup",
     "check",
     "control",
+    "doctor",
     "event",
     "failures",
     "forget",

@@ -95,7 +95,20 @@ def _version(requested: bool) -> None:
 
 
 WITH_HTTP = frozenset(
-    {"run", "once", "poll", "demo", "check", "hooks", "rewind", "schema", "plugins", "sandbox", "notify-test"}
+    {
+        "run",
+        "once",
+        "poll",
+        "demo",
+        "check",
+        "hooks",
+        "rewind",
+        "schema",
+        "plugins",
+        "sandbox",
+        "notify-test",
+        "doctor",
+    }
 )
 """Commands that import an HTTP library: they make requests, or read all options."""
 

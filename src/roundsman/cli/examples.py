@@ -53,6 +53,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     ),
     "healthy": ("roundsman healthy",),
     "page": ("roundsman page",),
+    "doctor": (
+        "roundsman doctor",
+        "roundsman doctor --bundle roundsman-doctor.tar.gz",
+    ),
     "reload": (
         "roundsman reload --dry-run          # only show what would change",
         "roundsman reload",

@@ -13,7 +13,7 @@ from roundsman.cli.examples import EXAMPLES
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "Set up": ("init", "check", "schema", "poll", "hooks", "notify-test", "service"),
     "Run": ("run", "once", "reload", "healthy"),
-    "Look": ("status", "events", "failures", "dead", "unread", "page"),
+    "Look": ("status", "events", "failures", "dead", "unread", "page", "doctor"),
     "Act": ("pause", "resume", "replay", "rewind", "track"),
     "Keep": ("backup", "restore", "forget"),
     "Learn and extend": ("help", "demo", "sandbox", "plugins", "new"),

@@ -27,6 +27,7 @@ STATUSES = {
             "The store does not exist, cannot be read or written, is damaged, is of a newer version, or is in use by a daemon.",
             "`run`: the store was deleted or replaced while the daemon ran. systemd starts the service again.",
             "`healthy`: no daemon has recorded recently that it runs, the disk is full, or the store is damaged.",
+            "`doctor`: a check has failed.",
             "`reload`: the daemon refused the configuration, does not run, or does not answer.",
             "`failures done` and `failures undo`: no failure has the given number. `failures undo`: it is open, or its event was pruned.",
             "`events show`: no event has the given number, or its content was pruned.",

@@ -9,7 +9,7 @@ from roundsman.errors import Conflict, StoreError
 from roundsman.store.protocol import Desk, Store, Upkeep, View
 from roundsman.store.sqlite.files import default_path, exists, holder, holds, restore
 from roundsman.store.sqlite.reader import Reader
-from roundsman.store.sqlite.soundness import GaveUp
+from roundsman.store.sqlite.soundness import GaveUp, check
 from roundsman.store.tally import Counted, Counts, Span, Tally
 from roundsman.store.values import (
     DAEMON,
@@ -84,6 +84,7 @@ __all__ = [
     "Upkeep",
     "Via",
     "View",
+    "check",
     "default_path",
     "exists",
     "holder",

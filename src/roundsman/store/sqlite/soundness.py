@@ -1,6 +1,7 @@
 """SQLite's own check of a store, on a connection of its own, in a thread; given up if it delays others."""
 
 import sqlite3
+import time
 from pathlib import Path
 
 from roundsman.errors import StoreError
@@ -16,10 +17,10 @@ class GaveUp(Exception):
     """The check was not finished: whether the store is damaged is not known."""
 
 
-def check(path: Path) -> str | None:
+def check(path: Path, seconds: float | None = None) -> str | None:
     """A sentence about the damage to the store; None if it is sound. Reads the whole file.
 
-    GaveUp if the check would delay others, or the store cannot be read at the moment.
+    GaveUp if the check would delay others, takes longer than `seconds`, or the store cannot be read at the moment.
     """
     wal = path.with_name(path.name + BESIDE[0])
 
@@ -29,7 +30,7 @@ def check(path: Path) -> str | None:
         except OSError:
             return 0
 
-    before = size()
+    before, end = size(), None if seconds is None else time.monotonic() + seconds
     try:
         with translated(path):
             db = connect(path, readonly=True)
@@ -38,7 +39,9 @@ def check(path: Path) -> str | None:
             return str(exc)
         raise GaveUp from None
     try:
-        db.set_progress_handler(lambda: size() - before > GROWN, LOOK_EVERY)
+        db.set_progress_handler(
+            lambda: size() - before > GROWN or (end is not None and time.monotonic() > end), LOOK_EVERY
+        )
         found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
     except sqlite3.OperationalError as exc:
         if exc.sqlite_errorcode & 0xFF not in {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT}:
