@@ -15,7 +15,7 @@ class Finding:
     state: State
     words: str
     advice: str = ""
-    """What to do; empty if nothing is to be done."""
+    """What to do; empty if there is nothing to do."""
 
     def line(self) -> str:
         return f"{self.state:<8} {self.check}: {self.words}" + (f"; {self.advice}" if self.advice else "")

@@ -29,6 +29,7 @@ PROPERTIES = (
     *("NRestarts", "ExecMainStartTimestamp", "ExecMainStatus", "ExecMainCode", "MemoryCurrent", "MemoryMax"),
     *("TasksCurrent", "LimitNOFILE", "WatchdogUSec", "WatchdogTimestamp", "NeedDaemonReload", "DynamicUser"),
 )
+_SUDO = "" if os.geteuid() == 0 else "try sudo, or "
 _HIDDEN = re.compile(r"(\s*(?:Environment|SetCredential|SetCredentialEncrypted|PassEnvironment)\s*=)(.*)")
 
 
@@ -141,7 +142,7 @@ def _read_log(found: Unit, log: Path | None, scope: list[str]) -> Finding:
             found.log = text_of(log, tail=True).splitlines()[-LINES:]
         except OSError as exc:
             return Finding(
-                "log", "failure", f"{log} cannot be read: {exc.strerror}", "try sudo, or name another file"
+                "log", "failure", f"{log} cannot be read: {exc.strerror}", f"{_SUDO}name another file"
             )
         return Finding("log", "ok", f"{len(found.log)} lines of {log}")
     said = output("journalctl", *scope, "-u", UNIT, "-n", str(LINES), "-o", "cat", "--no-pager", "-q")
@@ -149,7 +150,7 @@ def _read_log(found: Unit, log: Path | None, scope: list[str]) -> Finding:
     if found.log:
         return Finding("log", "ok", f"the last {len(found.log)} lines of the journal")
     why = said.why or "the journal has no line of the service that this user may read"
-    return Finding("log", "warning", why, "try sudo, or name a file: --log FILE")
+    return Finding("log", "warning", why, f"{_SUDO}name a file: --log FILE")
 
 
 def scrubbed(found: Unit, scrub: Scrub) -> tuple[str, str, str]:
