@@ -91,7 +91,14 @@ async def _load(
 ) -> "Config | None":
     """The configuration if it is valid; the secrets in it are masked from then on."""
     for each in shown.unread:
-        found.append(Finding("configuration", "failure", each, "try sudo" if os.geteuid() else ""))
+        found.append(
+            Finding(
+                "configuration",
+                "failure",
+                f"{each}; secrets in the log are known by their form alone",
+                "try sudo" if os.geteuid() else "",
+            )
+        )
     if shown.unread and not shown.files:
         return None
     try:
