@@ -58,6 +58,7 @@ def examples() -> dict[str, dict[str, Any]]:
 def form(line: str) -> str:
     """A line of output without its values: numbers, ids, times, paths, addresses."""
     line = re.sub(r"(?<=: answers), \d+ rows?$", "", line)  # if a row came just then
+    line = re.sub(r" oldest=\S+", "", line)  # if an event waited just then
     line = re.sub(r'(?<=[a-z]=)(?:"[^"]*"|[^\s"]\S*)', "VALUE", line)
     line = re.sub(r"(?<!\S)'?(?:https?:/|\w*/)\S*[\w'*]", "VALUE", line)
     return re.sub(r"(?<!\S)[^\s=]*\d\S*", "VALUE", line)

@@ -71,8 +71,9 @@ class Masker:
                 if form in text:
                     text = text.replace(form, MASK)
             return text
-        for length in sorted(self._forms, reverse=True):
-            forms, at = self._forms[length], 0
+        by_length = self._forms.copy()  # another thread may be adding or discarding
+        for length in sorted(by_length, reverse=True):
+            forms, at = by_length[length], 0
             while at + length <= len(text):
                 if text[at : at + length] in forms:
                     text = text[:at] + MASK + text[at + length :]

@@ -107,6 +107,8 @@ def redacted(event: Event, paths: Sequence[str]) -> Event:
 
     Unreadable if its body is not JSON.
     """
+    if event.type.startswith("roundsman."):
+        return event  # the words of a notice are ours, and say what is wrong
     document = event.document()
     data = document.get("data") if isinstance(document, dict) else None
     if not isinstance(data, dict):

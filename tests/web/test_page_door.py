@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -313,6 +314,20 @@ async def test_a_token_is_a_login_too(tmp_path: Path) -> None:
         assert (await get(door, headers=BROWSER)).status_code == 200
 
 
+async def test_a_login_of_many_accents_costs_no_more_than_another(door: Door) -> None:
+    """To put all of them in order would take seconds, in the event loop."""
+
+    async def cost(count: int) -> float:
+        body = f"user=ops&secret={chr(0x345) * count}{chr(0x334) * count}".encode()
+        kind = {"content-type": "application/x-www-form-urlencoded"}
+        began = time.process_time()
+        assert (await door.client.post(door.url + "/login", content=body, headers=kind)).status_code == 401
+        return time.process_time() - began
+
+    short = await cost(50)
+    assert await cost(16_000) < 40 * short
+
+
 @pytest.mark.parametrize(
     ("target", "location"),
     [
@@ -321,6 +336,8 @@ async def test_a_token_is_a_login_too(tmp_path: Path) -> None:
         ("/\\evil.example", "/"),
         ("/a\tb", "/"),
         ("/login", "/"),
+        ("//[", "/"),
+        ("/[::1", "/[::1"),
         ("/a?b=c", "/a?b=c"),
     ],
 )

@@ -54,8 +54,8 @@ def forget(
 
     found = writing(config, look)
     places = _places(path)
-    if not dry_run and _anything(found):
-        if not yes:
+    if not dry_run:
+        if not yes and _anything(found):
             _ask(name, found, places)
         found = writing(config, blank)
     if as_json:
@@ -63,7 +63,7 @@ def forget(
     else:
         _show(name, found, places, dry_run=dry_run)
         _show_rest(name, found, _copies(config))
-    if not dry_run and _anything(found) and not found.erased:
+    if not dry_run and not found.erased:
         complain("a program that reads the store kept its old bytes in the -wal file: run this command again")
         raise typer.Exit(1)
 

@@ -257,8 +257,11 @@ async def form_of(request: Request) -> Mapping[str, Sequence[str]]:
 
 def inside(path: str) -> str:
     """A path of the page with its query, to go on to; `/` for anything that may lead elsewhere."""
-    parts = urlsplit(path)
     fits = path.startswith("/") and not path.startswith("//") and path.isascii() and path.isprintable()
-    if not fits or "\\" in path or parts.netloc or parts.scheme or parts.path in {"/login", "/logout"}:
+    if not fits or "\\" in path:
         return "/"
-    return path
+    try:
+        parts = urlsplit(path)
+    except ValueError:
+        return "/"
+    return "/" if parts.netloc or parts.scheme or parts.path in {"/login", "/logout"} else path
