@@ -77,7 +77,7 @@ def debian() -> Path:
         _check(*command, *mirror.split()[:1])
         shutil.rmtree(half / "var/cache/apt", ignore_errors=True)
         os.sync()  # now, and not while a machine boots and writes
-        half.rename(ready)
+        _put(half, ready)
     return ready
 
 
@@ -104,8 +104,18 @@ def wheels() -> Path:
             f"--dest={half}",
         ]
         _check(*pip, "download", *options, *wanted)
-        half.rename(ready)
+        _put(half, ready)
     return ready
+
+
+def _put(half: Path, ready: Path) -> None:
+    """Move what was made to its place, unless another process has made it meanwhile."""
+    try:
+        half.rename(ready)
+    except OSError:
+        if not ready.exists():
+            raise
+        shutil.rmtree(half, ignore_errors=True)
 
 
 def awaited(condition: Callable[[], Any], seconds: float = 30, otherwise: Callable[[], str] = str) -> Any:
