@@ -87,6 +87,16 @@ def test_a_file_that_is_named_and_not_there_is_a_mistake_and_a_pattern_without_a
     assert mistakes(main) == ["gone.toml: cannot be read: No such file or directory"]
 
 
+def test_the_store_is_known_without_the_included_files_if_the_main_file_names_it(main: Path) -> None:
+    """They may hold secrets, which only the service's user can read."""
+    write("roundsman.toml", MAIN + '[daemon]\nstore = "x.db"\n')
+    write("conf.d/b.toml", "not TOML")
+    assert config.store_of(main) == Path.cwd() / "x.db"
+    write("roundsman.toml", MAIN)
+    with pytest.raises(ConfigError, match="conf.d/b.toml:1:"):
+        config.store_of(main)
+
+
 def test_a_change_of_an_included_file_is_a_change_of_the_configuration(main: Path) -> None:
     digests = [config.digest(main)]
     write("conf.d/b.toml", SOURCE.format("annex"))

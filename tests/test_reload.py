@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -267,6 +268,39 @@ async def test_a_reload_always_has_an_answer(
     ]
     service._stop("SIGTERM")
     assert await running == 0
+
+
+async def test_an_included_file_that_cannot_be_read_blocks_no_daemon(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """A pipe that no process writes to, the home of an unknown user, a name that is too long; the main file as a pipe."""
+    config = configure(tmp_path, sandbox.url, SINK.format("one"), interval="100ms")
+    text = config.read_text()
+    os.mkfifo(tmp_path / "pipe.toml")
+    long = "x" * 300
+    async with Daemon(config, PARAKEY_TOKEN=TOKEN) as daemon:
+        await daemon.ready()
+        refused = {
+            "pipe.toml": f"{tmp_path}/pipe.toml: cannot be read: it is not a regular file",
+            "~no-such-user/x.toml": f"{config}:1: include.0: ~no-such-user/x.toml names the home of an unknown user",
+            long: f"{tmp_path}/{long}: cannot be read: File name too long",
+            f"{long}/*.toml": f"{config}:1: include.0: {tmp_path}/{long} cannot be read: File name too long",
+        }
+        for number, (pattern, why) in enumerate(refused.items(), 1):
+            config.write_text(f'include = ["{pattern}"]\n{text}')
+            assert await reload(daemon) == (
+                1,
+                f"refused; the old configuration stays in effect: 1 mistake\n{why}\n",
+            )
+            assert len(daemon.logged("config.refused")) == number
+            assert daemon.logged("config.refused")[-1]["problems"] == [why]
+        config.unlink()
+        os.mkfifo(config)
+        daemon.send(signal.SIGHUP)
+        await daemon.until(lambda: len(daemon.logged("config.refused")) == 5)
+        a = sandbox.vendor.add().id
+        await daemon.until(lambda: told(tmp_path / "one.jsonl") == [a])
+        await daemon.stop()
 
 
 @pytest.mark.parametrize("trouble", ["the service may not read it", "a full disk"])

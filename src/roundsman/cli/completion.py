@@ -24,7 +24,8 @@ def _documents(context: typer.Context) -> Iterator[dict[str, Any]]:
         included = document.get("include", [])
         for pattern in included if isinstance(included, list) else []:
             for each in sorted(path.absolute().parent.glob(pattern)):
-                yield tomllib.loads(each.read_text(encoding="utf-8-sig"))
+                if each.is_file():  # a pipe would block the shell
+                    yield tomllib.loads(each.read_text(encoding="utf-8-sig"))
     except (ConfigError, OSError, ValueError, TypeError, NotImplementedError, RecursionError):
         return  # it is half written, say: `check` reports that
 

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from roundsman.config.document import read
+from roundsman.config.document import Document, whole
 from roundsman.config.sentences import nearest, read_table
+from roundsman.config.syntax import parse
 from roundsman.errors import Problem
 from roundsman.options.paths import DataPath, relative_to
 from roundsman.options.values import Duration, Options
@@ -37,7 +38,9 @@ def store_of(path: Path) -> Path:
 
     Sources, sinks and their secrets are not read: commands on the store work without the service's credentials.
     """
-    document = read(path)
+    main = parse(path)
+    # [daemon] stands in one file only: if it is here, the others are not needed, and this user may not be able to read them.
+    document = Document((main,), main.tables) if "daemon" in main.tables else whole(main)
     problems = [*document.problems, *unknown_tables(document.tables)]
     with relative_to(path.absolute().parent):
         daemon = read_table(DaemonOptions, ("daemon",), document.tables.get("daemon", {}), problems)

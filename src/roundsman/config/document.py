@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from roundsman.config.syntax import File, parse
+from roundsman.config.syntax import File, content, parse
 from roundsman.errors import ConfigError, Place, Problem
 
 
@@ -65,9 +65,16 @@ class Document:
         return self.origins.get(place[:2]) or self.origins.get(place[:1]) or self.files[0]
 
 
-def read(path: Path) -> Document:
-    """The document in the file. ConfigError if it, or a file that it includes, cannot be read."""
-    main = parse(path)
+def read(path: Path, *, regular: bool = False) -> Document:
+    """The document in the file. ConfigError if it, or a file that it includes, cannot be read.
+
+    A command takes its configuration from a pipe, too. With `regular`, nothing but regular files is read.
+    """
+    return whole(parse(path, regular=regular))
+
+
+def whole(main: File) -> Document:
+    """The document of this main file. ConfigError if a file that it includes cannot be read."""
     if "include" not in main.tables:
         return Document((main,), main.tables)
     from roundsman.config.includes import included
@@ -151,15 +158,17 @@ def names(path: Path) -> tuple[set[str], set[str]]:
 
 
 def digest(path: Path) -> str:
-    """A hash of the content of the file and of those that it includes; empty if one cannot be read."""
+    """A hash of the content of the file and of those that it includes; empty if one cannot be read. Nothing but regular
+    files is read.
+    """
     try:
-        content = path.read_bytes()
-        found = hashlib.blake2b(content, digest_size=16)
-        if b"include" in content:
+        main = content(path)
+        found = hashlib.blake2b(main, digest_size=16)
+        if b"include" in main:
             from roundsman.config.includes import contents
 
             with suppress(ValueError, RecursionError):  # not TOML: it includes nothing
-                for name, inside in contents(path, tomllib.loads(content.decode("utf-8-sig"))):
+                for name, inside in contents(path, tomllib.loads(main.decode("utf-8-sig"))):
                     found.update(b"\0%b\0%b" % (name.encode("utf-8", "surrogateescape"), inside))
         return found.hexdigest()
     except OSError:

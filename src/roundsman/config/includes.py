@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from roundsman.config.places import is_safe_beside
-from roundsman.config.syntax import File, parse
+from roundsman.config.syntax import File, content, parse
 from roundsman.errors import ConfigError, Problem
 from roundsman.options.secrets import forbidden
 
@@ -34,6 +34,9 @@ def included(main: File) -> Included:
         place = ("include", number)
         try:
             matches = [main.path.parent / name for name in names(main.path, pattern)]
+        except ValueError as exc:
+            problems.append(Problem(place, f"{pattern} {exc}"))
+            continue
         except OSError as exc:
             why = f"{exc.filename} cannot be read: {exc.strerror}{forbidden(exc, 'chmod o+rx it')}"
             problems.append(Problem(place, why))
@@ -45,16 +48,12 @@ def included(main: File) -> Included:
             if real in seen:
                 continue
             seen.add(real)
-            if path.exists() and not path.is_file():
-                problems.append(
-                    Problem((), "is not a regular file, and only regular files are included", path)
-                )
-            elif not is_safe_beside(path, main.path):
+            if not is_safe_beside(path, main.path):
                 why = "another user than root may change it or its folder; chown root, and chmod go-w"
                 problems.append(Problem((), f"is not included: {why}", path))
             else:
                 try:
-                    found.files.append(parse(path))
+                    found.files.append(parse(path, regular=True))
                 except ConfigError as exc:
                     problems += exc.found
     if not _is_list(main.tables["include"]):
@@ -74,10 +73,10 @@ def included(main: File) -> Included:
 
 
 def contents(path: Path, tables: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
-    """The names and the contents of the files that a main file includes. OSError if one cannot be read."""
+    """The names and the contents of the files that a main file includes. OSError or ValueError if one cannot be read."""
     for _, pattern in _patterns(tables):
         for name in names(path, pattern):
-            yield name, (path.parent / name).read_bytes()
+            yield name, content(path.parent / name)
 
 
 def paths(path: Path, tables: dict[str, Any]) -> list[Path]:
@@ -86,19 +85,23 @@ def paths(path: Path, tables: dict[str, Any]) -> list[Path]:
     for _, pattern in _patterns(tables):
         try:
             found += [path.parent / name for name in names(path, pattern)]
-        except OSError:
+        except (OSError, ValueError):
             continue
     return found
 
 
 def names(main: Path, pattern: str) -> list[str]:
-    """The files that match, sorted, relative to the main file. OSError if a folder cannot be listed.
+    """The files that match, sorted, relative to the main file. OSError if a folder cannot be listed, ValueError if the
+    pattern begins with the home of an unknown user.
 
     A name without `*`, `?` and `[` is itself the match, whether the file exists or not.
     """
     from glob import glob, has_magic
 
-    pattern = str(Path(pattern).expanduser()) if pattern.startswith("~") else pattern
+    try:
+        pattern = str(Path(pattern).expanduser()) if pattern.startswith("~") else pattern
+    except RuntimeError:
+        raise ValueError("names the home of an unknown user") from None
     if not has_magic(pattern):
         return [pattern]
     folder = main.parent

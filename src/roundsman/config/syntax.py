@@ -1,6 +1,9 @@
 """One TOML file, or what is wrong with its syntax: the parser's words, the name that is set twice, the likely cause."""
 
+import errno
+import os
 import re
+import stat
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +12,8 @@ from typing import Any
 from roundsman.errors import ConfigError, Problem
 from roundsman.options.secrets import forbidden
 
+LARGEST = 64 * 2**20
+"""Maximum bytes of a file: that is a million sources."""
 _WHERE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 _NAMES = re.compile(r"\((?:'[^']*'|\"[^\"]*\")(?:, (?:'[^']*'|\"[^\"]*\"))*,?\)")
 """The keys of a table, as the parser quotes them."""
@@ -35,12 +40,13 @@ class File:
     tables: dict[str, Any]
 
 
-def parse(path: Path) -> File:
-    """The file. ConfigError if it cannot be read, or is no TOML."""
+def parse(path: Path, *, regular: bool = False) -> File:
+    """The file. ConfigError if it cannot be read, or is no TOML. With `regular`, a pipe or a device is not waited for."""
     text = ""
     try:
         # utf-8-sig: on Windows, editors write a byte order mark.
-        text = path.read_text(encoding="utf-8-sig")
+        text = (content(path) if regular else path.read_bytes()).decode("utf-8-sig")
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
         return File(path, text, tomllib.loads(text))
     except OSError as exc:
         hint = forbidden(exc, f"the service's user must be able to read it: chmod 644 {path}")
@@ -52,6 +58,26 @@ def parse(path: Path) -> File:
     except tomllib.TOMLDecodeError as exc:
         raise ConfigError([_mistake(path, text, str(exc))]) from None
     raise ConfigError([Problem((), why, path)])
+
+
+def content(path: Path) -> bytes:
+    """What is in the file, without waiting for it. OSError if it is not a regular file, is too large, or cannot be read."""
+    _must_be_regular(path, path.stat().st_mode)  # to open a device can have effects
+    with open(path, "rb", opener=_without_waiting) as file:
+        _must_be_regular(path, os.fstat(file.fileno()).st_mode)
+        found = file.read(LARGEST + 1)
+    if len(found) > LARGEST:
+        raise OSError(errno.EFBIG, f"it has more than {LARGEST // 2**20} MiB", str(path))
+    return found
+
+
+def _must_be_regular(path: Path, mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _mistake(path: Path, text: str, message: str) -> Problem:

@@ -28,6 +28,7 @@ from roundsman.service.systemd import Systemd, handed_over
 from roundsman.store import Store, StoreError, open_store
 from roundsman.store.origins import changes
 from roundsman.system import logs
+from roundsman.system.threads import in_thread
 
 if TYPE_CHECKING:
     from roundsman.config.heartbeat import HeartbeatOptions
@@ -69,7 +70,8 @@ class Service:
         loop.add_signal_handler(signal.SIGUSR1, self.reload, True)
         try:
             with contextlib.suppress(StoreError):  # the engine reports it as an error
-                await self.store.runs(self.config.path.absolute(), configuration.digest(self.config.path))
+                digest = await in_thread(configuration.digest, self.config.path)
+                await self.store.runs(self.config.path.absolute(), digest)
             if self.config.listen is not None:
                 self.engine.listening = time.time()
             await self._mind_memories(self.config)
@@ -137,12 +139,14 @@ class Service:
                 return
             if not dry:
                 self._systemd.say("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
-            digest = configuration.digest(self.config.path)
+            digest = ""
             problems: list[str] = []
             changed: list[str] = []
             document = None
             try:
-                document = configuration.read(self.config.path)
+                # In a thread: the disk may be slow, or dead.
+                digest = await in_thread(configuration.digest, self.config.path)
+                document = await in_thread(configuration.read, self.config.path, regular=True)
                 new = await configuration.load_beside(document)
                 changed = await self._compared(new)
                 if not dry:
