@@ -6,7 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from roundsman.config.differences import differences
 from roundsman.config.loading import Config
 from roundsman.sandbox import TOKEN, Fault, Sandbox
 from roundsman.service.service import Service
-from roundsman.store import holder, open_store
+from roundsman.store import StoreError, holder, open_store
 from roundsman.store.sqlite.store import SqliteStore
 from roundsman.system import logs
 
@@ -244,30 +245,72 @@ async def test_the_answer_is_about_the_file_as_it_is(sandbox: Sandbox, tmp_path:
         await daemon.stop()
 
 
+@asynccontextmanager
+async def serving(config: Path) -> AsyncIterator[Service]:
+    """A daemon in this process."""
+    loaded = configuration.load(config)
+    service = Service(loaded, await open_store(loaded.store), logs.Line())
+    running = asyncio.create_task(service.run())
+    await until(lambda: polled(service.engine, "doors"))
+    yield service
+    service._stop("SIGTERM")
+    assert await running == 0
+
+
+async def refused(service: Service) -> tuple[str, ...]:
+    """Why a reload is refused now."""
+    before = (await service.store.daemon()).reloads
+    with capture_logs() as said:
+        service.reload()
+        await until(lambda: seen(service.store.daemon()).reloads > before)
+    [entry] = [entry for entry in said if entry["event"] == "config.refused"]
+    problems = (await service.store.daemon()).problems
+    assert entry["problems"] == [*problems]
+    return problems
+
+
 async def test_a_reload_always_has_an_answer(
     sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It fails on a plugin's options, or on a library that is half upgraded."""
     config = configure(tmp_path, sandbox.url, SINK.format("one"), interval="100ms")
     monkeypatch.setenv("PARAKEY_TOKEN", TOKEN)
-    loaded = configuration.load(config)
-    service = Service(loaded, await open_store(loaded.store), logs.Line())
-    running = asyncio.create_task(service.run())
-    await until(lambda: polled(service.engine, "doors"))
 
     async def stumble(self: Service, new: Config) -> None:
         raise ImportError("no module named half")
 
-    monkeypatch.setattr(Service, "_take_over", stumble)
-    with capture_logs() as said:
-        service.reload()
-        await until(lambda: seen(service.store.daemon()).reloads)
-    assert (await service.store.daemon()).problems == ("no module named half",)
-    assert [entry["problems"] for entry in said if entry["event"] == "config.refused"] == [
-        ["no module named half"]
-    ]
-    service._stop("SIGTERM")
-    assert await running == 0
+    async with serving(config) as service:
+        monkeypatch.setattr(Service, "_take_over", stumble)
+        assert await refused(service) == ("no module named half",)
+
+
+async def test_a_refused_reload_names_each_mistake_once_and_listens_as_before(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if the name of the file looks like a place in it, and if only the store stands against it."""
+    monkeypatch.setenv("PARAKEY_TOKEN", TOKEN)
+    monkeypatch.chdir(tmp_path)
+    listen = '[listen]\naddress = "unix:{0}.sock"\n'
+    config = configure(tmp_path, sandbox.url, SINK.format("one") + listen.format("a"), interval="100ms")
+    config = config.rename("sinks.toml")
+    text = config.read_text()
+
+    async def fail(self: Service, new: Config) -> None:
+        raise StoreError("the disk is full")
+
+    async with serving(config) as service:
+        config.write_text(text.replace('"100ms"', '"never"'))
+        [mistake] = await refused(service)
+        assert mistake.startswith("sinks.toml:9: sources.doors.interval: never is not a duration")
+        config.write_text(text.replace("roundsman.db", "other.db"))
+        [mistake] = await refused(service)
+        assert mistake.startswith(f"sinks.toml:2: daemon.store: {tmp_path}/other.db is another store")
+        config.write_text(text.replace("a.sock", "b.sock"))
+        monkeypatch.setattr(Service, "_mind_memories", fail)
+        assert await refused(service) == ("the disk is full",)
+        assert service.listener is not None
+        assert str(service.listener.options.address) == f"unix:{tmp_path}/a.sock"
+        assert not Path("b.sock").exists()
 
 
 async def test_an_included_file_that_cannot_be_read_blocks_no_daemon(

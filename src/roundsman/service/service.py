@@ -153,9 +153,13 @@ class Service:
                     await self._take_over(new)
             except Exception as exc:
                 # A plugin's options may raise anything, and `roundsman reload` waits for an answer.
-                problems = exc.problems if isinstance(exc, ConfigError) else reason(exc).splitlines()
-                if document is not None:
-                    problems = [str(each) for each in document.located(problems)]
+                # A mistake that has its place is not read again as a text: it may begin with the name of a file.
+                found = (
+                    [each if each.place or each.file else each.words for each in exc.found]
+                    if isinstance(exc, ConfigError)
+                    else reason(exc).splitlines()
+                )
+                problems = [str(each) for each in (document.located(found) if document else found)]
                 if not dry:
                     expected = isinstance(exc, ConfigError | StoreError | OSError)
                     self.engine.deliveries.reopen()  # SIGHUP may come from a log rotation, whether the file is right or not
@@ -191,9 +195,9 @@ class Service:
     async def _take_over(self, new: Config) -> None:
         """Use this configuration, or raise and keep the old one."""
         await self._listen(new.listen)
-        await self._mind_memories(new)
-        connections = web(new.http) if new.http != self.config.http else None
         try:
+            await self._mind_memories(new)
+            connections = web(new.http) if new.http != self.config.http else None
             await self.engine.setup(new.sources, new.sinks, connections)
         except BaseException:
             await self._listen(self.config.listen)
