@@ -273,10 +273,12 @@ class Tail:
             self.read(file)
 
     def words(self, hidden: Sequence[str] = ()) -> str:
-        """The last words: one line, printable and masked, also without the texts in `hidden`."""
+        """The last words: one line, printable and masked, also without the texts in `hidden`, of which one may be part of
+        another.
+        """
         text = bytes(self._kept[MARGIN if self._read > len(self._kept) else 0 :]).decode("utf-8", "replace")
         text = one_line(text)
-        for each in hidden:
+        for each in sorted(hidden, key=len, reverse=True):
             text = text.replace(each, MASK)
         text = mask.cut(text)
         return text if len(text) <= WORDS else "..." + text[3 - WORDS :]
