@@ -64,6 +64,7 @@ def test_the_secret_is_what_the_program_prints(tmp_path: Path) -> None:
         ("{ command = ['op', 7] }", "each argument must be a text"),
         ("{ command = ['no-such-vault'] }", "the program no-such-vault is in no folder of PATH; write its absolute path"),
         ("{ command = ['QW/erty12345uiop'] }", "the program of that name (the value may be the secret itself; write its name instead) cannot be started"),
+        (f"{{ command = ['/{'x' * 300}'] }}", "the program of that name (the value may be the secret itself; write its name instead) cannot be started: File name too long"),
         ("{ command = ['/'] }", "the program / cannot be started: it is not a file"),
         ("{ command = ['true'], env = 'X' }", "has env beside command; only timeout can be there"),
         ("{ command = ['true'], timeout = '2m' }", "its timeout is not between 0 and 60 seconds"),

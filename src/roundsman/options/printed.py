@@ -4,11 +4,11 @@ The configuration is read twice: the first time only to learn which programs it 
 option that takes what it prints, and not for a table that looks like one.
 """
 
+import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from roundsman.masking import name_of
@@ -41,7 +41,7 @@ class Call(NamedTuple):
     def name(self) -> str:
         """The program, for a message."""
         program = self.command[0]
-        return program if Path(program).is_file() else name_of(program)
+        return program if os.path.isfile(program) else name_of(program)  # noqa: PTH113 - Path.is_file may raise OSError
 
 
 Printed = Mapping[Call, str | ValueError]
