@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from conftest import need
 from roundsman import cli, config, program
 from roundsman.config import advice
 from roundsman.errors import ConfigError
@@ -155,6 +156,22 @@ def test_nothing_of_a_program_that_is_late_is_left(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         config.load(written(tmp_path, shell(script, "timeout = '300ms'")))
     assert_ends(int(pid.read_text()))
+
+
+def test_a_program_that_cannot_be_killed_blocks_no_load(tmp_path: Path) -> None:
+    """One that has become another user, as sudo does. The user of the command may not end it."""
+    need(os.geteuid() == 0, "needs root, to start a program as another user")
+    pid = tmp_path / "pid"
+    script = f'trap "" TERM; echo $$ > "{pid}"; exec setpriv --reuid 65534 --clear-groups sleep 60'
+    path = written(tmp_path, shell(script, "timeout = '1s'"))
+    # Without CAP_KILL, root may end programs of root alone.
+    command = ["setpriv", "--bounding-set", "-kill", sys.executable, "-m", "roundsman", "check", str(path)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        assert done.returncode == 2
+        assert "the program /bin/sh: did not end within 1s, and cannot be killed" in done.stderr
+    finally:
+        os.kill(int(pid.read_text()), signal.SIGKILL)
 
 
 def test_a_program_ends_with_the_command_that_started_it(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -19,7 +20,7 @@ GRACE = 2.0
 GRACE_AT_STOP = 0.2
 """The same when the daemon stops: the delivery has already had its own grace, and a stop takes less than 2 s."""
 REAP = 1.0
-"""Maximum seconds to wait for the ends of what was left in a group."""
+"""Maximum seconds to wait for the ends of what was left in a group, and of a program that prints a value and was killed."""
 WORDS = 200
 """Maximum characters of the last words."""
 TAIL = 16_384
@@ -54,13 +55,16 @@ class Ended(NamedTuple):
     """The last words of its standard error, at most `WORDS` characters, printable and masked."""
     output: bytes = b""
     """Its standard output, if that was read. If it is longer than the limit, the program was killed for that."""
+    left: bool = False
+    """Whether it still runs: it could not be killed, because it runs as another user, or waits for a dead disk."""
 
 
 def fault(ended: Ended, seconds: float) -> str | None:
     """Why a run that might last so many seconds has failed, with its last words; None after exit status 0."""
     words = f": {ended.words}" if ended.words else ""
     if ended.late:
-        return f"did not end within {spell(seconds)}{words}"
+        more = ", and cannot be killed" if ended.left else ""
+        return f"did not end within {spell(seconds)}{more}{words}"
     if ended.status < 0:
         return f"ended by {_signal(-ended.status)}{words}"
     return f"exit status {ended.status}{words}" if ended.status else None
@@ -96,6 +100,7 @@ class Run:
         self._output = None if limit is None else Output(limit)
         self._deadline = math.inf
         self._late = False
+        self._killed = False
 
     def over(self, given: bytes = b"") -> Ended:
         """Run it. Without its output being read, `given` is its standard input."""
@@ -121,23 +126,24 @@ class Run:
                     os.set_blocking(stream.fileno(), False)
                     stack.enter_context(stream)
             assert process.stderr is not None
+            left = False
             try:
                 end = os.pidfd_open(process.pid)
                 stack.callback(os.close, end)
-                self._serve(process, end, given)
+                left = not self._serve(process, end, given)
             finally:
-                status = _end(process)
+                status = _leave(process) if left else _end(process)
             self._tail.drain(process.stderr)
             if self._output is None or process.stdout is None:
-                return Ended(status, self._late, self._tail.words())
+                return Ended(status, self._late, self._tail.words(), left=left)
             self._output.drain(process.stdout)
             output = bytes(self._output.kept)
             lines = [one_line(line) for line in output.decode("utf-8", "replace").splitlines()]
             words = self._tail.words([line for line in lines if len(line) >= LONG])
-            return Ended(status, self._late, words, output)
+            return Ended(status, self._late, words, output, left)
 
-    def _serve(self, process: "subprocess.Popen[bytes]", end: int, given: bytes) -> None:
-        """Write, read and wait until the program has ended."""
+    def _serve(self, process: "subprocess.Popen[bytes]", end: int, given: bytes) -> bool:
+        """Write, read and wait until the program has ended. False if it prints a value and could not be killed."""
         stdin, stdout, stderr, left = process.stdin, process.stdout, process.stderr, memoryview(given)
         assert stderr is not None
         waits = {stderr.fileno(): select.POLLIN, end: select.POLLIN}
@@ -150,15 +156,19 @@ class Run:
         while True:
             wait = self._deadline - time.monotonic()
             if wait <= 0:
+                if self._killed:
+                    return False
                 if self._late:
                     _send(signal.SIGKILL, process.pid)
-                    self._deadline = math.inf
+                    self._killed = True
+                    # A sink would start it again and again: it waits. A load of the configuration does not.
+                    self._deadline = math.inf if self._output is None else time.monotonic() + REAP
                 else:
                     self._hurry(process.pid, GRACE)
                 continue
             for handle, _ in self._poll.poll(None if wait == math.inf else wait * 1000):
                 if handle == end:
-                    return
+                    return True
                 if handle == self._stop:
                     self._poll.unregister(handle)
                     self._hurry(process.pid, GRACE_AT_STOP)
@@ -194,6 +204,12 @@ def _written(handle: int, left: memoryview) -> memoryview:
         return left
     except BrokenPipeError:
         return left[:0]
+
+
+def _leave(process: "subprocess.Popen[bytes]") -> int:
+    """Leave a program that cannot be killed to a thread, which waits for its end. Returns the signal that it was sent."""
+    threading.Thread(target=process.wait, daemon=True, name="wait for a program").start()
+    return -signal.SIGKILL
 
 
 def _end(process: "subprocess.Popen[bytes]") -> int:
