@@ -603,6 +603,7 @@ async def test_a_dead_letter_is_passed_and_waits_for_a_person(store: Store, desk
         (numbers[0], START, "no", False, "id00000"),
         (numbers[1], START + 1, "never", False, "id00001"),
     ]
+    assert await store.dead("archive", 1) == found[:1]
     assert [each.dead for each in await store.sinks()] == [2]
     assert await store.retries("archive") == []
     assert await desk.requeue_dead("archive", [numbers[1], numbers[3]]) == 1

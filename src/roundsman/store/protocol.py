@@ -152,8 +152,8 @@ class View(Protocol):
     async def lag(self, cursor: int, wanted: Filter) -> int:
         """Number of events after `cursor` that match the filter and can be delivered: those not pruned."""
 
-    async def dead(self, sink: str) -> list[DeadLetter]:
-        """The sink's dead letters, in the order of the log."""
+    async def dead(self, sink: str, limit: int = -1) -> list[DeadLetter]:
+        """The sink's dead letters in the order of the log, at most `limit`."""
 
     async def tallies(self, kind: Kind, name: str, span: Span, now: float) -> list[Tally]:
         """What was counted of a source or a sink in each of the last 48 hours or 35 days, the oldest first. The last one is

@@ -318,13 +318,13 @@ class Reader(Failures, Pulling, Searching, Tallies):
         return float(row[0]) if row else None
 
     @reading
-    def dead(self, sink: str) -> list[DeadLetter]:
-        """The sink's dead letters, in the order of the log."""
+    def dead(self, sink: str, limit: int = -1) -> list[DeadLetter]:
+        """The sink's dead letters in the order of the log, at most `limit`."""
         sql = (
             "SELECT d.seq, d.buried, d.reason, d.retry, s.name, e.id, e.type, e.outcome FROM dead d "
-            "LEFT JOIN events e ON e.seq = d.seq LEFT JOIN sources s ON s.id = e.source WHERE d.sink = ? ORDER BY d.seq"
+            "LEFT JOIN events e ON e.seq = d.seq LEFT JOIN sources s ON s.id = e.source WHERE d.sink = ? ORDER BY d.seq LIMIT ?"
         )
-        return [DeadLetter(*row) for row in self._run(sql, (sink,))]
+        return [DeadLetter(*row) for row in self._run(sql, (sink, limit))]
 
     @reading
     def cursor(self, sink: str) -> "tuple[int, Receipt | None]":

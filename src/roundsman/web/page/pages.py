@@ -141,7 +141,7 @@ async def stored(view: View, rows: Sequence[SourceRow]) -> dict[str, SourceEntry
 
 async def dead_letters(view: View, sink: str) -> list[DeadLetter]:
     """The oldest dead letters of a sink."""
-    return (await view.dead(sink))[:LISTED]
+    return await view.dead(sink, LISTED)
 
 
 class Whole(NamedTuple):
