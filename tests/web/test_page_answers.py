@@ -79,12 +79,17 @@ async def test_a_pull_can_select(door: Door) -> None:
 
 @pytest.mark.garbles
 async def test_what_was_pruned_is_counted_and_what_is_damaged_left_out(door: Door) -> None:
-    await put(door.store, *(an_event(n) for n in range(4)))
+    await put(door.store, *(an_event(n) for n in range(6)))
     await sql(door.store, "UPDATE events SET body = NULL WHERE id = 'id00000'")
-    await sql(door.store, "UPDATE events SET body = ? WHERE id = 'id00002'", (b"\xff{",))
+    for number, body in ((2, b"\xff{"), (3, 17), (4, "{")):
+        await sql(door.store, f"UPDATE events SET body = ? WHERE id = 'id0000{number}'", (body,))
     found = await pulled(door)
-    assert [each["event"]["id"] for each in found["events"]] == ["id00001", "id00003"]
-    assert (found["pruned"], found["damaged"]) == (1, 1)
+    assert [each["event"]["id"] for each in found["events"]] == ["id00001", "id00005"]
+    assert (found["pruned"], found["damaged"]) == (1, 3)
+    for path in ("/", "/log", "/log?q=id", "/log?after=0", "/event/4", "/event/5"):
+        assert (await ask(door, path)).status_code == 200, path
+    read = await door.store.events(0, 9, 9, Filter())
+    assert sum(not event.sound for event, _ in read) == 3
 
 
 @pytest.mark.parametrize(

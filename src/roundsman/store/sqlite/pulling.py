@@ -28,8 +28,9 @@ class Pulling(Reading):
         found, volume = [], 0
         cursor = run(sql, [after, upto, *values, limit])
         for row in cursor:
-            found.append((event_of(row), row[6]))
-            volume += len(row[5])
+            event = event_of(row)
+            found.append((event, row[6]))
+            volume += len(event.body)
             if len(found) == limit or volume > BYTES:
                 upto = row[0]
                 cursor.close()

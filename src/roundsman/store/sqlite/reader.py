@@ -213,8 +213,9 @@ class Reader(Failures, Pulling, Searching, Tallies):
         volume = 0
         cursor = self._run(sql, [after, upto, *values, limit])
         for row in cursor:
-            found.append((event_of(row), row[6]))
-            volume += len(row[5])
+            event = event_of(row)
+            found.append((event, row[6]))
+            volume += len(event.body)
             if volume > BATCH_BYTES:
                 cursor.close()
                 break

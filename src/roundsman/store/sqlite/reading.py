@@ -15,9 +15,9 @@ EVENT = "SELECT e.seq, s.name, e.id, e.type, e.outcome, e.body, e.logged FROM ev
 def event_of(row: Sequence[Any]) -> Event:
     """The event in a row of `EVENT`."""
     seq, source, key, kind, outcome, body = row[:6]
-    if type(body) is bytes:  # a damaged store may return anything
-        body = with_summary(body, source)
-    return Event(key, source, kind, outcome, body, seq)
+    if type(body) is not bytes:  # a damaged store may return anything
+        body = str(body).encode("utf-8", "replace")
+    return Event(key, source, kind, outcome, with_summary(body, source), seq)
 
 
 P = ParamSpec("P")
