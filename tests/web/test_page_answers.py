@@ -92,6 +92,21 @@ async def test_what_was_pruned_is_counted_and_what_is_damaged_left_out(door: Doo
     assert sum(not event.sound for event, _ in read) == 3
 
 
+async def test_a_program_with_a_number_of_another_store_learns_that_it_would_miss_events(door: Door) -> None:
+    await put(door.store, *(an_event(n) for n in range(3)))
+    found = await ask(door, "/events?after=4")
+    assert (found.status_code, found.text) == (
+        409,
+        "after: 4 is beyond the last event, 3: the store was replaced, or restored from a backup; begin again with after=0\n",
+    )
+    await sql(door.store, "DELETE FROM events WHERE id != 'id00000'")
+    gone = await pulled(door, "after=1")
+    assert (gone["events"], gone["next"], gone["head"], gone["pruned"]) == ([], 3, 3, 2)
+    assert (await pulled(door, "after=3"))["events"] == [], (
+        "a number of this log, also if its event was pruned whole"
+    )
+
+
 @pytest.mark.parametrize(
     ("query", "problem"),
     [

@@ -296,7 +296,9 @@ class Pulled(NamedTuple):
     next: int
     """Up to where it looked: the next call goes on after this number."""
     head: int
-    """The last number of the log. If `next` is less, there may be more."""
+    """The last number that the log has given. If `next` is less, there may be more; a caller with a greater one has it from
+    another store, or from this one before it was restored.
+    """
     pruned: int
     """Numbers of the stretch whose events were pruned: whether they matched the filter is not known any more."""
 

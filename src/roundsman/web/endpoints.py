@@ -174,6 +174,13 @@ ENDPOINTS = {
         (
             (200, "JSON."),
             (400, "A parameter is wrong. The body says what."),
+            (
+                409,
+                (
+                    "`after` is beyond the last event: the store was replaced, or restored from a backup, since the program got "
+                    "this number. Begin again with `after=0`."
+                ),
+            ),
             TO_LOGIN,
             NOT_IN,
             TOO_OFTEN,

@@ -17,11 +17,13 @@ class Pulling(Reading):
     def pull(self, after: int, limit: int, wanted: Filter) -> Pulled:
         """The next events after `after` that match the filter, in log order: at most `limit`, and about 4 MiB."""
         run = self._run
-        head = int(run("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
+        # Not the greatest number in the table: the newest events may be pruned whole, too.
+        row = run("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
+        head = int(row[0]) if row else 0
         # What was pruned whole is passed in one step, however long it is.
         first = run("SELECT min(seq) FROM events WHERE seq > ?", (after,)).fetchone()[0]
         if first is None:
-            return Pulled([], after, head, 0)
+            return Pulled([], max(after, head), head, max(0, head - after))
         upto = min(head, int(first) - 1 + STRETCH)
         where, values = where_of(wanted)
         sql = f"{EVENT} WHERE e.seq > ? AND e.seq <= ? AND e.body IS NOT NULL{where} ORDER BY e.seq LIMIT ?"
