@@ -134,15 +134,15 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         return document
 
 
-_KIND, _OUTCOME, SUMMARY = b',"datacontenttype":"application/json"', b',"outcome":"', b',"summary":'
+KIND, _OUTCOME, SUMMARY = b',"datacontenttype":"application/json"', b',"outcome":"', b',"summary":'
 """Members of an envelope. Within a text of JSON, their quotes would be escaped."""
 
 
 def with_summary(body: bytes, source: str) -> bytes:
     """The body of an event with its summary, which versions before 0.10 did not store; unchanged if it is not readable."""
-    at = body.find(_KIND)
+    at = body.find(KIND)
     if at >= 0:
-        at += len(_KIND)
+        at += len(KIND)
         if body.startswith(_OUTCOME, at):
             at = body.index(b'"', at + len(_OUTCOME)) + 1
         if body.startswith(SUMMARY, at):

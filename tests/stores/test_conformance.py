@@ -6,6 +6,7 @@ their values, only on their order.
 
 import asyncio
 import random
+import re
 import sqlite3
 import threading
 import time
@@ -41,7 +42,7 @@ from roundsman.store import (
     open_store,
     open_view,
 )
-from roundsman.store.sqlite import census
+from roundsman.store.sqlite import census, searching
 from roundsman.store.tally import SPANS
 from roundsman.wire import Damage
 from worlds import START, a_failure, an_event
@@ -1409,6 +1410,37 @@ async def test_a_search_finds_the_words_of_summaries_in_any_case(store: Store, v
     assert await searched(view, "sureXof") == []
     assert await searched(view, "specversion") == []  # of the event, but not of its summary
     assert await searched(view) == [each.id for each in reversed(named)]
+
+
+async def test_a_search_finds_words_that_only_the_summary_of_an_event_of_an_older_version_has(
+    store: Store, view: View
+) -> None:
+    """Versions before 0.10 stored no summary: it is made when the event is read."""
+    events = [an_event(1, outcome="denied"), a_failure(2), an_event(3, outcome=None)]
+    old = [
+        msgspec.structs.replace(each, body=re.sub(rb',"summary":"[^"]*"', b"", each.body)) for each in events
+    ]
+    assert all(b"summary" not in each.body for each in old)
+    await find(store, *old, an_event(4, note=',"summary":"denied at"'))
+    assert await searched(view, "denied at") == [events[0].id]
+    assert await searched(view, "Failed") == [events[1].id]
+    assert await searched(view, "result unknown at") == [events[2].id]
+
+
+async def test_a_search_that_takes_long_ends_and_says_how_far_it_came(
+    store: Store, view: View, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await find(store, *map(an_event, range(300)))
+    numbers = await seqs(view)
+    monkeypatch.setattr(searching, "PATIENCE", 0.0)
+    monkeypatch.setattr(searching, "FIRST", 100)
+    low, high = numbers[0] - 1, numbers[-1]
+    for words in ("", "nowhere to be found"):
+        found = await view.search(ALL, words, (low, high), 1000)
+        assert low < found.reached < high
+        assert [event.seq for event, _ in found.events] == ([] if words else [high])
+        found = await view.search(ALL, words, (low, high), 1000, oldest_first=True)
+        assert low < found.reached < high
 
 
 async def test_a_search_goes_on_where_it_ended_and_in_both_directions(store: Store, view: View) -> None:

@@ -72,8 +72,7 @@ class View(Protocol):
     ) -> Searched:
         """Events that match the filter and whose summary contains `words`, in upper or lower case, with a `seq` after the
         first number of the span and up to the second one: the newest, or the oldest. The newest of them comes first. It
-        looks at a part of the log only, if the rest would take long. In an event without a stored summary (before 0.10),
-        only words of its data are found.
+        looks at a part of the log only, if the rest would take long.
         """
 
     async def failures(
