@@ -1134,6 +1134,42 @@ async def test_what_takes_long_is_read_apart(store: Store) -> None:
     assert (await store.apart(read))[0] == await store.head(), "and the next one reads"
 
 
+async def test_readers_that_give_up_leave_one_thread_and_not_one_each(store: Store) -> None:
+    on = threading.Event()
+    before = threading.active_count()
+
+    async def hang(_: View) -> None:
+        on.wait(60)  # a disk that does not answer
+
+    async def read(view: View) -> int:
+        return await view.head()
+
+    try:
+        for _ in range(3):
+            assert "takes too long" in str(await fails(store.apart(hang, 0.02)))
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(store.apart(read), 0.02)
+        assert threading.active_count() <= before + 1
+    finally:
+        on.set()
+    assert await store.apart(read) == await store.head()
+
+
+async def test_a_read_that_takes_too_long_is_ended_and_not_only_left(store: Store) -> None:
+    await find(store, *map(an_event, range(3000)))
+    ended = threading.Event()
+
+    async def read(view: View) -> None:
+        try:
+            while True:
+                await view.lag(0, ALL)
+        finally:
+            ended.set()
+
+    assert "takes too long" in str(await fails(store.apart(read, 0.1)))
+    assert await asyncio.to_thread(ended.wait, 10)
+
+
 # -- writes at the same moment -----------------------------------------------------------------------------------------
 
 

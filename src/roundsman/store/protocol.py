@@ -285,8 +285,10 @@ class Store(Desk, Upkeep, Protocol):
     async def last_beat(self) -> float | None:
         """When a daemon last recorded a beat, a visit or a delivery (Unix); None if it never did."""
 
-    async def apart(self, work: "Callable[[View], Coroutine[Any, Any, T]]") -> T:
-        """What `work` reads, in a thread and by a view of its own: a long read delays nothing of the daemon. One at a time."""
+    async def apart(self, work: "Callable[[View], Coroutine[Any, Any, T]]", patience: float = ...) -> T:
+        """What `work` reads, in a thread and by a view of its own: a long read delays nothing of the daemon. One at a time.
+        StoreError if it takes more than `patience` seconds.
+        """
 
     async def census(self, sinks: Mapping[str, Filter]) -> Census:
         """What the metrics show, for these sinks (name -> filter). It is counted in a thread, a few seconds at most."""

@@ -40,7 +40,7 @@ ANOTHER_HOST = (
         "`[listen.page]`."
     ),
 )
-NO_STORE = (503, "The store cannot be read.")
+NO_STORE = (503, "The store cannot be read, or not within 10 seconds.")
 OTHER_METHOD = (405, "Any other method. The header `Allow` names the right ones.")
 
 ENDPOINTS = {
@@ -188,7 +188,7 @@ ENDPOINTS = {
             OTHER_METHOD,
             (
                 503,
-                "The store cannot be read, or eight such answers are under way. The header `Retry-After` has the seconds to wait.",
+                "The store cannot be read, or not within 10 seconds, or eight such answers are under way. The header `Retry-After` has the seconds to wait.",
             ),
         ),
         PAGE,

@@ -16,6 +16,8 @@ from roundsman.system.files import create, refuse_links, require_file, resolve, 
 
 BUSY = 1.0
 """Seconds to wait for another process's short write (`replay`, `rewind`, `dead`)."""
+LATE = "{} takes too long to read now: try again later"
+"""The sentence about a read that was given up."""
 SPARE = 64 * 2**20
 """Free bytes that a copy beside the store must leave."""
 COPY_TIME = 30.0
@@ -323,6 +325,8 @@ def translated(path: Path) -> Iterator[None]:
             ) from None
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             raise StoreError(f"{path} is locked by another program for more than {BUSY:.0f}s") from None
+        if name == "SQLITE_INTERRUPT":
+            raise StoreError(LATE.format(path)) from None
         if name.startswith("SQLITE_IOERR"):
             raise StoreError(
                 f"{path} cannot be read or written: the disk reports an error ({name})"

@@ -1,6 +1,7 @@
 """What every read of the store is made of: one connection, SQLite's errors in sentences, and a row as an event."""
 
 import sqlite3
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from functools import wraps
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from roundsman.events import Event, with_summary
 from roundsman.store.sqlite.files import translated
 
+LOOK = 10_000
+"""Instructions of SQLite between two looks at the time: some 0.2 ms."""
 EVENT = "SELECT e.seq, s.name, e.id, e.type, e.outcome, e.body, e.logged FROM events e JOIN sources s ON s.id = e.source"
 
 
@@ -42,6 +45,10 @@ class Reading:
     def __init__(self, path: Path, db: sqlite3.Connection) -> None:
         self.path = path
         self._db = db
+
+    def end_at(self, when: float) -> None:
+        """Interrupt a statement that runs at this time (monotonic), and every later one that is not short."""
+        self._db.set_progress_handler(lambda: time.monotonic() > when, LOOK)
 
     def _run(self, sql: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
         return self._db.execute(sql, values)

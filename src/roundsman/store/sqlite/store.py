@@ -18,6 +18,7 @@ from roundsman.store.sqlite.census import Counting
 from roundsman.store.sqlite.desk import Desk
 from roundsman.store.sqlite.erasure import Erasure
 from roundsman.store.sqlite.files import (
+    LATE,
     claim_file,
     claim_inode,
     connect,
@@ -39,6 +40,8 @@ from roundsman.system.files import create, resolve
 from roundsman.system.threads import in_thread
 
 T = TypeVar("T")
+APART_PATIENCE = 10.0
+"""Seconds after which a read apart is given up."""
 
 
 class SqliteStore(Log, Books, Desk, Ticking, Erasure, Pruning):
@@ -281,18 +284,35 @@ class SqliteStore(Log, Books, Desk, Ticking, Erasure, Pruning):
             (_text(config), digest, wire.encode(result).decode()),
         )
 
-    async def apart(self, work: Callable[[View], Coroutine[Any, Any, T]]) -> T:
+    async def apart(
+        self, work: Callable[[View], Coroutine[Any, Any, T]], patience: float = APART_PATIENCE
+    ) -> T:
         """What `work` reads, in a thread and by a view of its own. One at a time: a reader waits, and no thread does."""
-        async with self._asking:
-            return await in_thread(self._read_apart, work)
+        ends = time.monotonic() + patience
+        try:
+            async with asyncio.timeout(patience):
+                await self._asking.acquire()
+                # Its end frees the place, and not that of the caller: callers that give up one after the other would leave
+                # a thread each at a disk that does not answer.
+                reads = asyncio.ensure_future(in_thread(self._read_apart, work, ends))
+                reads.add_done_callback(self._asked)
+                return await asyncio.shield(reads)
+        except TimeoutError:
+            raise StoreError(LATE.format(self.path)) from None
 
-    def _read_apart(self, work: Callable[[View], Coroutine[Any, Any, T]]) -> T:
+    def _asked(self, reads: "asyncio.Future[Any]") -> None:
+        self._asking.release()
+        if not reads.cancelled():
+            reads.exception()  # its caller may have given up: then it is of no interest
+
+    def _read_apart(self, work: Callable[[View], Coroutine[Any, Any, T]], ends: float) -> T:
         with self._reading:
-            return asyncio.run(self._read(work))
+            return asyncio.run(self._read(work, ends))
 
-    async def _read(self, work: Callable[[View], Coroutine[Any, Any, T]]) -> T:
+    async def _read(self, work: Callable[[View], Coroutine[Any, Any, T]], ends: float) -> T:
         view = Reader.open(self.path)
         try:
+            view.end_at(ends)
             return await work(view)
         finally:
             await view.close()

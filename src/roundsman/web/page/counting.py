@@ -58,9 +58,10 @@ class Counting:
         if began >= self._shares_until:
             self._shares_until = began + MINUTE
             now = self._engine.time.now()
-            with suppress(TimeoutError, StoreError):
-                async with asyncio.timeout(PATIENCE):
-                    self._shares = await self._engine.store.apart(lambda view: view.unchanged_shares(now))
+            with suppress(StoreError):
+                self._shares = await self._engine.store.apart(
+                    lambda view: view.unchanged_shares(now), PATIENCE
+                )
         return self._shares
 
     async def listing(self) -> rows.Listing:

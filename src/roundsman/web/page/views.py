@@ -1,6 +1,5 @@
 """The pages: each is read from the daemon and the store, and made into HTML aside."""
 
-import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from itertools import islice
@@ -12,7 +11,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from roundsman.engine.engine import Engine
-from roundsman.store import Filter, StoreError, View
+from roundsman.store import Filter, View
 from roundsman.web.page import pages, rows
 from roundsman.web.page.asked import LogQuery, SourceQuery, seq_of
 from roundsman.web.page.counting import Counting
@@ -23,8 +22,6 @@ SOONEST, SHARE = 5.0, 0.003
 """A browser loads a page again after so many seconds; later if that would take more than this share of a processor."""
 FEW = 25
 """Sources on the first page."""
-PATIENCE = 10.0
-"""Seconds to wait for the store."""
 LONGEST = 500
 """Maximum characters of a name and of a note, as for `roundsman failures done`."""
 UNCHANGING = "max-age=31536000, immutable"
@@ -229,11 +226,7 @@ class Views:
             every = max(SOONEST, round(2 * took / SHARE))
             return render(template, **values, **found, **common, shared=shared, every=every), status
 
-        try:
-            async with asyncio.timeout(PATIENCE):
-                html, status = await self._engine.store.apart(made)
-        except TimeoutError:
-            raise StoreError("the store does not answer now: load the page again") from None
+        html, status = await self._engine.store.apart(made)
         return HTMLResponse(html, status)
 
     def _missing(self, session: Session, what: str, status: int = 404) -> Response:
