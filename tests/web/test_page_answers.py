@@ -14,8 +14,10 @@ from jsonschema import Draft202012Validator
 from doors import Door, open_door
 from inside import put, sql
 from roundsman import kinds, screen
+from roundsman.events import Event
 from roundsman.options.listen import ListenOptions
 from roundsman.store import Filter
+from roundsman.web.page.words import LONGEST
 from worlds import an_event, event_logs
 
 TOKEN = "a-token-of-24-letters-ok"
@@ -137,6 +139,21 @@ async def test_a_glob_that_is_hostile_ends_soon(door: Door) -> None:
     began = time.monotonic()
     await pulled(door, "type=" + "*a" * 100)
     assert time.monotonic() - began < 5
+
+
+async def test_a_large_event_is_cut_on_the_page_and_not_inside_a_secret(door: Door) -> None:
+    def shown(pad: int) -> tuple[Event, int]:
+        event = an_event(1, note="x" * pad + TOKEN + "y" * 2_000_000)
+        return event, json.dumps(event.document()["data"], indent=2).index(TOKEN)
+
+    event, at = shown(LONGEST - 10 - shown(0)[1])
+    assert at < LONGEST < at + len(TOKEN)
+    await put(door.store, event)
+    text = (await ask(door, "/event/1")).text
+    assert "xxx***" in text
+    assert TOKEN[:5] not in text
+    assert "and more than these" in text
+    assert len(text) < 2 * LONGEST
 
 
 @pytest.mark.parametrize(

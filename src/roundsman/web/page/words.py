@@ -64,9 +64,15 @@ def percent(share: float | None) -> str:
 
 def pretty(document: object) -> Markup:
     """A document as JSON for a person, at most `LONGEST` characters."""
-    text = mask(json.dumps(document, indent=2, ensure_ascii=False))
-    lines = [safe(line) for line in text[:LONGEST].splitlines()]
-    more = [] if len(text) <= LONGEST else [f"… and {len(text) - LONGEST} more characters"]
+    pieces, size = [], 0
+    for piece in json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(document):
+        pieces.append(piece[: LONGEST + 1 - size])
+        size += len(pieces[-1])
+        if size > LONGEST:  # the rest of some MiB is neither written nor masked
+            break
+    text = "".join(pieces)
+    lines = [safe(line) for line in (mask.cut(text[:LONGEST]) if size > LONGEST else mask(text)).splitlines()]
+    more = [f"… and more than these {number(LONGEST)} characters"] if size > LONGEST else []
     return Markup("\n").join(escape(line) for line in [*lines, *more])
 
 
