@@ -1,15 +1,22 @@
 """The pages with many sources, and with requests that no browser of a person sends."""
 
+import asyncio
 import base64
 import re
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from doors import Door, open_door
 from inside import visited
+from roundsman.engine.roster import Watched
 from roundsman.options.listen import ListenOptions
+from roundsman.store import Census, Filter
+from roundsman.web.page import rows
 from worlds import a_failure, event_logs
 
 KEY = {"authorization": "Basic " + base64.b64encode(b"anna:correct horse").decode()}
@@ -102,3 +109,42 @@ async def test_a_form_that_says_too_little_or_too_much_changes_nothing(door: Doo
         assert answer.status_code == 303
         assert answer.headers["location"] == f"{led}{failure.event.seq}"
     assert await door.store.open_failures() == 0
+
+
+async def test_a_sink_that_a_reload_removes_meanwhile_is_missing(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = door.store.census
+
+    async def census(sinks: Mapping[str, Filter]) -> Census:
+        door.engine.deliveries.pop("rec")
+        return await counted(sinks)
+
+    monkeypatch.setattr(door.store, "census", census)
+    status, text = await get(door, "/sink/rec")
+    assert (status, "rec: no such sink" in text) == (404, True)
+
+
+async def test_a_list_of_many_sources_lets_other_tasks_run_by_the_time_that_it_takes(door: Door) -> None:
+    class Slow(dict[str, Watched]):
+        """The sources, on a machine that is busy."""
+
+        def get(self, name: str, default: Any = None) -> Any:
+            ends = time.perf_counter() + 0.0005
+            while time.perf_counter() < ends:
+                pass
+            return super().get(name, default)
+
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    listed = await rows.listing(SimpleNamespace(roster=Slow(door.engine.roster)))  # type: ignore[arg-type] # all that it reads
+    task.cancel()
+    assert listed.total == MANY
+    assert turns > MANY * 0.0005 / (2 * rows.TURN + rows.FEW * 0.0005)

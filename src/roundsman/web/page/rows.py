@@ -1,6 +1,7 @@
 """The sources and sinks of the running daemon, as the page lists them: state, what each waits for, last and next."""
 
 import asyncio
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import NamedTuple
@@ -13,8 +14,10 @@ from roundsman.screen.status import LONG_REST, state_of
 from roundsman.store import Census, Lag
 from roundsman.web.page.words import lasts, number
 
-TURN = 500
-"""Sources that are looked at before other tasks may run: less than a millisecond."""
+TURN = 0.002
+"""Seconds after which other tasks may run. It is measured, because the machine may be a slow or a busy one."""
+FEW = 16
+"""Sources that are looked at between two looks at the clock."""
 UNKNOWN = Lag(None, None)
 STATES = ("failing", "retrying", "gap", "paused", "new", "idle", "ok")
 """Every state of a source, those first that need a person."""
@@ -73,9 +76,11 @@ async def listing(engine: Engine, words: str = "", state: str = "") -> Listing:
     """The sources whose names or types contain `words`, with this state if one is given."""
     found: dict[str, list[str]] = {}
     folded = words.casefold()
+    began = time.perf_counter()
     for at, name in enumerate(list(engine.roster)):
-        if at % TURN == TURN - 1:
+        if at % FEW == 0 and time.perf_counter() - began > TURN:
             await asyncio.sleep(0)
+            began = time.perf_counter()
         watched = engine.roster.get(name)  # a reload may have removed it meanwhile
         if watched is None:
             continue
@@ -150,20 +155,16 @@ def _waits(watched: Watched, now: float) -> str:
 def sink_rows(engine: Engine, census: Census | None) -> Iterator[SinkRow]:
     """Every sink, those that fail first. Without a census, what waits and what is dead is not known."""
     order = sorted(engine.deliveries.items(), key=lambda each: (not each[1].fails, each[1].paused is None))
-    for name, delivery in order:
-        lag = census.lags.get(name, UNKNOWN) if census is not None else UNKNOWN
-        state = "paused" if delivery.paused is not None else "failing" if delivery.fails else "ok"
-        if state == "ok" and delivery.held:
-            state = "waiting"
-        kind = delivery.sink.type
-        yield SinkRow(
-            name,
-            kind,
-            state,
-            _sink_waits(delivery, lag),
-            lag,
-            census.dead.get(name, 0) if census is not None else None,
-        )
+    return (sink_row(name, delivery, census) for name, delivery in order)
+
+
+def sink_row(name: str, delivery: Delivery, census: Census | None) -> SinkRow:
+    lag = census.lags.get(name, UNKNOWN) if census is not None else UNKNOWN
+    state = "paused" if delivery.paused is not None else "failing" if delivery.fails else "ok"
+    if state == "ok" and delivery.held:
+        state = "waiting"
+    dead = census.dead.get(name, 0) if census is not None else None
+    return SinkRow(name, delivery.sink.type, state, _sink_waits(delivery, lag), lag, dead)
 
 
 def _sink_waits(delivery: Delivery, lag: Lag) -> str:

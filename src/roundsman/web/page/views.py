@@ -110,11 +110,11 @@ class Views:
     async def sink(self, request: Request, session: Session) -> Response:
         """One sink."""
         name = request.path_params["name"]
-        delivery = self._engine.deliveries.get(name)
+        census = await self._counting.census()
+        delivery = self._engine.deliveries.get(name)  # after the wait: a reload may have removed it meanwhile
         if delivery is None:
             return self._missing(session, f"{name}: no such sink")
-        census = await self._counting.census()
-        row = next(each for each in rows.sink_rows(self._engine, census) if each.name == name)
+        row = rows.sink_row(name, delivery, census)
 
         async def reads(view: View) -> Values:
             return {
