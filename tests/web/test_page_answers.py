@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncIterator
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from roundsman import kinds, screen
 from roundsman.events import Event
 from roundsman.options.listen import ListenOptions
 from roundsman.store import Filter
+from roundsman.store.sqlite import searching
 from roundsman.web.page.words import LONGEST
 from worlds import an_event, event_logs
 
@@ -154,6 +157,33 @@ async def test_a_large_event_is_cut_on_the_page_and_not_inside_a_secret(door: Do
     assert TOKEN[:5] not in text
     assert "and more than these" in text
     assert len(text) < 2 * LONGEST
+
+
+async def test_a_search_that_stopped_early_says_how_far_it_looked_and_leads_on_to_the_end(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searching, "PATIENCE", 0.0)
+    monkeypatch.setattr(searching, "FIRST", 10)
+    await put(door.store, an_event(1, source="windows"))
+    await put(door.store, *(an_event(n) for n in range(2, 36)))
+    text = (await ask(door, "/source/windows")).text
+    assert "None was found down to #26, where the search stopped." in text
+    stops, way = [], re.findall(r'href="([^"]+)">Search on<', text)
+    while way and len(stops) < 9:
+        text = (await ask(door, unescape(way[0]))).text
+        stops += re.findall(r"No event matches[^.]*", text)
+        way = re.findall(r'href="([^"]+)" rel="next"', text)
+    assert stops == [f"No event matches down to #{n}, where the search stopped" for n in (16, 6)]
+    assert 'href="/event/1"' in text
+    stops, way = [], ["/log?q=nowhere&after=0"]
+    while way and len(stops) < 9:
+        text = (await ask(door, unescape(way[0]))).text
+        stops += re.findall(r"No event matches[^.]*", text)
+        way = re.findall(r'href="([^"]+)" rel="prev"', text)
+    assert stops == [
+        *(f"No event matches up to #{n}, where the search stopped" for n in (10, 20, 30)),
+        "No event matches after #30",
+    ]
 
 
 @pytest.mark.parametrize(

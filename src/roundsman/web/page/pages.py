@@ -125,13 +125,22 @@ def _act_row(found: LoggedAct, *, is_last: bool) -> ActRow:
     return ActRow(act, source or "-", what, act.done and is_last and event is not None)
 
 
-async def newest(view: View, wanted: Filter, limit: int = NEWEST) -> list[Line]:
+class Lines(NamedTuple):
+    """Events of the log, and how far it was looked through for them."""
+
+    events: Sequence[Line]
+    """The newest first."""
+    reached: int
+    """As `Searched.reached`."""
+
+
+async def newest(view: View, wanted: Filter, limit: int = NEWEST) -> Lines:
     """The newest events that match."""
     return lines(await view.search(wanted, "", EVERYTHING, limit))
 
 
-def lines(found: Searched) -> list[Line]:
-    return [line(event, logged) for event, logged in found.events]
+def lines(found: Searched) -> Lines:
+    return Lines([line(event, logged) for event, logged in found.events], found.reached)
 
 
 async def stored(view: View, rows: Sequence[SourceRow]) -> dict[str, SourceEntry]:

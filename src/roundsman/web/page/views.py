@@ -54,7 +54,7 @@ class Views:
             _, failures = await pages.open_failures(view, Filter(), None, pages.OPEN)
             return {
                 "failures": failures,
-                "events": await pages.newest(view, Filter()),
+                "found": await pages.newest(view, Filter()),
                 "stored": await pages.stored(view, shown),
                 "head": await view.head(),
             }
@@ -101,7 +101,7 @@ class Views:
         async def reads(view: View) -> Values:
             return {
                 "stored": await pages.stored(view, [row]),
-                "events": await pages.newest(view, Filter(sources=[name])),
+                "found": await pages.newest(view, Filter(sources=[name])),
                 "charts": await pages.source_charts(view, name, self._engine.time.now()),
             }
 
@@ -146,7 +146,7 @@ class Views:
             found = await view.search(
                 query.filter(), query.words, query.span(), pages.LISTED, oldest_first=query.after is not None
             )
-            return {"found": found, "events": pages.lines(found), "head": head}
+            return {"found": pages.lines(found), "head": head}
 
         values = {
             "query": query,
