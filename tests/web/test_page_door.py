@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -176,10 +177,35 @@ async def test_a_browser_logs_in_by_a_form_and_out_again(door: Door) -> None:
     assert (await get(door, headers=BROWSER)).status_code == 303
 
 
+def cookie_of(door: Door) -> tuple[str, str]:
+    """The name of the cookie that the browser has, and its value."""
+    [(name, value)] = door.client.cookies.items()
+    return name, value
+
+
+async def test_the_logins_at_two_daemons_of_one_machine_do_not_end_each_other(tmp_path: Path) -> None:
+    """Cookies belong to a host, and not to a port."""
+    for number, password in enumerate((PASSWORD, "another password")):
+        one, two = tmp_path / f"{number}-one", tmp_path / f"{number}-two"
+        one.mkdir()
+        two.mkdir()
+        page = options(user=USER, password=password)
+        async with (
+            open_door(one, event_logs(), rounds=False, options=options()) as first,
+            open_door(two, event_logs(), rounds=False, options=page) as second,
+        ):
+            other = replace(second, client=first.client)
+            await log_in(first)
+            await log_in(other, password)
+            for door in (first, other):
+                assert (await get(door, headers=BROWSER)).status_code == 200
+
+
 async def test_a_link_of_another_site_leads_to_the_page_if_the_browser_has_logged_in(door: Door) -> None:
     """Its first request has no cookie: the cookie is SameSite=Strict."""
     await log_in(door)
-    cookie = {"cookie": f"roundsman_session={door.client.cookies['roundsman_session']}"}
+    name, value = cookie_of(door)
+    cookie = {"cookie": f"{name}={value}"}
     door.client.cookies.clear()
     link = {**BROWSER, "sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
     [step] = re.findall(r'content="0;url=([^"]+)"', (await get(door, "/?a=1&b=2", link)).text)
@@ -261,17 +287,15 @@ async def test_an_act_needs_the_token_of_the_form(door: Door) -> None:
 
 async def test_a_forged_cookie_is_none(door: Door) -> None:
     await log_in(door)
-    cookie = door.client.cookies["roundsman_session"]
+    name, cookie = cookie_of(door)
     head, _, signature = cookie.rpartition(".")
     expiry, _, nonce = head.partition(".")
     later = f"{int(expiry) + 1}.{nonce}.{signature}"
     for forged in (later, f"{head}.", f".{signature}", "a.b.c", "x", f"{head}.{signature[:-1]}", "é.é.é"):
         door.client.cookies.clear()
-        found = await get(
-            door, headers={**BROWSER, "cookie": f"roundsman_session={forged}".encode("latin-1")}
-        )
+        found = await get(door, headers={**BROWSER, "cookie": f"{name}={forged}".encode("latin-1")})
         assert found.status_code == 303, forged
-    found = await get(door, headers={"cookie": f"roundsman_session={cookie}"})
+    found = await get(door, headers={"cookie": f"{name}={cookie}"})
     assert found.status_code == 200
 
 
@@ -287,13 +311,9 @@ def test_a_login_ends_after_a_week() -> None:
 
 async def test_a_login_survives_a_restart_and_ends_with_a_new_password(tmp_path: Path) -> None:
     cookies = {}
-    for number, (password, status) in enumerate(
-        [("the-first-one", 303), ("the-first-one", 200), ("another-one", 303)]
-    ):
-        folder = tmp_path / str(number)
-        folder.mkdir()
+    for password, status in (("the-first-one", 303), ("the-first-one", 200), ("another-one", 303)):
         page = options(user="ops", password=password)
-        async with open_door(folder, event_logs(), rounds=False, options=page) as door:
+        async with open_door(tmp_path, event_logs(), rounds=False, options=page) as door:
             found = await get(door, headers={**BROWSER, **cookies})
             assert found.status_code == status
             if not cookies:
@@ -349,7 +369,7 @@ async def test_logins_are_logged_without_what_was_shown(door: Door) -> None:
     with structlog.testing.capture_logs() as logs:
         await get(door, headers=basic())
         await get(door, headers=basic())
-        for _ in range(FREE + 1):
+        for _ in range(4 * FREE):
             await get(door, headers=basic(password="a wrong one"))
     assert [(each["event"], each["address"]) for each in logs] == [
         ("page.entered", "127.0.0.1"),
@@ -373,6 +393,39 @@ async def test_wrong_logins_of_one_address_make_it_wait_and_no_other(door: Door)
     assert (await door.client.post(door.url + "/login", data=form, headers=a)).status_code == 429
     assert (await get(door, headers={**basic(), **b})).status_code == 200
     assert await door.post("/hooks/doors", b"[]", {HEADER: VALUE}) == 200
+
+
+async def test_a_login_is_not_locked_out_for_long_by_the_guesses_of_others_at_its_address(door: Door) -> None:
+    shared = {"x-forwarded-for": "203.0.113.1"}
+    form = {"user": USER, "secret": PASSWORD}
+    assert (await door.client.post(door.url + "/login", data=form, headers=shared)).status_code == 303
+    cookies = dict([cookie_of(door)])
+    door.client.cookies.clear()
+    waits = set()
+    for number in range(6 * FREE):
+        guess = await get(door, headers={**basic(password=f"guess {number}"), **shared})
+        waits.add(guess.headers.get("retry-after"))
+    assert waits == {None, "1"}
+    [(name, value)] = cookies.items()
+    assert (await get(door, headers={**shared, "cookie": f"{name}={value}"})).status_code == 200
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1", "127.0.0.1", "::/64", "local"])
+def test_an_address_that_others_may_share_waits_a_second_and_has_few_guesses(address: str) -> None:
+    now = 0.0
+    attempts = Attempts(lambda: now)
+    attempts.knows("192.0.2.1")
+    tried = 0
+    for _ in range(36_000):
+        now += 0.1
+        assert attempts.wait(address) <= 1
+        if attempts.wait(address) == 0:
+            attempts.failed(address)
+            tried += 1
+    assert 3600 <= tried <= FREE + now
+    assert attempts.wait("192.0.2.2") == 0, "others have their own"
+    now += 1
+    assert attempts.wait(address) == 0
 
 
 def test_a_million_guesses_from_as_many_addresses_are_few_guesses_and_little_memory() -> None:

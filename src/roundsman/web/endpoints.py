@@ -30,7 +30,8 @@ TO_LOGIN = (303, "A browser without a login: to `/login`.")
 TOO_OFTEN = (
     429,
     (
-        "Too many wrong logins. The header `Retry-After` has the seconds to wait; a right login is refused, too, until then."
+        "Too many wrong logins. The header `Retry-After` has the seconds to wait; a right login is refused, too, until then. "
+        "A browser that is logged in is not."
     ),
 )
 ANOTHER_HOST = (

@@ -23,7 +23,7 @@ from roundsman.store import StoreError
 from roundsman.system.threads import in_thread
 from roundsman.web.page.attempts import Attempts
 from roundsman.web.page.hosts import address_of, is_ours, is_same_origin, is_secure
-from roundsman.web.page.sessions import COOKIE, LASTS, Sessions, basic, bearer
+from roundsman.web.page.sessions import LASTS, Sessions, basic, bearer
 
 log = structlog.get_logger()
 
@@ -85,7 +85,7 @@ class Door:
     """The one way to the page."""
 
     def __init__(self, engine: Engine, options: PageOptions) -> None:
-        self.sessions = Sessions(options)
+        self.sessions = Sessions(options, str(engine.store.path))
         self.attempts = Attempts(engine.time.monotonic)
         self.now = engine.time.now
         self._reception = engine.reception
@@ -170,7 +170,7 @@ class Door:
         """Let the browser remember the login."""
         await self._ready()
         response.set_cookie(
-            COOKIE,
+            self.sessions.name,
             self.sessions.cookie(self.now()),
             max_age=LASTS,
             secure=is_secure(request),
@@ -180,7 +180,7 @@ class Door:
 
     def forget(self, response: Response) -> None:
         """Let the browser forget the login."""
-        response.delete_cookie(COOKIE, httponly=True, samesite="strict")
+        response.delete_cookie(self.sessions.name, httponly=True, samesite="strict")
 
     # -- who it is -----------------------------------------------------------------------------------------------------
 
@@ -188,9 +188,11 @@ class Door:
         """The session of the request, or `Refused`."""
         await self._ready()
         name = self._session_of(request)
-        if name is None:
-            if "authorization" not in request.headers:
-                raise self._to_login(request)
+        if name is not None:
+            self.attempts.knows(address_of(request))
+        elif "authorization" not in request.headers:
+            raise self._to_login(request)
+        else:
             self._check_program(request)
         return Session(self.sessions.user, self.sessions.form(name or PROGRAM))
 
@@ -230,7 +232,7 @@ class Door:
         return Refused(RedirectResponse(login, 303))
 
     def _session_of(self, request: Request) -> str | None:
-        return self.sessions.session(request.cookies.get(COOKIE, ""), self.now())
+        return self.sessions.session(request.cookies.get(self.sessions.name, ""), self.now())
 
     async def _ready(self) -> None:
         """Derive the key in a thread, before its first use."""

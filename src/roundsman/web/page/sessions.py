@@ -12,7 +12,10 @@ import unicodedata
 
 from roundsman.options.page import LONGEST, PageOptions
 
-COOKIE = "roundsman_session"
+COOKIE = "roundsman_"
+"""The begin of the cookie's name. The rest is the daemon's own: a browser sends the cookies of a host to all of its ports,
+so that the login at one daemon of a machine, or of a tunnel, would end that at another.
+"""
 LASTS = 7 * 86400
 """Seconds that a login in a browser lasts."""
 
@@ -25,7 +28,9 @@ def digest(text: str) -> bytes:
 class Sessions:
     """What proves a login."""
 
-    def __init__(self, options: PageOptions) -> None:
+    def __init__(self, options: PageOptions, place: str = "") -> None:
+        """`place`: what tells this daemon from another one with the same login; it stays the same over a restart."""
+        self._place = place
         self.user = options.user or ""
         """The person who logs in; empty for a token."""
         self.by_token = options.token is not None
@@ -50,6 +55,11 @@ class Sessions:
     @property
     def derived(self) -> bool:
         return self._key is not None
+
+    @property
+    def name(self) -> str:
+        """The name of the cookie. Of the key, because the address does not tell: a tunnel or a proxy may change it."""
+        return COOKIE + self._signature("name", self._place)[:12]
 
     def cookie(self, now: float) -> str:
         """The value of a cookie that logs in from now on."""
