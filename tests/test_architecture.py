@@ -123,6 +123,7 @@ def test_errors_are_swallowed_in_few_places() -> None:
 MANY = {
     "cli/status.py events": "options of a command",
     "cli/failures.py failures": "options of a command",
+    "cli/forget.py forget": "options of a command",
     "engine/engine.py __init__": "to be split",
     "events.py notice": "options of a public function",
     "events.py of": "options of a public function",

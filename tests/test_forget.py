@@ -109,11 +109,13 @@ def data(store: SqliteStore, seq: int) -> dict[str, Any]:
     return found
 
 
-async def forget(store: SqliteStore, person: str, *, dry: bool = False, **sinks: Filter) -> Forgotten:
+async def forget(
+    store: SqliteStore, person: str, *, sources: Sequence[str] = (), dry: bool = False, **sinks: Filter
+) -> Forgotten:
     """As a command in another process."""
     desk = await open_desk(store.path)
     try:
-        return await desk.forget(person, sinks, dry=dry)
+        return await desk.forget(person, sinks, sources=sources, dry=dry)
     finally:
         await desk.close()
 
@@ -253,6 +255,29 @@ async def test_what_a_sink_holds_back_is_blanked(
     assert receipt == {"digest": {"count": 2, "lines": ["[redacted]", lines[1]]}}
 
 
+async def test_in_the_sources_that_are_named_an_id_is_blanked_and_elsewhere_it_stays(
+    open_store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasure, "AGAIN", 0.0)
+    store = open_store
+    await put(store, a_failure(1, person=ANNA), a_failure(2, person=BO))
+    await put(store, a_failure(3, "news", person=BO | {"id": "u4711"}))
+    for cursor, seq in ((0, 1), (1, 3)):
+        await store.bury("archive", cursor, seq, f"422: u4711 is unknown, {seq}", START)
+        await store.tick_off([seq], "bo", "wrote to u4711", START)
+    held = Waiting(START + 60, {"lines": ["u4711: failed [doors]", "u4711: failed [news]"]}, 2)
+    await store.ack("chat", 0, 3, held.receipt, START, later=Later(held.until, held.held))
+    await store.record_failure("chat", 1, START, "500: u4711 requests")
+    found = await forget(store, "u4711", sources=["doors"])
+    assert (found.events, found.texts) == ({"doors": 1}, 2)
+    reasons = [letter.reason for letter in await store.dead("archive")]
+    assert sorted(reasons) == ["422: [redacted] is unknown, 1", "422: u4711 is unknown, 3"]
+    assert {each.act.note for each in await store.acts()} == {"wrote to [redacted]", "wrote to u4711"}
+    assert await sql(store, "SELECT error FROM sinks WHERE name = 'chat'") == [("500: u4711 requests",)]
+    _, receipt = await store.cursor("chat")
+    assert receipt == {"lines": ["[redacted]", "u4711: failed [news]"]}
+
+
 class Holding(Recorder):
     """Holds back the summaries of what it got, in its receipt."""
 
@@ -304,7 +329,7 @@ async def test_it_counts_what_each_sink_has(open_store: SqliteStore) -> None:
     await open_store.replay("archive", 0)
     found = await forget(open_store, ADDRESS)
     assert found.delivered == {"archive": 4, "chat": 5}, "a replay takes nothing back"
-    assert found.others == ["u4711"]
+    assert found.others == {"u4711": ["doors"]}
 
 
 async def test_what_stays_is_said(open_store: SqliteStore) -> None:
@@ -376,7 +401,7 @@ def roundsman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> Ca
 FOUND = """Anna.Berg@a.example: {} in 2 events of doors
 archive has 2 of these: delete them in events.jsonl and its rotated files
 crm has 1 of these: crm.example must delete them
-also named u4711: roundsman forget u4711
+also named u4711: roundsman forget u4711 --source doors
 """
 
 
@@ -411,9 +436,59 @@ def test_its_json_has_the_same(roundsman: Any) -> None:
         "in_ids": {},
         "in_states": [],
         "also_named": ["Anna.Berg@a.example"],
+        "also_named_in": {"Anna.Berg@a.example": ["doors"]},
         "copies": [],
         "erased": True,
+        "vendors": {"parakey": ["doors"]},
     }
+
+
+@pytest.fixture
+def two_vendors(roundsman: Any, tmp_path: Path) -> None:
+    """A person of another vendor has Anna's id, and one of two accounts of the first vendor."""
+    store = SqliteStore.open(tmp_path / "roundsman.db")
+    done(store.register({"crm": "http.json", "keys": "parakey.batches"}, {}))
+    for name in ("crm", "keys"):
+        event = a_failure(1, name, person=BO | {"id": "u4711"}, about=None)
+        done(put(store, event))
+        done(store.commit(name, 0, *visit_with([Damage(b'{"of":"u4711"', "no JSON")])))
+    done(store.close())
+
+
+def test_an_id_that_two_vendors_have_is_blanked_in_the_sources_that_are_named(
+    roundsman: Any, two_vendors: None
+) -> None:
+    before = roundsman("events", "--json").out
+    said = "u4711 is an id at 2 vendors, and can be 2 persons: add --source crm or --source doors --source keys\n"
+    assert roundsman("forget", "u4711", "--yes") == (2, "", f"nothing is changed: {said}")
+    shown = roundsman("forget", "u4711", "--dry-run")
+    assert shown.code == 0
+    assert "found in 1 event of crm, 2 of doors, 1 of keys; 1 unread row of crm, 1 of keys\n" in shown.out
+    assert said in shown.out
+    assert "also named bo.ek@a.example: roundsman forget bo.ek@a.example\n" in shown.out
+    assert roundsman("events", "--json").out == before
+    done = roundsman("forget", "u4711", "--yes", "--source", "d*")
+    assert (done.code, done.out.splitlines()[0]) == (0, "u4711: blanked in 2 events of doors")
+    assert ("Anna" in roundsman("events", "--json").out, "Bo Ek" in roundsman("events", "--json").out) == (
+        False,
+        True,
+    )
+    assert [each["body"] for each in json.loads(roundsman("unread", "crm", "--json").out)] == [
+        '{"of":"u4711"'
+    ]
+    found = json.loads(roundsman("forget", "u4711", "--dry-run", "--json").out)
+    assert found["vendors"] == {"http.json:crm": ["crm"], "parakey": ["keys"]}
+    assert found["also_named_in"] == {"bo.ek@a.example": ["crm", "keys"]}
+    wrong = roundsman("forget", "u4711", "--yes", "--source", "door")
+    assert (wrong.code, wrong.err) == (2, "door: no such source; there is crm, doors, keys\n")
+
+
+def test_an_id_beside_an_address_is_followed_where_it_was_seen(roundsman: Any, two_vendors: None) -> None:
+    hint = "also named u4711: roundsman forget u4711 --source doors"
+    shown = roundsman("forget", "Anna.Berg@a.example", "--yes").out
+    assert [line for line in shown.splitlines() if line.startswith("also named")] == [hint]
+    assert roundsman(*hint.split()[4:], "--yes").out.startswith("u4711: nothing in the store")
+    assert roundsman("events", "--json").out.count('"id":"u4711","name":"Bo Ek"') == 2
 
 
 def test_without_a_terminal_and_without_yes_it_changes_nothing(roundsman: Any) -> None:

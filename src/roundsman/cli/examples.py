@@ -80,6 +80,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "forget": (
         "roundsman forget anna.berg@example.org --dry-run",
         "roundsman forget anna.berg@example.org --yes",
+        "roundsman forget u4711 --source front-doors --yes",
     ),
     "notify-test": ("roundsman notify-test oncall",),
     "new": (

@@ -1,16 +1,17 @@
 """The command that blanks a person: forget."""
 
 import json
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from urllib.parse import urlsplit
 
 import typer
 
 from roundsman import config as configuration
-from roundsman.cli.app import ConfigPath, Json, app, complain, fail, writing
+from roundsman.cli.app import ConfigPath, Json, app, complain, fail, known_sources, writing
 from roundsman.masking import safe
 
 if TYPE_CHECKING:
@@ -20,12 +21,31 @@ COPIES = (".before-*", ".replaced*")
 """What the names of copies of the store end with."""
 
 
+class Look(NamedTuple):
+    """What a dry run found."""
+
+    found: "Forgotten"
+    vendors: Mapping[str, list[str]]
+    """The sources that have the person, by vendor. A source of `http.json` counts as a vendor."""
+    sources: list[str]
+    """Where to blank the person; empty: everywhere."""
+
+
 @app.command()
 def forget(
     person: Annotated[
         str, typer.Argument(metavar="PERSON", help="An e-mail address, or the id of a person at a vendor.")
     ],
     config: ConfigPath = None,
+    source: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--source",
+            metavar="SOURCE",
+            help="Only in what is of this source, because two vendors can give one id to two persons; a glob is allowed. "
+            "Can be repeated.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show what names the person. Nothing is changed.")
     ] = False,
@@ -35,37 +55,81 @@ def forget(
     """Blank a person in everything that the store keeps, and show which sinks have events of that person.
 
     An address is found in any case, and in all texts; an id where an event has the id of a person. Parts of them are not
-    found. A blanked event keeps its id, type, time, outcome and number. Works while the daemon runs. What a vendor, a sink
-    or a backup has is not changed. Exit status 1: a reader kept the old bytes in the -wal file; run it again.
+    found. An id that the sources of two vendors have is not blanked without --source. A blanked event keeps its id, type,
+    time, outcome and number. Works while the daemon runs. What a vendor, a sink or a backup has is not changed. Exit
+    status 1: a reader kept the old bytes in the -wal file; run it again.
 
     More: `roundsman help personal-data`.
     """
     name = person.strip()
-    if len(name) < 2 or not name.isprintable():
+    if len(name) < (1 if source else 2) or not name.isprintable():
         fail(f"{person!r}: is neither an address nor an id of two characters or more", 2)
     path = configuration.find(config)
     filters = configuration.filters(path)
 
-    async def look(desk: "Desk") -> "Forgotten":
-        return await desk.forget(name, filters, dry=True)
+    async def look(desk: "Desk") -> Look:
+        every = {entry.name: _vendor(entry.name, entry.type) for entry in await desk.sources()}
+        chosen = await _chosen(desk, source or [])
+        found = await desk.forget(name, filters, sources=chosen, dry=True)
+        vendors: dict[str, list[str]] = {}
+        for each in sorted({*found.events, *found.unread}):
+            vendors.setdefault(every.get(each, each), []).append(each)
+        if not chosen and "@" not in name and len(vendors) == 1:
+            # Only at this vendor, also if another one has the same id by the time of the answer.
+            chosen = [each for each, vendor in every.items() if vendor in vendors]
+            found = await desk.forget(name, filters, sources=chosen, dry=True)
+        return Look(found, vendors, chosen)
 
     async def blank(desk: "Desk") -> "Forgotten":
-        return await desk.forget(name, filters)
+        return await desk.forget(name, filters, sources=chosen)
 
-    found = writing(config, look)
+    found, vendors, chosen = writing(config, look)
     places = _places(path)
+    several = _several(name, vendors) if not (chosen or "@" in name) else ""
     if not dry_run:
+        if several:
+            fail(f"nothing is changed: {several}", 2)
         if not yes and _anything(found):
             _ask(name, found, places)
         found = writing(config, blank)
     if as_json:
-        print(json.dumps(_document(found, places, _copies(config), dry_run=dry_run), indent=2))
+        document = _document(found, places, _copies(config), dry_run=dry_run)
+        print(json.dumps(document | {"vendors": vendors}, indent=2))
     else:
         _show(name, found, places, dry_run=dry_run)
+        if several:
+            print(safe(several))
         _show_rest(name, found, _copies(config))
     if not dry_run and not found.erased:
         complain("a program that reads the store kept its old bytes in the -wal file: run this command again")
         raise typer.Exit(1)
+
+
+def _vendor(source: str, kind: str) -> str:
+    """The vendor of a source, by its type. Each source of `http.json` can be one of its own."""
+    vendor = kind.partition(".")[0]
+    return f"http.json:{source}" if vendor == "http" else vendor
+
+
+async def _chosen(desk: "Desk", names: list[str]) -> list[str]:
+    """The sources that these names and globs mean. Fails if one of them means none."""
+    from fnmatch import fnmatchcase
+
+    from roundsman.store import DAEMON
+
+    await known_sources(desk, names)
+    there = [*(entry.name for entry in await desk.sources()), DAEMON]
+    return [each for each in there if each in names or any(fnmatchcase(each, name) for name in names)]
+
+
+def _several(name: str, vendors: Mapping[str, list[str]]) -> str:
+    """What to do about an id that several vendors have; empty if one has it."""
+    if len(vendors) < 2:
+        return ""
+    options = " or ".join(
+        " ".join(f"--source {source}" for source in sources) for sources in vendors.values()
+    )
+    return f"{name} is an id at {len(vendors)} vendors, and can be {len(vendors)} persons: add {options}"
 
 
 def _anything(found: "Forgotten") -> bool:
@@ -110,8 +174,11 @@ def _show_rest(name: str, found: "Forgotten", copies: list[str]) -> None:
         print(
             safe(f"{source}: its position in the vendor's list has {name} in it: roundsman rewind {source}")
         )
-    for other in found.others:
-        print(safe(f"also named {other}: roundsman forget {other}"))
+    for other, sources in found.others.items():
+        # An address is one person everywhere, and an id is one at its vendor.
+        where = [] if "@" in other else [part for source in sources for part in ("--source", source)]
+        words = [other, *where] if not other.startswith("-") else [*where, "--", other]
+        print(safe(f"also named {other}: {shlex.join(['roundsman', 'forget', *words])}"))
     for copy in copies:
         print(safe(f"{copy} is a copy of the store and is not changed: delete it"))
 
@@ -144,6 +211,7 @@ def _document(
         "in_ids": dict(found.in_ids),
         "in_states": list(found.in_states),
         "also_named": list(found.others),
+        "also_named_in": {other: list(sources) for other, sources in found.others.items()},
         "copies": copies,
         "erased": found.erased,
     }

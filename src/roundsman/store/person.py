@@ -1,6 +1,8 @@
 """Finds a person in events, by an id or an e-mail address, and blanks that person there."""
 
-from collections.abc import Iterator
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from roundsman.errors import Unreadable
@@ -10,6 +12,8 @@ from roundsman.redaction import REDACTED, Removal, leaves, rewritten
 BLANKED = REDACTED.encode()
 """The body of an unread webhook or row that named the person."""
 
+_SOURCE = re.compile(r" \[([^\[\]]*)\]$")
+"""The source at the end of the summary of an event."""
 OURS = frozenset({"failures", "fields"})
 """Lists of `data` whose items have members that are about no person."""
 
@@ -18,19 +22,28 @@ class Person:
     """A person to forget.
 
     An id is compared with the ids of `user`, `person` and the persons of `failures`, exactly. An address is searched for
-    in all texts of an event, in any case; it is never found within a longer one.
+    in all texts of an event, in any case; it is never found within a longer one. Two vendors can give one id to two
+    persons: so an id that was found beside an address stands for the person in the same source only.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, sources: Iterable[str] = ()) -> None:
+        """`sources`: only what is of these sources; none: of all."""
         self.name = name.strip()
         self.is_address = "@" in self.name
+        self._sources = frozenset(sources)
         self._own = Removal([self.name])
-        self.others: set[str] = set()
-        """The other ids and addresses of the persons that were found."""
-        self.names: set[str] = set()
-        """Their names."""
+        self.others: defaultdict[str, set[str]] = defaultdict(set)
+        """The other ids and addresses of the persons that were found, and in which sources."""
+        self._known: defaultdict[str, set[str]] = defaultdict(set)
+        """Ids, addresses and names of the persons that were found, by source."""
         forms = self._own.forms or {self.name}
         self._needles = [form.encode("utf-8", "replace").lower() for form in forms]
+
+    def is_of(self, source: str | None) -> bool:
+        """Whether to look into what is of this source. None: of no source, where an id such as 1042 means another thing."""
+        if self._sources:
+            return source in self._sources
+        return source is not None or self.is_address
 
     def may_be_in(self, body: bytes) -> bool:
         """Whether it is worth the time to decode this: texts can be escaped in JSON."""
@@ -51,7 +64,7 @@ class Person:
         if not (found or (self.is_address and self._is_anywhere(document))):
             return None
         values = [self.name, *(each for person in found for each in leaves(person))]
-        self._learn(found)
+        self._learn(event.source, found)
         raw = data.get("raw")
         direct = isinstance(raw, dict) and any(self._own.is_one(each) for each in raw.values())
         if isinstance(raw, dict) and (direct or any(data.get(name) in found for name in ("user", "person"))):
@@ -71,7 +84,10 @@ class Person:
 
     def line(self, text: str) -> str:
         """The summary of an event, or what stands for it if it names the person."""
-        return REDACTED if Removal([self.name, *self.others, *self.names]).is_in(text) else text
+        found = _SOURCE.search(text)
+        source = found[1] if found is not None else None
+        own = [self.name] if self.is_of(source) else []
+        return REDACTED if Removal([*own, *self._known.get(source or "", ())]).is_in(text) else text
 
     def is_in(self, text: str) -> bool:
         """Whether the text has the id or the address in it."""
@@ -99,11 +115,13 @@ class Person:
         texts = [*leaves(document["data"]), document.get("subject")]
         return any(self.is_in(each) for each in texts if isinstance(each, str))
 
-    def _learn(self, found: list[dict[str, Any]]) -> None:
+    def _learn(self, source: str, found: list[dict[str, Any]]) -> None:
         for person in found:
             known = {str(each).strip() for each in (person.get("id"), person.get("email")) if each}
-            self.others |= {each for each in known if each.casefold() != self.name.casefold()}
-            self.names |= {str(each) for each in [person.get("name")] if each}
+            for other in known:
+                if other.casefold() != self.name.casefold():
+                    self.others[other].add(source)
+            self._known[source] |= known | {str(each) for each in [person.get("name")] if each}
 
     def _emptied(self, value: Any) -> Any:
         """A document in which each object that has the id or the address is emptied of its single values."""

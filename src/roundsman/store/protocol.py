@@ -218,10 +218,13 @@ class Desk(View, Protocol):
     async def reopen(self, seqs: Sequence[int], who: str, note: str | None, now: float) -> Acted:
         """Undo that failures were marked as done, and record who did it. Those whose payloads were pruned stay done."""
 
-    async def forget(self, person: str, sinks: Mapping[str, Filter], *, dry: bool = False) -> Forgotten:
+    async def forget(
+        self, person: str, sinks: Mapping[str, Filter], *, sources: Sequence[str] = (), dry: bool = False
+    ) -> Forgotten:
         """Blank a person (an id or an address) in everything that the store keeps, in many small commits.
 
-        `sinks`: what each sink selects, to count what it has. With `dry`, nothing is written.
+        `sinks`: what each sink selects, to count what it has. `sources`: only what is of these sources; none: of all. With
+        `dry`, nothing is written.
         """
 
 

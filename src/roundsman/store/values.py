@@ -247,8 +247,8 @@ class Forgotten(NamedTuple):
     """Number of events whose ids name the person, by source: an id stays."""
     in_states: Sequence[str]
     """Sources whose states name the person: a state stays, because the source reads by it."""
-    others: Sequence[str]
-    """Other ids and addresses of the person, as the events had them."""
+    others: Mapping[str, Sequence[str]]
+    """Other ids and addresses of the person, as the events had them -> the sources of these events."""
     erased: bool
     """Whether the old bytes are gone from the files of the store."""
 

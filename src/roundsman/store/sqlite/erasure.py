@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from roundsman import wire
 from roundsman.events import Event
+from roundsman.store.about import DIGEST
 from roundsman.store.person import BLANKED, Person
 from roundsman.store.sqlite.failures import about_event, listed
 from roundsman.store.sqlite.filters import where_of
@@ -23,18 +24,21 @@ PATIENCE = 20.0
 """Seconds to wait until no reader needs the old bytes of the -wal file any more."""
 AGAIN = 2.5
 """Seconds until what sinks hold back is looked at again."""
+_OF_EVENT = "(SELECT s.name FROM events e JOIN sources s ON s.id = e.source WHERE e.seq = t.seq)"
+# Of an act whose event was deleted, the key has the source.
+_OF_ACT = f"coalesce({_OF_EVENT}, substr(t.about, 1, length(t.about) - {DIGEST + 1}))"
 TEXTS = (
-    ("dead", "reason"),
-    ("acts", "note"),
-    ("acts", "who"),
-    ("sources", "error"),
-    ("sources", "refusal"),
-    ("sources", "paused_by"),
-    ("sinks", "error"),
-    ("sinks", "paused_by"),
-    ("unread", "why"),
+    ("dead", "reason", _OF_EVENT),
+    ("acts", "note", _OF_ACT),
+    ("acts", "who", _OF_ACT),
+    ("sources", "error", "t.name"),
+    ("sources", "refusal", "t.name"),
+    ("sources", "paused_by", "t.name"),
+    ("sinks", "error", "NULL"),
+    ("sinks", "paused_by", "NULL"),
+    ("unread", "why", "(SELECT s.name FROM sources s WHERE s.id = t.source)"),
 )
-"""Columns with words of vendors, receivers and persons."""
+"""Columns with words of vendors, receivers and persons, and the source that they are about."""
 
 
 class Change(NamedTuple):
@@ -44,18 +48,32 @@ class Change(NamedTuple):
     now: Event
 
 
+class Text(NamedTuple):
+    """A text that names the person."""
+
+    table: str
+    column: str
+    of: str
+    """Its source, in SQL."""
+    source: str | None
+    text: str
+
+
 class Erasure(Units):
     """A store that can forget a person."""
 
-    async def forget(self, person: str, sinks: Mapping[str, Filter], *, dry: bool = False) -> Forgotten:
+    async def forget(
+        self, person: str, sinks: Mapping[str, Filter], *, sources: Sequence[str] = (), dry: bool = False
+    ) -> Forgotten:
         """Blank a person in everything that the store keeps. Several commits if there is much."""
-        who = Person(person)
+        who = Person(person, sources)
         seqs: dict[int, str] = {}
         in_ids = Counter[str]()
         after = 0
         while found := await self._some(after):
             after = found[-1].seq
-            changes = [Change(event, now) for event in found if (now := who.without(event)) is not None]
+            mine = (event for event in found if who.is_of(event.source))
+            changes = [Change(event, now) for event in mine if (now := who.without(event)) is not None]
             seqs |= {change.was.seq: change.was.source for change in changes}
             in_ids.update(change.was.source for change in changes if who.is_in(change.was.id))
             for piece in () if dry else _pieces(changes):
@@ -67,17 +85,17 @@ class Erasure(Units):
             for n, _ in unread:
                 await self._blank_unread(n)
             for text in texts:
-                await self._blank_text(*text, who.text(text[2]))
+                await self._blank_text(text, who.text(text.text))
             await self._blank_what_is_held(who)
             self._tail.clear()
         return Forgotten(
             Counter(seqs.values()),
             Counter(source for _, source in unread),
-            len(texts),
+            len({(each.table, each.column, each.text) for each in texts}),
             await self._delivered(list(seqs), sinks),
             in_ids,
             await self._states_with(who),
-            sorted(who.others),
+            {other: sorted(who.others[other]) for other in sorted(who.others)},
             not dry and await self._scrub(),
         )
 
@@ -104,25 +122,31 @@ class Erasure(Units):
     def _unread_with(self, who: Person) -> list[tuple[int, str]]:
         """The numbers and sources of unread webhooks and rows that name the person."""
         sql = "SELECT u.n, s.name, u.body FROM unread u JOIN sources s ON s.id = u.source ORDER BY u.n"
-        return [(n, name) for n, name, body in self._run(sql) if who.is_in_bytes(bytes(body))]
+        return [
+            (n, name) for n, name, body in self._run(sql) if who.is_of(name) and who.is_in_bytes(bytes(body))
+        ]
 
     @durable
     def _blank_unread(self, n: int) -> None:
         self._do("UPDATE unread SET body = ? WHERE n = ?", (BLANKED, n))
 
     @reading
-    def _texts_with(self, who: Person) -> list[tuple[str, str, str]]:
-        """Texts that name the person, each once: table, column, text."""
+    def _texts_with(self, who: Person) -> list[Text]:
+        """Texts that name the person, each once for a source."""
         return [
-            (table, column, text)
-            for table, column in TEXTS
-            for [text] in self._run(f"SELECT DISTINCT {column} FROM {table} WHERE {column} IS NOT NULL")  # noqa: S608 - fixed names
-            if who.is_in(str(text))
+            Text(table, column, of, source, text)
+            for table, column, of in TEXTS
+            for source, text in self._run(
+                f"SELECT DISTINCT {of}, t.{column} FROM {table} t WHERE t.{column} IS NOT NULL"  # noqa: S608 - fixed names
+            )
+            if who.is_of(source) and who.is_in(str(text))
         ]
 
     @durable
-    def _blank_text(self, table: str, column: str, was: str, now: str) -> None:
-        self._do(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", (now, was))  # noqa: S608 - fixed names
+    def _blank_text(self, text: Text, now: str) -> None:
+        table, column, of, source, was = text
+        sql = f"UPDATE {table} AS t SET {column} = ? WHERE t.{column} = ? AND {of} IS ?"  # noqa: S608 - fixed names
+        self._do(sql, (now, was, source))
 
     async def _blank_what_is_held(self, who: Person) -> None:
         """Blank what sinks hold back to send it later.
@@ -151,7 +175,8 @@ class Erasure(Units):
 
     @reading
     def _states_with(self, who: Person) -> list[str]:
-        return [name for name, state in self._run("SELECT name, state FROM sources") if who.is_in(state)]
+        states = self._run("SELECT name, state FROM sources").fetchall()
+        return [name for name, state in states if who.is_of(name) and who.is_in(state)]
 
     @reading
     def _delivered(self, seqs: Sequence[int], sinks: Mapping[str, Filter]) -> dict[str, int]:
