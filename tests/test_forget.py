@@ -236,6 +236,17 @@ async def test_what_else_names_the_person_is_blanked(open_store: SqliteStore) ->
     assert await store.again([structs.replace(again, seq=3)]) == {}
 
 
+async def test_a_failure_that_only_mentions_the_person_is_found_again_as_before(
+    open_store: SqliteStore,
+) -> None:
+    bo = {"person": BO, "about": {"id": "k1", "name": None}}
+    await put(open_store, a_failure(1, **bo, message=f"sent to {ADDRESS}"), a_failure(2, person=ANNA))
+    await open_store.tick_off([1, 2], "bo", None, START)
+    assert (await forget(open_store, ADDRESS)).events == {"doors": 2}
+    again = [structs.replace(a_failure(3, **bo), seq=3), structs.replace(a_failure(4, person=ANNA), seq=4)]
+    assert {seq: act.seq for seq, act in (await open_store.again(again)).items()} == {3: 1}
+
+
 def visit_with(unread: list[Damage]) -> tuple[Any, Any, float]:
     from roundsman.store import Found, SourceStatus
 

@@ -110,7 +110,12 @@ class Erasure(Units):
         """Store these events without the person. What an act on them was about no longer shows who it was."""
         rows = [(change.now.body, change.was.seq) for change in changes]
         self._do_many("UPDATE events SET body = ? WHERE seq = ? AND body IS NOT NULL", rows)
-        keys = {key for change in changes if (key := about_event(change.was)) is not None}
+        # Of a failure that only mentions the person, the key stays: it is about another one.
+        keys = {
+            key
+            for change in changes
+            if (key := about_event(change.was)) is not None and key != about_event(change.now)
+        }
         # The key begins with the source, which `acts` shows after the event is deleted.
         self._do(
             "UPDATE acts SET about = substr(about, 1, length(about) - 32) || lower(hex(randomblob(16))) "
