@@ -87,7 +87,9 @@ async def _one(client: "httpx.AsyncClient", origin: str, *, proxied: bool) -> Fi
             f"no answer within {SECONDS:.0f}s",
             "check the network, a firewall, [http] proxy",
         )
-    except (httpx.HTTPError, httpx.InvalidURL, OSError) as exc:
+    except (httpx.InvalidURL, ValueError):  # idna refuses a name with a UnicodeError
+        return Finding(origin, "failure", "it is not the name of a host", "check the spelling")
+    except (httpx.HTTPError, OSError) as exc:
         return Finding(origin, "failure", *_why(exc, proxied=proxied))
     took = (time.monotonic() - begin) * 1000
     return Finding(origin, state, f"answers in {took:.0f} ms{words}", advice)  # type: ignore[arg-type]
@@ -116,6 +118,8 @@ def _judged(answer: "httpx.Response", tls: Any) -> tuple[str, str, str]:
 
 def _why(exc: BaseException, *, proxied: bool) -> tuple[str, str]:
     """Why a host does not answer, and what to do."""
+    import httpx
+
     for each in _causes(exc):
         if isinstance(each, socket.gaierror):
             return "its name is not found", "check the spelling, and /etc/resolv.conf"
@@ -128,6 +132,11 @@ def _why(exc: BaseException, *, proxied: bool) -> tuple[str, str]:
             return "the TLS handshake fails", "check the port, and whether it speaks TLS"
         if isinstance(each, ConnectionRefusedError):
             return "the connection is refused", "check the port" if not proxied else "check [http] proxy"
+    if isinstance(exc, httpx.ProxyError):  # it begins with the status of the proxy's answer
+        refused = "the proxy refuses the password" if str(exc)[:3] == "407" else "the proxy refuses"
+        return refused, "check [http] proxy"
+    if isinstance(exc, httpx.RemoteProtocolError):
+        return "it does not answer in HTTP", "check the port, and whether the URL must begin with https://"
     text = str(exc)
     if "Name or service" in text or "name resolution" in text or "nodename" in text:
         return "its name is not found", "check the spelling, and /etc/resolv.conf"
