@@ -4,6 +4,8 @@ import asyncio
 import base64
 import json
 import os
+import re
+import shlex
 import stat
 import subprocess
 import sys
@@ -22,7 +24,7 @@ PLANTED = {
     for number, name in enumerate(
         (
             *("file", "credential", "program", "env", "unit_env", "unit_file", "page"),
-            *("header", "proxy", "logged", "replaced", "apprise", "stored"),
+            *("header", "proxy", "logged", "replaced", "apprise", "stored", "pre", "flag", "input"),
         ),
         100,
     )
@@ -33,6 +35,10 @@ IN_URLS = {
     "path": "T0PATHplanted88",
     "heartbeat": "hb-4planted-9911",
     "literal": "lit8Planted",
+    "letters": "qUoXbRpLaNtEdWmZkT",
+    "login": "planted.login-77",
+    "template": "tmp-9planted-1",
+    "bot": "bot-77planted:x9",
 }
 MAIL = "anna.berg@example.org"
 
@@ -129,7 +135,14 @@ access_token = {{ env = "PLANTED_TOKEN" }}
 [sinks.hook]
 type = "http"
 url = "http://127.0.0.1:1/services/{IN_URLS["path"]}?key={IN_URLS["query"]}"
-headers = {{ X-Key = {toml(PLANTED["header"])} }}
+headers = {{ X-Key = {toml(PLANTED["header"])}, X-Other = "Bearer {IN_URLS["letters"]}", path = "{IN_URLS["literal"]}" }}
+content = "template"
+body = '{{"text": "$summary", "pin": "{IN_URLS["template"]}"}}'
+[sources.bot]
+type = "http.json"
+base_url = "{url}"
+path = "/{IN_URLS["bot"]}/getUpdates"
+rows = {{ id = "id" }}
 # an old one: {PLANTED["replaced"]}
 """)
     (folder / "more.toml").write_text(f"""\
@@ -158,10 +171,14 @@ urls = [{toml("json://user:" + quote(PLANTED["apprise"], safe="") + "@127.0.0.1/
     (bin_ / "unit.txt").write_text(f"""\
 # /etc/systemd/system/roundsman.service
 [Service]
-ExecStart=/usr/bin/roundsman run
+ExecStart=/usr/bin/roundsman run --config {config} --token {shlex.quote(PLANTED["flag"])}
+ExecStartPre=-/usr/bin/curl -u ops:{IN_URLS["login"]} --data pw={shlex.quote(PLANTED["pre"])} https://h.example/
+StandardInputText={PLANTED["input"]}
+X-Token={IN_URLS["letters"]}
+StateDirectory=roundsman
 Environment=LEVEL=info "UNIT_TOKEN={unit_env}"
 SetCredential=x:{PLANTED["unit_file"]}
-EnvironmentFile=-{folder}/service.env
+EnvironmentFile=-{folder}/serv*.env
 """)
     spoken = [each for key, each in PLANTED.items() if key not in {"logged", "replaced", "page", "stored"}]
     lines = [
@@ -219,8 +236,13 @@ def test_no_secret_is_in_the_bundle_or_in_what_is_printed(broken: str, planted: 
         assert set(leaks(text)) - known == set(), name
     if not broken:
         assert leaks(said.stdout + said.stderr) == []
-        assert "roundsman.toml: no mistakes; 4 sources, 2 sinks" in said.stdout
+        assert "roundsman.toml: no mistakes; 5 sources, 2 sinks" in said.stdout
     assert "roundsman.service" in found["roundsman-doctor/unit.txt"]
+    unit = found["roundsman-doctor/unit.txt"]
+    assert re.search(
+        r"^ExecStart=/usr/bin/roundsman run --config /.*/roundsman.toml \*\*\* \*\*\*$", unit, re.MULTILINE
+    )
+    assert "ExecStartPre=-/usr/bin/curl *** *** *** *** ***\n" in unit
     assert "UNIT_TOKEN=***" in found["roundsman-doctor/unit.txt"]
     assert "poll.failed" in found["roundsman-doctor/log.txt"]
     assert "[sources.doors]" in found["roundsman-doctor/configuration/1.toml.txt"]
@@ -282,3 +304,28 @@ def test_a_damaged_store_is_a_failure(tmp_path: Path, planted: Path) -> None:
     assert said.returncode == 1
     assert "failure  store: " in said.stdout
     assert "is damaged" in said.stdout
+
+
+def test_the_disks_are_those_of_the_files_that_a_sink_writes(tmp_path: Path, small_disk: Path) -> None:
+    """A relative path begins at the folder of the configuration, and not at that of the store."""
+    config = small_disk / "roundsman.toml"
+    config.write_text(f"""\
+[daemon]
+store = "{tmp_path}/roundsman.db"
+[sources.doors]
+type = "parakey.event_logs"
+base_url = "http://127.0.0.1:1"
+access_token = "lit8Token"
+[sinks.archive]
+type = "file"
+path = "logs/events.jsonl"
+""")
+    checks = [line for line in doctor(tmp_path, config=config).stdout.splitlines() if " disk: " in line]
+    assert [re.search(r"\(.*\)", line)[0] for line in checks] == ["(store)", "(sinks.archive)"]  # type: ignore[index]
+    # The unit of the service that runs this configuration has a state folder.
+    (tmp_path / "systemctl").write_text(
+        f"#!/bin/sh\necho '[Service]'; echo 'ExecStart=/usr/bin/roundsman run -c {config}'; echo 'StateDirectory=x'\n"
+    )
+    (tmp_path / "systemctl").chmod(0o755)
+    said = doctor(tmp_path, config=config, PATH=f"{tmp_path}:{os.environ['PATH']}").stdout
+    assert "(sinks.archive)" not in said, "its files are on the disk of the store"

@@ -67,7 +67,8 @@ async def examine(config: Path | None, log: Path | None) -> Report:
         asyncio.to_thread(machine.clock),
     )
     found += [*service.findings, *status[1], *damage]
-    found += machine.disks(_places(store, shown.tables))
+    folder = service.folder_of(path) if path is not None else Path()
+    found += machine.disks(_places(store, folder, shown.tables))
     found.append(clock)
     proxy, ca_file = _way(path, shown, loaded)
     found += await hosts.ask(hosts.origins(urls), proxy, ca_file)
@@ -181,14 +182,13 @@ def _store(path: Path | None, loaded: "Config | None") -> Path | None:
     return default_path()
 
 
-def _places(store: Path | None, tables: dict[str, Any]) -> Iterator[tuple[str, Path]]:
-    """The files that are written, each with its name."""
+def _places(store: Path | None, folder: Path, tables: dict[str, Any]) -> Iterator[tuple[str, Path]]:
+    """The files that are written, each with its name. `folder`: where relative paths begin."""
     if store is not None:
         yield "store", store
     sinks = tables.get("sinks")
     for name, sink in sinks.items() if isinstance(sinks, dict) else ():
         if isinstance(sink, dict) and sink.get("type") == "file" and isinstance(sink.get("path"), str):
-            folder = store.parent if store is not None else Path()
             with suppress(RuntimeError, ValueError):
                 yield f"sinks.{name}", folder / Path(sink["path"]).expanduser()
 

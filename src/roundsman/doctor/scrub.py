@@ -4,11 +4,13 @@
 only the service can read. So everything in the form of a secret is removed, too.
 """
 
+import base64
 import hashlib
 import json
 import re
 import secrets
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
@@ -17,11 +19,12 @@ from roundsman.masking import MASK, SHORTEST, mask
 SHORT = 6
 """A value that is no secret by its name is looked for in other texts from this length on, unless it is a plain word."""
 _PLAIN = re.compile(
-    r"[A-Za-z]*|[0-9]{0,11}|[0-9]{4}-[0-9]{2}-[0-9]{2}|[vV]?[0-9.]{1,12}|[0-9.]+(?:ms|[smhd])"
+    r"[A-Z]?[a-z]{0,19}|[A-Z]{0,19}|[a-z]+(?:[A-Z][a-z]+){1,3}|[0-9]{0,11}|[0-9]{4}-[0-9]{2}-[0-9]{2}|[vV]?[0-9.]{1,12}|[0-9.]+(?:ms|[smhd])"
 )
 _SECRET_NAME = re.compile(
     r"pass|token|secret|key|credential|auth|cookie|signature|bearer|dsn|pwd", re.IGNORECASE
 )
+_WORDS = re.compile(r"[^\s\"'`<>{}()\[\],;=$\\]+")
 _URL = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*)://[^\s\"'<>\\`]*")
 _MAIL = re.compile(r"[\w.+%'-]+(?:@|%40)[\w-]+(?:\.[\w-]+)+")
 _NAMED = re.compile(
@@ -108,6 +111,22 @@ def conceal(values: Iterable[str], *, surely: bool) -> None:
     mask.add(sorted(found))
 
 
+def conceal_parts(text: str, *, surely: bool) -> None:
+    """Mask the words of a text that may be secrets: of a header, of the arguments of a program, of a template."""
+    words = _WORDS.findall(text)
+    conceal(words, surely=False)
+    scheme = words[0].lower() if len(words) == 2 else ""
+    if scheme in {"bearer", "basic", "token"} or (scheme and surely):
+        conceal(words[1:], surely=True)
+    if scheme == "basic":
+        with suppress(ValueError):
+            decoded = base64.b64decode(words[1] + "==").decode("utf-8", "replace")
+            conceal([decoded.partition(":")[2] or decoded], surely=True)
+    named = re.match(r"-{0,2}([\w-]+)=(.+)", text, re.DOTALL)
+    if named:
+        conceal([named[2]], surely=is_secret_name(named[1]))
+
+
 def conceal_url(url: str) -> None:
     """Mask the parts of a URL that may be secret."""
     parts = re.split(r"[/?#&=@:;,]", url.partition("://")[2])
@@ -117,9 +136,13 @@ def conceal_url(url: str) -> None:
         user = urlsplit(url).netloc.rpartition("@")[0]
     except ValueError:
         user = ""
-    held = {each for each in parts if each and each.lower() != host and not each.isdigit()}
     web = url.lower().startswith(("http://", "https://"))
+    if not web and "." not in host:
+        host = ""  # of the address of a chat service, this is the place of its token
+    held = {each for each in parts if each and each.lower() != host and not each.isdigit()}
     conceal({*held, *map(unquote, held), quote(url, safe="")}, surely=False)
+    for name, given in re.findall(r"[?&;]([^=&;#]*)=([^&;#]*)", url):
+        conceal({given, unquote(given)}, surely=is_secret_name(name))
     conceal({user.partition(":")[2], unquote(user.partition(":")[2])} - {""}, surely=True)
     if not web:
         conceal({url, url.partition("://")[2]}, surely=False)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from roundsman.doctor.outside import text_of
-from roundsman.doctor.scrub import Scrub, conceal, conceal_url, is_secret_name
+from roundsman.doctor.scrub import Scrub, conceal, conceal_parts, conceal_url, is_secret_name
 from roundsman.masking import HIDDEN, MASK, name_of
 
 SHOWN = frozenset(
@@ -35,7 +35,7 @@ SHOWN = frozenset(
     }
 )
 """Options whose text is shown."""
-_DURATION = re.compile(r"[0-9.]+ ?(?:ms|s|m|h|d|w|KB|MB|GB|KiB|MiB|GiB|kB|B)?")
+_DURATION = re.compile(r"[0-9.]{1,9} ?(?:ms|s|m|h|d|w|KB|MB|GB|KiB|MiB|GiB|kB|B)")
 _PLACES = ("env", "file", "credential", "command")
 _NAMED = re.compile(r"\b(env|file|credential)\s*=\s*(?:\"([^\"\n]*)\"|'([^'\n]*)')")
 _INCLUDE = re.compile(r"^\s*include\s*=\s*\[([^\]]*)\]", re.MULTILINE)
@@ -77,7 +77,7 @@ def settings(path: Path, environ: Mapping[str, str], scrub: Scrub) -> Settings:
             tables = None
         _hide_text(text, path.absolute().parent, environ, whole=tables is None)
         if tables is not None:
-            _hide("", tables)
+            _hide((), tables)
         parsed.append((each, text, tables))
     for each, text, tables in parsed:  # after all secrets are known
         if tables is None:
@@ -132,9 +132,14 @@ def _hide_text(text: str, folder: Path, environ: Mapping[str, str], *, whole: bo
             with suppress(OSError, ValueError):
                 _hide_value(text_of(each))
     if whole:
+        section = ""
         for line in text.splitlines():
             key = _KEY.match(line)
-            if _HEAD.fullmatch(line) or (key and key[1] in SHOWN):
+            if _HEAD.fullmatch(line):
+                section = line.strip(" [").partition(".")[0]
+            if _HEAD.fullmatch(line) or (
+                key and key[1] in SHOWN and (section, key[1]) != ("sources", "path")
+            ):
                 continue
             value = line.partition("=")[2].strip() or line.strip()
             secret = is_secret_name(line.partition("=")[0])
@@ -147,6 +152,10 @@ def _hide_text(text: str, folder: Path, environ: Mapping[str, str], *, whole: bo
             for written in texts or [bare]:
                 if "://" in written:
                     conceal_url(written)
+                elif key and key[1].endswith("path"):
+                    conceal_url(f"https://host{written}")
+                if not _is_web(written):
+                    conceal_parts(written, surely=False)
 
 
 def _is_web(value: str) -> bool:
@@ -166,22 +175,35 @@ def _hide_value(value: str) -> None:
         conceal_url(value.strip())
 
 
-def _hide(key: str, value: Any) -> None:
+def _hide(place: tuple[str, ...], value: Any) -> None:
     """Mask each hidden text of a table in other texts."""
+    key = place[-1] if place else ""
+    surely = is_secret_name(key) or key == "value"
     if isinstance(value, dict):
         for name, each in value.items():
             if name not in _PLACES or len(value) > 2 or name == "command":
-                _hide(name, each)
+                _hide((*place, name), each)
+            elif isinstance(each, str) and name_of(each) == HIDDEN:
+                conceal([each], surely=False)
     elif isinstance(value, list):
         for each in value:
-            _hide(key, each)
+            _hide(place, each)
     elif isinstance(value, str):
         if "://" in value:
             conceal_url(value)
-        if key not in SHOWN and not _is_web(value):  # the host of a URL is shown, and is not to be masked
-            conceal([value], surely=is_secret_name(key))
+        if not _is_shown(place) and not _is_web(value):  # the host of a URL is shown, and is not to be masked
+            conceal([value], surely=surely)
+            conceal_parts(value, surely=surely)
+            if key.endswith("path"):
+                conceal_url(f"https://host{value}")
     elif isinstance(value, int) and not isinstance(value, bool) and value > 99_999:
-        conceal([str(value)], surely=is_secret_name(key))
+        conceal([str(value)], surely=surely)
+
+
+def _is_shown(place: tuple[str, ...]) -> bool:
+    """Whether the text of an option is shown. The path of a source is a part of a URL."""
+    depth = 3 if place[0] in {"sources", "sinks"} else 2
+    return place[-1] in SHOWN and len(place) <= depth and (place[0], place[-1]) != ("sources", "path")
 
 
 def _urls(table: Any) -> Iterator[str]:
@@ -199,7 +221,7 @@ def _lines(table: Mapping[str, Any], place: tuple[str, ...]) -> Iterator[str]:
         if isinstance(value, dict) and len(place) < 2 and not _is_place(value):
             inner[key] = value
         else:
-            yield f"{key} = {_shown(key, value, len(place))}"
+            yield f"{key} = {_shown((*place, key), value)}"
     for key, value in inner.items():
         if place or key not in {"sources", "sinks"}:
             yield ""
@@ -211,22 +233,26 @@ def _is_place(value: dict[str, Any]) -> bool:
     return bool(value) and set(value) <= {*_PLACES, "timeout"}
 
 
-def _shown(key: str, value: Any, depth: int) -> str:
-    """A value as it may be shown; `depth`: the number of tables around it."""
+def _shown(place: tuple[str, ...], value: Any) -> str:
+    """A value as it may be shown; `place`: its key behind those of the tables around it."""
     if isinstance(value, bool | datetime | date | time):
         return str(value).lower()
     if isinstance(value, dict):
         if _is_place(value):
             return "{ " + ", ".join(f"{kind} = {_named(name)}" for kind, name in value.items()) + " }"
-        return "{ " + ", ".join(f"{name} = {_shown(name, each, 9)}" for name, each in value.items()) + " }"
+        return (
+            "{ "
+            + ", ".join(f"{name} = {_shown((*place, name), each)}" for name, each in value.items())
+            + " }"
+        )
     if isinstance(value, list):
-        return "[" + ", ".join(_shown(key, each, depth) for each in value) + "]"
-    hidden = depth > 2 or is_secret_name(key)
+        return "[" + ", ".join(_shown(place, each) for each in value) + "]"
+    hidden = len(place) > 3 or is_secret_name(place[-1])
     if isinstance(value, int | float):
         return MASK if hidden else str(value)
     if not isinstance(value, str) or hidden:
         return MASK
-    if _is_web(value) or key in SHOWN or _DURATION.fullmatch(value):
+    if _is_web(value) or _is_shown(place) or _DURATION.fullmatch(value):
         return f'"{value}"'  # the caller scrubs it: of a URL, the host is left
     return MASK
 

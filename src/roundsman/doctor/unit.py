@@ -3,14 +3,18 @@
 import os
 import re
 import shlex
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from glob import glob
+from itertools import pairwise
 from pathlib import Path
 
 from roundsman.doctor.finding import Finding
 from roundsman.doctor.outside import output, text_of
-from roundsman.doctor.scrub import Scrub, conceal, conceal_url
+from roundsman.doctor.scrub import Scrub, conceal, conceal_parts, conceal_url, is_secret_name
 from roundsman.masking import MASK
+from roundsman.service.units import CONFIG
 
 UNIT = "roundsman.service"
 LINES = 200
@@ -29,8 +33,14 @@ PROPERTIES = (
     *("NRestarts", "ExecMainStartTimestamp", "ExecMainStatus", "ExecMainCode", "MemoryCurrent", "MemoryMax"),
     *("TasksCurrent", "LimitNOFILE", "WatchdogUSec", "WatchdogTimestamp", "NeedDaemonReload", "DynamicUser"),
 )
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,40}=")
 _SUDO = "" if os.geteuid() == 0 else "try sudo, or "
-_HIDDEN = re.compile(r"(\s*(?:Environment|SetCredential|SetCredentialEncrypted|PassEnvironment)\s*=)(.*)")
+_HIDDEN = re.compile(
+    r"(\s*(Environment|SetCredential|SetCredentialEncrypted|PassEnvironment|StandardInputText|StandardInputData|Exec\w+|X-[\w-]+)\s*=)(.*)"
+)
+"""The settings whose values may be secrets."""
+_OURS = {"run", "once", "reload", "check", "healthy", "backup", "-c", "--config", "--live", "--force"}
+"""Arguments of `roundsman` that are shown."""
 
 
 @dataclass
@@ -44,7 +54,16 @@ class Unit:
     """The last lines, as they were written."""
     environ: dict[str, str] = field(default_factory=dict)
     """The variables that the unit sets."""
+    state: Path | None = None
+    """The state folder of the system's unit, where relative paths of the service begin."""
+    config: Path | None = None
+    """The configuration that the unit runs."""
     findings: list[Finding] = field(default_factory=list)
+
+    def folder_of(self, config: Path) -> Path:
+        """The folder where the relative paths of this configuration begin."""
+        ours = self.config is not None and os.path.realpath(self.config) == os.path.realpath(config)
+        return self.state if ours and self.state is not None else config.absolute().parent
 
 
 def unit(log: Path | None) -> Unit:
@@ -60,6 +79,8 @@ def unit(log: Path | None) -> Unit:
     else:
         joined = re.sub(r"\\\r?\n\s*", " ", raw.text)
         _learn(joined, found.environ)
+        if scope == ["--system"]:
+            _folders(joined, found)
         found.text = "\n".join(_line(each) for each in joined.splitlines())
         shown = output("systemctl", *scope, "show", UNIT, f"--property={','.join(PROPERTIES)}")
         found.properties = shown.text or shown.why
@@ -77,11 +98,16 @@ def _learn(text: str, environ: dict[str, str]) -> None:
             _assignments(value, environ)
         elif name.startswith("SetCredential"):
             conceal([value.partition(":")[2]], surely=True)
+        elif name.startswith("StandardInput"):
+            conceal([value], surely=True)
+        elif name.startswith(("Exec", "X-")):
+            _arguments(line, value)
         elif name == "EnvironmentFile":
-            with suppress(OSError):
-                for each in text_of(Path(value.strip().removeprefix("-"))).splitlines():
-                    if not each.lstrip().startswith(("#", ";")):
-                        _assignments(each, environ)
+            for path in _files(value.strip().removeprefix("-")):
+                with suppress(OSError):
+                    for each in re.sub(r"\\\r?\n", "", text_of(path)).splitlines():
+                        if not each.lstrip().startswith(("#", ";")):
+                            _assignments(each, environ)
         elif name.startswith("LoadCredential"):
             place = Path(value.partition(":")[2] or "/nowhere")
             for path in [place, *(place.glob("*") if place.is_dir() else ())]:
@@ -93,16 +119,56 @@ def _learn(text: str, environ: dict[str, str]) -> None:
                 conceal([text_of(path).rstrip("\r\n")], surely=True)
 
 
-def _assignments(text: str, environ: dict[str, str]) -> None:
+def _folders(text: str, found: Unit) -> None:
+    """The state folder and the configuration. A drop-in comes later and replaces the value of the unit."""
+    for line in text.splitlines():
+        name, _, value = line.strip().partition("=")
+        words = _words(value.replace("--config=", "--config "))
+        if name.strip() == "StateDirectory" and words:
+            found.state = Path("/var/lib", words[0].partition(":")[0])
+        elif name.strip() == "ExecStart" and words:
+            named = [at for word, at in pairwise(words) if word in {"-c", "--config"}]
+            found.config = Path(named[0]) if named else CONFIG
+
+
+def _arguments(line: str, value: str) -> None:
+    """Mask the arguments that `_line` hides."""
+    shown = _line(line).split()
+    for word in _words(value)[1:]:
+        if word not in shown:
+            conceal([word], surely=False)
+            conceal_parts(word, surely=False)
+            if login := re.fullmatch(r"[^:/\s]+:([^:/\s]+)", word):
+                conceal([login[1]], surely=True)
+            if "://" in word:
+                conceal_url(word)
+
+
+def _files(pattern: str) -> list[Path]:
+    """The files that `EnvironmentFile=` names."""
+    if not re.search(r"[*?\[]", pattern):
+        return [Path(pattern)]
     try:
-        words = shlex.split(text)
+        return [Path(each) for each in glob(pattern)]  # noqa: PTH207 - a pattern with an absolute path
+    except OSError:
+        return []
+
+
+def _words(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
     except ValueError:
-        words = [text.strip("\"' ")]
-    for name, _, value in (word.partition("=") for word in words):
+        return [text.strip("\"' ")]
+
+
+def _assignments(text: str, environ: dict[str, str]) -> None:
+    for name, _, value in (word.partition("=") for word in _words(text)):
         environ[name] = value
-        conceal([value], surely=False)
-        if "://" in value:
-            conceal_url(value)
+        for each in {value, value.replace("%%", "%")}:
+            conceal([each], surely=is_secret_name(name))
+            conceal_parts(each, surely=is_secret_name(name))
+            if "://" in each:
+                conceal_url(each)
 
 
 def _line(line: str) -> str:
@@ -112,8 +178,21 @@ def _line(line: str) -> str:
     hidden = _HIDDEN.match(line)
     if not hidden:
         return line
-    names = re.findall(r"(?:^|[\s\"'])([A-Za-z_][A-Za-z0-9_]{0,40})(?==)", hidden[2])
-    return hidden[1] + (" ".join(f"{name}={MASK}" for name in names) or MASK)
+    words = _words(hidden[3])
+    if hidden[2] == "Environment":
+        names = [word.partition("=")[0] for word in words if _NAME.match(word)]
+        return hidden[1] + (" ".join(f"{name}={MASK}" for name in names) or MASK)
+    if hidden[2].startswith("Exec"):
+        return hidden[1] + " ".join(_shown(words))
+    return hidden[1] + MASK
+
+
+def _shown(words: list[str]) -> Iterator[str]:
+    """A command line: the program, and the arguments that Roundsman knows."""
+    ours = bool(words) and Path(words[0].lstrip("-@:+!")).name == "roundsman"
+    for number, word in enumerate(words):
+        known = ours and (word in _OURS or words[number - 1] in {"-c", "--config"})
+        yield word if number == 0 or known else MASK
 
 
 def _state(properties: str) -> Finding:
