@@ -21,6 +21,7 @@ from processes import Daemon, configure
 from rounds import running
 from roundsman.engine.engine import Engine
 from roundsman.sandbox import TOKEN, Sandbox
+from roundsman.screen.health import health
 from roundsman.store import Store, open_view
 from roundsman.store.sqlite.store import SqliteStore
 from worlds import ByHand, Straight, Time, event_logs, web_of
@@ -124,6 +125,16 @@ async def test_only_a_record_of_the_last_three_minutes_counts(
 ) -> None:
     recorded(config.parent / "roundsman.db", beat, started=started)
     assert (await healthy(config)).status == status
+
+
+async def test_a_person_reads_the_local_time_or_utc(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded(config.parent / "roundsman.db", -9000)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    view = await open_view(config.parent / "roundsman.db")
+    local, utc = (await health(view)).line, (await health(view, utc=True)).line
+    await view.close()
+    assert re.search(r" since (\d+ \w+ )?\d\d:\d\d:\d\d that", local)
+    assert re.search(r" since (\d+ \w+ )?\d\d:\d\d:\d\dZ that", utc)
 
 
 async def test_a_record_in_the_future_is_named_as_one(config: Path) -> None:

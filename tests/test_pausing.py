@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,17 @@ def test_pausing_twice_and_resuming_what_is_not_paused_are_sentences_and_no_fail
     result = program("resume", "archive")
     assert (result.returncode, result.stdout) == (0, "archive: is not paused\n")
     assert program.state("archive")["state"] == "ok"
+
+
+def test_a_pause_is_said_in_the_local_time_of_a_terminal_or_in_utc(program: Program) -> None:
+    program("pause", "doors", "--by", "anna")
+    at = datetime.fromisoformat(program.state("doors")["paused"])
+    there = {"FORCE_COLOR": "1", "TZ": "XYZ-5:30"}
+    local, utc = (at + timedelta(hours=5, minutes=30)).strftime("%H:%M:%S"), at.strftime("%H:%M:%SZ")
+    assert program("pause", "doors", **there).stdout.endswith(f" {local}\n")
+    assert program("pause", "doors", "--utc", **there).stdout.endswith(f" {utc}\n")
+    assert program("pause", "doors", TZ="XYZ-5:30").stdout.endswith(f" {at:%Y-%m-%dT%H:%M:%SZ}\n")
+    assert program("resume", "doors", **there).stdout.endswith(f" {local}\n")
 
 
 def test_a_name_of_a_source_and_a_sink_needs_an_option(program: Program, tmp_path: Path) -> None:

@@ -240,6 +240,7 @@ def rewind(
             "--force", help="Also more than 35 days back, where events may be reported a second time."
         ),
     ] = False,
+    utc: Utc = False,
 ) -> None:
     """Read a source again, from a time on. Events that the log has are not reported again.
 
@@ -278,7 +279,7 @@ def rewind(
 
     writing(config, back)
     print(
-        f"{source}: will be read again from {screen.stamp(target.timestamp()) if target else 'the beginning'} on"
+        f"{source}: will be read again from {screen.spoken(target.timestamp(), utc=utc) if target else 'the beginning'} on"
     )
 
 

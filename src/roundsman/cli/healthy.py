@@ -1,10 +1,12 @@
 """The command for probes: healthy."""
 
-from roundsman.cli.app import ConfigPath, app, fail, reading, store_of
+from functools import partial
+
+from roundsman.cli.app import ConfigPath, Utc, app, fail, reading, store_of
 
 
 @app.command()
-def healthy(config: ConfigPath = None) -> None:
+def healthy(config: ConfigPath = None, utc: Utc = False) -> None:
     """Say in one line whether the daemon works, by its last record in the store. For cron and for a container's HEALTHCHECK.
 
     Healthy: the daemon has recorded within 180 seconds that it runs, the disk is not full, and no damage to the store is
@@ -17,7 +19,7 @@ def healthy(config: ConfigPath = None) -> None:
     from roundsman.screen.health import health
 
     try:
-        found = reading(store_of(config), health)
+        found = reading(store_of(config), partial(health, utc=utc))
     except StoreError as exc:
         fail(f"unhealthy: {exc}")
     if not found.works:

@@ -5,7 +5,7 @@ import time
 from typing import TYPE_CHECKING
 
 from roundsman.engine import policy
-from roundsman.screen import stamp
+from roundsman.screen import spoken
 
 if TYPE_CHECKING:
     from roundsman.plugin import Source
@@ -21,6 +21,6 @@ async def pause(view: "View", source: "Source") -> str | None:
             now = time.time()
             until = policy.restored(entry.status, now, source.interval).status.not_before
             if until - now > policy.DEBOUNCE:
-                return f"the vendor asked to wait until {stamp(until)}; not asked"
+                return f"the vendor asked to wait until {spoken(until)}; not asked"
             await asyncio.sleep(max(0.0, until - now))
     return None

@@ -8,7 +8,7 @@ import typer
 
 from roundsman import config as configuration
 from roundsman.cli import persons
-from roundsman.cli.app import ConfigPath, app, fail, writing
+from roundsman.cli.app import ConfigPath, Utc, app, fail, writing
 from roundsman.cli.completion import sources_and_sinks
 from roundsman.masking import safe
 
@@ -43,6 +43,7 @@ def pause(
     source: IsSource = False,
     sink: IsSink = False,
     config: ConfigPath = None,
+    utc: Utc = False,
 ) -> None:
     """Pause a source or a sink, until `roundsman resume`. Restarts and reloads keep the pause.
 
@@ -67,13 +68,19 @@ def pause(
         found = await _pause_of(desk, kind, name)
         if found is None:
             fail(f"{name}: another command has just ended the pause")
-        print(f"{name}: is paused already, {_since(found)}")
+        print(f"{name}: is paused already, {_since(found, utc=utc)}")
 
     writing(config, hold)
 
 
 @app.command()
-def resume(name: Name, source: IsSource = False, sink: IsSink = False, config: ConfigPath = None) -> None:
+def resume(
+    name: Name,
+    source: IsSource = False,
+    sink: IsSink = False,
+    config: ConfigPath = None,
+    utc: Utc = False,
+) -> None:
     """End the pause of a source or a sink. A source is polled as soon as its vendor allows, a sink gets what has waited.
 
     Works while the daemon runs, which follows within two seconds. It is no failure if NAME is not paused.
@@ -86,7 +93,7 @@ def resume(name: Name, source: IsSource = False, sink: IsSink = False, config: C
         kind = _one([each for each in _KINDS if name in there[each]], name, source, sink)
         found = await _pause_of(desk, kind, name)
         if await desk.resume(kind, name) and found is not None:
-            print(f"{name}: resumed; it was paused {_since(found)}")
+            print(f"{name}: resumed; it was paused {_since(found, utc=utc)}")
         else:
             print(f"{name}: is not paused")
 
@@ -125,8 +132,8 @@ async def _pause_of(view: "View", kind: "Kind", name: str) -> "Pause | None":
     return found[0] if found else None
 
 
-def _since(pause: "Pause") -> str:
+def _since(pause: "Pause", *, utc: bool) -> str:
     """The person and the time of a pause, for a message."""
-    from roundsman.screen import stamp
+    from roundsman.screen import spoken
 
-    return f"by {safe(pause.by)} since {stamp(pause.since)}"
+    return f"by {safe(pause.by)} since {spoken(pause.since, utc=utc)}"

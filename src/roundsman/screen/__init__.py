@@ -5,7 +5,7 @@ from roundsman.screen.events import failure, show_event, show_failure, show_fail
 from roundsman.screen.status import status, status_lines
 from roundsman.screen.tables import status_tables
 from roundsman.screen.words import ago, stamp
-from roundsman.terminal.terminal import Row, terminal as console
+from roundsman.terminal.terminal import Row, spoken, terminal as console
 
 __all__ = [
     "Row",
@@ -19,6 +19,7 @@ __all__ = [
     "show_event",
     "show_failure",
     "show_failures",
+    "spoken",
     "stamp",
     "status",
     "status_lines",

@@ -3,11 +3,13 @@
 No process is looked for: the daemon may run in another container, whose processes are hidden.
 """
 
+import sys
 import time
 from typing import NamedTuple
 
 from roundsman.screen.words import ago, stamp
 from roundsman.store import DaemonRecord, View, holds
+from roundsman.terminal.terminal import spoken
 
 BEAT_LATE = 180.0
 """Seconds without a beat in the store after which the daemon hangs or has ended; it writes one each minute."""
@@ -22,13 +24,13 @@ class Health(NamedTuple):
     line: str
 
 
-async def health(view: View) -> Health:
-    """Whether a daemon has recorded recently that it runs, and no trouble of the store is known."""
+async def health(view: View, *, utc: bool = False) -> Health:
+    """Whether a daemon has recorded recently that it runs, and no trouble of the store is known. `utc`: not the local time."""
     daemon, now = await view.daemon(), time.time()
     beat = _latest(daemon, now)
     wrong = [each for each in (await view.full(), await view.known_damage()) if each]
     if beat is None or now - beat >= BEAT_LATE:
-        wrong.insert(0, _absence(daemon, now))
+        wrong.insert(0, _absence(daemon, now, utc=utc))
     if wrong or beat is None:
         return Health(False, f"unhealthy: {'; '.join(wrong)}")
     return Health(True, f"healthy: the daemon recorded {ago(min(beat, now), now)} that it runs")
@@ -46,17 +48,20 @@ def _latest(daemon: DaemonRecord, now: float) -> float | None:
     )
 
 
-def _absence(daemon: DaemonRecord, now: float) -> str:
-    """A sentence about a daemon that has not recorded that it runs."""
+def _absence(daemon: DaemonRecord, now: float, *, utc: bool) -> str:
+    """A sentence, for standard error, about a daemon that has not recorded that it runs."""
+
+    def at(moment: float) -> str:
+        return spoken(moment, utc=utc, stream=sys.stderr)
+
     if daemon.config is None:
-        last = stamp(daemon.beat)
-        once = f"; `roundsman once` did at {last}, and ends each time" if last else ""
+        once = f"; `roundsman once` did at {at(daemon.beat)}, and ends each time" if daemon.beat else ""
         return f"no daemon has recorded that it runs{once}"
     beat = _latest(daemon, now)
     if beat is None:
-        ahead = stamp(max(daemon.beat or 0.0, daemon.started or 0.0))
+        ahead = at(max(daemon.beat or 0.0, daemon.started or 0.0))
         return f"the last time that a daemon recorded that it runs, {ahead}, is in the future: the clock was set back"
-    return f"no daemon has recorded since {stamp(beat)} that it runs: it has ended, hangs or cannot write; see its log"
+    return f"no daemon has recorded since {at(beat)} that it runs: it has ended, hangs or cannot write; see its log"
 
 
 async def late_beat(view: View) -> str | None:

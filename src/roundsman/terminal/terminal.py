@@ -5,11 +5,12 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from datetime import UTC, datetime
+from typing import NamedTuple, TextIO
 
 from roundsman.terminal.clock import clock
 from roundsman.terminal.columns import padded, paragraph, row, width
-from roundsman.times import parse_time
+from roundsman.times import parse_time, rfc3339
 
 FORCED = ("FORCE_COLOR", "TTY_COMPATIBLE")
 """Variables by which a user asks for the output of a terminal where there is none."""
@@ -98,6 +99,17 @@ def terminal(*, utc: bool = False) -> Terminal | None:
     if not (sys.stdout is not None and sys.stdout.isatty()) and not forced:
         return None
     return Terminal(utc=utc, colours=colours())
+
+
+def spoken(moment: float, *, utc: bool = False, stream: TextIO | None = None) -> str:
+    """A Unix time in a sentence, as in a table if the sentence goes to a terminal, else in RFC 3339.
+
+    `stream`: where it goes. Default: standard output.
+    """
+    to = stream if stream is not None else sys.stdout
+    if (to is not None and to.isatty()) or any(map(os.environ.get, FORCED)):
+        return clock(moment, time.time(), utc=utc)
+    return rfc3339(datetime.fromtimestamp(moment, UTC).replace(microsecond=0))
 
 
 def colours() -> bool:
