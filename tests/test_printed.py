@@ -7,15 +7,19 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Literal, Self
 
 import pytest
+from pydantic import model_validator
 
 from conftest import need
 from roundsman import cli, config, program
-from roundsman.config import advice
+from roundsman.config import advice, registry
 from roundsman.errors import ConfigError
 from roundsman.masking import mask
+from roundsman.options.secrets import Secret
+from roundsman.plugin import Poll, Source, State, Visit
 from roundsman.service import units
 from roundsman.service.fitness import out_of_reach
 from roundsman.sources.parakey.event_logs import EventLogs
@@ -122,6 +126,44 @@ async def test_a_reload_runs_them_again_and_blocks_nothing(tmp_path: Path) -> No
     assert tokens(await config.load_beside(config.read(path))) == [f"{SECRET}-2"]
 
 
+class Vault(Source):
+    """Reads a second secret once it has the first one."""
+
+    type: Literal["vault"] = "vault"
+    base_url: str = "http://127.0.0.1:1"
+    access_token: Secret
+    second: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _read_second(self) -> Self:
+        Secret.read(self.second)
+        return self
+
+    async def poll(self, visit: Visit, state: State) -> Poll:
+        return Poll(state)
+
+
+async def test_a_program_that_another_one_makes_necessary_runs_beside_the_loop_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And gets no secret of the environment either."""
+    point = SimpleNamespace(name="vault", group="roundsman.sources", load=lambda: Vault)
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point] if "sources" in group else [])
+    monkeypatch.setenv("LATER", "value-of-LATER")
+    seen, go = tmp_path / "seen", tmp_path / "go"
+    second = f'env > "{seen}"; while ! [ -e "{go}" ]; do sleep 0.01; done; echo {SECRET}'
+    path = written(tmp_path, shell(f"echo {SECRET}"), '{ env = "LATER" }')
+    text = path.read_text().replace("parakey.event_logs", "vault", 1)
+    path.write_text(text.replace("[sources.doors-2]", f"second = {shell(second)}\n[sources.doors-2]"))
+    loading = asyncio.create_task(config.load_beside(config.read(path)))
+    while not seen.exists() and not loading.done():
+        await asyncio.sleep(0)
+    go.touch()
+    assert set((await loading).sources) == {"doors-1", "doors-2"}
+    assert "value-of-LATER" not in seen.read_text()
+    assert set(config.load(path).sources) == {"doors-1", "doors-2"}
+
+
 def test_a_table_that_only_looks_like_one_runs_nothing(tmp_path: Path) -> None:
     """The body of a request may have any members."""
     ran = tmp_path / "ran"
@@ -134,14 +176,29 @@ def test_a_table_that_only_looks_like_one_runs_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["status", "events", "failures", "schema config", "reload", "poll list --trace"]
+    "command",
+    [
+        "status",
+        "events",
+        "failures",
+        "schema config",
+        "reload",
+        "poll list --trace",
+        "notify-test out",
+        "service show --socket",
+    ],
 )
 def test_a_command_that_needs_no_secret_runs_nothing(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran = tmp_path / "ran"
     more = '[sources.list]\ntype = "http.json"\nbase_url = "http://127.0.0.1:1"\nrows = { id = "id" }\n'
-    path = written(tmp_path, shell(f'touch "{ran}"; echo {SECRET}'), more=more)
+    secret = shell(f'touch "{ran}"; echo {SECRET}')
+    page = f'[listen]\naddress = "127.0.0.1:0"\n[listen.page]\nuser = "ops"\npassword = {secret}\n'
+    beat = f"[heartbeat]\nurl = {secret}\n"
+    path = written(tmp_path, secret, more=more + page + beat)
+    if "service" in command:
+        command += f" -c {path}"
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ROUNDSMAN_CONFIG", str(path))
     monkeypatch.setattr(sys, "argv", ["roundsman", *command.split()])

@@ -123,9 +123,9 @@ def at(name: str, path: tuple[str, ...]) -> dict[str, Any]:
 
 def mistakes(name: str, table: dict[str, Any], folder: Path) -> list[str]:
     found: list[Problem] = []
-    with relative_to(folder):
-        # `asked`: a value may be a table that names a program, and none is run.
-        printed.asked(lambda: read_table(model(name), ("t",), copy.deepcopy(table), found))
+    # `asking`: a value may be a table that names a program, and none is run.
+    with relative_to(folder), printed.asking({}):
+        read_table(model(name), ("t",), copy.deepcopy(table), found)
     return [str(each) for each in found]
 
 

@@ -85,9 +85,14 @@ def loaded(document: Document, *, only_source: str | None = None, only_sink: str
 
 async def load_beside(document: Document) -> Config:
     """As `loaded`. The programs that print secrets run in a thread: they do not block the event loop."""
-    calls, variables = printed.needed(document.tables, lambda: loaded(document))
-    with printed.known(await in_thread(printed.run_all, calls, variables) if calls else {}):
-        return loaded(document)
+    loading = printed.steps(document.tables, lambda: _load(document, None, None))
+    try:
+        needed = next(loading)
+        while True:
+            needed = loading.send(await in_thread(printed.run_all, *needed))
+    except StopIteration as done:
+        found: Config = done.value
+        return found
 
 
 def _load(document: Document, only_source: str | None, only_sink: str | None) -> Config:
@@ -97,16 +102,16 @@ def _load(document: Document, only_source: str | None, only_sink: str | None) ->
         known: dict[str, type[BaseModel]] = {
             "daemon": DaemonOptions,
             "http": HttpOptions,
-            "listen": ListenOptions,
         }
-        if "heartbeat" in written and only_source is None:
+        if only_source is None and only_sink is None:  # else no program is run for their secrets
+            known["listen"] = ListenOptions
+        if "heartbeat" in written and "listen" in known:
             from roundsman.config.heartbeat import HeartbeatOptions
 
             known["heartbeat"] = HeartbeatOptions
         tables: dict[str, Any] = {}
         for key, model in known.items():
             tables[key] = read_table(model, (key,), written.get(key, {}), problems)
-        listen = tables["listen"] if "listen" in written else None
         if only_source is not None:
             return _one(document, ("sources", only_source), tables, problems)
         if only_sink is not None:
@@ -131,19 +136,24 @@ def _load(document: Document, only_source: str | None, only_sink: str | None) ->
         ]
     if problems:
         raise document.refused(problems)
+    listen = tables["listen"] if "listen" in written else None
     origins = {place: file.path for place, file in document.origins.items()}
     heartbeat = tables.get("heartbeat")
     return Config(path, tables["daemon"], tables["http"], listen, sources, sinks, heartbeat, origins)
 
 
 def listen_of(path: Path) -> ListenOptions | None:
-    """[listen] alone; None if there is none that can be used. ConfigError lists the mistakes in [daemon]."""
+    """[listen] without the page and its secrets; None if there is none that can be used. ConfigError lists the mistakes in
+    [daemon].
+    """
     store_of(path)
-    tables = read(path).tables
-    if "listen" not in tables:
+    table = read(path).tables.get("listen")
+    if table is None:
         return None
+    if isinstance(table, dict):
+        table = {option: value for option, value in table.items() if option != "page"}
     with relative_to(path.absolute().parent):
-        found: ListenOptions | None = read_table(ListenOptions, ("listen",), tables["listen"], [])
+        found: ListenOptions | None = read_table(ListenOptions, ("listen",), table, [])
     return found
 
 

@@ -1,12 +1,13 @@
 """Values that programs print: they run when the configuration is loaded, side by side, and once for each load.
 
 The configuration is read twice: the first time only to learn which programs it needs. So a program runs only for an
-option that takes what it prints, and not for a table that looks like one.
+option that takes what it prints, and not for a table that looks like one. If the second reading needs more of them, a
+third one follows.
 """
 
 import os
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple, TypeVar
@@ -63,12 +64,12 @@ def call_of(table: Mapping[str, Any]) -> Call:
 
 def printed(call: Call) -> str:
     """What the program prints, without line breaks at its end, or ValueError."""
-    asked = _asked.get()
-    if asked is not None:
-        asked[call] = None
-        raise ValueError("is not known yet")
     result = (_printed.get() or {}).get(call)
     if result is None:
+        asked = _asked.get()
+        if asked is not None:
+            asked[call] = None
+            raise ValueError("is not known yet")
         result = _run(call, ())
     if isinstance(result, ValueError):
         raise ValueError(str(result))
@@ -77,40 +78,53 @@ def printed(call: Call) -> str:
 
 def loaded(document: Any, load: Callable[[], T]) -> T:
     """What `load` returns or raises, with what the programs of the document print."""
-    if _asked.get() is not None or _printed.get() is not None:
+    if _asked.get() is not None:
         return load()
-    with known(run_all(*needed(document, load))):
-        return load()
+    loading = steps(document, load)
+    try:
+        needed = next(loading)
+        while True:
+            needed = loading.send(run_all(*needed))
+    except StopIteration as done:
+        found: T = done.value
+        return found
 
 
-def needed(document: Any, load: Callable[[], object]) -> tuple[list[Call], set[str]]:
-    """The programs that `load` needs for the document, and the variables that they do not get; for `run_all`."""
-    return (asked(load), _variables(document)) if _may_name_one(document) else ([], set())
+Needed = tuple[list[Call], set[str]]
+"""Programs to run, and the variables that they do not get; for `run_all`."""
 
 
-def asked(load: Callable[[], object]) -> list[Call]:
-    """The programs that `load` needs. What it returns, and the mistakes that it finds, are of no use."""
+def steps(document: Any, load: Callable[[], T]) -> Generator[Needed, Printed, T]:
+    """Load. Yields the programs that are needed, takes what they have printed, and returns what `load` returns."""
     from roundsman.errors import ConfigError
 
-    calls: dict[Call, None] = {}
-    token = _asked.set(calls)
-    try:
-        load()
-    except ConfigError:
-        pass
-    finally:
-        _asked.reset(token)
-    return list(calls)
+    if not _may_name_one(document):
+        return load()
+    variables, results = _variables(document), dict[Call, str | ValueError]()
+    while True:
+        mistakes = None
+        with asking(results) as calls:
+            try:
+                found = load()
+            except ConfigError as exc:
+                mistakes = exc
+        if not calls:
+            if mistakes is not None:
+                raise mistakes
+            return found
+        results.update((yield list(calls), variables))
 
 
 @contextmanager
-def known(results: Printed) -> Iterator[None]:
-    """Within this, these programs have run."""
-    token = _printed.set(results)
+def asking(results: Printed) -> Iterator[Mapping[Call, None]]:
+    """Within this, the programs in `results` have run. The others that are needed are not run: they are in what is yielded."""
+    calls: dict[Call, None] = {}
+    asked, printed = _asked.set(calls), _printed.set(results)
     try:
-        yield
+        yield calls
     finally:
-        _printed.reset(token)
+        _asked.reset(asked)
+        _printed.reset(printed)
 
 
 def run_all(calls: Iterable[Call], variables: Collection[str] = ()) -> Printed:
