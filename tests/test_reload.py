@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -36,9 +36,11 @@ def told(path: Path) -> list[str]:
     return [event["id"] for event in map(json.loads, lines) if event["type"].startswith("co.")]
 
 
-async def reload(daemon: Daemon, *options: str) -> tuple[int, str]:
+async def reload(
+    daemon: Daemon, *options: str, program: Sequence[str] = ("-m", "roundsman")
+) -> tuple[int, str]:
     """`roundsman reload` in a process of its own: its status, and what it said."""
-    command = [sys.executable, "-m", "roundsman", "reload", "-c", str(daemon.config), *options]
+    command = [sys.executable, *program, "reload", "-c", str(daemon.config), *options]
     process = await asyncio.create_subprocess_exec(
         *command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=daemon.folder
     )
@@ -193,6 +195,19 @@ def test_options_of_tables_inside_a_table_are_named_and_values_are_not(tmp_path:
         "sources.news: changed: webhook.token",
         "sinks.crm: changed: url, headers",
     ]
+
+
+async def test_a_reload_waits_for_the_programs_that_print_secrets(sandbox: Sandbox, tmp_path: Path) -> None:
+    config = configure(tmp_path, sandbox.url, SINK.format("one"), interval="100ms")
+    script = f"[ -e {tmp_path}/slow ] && sleep 1; echo {TOKEN}"
+    secret = f'{{ command = ["/bin/sh", "-c", """{script}"""], timeout = "20s" }}'
+    config.write_text(config.read_text().replace('{ env = "PARAKEY_TOKEN" }', secret))
+    hasty = "from roundsman import cli; from roundsman.cli import control; control.ANSWERS = 0.1; cli.main()"
+    async with Daemon(config) as daemon:
+        await daemon.ready()
+        (tmp_path / "slow").touch()
+        assert await reload(daemon, program=("-c", hasty)) == (0, "reloaded: nothing has changed\n")
+        await daemon.stop()
 
 
 async def test_levels_and_the_listener_change_too(sandbox: Sandbox, tmp_path: Path) -> None:

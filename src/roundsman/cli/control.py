@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from roundsman.store import DaemonRecord, DeadLetter, Desk, View
 
 ANSWERS = 30.0
-"""Seconds to wait for the daemon's answer."""
+"""Seconds to wait for the daemon's answer, beside the time that programs may take which print secrets."""
 
 STARTS = 2.0
 """Seconds to wait for a daemon that uses the store and has not recorded its configuration yet."""
@@ -105,7 +105,8 @@ async def _reloaded(view: "View", path: Path, dry: bool) -> "DaemonRecord":
         os.kill(pid, signal.SIGUSR1 if dry else signal.SIGHUP)
     except ProcessLookupError:
         fail(f"the daemon (pid {pid}) has just ended")
-    ends = time.monotonic() + ANSWERS
+    # Twice, because another reload may be in progress.
+    ends = time.monotonic() + ANSWERS + 2 * _programs(path)
     # Another reload, of an older version of the file, may be in progress. No digest: the daemon could not
     # read the file.
     ours = os.fsencode(path).decode("utf-8", "backslashreplace")
@@ -123,6 +124,16 @@ async def _reloaded(view: "View", path: Path, dry: bool) -> "DaemonRecord":
             fail(f"the daemon (pid {pid}) has not answered; see its log")
         await asyncio.sleep(0.02)
     return found
+
+
+def _programs(path: Path) -> float:
+    """Maximum seconds that the programs in the configuration may take."""
+    from roundsman.options.printed import longest
+
+    try:
+        return longest(configuration.read(path).tables)
+    except ConfigError:
+        return 0.0  # then the daemon runs none
 
 
 def _show_changes(changes: Sequence[str], dry: bool) -> None:

@@ -8,8 +8,9 @@ third one follows.
 import os
 import threading
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from math import ceil
 from typing import Any, NamedTuple, TypeVar
 
 from roundsman.masking import name_of
@@ -125,6 +126,18 @@ def asking(results: Printed) -> Iterator[Mapping[Call, None]]:
     finally:
         _asked.reset(asked)
         _printed.reset(printed)
+
+
+def longest(document: Any) -> float:
+    """Maximum seconds that the programs of the document take, as far as its tables name some."""
+    from roundsman.program import GRACE, REAP
+
+    limits = []
+    for table in _tables(document):
+        if "command" in table:
+            with suppress(ValueError):
+                limits.append(call_of(table).seconds + GRACE + REAP)
+    return max(limits, default=0.0) * ceil(len(limits) / TOGETHER)
 
 
 def run_all(calls: Iterable[Call], variables: Collection[str] = ()) -> Printed:
