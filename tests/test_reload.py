@@ -40,7 +40,11 @@ async def reload(
     daemon: Daemon, *options: str, program: Sequence[str] = ("-m", "roundsman")
 ) -> tuple[int, str]:
     """`roundsman reload` in a process of its own: its status, and what it said."""
-    command = [sys.executable, *program, "reload", "-c", str(daemon.config), *options]
+    return await run(daemon, "reload", *options, program=program)
+
+
+async def run(daemon: Daemon, *words: str, program: Sequence[str] = ("-m", "roundsman")) -> tuple[int, str]:
+    command = [sys.executable, *program, *words, "-c", str(daemon.config)]
     process = await asyncio.create_subprocess_exec(
         *command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=daemon.folder
     )
@@ -135,7 +139,7 @@ async def test_a_dry_run_says_what_would_change_and_changes_nothing(sandbox: San
         config.write_text(
             text.replace("100ms", "200ms").replace('{ env = "PARAKEY_TOKEN" }', '"an-0ther-s3cret"')
             + SINK.format("two")
-            + '[listen]\naddress = "127.0.0.1:0"\n'
+            + '[listen]\naddress = "127.0.0.1:0"\n[listen.page]\nuser = "ops"\npassword = "a-long-password"\n'
         )
         would = (
             "daemon: changed: log_level\n"
@@ -150,6 +154,8 @@ async def test_a_dry_run_says_what_would_change_and_changes_nothing(sandbox: San
         assert not daemon.logged("config.reloaded")
         assert not daemon.logged("listen.started")
         assert not any(word.startswith("RELOADING") for word in daemon.said)
+        page = await run(daemon, "page")
+        assert "the daemon has not read the file since it was changed" in page[1]
         assert await reload(daemon) == (0, f"reloaded: 4 changes\n{would}")
         [logged] = daemon.logged("config.reloaded")
         assert logged["changes"] == would.splitlines()

@@ -34,6 +34,7 @@ from roundsman.store import (
     Intake,
     Later,
     New,
+    Reload,
     SourceStatus,
     Store,
     StoreError,
@@ -531,12 +532,17 @@ async def test_what_the_daemon_is_doing_is_recorded(store: Store, view: View, tm
     found = await view.daemon()
     assert (found.config, found.digest, found.reloads) == (str(tmp_path / "a.toml"), "d2", 1)
     assert (found.problems, found.beat) == (("a problem", "another"), START)
-    await store.reloaded(tmp_path / "a.toml", "d2", [], ["one change"], dry=True)
+    await store.reloaded(tmp_path / "a.toml", "d3", [], ["one change"], dry=True)
+    assert await view.daemon() == found._replace(
+        compared=Reload(1, str(tmp_path / "a.toml"), "d3", (), ("one change",))
+    ), "that of the reload stays"
+    await store.reloaded(tmp_path / "a.toml", "d4", [], ["another change"])
     found = await view.daemon()
-    assert (found.problems, found.changes, found.dry, found.reloads) == ((), ("one change",), True, 2)
+    assert (found.digest, found.reloads, found.problems, found.changes) == ("d4", 2, (), ("another change",))
+    assert found.compared.number == 1
     await store.runs(tmp_path / "a.toml", "d1")
     found = await view.daemon()
-    assert (found.problems, found.changes, found.dry) == ((), (), False)
+    assert (found.problems, found.changes, found.compared) == ((), (), Reload(0))
     await find(store, now=START + 9)
     assert await store.last_beat() == START + 9
     await store.writable()

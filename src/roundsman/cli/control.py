@@ -33,7 +33,7 @@ from roundsman.masking import safe
 from roundsman.system import logs
 
 if TYPE_CHECKING:
-    from roundsman.store import DaemonRecord, DeadLetter, Desk, View
+    from roundsman.store import DaemonRecord, DeadLetter, Desk, Reload, View
 
 ANSWERS = 30.0
 """Seconds to wait for the daemon's answer, beside the time that programs may take which print secrets."""
@@ -87,17 +87,17 @@ def reload(
         _show_changes(found.changes, dry)
 
 
-async def _reloaded(view: "View", path: Path, dry: bool) -> "DaemonRecord":
+async def _reloaded(view: "View", path: Path, dry: bool) -> "Reload":
     """Ask the daemon, and wait for the record of its answer about this version of the file."""
     import asyncio
 
     from roundsman import __version__
     from roundsman.store import holder
 
-    before, pid = await _daemon(view)
-    if dry and before.version != __version__:  # the signal would end one that does not know it
+    daemon, pid = await _daemon(view)
+    if dry and daemon.version != __version__:  # the signal would end one that does not know it
         fail(
-            f"the daemon (pid {pid}) is of version {before.version}, this command of {__version__}: restart the daemon"
+            f"the daemon (pid {pid}) is of version {daemon.version}, this command of {__version__}: restart the daemon"
         )
     digest = configuration.digest(path)
     _same_user(pid, view.path)
@@ -110,20 +110,20 @@ async def _reloaded(view: "View", path: Path, dry: bool) -> "DaemonRecord":
     # Another reload, of an older version of the file, may be in progress. No digest: the daemon could not
     # read the file.
     ours = os.fsencode(path).decode("utf-8", "backslashreplace")
-    answers = {(digest, ours, dry), ("", ours, dry)}
-    while (found := await view.daemon()).reloads == before.reloads or (
-        found.digest,
-        found.config,
-        found.dry,
-    ) not in answers:
+    answers = {(digest, ours), ("", ours)}
+    before = daemon.compared if dry else daemon.reload
+    while True:
+        daemon = await view.daemon()
+        found = daemon.compared if dry else daemon.reload
+        if found.number != before.number and (found.digest, found.config) in answers:
+            return found
         if full := await view.full():
             fail(f"{full}; the daemon (pid {pid}) got the request and cannot answer: see its log")
-        if found.reloads != before.reloads and found.config != ours:
+        if found.number != before.number and found.config != ours:
             fail(f"the daemon (pid {pid}) runs with {found.config} and has reloaded that file, not {path}")
         if time.monotonic() > ends or holder(view.path) is None:
             fail(f"the daemon (pid {pid}) has not answered; see its log")
         await asyncio.sleep(0.02)
-    return found
 
 
 def _programs(path: Path) -> float:

@@ -381,6 +381,21 @@ class Intake(NamedTuple):
     """Why the body was not understood, and the raw body."""
 
 
+class Reload(NamedTuple):
+    """The result of a reload that was made, or of one that was only compared."""
+
+    number: int
+    """Another one than that of the one before; 0 for none."""
+    config: str | None = None
+    """The path of the configuration."""
+    digest: str | None = None
+    """A digest of the files, as they were then."""
+    problems: tuple[str, ...] = ()
+    """Why it was refused; empty if it was not."""
+    changes: tuple[str, ...] = ()
+    """What it changed, or would change, a sentence each."""
+
+
 class DaemonRecord(NamedTuple):
     """What the store has about its daemon, which may have ended meanwhile."""
 
@@ -394,10 +409,15 @@ class DaemonRecord(NamedTuple):
     digest: str | None
     """A digest of the configuration file that it loaded or refused last."""
     reloads: int
-    """Number of reloads that were attempted."""
+    """Number of reloads that were attempted, without those that were only compared."""
     problems: tuple[str, ...]
     """Why the last reload was refused; empty if it was not."""
     changes: tuple[str, ...] = ()
     """What the last reload changed, a sentence each."""
-    dry: bool = False
-    """The last reload was only compared, and not made."""
+    compared: Reload = Reload(0)
+    """The last reload that was only compared, and not made."""
+
+    @property
+    def reload(self) -> Reload:
+        """The last one that was made."""
+        return Reload(self.reloads, self.config, self.digest, self.problems, self.changes)

@@ -16,6 +16,7 @@ from roundsman.store.sqlite.files import BESIDE, applied, connect, must_exist, t
 from roundsman.store.sqlite.filters import where_of
 from roundsman.store.sqlite.pulling import Pulling
 from roundsman.store.sqlite.reading import EVENT, event_of, reading
+from roundsman.store.sqlite.reloads import results_of
 from roundsman.store.sqlite.schema import STEPS
 from roundsman.store.sqlite.searching import Searching
 from roundsman.store.sqlite.tallies import Tallies
@@ -28,6 +29,7 @@ from roundsman.store.values import (
     Later,
     Memory,
     Pause,
+    Reload,
     SinkEntry,
     SourceEntry,
     SourceRecord,
@@ -189,11 +191,9 @@ class Reader(Failures, Pulling, Searching, Tallies):
         row = self._run(
             "SELECT pid, started, beat, version, config, digest, reloads, problems FROM daemons"
         ).fetchone()
-        result = wire.decode(row[-1].encode())
-        if isinstance(result, list):  # none yet, or of a version before 0.11
-            result = {"problems": result}
-        problems, changes = (tuple(result.get(key, ())) for key in ("problems", "changes"))
-        return DaemonRecord._make((*row[:-1], problems, changes, bool(result.get("dry"))))
+        results = results_of(row[-1])
+        compared = results.compared or Reload(0)
+        return DaemonRecord._make((*row[:-1], results.problems, results.changes, compared))
 
     @reading
     def kind(self, source: str) -> str | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
 
-from roundsman import __version__, wire
+from roundsman import __version__
 from roundsman.errors import StoreError
 from roundsman.store.protocol import View
 from roundsman.store.sqlite.books import Books
@@ -31,11 +31,12 @@ from roundsman.store.sqlite.migrations import COPY_KEPT, copies, migrate, migrat
 from roundsman.store.sqlite.pruning import Pruning
 from roundsman.store.sqlite.reader import Reader
 from roundsman.store.sqlite.reading import reading
+from roundsman.store.sqlite.reloads import column_of, results_of
 from roundsman.store.sqlite.soundness import check
 from roundsman.store.sqlite.ticking import Ticking
 from roundsman.store.sqlite.units import relaxed
 from roundsman.store.sqlite.writer import Writer
-from roundsman.store.values import DAEMON, Census, Filter, Intake, New
+from roundsman.store.values import DAEMON, Census, Filter, Intake, New, Reload
 from roundsman.system.files import create, resolve
 from roundsman.system.threads import in_thread
 
@@ -278,10 +279,16 @@ class SqliteStore(Log, Books, Desk, Ticking, Erasure, Pruning):
         dry: bool = False,
     ) -> None:
         """Record a reload of this configuration; `problems`: why it was refused, else empty; `changes`: what it changed."""
-        result = {"problems": list(problems), "changes": list(changes), "dry": dry}
+        results = results_of(*self._do("SELECT problems FROM daemons").fetchone())
+        if dry:
+            number = results.compared.number + 1 if results.compared else 1
+            results.compared = Reload(number, _text(config), digest, tuple(problems), tuple(changes))
+            self._do("UPDATE daemons SET problems = ?", (column_of(results),))
+            return
+        results.problems, results.changes = tuple(problems), tuple(changes)
         self._do(
             "UPDATE daemons SET config = ?, digest = ?, reloads = reloads + 1, problems = ?",
-            (_text(config), digest, wire.encode(result).decode()),
+            (_text(config), digest, column_of(results)),
         )
 
     async def apart(
