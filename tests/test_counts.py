@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from rounds import SCRIPTS, Rounds, Scripted, opened, running
 from roundsman.engine.engine import Engine
 from roundsman.plugin import Poll, State, Visit
 from roundsman.sandbox import Parakey
-from roundsman.store import Counts
+from roundsman.store import Counted, Counts
 from roundsman.store.tally import BOUNDS, Tally, add, bucket
 from worlds import PLANS, START, Time
 
@@ -158,6 +158,32 @@ async def test_counts_wait_for_a_store_that_cannot_be_written(
         await doors.engine.counts.flush()
     assert doors.engine.trouble.error is not None
     await doors.engine.counts.flush()
+    await doors.engine.counts.flush()
+    assert list((await counted(doors)).values()) == [{"poll.unchanged": 1}]
+
+
+async def test_a_write_that_is_cancelled_counts_nothing_twice(
+    world: Callable[..., Rounds], time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    SCRIPTS["doors"] = quiet
+    doors = world(Parakey(time.utc), time, source=Scripted().named("doors"))
+    await doors.engine.visit("doors")
+    with broken(doors.store, sqlite3.OperationalError("disk I/O error")):
+        await doors.engine.counts.flush()
+    written = asyncio.Event()
+
+    async def hang(counted: Sequence[Counted]) -> None:
+        await record(counted)
+        written.set()
+        await asyncio.Event().wait()
+
+    record = doors.store.record_counts
+    with monkeypatch.context() as patch:
+        patch.setattr(doors.store, "record_counts", hang)
+        flushing = asyncio.create_task(doors.engine.counts.flush())
+        await written.wait()
+        flushing.cancel()
+        await asyncio.gather(flushing, return_exceptions=True)
     await doors.engine.counts.flush()
     assert list((await counted(doors)).values()) == [{"poll.unchanged": 1}]
 

@@ -80,8 +80,14 @@ class Counts:
         written = 0
         try:
             while written < len(counted) and not self._ending:
-                await self._store.record_counts(counted[written : written + PIECE])
-                written += PIECE
+                piece = counted[written : written + PIECE]
+                written += PIECE  # also if this task is cancelled meanwhile: the piece may be in the store then
+                try:
+                    await self._store.record_counts(piece)
+                except StoreError:
+                    written -= PIECE
+                    raise
         except StoreError as exc:
             self._shared.trouble.report(exc)
-        self._left = counted[written:][-LEFT:]
+        finally:
+            self._left = counted[written:][-LEFT:]
