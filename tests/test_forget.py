@@ -247,6 +247,18 @@ async def test_a_failure_that_only_mentions_the_person_is_found_again_as_before(
     assert {seq: act.seq for seq, act in (await open_store.again(again)).items()} == {3: 1}
 
 
+async def test_two_persons_that_are_forgotten_at_the_same_time_are_both_gone(open_store: SqliteStore) -> None:
+    both = [access(number, ANNA, by=BO["email"], pad="x" * 3000) for number in range(150)]
+    await put(open_store, *both, a_failure(900, person={"id": "u7"}))
+    for number in range(40):
+        who = f"{number} Anna.Berg@a.example bo.ek@a.example"
+        await open_store.tick_off([151], who, f"{who}, note", START)
+        await open_store.reopen([151], who, None, START)
+    found = await asyncio.gather(*(forget(open_store, each) for each in (ADDRESS, "bo.ek@a.example")))
+    assert [each.events for each in found] == [{"doors": 150}] * 2
+    assert files_with(open_store, b"anna.berg", b"bo.ek") == []
+
+
 def visit_with(unread: list[Damage]) -> tuple[Any, Any, float]:
     from roundsman.store import Found, SourceStatus
 

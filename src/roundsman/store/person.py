@@ -80,7 +80,7 @@ class Person:
 
     def text(self, text: str) -> str:
         """The text without the person's id or address."""
-        return self._own.text(text)
+        return REDACTED if self._own.is_one(text) else self._own.text(text)
 
     def line(self, text: str) -> str:
         """The summary of an event, or what stands for it if it names the person."""

@@ -20,6 +20,8 @@ READ = 500
 """Events that are read in one step."""
 PIECE, PIECE_BYTES = 100, 2**20
 """Maximum events, and approximate bytes of them, of one commit: a daemon that writes waits until it ends."""
+ROUNDS = 5
+"""How often texts are read again that have changed meanwhile."""
 PATIENCE = 20.0
 """Seconds to wait until no reader needs the old bytes of the -wal file any more."""
 AGAIN = 2.5
@@ -77,15 +79,14 @@ class Erasure(Units):
             seqs |= {change.was.seq: change.was.source for change in changes}
             in_ids.update(change.was.source for change in changes if who.is_in(change.was.id))
             for piece in () if dry else _pieces(changes):
-                await self._blank(piece)
+                await self._blank(piece, who)
             await asyncio.sleep(0)
         unread = await self._unread_with(who)
         texts = await self._texts_with(who)
         if not dry:
             for n, _ in unread:
                 await self._blank_unread(n)
-            for text in texts:
-                await self._blank_text(text, who.text(text.text))
+            await self._blank_texts(texts, who)
             await self._blank_what_is_held(who)
             self._tail.clear()
         return Forgotten(
@@ -106,10 +107,14 @@ class Erasure(Units):
         return [event_of(row) for row in self._run(sql, (after, READ))]
 
     @durable
-    def _blank(self, changes: Sequence[Change]) -> None:
-        """Store these events without the person. What an act on them was about no longer shows who it was."""
+    def _blank(self, changes: Sequence[Change], who: Person) -> None:
+        """Store these events without the person. What an act on them was about no longer shows who it was.
+
+        Another command may have blanked another person in one of them since it was read: then it is read again.
+        """
+        changes = [found for change in changes if (found := self._as_it_is(change, who)) is not None]
         rows = [(change.now.body, change.was.seq) for change in changes]
-        self._do_many("UPDATE events SET body = ? WHERE seq = ? AND body IS NOT NULL", rows)
+        self._do_many("UPDATE events SET body = ? WHERE seq = ?", rows)
         # Of a failure that only mentions the person, the key stays: it is about another one.
         keys = {
             key
@@ -122,6 +127,17 @@ class Erasure(Units):
             "WHERE about IN (SELECT value FROM json_each(?))",
             (listed(keys),),
         )
+
+    def _as_it_is(self, change: Change, who: Person) -> Change | None:
+        """The change of the event as it is stored now. None if it was pruned, or does not name the person any more."""
+        row = self._do(f"{EVENT} WHERE e.seq = ? AND e.body IS NOT NULL", (change.was.seq,)).fetchone()
+        if row is None:
+            return None
+        event = event_of(row)
+        if event.body == change.was.body:
+            return change
+        now = who.without(event)
+        return Change(event, now) if now is not None else None
 
     @reading
     def _unread_with(self, who: Person) -> list[tuple[int, str]]:
@@ -146,6 +162,15 @@ class Erasure(Units):
             )
             if who.is_of(source) and who.is_in(str(text))
         ]
+
+    async def _blank_texts(self, texts: Sequence[Text], who: Person) -> None:
+        """Blank the person in these texts, and again in those that have changed since they were read."""
+        for _ in range(ROUNDS):
+            for text in texts:
+                await self._blank_text(text, who.text(text.text))
+            texts = await self._texts_with(who)
+            if not texts:
+                return
 
     @durable
     def _blank_text(self, text: Text, now: str) -> None:
