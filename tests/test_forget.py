@@ -14,6 +14,7 @@ from msgspec import structs
 from inside import done, publish, put, seen, sql, started
 from roundsman import cli
 from roundsman.engine.engine import Engine
+from roundsman.errors import Reject
 from roundsman.events import Event, notice
 from roundsman.http.client import Http
 from roundsman.plugin import Deliver, Receipt, Waiting
@@ -273,7 +274,11 @@ async def test_what_a_sink_holds_back_is_blanked(
     lines = [event.summary for event, _ in seen(open_store.events(0, 9, 9, Filter()))]
     held = Waiting(START + 60, {"digest": {"count": 2, "lines": lines}}, 2)
     await open_store.ack("chat", 0, 2, held.receipt, START, later=Later(held.until, held.held))
-    await forget(open_store, ADDRESS)
+    found = await forget(open_store, ADDRESS, dry=True)
+    assert (found.held, found.still_held) == ({"chat": 1}, ())
+    assert (await open_store.cursor("chat"))[1] == held.receipt
+    found = await forget(open_store, ADDRESS)
+    assert (found.held, found.still_held) == ({"chat": 1}, [])
     _, receipt = await open_store.cursor("chat")
     assert receipt == {"digest": {"count": 2, "lines": ["[redacted]", lines[1]]}}
 
@@ -299,6 +304,62 @@ async def test_in_the_sources_that_are_named_an_id_is_blanked_and_elsewhere_it_s
     assert await sql(store, "SELECT error FROM sinks WHERE name = 'chat'") == [("500: u4711 requests",)]
     _, receipt = await store.cursor("chat")
     assert receipt == {"lines": ["[redacted]", "u4711: failed [news]"]}
+
+
+async def test_a_sink_that_may_hold_the_person_back_still_is_named(
+    open_store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasure, "PATIENCE", 0.0)
+    await open_store.ack("chat", 0, 0, {"lines": [ADDRESS]}, START, later=Later(START + 60, 1))
+    assert (await forget(open_store, ADDRESS)).still_held == ["chat"], "it was not looked at again"
+
+
+class Slow(Recorder):
+    """Delivers one event at a time, each once a test permits it."""
+
+    @asynccontextmanager
+    async def open(self, http: Http, receipt: Receipt | None) -> AsyncIterator[Deliver]:
+        async def deliver(events: Sequence[Event]) -> None:
+            if len(events) > 1:
+                raise Reject("one at a time")
+            waiting, permitted = GATES[self.name]
+            waiting.set()
+            await permitted.acquire()
+            self.told().extend(events)
+
+        yield deliver
+
+
+GATES: dict[str, tuple[asyncio.Event, asyncio.Semaphore]] = {}
+
+
+@pytest.mark.parametrize("batch", [1, 10])
+async def test_a_slow_sink_gets_no_event_that_was_blanked_after_it_was_read(
+    store: SqliteStore, time: Time, parakey: Parakey, batch: int
+) -> None:
+    engine = Engine(store, ByHand(), web_of(Straight(parakey), time), clock=time.clock())
+    slow = Slow(batch=batch).named(f"slow{batch}")
+    waiting, permitted = GATES[slow.name] = asyncio.Event(), asyncio.Semaphore(0)
+    await engine.setup({"doors": event_logs()}, {slow.name: slow})
+    run = asyncio.create_task(engine.run())
+    await started(engine, run)
+    await put(store, *(access(number, ANNA) for number in range(5)))
+    publish(engine)
+    async with asyncio.timeout(10):
+        await waiting.wait()
+        found = await forget(store, ADDRESS, **{slow.name: Filter()})
+        assert (found.delivered, found.due) == ({}, {slow.name: 5}), "the first of them is under way"
+        await engine.beat()
+        for _ in range(5):
+            permitted.release()
+        while len(slow.told()) < 5:
+            await asyncio.sleep(0.001)
+    engine.stop()
+    await run
+    assert [event.seq for event in slow.told()] == [1, 2, 3, 4, 5]
+    assert [b"Anna" in event.body for event in slow.told()] == [True, False, False, False, False]
+    assert (await store.cursor(slow.name))[0] == 5
+    assert await store.dead(slow.name) == []
 
 
 class Holding(Recorder):
@@ -448,6 +509,9 @@ def test_its_json_has_the_same(roundsman: Any) -> None:
         "events": {"doors": 2},
         "unread": {},
         "texts": 0,
+        "held": {},
+        "still_held": [],
+        "due": {},
         "sinks": [
             {
                 "name": "archive",

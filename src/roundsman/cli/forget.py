@@ -57,7 +57,7 @@ def forget(
     An address is found in any case, and in all texts; an id where an event has the id of a person. Parts of them are not
     found. An id that the sources of two vendors have is not blanked without --source. A blanked event keeps its id, type,
     time, outcome and number. Works while the daemon runs. What a vendor, a sink or a backup has is not changed. Exit
-    status 1: a reader kept the old bytes in the -wal file; run it again.
+    status 1: a reader kept the old bytes in the -wal file, and it has to be run again; or a sink may still hold back lines.
 
     More: `roundsman help personal-data`.
     """
@@ -100,8 +100,13 @@ def forget(
         if several:
             print(safe(several))
         _show_rest(name, found, _copies(config))
-    if not dry_run and not found.erased:
+    if dry_run:
+        return
+    for sink in found.still_held:
+        complain(f"{sink} still holds back lines about this person, and its next message may have them")
+    if not found.erased:
         complain("a program that reads the store kept its old bytes in the -wal file: run this command again")
+    if found.still_held or not found.erased:
         raise typer.Exit(1)
 
 
@@ -134,7 +139,7 @@ def _several(name: str, vendors: Mapping[str, list[str]]) -> str:
 
 def _anything(found: "Forgotten") -> bool:
     """Whether there is anything to blank."""
-    return bool(found.events or found.unread or found.texts)
+    return bool(found.events or found.unread or found.texts or found.held)
 
 
 def _ask(name: str, found: "Forgotten", places: Mapping[str, str]) -> None:
@@ -156,6 +161,7 @@ def _show(
 
     parts = [_by_source(found.events, "event"), _by_source(found.unread, "unread row")]
     parts.append(_counted(found.texts, "note or error text", "notes and error texts") if found.texts else "")
+    parts.append(_by_source(found.held, "held line"))
     what = "; ".join(filter(None, parts))
     if not what:
         say(f"{name}: nothing in the store names this person")
@@ -163,6 +169,8 @@ def _show(
     say(f"{name}: {'found' if dry_run else 'blanked'} in {what}")
     for sink, count in found.delivered.items():
         say(f"{sink} has {count} of these: {places.get(sink, 'it is not configured any more')}")
+    for sink, count in found.due.items():
+        say(f"{sink} does not have {count} of these yet: a delivery under way may still have one as it was")
 
 
 def _show_rest(name: str, found: "Forgotten", copies: list[str]) -> None:
@@ -208,6 +216,9 @@ def _document(
         "unread": dict(found.unread),
         "texts": found.texts,
         "sinks": sinks,
+        "held": dict(found.held),
+        "still_held": list(found.still_held),
+        "due": dict(found.due),
         "in_ids": dict(found.in_ids),
         "in_states": list(found.in_states),
         "also_named": list(found.others),

@@ -120,9 +120,10 @@ class Deliveries(dict[str, Delivery]):
         for delivery in self.values():
             delivery.reopen()
 
-    def reopen_waiting(self) -> None:
-        """Have each sink that holds events back read again from the store what they are: a command may have blanked some."""
+    def read_again(self) -> None:
+        """Have each sink read the log again, and what it holds back: a command may have blanked some of it."""
         for delivery in self.values():
+            delivery.read_again()
             if delivery.held:
                 delivery.reopen()
 

@@ -58,6 +58,8 @@ class Delivery:
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
         self._reopen = False
+        self._stale = False
+        """A command has written into the store since the log was read: it may have blanked what was read."""
         self._later = NEVER
         """When the sink is called again on purpose, also without events."""
         self._due: float | None = None
@@ -93,6 +95,10 @@ class Delivery:
         """Close the place and open it again, between two deliveries: a log rotation has moved the file."""
         self._reopen = True
         self._wake.set()
+
+    def read_again(self) -> None:
+        """Read the log again after the delivery under way: a command has written into the store."""
+        self._stale = True
 
     def stop(self) -> None:
         """Stop after the delivery under way."""
@@ -198,9 +204,10 @@ class Delivery:
 
     async def step(self, deliver: Deliver) -> bool:
         """Retry requeued dead letters, read the log once, and deliver. Returns whether there may be more."""
+        self._stale = False
         try:
             for event in await self._store.retries(self.name):
-                if self.paused is not None:
+                if self.paused is not None or self._stale:
                     return True
                 if event.sound:
                     await self._retry(deliver, event)
@@ -214,10 +221,10 @@ class Delivery:
             for at in range(0, len(events), self.sink.batch):
                 if self._stop.is_set():
                     return False
-                if self.paused is not None:
+                if self.paused is not None or self._stale:
                     return True
                 cursor = await self._chunk(deliver, cursor, events[at : at + self.sink.batch])
-            if events and self.paused is not None:
+            if events and (self.paused is not None or self._stale):
                 return True  # not all of them may be delivered
             end = damaged[-1].seq if damaged else cursor if events else head
             if end > cursor:
@@ -269,7 +276,7 @@ class Delivery:
                 raise RequestFailed(f"what was held back is refused: {reject}") from None
             if len(events) > 1:
                 for event in events:
-                    if self.paused is None:
+                    if self.paused is None and not self._stale:
                         cursor = await self._chunk(deliver, cursor, [event])
                 return cursor
             [event] = events

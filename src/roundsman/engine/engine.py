@@ -259,7 +259,7 @@ class Engine:
         if commanded is not None or self.pauses.missed:
             await self.pauses.look()
         if commanded is not None:
-            self.deliveries.reopen_waiting()
+            self.deliveries.read_again()
             self._news.publish()
             for name in commanded:
                 if name in self.roster:

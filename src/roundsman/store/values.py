@@ -247,6 +247,12 @@ class Forgotten(NamedTuple):
     """Number of events whose ids name the person, by source: an id stays."""
     in_states: Sequence[str]
     """Sources whose states name the person: a state stays, because the source reads by it."""
+    held: Mapping[str, int]
+    """Number of lines that a sink holds back, by sink."""
+    still_held: Sequence[str]
+    """Sinks that stored such lines again and again, until the time was over."""
+    due: Mapping[str, int]
+    """How many of the events a sink of a daemon that runs does not have yet: one may be under way as it was."""
     others: Mapping[str, Sequence[str]]
     """Other ids and addresses of the person, as the events had them -> the sources of these events."""
     erased: bool

@@ -1,21 +1,26 @@
 """Blanks a person in everything that the store keeps, beside a daemon that runs."""
 
 import asyncio
+import sqlite3
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 from roundsman import wire
 from roundsman.events import Event
+from roundsman.redaction import leaves
 from roundsman.store.about import DIGEST
 from roundsman.store.person import BLANKED, Person
 from roundsman.store.sqlite.failures import about_event, listed
+from roundsman.store.sqlite.files import holder
 from roundsman.store.sqlite.filters import where_of
 from roundsman.store.sqlite.reading import EVENT, event_of, reading
 from roundsman.store.sqlite.units import Units, durable
 from roundsman.store.values import Filter, Forgotten
 
+Which = Literal["<=", ">"]
+"""Events up to the cursor of a sink, or after it."""
 READ = 500
 """Events that are read in one step."""
 PIECE, PIECE_BYTES = 100, 2**20
@@ -83,21 +88,27 @@ class Erasure(Units):
             await asyncio.sleep(0)
         unread = await self._unread_with(who)
         texts = await self._texts_with(who)
+        held = await self._held_with(who)
+        still_held: Sequence[str] = ()
         if not dry:
             for n, _ in unread:
                 await self._blank_unread(n)
             await self._blank_texts(texts, who)
-            await self._blank_what_is_held(who)
+            still_held = await self._blank_what_is_held(who)
             self._tail.clear()
+        runs = not dry and holder(self.path) is not None
         return Forgotten(
-            Counter(seqs.values()),
-            Counter(source for _, source in unread),
-            len({(each.table, each.column, each.text) for each in texts}),
-            await self._delivered(list(seqs), sinks),
-            in_ids,
-            await self._states_with(who),
-            {other: sorted(who.others[other]) for other in sorted(who.others)},
-            not dry and await self._scrub(),
+            events=Counter(seqs.values()),
+            unread=Counter(source for _, source in unread),
+            texts=len({(each.table, each.column, each.text) for each in texts}),
+            delivered=await self._count(list(seqs), sinks, "<="),
+            in_ids=in_ids,
+            in_states=await self._states_with(who),
+            held=held,
+            still_held=still_held,
+            due=await self._count(list(seqs), sinks, ">") if runs else {},
+            others={other: sorted(who.others[other]) for other in sorted(who.others)},
+            erased=not dry and await self._scrub(),
         )
 
     @reading
@@ -178,29 +189,33 @@ class Erasure(Units):
         sql = f"UPDATE {table} AS t SET {column} = ? WHERE t.{column} = ? AND {of} IS ?"  # noqa: S608 - fixed names
         self._do(sql, (now, was, source))
 
-    async def _blank_what_is_held(self, who: Person) -> None:
-        """Blank what sinks hold back to send it later.
+    async def _blank_what_is_held(self, who: Person) -> Sequence[str]:
+        """Blank what sinks hold back to send it later. Returns the sinks that had it still when the time was over.
 
         The daemon opens such a sink again within a second or two. Until then, the sink may store once more what it has in
         memory: so it is looked at again.
         """
         ends = time.monotonic() + PATIENCE
         while True:
-            if not await self._blank_receipts(who) or time.monotonic() > ends:
-                return
+            found = await self._blank_receipts(who)
+            if not found or time.monotonic() > ends:
+                return found
             await asyncio.sleep(AGAIN)
 
+    @reading
+    def _held_with(self, who: Person) -> dict[str, int]:
+        """How many lines that name the person are held back, by sink."""
+        found = {name: _lines_with(receipt, who) for name, receipt in _receipts(self._run)}
+        return {name: count for name, count in found.items() if count}
+
     @durable
-    def _blank_receipts(self, who: Person) -> bool:
-        """Whether there was anything to blank."""
-        found = False
-        for name, receipt in self._do(
-            "SELECT name, receipt FROM sinks WHERE held > 0 AND receipt IS NOT NULL"
-        ).fetchall():
-            was = wire.decode(receipt.encode())
+    def _blank_receipts(self, who: Person) -> list[str]:
+        """The sinks of which there was anything to blank."""
+        found = []
+        for name, was in _receipts(self._do):
             if (now := _lines_without(was, who)) != was:
                 self._do("UPDATE sinks SET receipt = ? WHERE name = ?", (wire.encode(now).decode(), name))
-                found = True
+                found.append(name)
         return found
 
     @reading
@@ -209,8 +224,10 @@ class Erasure(Units):
         return [name for name, state in states if who.is_of(name) and who.is_in(state)]
 
     @reading
-    def _delivered(self, seqs: Sequence[int], sinks: Mapping[str, Filter]) -> dict[str, int]:
-        """How many of these events each sink has: those up to its cursor, also to the one before a replay."""
+    def _count(self, seqs: Sequence[int], sinks: Mapping[str, Filter], which: Which) -> dict[str, int]:
+        """How many of these events each sink has: those up to its cursor, also to the one before a replay. Or, of a
+        configured sink, how many it does not have yet.
+        """
         found = {}
         for name, reached in self._run(
             "SELECT name, max(cursor, coalesce(reached, 0)) FROM sinks ORDER BY name"
@@ -218,11 +235,11 @@ class Erasure(Units):
             where, values = where_of(sinks.get(name, Filter()))
             sql = (
                 "SELECT count(*) FROM events e JOIN sources s ON s.id = e.source "  # noqa: S608 - fixed words
-                "WHERE e.seq IN (SELECT value FROM json_each(?)) AND e.seq <= ? "
+                f"WHERE e.seq IN (SELECT value FROM json_each(?)) AND e.seq {which} ? "
                 f"AND NOT EXISTS (SELECT 1 FROM dead d WHERE d.sink = ? AND d.seq = e.seq){where}"
             )
             [count] = self._run(sql, [listed(seqs), reached, name, *values]).fetchone()
-            if count:
+            if count and (which == "<=" or name in sinks):
                 found[name] = int(count)
         return found
 
@@ -249,6 +266,17 @@ def _pieces(changes: Sequence[Change]) -> list[list[Change]]:
             size = len(change.was.body)
         pieces[-1].append(change)
     return pieces
+
+
+def _receipts(run: Callable[[str], sqlite3.Cursor]) -> list[tuple[str, Any]]:
+    """The receipts of sinks that hold events back, by name."""
+    rows = run("SELECT name, receipt FROM sinks WHERE held > 0 AND receipt IS NOT NULL").fetchall()
+    return [(name, wire.decode(receipt.encode())) for name, receipt in rows]
+
+
+def _lines_with(value: Any, who: Person) -> int:
+    """How many lines of a receipt name the person."""
+    return sum(isinstance(each, str) and who.line(each) != each for each in leaves(value))
 
 
 def _lines_without(value: Any, who: Person) -> Any:
