@@ -211,6 +211,27 @@ def test_only_whole_names_and_addresses_are_taken_out_of_texts() -> None:
     }
 
 
+def test_a_key_stays_unless_it_is_an_address() -> None:
+    """A person can be named `status`, or have the id `code`."""
+    removal = Removal(["status", "code", "anna@a.example", "bo@a.example"])
+    keyed = {
+        "status": 1,
+        "code": "code",
+        "[redacted]": 2,
+        "bo@a.example": {"code": 3},
+        "Anna@a.example": "status",
+    }
+    assert removal.of(keyed) == {
+        "status": 1,
+        "code": None,
+        "[redacted]": 2,
+        "[redacted] 2": {"code": 3},
+        "[redacted] 3": None,
+    }
+    member = "3b1d3ae2ffd0d0a4f8b8a0f7d2f8d8a1"
+    assert removal.of({member: 1}) == {member: 1}
+
+
 def test_an_event_with_very_many_persons_delays_the_loop_a_moment() -> None:
     """One pattern of all these addresses takes a minute."""
     users = [{"mail": f"user.number{n}@company{n % 7}.example"} for n in range(20_000)]

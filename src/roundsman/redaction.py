@@ -7,7 +7,7 @@ empty one, and inside a longer text it becomes `[redacted]`: the data still have
 import hashlib
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
@@ -33,6 +33,7 @@ FIXED = frozenset({"batch_id", "outcome", "failures_cap", "source"})
 Steps = tuple[str, ...]
 # Not within another name or address: `anna@a.example` is no part of `joanna@a.example` or `anna@a.example.org`.
 _BEFORE, _END = r"(?<![\w.+%-])", re.compile(r"(?![\w-]|\.\w)")
+_MD5 = re.compile(r"[0-9a-fA-F]{32}")
 _PLAIN = re.compile(r"[A-Za-z0-9._~@-]*")
 """Only the `@` of such a text is written in another way in JSON or in a URL."""
 _STEP = re.compile(r'(?:([A-Za-z_][\w-]*)|"((?:[^"\\]|\\.)+)")(?:\[\*?\])?(?:\.|$)')
@@ -100,12 +101,24 @@ class Removal:
     def of(self, value: Any, *, listed: bool = False) -> Any:
         """The document without them. `listed`: it is a member of a list."""
         if isinstance(value, dict):
-            return {REDACTED if self.is_one(key) else key: self.of(each) for key, each in value.items()}
+            return self._object(value)
         if isinstance(value, list):
             return [self.of(each, listed=True) for each in value]
         if self.is_one(value):
             return REDACTED if listed else None
         return self.text(value) if isinstance(value, str) else value
+
+    def _object(self, value: dict[str, Any]) -> dict[str, Any]:
+        """An object without them. Its keys are names of members, and stay: only one that is an address does not."""
+        found: dict[str, Any] = {}
+        used = Counter[str]()
+        for key, each in value.items():
+            name = kept = self.text(key) if may_be_address(key) else key
+            while name in found or (name != key and name in value):  # two addresses as keys of one object
+                used[kept] += 1
+                name = f"{kept} {used[kept] + 1}"
+            found[name] = self.of(each)
+        return found
 
     def _spans(self, text: str) -> Iterator[tuple[int, int]]:
         """Where they are in the text: the begin and the end of each."""
@@ -120,6 +133,11 @@ class Removal:
                     yield begin, end
                     at = end
                     break
+
+
+def may_be_address(key: str) -> bool:
+    """Whether a key of an object can be an address, or the MD5 of one: any other key is the name of a member."""
+    return "@" in key or "%40" in key or _MD5.fullmatch(key) is not None
 
 
 def _folded(text: str) -> str:
