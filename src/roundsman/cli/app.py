@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO, TypeVar
 
 import typer
 
@@ -44,7 +44,20 @@ def complain(*lines: str) -> None:
         structlog.get_logger().error("command.failed", problems=[safe(mask(line)) for line in lines])
         return
     for line in lines:
-        print(safe(mask(line)), file=sys.stderr)
+        print(_fitted(safe(mask(line)), sys.stderr), file=sys.stderr)
+
+
+def say(text: str, *, flush: bool = False) -> None:
+    """Print a sentence to standard output, on a terminal in lines that fit."""
+    print(_fitted(safe(text), sys.stdout), flush=flush)
+
+
+def _fitted(line: str, stream: "TextIO | None") -> str:
+    if stream is None or not stream.isatty():
+        return line
+    from roundsman.terminal.terminal import fitted
+
+    return fitted(line, stream)
 
 
 def complain_of(exc: "ConfigError") -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from roundsman.cli.app import ConfigPath, app, fail, reading, store_of
+from roundsman.cli.app import ConfigPath, app, fail, reading, say, store_of
 
 if TYPE_CHECKING:
     from roundsman.store import View
@@ -33,7 +33,7 @@ def backup(
         return await view.head()
 
     head = reading(store, copy)
-    print(f"{file}: {file.stat().st_size:,} bytes, the log up to #{head}")
+    say(f"{file}: {file.stat().st_size:,} bytes, the log up to #{head}")
 
 
 @app.command()
@@ -63,4 +63,4 @@ def restore(
     if store.exists() and not force:
         fail(f"{store}: exists, and its content would be replaced; --force does that")
     head = put_back(store, file)
-    print(f"{store}: restored from {file}, the log up to #{head}; next: start the daemon")
+    say(f"{store}: restored from {file}, the log up to #{head}; next: start the daemon")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from roundsman import config as configuration
-from roundsman.cli.app import ConfigPath, Json, app, complain, complain_of, fail, reading
+from roundsman.cli.app import ConfigPath, Json, app, complain, complain_of, fail, reading, say
 from roundsman.errors import ConfigError
 from roundsman.masking import masked
 from roundsman.service import units
@@ -77,7 +77,7 @@ def _say(config: "Config", warnings: "list[Problem]", *, explain: bool) -> None:
     for warning in warnings:
         complain(warning.warning())
     what = f"{counted(len(config.sources), 'source')}, {counted(len(config.sinks), 'sink')}"
-    print(f"{config.path}: no mistakes; {what}, store {config.store}")
+    say(f"{config.path}: no mistakes; {what}, store {config.store}")
     if explain:
         from roundsman.config import explained
 
@@ -95,7 +95,7 @@ async def _try(config: "Config", warnings: "list[Problem] | None") -> int:
         found.append(each)
         text = f"{each.place}: {each.message}"
         if warnings is None:
-            print(text, flush=True) if each.ok else complain(text)
+            say(text, flush=True) if each.ok else complain(text)
     if warnings is not None:
         # Flushed: the process does not wait for a thread that hangs.
         print(json.dumps(masked(_accepted(config, warnings, found)), indent=2), flush=True)

@@ -23,6 +23,7 @@ from roundsman.cli.app import (
     known_sink,
     known_sources,
     reading,
+    say,
     store_of,
     when,
     writing,
@@ -143,7 +144,8 @@ def _show_changes(changes: Sequence[str], dry: bool) -> None:
         print("a reload would change nothing" if dry else "reloaded: nothing has changed")
         return
     print("a reload would change:" if dry else f"reloaded: {counted(len(changes), 'change')}")
-    print(*map(safe, changes), sep="\n")
+    for change in changes:
+        say(change)
 
 
 async def _daemon(view: "View") -> "tuple[DaemonRecord, int]":
@@ -222,7 +224,7 @@ def replay(
         after = max(0, min(after, cursor))
         await desk.replay(sink, after)
         count = await desk.head() - after
-        print(f"{sink}: {counted(count, 'event')} from #{after + 1} on will be delivered again")
+        say(f"{sink}: {counted(count, 'event')} from #{after + 1} on will be delivered again")
 
     writing(config, back)
 
@@ -289,7 +291,7 @@ def rewind(
             fail(f"{source}: {exc}", 2)
 
     writing(config, back)
-    print(
+    say(
         f"{source}: will be read again from {screen.spoken(target.timestamp(), utc=utc) if target else 'the beginning'} on"
     )
 
@@ -350,7 +352,7 @@ def track(
 
     new = writing(config, follow)
     waiting = len(set(ids)) - new
-    print(
+    say(
         f"{source}: {counted(new, 'id')} will be tracked from the next visit on"
         + (f", {waiting} waited already" if waiting else "")
     )

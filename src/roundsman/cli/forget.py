@@ -3,7 +3,7 @@
 import json
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from urllib.parse import urlsplit
@@ -11,8 +11,7 @@ from urllib.parse import urlsplit
 import typer
 
 from roundsman import config as configuration
-from roundsman.cli.app import ConfigPath, Json, app, complain, fail, known_sources, writing
-from roundsman.masking import safe
+from roundsman.cli.app import ConfigPath, Json, app, complain, fail, known_sources, say, writing
 
 if TYPE_CHECKING:
     from roundsman.store import Desk, Forgotten
@@ -98,7 +97,7 @@ def forget(
     else:
         _show(name, found, places, dry_run=dry_run)
         if several:
-            print(safe(several))
+            say(several)
         _show_rest(name, found, _copies(config))
     if dry_run:
         return
@@ -146,49 +145,48 @@ def _ask(name: str, found: "Forgotten", places: Mapping[str, str]) -> None:
     """Ask on a terminal whether to go on; fail elsewhere."""
     if not sys.stdin.isatty():
         fail("nothing is changed: without a terminal to ask on, add --yes", 2)
-    _show(name, found, places, dry_run=True, stream=sys.stderr)
+    _show(name, found, places, dry_run=True, to=complain)
     if not typer.confirm("Blank this in the store? It cannot be undone.", err=True):
         fail("nothing is changed")
 
 
 def _show(
-    name: str, found: "Forgotten", places: Mapping[str, str], *, dry_run: bool, stream: Any = None
+    name: str,
+    found: "Forgotten",
+    places: Mapping[str, str],
+    *,
+    dry_run: bool,
+    to: Callable[[str], None] = say,
 ) -> None:
     """What names the person, or named it, and what sinks have."""
-
-    def say(text: str) -> None:
-        print(safe(text), file=stream)
-
     parts = [_by_source(found.events, "event"), _by_source(found.unread, "unread row")]
     parts.append(_counted(found.texts, "note or error text", "notes and error texts") if found.texts else "")
     parts.append(_by_source(found.held, "held line"))
     what = "; ".join(filter(None, parts))
     if not what:
-        say(f"{name}: nothing in the store names this person")
+        to(f"{name}: nothing in the store names this person")
         return
-    say(f"{name}: {'found' if dry_run else 'blanked'} in {what}")
+    to(f"{name}: {'found' if dry_run else 'blanked'} in {what}")
     for sink, count in found.delivered.items():
-        say(f"{sink} has {count} of these: {places.get(sink, 'it is not configured any more')}")
+        to(f"{sink} has {count} of these: {places.get(sink, 'it is not configured any more')}")
     for sink, count in found.due.items():
-        say(f"{sink} does not have {count} of these yet: a delivery under way may still have one as it was")
+        to(f"{sink} does not have {count} of these yet: a delivery under way may still have one as it was")
 
 
 def _show_rest(name: str, found: "Forgotten", copies: list[str]) -> None:
     """What stays, and what else to do."""
     for source, count in found.in_ids.items():
         events = _counted(count, "event")
-        print(safe(f"{source}: the ids of {events} have {name} in them, and ids stay until they are pruned"))
+        say(f"{source}: the ids of {events} have {name} in them, and ids stay until they are pruned")
     for source in found.in_states:
-        print(
-            safe(f"{source}: its position in the vendor's list has {name} in it: roundsman rewind {source}")
-        )
+        say(f"{source}: its position in the vendor's list has {name} in it: roundsman rewind {source}")
     for other, sources in found.others.items():
         # An address is one person everywhere, and an id is one at its vendor.
         where = [] if "@" in other else [part for source in sources for part in ("--source", source)]
         words = [other, *where] if not other.startswith("-") else [*where, "--", other]
-        print(safe(f"also named {other}: {shlex.join(['roundsman', 'forget', *words])}"))
+        say(f"also named {other}: {shlex.join(['roundsman', 'forget', *words])}")
     for copy in copies:
-        print(safe(f"{copy} is a copy of the store and is not changed: delete it"))
+        say(f"{copy} is a copy of the store and is not changed: delete it")
 
 
 def _by_source(counts: Mapping[str, int], noun: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from roundsman import config as configuration
-from roundsman.cli.app import ConfigPath, Json, Named, app, complain, fail, store_of
+from roundsman.cli.app import ConfigPath, Json, Named, app, complain, fail, say, store_of
 from roundsman.cli.layout import App
 from roundsman.cli.status import unread
 from roundsman.errors import reason
@@ -188,7 +188,7 @@ def hooks_test(
         sent = [await samples.send(found, hook, each, connections) for each in urls]
         for arrived, sentence in sent:
             if arrived:
-                print(safe(mask(sentence)))
+                say(mask(sentence))
             else:
                 complain(f"{source}: {sentence}")
         if all(arrived for arrived, _ in sent):

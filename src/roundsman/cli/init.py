@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from roundsman import config as configuration
-from roundsman.cli.app import app, complain, fail
+from roundsman.cli.app import app, complain, fail, say
 from roundsman.service import units
 
 
@@ -77,12 +77,12 @@ def init(
         install = (
             "check" if service and units.PACKAGED.exists() else f"service install{' --user' if user else ''}"
         )
-        print(
+        say(
             f"wrote {path}; fill in your source, put its secret into {path.parent / 'credentials' / 'parakey'}"
         )
         print(f"next: {units.program()} {install}")
     else:
-        print(f"wrote {path}; fill in your source, then: roundsman check -c {path}")
+        say(f"wrote {path}; fill in your source, then: roundsman check -c {path}")
 
 
 def _for_a_service(text: str, state: Path | None) -> str:

@@ -8,7 +8,7 @@ import typer
 
 from roundsman import config as configuration
 from roundsman.cli import persons
-from roundsman.cli.app import ConfigPath, Utc, app, fail, writing
+from roundsman.cli.app import ConfigPath, Utc, app, fail, say, writing
 from roundsman.cli.completion import sources_and_sinks
 from roundsman.masking import safe
 
@@ -63,12 +63,12 @@ def pause(
                 f"{name}: no daemon has loaded this {kind} yet: first `roundsman reload`, or start the daemon"
             )
         if await desk.pause(kind, name, who, time.time()):
-            print(f"{name}: paused by {safe(who)}; to end it: roundsman resume {name}{_option(source, sink)}")
+            say(f"{name}: paused by {safe(who)}; to end it: roundsman resume {name}{_option(source, sink)}")
             return
         found = await _pause_of(desk, kind, name)
         if found is None:
             fail(f"{name}: another command has just ended the pause")
-        print(f"{name}: is paused already, {_since(found, utc=utc)}")
+        say(f"{name}: is paused already, {_since(found, utc=utc)}")
 
     writing(config, hold)
 
@@ -93,7 +93,7 @@ def resume(
         kind = _one([each for each in _KINDS if name in there[each]], name, source, sink)
         found = await _pause_of(desk, kind, name)
         if await desk.resume(kind, name) and found is not None:
-            print(f"{name}: resumed; it was paused {_since(found, utc=utc)}")
+            say(f"{name}: resumed; it was paused {_since(found, utc=utc)}")
         else:
             print(f"{name}: is not paused")
 

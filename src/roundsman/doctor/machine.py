@@ -71,7 +71,7 @@ def disks(places: Iterable[tuple[str, Path]]) -> list[Finding]:
             continue
         free = status.f_bavail * status.f_frsize
         words = f"{free / 2**30:.1f} GiB free on the disk of {there} ({name})"
-        inodes = f"{status.f_favail} inodes free" if status.f_files else "inodes without limit"
+        inodes = f"{status.f_favail:,} inodes free" if status.f_files else "inodes without limit"
         few = status.f_files and status.f_favail < FEW
         if free < LOW // 4 or (status.f_files and not status.f_favail):
             state, advice = "failure", "make space: roundsman help disk-low"

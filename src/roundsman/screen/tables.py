@@ -162,7 +162,7 @@ def _source(row: Mapping[str, Any], found: Mapping[str, Any], terminal: Terminal
         Cell("-" if idle else "now" if soon else since(due, now)),
         Cell((since(unix(row["heard"]), now) or "never") if row["webhooks"] else ""),
         Cell(str(row["failures"] or ""), "yellow"),
-        Cell(share(row["unchanged_share"])),
+        Cell(share(row["unchanged_share"]) if row["answered"] else ""),
         Cell(f"{row['events']:,}"),
         Cell(_work(row, terminal), "" if row["following"] or row["reading"] is not None else "dim"),
     ]

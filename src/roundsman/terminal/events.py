@@ -30,12 +30,13 @@ def event_line(event: Event, first: str | None = None) -> str:
 
 
 def event_rows(event: Event, terminal: Terminal, first: str | None = None) -> list[str]:
-    """The event in lines that fit the terminal, with its number, in its time and in a colour."""
+    """The event in lines that fit the terminal, in its time and in a colour; with its number, if it is in a log."""
     time, *cells = _cells(event)
-    named = [f"#{event.seq}", terminal.moment(time), *([first] if first is not None else []), *cells]
-    least = [LEAST[0], LEAST[1], *([FIRST] if first is not None else []), *WIDTHS[1:]]
+    number = [f"#{event.seq}"] if event.seq else []
+    named = [*number, terminal.moment(time), *([first] if first is not None else []), *cells]
+    least = [*LEAST[: len(number)], LEAST[1], *([FIRST] if first is not None else []), *WIDTHS[1:]]
     found = Row([safe(cell) for cell in named], safe(_text(event)), tone_of(event))
-    return terminal.row("event", found, least if terminal.columns >= ROOMY else ())
+    return terminal.row("event" if number else "preview", found, least if terminal.columns >= ROOMY else ())
 
 
 def tone_of(event: Event) -> str:

@@ -101,6 +101,24 @@ def terminal(*, utc: bool = False) -> Terminal | None:
     return Terminal(utc=utc, colours=colours())
 
 
+def fitted(text: str, stream: TextIO | None) -> str:
+    """A sentence in lines that fit, if the stream is a terminal. A word that no line could hold is not broken here: it may
+    be there to be copied.
+    """
+    columns = max(NARROWEST, shutil.get_terminal_size().columns)
+    if stream is None or not stream.isatty() or width(text) <= columns:
+        return text
+    start = len(text) - len(text.lstrip(" "))
+    first, *words = text[start:].split(" ")
+    lines = [" " * start + first]
+    for word in words:
+        if width(lines[-1]) + 1 + width(word) <= columns:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(" " * (start + 2) + word)
+    return "\n".join(lines)
+
+
 def spoken(moment: float, *, utc: bool = False, stream: TextIO | None = None) -> str:
     """A Unix time in a sentence, as in a table if the sentence goes to a terminal, else in RFC 3339.
 

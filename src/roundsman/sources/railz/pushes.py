@@ -184,11 +184,11 @@ class Pushes(Jobs):
 
     def requests_a_day(self) -> tuple[float, str]:
         lists = 2 if self.deletes else 1
-        each = f"{lists} a visit for each connection, and tokens"
+        each = f"{counted(lists, 'request')} a visit for each connection, and tokens"
         day = 86400 / max(self.token_ttl - self.token_refresh_margin, 1.0)
         if self.connections == "discover":
             found = 86400 / max(self.discover_every, self.interval)
-            return day + found + lists * 86400 / self.interval, f"{each}; 1 connection, which is looked for"
+            return day + found + lists * 86400 / self.interval, f"{each}; 1 connection is assumed"
         there = len(self.connections)
         return day + there * lists * 86400 / self.interval, f"{each}; {counted(there, 'connection')}"
 
