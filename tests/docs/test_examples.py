@@ -103,6 +103,18 @@ def test_a_sink_with_a_place_of_its_own_names_it(package: Path) -> None:
     assert inspect.signature(placed.place) == inspect.signature(Sink.place)
 
 
+def test_a_source_says_what_it_reports_and_how_many_requests_it_makes(package: Path) -> None:
+    """The methods of "What else a source can do", in the source of that page."""
+    methods = textwrap.indent(python(SOURCE, "def reported_types"), "    ")
+    text = f"from collections.abc import Sequence\nfrom your_package.github import Releases\n\n\nclass More(Releases):\n{methods}"
+    more: Any = module(package, text).More
+    source = more(type="github.releases", repository="a/b", interval="10m")
+    assert source.reported_types() == ["com.github.release.published"]
+    assert source.requests_a_day() == (144, "1 request a visit")
+    for name in ("reported_types", "requests_a_day"):
+        assert inspect.signature(getattr(more, name)) == inspect.signature(getattr(Source, name))
+
+
 async def test_the_receiver_prints_each_request(package: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """`receiver.py`, on a port of its own."""
     receiver: Any = module(package, python(RECEIVER, "class Receiver")).Receiver
@@ -120,6 +132,7 @@ async def test_the_receiver_prints_each_request(package: Path, capfd: pytest.Cap
 def test_every_python_block_of_the_guides_is_run() -> None:
     run = {
         *(python(SOURCE, "class Releases"), python(SINK, "class Chat"), python(SINK, "def place")),
+        python(SOURCE, "def reported_types"),
         *(python(TESTS, "contract(source"), python(TESTS, "import visit")),
         *(python(TESTS, "sink_contract(sink"), python(TESTS, "import deliver")),
         *(python(RECEIVER, "class Receiver"), python(RECEIVER, "def is_authentic")),  # test_pages_of_sinks.py
