@@ -16,7 +16,7 @@ from roundsman.plugin import Poll, State, Visit
 from roundsman.sandbox import Parakey
 from roundsman.store import Counted, Counts
 from roundsman.store.tally import BOUNDS, Tally, add, bucket
-from worlds import PLANS, START, Time
+from worlds import PLANS, START, Time, an_event
 
 HOUR = START - START % 3600
 
@@ -69,6 +69,23 @@ async def test_visits_requests_and_events_of_a_source_are_counted(
     assert await doors.store.unchanged_shares(time.wall) == {"doors": 2 / asked["request"]}
     [sink] = (await counted(doors, "sink", "recorder")).values()
     assert sink == {"delivered": 2}
+
+
+@pytest.mark.garbles
+async def test_outcomes_that_a_plugin_has_of_its_own_are_counted_together(
+    world: Callable[..., Rounds], time: Time
+) -> None:
+    """There may be ever more of them."""
+
+    async def report(visit: Visit, state: State) -> Poll:
+        outcomes = ["failed", None, *(f"error {number}" for number in range(20))]
+        return Poll(state, [an_event(number, outcome=each) for number, each in enumerate(outcomes)])
+
+    SCRIPTS["doors"] = report
+    doors = world(Parakey(time.utc), time, source=Scripted().named("doors"))
+    assert await doors.visit()
+    [counts] = (await counted(doors)).values()
+    assert of(counts, "event") == {"event.failed": 1, "event.": 1, "event.other": 20}
 
 
 async def test_what_fails_is_counted(world: Callable[..., Rounds], parakey: Parakey, time: Time) -> None:

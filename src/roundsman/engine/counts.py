@@ -81,7 +81,9 @@ class Counts:
         try:
             while written < len(counted) and not self._ending:
                 piece = counted[written : written + PIECE]
-                written += PIECE  # also if this task is cancelled meanwhile: the piece may be in the store then
+                written += (
+                    PIECE  # also if this task is cancelled meanwhile: the piece may be in the store then
+                )
                 try:
                     await self._store.record_counts(piece)
                 except StoreError:

@@ -1,5 +1,6 @@
 """What was counted of each source and each sink since the counts were last written to the store."""
 
+from roundsman.shapes import OUTCOMES
 from roundsman.store import Counted, New
 from roundsman.store.tally import BUCKETS, LARGEST, bucket
 
@@ -33,7 +34,9 @@ class Pending:
     def logged(self, source: str, new: New) -> None:
         """New events of a source are in the log."""
         for outcome, n in new.outcomes.items():
-            self.add(source, f"event.{outcome or ''}", n)
+            # A plugin may report any text: sentences would be ever more names.
+            name = outcome if not outcome or outcome in OUTCOMES else "other"
+            self.add(source, f"event.{name or ''}", n)
 
     def requested(self, source: str, seconds: float, status: int | None) -> None:
         """A request of a source has ended, with this status or (None) without an answer."""

@@ -2,7 +2,7 @@
 
 Counts have names, and most are sums:
 
-    event.<outcome>         new events with this outcome; `event.` those without one
+    event.<outcome>         new events with this outcome; `event.` those without one, `event.other` those with another one
     poll.<result>           visits that have ended: `new`, `unchanged`, `failed`
     request, request.304    requests of a source, and those of them that were answered 304 Not Modified
     latency.<bucket>        requests by the time that they took
