@@ -1,6 +1,7 @@
 """`check`: a file by its name, JSON for programs, and what a configuration would do."""
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -200,3 +201,20 @@ def test_a_type_that_a_template_makes_is_no_mistake_of_a_filter(check: Checked, 
     assert "matches nothing" not in check("other.toml").err
     (tmp_path / "other.toml").write_text(ALL.replace("com.github.PushEvent", "com.gitlab.PushEvent"))
     assert "sinks.crm.types: com.gitlab.PushEvent matches nothing" in check("other.toml").err
+
+
+def test_a_filter_that_matches_nothing_is_shown_with_its_line_and_the_nearest_name(
+    check: Checked, tmp_path: Path
+) -> None:
+    """Also in an included file; and an example of a glob matches something."""
+    (tmp_path / "other.toml").write_text(f'include = ["more.toml"]\n{ALL}')
+    sink = '[sinks.more]\ntype = "file"\npath = "more.jsonl"\ntypes = ["batch.complted", "{0}"]\n'
+    (tmp_path / "more.toml").write_text(sink.format("zzz"))
+    (tmp_path / "more.toml").chmod(0o644)
+    said = check("other.toml").err
+    where = "more.toml:4: warning: sinks.more.types"
+    assert f"{where}: batch.complted matches nothing; did you mean *.batch.completed?\n" in said
+    [(line, glob)] = re.findall(r"(.*: zzz matches nothing); .* a glob such as (.*)", said)
+    assert line == f"{where}: zzz matches nothing"
+    (tmp_path / "more.toml").write_text(sink.format(glob))
+    assert f"{glob} matches nothing" not in check("other.toml").err

@@ -34,7 +34,7 @@ class Vocabulary(NamedTuple):
         return (
             f"; did you mean {names[near[0]]}?"
             if near
-            else "; `roundsman schema events` has all; or a glob such as *.failed"
+            else "; `roundsman schema events` has all; or a glob such as *_failed"
         )
 
     def unknown_outcome(self, wanted: str) -> str | None:
