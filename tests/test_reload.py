@@ -266,6 +266,22 @@ async def test_the_answer_is_about_the_file_as_it_is(sandbox: Sandbox, tmp_path:
         await daemon.stop()
 
 
+async def test_a_pattern_that_matches_no_file_is_logged_once(sandbox: Sandbox, tmp_path: Path) -> None:
+    config = configure(tmp_path, sandbox.url, SINK.format("one"), interval="100ms")
+    text = config.read_text()
+    config.write_text(f'include = ["conf.d/*.toml"]\n{text}')
+    first = f"{config}:1: include.0: conf.d/*.toml matches no file"
+    async with Daemon(config, PARAKEY_TOKEN=TOKEN) as daemon:
+        await daemon.ready()
+        assert await reload(daemon) == (0, "reloaded: nothing has changed\n")
+        assert [line["what"] for line in daemon.logged("config.unmatched")] == [first]
+        config.write_text(f'include = ["conf.d/*.toml", "more/*.toml"]\n{text}')
+        assert await reload(daemon) == (0, "reloaded: nothing has changed\n")
+        said = [line["what"] for line in daemon.logged("config.unmatched")]
+        assert said == [first, f"{config}:1: include.1: more/*.toml matches no file"]
+        await daemon.stop()
+
+
 @asynccontextmanager
 async def serving(config: Path) -> AsyncIterator[Service]:
     """A daemon in this process."""

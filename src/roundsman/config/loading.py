@@ -59,6 +59,8 @@ class Config:
     """None: there is no heartbeat."""
     origins: Mapping[Place, Path] = field(default_factory=dict)
     """The file of each table, source and sink, if there is more than one file."""
+    unmatched: tuple[str, ...] = ()
+    """A warning for each pattern of `include` that matches no file, with its file and line."""
 
     def file_of(self, place: str) -> Path:
         """The file that holds a source or a sink, such as `sources.doors`, or a table."""
@@ -139,7 +141,10 @@ def _load(document: Document, only_source: str | None, only_sink: str | None) ->
     listen = tables["listen"] if "listen" in written else None
     origins = {place: file.path for place, file in document.origins.items()}
     heartbeat = tables.get("heartbeat")
-    return Config(path, tables["daemon"], tables["http"], listen, sources, sinks, heartbeat, origins)
+    unmatched = tuple(map(str, document.located(document.warnings)))
+    return Config(
+        path, tables["daemon"], tables["http"], listen, sources, sinks, heartbeat, origins, unmatched
+    )
 
 
 def listen_of(path: Path) -> ListenOptions | None:

@@ -91,6 +91,8 @@ class Service:
                 sources=len(self.config.sources),
                 sinks=len(self.config.sinks),
             )
+            for what in self.config.unmatched:
+                log.warning("config.unmatched", what=what)
             ticking = asyncio.create_task(self._tick())
             ready = asyncio.create_task(self._say_ready())
             try:
@@ -205,6 +207,9 @@ class Service:
         self.engine.upkeep.retention = new.daemon.retention
         logs.configure(new.daemon.log_level, new.daemon.log_format, self._line)
         self._ping(None if self._stopping else new.heartbeat)
+        for what in new.unmatched:
+            if what not in self.config.unmatched:
+                log.warning("config.unmatched", what=what)
         self.config = new
 
     async def _mind_memories(self, config: Config) -> None:

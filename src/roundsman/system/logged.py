@@ -81,6 +81,12 @@ LOGGED = {
             "problems": "A list of the mistakes, one sentence each, with file and line: `FILE:LINE: PLACE: ...`."
         },
     ),
+    "config.unmatched": Logged(
+        WARNING,
+        "At the start, and at a reload that changes it: a pattern of `include` matches no file.",
+        {"what": "The pattern, with its file and line: `FILE:LINE: include.N: ...`."},
+        "start/first-account.md#more-than-one-file",
+    ),
     "command.failed": Logged(
         FAULT,
         "A command failed while its standard error is the journal, such as `run` with a wrong configuration.",
