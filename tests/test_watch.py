@@ -152,3 +152,26 @@ def test_a_store_that_cannot_be_read_is_said_and_tried_again(folder: Path) -> No
         (folder / "roundsman.db").unlink()
         fill(folder)
         window.until("doors-39")
+
+
+def test_it_follows_a_configuration_that_changes(folder: Path) -> None:
+    """A source that goes, a file that is half written, a store that moves. In a pipe, a store that is not there ends it."""
+    fill(folder)
+    config = folder / "roundsman.toml"
+    text = config.read_text().replace("[sources.doors-39]", "[sources.annex]")
+    command = [sys.executable, "-m", "roundsman", "status", "--watch"]
+    pipe = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert pipe.stdout is not None
+    assert pipe.stderr is not None
+    with pipe, Window(folder, "status", "--watch", lines=60, columns=200) as window:
+        window.until("doors-39 failing")
+        config.write_text(text)
+        window.until("doors-39 retired")
+        assert any("doors-39" in line and "state=retired" in line for line in pipe.stdout)
+        config.write_text("[daemon\n")
+        window.until("doors-39 retired", after=len(window.shown))
+        config.write_text(text.replace("roundsman.db", "moved.db"))
+        window.until("waiting for the first start")
+        assert list(pipe.stdout)
+        assert "there is no store at" in pipe.stderr.read()
+    assert pipe.returncode == 1

@@ -56,25 +56,26 @@ def status(
     import asyncio
 
     from roundsman import screen
+    from roundsman.config.current import Current
     from roundsman.screen.states import States
 
-    path = configuration.find(config)
-    store = configuration.store_of(path)
-    filters, there = configuration.filters(path), configuration.names(path)
-
+    current = Current(configuration.find(config))
     states = States(configuration.source_class)
     console = screen.console(utc=utc)
 
     async def look(view: "View") -> dict[str, Any]:
-        return await screen.status(view, filters, states.following, there, states.gap, states.progress)
+        return await screen.status(
+            view, current.filters, states.following, current.names, states.gap, states.progress
+        )
 
     if watch and console is not None and not as_json and sys.stdout.isatty():
         from roundsman.cli.watching import watch_status
 
-        asyncio.run(watch_status(store, console, look))
+        asyncio.run(watch_status(current, console, look))
 
     async def show(view: "View") -> None:
-        while True:
+        store = current.store
+        while store == current.store:
             found = await look(view)
             if as_json:
                 print(json.dumps(found, indent=None if watch else 2), flush=True)
@@ -85,8 +86,11 @@ def status(
             if not watch:
                 return
             await asyncio.sleep(FOLLOW_EVERY * 3)
+            current.renew()
 
-    reading(store, show)
+    reading(current.store, show)
+    while watch:  # the configuration names another store now
+        reading(current.store, show)
 
 
 @events_app.callback(invoke_without_command=True)

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from roundsman.config.current import Current
 from roundsman.masking import mask, safe
 from roundsman.screen.tables import status_screen
 from roundsman.store import StoreError, View, exists, open_view
@@ -17,14 +18,20 @@ EVERY = 1.0
 
 
 async def watch_status(
-    store: Path, terminal: Terminal, look: Callable[[View], Awaitable[dict[str, Any]]]
+    current: Current, terminal: Terminal, look: Callable[[View], Awaitable[dict[str, Any]]]
 ) -> NoReturn:
-    """Show what `look` finds in the store. A store that is not there yet is waited for."""
+    """Show what `look` finds in the store. A store that is not there yet is waited for, and one that moves is followed."""
     view: View | None = None
+    store = current.store
     with alternate() as draw:
         try:
             while True:
                 clock = f"{terminal.clock(time.time())}  Ctrl-C ends"
+                current.renew()
+                if store != current.store and view is not None:
+                    await view.close()
+                    view = None
+                store = current.store
                 try:
                     view = view or await open_view(store)
                     lines = status_screen(await look(view), terminal, clock)
