@@ -399,6 +399,23 @@ def test_hostile_names_are_shown_as_texts_and_break_no_layout(page: Page) -> Non
     assert page.browser.get_log("browser") == [], "no script ran, and none was refused"
 
 
+def test_a_printed_page_has_every_column_and_nothing_to_press(page: Page) -> None:
+    print_dark = {"media": "print", "features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    page.look(718, "light")  # between the margins of A4
+    page.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", print_dark)
+    try:
+        for path, seen in (("/", "#sources th.wide"), ("/failures", ".failures .what"), ("/event/4", "pre")):
+            page.go(path)
+            assert page.one(seen).is_displayed()
+            pressed = page.every("nav, button, input, summary, .onward")
+            assert [each.get_attribute("outerHTML") for each in pressed if each.is_displayed()] == []
+            assert page.run("return document.documentElement.scrollWidth") <= 718, path
+            assert page.run("return getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
+        assert page.run("const e = arguments[0]; return e.scrollHeight <= e.clientHeight", page.one("pre"))
+    finally:
+        page.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
 def test_no_request_leaves_the_page(page: Page) -> None:
     page.browser.get_log("performance")
     for path in EVERY:
