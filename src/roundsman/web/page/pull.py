@@ -53,11 +53,8 @@ class Pull:
         if after > found.head:
             # Else the program would wait here, and miss all events up to this number.
             self._done()
-            raise refusal(
-                409,
-                f"after: {after} is beyond the last event, {found.head}: the store was replaced, or restored from a backup; "
-                "begin again with after=0",
-            )
+            why = "the store was replaced, or restored from a backup; begin again with after=0"
+            raise refusal(409, f"after: {after} is beyond the last event, {found.head}: {why}")
         return Pieces(_json(found), "application/json", self._done)
 
     def _done(self) -> None:

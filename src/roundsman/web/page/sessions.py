@@ -29,7 +29,7 @@ class Sessions:
     """What proves a login."""
 
     def __init__(self, options: PageOptions, place: str = "") -> None:
-        """`place`: what tells this daemon from another one with the same login; it stays the same over a restart."""
+        """`place`: the difference between this daemon and another one with the same login; it stays the same over a restart."""
         self._place = place
         self.user = options.user or ""
         """The person who logs in; empty for a token."""
@@ -58,7 +58,7 @@ class Sessions:
 
     @property
     def name(self) -> str:
-        """The name of the cookie. Of the key, because the address does not tell: a tunnel or a proxy may change it."""
+        """The name of the cookie. Of the key, because a tunnel or a proxy may change the address."""
         return COOKIE + self._signature("name", self._place)[:12]
 
     def cookie(self, now: float) -> str:
