@@ -208,6 +208,33 @@ async def test_an_address_is_found_where_no_person_is_named(open_store: SqliteSt
     assert files_with(open_store, b"anna.berg") == []
 
 
+@pytest.mark.parametrize(
+    ("raw", "left"),
+    [
+        (
+            {"by": {ADDRESS: {"tel": "1", "rooms": ["a", {"n": 2}]}, "n": 1}},
+            {"by": {"[redacted]": {"tel": None, "rooms": [{"n": None}]}, "n": 1}},
+        ),
+        ({"to": "mailto:%3CAnna.Berg%40a.example%3E?x"}, {"to": "mailto:%3C[redacted]%3E?x"}),
+        ({"to": "https://a.example/?to=anna%2Eberg%40a.example"}, {"to": "[redacted]"}),
+        ({"to": "https://a.example/?next=%2Fx%3Fto%3Danna.berg%2540a.example"}, {"to": "[redacted]"}),
+        ({"body": json.dumps({"note": f"sent\n{ADDRESS}"})}, {"body": "[redacted]"}),
+        ({"body": json.dumps({"a": json.dumps([f"\t{ADDRESS}"])})}, {"body": "[redacted]"}),
+        ({"to": "joe%2Banna.berg%40a.example"}, None),
+        ({"to": "https://a.example/?to=%6Aanna.berg%40a.example"}, None),
+        ({"to": "anna.berg%40a.example%2Eorg"}, None),
+        ({f"jo{ADDRESS}": 1}, None),
+    ],
+)
+async def test_an_address_is_found_in_the_way_that_it_is_written(
+    raw: dict[str, Any], left: dict[str, Any] | None, open_store: SqliteStore
+) -> None:
+    await put(open_store, an_event(1, **raw))
+    found = await forget(open_store, ADDRESS)
+    assert found.events == ({} if left is None else {"doors": 1})
+    assert data(open_store, 1)["data"]["raw"] == {"number": 1, **(raw if left is None else left)}
+
+
 async def test_what_else_names_the_person_is_blanked(open_store: SqliteStore) -> None:
     store = open_store
     failure = a_failure(1, person=ANNA, about={"id": "k1", "name": None})

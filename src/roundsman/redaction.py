@@ -11,11 +11,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote
 
 from msgspec import structs
 
 from roundsman import wire
+from roundsman.errors import Unreadable
 from roundsman.events import Event
 from roundsman.summary import summary as summary_of
 
@@ -23,6 +24,8 @@ REDACTED = "[redacted]"
 """What stands for a value inside a longer text, and for a member of a list."""
 SHORTEST, SHORTEST_NUMBER = 3, 4
 """Minimum characters of a text, and of a number, whose copies are taken out, too: shorter ones have other meanings elsewhere."""
+LAYERS = 3
+"""How often a text is decoded: a URL that is a part of another one, JSON in a text of JSON."""
 FEW = 64
 """Up to so many values, a `Removal` is remembered; and up to so many beginnings, one pattern has them all. With more, the
 first takes much memory and the second much time.
@@ -32,7 +35,10 @@ FIXED = frozenset({"batch_id", "outcome", "failures_cap", "source"})
 
 Steps = tuple[str, ...]
 # Not within another name or address: `anna@a.example` is no part of `joanna@a.example` or `anna@a.example.org`.
-_BEFORE, _END = r"(?<![\w.+%-])", re.compile(r"(?![\w-]|\.\w)")
+# Before it can stand an escape of a URL for a character that is in neither: %3C is a `<`.
+_BEFORE = r"(?:(?<![\w.+%-])|(?<=%(?:[01][0-9a-f]|2[0-46-9acf]|3[a-f]|40|5[b-e]|60|7[b-e])))"
+_END = re.compile(r"(?![\w-]|\.\w|%2[de])")
+_JSON = ("{", "[", '"')
 _MD5 = re.compile(r"[0-9a-fA-F]{32}")
 _PLAIN = re.compile(r"[A-Za-z0-9._~@-]*")
 """Only the `@` of such a text is written in another way in JSON or in a URL."""
@@ -85,11 +91,18 @@ class Removal:
         return text is not None and _folded(text) in self._whole
 
     def is_in(self, text: str) -> bool:
-        """Whether one of them is the text, or a part of it."""
-        return self.is_one(text) or next(self._spans(text), None) is not None
+        """Whether one of them is the text, or a part of it, also of one that is encoded within it."""
+        return self._is_in(text) or any(map(self._is_in, _encoded(text)))
 
     def text(self, text: str) -> str:
-        """The text without them."""
+        """The text without them. Of one that has them encoded in another way than vendors do, nothing is left."""
+        text = self._without(text)
+        return REDACTED if any(map(self._is_in, _encoded(text))) else text
+
+    def _is_in(self, text: str) -> bool:
+        return self.is_one(text) or next(self._spans(text), None) is not None
+
+    def _without(self, text: str) -> str:
         if self._begin.search(_folded(text)) is None:  # the common case
             return text
         kept, at = [], 0
@@ -133,6 +146,24 @@ class Removal:
                     yield begin, end
                     at = end
                     break
+
+
+def _encoded(text: str, layers: int = LAYERS) -> Iterator[str]:
+    """The texts that are in this one, percent-encoded or as JSON."""
+    if not layers:
+        return
+    if "%" in text and (plain := unquote(text)) != text:
+        yield plain
+        yield from _encoded(plain, layers - 1)
+    # Without a backslash, each text of it is found as it is.
+    if "\\" in text and text.lstrip()[:1] in _JSON:
+        try:
+            document = wire.decode(text.encode("utf-8", "replace"))
+        except Unreadable:
+            return
+        for each in texts(document):
+            yield each
+            yield from _encoded(each, layers - 1)
 
 
 def may_be_address(key: str) -> bool:
@@ -202,7 +233,7 @@ def rewritten(event: Event, document: dict[str, Any], removal: Removal) -> Event
     """The event with this document, without these values in its data, its subject and its summary."""
     data = document["data"]
     if removal:
-        data = {name: each if name in FIXED else removal.of(each) for name, each in data.items()}
+        data = removal.of(data) | {name: data[name] for name in FIXED & data.keys()}
         document["data"] = data
         subject = document.get("subject")
         if isinstance(subject, str) and removal.is_in(subject):
@@ -250,3 +281,13 @@ def leaves(value: Any) -> list[object]:
         inner = value.values() if isinstance(value, dict) else value
         return [leaf for each in inner for leaf in leaves(each)]
     return [value]
+
+
+def texts(value: Any) -> Iterator[str]:
+    """Every text in a document, also those that are keys."""
+    if isinstance(value, dict):
+        yield from value
+    for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from texts(each)
+    if isinstance(value, str):
+        yield value

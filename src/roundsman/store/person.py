@@ -4,10 +4,11 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from roundsman.errors import Unreadable
 from roundsman.events import Event
-from roundsman.redaction import REDACTED, Removal, leaves, rewritten
+from roundsman.redaction import LAYERS, REDACTED, Removal, leaves, may_be_address, rewritten, texts
 
 BLANKED = REDACTED.encode()
 """The body of an unread webhook or row that named the person."""
@@ -47,8 +48,16 @@ class Person:
 
     def may_be_in(self, body: bytes) -> bool:
         """Whether it is worth the time to decode this: texts can be escaped in JSON."""
-        lower = body.lower()
-        return b"\\" in body or not self.name.isascii() or any(each in lower for each in self._needles)
+        if b"\\" in body or not self.name.isascii():
+            return True
+        for _ in range(LAYERS):
+            lower = body.lower()
+            if any(each in lower for each in self._needles):
+                return True
+            if b"%" not in body:
+                break
+            body = unquote_to_bytes(body)
+        return False
 
     def without(self, event: Event) -> Event | None:
         """The event without the person; None if it does not name the person.
@@ -72,7 +81,7 @@ class Person:
         for person in found:
             person.update(dict.fromkeys(person))
         document["data"] = {
-            name: each if name in OURS else self._emptied(each) for name, each in data.items()
+            name: each if name in OURS else self._member(name, each) for name, each in data.items()
         }
         if document.get("subject") in values:
             del document["subject"]  # also if it is too short to be searched for in texts
@@ -95,7 +104,8 @@ class Person:
 
     def is_in_bytes(self, body: bytes) -> bool:
         """The same for a webhook or a row that could not be read."""
-        return self.is_in(body.decode("utf-8", "replace"))
+        text = body.decode("utf-8", "replace")
+        return self.is_in(text) or ("\\" in text and self.is_in(_ESCAPE.sub(_unescaped, text)))
 
     def _document(self, event: Event) -> dict[str, Any] | None:
         if not self.may_be_in(event.body):
@@ -112,8 +122,7 @@ class Person:
         return is_email or (key is not None and str(key) == self.name)
 
     def _is_anywhere(self, document: dict[str, Any]) -> bool:
-        texts = [*leaves(document["data"]), document.get("subject")]
-        return any(self.is_in(each) for each in texts if isinstance(each, str))
+        return any(map(self.is_in, texts([document["data"], document.get("subject")])))
 
     def _learn(self, source: str, found: list[dict[str, Any]]) -> None:
         for person in found:
@@ -131,9 +140,34 @@ class Person:
             return value
         names = any(self._own.is_one(each) for each in value.values())
         return {
-            name: None if names and not isinstance(each, dict | list) else self._emptied(each)
+            name: None if names and not isinstance(each, dict | list) else self._member(name, each)
             for name, each in value.items()
         }
+
+    def _member(self, name: str, value: Any) -> Any:
+        """The same of a member. What stands under the address is about the person."""
+        return _nothing(value) if may_be_address(name) and self.is_in(name) else self._emptied(value)
+
+
+def _nothing(value: Any) -> Any:
+    """The document without its single values."""
+    if isinstance(value, dict):
+        return {name: _nothing(each) for name, each in value.items()}
+    return (
+        [_nothing(each) for each in value if isinstance(each, dict | list)]
+        if isinstance(value, list)
+        else None
+    )
+
+
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    """The character that an escape of JSON stands for; a blank for a control character."""
+    if found[1]:
+        return chr(int(found[1], 16))
+    return " " if found[2] in "nrtbf" else found[2]
 
 
 def _persons(data: dict[str, Any]) -> Iterator[dict[str, Any]]:
