@@ -235,6 +235,33 @@ async def test_an_address_is_found_in_the_way_that_it_is_written(
     assert data(open_store, 1)["data"]["raw"] == {"number": 1, **(raw if left is None else left)}
 
 
+async def test_a_person_is_found_in_values_of_other_types_and_in_what_is_not_readable(
+    open_store: SqliteStore,
+) -> None:
+    store = open_store
+    note = "text\\nanna.berg@a.example"
+    await put(store, *(access(number, ANNA) for number in range(5)))
+    await store.commit("news", 0, *visit_with([Damage(b"{}", ""), Damage(f'{{"a":"{note}'.encode(), "")]))
+    for seq, value in (
+        (1, "CAST(body AS TEXT)"),
+        (2, "17"),
+        (3, f'\'{{"a": "{note}\''),
+        (4, f"'[\"{ADDRESS}\"]'"),
+        (5, f'\'{{"id":"a","data":["{ADDRESS}"]}}\''),
+    ):
+        await sql(store, f"UPDATE events SET body = {value} WHERE seq = {seq}")
+    await sql(store, f"UPDATE unread SET body = 'to {ADDRESS}' WHERE n = 1")
+    found = await forget(store, ADDRESS)
+    assert (found.events, found.unread) == ({"doors": 4}, {"news": 2})
+    first, *bodies = [
+        body for [body] in await sql(store, "SELECT CAST(body AS TEXT) FROM events ORDER BY seq")
+    ]
+    assert "anna" not in first.lower()
+    assert bodies == ["17", "[redacted]", '["[redacted]"]', '{"id":"a","data":["[redacted]"]}']
+    assert await sql(store, "SELECT DISTINCT CAST(body AS TEXT) FROM unread") == [("[redacted]",)]
+    await sql(store, "DELETE FROM events WHERE seq > 1")  # what is left must be events
+
+
 async def test_what_else_names_the_person_is_blanked(open_store: SqliteStore) -> None:
     store = open_store
     failure = a_failure(1, person=ANNA, about={"id": "k1", "name": None})

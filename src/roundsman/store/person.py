@@ -6,6 +6,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from msgspec import structs
+
+from roundsman import wire
 from roundsman.errors import Unreadable
 from roundsman.events import Event
 from roundsman.redaction import LAYERS, REDACTED, Removal, leaves, may_be_address, rewritten, texts
@@ -65,9 +68,15 @@ class Person:
         It keeps its id, type, time, outcome and number. If it is about the person, `raw` is emptied: it is the vendor's
         object about that person. Elsewhere, what stands beside the address in an object is emptied with it.
         """
-        document = self._document(event)
-        if document is None:
+        if not self.may_be_in(event.body):
             return None
+        try:
+            document = event.document()
+        except Unreadable:  # the store is damaged, or a plugin wrote it: no sink gets it
+            is_in = self.is_address and self.is_in_bytes(event.body)
+            return structs.replace(event, body=BLANKED) if is_in else None
+        if not isinstance(document, dict) or not isinstance(document.get("data"), dict):
+            return self._odd(event, document)
         data = document["data"]
         found = [person for person in _persons(data) if self._is(person)]
         if not (found or (self.is_address and self._is_anywhere(document))):
@@ -107,14 +116,14 @@ class Person:
         text = body.decode("utf-8", "replace")
         return self.is_in(text) or ("\\" in text and self.is_in(_ESCAPE.sub(_unescaped, text)))
 
-    def _document(self, event: Event) -> dict[str, Any] | None:
-        if not self.may_be_in(event.body):
+    def _odd(self, event: Event, document: Any) -> Event | None:
+        """The same of a plugin's event whose data is no object: nothing in it is a person, but for the address."""
+        if not (self.is_address and any(map(self.is_in, texts(document)))):
             return None
-        try:
-            document = event.document()
-        except Unreadable:  # the store is damaged
-            return None
-        return document if isinstance(document, dict) and isinstance(document.get("data"), dict) else None
+        found = self._own.of(document)
+        if isinstance(document, dict):
+            found |= {name: document[name] for name in ("id", "source", "type") if name in document}
+        return structs.replace(event, body=wire.encode(found))
 
     def _is(self, person: dict[str, Any]) -> bool:
         key, email = person.get("id"), person.get("email")

@@ -63,7 +63,8 @@ class Text(NamedTuple):
     of: str
     """Its source, in SQL."""
     source: str | None
-    text: str
+    text: object
+    """A text; of a damaged store, any value."""
 
 
 class Erasure(Units):
@@ -115,7 +116,7 @@ class Erasure(Units):
     def _some(self, after: int) -> list[Event]:
         """The next events that are not pruned, up to `READ`."""
         sql = f"{EVENT} WHERE e.seq > ? AND e.body IS NOT NULL ORDER BY e.seq LIMIT ?"
-        return [event_of(row) for row in self._run(sql, (after, READ))]
+        return [_event(row) for row in self._run(sql, (after, READ))]
 
     @durable
     def _blank(self, changes: Sequence[Change], who: Person) -> None:
@@ -144,7 +145,7 @@ class Erasure(Units):
         row = self._do(f"{EVENT} WHERE e.seq = ? AND e.body IS NOT NULL", (change.was.seq,)).fetchone()
         if row is None:
             return None
-        event = event_of(row)
+        event = _event(row)
         if event.body == change.was.body:
             return change
         now = who.without(event)
@@ -155,7 +156,7 @@ class Erasure(Units):
         """The numbers and sources of unread webhooks and rows that name the person."""
         sql = "SELECT u.n, s.name, u.body FROM unread u JOIN sources s ON s.id = u.source ORDER BY u.n"
         return [
-            (n, name) for n, name, body in self._run(sql) if who.is_of(name) and who.is_in_bytes(bytes(body))
+            (n, name) for n, name, body in self._run(sql) if who.is_of(name) and who.is_in_bytes(_bytes(body))
         ]
 
     @durable
@@ -178,7 +179,7 @@ class Erasure(Units):
         """Blank the person in these texts, and again in those that have changed since they were read."""
         for _ in range(ROUNDS):
             for text in texts:
-                await self._blank_text(text, who.text(text.text))
+                await self._blank_text(text, who.text(str(text.text)))
             texts = await self._texts_with(who)
             if not texts:
                 return
@@ -221,7 +222,7 @@ class Erasure(Units):
     @reading
     def _states_with(self, who: Person) -> list[str]:
         states = self._run("SELECT name, state FROM sources").fetchall()
-        return [name for name, state in states if who.is_of(name) and who.is_in(state)]
+        return [name for name, state in states if who.is_of(name) and who.is_in(str(state))]
 
     @reading
     def _count(self, seqs: Sequence[int], sinks: Mapping[str, Filter], which: Which) -> dict[str, int]:
@@ -255,6 +256,16 @@ class Erasure(Units):
             await asyncio.sleep(0.05)
 
 
+def _bytes(value: object) -> bytes:
+    """A column of bytes or text: SQLite stores any type in any column, and a damaged store returns any."""
+    return value if isinstance(value, bytes) else str(value).encode("utf-8", "replace")
+
+
+def _event(row: Sequence[Any]) -> Event:
+    """The event in a row of `EVENT`."""
+    return event_of([*row[:5], _bytes(row[5])])
+
+
 def _pieces(changes: Sequence[Change]) -> list[list[Change]]:
     """The changes, in pieces for one commit each."""
     pieces: list[list[Change]] = []
@@ -271,7 +282,7 @@ def _pieces(changes: Sequence[Change]) -> list[list[Change]]:
 def _receipts(run: Callable[[str], sqlite3.Cursor]) -> list[tuple[str, Any]]:
     """The receipts of sinks that hold events back, by name."""
     rows = run("SELECT name, receipt FROM sinks WHERE held > 0 AND receipt IS NOT NULL").fetchall()
-    return [(name, wire.decode(receipt.encode())) for name, receipt in rows]
+    return [(name, wire.decode(_bytes(receipt))) for name, receipt in rows]
 
 
 def _lines_with(value: Any, who: Person) -> int:
