@@ -219,14 +219,15 @@ def redacted(event: Event, paths: Sequence[str]) -> Event:
         changed = _take(data, steps_of(path), values, top=True) or changed
     if not changed:
         return event
-    removal = _removal(tuple(values)) if len(values) <= FEW else Removal(values)
-    return rewritten(event, document, removal)
+    return rewritten(event, document, removal_of(values))
 
 
-@lru_cache(maxsize=1024)
-def _removal(values: tuple[object, ...]) -> Removal:
-    """One that is remembered: a log has few persons."""
-    return Removal(values)
+def removal_of(values: Sequence[object]) -> Removal:
+    """What takes these values out. It is remembered, because a log has few persons."""
+    return _removal(tuple(values)) if len(values) <= FEW else Removal(values)
+
+
+_removal = lru_cache(maxsize=1024)(Removal)
 
 
 def rewritten(event: Event, document: dict[str, Any], removal: Removal) -> Event:

@@ -11,7 +11,16 @@ from msgspec import structs
 from roundsman import wire
 from roundsman.errors import Unreadable
 from roundsman.events import Event
-from roundsman.redaction import LAYERS, REDACTED, Removal, leaves, may_be_address, rewritten, texts
+from roundsman.redaction import (
+    LAYERS,
+    REDACTED,
+    Removal,
+    leaves,
+    may_be_address,
+    removal_of,
+    rewritten,
+    texts,
+)
 
 BLANKED = REDACTED.encode()
 """The body of an unread webhook or row that named the person."""
@@ -94,7 +103,7 @@ class Person:
         }
         if document.get("subject") in values:
             del document["subject"]  # also if it is too short to be searched for in texts
-        return rewritten(event, document, Removal(values))
+        return rewritten(event, document, removal_of(values))
 
     def text(self, text: str) -> str:
         """The text without the person's id or address."""
@@ -105,7 +114,7 @@ class Person:
         found = _SOURCE.search(text)
         source = found[1] if found is not None else None
         own = [self.name] if self.is_of(source) else []
-        return REDACTED if Removal([*own, *self._known.get(source or "", ())]).is_in(text) else text
+        return REDACTED if removal_of([*own, *self._known.get(source or "", ())]).is_in(text) else text
 
     def is_in(self, text: str) -> bool:
         """Whether the text has the id or the address in it."""

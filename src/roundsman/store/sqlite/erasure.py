@@ -124,9 +124,11 @@ class Erasure(Units):
 
         Another command may have blanked another person in one of them since it was read: then it is read again.
         """
-        changes = [found for change in changes if (found := self._as_it_is(change, who)) is not None]
-        rows = [(change.now.body, change.was.seq) for change in changes]
-        self._do_many("UPDATE events SET body = ? WHERE seq = ?", rows)
+        rows = [(change.now.body, change.was.seq, change.was.body) for change in changes]
+        if self._do_many("UPDATE events SET body = ? WHERE seq = ? AND body = ?", rows) < len(rows):
+            changes = [
+                found for change in changes if (found := self._blank_as_it_is(change, who)) is not None
+            ]
         # Of a failure that only mentions the person, the key stays: it is about another one.
         keys = {
             key
@@ -140,16 +142,19 @@ class Erasure(Units):
             (listed(keys),),
         )
 
-    def _as_it_is(self, change: Change, who: Person) -> Change | None:
-        """The change of the event as it is stored now. None if it was pruned, or does not name the person any more."""
+    def _blank_as_it_is(self, change: Change, who: Person) -> Change | None:
+        """Store the event as it is now without the person. None if it was pruned, or does not name the person any more."""
         row = self._do(f"{EVENT} WHERE e.seq = ? AND e.body IS NOT NULL", (change.was.seq,)).fetchone()
         if row is None:
             return None
         event = _event(row)
-        if event.body == change.was.body:
+        if event.body == change.now.body:
             return change
-        now = who.without(event)
-        return Change(event, now) if now is not None else None
+        now = change.now if event.body == change.was.body else who.without(event)
+        if now is None:
+            return None
+        self._do("UPDATE events SET body = ? WHERE seq = ?", (now.body, event.seq))
+        return Change(event, now)
 
     @reading
     def _unread_with(self, who: Person) -> list[tuple[int, str]]:
