@@ -131,6 +131,8 @@ MANY = {
     "store/protocol.py ack": "to be an object",
     "store/sqlite/books.py ack": "to be an object",
     "cli/run.py poll": "options of a command",
+    "cli/pausing.py pause": "options of a command",
+    "cli/control.py rewind": "options of a command",
     "cli/status.py _last": "options of a command",
     "testing/visits.py visit": "options of a public function",
     "cli/failures.py failures_log": "options of a command",
