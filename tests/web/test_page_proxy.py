@@ -1,6 +1,7 @@
-"""The lines for a proxy in the documentation, in a real nginx: they bring the page to its own host, and never to that of webhooks."""
+"""The lines for a proxy in the documentation, in a real nginx and a real Caddy: they bring the page to its own host, and never to that of webhooks."""
 
 import asyncio
+import os
 import re
 import shutil
 import socket
@@ -88,32 +89,77 @@ async def test_the_lines_of_the_pages_keep_the_page_in(tmp_path: Path) -> None:
             [(_, _, inside), *outside] = found
             for page, text, port in outside:
                 prefix = "/roundsman" if "/roundsman/hooks/" in text else ""
-                arrived, _ = await status(door, port, f"{prefix}/hooks/doors")
-                assert arrived == 405, f"{page}: webhooks arrive"
-                for path in WAYS_OUT:
-                    got, head = await status(door, port, path)
-                    assert "content-security-policy" not in head, (page, path, head)
-                    assert got in {400, 403, 404, 405}, (page, path, head)
-            host = {"host": "ops.example.org"}
-            url = f"http://127.0.0.1:{inside}"
-            login = await door.client.post(
-                f"{url}/login",
-                data={"user": USER, "secret": PASSWORD},
-                headers={**host, "origin": "https://ops.example.org", "accept": "text/html"},
-            )
-            assert login.status_code == 303, login.text
-            cookie = login.headers["set-cookie"]
-            assert "Secure" in cookie
-            known = {**host, "cookie": cookie.partition(";")[0]}
-            assert (await door.client.get(url, headers=known)).status_code == 200
-            assert (await door.client.get(url, headers={"host": "evil.example"})).status_code in {404, 421}
-            hook = {**host, HEADER: VALUE}
-            assert (
-                await door.client.post(f"{url}/hooks/doors", content=b"[]", headers=hook)
-            ).status_code == 200
+                await keeps_the_page_in(door, port, page, prefix)
+            await brings_the_page(door, inside)
         finally:
             nginx.terminate()
             nginx.wait()
+
+
+async def keeps_the_page_in(door: Door, port: int, page: str, prefix: str = "") -> None:
+    """The server on this port brings webhooks, and nothing of the page."""
+    arrived, _ = await status(door, port, f"{prefix}/hooks/doors")
+    assert arrived == 405, f"{page}: webhooks arrive"
+    for path in WAYS_OUT:
+        got, head = await status(door, port, path)
+        assert "content-security-policy" not in head, (page, path, head)
+        assert got in {400, 403, 404, 405}, (page, path, head)
+
+
+async def brings_the_page(door: Door, port: int, *others: int) -> None:
+    """The server on this port brings the page, by its host name alone. `others`: statuses for another host."""
+    host = {"host": "ops.example.org"}
+    url = f"http://127.0.0.1:{port}"
+    login = await door.client.post(
+        f"{url}/login",
+        data={"user": USER, "secret": PASSWORD},
+        headers={**host, "origin": "https://ops.example.org", "accept": "text/html"},
+    )
+    assert login.status_code == 303, login.text
+    cookie = login.headers["set-cookie"]
+    assert "Secure" in cookie
+    known = {**host, "cookie": cookie.partition(";")[0]}
+    assert (await door.client.get(url, headers=known)).status_code == 200
+    other = await door.client.get(url, headers={**known, "host": "evil.example"})
+    assert other.status_code in {404, 421, *others}
+    assert "doors" not in other.text
+    hook = {**host, HEADER: VALUE}
+    assert (await door.client.post(f"{url}/hooks/doors", content=b"[]", headers=hook)).status_code == 200
+
+
+async def test_the_lines_for_caddy_keep_the_page_in(tmp_path: Path) -> None:
+    need(shutil.which("caddy") is not None, "needs caddy: apt-get install caddy")
+    table = {"user": USER, "password": PASSWORD, "host": "ops.example.org"}
+    options = ListenOptions(address="127.0.0.1:0", page=table)
+    [block] = pages.blocks(GUIDE, "caddyfile")
+    async with open_door(tmp_path, event_logs(webhook=PARAKEY), rounds=False, options=options) as door:
+        inside, outside = free_ports(2)
+        here = block.text.replace("127.0.0.1:8377", door.url.removeprefix("http://"))
+        here = here.replace("ops.example.org {", f"http://ops.example.org:{inside} {{")
+        here = here.replace(
+            "hooks.example.org {", f"http://hooks.example.org:{outside} {{\n    bind 127.0.0.1"
+        )
+        config = tmp_path / "Caddyfile"
+        config.write_text(f"{{\n    admin off\n}}\n{here.replace('10.0.0.5', '127.0.0.1')}")
+        caddy = subprocess.Popen(
+            ["caddy", "run", "--config", str(config), "--adapter", "caddyfile"],
+            env={
+                **os.environ,
+                "HOME": str(tmp_path),
+                "XDG_DATA_HOME": str(tmp_path),
+                "XDG_CONFIG_HOME": str(tmp_path),
+            },
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            await until(lambda: is_open(inside) and is_open(outside), seconds=20)
+            await keeps_the_page_in(door, outside, GUIDE)
+            await brings_the_page(
+                door, inside, 200
+            )  # for a host that it does not know, Caddy answers with nothing
+        finally:
+            caddy.terminate()
+            caddy.wait()
 
 
 def is_open(port: int) -> bool:
