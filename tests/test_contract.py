@@ -16,6 +16,7 @@ from cloudevents.core.formats.json import JSONFormat
 from hypothesis import given, settings, strategies as st
 from pydantic import BaseModel, ValidationError
 
+from budgets import SIMULATIONS
 from inside import commit
 from lists import worked
 from roundsman import config, kinds
@@ -322,7 +323,7 @@ async def test_a_cancelled_poll_leaves_nothing_behind(source: Source, world: Ven
         ).map(lambda v: json.dumps(v).encode()),
     )
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=2 * SIMULATIONS, deadline=None)
 @pytest.mark.parametrize("kind", SOURCES)
 def test_the_daemon_continues_after_any_answer(kind: str, body: bytes) -> None:
     """Either it is read, or it is an error with a sentence; and the source goes on afterwards."""

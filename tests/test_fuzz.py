@@ -14,6 +14,7 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
+from budgets import SIMULATIONS
 from doors import HEADER, PARAKEY, SECRET, TOKEN, VALUE
 from inside import done, left_in, set_visited
 from roundsman.engine.engine import Engine
@@ -160,7 +161,7 @@ BODIES = st.one_of(
 )
 
 
-@settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5 * SIMULATIONS, deadline=None, suppress_health_check=list(HealthCheck))
 @given(name=st.sampled_from(sorted(SOURCES)), body=BODIES)
 def test_no_exception_leaves_a_receive_and_what_it_returns_keeps_the_contract(name: str, body: bytes) -> None:
     mail, _, _ = Reception._understand(AskedOnly(), SOURCES[name], Call(body, {}, START))  # type: ignore[arg-type]
@@ -259,7 +260,7 @@ REQUEST = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=3 * SIMULATIONS, deadline=None, suppress_health_check=list(HealthCheck))
 @given(requests=st.lists(REQUEST, min_size=1, max_size=4))
 def test_no_answer_is_a_5xx_nor_410(requests: list[dict[str, Any]]) -> None:
     async def ask() -> None:

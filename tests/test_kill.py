@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import random
 import socket
 from collections import Counter
@@ -12,6 +11,7 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
+from budgets import KILLS
 from processes import Daemon, configure
 from roundsman.sandbox import TOKEN, Building, Parakey, Sandbox
 from roundsman.store import Filter
@@ -19,7 +19,6 @@ from roundsman.store.sqlite.reader import Reader
 
 HOOKED = 15
 """Kills while webhooks come."""
-KILLS = int(os.environ.get("ROUNDSMAN_KILLS", "40"))
 PER_RUN = 240
 BATCH = 20
 

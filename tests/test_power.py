@@ -21,12 +21,12 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from budgets import CUTS
 from conftest import need
 from power.disk import Disk, changes, library
 from processes import Daemon
 from roundsman.sandbox import TOKEN, Building, Parakey, Sandbox
 
-CUTS = int(os.environ.get("ROUNDSMAN_CUTS", "10"))
 ROWS = 1500
 KEY = {"Authorization": "Basic a2V5"}
 

@@ -5,12 +5,12 @@ about order; a daemon that is killed between any two steps; sinks that fail and 
 time passes, and then: every row since the start is in the log once, every sink got it, in order.
 """
 
-import os
 from datetime import timedelta
 
 from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import initialize, rule
 
+from budgets import SIMULATIONS
 from doors import HEADER, PARAKEY, VALUE, subscribe
 from inside import feed, seen
 from mortal import Mortal, faults
@@ -118,7 +118,7 @@ class World(Mortal):
 
 
 World.TestCase.settings = settings(
-    max_examples=int(os.environ.get("ROUNDSMAN_SIMULATIONS", "40")),
+    max_examples=SIMULATIONS,
     stateful_step_count=30,
     deadline=None,
     print_blob=True,

@@ -4,7 +4,6 @@ Five servers: the newest first, a next that is kept, a cursor in the body, windo
 stamps, are edited, are removed; pages shift while they are read; tags lie; the daemon dies between any two steps.
 """
 
-import os
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 
+from budgets import SIMULATIONS
 from lists import doors, graph, windows, worked
 from mortal import Mortal, faults
 from roundsman.plugin import Source
@@ -240,7 +240,7 @@ class Lists(Mortal):
 
 def _make(case: Callable[..., Any]) -> Any:
     case.settings = settings(
-        max_examples=int(os.environ.get("ROUNDSMAN_SIMULATIONS", "40")),
+        max_examples=SIMULATIONS,
         stateful_step_count=30,
         deadline=None,
         print_blob=True,

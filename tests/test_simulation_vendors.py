@@ -4,7 +4,6 @@ Batches that stall, vanish and finish late; lists that shift while being read, w
 visible one by one; tokens that end in the middle; links that expire; faults everywhere.
 """
 
-import os
 from collections import Counter
 from datetime import timedelta
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import initialize, rule
 
+from budgets import SIMULATIONS
 from doors import HEADER, MAILCHIMP, PARAKEY, RAILZ, SECRET, TOKEN, VALUE, subscribe
 from inside import done
 from mortal import Mortal, faults
@@ -254,7 +254,7 @@ class Vendors(Mortal):
 
 
 Vendors.TestCase.settings = settings(
-    max_examples=int(os.environ.get("ROUNDSMAN_SIMULATIONS", "40")),
+    max_examples=SIMULATIONS,
     stateful_step_count=30,
     deadline=None,
     print_blob=True,

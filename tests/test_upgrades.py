@@ -20,6 +20,7 @@ import pytest
 from sqlite_utils import Database
 from structlog.testing import capture_logs
 
+from budgets import CUTS
 from conftest import need
 from inside import done, seen, statuses
 from power.disk import Disk, changes, library
@@ -353,7 +354,7 @@ def test_a_power_cut_at_any_moment_of_an_upgrade_leaves_the_old_store_or_the_new
     before = dump(copy_of(path))
     found = changes(log)
     first = sum(change.end <= int(begun) for change in found)
-    cuts = min(int(os.environ.get("ROUNDSMAN_CUTS", "10")), len(found) - first)
+    cuts = min(CUTS, len(found) - first)
     disk, at = Disk(root), 0
     for number, moment in enumerate(sorted(chance.sample(range(first, len(found)), cuts))):
         while at <= moment:

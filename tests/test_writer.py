@@ -21,6 +21,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from budgets import CUTS, SIMULATIONS
 from conftest import need
 from inside import Fault, done, faulty, hanging, pages_left, visited
 from power.disk import library
@@ -391,7 +392,7 @@ async def test_an_event_loop_that_ends_in_the_middle_of_a_commit_reports_no_succ
 # -- at random ---------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=int(os.environ.get("ROUNDSMAN_SIMULATIONS", "40")), deadline=None)
+@settings(max_examples=SIMULATIONS, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_with_any_failure_each_caller_gets_the_true_result(seed: int) -> None:
     """Units of any size, callers that go, and errors at any statement: the store has what was acknowledged, whole."""
@@ -498,7 +499,7 @@ def test_a_disk_that_breaks_at_any_call_acknowledges_nothing_that_is_not_written
     seed = random.randrange(2**32)
     print(f"seed {seed}")  # shown where it fails
     chance = random.Random(seed)
-    for number in range(int(os.environ.get("ROUNDSMAN_CUTS", "10")) // 5):
+    for number in range(CUTS // 5):
         (folder := tmp_path / str(number)).mkdir()
         path = folder / "roundsman.db"
         done(done(opened(path)).close())
