@@ -274,10 +274,12 @@ async def test_what_else_names_the_person_is_blanked(open_store: SqliteStore) ->
         0,
         *visit_with([Damage(raw, "no JSON: anna.berg@a.example"), Damage(b"joanna.berg@a.example", "")]),
     )
+    await store.reloaded(store.path, "d", ["sinks.a.to: Anna.Berg@a.example", '"anna%2Eberg%40a.example"'])
     key = (await sql(store, "SELECT about FROM acts"))[0][0]
     found = await forget(store, ADDRESS)
     assert (found.events, found.unread) == ({"doors": 1}, {"news": 1})
     assert files_with(store, b" anna", b"anna.berg%40", b'"anna', b">anna") == []
+    assert (await store.daemon()).problems == ("sinks.a.to: [redacted]", "[redacted]")
     [act] = await store.acts()
     assert (act.act.who, act.act.note) == ("[redacted]", "wrote to [redacted]")
     assert [letter.reason for letter in await store.dead("archive")] == ["422: [redacted] is unknown"]

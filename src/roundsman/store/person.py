@@ -109,6 +109,13 @@ class Person:
         """The text without the person's id or address."""
         return REDACTED if self._own.is_one(text) else self._own.text(text)
 
+    def json(self, text: str) -> str:
+        """The same of a text of JSON, which stays one."""
+        try:
+            return wire.encode(self._own.of(wire.decode(text.encode("utf-8", "replace")))).decode()
+        except Unreadable:
+            return self.text(text)
+
     def line(self, text: str) -> str:
         """The summary of an event, or what stands for it if it names the person."""
         found = _SOURCE.search(text)

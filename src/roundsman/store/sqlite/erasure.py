@@ -44,6 +44,7 @@ TEXTS = (
     ("sinks", "error", "NULL"),
     ("sinks", "paused_by", "NULL"),
     ("unread", "why", "(SELECT s.name FROM sources s WHERE s.id = t.source)"),
+    ("daemons", "problems", "NULL"),
 )
 """Columns with words of vendors, receivers and persons, and the source that they are about."""
 
@@ -184,7 +185,9 @@ class Erasure(Units):
         """Blank the person in these texts, and again in those that have changed since they were read."""
         for _ in range(ROUNDS):
             for text in texts:
-                await self._blank_text(text, who.text(str(text.text)))
+                is_json = text.table == "daemons"
+                now = who.json(str(text.text)) if is_json else who.text(str(text.text))
+                await self._blank_text(text, now)
             texts = await self._texts_with(who)
             if not texts:
                 return
