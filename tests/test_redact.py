@@ -8,15 +8,16 @@ from time import process_time
 from typing import Any
 
 import pytest
+from msgspec import structs
 from structlog.testing import capture_logs
 
-from inside import done, put, seen, understood
+from inside import done, put, seen, sql, understood
 from roundsman.cli.run import configuration
 from roundsman.engine.engine import Engine
 from roundsman.errors import ConfigError
 from roundsman.events import Event
 from roundsman.http.client import Http
-from roundsman.plugin import Deliver, OpenFailures, Receipt
+from roundsman.plugin import Deliver, OpenFailures, Poll, Receipt, Received, State, Visit
 from roundsman.redaction import Removal, redacted
 from roundsman.sandbox import Parakey
 from roundsman.sources.http_json.source import HttpJson
@@ -126,6 +127,36 @@ class Reminding(Recorder):
             self.told().extend([*events, *newest])
 
         yield deliver
+
+
+@pytest.mark.parametrize(
+    "body", ['"ANNA"', '["ANNA"]', '{"data":"ANNA"}', '{"data":[{"user":"ANNA"}]}', "ANNA"]
+)
+async def test_an_event_in_which_nothing_can_be_found_is_not_kept_and_no_sink_gets_it(
+    body: str, store: SqliteStore, time: Time, parakey: Parakey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a plugin can make one."""
+    event = Event("a1", "doors", "acme.x", None, body.encode())
+    source, sink = event_logs(redact=["user"]), Reminding(redact=["user"]).named("chat")
+    engine = engine_with(store, time, parakey, source, sink)
+    monkeypatch.setattr(type(source), "receive", lambda self, call: Received([event]))
+    await engine.reception.take(source, Call(b"ANNA", {}, START))
+    assert [each.body for each in await store.unread("doors")] == [b"[redacted] 4 bytes"]
+    monkeypatch.setattr(type(source), "poll", poll_of(event))
+    assert not await engine.visit("doors")
+    assert logged(store) == []
+    await put(store, structs.replace(event, failure=1), an_event(2))
+    assert await engine.deliveries.once()
+    assert [each.id for each in sink.told()] == ["id00002"]
+    assert [each.seq for each in await store.dead("chat")] == [1]
+    await sql(store, "DELETE FROM events WHERE seq = 1")  # what is left must be events
+
+
+def poll_of(event: Event) -> Any:
+    async def poll(self: Any, visit: Visit, state: State) -> Poll:
+        return Poll(state, [event])
+
+    return poll
 
 
 async def test_a_sink_that_reminds_of_failures_does_not_get_it_either(

@@ -205,14 +205,16 @@ def _forms(text: str) -> set[str]:
 def redacted(event: Event, paths: Sequence[str]) -> Event:
     """The event without the values at these paths; the same one if it has none. Its id stays.
 
-    Unreadable if its body is not JSON.
+    Unreadable if its body is not JSON, or its data is no object: nothing can be found in it.
     """
     if event.type.startswith("roundsman."):
         return event  # the words of a notice are ours, and say what is wrong
     document = event.document()
-    data = document.get("data") if isinstance(document, dict) else None
-    if not isinstance(data, dict):
+    data = document.get("data") if isinstance(document, dict) else document
+    if data is None:
         return event
+    if not isinstance(data, dict):
+        raise Unreadable("the data of an event is not an object, so redact finds nothing in it")
     values: list[object] = []
     changed = False
     for path in paths:

@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
+from roundsman.errors import Reject, Unreadable
 from roundsman.events import Event
 from roundsman.options.values import counted
 from roundsman.plugin import Deliver, OpenFailures, Poll, Receipt, Received, Sink, Source, Waiting
@@ -57,7 +59,11 @@ def delivering(sink: Sink, deliver: Deliver) -> Deliver:
         return deliver
 
     async def redacting(events: Sequence[Event]) -> Receipt | Waiting | None:
-        return await deliver(await _redacted(events, sink.redact))
+        try:
+            found = await _redacted(events, sink.redact)
+        except Unreadable as exc:
+            raise Reject(str(exc)) from None
+        return await deliver(found)
 
     return redacting
 
@@ -69,6 +75,10 @@ def asking(sink: Sink, still_open: OpenFailures) -> OpenFailures:
 
     async def redacting(after: int, upto: int) -> tuple[int, Sequence[Event]]:
         total, newest = await still_open(after, upto)
-        return total, await _redacted(newest, sink.redact)
+        found = []
+        for event in newest:
+            with suppress(Unreadable):
+                found.append(redacted(event, sink.redact))
+        return total, found
 
     return redacting
