@@ -2,15 +2,14 @@
 
 import json
 import re
-import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from plugins import install
-from roundsman import cli
+from typed import Program, Result, typed
 
 ALL = """
 [daemon]
@@ -45,56 +44,35 @@ outcomes = ["failed"]
 """
 
 
-class Done(NamedTuple):
-    """How the command ended."""
-
-    status: int
-    out: str
-    err: str
-
-
-Checked = Callable[..., Done]
-
-
 @pytest.fixture
-def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> Checked:
+def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> Program:
     """`roundsman check`, in a folder with the configuration above under another name."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("ROUNDSMAN_CONFIG", "STATE_DIRECTORY", "XDG_STATE_HOME"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "other.toml").write_text(ALL)
-
-    def run(*words: str) -> Done:
-        monkeypatch.setattr(sys, "argv", ["roundsman", "check", *words])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return Done(int(ended.value.code or 0), *capfd.readouterr())
-
-    return run
+    return partial(typed(tmp_path, monkeypatch, capfd), "check")
 
 
-def found(done: Done) -> dict[str, Any]:
+def found(done: Result) -> dict[str, Any]:
     """What `--json` printed: nothing else is on standard error."""
     assert done.err == ""
     document: dict[str, Any] = json.loads(done.out)
     return document
 
 
-def test_a_file_is_checked_by_its_name(check: Checked) -> None:
+def test_a_file_is_checked_by_its_name(check: Program) -> None:
     done = check("other.toml")
-    assert done.status == 0
+    assert done.code == 0
     assert done.out.startswith("other.toml: no mistakes; 4 sources, 2 sinks, store ")
     both = check("other.toml", "-c", "another.toml")
-    assert (both.status, both.out) == (2, "")
+    assert (both.code, both.out) == (2, "")
     assert both.err == "other.toml, another.toml: name one file, either alone or behind -c\n"
 
 
-def test_json_has_each_mistake_with_its_place(check: Checked, tmp_path: Path) -> None:
+def test_json_has_each_mistake_with_its_place(check: Program, tmp_path: Path) -> None:
     wrong = ALL.replace("interval = ", "intervall = ").replace('path = "events.jsonl"', "")
     (tmp_path / "other.toml").write_text(wrong)
     done = check("other.toml", "--json")
-    assert done.status == 2
+    assert done.code == 2
     document = found(done)
     assert (document["file"], document["valid"], document["warnings"]) == ("other.toml", False, [])
     lines = wrong.splitlines()
@@ -116,19 +94,19 @@ def test_json_has_each_mistake_with_its_place(check: Checked, tmp_path: Path) ->
     ]
 
 
-def test_json_has_a_mistake_without_a_place(check: Checked, tmp_path: Path) -> None:
+def test_json_has_a_mistake_without_a_place(check: Program, tmp_path: Path) -> None:
     (tmp_path / "other.toml").write_text("[sources\n")
     for name, message in (("other.toml", ""), ("absent.toml", "cannot be read: No such file")):
         done = check(name, "--json")
-        assert done.status == 2
+        assert done.code == 2
         [problem] = found(done)["problems"]
         assert (problem["file"], problem["place"]) == (name, None)
         assert problem["message"].startswith(message)
 
 
-def test_json_has_the_warnings_and_what_is_configured(check: Checked) -> None:
+def test_json_has_the_warnings_and_what_is_configured(check: Program) -> None:
     done = check("other.toml", "--json")
-    assert done.status == 0
+    assert done.code == 0
     assert "s3cret" not in done.out
     document = found(done)
     assert document["valid"]
@@ -150,18 +128,18 @@ def test_json_has_the_warnings_and_what_is_configured(check: Checked) -> None:
     assert document["live"] is None
 
 
-def test_json_has_what_live_found(check: Checked) -> None:
+def test_json_has_what_live_found(check: Program) -> None:
     done = check("other.toml", "--json", "--live")
-    assert done.status == 1
+    assert done.code == 1
     live = {each["place"]: each for each in found(done)["live"]}
     assert not live["sources.front-doors"]["ok"]
     assert "the connection was refused" in live["sources.front-doors"]["message"]
     assert live["sinks.archive"] == {"place": "sinks.archive", "message": "opens", "ok": True}
 
 
-def test_explain_fits_a_terminal_and_names_what_each_sink_gets(check: Checked) -> None:
+def test_explain_fits_a_terminal_and_names_what_each_sink_gets(check: Program) -> None:
     done = check("other.toml", "--explain")
-    assert done.status == 0
+    assert done.code == 0
     lines = done.out.splitlines()
     assert max(map(len, lines[1:])) <= 80
     assert "  github           2,880  every 30s, 1 request a visit" in lines
@@ -171,7 +149,7 @@ def test_explain_fits_a_terminal_and_names_what_each_sink_gets(check: Checked) -
     assert "No sink sends messages to people" in done.out
 
 
-def test_explain_says_what_people_get_no_message_about(check: Checked, tmp_path: Path) -> None:
+def test_explain_says_what_people_get_no_message_about(check: Program, tmp_path: Path) -> None:
     notify = '[sinks.oncall]\ntype = "notify"\nurls = ["json://localhost"]\nsources = ["ledger"]\n'
     (tmp_path / "other.toml").write_text(ALL + notify)
     last = check("other.toml", "--explain").out.rpartition("\n\n")[2]
@@ -181,7 +159,7 @@ def test_explain_says_what_people_get_no_message_about(check: Checked, tmp_path:
     )
 
 
-def test_a_source_of_a_plugin_has_unknown_types(check: Checked, tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_source_of_a_plugin_has_unknown_types(check: Program, tmp_path: Path, monkeypatch: Any) -> None:
     install(tmp_path, "acme-unknown", sources={"acme.orders": "acme_unknown:Orders"})
     (tmp_path / "acme_unknown.py").write_text(
         "from roundsman import Source\n"
@@ -197,14 +175,14 @@ def test_a_source_of_a_plugin_has_unknown_types(check: Checked, tmp_path: Path, 
     assert "  orders  all types, which are unknown here" in done.out.splitlines()
 
 
-def test_a_type_that_a_template_makes_is_no_mistake_of_a_filter(check: Checked, tmp_path: Path) -> None:
+def test_a_type_that_a_template_makes_is_no_mistake_of_a_filter(check: Program, tmp_path: Path) -> None:
     assert "matches nothing" not in check("other.toml").err
     (tmp_path / "other.toml").write_text(ALL.replace("com.github.PushEvent", "com.gitlab.PushEvent"))
     assert "sinks.crm.types: com.gitlab.PushEvent matches nothing" in check("other.toml").err
 
 
 def test_a_filter_that_matches_nothing_is_shown_with_its_line_and_the_nearest_name(
-    check: Checked, tmp_path: Path
+    check: Program, tmp_path: Path
 ) -> None:
     """Also in an included file; and an example of a glob matches something."""
     (tmp_path / "other.toml").write_text(f'include = ["more.toml"]\n{ALL}')

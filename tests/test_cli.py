@@ -10,12 +10,11 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import closing
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import httpx
 import jsonschema
@@ -25,7 +24,7 @@ from conftest import need
 from inside import commit, done, seen
 from lists import EXAMPLES
 from raw import answer, raw_server
-from roundsman import cli, kinds
+from roundsman import kinds
 from roundsman.cli import run
 from roundsman.config import registry
 from roundsman.config.vocabulary import meets
@@ -49,6 +48,7 @@ from roundsman.store.sqlite.store import SqliteStore
 from roundsman.system import logs
 from roundsman.system.files import Space
 from roundsman.wire import Damage
+from typed import Program, Result, typed
 from worlds import (
     START,
     ByHand,
@@ -74,30 +74,11 @@ path = "events.jsonl"
 """
 
 
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
 @pytest.fixture
-def roundsman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> Callable[..., Result]:
+def roundsman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> Program:
     """The command, in an empty folder without any configuration."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("ROUNDSMAN_CONFIG", "STATE_DIRECTORY", "XDG_STATE_HOME"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-
-    def run(*args: str) -> Result:
-        monkeypatch.setattr(sys, "argv", ["roundsman", *args])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as exc:
-            code = exc.code if isinstance(exc.code, int) else 1
-        return Result(code, *capfd.readouterr())
-
-    return run
+    return typed(tmp_path, monkeypatch, capfd)
 
 
 @pytest.fixture

@@ -12,20 +12,20 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from conftest import need
 from inside import commit, done
 from processes import Daemon, configure
-from roundsman import cli
 from roundsman.events import Event
 from roundsman.sandbox import Parakey
 from roundsman.sandbox.parakey import TOKEN
 from roundsman.sandbox.server import Sandbox
 from roundsman.screen.words import day
 from roundsman.store.sqlite.store import SqliteStore
+from typed import Program, typed
 from worlds import START, a_failure
 
 STORES = Path(__file__).parent / "stores"
@@ -41,34 +41,15 @@ ADA = {"person": {"id": None, "name": "Ada", "email": "ada@a.example"}, "item_id
 NOW = START + 86400
 
 
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
 @pytest.fixture
-def roundsman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> Callable[..., Result]:
+def roundsman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> Program:
     """The command, as the user `me` on the day after `START`."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("ROUNDSMAN_CONFIG", "STATE_DIRECTORY", "XDG_STATE_HOME"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr("roundsman.cli.persons._login", lambda: "me")
     monkeypatch.delenv("SUDO_USER", raising=False)
     monkeypatch.setattr(time, "time", lambda: NOW)
     (tmp_path / "roundsman.toml").write_text(CONFIG)
-
-    def run(*args: str) -> Result:
-        monkeypatch.setattr(sys, "argv", ["roundsman", *args])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as exc:
-            code = exc.code if isinstance(exc.code, int) else 1
-        return Result(code, *capfd.readouterr())
-
-    return run
+    return typed(tmp_path, monkeypatch, capfd)
 
 
 def store_at(path: Path) -> SqliteStore:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -15,7 +14,6 @@ from typing import Any, Literal, NamedTuple
 import pytest
 
 from inside import commit, done, seen
-from roundsman import cli
 from roundsman.config import registry
 from roundsman.plugin import Poll, Source, State, Visit
 from roundsman.sandbox import TOKEN, Parakey, Sandbox
@@ -23,6 +21,7 @@ from roundsman.sandbox.mailchimp import API_KEY, Mailchimp, Operation
 from roundsman.sandbox.okta import API_TOKEN, Okta, Quirks
 from roundsman.sandbox.vendor import Vendor
 from roundsman.store.sqlite.store import SqliteStore
+from typed import typed
 from worlds import an_event
 
 TABLES = {
@@ -63,8 +62,8 @@ def served(vendor: Vendor) -> Iterator[str]:
 @pytest.fixture
 def poll(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> Callable[..., Done]:
     """`roundsman poll NAME --json`, with this vendor on a socket."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
+    roundsman = typed(tmp_path, monkeypatch, capfd)
 
     def run(vendor: Vendor, name: str, *options: str) -> Done:
         with served(vendor) as url:
@@ -72,12 +71,7 @@ def poll(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> Callabl
             (tmp_path / "roundsman.toml").write_text(
                 f'[daemon]\nstore = "roundsman.db"\n[sources.{name}]\nbase_url = "{base}"\n{TABLES[name]}\n'
             )
-            monkeypatch.setattr(sys, "argv", ["roundsman", "poll", name, "--json", *options])
-            with pytest.raises(SystemExit) as ended:
-                cli.main()
-        out, err = capfd.readouterr()
-        code = ended.value.code
-        assert isinstance(code, int)
+            code, out, err = roundsman("poll", name, "--json", *options)
         return Done(code, [json.loads(line)["id"] for line in out.splitlines()], err.splitlines())
 
     return run

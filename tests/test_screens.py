@@ -2,18 +2,16 @@
 
 import json
 import re
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from rich.cells import cell_len
 
 from inside import commit, done
-from roundsman import cli
 from roundsman.kit.feed.state import FeedState, Progress
 from roundsman.kit.probing import Reading
 from roundsman.screen.tables import share
@@ -25,6 +23,7 @@ from roundsman.store.sqlite.store import SqliteStore
 from roundsman.terminal.clock import clock
 from roundsman.terminal.terminal import WIDEST, Row, Terminal
 from roundsman.wire import Damage
+from typed import Program, Result, typed
 from worlds import START, a_failure, an_event
 
 CONFIG = """
@@ -46,48 +45,18 @@ type = "http"
 url = "http://127.0.0.1:1"
 outcomes = ["failed"]
 """
-CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 LONG = "https://status.example.org/incidents/" + "0123456789abcdef" * 20
 """A word that no line can hold."""
 NAME = "\u674e\u96f7 \u5357\u4eac\u9326\u901a\u904b\u8f38\u682a\u5f0f\u4f1a\u793e e\u0301le\u0300ve \U0001f511 \u1112\u1161\u11ab"
 """Wide characters, accents of their own, an emoji, and a Korean syllable in parts."""
 
 
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def lines(self) -> list[str]:
-        return CODES.sub("", self.out).splitlines()
-
-    @property
-    def words(self) -> str:
-        """Its words in one line, as if nothing was wrapped."""
-        return " ".join(CODES.sub("", self.out).split())
-
-
-Program = Callable[..., Result]
-
-
 @pytest.fixture
 def roundsman(store: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> Program:
     """The command beside a store, its output a pipe."""
-    monkeypatch.chdir(store)
-    for name in ("ROUNDSMAN_CONFIG", "FORCE_COLOR", "NO_COLOR", "COLUMNS"):
+    for name in ("FORCE_COLOR", "NO_COLOR", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
-
-    def run(*args: str) -> Result:
-        monkeypatch.setattr(sys, "argv", ["roundsman", *args])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as exc:
-            code = exc.code if isinstance(exc.code, int) else 1
-        return Result(code, *capfd.readouterr())
-
-    return run
+    return typed(store, monkeypatch, capfd)
 
 
 @pytest.fixture
