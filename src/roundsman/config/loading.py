@@ -141,7 +141,7 @@ def _load(document: Document, only_source: str | None, only_sink: str | None) ->
     listen = tables["listen"] if "listen" in written else None
     origins = {place: file.path for place, file in document.origins.items()}
     heartbeat = tables.get("heartbeat")
-    unmatched = tuple(map(str, document.located(document.warnings)))
+    unmatched = tuple(map(str, document.located(document.warnings))) if document.warnings else ()
     return Config(
         path, tables["daemon"], tables["http"], listen, sources, sinks, heartbeat, origins, unmatched
     )
