@@ -532,6 +532,18 @@ def test_root_does_not_do_as_a_file_says_that_others_put_there(kind: str, here: 
     assert config.passed_over(environ, euid=0) == []
 
 
+@pytest.mark.parametrize("home", ["/" + "x" * 300, None])
+def test_a_user_without_a_home_has_no_file_there(
+    home: str | None, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that cannot be looked into, or a user of a container, who has no name."""
+    (here / "roundsman.toml").unlink()
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    with pytest.raises(ConfigError, match="no configuration: neither "):
+        config.find(None, {"HOME": home} if home else {}, euid=54321)
+
+
 def test_root_takes_a_file_of_roots(here: Path) -> None:
     need(os.geteuid() == 0, "needs root, to have files of root's")
     assert config.find(None, {"HOME": str(here)}, euid=0) == Path("roundsman.toml")

@@ -22,7 +22,7 @@ def find(path: Path | None, environ: Mapping[str, str] = os.environ, *, euid: in
     root = (os.geteuid() if euid is None else euid) == 0
     places = [place for place in _places(environ) if not (root and _may_be_a_trap(place))]
     for place in places:
-        if place.exists():
+        if _is_there(place):
             return place
     service = ", `roundsman init --service` one for the service" if root else ""
     raise ConfigError(
@@ -43,7 +43,7 @@ def passed_over(environ: Mapping[str, str] = os.environ, *, euid: int | None = N
             found.append(
                 f"{name} is skipped: another user than root may change it or its folder; -c {name} uses it"
             )
-        elif place.exists():
+        elif _is_there(place):
             break
     return found
 
@@ -55,6 +55,11 @@ def _named(environ: Mapping[str, str]) -> Path | None:
 def _places(environ: Mapping[str, str]) -> tuple[Path, ...]:
     here, system = PLACES
     return here, users(environ), system
+
+
+def _is_there(place: Path) -> bool:
+    """Whether there is a file; False also in a folder that this user may not search, as another user's home."""
+    return os.path.exists(place)  # noqa: PTH110 - Path.exists may raise OSError
 
 
 def _may_be_a_trap(place: Path) -> bool:
@@ -81,5 +86,6 @@ def is_safe_beside(path: Path, main: Path) -> bool:
 
 def users(environ: Mapping[str, str] = os.environ) -> Path:
     """The configuration file of a user's own service."""
-    home = environ.get("XDG_CONFIG_HOME") or str(Path(environ.get("HOME", "~")).expanduser() / ".config")
-    return Path(home) / "roundsman" / "roundsman.toml"
+    # Without $HOME, a user that the system does not know has no home: then the path stays as it is, and is no file's.
+    home = os.path.expanduser(environ.get("HOME", "~"))  # noqa: PTH111 - Path.expanduser may raise RuntimeError
+    return Path(environ.get("XDG_CONFIG_HOME") or f"{home}/.config") / "roundsman" / "roundsman.toml"
