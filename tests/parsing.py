@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from functools import cache
 from typing import Any, NamedTuple
 
 import typer
@@ -17,13 +18,20 @@ class Parsed(NamedTuple):
     """What does not exist: a command, an option."""
 
 
+@cache
+def root() -> Any:
+    """The root command. It takes some 20 ms to make."""
+    return typer.main.get_command(app)
+
+
+@cache
 def parsed(line: str) -> Parsed:
     """A line that begins with `roundsman`, with or without `sudo`; only its first command."""
     text = re.split(r"\s(?:[|]|>>?|&&)\s?|;", re.sub(r"^(sudo )?roundsman\b", "", line))[0]
     words = [word for word in shlex.split(text.replace("COMMAND", "status")) if word != "…"]
     if words[:1] in (["--version"], ["--install-completion"]):
         return Parsed(whole=True)
-    command: Any = typer.main.get_command(app)
+    command = root()
     context = command.context_class(command, info_name="roundsman")
     while words and words[0] in getattr(command, "commands", {}):
         command = command.commands[words.pop(0)]
@@ -40,11 +48,12 @@ def parsed(line: str) -> Parsed:
     return Parsed(whole=not hasattr(command, "commands") or command.invoke_without_command)
 
 
-def options_of_commands() -> set[str]:
+@cache
+def options_of_commands() -> frozenset[str]:
     """The options of all commands: `--force`, `-c`."""
 
-    def of(command: Any) -> set[str]:
-        found = {option for each in command.params for option in each.opts}
+    def of(command: Any) -> frozenset[str]:
+        found = frozenset(option for each in command.params for option in each.opts)
         return found.union(*map(of, getattr(command, "commands", {}).values()))
 
-    return of(typer.main.get_command(app))
+    return of(root())

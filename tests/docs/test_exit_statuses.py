@@ -6,10 +6,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from inside import done
 from roundsman.cli.statuses import STATUSES
+from roundsman.store.sqlite.store import SqliteStore
+from test_cli import roundsman  # noqa: F401 - the fixture
 
 SRC = Path(__file__).parents[2] / "src" / "roundsman"
 CONFIGURATION = """
@@ -66,16 +70,23 @@ def test_each_status_of_the_code_is_in_the_catalog() -> None:
 
 @pytest.mark.parametrize(
     ("words", "expected"),
+    [(("--help",), 0), (("poll", "doors"), 1), (("check", "-c", "nothing.toml"), 2)],
+)
+def test_a_process_ends_with_the_documented_status(
+    words: tuple[str, ...], expected: int, folder: Path
+) -> None:
+    assert status(*words, folder=folder) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
     [
-        (("--help",), 0),
         (("check",), 0),
         ((), 2),
         (("nothing",), 2),
         (("dead",), 2),
         (("status", "--nothing"), 2),
-        (("check", "-c", "nothing.toml"), 2),
         (("poll", "nothing"), 2),
-        (("poll", "doors"), 1),
         (("status",), 1),
         (("reload",), 1),
         (("init", "roundsman.toml"), 1),
@@ -85,17 +96,26 @@ def test_each_status_of_the_code_is_in_the_catalog() -> None:
     ],
 )
 def test_a_command_ends_with_the_documented_status(
-    words: tuple[str, ...], expected: int, folder: Path
+    words: tuple[str, ...],
+    expected: int,
+    folder: Path,
+    roundsman: Any,  # noqa: F811
 ) -> None:
-    assert status(*words, folder=folder) == expected
+    assert folder.is_dir()
+    assert roundsman(*words).code == expected
 
 
-def test_a_failure_that_is_not_there_is_a_failure(folder: Path) -> None:
-    status("once", folder=folder)  # makes the store
-    assert status("failures", "done", "1", folder=folder) == 1
-    assert status("failures", "undo", "1", folder=folder) == 1
-    assert status("failures", "done", "1-2", folder=folder) == 0
-    assert status("failures", "log", "1", folder=folder) == 0
+def test_a_failure_that_is_not_there_is_a_failure(
+    store: SqliteStore,
+    folder: Path,
+    roundsman: Any,  # noqa: F811
+) -> None:
+    assert folder.joinpath("roundsman.db").exists()
+    done(store.close())
+    assert roundsman("failures", "done", "1").code == 1
+    assert roundsman("failures", "undo", "1").code == 1
+    assert roundsman("failures", "done", "1-2").code == 0
+    assert roundsman("failures", "log", "1").code == 0
 
 
 def test_once_fails_if_a_visit_fails(folder: Path) -> None:
@@ -105,8 +125,10 @@ def test_once_fails_if_a_visit_fails(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, -15), (signal.SIGHUP, -1)]
 )
-def test_a_signal_ends_a_command_that_goes_on(number: signal.Signals, expected: int, folder: Path) -> None:
-    status("once", folder=folder)  # makes the store
+def test_a_signal_ends_a_command_that_goes_on(
+    number: signal.Signals, expected: int, store: SqliteStore, folder: Path
+) -> None:
+    done(store.close())
     process = start("status", "--watch", "--json", folder=folder)
     assert process.stdout
     assert process.stdout.readline().startswith("{")

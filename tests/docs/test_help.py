@@ -1,5 +1,6 @@
 """`roundsman help`: pages of the documentation, in a terminal."""
 
+import io
 import os
 import pty
 import re
@@ -8,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from roundsman.cli.pages import help_
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = sorted(page for page in DOCS.rglob("*.md") if page.parent != DOCS)
@@ -63,18 +66,30 @@ def test_a_page_is_printed_for_a_program_as_markdown_and_its_links_are_topics() 
     assert "## What to do" in text
 
 
+class Screen(io.StringIO):
+    """A terminal in this process."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 @pytest.mark.parametrize("page", PAGES, ids=topic)
-def test_a_page_fits_a_terminal_of_80_columns(page: Path) -> None:
-    text = on_terminal(topic(page))
+def test_a_page_fits_a_terminal_of_80_columns(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen()
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    help_(topic(page))
+    text = re.sub(r"\x1b\[[0-9;]*m", "", screen.getvalue())
     assert page.read_text().partition("\n")[0].removeprefix("# ").replace("`", "") in text
     assert max(map(len, text.splitlines())) <= 80
     assert "](" not in text
 
 
 def test_a_page_on_a_terminal_names_the_topics_that_it_links_to() -> None:
-    assert re.search(
-        r"See also: roundsman help .*store-damaged", on_terminal("dead-letters").replace("\n", " ")
-    )
+    text = on_terminal("dead-letters")
+    assert max(map(len, text.splitlines())) <= 80, "in a process of its own, too"
+    assert re.search(r"See also: roundsman help .*store-damaged", text.replace("\n", " "))
 
 
 def test_an_unknown_topic_names_the_nearest() -> None:
