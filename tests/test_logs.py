@@ -7,6 +7,7 @@ import logging
 import pytest
 import structlog
 
+from roundsman.store import New
 from roundsman.system import logs
 
 
@@ -79,6 +80,15 @@ def test_what_is_no_json_is_logged_all_the_same(out: io.StringIO) -> None:
     logs.configure("info", "json", logs.Line(out))
     structlog.get_logger().info("odd.value", thing=object(), half="\ud800")
     assert json.loads(out.getvalue())["event"] == "odd.value"
+
+
+def test_a_number_is_a_number_in_json_also_beside_a_value_that_is_no_json(out: io.StringIO) -> None:
+    logs.configure("info", "json", logs.Line(out))
+    structlog.get_logger().info("poll.committed", new=New(3), rows=5)
+    structlog.get_logger().info("poll.committed", new=New(3), rows=5, ms=2.5, odd=object(), none=None)
+    first, second = map(json.loads, out.getvalue().splitlines())
+    assert (first["new"], first["rows"]) == (3, 5)
+    assert (second["new"], second["rows"], second["ms"], second["none"]) == (3, 5, 2.5, None)
 
 
 def test_a_full_disk_behind_standard_error_ends_nothing() -> None:

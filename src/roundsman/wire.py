@@ -19,7 +19,9 @@ from roundsman.errors import Failed, NoRows, Unreadable
 
 
 def plain_time(value: Any) -> Any:
-    """An `enc_hook`: msgspec takes no subclasses of datetime, and a plugin may have one."""
+    """An `enc_hook`: msgspec takes no subclasses of datetime and int, and a plugin may have one."""
+    if isinstance(value, int):
+        return int(value)
     if isinstance(value, datetime):
         return datetime.combine(value.date(), value.timetz())
     raise TypeError(f"Encoding objects of type {type(value).__name__} is unsupported")

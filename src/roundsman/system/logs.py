@@ -130,7 +130,11 @@ def _serialize(event: "EventDict", **_: Any) -> str:
     try:
         return wire.encode({**first, **event}).decode()
     except (TypeError, UnicodeEncodeError):
-        return wire.encode({key: safe(str(value)) for key, value in {**first, **event}.items()}).decode()
+        plain = {
+            key: value if isinstance(value, int | float | None) else safe(str(value))
+            for key, value in {**first, **event}.items()
+        }
+        return wire.encode(plain).decode()
 
 
 def _of_library(_: "WrappedLogger", __: str, event: "EventDict") -> "EventDict":
