@@ -131,6 +131,23 @@ def test_a_secret_is_read_and_appears_nowhere(service: Service, vendor: Vendor) 
     assert not (machine.inside("/run/credentials/roundsman.service")).exists()
 
 
+def test_doctor_reads_the_unit_the_journal_and_the_disk_of_the_service(
+    service: Service, vendor: Vendor
+) -> None:
+    service.tells(vendor.add("a", 1))
+    said = service.machine.ask("roundsman", "doctor", "--bundle", "/root/doctor.tar.gz", "--force")
+    assert re.search(r"^ok +service: active, \d+ restarts, result success$", said, re.MULTILINE), said
+    assert re.search(r"^ok +log: the last \d+ lines of the journal$", said, re.MULTILINE), said
+    assert re.search(r"^ok +disk: .* \(store\)", said, re.MULTILINE), said
+    assert "(sinks.archive)" not in said, (
+        "its relative path begins at the state folder, on the disk of the store"
+    )
+    packed = service.machine.shell("tar -xzOf /root/doctor.tar.gz; rm /root/doctor.tar.gz")
+    assert "ExecStart=/opt/roundsman/bin/roundsman run --config /etc/roundsman/roundsman.toml\n" in packed
+    assert '"daemon.started"' in packed
+    assert TOKEN not in said + packed
+
+
 def test_its_files_are_its_own(service: Service, vendor: Vendor) -> None:
     service.tells(vendor.add("a", 1))
     folder = service.machine.root / STATE[1:]
