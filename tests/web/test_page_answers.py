@@ -3,8 +3,9 @@
 import asyncio
 import json
 import re
+import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from jsonschema import Draft202012Validator
 
 from doors import Door, open_door
 from inside import put, sql
-from roundsman import kinds, screen
+from roundsman import kinds, screen, wire
 from roundsman.events import Event
 from roundsman.options.listen import ListenOptions
 from roundsman.store import Filter
@@ -67,6 +68,26 @@ async def test_the_bytes_of_an_event_are_those_of_the_log(door: Door) -> None:
     await put(door.store, an_event(1, amount=1.10, text="é"))
     [event] = door.events()
     assert event.body in (await ask(door, "/events")).content
+
+
+async def test_a_large_answer_is_made_beside_the_event_loop(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await put(door.store, *map(an_event, range(3)))
+    made = []
+
+    def noted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            made.append((function.__name__, threading.current_thread() is threading.main_thread()))
+            return function(*args, **options)
+
+        return call
+
+    monkeypatch.setattr(wire, "is_line", noted(wire.is_line))
+    monkeypatch.setattr(json, "dumps", noted(json.dumps))
+    await pulled(door)
+    await ask(door, "/status.json")
+    assert set(made) == {("is_line", False), ("dumps", False)}
 
 
 async def test_a_pull_can_select(door: Door) -> None:

@@ -1,11 +1,13 @@
 """`GET /events`: events in the order of the log, for programs that pull them."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from typing import NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from roundsman.engine.engine import Engine
+from roundsman.events import Event
 from roundsman.screen.words import stamp
 from roundsman.store import Filter, Pulled, View
 from roundsman.web.page.door import Session, refusal
@@ -17,6 +19,14 @@ DEFAULT, MOST = 100, 1000
 UNDER_WAY = 8
 """Answers at the same time: each holds some MiB until its reader has it."""
 KNOWN = ("after", "limit", "source", "type", "outcome")
+
+
+class Answer(NamedTuple):
+    """What was pulled."""
+
+    pulled: Pulled
+    sound: Sequence[tuple[Event, float]]
+    """Its events without damaged ones."""
 
 
 class Pull:
@@ -35,11 +45,13 @@ class Pull:
         if self._under_way >= UNDER_WAY:
             raise refusal(503, "busy", {"retry-after": "1"})
 
-        async def read(view: View) -> Pulled | str:
+        async def read(view: View) -> Answer | str:
             for name in sources:
                 if not set(name) & set("*?[") and await view.kind(name) is None:
                     return name
-            return await view.pull(after, limit, wanted)
+            found = await view.pull(after, limit, wanted)
+            # Here, because to look through some MiB takes some 10 ms.
+            return Answer(found, [each for each in found.events if each[0].sound])
 
         self._under_way += 1
         try:
@@ -50,20 +62,21 @@ class Pull:
         if isinstance(found, str):
             self._done()
             raise refusal(400, f"source: {found} is no source of the log")
-        if after > found.head:
+        head = found.pulled.head
+        if after > head:
             # Else the program would wait here, and miss all events up to this number.
             self._done()
             why = "the store was replaced, or restored from a backup; begin again with after=0"
-            raise refusal(409, f"after: {after} is beyond the last event, {found.head}: {why}")
+            raise refusal(409, f"after: {after} is beyond the last event, {head}: {why}")
         return Pieces(_json(found), "application/json", self._done)
 
     def _done(self) -> None:
         self._under_way -= 1
 
 
-async def _json(found: Pulled) -> AsyncIterator[bytes]:
+async def _json(answer: Answer) -> AsyncIterator[bytes]:
     """The answer. Each event is spliced in as it is stored."""
-    sound = [(event, logged) for event, logged in found.events if event.sound]
+    found, sound = answer
     damaged = len(found.events) - len(sound)
     head = f'"next":{found.next},"head":{found.head},"pruned":{found.pruned},"damaged":{damaged}'
     yield f'{{{head},"events":['.encode()

@@ -49,13 +49,15 @@ class Status:
         filters = {name: delivery.wanted for name, delivery in engine.deliveries.items()}
         configured = (set(engine.roster), set(engine.deliveries))
 
-        async def read(view: View) -> dict[str, Any]:
+        async def read(view: View) -> Response:
             names, total = await view.names(offset, limit)
             part = cast("View", Part(view, names))
             known = (states.following, configured, states.gap, states.progress)
             found = await screen.status(part, filters, *known)
             more = offset + len(names) < total
             paging = {"offset": offset, "next": offset + len(names) if more else None, "total": total}
-            return {**found, **paging}
+            return JSONResponse(
+                {**found, **paging}
+            )  # here, because the JSON of a thousand sources takes 10 ms
 
-        return JSONResponse(await engine.store.apart(read))
+        return await engine.store.apart(read)
