@@ -440,6 +440,13 @@ def test_a_secret_that_is_no_file_is_refused_and_waited_for_never(kind: str, tmp
     )
 
 
+def test_a_file_that_is_no_secret_but_large_is_not_read_whole(tmp_path: Path) -> None:
+    with (tmp_path / "token").open("wb") as file:
+        file.truncate(2**40)
+    [problem] = problems(tmp_path, FINE.replace('"s3cret-token"', '{ file = "token" }'))
+    assert problem == "sources.doors.access_token: the file token has more than 64 KiB"
+
+
 def test_a_byte_order_mark_is_no_part_of_a_secret(tmp_path: Path) -> None:
     (tmp_path / "token").write_bytes(b"\xef\xbb\xbffrom-notepad\r\n")
     loaded = load(tmp_path, FINE.replace('"s3cret-token"', '{ file = "token" }'))

@@ -25,7 +25,7 @@ TIMEOUT = 10.0
 LONGEST = 60.0
 """Maximum of such a table: a start of the service may take 90 seconds."""
 LIMIT = 65_536
-"""Maximum bytes that a program may print."""
+"""Maximum bytes that a program may print; and characters of a file with one value."""
 TOGETHER = 8
 """Maximum programs that run at the same time."""
 OP = '["op", "read", "op://vault/item/field"]'

@@ -13,7 +13,7 @@ from roundsman.masking import HIDDEN, mask, name_of
 from roundsman.options.command import COMMAND_SCHEMA
 from roundsman.options.environment import withhold
 from roundsman.options.paths import beside
-from roundsman.options.printed import call_of, printed
+from roundsman.options.printed import LIMIT, call_of, printed
 from roundsman.options.values import DURATION_SCHEMA, END
 
 if TYPE_CHECKING:
@@ -234,7 +234,10 @@ def _from_file(path: Path, what: str) -> tuple[str, Path]:
         if not stat.S_ISREG(path.stat().st_mode):
             raise ValueError(f"{what} is not a regular file, and only a regular file is read")
         with open(path, encoding="utf-8-sig", opener=_without_waiting) as file:
-            return _fit(file.read().rstrip("\r\n"), what), path
+            text = file.read(LIMIT + 1)
+        if len(text) > LIMIT:
+            raise ValueError(f"{what} has more than {LIMIT // 1024} KiB")
+        return _fit(text.rstrip("\r\n"), what), path
     except UnicodeDecodeError:
         raise ValueError(f"{what} cannot be read: it is not UTF-8 text") from None
     except OSError as exc:
