@@ -423,7 +423,7 @@ def _clean(value: Any) -> Any:
         return {_clean(key): _clean(each) for key, each in value.items()}
     if isinstance(value, msgspec.Struct):  # it keeps its type, which decides how it is encoded
         return structs.replace(value, **{name: _clean(each) for name, each in structs.asdict(value).items()})
-    return [_clean(each) for each in value] if isinstance(value, list) else value
+    return [_clean(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _guess(body: bytes) -> str:

@@ -527,11 +527,11 @@ async def test_a_command_is_noticed_and_its_wish_lasts_until_a_scheduled_visit(
 async def test_what_the_daemon_is_doing_is_recorded(store: Store, view: View, tmp_path: Path) -> None:
     assert await store.last_beat() is None
     await store.runs(tmp_path / "a.toml", "d1")
-    await store.reloaded(tmp_path / "a.toml", "d2", ["a problem", "another"])
+    await store.reloaded(tmp_path / "a.toml", "d2", ["a problem", "\udcff.toml: another"])
     await store.beat(START)
     found = await view.daemon()
     assert (found.config, found.digest, found.reloads) == (str(tmp_path / "a.toml"), "d2", 1)
-    assert (found.problems, found.beat) == (("a problem", "another"), START)
+    assert (found.problems, found.beat) == (("a problem", "\\udcff.toml: another"), START)
     await store.reloaded(tmp_path / "a.toml", "d3", [], ["one change"], dry=True)
     assert await view.daemon() == found._replace(
         compared=Reload(1, str(tmp_path / "a.toml"), "d3", (), ("one change",))

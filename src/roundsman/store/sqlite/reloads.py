@@ -2,6 +2,7 @@
 
 import msgspec
 
+from roundsman import wire
 from roundsman.store.values import Reload
 
 
@@ -15,7 +16,6 @@ class Results(msgspec.Struct):
 
 
 _decode = msgspec.json.Decoder(Results | tuple[str, ...]).decode
-_encode = msgspec.json.Encoder().encode
 
 
 def results_of(column: str) -> Results:
@@ -28,5 +28,5 @@ def results_of(column: str) -> Results:
 
 
 def column_of(results: Results) -> str:
-    """As `results_of` reads it."""
-    return _encode(results).decode()
+    """As `results_of` reads it. The name of a file may hold bytes that are no UTF-8."""
+    return wire.encode(results).decode()
