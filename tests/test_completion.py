@@ -43,6 +43,7 @@ def shell(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "roundsman.toml").write_text(CONFIG)
     (tmp_path / "conf.d").mkdir()
     (tmp_path / "conf.d" / "more.toml").write_text(HOSTILE)
+    os.mkfifo(tmp_path / "conf.d" / "pipe.toml")  # to read it would block the shell
     program = tmp_path / "bin" / "roundsman"
     program.parent.mkdir()
     program.write_text(f"#!{sys.executable}\nfrom roundsman.__main__ import main\n\nmain()\n")

@@ -87,6 +87,13 @@ def test_a_file_that_is_named_and_not_there_is_a_mistake_and_a_pattern_without_a
     assert mistakes(main) == ["gone.toml: cannot be read: No such file or directory"]
 
 
+def test_an_included_file_without_end_is_not_read_whole(main: Path) -> None:
+    with Path("conf.d/b.toml").open("wb") as file:
+        file.truncate(2**40)
+    assert mistakes(main) == ["conf.d/b.toml: cannot be read: it has more than 64 MiB"]
+    assert config.digest(main) == ""
+
+
 def test_the_store_is_known_without_the_included_files_if_the_main_file_names_it(main: Path) -> None:
     """They may hold secrets, which only the service's user can read."""
     write("roundsman.toml", MAIN + '[daemon]\nstore = "x.db"\n')
