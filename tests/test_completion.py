@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from conftest import need
+from roundsman.__main__ import main
 
 CONFIG = """
 include = ["conf.d/*.toml"]
@@ -77,18 +78,44 @@ def completed(tmp_path: Path, shell: dict[str, str]) -> Callable[..., list[str]]
     return ask
 
 
-def test_names_are_completed_where_a_command_takes_them(completed: Callable[..., list[str]]) -> None:
-    assert completed("poll", "") == ["front-doors", "audit", "extra"], "also those of included files"
-    assert completed("poll", "f") == ["front-doors"]
-    assert completed("events", "-n", "3", "--source", "a") == ["audit"]
-    assert completed("failures", "--source", "a") == ["audit"]
-    assert completed("replay", "") == ["archive"]
-    assert completed("pause", "a") == ["audit", "archive"]
-    assert completed("events", "--outcome", "pa") == ["partial"]
-    assert completed("events", "--type", "batch.c") == ["batch.completed"]
-    assert completed("events", "--type", "org") == ["org.acme.refused"], "of a template"
-    assert completed("help", "dead") == ["dead-letters"]
-    assert completed("dead", "l") == ["list"]
+@pytest.fixture
+def offered(
+    tmp_path: Path, shell: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., list[str]]:
+    """What the program offers a bash for the words, in this process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", shell["HOME"])
+    monkeypatch.delenv("ROUNDSMAN_CONFIG", raising=False)
+    monkeypatch.setenv("_ROUNDSMAN_COMPLETE", "complete_bash")
+    monkeypatch.setattr(sys, "argv", ["roundsman"])
+
+    def ask(*words: str) -> list[str]:
+        monkeypatch.setenv("COMP_WORDS", " ".join(["roundsman", *words]))
+        monkeypatch.setenv("COMP_CWORD", str(len(words)))
+        with pytest.raises(SystemExit):
+            main()
+        out, err = capsys.readouterr()
+        assert err == ""
+        return out.split()
+
+    return ask
+
+
+def test_names_are_completed_where_a_command_takes_them(
+    completed: Callable[..., list[str]], offered: Callable[..., list[str]]
+) -> None:
+    assert completed("pause", "a") == ["audit", "archive"], "in the shell"
+    assert offered("poll", "") == ["front-doors", "audit", "extra"], "also those of included files"
+    assert offered("poll", "f") == ["front-doors"]
+    assert offered("events", "-n", "3", "--source", "a") == ["audit"]
+    assert offered("failures", "--source", "a") == ["audit"]
+    assert offered("replay", "") == ["archive"]
+    assert offered("pause", "a") == ["audit", "archive"]
+    assert offered("events", "--outcome", "pa") == ["partial"]
+    assert offered("events", "--type", "batch.c") == ["batch.completed"]
+    assert offered("events", "--type", "org") == ["org.acme.refused"], "of a template"
+    assert offered("help", "dead") == ["dead-letters"]
+    assert offered("dead", "l") == ["list"]
 
 
 def test_the_completion_reads_the_file_that_the_line_names(
