@@ -9,6 +9,8 @@ from pathlib import Path
 
 from roundsman.sandbox import Parakey, Sandbox
 
+URL = "https://hooks.example.org"
+
 
 def on_terminal(folder: Path, *words: str) -> list[str]:
     """The lines that a terminal of 80 columns gets."""
@@ -40,18 +42,25 @@ def _read(handle: int) -> bytes:
 async def test_warnings_and_answers_are_wrapped_between_words(sandbox: Sandbox, tmp_path: Path) -> None:
     config = tmp_path / "roundsman.toml"
     config.write_text(f"""\
+[listen]
+address = "127.0.0.1:0"
 [sources.front-doors]
 type = "parakey.event_logs"
 base_url = "{sandbox.url}"
 access_token = "not-the-token-77"
+[sources.front-doors.webhook]
+header = "Authorization"
+value = "a-value-of-16-letters"
 [sinks.archive]
 type = "file"
 path = "events.jsonl"
 """)
     lines = await asyncio.to_thread(on_terminal, tmp_path, "check", "--live")
+    lines += await asyncio.to_thread(on_terminal, tmp_path, "hooks", "create", "front-doors", "--url", URL)
     assert [line for line in lines if len(line) > 80 and not line.startswith(f"  {tmp_path}")] == []
     text = " ".join(" ".join(lines).split())
     assert 'write { credential = "name" }, { env = "NAME" } or { file = "path" } instead' in text
+    assert "a webhook of the type Unlock event" in text
     assert "answered 401: the credentials are refused or lack a permission" in text
 
 

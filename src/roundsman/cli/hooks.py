@@ -103,7 +103,8 @@ def hooks_create(
     async def make(found: "Source", registrar: "Registrar | None", _: "Clients") -> int:
         place = registrations.address(found, url)
         if registrar is None:
-            print(*registrations.advice(found, place, reveal=reveal), sep="\n")
+            for line in registrations.advice(found, place, reveal=reveal):
+                (print if reveal else say)(line)  # a secret is not wrapped
             return 0
         made = await registrations.create(found, registrar, place)
         print(f"{made.id}: sends to {registrations.masked(found, made.url or place)}")

@@ -11,7 +11,7 @@ import typer
 
 import roundsman
 from roundsman import config as configuration
-from roundsman.cli.app import app, fail
+from roundsman.cli.app import app, fail, say
 
 LONGEST = 60
 """Maximum characters of a type."""
@@ -97,7 +97,7 @@ def new(
         fail(f"{folder}: exists already and is not overwritten")
     except OSError as exc:
         fail(f"{exc.filename or folder}: cannot be written: {exc.strerror}")
-    print(f"wrote {folder}: {', '.join(texts)}")
+    say(f"wrote {folder}: {', '.join(texts)}")
     print(f"next: pip install --editable {shlex.quote(f'{folder.absolute()}[test]')}")
     print(f"      pytest {shlex.quote(str(folder))}")
 
