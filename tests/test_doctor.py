@@ -176,7 +176,7 @@ ExecStartPre=-/usr/bin/curl -u ops:{IN_URLS["login"]} --data pw={shlex.quote(PLA
 StandardInputText={PLANTED["input"]}
 X-Token={IN_URLS["letters"]}
 StateDirectory=roundsman
-Environment=LEVEL=info "UNIT_TOKEN={unit_env}"
+Environment=LEVEL=info "UNIT_TOKEN={unit_env}" AUTH=true
 SetCredential=x:{PLANTED["unit_file"]}
 EnvironmentFile=-{folder}/serv*.env
 """)
@@ -192,6 +192,7 @@ EnvironmentFile=-{folder}/serv*.env
         json.dumps(
             {
                 "event": "x",
+                "warm": True,
                 "token": PLANTED["logged"],
                 "to": MAIL,
                 "url": f"https://h.example/{IN_URLS['path']}",
@@ -244,6 +245,8 @@ def test_no_secret_is_in_the_bundle_or_in_what_is_printed(broken: str, planted: 
     )
     assert "ExecStartPre=-/usr/bin/curl *** *** *** *** ***\n" in unit
     assert "UNIT_TOKEN=***" in found["roundsman-doctor/unit.txt"]
+    assert json.loads(found["roundsman-doctor/checks.json"])["ok"] is False
+    assert '"warm": true' in found["roundsman-doctor/log.txt"]
     assert "poll.failed" in found["roundsman-doctor/log.txt"]
     assert "[sources.doors]" in found["roundsman-doctor/configuration/1.toml.txt"]
     assert (

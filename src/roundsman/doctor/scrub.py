@@ -142,7 +142,7 @@ def conceal_url(url: str) -> None:
     held = {each for each in parts if each and each.lower() != host and not each.isdigit()}
     conceal({*held, *map(unquote, held), quote(url, safe="")}, surely=False)
     for name, given in re.findall(r"[?&;]([^=&;#]*)=([^&;#]*)", url):
-        conceal({given, unquote(given)}, surely=is_secret_name(name))
+        conceal({given, unquote(given)}, surely=is_secret_name(name) and len(given) >= SHORT)
     conceal({user.partition(":")[2], unquote(user.partition(":")[2])} - {""}, surely=True)
     if not web:
         conceal({url, url.partition("://")[2]}, surely=False)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from roundsman.doctor.finding import Finding
 from roundsman.doctor.outside import output, text_of
-from roundsman.doctor.scrub import Scrub, conceal, conceal_parts, conceal_url, is_secret_name
+from roundsman.doctor.scrub import SHORT, Scrub, conceal, conceal_parts, conceal_url, is_secret_name
 from roundsman.masking import MASK
 from roundsman.service.units import CONFIG
 
@@ -164,9 +164,12 @@ def _words(text: str) -> list[str]:
 def _assignments(text: str, environ: dict[str, str]) -> None:
     for name, _, value in (word.partition("=") for word in _words(text)):
         environ[name] = value
+        # A short word, such as of AUTH=true, stands in other texts, too.
+        place = name.endswith(("_FILE", "_PATH", "_DIR"))
+        surely = is_secret_name(name) and not place and len(value) >= SHORT
         for each in {value, value.replace("%%", "%")}:
-            conceal([each], surely=is_secret_name(name))
-            conceal_parts(each, surely=is_secret_name(name))
+            conceal([each], surely=surely)
+            conceal_parts(each, surely=surely)
             if "://" in each:
                 conceal_url(each)
 
