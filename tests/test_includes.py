@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from roundsman import config
+from roundsman.config.current import Current
 from roundsman.errors import ConfigError
 
 SOURCE = '[sources.{0}]\ntype = "parakey.event_logs"\naccess_token = "s3cret-token"\n'
@@ -102,6 +103,21 @@ def test_the_store_is_known_without_the_included_files_if_the_main_file_names_it
     write("roundsman.toml", MAIN)
     with pytest.raises(ConfigError, match="conf.d/b.toml:1:"):
         config.store_of(main)
+
+
+def test_a_command_whose_configuration_is_a_pipe_uses_the_store_that_it_names(tmp_path: Path) -> None:
+    """As in `roundsman status -c <(...)`: a pipe can be read once only."""
+    reads, writes = os.pipe()
+    try:
+        text = f'[daemon]\nstore = "{tmp_path}/x.db"\n' + SOURCE.format("doors") + SINK
+        os.write(writes, text.encode())
+        os.close(writes)
+        current = Current(Path(f"/dev/fd/{reads}"))
+        current.renew()
+        assert current.store == tmp_path / "x.db"
+        assert current.names == ({"doors"}, {"out"})
+    finally:
+        os.close(reads)
 
 
 def test_a_change_of_an_included_file_is_a_change_of_the_configuration(main: Path) -> None:

@@ -14,6 +14,8 @@ from roundsman.options.secrets import forbidden
 
 LARGEST = 64 * 2**20
 """Maximum bytes of a file: that is a million sources."""
+_pipes: dict[tuple[Path, int, int], bytes] = {}
+"""What was in each pipe."""
 _WHERE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 _NAMES = re.compile(r"\((?:'[^']*'|\"[^\"]*\")(?:, (?:'[^']*'|\"[^\"]*\"))*,?\)")
 """The keys of a table, as the parser quotes them."""
@@ -45,7 +47,7 @@ def parse(path: Path, *, regular: bool = False) -> File:
     text = ""
     try:
         # utf-8-sig: on Windows, editors write a byte order mark.
-        text = (content(path) if regular else path.read_bytes()).decode("utf-8-sig")
+        text = (content(path) if regular else _content(path)).decode("utf-8-sig")
         text = text.replace("\r\n", "\n").replace("\r", "\n")
         return File(path, text, tomllib.loads(text))
     except OSError as exc:
@@ -58,6 +60,17 @@ def parse(path: Path, *, regular: bool = False) -> File:
     except tomllib.TOMLDecodeError as exc:
         raise ConfigError([_mistake(path, text, str(exc))]) from None
     raise ConfigError([Problem((), why, path)])
+
+
+def _content(path: Path) -> bytes:
+    """What is in the file. A pipe, such as `-c <(...)`, gives it once only, and a command needs it several times."""
+    status = path.stat()
+    if not stat.S_ISFIFO(status.st_mode):
+        return path.read_bytes()
+    which = (path, status.st_dev, status.st_ino)
+    if which not in _pipes:
+        _pipes[which] = path.read_bytes()
+    return _pipes[which]
 
 
 def content(path: Path) -> bytes:
