@@ -339,6 +339,24 @@ async def test_what_a_sink_holds_back_is_blanked(
     assert receipt == {"digest": {"count": 2, "lines": ["[redacted]", lines[1]]}}
 
 
+@pytest.mark.parametrize(
+    ("receipt", "held", "left"),
+    [(f'{{"lines":["to {ADDRESS}', {"chat": 1}, '"[redacted]"'), ('{"lines":["', {}, '{"lines":["')],
+)
+async def test_what_a_sink_holds_back_and_is_not_readable_is_blanked_if_it_names_the_person(
+    receipt: str,
+    held: dict[str, int],
+    left: str,
+    open_store: SqliteStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(erasure, "AGAIN", 0.0)
+    await sql(open_store, f"UPDATE sinks SET held = 1, receipt = '{receipt}' WHERE name = 'chat'")
+    found = await forget(open_store, ADDRESS)
+    assert (found.held, found.still_held) == (held, [])
+    assert await sql(open_store, "SELECT receipt FROM sinks WHERE name = 'chat'") == [(left,)]
+
+
 async def test_in_the_sources_that_are_named_an_id_is_blanked_and_elsewhere_it_stays(
     open_store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from roundsman import wire
+from roundsman.errors import Unreadable
 from roundsman.events import Event
 from roundsman.redaction import leaves
 from roundsman.store.about import DIGEST
@@ -290,7 +291,15 @@ def _pieces(changes: Sequence[Change]) -> list[list[Change]]:
 def _receipts(run: Callable[[str], sqlite3.Cursor]) -> list[tuple[str, Any]]:
     """The receipts of sinks that hold events back, by name."""
     rows = run("SELECT name, receipt FROM sinks WHERE held > 0 AND receipt IS NOT NULL").fetchall()
-    return [(name, wire.decode(_bytes(receipt))) for name, receipt in rows]
+    return [(name, _document(_bytes(receipt))) for name, receipt in rows]
+
+
+def _document(receipt: bytes) -> Any:
+    """A receipt; of a damaged store, a text that is no JSON."""
+    try:
+        return wire.decode(receipt)
+    except Unreadable:
+        return receipt.decode("utf-8", "replace")
 
 
 def _lines_with(value: Any, who: Person) -> int:
