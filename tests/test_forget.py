@@ -490,6 +490,25 @@ async def test_it_counts_what_each_sink_has(open_store: SqliteStore) -> None:
     assert found.others == {"u4711": ["doors"]}
 
 
+async def test_an_event_that_is_delivered_while_it_counts_is_counted(
+    open_store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store
+    await put(store, *(access(number, ANNA) for number in range(5)))
+    await store.ack("archive", 0, 2, None, START)
+    count = erasure.Erasure._count
+
+    async def counts(self: erasure.Erasure, *given: Any) -> dict[str, int]:
+        found = await count(self, *given)
+        [cursor] = [at for [at] in await sql(store, "SELECT cursor FROM sinks WHERE name = 'archive'")]
+        await store.ack("archive", cursor, cursor + 1, None, START)
+        return found
+
+    monkeypatch.setattr(erasure.Erasure, "_count", counts)
+    found = await forget(store, ADDRESS, archive=Filter())
+    assert (found.delivered, found.due) == ({"archive": 2}, {"archive": 3})
+
+
 async def test_what_stays_is_said(open_store: SqliteStore) -> None:
     key = structs.replace(access(1, ANNA), id="Anna.Berg@a.example")
     key = structs.replace(key, body=key.body.replace(b'"id":"a1"', b'"id":"Anna.Berg@a.example"'))

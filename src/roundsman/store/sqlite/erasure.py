@@ -100,16 +100,17 @@ class Erasure(Units):
             still_held = await self._blank_what_is_held(who)
             self._tail.clear()
         runs = not dry and holder(self.path) is not None
+        reached = await self._reached()  # once: an event that is delivered meanwhile is counted all the same
         return Forgotten(
             events=Counter(seqs.values()),
             unread=Counter(source for _, source in unread),
             texts=len({(each.table, each.column, each.text) for each in texts}),
-            delivered=await self._count(list(seqs), sinks, "<="),
+            delivered=await self._count(list(seqs), sinks, "<=", reached),
             in_ids=in_ids,
             in_states=await self._states_with(who),
             held=held,
             still_held=still_held,
-            due=await self._count(list(seqs), sinks, ">") if runs else {},
+            due=await self._count(list(seqs), sinks, ">", reached) if runs else {},
             others={other: sorted(who.others[other]) for other in sorted(who.others)},
             erased=not dry and await self._scrub(),
         )
@@ -234,21 +235,25 @@ class Erasure(Units):
         return [name for name, state in states if who.is_of(name) and who.is_in(str(state))]
 
     @reading
-    def _count(self, seqs: Sequence[int], sinks: Mapping[str, Filter], which: Which) -> dict[str, int]:
-        """How many of these events each sink has: those up to its cursor, also to the one before a replay. Or, of a
-        configured sink, how many it does not have yet.
-        """
+    def _reached(self) -> Mapping[str, int]:
+        """The last event that each sink has: its cursor, also the one before a replay."""
+        sql = "SELECT name, max(cursor, coalesce(reached, 0)) FROM sinks ORDER BY name"
+        return dict(self._run(sql).fetchall())
+
+    @reading
+    def _count(
+        self, seqs: Sequence[int], sinks: Mapping[str, Filter], which: Which, reached: Mapping[str, int]
+    ) -> dict[str, int]:
+        """How many of these events each sink has. Or, of a configured sink, how many it does not have yet."""
         found = {}
-        for name, reached in self._run(
-            "SELECT name, max(cursor, coalesce(reached, 0)) FROM sinks ORDER BY name"
-        ).fetchall():
+        for name, last in reached.items():
             where, values = where_of(sinks.get(name, Filter()))
             sql = (
                 "SELECT count(*) FROM events e JOIN sources s ON s.id = e.source "  # noqa: S608 - fixed words
                 f"WHERE e.seq IN (SELECT value FROM json_each(?)) AND e.seq {which} ? "
                 f"AND NOT EXISTS (SELECT 1 FROM dead d WHERE d.sink = ? AND d.seq = e.seq){where}"
             )
-            [count] = self._run(sql, [listed(seqs), reached, name, *values]).fetchone()
+            [count] = self._run(sql, [listed(seqs), last, name, *values]).fetchone()
             if count and (which == "<=" or name in sinks):
                 found[name] = int(count)
         return found
