@@ -1,5 +1,7 @@
 """One visit, where a source yields several polls, follows ids, and has something to remark."""
 
+import io
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,6 +15,7 @@ from roundsman.plugin import Poll, State, Visit
 from roundsman.sandbox import Parakey
 from roundsman.store import Filter
 from roundsman.store.sqlite.store import SqliteStore
+from roundsman.system import logs
 from worlds import START, ByHand, Straight, Time, an_event, web_of
 
 
@@ -40,6 +43,19 @@ async def test_each_page_is_committed_before_the_next_is_asked_for(engine: Engin
     assert seen == [([], {}), (["id00000"], {"at": 0}), (["id00000", "id00001"], {"at": 1})]
     assert (await status(engine, "doors")).due == START + 60
     assert (await status(engine, "doors")).visits == 1, "one visit, however many pages"
+
+
+async def test_a_visit_of_one_poll_has_its_numbers_as_numbers_in_the_log(engine: Engine) -> None:
+    async def one(visit: Visit, state: State) -> Poll:
+        return Poll({"at": 1}, [an_event(1), an_event(2)], rows=2)
+
+    SCRIPTS["doors"] = one
+    out = io.StringIO()
+    logs.configure("info", "json", logs.Line(out))
+    assert await engine.visit("doors")
+    [line] = [json.loads(each) for each in out.getvalue().splitlines()]
+    assert [line["event"], line["new"], line["rows"]] == ["poll.committed", 2, 2]
+    assert isinstance(line["ms"], float)
 
 
 async def test_what_was_committed_stays_when_a_later_page_fails(engine: Engine) -> None:
