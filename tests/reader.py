@@ -175,7 +175,8 @@ class Shell:
     ) -> "subprocess.CompletedProcess[str]":
         """Run a line as it is typed."""
         return subprocess.run(
-            ["bash", "-uo", "pipefail", "-c", line],
+            # Two lines: bash runs a single one in its own place, and a program could not find out its shell.
+            ["bash", "-uo", "pipefail", "-c", f"{line}\nexit $?"],
             cwd=folder or self.folder,
             env=self.environ,
             input=stdin,

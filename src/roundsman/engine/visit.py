@@ -265,8 +265,7 @@ class Visits:
         elif step.more or poll.page or reading is not None:
             self._log_reading(run, step, new, began)
         elif new:
-            # A plain number: JSON knows no other kind, and the line would be written as texts.
-            log.info("poll.committed", source=name, new=int(new), rows=poll.rows, ms=ms)
+            log.info("poll.committed", source=name, new=new, rows=poll.rows, ms=ms)
         elif is_debugging():
             log.debug("poll.unchanged", source=name, rows=poll.rows, ms=ms)
 
