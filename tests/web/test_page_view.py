@@ -251,7 +251,10 @@ def test_a_page_of_a_source_or_a_sink_says_what_to_do(page: Page) -> None:
     page.go(f"/source/{LONG}")
     assert f"roundsman resume {LONG}" in page.texts(".advice code")
     page.go("/sink/receiver")
-    assert page.texts("#dead p code") == ["roundsman dead retry receiver", "roundsman dead drop receiver --all"]
+    assert page.texts("#dead p code") == [
+        "roundsman dead retry receiver",
+        "roundsman dead drop receiver --all",
+    ]
     assert len(page.every("#dead tbody tr")) == 3
     page.go("/source/none")
     assert page.one("h1").text == "none: no such source"
