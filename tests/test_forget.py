@@ -339,6 +339,24 @@ async def test_what_a_sink_holds_back_is_blanked(
     assert receipt == {"digest": {"count": 2, "lines": ["[redacted]", lines[1]]}}
 
 
+@pytest.mark.parametrize("said", ["", "The address of this subscriber is refused by the list: "])
+async def test_what_a_sink_holds_back_is_blanked_also_where_the_address_was_cut(
+    said: str, open_store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasure, "AGAIN", 0.0)
+    long = f"{'anna.' * 12}berg@a.example"
+    asked = {"person": None, "message": f"{said * 2}{long}"} if said else {"person": {"email": long}}
+    other = {"person": {"email": f"jo{long}"}}
+    await put(open_store, a_failure(1, item_id="i1", **asked), a_failure(2, item_id="i2", **other))
+    lines = [event.summary for event, _ in seen(open_store.events(0, 9, 9, Filter()))]
+    assert all("anna" in line and long not in line for line in lines)
+    held = Waiting(START + 60, {"lines": lines}, 2)
+    await open_store.ack("chat", 0, 2, held.receipt, START, later=Later(held.until, held.held))
+    assert (await forget(open_store, "bo.ek@a.example")).held == {}
+    assert (await forget(open_store, long)).held == {"chat": 1}
+    assert (await open_store.cursor("chat"))[1] == {"lines": ["[redacted]", lines[1]]}
+
+
 @pytest.mark.parametrize(
     ("receipt", "held", "left"),
     [(f'{{"lines":["to {ADDRESS}', {"chat": 1}, '"[redacted]"'), ('{"lines":["', {}, '{"lines":["')],

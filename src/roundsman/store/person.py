@@ -27,6 +27,10 @@ BLANKED = REDACTED.encode()
 
 _SOURCE = re.compile(r" \[([^\[\]]*)\]$")
 """The source at the end of the summary of an event."""
+BEGIN = 4
+"""Minimum characters of a value that was cut by which it is known."""
+_WITHIN = re.compile(r"[\w.+%-]\Z")
+"""The end of what stands before a part of a longer name or address."""
 OURS = frozenset({"failures", "fields"})
 """Lists of `data` whose items have members that are about no person."""
 
@@ -120,8 +124,8 @@ class Person:
         """The summary of an event, or what stands for it if it names the person."""
         found = _SOURCE.search(text)
         source = found[1] if found is not None else None
-        own = [self.name] if self.is_of(source) else []
-        return REDACTED if removal_of([*own, *self._known.get(source or "", ())]).is_in(text) else text
+        values = [*([self.name] if self.is_of(source) else []), *self._known.get(source or "", ())]
+        return REDACTED if removal_of(values).is_in(text) or _is_begun(text, values) else text
 
     def is_in(self, text: str) -> bool:
         """Whether the text has the id or the address in it."""
@@ -172,6 +176,16 @@ class Person:
     def _member(self, name: str, value: Any) -> Any:
         """The same of a member. What stands under the address is about the person."""
         return _nothing(value) if may_be_address(name) and self.is_in(name) else self._emptied(value)
+
+
+def _is_begun(text: str, values: Iterable[str]) -> bool:
+    """Whether a summary has the begin of one of these values where it was cut."""
+    return any(
+        begin.endswith(value[:size]) and _WITHIN.search(begin[:-size]) is None
+        for begin in text.casefold().split("…")[:-1]
+        for value in map(str.casefold, values)
+        for size in range(BEGIN, len(value))
+    )
 
 
 def _nothing(value: Any) -> Any:
