@@ -120,6 +120,21 @@ def test_a_command_whose_configuration_is_a_pipe_uses_the_store_that_it_names(tm
         os.close(reads)
 
 
+def test_a_file_that_is_emptied_before_it_is_written_names_no_other_store(main: Path) -> None:
+    text = main.read_text() + '[daemon]\nstore = "{}.db"\n'
+    main.write_text(text.format("one"))
+    current = Current(main)
+    for half in ("", MAIN.splitlines()[0], text.format("two")[:-40]):
+        main.write_text(half)
+        Path("conf.d/b.toml").rename("conf.d/b")
+        current.renew()
+        Path("conf.d/b").rename("conf.d/b.toml")
+        assert current.store == Path.cwd() / "one.db"
+    main.write_text(text.format("two"))
+    current.renew()
+    assert current.store == Path.cwd() / "two.db"
+
+
 def test_a_change_of_an_included_file_is_a_change_of_the_configuration(main: Path) -> None:
     digests = [config.digest(main)]
     write("conf.d/b.toml", SOURCE.format("annex"))

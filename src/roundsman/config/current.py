@@ -26,9 +26,11 @@ class Current:
         self._read()
 
     def renew(self) -> None:
-        """Read the files again if one of them has changed. While they have mistakes, what they said before stays."""
+        """Read the files again if one of them has changed. While they have mistakes, what they said before stays; also while
+        they name no source and no sink: many editors empty a file before they write it.
+        """
         try:
-            if self._seen() != self._stamps:
+            if self._seen() != self._stamps and any(names(self._path)):
                 self._read()
         except ConfigError:
             pass
