@@ -82,6 +82,7 @@ def test_the_secret_is_what_the_program_prints(tmp_path: Path) -> None:
         (shell("kill -9 $$"), "the program /bin/sh: ended by SIGKILL"),
         (shell("echo no session >&2; exit 3"), "the program /bin/sh: exit status 3: no session"),
         (shell(f"echo {SECRET}; echo {SECRET} is locked >&2; exit 3"), "the program /bin/sh: exit status 3: *** is locked"),
+        (shell("echo 4-17; echo; echo 4-17 is locked >&2; exit 3"), "the program /bin/sh: exit status 3: *** is locked"),
     ],
 )  # fmt: skip
 def test_each_mistake_is_one_sentence_without_the_secret(table: str, problem: str, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from typing import IO, NamedTuple
 
-from roundsman.masking import LONG, MASK, mask, one_line
+from roundsman.masking import LONG, MASK, SHORTEST, mask, one_line
 from roundsman.times import spell
 
 GRACE = 2.0
@@ -139,7 +139,9 @@ class Run:
             self._output.drain(process.stdout)
             output = bytes(self._output.kept)
             lines = [one_line(line) for line in output.decode("utf-8", "replace").splitlines()]
-            words = self._tail.words([line for line in lines if len(line) >= LONG])
+            # One line is the value itself. One of many can be a plain word, which would be missed elsewhere.
+            least = SHORTEST if sum(map(bool, lines)) == 1 else LONG
+            words = self._tail.words([line for line in lines if len(line) >= least])
             return Ended(status, self._late, words, output, left)
 
     def _serve(self, process: "subprocess.Popen[bytes]", end: int, given: bytes) -> bool:
