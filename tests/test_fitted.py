@@ -12,11 +12,11 @@ from roundsman.sandbox import Parakey, Sandbox
 URL = "https://hooks.example.org"
 
 
-def on_terminal(folder: Path, *words: str) -> list[str]:
+def on_terminal(folder: Path, *words: str, module: tuple[str, ...] = ("-m", "roundsman")) -> list[str]:
     """The lines that a terminal of 80 columns gets."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "roundsman", *words],
+        [sys.executable, *module, *words],
         cwd=folder,
         env={**os.environ, "COLUMNS": "80", "TERM": "xterm", "HOME": str(folder)},
         stdin=theirs,
@@ -62,6 +62,14 @@ path = "events.jsonl"
     assert 'write { credential = "name" }, { env = "NAME" } or { file = "path" } instead' in text
     assert "a webhook of the type Unlock event" in text
     assert "answered 401: the credentials are refused or lack a permission" in text
+
+
+def test_a_command_at_the_end_is_in_one_line(tmp_path: Path) -> None:
+    """The first half of `roundsman forget ID --source NAME` would forget another person, too."""
+    key = "5f0d9c6a1b2c3d4e5f6a7b8c"
+    command = f"roundsman forget {key} --source front-doors"
+    script = f"from roundsman.cli.app import say; say('also named {key}: {command}')"
+    assert on_terminal(tmp_path, "-c", script, module=()) == [f"also named {key}:", f"  {command}"]
 
 
 async def test_a_preview_shows_events_without_numbers(sandbox: Sandbox, tmp_path: Path) -> None:

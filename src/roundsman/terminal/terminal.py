@@ -1,6 +1,7 @@
 """Standard output as a terminal: its size, its colours, and the width that its rows have come to."""
 
 import os
+import re
 import shutil
 import sys
 import time
@@ -14,6 +15,8 @@ from roundsman.times import parse_time, rfc3339
 
 FORCED = ("FORCE_COLOR", "TTY_COMPATIBLE")
 """Variables by which a user asks for the output of a terminal where there is none."""
+_COMMAND = re.compile(r" (?<=: )(roundsman [^;:,`]*)$")
+"""A command at the end of a sentence."""
 NARROWEST = 20
 """Columns that are used even if the terminal has fewer: a word must have room."""
 WIDEST = 24
@@ -102,14 +105,16 @@ def terminal(*, utc: bool = False) -> Terminal | None:
 
 
 def fitted(text: str, stream: TextIO | None) -> str:
-    """A sentence in lines that fit, if the stream is a terminal. A word that no line could hold is not broken here: it may
-    be there to be copied.
+    """A sentence in lines that fit, if the stream is a terminal. A word that no line could hold is not broken here, nor a
+    command at the end of the sentence: they may be there to be copied, and half a command does another thing.
     """
     columns = max(NARROWEST, shutil.get_terminal_size().columns)
     if stream is None or not stream.isatty() or width(text) <= columns:
         return text
     start = len(text) - len(text.lstrip(" "))
-    first, *words = text[start:].split(" ")
+    command = _COMMAND.search(text, start)
+    first, *words = text[start : command.start() if command else len(text)].split(" ")
+    words += [command[1]] if command else []
     lines = [" " * start + first]
     for word in words:
         if width(lines[-1]) + 1 + width(word) <= columns:
