@@ -194,6 +194,15 @@ async def test_a_person_is_found_by_the_whole_id_or_address(
     assert sum((await forget(open_store, person, dry=True)).events.values()) == events
 
 
+@pytest.mark.parametrize("person", ["u7", "c@a.example"])
+async def test_a_person_without_a_name_is_blanked_in_an_event_without_a_subject(
+    person: str, open_store: SqliteStore
+) -> None:
+    await put(open_store, a_failure(1, person={"id": "u7", "name": None, "email": "c@a.example"}))
+    assert (await forget(open_store, person)).events == {"doors": 1}
+    assert data(open_store, 1)["data"]["person"] == {"id": None, "name": None, "email": None}
+
+
 async def test_an_address_is_found_where_no_person_is_named(open_store: SqliteStore) -> None:
     row = structs.replace(an_event(1), body=an_event(1, raw={"by": {"mail": ADDRESS, "tel": 1}}).body)
     asked = notice("roundsman.source.gap", "doors", "x", f"rows of {ADDRESS} may be missing")

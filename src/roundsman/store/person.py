@@ -105,7 +105,7 @@ class Person:
         document["data"] = {
             name: each if name in OURS else self._member(name, each) for name, each in data.items()
         }
-        if document.get("subject") in values:
+        if "subject" in document and document["subject"] in values:
             del document["subject"]  # also if it is too short to be searched for in texts
         return rewritten(event, document, removal_of(values))
 
