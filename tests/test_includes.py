@@ -165,7 +165,27 @@ def test_root_does_not_include_a_file_that_others_may_change(main: Path) -> None
         ),
         ("a = \u201cs3cret\u201d\n", "1:5: is not TOML: Invalid value; curly quotes are no quotes in TOML"),
         ("a = s3cret\n", "1:5: is not TOML: Invalid value; a text stands in quotes"),
-        ("a = 's3cret\n", '2:1: is not TOML: Expected "\'"; a text has no closing quote'),
+        ("a = 's3cret\n", '1:5: is not TOML: Expected "\'"; a text has no closing quote'),
+        ("b = 'x' # it's\na = 's3cret\nc = 1\n", '2:5: is not TOML: Expected "\'"; a text has no closing'),
+        (
+            'b = """x"""\na = """s3cret\nc = "d"\n',
+            "2:5: is not TOML: Unterminated string; a text has no closing",
+        ),
+        ("a = '''s3cret\nc = 'd'\n", "1:5: is not TOML: Expected "),
+        (
+            "a = {\n b = 's3cret'\n}\n",
+            "a table between { and } stands in one line; several lines stand below",
+        ),
+        (
+            "a = { b = 1,\n c = 's3cret' }\n",
+            "1:13: is not TOML: Invalid initial character for a key part; a table",
+        ),
+        ("a = { b = 's3cret', }\n", "Invalid initial character for a key part; no comma stands before }"),
+        (
+            'a = "s3cret",\nb = 1\n',
+            "Expected newline or end of document after a statement; no comma stands at",
+        ),
+        ("a = 5, # s3cret\n", "Expected newline or end of document after a statement; no comma stands at"),
         ('a = "s3cret\n', "1:12: is not TOML: Illegal character '\\n'; the text has no closing quote"),
         (
             'a = "C:\\s3cret"\n',

@@ -10,6 +10,8 @@ _YAML = re.compile(r"""\s*(?:- )?["']?[A-Za-z_][\w.-]*["']?\s*:(?:\s|$)""")
 _TRUTH = re.compile(r"(?:true|yes|on|false|no|off)\b", re.IGNORECASE)
 _NULL = re.compile(r"(?:null|none|nil|undefined)\b", re.IGNORECASE)
 _WORD = re.compile(r"[^\s\"'\[\]{},#=]+")
+UNCLOSED = ("Unterminated string", "Expected '\"", "Expected \"'")
+"""The words of the parser at the end of a document in which a text is not closed."""
 
 
 def likely_cause(text: str, line: int, column: int, words: str) -> str:
@@ -34,7 +36,7 @@ def likely_cause(text: str, line: int, column: int, words: str) -> str:
         return "in \"...\" a backslash begins an escape; write '...', which takes it as it is, or \\\\"
     if words.startswith(("Illegal character '\\n'", "Found invalid character '\\n'")):
         return 'the text has no closing quote; a text of several lines stands between """ and """'
-    if words.startswith(("Unterminated string", "Expected '\"", "Expected \"'")):
+    if words.startswith(UNCLOSED):
         return "a text has no closing quote"
     if words.startswith("Expected ']") and before.lstrip().startswith("[["):
         return "[[ is closed by ]]"
@@ -46,6 +48,10 @@ def likely_cause(text: str, line: int, column: int, words: str) -> str:
         return _no_value(rest)
     if words.startswith("Unclosed array"):
         return "elements of a list are separated by commas, and ] ends it"
+    if words.startswith("Invalid initial character") and "{" in before and not rest.strip():
+        return "a table between { and } stands in one line; several lines stand below a [table] of their own"
+    if words.startswith("Invalid initial character") and before.rstrip().endswith(","):
+        return "no comma stands before }"
     if words.startswith("Unclosed inline table"):
         return "keys between { and } are separated by commas, and } ends the table, in the same line"
     return ""
@@ -72,6 +78,8 @@ def _no_value(rest: str) -> str:
 def _after_a_value(before: str, rest: str) -> str:
     """The cause of something behind a value, in its line."""
     value = before.partition("=")[2].strip()
+    if value and re.fullmatch(r"\s*,\s*(?:#.*)?", rest):
+        return "no comma stands at the end of a line"
     if value[:1] in {'"', "'"}:
         return 'the text ended before; a quote inside "..." is written \\", or use \'...\' around it'
     if before.lstrip().startswith("["):

@@ -24,6 +24,15 @@ _QUOTED = re.compile(r"(?<!Expected )(?:'(?!\\)[^']*'|\"[^\"]*\")")
 
 What it expects in its place, such as `'='`, and an escaped character are no text of the file.
 """
+_OPENED = re.compile(
+    r'#[^\n]*|"""(?:\\.|[^\\])*?""""{0,2}|'
+    r"'''.*?''''{0,2}|"
+    r"(?P<several>'''|\"\"\")|"
+    r'"(?:\\.|[^"\\\n])*"|'
+    r"'[^'\n]*'|(?P<one>[\"'])",
+    re.DOTALL,
+)
+"""A comment, a text, or the quote of a text that has no end."""
 _TWICE = (
     "Cannot overwrite a value",
     "Cannot declare",
@@ -53,8 +62,11 @@ def parse(path: Path, *, regular: bool = False) -> File:
     except OSError as exc:
         hint = forbidden(exc, f"the service's user must be able to read it: chmod 644 {path}")
         why = f"cannot be read: {exc.strerror}{hint}"
-    except UnicodeDecodeError:
-        why = "is not UTF-8 text"
+    except UnicodeDecodeError as exc:
+        is_wide = exc.object[:2] in {b"\xff\xfe", b"\xfe\xff"}
+        words = f"is not UTF-8 text{'; it is UTF-16: save it as UTF-8' if is_wide else ''}"
+        line = None if is_wide else exc.object.count(b"\n", 0, exc.start) + 1
+        raise ConfigError([Problem((), words, path, line)]) from None
     except RecursionError:
         why = "is not TOML: nested too deeply"
     except tomllib.TOMLDecodeError as exc:
@@ -94,19 +106,25 @@ def _without_waiting(path: str, flags: int) -> int:
 
 
 def _mistake(path: Path, text: str, message: str) -> Problem:
-    from roundsman.config.causes import likely_cause
+    from roundsman.config.causes import UNCLOSED, likely_cause
 
     found = _WHERE.search(message)
     words = message[: found.start()] if found else message
     if found and found[1]:
         line, column = int(found[1]), int(found[2])
     else:  # the end of the document
-        line, column = text.count("\n") + 1, len(text) - text.rfind("\n")
+        at = _opened(text) if words.startswith(UNCLOSED) else len(text)
+        line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
     if words.startswith(_TWICE) and (known := _twice(path, text, line)):
         return known
     shown = _QUOTED.sub("...", _NAMES.sub(lambda match: _dotted(match[0]), words))
     cause = likely_cause(text, line, column, words)
     return Problem((), f"is not TOML: {shown}{f'; {cause}' if cause else ''}", path, line, column)
+
+
+def _opened(text: str) -> int:
+    """Where the text begins that has no closing quote."""
+    return next((each.start() for each in _OPENED.finditer(text) if each.lastgroup), len(text))
 
 
 def _twice(path: Path, text: str, line: int) -> Problem | None:
