@@ -346,6 +346,7 @@ def test_the_example_has_every_option_with_its_default() -> None:
         ),
         ("sources = 3\n" + SINK, "sources: is not a table; write [sources.some-name]"),
         ("[sources]\ndoors = 3\n" + SINK, "sources.doors: is not a table; write [sources.doors]"),
+        ('store = "x.db"\n' + FINE, "store: stands above all tables; write it below [daemon]"),
         ("[demon]\n" + FINE, "demon: unknown table; did you mean daemon?"),
         (
             '[daemon]\nlog_level = "loud"\n' + FINE,

@@ -85,7 +85,12 @@ def test_a_file_that_is_named_and_not_there_is_a_mistake_and_a_pattern_without_a
         "roundsman.toml:1: warning: include.1: none/*.toml matches no file"
     ]
     write("roundsman.toml", 'include = ["gone.toml"]\n' + SINK)
-    assert mistakes(main) == ["gone.toml: cannot be read: No such file or directory"]
+    assert mistakes(main) == [
+        "roundsman.toml:1: include.0: gone.toml cannot be read: No such file or directory"
+    ]
+    write("gone.toml", "# s3cret\n[a]\n")
+    Path("gone.toml").write_bytes(b"# s3cret\n# caf\xe9\n")
+    assert mistakes(main) == ["gone.toml:2: is not UTF-8 text"]
 
 
 def test_an_included_file_without_end_is_not_read_whole(main: Path) -> None:

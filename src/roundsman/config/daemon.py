@@ -53,4 +53,10 @@ def store_of(path: Path) -> Path:
 def unknown_tables(tables: dict[str, Any]) -> list[Problem]:
     """The mistakes about unknown tables."""
     known = [*TABLES, "include"]
-    return [Problem((key,), f"unknown table{nearest(key, known)}") for key in tables if key not in TABLES]
+    return [
+        Problem((key,), f"unknown table{nearest(key, known)}")
+        if isinstance(value, dict | list) or key not in DaemonOptions.model_fields
+        else Problem((key,), "stands above all tables; write it below [daemon]")
+        for key, value in tables.items()
+        if key not in TABLES
+    ]

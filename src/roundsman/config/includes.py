@@ -55,7 +55,10 @@ def included(main: File) -> Included:
                 try:
                     found.files.append(parse(path, regular=True))
                 except ConfigError as exc:
-                    problems += exc.found
+                    # A file that cannot be read has no lines: the mistake is where it is named.
+                    problems += [
+                        each if each.line else Problem(place, f"{path} {each.words}") for each in exc.found
+                    ]
     if not _is_list(main.tables["include"]):
         problems.append(Problem(("include",), f"is not a list of file names and patterns; {EXAMPLE}"))
     if problems:
