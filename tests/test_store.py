@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -635,3 +635,25 @@ async def test_a_webhook_that_cannot_be_read_back_is_refused(
     with pytest.raises(StoreError, match="cannot be read back"):
         await store.receive(Intake("doors", [an_event(2)]), START)
     assert await store.head() == 1, "and it is not stored either"
+
+
+async def test_what_is_pruned_during_a_pull_is_in_the_answer_or_counted_and_not_both(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await put(store, *(an_event(number) for number in range(5)))
+    reader = Reader.open(store.path)
+    run = reader._run
+
+    def meanwhile(text: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+        if "count(*)" in text:
+            done(sql(store, "UPDATE events SET body = NULL"))
+        return run(text, values)
+
+    monkeypatch.setattr(reader, "_run", meanwhile)
+    try:
+        found = await reader.pull(0, 3, Filter())
+        assert (len(found.events), found.next, found.pruned) == (3, 3, 0)
+        found = await reader.pull(0, 3, Filter())
+        assert (len(found.events), found.next, found.pruned) == (0, 5, 5)
+    finally:
+        await reader.close()

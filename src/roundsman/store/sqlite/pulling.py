@@ -16,6 +16,15 @@ class Pulling(Reading):
     @reading
     def pull(self, after: int, limit: int, wanted: Filter) -> Pulled:
         """The next events after `after` that match the filter, in log order: at most `limit`, and about 4 MiB."""
+        # All of it at one moment: what is pruned between two reads would be in the answer, and counted as pruned.
+        self._run("BEGIN")
+        try:
+            return self._pull(after, limit, wanted)
+        finally:
+            if self._db.in_transaction:
+                self._run("ROLLBACK")
+
+    def _pull(self, after: int, limit: int, wanted: Filter) -> Pulled:
         run = self._run
         # Not the greatest number in the table: the newest events may be pruned whole, too.
         row = run("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
