@@ -309,6 +309,19 @@ def test_a_damaged_store_is_a_failure(tmp_path: Path, planted: Path) -> None:
     assert "is damaged" in said.stdout
 
 
+def test_one_source_is_counted_as_one(tmp_path: Path) -> None:
+    (tmp_path / "roundsman.toml").write_text("""\
+[sources.doors]
+type = "parakey.event_logs"
+base_url = "http://127.0.0.1:1"
+access_token = "lit8Token"
+[sinks.out]
+type = "stdout"
+""")
+    said = doctor(tmp_path, config=tmp_path / "roundsman.toml").stdout
+    assert "roundsman.toml: no mistakes; 1 source, 1 sink\n" in said
+
+
 def test_the_disks_are_those_of_the_files_that_a_sink_writes(tmp_path: Path, small_disk: Path) -> None:
     """A relative path begins at the folder of the configuration, and not at that of the store."""
     config = small_disk / "roundsman.toml"

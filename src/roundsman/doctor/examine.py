@@ -16,6 +16,7 @@ from roundsman.doctor.scrub import Scrub
 from roundsman.doctor.settings import Settings, settings
 from roundsman.errors import ConfigError, StoreError, reason
 from roundsman.masking import mask
+from roundsman.options.values import counted
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -120,7 +121,7 @@ async def _load(
                 Finding("configuration", "ok", f"{path}: no mistakes but variables that only the service has")
             )
         return None
-    what = f"{len(loaded.sources)} sources, {len(loaded.sinks)} sinks"
+    what = f"{counted(len(loaded.sources), 'source')}, {counted(len(loaded.sinks), 'sink')}"
     found.append(Finding("configuration", "ok", f"{path}: no mistakes; {what}"))
     return loaded
 
