@@ -625,6 +625,13 @@ def test_it_says_what_it_blanks_and_what_is_elsewhere(roundsman: Any, tmp_path: 
     assert roundsman("forget", "Anna.Berg@a.example", "--yes").out == said + copy
 
 
+def test_what_is_no_address_is_said_to_be_looked_for_as_an_id(roundsman: Any) -> None:
+    """A name finds nothing, and must not look as if the person were not there."""
+    found = roundsman("forget", "Anna", "--dry-run")
+    said = "nothing in the store names this person; it is looked for as an id, not as a name\n"
+    assert (found.code, found.out) == (0, f"Anna: {said}")
+
+
 def test_its_json_has_the_same(roundsman: Any) -> None:
     found = json.loads(roundsman("forget", "u4711", "--yes", "--json").out)
     assert found == {

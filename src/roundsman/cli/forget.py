@@ -164,7 +164,8 @@ def _show(
     parts.append(_by_source(found.held, "held line"))
     what = "; ".join(filter(None, parts))
     if not what:
-        to(f"{name}: nothing in the store names this person")
+        hint = "" if "@" in name else "; it is looked for as an id, not as a name"
+        to(f"{name}: nothing in the store names this person{hint}")
         return
     to(f"{name}: {'found' if dry_run else 'blanked'} in {what}")
     for sink, count in found.delivered.items():
