@@ -648,6 +648,8 @@ def test_events_are_found_by_the_names_that_are_shown(roundsman: Any, troubled: 
         ("--type co.parakey.batch.complete", "no such event type; did you mean co.parakey.batch.completed?"),
         ("--type zz.*", "zz.*: matches no event type; `roundsman schema events` has all"),
         ("--outcome faild", "faild: no such outcome; did you mean failed?"),
+        ("--outcome FAILED", "FAILED: no such outcome; did you mean failed?"),
+        ("--type Batch.Completed", "Batch.Completed: no such event type; did you mean batch.completed?"),
         ("--outcome x*", "x*: matches no outcome; known: succeeded, partial, failed, empty, "),
         ("--source e*", "e*: matches no source; there is "),
         ("--type batch.completed --type nonsense", "nonsense: no such event type; "),

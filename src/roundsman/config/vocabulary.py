@@ -30,7 +30,7 @@ class Vocabulary(NamedTuple):
         plain = [each for each in self.types if not set(each) & set("*?[")]
         names = {short(each): short(each) if shortened else f"*.{short(each)}" for each in plain}
         names |= {each: each for each in plain}
-        near = difflib.get_close_matches(wanted, names, 1)
+        near = difflib.get_close_matches(wanted.lower(), names, 1)
         return (
             f"; did you mean {names[near[0]]}?"
             if near
@@ -41,7 +41,7 @@ class Vocabulary(NamedTuple):
         """The same for an outcome."""
         if any(meets(wanted, each) for each in self.outcomes):
             return None
-        near = difflib.get_close_matches(wanted, self.outcomes, 1)
+        near = difflib.get_close_matches(wanted.lower(), self.outcomes, 1)
         return f"; did you mean {near[0]}?" if near else f"; known: {', '.join(self.outcomes)}"
 
 
