@@ -1,5 +1,6 @@
 """The names in the prose exist: events, metrics, options, log lines, modules, statuses."""
 
+import fnmatch
 import importlib.util
 import re
 
@@ -29,6 +30,12 @@ HAND_WRITTEN = pages.written()
 def test_each_type_of_event_exists(page: str) -> None:
     named = set(TYPE.findall(pages.text_of(page)))
     assert {each for each in named if each not in kinds.TYPES and not _exists(each)} == set()
+
+
+@pytest.mark.parametrize("page", HAND_WRITTEN)
+def test_each_glob_of_a_type_in_an_address_matches_a_type(page: str) -> None:
+    globs = re.findall(r"[?&]type=([\w.*]+)", pages.text_of(page))
+    assert [each for each in globs if not fnmatch.filter(kinds.TYPES, f"*{each}")] == []
 
 
 @pytest.mark.parametrize("page", HAND_WRITTEN)
