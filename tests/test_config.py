@@ -342,7 +342,7 @@ def test_the_example_has_every_option_with_its_default() -> None:
         (SINK, "sources: no source; add a table such as [sources.front-doors]"),
         (
             '[sources."a b"]\ntype = "parakey.event_logs"\n' + SINK,
-            "sources.a b: a name is made of letters, digits, dots, dashes and underscores",
+            "sources.a b: a name has at most 63 letters, digits, dots, dashes and underscores, and begins with",
         ),
         ("sources = 3\n" + SINK, "sources: is not a table; write [sources.some-name]"),
         ("[sources]\ndoors = 3\n" + SINK, "sources.doors: is not a table; write [sources.doors]"),

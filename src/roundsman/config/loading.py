@@ -192,7 +192,7 @@ def _plugins(
     for name, table in tables.items():
         place = (section, name)
         if not NAME.fullmatch(name):
-            words = "a name is made of letters, digits, dots, dashes and underscores"
+            words = "a name has at most 63 letters, digits, dots, dashes and underscores, and begins with a letter or a digit"
             problems.append(Problem(place, words))
         if section == "sources" and name == DAEMON:
             words = "is the source of the daemon's own notices; give the source another name"
