@@ -220,6 +220,7 @@ def test_status_says_what_a_source_does_and_how_old_what_waits_is(
     found = json.loads(roundsman("status", "--json").out)
     doors, keys = found["sources"]
     assert (doors["reading"], doors["tracks"], keys["tracks"]) == (None, None, True)
+    assert "tracks=true" in roundsman("status").out, "as in JSON"
     assert [sink["oldest"] for sink in found["sinks"]] == ["2026-05-01T06:00:00Z"] * 2
     assert "nothing to follow" in terminal(200, "status").words
     db = SqliteStore.open(store / "roundsman.db")

@@ -49,7 +49,7 @@ def unix(text: str | None) -> float | None:
 
 
 def plain(value: object) -> str:
-    text = str(value)
+    text = str(value).lower() if isinstance(value, bool) else str(value)
     if " " not in text:
         return text
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
