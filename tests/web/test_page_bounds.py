@@ -15,9 +15,9 @@ from doors import Door, open_door
 from inside import visited
 from roundsman.engine.roster import Watched
 from roundsman.options.listen import ListenOptions
-from roundsman.store import Census, Filter
+from roundsman.store import Census, Filter, open_desk
 from roundsman.web.page import rows
-from worlds import a_failure, event_logs
+from worlds import a_failure, event_logs, mailchimp_batches
 
 KEY = {"authorization": "Basic " + base64.b64encode(b"anna:correct horse").decode()}
 PAGE = {"user": "anna", "password": "correct horse"}
@@ -37,6 +37,18 @@ async def door(tmp_path: Path) -> AsyncIterator[Door]:
 async def get(door: Door, path: str) -> tuple[int, str]:
     answer = await door.client.get(door.url + path, headers=KEY)
     return answer.status_code, answer.text
+
+
+async def test_the_page_of_a_source_says_what_it_follows(tmp_path: Path) -> None:
+    options = ListenOptions(address="127.0.0.1:0", page=PAGE)
+    sources = (event_logs(), mailchimp_batches())
+    async with open_door(tmp_path, *sources, rounds=False, options=options) as door:
+        assert "nothing to follow" not in (await get(door, "/source/doors"))[1]
+        assert "<dd>nothing to follow</dd>" in (await get(door, "/source/news"))[1]
+        desk = await open_desk(door.store.path)
+        await desk.follow("news", ["b1", "b2"])
+        await desk.close()
+        assert "<dt>Follows</dt><dd>2</dd>" in (await get(door, "/source/news"))[1]
 
 
 def names(text: str) -> list[str]:

@@ -8,6 +8,7 @@ from roundsman import shapes
 from roundsman.engine.engine import Engine
 from roundsman.errors import Unreadable
 from roundsman.events import Event
+from roundsman.plugin import Source
 from roundsman.store import Act, DeadLetter, Filter, Kind, LoggedAct, Searched, SinkEntry, SourceEntry, View
 from roundsman.store.tally import SPANS
 from roundsman.summary import without_source
@@ -146,6 +147,15 @@ def lines(found: Searched) -> Lines:
 async def stored(view: View, rows: Sequence[SourceRow]) -> dict[str, SourceEntry]:
     """What the store has about these sources, by name."""
     return {entry.name: entry for entry in await view.sources([row.name for row in rows])}
+
+
+async def follows(view: View, source: Source) -> int:
+    """How many ids a source follows."""
+    memory = await view.memory(source.name)
+    try:
+        return len(source.following(memory.state)) + len(memory.ids)
+    except ValueError:  # a later version's state
+        return len(memory.ids)
 
 
 async def dead_letters(view: View, sink: str) -> list[DeadLetter]:

@@ -11,6 +11,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from roundsman.engine.engine import Engine
+from roundsman.plugin import Tracks
 from roundsman.store import Filter, View
 from roundsman.web.page import pages, rows
 from roundsman.web.page.asked import LogQuery, SourceQuery, seq_of
@@ -95,11 +96,12 @@ class Views:
         name = request.path_params["name"]
         if name not in self._engine.roster:
             return self._missing(session, f"{name}: no such source")
-        row = rows.source_row(self._engine, name)
+        row, source = rows.source_row(self._engine, name), self._engine.roster[name].source
         census = await self._counting.census()
 
         async def reads(view: View) -> Values:
             return {
+                "follows": await pages.follows(view, source) if isinstance(source, Tracks) else None,
                 "stored": await pages.stored(view, [row]),
                 "found": await pages.newest(view, Filter(sources=[name])),
                 "charts": await pages.source_charts(view, name, self._engine.time.now()),
