@@ -332,6 +332,8 @@ async def test_a_token_is_a_login_too(tmp_path: Path) -> None:
         entered = await door.client.post(door.url + "/login", data={"secret": TOKEN})
         assert entered.status_code == 303
         assert (await get(door, headers=BROWSER)).status_code == 200
+        wrong = await door.client.post(door.url + "/login", data={"user": "", "secret": "wrong"})
+        assert (wrong.status_code, "The token is wrong." in wrong.text) == (401, True)
 
 
 async def test_a_login_of_many_accents_costs_no_more_than_another(door: Door) -> None:

@@ -221,7 +221,7 @@ def test_a_wrong_password_leads_back_to_the_form_and_the_right_one_to_where_the_
     page.go("/log?outcome=denied")
     assert page.run("return document.activeElement.id") == "user"
     page.log_in("wrong horse")
-    assert page.texts("[role=alert]") == ["This is not the login."]
+    assert page.texts("[role=alert]") == ["The user or the password is wrong."]
     page.log_in()
     page.until(lambda: page.browser.current_url == page.url + "/log?outcome=denied")
     page.one(".leave button").click()

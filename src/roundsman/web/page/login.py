@@ -9,7 +9,8 @@ from starlette.routing import Route
 from roundsman.web.page import views
 from roundsman.web.page.door import READ, Door, Session, form_of, inside
 
-WRONG = "This is not the login."
+WRONG = "The user or the password is wrong."
+WRONG_TOKEN = "The token is wrong."
 
 
 def routes(door: Door) -> list[Route]:
@@ -34,7 +35,7 @@ def routes(door: Door) -> list[Route]:
             response.headers["retry-after"] = str(seconds)
             return response
         if wait < 0:
-            return form(target, 401, WRONG)
+            return form(target, 401, WRONG_TOKEN if by_token else WRONG)
         response = RedirectResponse(target, 303)
         await door.admit(request, response)
         return response
