@@ -171,7 +171,9 @@ def _show(
     for sink, count in found.delivered.items():
         to(f"{sink} has {count} of these: {places.get(sink, 'it is not configured any more')}")
     for sink, count in found.due.items():
-        to(f"{sink} does not have {count} of these yet: a delivery under way may still have one as it was")
+        to(
+            f"{sink} does not have {count} of these yet: a delivery that begins in the next second may still have some as they were"
+        )
 
 
 def _show_rest(name: str, found: "Forgotten", copies: list[str]) -> None:

@@ -9,8 +9,8 @@ from starlette.routing import Route
 from roundsman.web.page import views
 from roundsman.web.page.door import READ, Door, Session, form_of, inside
 
-WRONG = "The user or the password is wrong."
-WRONG_TOKEN = "The token is wrong."
+WRONG = {False: "The user or the password is wrong.", True: "The token is wrong."}
+"""By whether the login is a token."""
 
 
 def routes(door: Door) -> list[Route]:
@@ -35,7 +35,7 @@ def routes(door: Door) -> list[Route]:
             response.headers["retry-after"] = str(seconds)
             return response
         if wait < 0:
-            return form(target, 401, WRONG_TOKEN if by_token else WRONG)
+            return form(target, 401, WRONG[by_token])
         response = RedirectResponse(target, 303)
         await door.admit(request, response)
         return response
