@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from roundsman.config.document import read
 from roundsman.config.loading import Config
 from roundsman.config.sentences import nearest
-from roundsman.config.vocabulary import vocabulary
+from roundsman.config.vocabulary import of_sources
 from roundsman.errors import ConfigError
 from roundsman.http.urls import is_loopback
 from roundsman.options.command import found as found_in, is_open_to_others
@@ -160,10 +160,7 @@ def _open_to_all(path: Path) -> bool:
 def _filters_for_nothing(config: Config) -> list[str]:
     """Filters of sinks that no event can match. Without a warning, a typo would silently deliver nothing."""
     names = [*config.sources, DAEMON]
-    words = vocabulary(
-        (source.type, getattr(getattr(source, "event", None), "type", None))
-        for source in config.sources.values()
-    )
+    words = of_sources(config.sources.values())
     found = []
     for name, sink in config.sinks.items():
         place = f"sinks.{name}"

@@ -64,6 +64,14 @@ def of_document(document: Mapping[str, Any]) -> Vocabulary:
     )
 
 
+def of_sources(sources: Iterable[object]) -> Vocabulary:
+    """The vocabulary of loaded sources."""
+    return vocabulary(
+        (getattr(source, "type", None), getattr(getattr(source, "event", None), "type", None))
+        for source in sources
+    )
+
+
 def short(kind: str) -> str:
     """An event type without the vendor, as the commands print it: `batch.completed`."""
     return re.sub(r"^(roundsman|[a-z]{2,3}\.[^.]+)\.", "", kind)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from starlette.requests import Request
 from starlette.responses import Response
 
+from roundsman.config.vocabulary import Vocabulary, of_sources
 from roundsman.engine.engine import Engine
 from roundsman.events import Event
 from roundsman.screen.words import stamp
@@ -41,14 +42,21 @@ class Pull:
         after, limit = query.number("after", 0), query.number("limit", DEFAULT, (1, MOST))
         sources, types = query.words("source"), query.words("type")
         # Short names match, too, as in `roundsman events`: batch.completed of any vendor.
-        wanted = Filter([*types, *(f"*.{each}" for each in types)], sources, query.words("outcome"))
+        outcomes = query.words("outcome")
+        wanted = Filter([*types, *(f"*.{each}" for each in types)], sources, outcomes)
         if self._under_way >= UNDER_WAY:
             raise refusal(503, "busy", {"retry-after": "1"})
+
+        unknowns = self._unknown(types, outcomes)
 
         async def read(view: View) -> Answer | str:
             for name in sources:
                 if not set(name) & set("*?[") and await view.kind(name) is None:
-                    return name
+                    return f"source: {name} is no source of the log"
+            for problem, unknown in unknowns:
+                # A misspelt one would match nothing, and the program would pass all events.
+                if not await view.last(1, unknown):
+                    return problem
             found = await view.pull(after, limit, wanted)
             # Here, because to look through some MiB takes some 10 ms.
             return Answer(found, [each for each in found.events if each[0].sound])
@@ -61,7 +69,7 @@ class Pull:
             raise
         if isinstance(found, str):
             self._done()
-            raise refusal(400, f"source: {found} is no source of the log")
+            raise refusal(400, found)
         head = found.pulled.head
         if after > head:
             # Else the program would wait here, and miss all events up to this number.
@@ -69,6 +77,29 @@ class Pull:
             why = "the store was replaced, or restored from a backup; begin again with after=0"
             raise refusal(409, f"after: {after} is beyond the last event, {head}: {why}")
         return Pieces(_json(found), "application/json", self._done)
+
+    def _unknown(self, types: Sequence[str], outcomes: Sequence[str]) -> list[tuple[str, Filter]]:
+        """What the daemon's sources cannot report: a message for each, and a filter to look whether the log has it."""
+
+        def hints(words: Vocabulary) -> list[tuple[str, Filter]]:
+            asked = [
+                ("type", each, words.unknown_type(each, shortened=True), Filter([each, f"*.{each}"]))
+                for each in types
+            ]
+            asked += [
+                ("outcome", each, words.unknown_outcome(each), Filter(outcomes=[each])) for each in outcomes
+            ]
+            what = "is none of the sources' and of the log's"
+            return [
+                (f"{name}: {each} {what}{hint}", wanted)
+                for name, each, hint, wanted in asked
+                if hint is not None
+            ]
+
+        if not hints(of_sources(())):  # the schema has them: 50,000 sources are not looked through
+            return []
+        words = of_sources(watched.source for watched in self._engine.roster.values())
+        return [] if words.is_open else hints(words)
 
     def _done(self) -> None:
         self._under_way -= 1
