@@ -103,6 +103,7 @@ FIRST_EVENT = (
 """By tests/docs/test_first_event.py, which follows that page and the README."""
 
 NOT_RUN = {
+    "python docs/tools/screenshot.py": "it takes minutes, and changes a file of the repository",
     "(umask 022; PIPX_HOME=/opt/pipx PIPX_BIN_DIR=/usr/local/bin pipx install --force .)": "pipx needs a package index",
     "pipx install .": "pipx needs a package index",
     "pipx install '.[notify]'": "pipx needs a package index",
