@@ -243,7 +243,9 @@ class Machine:
         """A command as root, from which success is expected; its output."""
         done = self._call(*command, stdin=stdin, folder=folder)
         assert done.returncode == 0, (
-            f"{command}: {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+            f"{command}: {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}\n"
+            # systemctl says only that a service has failed.
+            + self.ask("journalctl", "--unit=roundsman", "--lines=20", "--no-pager", "--output=cat")
         )
         return done.stdout
 
