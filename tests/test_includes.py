@@ -96,7 +96,8 @@ def test_a_file_that_is_named_and_not_there_is_a_mistake_and_a_pattern_without_a
 def test_an_included_file_without_end_is_not_read_whole(main: Path) -> None:
     with Path("conf.d/b.toml").open("wb") as file:
         file.truncate(2**40)
-    assert mistakes(main) == ["conf.d/b.toml: cannot be read: it has more than 64 MiB"]
+    why = "conf.d/b.toml cannot be read: it has more than 64 MiB"
+    assert mistakes(main) == [f"roundsman.toml:1: include.0: {why}"]
     assert config.digest(main) == ""
 
 

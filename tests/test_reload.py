@@ -361,9 +361,9 @@ async def test_an_included_file_that_cannot_be_read_blocks_no_daemon(
     async with Daemon(config, PARAKEY_TOKEN=TOKEN) as daemon:
         await daemon.ready()
         refused = {
-            "pipe.toml": f"{tmp_path}/pipe.toml: cannot be read: it is not a regular file",
+            "pipe.toml": f"{config}:1: include.0: {tmp_path}/pipe.toml cannot be read: it is not a regular file",
             "~no-such-user/x.toml": f"{config}:1: include.0: ~no-such-user/x.toml names the home of an unknown user",
-            long: f"{tmp_path}/{long}: cannot be read: File name too long",
+            long: f"{config}:1: include.0: {tmp_path}/{long} cannot be read: File name too long",
             f"{long}/*.toml": f"{config}:1: include.0: {tmp_path}/{long} cannot be read: File name too long",
         }
         for number, (pattern, why) in enumerate(refused.items(), 1):
