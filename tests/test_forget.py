@@ -2,17 +2,15 @@
 
 import asyncio
 import json
-import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from msgspec import structs
 
 from inside import done, publish, put, seen, sql, started
-from roundsman import cli
 from roundsman.engine.engine import Engine
 from roundsman.errors import Reject
 from roundsman.events import Event, notice
@@ -23,6 +21,7 @@ from roundsman.store import Filter, Forgotten, Later, open_desk
 from roundsman.store.sqlite import erasure
 from roundsman.store.sqlite.store import SqliteStore
 from roundsman.wire import Damage
+from typed import Program, typed
 from worlds import (
     START,
     ByHand,
@@ -569,16 +568,9 @@ async def test_the_daemon_writes_between_two_steps(
     assert written > 3
 
 
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
 @pytest.fixture
-def roundsman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> Callable[..., Result]:
+def roundsman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> Program:
     """The command, in a folder with a store and no daemon."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "roundsman.toml").write_text(
         '[daemon]\nstore = "roundsman.db"\n'
@@ -593,16 +585,7 @@ def roundsman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> Ca
     done(store.ack("crm", 0, 1, None, START))
     done(store.close())
 
-    def run(*args: str) -> Result:
-        monkeypatch.setattr(sys, "argv", ["roundsman", *args])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as exc:
-            code = exc.code if isinstance(exc.code, int) else 1
-        return Result(code, *capfd.readouterr())
-
-    return run
+    return typed(tmp_path, monkeypatch, capfd)
 
 
 FOUND = """Anna.Berg@a.example: {} in 2 events of doors
