@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import structlog
 
+import postgres
 from inside import done, forget_variables, left_in
 from roundsman.masking import mask
 from roundsman.sandbox import Parakey, Sandbox
@@ -83,6 +84,25 @@ def need(there: bool, how: str) -> None:
     if not there:
         assert not os.environ.get("ROUNDSMAN_NO_SKIP"), how
         pytest.skip(how)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[postgres.Postgres]:
+    """One server for all tests of this process."""
+    programs = postgres.programs()
+    need(programs is not None, postgres.HOW)
+    assert programs is not None
+    server = postgres.Postgres(programs)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def database(postgres_server: postgres.Postgres) -> Iterator[str]:
+    """The URL of an empty database."""
+    name = postgres_server.database()
+    yield postgres_server.url(name)
+    postgres_server.drop(name)
 
 
 @pytest.fixture

@@ -1,0 +1,149 @@
+"""A real PostgreSQL for tests: Debian's, in a temporary folder, as an ordinary user; a fresh database for each test."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+HOW = "needs PostgreSQL, the Debian package postgresql, and roundsman[postgres]"
+FAST = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "32MB", "max_connections": "60"}
+"""Settings under which a kill of the server still loses nothing; only a power cut would."""
+
+
+def programs() -> Path | None:
+    """The folder of the newest server's programs; None if there is none, or no driver for it."""
+    try:
+        import psycopg  # noqa: F401
+    except ImportError:
+        return None
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda each: int(each.parts[-3]))
+    return found[-1].parent if found else None
+
+
+class Postgres:
+    """A server on loopback. The password of its only user is needed over TCP."""
+
+    def __init__(self, bin_: Path, settings: dict[str, str] = FAST) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="roundsman-postgres-"))
+        self._bin, self._settings = bin_, dict(settings)
+        self._numbers = count(1)
+        self._process: subprocess.Popen[bytes] | None = None
+        self.password = "correct-horse-1"
+        self._as: list[str] = []
+        if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+            self._as = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
+            shutil.chown(self.folder, "nobody", "nogroup")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        given = self.folder / "password"
+        given.write_text(self.password)
+        given.chmod(0o644)
+        self._call("initdb", "-D", self.data, "-U", "rm", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions",
+                   "--auth-host=scram-sha-256", "--auth-local=trust", f"--pwfile={given}")  # fmt: skip
+        self.start()
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    def _call(self, program: str, *args: object) -> None:
+        done = subprocess.run(
+            [*self._as, str(self._bin / program), *map(str, args)],
+            cwd=self.folder,
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr.decode()
+
+    def start(self) -> None:
+        """Start the server, and wait until it accepts connections."""
+        options = {
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": str(self.folder),
+        } | self._settings
+        args = [each for name, value in options.items() for each in ("-c", f"{name}={value}")]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*self._as, str(self._bin / "postgres"), "-D", str(self.data), "-p", str(self.port), *args],
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        from psycopg import OperationalError
+
+        ends = time.monotonic() + 30
+        while True:
+            try:
+                self.run("SELECT 1")
+            except OperationalError:
+                assert time.monotonic() < ends, (self.folder / "log").read_text()
+                assert self._process.poll() is None, (self.folder / "log").read_text()
+                time.sleep(0.02)
+            else:
+                return
+
+    def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
+        """End the server: SIGINT orderly, SIGQUIT at once, SIGKILL as a crash."""
+        if self._process is None:
+            return
+        self._process.send_signal(how)
+        self._process.wait(30)
+        self._process = None
+        if how is signal.SIGKILL:  # its children see that and end; until then, they hold its memory
+            ends = time.monotonic() + 10
+            while _session(self.port) and time.monotonic() < ends:
+                time.sleep(0.02)
+
+    def close(self) -> None:
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def run(self, sql: str, values: Sequence[Any] = (), database: str = "postgres") -> list[Any]:
+        """Run a statement as the server's owner, over its socket."""
+        import psycopg
+
+        with psycopg.connect(
+            host=str(self.folder),
+            port=self.port,
+            user="rm",
+            dbname=database,
+            autocommit=True,
+            connect_timeout=5,
+        ) as connection:
+            done = connection.execute(sql, values)
+            return done.fetchall() if done.description else []
+
+    def url(self, database: str, user: str = "rm", **parameters: str) -> str:
+        more = "&".join(f"{name}={value}" for name, value in parameters.items())
+        return (
+            f"postgresql://{user}:{self.password}@127.0.0.1:{self.port}/{database}{'?' if more else ''}{more}"
+        )
+
+    def database(self, more: str = "") -> str:
+        """The name of a new database."""
+        name = f"t{next(self._numbers)}"
+        self.run(f"CREATE DATABASE {name} {more}")
+        return name
+
+    def drop(self, name: str) -> None:
+        from psycopg import OperationalError
+
+        with suppress(OperationalError):  # the test may have stopped the server
+            self.run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+def _session(port: int) -> bool:
+    """Whether a process of the server listens or answers on this port."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
