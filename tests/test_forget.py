@@ -557,7 +557,7 @@ async def test_a_sink_that_is_late_gets_the_blanked_event_from_a_daemon_that_has
 async def test_the_daemon_writes_between_two_steps(
     open_store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(erasure, "PIECE", 20)
+    monkeypatch.setattr("roundsman.store.forgetting.PIECE", 20)
     await put(open_store, *(access(number, ANNA, pad="x" * 2000) for number in range(400)))
     forgetting = asyncio.create_task(forget(open_store, ADDRESS))
     written = 0

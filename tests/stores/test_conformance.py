@@ -39,11 +39,12 @@ from roundsman.store import (
     Store,
     StoreError,
     View,
+    lags,
     open_desk,
     open_store,
     open_view,
 )
-from roundsman.store.sqlite import census, searching
+from roundsman.store.sqlite import searching
 from roundsman.store.tally import SPANS
 from roundsman.wire import Damage
 from worlds import START, a_failure, an_event
@@ -971,7 +972,7 @@ async def test_a_census_follows_a_sink_wherever_its_cursor_goes(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Against the count of the whole log: events, acks, replays and other filters in random order."""
-    monkeypatch.setattr(census, "PART", 4)
+    monkeypatch.setattr(lags, "PART", 4)
     dice = random.Random(7)
     filters = [ALL, Filter(outcomes=("denied",)), Filter(sources=("windows",)), Filter(types=("none",))]
     wanted, n = ALL, 0
@@ -1004,12 +1005,12 @@ async def test_a_census_follows_a_sink_wherever_its_cursor_goes(
 async def test_a_long_lag_is_counted_over_several_censuses(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(census, "PART", 2)
+    monkeypatch.setattr(lags, "PART", 2)
     await find(store, *(an_event(n) for n in range(9)), now=START)
     wanted = {"archive": ALL}
-    monkeypatch.setattr(census, "PATIENCE", 0.0)
+    monkeypatch.setattr(lags, "PATIENCE", 0.0)
     assert (await store.census(wanted)).lags["archive"] == (None, None), "no time for any part"
-    monkeypatch.setattr(census, "PATIENCE", 60.0)
+    monkeypatch.setattr(lags, "PATIENCE", 60.0)
     assert (await store.census(wanted)).lags["archive"] == (9, START)
 
 

@@ -1,9 +1,4 @@
-"""Counts what the metrics show of a store, in a thread, on a connection of its own.
-
-What waits for a sink may be half a million events, and a filter may match few of them. So they are counted in
-parts of `PART` numbers, and the parts are kept: the next count reads only what is new, and the part that the
-sink's cursor is in.
-"""
+"""Counts what the metrics show of a store, in a thread, on a connection of its own."""
 
 import sqlite3
 import time
@@ -11,71 +6,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Lock
 
+from roundsman.store.lags import Lags, Part
 from roundsman.store.sqlite.files import BESIDE, connect, translated
 from roundsman.store.sqlite.filters import where_of
 from roundsman.store.values import Census, Filter, Lag
 from roundsman.system.files import Space, resolve, space
 
-PART = 20_000
-"""Numbers of the log in one part, which one statement counts: a statement keeps the -wal file from being reused."""
-PATIENCE = 2.0
-"""Seconds after which no further part is counted; the next count continues there."""
 SLOW, REST = 0.1, 20.0
 """If counting the failures took longer than this many seconds, the result is used again for `REST` times as long."""
-
-
-class Part:
-    """The events of a part of the log that match a filter."""
-
-    __slots__ = ("begin", "count", "end", "oldest")
-
-    def __init__(self, begin: int, end: int, count: int, oldest: float | None) -> None:
-        self.begin, self.end = begin, end
-        """The numbers after `begin`, up to `end`."""
-        self.count = count
-        self.oldest = oldest
-        """When the first of them was logged (Unix)."""
-
-    def extend(self, part: "Part") -> None:
-        """Add the part that follows."""
-        self.end = part.end
-        self.count += part.count
-        self.oldest = part.oldest if self.oldest is None else self.oldest
-
-
-class Waiting:
-    """What waits for one sink, in parts that have no hole between them."""
-
-    def __init__(self, wanted: Filter) -> None:
-        self.wanted = wanted
-        self._parts: list[Part] = []
-
-    def count(self, db: sqlite3.Connection, cursor: int, head: int, ends: float) -> Lag:
-        """What waits after `cursor`; without a number of events if that is not known by `ends` (monotonic)."""
-        parts = self._parts
-        if parts and cursor < parts[0].begin:
-            parts.clear()  # a replay
-        parts[:] = [part for part in parts if part.end > cursor]
-        if parts and parts[0].begin < cursor:
-            parts[0] = self._part(db, cursor, parts[0].end)
-        at = parts[-1].end if parts else cursor
-        while at < head and time.monotonic() < ends:
-            part = self._part(db, at, min(at + PART, head))
-            if parts and part.end - parts[-1].begin <= PART:
-                parts[-1].extend(part)
-            else:
-                parts.append(part)
-            at = part.end
-        oldest = next((part.oldest for part in parts if part.count), None)
-        return Lag(sum(part.count for part in parts) if at >= head else None, oldest)
-
-    def _part(self, db: sqlite3.Connection, begin: int, end: int) -> Part:
-        where, values = where_of(self.wanted)
-        # With min(), SQLite takes `logged` from the same row.
-        sql = "SELECT count(*), min(e.seq), e.logged FROM events e JOIN sources s ON s.id = e.source"
-        within = "e.seq > ? AND e.seq <= ? AND e.body IS NOT NULL"
-        count, _, oldest = db.execute(f"{sql} WHERE {within}{where}", [begin, end, *values]).fetchone()
-        return Part(begin, end, count, oldest)
 
 
 class Counting:
@@ -86,7 +24,7 @@ class Counting:
         self._look = look
         self.open = Lock()
         """Held while its connection is open."""
-        self._waiting: dict[str, Waiting] = {}
+        self._lags = Lags()
         self._failures: dict[str, int] = {}
         self._again = float("-inf")
         """When (monotonic) the failures are counted again."""
@@ -100,7 +38,12 @@ class Counting:
                 sql = "SELECT s.name, count(*) FROM unread u JOIN sources s ON s.id = u.source GROUP BY u.source"
                 unread = dict(db.execute(sql))
                 return Census(
-                    self._open_failures(db), unread, dead, self._lags(db, sinks), self._sizes(), self._disk()
+                    self._open_failures(db),
+                    unread,
+                    dead,
+                    self._waiting(db, sinks),
+                    self._sizes(),
+                    self._disk(),
                 )
             finally:
                 db.close()
@@ -117,19 +60,18 @@ class Counting:
             self._again = began + (took * REST if took > SLOW else 0.0)
         return self._failures
 
-    def _lags(self, db: sqlite3.Connection, sinks: Mapping[str, Filter]) -> dict[str, Lag]:
-        ends = time.monotonic() + PATIENCE
+    def _waiting(self, db: sqlite3.Connection, sinks: Mapping[str, Filter]) -> dict[str, Lag]:
+        def look(wanted: Filter, begin: int, end: int) -> Part:
+            where, values = where_of(wanted)
+            # With min(), SQLite takes `logged` from the same row.
+            sql = "SELECT count(*), min(e.seq), e.logged FROM events e JOIN sources s ON s.id = e.source"
+            within = "e.seq > ? AND e.seq <= ? AND e.body IS NOT NULL"
+            count, _, oldest = db.execute(f"{sql} WHERE {within}{where}", [begin, end, *values]).fetchone()
+            return Part(begin, end, count, oldest)
+
         cursors = dict(db.execute("SELECT name, cursor FROM sinks"))
         [head] = db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()
-        kept, self._waiting = self._waiting, {}
-        lags = {}
-        for name, wanted in sinks.items():
-            waiting = kept.get(name)
-            if waiting is None or waiting.wanted != wanted:
-                waiting = Waiting(wanted)
-            self._waiting[name] = waiting
-            lags[name] = waiting.count(db, cursors.get(name, 0), head, ends)
-        return lags
+        return self._lags.count(look, sinks, cursors, head)
 
     def _sizes(self) -> dict[str, int]:
         sizes = {}

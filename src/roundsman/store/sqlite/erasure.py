@@ -8,15 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from roundsman import wire
-from roundsman.errors import Unreadable
 from roundsman.events import Event
-from roundsman.redaction import leaves
 from roundsman.store.about import DIGEST
+from roundsman.store.forgetting import Change, document, lines_with, lines_without, pieces
 from roundsman.store.person import BLANKED, Person
-from roundsman.store.sqlite.failures import about_event, listed
+from roundsman.store.rows import about_event, event_of
+from roundsman.store.sqlite.failures import listed
 from roundsman.store.sqlite.files import holder
 from roundsman.store.sqlite.filters import where_of
-from roundsman.store.sqlite.reading import EVENT, event_of, reading
+from roundsman.store.sqlite.reading import EVENT, reading
 from roundsman.store.sqlite.units import Units, durable
 from roundsman.store.values import Filter, Forgotten
 
@@ -24,8 +24,6 @@ Which = Literal["<=", ">"]
 """Events up to the cursor of a sink, or after it."""
 READ = 500
 """Events that are read in one step."""
-PIECE, PIECE_BYTES = 100, 2**20
-"""Maximum events, and approximate bytes of them, of one commit: a daemon that writes waits until it ends."""
 ROUNDS = 5
 """How often texts are read again that have changed meanwhile."""
 PATIENCE = 20.0
@@ -48,13 +46,6 @@ TEXTS = (
     ("daemons", "problems", "NULL"),
 )
 """Columns with words of vendors, receivers and persons, and the source that they are about."""
-
-
-class Change(NamedTuple):
-    """An event that names the person."""
-
-    was: Event
-    now: Event
 
 
 class Text(NamedTuple):
@@ -86,7 +77,7 @@ class Erasure(Units):
             changes = [Change(event, now) for event in mine if (now := who.without(event)) is not None]
             seqs |= {change.was.seq: change.was.source for change in changes}
             in_ids.update(change.was.source for change in changes if who.is_in(change.was.id))
-            for piece in () if dry else _pieces(changes):
+            for piece in () if dry else pieces(changes):
                 await self._blank(piece, who)
             await asyncio.sleep(0)
         unread = await self._unread_with(who)
@@ -216,7 +207,7 @@ class Erasure(Units):
     @reading
     def _held_with(self, who: Person) -> dict[str, int]:
         """How many lines that name the person are held back, by sink."""
-        found = {name: _lines_with(receipt, who) for name, receipt in _receipts(self._run)}
+        found = {name: lines_with(receipt, who) for name, receipt in _receipts(self._run)}
         return {name: count for name, count in found.items() if count}
 
     @durable
@@ -224,7 +215,7 @@ class Erasure(Units):
         """The sinks of which there was anything to blank."""
         found = []
         for name, was in _receipts(self._do):
-            if (now := _lines_without(was, who)) != was:
+            if (now := lines_without(was, who)) != was:
                 self._do("UPDATE sinks SET receipt = ? WHERE name = ?", (wire.encode(now).decode(), name))
                 found.append(name)
         return found
@@ -280,42 +271,7 @@ def _event(row: Sequence[Any]) -> Event:
     return event_of([*row[:5], _bytes(row[5])])
 
 
-def _pieces(changes: Sequence[Change]) -> list[list[Change]]:
-    """The changes, in pieces for one commit each."""
-    pieces: list[list[Change]] = []
-    size = 0
-    for change in changes:
-        size += len(change.was.body)
-        if not pieces or len(pieces[-1]) >= PIECE or size > PIECE_BYTES:
-            pieces.append([])
-            size = len(change.was.body)
-        pieces[-1].append(change)
-    return pieces
-
-
 def _receipts(run: Callable[[str], sqlite3.Cursor]) -> list[tuple[str, Any]]:
     """The receipts of sinks that hold events back, by name."""
     rows = run("SELECT name, receipt FROM sinks WHERE held > 0 AND receipt IS NOT NULL").fetchall()
-    return [(name, _document(_bytes(receipt))) for name, receipt in rows]
-
-
-def _document(receipt: bytes) -> Any:
-    """A receipt; of a damaged store, a text that is no JSON."""
-    try:
-        return wire.decode(receipt)
-    except Unreadable:
-        return receipt.decode("utf-8", "replace")
-
-
-def _lines_with(value: Any, who: Person) -> int:
-    """How many lines of a receipt name the person."""
-    return sum(isinstance(each, str) and who.line(each) != each for each in leaves(value))
-
-
-def _lines_without(value: Any, who: Person) -> Any:
-    """A receipt without the lines that name the person."""
-    if isinstance(value, dict):
-        return {key: _lines_without(each, who) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_lines_without(each, who) for each in value]
-    return who.line(value) if isinstance(value, str) else value
+    return [(name, document(_bytes(receipt))) for name, receipt in rows]

@@ -1,16 +1,13 @@
 """Reads failures, and what persons did with them."""
 
-from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from itertools import accumulate
-from typing import Any, NamedTuple
 
 from roundsman import wire
-from roundsman.errors import Unreadable
 from roundsman.events import Event
-from roundsman.store.about import DIGEST, about
+from roundsman.store.about import DIGEST
+from roundsman.store.rows import about_event, act_of, earlier_acts, event_of
 from roundsman.store.sqlite.filters import where_of
-from roundsman.store.sqlite.reading import EVENT, Reading, event_of, reading
+from roundsman.store.sqlite.reading import EVENT, Reading, reading
 from roundsman.store.values import Act, Filter, LoggedAct, LoggedFailure, StillOpen
 
 LAST_ACTS = (
@@ -20,31 +17,9 @@ LAST_ACTS = (
 """The last act on each failure of a JSON array of numbers."""
 
 
-def act_of(row: Sequence[Any]) -> Act:
-    """The act in a row of `LAST_ACTS`."""
-    seq, at, who, done, note = row[:5]
-    return Act(seq, at, who, bool(done), note)
-
-
 def listed(values: Iterable[object]) -> str:
     """Values as SQL takes any number of them: with `json_each`."""
     return wire.encode(list(values)).decode()
-
-
-def about_event(event: Event) -> str | None:
-    """What a failure is about; None also if it cannot be read."""
-    try:
-        document = event.document()
-    except Unreadable:
-        return None
-    return about(event.source, document.get("data")) if isinstance(document, dict) else None
-
-
-class _Numbered(NamedTuple):
-    """An act with its number: a later one has a greater number."""
-
-    n: int
-    act: Act
 
 
 class Failures(Reading):
@@ -102,17 +77,7 @@ class Failures(Reading):
             "WHERE a.about IN (SELECT value FROM json_each(?)) AND a.done = 1 "
             "AND NOT EXISTS (SELECT 1 FROM acts b WHERE b.seq = a.seq AND b.n > a.n) ORDER BY a.about, a.seq"
         )
-        done: dict[str | None, list[_Numbered]] = {}
-        for row in self._run(sql, (listed(set(keys.values())),)):
-            done.setdefault(row[6], []).append(_Numbered(row[5], act_of(row)))
-        # At each place, the newest act on that failure and on those before it: there may be many acts, and many failures.
-        newest = {key: list(accumulate(acts, max)) for key, acts in done.items()}
-        found = {}
-        for seq, key in keys.items():
-            earlier = bisect_left(done.get(key, []), seq, key=lambda each: each.act.seq)
-            if earlier:
-                found[seq] = newest[key][earlier - 1].act
-        return found
+        return earlier_acts(keys, self._run(sql, (listed(set(keys.values())),)))
 
     @reading
     def acts(

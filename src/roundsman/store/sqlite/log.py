@@ -8,6 +8,7 @@ from types import MappingProxyType
 from roundsman import wire
 from roundsman.errors import Conflict, StoreError
 from roundsman.events import Event
+from roundsman.store.rows import columns_of
 from roundsman.store.sqlite.reader import known_ids
 from roundsman.store.sqlite.reading import reading
 from roundsman.store.sqlite.units import Units, durable
@@ -69,7 +70,7 @@ class Log(Units):
             "UPDATE sources SET due = CASE WHEN due < 0 AND ? THEN due ELSE ? END, held = ?, visited = ?, answered = ?, "
             "polls = ?, failures = ?, failing = ?, unanswered = ?, error = ?, options = ? "
             "WHERE name = ? AND revision = ? RETURNING id",
-            (found.keeps_wish, *_columns(status), name, revision),
+            (found.keeps_wish, *columns_of(status), name, revision),
         ).fetchone()
         if row is None:
             raise Conflict
@@ -239,22 +240,6 @@ class Log(Units):
             "FROM unread WHERE source = ?1) WHERE bytes > ?2 OR place > ?3)",
             (source, UNREAD_BYTES, UNREAD),
         )
-
-
-def _columns(status: SourceStatus) -> tuple[object, ...]:
-    """The stored fields of a status, in the order of `commit`."""
-    return (
-        status.due,
-        status.not_before,
-        status.last_visit,
-        status.last_success,
-        status.visits,
-        status.failures,
-        status.failing_since,
-        status.unanswered_since,
-        status.error,
-        status.failed_with,
-    )
 
 
 def _fitting(piece: Sequence[Event]) -> Sequence[Event]:

@@ -1,7 +1,8 @@
 """Reads the log for a program that pulls it: a stretch after a position, bounded in numbers, events and bytes."""
 
+from roundsman.store.rows import event_of
 from roundsman.store.sqlite.filters import where_of
-from roundsman.store.sqlite.reading import EVENT, Reading, event_of, reading
+from roundsman.store.sqlite.reading import EVENT, Reading, reading
 from roundsman.store.values import Filter, Pulled
 
 STRETCH = 20_000

@@ -6,17 +6,18 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from roundsman import wire
 from roundsman.errors import StoreError
 from roundsman.events import Event
+from roundsman.store.reloads import results_of
+from roundsman.store.rows import STATUS, event_of, record_of
 from roundsman.store.sqlite.failures import Failures, listed
 from roundsman.store.sqlite.files import BESIDE, applied, connect, must_exist, translated, write_copy
 from roundsman.store.sqlite.filters import where_of
 from roundsman.store.sqlite.pulling import Pulling
-from roundsman.store.sqlite.reading import EVENT, event_of, reading
-from roundsman.store.sqlite.reloads import results_of
+from roundsman.store.sqlite.reading import EVENT, reading
 from roundsman.store.sqlite.schema import STEPS
 from roundsman.store.sqlite.searching import Searching
 from roundsman.store.sqlite.tallies import Tallies
@@ -33,7 +34,6 @@ from roundsman.store.values import (
     SinkEntry,
     SourceEntry,
     SourceRecord,
-    SourceStatus,
     UnreadItem,
     Via,
 )
@@ -95,14 +95,14 @@ class Reader(Failures, Pulling, Searching, Tallies):
         """Every source that was ever configured; with `names`, those of them."""
         columns = "type, changed, calls, refused, refusal, origin, moved, paused_by"
         these = "" if names is None else " AND name IN (SELECT value FROM json_each(?))"
-        sql = f"SELECT {columns}, {_STATUS} FROM sources WHERE type != 'roundsman'{these} ORDER BY name"  # noqa: S608 - fixed names
+        sql = f"SELECT {columns}, {STATUS} FROM sources WHERE type != 'roundsman'{these} ORDER BY name"  # noqa: S608 - fixed names
         rows = self._run(sql, () if names is None else (listed(names),))
-        return [SourceEntry._make((*row[:8], _record(row[8:]))) for row in rows]
+        return [SourceEntry._make((*row[:8], record_of(row[8:]))) for row in rows]
 
     @reading
     def statuses(self) -> list[SourceRecord]:
         """The stored status of each source."""
-        return [_record(row) for row in self._run(f"SELECT {_STATUS} FROM sources")]  # noqa: S608 - fixed names
+        return [record_of(row) for row in self._run(f"SELECT {STATUS} FROM sources")]  # noqa: S608 - fixed names
 
     @reading
     def sinks(self) -> list[SinkEntry]:
@@ -359,16 +359,6 @@ class Reader(Failures, Pulling, Searching, Tallies):
         sql = f"{EVENT} JOIN dead d ON d.seq = e.seq WHERE d.sink = ? AND d.retry = 1 AND e.body IS NOT NULL"
         rows = self._run(sql + " ORDER BY e.seq LIMIT 100", (sink,)).fetchall()
         return [event_of(row) for row in rows]
-
-
-_STATUS = "name, heard, due, coalesce(held, 0), visited, answered, polls, failures, failing, unanswered, error, options, paused"
-"""The columns of `_record`."""
-
-
-def _record(row: Sequence[Any]) -> SourceRecord:
-    name, heard, due, *fields = row
-    # A negative `due` is a command's wish for a visit.
-    return SourceRecord(name, SourceStatus(max(due, 0.0), *fields), heard)
 
 
 def known_ids(conn: sqlite3.Connection, source: int, ids: Sequence[str]) -> set[str]:

@@ -7,21 +7,11 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from roundsman.events import Event, with_summary
 from roundsman.store.sqlite.files import translated
 
 LOOK = 10_000
 """Instructions of SQLite between two looks at the time: some 0.2 ms."""
 EVENT = "SELECT e.seq, s.name, e.id, e.type, e.outcome, e.body, e.logged FROM events e JOIN sources s ON s.id = e.source"
-
-
-def event_of(row: Sequence[Any]) -> Event:
-    """The event in a row of `EVENT`."""
-    seq, source, key, kind, outcome, body = row[:6]
-    if type(body) is not bytes:  # a damaged store may return anything
-        body = str(body).encode("utf-8", "replace")
-    return Event(key, source, kind, outcome, with_summary(body, source), seq)
-
 
 P = ParamSpec("P")
 T = TypeVar("T")

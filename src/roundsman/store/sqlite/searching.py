@@ -4,8 +4,9 @@ import time
 
 from roundsman import wire
 from roundsman.events import KIND, SUMMARY, Event
+from roundsman.store.rows import event_of
 from roundsman.store.sqlite.filters import where_of
-from roundsman.store.sqlite.reading import EVENT, Reading, event_of, reading
+from roundsman.store.sqlite.reading import EVENT, Reading, reading
 from roundsman.store.values import Filter, Searched
 
 FIRST, LEAST, MOST = 500, 50, 20_000

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from roundsman import __version__
 from roundsman.errors import StoreError
 from roundsman.store.protocol import View
+from roundsman.store.reloads import column_of, results_of
 from roundsman.store.sqlite.books import Books
 from roundsman.store.sqlite.census import Counting
 from roundsman.store.sqlite.desk import Desk
@@ -31,7 +32,6 @@ from roundsman.store.sqlite.migrations import COPY_KEPT, copies, migrate, migrat
 from roundsman.store.sqlite.pruning import Pruning
 from roundsman.store.sqlite.reader import Reader
 from roundsman.store.sqlite.reading import reading
-from roundsman.store.sqlite.reloads import column_of, results_of
 from roundsman.store.sqlite.soundness import check
 from roundsman.store.sqlite.ticking import Ticking
 from roundsman.store.sqlite.units import relaxed

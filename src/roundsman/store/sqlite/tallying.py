@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from roundsman.store.sqlite.tallies import KEEPS_LARGEST, SPAN, Stored, as_stored, pack, unpack
+from roundsman.store.packed import SPAN, Stored, add_stored, as_stored, pack, unpack
 from roundsman.store.sqlite.units import Units, relaxed
 from roundsman.store.tally import Counted, number_of, window
 from roundsman.store.values import Kind
@@ -32,7 +32,7 @@ class Tallying(Units):
                 for span, number in SPAN.items():
                     part = parts.setdefault((number, number_of(span, each.at)), {})
                     if subject in part:
-                        _add(part[subject], counts)
+                        add_stored(part[subject], counts)
                     else:
                         part[subject] = counts.copy()
             for at, part in parts.items():
@@ -55,7 +55,7 @@ class Tallying(Units):
         marks = ",".join("?" * len(more))
         sql = f"SELECT {column}, counts FROM {table} WHERE span = ? AND at = ? AND {column} IN ({marks})"  # noqa: S608 - fixed words
         for subject, data in self._do(sql, [*at, *more]).fetchall():
-            _add(more[subject], unpack(data))
+            add_stored(more[subject], unpack(data))
         self._do_many(
             f"INSERT OR REPLACE INTO {table} (span, at, {column}, counts) VALUES (?, ?, ?, ?)",  # noqa: S608 - fixed words
             [(*at, subject, pack(more[subject])) for subject in sorted(more)],
@@ -70,9 +70,3 @@ class Tallying(Units):
                 sql = f"DELETE FROM {table} WHERE (span, at, {column}) IN ({old})"  # noqa: S608 - fixed words
                 more |= self._do(sql, (number, window(span, now)[0], limit)).rowcount == limit
         return more
-
-
-def _add(total: Stored, more: Stored) -> None:
-    for key, n in more.items():
-        before = total.get(key, 0)
-        total[key] = max(before, n) if key in KEEPS_LARGEST else before + n

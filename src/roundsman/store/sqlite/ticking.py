@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from roundsman.store.sqlite.failures import LAST_ACTS, about_event, act_of, listed
-from roundsman.store.sqlite.reading import EVENT, event_of, reading
+from roundsman.store.rows import about_event, act_of, event_of
+from roundsman.store.sqlite.failures import LAST_ACTS, listed
+from roundsman.store.sqlite.reading import EVENT, reading
 from roundsman.store.sqlite.units import Units, durable
 from roundsman.store.values import Act, Acted
 

@@ -6,8 +6,8 @@ from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from roundsman.store.sqlite.reader import Reader
-from roundsman.store.sqlite.tail import Tail
 from roundsman.store.sqlite.writer import Writer
+from roundsman.store.tail import Tail
 
 P = ParamSpec("P")
 T = TypeVar("T")
