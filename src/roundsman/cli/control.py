@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -34,7 +35,7 @@ from roundsman.masking import safe
 from roundsman.system import logs
 
 if TYPE_CHECKING:
-    from roundsman.store import DaemonRecord, DeadLetter, Desk, Reload, View
+    from roundsman.store import DaemonRecord, DeadLetter, Desk, Place, Reload, View
 
 ANSWERS = 30.0
 """Seconds to wait for the daemon's answer, beside the time that programs may take which print secrets."""
@@ -101,7 +102,7 @@ async def _reloaded(view: "View", path: Path, dry: bool) -> "Reload":
             f"the daemon (pid {pid}) is of version {daemon.version}, this command of {__version__}: restart the daemon"
         )
     digest = configuration.digest(path)
-    _same_user(pid, view.path)
+    _same_user(pid, view.place)
     try:
         os.kill(pid, signal.SIGUSR1 if dry else signal.SIGHUP)
     except ProcessLookupError:
@@ -122,7 +123,7 @@ async def _reloaded(view: "View", path: Path, dry: bool) -> "Reload":
             fail(f"{full}; the daemon (pid {pid}) got the request and cannot answer: see its log")
         if found.number != before.number and found.config != ours:
             fail(f"the daemon (pid {pid}) runs with {found.config} and has reloaded that file, not {path}")
-        if time.monotonic() > ends or holder(view.path) is None:
+        if time.monotonic() > ends or holder(view.place) is None:
             fail(f"the daemon (pid {pid}) has not answered; see its log")
         await asyncio.sleep(0.02)
 
@@ -157,13 +158,13 @@ async def _daemon(view: "View") -> "tuple[DaemonRecord, int]":
     ends = time.monotonic() + STARTS
     while True:
         found = await view.daemon()
-        if found.pid is not None and found.config is not None and holds(found.pid, view.path):
+        if found.pid is not None and found.config is not None and holds(found.pid, view.place):
             return found, found.pid
         if time.monotonic() > ends:
             if found.pid is None:
-                fail(f"a daemon of an older version uses {view.path} and cannot reload this way; restart it")
+                fail(f"a daemon of an older version uses {view.place} and cannot reload this way; restart it")
             what = "`roundsman once` uses" if found.config is None else "another process uses"
-            fail(f"the daemon is not running: {what} {view.path}")
+            fail(f"the daemon is not running: {what} {view.place}")
         await asyncio.sleep(0.02)
 
 
@@ -176,13 +177,18 @@ def _refuse(problems: Sequence[str], dry: bool, *, silent: bool) -> NoReturn:
     raise typer.Exit(1)
 
 
-def _same_user(pid: int, store: Path) -> None:
-    """Fail if the store's folder belongs to another user than the process.
+def _same_user(pid: int, store: "Place") -> None:
+    """Fail if the store's folder belongs to another user than the process, or a server names a process of another program.
 
     The folder's owner can write any pid there, and root would send the signal to that process.
     """
     if os.geteuid() != 0:
         return  # the kernel checks it
+    if not isinstance(store, Path):
+        with suppress(OSError):
+            if b"roundsman" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return
+        fail(f"pid {pid} is no roundsman: no signal is sent")
     try:
         process, folder = Path(f"/proc/{pid}").stat(), store.parent.stat()
     except OSError:

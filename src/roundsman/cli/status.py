@@ -27,10 +27,8 @@ from roundsman.cli.layout import App
 from roundsman.masking import safe
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from roundsman.events import Event
-    from roundsman.store import Desk, Filter, UnreadItem, View
+    from roundsman.store import Desk, Filter, Place, UnreadItem, View
 
 FOLLOW_EVERY = 0.3
 """Seconds between two checks for new events; `status --watch` waits three times as long."""
@@ -160,7 +158,7 @@ def events(
             show(event)
             shown += 1
         if not shown and count != 0 and (not follow or sys.stderr.isatty()):
-            complain(_nothing(at, view.path, filtered=filtered))
+            complain(_nothing(at, view.place, filtered=filtered))
         while follow:
             await asyncio.sleep(FOLLOW_EVERY)
             head = await view.head()
@@ -173,7 +171,7 @@ def events(
     reading(store, print_log)
 
 
-def _nothing(head: int, store: "Path", *, filtered: bool) -> str:
+def _nothing(head: int, store: "Place", *, filtered: bool) -> str:
     """Why no event is shown. `head`: the last number of the log."""
     from roundsman.store import holder
 

@@ -4,7 +4,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -12,7 +12,7 @@ from roundsman.engine.policy import Report
 from roundsman.engine.shared import Shared
 from roundsman.events import Event, notice
 from roundsman.options.values import counted
-from roundsman.store import DAEMON, StoreError
+from roundsman.store import DAEMON, Place, StoreError
 from roundsman.system.files import Space, space
 from roundsman.times import rfc3339, spell
 
@@ -88,15 +88,19 @@ def about_source(name: str, report: Report, now: float) -> Event:
 class Disk:
     """The disk that the store is on."""
 
-    def __init__(self, path: Path, look: Callable[[Path], Space] = space) -> None:
-        self._path = path
+    def __init__(self, place: Place, look: Callable[[Any], Space | None] = space) -> None:
+        """`look`: the space there; None if the disk is not seen from here: then there is never a notice."""
+        self._path = place
         self._look = look
         self.low = False
         """Whether a nearly full disk was reported, by this daemon or an earlier one."""
 
     def notice(self, now: float) -> Event | None:
         """The notice if the disk became nearly full, or recovered, since the last look; else None."""
-        free, total = self._look(self._path)
+        found = self._look(self._path)
+        if found is None:
+            return None
+        free, total = found
         little = min(LOW_BYTES, total * LOW_SHARE)
         if self.low and free >= little * CLEAR_FACTOR:
             self.low = False

@@ -41,7 +41,7 @@ class Upkeep:
         """Seconds that delivered events are kept."""
         self.lost = False
         """The store was deleted or replaced while in use: the daemon ends, and is started on the file that is there."""
-        self._disk = Disk(self._store.path)
+        self._disk = Disk(self._store.place, lambda _: self._store.space())
         self._disk_seen = float("-inf")
         now = self._time.monotonic()
         self._pruned = now - PRUNE_EVERY + PRUNE_FIRST
@@ -72,11 +72,11 @@ class Upkeep:
         if self._store.recoveries > self._recovered:
             self._recovered = self._store.recoveries
             reason = "its -wal file was deleted while in use"
-            log.error("store.recovered", path=str(self._store.path), reason=reason)
+            log.error("store.recovered", path=str(self._store.place), reason=reason)
         before, self._missing = self._missing, self._store.lost()
         if self._missing and before and not self.lost:  # two looks: it may be about to be put back
             self.lost = True
-            log.error("store.lost", path=str(self._store.path), reason="deleted or replaced while in use")
+            log.error("store.lost", path=str(self._store.place), reason=self._store.gone)
 
     async def look_at_the_disk(self) -> None:
         """Report a disk that is nearly full; record that the daemon runs."""
@@ -87,7 +87,7 @@ class Upkeep:
         try:
             notice = self._disk.notice(self._time.now())
         except OSError as exc:  # the folder was deleted, for example
-            failed = StoreError(f"{self._store.path}: {exc.strerror}")
+            failed = StoreError(f"{self._store.place}: {exc.strerror}")
         await self._notices.publish(notice)
         await self._store.beat(self._time.now())  # also if the disk cannot be looked at
         if failed is not None:

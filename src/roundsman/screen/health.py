@@ -67,10 +67,10 @@ def _absence(daemon: DaemonRecord, now: float, *, utc: bool) -> str:
 async def late_beat(view: View) -> str | None:
     """A message if a daemon runs and does not write into the store; None if it does, or none runs."""
     daemon = await view.daemon()
-    if daemon.pid is None or daemon.config is None or not holds(daemon.pid, view.path):
+    if daemon.pid is None or daemon.config is None or not holds(daemon.pid, view.place):
         return None
     last = max(daemon.beat or 0.0, daemon.started or 0.0)
     if time.time() - last < BEAT_LATE:
         return None
     since = stamp(last)
-    return f"{view.path}: the daemon has not recorded since {since} that it runs: it hangs or cannot write; see its log"
+    return f"{view.place}: the daemon has not recorded since {since} that it runs: it hangs or cannot write; see its log"

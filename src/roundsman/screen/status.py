@@ -107,8 +107,8 @@ async def status(
             }
         )
     return {
-        "store": str(view.path),
-        "daemon": holder(view.path),
+        "store": str(view.place),
+        "daemon": holder(view.place),
         "trouble": await view.full() or await late_beat(view),
         "damage": await view.known_damage(),
         "events": await view.head(),

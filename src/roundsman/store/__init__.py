@@ -1,15 +1,19 @@
 """Everything we must not forget: the log, the states of sources, the positions of sinks.
 
-`protocol.py` defines what a store promises; `sqlite/` is the store in one file.
+`protocol.py` defines what a store promises; `sqlite/` is the store in one file, `postgres/` the one on a server.
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from roundsman.errors import Conflict, StoreError
+from roundsman.options.server import Server
+from roundsman.store.place import Place
 from roundsman.store.protocol import Desk, Store, Upkeep, View
-from roundsman.store.sqlite.files import default_path, exists, holder, holds, restore
+from roundsman.store.sqlite import files, soundness
+from roundsman.store.sqlite.files import default_path
 from roundsman.store.sqlite.reader import Reader
-from roundsman.store.sqlite.soundness import GaveUp, check
+from roundsman.store.sqlite.soundness import GaveUp
 from roundsman.store.tally import Counted, Counts, Span, Tally
 from roundsman.store.values import (
     DAEMON,
@@ -44,6 +48,9 @@ from roundsman.store.values import (
     Via,
 )
 
+if TYPE_CHECKING:
+    from types import ModuleType
+
 __all__ = [
     "DAEMON",
     "KEYS_KEPT",
@@ -70,9 +77,11 @@ __all__ = [
     "Memory",
     "New",
     "Pause",
+    "Place",
     "Pulled",
     "Reload",
     "Searched",
+    "Server",
     "SinkEntry",
     "SourceEntry",
     "SourceRecord",
@@ -98,20 +107,74 @@ __all__ = [
 ]
 
 
-async def open_store(path: Path) -> Store:
+async def open_store(place: Place) -> Store:
     """Open the store for its one daemon; create it if it is missing. StoreError if that is not possible."""
+    if isinstance(place, Server):
+        store: Store = await _driven(place).PostgresStore.open(place)
+        return store
     from roundsman.store.sqlite.store import SqliteStore  # what only reads starts without it
 
-    return SqliteStore.open(path)
+    return SqliteStore.open(place)
 
 
-async def open_desk(path: Path) -> Desk:
+async def open_desk(place: Place) -> Desk:
     """Open the store for a command that writes beside the daemon. StoreError if there is none."""
+    if isinstance(place, Server):
+        desk: Desk = await _driven(place).PostgresStore.open(place, daemon=False)
+        return desk
     from roundsman.store.sqlite.store import SqliteStore
 
-    return SqliteStore.open(path, daemon=False)
+    return SqliteStore.open(place, daemon=False)
 
 
-async def open_view(path: Path) -> View:
+async def open_view(place: Place) -> View:
     """Open the store read-only. StoreError if there is none, or if another version wrote it."""
-    return Reader.open(path)
+    if isinstance(place, Server):
+        view: View = await _driven(place).Reader.open(place)
+        return view
+    return Reader.open(place)
+
+
+def exists(place: Place) -> bool:
+    """Whether there is a store. StoreError if that cannot be found out."""
+    return _driven(place).exists(place) if isinstance(place, Server) else files.exists(place)
+
+
+def holder(place: Place) -> str | None:
+    """The process that uses the store as its daemon: `roundsman, pid 123, since ...`; None if there is none."""
+    return _driven(place).holder(place) if isinstance(place, Server) else files.holder(place)
+
+
+def holds(pid: int, place: Place) -> bool:
+    """Whether this process of this machine is the store's daemon: a pid in the store may be of one that was killed."""
+    return _driven(place).holds(pid, place) if isinstance(place, Server) else files.holds(pid, place)
+
+
+def check(place: Place, seconds: float | None = None) -> str | None:
+    """A sentence about damage to the store; None if it is sound, or a server keeps it, which checks its own pages.
+
+    GaveUp if the check would delay others, takes longer than `seconds`, or the store cannot be read at the moment.
+    """
+    return None if isinstance(place, Server) else soundness.check(place, seconds)
+
+
+def restore(place: Place, backup: Path) -> int:
+    """Replace the store with a backup; no process may be using it. Returns the last event's number."""
+    if isinstance(place, Server):
+        raise StoreError(
+            f"{place} is on a server: copy a backup into an empty schema with `roundsman store copy`"
+        )
+    return files.restore(place, backup)
+
+
+def _driven(place: Server) -> "ModuleType":
+    """The store on a server: imported only if one is used. StoreError if its driver is missing."""
+    try:
+        from roundsman.store.postgres import entry
+    except ImportError as exc:
+        if exc.name is None or not exc.name.startswith("psycopg"):
+            raise
+        raise StoreError(
+            f"{place} needs the driver of PostgreSQL: install roundsman[postgres], or psycopg[binary]"
+        ) from None
+    return entry

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from roundsman.events import Event
+from roundsman.store.place import Place
 from roundsman.store.tally import Counted, Span, Tally
 from roundsman.store.values import (
     NEVER,
@@ -39,6 +40,7 @@ from roundsman.store.values import (
     UnreadItem,
     Via,
 )
+from roundsman.system.files import Space
 
 if TYPE_CHECKING:
     from roundsman.plugin import Receipt, State
@@ -49,7 +51,9 @@ T = TypeVar("T")
 class View(Protocol):
     """What a command, the page and the metrics read. A read never waits for a write."""
 
-    path: Path
+    @property
+    def place(self) -> Place:
+        """Where it is."""
 
     async def close(self) -> None: ...
 
@@ -233,11 +237,18 @@ class Upkeep(Protocol):
 
     damage: str | None
     """What a check found to be damaged; while it is set, webhooks are refused."""
+    gone: str
+    """Why what is written is lost, once it is (`lost`): a few words."""
     recoveries: int
     """How often files that were deleted in use were recovered."""
 
+    def space(self) -> Space | None:
+        """The space on the disk that the store is on; None if that disk is not seen from here. OSError."""
+
     def lost(self) -> bool:
-        """Whether what is written now would be lost, because files were deleted or replaced."""
+        """Whether what is written now would be lost, because files were deleted or replaced; or is refused, because
+        another daemon has taken over the store.
+        """
 
     async def recover(self) -> bool:
         """Recover deleted files if that is possible. Returns whether it was done."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-from roundsman.errors import Unreadable
+from roundsman.errors import StoreError, Unreadable
 from roundsman.events import Event, with_summary
 from roundsman.store.about import about
 from roundsman.store.values import Act, SourceRecord, SourceStatus
@@ -83,3 +83,10 @@ def earlier_acts(keys: Mapping[int, str], rows: Iterable[Sequence[Any]]) -> dict
         if earlier:
             found[seq] = newest[key][earlier - 1].act
     return found
+
+
+def must_be(place: str, was: str, kind: str) -> None:
+    """StoreError if the type of a name has changed: what is stored under the name fits only the old type."""
+    if was != kind:
+        what = place.partition(".")[0].removesuffix("s")
+        raise StoreError(f"{place} was a {was} and is now a {kind}: give the new {what} another name")

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from roundsman import wire
 from roundsman.errors import Conflict, StoreError
 from roundsman.events import Event
-from roundsman.store.rows import columns_of
+from roundsman.store.rows import columns_of, must_be
 from roundsman.store.sqlite.reader import known_ids
 from roundsman.store.sqlite.reading import reading
 from roundsman.store.sqlite.units import Units, durable
@@ -254,10 +254,3 @@ def _resized(size: int, took: float) -> int:
     if took > LONG:
         return max(SMALLEST, size // 2)
     return min(LARGEST, size * 2) if took < SHORT else size
-
-
-def must_be(place: str, was: str, kind: str) -> None:
-    """StoreError if the type of a name has changed: what is stored under the name fits only the old type."""
-    if was != kind:
-        what = place.partition(".")[0].removesuffix("s")
-        raise StoreError(f"{place} was a {was} and is now a {kind}: give the new {what} another name")

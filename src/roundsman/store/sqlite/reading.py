@@ -40,5 +40,10 @@ class Reading:
         """Interrupt a statement that runs at this time (monotonic), and every later one that is not short."""
         self._db.set_progress_handler(lambda: time.monotonic() > when, LOOK)
 
+    @property
+    def place(self) -> Path:
+        """The file."""
+        return self.path
+
     def _run(self, sql: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
         return self._db.execute(sql, values)

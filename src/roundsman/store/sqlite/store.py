@@ -14,6 +14,7 @@ from roundsman import __version__
 from roundsman.errors import StoreError
 from roundsman.store.protocol import View
 from roundsman.store.reloads import column_of, results_of
+from roundsman.store.rows import must_be
 from roundsman.store.sqlite.books import Books
 from roundsman.store.sqlite.census import Counting
 from roundsman.store.sqlite.desk import Desk
@@ -27,7 +28,7 @@ from roundsman.store.sqlite.files import (
     open_wal,
     translated,
 )
-from roundsman.store.sqlite.log import Log, must_be
+from roundsman.store.sqlite.log import Log
 from roundsman.store.sqlite.migrations import COPY_KEPT, copies, migrate, migrated, remove
 from roundsman.store.sqlite.pruning import Pruning
 from roundsman.store.sqlite.reader import Reader
@@ -37,7 +38,7 @@ from roundsman.store.sqlite.ticking import Ticking
 from roundsman.store.sqlite.units import relaxed
 from roundsman.store.sqlite.writer import Writer
 from roundsman.store.values import DAEMON, Census, Filter, Intake, New, Reload
-from roundsman.system.files import create, resolve
+from roundsman.system.files import Space, create, resolve, space
 from roundsman.system.threads import in_thread
 
 T = TypeVar("T")
@@ -82,6 +83,8 @@ class SqliteStore(Log, Books, Desk, Ticking, Erasure, Pruning):
         """What a check found to be damaged."""
         self.recoveries = 0
         """How often a deleted -wal file was recovered."""
+
+    gone = "deleted or replaced while in use"
 
     @classmethod
     def open(cls, path: Path, *, daemon: bool = True) -> "SqliteStore":
@@ -147,6 +150,10 @@ class SqliteStore(Log, Books, Desk, Ticking, Erasure, Pruning):
     def _unlinked(self) -> bool:
         """Whether the -wal file was deleted, which contains the latest commits."""
         return self._wal >= 0 and not os.fstat(self._wal).st_nlink
+
+    def space(self) -> Space | None:
+        """The space on the disk of the file. OSError if that cannot be found out."""
+        return space(self.path)
 
     async def recover(self) -> bool:
         """If the -wal file was deleted, checkpoint it into the store while it is open, and begin a new one.

@@ -85,7 +85,7 @@ class Door:
     """The one way to the page."""
 
     def __init__(self, engine: Engine, options: PageOptions) -> None:
-        self.sessions = Sessions(options, str(engine.store.path))
+        self.sessions = Sessions(options, str(engine.store.place))
         self.attempts = Attempts(engine.time.monotonic)
         self.now = engine.time.now
         self._reception = engine.reception

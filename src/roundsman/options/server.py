@@ -1,0 +1,70 @@
+"""The address of a database server: a URL whose password is never shown."""
+
+from collections.abc import Iterable
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+
+from roundsman.masking import mask
+
+SCHEMES = ("postgresql://", "postgres://")
+HIDDEN = frozenset({"password", "sslpassword"})
+"""Parameters of the URL that are secrets."""
+
+
+class Server:
+    """The URL of a database. As a text, it has no password."""
+
+    __slots__ = ("_shown", "_url")
+
+    def __init__(self, url: str) -> None:
+        """ValueError, without the URL, if it is none."""
+        parts = urlsplit(url)
+        if f"{parts.scheme}://" not in SCHEMES or not url.lower().startswith(SCHEMES):
+            raise ValueError(
+                'is not the URL of a PostgreSQL database; write "postgresql://user@host/database"'
+            )
+        if "@" in parts.path or parts.fragment or "#" in url:
+            raise ValueError(
+                'has a "/", "@" or "#" in its user or password; write it as "%2F", "%40" or "%23"'
+            )
+        user, _, hosts = parts.netloc.rpartition("@")
+        if not parts.path.strip("/") or not (hosts or "host=" in parts.query):
+            raise ValueError('names no host or no database; write "postgresql://user@host/database"')
+        mask.add(secrets_of(url))
+        self._url = url
+        name = user.partition(":")[0]
+        query = [(key, value) for key, value in parse_qsl(parts.query) if key not in HIDDEN]
+        shown = (
+            parts.scheme,
+            f"{name}@{hosts}" if name else hosts,
+            parts.path,
+            urlencode(query, quote_via=quote, safe="/=,"),
+            "",
+        )
+        self._shown = urlunsplit(shown)
+
+    def reveal(self) -> str:
+        """The whole URL, to connect by."""
+        return self._url
+
+    def __str__(self) -> str:
+        return self._shown
+
+    __repr__ = __str__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Server) and other._url == self._url
+
+    def __hash__(self) -> int:
+        return hash(self._url)
+
+
+def secrets_of(url: str) -> list[str]:
+    """What a message must not show of such a URL: passwords, as they are written and decoded."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return [url]
+    written = parts.netloc.rpartition("@")[0].partition(":")[2]
+    found: Iterable[str] = [written, unquote(written)]
+    found = [*found, *(value for key, value in parse_qsl(parts.query) if key in HIDDEN)]
+    return [each for each in dict.fromkeys(found) if each]

@@ -1,0 +1,8 @@
+"""Where a store is: a SQLite file, or a schema of a PostgreSQL database."""
+
+from pathlib import Path
+
+from roundsman.options.server import Server
+
+Place = Path | Server
+"""As a text, it has no password."""

@@ -1,0 +1,7 @@
+"""What the rest of the program uses of this store. An ImportError here means that the driver is missing."""
+
+from roundsman.store.postgres.asking import exists, holder, holds
+from roundsman.store.postgres.reader import Reader
+from roundsman.store.postgres.store import PostgresStore
+
+__all__ = ["PostgresStore", "Reader", "exists", "holder", "holds"]

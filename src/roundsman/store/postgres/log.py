@@ -1,0 +1,259 @@
+"""Units about the log: results of visits, contents of webhooks, and the daemon's notices."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from roundsman import wire
+from roundsman.errors import Conflict
+from roundsman.events import Event
+from roundsman.store.postgres.arrays import clean
+from roundsman.store.postgres.reader import HEAD
+from roundsman.store.postgres.reading import reading, rows
+from roundsman.store.postgres.transaction import Appended, Transaction
+from roundsman.store.postgres.units import Units, durable
+from roundsman.store.rows import columns_of, must_be
+from roundsman.store.values import Filter, Found, Intake, New, Slice, SourceStatus, Via
+
+UNREAD, UNREAD_BYTES = 1000, 32 * 2**20
+"""Maximum number and bytes of unread webhooks and rows that are kept, per source."""
+PIECE, PIECE_BYTES = 500, 2 * 2**20
+"""Maximum events of a piece, and about how many bytes of them, before other tasks may run."""
+SCANNED = 10_000
+"""Numbers that one read for a sink with a filter looks at."""
+
+
+class Log(Units):
+    """What is written into the log, and the state that it was read with."""
+
+    async def commit(self, name: str, revision: int, found: Found, status: SourceStatus, now: float) -> New:
+        """Commit a poll's result and the source's new status in one transaction.
+
+        Returns the number of new events. Raises `Conflict` if the source was rewound since `revision` was
+        read.
+        """
+
+        async def work(transaction: Transaction) -> Appended:
+            source = await self._visited(transaction, (name, revision), found, status)
+            new = await self._insert(transaction, source, found.events, (now, found.via))
+            if found.state is not None and found.events:
+                await self._advance(transaction, source, found, now, changed=bool(new.events))
+            for each in found.unread:
+                await self._keep_unread(transaction, source, now, each.why, each.raw)
+            if found.unread:
+                await self._trim_unread(transaction, source)
+            return new
+
+        large = len(found.events) > PIECE
+        return self._note(name, await self._writer.write(work, durable=True, large=large))
+
+    async def _visited(
+        self, transaction: Transaction, seen: tuple[str, int], found: Found, status: SourceStatus
+    ) -> int:
+        """Store what a visit leaves but for events. Returns the source's number."""
+        state = wire.encode(found.state).decode() if found.state is not None else None
+        done = await transaction.run(
+            "UPDATE sources SET due = CASE WHEN due < 0 AND %s THEN due ELSE %s END, held = %s, visited = %s, answered = %s, "
+            "polls = %s, failures = %s, failing = %s, unanswered = %s, error = %s, options = %s, state = coalesce(%s, state) "
+            "WHERE name = %s AND revision = %s RETURNING id",
+            (found.keeps_wish, *columns_of(status), state, *seen),
+        )
+        row = await done.fetchone()
+        if row is None:
+            raise Conflict
+        if found.taken:
+            await transaction.run("DELETE FROM inbox WHERE source = %s AND n <= %s", (row[0], found.taken))
+        return int(row[0])
+
+    @reading
+    async def read(self, sink: str, limit: int, wanted: Filter) -> Slice:
+        """The next events for a sink, at most `limit` of them and about 8 MiB."""
+        async with self._reads.one() as connection:
+            # The head first: what is committed between two statements is left for the next read.
+            sql = f"SELECT coalesce((SELECT cursor FROM sinks WHERE name = %s), 0), ({HEAD})"  # noqa: S608 - fixed words
+            [[cursor, head]] = await rows(connection, sql, (sink,))
+            kept = self._tail.after(cursor, limit, wanted)
+            if kept is not None:
+                return Slice(cursor, *kept)
+            if any(wanted):
+                head = min(head, cursor + SCANNED)
+            found = [event for event, _ in await self._events(connection, (cursor, head), limit, wanted)]
+        damaged = [event for event in found if not event.sound]
+        if damaged:
+            found = [event for event in found if event not in damaged]
+        return Slice(cursor, found, head, damaged)
+
+    async def receive(self, intake: Intake, now: float) -> New:
+        """Commit the content of a webhook. Returns the number of new events.
+
+        A source's position does not move: a webhook proves nothing about earlier events.
+        """
+        return self._note(intake.source, await self._receive(intake, now))
+
+    @durable
+    async def _receive(self, transaction: Transaction, intake: Intake, now: float) -> Appended:
+        source = await self._number(transaction, intake.source)
+        new = await self._insert(transaction, source, intake.events, (now, "push"))
+        if intake.follow:
+            await transaction.run(
+                "INSERT INTO inbox (source, id) SELECT %s, id FROM unnest(%s::text[]) WITH ORDINALITY AS g (id, n) ORDER BY n "
+                "ON CONFLICT DO NOTHING",
+                (source, list(intake.follow)),
+            )
+        if intake.unread is not None:
+            await self._keep_unread(transaction, source, now, *intake.unread)
+            await self._trim_unread(transaction, source)
+        await transaction.run(
+            "UPDATE sources SET heard = %s, calls = calls + 1, changed = CASE WHEN %s THEN %s ELSE changed END WHERE id = %s",
+            (now, bool(new.events), now, source),
+        )
+        return new
+
+    async def append_notices(self, name: str, events: Sequence[Event], now: float) -> int:
+        """Append notices that no poll returned, such as the daemon's own. Returns the number of new ones."""
+        return self._note(name, await self._append_notices(name, events, now))
+
+    @durable
+    async def _append_notices(
+        self, transaction: Transaction, name: str, events: Sequence[Event], now: float
+    ) -> Appended:
+        source = await self._number(transaction, name)
+        return await self._insert(transaction, source, events, (now, None))
+
+    def _note(self, source: str, new: Appended) -> New:
+        """These events of a source were committed. Returns how many there are."""
+        if new.events and new.last:
+            self._tail.add(source, new.events, new.last)
+        elif new.events:
+            self._tail.clear()
+        return New.of(new.events)
+
+    async def _number(self, transaction: Transaction, name: str) -> int:
+        """The number of a source, which never changes."""
+        found = self._numbers.get(name)
+        if found is None:
+            done = await transaction.run("SELECT id FROM sources WHERE name = %s", (name,))
+            [found] = await done.fetchone() or [None]
+            assert found is not None, name
+            self._numbers[name] = found
+        return found
+
+    @durable
+    async def register(
+        self,
+        transaction: Transaction,
+        sources: Mapping[str, str],
+        sinks: Mapping[str, str],
+        origins: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Create missing rows of configured sources and sinks (name -> type). A new sink starts at the head.
+
+        `origins`: what each source reads. If its state is from another origin, both origins are stored.
+        StoreError if the type of a name has changed.
+        """
+        for table, given, more in (
+            ("sources", sources, ("", "")),
+            ("sinks", sinks, (", cursor", f", ({HEAD})")),
+        ):
+            names = sorted(given)
+            sql = f"INSERT INTO {table} (name, type{more[0]}) SELECT name, type{more[1]} FROM unnest(%s::text[], %s::text[]) "  # noqa: S608 - fixed words
+            kinds = (names, [given[name] for name in names])
+            await transaction.run(sql + "AS g (name, type) ON CONFLICT DO NOTHING", kinds)
+            done = await transaction.run(
+                f"SELECT name, type FROM {table} WHERE name = ANY (%s::text[])",  # noqa: S608 - fixed names
+                (names,),
+            )
+            for name, was in await done.fetchall():
+                must_be(f"{table}.{name}", was, given[name])
+        known = sorted(set(origins).intersection(sources))
+        if known:
+            await transaction.run(
+                "UPDATE sources SET origin = CASE WHEN sources.origin IS NULL OR visited IS NULL THEN g.origin ELSE "
+                "sources.origin END, moved = CASE WHEN visited IS NOT NULL AND sources.origin != g.origin THEN g.origin END "
+                "FROM unnest(%s::text[], %s::text[]) AS g (name, origin) WHERE sources.name = g.name",
+                (known, [origins[name] for name in known]),
+            )
+
+    async def _advance(
+        self, transaction: Transaction, source: int, found: Found, now: float, *, changed: bool
+    ) -> None:
+        """Move a source's position on to the newest stamp of the poll. Events from webhooks count, too."""
+        # A stamp in the future must not cause ids to be pruned that are not old.
+        stamps = [event.stamp for event in found.events if event.stamp is not None]
+        newest = min(max(stamps), now) if stamps else None
+        await transaction.run(
+            "UPDATE sources SET changed = CASE WHEN %s THEN %s ELSE changed END, "
+            # `greatest` and `least` pass over NULL; only a gap of a source with a position moves it.
+            "position = CASE WHEN %s::float8 IS NULL OR greatest(sources.position, %s::float8) IS NULL "
+            "THEN greatest(sources.position, %s::float8) ELSE least(greatest(sources.position, %s::float8), %s::float8) END "
+            "WHERE id = %s",
+            (changed, now, found.gap, newest, newest, newest, found.gap, source),
+        )
+
+    async def _insert(
+        self, transaction: Transaction, source: int, events: Sequence[Event], how: tuple[float, Via]
+    ) -> Appended:
+        """Append events whose ids are new. `how`: when (Unix), and by what they came."""
+        new: list[Event] = []
+        at = 0
+        while at < len(events):
+            if at:
+                transaction.seal()
+                await asyncio.sleep(0)
+            piece = _fitting(events[at : at + PIECE])
+            at += len(piece)
+            some = await self._unknown(transaction, source, piece)
+            transaction.append(source, some, *how)
+            new += some
+        return transaction.appended(new)
+
+    async def _unknown(self, transaction: Transaction, source: int, events: Sequence[Event]) -> list[Event]:
+        """The events whose ids are new and that are not too late. From now on, their ids are known."""
+        candidates: dict[str, Event] = {}
+        known = await self._known(transaction, source, events)
+        for event in events:
+            key = clean(event.id)
+            if key not in candidates and key not in known and event.unless not in known:
+                candidates[key] = event
+                known.add(key)
+        if not candidates:
+            return []
+        # In one order: two transactions with the same ids wait for each other, and not in a circle.
+        done = await transaction.run(
+            "INSERT INTO ids (source, id) SELECT %s, unnest(%s::text[]) ON CONFLICT DO NOTHING RETURNING id",
+            (source, sorted(candidates)),
+        )
+        new = {each for [each] in await done.fetchall()}
+        return [event for key, event in candidates.items() if key in new]
+
+    async def _known(self, transaction: Transaction, source: int, events: Sequence[Event]) -> set[str | None]:
+        """Which ids are in the log, of those that decide whether an event is too late; without such events, none."""
+        if not any(event.unless for event in events):
+            return set()
+        ids = {clean(event.id) for event in events} | {clean(e.unless) for e in events if e.unless}
+        done = await transaction.run(
+            "SELECT id FROM ids WHERE source = %s AND id = ANY (%s::text[])", (source, list(ids))
+        )
+        return {each for [each] in await done.fetchall()}
+
+    async def _keep_unread(
+        self, transaction: Transaction, source: int, now: float, why: str, body: bytes
+    ) -> None:
+        sql = "INSERT INTO unread (source, received, why, body) VALUES (%s, %s, %s, %s)"
+        await transaction.run(sql, (source, now, why, body))
+
+    async def _trim_unread(self, transaction: Transaction, source: int) -> None:
+        # An authentic caller can also flood us: only the newest are kept, limited in number and in bytes.
+        await transaction.run(
+            "DELETE FROM unread WHERE source = %s AND n <= (SELECT max(n) FROM (SELECT n, "
+            "sum(octet_length(body)) OVER (ORDER BY n DESC) AS bytes, row_number() OVER (ORDER BY n DESC) AS place "
+            "FROM unread WHERE source = %s) AS kept WHERE bytes > %s OR place > %s)",
+            (source, source, UNREAD_BYTES, UNREAD),
+        )
+
+
+def _fitting(piece: Sequence[Event]) -> Sequence[Event]:
+    """The first events of a piece, of about `PIECE_BYTES` together."""
+    while len(piece) > 1 and sum(len(event.body) for event in piece) > PIECE_BYTES:
+        piece = piece[: len(piece) // 2]
+    return piece

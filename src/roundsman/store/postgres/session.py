@@ -1,0 +1,212 @@
+"""The right of a process to write: its row in `workers`, and the connection that it writes with.
+
+The row says which of the process's transactions were committed, also if the connection ended in a commit. Another
+process can end the right; then no transaction begins any more.
+"""
+
+import asyncio
+import os
+import socket
+import time
+from contextlib import suppress
+from typing import Any
+
+import psycopg
+
+from roundsman import __version__
+from roundsman.errors import StoreError
+from roundsman.options.server import Server
+from roundsman.store.postgres.connection import Facts, connect, is_lost, program
+from roundsman.store.postgres.schema import ALONE, applied, migrate, must_be_current
+
+WAITS = 3.0
+"""Seconds to wait for the end of a daemon that has just died: the server has to notice it."""
+OUTCOME = 20.0
+"""Seconds to wait for the server, to find out whether a transaction was committed."""
+AGAIN = 0.1
+
+LIVES = (
+    "EXISTS (SELECT 1 FROM pg_locks l JOIN pg_database d ON d.oid = l.database WHERE l.locktype = 'advisory' "
+    "AND d.datname = current_database() AND l.classid = {space}::bigint::oid AND l.objid = w.id::oid AND l.objsubid = 2 "
+    "AND l.granted)"
+)
+"""Whether the process of a row `w` of `workers` is connected."""
+
+
+def lives(space: int) -> str:
+    return LIVES.format(space=space % 2**32)
+
+
+def spoken(pid: int, host: str, started: float) -> str:
+    """A process as a person reads of it."""
+    return (
+        f"roundsman, pid {pid} on {host}, since {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(started))}"
+    )
+
+
+class Session:
+    """A process that writes."""
+
+    def __init__(self, server: Server, connection: psycopg.AsyncConnection[Any], facts: Facts) -> None:
+        self._server, self._space = server, facts.space
+        self.connection = connection
+        self.ahead = time.time() - facts.clock
+        """Seconds by which our clock was ahead of the server's."""
+        self.daemon = False
+        self._number = 0
+        self._writes = 0
+        """The number of the last transaction that was begun."""
+        self.ended = False
+        """Whether another process has ended the right to write."""
+
+    @classmethod
+    async def open(cls, server: Server, *, daemon: bool) -> "Session":
+        """Begin to write; the daemon creates the store if it is missing. StoreError if that is not possible."""
+        connection, facts = await connect(server, program())
+        try:
+            if daemon:
+                await migrate(server, connection, facts.space)
+            else:
+                must_be_current(server, await applied(connection))
+            session = cls(server, connection, facts)
+            session.daemon = daemon
+            await session._enter()
+        except BaseException:
+            await connection.close()
+            raise
+        return session
+
+    async def _enter(self) -> None:
+        connection, space = self.connection, self._space
+        ends = time.monotonic() + WAITS
+        while True:
+            async with connection.transaction():
+                await connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", (space, ALONE))
+                other = await self._other() if self.daemon else None
+                if other is None:
+                    await self._add()
+                    return
+            if time.monotonic() > ends:
+                raise StoreError(f"{self._server} is in use by {other}: one daemon per store")
+            await asyncio.sleep(AGAIN)
+
+    async def _other(self) -> str | None:
+        """A daemon that is connected; the right of the others is ended."""
+        run = self.connection.execute
+        sql = (
+            f"SELECT w.pid, w.host, w.started FROM workers w WHERE w.kind = 'daemon' AND {lives(self._space)}"  # noqa: S608 - a number
+        )
+        row = await (await run(sql)).fetchone()
+        if row is not None:
+            return spoken(*row)
+        await run("UPDATE workers SET ended = %s WHERE kind = 'daemon' AND ended IS NULL", (time.time(),))
+        old = f"(w.kind = 'command' OR w.ended < %s) AND NOT {lives(self._space)}"
+        await run(f"DELETE FROM workers w WHERE {old}", (time.time() - 86400.0,))  # noqa: S608 - a number
+        return None
+
+    async def _add(self) -> None:
+        run = self.connection.execute
+        facts = (
+            "daemon" if self.daemon else "command",
+            socket.gethostname(),
+            os.getpid(),
+            time.time(),
+            __version__,
+        )
+        columns = "(kind, host, pid, started, version)"
+        row = await (
+            await run(f"INSERT INTO workers {columns} VALUES (%s, %s, %s, %s, %s) RETURNING id", facts)  # noqa: S608 - fixed names
+        ).fetchone()
+        assert row is not None
+        [self._number] = row
+        await run("SELECT pg_advisory_lock(%s, %s)", (self._space, self._number))
+
+    async def begin(self, *, durable: bool) -> None:
+        """Begin a transaction. StoreError if the right to write was ended."""
+        steps = ["BEGIN"]
+        if not durable:
+            steps.append("SET LOCAL synchronous_commit = off")
+        if not self.daemon:
+            steps.append("UPDATE store SET commands = commands + 1")
+        mine = f"id = {self._number} AND ended IS NULL"
+        steps.append(f"UPDATE workers SET writes = writes + 1 WHERE {mine} RETURNING writes")  # noqa: S608 - a number
+        done = await self.connection.execute("; ".join(steps).encode(), prepare=False)
+        while done.nextset():
+            pass
+        row = await done.fetchone()
+        if row is None:
+            self.ended = True
+            raise StoreError(
+                f"{self._server} is written by another daemon now, which has ended the right of this one"
+            )
+        [self._writes] = row
+
+    async def roll_back(self) -> None:
+        """Undo the transaction, if there is one."""
+        connection = self.connection
+        if connection.closed:
+            return
+        if connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
+            return
+        try:
+            await connection.execute("ROLLBACK", prepare=False)
+        except psycopg.Error:
+            await connection.close()
+
+    async def renew(self) -> None:
+        """Connect again. What the old connection was doing has ended then."""
+        await self.connection.close()
+        connection, facts = await connect(self._server, program())
+        try:
+            self._space = facts.space
+            await self._take_over(connection)
+        except BaseException:
+            await connection.close()
+            raise
+        self.connection = connection
+
+    async def _take_over(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        """Take the lock of this process from its old connection, which the server may not know to have ended."""
+        held = (
+            "locktype = 'advisory' AND classid = %s::bigint::oid AND objid = %s::bigint::oid AND objsubid = 2"
+        )
+        ends = time.monotonic() + WAITS
+        while True:
+            sql = "SELECT pg_try_advisory_lock(%s, %s)"
+            row = await (await connection.execute(sql, (self._space, self._number))).fetchone()
+            if row is not None and row[0]:
+                return
+            sql = f"SELECT pg_terminate_backend(pid) FROM pg_locks WHERE {held} AND pid != pg_backend_pid()"  # noqa: S608 - fixed words
+            await connection.execute(sql, (self._space % 2**32, self._number))
+            if time.monotonic() > ends:
+                raise StoreError(f"{self._server} still serves an old connection of this process")
+            await asyncio.sleep(AGAIN)
+
+    async def committed(self) -> bool:
+        """Whether the last transaction was committed, after its connection has ended. StoreError if that stays unknown."""
+        ends = time.monotonic() + OUTCOME
+        while True:
+            try:
+                await self.renew()
+                # An old transaction that still runs holds this row.
+                sql = "SELECT writes, ended FROM workers WHERE id = %s FOR UPDATE"
+                row = await (await self.connection.execute(sql, (self._number,))).fetchone()
+            except (psycopg.Error, OSError) as exc:
+                if not (is_lost(exc) or isinstance(exc, OSError)) or time.monotonic() > ends:
+                    raise StoreError(
+                        f"{self._server} went away in a commit, and does not say whether it was made: what was written is "
+                        "read again"
+                    ) from None
+                await asyncio.sleep(AGAIN)
+                continue
+            if row is None:
+                self.ended = True
+                return False
+            return bool(row[0] >= self._writes)
+
+    async def close(self) -> None:
+        """End the right to write."""
+        if not self.connection.closed:
+            with suppress(psycopg.Error):
+                await self.connection.execute("DELETE FROM workers WHERE id = %s", (self._number,))
+        await self.connection.close()

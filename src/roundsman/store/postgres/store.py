@@ -1,0 +1,244 @@
+"""The store on a PostgreSQL server: its session, and the daemon's own record."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from roundsman import __version__
+from roundsman.errors import StoreError
+from roundsman.options.server import Server
+from roundsman.store.postgres.books import Books
+from roundsman.store.postgres.census import Counting
+from roundsman.store.postgres.connection import LATE, translated
+from roundsman.store.postgres.desk import Desk
+from roundsman.store.postgres.erasure import Erasure
+from roundsman.store.postgres.log import Log
+from roundsman.store.postgres.pruning import Pruning
+from roundsman.store.postgres.reader import Reader
+from roundsman.store.postgres.reading import reading
+from roundsman.store.postgres.session import Session
+from roundsman.store.postgres.ticking import Ticking
+from roundsman.store.postgres.transaction import Transaction
+from roundsman.store.postgres.units import relaxed
+from roundsman.store.postgres.writer import Writer
+from roundsman.store.protocol import View
+from roundsman.store.reloads import column_of, results_of
+from roundsman.store.rows import must_be
+from roundsman.store.values import DAEMON, Census, Filter, Intake, New, Reload
+from roundsman.system.files import Space
+from roundsman.system.threads import in_thread
+
+T = TypeVar("T")
+APART_PATIENCE = 10.0
+"""Seconds after which a read apart is given up."""
+
+
+class PostgresStore(Log, Books, Desk, Ticking, Erasure, Pruning):
+    """The store, for its one daemon; or for a command that writes beside the daemon."""
+
+    def __init__(self, place: Server, session: Session) -> None:
+        super().__init__(place, Writer(place, session))
+        self._session = session
+        self._counting = Counting(place)
+        self._asking = asyncio.Lock()
+        """Held while a view is open in a thread."""
+        self._config: str | None = None
+        """The path of the configuration that the daemon runs with."""
+        self._whoami = (os.getpid(), time.time(), __version__)
+        self._commands: int | None = None
+        """How often commands had written at the last look."""
+        self.damage: str | None = None
+        """What a check found to be damaged."""
+        self.recoveries = 0
+        """There are no files to recover."""
+
+    gone = "another daemon has taken it over"
+
+    @classmethod
+    async def open(cls, server: Server, *, daemon: bool = True) -> "PostgresStore":
+        """Open the store; the daemon creates it if it is missing. StoreError, in one sentence, on failure."""
+        with translated(server):
+            session = await Session.open(server, daemon=daemon)
+        store = cls(server, session)
+        if daemon:
+            await store._begin_record()
+        return store
+
+    @relaxed
+    async def _begin_record(self, transaction: Transaction) -> None:
+        await transaction.run("UPDATE daemons SET pid = %s, config = NULL, digest = NULL", (os.getpid(),))
+
+    async def close(self) -> None:
+        """Write what waits, and end the connections."""
+        await self._writer.close()
+        await super().close()
+        await in_thread(self._counting.close)
+
+    # -- upkeep --------------------------------------------------------------------------------------------------------
+
+    def lost(self) -> bool:
+        """Whether another daemon has ended the right of this one to write."""
+        return self._session.ended
+
+    async def recover(self) -> bool:
+        return False
+
+    def space(self) -> Space | None:
+        """None: the server's disk is not seen from here."""
+        return None
+
+    @property
+    def unsynced(self) -> bool:
+        """Whether a power cut of the server would undo a relaxed write."""
+        return self._writer.unsynced
+
+    async def sync(self) -> None:
+        """Let relaxed writes survive a power cut of the server. StoreError on failure."""
+        if self.unsynced:
+            await self._writer.write(_nothing, durable=True)
+
+    async def check(self) -> str | None:
+        """None: the server checks its own pages."""
+        return None
+
+    @relaxed
+    async def record_check(self, transaction: Transaction, damage: str | None) -> None:
+        """Record what a check has found, for `known_damage`, in the row of the daemon's notices."""
+        sql = "UPDATE sources SET error = %s WHERE name = %s AND error IS DISTINCT FROM %s"
+        await transaction.run(sql, (damage, DAEMON, damage))
+
+    # -- the daemon ----------------------------------------------------------------------------------------------------
+
+    @relaxed
+    async def beat(self, transaction: Transaction, now: float) -> None:
+        """Record that the daemon runs."""
+        await transaction.run(
+            "UPDATE daemons SET beat = %s, config = coalesce(%s, config), pid = %s, started = %s, version = %s",
+            (now, self._config, *self._whoami),
+        )
+
+    @relaxed
+    async def runs(self, transaction: Transaction, config: Path, digest: str) -> None:
+        """Record that the daemon runs with this configuration."""
+        self._config = _text(config)
+        await transaction.run(
+            "UPDATE daemons SET config = %s, digest = %s, problems = '[]', pid = %s, started = %s, version = %s",
+            (self._config, digest, *self._whoami),
+        )
+
+    @relaxed
+    async def reloaded(
+        self,
+        transaction: Transaction,
+        config: Path,
+        digest: str,
+        problems: Sequence[str],
+        changes: Sequence[str] = (),
+        *,
+        dry: bool = False,
+    ) -> None:
+        """Record a reload of this configuration; `problems`: why it was refused, else empty; `changes`: what it changed."""
+        row = await (await transaction.run("SELECT problems FROM daemons FOR UPDATE")).fetchone()
+        results = results_of(row[0] if row else "")
+        if dry:
+            number = results.compared.number + 1 if results.compared else 1
+            results.compared = Reload(number, _text(config), digest, tuple(problems), tuple(changes))
+            await transaction.run("UPDATE daemons SET problems = %s", (column_of(results),))
+            return
+        results.problems, results.changes = tuple(problems), tuple(changes)
+        await transaction.run(
+            "UPDATE daemons SET config = %s, digest = %s, reloads = reloads + 1, problems = %s",
+            (_text(config), digest, column_of(results)),
+        )
+
+    async def apart(
+        self, work: Callable[[View], Coroutine[Any, Any, T]], patience: float = APART_PATIENCE
+    ) -> T:
+        """What `work` reads, in a thread and by a view of its own. One at a time: a reader waits, and no thread does."""
+        ends = time.monotonic() + patience
+        try:
+            async with asyncio.timeout(patience):
+                await self._asking.acquire()
+                # Its end frees the place, and not that of the caller: callers that give up one after the other would leave
+                # a thread each at a server that does not answer.
+                reads = asyncio.ensure_future(in_thread(self._read_apart, work, ends))
+                reads.add_done_callback(self._asked)
+                return await asyncio.shield(reads)
+        except TimeoutError:
+            raise StoreError(LATE.format(self.place)) from None
+
+    def _asked(self, reads: "asyncio.Future[Any]") -> None:
+        self._asking.release()
+        if not reads.cancelled():
+            reads.exception()  # its caller may have given up: then it is of no interest
+
+    def _read_apart(self, work: Callable[[View], Coroutine[Any, Any, T]], ends: float) -> T:
+        return asyncio.run(self._read(work, ends))
+
+    async def _read(self, work: Callable[[View], Coroutine[Any, Any, T]], ends: float) -> T:
+        try:
+            async with asyncio.timeout(ends - time.monotonic()):
+                view = await Reader.open(self.place)
+                try:
+                    return await work(view)
+                finally:
+                    await view.close()
+        except TimeoutError:
+            raise StoreError(LATE.format(self.place)) from None
+
+    async def census(self, sinks: Mapping[str, Filter]) -> Census:
+        """What the metrics show, for these sinks (name -> filter). It is counted in a thread, a few seconds at most."""
+        return await in_thread(self._counting.count, sinks)
+
+    @reading
+    async def last_beat(self) -> float | None:
+        """When a daemon last recorded a beat, a visit or a delivery (Unix); None if it never did."""
+        last = await self._value(
+            "SELECT greatest((SELECT max(visited) FROM sources), (SELECT max(delivered) FROM sinks), "
+            "(SELECT max(beat) FROM daemons))"
+        )
+        return float(last) if last is not None else None
+
+    @reading
+    async def fits(self, sources: Mapping[str, str], sinks: Mapping[str, str]) -> None:
+        """StoreError if `register` would refuse one of these types."""
+        for table, kinds in (("sources", sources), ("sinks", sinks)):
+            for name, was in await self._rows(f"SELECT name, type FROM {table}"):  # noqa: S608 - fixed names
+                must_be(f"{table}.{name}", was, kinds.get(name, was))
+
+    async def receive(self, intake: Intake, now: float) -> New:
+        """As `Log.receive`. StoreError also if the store is known to be damaged: the vendor sends the webhook again."""
+        self._usable()
+        return await super().receive(intake, now)
+
+    async def writable(self) -> None:
+        """StoreError if the store cannot be written."""
+        self._usable()
+        await self._writer.write(_nothing, durable=False)
+
+    def _usable(self) -> None:
+        if self.damage:
+            raise StoreError(self.damage)
+
+    @reading
+    async def commanded(self) -> list[str] | None:
+        """Sources for which a command requested a visit; None if no command has written since the last call."""
+        count = int(await self._value("SELECT commands FROM store"))
+        if count == self._commands:
+            return None
+        wanted = [name for [name] in await self._rows("SELECT name FROM sources WHERE due < 0 ORDER BY id")]
+        self._commands = count
+        self._tail.clear()  # a command may have blanked some of its events
+        return wanted
+
+
+async def _nothing(transaction: Transaction) -> None:
+    """A transaction alone: its commit makes earlier ones durable, and proves that the server can be written."""
+
+
+def _text(path: Path) -> str:
+    """A path as a text: names of files may hold bytes that are no UTF-8."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -1,0 +1,155 @@
+"""One transaction: the statements of its units, and its end, in which its events get their numbers."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import psycopg
+from psycopg import generators, pq
+from psycopg.abc import PQGen
+from psycopg.pq.abc import PGconn, PGresult
+
+from roundsman.events import Event
+from roundsman.store.postgres.arrays import ARRAYS, COLUMNS, INT8, Fields, columns, fields_of, long
+from roundsman.store.values import Via
+
+_NUMBER = b"UPDATE log_head SET seq = seq + $1 RETURNING seq"
+# The row of `log_head` is this transaction's own by now.
+_INSERT = (
+    b"INSERT INTO events (seq, source, id, type, outcome, logged, stamp, body, failure, via) "
+    b"SELECT (SELECT seq FROM log_head) - $1 + n.place, n.source, n.id, n.type, n.outcome, n.logged, n.stamp, n.body, "
+    b"n.failure, n.via FROM unnest($2, $3, $4, $5, $6, $7, $8, $9, $10) WITH ORDINALITY "
+    b"AS n (source, id, type, outcome, logged, stamp, body, failure, via, place)"
+)
+_TYPES = (INT8, *(ARRAYS[kind] for kind in COLUMNS))
+MERGED = 2000
+"""Rows of several units that are sent as one statement."""
+
+
+class Command(NamedTuple):
+    """A statement with its values in binary form."""
+
+    sql: bytes
+    values: Sequence[bytes] = ()
+    types: Sequence[int] = ()
+
+
+class Appended:
+    """New events of a unit. Their numbers are known after the commit."""
+
+    def __init__(self, transaction: "Transaction", events: list[Event], upto: int) -> None:
+        self.events = events
+        self._transaction, self._upto = transaction, upto
+
+    @property
+    def last(self) -> int:
+        """The number of the last one; 0 if it is not known, because the connection ended in the commit."""
+        base = self._transaction.base
+        return base + self._upto if base is not None else 0
+
+
+class Transaction:
+    """What a unit writes with."""
+
+    def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        self._connection = connection
+        self._pieces: list[list[Fields] | Sequence[bytes]] = []
+        """Events to insert: rows, or the columns of rows."""
+        self._sizes: list[int] = []
+        self.base: int | None = None
+        """The number before the first event, once it is known."""
+        self.changed = 0
+        """Rows that were written, about."""
+
+    async def run(self, sql: str, values: Sequence[object] = ()) -> psycopg.AsyncCursor[Any]:
+        """Run a statement. A percent sign in it is written twice."""
+        done = await self._connection.execute(sql, tuple(values), binary=True)
+        self.changed += max(0, done.rowcount)
+        return done
+
+    async def run_many(self, sql: str, rows: Iterable[Sequence[object]]) -> int:
+        """Run a statement for each row. Returns the number of changed rows."""
+        given = list(rows)
+        if not given:
+            return 0
+        cursor = self._connection.cursor()
+        await cursor.executemany(sql, given)
+        self.changed += cursor.rowcount
+        return cursor.rowcount
+
+    def append(self, source: int, events: Sequence[Event], now: float, via: Via) -> None:
+        """Events to insert at the end of the transaction."""
+        if events:
+            self._pieces.append([fields_of(source, event, now, via) for event in events])
+            self._sizes.append(len(events))
+            self.changed += len(events)
+
+    def seal(self) -> None:
+        """Make the last piece ready to be sent: of a large unit, not all of them at once."""
+        if self._pieces and isinstance(self._pieces[-1], list):
+            self._pieces[-1] = tuple(columns(self._pieces[-1]))
+
+    def appended(self, events: list[Event]) -> Appended:
+        """These events were the last to be appended."""
+        return Appended(self, events, sum(self._sizes))
+
+    def mark(self) -> int:
+        """What was appended up to now: for `undo`."""
+        return len(self._pieces)
+
+    def undo(self, mark: int) -> None:
+        """Take back what was appended since."""
+        del self._pieces[mark:], self._sizes[mark:]
+
+    async def commit(self) -> None:
+        """Number the events, insert them and commit, in one go.
+
+        The numbers are locked from the first of these statements to the last. All are sent before the answer to any is
+        read, so a process that is stopped in between holds no lock.
+        """
+        total = sum(self._sizes)
+        commands = [Command(b"COMMIT")]
+        if total:
+            inserts, done = [], 0
+            for size, values in self._chunks():
+                inserts.append(Command(_INSERT, [long(total - done), *values], _TYPES))
+                done += size
+            commands = [Command(_NUMBER, [long(total)], [INT8]), *inserts, *commands]
+        connection = self._connection
+        first = await connection.wait(_together(connection.pgconn, commands))
+        if total and first is not None:
+            self.base = int(first) - total
+
+    def _chunks(self) -> Iterator[tuple[int, Sequence[bytes]]]:
+        """The pieces as columns, each with its number of rows."""
+        merged: list[Fields] = []
+        for piece, size in zip(self._pieces, self._sizes, strict=True):
+            if isinstance(piece, list) and len(merged) < MERGED:
+                merged += piece
+                continue
+            if merged:
+                yield len(merged), columns(merged)
+                merged = []
+            if isinstance(piece, list):
+                merged = list(piece)
+            else:
+                yield size, piece
+        if merged:
+            yield len(merged), columns(merged)
+
+
+def _together(pgconn: PGconn, commands: Sequence[Command]) -> PQGen[bytes | None]:
+    """Send commands in one go. Returns the first value of the first one; raises the first error."""
+    pgconn.enter_pipeline_mode()
+    for sql, values, types in commands:
+        pgconn.send_query_params(sql, values, types, [pq.Format.BINARY] * len(values))
+    pgconn.pipeline_sync()
+    yield from generators.send(pgconn)
+    found: list[list[PGresult]] = []
+    while len(found) <= len(commands):
+        found.append((yield from generators.fetch_many(pgconn)))
+    pgconn.exit_pipeline_mode()
+    for [result, *_] in found:
+        if result.status == pq.ExecStatus.FATAL_ERROR:
+            raise psycopg.errors.error_from_result(result)
+    [first, *_] = found[0]
+    return first.get_value(0, 0) if first.ntuples else None

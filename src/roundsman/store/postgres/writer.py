@@ -1,0 +1,265 @@
+"""The one writer of a process: all units that wait become one transaction.
+
+A unit is one caller's change. It has a savepoint of its own: if it fails, it fails alone. Events get their numbers at
+the end of the transaction (`transaction.py`). If that end fails for what a single unit may have caused, smaller
+transactions are tried, so that only units that cannot be written alone are refused. A caller gets the result of its unit
+after the commit. If the connection ends in a commit, the server is asked whether it was made.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import psycopg
+
+from roundsman.errors import StoreError
+from roundsman.options.server import Server
+from roundsman.store.postgres.connection import is_lost, translated
+from roundsman.store.postgres.session import Session
+from roundsman.store.postgres.transaction import Transaction
+
+ROWS = 4000
+"""A transaction takes no further unit after so many changed rows: a larger one makes no row cheaper."""
+WAITED = 0.05
+"""A transaction takes no further unit after so many seconds: the callers of the first ones wait for it."""
+HANGS = 90.0
+"""Seconds after which the connection counts as ended, if the server does not answer."""
+TRIES = 5
+"""How often a transaction is tried that was undone for another one (a deadlock)."""
+DEADLOCKS = frozenset({"40P01", "40001"})
+ALIKE = frozenset({"55P03", "25006", "57014"})
+"""Codes of errors that smaller transactions would meet, too: a lock, a server that only reads, a slow one."""
+
+T = TypeVar("T")
+Work = Callable[[Transaction], Awaitable[T]]
+"""The statements of a unit. They run again if a transaction is undone."""
+
+
+class _Undone(Exception):
+    """The server has undone the transaction for another one, or a smaller one may fit."""
+
+
+@dataclass(slots=True, eq=False)
+class Unit:
+    """One change, and the caller that waits for it."""
+
+    work: Work[Any]
+    done: "asyncio.Future[Any]"
+    durable: bool = False
+    """Whether it must survive a power cut of the server."""
+    large: bool = False
+    """Whether it takes many pieces: then it begins a transaction, and those before it do not wait for it."""
+    result: Any = None
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether its caller was cancelled."""
+        return self.done.cancelled()
+
+    def settle(self) -> None:
+        if not self.done.done():
+            self.done.set_result(self.result)
+
+    def refuse(self, error: BaseException) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+
+
+class Writer:
+    """Writes units in the order in which they came."""
+
+    def __init__(self, server: Server, session: Session) -> None:
+        self._server, self.session = server, session
+        self.unsynced = False
+        """Whether a power cut of the server may undo a commit since the last durable one."""
+        self._units: deque[Unit] = deque()
+        self._draining: asyncio.Task[None] | None = None
+        self._most = ROWS
+        """Maximum number of units of the next transaction."""
+        self._tries = 0
+        self._closed = False
+
+    async def write(self, work: Work[T], *, durable: bool, large: bool = False) -> T:
+        """The result of the work, once it is committed. What it raises, or StoreError: then nothing is written.
+
+        A caller that is cancelled before its unit begins has written nothing either.
+        """
+        if self._closed:
+            raise StoreError(f"{self._server} is closed")
+        loop = asyncio.get_running_loop()
+        unit = Unit(work, loop.create_future(), durable, large)
+        self._units.append(unit)
+        if self._draining is None or self._draining.done():
+            self._draining = loop.create_task(self._drain(), name="store")
+        result: T = await unit.done
+        return result
+
+    async def close(self) -> None:
+        """Write what waits. Later units are refused."""
+        self._closed = True
+        while self._draining is not None and not self._draining.done():
+            await asyncio.wait([self._draining])
+        self._refuse_all()
+        await self.session.close()
+
+    async def _drain(self) -> None:
+        try:
+            while self._units:
+                await self._transaction()
+        finally:
+            self._refuse_all()  # only if this task was cancelled: the event loop ends
+
+    def _refuse_all(self) -> None:
+        _refuse(self._units, StoreError(f"{self._server} is closed"))
+        self._units.clear()
+
+    # -- a transaction -------------------------------------------------------------------------------------------------
+
+    async def _transaction(self) -> None:
+        """Write units that wait, in one transaction."""
+        durable = any(unit.durable for unit in self._units)
+        written: list[Unit] = []
+        try:
+            if not await self._begun(durable):
+                return
+            transaction = Transaction(self.session.connection)
+            await self._insert(transaction, written, durable)
+            if written:
+                await self._commit(transaction, written)
+                self.unsynced = not durable
+        except _Undone:
+            await self.session.roll_back()
+            self._units.extendleft(reversed(written))
+        except Exception as exc:  # noqa: BLE001 - handed to the callers
+            await self.session.roll_back()
+            _refuse(written, exc)
+        except BaseException:
+            _refuse(written, StoreError(f"{self._server} is closed"))
+            raise
+        else:
+            self._tries, self._most = 0, min(ROWS, 2 * self._most)
+            for unit in written:
+                unit.settle()
+            if not written:
+                await self.session.roll_back()
+
+    async def _begun(self, durable: bool) -> bool:
+        """Begin a transaction. If that fails, the units that waited for it are refused; later ones get another one."""
+        waiting = len(self._units)
+        try:
+            with translated(self._server):
+                await self._begin(durable)
+        except Exception as exc:  # noqa: BLE001 - handed to the callers
+            await self.session.roll_back()
+            for _ in range(waiting):
+                self._units.popleft().refuse(exc)
+            return False
+        return True
+
+    async def _begin(self, durable: bool) -> None:
+        """Begin; on a new connection, if the server has ended this one meanwhile."""
+        async with self._answered():
+            if not self.session.connection.closed:
+                try:
+                    await self.session.begin(durable=durable)
+                except psycopg.Error as exc:
+                    if not is_lost(exc):
+                        raise
+                else:
+                    return
+            await self.session.renew()
+            await self.session.begin(durable=durable)
+
+    async def _insert(self, transaction: Transaction, written: list[Unit], durable: bool) -> None:
+        """Run units until the transaction is large enough."""
+        began = time.perf_counter()
+        while self._units:
+            unit = self._units[0]
+            if unit.durable and not durable:
+                break
+            if written and (
+                unit.large
+                or len(written) >= self._most
+                or transaction.changed >= ROWS
+                or time.perf_counter() - began >= WAITED
+            ):
+                break
+            self._units.popleft()
+            if unit.abandoned:
+                continue
+            try:
+                with translated(self._server):
+                    await self._run(unit, transaction, first=not written)
+            except _Undone:
+                self._units.appendleft(unit)
+                raise
+            except Exception as exc:
+                unit.refuse(exc)
+                if not written:
+                    return  # the transaction had nothing else
+                if self.session.connection.closed:
+                    raise
+            except BaseException:
+                unit.refuse(StoreError(f"{self._server} is closed"))
+                raise
+            else:
+                written.append(unit)
+
+    async def _run(self, unit: Unit, transaction: Transaction, *, first: bool) -> None:
+        """Run a unit. The first of a transaction needs no savepoint."""
+        connection, mark = self.session.connection, transaction.mark()
+        async with self._answered():
+            if not first:
+                await connection.execute("SAVEPOINT unit", prepare=False)
+            try:
+                unit.result = await unit.work(transaction)
+            except BaseException as exc:
+                if isinstance(exc, psycopg.Error) and self._is_undone(exc):
+                    raise _Undone from None
+                transaction.undo(mark)
+                if not first and not connection.closed:
+                    await connection.execute(b"ROLLBACK TO unit; RELEASE unit", prepare=False)
+                raise
+            if not first:
+                await connection.execute("RELEASE unit", prepare=False)
+
+    async def _commit(self, transaction: Transaction, written: list[Unit]) -> None:
+        try:
+            async with self._answered():
+                await transaction.commit()
+        except (psycopg.Error, StoreError) as exc:
+            if self.session.connection.closed or is_lost(exc):
+                if await self.session.committed():
+                    return
+            elif isinstance(exc, psycopg.Error):
+                if self._is_undone(exc):
+                    raise _Undone from None
+                if len(written) > 1 and exc.sqlstate not in ALIKE:
+                    self._most = max(1, len(written) // 2)
+                    raise _Undone from None
+            with translated(self._server):
+                raise
+
+    def _is_undone(self, error: psycopg.Error) -> bool:
+        """Whether to try the transaction again."""
+        self._tries += error.sqlstate in DEADLOCKS
+        return error.sqlstate in DEADLOCKS and self._tries < TRIES
+
+    @asynccontextmanager
+    async def _answered(self) -> AsyncIterator[None]:
+        """A time in which the server must answer; else the connection is closed, and StoreError is raised."""
+        try:
+            async with asyncio.timeout(HANGS):
+                yield
+        except TimeoutError:
+            await self.session.connection.close()
+            raise StoreError(f"{self._server} has not answered for {HANGS:.0f}s") from None
+
+
+def _refuse(units: Iterable[Unit], error: BaseException) -> None:
+    for unit in units:
+        unit.refuse(error)
