@@ -18,7 +18,7 @@ from roundsman.system import logs
 if TYPE_CHECKING:
     from roundsman.errors import ConfigError
     from roundsman.events import Event
-    from roundsman.store import Desk, View
+    from roundsman.store import Desk, Place, View
 
 app = App(
     no_args_is_help=True,
@@ -198,12 +198,12 @@ def when(text: str) -> datetime:
         fail(f'{text}: is neither a date-time such as "2026-05-01T00:00:00Z" nor a duration such as "2h"', 2)
 
 
-def store_of(path: Path | None) -> Path:
+def store_of(path: Path | None) -> "Place":
     """The store of this configuration, or of the one that is found."""
     return configuration.store_of(configuration.find(path))
 
 
-def reading(store: Path, work: "Callable[[View], Awaitable[T]]") -> T:
+def reading(store: "Place", work: "Callable[[View], Awaitable[T]]") -> T:
     """Read the store, beside a daemon or without one."""
     from roundsman.store import open_view
 

@@ -60,7 +60,7 @@ def restore(
         fail(f"{file}: there is no such file", 2)
     if who := holder(store):
         fail(f"{store} is in use by {who}: stop the daemon first")
-    if store.exists() and not force:
+    if isinstance(store, Path) and store.exists() and not force:
         fail(f"{store}: exists, and its content would be replaced; --force does that")
     head = put_back(store, file)
     say(f"{store}: restored from {file}, the log up to #{head}; next: start the daemon")

@@ -104,7 +104,7 @@ def forget(
     for sink in found.still_held:
         complain(f"{sink} still holds back lines about this person, and its next message may have them")
     if not found.erased:
-        complain("a program that reads the store kept its old bytes in the -wal file: run this command again")
+        complain("a program that reads the store kept its old bytes: run this command again")
     if found.still_held or not found.erased:
         raise typer.Exit(1)
 
@@ -255,4 +255,6 @@ def _place(table: Mapping[str, Any]) -> str:
 def _copies(config: Path | None) -> list[str]:
     """Copies of the store beside it, from before migrations and restores."""
     store = configuration.store_of(configuration.find(config))
+    if not isinstance(store, Path):
+        return []
     return sorted(str(each) for end in COPIES for each in store.parent.glob(store.name + end))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from roundsman.config.loading import Config
     from roundsman.http.transport import Clients
     from roundsman.plugin import Sink, Source, State, Visit
-    from roundsman.store import View
+    from roundsman.store import Place, View
 
 ENOUGH_ROWS = 100
 """A source is not read further after more than this many rows."""
@@ -120,7 +120,7 @@ async def _opened(place: str, sink: "Sink", connections: "Clients") -> Tried:
     return Tried(place, "opens", ok=True)
 
 
-async def _view(store: Path) -> "View | None":
+async def _view(store: "Place") -> "View | None":
     """The store; None if there is none that this user can read."""
     from roundsman.store import StoreError, exists, open_view
 

@@ -3,13 +3,12 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any, NoReturn
 
 from roundsman.config.current import Current
 from roundsman.masking import mask, safe
 from roundsman.screen.tables import status_screen
-from roundsman.store import StoreError, View, exists, open_view
+from roundsman.store import Place, StoreError, View, exists, open_view
 from roundsman.terminal.alternate import alternate
 from roundsman.terminal.terminal import Terminal
 
@@ -46,8 +45,8 @@ async def watch_status(
                 await view.close()
 
 
-def _waiting(store: Path, exc: StoreError, terminal: Terminal, clock: str) -> list[str]:
-    if exists(store):
+def _waiting(store: Place, exc: StoreError, terminal: Terminal, clock: str) -> list[str]:
+    if _may_exist(store):
         what, tone = f"{mask(str(exc))}; it is tried again", "red"
     else:
         what, tone = (
@@ -55,3 +54,10 @@ def _waiting(store: Path, exc: StoreError, terminal: Terminal, clock: str) -> li
             "dim",
         )
     return [terminal.paint(f"  {clock}", "dim"), "", *terminal.paragraph(safe(what), tone)][: terminal.lines]
+
+
+def _may_exist(store: Place) -> bool:
+    try:
+        return exists(store)
+    except StoreError:  # a server that is away
+        return True

@@ -19,6 +19,7 @@ from roundsman.http.urls import is_loopback
 from roundsman.options.command import found as found_in, is_open_to_others
 from roundsman.options.page import PageOptions
 from roundsman.options.secrets import INSIDE, may_be_placeholder
+from roundsman.options.server import secrets_of
 from roundsman.plugin import Plugin, secrets
 from roundsman.store import DAEMON
 
@@ -71,7 +72,7 @@ def warnings(config: Config) -> list[str]:
     if config.http.proxy and "@" in config.http.proxy and _is_written(config, "http", "proxy"):
         found.append("http.proxy: a password is in the file")
         files[config.file_of("http")] = "holds a secret"
-    places = [("daemon.store", config.store)]
+    places = _store(config, found, files)
     for name, sink in config.sinks.items():
         where = sink.place()
         if where is not None and "/" in where:
@@ -82,7 +83,6 @@ def warnings(config: Config) -> list[str]:
             found.append(f"{what}: {folder} cannot be written by this user")
     for each in (config.path, *config.origins.values()):
         files.setdefault(each, "names the places of secrets")
-    files.setdefault(config.store, "holds the events")
     for path, why in files.items():
         try:
             mode = stat.S_IMODE(path.stat().st_mode)
@@ -129,6 +129,18 @@ def _in_the_clear(plugin: Plugin) -> list[str]:
         if isinstance(url, str) and url.lower().startswith("http://") and not is_loopback(url)
         if secret or httpx.URL(url).params
     ]
+
+
+def _store(config: Config, found: list[str], files: dict[Path, str]) -> list[tuple[str, Path]]:
+    """The file of the store, if it is one."""
+    store = config.store
+    if isinstance(store, Path):
+        files.setdefault(store, "holds the events")
+        return [("daemon.store", store)]
+    if secrets_of(store.reveal()) and _is_written(config, "daemon", "store"):
+        found.append("daemon.store: a password is in the file")
+        files[config.file_of("daemon")] = "holds a secret"
+    return []
 
 
 def _is_written(config: Config, table: str, option: str) -> bool:

@@ -7,9 +7,10 @@ from roundsman.config.document import Document, whole
 from roundsman.config.sentences import nearest, read_table
 from roundsman.config.syntax import parse
 from roundsman.errors import Problem
-from roundsman.options.paths import DataPath, relative_to
+from roundsman.options.paths import relative_to
+from roundsman.options.server import StorePlace
 from roundsman.options.values import Duration, Options
-from roundsman.store import default_path
+from roundsman.store import Place, default_path
 
 TABLES = ("daemon", "http", "listen", "heartbeat", "sources", "sinks")
 """The tables of the file."""
@@ -18,10 +19,11 @@ TABLES = ("daemon", "http", "listen", "heartbeat", "sources", "sinks")
 class DaemonOptions(Options):
     """`[daemon]`: the process itself."""
 
-    store: DataPath | None = None
-    """The SQLite file. Default: `$STATE_DIRECTORY/roundsman.db` under systemd, else
-    `$XDG_STATE_HOME/roundsman/roundsman.db`, which is `~/.local/state/roundsman/roundsman.db` if that variable is not
-    set. A change takes effect at a restart.
+    store: StorePlace | None = None
+    """The SQLite file, or a database: `"postgresql://user@host/database"`. A URL with a password is a secret: write
+    `{ credential = "name" }`, `{ env = "NAME" }` or `{ file = "path" }`, and the URL there. Default:
+    `$STATE_DIRECTORY/roundsman.db` under systemd, else `$XDG_STATE_HOME/roundsman/roundsman.db`, which is
+    `~/.local/state/roundsman/roundsman.db` if that variable is not set. A change takes effect at a restart.
     """
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The lowest level that is logged. `debug` logs each request."""
@@ -33,8 +35,8 @@ class DaemonOptions(Options):
     """
 
 
-def store_of(path: Path) -> Path:
-    """The path of the store of the configuration in the file. ConfigError lists the mistakes in [daemon].
+def store_of(path: Path) -> Place:
+    """The place of the store of the configuration in the file. ConfigError lists the mistakes in [daemon].
 
     Sources, sinks and their secrets are not read: commands on the store work without the service's credentials.
     """
@@ -46,7 +48,7 @@ def store_of(path: Path) -> Path:
         daemon = read_table(DaemonOptions, ("daemon",), document.tables.get("daemon", {}), problems)
     if problems := [each for each in problems if each.place[0] == "daemon"]:
         raise document.refused(problems)
-    store: Path | None = daemon.store
+    store: Place | None = daemon.store
     return store or default_path()
 
 

@@ -25,7 +25,7 @@ from roundsman.options.listen import ListenOptions
 from roundsman.options.paths import relative_to
 from roundsman.options.values import duration
 from roundsman.plugin import FLOOR, Sink, Source
-from roundsman.store import DAEMON, default_path
+from roundsman.store import DAEMON, Place as StorePlace, default_path
 from roundsman.system.threads import in_thread
 from roundsman.times import spell
 
@@ -68,7 +68,7 @@ class Config:
         return self.origins.get(whole) or self.origins.get(whole[:1]) or self.path
 
     @property
-    def store(self) -> Path:
+    def store(self) -> StorePlace:
         return self.daemon.store or default_path()
 
 
@@ -266,12 +266,12 @@ def _too_often(tables: object, sources: Mapping[str, Source]) -> list[Problem]:
     return found
 
 
-def _shared_places(sinks: Mapping[str, Sink], store: Path, files: Iterable[File]) -> list[Problem]:
+def _shared_places(sinks: Mapping[str, Sink], store: StorePlace, files: Iterable[File]) -> list[Problem]:
     """Files that would have two writers: sinks, the store, and the editor of this configuration."""
-    base = os.path.realpath(store)
     taken = {os.path.realpath(file.path): "an editor: it is this configuration" for file in files}
-    taken[base] = "the store"
-    taken |= {base + end: "the store" for end in ("-wal", "-shm", "-journal", ".lock")}
+    if isinstance(store, Path):
+        base = os.path.realpath(store)
+        taken |= {base + end: "the store" for end in ("", "-wal", "-shm", "-journal", ".lock")}
     found = []
     for name, sink in sinks.items():
         place = sink.place()

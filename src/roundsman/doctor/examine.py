@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from roundsman.config.loading import Config
+    from roundsman.store import Place
 
 SECONDS = 10.0
 """Maximum time of SQLite's check."""
@@ -171,7 +172,7 @@ def _way(path: Path | None, shown: Settings, loaded: "Config | None") -> tuple[s
     return proxy, at
 
 
-def _store(path: Path | None, loaded: "Config | None") -> Path | None:
+def _store(path: Path | None, loaded: "Config | None") -> "Place | None":
     from roundsman.store import default_path
 
     if loaded is not None:
@@ -183,9 +184,9 @@ def _store(path: Path | None, loaded: "Config | None") -> Path | None:
     return default_path()
 
 
-def _places(store: Path | None, folder: Path, tables: dict[str, Any]) -> Iterator[tuple[str, Path]]:
+def _places(store: "Place | None", folder: Path, tables: dict[str, Any]) -> Iterator[tuple[str, Path]]:
     """The files that are written, each with its name. `folder`: where relative paths begin."""
-    if store is not None:
+    if isinstance(store, Path):
         yield "store", store
     sinks = tables.get("sinks")
     for name, sink in sinks.items() if isinstance(sinks, dict) else ():
@@ -194,7 +195,7 @@ def _places(store: Path | None, folder: Path, tables: dict[str, Any]) -> Iterato
                 yield f"sinks.{name}", folder / Path(sink["path"]).expanduser()
 
 
-async def _status(path: Path | None, store: Path | None) -> tuple[Any, list[Finding]]:
+async def _status(path: Path | None, store: "Place | None") -> tuple[Any, list[Finding]]:
     """What `status --json` prints, and findings about the sources and sinks."""
     from roundsman import screen
     from roundsman.screen.states import States
@@ -240,7 +241,7 @@ async def _status(path: Path | None, store: Path | None) -> tuple[Any, list[Find
     return found, findings
 
 
-async def _soundness(store: Path | None) -> list[Finding]:
+async def _soundness(store: "Place | None") -> list[Finding]:
     from roundsman.store import GaveUp, check, exists
 
     try:
@@ -255,4 +256,5 @@ async def _soundness(store: Path | None) -> list[Finding]:
         ]
     if damage is not None:
         return [Finding("store", "failure", damage, "roundsman help store-damaged")]
-    return [Finding("store", "ok", f"{store}: quick_check finds no damage")]
+    found = "quick_check finds no damage" if isinstance(store, Path) else "its server checks it"
+    return [Finding("store", "ok", f"{store}: {found}")]

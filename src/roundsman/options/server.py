@@ -1,9 +1,15 @@
 """The address of a database server: a URL whose password is never shown."""
 
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
+from pydantic import PlainValidator, WithJsonSchema
+
 from roundsman.masking import mask
+from roundsman.options.elsewhere import Elsewhere
+from roundsman.options.paths import data_path
 
 SCHEMES = ("postgresql://", "postgres://")
 HIDDEN = frozenset({"password", "sslpassword"})
@@ -68,3 +74,20 @@ def secrets_of(url: str) -> list[str]:
     found: Iterable[str] = [written, unquote(written)]
     found = [*found, *(value for key, value in parse_qsl(parts.query) if key in HIDDEN)]
     return [each for each in dict.fromkeys(found) if each]
+
+
+def _place(value: object) -> Path | Server:
+    if isinstance(value, Server):
+        return value
+    if isinstance(value, str) and value.strip().lower().startswith(SCHEMES):
+        return Server(value.strip())
+    return data_path(value)
+
+
+StorePlace = Annotated[
+    Path | Server,
+    PlainValidator(_place),
+    WithJsonSchema({"type": "string", "minLength": 1}),
+    Elsewhere(hidden=secrets_of),
+]
+"""A file to write, or the URL of a PostgreSQL database. Either can be at the place that a table names."""

@@ -66,11 +66,12 @@ def out_of_reach(config: Config, *, socket: bool, folder: Path = units.SYSTEM) -
     found += _hidden_programs(config)
     places = {f"sinks.{name}.path": sink.place() for name, sink in config.sinks.items()}
     listen = config.listen.address.path if config.listen is not None and not socket else None
-    for place, where in {
+    named: dict[str, str | None] = {
         **places,
-        "daemon.store": str(config.store),
-        "listen.address": listen and str(listen),
-    }.items():
+        "daemon.store": str(config.store) if isinstance(config.store, Path) else None,
+        "listen.address": str(listen) if listen else None,
+    }
+    for place, where in named.items():
         if where and "/" in where and not any(Path(where).is_relative_to(each) for each in open_to_it):
             if place == "listen.address":
                 found.append(
