@@ -1,0 +1,89 @@
+"""The daemon on a PostgreSQL server: started, killed and asked, as an operator does it; all over real sockets."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+
+from postgres import Postgres
+from processes import Daemon, configure
+from roundsman.sandbox import TOKEN, Sandbox
+
+FILE = '[sinks.archive]\ntype = "file"\npath = "events.jsonl"\n'
+
+
+def lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+async def roundsman(config: Path, *args: str, **environ: str) -> tuple[int, str]:
+    """A command's exit status, and what it printed."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "roundsman", *args, "-c", str(config),
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        env={**os.environ, "HOME": str(config.parent), **environ},
+    )  # fmt: skip
+    assert process.stdout is not None
+    printed = await process.stdout.read()
+    return await process.wait(), printed.decode()
+
+
+async def test_a_daemon_and_its_commands_work_on_a_server_and_show_no_password(
+    postgres_server: Postgres, database: str, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    out = tmp_path / "events.jsonl"
+    sandbox.vendor.add(log_id="a")
+    listen = f'[listen]\naddress = "unix:{tmp_path}/listen.sock"\n'
+    config = configure(tmp_path, sandbox.url, FILE + listen, interval="200ms")
+    config.write_text(config.read_text().replace('store = "roundsman.db"', 'store = { env = "STORE" }'))
+    environ = {"PARAKEY_TOKEN": TOKEN, "STORE": database}
+    said = []
+
+    async def run(*args: str) -> str:
+        code, printed = await roundsman(config, *args, **environ)
+        said.append(printed)
+        assert code == 0, printed
+        return printed
+
+    async with Daemon(config, **environ) as daemon:
+        await daemon.ready()
+        await daemon.until(lambda: lines(out) == 1)
+        assert daemon.logged("daemon.started")[0]["store"] == database.replace(":correct-horse-1", "")
+        await run("check")
+        status = json.loads(await run("status", "--json"))
+        assert (status["store"], status["events"]) == (daemon.logged("daemon.started")[0]["store"], 1)
+        assert re.match(r"roundsman, pid \d+ on .+, since ", status["daemon"])
+        assert '"a"' in await run("events", "--json") or "a" in await run("events")
+        await run("healthy")
+        await run("reload")
+        await run("pause", "doors")
+        await run("resume", "doors")
+        reader, writer = await asyncio.open_unix_connection(str(tmp_path / "listen.sock"))
+        writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        metrics = (await reader.read()).decode()
+        writer.close()
+        assert 'roundsman_store_bytes{file="store"}' in metrics
+        # The server crashes: the daemon says so, waits, and goes on.
+        await asyncio.to_thread(postgres_server.stop, signal.SIGKILL)
+        sandbox.vendor.add(log_id="b")
+        await daemon.until(lambda: "cannot be reached" in daemon.stderr)
+        await asyncio.to_thread(postgres_server.start)
+        await daemon.until(lambda: lines(out) == 2)
+        daemon.process.kill()
+        await daemon.process.wait()
+        said.append(daemon.stderr)
+    sandbox.vendor.add(log_id="c")
+    async with Daemon(config, **environ) as daemon:
+        await daemon.ready()
+        await daemon.until(lambda: lines(out) == 3)
+        await daemon.stop()
+        assert daemon.code == 0
+        said.append(daemon.stderr)
+    ids = [json.loads(line)["id"] for line in out.read_text().splitlines()]
+    assert len(set(ids)) == 3, "each once"
+    assert "postgresql://rm@" in "".join(said)
+    assert postgres_server.password not in "".join(said)
+    assert not list(tmp_path.glob("*.db*")), "and there is no file"
