@@ -111,6 +111,7 @@ NOT_RUN = {
     "(umask 022; python3 -m pip install --target /usr/local/lib/roundsman/plugins 'apprise>=2.3')": "the system of tests/systemd has no python3-pip",
     "roundsman notify-test SINK": "it sends a message; tests/sinks/test_notify.py runs it with receivers of its own",
     "roundsman notify-test oncall": "it sends a message; tests/sinks/test_notify.py runs it with receivers of its own",
+    "roundsman store copy /var/lib/roundsman/roundsman.db new.toml": "it needs a server; tests/test_postgres.py copies a store",
     "pipx inject roundsman ./your-package": "pipx needs a package index",
     "pip install --editable './roundsman-acme-orders[test]'": "pip needs a package index",
     "python3 -m venv venv && venv/bin/pip install .": "pip needs a package index; tests/systemd installs from one",

@@ -21,8 +21,12 @@ def lines(path: Path) -> int:
 
 async def roundsman(config: Path, *args: str, **environ: str) -> tuple[int, str]:
     """A command's exit status, and what it printed."""
+    return await roundsman_([*args, "-c", str(config)], config, environ)
+
+
+async def roundsman_(args: list[str], config: Path, environ: dict[str, str]) -> tuple[int, str]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "roundsman", *args, "-c", str(config),
+        sys.executable, "-m", "roundsman", *args,
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         env={**os.environ, "HOME": str(config.parent), **environ},
     )  # fmt: skip
@@ -87,3 +91,7 @@ async def test_a_daemon_and_its_commands_work_on_a_server_and_show_no_password(
     assert "postgresql://rm@" in "".join(said)
     assert postgres_server.password not in "".join(said)
     assert not list(tmp_path.glob("*.db*")), "and there is no file"
+    code, printed = await roundsman_(
+        ["store", "copy", str(config), str(tmp_path / "copy.db")], config, environ
+    )
+    assert (code, "complete, the log up to #" in printed) == (0, True), printed

@@ -37,8 +37,11 @@ QUOTED = {
     "systemd/roundsman.service": {"Wants"},  # a setting of systemd
     "src/roundsman/sandbox/github.py": {"In order to"},  # the vendor's words
     "src/roundsman/store/sqlite/log.py": {"heard"},  # a column
-    "src/roundsman/store/sqlite/reader.py": {"heard"},
+    "src/roundsman/store/rows.py": {"heard"},
+    "src/roundsman/store/copying.py": {"heard"},
+    "src/roundsman/store/postgres/log.py": {"heard"},
     "src/roundsman/store/sqlite/schema.py": {"heard"},
+    "src/roundsman/store/postgres/schema.py": {"heard"},
 }
 """Words of others, and columns in SQL."""
 

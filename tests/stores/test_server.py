@@ -84,7 +84,7 @@ class Wire:
                     if self.passes:
                         back.write(data)
                         await back.drain()
-                        await asyncio.sleep(0.05)  # the server makes it, and nobody gets the answer
+                        await asyncio.sleep(0.05)  # the server makes it, and no client gets the answer
                     break
                 back.write(data)
                 await back.drain()

@@ -14,7 +14,20 @@ from typing import Any
 import typer
 
 from roundsman.cli import init, check, schema, run, status, event, healthy, failures, control, pausing  # isort: skip - the order of --help
-from roundsman.cli import backup, forget, hooks, notify, service, new, plugins, sandbox, page, doctor, pages  # isort: skip - the rest of it
+from roundsman.cli import (
+    backup,
+    doctor,
+    forget,
+    hooks,
+    new,
+    notify,
+    page,
+    pages,
+    plugins,
+    sandbox,
+    service,
+    store,
+)  # isort: skip - the rest of it
 from roundsman.cli.app import app, complain, complain_of
 from roundsman.cli.completion import VARIABLE
 from roundsman.errors import ConfigError, reason
@@ -45,6 +58,7 @@ __all__ = [
     "schema",
     "service",
     "status",
+    "store",
 ]
 
 UsageError: Any = typer.BadParameter.__base__

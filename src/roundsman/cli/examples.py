@@ -77,6 +77,8 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "resume": ("roundsman resume crm",),
     "backup": ("roundsman backup /var/backups/roundsman.db --force",),
     "restore": ("roundsman restore /var/backups/roundsman.db --force",),
+    "store": ("roundsman store copy /var/lib/roundsman/roundsman.db new.toml",),
+    "store copy": ("roundsman store copy /var/lib/roundsman/roundsman.db new.toml",),
     "forget": (
         "roundsman forget anna.berg@example.org --dry-run",
         "roundsman forget anna.berg@example.org --yes",

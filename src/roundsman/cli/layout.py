@@ -15,7 +15,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "Run": ("run", "once", "reload", "healthy"),
     "Look": ("status", "events", "failures", "dead", "unread", "page", "doctor"),
     "Act": ("pause", "resume", "replay", "rewind", "track"),
-    "Keep": ("backup", "restore", "forget"),
+    "Keep": ("backup", "restore", "store", "forget"),
     "Learn and extend": ("help", "demo", "sandbox", "plugins", "new"),
 }
 """The commands by what they are for, in the order of the help. `test_each_command_is_in_one_group` compares it."""

@@ -3,6 +3,7 @@
 `protocol.py` defines what a store promises; `sqlite/` is the store in one file, `postgres/` the one on a server.
 """
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,8 @@ from roundsman.store.values import (
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from roundsman.store.copying import Report
+
 __all__ = [
     "DAEMON",
     "KEYS_KEPT",
@@ -95,7 +98,9 @@ __all__ = [
     "Upkeep",
     "Via",
     "View",
+    "back_up",
     "check",
+    "copy",
     "default_path",
     "exists",
     "holder",
@@ -165,6 +170,34 @@ def restore(place: Place, backup: Path) -> int:
             f"{place} is on a server: copy a backup into an empty schema with `roundsman store copy`"
         )
     return files.restore(place, backup)
+
+
+def copy(source: Place, target: Place, report: "Report") -> int:
+    """Copy a store into an empty one of any kind, or go on with a copy that was interrupted; no process may be using them.
+
+    Returns the last event's number. StoreError if that is not possible, or if the two differ at the end.
+    """
+    for place in (source, target):
+        if (isinstance(place, Server) or place.exists()) and (who := holder(place)):
+            raise StoreError(f"{place} is in use by {who}: stop the daemon first")
+    return _copy(source, target, report)
+
+
+def _copy(source: Place, target: Place, report: "Report") -> int:
+    from roundsman.store import copying  # only copies need these
+    from roundsman.store.sqlite.tables import FileTables
+
+    def kind(place: Place) -> "type[FileTables]":
+        return _driven(place).ServerTables if isinstance(place, Server) else FileTables
+
+    with closing(kind(source).read(source)) as whole, closing(kind(target).write(target)) as part:  # type: ignore[arg-type]
+        return copying.copy(whole, part, report)
+
+
+def back_up(source: Server, target: Path, *, replace: bool) -> None:
+    """Write the store of a server to a file, as a complete store, while others may write."""
+    with files.backed_up(target, replace=replace) as half:
+        _copy(source, half, lambda _table, _rows: None)
 
 
 def _driven(place: Server) -> "ModuleType":

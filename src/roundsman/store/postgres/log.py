@@ -122,6 +122,7 @@ class Log(Units):
 
     def _note(self, source: str, new: Appended) -> New:
         """These events of a source were committed. Returns how many there are."""
+        self._numbers[source] = new.source
         if new.events and new.last:
             self._tail.add(source, new.events, new.last)
         elif new.events:
@@ -135,7 +136,6 @@ class Log(Units):
             done = await transaction.run("SELECT id FROM sources WHERE name = %s", (name,))
             [found] = await done.fetchone() or [None]
             assert found is not None, name
-            self._numbers[name] = found
         return found
 
     @durable
@@ -205,7 +205,7 @@ class Log(Units):
             some = await self._unknown(transaction, source, piece)
             transaction.append(source, some, *how)
             new += some
-        return transaction.appended(new)
+        return transaction.appended(source, new)
 
     async def _unknown(self, transaction: Transaction, source: int, events: Sequence[Event]) -> list[Event]:
         """The events whose ids are new and that are not too late. From now on, their ids are known."""

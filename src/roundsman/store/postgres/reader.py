@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from roundsman import wire
-from roundsman.errors import StoreError
 from roundsman.events import Event
 from roundsman.options.server import Server
 from roundsman.store.postgres.connection import translated
@@ -35,6 +34,7 @@ from roundsman.store.values import (
     UnreadItem,
     Via,
 )
+from roundsman.system.threads import in_thread
 
 if TYPE_CHECKING:
     from roundsman.plugin import Receipt
@@ -151,9 +151,10 @@ class Reader(Failures, Pulling, Tallies):
         return Memory(wire.decode(state.encode()), revision, ids, taken)
 
     async def backup(self, target: Path, *, replace: bool = False) -> None:
-        """StoreError: the server's own programs copy it."""
-        del target, replace
-        raise StoreError(f"{self.place} is on a server: back it up with pg_dump")
+        """Write the store as a SQLite store. StoreError on failure."""
+        from roundsman.store import back_up  # it knows both kinds of stores
+
+        await in_thread(lambda: back_up(self.place, target, replace=replace))
 
     @reading
     async def daemon(self) -> DaemonRecord:

@@ -171,7 +171,7 @@ LOG = (
         pid INTEGER NOT NULL,
         started FLOAT8 NOT NULL,
         version TEXT NOT NULL,
-        writes BIGINT NOT NULL DEFAULT 0,    -- its transactions: tells whether one was committed
+        writes BIGINT NOT NULL DEFAULT 0,    -- its transactions: shows whether one was committed
         ended FLOAT8                         -- since when another process has ended its right to write
     ) WITH (fillfactor = 50)
     """,

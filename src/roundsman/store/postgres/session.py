@@ -82,6 +82,11 @@ class Session:
         while True:
             async with connection.transaction():
                 await connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", (space, ALONE))
+                part = await (await connection.execute("SELECT copied_from FROM store")).fetchone()
+                if part is not None and part[0] is not None:
+                    raise StoreError(
+                        f"{self._server} has a part of {part[0]}: run `roundsman store copy` again, to its end"
+                    )
                 other = await self._other() if self.daemon else None
                 if other is None:
                     await self._add()

@@ -1,7 +1,8 @@
 """One transaction: the statements of its units, and its end, in which its events get their numbers."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, LiteralString, NamedTuple
 
 import psycopg
 from psycopg import generators, pq
@@ -25,6 +26,10 @@ MERGED = 2000
 """Rows of several units that are sent as one statement."""
 
 
+_BEGIN: LiteralString = "SAVEPOINT unit"
+_END: LiteralString = "RELEASE unit"
+
+
 class Command(NamedTuple):
     """A statement with its values in binary form."""
 
@@ -36,8 +41,8 @@ class Command(NamedTuple):
 class Appended:
     """New events of a unit. Their numbers are known after the commit."""
 
-    def __init__(self, transaction: "Transaction", events: list[Event], upto: int) -> None:
-        self.events = events
+    def __init__(self, transaction: "Transaction", source: int, events: list[Event], upto: int) -> None:
+        self.source, self.events = source, events
         self._transaction, self._upto = transaction, upto
 
     @property
@@ -59,10 +64,20 @@ class Transaction:
         """The number before the first event, once it is known."""
         self.changed = 0
         """Rows that were written, about."""
+        self._pending: list[LiteralString] = []
+        """What is sent with the next statement."""
 
     async def run(self, sql: str, values: Sequence[object] = ()) -> psycopg.AsyncCursor[Any]:
         """Run a statement. A percent sign in it is written twice."""
-        done = await self._connection.execute(sql, tuple(values), binary=True)
+        connection = self._connection
+        if self._pending:
+            pending, self._pending = self._pending, []
+            async with connection.pipeline():
+                for each in pending:
+                    await connection.execute(each, prepare=False)
+                done = await connection.execute(sql, tuple(values), binary=True)
+        else:
+            done = await connection.execute(sql, tuple(values), binary=True)
         self.changed += max(0, done.rowcount)
         return done
 
@@ -71,6 +86,8 @@ class Transaction:
         given = list(rows)
         if not given:
             return 0
+        while self._pending:
+            await self._connection.execute(self._pending.pop(0), prepare=False)
         cursor = self._connection.cursor()
         await cursor.executemany(sql, given)
         self.changed += cursor.rowcount
@@ -88,17 +105,28 @@ class Transaction:
         if self._pieces and isinstance(self._pieces[-1], list):
             self._pieces[-1] = tuple(columns(self._pieces[-1]))
 
-    def appended(self, events: list[Event]) -> Appended:
-        """These events were the last to be appended."""
-        return Appended(self, events, sum(self._sizes))
+    def appended(self, source: int, events: list[Event]) -> Appended:
+        """These events of a source were the last to be appended."""
+        return Appended(self, source, events, sum(self._sizes))
 
-    def mark(self) -> int:
-        """What was appended up to now: for `undo`."""
-        return len(self._pieces)
-
-    def undo(self, mark: int) -> None:
-        """Take back what was appended since."""
-        del self._pieces[mark:], self._sizes[mark:]
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """What is written within is undone if it raises. The savepoint is sent with the first statement."""
+        mark = len(self._pieces)
+        self._pending.append(_BEGIN)
+        try:
+            yield
+        except BaseException:
+            del self._pieces[mark:], self._sizes[mark:]
+            if _BEGIN in self._pending:
+                self._pending.remove(_BEGIN)
+            elif not self._connection.closed:
+                await self._connection.execute(b"ROLLBACK TO unit; RELEASE unit", prepare=False)
+            raise
+        if _BEGIN in self._pending:
+            self._pending.remove(_BEGIN)
+        else:
+            self._pending.append(_END)
 
     async def commit(self) -> None:
         """Number the events, insert them and commit, in one go.

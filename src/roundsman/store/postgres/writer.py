@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -211,21 +211,14 @@ class Writer:
 
     async def _run(self, unit: Unit, transaction: Transaction, *, first: bool) -> None:
         """Run a unit. The first of a transaction needs no savepoint."""
-        connection, mark = self.session.connection, transaction.mark()
         async with self._answered():
-            if not first:
-                await connection.execute("SAVEPOINT unit", prepare=False)
             try:
-                unit.result = await unit.work(transaction)
-            except BaseException as exc:
-                if isinstance(exc, psycopg.Error) and self._is_undone(exc):
+                async with nullcontext() if first else transaction.savepoint():
+                    unit.result = await unit.work(transaction)
+            except psycopg.Error as exc:
+                if self._is_undone(exc):
                     raise _Undone from None
-                transaction.undo(mark)
-                if not first and not connection.closed:
-                    await connection.execute(b"ROLLBACK TO unit; RELEASE unit", prepare=False)
                 raise
-            if not first:
-                await connection.execute("RELEASE unit", prepare=False)
 
     async def _commit(self, transaction: Transaction, written: list[Unit]) -> None:
         try:

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import glob
 import os
 import sqlite3
 import stat
@@ -76,6 +77,25 @@ def _half(path: Path, suffix: str) -> Iterator[tuple[Path, int]]:
             os.close(handle)
     finally:
         half.unlink(missing_ok=True)
+
+
+@contextmanager
+def backed_up(target: Path, *, replace: bool) -> Iterator[Path]:
+    """The path of a file to write, which then takes the place of `target`. StoreError if that exists."""
+    with translated(target):
+        if target.exists() and not target.is_file():
+            raise StoreError(f"{target} is not a file")
+        if target.exists() and not replace:
+            raise StoreError(f"{target} exists, and is not overwritten; use --force to overwrite it")
+        half = target.absolute().with_name(f".{target.name}.{os.getpid()}.part")
+        refuse_links(half)
+        try:
+            yield half
+            half.replace(target)
+            sync_folder(target.absolute().parent)
+        finally:
+            for each in half.parent.glob(f"{glob.escape(half.name)}*"):
+                each.unlink()
 
 
 def copy_beside(store: Path, copy: Path) -> str | None:
