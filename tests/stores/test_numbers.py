@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import textwrap
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,11 @@ async def writer(database: str, name: str, count: int) -> asyncio.subprocess.Pro
     return process
 
 
+def send(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):  # it has just ended
+        process.send_signal(number)
+
+
 async def test_a_reader_skips_nothing_while_writers_are_stopped_in_the_middle(database: str) -> None:
     count = 60
     store = await open_store(Server(database))
@@ -79,7 +85,7 @@ async def test_a_reader_skips_nothing_while_writers_are_stopped_in_the_middle(da
         running = [each for each in writers if each.returncode is None]
         if running and len(seen) % 3 == 0:
             stopped = running[len(seen) % len(running)]
-            stopped.send_signal(signal.SIGSTOP)
+            send(stopped, signal.SIGSTOP)
         else:
             stopped = None
         cursor, events, head, _ = await store.read("archive", 7, Filter())
@@ -88,7 +94,7 @@ async def test_a_reader_skips_nothing_while_writers_are_stopped_in_the_middle(da
         if end > cursor:
             await store.ack("archive", cursor, end, None, START)
         if stopped is not None:
-            stopped.send_signal(signal.SIGCONT)
+            send(stopped, signal.SIGCONT)
     assert [each.returncode for each in writers] == [0, 0, 0]
     assert [event.seq for event in seen] == list(range(1, 3 * count + count // 2 + 1)), (
         "no hole, none skipped"

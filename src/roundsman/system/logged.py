@@ -370,6 +370,13 @@ LOGGED = {
         {"path": STORE, "reason": "The same in a few words."},
         "runbook/store-damaged.md#the-store-was-deleted-or-replaced",
     ),
+    "store.clock": Logged(
+        WARNING,
+        "The clock of this machine and that of the server of the store differ. The times in the store are those of this "
+        "machine.",
+        {"path": STORE, "ahead": "Seconds by which the clock of this machine is ahead; negative: behind."},
+        "guides/postgresql.md#when-something-is-wrong",
+    ),
     "store.damaged": Logged(
         FAULT,
         "A check found damage in the store. Until it is repaired, webhooks get 503.",

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from roundsman import wire
@@ -21,6 +22,21 @@ PIECE, PIECE_BYTES = 500, 2 * 2**20
 """Maximum events of a piece, and about how many bytes of them, before other tasks may run."""
 SCANNED = 10_000
 """Numbers that one read for a sink with a filter looks at."""
+
+
+@dataclass(slots=True)
+class Also:
+    """A statement that is sent together with the ids of new events, which it sees as `new`."""
+
+    sql: str
+    values: Sequence[object]
+    done: bool = False
+
+
+_CALLED = (
+    "UPDATE sources SET heard = %s, calls = calls + 1, "
+    "changed = CASE WHEN EXISTS (SELECT 1 FROM new) THEN %s ELSE changed END WHERE id = %s"
+)
 
 
 class Log(Units):
@@ -93,7 +109,8 @@ class Log(Units):
     @durable
     async def _receive(self, transaction: Transaction, intake: Intake, now: float) -> Appended:
         source = await self._number(transaction, intake.source)
-        new = await self._insert(transaction, source, intake.events, (now, "push"))
+        called = Also(_CALLED, (now, now, source))
+        new = await self._insert(transaction, source, intake.events, (now, "push"), called)
         if intake.follow:
             await transaction.run(
                 "INSERT INTO inbox (source, id) SELECT %s, id FROM unnest(%s::text[]) WITH ORDINALITY AS g (id, n) ORDER BY n "
@@ -103,10 +120,9 @@ class Log(Units):
         if intake.unread is not None:
             await self._keep_unread(transaction, source, now, *intake.unread)
             await self._trim_unread(transaction, source)
-        await transaction.run(
-            "UPDATE sources SET heard = %s, calls = calls + 1, changed = CASE WHEN %s THEN %s ELSE changed END WHERE id = %s",
-            (now, bool(new.events), now, source),
-        )
+        if not called.done:
+            values = (bool(new.events), *called.values)
+            await transaction.run(f"WITH new AS (SELECT 1 WHERE %s) {_CALLED}", values)
         return new
 
     async def append_notices(self, name: str, events: Sequence[Event], now: float) -> int:
@@ -191,9 +207,16 @@ class Log(Units):
         )
 
     async def _insert(
-        self, transaction: Transaction, source: int, events: Sequence[Event], how: tuple[float, Via]
+        self,
+        transaction: Transaction,
+        source: int,
+        events: Sequence[Event],
+        how: tuple[float, Via],
+        also: "Also | None" = None,
     ) -> Appended:
-        """Append events whose ids are new. `how`: when (Unix), and by what they came."""
+        """Append events whose ids are new. `how`: when (Unix), and by what they came. `also`: sent with the ids, if they are
+        one piece.
+        """
         new: list[Event] = []
         at = 0
         while at < len(events):
@@ -202,12 +225,15 @@ class Log(Units):
                 await asyncio.sleep(0)
             piece = _fitting(events[at : at + PIECE])
             at += len(piece)
-            some = await self._unknown(transaction, source, piece)
+            whole = len(piece) == len(events)
+            some = await self._unknown(transaction, source, piece, also if whole else None)
             transaction.append(source, some, *how)
             new += some
         return transaction.appended(source, new)
 
-    async def _unknown(self, transaction: Transaction, source: int, events: Sequence[Event]) -> list[Event]:
+    async def _unknown(
+        self, transaction: Transaction, source: int, events: Sequence[Event], also: "Also | None"
+    ) -> list[Event]:
         """The events whose ids are new and that are not too late. From now on, their ids are known."""
         candidates: dict[str, Event] = {}
         known = await self._known(transaction, source, events)
@@ -219,10 +245,13 @@ class Log(Units):
         if not candidates:
             return []
         # In one order: two transactions with the same ids wait for each other, and not in a circle.
-        done = await transaction.run(
-            "INSERT INTO ids (source, id) SELECT %s, unnest(%s::text[]) ON CONFLICT DO NOTHING RETURNING id",
-            (source, sorted(candidates)),
-        )
+        sql = "INSERT INTO ids (source, id) SELECT %s, unnest(%s::text[]) ON CONFLICT DO NOTHING RETURNING id"
+        values: list[object] = [source, sorted(candidates)]
+        if also is not None:
+            sql = f"WITH new AS ({sql}), also AS ({also.sql}) SELECT id FROM new"  # noqa: S608 - statements of ours
+            values += also.values
+            also.done = True
+        done = await transaction.run(sql, values)
         new = {each for [each] in await done.fetchall()}
         return [event for key, event in candidates.items() if key in new]
 

@@ -32,6 +32,8 @@ from roundsman.system.files import Space
 from roundsman.system.threads import in_thread
 
 T = TypeVar("T")
+CLOCKS = 10.0
+"""Seconds by which the server's clock and ours may differ without a warning: a heartbeat is looked for by either."""
 APART_PATIENCE = 10.0
 """Seconds after which a read apart is given up."""
 
@@ -64,6 +66,10 @@ class PostgresStore(Log, Books, Desk, Ticking, Erasure, Pruning):
             session = await Session.open(server, daemon=daemon)
         store = cls(server, session)
         if daemon:
+            if abs(session.ahead) > CLOCKS:
+                from structlog import get_logger  # slow to import, and seldom needed
+
+                get_logger().warning("store.clock", path=str(server), ahead=round(session.ahead, 1))
             await store._begin_record()
         return store
 
