@@ -56,6 +56,8 @@ class Wire:
         """What the client sends before both sides are cut."""
         self.passes = True
         """Whether that is passed on before the cut."""
+        self.hangs_at: bytes | None = None
+        """What the client sends from which on this connection passes nothing on, and stays."""
         self.cuts = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -86,6 +88,10 @@ class Wire:
                         back.write(data)
                         await back.drain()
                         await asyncio.sleep(0.05)  # the server makes it, and no client gets the answer
+                    break
+                if self.hangs_at is not None and self.hangs_at in data:
+                    self.hangs_at, self.cuts = None, self.cuts + 1
+                    await reader.read(-1)  # until the client ends it
                     break
                 back.write(data)
                 await back.drain()
@@ -224,6 +230,23 @@ async def test_a_commit_whose_answer_is_lost_is_looked_up(
             assert [event.id for event in (await store.read("archive", 9, Filter())).events] == await ids(
                 store
             )
+
+
+async def test_a_server_that_does_not_answer_is_given_up_and_asked_on_another_connection(
+    postgres_server: Postgres, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Wire(postgres_server.port) as wire:
+        url = database.replace(f":{postgres_server.port}/", f":{wire.port}/")
+        async with opened(url) as store:
+            await store.head()
+            monkeypatch.setattr("roundsman.store.postgres.connection.HANGS", 0.5)
+            wire.hangs_at = b"COMMIT"
+            with pytest.raises(StoreError, match="has not answered for"):
+                await find(store, 1)
+            assert wire.cuts == 1
+            monkeypatch.undo()
+            assert await find(store, 1) == 1
+            assert await store.head() == 1
 
 
 async def test_a_server_that_crashes_under_load_has_what_was_acknowledged_and_nothing_twice(

@@ -19,6 +19,8 @@ IDLE = 5.0
 """Seconds after which the server ends a transaction of ours in which nothing happens: a process that was stopped."""
 SLOW = 60.0
 """Seconds after which the server ends a statement of ours, if it has no such limit itself."""
+HANGS = SLOW + 10
+"""Seconds after which a connection counts as ended, if the server does not answer on it at all."""
 LATE = "{} takes too long to read now: try again later"
 """The sentence about a read that was given up."""
 CONNECTS = 5

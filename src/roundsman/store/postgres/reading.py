@@ -10,6 +10,7 @@ import psycopg
 
 from roundsman.errors import StoreError
 from roundsman.options.server import Server
+from roundsman.store.postgres import connection
 from roundsman.store.postgres.connection import connect, is_lost, program, translated
 
 EVENT = "SELECT e.seq, s.name, e.id, e.type, e.outcome, e.body, e.logged FROM events e JOIN sources s ON s.id = e.source"
@@ -38,17 +39,17 @@ class Connections:
         async with self._turns:
             if self._closed:
                 raise StoreError(f"{self._server} is closed")
-            connection = self._idle.pop() if self._idle else None
-            if connection is None:
-                connection, _ = await connect(self._server, program())
+            one = self._idle.pop() if self._idle else None
+            if one is None:
+                one, _ = await connect(self._server, program())
             try:
-                yield connection
+                yield one
             finally:
-                at_rest = connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
-                if self._closed or connection.closed or not at_rest:
-                    await connection.close()
+                at_rest = one.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+                if self._closed or one.closed or not at_rest:
+                    await one.close()
                 else:
-                    self._idle.append(connection)
+                    self._idle.append(one)
 
     async def drop(self) -> None:
         """Close those that nothing uses: the server may have ended them."""
@@ -70,12 +71,17 @@ def reading(
     async def wrapped(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
         with translated(self.place):
             try:
-                return await method(self, *args, **kwargs)
-            except psycopg.Error as exc:
-                if not is_lost(exc):
-                    raise
-            await self._reads.drop()
-            return await method(self, *args, **kwargs)
+                async with asyncio.timeout(connection.HANGS):
+                    try:
+                        return await method(self, *args, **kwargs)
+                    except psycopg.Error as exc:
+                        if not is_lost(exc):
+                            raise
+                    await self._reads.drop()
+                    return await method(self, *args, **kwargs)
+            except TimeoutError:
+                await self._reads.drop()
+                raise StoreError(f"{self.place} has not answered for {connection.HANGS:.0f}s") from None
 
     return wrapped
 
@@ -88,8 +94,8 @@ class Reading:
         self._reads = Connections(place)
 
     async def _rows(self, sql: str, values: Sequence[object] = ()) -> list[Row]:
-        async with self._reads.one() as connection:
-            return await rows(connection, sql, values)
+        async with self._reads.one() as one:
+            return await rows(one, sql, values)
 
     async def _row(self, sql: str, values: Sequence[object] = ()) -> Row | None:
         found = await self._rows(sql, values)
@@ -103,25 +109,23 @@ class Reading:
     @asynccontextmanager
     async def _snapshot(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
         """A connection on which several statements see the same store."""
-        async with self._reads.one() as connection:
-            await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        async with self._reads.one() as one:
+            await one.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             try:
-                yield connection
+                yield one
             finally:
-                if not connection.closed:
-                    await connection.execute("ROLLBACK")
+                if not one.closed:
+                    await one.execute("ROLLBACK")
 
 
-async def rows(
-    connection: psycopg.AsyncConnection[Any], sql: str, values: Sequence[object] = ()
-) -> list[Row]:
+async def rows(one: psycopg.AsyncConnection[Any], sql: str, values: Sequence[object] = ()) -> list[Row]:
     """What a statement returns."""
     # A tuple, also an empty one: then a percent sign is always written twice.
-    return await (await connection.execute(sql, tuple(values), binary=True)).fetchall()
+    return await (await one.execute(sql, tuple(values), binary=True)).fetchall()
 
 
 async def events_of(
-    connection: psycopg.AsyncConnection[Any],
+    one: psycopg.AsyncConnection[Any],
     where: tuple[str, Sequence[object]],
     limit: int | None,
     most: int,
@@ -138,4 +142,4 @@ async def events_of(
         f"WHERE e.body IS NOT NULL{condition} ORDER BY e.seq {order} LIMIT %s) some_of) measured "
         f"WHERE before <= %s ORDER BY seq {order}"
     )
-    return await rows(connection, sql, [*values, limit, most])
+    return await rows(one, sql, [*values, limit, most])

@@ -18,6 +18,7 @@ import psycopg
 
 from roundsman.errors import StoreError
 from roundsman.options.server import Server
+from roundsman.store.postgres import connection
 from roundsman.store.postgres.connection import is_lost, translated
 from roundsman.store.postgres.session import Session
 from roundsman.store.postgres.transaction import Transaction
@@ -26,8 +27,6 @@ ROWS = 4000
 """A transaction takes no further unit after so many changed rows: a larger one makes no row cheaper."""
 WAITED = 0.05
 """A transaction takes no further unit after so many seconds: the callers of the first ones wait for it."""
-HANGS = 90.0
-"""Seconds after which the connection counts as ended, if the server does not answer."""
 TRIES = 5
 """How often a transaction is tried that was undone for another one (a deadlock)."""
 DEADLOCKS = frozenset({"40P01", "40001"})
@@ -246,11 +245,11 @@ class Writer:
     async def _answered(self) -> AsyncIterator[None]:
         """A time in which the server must answer; else the connection is closed, and StoreError is raised."""
         try:
-            async with asyncio.timeout(HANGS):
+            async with asyncio.timeout(connection.HANGS):
                 yield
         except TimeoutError:
             await self.session.connection.close()
-            raise StoreError(f"{self._server} has not answered for {HANGS:.0f}s") from None
+            raise StoreError(f"{self._server} has not answered for {connection.HANGS:.0f}s") from None
 
 
 def _refuse(units: Iterable[Unit], error: BaseException) -> None:
