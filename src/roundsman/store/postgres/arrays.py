@@ -19,6 +19,10 @@ COLUMNS = (INT4, TEXT, TEXT, TEXT, FLOAT8, FLOAT8, BYTEA, INT2, TEXT)
 """The types of an event's columns: source, id, type, outcome, logged, stamp, body, failure, via."""
 
 
+BODY = 6
+"""The place of the body among them."""
+
+
 def clean(text: str) -> str:
     """A text as it is stored: PostgreSQL stores no NUL, and a vendor may send one."""
     return text.replace("\0", "\ufffd") if "\0" in text else text

@@ -10,7 +10,7 @@ from psycopg.abc import PQGen
 from psycopg.pq.abc import PGconn, PGresult
 
 from roundsman.events import Event
-from roundsman.store.postgres.arrays import ARRAYS, COLUMNS, INT8, Fields, columns, fields_of, long
+from roundsman.store.postgres.arrays import ARRAYS, BODY, COLUMNS, INT8, Fields, columns, fields_of, long
 from roundsman.store.values import Via
 
 _NUMBER = b"UPDATE log_head SET seq = seq + $1 RETURNING seq"
@@ -22,8 +22,8 @@ _INSERT = (
     b"AS n (source, id, type, outcome, logged, stamp, body, failure, via, place)"
 )
 _TYPES = (INT8, *(ARRAYS[kind] for kind in COLUMNS))
-MERGED = 2000
-"""Rows of several units that are sent as one statement."""
+MERGED, MERGED_BYTES = 2000, 16 * 2**20
+"""Rows of several units that are sent as one statement, and approximate bytes of them."""
 
 
 _BEGIN: LiteralString = "SAVEPOINT unit"
@@ -150,19 +150,25 @@ class Transaction:
     def _chunks(self) -> Iterator[tuple[int, Sequence[bytes]]]:
         """The pieces as columns, each with its number of rows."""
         merged: list[Fields] = []
+        volume = 0
         for piece, size in zip(self._pieces, self._sizes, strict=True):
-            if isinstance(piece, list) and len(merged) < MERGED:
+            if isinstance(piece, list) and len(merged) < MERGED and volume < MERGED_BYTES:
                 merged += piece
+                volume += _volume(piece)
                 continue
             if merged:
                 yield len(merged), columns(merged)
-                merged = []
+                merged, volume = [], 0
             if isinstance(piece, list):
-                merged = list(piece)
+                merged, volume = list(piece), _volume(piece)
             else:
                 yield size, piece
         if merged:
             yield len(merged), columns(merged)
+
+
+def _volume(rows: Sequence[Fields]) -> int:
+    return sum(len(row[BODY] or b"") for row in rows)
 
 
 def _together(pgconn: PGconn, commands: Sequence[Command]) -> PQGen[bytes | None]:
