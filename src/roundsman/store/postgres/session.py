@@ -151,6 +151,9 @@ class Session:
         connection = self.connection
         if connection.closed:
             return
+        if connection.pgconn.pipeline_status:  # it ended in the middle: what is still to come is not known
+            await connection.close()
+            return
         if connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
             return
         try:
