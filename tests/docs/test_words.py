@@ -40,6 +40,7 @@ QUOTED = {
     "src/roundsman/store/rows.py": {"heard"},
     "src/roundsman/store/copying.py": {"heard"},
     "src/roundsman/store/postgres/log.py": {"heard"},
+    "src/roundsman/store/postgres/holds.py": {"heard"},
     "src/roundsman/store/sqlite/schema.py": {"heard"},
     "src/roundsman/store/postgres/schema.py": {"heard"},
 }

@@ -112,10 +112,13 @@ __all__ = [
 ]
 
 
-async def open_store(place: Place) -> Store:
-    """Open the store for its one daemon; create it if it is missing. StoreError if that is not possible."""
+async def open_store(place: Place, worker: str | None = None) -> Store:
+    """Open the store for a daemon; create it if it is missing. StoreError if that is not possible.
+
+    `worker`: the name of a daemon that shares a store on a server. A store in a file has one daemon.
+    """
     if isinstance(place, Server):
-        store: Store = await _driven(place).PostgresStore.open(place)
+        store: Store = await _driven(place).PostgresStore.open(place, worker=worker)
         return store
     from roundsman.store.sqlite.store import SqliteStore  # what only reads starts without it
 

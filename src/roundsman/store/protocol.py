@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from roundsman.events import Event
+from roundsman.store.fleet import Fleet, Worker
 from roundsman.store.place import Place
 from roundsman.store.tally import Counted, Span, Tally
 from roundsman.store.values import (
@@ -172,7 +173,10 @@ class View(Protocol):
         """Every source and sink that is paused."""
 
     async def daemon(self) -> DaemonRecord:
-        """The record of the daemon that runs on the store, or of the last one."""
+        """The record of the daemon that runs on the store, or of the last one; of several, that of this machine."""
+
+    async def workers(self) -> list[Worker]:
+        """The workers that share a store on a server; none for a store in a file."""
 
     async def backup(self, target: Path, *, replace: bool = False) -> None:
         """Write a complete copy of the store, while others may write. StoreError on failure."""
@@ -274,6 +278,10 @@ class Upkeep(Protocol):
 
 class Store(Desk, Upkeep, Protocol):
     """Everything that a daemon keeps over a restart."""
+
+    @property
+    def fleet(self) -> Fleet | None:
+        """This process among the workers that share the store; None if it does not share it."""
 
     # -- the daemon ----------------------------------------------------------------------------------------------------
 

@@ -385,6 +385,8 @@ class Intake(NamedTuple):
     follow: Sequence[str] = ()
     unread: tuple[str, bytes] | None = None
     """Why the body was not understood, and the raw body."""
+    ring: bool = False
+    """The source is to be visited, by the worker that holds it."""
 
 
 class Reload(NamedTuple):

@@ -1,6 +1,5 @@
 """What commands ask about a store without opening it: whether it is there, and which daemon uses it."""
 
-import os
 import socket
 
 from roundsman.options.server import Server
@@ -18,29 +17,25 @@ def exists(server: Server) -> bool:
 
 
 def holder(server: Server) -> str | None:
-    """The daemon that is connected to the store; None if there is none."""
-    found = _daemon(server)
-    return spoken(*found) if found is not None else None
+    """The daemon that is connected to the store, that of this machine first; None if there is none."""
+    found = _daemons(server)
+    return spoken(*found[0]) if found else None
 
 
 def holds(pid: int, server: Server) -> bool:
-    """Whether this process of this machine is the daemon that is connected to the store."""
-    found = _daemon(server)
-    return found is not None and found[:2] == (pid, socket.gethostname())
+    """Whether this process of this machine is a daemon that is connected to the store."""
+    return any(each[:2] == (pid, socket.gethostname()) for each in _daemons(server))
 
 
-def is_here(server: Server) -> bool:
-    """Whether the daemon runs on this machine, so that it can be signalled."""
-    found = _daemon(server)
-    return found is not None and found[1] == os.uname().nodename
-
-
-def _daemon(server: Server) -> tuple[int, str, float] | None:
+def _daemons(server: Server) -> list[tuple[int, str, float]]:
+    """The daemons that are connected: their pids, hosts, and when they began; those of this machine first."""
     with translated(server):
         connection, facts = connect_here(server, program())
         with connection:
             if not (connection.execute(THERE).fetchone() or [False])[0]:
-                return None
-            sql = f"SELECT w.pid, w.host, w.started FROM workers w WHERE w.kind = 'daemon' AND {lives(facts.space)}"  # noqa: S608 - a number
-            row = connection.execute(sql).fetchone()
-    return (row[0], row[1], row[2]) if row is not None else None
+                return []
+            sql = (
+                "SELECT w.pid, w.host, w.started FROM workers w WHERE w.kind IN ('daemon', 'worker') "  # noqa: S608 - a number
+                f"AND w.ended IS NULL AND {lives(facts.space)} ORDER BY w.host != %s, w.id"
+            )
+            return list(connection.execute(sql, (socket.gethostname(),)).fetchall())

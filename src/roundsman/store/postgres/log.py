@@ -117,6 +117,12 @@ class Log(Units):
                 "ON CONFLICT DO NOTHING",
                 (source, list(intake.follow)),
             )
+        if intake.ring:
+            await transaction.run(
+                "INSERT INTO rings (source, n) VALUES (%s, nextval('ring_numbers')) "
+                "ON CONFLICT (source) DO UPDATE SET n = excluded.n",
+                (source,),
+            )
         if intake.unread is not None:
             await self._keep_unread(transaction, source, now, *intake.unread)
             await self._trim_unread(transaction, source)

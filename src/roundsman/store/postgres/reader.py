@@ -1,5 +1,6 @@
 """Reads the store, for the daemon and for commands beside it."""
 
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,11 +10,13 @@ import psycopg
 from roundsman import wire
 from roundsman.events import Event
 from roundsman.options.server import Server
+from roundsman.store.fleet import Worker
 from roundsman.store.postgres.connection import translated
 from roundsman.store.postgres.failures import Failures
 from roundsman.store.postgres.filters import like, where_of
 from roundsman.store.postgres.pulling import Pulling
 from roundsman.store.postgres.reading import EVENT, LOGGED, events_of, reading, rows
+from roundsman.store.postgres.roll import ALL_WORKERS, OWN
 from roundsman.store.postgres.schema import applied, must_be_current
 from roundsman.store.postgres.tallies import Tallies
 from roundsman.store.reloads import results_of
@@ -158,12 +161,19 @@ class Reader(Failures, Pulling, Tallies):
 
     @reading
     async def daemon(self) -> DaemonRecord:
-        """The record of the daemon that runs on the store, or of the last one."""
-        sql = "SELECT pid, started, beat, version, config, digest, reloads, problems FROM daemons"
-        [row] = await self._rows(sql)
+        """The record of the daemon that runs on the store, or of the last one; of several, that of this machine."""
+        row = await self._row(OWN, (socket.gethostname(),))
+        if row is None:
+            sql = "SELECT pid, started, beat, version, config, digest, reloads, problems FROM daemons"
+            [row] = await self._rows(sql)
         results = results_of(row[-1])
         compared = results.compared or Reload(0)
         return DaemonRecord._make((*row[:-1], results.problems, results.changes, compared))
+
+    @reading
+    async def workers(self) -> list[Worker]:
+        """The workers that share the store."""
+        return [Worker._make(row) for row in await self._rows(ALL_WORKERS)]
 
     @reading
     async def kind(self, source: str) -> str | None:

@@ -177,12 +177,43 @@ LOG = (
     """,
 )
 
-STEPS: Mapping[str, Sequence[str]] = {"001_store": LOG}
+FLEET = (
+    # Apart from `workers`: a transaction of a worker locks its row there, and a beat must not wait for it.
+    """
+    CREATE TABLE beats (
+        worker INTEGER PRIMARY KEY,
+        name TEXT NOT NULL,
+        beat FLOAT8 NOT NULL,                -- by the server's clock
+        config TEXT,                         -- the path of its configuration
+        digest TEXT,                         -- of the configuration that it took over or refused last
+        reloads BIGINT NOT NULL DEFAULT 0,
+        problems TEXT NOT NULL DEFAULT '[]', -- the result of the last reload
+        sinks TEXT[] NOT NULL DEFAULT '{}'   -- those of its configuration: events wait for them
+    ) WITH (fillfactor = 50)
+    """,
+    """
+    CREATE TABLE holds (
+        kind TEXT COLLATE "C" NOT NULL,      -- source or sink
+        name TEXT COLLATE "C" NOT NULL,
+        holder INTEGER,                      -- the worker that visits it, or delivers to it
+        PRIMARY KEY (kind, name)
+    ) WITH (fillfactor = 70)
+    """,
+    "CREATE INDEX held ON holds (holder)",
+    "CREATE TABLE rings (source INTEGER PRIMARY KEY, n BIGINT NOT NULL) WITH (fillfactor = 50)",
+    "CREATE SEQUENCE ring_numbers",
+)
+
+STEPS: Mapping[str, Sequence[str]] = {"001_store": LOG, "002_fleet": FLEET}
 """The statements of each migration, in order. A store with any other migration was written by a newer version."""
 ALONE = 0
 """The number, beside the schema's, of the advisory lock that one migration holds."""
 
-THERE = "SELECT to_regclass(quote_ident(current_schema()) || '.roundsman_migrations') IS NOT NULL"
+THERE = (
+    # Not `to_regclass`: after the wait for another migration, it may still answer from its cache.
+    "SELECT EXISTS (SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+    "WHERE c.relname = 'roundsman_migrations' AND n.nspname = current_schema())"
+)
 APPLIED = "SELECT name FROM roundsman_migrations"
 TAKEN = (
     "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p', 'v', 'm') "
@@ -251,6 +282,12 @@ async def migrate(server: Server, connection: psycopg.AsyncConnection[Any], spac
                 )
             await connection.execute(
                 "CREATE TABLE roundsman_migrations (name TEXT PRIMARY KEY, applied TIMESTAMPTZ NOT NULL DEFAULT now())"
+            )
+        elif STEPS.keys() - done:
+            # Programs of an older version write no more: none of them knows what follows.
+            await connection.execute("SELECT id FROM workers WHERE ended IS NULL FOR UPDATE")
+            await connection.execute(
+                "UPDATE workers SET ended = extract(epoch FROM clock_timestamp()) WHERE ended IS NULL"
             )
         for name in STEPS:
             if name in (done or ()):

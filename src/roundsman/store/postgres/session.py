@@ -53,6 +53,8 @@ class Session:
         self.ahead = time.time() - facts.clock
         """Seconds by which our clock was ahead of the server's."""
         self.daemon = False
+        self.worker: str | None = None
+        """The name of this process as a worker that shares the store; None if it is alone, or a command."""
         self._number = 0
         self._writes = 0
         """The number of the last transaction that was begun."""
@@ -60,8 +62,11 @@ class Session:
         """Whether another process has ended the right to write."""
 
     @classmethod
-    async def open(cls, server: Server, *, daemon: bool) -> "Session":
-        """Begin to write; the daemon creates the store if it is missing. StoreError if that is not possible."""
+    async def open(cls, server: Server, *, daemon: bool, worker: str | None = None) -> "Session":
+        """Begin to write; the daemon creates the store if it is missing. StoreError if that is not possible.
+
+        `worker`: the name of a daemon that shares the store with others.
+        """
         connection, facts = await connect(server, program())
         try:
             if daemon:
@@ -69,7 +74,7 @@ class Session:
             else:
                 must_be_current(server, await applied(connection))
             session = cls(server, connection, facts)
-            session.daemon = daemon
+            session.daemon, session.worker = daemon, worker
             await session._enter()
         except BaseException:
             await connection.close()
@@ -92,27 +97,58 @@ class Session:
                     await self._add()
                     return
             if time.monotonic() > ends:
-                raise StoreError(f"{self._server} is in use by {other}: one daemon per store")
+                raise StoreError(
+                    f"{self._server} is in use by {other}, which does not share it: try again later"
+                )
             await asyncio.sleep(AGAIN)
 
+    @property
+    def number(self) -> int:
+        """The number of its row in `workers`, and of its lock."""
+        return self._number
+
+    @property
+    def space(self) -> int:
+        """The number of the schema, for advisory locks."""
+        return self._space
+
+    @property
+    def _kind(self) -> str:
+        return "worker" if self.worker is not None else "daemon" if self.daemon else "command"
+
     async def _other(self) -> str | None:
-        """A daemon that is connected; the right of the others is ended."""
+        """A daemon that is connected and does not share the store; the right of those that have gone is ended."""
         run = self.connection.execute
-        sql = (
-            f"SELECT w.pid, w.host, w.started FROM workers w WHERE w.kind = 'daemon' AND {lives(self._space)}"  # noqa: S608 - a number
-        )
+        others = "= 'daemon'" if self.worker is not None else "IN ('daemon', 'worker')"
+        sql = f"SELECT w.pid, w.host, w.started FROM workers w WHERE w.kind {others} AND {lives(self._space)}"  # noqa: S608 - fixed words and a number
         row = await (await run(sql)).fetchone()
         if row is not None:
             return spoken(*row)
-        await run("UPDATE workers SET ended = %s WHERE kind = 'daemon' AND ended IS NULL", (time.time(),))
+        await self._end_the_gone(others)
         old = f"(w.kind = 'command' OR w.ended < %s) AND NOT {lives(self._space)}"
         await run(f"DELETE FROM workers w WHERE {old}", (time.time() - 86400.0,))  # noqa: S608 - a number
         return None
 
+    async def _end_the_gone(self, others: str) -> None:
+        """End the right of each that is not connected; of workers, of those on this machine whose process has ended."""
+        run = self.connection.execute
+        sql = f"SELECT id FROM workers w WHERE kind {others} AND ended IS NULL FOR UPDATE"  # noqa: S608 - fixed words
+        gone = [number for [number] in await (await run(sql)).fetchall()]
+        if self.worker is not None:
+            sql = (
+                "SELECT id, pid FROM workers w WHERE kind = 'worker' AND ended IS NULL AND host = %s "  # noqa: S608 - a number
+                f"AND NOT {lives(self._space)} FOR UPDATE"
+            )
+            found = await (await run(sql, (socket.gethostname(),))).fetchall()
+            gone += [number for number, pid in found if not _runs(pid)]
+        await run("UPDATE workers SET ended = %s WHERE id = ANY (%s)", (time.time(), gone))
+        await run("UPDATE holds SET holder = NULL WHERE holder = ANY (%s)", (gone,))
+        await run("DELETE FROM beats WHERE worker = ANY (%s)", (gone,))
+
     async def _add(self) -> None:
         run = self.connection.execute
         facts = (
-            "daemon" if self.daemon else "command",
+            self._kind,
             socket.gethostname(),
             os.getpid(),
             time.time(),
@@ -124,6 +160,10 @@ class Session:
         ).fetchone()
         assert row is not None
         [self._number] = row
+        if self.worker is not None:
+            now = "extract(epoch FROM clock_timestamp())"
+            sql = f"INSERT INTO beats (worker, name, beat) VALUES (%s, %s, {now})"  # noqa: S608 - fixed words
+            await run(sql, (self._number, self.worker))
         await run("SELECT pg_advisory_lock(%s, %s)", (self._space, self._number))
 
     async def begin(self, *, durable: bool) -> None:
@@ -141,10 +181,14 @@ class Session:
         row = await done.fetchone()
         if row is None:
             self.ended = True
-            raise StoreError(
-                f"{self._server} is written by another daemon now, which has ended the right of this one"
-            )
+            raise StoreError(self.why_ended)
         [self._writes] = row
+
+    @property
+    def why_ended(self) -> str:
+        if self.worker is not None:
+            return f"{self._server}: another worker has ended the session of this one, which did not beat any more"
+        return f"{self._server} is written by another daemon now, which has ended the right of this one"
 
     async def roll_back(self) -> None:
         """Undo the transaction, if there is one."""
@@ -214,7 +258,20 @@ class Session:
 
     async def close(self) -> None:
         """End the right to write."""
-        if not self.connection.closed:
+        if not self.connection.closed and self.worker is None:  # a worker first gives back what it holds
             with suppress(psycopg.Error):
                 await self.connection.execute("DELETE FROM workers WHERE id = %s", (self._number,))
         await self.connection.close()
+
+
+def _runs(pid: int) -> bool:
+    """Whether this machine has another process with this number."""
+    if pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is of another user
+        return True
+    return True

@@ -23,6 +23,7 @@ from roundsman.store.postgres.session import Session
 from roundsman.store.postgres.ticking import Ticking
 from roundsman.store.postgres.transaction import Transaction
 from roundsman.store.postgres.units import relaxed
+from roundsman.store.postgres.workers import Workers
 from roundsman.store.postgres.writer import Writer
 from roundsman.store.protocol import View
 from roundsman.store.reloads import column_of, results_of
@@ -49,6 +50,8 @@ class PostgresStore(Log, Books, Desk, Ticking, Erasure, Pruning):
         """Held while a view is open in a thread."""
         self._config: str | None = None
         """The path of the configuration that the daemon runs with."""
+        self.fleet = Workers(place, session) if session.worker is not None else None
+        """This process among the workers that share the store; None if it does not share it."""
         self._whoami = (os.getpid(), time.time(), __version__)
         self._commands: int | None = None
         """How often commands had written at the last look."""
@@ -60,10 +63,13 @@ class PostgresStore(Log, Books, Desk, Ticking, Erasure, Pruning):
     gone = "another daemon has taken it over"
 
     @classmethod
-    async def open(cls, server: Server, *, daemon: bool = True) -> "PostgresStore":
-        """Open the store; the daemon creates it if it is missing. StoreError, in one sentence, on failure."""
+    async def open(cls, server: Server, *, daemon: bool = True, worker: str | None = None) -> "PostgresStore":
+        """Open the store; the daemon creates it if it is missing. StoreError, in one sentence, on failure.
+
+        `worker`: the name of a daemon that shares the store with others.
+        """
         with translated(server):
-            session = await Session.open(server, daemon=daemon)
+            session = await Session.open(server, daemon=daemon, worker=worker)
         store = cls(server, session)
         if daemon:
             if abs(session.ahead) > CLOCKS:
@@ -80,6 +86,8 @@ class PostgresStore(Log, Books, Desk, Ticking, Erasure, Pruning):
     async def close(self) -> None:
         """Write what waits, and end the connections."""
         await self._writer.close()
+        if self.fleet is not None:
+            await self.fleet.leave()
         await super().close()
         await in_thread(self._counting.close)
 
@@ -87,7 +95,7 @@ class PostgresStore(Log, Books, Desk, Ticking, Erasure, Pruning):
 
     def lost(self) -> bool:
         """Whether another daemon has ended the right of this one to write."""
-        return self._session.ended
+        return self._session.ended and self.fleet is None  # a worker begins a new session
 
     async def recover(self) -> bool:
         return False
@@ -134,6 +142,10 @@ class PostgresStore(Log, Books, Desk, Ticking, Erasure, Pruning):
             "UPDATE daemons SET config = %s, digest = %s, problems = '[]', pid = %s, started = %s, version = %s",
             (self._config, digest, *self._whoami),
         )
+        await transaction.run(
+            "UPDATE beats SET config = %s, digest = %s, problems = '[]' WHERE worker = %s",
+            (self._config, digest, self._session.number),
+        )
 
     @relaxed
     async def reloaded(
@@ -158,6 +170,10 @@ class PostgresStore(Log, Books, Desk, Ticking, Erasure, Pruning):
         await transaction.run(
             "UPDATE daemons SET config = %s, digest = %s, reloads = reloads + 1, problems = %s",
             (_text(config), digest, column_of(results)),
+        )
+        await transaction.run(
+            "UPDATE beats SET config = %s, digest = %s, reloads = reloads + 1, problems = %s WHERE worker = %s",
+            (_text(config), digest, wire.encode(result).decode(), self._session.number),
         )
 
     async def apart(

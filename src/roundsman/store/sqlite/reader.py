@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from roundsman import wire
 from roundsman.errors import StoreError
 from roundsman.events import Event
+from roundsman.store.fleet import Worker
 from roundsman.store.reloads import results_of
 from roundsman.store.rows import STATUS, event_of, record_of
 from roundsman.store.sqlite.failures import Failures, listed
@@ -184,6 +185,10 @@ class Reader(Failures, Pulling, Searching, Tallies):
         finally:
             half.unlink(missing_ok=True)
             os.close(handle)
+
+    async def workers(self) -> list[Worker]:
+        """None: one daemon uses a file."""
+        return []
 
     @reading
     def daemon(self) -> DaemonRecord:

@@ -49,6 +49,9 @@ APART_PATIENCE = 10.0
 class SqliteStore(Log, Books, Desk, Ticking, Erasure, Pruning):
     """The store, for its one daemon; with `daemon=False`, for a command that writes beside the daemon."""
 
+    fleet = None
+    """One daemon uses a file."""
+
     def __init__(
         self,
         path: Path,

@@ -1,0 +1,15 @@
+"""What is read about the workers that share the store."""
+
+NOW = "extract(epoch FROM clock_timestamp())::float8"
+ALL_WORKERS = (
+    f"SELECT w.id, b.name, w.host, w.pid, w.version, w.started, b.beat, {NOW} - b.beat, b.digest, "  # noqa: S608 - fixed words
+    "(SELECT count(*) FROM holds h WHERE h.holder = w.id AND h.kind = 'source')::int, "
+    "(SELECT count(*) FROM holds h WHERE h.holder = w.id AND h.kind = 'sink')::int "
+    "FROM workers w JOIN beats b ON b.worker = w.id WHERE w.ended IS NULL ORDER BY w.id"
+)
+"""Every worker with a session, as `Worker`."""
+OWN = (
+    "SELECT w.pid, w.started, b.beat, w.version, b.config, b.digest, b.reloads, b.problems FROM beats b "
+    "JOIN workers w ON w.id = b.worker WHERE w.ended IS NULL AND w.host = %s ORDER BY b.beat DESC LIMIT 1"
+)
+"""The newest record of a worker on this machine, as `DaemonRecord`."""
