@@ -15,9 +15,17 @@ class Daemon:
     """`roundsman run` in a process of its own: `async with Daemon(config) as daemon`."""
 
     def __init__(
-        self, config: Path, *, folder: Path | None = None, stdout: int | None = None, **environ: str
+        self,
+        config: Path,
+        *,
+        folder: Path | None = None,
+        stdout: int | None = None,
+        program: str = "roundsman",
+        **environ: str,
     ) -> None:
+        """`program`: the module that runs it."""
         self.config = config
+        self.program = program
         self.folder = folder or config.parent
         self.environ = environ
         self.stdout = asyncio.subprocess.PIPE if stdout is None else stdout
@@ -37,7 +45,7 @@ class Daemon:
         self.process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "roundsman",
+            self.program,
             "run",
             "-c",
             str(self.config),

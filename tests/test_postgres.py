@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from postgres import Postgres
 from processes import Daemon, configure
 from roundsman.sandbox import TOKEN, Sandbox
 
-FILE = '[sinks.archive]\ntype = "file"\npath = "events.jsonl"\n'
+FILE = f'[sinks.archive]\ntype = "file"\npath = "events.jsonl"\non = "{socket.gethostname()}"\n'
 
 
 def lines(path: Path) -> int:

@@ -7,6 +7,7 @@ from roundsman.config.document import Document, whole
 from roundsman.config.sentences import nearest, read_table
 from roundsman.config.syntax import parse
 from roundsman.errors import Problem
+from roundsman.options.elsewhere import Name
 from roundsman.options.paths import relative_to
 from roundsman.options.server import StorePlace
 from roundsman.options.values import Duration, Options
@@ -24,6 +25,11 @@ class DaemonOptions(Options):
     `{ credential = "name" }`, `{ env = "NAME" }` or `{ file = "path" }`, and the URL there. Default:
     `$STATE_DIRECTORY/roundsman.db` under systemd, else `$XDG_STATE_HOME/roundsman/roundsman.db`, which is
     `~/.local/state/roundsman/roundsman.db` if that variable is not set. A change takes effect at a restart.
+    """
+    name: Name | None = None
+    """The name of this machine among those that share a store in a database: sinks that only it can serve have it in `on`.
+    One file serves all machines with a name that is elsewhere, such as `{ env = "NAME" }`. Default: the host name. A change
+    takes effect at a restart.
     """
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The lowest level that is logged. `debug` logs each request."""

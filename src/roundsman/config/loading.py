@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint
@@ -25,7 +26,7 @@ from roundsman.options.listen import ListenOptions
 from roundsman.options.paths import relative_to
 from roundsman.options.values import duration
 from roundsman.plugin import FLOOR, Sink, Source
-from roundsman.store import DAEMON, Place as StorePlace, default_path
+from roundsman.store import DAEMON, Place as StorePlace, Server, default_path
 from roundsman.system.threads import in_thread
 from roundsman.times import spell
 
@@ -70,6 +71,11 @@ class Config:
     @property
     def store(self) -> StorePlace:
         return self.daemon.store or default_path()
+
+    @property
+    def worker(self) -> str:
+        """The name of this machine among those that share a store."""
+        return self.daemon.name or socket.gethostname()
 
 
 def load(path: Path, *, only_source: str | None = None, only_sink: str | None = None) -> Config:
@@ -130,6 +136,8 @@ def _load(document: Document, only_source: str | None, only_sink: str | None) ->
         )
     store = tables["daemon"].store if tables["daemon"] else None
     problems += _shared_places(sinks, store or default_path(), document.files)
+    if isinstance(store, Server):
+        problems += _without_machine(sinks)
     if "listen" not in written:
         problems += [
             Problem(("sources", name, "webhook"), "no webhook is received without a listener; add [listen]")
@@ -264,6 +272,16 @@ def _too_often(tables: object, sources: Mapping[str, Source]) -> list[Problem]:
             words = f"{spell(interval)} is under the {FLOOR:.0f}s minimum"
             found.append(Problem(("sources", name, "interval"), words))
     return found
+
+
+def _without_machine(sinks: Mapping[str, Sink]) -> list[Problem]:
+    """Sinks of one machine that do not name it, although machines share the store."""
+    words = f'is missing: machines share the store, and one of them serves this sink; such as on = "{socket.gethostname()}"'
+    return [
+        Problem(("sinks", name, "on"), words)
+        for name, sink in sinks.items()
+        if "on" in type(sink).model_fields and getattr(sink, "on", None) is None
+    ]
 
 
 def _shared_places(sinks: Mapping[str, Sink], store: StorePlace, files: Iterable[File]) -> list[Problem]:

@@ -2,8 +2,9 @@
 
 import asyncio
 import gc
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -28,6 +29,9 @@ from roundsman.http.transport import Clients
 from roundsman.legacy import takes_a_visit
 from roundsman.plugin import Plugin, Sink, Source
 from roundsman.store import Store, StoreError
+
+if TYPE_CHECKING:
+    from roundsman.engine.fleet import Fleet, Pace
 
 BEAT = 1.0
 """Seconds between two heartbeats."""
@@ -56,7 +60,7 @@ class Engine:
         self.roster = Roster()
         self.time = Timekeeper(clock or Clock(), self.roster)
         self.trouble = Trouble(store, self.time)
-        shared = Shared(store, self.time, self.meter, News(), self.trouble)
+        self._shared = shared = Shared(store, self.time, self.meter, News(), self.trouble)
         self._news = shared.news
         self.notices = Notices(shared)
         self._visits = Visits(shared, self.roster)
@@ -68,6 +72,12 @@ class Engine:
         self.upkeep = Upkeep(shared, self.notices, retention)
         self._sinks: set[str] = set()
         """Sinks whose events are not pruned: the configured ones, and during a reload the coming ones, too."""
+        self.fleet: Fleet | None = None
+        """What this worker holds, if it shares the store with others; None if it is alone."""
+        self._all_sinks: Mapping[str, Sink] = {}
+        """The configured sinks, also those that other workers hold."""
+        self._changing = asyncio.Lock()
+        """Held while sources and sinks come and go."""
         self._group: asyncio.TaskGroup | None = None
         self.started = asyncio.Event()
         """Set once it visits and delivers."""
@@ -76,6 +86,14 @@ class Engine:
         self._stop = asyncio.Event()
         self._retired: list[Clients] = []
         clients.observer = self.meter
+
+    def join(self, name: str, pace: "Pace | None" = None) -> None:
+        """Share the store with other workers, under this name, if the store is a shared one."""
+        if self.store.fleet is not None:
+            from roundsman.engine.fleet import Fleet, Pace  # a single daemon does not need it
+
+            self.fleet = Fleet(self._shared, self, self.store.fleet, name, pace or Pace())
+            self.reception.ring_abroad = lambda: self.fleet.say("ring") if self.fleet is not None else None
 
     # -- a set of sources and sinks ------------------------------------------------------------------------------------
 
@@ -91,7 +109,12 @@ class Engine:
         A visit under way continues with its old options, and the next one has the new ones. Errors of
         plugins and of `Store.register` are raised before anything is taken over.
         """
-        clients = clients or self.clients
+        async with self._changing:
+            await self._setup(sources, sinks, clients or self.clients)
+
+    async def _setup(
+        self, sources: Mapping[str, Source], sinks: Mapping[str, Sink], clients: Clients
+    ) -> None:
         new = self.roster.configure(sources, clients)
         for kind in {type(source) for source in sources.values() if not takes_a_visit(type(source))}:
             what = "poll(http, state) works until 1.0; write poll(visit, state)"
@@ -100,36 +123,101 @@ class Engine:
         self._sinks.update(sinks)  # before their cursors are read
         try:
             await self.store.register(_kinds(sources), _kinds(sinks), origins)
-            deliveries = await self.deliveries.configure(sinks, clients)
+            if self.fleet is not None:
+                await self.fleet.configure(new, sinks)
+            deliveries = await self.deliveries.configure(self._held_sinks(sinks), clients)
             gaps = await self.deliveries.gaps(deliveries)
             await self._take_over(new, deliveries, clients)
+            self._all_sinks = sinks
         finally:
-            self._sinks.intersection_update(self.deliveries)
+            self._sinks.intersection_update(self._all_sinks)
         for gap in gaps:
             await self.notices.publish(gap)
 
     async def _take_over(
         self, new: Mapping[str, Configured], deliveries: Mapping[str, Delivery], clients: Clients
     ) -> None:
+        await self._watch(new)
+        if clients is not self.clients:
+            self._retired.append(self.clients)  # visits and deliveries under way still use them
+            self.clients = clients
+            clients.observer = self.meter
+        self.deliveries.swap(deliveries, clients)
+
+    async def _watch(self, new: Mapping[str, Configured]) -> None:
+        """Visit these sources; of a fleet, those that this worker holds."""
         records = await self.store.statuses()
         now = self.time.now()
-        swapped = self.roster.swap(new, records, now)
+        held = self.fleet.held["source"] if self.fleet is not None else new.keys()
+        swapped = self.roster.swap({name: each for name, each in new.items() if name in held}, records, now)
+        self.roster.elsewhere = {name: each for name, each in new.items() if name not in held}
         if self._group is not None:
             stored = {record.name: record.status for record in records}
             for name in swapped.new:  # one that comes back was not asked meanwhile
                 watched = self.roster[name]
                 watched.status = policy.idle(watched.status, policy.unasked(stored[name], now))
-        if clients is not self.clients:
-            self._retired.append(self.clients)  # visits and deliveries under way still use them
-            self.clients = clients
-            clients.observer = self.meter
         for name, gone in swapped.gone.items():
             self.turns.drop(name, gone)
         self.turns.schedule([*swapped.new, *swapped.moved])
         for record in records:
             if record.name in self.roster:
                 self._listen_for(self.roster[record.name], record.last_webhook)
-        self.deliveries.swap(deliveries, clients)
+
+    def _held_sinks(self, sinks: Mapping[str, Sink]) -> Mapping[str, Sink]:
+        """Of a fleet, the sinks that this worker holds."""
+        held = self.fleet.held["sink"] if self.fleet is not None else sinks.keys()
+        return {name: sink for name, sink in sinks.items() if name in held}
+
+    # -- what a worker of a fleet holds --------------------------------------------------------------------------------
+
+    async def hold(self) -> None:
+        """Visit the sources and serve the sinks that this worker holds now."""
+        assert self.fleet is not None
+        async with self._changing:
+            if self.fleet.held["source"] != self.roster.keys():
+                await self._watch(self.roster.configured())
+            if self.fleet.held["sink"] != self.deliveries.keys():
+                sinks = self._held_sinks(self._all_sinks)
+                deliveries = await self.deliveries.configure(sinks, self.clients)
+                self.deliveries.swap(deliveries, self.clients)
+            await self.pauses.look()
+
+    def is_idle(self, name: str, *, rung: bool = False) -> bool:
+        """Whether nothing of a source is under way or waits to be written; with `rung`, only whether no visit is due for a ring."""
+        watched = self.roster.get(name)
+        if watched is None:
+            return True
+        if watched.busy or watched.ring_pending or watched.status.ring_at is not None:
+            return False
+        return rung or not (watched.writing.locked() or name in self.roster.unrecorded)
+
+    def let_go(self, names: Iterable[str]) -> None:
+        """Visit these idle sources no longer: another worker is to hold them."""
+        for name in names:
+            watched = self.roster.pop(name, None)
+            if watched is not None:
+                self.turns.drop(name, watched)
+                self.roster.elsewhere[name] = watched.configured
+
+    def keep_for(self, sinks: Iterable[str]) -> None:
+        """Keep events until these sinks have them, too: those of other workers' configurations."""
+        self._sinks.clear()
+        self._sinks.update(self._all_sinks, sinks)
+
+    def ring(self, name: str) -> None:
+        """A webhook came on another machine: visit the source, as if it had come here."""
+        self.turns.ring(name)
+
+    def received(self, name: str, at: float) -> None:
+        """A webhook was received at `at` (Unix), on any machine: it is not silent."""
+        watched = self.roster.get(name)
+        silence = watched.silence if watched is not None else None
+        if silence is not None and (silence.last_webhook is None or at > silence.last_webhook):
+            silence.received(at)
+
+    async def flush(self) -> None:
+        """Write what is known of quiet visits."""
+        await self._visits.flush()
 
     def _listen_for(self, watched: Watched, last_webhook: float | None) -> None:
         """Start or stop the detection of missing webhooks."""
@@ -154,14 +242,18 @@ class Engine:
         gc.freeze()
         async with asyncio.TaskGroup() as self._group:
             beat = self._group.create_task(self._beat_forever(self._group), name="beat")
+            fleet: list[asyncio.Task[None]] = []
             try:
                 self.upkeep.start(self._group)
                 self.turns.start(self._group)
                 self.deliveries.start(self._group)
+                if self.fleet is not None:
+                    fleet = self.fleet.start(self._group)
                 self.started.set()
                 await self._stop.wait()
             finally:
-                beat.cancel()
+                for task in (beat, *fleet):
+                    task.cancel()
                 self.upkeep.stop()
                 self.counts.stop()
                 self.turns.stop()
@@ -228,7 +320,8 @@ class Engine:
         while True:
             await self.time.sleep(BEAT)
             await self.beat()
-            self.upkeep.start_what_is_due(group, self._sinks)
+            if self.fleet is None or self.fleet.leads:
+                self.upkeep.start_what_is_due(group, self._sinks)
             self.counts.start_what_is_due(group)
 
     async def beat(self) -> None:
@@ -250,7 +343,7 @@ class Engine:
             except StoreError as exc:
                 self.trouble.report(exc)
         self._beating = None
-        if self.upkeep.lost:
+        if self.upkeep.lost or (self.fleet is not None and self.fleet.ended):
             self.stop()
 
     async def _obey_commands(self) -> None:

@@ -6,13 +6,13 @@ others.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 import structlog
 
 from roundsman.engine.keeping import received_without, size_of
-from roundsman.engine.roster import Watched
+from roundsman.engine.roster import Roster
 from roundsman.engine.shared import Shared
 from roundsman.engine.turns import Turns
 from roundsman.errors import reason
@@ -80,7 +80,7 @@ class ThrottledLog:
 class Reception:
     """Takes in webhooks."""
 
-    def __init__(self, shared: Shared, roster: Mapping[str, Watched], turns: Turns) -> None:
+    def __init__(self, shared: Shared, roster: Roster, turns: Turns) -> None:
         self.meter = shared.meter
         self._shared, self._store, self._time = shared, shared.store, shared.time
         self._roster = roster
@@ -119,11 +119,13 @@ class Reception:
         )
         self._unnoted: dict[str, tuple[int, str]] = {}
         """Refusals by source that are not stored yet: how many, and the reason of the last one."""
+        self.ring_abroad: Callable[[], None] | None = None
+        """Called after a webhook for a source that another worker holds was stored; None if there is no other worker."""
 
     def source(self, name: str) -> Source | None:
         """The source that takes webhooks under this name; None if there is none."""
-        watched = self._roster.get(name)
-        return watched.source if watched is not None and watched.source.webhook is not None else None
+        source = self._roster.source(name)
+        return source if source is not None and source.webhook is not None else None
 
     def now(self) -> float:
         return self._time.now()
@@ -219,8 +221,9 @@ class Reception:
 
     async def _take(self, intake: Intake, ring: bool) -> New:
         now = self._time.now()
+        abroad = self.ring_abroad if intake.source not in self._roster else None
         try:
-            new = await self._write(intake, now)
+            new = await self._write(intake._replace(ring=ring and abroad is not None), now)
         except Exception as exc:
             log.error(
                 "store.failed", error=reason(exc), exc_info=None if isinstance(exc, StoreError) else exc
@@ -232,7 +235,9 @@ class Reception:
         if new:
             self.meter.logged(intake.source, "push", new)
             self._shared.news.publish()
-        if ring:
+        if ring and abroad is not None:
+            abroad()
+        elif ring:
             self._turns.ring(intake.source)
         return new
 

@@ -113,14 +113,26 @@ class Roster(dict[str, Watched]):
         super().__init__()
         self.unrecorded: set[str] = set()
         """Sources whose last quiet visits are not in the store yet; the heartbeat writes them."""
+        self.elsewhere: dict[str, Configured] = {}
+        """Configured sources that another worker holds, or none. Webhooks for them are taken in here, too."""
+
+    def source(self, name: str) -> Source | None:
+        """A configured source, also if another worker holds it."""
+        watched = self.get(name)
+        configured = watched.configured if watched is not None else self.elsewhere.get(name)
+        return configured.source if configured is not None else None
+
+    def configured(self) -> dict[str, Configured]:
+        """All configured sources."""
+        return {name: watched.configured for name, watched in self.items()} | self.elsewhere
 
     def configure(self, sources: Mapping[str, Source], clients: Clients) -> dict[str, Configured]:
         """The new set. Raises what a plugin raises; changes nothing."""
         new = {}
         for name, source in sources.items():
-            before = self.get(name)
+            before = self[name].configured if name in self else self.elsewhere.get(name)
             if before is not None and before.source == source:
-                new[name] = before.configured._replace(source=source, clients=clients)
+                new[name] = before._replace(source=source, clients=clients)
             else:
                 new[name] = Configured.of(source, clients)
         return new

@@ -33,6 +33,12 @@ class News:
         for reader in self._readers:
             reader.set()
 
+    def relay(self, announcer: asyncio.Event) -> None:
+        """Another worker has new events: notify all readers but the one that announces ours to the others."""
+        for reader in self._readers:
+            if reader is not announcer:
+                reader.set()
+
 
 class Trouble:
     """The errors of the store: logged every `STORE_AGAIN` seconds, and kept for the daemon's health."""

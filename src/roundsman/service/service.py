@@ -32,6 +32,7 @@ from roundsman.system.threads import in_thread
 
 if TYPE_CHECKING:
     from roundsman.config.heartbeat import HeartbeatOptions
+    from roundsman.engine.fleet import Pace
     from roundsman.service.heartbeat import Heartbeat
     from roundsman.web import Listener
 
@@ -45,10 +46,12 @@ log = structlog.get_logger()
 class Service:
     """One daemon: a store, an engine and a listener, controlled by signals."""
 
-    def __init__(self, config: Config, store: Store, line: logs.Line) -> None:
+    def __init__(self, config: Config, store: Store, line: logs.Line, pace: "Pace | None" = None) -> None:
+        """`pace`: of a worker that shares its store with others."""
         self.config = config
         self.store = store
         self.engine = Engine(self.store, Scheduler(), web(config.http), retention=config.daemon.retention)
+        self.engine.join(config.worker, pace)
         self.listener: Listener | None = None
         self._heartbeat: Heartbeat | None = None
         self._line = line
@@ -113,6 +116,12 @@ class Service:
             await self.store.close()
         log.info("daemon.stopped")
         return 1 if self.engine.upkeep.lost else 0
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether it has ended because another worker has ended its session, and no signal has stopped it."""
+        fleet = self.engine.fleet
+        return fleet is not None and fleet.ended and not self._stopping
 
     async def _say_ready(self) -> None:
         await self.engine.started.wait()
@@ -185,6 +194,8 @@ class Service:
         """What this configuration changes, one sentence each. Raises if it cannot be used."""
         if new.store != self.config.store:
             raise ConfigError([f"daemon.store: {new.store} is another store; that needs a restart"])
+        if new.worker != self.config.worker and self.engine.fleet is not None:
+            raise ConfigError([f"daemon.name: {new.worker} is another name; that needs a restart"])
         await self.engine.fits(new.sources, new.sinks)
         found = differences(self.config, new)
         if not found:
@@ -365,12 +376,19 @@ async def _leaving(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
     return code
 
 
-async def daemon(config: Config) -> int:
+async def daemon(config: Config, pace: "Pace | None" = None) -> int:
     """`roundsman run`."""
     line = logs.configure(config.daemon.log_level, config.daemon.log_format)
     # Without a handler, SIGHUP would end the process. `Service.reload` handles one that comes now.
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: None)
-    return await Service(config, await open_store(config.store), line).run()
+    while True:
+        service = Service(config, await open_store(config.store, config.worker), line, pace)
+        status = await service.run()
+        if not service.is_replaced:
+            return status
+        # All that was in memory is void. What it held is held by others; it takes its share again.
+        log.warning("worker.replaced", worker=config.worker)
+        config = service.config
 
 
 async def once(config: Config, *, everything: bool) -> int:

@@ -16,8 +16,9 @@ from roundsman.options.command import Command, fault, found, is_open_to_others
 from roundsman.options.environment import environment_of_programs
 from roundsman.options.secrets import Parameter, Secret
 from roundsman.options.values import Duration
-from roundsman.plugin import Deliver, Receipt, Sink
+from roundsman.plugin import Deliver, Receipt
 from roundsman.program import Ended
+from roundsman.sinks.local import LocalSink
 from roundsman.sinks.program import run
 from roundsman.system.threads import in_thread
 
@@ -45,7 +46,7 @@ Variable = Annotated[str, AfterValidator(_variable)]
 Value = Annotated[Parameter, AfterValidator(_text)]
 
 
-class ExecSink(Sink):
+class ExecSink(LocalSink):
     """Starts a program for each delivery. It reads the events on its standard input, and acknowledges them by exit status 0."""
 
     type: Literal["exec"]

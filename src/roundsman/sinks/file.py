@@ -31,7 +31,8 @@ from roundsman.events import Event
 from roundsman.http.client import Http
 from roundsman.options.paths import DataPath
 from roundsman.options.values import Size
-from roundsman.plugin import Deliver, Receipt, Sink
+from roundsman.plugin import Deliver, Receipt
+from roundsman.sinks.local import LocalSink
 from roundsman.sinks.rotated import Rotated, day, sync
 from roundsman.system.files import create_at, open_folder, require_file
 from roundsman.system.threads import in_thread
@@ -53,7 +54,7 @@ their source is visited.
 """
 
 
-class FileSink(Sink):
+class FileSink(LocalSink):
     """Appends each event as one line of JSON to a file."""
 
     type: Literal["file"]

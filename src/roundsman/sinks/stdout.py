@@ -13,11 +13,12 @@ from pydantic import Field
 
 from roundsman.events import Event
 from roundsman.http.client import Http
-from roundsman.plugin import Deliver, Receipt, Sink
+from roundsman.plugin import Deliver, Receipt
+from roundsman.sinks.local import LocalSink
 from roundsman.system.threads import in_thread
 
 
-class StdoutSink(Sink):
+class StdoutSink(LocalSink):
     """Writes each event to the daemon's standard output: as one line of JSON, or on a terminal as a line for people."""
 
     type: Literal["stdout"]

@@ -423,6 +423,25 @@ LOGGED = {
         "A scheduled visit was not started. This is a bug.",
         {"due": "When it was due.", "error": ERROR},
     ),
+    "worker.holds": Logged(
+        INFO,
+        "What this worker of a shared store holds has changed.",
+        {
+            "sources": "How many sources.",
+            "sinks": "How many sinks.",
+            "workers": "How many workers there are.",
+        },
+    ),
+    "worker.lost": Logged(
+        WARNING,
+        "Another worker no longer beats. Its session was ended, and what it held is free.",
+        {"worker": "Its name.", "pid": "Its process.", "seconds": "Since its last beat."},
+    ),
+    "worker.replaced": Logged(
+        WARNING,
+        "Another worker has ended this one's session, because it did not beat. It begins a new one.",
+        {"worker": "The name of this worker."},
+    ),
     "library.message": Logged(
         ("warning", "error"),
         "A library that Roundsman uses logged a warning or an error.",

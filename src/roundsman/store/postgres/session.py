@@ -97,9 +97,7 @@ class Session:
                     await self._add()
                     return
             if time.monotonic() > ends:
-                raise StoreError(
-                    f"{self._server} is in use by {other}, which does not share it: try again later"
-                )
+                raise StoreError(f"{self._server} is in use by {other}: one daemon per store")
             await asyncio.sleep(AGAIN)
 
     @property

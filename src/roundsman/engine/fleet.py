@@ -1,0 +1,284 @@
+"""What this worker holds, among the workers that share the store: it beats, claims, gives back, and takes over.
+
+The engine runs over what is held, as a single daemon runs over everything. What is held by others still takes webhooks
+and commands here; the holder learns of them by a word, or at its next beat.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import NamedTuple, Protocol
+
+import structlog
+
+from roundsman.engine import shares
+from roundsman.engine.roster import Configured
+from roundsman.engine.shared import Shared
+from roundsman.plugin import Sink
+from roundsman.store import StoreError
+from roundsman.store.fleet import Fleet as Session, Ring, Worker
+from roundsman.store.values import Kind
+
+TOGETHER = 0.05
+"""Seconds between two words about new events: one word for all that were committed meanwhile."""
+SOON = 0.2
+"""The same between two beats while there is more to claim or to take over."""
+
+log = structlog.get_logger()
+
+
+class Pace(NamedTuple):
+    """Times of a worker, in seconds."""
+
+    beat: float = 5.0
+    """Between two beats."""
+    dead: float = 20.0
+    """Without a beat, until the others end a worker's session."""
+
+
+class Work(Protocol):
+    """The engine, as far as it is the work on what is held."""
+
+    async def hold(self) -> None:
+        """Visit the sources and serve the sinks that this worker holds now."""
+
+    async def flush(self) -> None:
+        """Write what is known of quiet visits."""
+
+    def is_idle(self, name: str, *, rung: bool = False) -> bool:
+        """Whether nothing of a source is under way or waits to be written; with `rung`, only whether no visit is due for a ring."""
+
+    def let_go(self, names: Iterable[str]) -> None:
+        """Visit these idle sources no longer: another worker is to hold them."""
+
+    def keep_for(self, sinks: Iterable[str]) -> None:
+        """Keep events until these sinks have them, too."""
+
+    def ring(self, name: str) -> None:
+        """A webhook came on another machine."""
+
+    def received(self, name: str, at: float) -> None:
+        """A webhook was received at `at` (Unix), on any machine."""
+
+    def stop(self) -> None:
+        """Stop: all that is in memory is void."""
+
+
+class Fleet:
+    """This worker among the others."""
+
+    def __init__(self, shared: Shared, work: Work, session: Session, name: str, pace: Pace) -> None:
+        self._shared, self._work, self.session = shared, work, session
+        self._name, self._pace = name, pace
+        self.held: dict[Kind, set[str]] = {"source": set(), "sink": set()}
+        """What this worker holds."""
+        self.workers: list[Worker] = []
+        """All workers, at the last beat."""
+        self._groups: shares.Groups = {}
+        self._places: dict[str, str | None] = {}
+        """Each sink that this machine can serve, with the machine that its options name."""
+        self._sinks: list[str] = []
+        self._unbroken: float | None = None
+        """Since when (monotonic) this worker has beaten without a gap."""
+        self._last = float("-inf")
+        self._free_since: dict[Kind, float | None] = {"source": None, "sink": None}
+        self._rung: dict[str, int] = {}
+        """The number of the last ring of a source that this worker has followed."""
+        self._heard = shared.time.now()
+        self._soon, self._news = asyncio.Event(), asyncio.Event()
+        self._words: set[str] = set()
+
+    @property
+    def ended(self) -> bool:
+        """Whether another worker has ended this session: all that is in memory is void."""
+        return self.session.ended
+
+    @property
+    def leads(self) -> bool:
+        """Whether it does what one worker does for all: pruning."""
+        return bool(self.workers) and self.workers[0].number == self.session.number
+
+    # -- the configuration ---------------------------------------------------------------------------------------------
+
+    async def configure(self, sources: Mapping[str, Configured], sinks: Mapping[str, Sink]) -> None:
+        """Take over this configuration: all that any worker can hold."""
+        await self.session.offer("source", sources)
+        await self.session.offer("sink", sinks)
+        self._groups = shares.groups_of(sources)
+        self._sinks = list(sinks)
+        places = {name: getattr(sink, "on", None) for name, sink in sinks.items()}
+        self._places = {name: on for name, on in places.items() if on in {None, self._name}}
+        left = [name for name in self.held["sink"] if name not in self._places]
+        if left:  # another machine is to serve them; their loops have to end first
+            self.held["sink"].difference_update(left)
+        self._soon.set()
+
+    # -- from the start to the stop ------------------------------------------------------------------------------------
+
+    def start(self, group: asyncio.TaskGroup) -> list["asyncio.Task[None]"]:
+        """Beat, listen and announce, until these tasks are cancelled."""
+        self._shared.news.listen(self._news)
+        return [
+            group.create_task(self._beat_forever(), name="fleet"),
+            group.create_task(self.session.listen(self._hear), name="words"),
+            group.create_task(self._announce_forever(), name="announce"),
+        ]
+
+    def _hear(self, word: str) -> None:
+        """A word of another worker; an empty one if some may have been lost."""
+        if word in {"log", ""}:
+            self._shared.news.relay(self._news)
+        if word != "log":
+            self._soon.set()
+
+    async def _beat_forever(self) -> None:
+        while True:
+            self._soon.clear()
+            try:
+                more = await self.beat()
+            except StoreError as exc:
+                self._shared.trouble.report(exc)
+                more = False
+            if self.ended:
+                self._work.stop()
+                return
+            with suppress(TimeoutError):
+                await asyncio.wait_for(
+                    self._soon.wait(), min(SOON, self._pace.beat) if more else self._pace.beat
+                )
+
+    async def _announce_forever(self) -> None:
+        """Send others a word after commits with new events, and for what `say` was called for."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            words, self._words = self._words | {"log"}, set()
+            if len(self.workers) > 1:
+                with suppress(StoreError):  # a word is only a hint: the others look at each beat
+                    await self.session.notify(*words)
+            await asyncio.sleep(TOGETHER)
+
+    def say(self, word: str) -> None:
+        """Send the others this word soon."""
+        self._words.add(word)
+        self._news.set()
+
+    # -- each beat -----------------------------------------------------------------------------------------------------
+
+    async def beat(self) -> bool:
+        """Record that this worker runs, and hold its share. Returns whether there may be more to take over."""
+        now = self._shared.time.monotonic()
+        workers = await self.session.beat(self._sinks)
+        if self.ended:
+            return False
+        if self._unbroken is None or now - self._last > self._pace.dead / 2:
+            self._unbroken = now
+        self._last = now
+        dead = [each for each in workers if each.age > self._pace.dead]
+        self.workers = [each for each in workers if each not in dead]
+        # One that could not reach the server itself does not know of the others' beats.
+        if dead and now - self._unbroken >= self._pace.dead:
+            await self._end(dead)
+        await self._balance("sink")
+        await self._balance("source")
+        await self._work.hold()
+        await self._look_at_rings()
+        await self._look_at_webhooks()
+        self._work.keep_for(await self.session.all_sinks())
+        self._shared.news.relay(self._news)
+        return any(each is not None for each in self._free_since.values())
+
+    async def _end(self, dead: list[Worker]) -> None:
+        await self.session.end([each.number for each in dead])
+        for each in dead:
+            log.warning("worker.lost", worker=each.name, pid=each.pid, seconds=round(each.age, 1))
+        self.say("holds")
+
+    @property
+    def _peers(self) -> set[int]:
+        """The workers with the same configuration, and this one."""
+        mine = next((each.digest for each in self.workers if each.number == self.session.number), None)
+        return {
+            each.number for each in self.workers if each.digest == mine or None in {mine, each.digest}
+        } | {self.session.number}
+
+    async def _balance(self, kind: Kind) -> None:
+        """Claim what is free, up to the share; of sources, give back what is above it."""
+        counted = {each.number: (each.sources, each.sinks) for each in self.workers}
+        mine = counted.get(self.session.number, (0, 0))[kind == "sink"]
+        if mine != len(self.held[kind]):
+            await self._read(kind)
+        if await self.session.free(kind):
+            now = self._shared.time.monotonic()
+            since = self._free_since[kind] = self._free_since[kind] or now
+            # The worker that should have taken the rest does not.
+            choose = self._chooses(kind, alone=now - since > 2 * self._pace.dead)
+            await self.session.claim(kind, choose)
+            await self._read(kind)
+        else:
+            self._free_since[kind] = None
+            if kind == "source":
+                await self._give_surplus()
+
+    async def _read(self, kind: Kind) -> None:
+        held = await self.session.held(kind)
+        strange = held.difference(self._places) if kind == "sink" else held - self._known()
+        if strange:
+            await self.session.give(kind, sorted(strange))
+        if held - strange != self.held[kind]:
+            self.held[kind] = held - strange
+            log.info(
+                "worker.holds",
+                sources=len(self.held["source"]),
+                sinks=len(self.held["sink"]),
+                workers=len(self.workers),
+            )
+
+    def _known(self) -> set[str]:
+        return {name for names in self._groups.values() for name in names}
+
+    def _chooses(self, kind: Kind, *, alone: bool) -> Callable[[Mapping[str, int | None]], list[str]]:
+        me = self.session.number
+        peers = {me} if alone else self._peers
+
+        def choose(holders: Mapping[str, int | None]) -> list[str]:
+            if kind == "sink":
+                return list(shares.sinks_to_claim(self._places, holders, me, len(peers)))
+            return shares.claims(self._groups, holders, me, peers)
+
+        return choose
+
+    async def _give_surplus(self) -> None:
+        over = shares.surplus(self._groups, self.held["source"], len(self._peers))
+        if not over:
+            return
+        await self._work.flush()
+        names = [name for each in over if all(map(self._work.is_idle, each)) for name in each]
+        if names:
+            # At once: between the look and this, no visit can begin.
+            self.held["source"].difference_update(names)
+            self._work.let_go(names)
+            await self.session.give("source", names)
+            self.say("holds")
+
+    # -- what came on other machines -----------------------------------------------------------------------------------
+
+    async def _look_at_rings(self) -> None:
+        """Follow the rings of what is held. One is deleted after its visit, so that a new holder finds it."""
+        done: list[Ring] = []
+        for ring in await self.session.rings():
+            if self._rung.get(ring.source) != ring.number:
+                self._rung[ring.source] = ring.number
+                self._work.ring(ring.source)
+            elif self._work.is_idle(ring.source, rung=True):
+                done.append(ring)
+        if done:
+            await self.session.answered(done)
+            for ring in done:
+                del self._rung[ring.source]
+
+    async def _look_at_webhooks(self) -> None:
+        """Learn of webhooks that came on any machine: without them, a source's webhooks would count as silent."""
+        for name, at in (await self.session.heard(self._heard)).items():
+            self._work.received(name, at)
+            self._heard = max(self._heard, at)
