@@ -1,0 +1,95 @@
+"""A worker whose session has ended writes nothing more, at whatever moment it was stopped."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from inside import visited
+from roundsman.errors import StoreError
+from roundsman.store import Filter, Intake, Server, Store, open_store
+from roundsman.store.fleet import Fleet
+from worlds import START, an_event
+
+pytest.importorskip("psycopg", reason="needs roundsman[postgres]")
+
+
+@asynccontextmanager
+async def worker(url: str, name: str) -> AsyncIterator[tuple[Any, Fleet]]:
+    store: Store = await open_store(Server(url), name)
+    assert store.fleet is not None
+    try:
+        await store.register({"doors": "parakey.event_logs"}, {"archive": "file"})
+        await store.fleet.offer("source", ["doors"])
+        await store.fleet.offer("sink", ["archive"])
+        yield store, store.fleet
+    finally:
+        await store.close()
+
+
+async def claim(fleet: Fleet) -> set[str]:
+    await fleet.claim("source", lambda holders: [name for name, holder in holders.items() if holder is None])
+    return await fleet.held("source")
+
+
+async def test_after_the_end_of_its_session_a_worker_writes_nothing(database: str) -> None:
+    async with worker(database, "one") as (one, its), worker(database, "two") as (two, others):
+        assert await claim(its) == {"doors"}
+        assert await claim(others) == set(), "it is held"
+        await others.end([its.number])
+        assert await claim(others) == {"doors"}
+        late = [
+            lambda: one.commit("doors", 0, *visited({"n": 1}, [an_event(1)])),
+            lambda: one.receive(Intake("doors", [an_event(2)]), START),
+            lambda: one.ack("archive", 0, 0, {"offset": 1}, START),
+            lambda: one.append_notices("doors", [an_event(3)], START),
+            lambda: one.begin([]),
+            lambda: its.claim("source", lambda _: ["doors"]),
+        ]
+        for write in late:
+            with pytest.raises(StoreError, match="another worker has ended the session of this one"):
+                await write()
+        assert await its.beat([]) == []
+        assert its.ended
+        assert [each.name for each in await others.beat(["archive"])] == ["two"]
+        assert await two.events(0, 100, 100, Filter()) == []
+        assert (await two.cursor("archive"))[1] is None
+        assert await others.held("source") == {"doors"}
+
+
+async def test_a_worker_that_was_stopped_in_a_transaction_holds_up_no_other_and_commits_nothing(
+    database: str,
+) -> None:
+    async with worker(database, "one") as (one, its), worker(database, "two") as (two, others):
+        await claim(its)
+        inside, go_on = asyncio.Event(), asyncio.Event()
+
+        async def work(transaction: Any) -> None:
+            await transaction.run("UPDATE sources SET polls = 77 WHERE name = 'doors'")
+            inside.set()
+            await go_on.wait()
+
+        writing = asyncio.create_task(one._writer.write(work, durable=True))
+        await inside.wait()  # as if by SIGSTOP: its transaction is open, and locks its rows
+        await others.end([its.number])
+        assert await claim(others) == {"doors"}
+        await two.commit("doors", 0, *visited({"n": 2}, [an_event(2)]))
+        go_on.set()
+        with pytest.raises(StoreError):
+            await writing
+        [entry] = await two.sources(["doors"])
+        assert entry.status.visits != 77
+        with pytest.raises(StoreError, match="has ended the session"):
+            await one.commit("doors", 0, *visited({"n": 1}, [an_event(1)]))
+
+
+async def test_a_worker_that_leaves_gives_everything_back_and_once_waits_for_its_end(database: str) -> None:
+    async with worker(database, "two") as (_, others):
+        async with worker(database, "one") as (_, its):
+            await claim(its)
+            with pytest.raises(StoreError, match="one daemon per store"):
+                await open_store(Server(database))
+        assert await others.free("source") == 1
+        assert [each.name for each in await others.beat([])] == ["two"]
