@@ -2,11 +2,16 @@
 
 import asyncio
 import json
+import os
+import signal
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from postgres import Postgres
@@ -16,6 +21,8 @@ from roundsman.sandbox import TOKEN, Parakey, Sandbox
 pytest.importorskip("psycopg", reason="needs roundsman[postgres]")
 
 MANY = 20
+HOOK = '[sources.doors-{:02}.webhook]\nheader = "Authorization"\nvalue = "of a vendor"\n'
+LISTEN = '[listen]\naddress = "unix:listen.sock"\n'
 
 
 class World:
@@ -26,25 +33,49 @@ class World:
         self.name = database.rpartition("/")[2]
         self.environ = {"PARAKEY_TOKEN": TOKEN, "STORE": database}
         self.boxes: list[Sandbox] = []
+        self.interval = "200ms"
         self.out = folder / "events.jsonl"
 
-    def config(self, more: str = "") -> Path:
+    def config(self) -> Path:
         """The configuration of all workers; the file is served by "one"."""
         path = self.folder / "roundsman.toml"
         sources = "".join(
             f'[sources.doors-{n:02}]\ntype = "parakey.event_logs"\nbase_url = "{box.url}"\nstart = "beginning"\n'
-            'access_token = { env = "PARAKEY_TOKEN" }\ninterval = "200ms"\n'
+            f'access_token = {{ env = "PARAKEY_TOKEN" }}\ninterval = "{self.interval}"\n{HOOK.format(n)}'
             for n, box in enumerate(self.boxes)
         )
         path.write_text(
             f'[daemon]\nstore = {{ env = "STORE" }}\nlog_format = "json"\nname = {{ env = "NAME" }}\n{sources}'
-            f'[sinks.archive]\ntype = "file"\npath = "{self.out}"\non = "one"\n{more}'
+            f'[sinks.archive]\ntype = "file"\npath = "{self.out}"\non = "one"\n{LISTEN}'
         )
         path.chmod(0o600)
         return path
 
     def worker(self, name: str) -> Daemon:
-        return Daemon(self.config(), program="worker", NAME=name, **self.environ)
+        state = self.folder / name
+        state.mkdir(exist_ok=True)
+        return Daemon(self.config(), program="worker", NAME=name, STATE_DIRECTORY=str(state), **self.environ)
+
+    async def ask(self, name: str, path: str, body: Any = None) -> tuple[int, str]:
+        """The answer of a worker's listener: to a webhook if there is a body."""
+        connector = aiohttp.UnixConnector(str(self.folder / name / "listen.sock"))
+        async with aiohttp.ClientSession(connector=connector) as client:
+            headers = {"Authorization": "of a vendor"}
+            method = "GET" if body is None else "POST"
+            async with client.request(method, f"http://x{path}", json=body, headers=headers) as answer:
+                return answer.status, await answer.text()
+
+    async def command(self, *args: str) -> str:
+        """What a command on a third machine prints."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "roundsman", *args, "-c", str(self.folder / "roundsman.toml"),
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+            env={**os.environ, "HOME": str(self.folder), "NAME": "three", **self.environ},
+        )  # fmt: skip
+        assert process.stdout is not None
+        printed = (await process.stdout.read()).decode()
+        assert await process.wait() == 0, printed
+        return printed
 
     def ids(self) -> list[str]:
         """The events in the file."""
@@ -90,6 +121,10 @@ async def two(world: World) -> AsyncIterator[tuple[Daemon, Daemon]]:
         yield one, other
 
 
+def now() -> str:
+    return datetime.now(UTC).isoformat()
+
+
 async def until(daemon: Daemon, condition: Callable[[], bool], seconds: float = 20) -> None:
     """Wait for what another process does; asks in a thread, because this one serves the vendors."""
     ends = asyncio.get_running_loop().time() + seconds
@@ -114,3 +149,60 @@ async def test_two_workers_share_sources_and_one_takes_over_from_one_that_is_kil
     assert len(set(ids)) == len(ids) == 2 * MANY, "each once"
     assert world.run("SELECT count(*)::int FROM holds WHERE holder IS NOT NULL") == [(0,)]
     assert world.run("SELECT count(*)::int FROM beats") == [(0,)]
+
+
+async def test_a_worker_that_was_stopped_past_its_heartbeat_is_replaced_and_begins_again(
+    world: World,
+) -> None:
+    world.add("a")
+    async with two(world) as (one, other):
+        other.send(signal.SIGSTOP)
+        await until(one, lambda: world.held() == {"one": MANY})
+        world.add("b")
+        await until(one, lambda: len(world.ids()) == 2 * MANY)
+        other.send(signal.SIGCONT)
+        await until(other, lambda: len(world.held()) == 2 and min(world.held().values()) >= MANY // 2 - 1)
+        assert other.logged("worker.replaced")
+        world.add("c")
+        await until(one, lambda: len(world.ids()) == 3 * MANY)
+        assert await other.stop() < 10
+        assert other.code == 0
+    ids = world.ids()
+    assert len(set(ids)) == len(ids) == 3 * MANY, "each once"
+
+
+async def test_webhooks_rings_and_commands_work_on_any_machine(world: World) -> None:
+    world.interval = "10m"
+    world.add("a")
+    async with two(world) as (one, _):
+        await until(one, lambda: len(world.ids()) == MANY)
+        mine = set(
+            world.run(
+                "SELECT h.name FROM holds h JOIN beats b ON b.worker = h.holder WHERE b.name = 'one' AND kind = 'source'"
+            )
+        )
+        for n in range(MANY):
+            path = f"/hooks/doors-{n:02}"
+            elsewhere = "two" if (path[7:],) in mine else "one"
+            # An event, and a row that only rings: the holder finds what the vendor has.
+            assert (
+                await world.ask(elsewhere, path, {"id": f"w-{n}", "createdAt": now(), "timestamp": now()})
+            )[0] == 200
+            world.boxes[n].vendor.add(log_id=f"r-{n}")
+            assert (await world.ask(elsewhere, path, {"createdAt": now(), "timestamp": now()}))[0] == 200
+        await until(one, lambda: len(world.ids()) == 3 * MANY)
+        await until(one, lambda: world.run("SELECT count(*)::int FROM rings") == [(0,)])
+        # Commands need no worker in particular.
+        for name in ("doors-03", "doors-17"):
+            await world.command("pause", name)
+        paused = "SELECT count(*)::int FROM sources WHERE paused IS NOT NULL"
+        assert world.run(paused) == [(2,)]
+        world.add("b")
+        for name in ("doors-03", "doors-04", "doors-05"):
+            await world.command("rewind", name, "--to", "1h")
+        await until(one, lambda: len(world.ids()) == 3 * MANY + 2)
+        await world.command("resume", "doors-03")
+        await until(one, lambda: len(world.ids()) == 3 * MANY + 3)
+        await world.command("replay", "archive", "--from", "beginning")
+        await until(one, lambda: len(world.ids()) == 2 * (3 * MANY + 3))
+    assert len(set(world.ids())) == 3 * MANY + 3
