@@ -363,6 +363,32 @@ class SinkState(TypedDict):
 
 
 @_open
+class WorkerState(TypedDict):
+    """A worker of a shared store in `roundsman status --json` and in `/status.json`."""
+
+    name: str
+    """`name` of its `[daemon]`, or its host name."""
+    state: Literal["ok", "silent"]
+    """`silent`: its last beat was more than 15 seconds ago. After 20 seconds, others take over what it holds."""
+    host: str
+    """The host name of its machine."""
+    pid: int
+    """Its process."""
+    version: str
+    """The version of Roundsman."""
+    since: str
+    """When its session began."""
+    beat: str
+    """When it last recorded that it runs."""
+    sources: int
+    """How many sources it holds."""
+    sinks: int
+    """How many sinks it holds."""
+    config: str | None
+    """A digest of the configuration that it took over or refused last."""
+
+
+@_open
 class StatusAnswer(TypedDict):
     """What `roundsman status --json` prints, and the answer of `/status.json`."""
 
@@ -382,6 +408,8 @@ class StatusAnswer(TypedDict):
     """By name."""
     sinks: list[SinkState]
     """By name."""
+    workers: NotRequired[list[WorkerState]]
+    """Only if machines share the store: each worker, the oldest first."""
     offset: NotRequired[int]
     """Only in `/status.json`: the number of sources before these."""
     next: NotRequired[int | None]

@@ -33,6 +33,11 @@ def delivery_backoff(failures: int, asked: float = 0.0, jitter: float = 0.5) -> 
     return max(asked, min(LONGEST, FIRST * 2.0 ** min(failures - 1, 20) * (0.75 + jitter / 2)))
 
 
+def wanted_by(sink: Sink) -> Filter:
+    """The events that a sink selects."""
+    return Filter.of(sink.types, sink.sources, sink.outcomes, for_people=sink.for_people)
+
+
 class Delivery:
     """Delivers the log to one sink, from the sink's cursor on, until it is stopped."""
 
@@ -48,7 +53,7 @@ class Delivery:
         self.sink = sink
         self.name = sink.name
         self.http = http
-        self.wanted = Filter.of(sink.types, sink.sources, sink.outcomes, for_people=sink.for_people)
+        self.wanted = wanted_by(sink)
         self._store, self._meter = shared.store, shared.meter
         self._now, self._monotonic = shared.time.now, shared.time.monotonic
         self._trouble = shared.trouble

@@ -74,7 +74,7 @@ class Engine:
         """Sinks whose events are not pruned: the configured ones, and during a reload the coming ones, too."""
         self.fleet: Fleet | None = None
         """What this worker holds, if it shares the store with others; None if it is alone."""
-        self._all_sinks: Mapping[str, Sink] = {}
+        self.sinks: Mapping[str, Sink] = {}
         """The configured sinks, also those that other workers hold."""
         self._changing = asyncio.Lock()
         """Held while sources and sinks come and go."""
@@ -128,9 +128,9 @@ class Engine:
             deliveries = await self.deliveries.configure(self._held_sinks(sinks), clients)
             gaps = await self.deliveries.gaps(deliveries)
             await self._take_over(new, deliveries, clients)
-            self._all_sinks = sinks
+            self.sinks = sinks
         finally:
-            self._sinks.intersection_update(self._all_sinks)
+            self._sinks.intersection_update(self.sinks)
         for gap in gaps:
             await self.notices.publish(gap)
 
@@ -177,7 +177,7 @@ class Engine:
             if self.fleet.held["source"] != self.roster.keys():
                 await self._watch(self.roster.configured())
             if self.fleet.held["sink"] != self.deliveries.keys():
-                sinks = self._held_sinks(self._all_sinks)
+                sinks = self._held_sinks(self.sinks)
                 deliveries = await self.deliveries.configure(sinks, self.clients)
                 self.deliveries.swap(deliveries, self.clients)
             await self.pauses.look()
@@ -202,7 +202,7 @@ class Engine:
     def keep_for(self, sinks: Iterable[str]) -> None:
         """Keep events until these sinks have them, too: those of other workers' configurations."""
         self._sinks.clear()
-        self._sinks.update(self._all_sinks, sinks)
+        self._sinks.update(self.sinks, sinks)
 
     def ring(self, name: str) -> None:
         """A webhook came on another machine: visit the source, as if it had come here."""

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from roundsman.masking import safe
 from roundsman.screen.health import late_beat
 from roundsman.screen.words import plain, stamp
+from roundsman.screen.workers import remarks, workers
 from roundsman.store import Filter, Memory, SinkEntry, SourceStatus, View, holder
 from roundsman.terminal.events import GAP
 
@@ -106,6 +107,7 @@ async def status(
                 "oldest": stamp(await _oldest(view, sink.cursor, found)) if waiting else None,
             }
         )
+    shared = await workers(view)
     return {
         "store": str(view.place),
         "daemon": holder(view.place),
@@ -115,6 +117,7 @@ async def status(
         "open_failures": await view.open_failures(),
         "sources": sources,
         "sinks": sinks,
+        **({"workers": shared} if shared else {}),
     }
 
 
@@ -151,7 +154,9 @@ def status_lines(found: Mapping[str, Any]) -> Iterable[str]:
         if found[key]:
             yield f"store {safe(found[key])}"
     yield f"failures open={found['open_failures']}"
-    for kind in ("sources", "sinks"):
-        for row in found[kind]:
+    for remark in remarks(found.get("workers", ())):
+        yield f"workers {safe(remark)}"
+    for kind in ("workers", "sources", "sinks"):
+        for row in found.get(kind, ()):
             facts = " ".join(f"{k}={plain(v)}" for k, v in row.items() if k != "name" and v is not None)
             yield safe(f"{kind.removesuffix('s')} {row['name']} {facts}")

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from roundsman.masking import safe
 from roundsman.screen.words import age, since, unix
+from roundsman.screen.workers import remarks
 from roundsman.store.origins import another_origin
 from roundsman.terminal.columns import KEPT, Cell, Column, Table, kept, table
 from roundsman.terminal.events import GAP
@@ -46,6 +47,16 @@ SINKS = (
     Column("buried", right=True),
 )
 
+WORKERS = (
+    Column("worker"),
+    Column("state", label=""),
+    Column("since"),
+    Column("last beat"),
+    Column("sources", right=True),
+    Column("sinks", right=True),
+    Column("version"),
+)
+
 
 class Sentence(NamedTuple):
     """What needs a look."""
@@ -60,6 +71,7 @@ class Parts(NamedTuple):
     running: list[str]
     sources: Table
     sinks: Table
+    workers: Table
     sentences: list[list[str]]
 
 
@@ -67,7 +79,7 @@ def status_tables(found: Mapping[str, Any], terminal: Terminal) -> list[str]:
     """All of it, in lines that fit the terminal's width."""
     parts = _parts(found, terminal)
     lines = [*parts.running, ""]
-    for each in (parts.sources, parts.sinks):
+    for each in (parts.sources, parts.sinks, parts.workers):
         if each.rows:
             lines += [each.head, *(line for row in each.rows for line in row), ""]
     if not parts.sources.rows:
@@ -135,6 +147,7 @@ def _parts(found: Mapping[str, Any], terminal: Terminal) -> Parts:
         terminal.paragraph(_local(running, terminal), "dim"),
         table(SOURCES, [_source(row, found, terminal, now) for row in found["sources"]], space, paint),
         table(SINKS, [_sink(row, now) for row in found["sinks"]], space, paint),
+        table(WORKERS, [_worker(row, now) for row in found.get("workers", ())], space, paint),
         sentences,
     )
 
@@ -205,11 +218,25 @@ def _sink(row: Mapping[str, Any], now: float) -> list[Cell]:
     ]
 
 
+def _worker(row: Mapping[str, Any], now: float) -> list[Cell]:
+    return [
+        Cell(safe(row["name"])),
+        Cell(row["state"], "green" if row["state"] == "ok" else "yellow"),
+        Cell(since(unix(row["since"]), now) or ""),
+        Cell(since(unix(row["beat"]), now) or ""),
+        Cell(f"{row['sources']:,}"),
+        Cell(f"{row['sinks']:,}"),
+        Cell(safe(row["version"])),
+    ]
+
+
 def _sentences(found: Mapping[str, Any]) -> Iterator[Sentence]:
     """What needs a look, the most urgent first."""
     for key in ("trouble", "damage"):
         if found[key]:
             yield Sentence(found[key], "red")
+    for line in remarks(found.get("workers", ())):
+        yield Sentence(line, "yellow")
     for row in [*found["sources"], *found["sinks"]]:
         if row["error"] and row["state"] not in {"retired", "paused"}:
             yield Sentence(f"{row['name']}: {row['error']}", "red")

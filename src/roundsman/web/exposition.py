@@ -78,6 +78,10 @@ def _lines(engine: Engine, census: Census | None) -> Iterator[str]:
     disk = census.disk if census is not None else None
     yield from _samples(m.DISK_FREE, [((), disk.free)] if disk is not None else [])
     yield from _samples(m.DISK_TOTAL, [((), disk.total)] if disk is not None else [])
+    fleet = engine.fleet
+    yield from _samples(m.WORKERS, [((), len(fleet.workers))] if fleet is not None else [])
+    held = fleet.held.items() if fleet is not None else ()
+    yield from _samples(m.HELD, [((kind,), len(names)) for kind, names in held])
     yield from _samples(m.BUILD_INFO, [((roundsman.__version__,), 1)])
 
 

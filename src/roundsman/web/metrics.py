@@ -193,12 +193,23 @@ DISK_FREE = Described(
 DISK_TOTAL = Described(
     "roundsman_disk_total_bytes", "gauge", "Size of the disk of the store. Without a value likewise."
 )
+WORKERS = Described(
+    "roundsman_workers",
+    "gauge",
+    "Workers that share the store, at the last beat of this one. Without a value for a store in a file.",
+)
+HELD = Described(
+    "roundsman_worker_held",
+    "gauge",
+    "What this worker holds of all that is configured. Without a value for a store in a file.",
+    {"kind": "`source` or `sink`."},
+)
 BUILD_INFO = Described("roundsman_build_info", "gauge", "Always 1.", {"version": "The version of Roundsman."})
 METRICS = (
     *(POLLS, EVENTS, ROWS_UNREAD, ANSWERED_AGE, UNANSWERED, INTERVAL),
     *(SOURCE_FAILING, SOURCE_GAP, SOURCE_PAUSED, BACKLOG, BACKLOG_ROWS, OPEN_FAILURES, UNREAD),
     *(OLDEST_AGE, WAITING, DEAD_LETTERS, SINK_FAILING, SINK_FAILURES, SINK_PAUSED, SINK_HELD),
     *(LATENESS, REQUESTS, EXCHANGES, RETRIES, WEBHOOKS, WEBHOOK_DURATION),
-    *(STORE_FAILING, STORE_BYTES, DISK_FREE, DISK_TOTAL, BUILD_INFO),
+    *(STORE_FAILING, STORE_BYTES, DISK_FREE, DISK_TOTAL, WORKERS, HELD, BUILD_INFO),
 )
 """All metrics, in the order of the documentation."""

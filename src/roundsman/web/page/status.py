@@ -8,6 +8,7 @@ from starlette.responses import JSONResponse, Response
 
 from roundsman import screen
 from roundsman.config.registry import source_class
+from roundsman.engine.delivery import wanted_by
 from roundsman.engine.engine import Engine
 from roundsman.screen.states import States
 from roundsman.store import SourceEntry, View
@@ -46,8 +47,8 @@ class Status:
         query = Query(request, KNOWN)
         offset, limit = query.number("offset", 0), query.number("limit", MOST, (1, MOST))
         engine, states = self._engine, self._states
-        filters = {name: delivery.wanted for name, delivery in engine.deliveries.items()}
-        configured = (set(engine.roster), set(engine.deliveries))
+        filters = {name: wanted_by(sink) for name, sink in engine.sinks.items()}
+        configured = (set(engine.roster) | set(engine.roster.elsewhere), set(engine.sinks))
 
         async def read(view: View) -> Response:
             names, total = await view.names(offset, limit)

@@ -1,0 +1,42 @@
+"""The workers that share a store: as values, as lines, and as a sentence if their configurations differ."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from roundsman.screen.words import stamp
+from roundsman.store import View
+
+LATE = 15.0
+"""Seconds since the last beat after which a worker is shown as silent; after some more, others take over."""
+
+
+async def workers(view: View) -> list[dict[str, Any]]:
+    """Each worker with a session; none if the store is not shared."""
+    return [
+        {
+            "name": each.name,
+            "state": "silent" if each.age > LATE else "ok",
+            "host": each.host,
+            "pid": each.pid,
+            "version": each.version,
+            "since": stamp(each.since),
+            "beat": stamp(each.beat),
+            "sources": each.sources,
+            "sinks": each.sinks,
+            "config": each.digest,
+        }
+        for each in await view.workers()
+    ]
+
+
+def remarks(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Sentences about workers that need a look."""
+    for each in found:
+        if each["state"] == "silent":
+            yield f"{each['name']}: the worker has not recorded since {each['beat']} that it runs"
+    digests = Counter(each["config"] for each in found if each["config"] is not None)
+    if len(digests) > 1:
+        usual, _ = digests.most_common(1)[0]
+        others = ", ".join(each["name"] for each in found if each["config"] not in {usual, None})
+        yield f"the workers have different configurations: reload those of {others}, or the others"
