@@ -17,6 +17,7 @@ import pytest
 from postgres import Postgres
 from processes import Daemon
 from roundsman.sandbox import TOKEN, Parakey, Sandbox
+from worker import PACE
 
 pytest.importorskip("psycopg", reason="needs roundsman[postgres]")
 
@@ -169,6 +170,36 @@ async def test_a_worker_that_was_stopped_past_its_heartbeat_is_replaced_and_begi
         assert other.code == 0
     ids = world.ids()
     assert len(set(ids)) == len(ids) == 3 * MANY, "each once"
+
+
+async def test_while_the_server_is_away_workers_wait_and_afterwards_nothing_is_lost(world: World) -> None:
+    world.add("a")
+    async with two(world) as (one, other):
+        await until(one, lambda: len(world.ids()) == MANY)
+        assert await world.ask("one", "/readyz") == (200, "ready\n")
+        found = json.loads(await world.command("status", "--json"))["workers"]
+        assert [each["state"] for each in found] == ["ok", "ok"]
+        assert sum(each["sources"] for each in found) == MANY
+        assert "roundsman_workers 2" in (await world.ask("two", "/metrics"))[1]
+        await asyncio.to_thread(world.server.stop, signal.SIGQUIT)
+        world.add("b")
+        for name, daemon in (("one", one), ("two", other)):
+            await daemon.until(lambda daemon=daemon: daemon.logged("store.failed"))
+            status, why = await world.ask(name, "/readyz")
+            assert (status, "cannot be reached" in why) == (503, True)
+            row = {"id": f"w-{name}", "createdAt": now(), "timestamp": now()}
+            assert (await world.ask(name, "/hooks/doors-00", row))[0] == 503
+        await asyncio.sleep(2 * PACE.dead)  # longer than a worker may be silent
+        await asyncio.to_thread(world.server.start)
+        await until(one, lambda: len(world.ids()) == 2 * MANY)
+        await until(one, lambda: len(world.held()) == 2 and sum(world.held().values()) == MANY)
+        assert await world.ask("two", "/readyz") == (200, "ready\n")
+        for daemon in (one, other):
+            assert len(daemon.logged("store.failed")) < 10
+            assert not daemon.logged("worker.lost")
+            assert not daemon.logged("worker.replaced")
+    ids = world.ids()
+    assert len(set(ids)) == len(ids) == 2 * MANY, "each once"
 
 
 async def test_webhooks_rings_and_commands_work_on_any_machine(world: World) -> None:

@@ -19,6 +19,8 @@ from roundsman.store import StoreError
 from roundsman.store.fleet import Fleet as Session, Ring, Worker
 from roundsman.store.values import Kind
 
+DIFFER = 600.0
+"""Seconds for which configurations may differ: a reload of one machine after the other takes minutes."""
 TOGETHER = 0.05
 """Seconds between two words about new events: one word for all that were committed meanwhile."""
 SOON = 0.2
@@ -85,6 +87,10 @@ class Fleet:
         self._rung: dict[str, int] = {}
         """The number of the last ring of a source that this worker has followed."""
         self._heard = shared.time.now()
+        self._differ: float | None = None
+        """Since when (monotonic) workers have different configurations."""
+        self._compared = False
+        """Whether that was logged."""
         self._soon, self._news = asyncio.Event(), asyncio.Event()
         self._words: set[str] = set()
 
@@ -179,6 +185,7 @@ class Fleet:
         # One that could not reach the server itself does not know of the others' beats.
         if dead and now - self._unbroken >= self._pace.dead:
             await self._end(dead)
+        self._compare(now)
         await self._balance("sink")
         await self._balance("source")
         await self._work.hold()
@@ -187,6 +194,19 @@ class Fleet:
         self._work.keep_for(await self.session.all_sinks())
         self._shared.news.relay(self._news)
         return any(each is not None for each in self._free_since.values())
+
+    def _compare(self, now: float) -> None:
+        """Warn if the configurations of workers differ for longer than it takes to reload one machine after the other."""
+        others = {each.name: each.digest for each in self.workers if each.digest is not None}
+        if len(set(others.values())) < 2:
+            self._differ, self._compared = None, False
+            return
+        self._differ = now if self._differ is None else self._differ
+        if now - self._differ >= DIFFER and not self._compared:
+            self._compared = True
+            mine = others.get(self._name)
+            different = sorted(name for name, digest in others.items() if digest != mine)
+            log.warning("worker.differs", worker=self._name, others=different)
 
     async def _end(self, dead: list[Worker]) -> None:
         await self.session.end([each.number for each in dead])

@@ -432,6 +432,14 @@ LOGGED = {
             "workers": "How many workers there are.",
         },
     ),
+    "worker.differs": Logged(
+        WARNING,
+        "The configurations of the workers have been different for 10 minutes: reload those that have the older one.",
+        {
+            "worker": "The name of this worker.",
+            "others": "The workers with another configuration than this one.",
+        },
+    ),
     "worker.lost": Logged(
         WARNING,
         "Another worker no longer beats. Its session was ended, and what it held is free.",
