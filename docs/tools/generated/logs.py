@@ -1,7 +1,8 @@
 """logs.md, from the catalog of log lines."""
 
 from generated.markdown import code, codes, document, item, items, link, prose, slug, table, wrapped
-from roundsman.system.logged import IN_EVERY_LINE, LOGGED, Logged
+from roundsman.system.line import Logged
+from roundsman.system.logged import IN_EVERY_LINE, LOGGED
 
 INTRODUCTION = """
 The log is on standard error: on a terminal in columns, elsewhere one JSON object a line, in the journal with

@@ -1,7 +1,6 @@
 """The log lines: what each name means, and its fields. The documentation is made of this, and a test compares it with the code."""
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from roundsman.system.line import DEBUG, FAULT, INFO, WARNING, Logged
 
 IN_EVERY_LINE = {
     "timestamp": "When, in UTC (RFC 3339).",
@@ -22,23 +21,8 @@ WHAT = "What happened, in a sentence."
 ERROR = "What went wrong, in a sentence."
 TYPE = "The type of the notice, such as `roundsman.source.gap`."
 ADDRESS = "A list of addresses, such as `http://127.0.0.1:8377`."
+WORKER = "The name of this worker."
 MS = "Milliseconds that the visit took."
-
-
-class Logged(NamedTuple):
-    """A log line."""
-
-    levels: tuple[str, ...]
-    """Its level; several if the level depends on what happened."""
-    when: str
-    """When it is logged."""
-    fields: Mapping[str, str]
-    """Its own fields, with their meaning and unit."""
-    page: str = ""
-    """The page of the documentation that says what to do."""
-
-
-DEBUG, INFO, WARNING, FAULT = ("debug",), ("info",), ("warning",), ("error",)
 
 LOGGED = {
     "daemon.started": Logged(
@@ -435,10 +419,7 @@ LOGGED = {
     "worker.differs": Logged(
         WARNING,
         "The configurations of the workers have been different for 10 minutes: reload those that have the older one.",
-        {
-            "worker": "The name of this worker.",
-            "others": "The workers with another configuration than this one.",
-        },
+        {"worker": WORKER, "others": "The workers with another configuration than this one."},
     ),
     "worker.lost": Logged(
         WARNING,
@@ -446,9 +427,7 @@ LOGGED = {
         {"worker": "Its name.", "pid": "Its process.", "seconds": "Since its last beat."},
     ),
     "worker.replaced": Logged(
-        WARNING,
-        "Another worker has ended this one's session, because it did not beat. It begins a new one.",
-        {"worker": "The name of this worker."},
+        WARNING, "Another worker has ended this one's session. It begins a new one.", {"worker": WORKER}
     ),
     "library.message": Logged(
         ("warning", "error"),
