@@ -159,21 +159,24 @@ class PostgresStore(Log, Books, Desk, Ticking, Erasure, Pruning):
         dry: bool = False,
     ) -> None:
         """Record a reload of this configuration; `problems`: why it was refused, else empty; `changes`: what it changed."""
-        row = await (await transaction.run("SELECT problems FROM daemons FOR UPDATE")).fetchone()
+        # A worker's own row: others reload at other times.
+        which = (
+            f"beats WHERE worker = {self._session.number}"
+            if self.fleet is not None
+            else "daemons WHERE id = 1"
+        )
+        row = await (await transaction.run(f"SELECT problems FROM {which} FOR UPDATE")).fetchone()  # noqa: S608 - fixed words and a number
         results = results_of(row[0] if row else "")
+        table, _, where = which.partition(" ")
         if dry:
             number = results.compared.number + 1 if results.compared else 1
             results.compared = Reload(number, _text(config), digest, tuple(problems), tuple(changes))
-            await transaction.run("UPDATE daemons SET problems = %s", (column_of(results),))
+            await transaction.run(f"UPDATE {table} SET problems = %s {where}", (column_of(results),))  # noqa: S608 - likewise
             return
         results.problems, results.changes = tuple(problems), tuple(changes)
         await transaction.run(
-            "UPDATE daemons SET config = %s, digest = %s, reloads = reloads + 1, problems = %s",
+            f"UPDATE {table} SET config = %s, digest = %s, reloads = reloads + 1, problems = %s {where}",  # noqa: S608 - likewise
             (_text(config), digest, column_of(results)),
-        )
-        await transaction.run(
-            "UPDATE beats SET config = %s, digest = %s, reloads = reloads + 1, problems = %s WHERE worker = %s",
-            (_text(config), digest, wire.encode(result).decode(), self._session.number),
         )
 
     async def apart(
