@@ -93,3 +93,21 @@ async def test_a_worker_that_leaves_gives_everything_back_and_once_waits_for_its
                 await open_store(Server(database))
         assert await others.free("source") == 1
         assert [each.name for each in await others.beat([])] == ["two"]
+
+
+async def test_a_newer_version_ends_the_sessions_of_older_workers_and_an_older_one_is_refused(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from roundsman.store.postgres import schema
+
+    older = schema.STEPS
+    async with worker(database, "one") as (one, _):
+        monkeypatch.setattr(schema, "STEPS", {**older, "999_next": ["CREATE TABLE next_one ()"]})
+        async with worker(database, "two") as (two, _):
+            with pytest.raises(StoreError, match="has ended the session"):
+                await one.receive(Intake("doors", [an_event(1)]), START)
+            await two.receive(Intake("doors", [an_event(2)]), START)
+            monkeypatch.setattr(schema, "STEPS", older)
+            with pytest.raises(StoreError, match="was written by a newer roundsman"):
+                await open_store(Server(database), "one")
+            assert len(await two.events(0, 9, 9, Filter())) == 1
