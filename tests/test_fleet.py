@@ -23,7 +23,7 @@ pytest.importorskip("psycopg", reason="needs roundsman[postgres]")
 
 MANY = 20
 HOOK = '[sources.doors-{:02}.webhook]\nheader = "Authorization"\nvalue = "of a vendor"\n'
-LISTEN = '[listen]\naddress = "unix:listen.sock"\n'
+LISTEN = '[listen]\naddress = "unix:listen.sock"\n[listen.page]\ntoken = "0123456789abcdef"\nhost = "x"\n'
 
 
 class World:
@@ -57,11 +57,13 @@ class World:
         state.mkdir(exist_ok=True)
         return Daemon(self.config(), program="worker", NAME=name, STATE_DIRECTORY=str(state), **self.environ)
 
-    async def ask(self, name: str, path: str, body: Any = None) -> tuple[int, str]:
+    async def ask(
+        self, name: str, path: str, body: Any = None, authorization: str = "of a vendor"
+    ) -> tuple[int, str]:
         """The answer of a worker's listener: to a webhook if there is a body."""
         connector = aiohttp.UnixConnector(str(self.folder / name / "listen.sock"))
         async with aiohttp.ClientSession(connector=connector) as client:
-            headers = {"Authorization": "of a vendor"}
+            headers = {"Authorization": authorization}
             method = "GET" if body is None else "POST"
             async with client.request(method, f"http://x{path}", json=body, headers=headers) as answer:
                 return answer.status, await answer.text()
@@ -181,6 +183,16 @@ async def test_while_the_server_is_away_workers_wait_and_afterwards_nothing_is_l
         assert [each["state"] for each in found] == ["ok", "ok"]
         assert sum(each["sources"] for each in found) == MANY
         assert "roundsman_workers 2" in (await world.ask("two", "/metrics"))[1]
+        token = "Bearer 0123456789abcdef"
+        status, page = await world.ask("one", "/", authorization=token)
+        assert (status, '<span class="name">two</span>' in page) == (200, True)
+        held = world.run(
+            "SELECT h.name FROM holds h JOIN beats b ON b.worker = h.holder WHERE b.name = 'two' LIMIT 1"
+        )
+        status, page = await world.ask("one", f"/source/{held[0][0]}", authorization=token)
+        assert (status, "another machine holds it" in page) == (404, True)
+        found = json.loads((await world.ask("one", "/status.json", authorization=token))[1])
+        assert {each["state"] for each in found["sources"]} <= {"ok", "new", "idle"}, "none is retired"
         await asyncio.to_thread(world.server.stop, signal.SIGQUIT)
         world.add("b")
         for name, daemon in (("one", one), ("two", other)):

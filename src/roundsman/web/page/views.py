@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from roundsman.engine.engine import Engine
 from roundsman.plugin import Tracks
+from roundsman.screen.workers import workers
 from roundsman.store import Filter, View
 from roundsman.web.page import pages, rows
 from roundsman.web.page.asked import LogQuery, SourceQuery, seq_of
@@ -25,6 +26,7 @@ FEW = 25
 """Sources on the first page."""
 LONGEST = 500
 """Maximum characters of a name and of a note, as for `roundsman failures done`."""
+ELSEWHERE = "another machine holds it, and shows it on its page"
 UNCHANGING = "max-age=31536000, immutable"
 
 Values = Mapping[str, Any]
@@ -58,6 +60,7 @@ class Views:
                 "found": await pages.newest(view, Filter()),
                 "stored": await pages.stored(view, shown),
                 "head": await view.head(),
+                "workers": await workers(view) if engine.fleet is not None else [],
             }
 
         values = {
@@ -95,7 +98,8 @@ class Views:
         """One source."""
         name = request.path_params["name"]
         if name not in self._engine.roster:
-            return self._missing(session, f"{name}: no such source")
+            held = name in self._engine.roster.elsewhere
+            return self._missing(session, f"{name}: {ELSEWHERE if held else 'no such source'}")
         row, source = rows.source_row(self._engine, name), self._engine.roster[name].source
         census = await self._counting.census()
 
@@ -115,7 +119,8 @@ class Views:
         census = await self._counting.census()
         delivery = self._engine.deliveries.get(name)  # after the wait: a reload may have removed it meanwhile
         if delivery is None:
-            return self._missing(session, f"{name}: no such sink")
+            held = name in self._engine.sinks
+            return self._missing(session, f"{name}: {ELSEWHERE if held else 'no such sink'}")
         row = rows.sink_row(name, delivery, census)
 
         async def reads(view: View) -> Values:
