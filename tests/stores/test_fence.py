@@ -85,6 +85,12 @@ async def test_a_worker_that_was_stopped_in_a_transaction_holds_up_no_other_and_
             await one.commit("doors", 0, *visited({"n": 1}, [an_event(1)]))
 
 
+async def test_a_worker_that_still_starts_does_not_count_as_silent(database: str) -> None:
+    async with worker(database, "one") as (_, its), worker(database, "two") as (_, others):
+        assert [each.name for each in await others.beat([])] == ["two"]
+        assert [each.name for each in await its.beat([])] == ["one", "two"]
+
+
 async def test_a_worker_that_leaves_gives_everything_back_and_once_waits_for_its_end(database: str) -> None:
     async with worker(database, "two") as (_, others):
         async with worker(database, "one") as (_, its):

@@ -5,11 +5,11 @@ ALL_WORKERS = (
     f"SELECT w.id, b.name, w.host, w.pid, w.version, w.started, b.beat, {NOW} - b.beat, b.digest, "  # noqa: S608 - fixed words
     "(SELECT count(*) FROM holds h WHERE h.holder = w.id AND h.kind = 'source')::int, "
     "(SELECT count(*) FROM holds h WHERE h.holder = w.id AND h.kind = 'sink')::int "
-    "FROM workers w JOIN beats b ON b.worker = w.id WHERE w.ended IS NULL ORDER BY w.id"
+    "FROM workers w JOIN beats b ON b.worker = w.id WHERE w.ended IS NULL AND b.beat IS NOT NULL ORDER BY w.id"
 )
-"""Every worker with a session, as `Worker`."""
+"""Every worker that beats, as `Worker`. One that still starts holds nothing, and may take its time."""
 OWN = (
     "SELECT w.pid, w.started, b.beat, w.version, b.config, b.digest, b.reloads, b.problems FROM beats b "
-    "JOIN workers w ON w.id = b.worker WHERE w.ended IS NULL AND w.host = %s ORDER BY b.beat DESC LIMIT 1"
+    "JOIN workers w ON w.id = b.worker WHERE w.ended IS NULL AND w.host = %s ORDER BY b.beat DESC NULLS LAST LIMIT 1"
 )
 """The newest record of a worker on this machine, as `DaemonRecord`."""

@@ -183,7 +183,7 @@ FLEET = (
     CREATE TABLE beats (
         worker INTEGER PRIMARY KEY,
         name TEXT NOT NULL,
-        beat FLOAT8 NOT NULL,                -- by the server's clock
+        beat FLOAT8,                         -- by the server's clock; NULL while it starts
         config TEXT,                         -- the path of its configuration
         digest TEXT,                         -- of the configuration that it took over or refused last
         reloads BIGINT NOT NULL DEFAULT 0,

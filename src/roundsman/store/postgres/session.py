@@ -159,9 +159,7 @@ class Session:
         assert row is not None
         [self._number] = row
         if self.worker is not None:
-            now = "extract(epoch FROM clock_timestamp())"
-            sql = f"INSERT INTO beats (worker, name, beat) VALUES (%s, %s, {now})"  # noqa: S608 - fixed words
-            await run(sql, (self._number, self.worker))
+            await run("INSERT INTO beats (worker, name) VALUES (%s, %s)", (self._number, self.worker))
         await run("SELECT pg_advisory_lock(%s, %s)", (self._space, self._number))
 
     async def begin(self, *, durable: bool) -> None:
