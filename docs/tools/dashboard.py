@@ -268,6 +268,23 @@ ROWS = (
             ),
         ),
     ),
+    Row(
+        "Many machines",
+        (
+            Panel(
+                "Workers",
+                {f"roundsman_workers{{{ALL}}}": "{{instance}}"},
+                about="Daemons that share a store on PostgreSQL, as each of them counts them.",
+                width=12,
+            ),
+            Panel(
+                "What each worker holds",
+                {f"roundsman_worker_held{{{ALL}}}": "{{instance}} {{kind}}"},
+                stacked=True,
+                width=12,
+            ),
+        ),
+    ),
 )
 
 

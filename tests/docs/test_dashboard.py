@@ -31,6 +31,8 @@ VARIABLES = {
 EMPTY = {
     "Retries": "no request of this daemon fails for a moment",
     "Rows of the backlog read so far": "no backlog is read any more when Prometheus begins to scrape",
+    "Workers": "this daemon is alone",
+    "What each worker holds": "this daemon is alone",
 }
 """Panels that may find nothing, and why."""
 

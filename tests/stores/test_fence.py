@@ -1,4 +1,4 @@
-"""A worker whose session has ended writes nothing more, at whatever moment it was stopped."""
+"""A worker whose session has ended writes nothing more, at any moment that it was stopped."""
 
 import asyncio
 from collections.abc import AsyncIterator
