@@ -4,7 +4,7 @@ import asyncio
 import random
 import signal
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -67,13 +67,15 @@ async def test_kills_of_workers_and_of_the_server_lose_and_repeat_nothing(world:
                 name = chance.choice(NAMES)
                 if chance.random() < 0.7:
                     await working(running[name])
-                running[name].process.kill()
+                # One that starts while the server is away has ended already, as systemd expects.
+                with suppress(ProcessLookupError):
+                    running[name].process.kill()
                 await running[name].process.wait()
                 running[name] = await begin(name)
             else:
                 await asyncio.to_thread(world.server.stop, signal.SIGKILL)
                 await asyncio.to_thread(world.server.start)
-                for name, daemon in running.items():  # one that was about to start ends, as systemd expects
+                for name, daemon in running.items():  # likewise
                     if daemon.process.returncode is not None:
                         running[name] = await begin(name)
         happening.cancel()
