@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from inside import visited
+from postgres import Postgres
 from roundsman.errors import StoreError
 from roundsman.store import Filter, Intake, Server, Store, open_store
 from roundsman.store.fleet import Fleet
@@ -117,3 +118,28 @@ async def test_a_newer_version_ends_the_sessions_of_older_workers_and_an_older_o
             with pytest.raises(StoreError, match="was written by a newer roundsman"):
                 await open_store(Server(database), "one")
             assert len(await two.events(0, 9, 9, Filter())) == 1
+
+
+async def test_a_ring_that_is_committed_later_has_a_larger_number(
+    database: str, postgres_server: Postgres
+) -> None:
+    """Else it would be deleted with an earlier one that was answered, and its visit would not be made."""
+    import psycopg
+
+    async with worker(database, "one") as (one, its):
+        await claim(its)
+        ring = Intake("doors", [], ring=True)
+        await one.receive(ring, START)
+        async with await psycopg.AsyncConnection.connect(database) as other:
+            await other.execute("SELECT n FROM rings FOR UPDATE")
+            late = asyncio.create_task(one.receive(ring, START))
+            waits = "SELECT count(*)::int FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            while postgres_server.run(waits) == [(0,)]:
+                await asyncio.sleep(0.01)
+            done = await other.execute("UPDATE rings SET n = nextval('ring_numbers') RETURNING n")
+            [number] = await done.fetchone() or [None]
+        await late
+        [last] = await its.rings()
+        assert last.number > number
+        await its.answered([last._replace(number=number)])
+        assert await its.rings() == [last]

@@ -120,7 +120,8 @@ class Log(Units):
         if intake.ring:
             await transaction.run(
                 "INSERT INTO rings (source, n) VALUES (%s, nextval('ring_numbers')) "
-                "ON CONFLICT (source) DO UPDATE SET n = excluded.n",
+                # Not the number above: another ring may have got a later one, and its lock, before this one.
+                "ON CONFLICT (source) DO UPDATE SET n = nextval('ring_numbers')",
                 (source,),
             )
         if intake.unread is not None:
