@@ -120,6 +120,26 @@ async def test_a_newer_version_ends_the_sessions_of_older_workers_and_an_older_o
             assert len(await two.events(0, 9, 9, Filter())) == 1
 
 
+async def test_the_end_of_a_session_ends_no_connection_of_a_store_in_another_database(
+    database: str, postgres_server: Postgres
+) -> None:
+    """The schema "public" has the same number in every database, and sessions are counted from one in each."""
+    name = postgres_server.database()
+    try:
+        async with (
+            worker(database, "one") as (_, its),
+            worker(database, "two") as (_, others),
+            worker(postgres_server.url(name), "one") as (strange, theirs),
+        ):
+            assert theirs.number == its.number
+            before = strange._session.connection.info.backend_pid
+            await others.end([its.number])
+            await strange.begin([])
+            assert strange._session.connection.info.backend_pid == before
+    finally:
+        postgres_server.drop(name)
+
+
 async def test_a_ring_that_is_committed_later_has_a_larger_number(
     database: str, postgres_server: Postgres
 ) -> None:

@@ -31,6 +31,8 @@ LIVES = (
     "AND l.granted)"
 )
 """Whether the process of a row `w` of `workers` is connected."""
+HERE = "database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+"""Of locks, those in this database: schemas of others may have the same number."""
 
 
 def lives(space: int) -> str:
@@ -224,7 +226,7 @@ class Session:
             row = await (await connection.execute(sql, (self._space, self._number))).fetchone()
             if row is not None and row[0]:
                 return
-            sql = f"SELECT pg_terminate_backend(pid) FROM pg_locks WHERE {held} AND pid != pg_backend_pid()"  # noqa: S608 - fixed words
+            sql = f"SELECT pg_terminate_backend(pid) FROM pg_locks WHERE {held} AND {HERE} AND pid != pg_backend_pid()"  # noqa: S608 - fixed words
             await connection.execute(sql, (self._space % 2**32, self._number))
             if time.monotonic() > ends:
                 raise StoreError(f"{self._server} still serves an old connection of this process")

@@ -12,7 +12,7 @@ from roundsman.store.fleet import Worker
 from roundsman.store.postgres.connection import connect, program, translated
 from roundsman.store.postgres.holds import Holds
 from roundsman.store.postgres.roll import ALL_WORKERS, NOW
-from roundsman.store.postgres.session import Session
+from roundsman.store.postgres.session import HERE, Session
 
 AGAIN = 1.0
 """Seconds between two tries to listen."""
@@ -47,8 +47,8 @@ class Workers(Holds):
         async with self._alone() as connection:
             # A process that was stopped in a transaction would hold its row for as long as it is stopped.
             await connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND classid = %s::bigint::oid "
-                "AND objid = ANY (%s::bigint[]::oid[]) AND objsubid = 2 AND pid != pg_backend_pid()",
+                f"SELECT pg_terminate_backend(pid) FROM pg_locks WHERE {HERE} AND locktype = 'advisory' "  # noqa: S608 - fixed words
+                "AND classid = %s::bigint::oid AND objid = ANY (%s::bigint[]::oid[]) AND objsubid = 2 AND pid != pg_backend_pid()",
                 (self._session.space % 2**32, numbers),
             )
             # An UPDATE alone would not wait for a transaction that is about to commit.
