@@ -140,6 +140,17 @@ async def test_the_end_of_a_session_ends_no_connection_of_a_store_in_another_dat
         postgres_server.drop(name)
 
 
+async def test_what_an_ended_session_still_holds_is_free_after_the_next_start(
+    database: str, postgres_server: Postgres
+) -> None:
+    """A migration ends the sessions of an older version; a process that was killed does not give back what it held."""
+    async with worker(database, "one") as (_, its):
+        await claim(its)
+        postgres_server.run("UPDATE workers SET ended = 1", database=database.rpartition("/")[2])
+        async with worker(database, "two") as (_, others):
+            assert await claim(others) == {"doors"}
+
+
 async def test_a_ring_that_is_committed_later_has_a_larger_number(
     database: str, postgres_server: Postgres
 ) -> None:

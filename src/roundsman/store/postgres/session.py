@@ -142,7 +142,11 @@ class Session:
             found = await (await run(sql, (socket.gethostname(),))).fetchall()
             gone += [number for number, pid in found if not _runs(pid)]
         await run("UPDATE workers SET ended = %s WHERE id = ANY (%s)", (time.time(), gone))
-        await run("UPDATE holds SET holder = NULL WHERE holder = ANY (%s)", (gone,))
+        # Also what sessions hold that a migration has ended.
+        await run(
+            "UPDATE holds SET holder = NULL WHERE holder IS NOT NULL AND NOT EXISTS "
+            "(SELECT 1 FROM workers w WHERE w.id = holder AND w.ended IS NULL)"
+        )
         await run("DELETE FROM beats WHERE worker = ANY (%s)", (gone,))
 
     async def _add(self) -> None:
