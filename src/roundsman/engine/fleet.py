@@ -114,9 +114,9 @@ class Fleet:
         self._sinks = list(sinks)
         places = {name: getattr(sink, "on", None) for name, sink in sinks.items()}
         self._places = {name: on for name, on in places.items() if on in {None, self._name}}
-        left = [name for name in self.held["sink"] if name not in self._places]
-        if left:  # another machine is to serve them; their loops have to end first
-            self.held["sink"].difference_update(left)
+        # Others are to visit and serve the rest; the next beat gives it back.
+        for kind, held in self.held.items():
+            held.intersection_update(self._known(kind))
         self._soon.set()
 
     # -- from the start to the stop ------------------------------------------------------------------------------------
@@ -228,7 +228,9 @@ class Fleet:
         mine = counted.get(self.session.number, (0, 0))[kind == "sink"]
         if mine != len(self.held[kind]):
             await self._read(kind)
-        if await self.session.free(kind):
+        free = await self.session.free(kind)
+        # Sources that were removed, and sinks of other machines, stay free.
+        if free and not free.isdisjoint(self._known(kind)):
             now = self._shared.time.monotonic()
             since = self._free_since[kind] = self._free_since[kind] or now
             # The worker that should have taken the rest does not.
@@ -242,7 +244,7 @@ class Fleet:
 
     async def _read(self, kind: Kind) -> None:
         held = await self.session.held(kind)
-        strange = held.difference(self._places) if kind == "sink" else held - self._known()
+        strange = held.difference(self._known(kind))
         if strange:
             await self.session.give(kind, sorted(strange))
         if held - strange != self.held[kind]:
@@ -254,7 +256,10 @@ class Fleet:
                 workers=len(self.workers),
             )
 
-    def _known(self) -> set[str]:
+    def _known(self, kind: Kind) -> set[str]:
+        """What this worker can hold."""
+        if kind == "sink":
+            return set(self._places)
         return {name for names in self._groups.values() for name in names}
 
     def _chooses(self, kind: Kind, *, alone: bool) -> Callable[[Mapping[str, int | None]], list[str]]:

@@ -69,8 +69,8 @@ class Fleet(Protocol):
     async def held(self, kind: Kind) -> set[str]:
         """What this worker holds."""
 
-    async def free(self, kind: Kind) -> int:
-        """Number of names that no worker holds."""
+    async def free(self, kind: Kind) -> set[str]:
+        """What no worker holds, also if no configuration has it any more."""
 
     async def claim(self, kind: Kind, choose: Choose) -> None:
         """Hold what `choose` returns, as far as it is free. Only one worker claims at a time."""

@@ -44,11 +44,10 @@ class Holds:
         sql = "SELECT name FROM holds WHERE holder = %s AND kind = %s"
         return {name for [name] in await self._line.rows(sql, (self.number, kind))}
 
-    async def free(self, kind: Kind) -> int:
-        """Number of names that no worker holds."""
-        sql = "SELECT count(*) FROM holds WHERE holder IS NULL AND kind = %s"
-        [[count]] = await self._line.rows(sql, (kind,))
-        return int(count)
+    async def free(self, kind: Kind) -> set[str]:
+        """What no worker holds, also if no configuration has it any more."""
+        sql = "SELECT name FROM holds WHERE holder IS NULL AND kind = %s"
+        return {name for [name] in await self._line.rows(sql, (kind,))}
 
     async def claim(self, kind: Kind, choose: Choose) -> None:
         """Hold what `choose` returns, as far as it is free. Only one worker claims at a time."""

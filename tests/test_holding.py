@@ -1,0 +1,65 @@
+"""What workers hold while configurations change: engines in one process, and a real PostgreSQL."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from roundsman.engine.engine import Engine
+from roundsman.engine.fleet import Fleet
+from roundsman.http.transport import Clients
+from roundsman.plugin import Source
+from roundsman.sinks.file import FileSink
+from roundsman.store import Server, open_store
+from worlds import ByHand, Time, event_logs
+
+pytest.importorskip("psycopg", reason="needs roundsman[postgres]")
+
+
+@asynccontextmanager
+async def worker(url: str, name: str, time: Time) -> AsyncIterator[tuple[Engine, Fleet]]:
+    store = await open_store(Server(url), name)
+    engine = Engine(store, ByHand(), Clients(now=time.now), clock=time.clock())
+    engine.join(name)
+    assert engine.fleet is not None
+    try:
+        yield engine, engine.fleet
+    finally:
+        await store.close()
+
+
+def doors(*numbers: int) -> dict[str, Source]:
+    """Sources at one vendor each."""
+    return {
+        f"doors-{n}": event_logs(f"doors-{n}", base_url=f"http://127.0.0.{n}", access_token=f"{n}")
+        for n in numbers
+    }
+
+
+async def test_sources_are_shared_also_after_one_was_removed_from_all_configurations(
+    database: str, time: Time
+) -> None:
+    async with worker(database, "one", time) as (one, its):
+        await one.setup(doors(*range(1, 10)), {})
+        await its.beat()
+        await one.setup(doors(*range(1, 9)), {})
+        await its.beat()
+        assert its.held["source"] == one.roster.keys()
+        assert await its.session.free("source") == {"doors-9"}
+        assert not await its.beat(), "nothing is left to claim"
+        async with worker(database, "two", time) as (two, others):
+            await two.setup(doors(*range(1, 9)), {})
+            for _ in range(3):
+                await others.beat()
+                await its.beat()
+            assert (len(one.roster), len(two.roster)) == (4, 4)
+
+
+async def test_a_sink_whose_machine_is_away_causes_no_beats_without_a_pause(
+    database: str, time: Time
+) -> None:
+    archive = FileSink.model_validate({"type": "file", "path": "/nowhere", "on": "three"})
+    async with worker(database, "one", time) as (one, its):
+        await one.setup({}, {"archive": archive})
+        await its.beat()
+        assert not await its.beat(), "only worker three may hold it"
