@@ -1,5 +1,6 @@
 """What workers hold while configurations change: engines in one process, and a real PostgreSQL."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,10 +11,10 @@ from roundsman.engine.fleet import Fleet
 from roundsman.http.transport import Clients
 from roundsman.plugin import Source
 from roundsman.sinks.file import FileSink
-from roundsman.store import Server, open_store
+from roundsman.store import Intake, Server, open_store
 from worlds import ByHand, Time, event_logs
 
-pytest.importorskip("psycopg", reason="needs roundsman[postgres]")
+psycopg = pytest.importorskip("psycopg", reason="needs roundsman[postgres]")
 
 
 @asynccontextmanager
@@ -63,3 +64,24 @@ async def test_a_sink_whose_machine_is_away_causes_no_beats_without_a_pause(
         await one.setup({}, {"archive": archive})
         await its.beat()
         assert not await its.beat(), "only worker three may hold it"
+
+
+HOOK = {"header": "Authorization", "value": "of a vendor"}
+
+
+async def test_a_source_is_not_given_to_another_worker_while_a_webhook_for_it_is_stored(
+    database: str, time: Time
+) -> None:
+    """The webhook rings here; the other worker would not learn of it."""
+    async with worker(database, "one", time) as (one, its):
+        await one.setup({"doors": event_logs(webhook=HOOK)}, {})
+        await its.beat()
+        assert one.is_idle("doors")
+        async with await psycopg.AsyncConnection.connect(database) as other:
+            await other.execute("SELECT FROM sources WHERE name = 'doors' FOR UPDATE")
+            taking = asyncio.create_task(one.reception._commit(Intake("doors", []), True))
+            await asyncio.sleep(0)
+            assert not one.is_idle("doors")
+            assert one.is_idle("doors", rung=True)
+        await taking
+        assert one.is_idle("doors")

@@ -189,7 +189,11 @@ class Engine:
             return True
         if watched.busy or watched.ring_pending or watched.status.ring_at is not None:
             return False
-        return rung or not (watched.writing.locked() or name in self.roster.unrecorded)
+        if rung:
+            return True
+        return not (
+            watched.writing.locked() or name in self.roster.unrecorded or self.reception.is_taking(name)
+        )
 
     def let_go(self, names: Iterable[str]) -> None:
         """Visit these idle sources no longer: another worker is to hold them."""

@@ -85,7 +85,8 @@ class Reception:
         self._shared, self._store, self._time = shared, shared.store, shared.time
         self._roster = roster
         self._turns = turns
-        self._taking: set[asyncio.Task[int]] = set()
+        self._taking: dict[asyncio.Task[int], str] = {}
+        """Webhooks that are being stored, each with its source."""
         self._taken = ThrottledLog(
             lambda source, it: log.info("webhook.taken", source=source, calls=it.calls, new=it.new),
             self._time.monotonic,
@@ -126,6 +127,10 @@ class Reception:
         """The source that takes webhooks under this name; None if there is none."""
         source = self._roster.source(name)
         return source if source is not None and source.webhook is not None else None
+
+    def is_taking(self, name: str) -> bool:
+        """Whether a webhook for this source is being stored. It may ring then."""
+        return name in self._taking.values()
 
     def now(self) -> float:
         return self._time.now()
@@ -210,12 +215,12 @@ class Reception:
     async def _commit(self, intake: Intake, ring: bool) -> int:
         """Commit, also if the caller closes the connection meanwhile. Returns the number of new events."""
         task = asyncio.get_running_loop().create_task(self._take(intake, ring))
-        self._taking.add(task)
+        self._taking[task] = intake.source
         task.add_done_callback(self._taken_in)
         return await asyncio.shield(task)
 
     def _taken_in(self, task: "asyncio.Task[int]") -> None:
-        self._taking.discard(task)
+        self._taking.pop(task, None)
         if not task.cancelled():
             task.exception()  # the caller got it, or is gone
 
