@@ -85,3 +85,24 @@ async def test_a_source_is_not_given_to_another_worker_while_a_webhook_for_it_is
             assert one.is_idle("doors", rung=True)
         await taking
         assert one.is_idle("doors")
+
+
+async def test_a_webhook_that_a_machine_with_a_slow_clock_took_in_counts_as_heard(
+    database: str, time: Time
+) -> None:
+    """Else the source's webhooks would be reported as silent."""
+    sources = {
+        name: event_logs(name, base_url=f"http://{name}", access_token=name, webhook=HOOK)
+        for name in ("doors", "gates")
+    }
+    async with worker(database, "one", time) as (one, its), worker(database, "two", time) as (two, _):
+        one.listening = now = time.now()
+        await one.setup(sources, {})
+        await its.session.claim("source", list)
+        await its.beat()
+        await two.store.receive(Intake("gates", []), now + 5)
+        await its.beat()
+        await two.store.receive(Intake("doors", []), now + 2)
+        await its.beat()
+        heard = {name: each.silence and each.silence.last_webhook for name, each in one.roster.items()}
+        assert heard == {"gates": now + 5, "doors": now + 2}
