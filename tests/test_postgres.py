@@ -9,8 +9,11 @@ import socket
 import sys
 from pathlib import Path
 
+import pytest
+
 from postgres import Postgres
 from processes import Daemon, configure
+from roundsman.options.server import Server, secrets_of
 from roundsman.sandbox import TOKEN, Sandbox
 
 FILE = f'[sinks.archive]\ntype = "file"\npath = "events.jsonl"\non = "{socket.gethostname()}"\n'
@@ -96,3 +99,10 @@ async def test_a_daemon_and_its_commands_work_on_a_server_and_show_no_password(
         ["store", "copy", str(config), str(tmp_path / "copy.db")], config, environ
     )
     assert (code, "complete, the log up to #" in printed) == (0, True), printed
+
+
+@pytest.mark.parametrize("name", ["password", "sslpassword", "PassWord", "passwort", "pass"])
+def test_a_password_in_the_url_is_not_shown_if_its_name_is_misspelt(name: str) -> None:
+    url = f"postgresql://me@host/db?{name}=correct-horse&passfile=/etc/pass"
+    assert str(Server(url)) == "postgresql://me@host/db?passfile=/etc/pass"
+    assert "correct-horse" in secrets_of(url)

@@ -12,8 +12,11 @@ from roundsman.options.elsewhere import Elsewhere
 from roundsman.options.paths import data_path
 
 SCHEMES = ("postgresql://", "postgres://")
-HIDDEN = frozenset({"password", "sslpassword"})
-"""Parameters of the URL that are secrets."""
+
+
+def _is_hidden(parameter: str) -> bool:
+    """Whether this parameter of the URL is a secret, also if its name is misspelt."""
+    return "pass" in parameter.lower() and parameter != "passfile"
 
 
 class Server:
@@ -38,7 +41,7 @@ class Server:
         mask.add(secrets_of(url))
         self._url = url
         name = user.partition(":")[0]
-        query = [(key, value) for key, value in parse_qsl(parts.query) if key not in HIDDEN]
+        query = [(key, value) for key, value in parse_qsl(parts.query) if not _is_hidden(key)]
         shown = (
             parts.scheme,
             f"{name}@{hosts}" if name else hosts,
@@ -72,7 +75,7 @@ def secrets_of(url: str) -> list[str]:
         return [url]
     written = parts.netloc.rpartition("@")[0].partition(":")[2]
     found: Iterable[str] = [written, unquote(written)]
-    found = [*found, *(value for key, value in parse_qsl(parts.query) if key in HIDDEN)]
+    found = [*found, *(value for key, value in parse_qsl(parts.query) if _is_hidden(key))]
     return [each for each in dict.fromkeys(found) if each]
 
 
