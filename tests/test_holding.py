@@ -6,13 +6,14 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from postgres import Postgres
 from roundsman.engine.engine import Engine
 from roundsman.engine.fleet import Fleet
 from roundsman.http.transport import Clients
 from roundsman.plugin import Source
 from roundsman.sinks.file import FileSink
-from roundsman.store import Intake, Server, open_store
-from worlds import ByHand, Time, event_logs
+from roundsman.store import Filter, Intake, Server, open_store
+from worlds import ByHand, Recorder, Time, an_event, event_logs
 
 psycopg = pytest.importorskip("psycopg", reason="needs roundsman[postgres]")
 
@@ -106,3 +107,19 @@ async def test_a_webhook_that_a_machine_with_a_slow_clock_took_in_counts_as_hear
         await its.beat()
         heard = {name: each.silence and each.silence.last_webhook for name, each in one.roster.items()}
         assert heard == {"gates": now + 5, "doors": now + 2}
+
+
+async def test_events_that_were_pruned_while_no_worker_had_the_sink_are_reported(
+    database: str, postgres_server: Postgres, time: Time
+) -> None:
+    sources, sinks = {"doors": event_logs()}, {"told": Recorder().named("told")}
+    async with worker(database, "one", time) as (one, its):
+        await one.setup(sources, sinks)
+        await its.beat()
+        await one.store.receive(Intake("doors", [an_event(1)]), time.now())
+    postgres_server.run("UPDATE events SET body = NULL", database=database.rpartition("/")[2])
+    async with worker(database, "one", time) as (one, its):
+        await one.setup(sources, sinks)
+        await its.beat()
+        [(notice, *_)] = await one.store.events(0, 100, 100, Filter())
+        assert notice.type == "roundsman.sink.gap"

@@ -179,7 +179,10 @@ class Engine:
             if self.fleet.held["sink"] != self.deliveries.keys():
                 sinks = self._held_sinks(self.sinks)
                 deliveries = await self.deliveries.configure(sinks, self.clients)
+                gaps = await self.deliveries.gaps(deliveries)
                 self.deliveries.swap(deliveries, self.clients)
+                for gap in gaps:
+                    await self.notices.publish(gap)
             await self.pauses.look()
 
     def is_idle(self, name: str, *, rung: bool = False) -> bool:
