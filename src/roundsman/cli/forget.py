@@ -244,6 +244,8 @@ def _place(table: Mapping[str, Any]) -> str:
             return f"{host or 'its receiver'} must delete them"
         case "exec":
             return "its program must delete them"
+        case "postgres":
+            return f"delete or update their rows in the table {table.get('table')}"
         case "notify":
             return "they are in messages that were sent"
         case "stdout":

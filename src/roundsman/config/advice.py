@@ -5,7 +5,7 @@ import stat
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from pydantic import BaseModel
@@ -19,7 +19,7 @@ from roundsman.http.urls import is_loopback
 from roundsman.options.command import found as found_in, is_open_to_others
 from roundsman.options.page import PageOptions
 from roundsman.options.secrets import INSIDE, may_be_placeholder
-from roundsman.options.server import secrets_of
+from roundsman.options.server import Server, secrets_of
 from roundsman.plugin import Plugin, secrets
 from roundsman.store import DAEMON
 
@@ -58,6 +58,7 @@ def warnings(config: Config) -> list[str]:
         found += [
             f"{place}.{what} holds a placeholder, and no program replaces it" for what in _placeholders(table)
         ]
+    found += _passwords(config, files)
     found += _filters_for_nothing(config)
     listen = config.listen
     if listen is not None and not listen.address.is_local and listen.tls_certificate is None:
@@ -143,12 +144,31 @@ def _store(config: Config, found: list[str], files: dict[Path, str]) -> list[tup
     return []
 
 
-def _is_written(config: Config, table: str, option: str) -> bool:
+def _passwords(config: Config, files: dict[Path, str]) -> list[str]:
+    """URLs of sinks' databases with a password in the configuration."""
+    found = []
+    for name, sink in config.sinks.items():
+        for option in type(sink).model_fields:
+            url = getattr(sink, option)
+            if (
+                isinstance(url, Server)
+                and secrets_of(url.reveal())
+                and _is_written(config, "sinks", name, option)
+            ):
+                found.append(f"sinks.{name}.{option}: a password is in the file")
+                files[config.file_of(f"sinks.{name}")] = "holds a secret"
+    return found
+
+
+def _is_written(config: Config, *keys: str) -> bool:
     """Whether the value of an option is in the configuration, and not at a place that is named there."""
     try:
-        return isinstance(read(config.path).tables[table][option], str)
+        value: Any = read(config.path).tables
+        for key in keys:
+            value = value[key]
     except (ConfigError, KeyError):
         return False  # the file has changed meanwhile
+    return isinstance(value, str)
 
 
 def _placeholders(table: BaseModel) -> list[str]:

@@ -87,6 +87,21 @@ def _place(value: object) -> Path | Server:
     return data_path(value)
 
 
+def _url(value: object) -> Server:
+    if isinstance(value, Server):
+        return value
+    if not isinstance(value, str):
+        raise ValueError('is not a text; write "postgresql://user@host/database"')
+    return Server(value.strip())
+
+
+ServerUrl = Annotated[
+    Server,
+    PlainValidator(_url),
+    WithJsonSchema({"type": "string", "pattern": r"^\s*[Pp][Oo][Ss][Tt][Gg][Rr][Ee][Ss]([Qq][Ll])?://"}),
+    Elsewhere(hidden=secrets_of),
+]
+"""The URL of a PostgreSQL database, or the place where it is."""
 StorePlace = Annotated[
     Path | Server,
     PlainValidator(_place),

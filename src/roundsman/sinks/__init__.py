@@ -6,6 +6,7 @@ SINKS = {
     "http": "roundsman.sinks.http:HttpSink",
     "notify": "roundsman.sinks.notify:NotifySink",
     "exec": "roundsman.sinks.exec:ExecSink",
+    "postgres": "roundsman.sinks.postgres:PostgresSink",
 }
 
 FOR_PEOPLE = frozenset({"notify"})
