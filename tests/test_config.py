@@ -67,6 +67,7 @@ def secrets_of_the_example(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("PARAKEY_ACCESS_TOKEN", "CRM_AUTH", "MAILCHIMP_API_KEY", "RAILZ_SECRET_KEY"):
         monkeypatch.setenv(variable, "x")
     monkeypatch.setenv("HEARTBEAT_URL", HEARTBEAT)
+    monkeypatch.setenv("WAREHOUSE_URL", "postgresql://roundsman:x@db.example.org/warehouse")
     monkeypatch.setenv("APPRISE_URL", "ntfys://ntfy.example.org/alarms")
     for variable in ("PARAKEY_HOOK", "MAILCHIMP_HOOK_TOKEN", "RAILZ_HOOK_SECRET", "PAGE_PASSWORD"):
         monkeypatch.setenv(variable, "0123456789abcdef")
@@ -100,7 +101,7 @@ def test_the_example_has_every_option_with_its_default() -> None:
     for kind, name in kinds.items():
         options(config.source_class(kind), shown["sources"][name], f"sources.{name}")
     filters = {"types", "sources", "outcomes"}
-    for name in ("archive", "crm"):
+    for name in ("archive", "crm", "warehouse"):
         table = shown["sinks"][name]
         options(
             config.sinks_registry()[table["type"]].load(), table | dict.fromkeys(filters), f"sinks.{name}"

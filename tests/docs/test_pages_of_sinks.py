@@ -17,6 +17,7 @@ from roundsman.http.answers import REJECTED
 from roundsman.sinks.exec import ExecSink
 from roundsman.sinks.file import FileSink
 from roundsman.sinks.http import HttpSink
+from roundsman.sinks.postgres import PostgresSink
 from roundsman.sinks.stdout import StdoutSink
 from roundsman.testing import Request, Web, deliver
 from worlds import an_event
@@ -33,7 +34,14 @@ def page(name: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("stdout", StdoutSink), ("file", FileSink), ("http", HttpSink), ("exec", ExecSink)]
+    ("name", "kind"),
+    [
+        ("stdout", StdoutSink),
+        ("file", FileSink),
+        ("http", HttpSink),
+        ("exec", ExecSink),
+        ("postgres", PostgresSink),
+    ],
 )
 def test_the_table_of_options_has_each_option_and_its_default(name: str, kind: Any) -> None:
     table = page(name).split("\n## Options\n")[1].split("\n## ")[0]

@@ -92,6 +92,8 @@ def _secret(name: str) -> str:
     """A secret that fits the name; URLs, and those that sign requests, have a form of their own."""
     if "apprise" in name.lower():
         return f"mailtos://roundsman:{SECRET}@mail.example.org"
+    if "warehouse" in name.lower():
+        return f"postgresql://roundsman:{SECRET}@db.example.org/warehouse"
     if "url" in name.lower():
         return f"https://hc-ping.com/{SECRET}"
     return SIGNING_SECRET if "signing" in name.lower() else SECRET
