@@ -1,7 +1,10 @@
 """The postgres sink: rows by (source, id) on a real server, what the server refuses, and a server that goes away."""
 
 import asyncio
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
@@ -335,6 +338,23 @@ async def test_a_server_that_restarts_between_two_deliveries_is_no_failure(
     assert run("SELECT id FROM events ORDER BY id") == [("id00001",), ("id00002",)]
 
 
+async def test_a_server_that_does_not_answer_is_given_up(
+    postgres_server: Postgres, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from roundsman.sinks.postgres import link
+
+    async with sink(database, create=True, timeout=0.1).open(Http(Clients()), None) as taken:
+        backends = "SELECT pid FROM pg_stat_activity WHERE application_name = 'roundsman sink rows'"
+        [(backend,)] = postgres_server.run(backends)
+        monkeypatch.setattr(link, "SILENT", 0.2)
+        os.kill(backend, signal.SIGSTOP)
+        try:
+            with pytest.raises(RequestFailed, match="has not answered for"):
+                await asyncio.wait_for(taken([an_event(1)]), 5)
+        finally:
+            os.kill(backend, signal.SIGCONT)
+
+
 async def test_a_server_that_is_killed_in_a_batch_has_each_event_once_in_the_end(
     tmp_path: Path, sandbox: Sandbox, postgres_server: Postgres, database: str, run: Run
 ) -> None:
@@ -374,4 +394,8 @@ def test_check_warns_of_a_password_in_the_file(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "roundsman.toml").write_text(f'{table}{{ file = "url" }}\n')
     loaded = config.load(path)
     assert [each for each in advice.warnings(loaded) if "password" in each] == []
+    script = f"import sys; from pathlib import Path; from roundsman import config; config.load(Path({str(path)!r}))"
+    script += "; print([name for name in sys.modules if name.startswith('psycopg')])"
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", "the driver is imported when the sink is opened"
     assert "hunter" not in repr(loaded.sinks) + mask("hunter33")
