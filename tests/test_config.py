@@ -997,3 +997,12 @@ def test_a_secret_in_the_place_of_its_table_is_not_printed(tmp_path: Path) -> No
     source = '[sources.x]\ntype = "http.json"\nbase_url = "https://api.example"\nrows = { id = "id" }\n'
     found = problems(tmp_path, source + 'auth = "s3cret-token-1"\n' + SINK)
     assert found == ["sources.x.auth: the value is not a table"]
+
+
+def test_what_machines_have_in_common_is_the_same_although_each_has_its_own_address_and_name(
+    tmp_path: Path,
+) -> None:
+    common = load(tmp_path, FINE).common
+    assert common == load(tmp_path, FINE + '[daemon]\nname = "two"\nlog_level = "debug"\n' + LISTEN).common
+    assert common != load(tmp_path, FINE + '[daemon]\nretention = "9d"\n').common
+    assert common != load(tmp_path, FINE.replace("access", "interval = '2m'\naccess")).common

@@ -37,8 +37,8 @@ class World:
         self.interval = "200ms"
         self.out = folder / "events.jsonl"
 
-    def config(self) -> Path:
-        """The configuration of all workers; the file is served by "one"."""
+    def config(self, name: str) -> Path:
+        """The configuration of a worker; the file sink is served by "one"."""
         path = self.folder / "roundsman.toml"
         sources = "".join(
             f'[sources.doors-{n:02}]\ntype = "parakey.event_logs"\nbase_url = "{box.url}"\nstart = "beginning"\n'
@@ -48,6 +48,8 @@ class World:
         path.write_text(
             f'[daemon]\nstore = {{ env = "STORE" }}\nlog_format = "json"\nname = {{ env = "NAME" }}\n{sources}'
             f'[sinks.archive]\ntype = "file"\npath = "{self.out}"\non = "one"\n{LISTEN}'
+            # What is not common to all may differ: the sources are shared all the same.
+            f"# the file of {name}\n"
         )
         path.chmod(0o600)
         return path
@@ -55,7 +57,9 @@ class World:
     def worker(self, name: str) -> Daemon:
         state = self.folder / name
         state.mkdir(exist_ok=True)
-        return Daemon(self.config(), program="worker", NAME=name, STATE_DIRECTORY=str(state), **self.environ)
+        return Daemon(
+            self.config(name), program="worker", NAME=name, STATE_DIRECTORY=str(state), **self.environ
+        )
 
     async def ask(
         self, name: str, path: str, body: Any = None, authorization: str = "of a vendor"

@@ -1,5 +1,7 @@
 """Turns TOML into plugins. Reports each mistake in one line: the place, the value and what would be right."""
 
+import hashlib
+import json
 import os
 import re
 import socket
@@ -62,6 +64,8 @@ class Config:
     """The file of each table, source and sink, if there is more than one file."""
     unmatched: tuple[str, ...] = ()
     """A warning for each pattern of `include` that matches no file, with its file and line."""
+    common: str = ""
+    """A digest of what has to be the same on all machines that share the store: sources, sinks, [http] and the retention, as written."""
 
     def file_of(self, place: str) -> Path:
         """The file that holds a source or a sink, such as `sources.doors`, or a table."""
@@ -137,7 +141,7 @@ def _load(document: Document, only_source: str | None, only_sink: str | None) ->
     store = tables["daemon"].store if tables["daemon"] else None
     problems += _shared_places(sinks, store or default_path(), document.files)
     if isinstance(store, Server):
-        problems += _without_machine(sinks)
+        problems += _without_machine(sinks, tables["daemon"].name if tables["daemon"] else None)
     if "listen" not in written:
         problems += [
             Problem(("sources", name, "webhook"), "no webhook is received without a listener; add [listen]")
@@ -151,8 +155,25 @@ def _load(document: Document, only_source: str | None, only_sink: str | None) ->
     heartbeat = tables.get("heartbeat")
     unmatched = tuple(map(str, document.located(document.warnings))) if document.warnings else ()
     return Config(
-        path, tables["daemon"], tables["http"], listen, sources, sinks, heartbeat, origins, unmatched
+        path,
+        tables["daemon"],
+        tables["http"],
+        listen,
+        sources,
+        sinks,
+        heartbeat,
+        origins,
+        unmatched,
+        _common(written),
     )
+
+
+def _common(written: Mapping[str, Any]) -> str:
+    """As `Config.common`. A secret that stands elsewhere is not in it: it is read on each machine."""
+    tables = {key: written.get(key) for key in ("sources", "sinks", "http")}
+    retention = written.get("daemon", {}).get("retention")  # one worker prunes for all
+    text = json.dumps([tables, retention], sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def listen_of(path: Path) -> ListenOptions | None:
@@ -274,9 +295,12 @@ def _too_often(tables: object, sources: Mapping[str, Source]) -> list[Problem]:
     return found
 
 
-def _without_machine(sinks: Mapping[str, Sink]) -> list[Problem]:
-    """Sinks of one machine that do not name it, although machines share the store."""
-    words = f'is missing: machines share the store, and one of them serves this sink; such as on = "{socket.gethostname()}"'
+def _without_machine(sinks: Mapping[str, Sink], name: str | None) -> list[Problem]:
+    """Sinks of one machine that do not name it, although machines share the store. `name`: of this machine, if it is set."""
+    machine = name or socket.gethostname()
+    words = (
+        f'is missing: machines share the store, and one of them serves this sink; such as on = "{machine}"'
+    )
     return [
         Problem(("sinks", name, "on"), words)
         for name, sink in sinks.items()

@@ -82,6 +82,8 @@ class Fleet:
         self._places: dict[str, str | None] = {}
         """Each sink that this machine can serve, with the machine that its options name."""
         self._sinks: list[str] = []
+        self.common = ""
+        """A digest of the part of this worker's configuration that all workers have to have."""
         self._unbroken: float | None = None
         """Since when (monotonic) this worker has beaten without a gap."""
         self._last = float("-inf")
@@ -176,7 +178,7 @@ class Fleet:
     async def beat(self) -> bool:
         """Record that this worker runs, and hold its share. Returns whether there may be more to take over."""
         now = self._shared.time.monotonic()
-        workers = await self.session.beat(self._sinks)
+        workers = await self.session.beat(self._sinks, self.common)
         if self.ended:
             return False
         if self._unbroken is None or now - self._last > self._pace.dead / 2:

@@ -79,6 +79,7 @@ class Service:
                 self.engine.listening = time.time()
             await self._mind_memories(self.config)
             await self.engine.setup(self.config.sources, self.config.sinks)
+            self._agree(self.config)
             await self._listen(self.config.listen)
             self._ping(self.config.heartbeat)
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -215,6 +216,7 @@ class Service:
         except BaseException:
             await self._listen(self.config.listen)
             raise
+        self._agree(new)
         self.engine.upkeep.retention = new.daemon.retention
         logs.configure(new.daemon.log_level, new.daemon.log_format, self._line)
         self._ping(None if self._stopping else new.heartbeat)
@@ -222,6 +224,11 @@ class Service:
             if what not in self.config.unmatched:
                 log.warning("config.unmatched", what=what)
         self.config = new
+
+    def _agree(self, config: Config) -> None:
+        """Let other workers see whether they have the same sources and sinks."""
+        if self.engine.fleet is not None:
+            self.engine.fleet.common = config.common
 
     async def _mind_memories(self, config: Config) -> None:
         """Warn if a source's stored state is of another origin, or a new source looks like a renamed one."""

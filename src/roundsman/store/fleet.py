@@ -27,7 +27,7 @@ class Worker(NamedTuple):
     age: float
     """Seconds since then."""
     digest: str | None
-    """A digest of the configuration that it took over or refused last."""
+    """A digest of its sources and sinks: the part of the configuration that all workers have to have."""
     sources: int
     """Number of sources that it holds."""
     sinks: int
@@ -60,8 +60,8 @@ class Fleet(Protocol):
     async def offer(self, kind: Kind, names: Iterable[str]) -> None:
         """These can be held."""
 
-    async def beat(self, sinks: Sequence[str]) -> list[Worker]:
-        """Record that this worker runs, with these sinks in its configuration. Returns all workers with a session, by their numbers; none if this one's has ended."""
+    async def beat(self, sinks: Sequence[str], common: str) -> list[Worker]:
+        """Record that this worker runs, with these sinks in its configuration, and the digest of what is common to all. Returns all workers with a session, by their numbers; none if this one's has ended."""
 
     async def end(self, workers: Sequence[int]) -> None:
         """End these sessions. What they hold can be claimed then."""

@@ -2,7 +2,7 @@
 
 NOW = "extract(epoch FROM clock_timestamp())::float8"
 ALL_WORKERS = (
-    f"SELECT w.id, b.name, w.host, w.pid, w.version, w.started, b.beat, {NOW} - b.beat, b.digest, "  # noqa: S608 - fixed words
+    f"SELECT w.id, b.name, w.host, w.pid, w.version, w.started, b.beat, {NOW} - b.beat, b.common, "  # noqa: S608 - fixed words
     "(SELECT count(*) FROM holds h WHERE h.holder = w.id AND h.kind = 'source')::int, "
     "(SELECT count(*) FROM holds h WHERE h.holder = w.id AND h.kind = 'sink')::int "
     "FROM workers w JOIN beats b ON b.worker = w.id WHERE w.ended IS NULL AND b.beat IS NOT NULL ORDER BY w.id"

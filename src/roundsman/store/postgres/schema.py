@@ -186,6 +186,7 @@ FLEET = (
         beat FLOAT8,                         -- by the server's clock; NULL while it starts
         config TEXT,                         -- the path of its configuration
         digest TEXT,                         -- of the configuration that it took over or refused last
+        common TEXT,                         -- a digest of its sources and sinks: all workers have to have the same
         reloads BIGINT NOT NULL DEFAULT 0,
         problems TEXT NOT NULL DEFAULT '[]', -- the result of the last reload
         sinks TEXT[] NOT NULL DEFAULT '{}'   -- those of its configuration: events wait for them

@@ -30,13 +30,13 @@ class Workers(Holds):
         """Whether another worker has ended this session."""
         return self._session.ended
 
-    async def beat(self, sinks: Sequence[str]) -> list[Worker]:
-        """Record that this worker runs, with these sinks in its configuration. Returns all workers with a session, by their numbers; none if this one's has ended."""
+    async def beat(self, sinks: Sequence[str], common: str) -> list[Worker]:
+        """Record that this worker runs, with these sinks in its configuration, and the digest of what is common to all. Returns all workers with a session, by their numbers; none if this one's has ended."""
         sql = (
-            f"UPDATE beats SET beat = {NOW}, sinks = %s WHERE worker = %s AND EXISTS "  # noqa: S608 - fixed words
+            f"UPDATE beats SET beat = {NOW}, sinks = %s, common = %s WHERE worker = %s AND EXISTS "  # noqa: S608 - fixed words
             "(SELECT 1 FROM workers w WHERE w.id = worker AND w.ended IS NULL)"
         )
-        if not await self._line.run(sql, (list(sinks), self.number)):
+        if not await self._line.run(sql, (list(sinks), common, self.number)):
             self._session.ended = True
             return []
         return [Worker._make(row) for row in await self._line.rows(ALL_WORKERS)]
