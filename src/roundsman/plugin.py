@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, Self, get_args
 
 from pydantic import BaseModel, Field, PrivateAttr, field_validator
 
@@ -369,6 +369,31 @@ class Reminds(Ability):
         self, http: "Http", receipt: Receipt | None, still_open: OpenFailures
     ) -> AbstractAsyncContextManager[Deliver]:
         """As `Sink.open`, with a question to the log."""
+        raise NotImplementedError
+
+
+class Position(Protocol):
+    """The position of a sink, which a sink in the database of the store commits together with its rows."""
+
+    moved: bool
+    """Whether the sink has moved it in this delivery: then a return acks what was moved, and no more."""
+
+    async def is_here(self, connection: Any) -> bool:
+        """Whether this connection is one to the database of the store."""
+
+    async def move(self, connection: Any, refused: Mapping[int, str]) -> None:
+        """Move it in the transaction of this connection. `refused`: why events become dead letters, by `seq`."""
+
+
+class Joins(Ability):
+    """A sink that can commit its position together with its rows."""
+
+    _method = "open_with_position"
+
+    def open_with_position(
+        self, http: "Http", receipt: Receipt | None, position: Position
+    ) -> AbstractAsyncContextManager[Deliver]:
+        """As `Sink.open`."""
         raise NotImplementedError
 
 

@@ -12,11 +12,12 @@ import structlog
 from roundsman.engine.burials import Burials
 from roundsman.engine.keeping import asking, delivering
 from roundsman.engine.notices import SINK_PATIENCE, Notices, sink_failing, sink_recovered
+from roundsman.engine.position import Position
 from roundsman.engine.shared import Shared
 from roundsman.errors import Backoff, Reject, RequestFailed, reason
 from roundsman.events import Event
 from roundsman.http.client import Http
-from roundsman.plugin import Deliver, Receipt, Reminds, Sink, Waiting
+from roundsman.plugin import Deliver, Joins, Receipt, Reminds, Sink, Waiting
 from roundsman.store import NEVER, Conflict, Filter, Later, StoreError
 from roundsman.times import spell
 
@@ -60,6 +61,7 @@ class Delivery:
         self._news = shared.news
         self._notices = notices
         self._burials = Burials(self.name, self._monotonic)
+        self._position = Position(self._store.joint, self.name, self._now)
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
         self._reopen = False
@@ -185,6 +187,8 @@ class Delivery:
         self._due = None if self._due is None else self._monotonic()
         if isinstance(self.sink, Reminds):
             place = self.sink.open_with(self.http, receipt, asking(self.sink, self._still_open))
+        elif isinstance(self.sink, Joins):
+            place = self.sink.open_with_position(self.http, receipt, self._position)
         else:
             place = self.sink.open(self.http, receipt)
         async with AsyncExitStack() as stack:
@@ -273,6 +277,7 @@ class Delivery:
         If the sink rejects them, they are delivered one by one, so that only the bad event is buried.
         """
         began = time.perf_counter()
+        self._position.expect(cursor, events)
         try:
             with self._at_work():
                 receipt = await deliver(events)
@@ -291,15 +296,20 @@ class Delivery:
             return event.seq
         end = events[-1].seq if events else cursor
         await self._acked(cursor, end, receipt)
-        self._meter.delivered(self.name, len(events))
+        for event, why in self._position.buried:
+            self._burials.add(event, why)
+        self._meter.delivered(self.name, len(events) - len(self._position.buried))
         ms = round((time.perf_counter() - began) * 1000, 1)
         log.debug("sink.delivered", sink=self.name, events=len(events), ms=ms)
         return end
 
     async def _retry(self, deliver: Deliver, event: Event) -> None:
+        self._position.expect(0, [event], retried=True)
         try:
             with self._at_work():
                 receipt = await deliver([event])
+        except Conflict:
+            raise
         except Exception as exc:
             why = reason(exc)
             await self._store.bury_again(self.name, event.seq, why, self._now())
@@ -314,7 +324,8 @@ class Delivery:
         cursor, _ = await self._store.cursor(self.name)
         await self._acked(cursor, cursor, receipt)
         self._meter.delivered(self.name, 1)
-        await self._store.drop_dead(self.name, [event.seq])
+        if not self._position.moved:
+            await self._store.drop_dead(self.name, [event.seq])
         log.info("event.raised", sink=self.name, seq=event.seq, id=event.id)
 
     async def _acked(self, was: int, cursor: int, receipt: Receipt | Waiting | None) -> None:
@@ -322,7 +333,8 @@ class Delivery:
         if isinstance(receipt, Waiting):
             later, kept = Later(receipt.until, receipt.held), receipt.receipt
         assert not isinstance(kept, Waiting)
-        await _to_its_end(self._store.ack(self.name, was, cursor, kept, self._now(), later=later))
+        if not self._position.moved:
+            await _to_its_end(self._store.ack(self.name, was, cursor, kept, self._now(), later=later))
         self._expect(later)
         if self._failing is not None:
             await self._recovered()

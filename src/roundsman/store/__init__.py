@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from roundsman.errors import Conflict, StoreError
 from roundsman.options.server import Server
+from roundsman.store.joint import Joint, Step
 from roundsman.store.place import Place
 from roundsman.store.protocol import Desk, Store, Upkeep, View
 from roundsman.store.sqlite import files, soundness
@@ -72,6 +73,7 @@ __all__ = [
     "Found",
     "GaveUp",
     "Intake",
+    "Joint",
     "Kind",
     "Lag",
     "Later",
@@ -90,6 +92,7 @@ __all__ = [
     "SourceRecord",
     "SourceStatus",
     "Span",
+    "Step",
     "StillOpen",
     "Store",
     "StoreError",

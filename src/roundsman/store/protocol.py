@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from roundsman.events import Event
 from roundsman.store.fleet import Fleet, Worker
+from roundsman.store.joint import Joint
 from roundsman.store.place import Place
 from roundsman.store.tally import Counted, Span, Tally
 from roundsman.store.values import (
@@ -282,6 +283,10 @@ class Store(Desk, Upkeep, Protocol):
     @property
     def fleet(self) -> Fleet | None:
         """This process among the workers that share the store; None if it does not share it."""
+
+    @property
+    def joint(self) -> Joint | None:
+        """The positions of sinks, for sinks that write into the database of the store; None for a store in a file."""
 
     # -- the daemon ----------------------------------------------------------------------------------------------------
 

@@ -3,9 +3,9 @@
 import asyncio
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 
@@ -19,6 +19,7 @@ CONNECTS = 10
 SILENT = 10.0
 """Seconds after the timeout of a statement in which the server must have ended it; then the connection is cut."""
 
+T = TypeVar("T")
 _SENTENCES = {
     "53100": "cannot be written: the disk of the server is full",
     "25006": "cannot be written: the server is a standby, or default_transaction_read_only is set",
@@ -48,7 +49,6 @@ class Link:
                 tcp_user_timeout=20_000,
                 application_name=name.encode("ascii", "replace").decode()[:60],
                 prepare_threshold=None,  # a pooler in between may give each transaction to another connection
-                cursor_factory=psycopg.AsyncRawCursor,
             )
         return cls(server, seconds, connection)
 
@@ -58,11 +58,20 @@ class Link:
 
     async def run(self, sql: str, values: Sequence[object] = ()) -> list[Any]:
         """The rows of a statement. The error of the driver if it fails; RequestFailed if the server does not answer."""
+
+        async def work(connection: "psycopg.AsyncConnection[Any]") -> list[Any]:
+            cursor = psycopg.AsyncRawCursor(connection)
+            done = await cursor.execute(sql.encode(), tuple(values) or None)
+            return await done.fetchall() if done.description else []
+
+        return await self.lend(work)
+
+    async def lend(self, work: Callable[["psycopg.AsyncConnection[Any]"], Awaitable[T]]) -> T:
+        """What the work on the connection returns. Errors as for `run`."""
         limit = self._timeout + SILENT
         timer = asyncio.get_running_loop().call_later(limit, self._give_up)
         try:
-            done = await self._connection.execute(sql.encode(), tuple(values) or None)
-            return await done.fetchall() if done.description else []
+            return await work(self._connection)
         except psycopg.Error:
             if self._silent:
                 raise RequestFailed(f"{self._server} has not answered for {spell(limit)}") from None

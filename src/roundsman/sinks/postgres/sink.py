@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -14,13 +14,13 @@ from roundsman.events import Event
 from roundsman.http.client import Http
 from roundsman.options.server import ServerUrl
 from roundsman.options.values import Duration
-from roundsman.plugin import Deliver, Receipt, Sink
+from roundsman.plugin import Deliver, Position, Receipt, Sink
 from roundsman.sinks.postgres.names import name_of, table_of
 from roundsman.sinks.postgres.values import KEY, Part, Reading, part_of
 
 if TYPE_CHECKING:
     from roundsman.sinks.postgres.link import Link
-    from roundsman.sinks.postgres.table import Row, Table
+    from roundsman.sinks.postgres.table import Finish, Row, Table
 
 DEFAULT = {
     name: name for name in ("source", "id", "seq", "type", "time", "subject", "outcome", "summary", "event")
@@ -83,9 +83,17 @@ class PostgresSink(Sink):
                 )
         return columns
 
+    def open(self, http: Http, receipt: Receipt | None) -> AbstractAsyncContextManager[Deliver]:
+        return self.open_with_position(http, receipt, None)
+
     @asynccontextmanager
-    async def open(self, http: Http, receipt: Receipt | None) -> AsyncIterator[Deliver]:  # noqa: ARG002 - this sink needs neither
-        place = _Place(self)
+    async def open_with_position(
+        self,
+        http: Http,  # noqa: ARG002 - of this server, it needs no HTTP
+        receipt: Receipt | None,  # noqa: ARG002 - it leaves none
+        position: Position | None,
+    ) -> AsyncIterator[Deliver]:
+        place = _Place(self, position)
 
         async def deliver(events: Sequence[Event]) -> None:
             await self._deliver(place, events)
@@ -104,7 +112,7 @@ class PostgresSink(Sink):
             return
         self._sorted.clear()
         refused = await place.write(events)
-        if not refused:
+        if not refused or place.moved:
             return
         if len(events) > 1:
             self._sorted.extend((event, refused.get(n)) for n, event in enumerate(events))
@@ -115,8 +123,10 @@ class PostgresSink(Sink):
 class _Place:
     """The connection of an open sink, and its table."""
 
-    def __init__(self, sink: PostgresSink) -> None:
-        self._sink = sink
+    def __init__(self, sink: PostgresSink, position: Position | None) -> None:
+        self._sink, self._position = sink, position
+        self._joins = False
+        """Whether the position is in the same database: it is moved with the rows."""
         self._name = table_of(sink.table)
         self._parts: Mapping[str, Part] = {column: part_of(name) for column, name in sink.columns.items()}
         self._link: Link | None = None
@@ -132,6 +142,8 @@ class _Place:
         link = self._link = await Link.open(sink.url, sink.timeout, f"roundsman sink {sink.name}")
         with translated(sink.url):
             self._table = await self._finished(Table.open(link, self._name, self._parts, create=sink.create))
+            if self._position is not None:
+                self._joins = await self._finished(link.lend(self._position.is_here))
 
     async def _finished(self, work: Coroutine[Any, Any, T]) -> T:
         """What the work returns. If this task is cancelled meanwhile, the connection is cut, and its transaction is undone."""
@@ -150,6 +162,11 @@ class _Place:
         if self._link is not None:
             await self._link.close()
 
+    @property
+    def moved(self) -> bool:
+        """Whether the last `write` has also moved the position past all its events, and buried those that are refused."""
+        return self._position is not None and self._position.moved
+
     async def write(self, events: Sequence[Event]) -> dict[int, str]:
         """Write these events in one transaction. Returns which of them are refused, by their place, and why.
 
@@ -160,23 +177,37 @@ class _Place:
         from roundsman.sinks.postgres.link import is_lost, translated
 
         refused, rows = self._rows(events)
-        if not rows:
+        if not rows and not self._joins:
             return refused
+        places = list(rows)
+
+        def all_refused(found: Mapping[int, str]) -> dict[int, str]:
+            return refused | {places[n]: why for n, why in found.items()}
+
+        async def finish(found: Mapping[int, str]) -> None:
+            """Move the position. A single event that is refused is buried by the caller."""
+            dead = {events[n].seq: why for n, why in all_refused(found).items()}
+            position, link = self._position, self._link
+            if position is None or link is None:
+                return
+            position.moved = False  # a transaction before this one may not have been committed
+            if self._joins and not (dead and len(events) == 1):
+                await link.lend(lambda connection: position.move(connection, dead))
+
         with translated(self._sink.url):
             try:
-                found = await self._write(list(rows.values()))
+                found = await self._write(list(rows.values()), finish)
             except psycopg.Error as exc:
                 if not is_lost(exc):
                     raise
                 await self.connect()
-                found = await self._write(list(rows.values()))
-        places = list(rows)
-        return refused | {places[n]: why for n, why in found.items()}
+                found = await self._write(list(rows.values()), finish)
+        return all_refused(found)
 
-    async def _write(self, rows: "Sequence[Row]") -> dict[int, str]:
+    async def _write(self, rows: "Sequence[Row]", finish: "Finish") -> dict[int, str]:
         assert self._table is not None
         assert self._link is not None
-        return await self._finished(self._table.write(self._link, rows))
+        return await self._finished(self._table.write(self._link, rows, finish))
 
     def _rows(self, events: Sequence[Event]) -> "tuple[dict[int, str], dict[int, Row]]":
         """The events that cannot be read, and the rows of the others, both by place. The last event with a key counts."""

@@ -1,11 +1,11 @@
 """The table: it is created and checked when the sink is opened, and rows are inserted or updated by (source, id)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import psycopg
 
-from roundsman.errors import RequestFailed
+from roundsman.errors import Conflict, RequestFailed, StoreError
 from roundsman.sinks.postgres.link import Link, is_of_a_row, said
 from roundsman.sinks.postgres.names import quoted
 from roundsman.sinks.postgres.values import KEY, Kind, Part
@@ -55,6 +55,8 @@ class Column(NamedTuple):
 
 
 Row = tuple[str | None, ...]
+Finish = Callable[[Mapping[int, str]], Awaitable[None]]
+"""Takes the rows that were refused, by their place, and why; called at the end of a transaction, before its commit."""
 
 
 class Table:
@@ -112,8 +114,8 @@ class Table:
             raise RequestFailed(f"table {shown} does not fit: {'; '.join(wrong)}")
         return cls((schema, name[-1]), parts, found)
 
-    async def write(self, link: Link, rows: Sequence[Row]) -> dict[int, str]:
-        """Write rows in one transaction. Returns which of them the server refuses, by their place, and why: they are left out.
+    async def write(self, link: Link, rows: Sequence[Row], finish: Finish | None = None) -> dict[int, str]:
+        """Write rows, and what `finish` writes, in one transaction. Returns which of them the server refuses, by their place, and why: they are left out.
 
         No two rows have the same source and id.
         """
@@ -122,7 +124,9 @@ class Table:
         try:
             for places in _pieces(rows):
                 await self._piece(link, rows, places, refused)
-        except psycopg.Error:
+            if finish is not None:
+                await finish(refused)
+        except (psycopg.Error, Conflict, StoreError):
             if not link.closed:
                 await link.run("ROLLBACK")
             raise

@@ -58,6 +58,7 @@ class Session:
         self.worker: str | None = None
         """The name of this process as a worker that shares the store; None if it is alone, or a command."""
         self._number = 0
+        self._started = 0.0
         self._writes = 0
         """The number of the last transaction that was begun."""
         self.ended = False
@@ -108,6 +109,11 @@ class Session:
         return self._number
 
     @property
+    def identity(self) -> tuple[int, float]:
+        """The number, and when it began: no other row in `workers` has both, also not in a copy of the database."""
+        return self._number, self._started
+
+    @property
     def space(self) -> int:
         """The number of the schema, for advisory locks."""
         return self._space
@@ -151,11 +157,12 @@ class Session:
 
     async def _add(self) -> None:
         run = self.connection.execute
+        self._started = time.time()
         facts = (
             self._kind,
             socket.gethostname(),
             os.getpid(),
-            time.time(),
+            self._started,
             __version__,
         )
         columns = "(kind, host, pid, started, version)"

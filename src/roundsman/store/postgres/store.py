@@ -15,6 +15,7 @@ from roundsman.store.postgres.census import Counting
 from roundsman.store.postgres.connection import LATE, translated
 from roundsman.store.postgres.desk import Desk
 from roundsman.store.postgres.erasure import Erasure
+from roundsman.store.postgres.joint import Joint
 from roundsman.store.postgres.log import Log
 from roundsman.store.postgres.pruning import Pruning
 from roundsman.store.postgres.reader import Reader
@@ -52,6 +53,8 @@ class PostgresStore(Log, Books, Desk, Ticking, Erasure, Pruning):
         """The path of the configuration that the daemon runs with."""
         self.fleet = Workers(place, session) if session.worker is not None else None
         """This process among the workers that share the store; None if it does not share it."""
+        self.joint = Joint(session, self.writable)
+        """The positions of sinks, for sinks that write into the same database."""
         self._whoami = (os.getpid(), time.time(), __version__)
         self._commands: int | None = None
         """How often commands had written at the last look."""

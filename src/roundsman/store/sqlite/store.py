@@ -50,6 +50,7 @@ class SqliteStore(Log, Books, Desk, Ticking, Erasure, Pruning):
     """The store, for its one daemon; with `daemon=False`, for a command that writes beside the daemon."""
 
     fleet = None
+    joint = None
     """One daemon uses a file."""
 
     def __init__(
