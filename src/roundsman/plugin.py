@@ -439,6 +439,10 @@ class Sink(Plugin):
             check(paths, None)
         return paths
 
+    async def examined(self) -> str | None:
+        """A sentence about the place, which is looked at and left as it is; None if that is not possible. Raises what is wrong."""
+        return None
+
     def place(self) -> str | None:
         """What only this sink may write to, if anything; two sinks with the same place are a mistake."""
         return None

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -181,6 +182,63 @@ def test_what_does_not_fit_is_said_in_one_sentence_each(database: str, run: Run)
     assert "seen is not a table" in error(
         deliver(sink(database, table="seen", columns=columns), [an_event(1)])
     )
+
+
+async def test_the_table_is_examined_without_writing_into_it(
+    postgres_server: Postgres, database: str, run: Run
+) -> None:
+    rows, where = sink(database, create=True), str(sink(database).url)
+    assert await rows.examined() == f"table events at {where} can be created and written"
+    assert run("SELECT to_regclass('events')") == [(None,)]
+    with pytest.raises(RequestFailed, match="there is no table events: create it, or set create = true"):
+        await sink(database).examined()
+    assert (await asyncio.to_thread(deliver, rows, [an_event(1)])).error is None
+    assert await sink(database).examined() == f"table events at {where} fits, and can be written"
+    assert run("SELECT count(*) FROM events") == [(1,)]
+    run("CREATE ROLE reader LOGIN PASSWORD 'correct-horse-1'")
+    try:
+        run("GRANT SELECT, INSERT ON events TO reader")
+        with pytest.raises(RequestFailed, match="permission denied for table events; GRANT this to its user"):
+            await sink(database.replace("rm:", "reader:")).examined()
+    finally:
+        run("DROP OWNED BY reader")
+        run("DROP ROLE reader")
+
+
+def test_check_and_doctor_look_at_the_table(
+    tmp_path: Path, database: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("CREATE TABLE events (source text, id text, PRIMARY KEY (source, id))")
+    table = '[sinks.{}]\ntype = "postgres"\nurl = {{ env = "ROWS_URL" }}\ntable = "{}"\n'
+    keys = 'columns = { source = "source", id = "id" }\n'
+    path = configure(
+        tmp_path, "http://127.0.0.1:1", table.format("rows", "events") + keys + table.format("lost", "x")
+    )
+    for name, value in {"PARAKEY_TOKEN": TOKEN, "ROWS_URL": database, "HOME": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    said = {}
+    for command in ("check", "doctor"):
+        asked = [
+            sys.executable,
+            "-m",
+            "roundsman",
+            command,
+            "-c",
+            str(path),
+            *["--live"][: command == "check"],
+        ]
+        done = subprocess.run(asked, check=False, capture_output=True, text=True)
+        assert done.returncode == 1
+        said[command] = done.stdout + done.stderr
+        assert "correct-horse" not in said[command]
+    fits, lost = (
+        "fits, and can be written",
+        "sinks.lost: there is no table x: create it, or set create = true",
+    )
+    assert f"sinks.rows: table events at {sink(database).url} {fits}" in said["check"]
+    assert lost in said["check"]
+    assert re.search(rf"^ok +sinks.rows: table events at .+ {fits}$", said["doctor"], re.MULTILINE)
+    assert f"failure  {lost}; roundsman help sink-failing" in said["doctor"]
 
 
 async def test_a_table_that_changes_is_checked_again(database: str, run: Run) -> None:

@@ -30,7 +30,7 @@ def check(
         bool,
         typer.Option(
             "--live",
-            help="Also poll each source once without storing anything, and open each sink that is a file.",
+            help="Also poll each source once without storing anything, and open each sink that is a file or a table.",
         ),
     ] = False,
     explain: Annotated[

@@ -1,4 +1,4 @@
-"""`check --live`: each source is polled once without storing anything, and each sink that is a file is opened."""
+"""`check --live`: each source is polled once without storing anything, and sinks whose place can be looked at are examined."""
 
 import os
 from collections.abc import AsyncIterator
@@ -103,13 +103,14 @@ async def tried(config: "Config") -> AsyncIterator[Tried]:
 
 
 async def _opened(place: str, sink: "Sink", connections: "Clients") -> Tried:
-    """Open the sink if it is a file, and leave nothing behind."""
+    """Examine the sink, or open it if it is a file, and leave nothing behind."""
     from roundsman.legacy import OldHttp
 
     file = sink.place()
-    if file is None:
-        return Tried(place, "not tested: it opens at the first event", ok=True)
     try:
+        if file is None:
+            said = await sink.examined()
+            return Tried(place, said or "not tested: it opens at the first event", ok=True)
         missing = _missing(file)
         async with sink.open(OldHttp(connections), None):
             _leave_nothing(missing)  # while the sink holds it: no other process has begun to write it

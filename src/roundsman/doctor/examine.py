@@ -1,4 +1,4 @@
-"""All checks of `roundsman doctor`, in the order in which a fault is looked for: program, configuration, store, machine, hosts."""
+"""All checks of `roundsman doctor`, in the order in which a fault is looked for: program, configuration, store, machine, hosts, sinks."""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from roundsman import config as configuration
-from roundsman.doctor import hosts, machine, unit
+from roundsman.doctor import hosts, machine, places, unit
 from roundsman.doctor.finding import Finding
 from roundsman.doctor.scrub import Scrub
 from roundsman.doctor.settings import Settings, settings
@@ -74,6 +74,9 @@ async def examine(config: Path | None, log: Path | None) -> Report:
     found.append(clock)
     proxy, ca_file = _way(path, shown, loaded)
     found += await hosts.ask(hosts.origins(urls), proxy, ca_file)
+    if loaded is not None:
+        for each in await asyncio.gather(*map(places.examined, loaded.sinks.values())):
+            found += each
     text, properties, lines = unit.scrubbed(service, scrub)
     return Report(
         {name: scrub(each) for name, each in versions.items()},

@@ -86,6 +86,10 @@ class PostgresSink(Sink):
     def open(self, http: Http, receipt: Receipt | None) -> AbstractAsyncContextManager[Deliver]:
         return self.open_with_position(http, receipt, None)
 
+    async def examined(self) -> str:
+        """Write no row into the table, in a transaction that is undone: the server checks what it would check of a delivery."""
+        return await _Place(self, None).examined()
+
     @asynccontextmanager
     async def open_with_position(
         self,
@@ -144,6 +148,23 @@ class _Place:
             self._table = await self._finished(Table.open(link, self._name, self._parts, create=sink.create))
             if self._position is not None:
                 self._joins = await self._finished(link.lend(self._position.is_here))
+
+    async def examined(self) -> str:
+        """A sentence about the table. RequestFailed in one sentence."""
+        from roundsman.sinks.postgres.link import Link, translated
+        from roundsman.sinks.postgres.table import Table
+
+        sink = self._sink
+        link = await Link.open(sink.url, sink.timeout, f"roundsman check {sink.name}")
+        try:
+            with translated(sink.url):
+                await link.begin()
+                table = await Table.open(link, self._name, self._parts, create=sink.create)
+                await table.insert(link, [])
+        finally:
+            await link.close()
+        what = "can be created and written" if table.is_new else "fits, and can be written"
+        return f"table {'.'.join(self._name)} at {sink.url} {what}"
 
     async def _finished(self, work: Coroutine[Any, Any, T]) -> T:
         """What the work returns. If this task is cancelled meanwhile, the connection is cut, and its transaction is undone."""

@@ -63,6 +63,8 @@ class Table:
     """A table that fits the columns of the sink."""
 
     def __init__(self, name: Sequence[str], parts: Mapping[str, Part], found: Mapping[str, Column]) -> None:
+        self.is_new = False
+        """Whether it was created when it was opened."""
         self._json = [found[column].base in JSON for column in parts]
         key = [column for column, part in parts.items() if part.name in KEY]
         others = [quoted(column) for column in parts if column not in key]
@@ -90,6 +92,7 @@ class Table:
     ) -> "Table":
         """The table, which is created if it is missing and `create` is set. RequestFailed with all that does not fit."""
         row = await link.run(_FOUND, (quoted(*name),))
+        is_new = not row
         if not row and create:
             columns = [f"{quoted(column)} {CREATED[part.kind]}" for column, part in parts.items()]
             key = [
@@ -112,7 +115,9 @@ class Table:
             wrong = [f"no primary key or unique index of it is on ({columns_of_key}): create one"]
         if wrong:
             raise RequestFailed(f"table {shown} does not fit: {'; '.join(wrong)}")
-        return cls((schema, name[-1]), parts, found)
+        table = cls((schema, name[-1]), parts, found)
+        table.is_new = is_new
+        return table
 
     async def write(self, link: Link, rows: Sequence[Row], finish: Finish | None = None) -> dict[int, str]:
         """Write rows, and what `finish` writes, in one transaction. Returns which of them the server refuses, by their place, and why: they are left out.
@@ -133,15 +138,18 @@ class Table:
         await link.run("COMMIT")
         return refused
 
+    async def insert(self, link: Link, rows: Sequence[Row]) -> None:
+        """Insert or update rows. Also without any, the server checks the rights."""
+        columns = zip(*rows, strict=True) if rows else [()] * len(self._json)
+        await link.run(self._insert, [list(column) for column in columns])
+
     async def _piece(
         self, link: Link, rows: Sequence[Row], places: Sequence[int], refused: dict[int, str]
     ) -> None:
         """Write these rows; if one of them is refused, each half of them alone."""
         await link.run("SAVEPOINT piece")
         try:
-            await link.run(
-                self._insert, [list(column) for column in zip(*(rows[n] for n in places), strict=True)]
-            )
+            await self.insert(link, [rows[n] for n in places])
         except psycopg.Error as exc:
             if not is_of_a_row(exc):
                 raise
