@@ -1,6 +1,7 @@
 """The address of a database server: a URL whose password is never shown."""
 
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
@@ -12,6 +13,11 @@ from roundsman.options.elsewhere import Elsewhere
 from roundsman.options.paths import data_path
 
 SCHEMES = ("postgresql://", "postgres://")
+NEEDS = (
+    "is the URL of a PostgreSQL database, whose driver is not installed: install roundsman[postgres], or only the driver, by "
+    "`pipx inject roundsman 'psycopg[binary]'` or `pip install 'psycopg[binary]'`"
+)
+"""What is missing where a database is configured, and the package psycopg is not installed."""
 
 
 def _is_hidden(parameter: str) -> bool:
@@ -79,11 +85,18 @@ def secrets_of(url: str) -> list[str]:
     return [each for each in dict.fromkeys(found) if each]
 
 
+def _driven(server: Server) -> Server:
+    """ValueError if a connection is not possible, because the driver is missing. It is not imported, because it is slow."""
+    if find_spec("psycopg") is None:
+        raise ValueError(NEEDS)
+    return server
+
+
 def _place(value: object) -> Path | Server:
     if isinstance(value, Server):
         return value
     if isinstance(value, str) and value.strip().lower().startswith(SCHEMES):
-        return Server(value.strip())
+        return _driven(Server(value.strip()))
     return data_path(value)
 
 
@@ -92,7 +105,7 @@ def _url(value: object) -> Server:
         return value
     if not isinstance(value, str):
         raise ValueError('is not a text; write "postgresql://user@host/database"')
-    return Server(value.strip())
+    return _driven(Server(value.strip()))
 
 
 ServerUrl = Annotated[

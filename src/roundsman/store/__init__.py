@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from roundsman.errors import Conflict, StoreError
-from roundsman.options.server import Server
+from roundsman.options.server import NEEDS, Server
 from roundsman.store.joint import Joint, Step
 from roundsman.store.place import Place
 from roundsman.store.protocol import Desk, Store, Upkeep, View
@@ -211,9 +211,8 @@ def _driven(place: Server) -> "ModuleType":
     try:
         from roundsman.store.postgres import entry
     except ImportError as exc:
-        if exc.name is None or not exc.name.startswith("psycopg"):
+        # Without a name: the driver is there, and finds no libpq.
+        if not (exc.name or "psycopg").startswith("psycopg"):
             raise
-        raise StoreError(
-            f"{place} needs the driver of PostgreSQL: install roundsman[postgres], or psycopg[binary]"
-        ) from None
+        raise StoreError(f"{place} {NEEDS}") from None
     return entry

@@ -4,7 +4,6 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, PrivateAttr, field_validator
@@ -62,15 +61,6 @@ class PostgresSink(Sink):
 
     _sorted: deque[tuple[Event, str | None]] = PrivateAttr(default_factory=deque)
     """Events of a batch of which some were refused, and why. The others are committed. They come again, each alone."""
-
-    @field_validator("url")
-    @classmethod
-    def _has_a_driver(cls, url: ServerUrl) -> ServerUrl:
-        if find_spec("psycopg") is None:
-            raise ValueError(
-                "needs the driver of PostgreSQL: install roundsman[postgres], or psycopg[binary]"
-            )
-        return url
 
     @field_validator("columns")
     @classmethod
