@@ -237,6 +237,22 @@ def test_status_says_what_a_source_does_and_how_old_what_waits_is(
     assert "follows 1" in terminal(80, "status").words
 
 
+def test_a_sink_that_refuses_each_event_is_not_ok(roundsman: Program, terminal: Program, store: Path) -> None:
+    def archive() -> tuple[str, str]:
+        [sink, _] = json.loads(roundsman("status", "--json").out)["sinks"]
+        return sink["state"], sink["dead_since"]
+
+    assert archive() == ("ok", "2026-05-01T06:00:00Z"), "one bad event may come to any sink"
+    db = SqliteStore.open(store / "roundsman.db")
+    done(db.bury("archive", 1, 2, "422", START + 60))
+    assert archive() == ("refusing", "2026-05-01T06:00:00Z")
+    words = "archive: it refuses all events; 2 events were refused for good since 1 May 11:45:00: roundsman dead list archive"
+    assert words in terminal(80, "status").words
+    done(db.ack("archive", 2, 3, None, START + 90))
+    assert archive() == ("ok", "2026-05-01T06:00:00Z")
+    done(db.close())
+
+
 def test_where_there_is_nothing_a_sentence_on_standard_error_says_so(roundsman: Program, store: Path) -> None:
     assert roundsman("events", "--outcome", "granted", "--source", "keys") == (0, "", "no event matches\n")
     assert roundsman("unread", "keys") == (

@@ -235,9 +235,10 @@ async def _status(path: Path | None, store: "Place | None") -> tuple[Any, list[F
     )
     for section in ("sources", "sinks"):
         for each in found.get(section, ()):
-            if isinstance(each, dict) and each.get("state") in {"failing", "gap"}:
+            if isinstance(each, dict) and each.get("state") in {"failing", "gap", "refusing"}:
                 words = f"{each['state']}: {each.get('error') or ''}".rstrip(": ")
-                page = "gap" if each["state"] == "gap" else f"{section.removesuffix('s')}-failing"
+                pages = {"gap": "gap", "refusing": "dead-letters"}
+                page = pages.get(each["state"], f"{section.removesuffix('s')}-failing")
                 findings.append(
                     Finding(f"{section}.{each.get('name')}", "warning", words, f"roundsman help {page}")
                 )

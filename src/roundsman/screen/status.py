@@ -11,6 +11,8 @@ from roundsman.screen.workers import remarks, workers
 from roundsman.store import Filter, Memory, SinkEntry, SourceStatus, View, holder
 from roundsman.terminal.events import GAP
 
+REFUSES = 2
+"""A sink with so many dead letters since its last delivery is shown as `refusing`: one bad event may come to any sink."""
 LONG_REST = 60.0
 """`status` shows a vendor's backoff if more than this many seconds of it are left."""
 
@@ -93,7 +95,7 @@ async def status(
             {
                 "name": sink.name,
                 "type": sink.type,
-                "state": _state_of_sink(sink, retired),
+                "state": "retired" if retired else state_of_sink(sink),
                 "cursor": sink.cursor,
                 "waiting": waiting,
                 "held": sink.held or None,
@@ -102,6 +104,7 @@ async def status(
                 "failures": sink.failures,
                 "error": sink.error,
                 "dead": sink.dead,
+                "dead_since": stamp(sink.dead_since),
                 "paused": stamp(sink.paused),
                 "paused_by": sink.paused_by,
                 "oldest": stamp(await _oldest(view, sink.cursor, found)) if waiting else None,
@@ -138,13 +141,17 @@ def state_of(status: SourceStatus, gap: str | None) -> str:
     return "ok" if status.last_success else "idle" if status.last_visit else "new"
 
 
-def _state_of_sink(sink: SinkEntry, retired: bool) -> str:
-    """The state of a sink, in one word; `waiting`: it holds events on purpose, and sends them later."""
-    if retired:
-        return "retired"
+def state_of_sink(sink: SinkEntry) -> str:
+    """The state of a configured sink, in one word.
+
+    `refusing`: its receiver has refused every event since the last delivery; `waiting`: it holds events on purpose, and
+    sends them later.
+    """
     if sink.paused:
         return "paused"
-    return "failing" if sink.failing else "waiting" if sink.held else "ok"
+    if sink.failing:
+        return "failing"
+    return "refusing" if sink.refused >= REFUSES else "waiting" if sink.held else "ok"
 
 
 def status_lines(found: Mapping[str, Any]) -> Iterable[str]:

@@ -17,12 +17,13 @@ from roundsman.terminal.terminal import Terminal
 TONES = {
     "ok": "green",
     "failing": "bold red",
+    "refusing": "bold red",
     "retrying": "yellow",
     "gap": "yellow",
     "paused": "yellow",
 }
 """The colours of the states; another one is dim."""
-URGENT = ("failing", "retrying", "gap", "paused", "waiting")
+URGENT = ("failing", "refusing", "retrying", "gap", "paused", "waiting")
 """The states that are shown first where there is no room for all."""
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z")
 
@@ -261,7 +262,10 @@ def _sentences(found: Mapping[str, Any]) -> Iterator[Sentence]:
         if row["dead"]:
             noun = "event was" if row["dead"] == 1 else "events were"
             shows = kept(f"roundsman dead list {row['name']}")
-            yield Sentence(f"{row['name']}: {row['dead']:,} {noun} refused for good: {shows}", "red")
+            since = f" since {row['dead_since']}" if row["dead_since"] else ""
+            every = "it refuses all events; " if row["state"] == "refusing" else ""
+            words = f"{row['dead']:,} {noun} refused for good{since}"
+            yield Sentence(f"{row['name']}: {every}{words}: {shows}", "red")
     if count := found["open_failures"]:
         noun = "failure is" if count == 1 else "failures are"
         yield Sentence(f"{count:,} {noun} open: {kept('roundsman failures')}", "yellow")

@@ -182,6 +182,10 @@ class SinkEntry(NamedTuple):
     paused: float | None = None
     """Since when a person has paused it."""
     paused_by: str | None = None
+    dead_since: float | None = None
+    """When the first of its dead letters was buried."""
+    refused: int = 0
+    """Number of dead letters since its last delivery."""
 
 
 class Pause(NamedTuple):

@@ -196,13 +196,13 @@ class _Place:
             return refused | {places[n]: why for n, why in found.items()}
 
         async def finish(found: Mapping[int, str]) -> None:
-            """Move the position. A single event that is refused is buried by the caller."""
+            """Move the position. If all events are refused, the caller buries them: nothing was delivered."""
             dead = {events[n].seq: why for n, why in all_refused(found).items()}
             position, link = self._position, self._link
             if position is None or link is None:
                 return
             position.moved = False  # a transaction before this one may not have been committed
-            if self._joins and not (dead and len(events) == 1):
+            if self._joins and len(dead) < len(events):
                 await link.lend(lambda connection: position.move(connection, dead))
 
         with translated(self._sink.url):

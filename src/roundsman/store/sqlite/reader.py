@@ -110,7 +110,8 @@ class Reader(Failures, Pulling, Searching, Tallies):
         """Every sink that was ever configured."""
         sql = (
             "SELECT name, type, cursor, delivered, failures, failing, error, "
-            "(SELECT count(*) FROM dead WHERE sink = sinks.name), until, held, paused, paused_by FROM sinks ORDER BY name"
+            "(SELECT count(*) FROM dead WHERE sink = sinks.name), until, held, paused, paused_by, (SELECT min(buried) FROM dead WHERE sink = sinks.name), "
+            "(SELECT count(*) FROM dead WHERE sink = sinks.name AND buried > coalesce(delivered, 0)) FROM sinks ORDER BY name"
         )
         return [SinkEntry(*row) for row in self._run(sql)]
 
