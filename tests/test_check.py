@@ -196,3 +196,14 @@ def test_a_filter_that_matches_nothing_is_shown_with_its_line_and_the_nearest_na
     assert line == f"{where}: zzz matches nothing"
     (tmp_path / "more.toml").write_text(sink.format(glob))
     assert f"{glob} matches nothing" not in check("other.toml").err
+
+
+def test_a_retention_of_days_without_their_unit_is_a_warning(check: Program, tmp_path: Path) -> None:
+    path = tmp_path / "other.toml"
+    path.write_text(ALL.replace("[daemon]", "[daemon]\nretention = 35", 1))
+    words = "payloads of events, also of open failures, are pruned after 35s"
+    assert (
+        f'other.toml:3: warning: daemon.retention: {words}; write "35d" for days' in check("other.toml").err
+    )
+    path.write_text(ALL.replace("[daemon]", '[daemon]\nretention = "1h"', 1))
+    assert "retention" not in check("other.toml").err

@@ -22,6 +22,10 @@ from roundsman.options.secrets import INSIDE, may_be_placeholder
 from roundsman.options.server import Server, secrets_of
 from roundsman.plugin import Plugin, secrets
 from roundsman.store import DAEMON
+from roundsman.times import spell
+
+SHORTEST = 3600.0
+"""Seconds: a shorter `retention` is likely a mistake."""
 
 if TYPE_CHECKING:
     from roundsman.config.heartbeat import HeartbeatOptions
@@ -58,7 +62,7 @@ def warnings(config: Config) -> list[str]:
         found += [
             f"{place}.{what} holds a placeholder, and no program replaces it" for what in _placeholders(table)
         ]
-    found += _passwords(config, files)
+    found += [*_pruned_soon(config.daemon.retention), *_passwords(config, files)]
     found += _filters_for_nothing(config)
     listen = config.listen
     if listen is not None and not listen.address.is_local and listen.tls_certificate is None:
@@ -105,6 +109,16 @@ def warnings(config: Config) -> list[str]:
         elif mode & 0o020 or others & 0o002:
             found.append(f"{path}: {why}, and its mode {mode:04o} lets others write it; chmod go-w")
     return found
+
+
+def _pruned_soon(retention: float) -> list[str]:
+    """A number without a unit is in seconds, and was meant to be in days."""
+    if retention >= SHORTEST:
+        return []
+    meant = f'; write "{retention:.0f}d" for days' if retention.is_integer() and retention else ""
+    return [
+        f"daemon.retention: payloads of events, also of open failures, are pruned after {spell(retention)}{meant}"
+    ]
 
 
 def _odd(secret: str) -> list[str]:
