@@ -267,6 +267,14 @@ def test_the_bundle_is_the_users_alone_and_replaces_no_file_without_force(tmp_pa
     assert "roundsman-doctor/README.txt" in members(out)
 
 
+def test_a_bundle_has_the_ending_of_what_it_is(tmp_path: Path) -> None:
+    out = tmp_path / "out.zip"
+    said = doctor(tmp_path, "--bundle", str(out))
+    assert (said.returncode, said.stdout) == (2, "")
+    assert said.stderr == f"{out}: a bundle is a .tar.gz: give it this ending, or .tgz\n"
+    assert not out.exists()
+
+
 def test_without_a_configuration_it_still_says_the_rest(tmp_path: Path) -> None:
     said = doctor(tmp_path, "--json", config=tmp_path / "none.toml")
     found = json.loads(said.stdout)

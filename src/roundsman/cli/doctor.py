@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from roundsman.doctor.examine import Report
 
 
+ENDINGS = (".tar.gz", ".tgz")
+"""Of the name of a bundle: programs that open it go by that."""
+
+
 @app.command()
 def doctor(
     config: ConfigPath = None,
@@ -45,6 +49,8 @@ def doctor(
     from roundsman.doctor.examine import examine
     from roundsman.service import service
 
+    if bundle is not None and not bundle.name.endswith(ENDINGS):
+        fail(f"{bundle}: a bundle is a .tar.gz: give it this ending, or .tgz", 2)
     if bundle is not None and bundle.exists() and not force:
         fail(f"{bundle}: exists; --force overwrites it")
 
