@@ -3,16 +3,19 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
 from postgres import Postgres
+from roundsman import screen
 from roundsman.engine.engine import Engine
 from roundsman.engine.fleet import Fleet
 from roundsman.http.transport import Clients
 from roundsman.plugin import Source
 from roundsman.sinks.file import FileSink
 from roundsman.store import Filter, Intake, Server, open_store
+from roundsman.terminal.terminal import Terminal
 from worlds import ByHand, Recorder, Time, an_event, event_logs
 
 psycopg = pytest.importorskip("psycopg", reason="needs roundsman[postgres]")
@@ -123,3 +126,35 @@ async def test_events_that_were_pruned_while_no_worker_had_the_sink_are_reported
         await its.beat()
         [(notice, *_)] = await one.store.events(0, 100, 100, Filter())
         assert notice.type == "roundsman.sink.gap"
+
+
+async def test_status_names_the_worker_that_holds_each_source_and_sink(
+    database: str, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = doors(*range(1, 5))
+    sinks = {
+        "told": Recorder().named("told"),
+        "away": FileSink(type="file", path=Path("/x"), on="three").named("away"),
+    }
+    async with worker(database, "one", time) as (one, its), worker(database, "two", time) as (two, others):
+        for each in (one, two):
+            await each.setup(sources, sinks)
+        for _ in range(3):
+            await its.beat()
+            await others.beat()
+        assert (len(one.roster), len(two.roster)) == (2, 2)
+        found = await screen.status(one.store, {}, None, (sources, sinks))
+        holders = {row["name"]: row["worker"] for row in found["sources"]}
+        assert holders == dict.fromkeys(one.roster, "one") | dict.fromkeys(two.roster, "two")
+        [away, told] = [row["worker"] for row in found["sinks"]]
+        assert (away, told in {"one", "two"}) == (None, True)
+        monkeypatch.setenv("COLUMNS", "80")
+        lines = screen.status_tables(found, Terminal(utc=True, colours=False))
+        assert all(
+            any(line.split()[:3] == [name, "new", on] for line in lines) for name, on in holders.items()
+        )
+        said = "no worker holds the sink away: their events wait"
+        assert any(said in line for line in lines)
+        assert any(
+            line.startswith("source doors-1 ") and " worker=" in line for line in screen.status_lines(found)
+        )

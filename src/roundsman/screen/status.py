@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from roundsman.masking import safe
 from roundsman.screen.health import late_beat
 from roundsman.screen.words import plain, stamp
-from roundsman.screen.workers import remarks, workers
+from roundsman.screen.workers import remarks, unheld, workers
 from roundsman.store import Filter, Memory, SinkEntry, SourceStatus, View, holder
 from roundsman.terminal.events import GAP
 
@@ -47,6 +47,8 @@ async def status(
     """
     sources_now, sinks_now = configured if configured is not None else (None, None)
     counts, unread = await view.counts(), await view.unread_counts()
+    shared = await workers(view)
+    holders = await view.holders("source") if shared else {}
     unchanged = await view.unchanged_shares(time.time())
     sources = []
     for entry in await view.sources():
@@ -84,9 +86,11 @@ async def status(
                 "paused_by": entry.paused_by,
                 "reading": at.reading,
                 "tracks": at.tracks or None,
+                "worker": holders.get(entry.name),
             }
         )
     sinks = []
+    holders = await view.holders("sink") if shared else {}
     for sink in await view.sinks():
         retired = sinks_now is not None and sink.name not in sinks_now
         found = (filters or {}).get(sink.name, Filter())
@@ -108,9 +112,9 @@ async def status(
                 "paused": stamp(sink.paused),
                 "paused_by": sink.paused_by,
                 "oldest": stamp(await _oldest(view, sink.cursor, found)) if waiting else None,
+                "worker": holders.get(sink.name),
             }
         )
-    shared = await workers(view)
     return {
         "store": str(view.place),
         "daemon": holder(view.place),
@@ -162,6 +166,8 @@ def status_lines(found: Mapping[str, Any]) -> Iterable[str]:
             yield f"store {safe(found[key])}"
     yield f"failures open={found['open_failures']}"
     for remark in remarks(found.get("workers", ())):
+        yield f"workers {safe(remark)}"
+    for remark in unheld(found):
         yield f"workers {safe(remark)}"
     for kind in ("workers", "sources", "sinks"):
         for row in found.get(kind, ()):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from roundsman.masking import safe
 from roundsman.screen.words import age, since, unix
-from roundsman.screen.workers import remarks
+from roundsman.screen.workers import remarks, unheld
 from roundsman.store.origins import another_origin
 from roundsman.terminal.columns import KEPT, Cell, Column, Table, kept, table
 from roundsman.terminal.events import GAP
@@ -30,6 +30,7 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z")
 SOURCES = (
     Column("source"),
     Column("state", label=""),
+    Column("worker", label="on"),
     Column("answered"),
     Column("changed"),
     Column("next"),
@@ -42,6 +43,7 @@ SOURCES = (
 SINKS = (
     Column("sink"),
     Column("state", label=""),
+    Column("worker", label="on"),
     Column("last delivery", label="delivered"),
     Column("waiting", right=True),
     Column("oldest"),
@@ -147,7 +149,7 @@ def _parts(found: Mapping[str, Any], terminal: Terminal) -> Parts:
     return Parts(
         terminal.paragraph(_local(running, terminal), "dim"),
         table(SOURCES, [_source(row, found, terminal, now) for row in found["sources"]], space, paint),
-        table(SINKS, [_sink(row, now) for row in found["sinks"]], space, paint),
+        table(SINKS, [_sink(row, found, now) for row in found["sinks"]], space, paint),
         table(WORKERS, [_worker(row, now) for row in found.get("workers", ())], space, paint),
         sentences,
     )
@@ -171,6 +173,7 @@ def _source(row: Mapping[str, Any], found: Mapping[str, Any], terminal: Terminal
     return [
         Cell(safe(row["name"])),
         Cell(row["state"], TONES.get(row["state"], "dim")),
+        _holder(row, found),
         Cell(since(unix(row["answered"]), now) or "never"),
         Cell(since(unix(row["changed"]), now) or "never"),
         Cell("-" if idle else "now" if soon else since(due, now)),
@@ -207,11 +210,19 @@ def _work(row: Mapping[str, Any], terminal: Terminal) -> str:
     return ", ".join(work)
 
 
-def _sink(row: Mapping[str, Any], now: float) -> list[Cell]:
+def _holder(row: Mapping[str, Any], found: Mapping[str, Any]) -> Cell:
+    """The worker that visits a source, or delivers to a sink; empty if the store is not shared."""
+    if row["worker"] is not None:
+        return Cell(safe(row["worker"]))
+    return Cell("none", "yellow") if found.get("workers") and row["state"] != "retired" else Cell("")
+
+
+def _sink(row: Mapping[str, Any], found: Mapping[str, Any], now: float) -> list[Cell]:
     oldest = unix(row["oldest"])
     return [
         Cell(safe(row["name"])),
         Cell(row["state"], TONES.get(row["state"], "dim")),
+        _holder(row, found),
         Cell(since(unix(row["delivered"]), now) or "never"),
         Cell(f"{row['waiting']:,}"),
         Cell(age(now - oldest) if oldest else ""),
@@ -236,7 +247,7 @@ def _sentences(found: Mapping[str, Any]) -> Iterator[Sentence]:
     for key in ("trouble", "damage"):
         if found[key]:
             yield Sentence(found[key], "red")
-    for line in remarks(found.get("workers", ())):
+    for line in [*remarks(found.get("workers", ())), *unheld(found)]:
         yield Sentence(line, "yellow")
     for row in [*found["sources"], *found["sinks"]]:
         if row["error"] and row["state"] not in {"retired", "paused"}:

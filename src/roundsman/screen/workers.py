@@ -7,6 +7,8 @@ from typing import Any
 from roundsman.screen.words import stamp
 from roundsman.store import View
 
+FEW = 5
+"""Names in a sentence."""
 LATE = 15.0
 """Seconds since the last beat after which a worker is shown as silent; after some more, others take over."""
 
@@ -40,3 +42,13 @@ def remarks(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         usual, _ = digests.most_common(1)[0]
         others = ", ".join(each["name"] for each in found if each["config"] not in {usual, None})
         yield f"the workers have different configurations: reload those of {others}, or the others"
+
+
+def unheld(found: Mapping[str, Any]) -> Iterator[str]:
+    """A sentence about sources, and one about sinks, that no worker holds; `found`: what `status` shows."""
+    for kind, why in (("source", ""), ("sink", ": their events wait, as for a machine in `on` that is away")):
+        rows = [row for row in found[f"{kind}s"] if row["state"] != "retired" and row["worker"] is None]
+        if found.get("workers") and rows:
+            names = ", ".join(row["name"] for row in rows[:FEW])
+            more = f" and {len(rows) - FEW:,} more" if len(rows) > FEW else ""
+            yield f"no worker holds the {kind}{'s' if len(rows) > 1 else ''} {names}{more}{why}"

@@ -179,6 +179,9 @@ class View(Protocol):
     async def workers(self) -> list[Worker]:
         """The workers that share a store on a server; none for a store in a file."""
 
+    async def holders(self, kind: Kind, names: Sequence[str] | None = None) -> dict[str, str]:
+        """By name, the worker that holds a source or a sink; with `names`, of these. None has those that are left out."""
+
     async def backup(self, target: Path, *, replace: bool = False) -> None:
         """Write a complete copy of the store, while others may write. StoreError on failure."""
 

@@ -16,7 +16,7 @@ from roundsman.store.postgres.failures import Failures
 from roundsman.store.postgres.filters import like, where_of
 from roundsman.store.postgres.pulling import Pulling
 from roundsman.store.postgres.reading import EVENT, LOGGED, events_of, reading, rows
-from roundsman.store.postgres.roll import ALL_WORKERS, OWN
+from roundsman.store.postgres.roll import ALL_WORKERS, HOLDERS, OWN
 from roundsman.store.postgres.schema import applied, must_be_current
 from roundsman.store.postgres.tallies import Tallies
 from roundsman.store.reloads import results_of
@@ -27,6 +27,7 @@ from roundsman.store.values import (
     DaemonRecord,
     DeadLetter,
     Filter,
+    Kind,
     Later,
     Memory,
     Pause,
@@ -175,6 +176,12 @@ class Reader(Failures, Pulling, Tallies):
     async def workers(self) -> list[Worker]:
         """The workers that share the store."""
         return [Worker._make(row) for row in await self._rows(ALL_WORKERS)]
+
+    @reading
+    async def holders(self, kind: Kind, names: Sequence[str] | None = None) -> dict[str, str]:
+        """By name, the worker that holds a source or a sink; with `names`, of these."""
+        among, values = ("", []) if names is None else (" AND h.name = ANY (%s)", [list(names)])
+        return dict(await self._rows(f"{HOLDERS}{among}", [kind, *values]))
 
     @reading
     async def kind(self, source: str) -> str | None:

@@ -8,6 +8,8 @@ ALL_WORKERS = (
     "FROM workers w JOIN beats b ON b.worker = w.id WHERE w.ended IS NULL AND b.beat IS NOT NULL ORDER BY w.id"
 )
 """Every worker that beats, as `Worker`. One that still starts holds nothing, and may take its time."""
+HOLDERS = "SELECT h.name, b.name FROM holds h JOIN beats b ON b.worker = h.holder WHERE h.kind = %s"
+"""What is held, and the names of the workers that hold it."""
 OWN = (
     "SELECT w.pid, w.started, b.beat, w.version, b.config, b.digest, b.reloads, b.problems FROM beats b "
     "JOIN workers w ON w.id = b.worker WHERE w.ended IS NULL AND w.host = %s ORDER BY b.beat DESC NULLS LAST LIMIT 1"

@@ -28,6 +28,7 @@ from roundsman.store.values import (
     DaemonRecord,
     DeadLetter,
     Filter,
+    Kind,
     Later,
     Memory,
     Pause,
@@ -190,6 +191,10 @@ class Reader(Failures, Pulling, Searching, Tallies):
     async def workers(self) -> list[Worker]:
         """None: one daemon uses a file."""
         return []
+
+    async def holders(self, kind: Kind, names: Sequence[str] | None = None) -> dict[str, str]:  # noqa: ARG002 - as above
+        """None: one daemon uses a file."""
+        return {}
 
     @reading
     def daemon(self) -> DaemonRecord:

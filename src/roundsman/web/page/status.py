@@ -11,7 +11,7 @@ from roundsman.config.registry import source_class
 from roundsman.engine.delivery import wanted_by
 from roundsman.engine.engine import Engine
 from roundsman.screen.states import States
-from roundsman.store import SourceEntry, View
+from roundsman.store import Kind, SourceEntry, View
 from roundsman.web.page.door import Session
 from roundsman.web.page.queries import Query
 
@@ -31,6 +31,9 @@ class Part:
 
     async def sources(self) -> list[SourceEntry]:
         return await self._view.sources(self._names)
+
+    async def holders(self, kind: Kind) -> dict[str, str]:
+        return await self._view.holders(kind, self._names if kind == "source" else None)
 
     async def counts(self) -> dict[str, int]:
         return await self._view.counts(self._names)
