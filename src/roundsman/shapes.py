@@ -326,6 +326,8 @@ class SourceState(TypedDict):
     """How far a reading over several visits has come: a time or words, or empty; null if none is under way."""
     tracks: bool | None
     """Whether it follows jobs by id; null if it does not."""
+    worker: str | None
+    """The worker that holds it, if machines share the store."""
 
 
 @_open
@@ -336,8 +338,10 @@ class SinkState(TypedDict):
     """The name in the configuration."""
     type: str
     """Its type, such as `file`."""
-    state: Literal["ok", "failing", "waiting", "paused", "retired"]
-    """`waiting`: it holds events on purpose, and sends them later; `retired`: not in the configuration any more."""
+    state: Literal["ok", "failing", "refusing", "waiting", "paused", "retired"]
+    """`refusing`: its receiver has refused each event since the last delivery; `waiting`: it holds events on purpose, and
+    sends them later; `retired`: not in the configuration any more.
+    """
     cursor: int
     """The number of the last event that it has."""
     waiting: int
@@ -354,12 +358,16 @@ class SinkState(TypedDict):
     """Why the last one failed."""
     dead: int
     """Its dead letters."""
+    dead_since: Time | None
+    """When the first of them was buried."""
     paused: Time | None
     """Since when a person has paused it."""
     paused_by: str | None
     """Who."""
     oldest: Time | None
     """When the oldest event that waits for it was logged."""
+    worker: str | None
+    """The worker that holds it, if machines share the store."""
 
 
 @_open
