@@ -190,11 +190,22 @@ async def test_while_the_server_is_away_workers_wait_and_afterwards_nothing_is_l
         token = "Bearer 0123456789abcdef"
         status, page = await world.ask("one", "/", authorization=token)
         assert (status, '<span class="name">two</span>' in page) == (200, True)
+        assert all(f'href="/source/doors-{n:02}"' in page for n in range(MANY)), "also those of the other one"
+        assert (
+            page.count('<td class="wide name">one</td>') + page.count('<td class="wide name">two</td>')
+            == MANY + 1
+        )
+        assert "<dt>sources</dt><dd>20</dd>" in page
         held = world.run(
             "SELECT h.name FROM holds h JOIN beats b ON b.worker = h.holder WHERE b.name = 'two' LIMIT 1"
         )
         status, page = await world.ask("one", f"/source/{held[0][0]}", authorization=token)
-        assert (status, "another machine holds it" in page) == (404, True)
+        assert (status, '<dt>Worker</dt><dd class="name">two</dd>' in page) == (200, True)
+        assert "polls in" in page or "polls now" in page
+        status, page = await world.ask("two", "/sink/archive", authorization=token)
+        assert (status, '<dt>Worker</dt><dd class="name">one</dd>' in page) == (200, True)
+        listed = (await world.ask("one", "/sources?state=ok", authorization=token))[1]
+        assert f'href="/source/{held[0][0]}"' in listed
         found = json.loads((await world.ask("one", "/status.json", authorization=token))[1])
         assert {each["state"] for each in found["sources"]} <= {"ok", "new", "idle"}, "none is retired"
         await asyncio.to_thread(world.server.stop, signal.SIGQUIT)

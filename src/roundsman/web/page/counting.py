@@ -5,10 +5,11 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 
+from roundsman.engine.delivery import wanted_by
 from roundsman.engine.engine import Engine
 from roundsman.errors import StoreError
 from roundsman.store import Census
-from roundsman.web.page import rows
+from roundsman.web.page import elsewhere, rows
 
 PATIENCE = 5.0
 """Seconds to wait for the store."""
@@ -30,6 +31,8 @@ class Counting:
         self._census_until = float("-inf")
         self._listing: rows.Listing | None = None
         self._listing_until = float("-inf")
+        self._others: Mapping[str, elsewhere.Other] = {}
+        self._others_until = float("-inf")
         self._shares: Mapping[str, float] = {}
         self._shares_until = float("-inf")
         self._under_way: asyncio.Task[Census] | None = None
@@ -47,7 +50,7 @@ class Counting:
 
     async def _count(self) -> Census:
         began, used = time.monotonic(), time.process_time()
-        sinks = {name: delivery.wanted for name, delivery in self._engine.deliveries.items()}
+        sinks = {name: wanted_by(sink) for name, sink in self._engine.sinks.items()}
         self._census = await self._engine.store.census(sinks)
         self._census_until = began + max(SOONEST, min(LONGEST, (time.process_time() - used) / SHARE))
         return self._census
@@ -69,9 +72,24 @@ class Counting:
         began = time.monotonic()
         if self._listing is None or began >= self._listing_until:
             used = time.process_time()
-            self._listing = await rows.listing(self._engine)
+            self._listing = await rows.listing(self._engine, others=await self.others())
             self._listing_until = began + max(SOONEST, min(LONGEST, (time.process_time() - used) / SHARE))
         return self._listing
+
+    async def others(self) -> Mapping[str, elsewhere.Other]:
+        """The sources that this worker does not hold; the last known ones, if the store does not answer."""
+        configured = dict(self._engine.roster.elsewhere)
+        began = time.monotonic()
+        if not configured:
+            return {}
+        if began >= self._others_until or configured.keys() - self._others.keys():
+            used = time.process_time()
+            with suppress(StoreError):
+                self._others = await self._engine.store.apart(
+                    lambda view: elsewhere.others(view, configured), PATIENCE
+                )
+            self._others_until = began + max(SOONEST, min(LONGEST, (time.process_time() - used) / SHARE))
+        return {name: each for name, each in self._others.items() if name in configured}
 
     def changed(self) -> None:
         """A person has changed something: count again for the next page."""

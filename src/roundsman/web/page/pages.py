@@ -13,7 +13,6 @@ from roundsman.store import Act, DeadLetter, Filter, Kind, LoggedAct, Searched, 
 from roundsman.store.tally import SPANS
 from roundsman.summary import without_source
 from roundsman.web.page import charted
-from roundsman.web.page.rows import SourceRow
 from roundsman.web.page.words import short
 
 NEWEST = 12
@@ -144,9 +143,9 @@ def lines(found: Searched) -> Lines:
     return Lines([line(event, logged) for event, logged in found.events], found.reached)
 
 
-async def stored(view: View, rows: Sequence[SourceRow]) -> dict[str, SourceEntry]:
+async def stored(view: View, names: Sequence[str]) -> dict[str, SourceEntry]:
     """What the store has about these sources, by name."""
-    return {entry.name: entry for entry in await view.sources([row.name for row in rows])}
+    return {entry.name: entry for entry in await view.sources(names)}
 
 
 async def follows(view: View, source: Source) -> int:

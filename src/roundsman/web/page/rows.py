@@ -4,15 +4,19 @@ import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 from roundsman.engine.delivery import Delivery
 from roundsman.engine.engine import Engine
 from roundsman.engine.roster import Watched
 from roundsman.options.values import counted
 from roundsman.screen.status import LONG_REST, state_of
-from roundsman.store import Census, Lag
+from roundsman.store import Census, Lag, SourceStatus
 from roundsman.web.page.words import lasts, number
+
+if TYPE_CHECKING:
+    from roundsman.web.page.elsewhere import Other
 
 TURN = 0.002
 """Seconds after which other tasks may run. It is measured, because the machine may be a slow or a busy one."""
@@ -72,8 +76,12 @@ class Listing(NamedTuple):
         return list(islice(every, offset, offset + limit))
 
 
-async def listing(engine: Engine, words: str = "", state: str = "") -> Listing:
-    """The sources whose names or types contain `words`, with this state if one is given."""
+async def listing(
+    engine: Engine, words: str = "", state: str = "", others: Mapping[str, "Other"] = MappingProxyType({})
+) -> Listing:
+    """The sources whose names or types contain `words`, with this state if one is given. `others`: those that this worker
+    does not hold.
+    """
     found: dict[str, list[str]] = {}
     folded = words.casefold()
     began = time.perf_counter()
@@ -89,12 +97,16 @@ async def listing(engine: Engine, words: str = "", state: str = "") -> Listing:
         now = _state(watched)
         if not state or state == now:
             found.setdefault(now, []).append(name)
+    for name, each in others.items():
+        matches = not folded or folded in name.casefold() or folded in each.type
+        if matches and name not in engine.roster and (not state or state == each.state):
+            found.setdefault(each.state, []).append(name)
     return Listing(found)
 
 
-def source_rows(engine: Engine, names: Sequence[str]) -> list[SourceRow]:
-    """These sources, without those that are not configured any more."""
-    return [source_row(engine, name) for name in names if name in engine.roster]
+def source_rows(engine: Engine, names: Sequence[str]) -> dict[str, SourceRow]:
+    """Those of these sources that this worker holds."""
+    return {name: source_row(engine, name) for name in names if name in engine.roster}
 
 
 def source_row(engine: Engine, name: str) -> SourceRow:
@@ -139,6 +151,11 @@ def _waits(watched: Watched, now: float) -> str:
         return "waits until a person resumes it"
     if watched.queued:
         return "waits for other polls of its host"
+    return next_visit(status, now)
+
+
+def next_visit(status: SourceStatus, now: float) -> str:
+    """When a source is polled next, and why then."""
     at = max(status.next_visit, status.not_before)
     wait = at - now
     if wait < 1:
@@ -153,9 +170,8 @@ def _waits(watched: Watched, now: float) -> str:
 
 
 def sink_rows(engine: Engine, census: Census | None) -> Iterator[SinkRow]:
-    """Every sink, those that fail first. Without a census, what waits and what is dead is not known."""
-    order = sorted(engine.deliveries.items(), key=lambda each: (not each[1].fails, each[1].paused is None))
-    return (sink_row(name, delivery, census) for name, delivery in order)
+    """Every sink that this worker holds. Without a census, what waits and what is dead is not known."""
+    return (sink_row(name, delivery, census) for name, delivery in engine.deliveries.items())
 
 
 def sink_row(name: str, delivery: Delivery, census: Census | None) -> SinkRow:

@@ -1,7 +1,7 @@
 """The pages: each is read from the daemon and the store, and made into HTML aside."""
 
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from itertools import islice
 from typing import Any
 from urllib.parse import urlencode
@@ -10,11 +10,12 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from roundsman.engine.delivery import wanted_by
 from roundsman.engine.engine import Engine
 from roundsman.plugin import Tracks
 from roundsman.screen.workers import workers
 from roundsman.store import Filter, View
-from roundsman.web.page import pages, rows
+from roundsman.web.page import elsewhere, pages, rows
 from roundsman.web.page.asked import LogQuery, SourceQuery, seq_of
 from roundsman.web.page.counting import Counting
 from roundsman.web.page.door import Door, Session, inside
@@ -26,7 +27,6 @@ FEW = 25
 """Sources on the first page."""
 LONGEST = 500
 """Maximum characters of a name and of a note, as for `roundsman failures done`."""
-ELSEWHERE = "another machine holds it, and shows it on its page"
 UNCHANGING = "max-age=31536000, immutable"
 
 Values = Mapping[str, Any]
@@ -50,23 +50,27 @@ class Views:
         engine = self._engine
         census = await self._counting.census()
         listing = await self._counting.listing()
-        shown = rows.source_rows(engine, listing.names(0, FEW))
+        lists = self._lists(listing.names(0, FEW))
         sinks = list(rows.sink_rows(engine, census))
+        types = {name: sink.type for name, sink in engine.sinks.items()}
 
         async def reads(view: View) -> Values:
+            held = await view.holders("sink") if engine.fleet is not None else {}
+            entries = {entry.name: entry for entry in await view.sinks()}
             _, failures = await pages.open_failures(view, Filter(), None, pages.OPEN)
             return {
                 "failures": failures,
                 "found": await pages.newest(view, Filter()),
-                "stored": await pages.stored(view, shown),
+                **await lists(view),
+                "sinks": elsewhere.sink_rows(sinks, types, entries, held, census),
+                "sink_entries": entries,
+                "sink_holders": held,
                 "head": await view.head(),
                 "workers": await workers(view) if engine.fleet is not None else [],
             }
 
         values = {
             "listing": listing,
-            "sources": shown,
-            "sinks": sinks,
             "census": census,
             "states": rows.STATES,
         }
@@ -76,62 +80,84 @@ class Views:
         """All sources, a page at a time."""
         query = SourceQuery.of(request.query_params)
         every = await self._counting.listing()
-        listing = await rows.listing(self._engine, query.words, query.state) if query.narrows else every
-        shown = rows.source_rows(self._engine, listing.names(query.offset, pages.LISTED))
+        listing = every
+        if query.narrows:
+            others = await self._counting.others()
+            listing = await rows.listing(self._engine, query.words, query.state, others)
+        reads = self._lists(listing.names(query.offset, pages.LISTED))
         census = await self._counting.census()
-
-        async def reads(view: View) -> Values:
-            return {"stored": await pages.stored(view, shown)}
-
         values = {
             "query": query,
             "listing": listing,
             "every_listing": every,
-            "sources": shown,
             "census": census,
             "states": rows.STATES,
             "size": pages.LISTED,
         }
         return await self._page(request, session, "sources.html", reads, values)
 
+    def _lists(self, names: Sequence[str]) -> Reads:
+        """Reads these sources. What this worker holds is known here; the rest as the store has it."""
+        engine = self._engine
+        own = rows.source_rows(engine, names)
+        others = {name: engine.roster.elsewhere[name] for name in names if name in engine.roster.elsewhere}
+
+        async def reads(view: View) -> Values:
+            stored = await pages.stored(view, names)
+            holders = await view.holders("source", names) if engine.fleet is not None else {}
+            found = await elsewhere.source_rows(view, others, stored, holders, engine.time.now())
+            return {"stored": stored, "holders": holders, "sources": elsewhere.in_order(names, found, own)}
+
+        return reads
+
     async def source(self, request: Request, session: Session) -> Response:
         """One source."""
         name = request.path_params["name"]
-        if name not in self._engine.roster:
-            held = name in self._engine.roster.elsewhere
-            return self._missing(session, f"{name}: {ELSEWHERE if held else 'no such source'}")
-        row, source = rows.source_row(self._engine, name), self._engine.roster[name].source
         census = await self._counting.census()
+        source = self._engine.roster.source(name)  # after the wait: a reload may have removed it meanwhile
+        if source is None:
+            return self._missing(session, f"{name}: no such source")
+        lists = self._lists([name])
 
         async def reads(view: View) -> Values:
+            found = await lists(view)
             return {
+                "row": found["sources"][0],
+                "stored": found["stored"],
+                "holders": found["holders"],
                 "follows": await pages.follows(view, source) if isinstance(source, Tracks) else None,
-                "stored": await pages.stored(view, [row]),
                 "found": await pages.newest(view, Filter(sources=[name])),
                 "charts": await pages.source_charts(view, name, self._engine.time.now()),
             }
 
-        return await self._page(request, session, "source.html", reads, {"row": row, "census": census})
+        return await self._page(request, session, "source.html", reads, {"census": census})
 
     async def sink(self, request: Request, session: Session) -> Response:
         """One sink."""
         name = request.path_params["name"]
         census = await self._counting.census()
-        delivery = self._engine.deliveries.get(name)  # after the wait: a reload may have removed it meanwhile
-        if delivery is None:
-            held = name in self._engine.sinks
-            return self._missing(session, f"{name}: {ELSEWHERE if held else 'no such sink'}")
-        row = rows.sink_row(name, delivery, census)
+        engine = self._engine
+        sink = engine.sinks.get(name)  # after the wait: a reload may have removed it meanwhile
+        if sink is None:
+            return self._missing(session, f"{name}: no such sink")
+        delivery = engine.deliveries.get(name)
+        own = [rows.sink_row(name, delivery, census)] if delivery is not None else []
 
         async def reads(view: View) -> Values:
+            entry = await pages.sink_entry(view, name)
+            held = await view.holders("sink", [name]) if engine.fleet is not None else {}
+            entries = {name: entry} if entry is not None else {}
+            [row] = elsewhere.sink_rows(own, {name: sink.type}, entries, held, census)
             return {
-                "entry": await pages.sink_entry(view, name),
+                "row": row,
+                "entry": entry,
+                "sink_holders": held,
                 "dead": await pages.dead_letters(view, name),
                 "head": await view.head(),
                 "charts": await pages.sink_charts(view, name, self._engine.time.now()),
             }
 
-        return await self._page(request, session, "sink.html", reads, {"row": row, "wanted": delivery.wanted})
+        return await self._page(request, session, "sink.html", reads, {"wanted": wanted_by(sink)})
 
     async def failures(self, request: Request, session: Session) -> Response:
         """Open failures, and what persons did with failures."""
@@ -159,7 +185,7 @@ class Views:
             "query": query,
             "kinds": pages.kinds(),
             "outcomes": pages.OUTCOMES,
-            "names": list(islice(self._engine.roster, pages.LISTED)),
+            "names": list(islice(self._engine.roster.configured(), pages.LISTED)),
             "size": pages.LISTED,
         }
         return await self._page(request, session, "log.html", reads, values)
@@ -218,6 +244,7 @@ class Views:
         shares = await self._counting.shares()
         common = {
             "shares": shares,
+            "shared_work": self._engine.fleet is not None,
             "session": session,
             "here": request.url.path,
             "query_string": request.url.query,
