@@ -9,6 +9,8 @@ from roundsman.engine.engine import Engine
 from roundsman.errors import Unreadable
 from roundsman.events import Event
 from roundsman.plugin import Source
+from roundsman.screen.words import unix
+from roundsman.screen.workers import workers
 from roundsman.store import Act, DeadLetter, Filter, Kind, LoggedAct, Searched, SinkEntry, SourceEntry, View
 from roundsman.store.tally import SPANS
 from roundsman.summary import without_source
@@ -206,6 +208,12 @@ async def whole(view: View, seq: int) -> Whole | None:
         is_open,
         again,
     )
+
+
+async def all_workers(view: View) -> list[dict[str, Any]]:
+    """The workers that share the store. Times are Unix times."""
+    times = ("since", "beat")
+    return [{**each, **{key: unix(each[key]) for key in times}} for each in await workers(view)]
 
 
 async def sink_entry(view: View, name: str) -> SinkEntry | None:

@@ -13,7 +13,6 @@ from starlette.routing import Route
 from roundsman.engine.delivery import wanted_by
 from roundsman.engine.engine import Engine
 from roundsman.plugin import Tracks
-from roundsman.screen.workers import workers
 from roundsman.store import Filter, View
 from roundsman.web.page import elsewhere, pages, rows
 from roundsman.web.page.asked import LogQuery, SourceQuery, seq_of
@@ -66,7 +65,7 @@ class Views:
                 "sink_entries": entries,
                 "sink_holders": held,
                 "head": await view.head(),
-                "workers": await workers(view) if engine.fleet is not None else [],
+                "workers": await pages.all_workers(view) if engine.fleet is not None else [],
             }
 
         values = {
