@@ -153,7 +153,7 @@ async def test_status_names_the_worker_that_holds_each_source_and_sink(
         assert all(
             any(line.split()[:3] == [name, "new", on] for line in lines) for name, on in holders.items()
         )
-        said = "no worker holds the sink away: their events wait"
+        said = "no worker holds the sink away: events wait there"
         assert any(said in line for line in lines)
         assert any(
             line.startswith("source doors-1 ") and " worker=" in line for line in screen.status_lines(found)

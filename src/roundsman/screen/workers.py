@@ -46,7 +46,10 @@ def remarks(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def unheld(found: Mapping[str, Any]) -> Iterator[str]:
     """A sentence about sources, and one about sinks, that no worker holds; `found`: what `status` shows."""
-    for kind, why in (("source", ""), ("sink", ": their events wait, as for a machine in `on` that is away")):
+    for kind, why in (
+        ("source", ""),
+        ("sink", ": events wait there, for the machine in `on` if there is one"),
+    ):
         rows = [row for row in found[f"{kind}s"] if row["state"] != "retired" and row["worker"] is None]
         if found.get("workers") and rows:
             names = ", ".join(row["name"] for row in rows[:FEW])
