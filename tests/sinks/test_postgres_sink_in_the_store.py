@@ -153,3 +153,19 @@ async def test_a_user_without_rights_on_the_store_delivers_all_the_same(
     finally:
         run("DROP OWNED BY crm")
         run("DROP ROLE crm")
+
+
+async def test_a_table_in_another_database_of_the_server_does_not_have_the_position(
+    database: str, postgres_server: Postgres, time: Time, run: Run
+) -> None:
+    other = postgres_server.database()
+    try:
+        postgres_server.run(TABLE.replace("%", "%%"), (), other)
+        async with engine(database, postgres_server.url(other), time) as one:
+            await one.store.receive(Intake("doors", [an_event(1)]), time.now())
+            assert await one.deliveries.once()
+            assert (await one.store.cursor("rows"))[0] == 1
+        assert postgres_server.run(TIMES, (), other) == [(1, 1)]
+        assert run(TIMES) == []
+    finally:
+        postgres_server.drop(other)

@@ -123,6 +123,18 @@ async def test_a_form_that_says_too_little_or_too_much_changes_nothing(door: Doo
     assert await door.store.open_failures() == 0
 
 
+async def test_a_sink_that_refuses_each_event_is_not_ok(door: Door) -> None:
+    for number in (1, 2):
+        cursor, _ = await door.store.cursor("rec")
+        await door.store.bury("rec", cursor, cursor + number, "422", door.engine.time.now())
+    _, text = await get(door, "/")
+    assert '<span class="state refusing">' in text
+    assert re.search(r"refuses all events: 2 dead letters, the first <time", text)
+    assert "1 refusing" in text
+    _, text = await get(door, "/sink/rec")
+    assert "roundsman help dead-letters" in text
+
+
 async def test_a_sink_that_a_reload_removes_meanwhile_is_missing(
     door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:

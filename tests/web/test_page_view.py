@@ -241,6 +241,7 @@ def test_the_first_page_shows_the_state_of_everything(page: Page) -> None:
     assert "cannot be reached" in page.one("#sources").text
     sinks = {row.find_element(By.CSS_SELECTOR, "th a").text: row for row in page.every("#sinks tbody tr")}
     assert sinks["receiver"].find_elements(By.TAG_NAME, "td")[-1].text == "3"
+    assert "3 dead letters, the first " in sinks["receiver"].text
     assert page.one("#figures .raised").text.startswith("open failures\n5")
     assert len(page.every("#failures li")) == 5
     assert "Again: ticked off by <script>alert(1)</script>" in page.one("#failures").text
