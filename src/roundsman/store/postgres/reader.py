@@ -14,6 +14,7 @@ from roundsman.store.fleet import Worker
 from roundsman.store.postgres.connection import translated
 from roundsman.store.postgres.failures import Failures
 from roundsman.store.postgres.filters import like, where_of
+from roundsman.store.postgres.memories import Memories
 from roundsman.store.postgres.pulling import Pulling
 from roundsman.store.postgres.reading import EVENT, LOGGED, events_of, reading, rows
 from roundsman.store.postgres.roll import ALL_WORKERS, HOLDERS, OWN
@@ -29,7 +30,6 @@ from roundsman.store.values import (
     Filter,
     Kind,
     Later,
-    Memory,
     Pause,
     Reload,
     SinkEntry,
@@ -48,7 +48,7 @@ BATCH_BYTES = 8 * 2**20
 HEAD = "SELECT seq FROM log_head"
 
 
-class Reader(Failures, Pulling, Tallies):
+class Reader(Failures, Memories, Pulling, Tallies):
     """The store, read-only. It can be used beside a running daemon and never blocks it."""
 
     @classmethod
@@ -135,25 +135,6 @@ class Reader(Failures, Pulling, Tallies):
         most = limit if limit >= 0 else None
         some = await self._rows(f"SELECT name {ours} ORDER BY name LIMIT %s OFFSET %s", (most, offset))
         return [name for (name,) in some], int(await self._value(f"SELECT count(*) {ours}"))
-
-    @reading
-    async def memory(self, name: str) -> Memory:
-        """What a source remembers; empty if it was never registered."""
-        async with self._reads.one() as connection:
-            sql = (
-                "SELECT id, state, revision, EXISTS (SELECT 1 FROM inbox WHERE source = sources.id) "
-                "FROM sources WHERE name = %s"
-            )
-            found = await rows(connection, sql, (name,))
-            if not found:
-                return Memory({})
-            source, state, revision, followed = found[0]
-            inbox = []
-            if followed:  # rare, and each statement costs
-                sql = "SELECT id, n FROM inbox WHERE source = %s ORDER BY n LIMIT 1000"
-                inbox = await rows(connection, sql, (source,))
-        ids, taken = [each for each, _ in inbox], inbox[-1][1] if inbox else 0
-        return Memory(wire.decode(state.encode()), revision, ids, taken)
 
     async def backup(self, target: Path, *, replace: bool = False) -> None:
         """Write the store as a SQLite store. StoreError on failure."""

@@ -1,0 +1,65 @@
+"""What visits that begin at once read of the store: little, and each its own."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import pytest
+
+from inside import visited
+from postgres import Postgres
+from roundsman.options.server import Server
+from roundsman.store import Intake, Store, StoreError, open_store
+from worlds import START
+
+NAMES = [f"doors-{n:02}" for n in range(40)]
+
+
+@pytest.fixture
+async def store(database: str) -> AsyncIterator[Store]:
+    store = await open_store(Server(database))
+    await store.register(dict.fromkeys(NAMES, "parakey.event_logs"), {})
+    yield store
+    await store.close()
+
+
+async def test_visits_that_begin_at_once_read_what_they_remember_by_one_statement(
+    store: Store, database: str, postgres_server: Postgres
+) -> None:
+    for n, name in enumerate(NAMES):
+        await store.commit(name, 0, *visited({"page": n}, []))
+    await store.receive(Intake(NAMES[7], follow=["job-1", "job-2"]), START)
+    name = database.rpartition("/")[2]
+    log = postgres_server.folder / "log"
+    postgres_server.run(f"ALTER DATABASE {name} SET log_min_duration_statement = 0")
+    await store.close()  # settings of a database are of new connections
+    again = await open_store(Server(database))
+    before = log.stat().st_size
+    found = await asyncio.gather(*(again.memory(each) for each in [*NAMES, "never-seen", NAMES[0]]))
+    with log.open("rb") as lines:
+        lines.seek(before)
+        asked = [line for line in lines if b"FROM sources WHERE name" in line]
+    await again.close()
+    assert [each.state for each in found] == [{"page": n} for n in range(40)] + [{}, {"page": 0}]
+    assert [(list(each.ids), each.taken > 0) for each in found if each.ids] == [(["job-1", "job-2"], True)]
+    assert len(asked) <= 4  # a long one may be logged as parse, bind and execute
+
+
+async def test_a_visit_that_is_cancelled_takes_no_other_ones_memory_along(store: Store) -> None:
+    await store.commit(NAMES[1], 0, *visited({"page": 1}, []))
+    gone, kept = (asyncio.ensure_future(store.memory(name)) for name in NAMES[:2])
+    await asyncio.sleep(0)
+    gone.cancel()
+    with suppress(asyncio.CancelledError):
+        await gone
+    assert (await kept).state == {"page": 1}
+
+
+async def test_each_visit_learns_that_the_store_is_away_and_later_ones_that_it_is_back(
+    store: Store, postgres_server: Postgres
+) -> None:
+    postgres_server.stop()
+    found = await asyncio.gather(*(store.memory(name) for name in NAMES), return_exceptions=True)
+    postgres_server.start()
+    assert all(isinstance(each, StoreError) and "cannot be reached" in str(each) for each in found)
+    assert (await store.memory(NAMES[0])).revision == 0
