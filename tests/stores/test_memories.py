@@ -1,4 +1,4 @@
-"""What visits that begin at once read of the store: little, and each its own."""
+"""What visits cost the server: those that begin at once read little, and each its own; what they write moves no index."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,7 +9,7 @@ import pytest
 from inside import visited
 from postgres import Postgres
 from roundsman.options.server import Server
-from roundsman.store import Intake, Store, StoreError, open_store
+from roundsman.store import Intake, SourceStatus, Store, StoreError, open_store
 from worlds import START
 
 NAMES = [f"doors-{n:02}" for n in range(40)]
@@ -63,3 +63,22 @@ async def test_each_visit_learns_that_the_store_is_away_and_later_ones_that_it_i
     postgres_server.start()
     assert all(isinstance(each, StoreError) and "cannot be reached" in str(each) for each in found)
     assert (await store.memory(NAMES[0])).revision == 0
+
+
+async def test_a_visit_that_finds_nothing_writes_into_no_index(
+    store: Store, database: str, postgres_server: Postgres
+) -> None:
+    for n in range(20):
+        await store.begin([(name, SourceStatus(due=START + n)) for name in NAMES])
+        await store.record(
+            [(name, SourceStatus(due=START + n, last_visit=START, visits=n)) for name in NAMES]
+        )
+    await store.close()  # then the server counts what was done
+    sql = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'sources'"
+    for _ in range(200):
+        [[updates, within]] = postgres_server.run(sql, database=database.rpartition("/")[2])
+        if updates >= 1600:
+            break
+        await asyncio.sleep(0.05)
+    assert updates >= 1600
+    assert within >= 0.9 * updates

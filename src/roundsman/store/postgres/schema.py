@@ -38,7 +38,8 @@ LOG = (
         paused_by TEXT
     ) WITH (fillfactor = 70)
     """,
-    "CREATE INDEX wanted ON sources (due) WHERE due < 0",
+    # None with `due`, not even as a condition: each visit writes it, and would add a row to every index of the table.
+    "CREATE INDEX paused ON sources (name) WHERE paused IS NOT NULL",
     "INSERT INTO sources (name, type) VALUES ('daemon', 'roundsman')",
     """
     CREATE TABLE sinks (
