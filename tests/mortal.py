@@ -4,6 +4,7 @@ import asyncio
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
@@ -358,6 +359,8 @@ class Mortal(RuleBasedStateMachine):
         for thread in set(threading.enumerate()) - self.others:
             # A write that had begun, which a real end would have cut short. Commits have ended by now.
             if thread.daemon and thread.name != "commit":
+                while not thread.is_alive() and thread in threading.enumerate():
+                    time.sleep(0)  # it is about to start
                 thread.join()
 
     def shut(self) -> None:

@@ -96,6 +96,7 @@ def substituted(line: str, reader: Reader) -> str:
         r"http://127\.0\.0\.1:8377": reader.listener,
         r"\bSOURCE\b": "front-doors",
         r"\bSINK\b": "crm",
+        r"\bwarehouse\b": "crm",
         r"\bNAME\b": "github",
         r"\bCOMMAND\b": "status",
         r"(?<=--to )(WHEN|TIME|20\S+Z)": since,

@@ -20,7 +20,7 @@ from roundsman import kinds, screen, wire
 from roundsman.events import Event
 from roundsman.options.listen import ListenOptions
 from roundsman.store import Filter
-from roundsman.store.sqlite import searching
+from roundsman.store import searching
 from roundsman.web.page.words import LONGEST
 from worlds import a_failure, an_event, event_logs
 

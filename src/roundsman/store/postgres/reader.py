@@ -16,7 +16,7 @@ from roundsman.store.postgres.failures import Failures
 from roundsman.store.postgres.filters import like, where_of
 from roundsman.store.postgres.memories import Memories
 from roundsman.store.postgres.pulling import Pulling
-from roundsman.store.postgres.reading import EVENT, LOGGED, events_of, reading, rows
+from roundsman.store.postgres.reading import EVENT, LOGGED, events_of, reading
 from roundsman.store.postgres.roll import ALL_WORKERS, HOLDERS, OWN
 from roundsman.store.postgres.schema import applied, must_be_current
 from roundsman.store.postgres.tallies import Tallies
