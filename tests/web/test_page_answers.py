@@ -19,8 +19,7 @@ from inside import put, sql
 from roundsman import kinds, screen, wire
 from roundsman.events import Event
 from roundsman.options.listen import ListenOptions
-from roundsman.store import Filter
-from roundsman.store import searching
+from roundsman.store import Filter, searching
 from roundsman.web.page.words import LONGEST
 from worlds import a_failure, an_event, event_logs
 
