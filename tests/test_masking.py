@@ -1,5 +1,7 @@
 """No secret in a message, however it is spelled and however many there are."""
 
+import time
+
 import pytest
 
 from roundsman.masking import MASK, Masker, masked
@@ -54,3 +56,17 @@ def test_a_secret_in_another_coding_is_masked(text: str) -> None:
     mask = Masker()
     mask.add(["TOP/secret 1", "test TOP/secret 1"])
     assert MASK in mask(text)
+
+
+def test_a_secret_that_is_added_later_is_masked_and_many_cost_little() -> None:
+    masker = Masker()
+    masker.add(["first-token"])
+    assert masker("first-token, second-token") == "***, second-token"
+    masker.add(["second-token"])
+    assert masker("first-token, second-token") == "***, ***"
+    began = time.process_time()
+    for n in range(5000):  # as so many sources do, each with a token of its own
+        masker.add([f"a-token-of-its-own-{n}"])
+    assert time.process_time() - began < 3
+    assert masker("a-token-of-its-own-4999, second-token") == "***, ***"
+    assert masker.cut("the begin of a-token-of-its-o") == "the begin of ***"

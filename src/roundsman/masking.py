@@ -33,45 +33,49 @@ class Masker:
         """How often each was added: two sources may share a token."""
         self.changes = 0
         """How often a secret was added or forgotten: what was masked before may be masked otherwise now."""
-        self._sorted: list[str] = []
-        """The same, the longest first, because one secret may be part of another."""
+        self._sorted: tuple[int, list[str]] = (0, [])
+        """The same as they were after so many changes, the longest first, because one secret may be part of another."""
 
     def add(self, secrets: Iterable[str]) -> None:
-        self.changes += 1
         for secret in secrets:
             self._held[secret] += 1
             for form in _forms(secret):
                 self._forms.setdefault(len(form), set()).add(form)
-        self._sorted = sorted(
-            (f for forms in self._forms.values() for f in forms), key=lambda f: (-len(f), f)
-        )
+        self.changes += 1  # last: another thread may be sorting
 
     def discard(self, secret: str) -> None:
         """Forget a secret that has ended, such as a renewed token, once for each time that it was added."""
-        self.changes += 1
         self._held[secret] -= 1
-        if self._held[secret] > 0:
-            return
-        del self._held[secret]
-        for form in _forms(secret):
-            self._forms.get(len(form), set()).discard(form)
-        self._forms = {length: forms for length, forms in self._forms.items() if forms}
-        self._sorted = [form for form in self._sorted if form in self._forms.get(len(form), ())]
+        if self._held[secret] <= 0:
+            del self._held[secret]
+            for form in _forms(secret):
+                self._forms.get(len(form), set()).discard(form)
+            self._forms = {length: forms for length, forms in self._forms.items() if forms}
+        self.changes += 1
 
     def clear(self) -> None:
-        self.changes += 1
         self._forms.clear()
         self._held.clear()
-        self._sorted.clear()
+        self.changes += 1
+
+    def _longest_first(self) -> list[str]:
+        """Every spelling. They are sorted when they are needed: after each of 50,000 secrets, it would take hours."""
+        changes, found = self._sorted
+        if changes != self.changes:
+            changes = self.changes
+            found = [form for forms in list(self._forms.values()) for form in list(forms)]
+            found.sort(key=lambda form: (-len(form), form))
+            self._sorted = changes, found
+        return found
 
     def __call__(self, text: str) -> str:
         """The text with `***` in place of every secret."""
-        if len(self._sorted) <= FEW_SPELLINGS:
-            for form in self._sorted:
+        by_length = self._forms.copy()  # another thread may be adding or discarding
+        if sum(map(len, by_length.values())) <= FEW_SPELLINGS:
+            for form in self._longest_first():
                 if form in text:
                     text = text.replace(form, MASK)
             return text
-        by_length = self._forms.copy()  # another thread may be adding or discarding
         for length in sorted(by_length, reverse=True):
             forms, at = by_length[length], 0
             while at + length <= len(text):
@@ -85,7 +89,7 @@ class Masker:
     def cut(self, text: str) -> str:
         """The text, also with `***` in place of the begin of a secret at its end: its writer may have been stopped there."""
         text = self(text)
-        for form in self._sorted:
+        for form in self._longest_first():
             at = text.find(form[:SHORTEST], max(0, len(text) - len(form)))
             while at >= 0:
                 if form.startswith(text[at:]):
