@@ -1,5 +1,6 @@
 """A real PostgreSQL for tests: Debian's, in a temporary folder, as an ordinary user; a fresh database for each test."""
 
+import asyncio
 import os
 import shutil
 import signal
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 HOW = "needs PostgreSQL, the Debian package postgresql, and roundsman[postgres]"
 FAST = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "32MB", "max_connections": "60"}
@@ -147,3 +148,86 @@ def _session(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class Wire:
+    """A connection to the server that can be cut: `async with Wire(port) as wire`."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self.cut_at: bytes | None = None
+        """What the client sends before both sides are cut."""
+        self.passes = True
+        """Whether that is passed on before the cut."""
+        self.hangs_at: bytes | None = None
+        """What the client sends from which on this connection passes nothing on, and stays."""
+        self.stops_at: bytes | None = None
+        """What the client sends before which the connection passes nothing on, until `goes`: its process was stopped there."""
+        self.goes = asyncio.Event()
+        self.bytes_left: int | None = None
+        """How many bytes the client sends before both sides are cut."""
+        self.cuts = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._server.close()
+        for each in self._tasks:
+            each.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        there, back = await asyncio.open_connection("127.0.0.1", self._port)
+        answers = asyncio.create_task(self._answer(there, writer))
+        try:
+            while data := await reader.read(2**16):
+                if self.cut_at is not None and self.cut_at in data:
+                    self.cut_at, self.cuts = None, self.cuts + 1
+                    answers.cancel()
+                    writer.transport.abort()
+                    if self.passes:
+                        back.write(data)
+                        await back.drain()
+                        await asyncio.sleep(0.05)  # the server makes it, and no client gets the answer
+                    break
+                if self.hangs_at is not None and self.hangs_at in data:
+                    self.hangs_at, self.cuts = None, self.cuts + 1
+                    await reader.read(-1)  # until the client ends it
+                    break
+                if self.stops_at is not None and self.stops_at in data:
+                    back.write(data[: data.index(self.stops_at)])
+                    self.stops_at, self.cuts = None, self.cuts + 1
+                    await self.goes.wait()
+                    break
+                if self.bytes_left is not None:
+                    self.bytes_left -= len(data)
+                    if self.bytes_left < 0:
+                        back.write(data[: self.bytes_left])
+                        await back.drain()
+                        self.bytes_left, self.cuts = None, self.cuts + 1
+                        await asyncio.sleep(0)  # the answer to it may still arrive, or not
+                        break
+                back.write(data)
+                await back.drain()
+        except ConnectionError:
+            pass
+        finally:
+            answers.cancel()
+            back.transport.abort()
+            writer.transport.abort()
+
+    async def _answer(self, there: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await there.read(2**16):
+                writer.write(data)
+                await writer.drain()
+        except ConnectionError:
+            pass
+        writer.transport.abort()

@@ -7,14 +7,14 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
 import structlog
 
 from conftest import need
 from inside import visited
-from postgres import Postgres
+from postgres import Postgres, Wire
 from roundsman.masking import mask
 from roundsman.options.server import Server
 from roundsman.store import Filter, Intake, Store, StoreError, holder, holds, open_desk, open_store, open_view
@@ -45,71 +45,6 @@ async def refusal(url: str) -> str:
     assert "correct-horse" not in str(refused.value)
     assert "\n" not in str(refused.value)
     return str(refused.value).replace(str(Server(url)), "URL")
-
-
-class Wire:
-    """A connection to the server that can be cut: `async with Wire(port) as wire`."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self.cut_at: bytes | None = None
-        """What the client sends before both sides are cut."""
-        self.passes = True
-        """Whether that is passed on before the cut."""
-        self.hangs_at: bytes | None = None
-        """What the client sends from which on this connection passes nothing on, and stays."""
-        self.cuts = 0
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        self._server.close()
-        for each in self._tasks:
-            each.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        there, back = await asyncio.open_connection("127.0.0.1", self._port)
-        answers = asyncio.create_task(self._answer(there, writer))
-        try:
-            while data := await reader.read(2**16):
-                if self.cut_at is not None and self.cut_at in data:
-                    self.cut_at, self.cuts = None, self.cuts + 1
-                    answers.cancel()
-                    writer.transport.abort()
-                    if self.passes:
-                        back.write(data)
-                        await back.drain()
-                        await asyncio.sleep(0.05)  # the server makes it, and no client gets the answer
-                    break
-                if self.hangs_at is not None and self.hangs_at in data:
-                    self.hangs_at, self.cuts = None, self.cuts + 1
-                    await reader.read(-1)  # until the client ends it
-                    break
-                back.write(data)
-                await back.drain()
-        except ConnectionError:
-            pass
-        finally:
-            answers.cancel()
-            back.transport.abort()
-            writer.transport.abort()
-
-    async def _answer(self, there: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await there.read(2**16):
-                writer.write(data)
-                await writer.drain()
-        except ConnectionError:
-            pass
-        writer.transport.abort()
 
 
 # -- at the start ------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ Fields = tuple[bytes | None, ...]
 """The values of one row in PostgreSQL's binary form; None is NULL."""
 
 _FLOAT, _SMALL, _INT, _LONG = (struct.Struct(form).pack for form in ("!d", "!h", "!i", "!q"))
-_HEADER = struct.Struct("!iiIii").pack
+_HEADER = struct.Struct("!iiIii")
 INT2, INT4, INT8, FLOAT8, TEXT, BYTEA = 21, 23, 20, 701, 25, 17
 ARRAYS = {INT2: 1005, INT4: 1007, FLOAT8: 1022, TEXT: 1009, BYTEA: 1001}
 """The number of the array's type, by that of its elements."""
@@ -58,7 +58,7 @@ def columns(rows: Sequence[Fields]) -> list[bytes]:
 
 
 def _array(kind: int, column: Sequence[bytes | None]) -> bytes:
-    parts = [_HEADER(1, int(None in column), kind, len(column), 1)]
+    parts = [_HEADER.pack(1, int(None in column), kind, len(column), 1)]
     for each in column:
         if each is None:
             parts.append(b"\xff\xff\xff\xff")
@@ -66,3 +66,14 @@ def _array(kind: int, column: Sequence[bytes | None]) -> bytes:
             parts.append(_INT(len(each)))
             parts.append(each)
     return b"".join(parts)
+
+
+def joined(parts: Sequence[tuple[int, Sequence[bytes]]]) -> tuple[int, list[bytes]]:
+    """Columns of several parts, each with its number of rows, as one."""
+    rows = sum(size for size, _ in parts)
+    header = [_HEADER.pack(1, 1, kind, rows, 1) for kind in COLUMNS]  # 1: with NULLs, perhaps
+    by_column = zip(header, zip(*(values for _, values in parts), strict=True), strict=True)
+    return rows, [
+        b"".join([first, *(memoryview(each)[_HEADER.size :] for each in column)])
+        for first, column in by_column
+    ]

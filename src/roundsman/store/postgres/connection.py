@@ -29,6 +29,8 @@ CONNECTS = 5
 _SETUP = f"""
 SELECT set_config('lock_timeout', '{LOCKED:.0f}s', false),
     set_config('idle_in_transaction_session_timeout', '{IDLE:.0f}s', false),
+    set_config('tcp_keepalives_idle', '5', false), set_config('tcp_keepalives_interval', '5', false),
+    set_config('tcp_keepalives_count', '3', false),
     set_config('default_transaction_isolation', 'read committed', false),
     set_config('statement_timeout', CASE current_setting('statement_timeout') WHEN '0' THEN '{SLOW:.0f}s'
         ELSE current_setting('statement_timeout') END, false),

@@ -78,6 +78,21 @@ LOG = (
     'CREATE TABLE ids (source INTEGER NOT NULL, id TEXT COLLATE "C" NOT NULL, PRIMARY KEY (source, id))',
     "CREATE TABLE log_head (seq BIGINT NOT NULL) WITH (fillfactor = 10)",
     "INSERT INTO log_head VALUES (0)",
+    # Events of a transaction that are too many for one statement, until they have numbers. It is always empty for others.
+    """
+    CREATE UNLOGGED TABLE staged (
+        place BIGINT NOT NULL,
+        source INTEGER NOT NULL,
+        id TEXT NOT NULL,
+        type TEXT NOT NULL,
+        outcome TEXT,
+        logged FLOAT8 NOT NULL,
+        stamp FLOAT8,
+        body BYTEA,
+        failure SMALLINT,
+        via TEXT
+    )
+    """,
     """
     CREATE TABLE dead (
         sink TEXT COLLATE "C" NOT NULL,
@@ -231,6 +246,7 @@ OURS = (
     "acts",
     "ids",
     "log_head",
+    "staged",
     "store",
     "workers",
     "daemons",

@@ -16,7 +16,7 @@ import psycopg
 from roundsman import __version__
 from roundsman.errors import StoreError
 from roundsman.options.server import Server
-from roundsman.store.postgres.connection import Facts, connect, is_lost, program
+from roundsman.store.postgres.connection import LOCKED, Facts, connect, is_lost, program
 from roundsman.store.postgres.schema import ALONE, applied, migrate, must_be_current
 
 WAITS = 3.0
@@ -180,8 +180,6 @@ class Session:
         steps = ["BEGIN"]
         if not durable:
             steps.append("SET LOCAL synchronous_commit = off")
-        if not self.daemon:
-            steps.append("UPDATE store SET commands = commands + 1")
         mine = f"id = {self._number} AND ended IS NULL"
         steps.append(f"UPDATE workers SET writes = writes + 1 WHERE {mine} RETURNING writes")  # noqa: S608 - a number
         done = await self.connection.execute("; ".join(steps).encode(), prepare=False)
@@ -198,6 +196,22 @@ class Session:
         if self.worker is not None:
             return f"{self._server}: another worker has ended the session of this one, which did not beat any more"
         return f"{self._server} is written by another daemon now, which has ended the right of this one"
+
+    async def end_stopped(self) -> bool:
+        """End sessions that hold the numbers of the log and wait for the rest of a commit: their process was stopped while it
+        sent it, or cannot be reached. Returns whether there were any.
+        """
+        sql = (
+            f"SELECT pg_terminate_backend(a.pid) FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid WHERE l.{HERE} "  # noqa: S608 - fixed words
+            "AND l.locktype = 'relation' AND l.relation IN ('log_head'::regclass, 'store'::regclass) AND l.granted "
+            "AND l.mode = 'RowExclusiveLock' AND a.state = 'active' AND a.wait_event = 'ClientRead' "
+            "AND a.state_change < clock_timestamp() - make_interval(secs => %s)"
+        )
+        try:
+            found = await (await self.connection.execute(sql, (LOCKED / 2,))).fetchall()
+        except psycopg.Error:  # it is of another role
+            return False
+        return bool(found)
 
     async def roll_back(self) -> None:
         """Undo the transaction, if there is one."""

@@ -10,20 +10,36 @@ from psycopg.abc import PQGen
 from psycopg.pq.abc import PGconn, PGresult
 
 from roundsman.events import Event
-from roundsman.store.postgres.arrays import ARRAYS, BODY, COLUMNS, INT8, Fields, columns, fields_of, long
+from roundsman.store.postgres.arrays import (
+    ARRAYS,
+    BODY,
+    COLUMNS,
+    INT8,
+    Fields,
+    columns,
+    fields_of,
+    joined,
+    long,
+)
 from roundsman.store.values import Via
 
-_NUMBER = b"UPDATE log_head SET seq = seq + $1 RETURNING seq"
-# The row of `log_head` is this transaction's own by now.
-_INSERT = (
-    b"INSERT INTO events (seq, source, id, type, outcome, logged, stamp, body, failure, via) "
-    b"SELECT (SELECT seq FROM log_head) - $1 + n.place, n.source, n.id, n.type, n.outcome, n.logged, n.stamp, n.body, "
-    b"n.failure, n.via FROM unnest($2, $3, $4, $5, $6, $7, $8, $9, $10) WITH ORDINALITY "
-    b"AS n (source, id, type, outcome, logged, stamp, body, failure, via, place)"
+_FIELDS = b"source, id, type, outcome, logged, stamp, body, failure, via"
+_ROWS = b"unnest($2, $3, $4, $5, $6, $7, $8, $9, $10) WITH ORDINALITY AS n (" + _FIELDS + b", place)"
+_NUMBERED = (
+    b"head AS (UPDATE log_head SET seq = seq + $1 RETURNING seq), put AS (INSERT INTO events (seq, "
+    + _FIELDS
+    + b") SELECT head.seq - $1 + n.place, "
+    + b", ".join(b"n." + each for each in _FIELDS.split(b", "))
+    + b" FROM head, "
 )
+_INSERT = b"WITH " + _NUMBERED + _ROWS + b") SELECT seq FROM head"
+_STAGE = b"INSERT INTO staged (place, " + _FIELDS + b") SELECT $1 + n.place, " + _FIELDS + b" FROM " + _ROWS
+# A transaction sees only its own rows there: they are deleted before it ends.
+_INSERT_STAGED = b"WITH n AS (DELETE FROM staged RETURNING *), " + _NUMBERED + b"n) SELECT seq FROM head"
+_COUNT = b"UPDATE store SET commands = commands + 1"
 _TYPES = (INT8, *(ARRAYS[kind] for kind in COLUMNS))
-MERGED, MERGED_BYTES = 2000, 16 * 2**20
-"""Rows of several units that are sent as one statement, and approximate bytes of them."""
+WHOLE_BYTES = 32 * 2**20
+"""About how many bytes of rows one statement has at most."""
 
 
 _BEGIN: LiteralString = "SAVEPOINT unit"
@@ -55,8 +71,9 @@ class Appended:
 class Transaction:
     """What a unit writes with."""
 
-    def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
-        self._connection = connection
+    def __init__(self, connection: psycopg.AsyncConnection[Any], *, counts: bool = False) -> None:
+        """`counts`: whether it is one of a command, which the daemon notices by their number."""
+        self._connection, self._counts = connection, counts
         self._pieces: list[list[Fields] | Sequence[bytes]] = []
         """Events to insert: rows, or the columns of rows."""
         self._sizes: list[int] = []
@@ -129,42 +146,54 @@ class Transaction:
             self._pending.append(_END)
 
     async def commit(self) -> None:
-        """Number the events, insert them and commit, in one go.
+        """Number the events, insert them and commit.
 
-        The numbers are locked from the first of these statements to the last. All are sent before the answer to any is
-        read, so a process that is stopped in between holds no lock.
+        The numbers are locked by one statement, which the server begins once it has all of it: a process that is stopped
+        while it sends events holds no lock that others wait for.
         """
-        total = sum(self._sizes)
-        commands = [Command(b"COMMIT")]
-        if total:
-            inserts, done = [], 0
-            for size, values in self._chunks():
-                inserts.append(Command(_INSERT, [long(total - done), *values], _TYPES))
-                done += size
-            commands = [Command(_NUMBER, [long(total)], [INT8]), *inserts, *commands]
         connection = self._connection
+        total = sum(self._sizes)
+        commands = [Command(_COUNT), Command(b"COMMIT")] if self._counts else [Command(b"COMMIT")]
+        if total:
+            chunks, done = list(self._chunks()), 0
+            if len(chunks) == 1:
+                commands.insert(0, Command(_INSERT, [long(total), *chunks[0][1]], _TYPES))
+            else:
+                for size, values in chunks:
+                    stage = Command(_STAGE, [long(done), *values], _TYPES)
+                    await connection.wait(_together(connection.pgconn, [stage]))
+                    done += size
+                commands.insert(0, Command(_INSERT_STAGED, [long(total)], [INT8]))
         first = await connection.wait(_together(connection.pgconn, commands))
         if total and first is not None:
             self.base = int(first) - total
 
     def _chunks(self) -> Iterator[tuple[int, Sequence[bytes]]]:
-        """The pieces as columns, each with its number of rows."""
-        merged: list[Fields] = []
+        """The pieces as columns, of about `WHOLE_BYTES` at most, each with its number of rows."""
+        parts: list[tuple[int, Sequence[bytes]]] = []
+        rows: list[Fields] = []
         volume = 0
         for piece, size in zip(self._pieces, self._sizes, strict=True):
-            if isinstance(piece, list) and len(merged) < MERGED and volume < MERGED_BYTES:
-                merged += piece
-                volume += _volume(piece)
-                continue
-            if merged:
-                yield len(merged), columns(merged)
-                merged, volume = [], 0
+            more = _volume(piece) if isinstance(piece, list) else len(piece[BODY])
+            if volume and volume + more > WHOLE_BYTES:
+                yield _one(parts, rows)
+                parts, rows, volume = [], [], 0
+            volume += more
             if isinstance(piece, list):
-                merged, volume = list(piece), _volume(piece)
-            else:
-                yield size, piece
-        if merged:
-            yield len(merged), columns(merged)
+                rows += piece
+                continue
+            if rows:
+                parts.append((len(rows), columns(rows)))
+                rows = []
+            parts.append((size, piece))
+        yield _one(parts, rows)
+
+
+def _one(parts: list[tuple[int, Sequence[bytes]]], rows: list[Fields]) -> tuple[int, Sequence[bytes]]:
+    """Columns of all parts and then of the rows."""
+    if rows:
+        parts.append((len(rows), columns(rows)))
+    return parts[0] if len(parts) == 1 else joined(parts)
 
 
 def _volume(rows: Sequence[Fields]) -> int:

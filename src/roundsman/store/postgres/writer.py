@@ -125,7 +125,7 @@ class Writer:
         try:
             if not await self._begun(durable):
                 return
-            transaction = Transaction(self.session.connection)
+            transaction = Transaction(self.session.connection, counts=not self.session.daemon)
             await self._insert(transaction, written, durable)
             if written:
                 await self._commit(transaction, written)
@@ -228,7 +228,7 @@ class Writer:
                 if await self.session.committed():
                     return
             elif isinstance(exc, psycopg.Error):
-                if self._is_undone(exc):
+                if self._is_undone(exc) or await self._freed(exc):
                     raise _Undone from None
                 if len(written) > 1 and exc.sqlstate not in ALIKE:
                     self._most = max(1, len(written) // 2)
@@ -240,6 +240,17 @@ class Writer:
         """Whether to try the transaction again."""
         self._tries += error.sqlstate in DEADLOCKS
         return error.sqlstate in DEADLOCKS and self._tries < TRIES
+
+    async def _freed(self, error: psycopg.Error) -> bool:
+        """Whether to try the transaction again, because what held a lock for too long was ended."""
+        if error.sqlstate != "55P03" or self._tries >= TRIES:
+            return False
+        async with self._answered():
+            await self.session.roll_back()
+            if self.session.connection.closed or not await self.session.end_stopped():
+                return False
+        self._tries += 1
+        return True
 
     @asynccontextmanager
     async def _answered(self) -> AsyncIterator[None]:
