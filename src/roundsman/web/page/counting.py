@@ -31,7 +31,7 @@ class Counting:
         self._census_until = float("-inf")
         self._listing: rows.Listing | None = None
         self._listing_until = float("-inf")
-        self._others: Mapping[str, elsewhere.Other] = {}
+        self._others: Mapping[str, rows.Other] = {}
         self._others_until = float("-inf")
         self._shares: Mapping[str, float] = {}
         self._shares_until = float("-inf")
@@ -76,7 +76,7 @@ class Counting:
             self._listing_until = began + max(SOONEST, min(LONGEST, (time.process_time() - used) / SHARE))
         return self._listing
 
-    async def others(self) -> Mapping[str, elsewhere.Other]:
+    async def others(self) -> Mapping[str, rows.Other]:
         """The sources that this worker does not hold; the last known ones, if the store does not answer."""
         configured = dict(self._engine.roster.elsewhere)
         began = time.monotonic()

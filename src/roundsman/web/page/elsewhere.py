@@ -1,27 +1,19 @@
 """The sources and sinks that other workers hold, or none, as the page lists them: from the store."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 from roundsman.engine.roster import Configured
 from roundsman.options.values import counted
 from roundsman.plugin import Source
 from roundsman.screen.status import REFUSES, state_of, state_of_sink
 from roundsman.store import Census, SinkEntry, SourceEntry, View
-from roundsman.web.page.rows import UNKNOWN, SinkRow, SourceRow, next_visit
+from roundsman.web.page.rows import UNKNOWN, Other, SinkRow, SourceRow, next_visit
 
 LOOKED_AT = 1000
 """Sources whose states are read, to find out whether rows may be missing: of more, only what is stored beside them counts."""
 NO_HOLDER = "waits for a worker that takes it over"
 ORDER = ("failing", "refusing", "paused")
 """The states of sinks that are shown first."""
-
-
-class Other(NamedTuple):
-    """A source that this worker does not hold."""
-
-    type: str
-    state: str
 
 
 async def others(view: View, configured: Mapping[str, Configured]) -> dict[str, Other]:

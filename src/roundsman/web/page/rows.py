@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from roundsman.engine.delivery import Delivery
 from roundsman.engine.engine import Engine
@@ -14,9 +14,6 @@ from roundsman.options.values import counted
 from roundsman.screen.status import LONG_REST, state_of
 from roundsman.store import Census, Lag, SourceStatus
 from roundsman.web.page.words import lasts, number
-
-if TYPE_CHECKING:
-    from roundsman.web.page.elsewhere import Other
 
 TURN = 0.002
 """Seconds after which other tasks may run. It is measured, because the machine may be a slow or a busy one."""
@@ -57,6 +54,13 @@ class SinkRow(NamedTuple):
     """Number of its dead letters."""
 
 
+class Other(NamedTuple):
+    """A source that this worker does not hold."""
+
+    type: str
+    state: str
+
+
 class Listing(NamedTuple):
     """Sources by state."""
 
@@ -77,7 +81,7 @@ class Listing(NamedTuple):
 
 
 async def listing(
-    engine: Engine, words: str = "", state: str = "", others: Mapping[str, "Other"] = MappingProxyType({})
+    engine: Engine, words: str = "", state: str = "", others: Mapping[str, Other] = MappingProxyType({})
 ) -> Listing:
     """The sources whose names or types contain `words`, with this state if one is given. `others`: those that this worker
     does not hold.
