@@ -11,6 +11,9 @@ import pytest
 from postgres import Postgres
 from processes import Daemon
 from roundsman.engine.engine import Engine
+from roundsman.engine.position import Position
+from roundsman.errors import StoreError
+from roundsman.http.client import Http
 from roundsman.http.transport import Clients
 from roundsman.sandbox import TOKEN, Sandbox
 from roundsman.sinks.postgres import PostgresSink
@@ -133,7 +136,14 @@ async def test_a_worker_whose_session_has_ended_writes_no_row(database: str, tim
         await one.store.receive(Intake("doors", [an_event(1)]), time.now())
         async with engine(database, database, time, "two") as two:
             assert two.store.fleet is not None
-            await two.store.fleet.end([one.store.fleet.number])
+            # As a worker that was stopped in a delivery: its sink is open, and the connection of the sink lives.
+            sink, position = one.sinks["rows"], Position(one.store.joint, "rows", time.now)
+            assert isinstance(sink, PostgresSink)
+            async with sink.open_with_position(Http(one.clients), None, position) as taken:
+                position.expect(0, [an_event(1)])
+                await two.store.fleet.end([one.store.fleet.number])
+                with pytest.raises(StoreError, match="another worker has ended the session of this one"):
+                    await taken([an_event(1)])
         assert not await one.deliveries.once()
         assert run("SELECT count(*) FROM crm.events") == [(0,)]
 
