@@ -9,7 +9,7 @@ PROGRAM := $(VENV)/.program-$(SUM)
 TOOLS := $(VENV)/.tools-$(SUM)
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
 
-.PHONY: help demo test test-systemd check docs bench profile soak fuzz proof mutants deb clean
+.PHONY: help demo test test-systemd check docs bench bench-fleet profile soak fuzz proof mutants deb clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets, with their times on two cores after the first installation (1 minute)
@@ -38,6 +38,9 @@ docs: $(TOOLS)  ## build/docs: the documentation as HTML, with checked links; 5 
 
 bench: $(TOOLS)  ## figures beside those of the bare tools; QUICK=1: small amounts; ROWS="backlog poll": these rows; 20 min
 	$(BIN)/python tests/benchmarks/run.py $(if $(QUICK),quick) $(ROWS)
+
+bench-fleet: $(TOOLS)  ## workers on PostgreSQL beside a daemon on SQLite; needs PostgreSQL; QUICK=1, ROWS="quiet many"; 15 min
+	$(BIN)/python tests/benchmarks/fleet.py $(if $(QUICK),quick) $(ROWS)
 
 profile: $(TOOLS)  ## where the time of a backlog goes, by function; 30 s
 	$(BIN)/python tests/benchmarks/profiled.py $(or $(EVENTS),100000)

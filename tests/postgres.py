@@ -56,6 +56,12 @@ class Postgres:
     def data(self) -> Path:
         return self.folder / "data"
 
+    @property
+    def pid(self) -> int:
+        """The first process of the server, which runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def _call(self, program: str, *args: object) -> None:
         done = subprocess.run(
             [*self._as, str(self._bin / program), *map(str, args)],

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from conftest import need
+from postgres import HOW, programs
+
 BENCHMARKS = Path(__file__).parent / "benchmarks"
 FAST = ("backlog", "process", "million", "archives", "latency", "storm")
 
@@ -89,3 +92,15 @@ def test_a_profile_names_functions_of_ours() -> None:
     assert "\nsampled: " in text
     counted = text.partition("\ncProfile: ")[2]
     assert re.search(r"^ +[\d.]+ +[\d,]+  parakey/event_logs\.py:\d+ event$", counted, re.MULTILINE)
+
+
+def test_workers_are_measured_beside_one_daemon_with_the_cpu_of_each_part() -> None:
+    need(programs() is not None, HOW)
+    lines = [line for line in run("fleet.py", "tiny", "quiet").splitlines() if line.startswith("|")]
+    assert all(len(line) <= 100 for line in lines)
+    head, _, _, single, workers = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+    assert head[2:5] == ["worker us", "server us", "vendor us"]
+    assert [single[0], single[3], single[6]] == ["SQLite", "0", "1.00"]
+    assert workers[0] == "2 workers"
+    assert float(workers[1].replace(",", "")) > 1
+    assert float(workers[6]) > 0

@@ -3,7 +3,7 @@
 `ours RATE SECONDS`: to the real daemon, which polls 20 sources each second and is then killed. `bare RATE SECONDS`: to
 Starlette and uvicorn with one SQLite commit for each. Both answer 200 once the webhook is on the disk.
 `storm URL RATE SOURCES INTERVAL ROWS`: to a daemon in this process, which polls so many sources and reads a backlog
-meanwhile. `load PORT RATE`: the webhooks alone, until standard input ends.
+meanwhile. `load PORT RATE [WORD]`: the webhooks alone, until standard input ends; their ids begin with the word.
 """
 
 import asyncio
@@ -85,8 +85,8 @@ class Load:
     Each goes out when it is due, on a connection that is free or a new one: callers do not wait for each other.
     """
 
-    def __init__(self, port: int, rate: int) -> None:
-        self._port, self._rate = port, rate
+    def __init__(self, port: int, rate: int, word: str = "w") -> None:
+        self._port, self._rate, self._word = port, rate, word
         self.ends = inf
         """When no more are sent."""
         self.thanked: list[str] = []
@@ -108,7 +108,7 @@ class Load:
                 await asyncio.sleep(max(0.0, due - time.perf_counter()))
                 if due >= self.ends:
                     break
-                group.create_task(self._send(f"w{number:07d}", due))
+                group.create_task(self._send(f"{self._word}{number:07d}", due))
         took = time.perf_counter() - began
         for _, writer in self._idle:
             writer.close()
@@ -312,8 +312,8 @@ async def storm(folder: Path, url: str, rate: str, sources: str, interval: str, 
     }
 
 
-async def load(folder: Path, port: str, rate: str) -> Figures:
-    sending = Load(int(port), int(rate))
+async def load(folder: Path, port: str, rate: str, word: str = "w") -> Figures:
+    sending = Load(int(port), int(rate), word)
     asked_to_end = asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
     def end(_: object) -> None:
