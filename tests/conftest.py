@@ -6,6 +6,7 @@ import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -16,6 +17,7 @@ from roundsman.masking import mask
 from roundsman.sandbox import Parakey, Sandbox
 from roundsman.store.sqlite.store import SqliteStore
 from roundsman.system import logs
+from typed import Program, typed
 from worlds import PLANS, RECORDS, Time, keeps_the_contract
 
 # A shell starts a background job with these ignored, and programs that the tests start would inherit that.
@@ -70,6 +72,13 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
     store = SqliteStore.open(tmp_path / "roundsman.db")
     yield store
     done(store.close())
+
+
+@pytest.fixture
+def roundsman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> Program:
+    """The command, in an empty folder without any configuration."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    return typed(tmp_path, monkeypatch, capfd)
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ from roundsman.store.sqlite.store import SqliteStore
 from roundsman.system import logs
 from roundsman.system.files import Space
 from roundsman.wire import Damage
-from typed import Program, Result, typed
+from typed import Result
 from worlds import (
     START,
     ByHand,
@@ -72,13 +72,6 @@ access_token = "s3cret"
 type = "file"
 path = "events.jsonl"
 """
-
-
-@pytest.fixture
-def roundsman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> Program:
-    """The command, in an empty folder without any configuration."""
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    return typed(tmp_path, monkeypatch, capfd)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from roundsman import cli  # noqa: F401 - the modules that add the commands
 from roundsman.cli.app import app
 from roundsman.cli.examples import EXAMPLES
 from roundsman.cli.layout import GROUPS, first_sentence
-from test_cli import Result, roundsman  # noqa: F401 - the fixture
+from typed import Result
 
 ROOT: Any = typer.main.get_command(app)
 
@@ -58,7 +58,7 @@ def test_the_help_ends_with_examples_of_this_command(path: tuple[str, ...]) -> N
 
 
 @pytest.mark.parametrize("path", [(), ("events",), ("failures", "done"), ("dead",)], ids=" ".join)
-def test_h_is_help(path: tuple[str, ...], roundsman: Any) -> None:  # noqa: F811
+def test_h_is_help(path: tuple[str, ...], roundsman: Any) -> None:
     found = roundsman(*path, "-h")
     assert (found.code, found.out.rstrip("\n")) == (0, shown(path))
     assert roundsman(*path, "--help") == found
@@ -71,7 +71,7 @@ def test_each_command_is_in_one_group() -> None:
     assert set(EXAMPLES) == {" ".join(path) for path in EVERY}
 
 
-def test_a_command_without_its_subcommand_shows_its_help(roundsman: Any) -> None:  # noqa: F811
+def test_a_command_without_its_subcommand_shows_its_help(roundsman: Any) -> None:
     found: Result = roundsman("dead")
     assert found.code == 2
     assert "\nExamples:\n  roundsman dead list crm\n" in found.out + found.err

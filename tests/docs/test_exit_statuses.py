@@ -13,7 +13,6 @@ import pytest
 from inside import done
 from roundsman.cli.statuses import STATUSES
 from roundsman.store.sqlite.store import SqliteStore
-from test_cli import roundsman  # noqa: F401 - the fixture
 
 SRC = Path(__file__).parents[2] / "src" / "roundsman"
 CONFIGURATION = """
@@ -99,7 +98,7 @@ def test_a_command_ends_with_the_documented_status(
     words: tuple[str, ...],
     expected: int,
     folder: Path,
-    roundsman: Any,  # noqa: F811
+    roundsman: Any,
 ) -> None:
     assert folder.is_dir()
     assert roundsman(*words).code == expected
@@ -108,7 +107,7 @@ def test_a_command_ends_with_the_documented_status(
 def test_a_failure_that_is_not_there_is_a_failure(
     store: SqliteStore,
     folder: Path,
-    roundsman: Any,  # noqa: F811
+    roundsman: Any,
 ) -> None:
     assert folder.joinpath("roundsman.db").exists()
     done(store.close())
