@@ -18,6 +18,9 @@ HOW = "needs PostgreSQL, the Debian package postgresql, and roundsman[postgres]"
 FAST = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "32MB", "max_connections": "60"}
 """Settings under which a kill of the server still loses nothing; only a power cut would."""
 
+_WATCH = 'read _; kill -QUIT "$1"; tail --pid="$1" -f /dev/null; rm -rf -- "$2"'
+"""Ends the server and deletes its folder if the process of the tests ends without that: then its pipe is closed."""
+
 
 def programs() -> Path | None:
     """The folder of the newest server's programs; None if there is none, or no driver for it."""
@@ -37,6 +40,7 @@ class Postgres:
         self._bin, self._settings = bin_, dict(settings)
         self._numbers = count(1)
         self._process: subprocess.Popen[bytes] | None = None
+        self._watcher: subprocess.Popen[bytes] | None = None
         self.password = "correct-horse-1"
         self._as: list[str] = []
         if os.geteuid() == 0:  # PostgreSQL refuses to run as root
@@ -86,6 +90,12 @@ class Postgres:
                 stderr=log,
                 start_new_session=True,
             )
+        # Not by a parent's death signal: the parent is a thread, and a test starts the server in one that ends before it.
+        self._watcher = subprocess.Popen(
+            ["sh", "-c", _WATCH, "sh", str(self._process.pid), str(self.folder)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
         from psycopg import OperationalError
 
         ends = time.monotonic() + 30
@@ -103,6 +113,9 @@ class Postgres:
         """End the server: SIGINT orderly, SIGQUIT at once, SIGKILL as a crash."""
         if self._process is None:
             return
+        if self._watcher is not None:
+            self._watcher.kill()
+            self._watcher.communicate()
         self._process.send_signal(how)
         self._process.wait(30)
         self._process = None
