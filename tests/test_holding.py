@@ -7,24 +7,27 @@ from pathlib import Path
 
 import pytest
 
+from inside import visit_for_a_ring
 from postgres import Postgres
 from roundsman import screen
 from roundsman.engine.engine import Engine
 from roundsman.engine.fleet import Fleet
-from roundsman.http.transport import Clients
 from roundsman.plugin import Source
+from roundsman.sandbox import Parakey, Vendor
 from roundsman.sinks.file import FileSink
 from roundsman.store import Filter, Intake, Server, open_store
 from roundsman.terminal.terminal import Terminal
-from worlds import ByHand, Recorder, Time, an_event, event_logs
+from worlds import ByHand, Recorder, Straight, Time, an_event, event_logs, web_of
 
 psycopg = pytest.importorskip("psycopg", reason="needs roundsman[postgres]")
 
 
 @asynccontextmanager
-async def worker(url: str, name: str, time: Time) -> AsyncIterator[tuple[Engine, Fleet]]:
+async def worker(
+    url: str, name: str, time: Time, vendor: Vendor | None = None
+) -> AsyncIterator[tuple[Engine, Fleet]]:
     store = await open_store(Server(url), name)
-    engine = Engine(store, ByHand(), Clients(now=time.now), clock=time.clock())
+    engine = Engine(store, ByHand(), web_of(Straight(vendor or Parakey()), time), clock=time.clock())
     engine.join(name)
     assert engine.fleet is not None
     try:
@@ -158,3 +161,27 @@ async def test_status_names_the_worker_that_holds_each_source_and_sink(
         assert any(
             line.startswith("source doors-1 ") and " worker=" in line for line in screen.status_lines(found)
         )
+
+
+async def test_a_ring_outlives_the_worker_that_took_it_in_and_is_gone_after_its_visit(
+    database: str, time: Time
+) -> None:
+    """Also one for a source that the worker held itself: else the source would wait until it is due."""
+    sources = {"doors": event_logs(webhook=HOOK)}
+    async with worker(database, "one", time) as (one, its), worker(database, "two", time) as (two, others):
+        await one.setup(sources, {})
+        await its.beat()
+        await two.setup(sources, {})
+        await one.once()
+        time.advance(10)
+        await one.reception._commit(Intake("doors", []), True)
+        assert one.roster["doors"].status.ring_at is not None
+        await others.session.end([its.session.number])  # as after `kill -9`
+        await others.beat()
+        assert two.roster["doors"].status.ring_at is not None
+        rings = await others.session.rings()
+        await others.beat()
+        assert await others.session.rings() == rings, "it was not visited yet"
+        await visit_for_a_ring(two, "doors")
+        await others.beat()
+        assert await others.session.rings() == []

@@ -93,7 +93,7 @@ class Engine:
             from roundsman.engine.fleet import Fleet, Pace  # a single daemon does not need it
 
             self.fleet = Fleet(self._shared, self, self.store.fleet, name, pace or Pace())
-            self.reception.ring_abroad = lambda: self.fleet.say("ring") if self.fleet is not None else None
+            self.reception.rang = self.fleet.rang
 
     # -- a set of sources and sinks ------------------------------------------------------------------------------------
 
@@ -184,6 +184,10 @@ class Engine:
                 for gap in gaps:
                     await self.notices.publish(gap)
             await self.pauses.look()
+
+    def visits(self, name: str) -> bool:
+        """Whether this worker visits the source, and does not stop."""
+        return name in self.roster and not self.turns.ending
 
     def is_idle(self, name: str, *, rung: bool = False) -> bool:
         """Whether nothing of a source is under way or waits to be written; with `rung`, only whether no visit is due for a ring."""

@@ -49,6 +49,9 @@ class Work(Protocol):
     async def flush(self) -> None:
         """Write what is known of quiet visits."""
 
+    def visits(self, name: str) -> bool:
+        """Whether this worker visits the source, and does not stop."""
+
     def is_idle(self, name: str, *, rung: bool = False) -> bool:
         """Whether nothing of a source is under way or waits to be written; with `rung`, only whether no visit is due for a ring."""
 
@@ -293,21 +296,38 @@ class Fleet:
             await self.session.give("source", names)
             self.say("holds")
 
-    # -- what came on other machines -----------------------------------------------------------------------------------
+    # -- what came on any machine --------------------------------------------------------------------------------------
+
+    def rang(self, name: str, number: int) -> bool:
+        """A webhook that rings was stored here. Returns whether to follow it now."""
+        if not self._work.visits(name):
+            self.say("ring")
+            return False
+        return self._follows(Ring(name, number))
+
+    def _follows(self, ring: Ring) -> bool:
+        """Whether this ring, or a later one, was not followed yet. From now on, it was."""
+        is_new = self._rung.get(ring.source, 0) < ring.number
+        if is_new:
+            self._rung[ring.source] = ring.number
+        return is_new
 
     async def _look_at_rings(self) -> None:
         """Follow the rings of what is held. One is deleted after its visit, so that a new holder finds it."""
         done: list[Ring] = []
+        self._rung = {name: number for name, number in self._rung.items() if self._work.visits(name)}
         for ring in await self.session.rings():
-            if self._rung.get(ring.source) != ring.number:
-                self._rung[ring.source] = ring.number
+            if not self._work.visits(ring.source):
+                continue
+            if self._follows(ring):
                 self._work.ring(ring.source)
             elif self._work.is_idle(ring.source, rung=True):
                 done.append(ring)
         if done:
             await self.session.answered(done)
             for ring in done:
-                del self._rung[ring.source]
+                if self._rung.get(ring.source) == ring.number:
+                    del self._rung[ring.source]
 
     async def _look_at_webhooks(self) -> None:
         """Learn of webhooks that came on any machine: without them, a source's webhooks would count as silent."""

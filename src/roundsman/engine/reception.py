@@ -120,8 +120,10 @@ class Reception:
         )
         self._unnoted: dict[str, tuple[int, str]] = {}
         """Refusals by source that are not stored yet: how many, and the reason of the last one."""
-        self.ring_abroad: Callable[[], None] | None = None
-        """Called after a webhook for a source that another worker holds was stored; None if there is no other worker."""
+        self.rang: Callable[[str, int], bool] | None = None
+        """In a fleet, called after a webhook that rings was stored, with the source and the number of the ring. Returns whether
+        it is still to be followed here.
+        """
 
     def source(self, name: str) -> Source | None:
         """The source that takes webhooks under this name; None if there is none."""
@@ -226,9 +228,9 @@ class Reception:
 
     async def _take(self, intake: Intake, ring: bool) -> New:
         now = self._time.now()
-        abroad = self.ring_abroad if intake.source not in self._roster else None
         try:
-            new = await self._write(intake._replace(ring=ring and abroad is not None), now)
+            # A worker may be killed before the visit: the next holder finds the ring.
+            new = await self._write(intake._replace(ring=ring and self.rang is not None), now)
         except Exception as exc:
             log.error(
                 "store.failed", error=reason(exc), exc_info=None if isinstance(exc, StoreError) else exc
@@ -240,9 +242,7 @@ class Reception:
         if new:
             self.meter.logged(intake.source, "push", new)
             self._shared.news.publish()
-        if ring and abroad is not None:
-            abroad()
-        elif ring:
+        if ring and (self.rang is None or self.rang(intake.source, new.ring)):
             self._turns.ring(intake.source)
         return new
 

@@ -33,10 +33,14 @@ class New(int):
 
     outcomes: Mapping[str | None, int] = MappingProxyType({})
     """How many of them have each outcome, or (None) no outcome."""
+    ring: int = 0
+    """The number of the ring that was stored with them; 0 if none was."""
 
     @classmethod
-    def of(cls, events: Sequence[Event]) -> "New":
+    def of(cls, events: Sequence[Event], ring: int = 0) -> "New":
         found = cls(len(events))
+        if ring:
+            found.ring = ring
         if events:
             found.outcomes = Counter(map(attrgetter("outcome"), events))
         return found

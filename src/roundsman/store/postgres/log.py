@@ -118,12 +118,13 @@ class Log(Units):
                 (source, list(intake.follow)),
             )
         if intake.ring:
-            await transaction.run(
+            done = await transaction.run(
                 "INSERT INTO rings (source, n) VALUES (%s, nextval('ring_numbers')) "
                 # Not the number above: another ring may have got a later one, and its lock, before this one.
-                "ON CONFLICT (source) DO UPDATE SET n = nextval('ring_numbers')",
+                "ON CONFLICT (source) DO UPDATE SET n = nextval('ring_numbers') RETURNING n",
                 (source,),
             )
+            [new.ring] = await done.fetchone() or [0]
         if intake.unread is not None:
             await self._keep_unread(transaction, source, now, *intake.unread)
             await self._trim_unread(transaction, source)
@@ -150,7 +151,7 @@ class Log(Units):
             self._tail.add(source, new.events, new.last)
         elif new.events:
             self._tail.clear()
-        return New.of(new.events)
+        return New.of(new.events, new.ring)
 
     async def _number(self, transaction: Transaction, name: str) -> int:
         """The number of a source, which never changes."""

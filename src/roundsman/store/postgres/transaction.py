@@ -59,6 +59,8 @@ class Appended:
 
     def __init__(self, transaction: "Transaction", source: int, events: list[Event], upto: int) -> None:
         self.source, self.events = source, events
+        self.ring = 0
+        """The number of the ring that was stored with them; 0 if none was."""
         self._transaction, self._upto = transaction, upto
 
     @property
