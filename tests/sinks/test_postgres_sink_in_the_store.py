@@ -12,7 +12,7 @@ from postgres import Postgres
 from processes import Daemon
 from roundsman.engine.engine import Engine
 from roundsman.engine.position import Position
-from roundsman.errors import StoreError
+from roundsman.errors import Conflict, StoreError
 from roundsman.http.client import Http
 from roundsman.http.transport import Clients
 from roundsman.sandbox import TOKEN, Sandbox
@@ -179,3 +179,24 @@ async def test_a_table_in_another_database_of_the_server_does_not_have_the_posit
         assert run(TIMES) == []
     finally:
         postgres_server.drop(other)
+
+
+async def test_a_delivery_whose_commit_was_made_is_not_made_again(
+    database: str, time: Time, run: Run
+) -> None:
+    """As after a connection that ended before the server's answer to the commit."""
+    async with engine(database, database, time) as one:
+        await one.store.receive(Intake("doors", [an_event(1)]), time.now())
+        _, [event], *_ = await one.store.read("rows", 10, one.deliveries["rows"].wanted)
+        sink, position = one.sinks["rows"], Position(one.store.joint, "rows", time.now)
+        assert isinstance(sink, PostgresSink)
+        async with sink.open_with_position(Http(one.clients), None, position) as taken:
+            position.expect(0, [event])
+            await taken([event])
+            assert position.moved
+            position.expect(0, [event])
+            with pytest.raises(Conflict):
+                await taken([event])
+        assert run(TIMES) == [(1, 1)]
+        assert await one.deliveries.once()
+        assert run(TIMES) == [(1, 1)]
