@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +26,7 @@ from roundsman.engine.engine import Engine
 from roundsman.http.transport import Clients
 from roundsman.options.listen import Address, ListenOptions
 from roundsman.options.server import Server
-from roundsman.plugin import Visit
+from roundsman.plugin import Poll, State, Visit
 from roundsman.sandbox import TOKEN
 from roundsman.sinks.file import FileSink
 from roundsman.sources.http_json.source import HttpJson
@@ -53,14 +53,21 @@ class Lateness:
                 scheduled[name] = at
                 super().set(name, at)
 
-        class Punctual(HttpJson):
+        class Punctual(EventLogs):
+            type: Literal["parakey.event_logs"] = "parakey.event_logs"
+
+            async def poll(self, visit: Visit, state: State) -> Poll:
+                seconds.append(time.time() - scheduled[self.name])
+                return await super().poll(visit, state)
+
+        class Listed(HttpJson):
             type: Literal["http.json"] = "http.json"
 
-            def poll(self, visit: Visit, state: Any) -> Any:
+            def poll(self, visit: Visit, state: State) -> AsyncIterator[Poll]:
                 seconds.append(time.time() - scheduled[self.name])
                 return super().poll(visit, state)
 
-        self.alarms, self.source = Noted(), Punctual
+        self.alarms, self.parakey, self.listed = Noted(), Punctual, Listed
 
     def figures(self) -> dict[str, Any]:
         """How many visits, and quantiles of their lateness in seconds."""
@@ -78,17 +85,17 @@ def sources(work: str, url: str, count: int, interval: float, lateness: Lateness
         return {
             "doors": EventLogs(**parakey, start="now", webhook={"header": "Authorization", "value": VALUE})
         }
-    return {
-        f"s{n}": lateness.source(
-            base_url=f"http://{ADDRESSES[n % len(ADDRESSES)]}:{url}",
-            path=f"/{work}/{n}",
-            auth={"bearer": f"token-{n % GROUPS}"},
-            rows={"id": "id", "time": "at"},
-            interval=interval,
-            start="now",
-        )
-        for n in range(count)
-    }
+    found: dict[str, Any] = {}
+    for n in range(count):
+        address = f"http://{ADDRESSES[n % len(ADDRESSES)]}:{url}/{work}/{n}"
+        token = f"token-{n % GROUPS}"
+        often = {"base_url": address, "interval": interval, "start": "now"}
+        if work == "busy":  # one request a visit, also if there is a new row
+            rows = {"id": "id", "time": "createdAt"}
+            found[f"s{n}"] = lateness.listed(**often, auth={"bearer": token}, rows=rows)
+        else:
+            found[f"s{n}"] = lateness.parakey(**often, access_token=token)
+    return found
 
 
 async def main(name: str, work: str, url: str, count: str, interval: str) -> None:

@@ -279,21 +279,22 @@ def busy(size: Size, server: Postgres) -> None:
 
 
 def many(size: Size, server: Postgres) -> None:
-    """Many sources at an interval, of which 1 % have an event."""
+    """Many sources at an interval, of which 1 % have an event: how late (p50/p99), and memory of a worker."""
     results = []
     with stub() as vendor_:
         for side, workers in each_side(size, server, tuple(n for n in size.workers if n <= 2)):
             with crew(side, workers, ("some", size.many, size.interval), vendor_) as found:
                 found.until(lambda each: sum(e["visited"] for e in each) >= size.many, 1.0)
                 time.sleep(size.interval / 4)
-                found.figures()
+                early = max(figures["head"] for figures in found.figures())
                 before = found.costs()
                 time.sleep(size.interval / 2)
                 each = found.figures()
+                events = max(figures["head"] for figures in each) - early
                 late = sorted(one for figures in each for one in figures["late"])
                 p50, p99 = (quantile(late, share) * 1000 for share in (0.5, 0.99))
                 peak = max(figures["peak_mb"] for figures in each)
-                note = f"late p50 {p50:,.0f}, p99 {p99:,.0f} ms; {peak:.0f} MB"
+                note = f"late {p50:,.0f}/{p99:,.0f} ms, {peak:.0f} MB, {events} events"
                 results.append(between(found, before, sum(figures["count"] for figures in each), note))
     show(f"{size.many:,} sources at {size.interval:.0f} s, 1 % changed", results)
 
@@ -314,7 +315,7 @@ def backlog(size: Size, server: Postgres) -> None:
 
 
 def webhooks(size: Size, server: Postgres) -> None:
-    """Webhooks at a rate, shared by the workers."""
+    """Webhooks at a rate, shared by the workers: p50/p99 to the answer."""
     results = []
     with vendor_of("history", 1) as vendor_:
         for side, workers in each_side(size, server, tuple(n for n in size.workers if n <= 2)):
@@ -333,7 +334,7 @@ def webhooks(size: Size, server: Postgres) -> None:
                 after.count = sum(each["rate"] for each in ended) * after.seconds
                 p50, p99 = (max(each[key] for each in ended) for key in ("p50", "p99"))
                 lost = sum(each["thanked"] for each in ended) - max(each["head"] for each in found.figures())
-                after.note = f"p50 {p50:,.1f}, p99 {p99:,.1f} ms, {max(0, lost):.0f} lost"
+                after.note = f"{p50:,.0f}/{p99:,.0f} ms, {max(0, lost):.0f} lost"
                 results.append(after)
     show(f"{size.webhooks:,} webhooks/s, stored before the answer", results)
 

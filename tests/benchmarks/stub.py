@@ -1,28 +1,31 @@
 """A vendor that costs little beside what is measured. Prints its port.
 
-`stub.py`: each path is a list of one row, on all addresses of the loopback. `/quiet/N` never changes, `/busy/N` has a new
-row at each request, `/some/N` at one request of a hundred.
+`stub.py`: Parakey with one row for each path, on all addresses of the loopback. `/quiet/N` never changes, `/busy/N` has
+a new row at each visit, `/some/N` at one visit of a hundred.
 """
 
 import asyncio
 import json
+from datetime import UTC, datetime
 from itertools import count
 from typing import cast
 
 import uvloop
 
+from roundsman.times import rfc3339
+
 ADDRESSES = [f"127.0.0.{n}" for n in range(2, 18)]
 """Vendors, for a worker that shares work by the host."""
 NEW = {b"busy": 1, b"some": 100}
 """One request of so many finds a new row."""
-START = "2026-01-01T00:00:00Z"
+START = rfc3339(datetime.now(UTC))
 
 
 class Answers(asyncio.Protocol):
     """One connection, whose requests have no body."""
 
-    rows: dict[bytes, int] = {}
-    """By path, the number of its last row."""
+    rows: dict[bytes, tuple[int, str]] = {}
+    """By path, the number of its row, and when that was made."""
     asked = count()
 
     def __init__(self) -> None:
@@ -37,15 +40,18 @@ class Answers(asyncio.Protocol):
             self._transport.write(self._answer(request))
 
     def _answer(self, request: bytes) -> bytes:
-        path = request.split(b" ", 2)[1]
-        row, (_, kind, key) = self.rows.get(path, 0), path.split(b"/")
+        path = request.split(b" ", 2)[1].partition(b"?")[0]
+        row, made = self.rows.get(path) or (0, START)
+        _, kind, key, *_ = path.split(b"/")
         every = NEW.get(kind)
-        if every is not None and next(self.asked) % every == 0:
-            row += 1
-            self.rows[path] = row
+        if every is not None and b"if-none-match" in request.lower() and next(self.asked) % every == 0:
+            row, made = row + 1, rfc3339(datetime.now(UTC))
+            self.rows[path] = row, made
         if b'"%d"' % row in request:  # If-None-Match
             return b'HTTP/1.1 304 Not Modified\r\nETag: "%d"\r\n\r\n' % row
-        body = json.dumps([{"id": f"{key.decode()}-{row}", "at": START, "what": "x" * 200}]).encode()
+        body = json.dumps(
+            [{"id": f"{key.decode()}-{row}", "createdAt": made, "timestamp": made, "what": "x" * 200}]
+        ).encode()
         head = (
             b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nETag: "%d"\r\nContent-Length: %d\r\n\r\n'
         )
