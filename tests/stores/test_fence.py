@@ -52,9 +52,9 @@ async def test_after_the_end_of_its_session_a_worker_writes_nothing(database: st
         for write in late:
             with pytest.raises(StoreError, match="another worker has ended the session of this one"):
                 await write()
-        assert await its.beat([]) == []
+        assert await its.beat([], "") == []
         assert its.ended
-        assert [each.name for each in await others.beat(["archive"])] == ["two"]
+        assert [each.name for each in await others.beat(["archive"], "")] == ["two"]
         assert await two.events(0, 100, 100, Filter()) == []
         assert (await two.cursor("archive"))[1] is None
         assert await others.held("source") == {"doors"}
@@ -88,8 +88,8 @@ async def test_a_worker_that_was_stopped_in_a_transaction_holds_up_no_other_and_
 
 async def test_a_worker_that_still_starts_does_not_count_as_silent(database: str) -> None:
     async with worker(database, "one") as (_, its), worker(database, "two") as (_, others):
-        assert [each.name for each in await others.beat([])] == ["two"]
-        assert [each.name for each in await its.beat([])] == ["one", "two"]
+        assert [each.name for each in await others.beat([], "")] == ["two"]
+        assert [each.name for each in await its.beat([], "")] == ["one", "two"]
 
 
 async def test_a_worker_that_leaves_gives_everything_back_and_once_waits_for_its_end(database: str) -> None:
@@ -99,7 +99,7 @@ async def test_a_worker_that_leaves_gives_everything_back_and_once_waits_for_its
             with pytest.raises(StoreError, match="one daemon per store"):
                 await open_store(Server(database))
         assert await others.free("source") == {"doors"}
-        assert [each.name for each in await others.beat([])] == ["two"]
+        assert [each.name for each in await others.beat([], "")] == ["two"]
 
 
 async def test_a_newer_version_ends_the_sessions_of_older_workers_and_an_older_one_is_refused(
