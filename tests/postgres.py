@@ -185,6 +185,8 @@ class Wire:
         self.goes = asyncio.Event()
         self.bytes_left: int | None = None
         """How many bytes the client sends before both sides are cut."""
+        self.refuses = False
+        """Whether new connections are refused after a cut."""
         self.cuts = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -203,6 +205,9 @@ class Wire:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        if self.refuses and self.cuts:
+            writer.transport.abort()
+            return
         there, back = await asyncio.open_connection("127.0.0.1", self._port)
         answers = asyncio.create_task(self._answer(there, writer))
         try:

@@ -12,6 +12,7 @@ import pytest
 from inside import broken, ring_due, settle
 from rounds import SCRIPTS, Rounds, Scripted, opened, running
 from roundsman.engine.engine import Engine
+from roundsman.errors import Unclear
 from roundsman.plugin import Poll, State, Visit
 from roundsman.sandbox import Parakey
 from roundsman.store import Counted, Counts
@@ -201,6 +202,26 @@ async def test_a_write_that_is_cancelled_counts_nothing_twice(
         await written.wait()
         flushing.cancel()
         await asyncio.gather(flushing, return_exceptions=True)
+    await doors.engine.counts.flush()
+    assert list((await counted(doors)).values()) == [{"poll.unchanged": 1}]
+
+
+async def test_what_may_have_been_written_is_not_counted_again(
+    world: Callable[..., Rounds], time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    SCRIPTS["doors"] = quiet
+    doors = world(Parakey(time.utc), time, source=Scripted().named("doors"))
+    await doors.engine.visit("doors")
+    record = doors.store.record_counts
+
+    async def unanswered(counted: Sequence[Counted]) -> None:
+        await record(counted)
+        raise Unclear("the server went away in a commit")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(doors.store, "record_counts", unanswered)
+        await doors.engine.counts.flush()
+    assert doors.engine.trouble.error is not None
     await doors.engine.counts.flush()
     assert list((await counted(doors)).values()) == [{"poll.unchanged": 1}]
 

@@ -14,6 +14,7 @@
       Reject            never: bury the event as a dead letter
       NotAuthentic      a webhook is not the vendor's: answer 401
       StoreError        the store failed: report it, and retry at the next opportunity
+        Unclear         it may have written the change: do not add the same again
       Conflict          the cursor was moved meanwhile: drop what was found
       ConfigError       the configuration is wrong: print every mistake, and end with status 2
       HookError         a `hooks` command cannot be done: print why, and end with status 1
@@ -104,6 +105,10 @@ class NotAuthentic(Exception):
 
 class StoreError(Exception):
     """The store cannot be used; the message is one sentence with the reason and what to do."""
+
+
+class Unclear(StoreError):
+    """The store went away in a commit, and has not answered whether it was made."""
 
 
 class Conflict(Exception):

@@ -12,8 +12,8 @@ import pytest
 from budgets import SIMULATIONS
 from inside import visited
 from postgres import Postgres, Wire
-from roundsman.errors import StoreError
-from roundsman.store import Filter, Intake, Server, Store, open_desk, open_store
+from roundsman.errors import StoreError, Unclear
+from roundsman.store import Counted, Filter, Intake, Server, Store, open_desk, open_store
 from worlds import START, an_event
 
 pytest.importorskip("psycopg", reason="needs roundsman[postgres]")
@@ -110,6 +110,22 @@ async def test_events_that_are_too_many_for_one_statement_get_their_numbers_in_o
         assert [event for _, source, event in log if source == "doors"] == [event.id for event in events]
         sizes = postgres_server.run("SELECT count(*) FROM staged", database=database.rpartition("/")[2])
         assert sizes == [(0,)]
+
+
+async def test_a_commit_of_which_the_server_says_nothing_counts_as_unclear_and_not_as_undone(
+    database: str, postgres_server: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("roundsman.store.postgres.session.OUTCOME", 0.1)
+    async with (
+        Wire(postgres_server.port) as wire,
+        worker(database.replace(f":{postgres_server.port}/", f":{wire.port}/"), "one") as store,
+    ):
+        wire.cut_at, wire.passes, wire.refuses = b"COMMIT", True, True
+        with pytest.raises(Unclear, match="does not say whether it was made"):
+            await store.record_counts([Counted("source", "doors", START, {"poll.new": 3})])
+        wire.refuses = False
+        found = await store.tallies("source", "doors", "hour", START)
+        assert [each.counts for each in found] == [{"poll.new": 3}], "it was made"
 
 
 class Rough:

@@ -8,6 +8,7 @@ import asyncio
 
 from roundsman.engine.deliveries import Deliveries
 from roundsman.engine.shared import Shared
+from roundsman.errors import Unclear
 from roundsman.store import Counted, StoreError
 from roundsman.store.tally import number_of
 
@@ -86,6 +87,8 @@ class Counts:
                 )
                 try:
                     await self._store.record_counts(piece)
+                except Unclear:
+                    raise  # rather lost than counted twice
                 except StoreError:
                     written -= PIECE
                     raise

@@ -15,7 +15,7 @@ from roundsman.engine.keeping import received_without, size_of
 from roundsman.engine.roster import Roster
 from roundsman.engine.shared import Shared
 from roundsman.engine.turns import Turns
-from roundsman.errors import reason
+from roundsman.errors import Unclear, reason
 from roundsman.events import Event
 from roundsman.plugin import Received, Receives, Source, Tracks
 from roundsman.store import Intake, New, StoreError
@@ -181,6 +181,8 @@ class Reception:
             unnoted, self._unnoted = self._unnoted, {}
             try:
                 await self._store.note_refused([(name, *noted) for name, noted in unnoted.items()])
+            except Unclear:
+                raise  # rather lost than counted twice
             except StoreError:
                 for name, (count, why) in unnoted.items():
                     more, later = self._unnoted.get(name, (0, why))

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from roundsman.errors import StoreError
+from roundsman.errors import StoreError, Unclear
 from roundsman.options.server import Server
 from roundsman.store.postgres import connection
 from roundsman.store.postgres.connection import is_lost, translated
@@ -225,7 +225,11 @@ class Writer:
                 await transaction.commit()
         except (psycopg.Error, StoreError) as exc:
             if self.session.connection.closed or is_lost(exc):
-                if await self.session.committed():
+                try:
+                    made = await self.session.committed()
+                except StoreError as unknown:
+                    raise Unclear(str(unknown)) from None
+                if made:
                     return
             elif isinstance(exc, psycopg.Error):
                 if self._is_undone(exc) or await self._freed(exc):
