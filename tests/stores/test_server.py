@@ -229,6 +229,7 @@ def little(postgres_server: Postgres, database: str) -> Iterator[str]:
     postgres_server.drop(name)
     postgres_server.run("DROP TABLESPACE small")
     subprocess.run(["umount", "-l", str(disk)], check=True)
+    disk.rmdir()
 
 
 async def test_on_a_full_disk_only_what_does_not_fit_is_refused(
