@@ -15,7 +15,7 @@ from roundsman.engine.fleet import Fleet
 from roundsman.plugin import Source
 from roundsman.sandbox import Parakey, Vendor
 from roundsman.sinks.file import FileSink
-from roundsman.store import Filter, Intake, Server, open_store
+from roundsman.store import Filter, Intake, Server, SourceRecord, StoreError, open_store
 from roundsman.terminal.terminal import Terminal
 from worlds import ByHand, Recorder, Straight, Time, an_event, event_logs, web_of
 
@@ -185,3 +185,23 @@ async def test_a_ring_outlives_the_worker_that_took_it_in_and_is_gone_after_its_
         await visit_for_a_ring(two, "doors")
         await others.beat()
         assert await others.session.rings() == []
+
+
+async def test_a_reload_that_fails_leaves_what_a_worker_holds_and_claims_as_it_was(
+    database: str, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away() -> list[SourceRecord]:
+        raise StoreError("the server is away")
+
+    async with worker(database, "one", time) as (one, its):
+        await one.setup(doors(1, 2), {})
+        await its.beat()
+        with monkeypatch.context() as patched:
+            patched.setattr(one.store, "statuses", away)
+            with pytest.raises(StoreError, match="is away"):
+                await one.setup(doors(1, 3), {})
+        await its.beat()
+        assert its.held["source"] == one.roster.keys() == {"doors-1", "doors-2"}
+        await one.setup(doors(1, 3), {})
+        await its.beat()
+        assert its.held["source"] == one.roster.keys() == {"doors-1", "doors-3"}

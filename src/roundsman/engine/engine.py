@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,6 @@ from roundsman.engine.alarms import Alarms
 from roundsman.engine.clock import Clock
 from roundsman.engine.counts import Counts
 from roundsman.engine.deliveries import GRACE, Deliveries
-from roundsman.engine.delivery import Delivery
 from roundsman.engine.meter import Meter
 from roundsman.engine.notices import Notices, clock_jumped
 from roundsman.engine.pauses import Pauses
@@ -28,7 +27,7 @@ from roundsman.engine.visit import Visits
 from roundsman.http.transport import Clients
 from roundsman.legacy import takes_a_visit
 from roundsman.plugin import Plugin, Sink, Source
-from roundsman.store import Store, StoreError
+from roundsman.store import SourceRecord, Store, StoreError
 
 if TYPE_CHECKING:
     from roundsman.engine.fleet import Fleet, Pace
@@ -124,29 +123,30 @@ class Engine:
         try:
             await self.store.register(_kinds(sources), _kinds(sinks), origins)
             if self.fleet is not None:
-                await self.fleet.configure(new, sinks)
+                await self.fleet.offer(new, sinks)
             deliveries = await self.deliveries.configure(self._held_sinks(sinks), clients)
             gaps = await self.deliveries.gaps(deliveries)
-            await self._take_over(new, deliveries, clients)
+            records = await self.store.statuses()
+            # Nothing is awaited from here: all of it, or nothing.
+            self._watch(new, records)
+            if self.fleet is not None:
+                self.fleet.take_over(new, sinks)
+            self._use(clients)
+            self.deliveries.swap(deliveries, clients)
             self.sinks = sinks
         finally:
             self._sinks.intersection_update(self.sinks)
         for gap in gaps:
             await self.notices.publish(gap)
 
-    async def _take_over(
-        self, new: Mapping[str, Configured], deliveries: Mapping[str, Delivery], clients: Clients
-    ) -> None:
-        await self._watch(new)
+    def _use(self, clients: Clients) -> None:
         if clients is not self.clients:
             self._retired.append(self.clients)  # visits and deliveries under way still use them
             self.clients = clients
             clients.observer = self.meter
-        self.deliveries.swap(deliveries, clients)
 
-    async def _watch(self, new: Mapping[str, Configured]) -> None:
+    def _watch(self, new: Mapping[str, Configured], records: Sequence[SourceRecord]) -> None:
         """Visit these sources; of a fleet, those that this worker holds."""
-        records = await self.store.statuses()
         now = self.time.now()
         held = self.fleet.held["source"] if self.fleet is not None else new.keys()
         swapped = self.roster.swap({name: each for name, each in new.items() if name in held}, records, now)
@@ -165,7 +165,9 @@ class Engine:
 
     def _held_sinks(self, sinks: Mapping[str, Sink]) -> Mapping[str, Sink]:
         """Of a fleet, the sinks that this worker holds."""
-        held = self.fleet.held["sink"] if self.fleet is not None else sinks.keys()
+        if self.fleet is None:
+            return sinks
+        held = self.fleet.held["sink"] & self.fleet.serves(sinks).keys()
         return {name: sink for name, sink in sinks.items() if name in held}
 
     # -- what a worker of a fleet holds --------------------------------------------------------------------------------
@@ -175,7 +177,8 @@ class Engine:
         assert self.fleet is not None
         async with self._changing:
             if self.fleet.held["source"] != self.roster.keys():
-                await self._watch(self.roster.configured())
+                records = await self.store.statuses()
+                self._watch(self.roster.configured(), records)
             if self.fleet.held["sink"] != self.deliveries.keys():
                 sinks = self._held_sinks(self.sinks)
                 deliveries = await self.deliveries.configure(sinks, self.clients)

@@ -115,15 +115,22 @@ class Fleet:
 
     # -- the configuration ---------------------------------------------------------------------------------------------
 
-    async def configure(self, sources: Mapping[str, Configured], sinks: Mapping[str, Sink]) -> None:
-        """Take over this configuration: all that any worker can hold."""
+    async def offer(self, sources: Mapping[str, Configured], sinks: Mapping[str, Sink]) -> None:
+        """All that any worker can hold by this configuration, before it is taken over. StoreError if that is refused."""
         await self.session.offer("source", sources)
         await self.session.offer("sink", sinks)
+
+    def serves(self, sinks: Mapping[str, Sink]) -> dict[str, str | None]:
+        """Of these sinks, those that this machine can serve, with the machine that their options name."""
+        places = {name: getattr(sink, "on", None) for name, sink in sinks.items()}
+        return {name: on for name, on in places.items() if on in {None, self._name}}
+
+    def take_over(self, sources: Mapping[str, Configured], sinks: Mapping[str, Sink]) -> None:
+        """From now on, claim by this configuration."""
         self._groups = shares.groups_of(sources)
         self._webhooks = any(each.source.webhook is not None for each in sources.values())
         self._sinks = list(sinks)
-        places = {name: getattr(sink, "on", None) for name, sink in sinks.items()}
-        self._places = {name: on for name, on in places.items() if on in {None, self._name}}
+        self._places = self.serves(sinks)
         # Others are to visit and serve the rest; the next beat gives it back.
         for kind, held in self.held.items():
             held.intersection_update(self._known(kind))
