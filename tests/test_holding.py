@@ -205,3 +205,27 @@ async def test_a_reload_that_fails_leaves_what_a_worker_holds_and_claims_as_it_w
         await one.setup(doors(1, 3), {})
         await its.beat()
         assert its.held["source"] == one.roster.keys() == {"doors-1", "doors-3"}
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+async def test_a_server_clock_that_is_set_ends_no_live_worker_and_keeps_no_dead_one(
+    database: str, postgres_server: Postgres, time: Time, hours: int
+) -> None:
+    # The other beats were recorded before the clock was set.
+    was_set = f"UPDATE beats SET beat = beat - {hours * 3600} WHERE name != 'one'"
+    async with (
+        worker(database, "one", time) as (_, its),
+        worker(database, "two", time) as (_, others),
+        worker(database, "three", time) as (_, dead),
+    ):
+        for each in (its, others, dead):
+            await each.beat()
+        postgres_server.run(was_set, database=database.rpartition("/")[2])
+        for _ in range(5):
+            time.advance(5)
+            await its.beat()
+            await others.beat()
+        assert not others.ended
+        assert [each.name for each in its.workers] == ["one", "two"]
+        await dead.beat()
+        assert dead.ended

@@ -87,8 +87,8 @@ class Fleet:
         self._sinks: list[str] = []
         self.common = ""
         """A digest of the part of this worker's configuration that all workers have to have."""
-        self._unbroken: float | None = None
-        """Since when (monotonic) this worker has beaten without a gap."""
+        self._seen: dict[int, tuple[float, float]] = {}
+        """The last beat of each worker, and when (monotonic) it came: the server's clock may be set."""
         self._last = float("-inf")
         self._free_since: dict[Kind, float | None] = {"source": None, "sink": None}
         self._rung: dict[str, int] = {}
@@ -194,13 +194,9 @@ class Fleet:
         workers = await self.session.beat(self._sinks, self.common)
         if self.ended:
             return False
-        if self._unbroken is None or now - self._last > self._pace.dead / 2:
-            self._unbroken = now
-        self._last = now
-        dead = [each for each in workers if each.age > self._pace.dead]
-        self.workers = [each for each in workers if each not in dead]
-        # One that could not reach the server itself does not know of the others' beats.
-        if dead and now - self._unbroken >= self._pace.dead:
+        dead = self._silent(workers, now)
+        self.workers = [each for each in workers if each not in dead and each.age <= self._pace.dead]
+        if dead:
             await self._end(dead)
         self._compare(now)
         await self._balance("sink")
@@ -211,6 +207,20 @@ class Fleet:
         self._work.keep_for(await self.session.all_sinks())
         self._shared.news.relay(self._news)
         return any(each is not None for each in self._free_since.values())
+
+    def _silent(self, workers: list[Worker], now: float) -> list[Worker]:
+        """The workers whose beats have not changed for too long, while this one has looked."""
+        if now - self._last > self._pace.dead / 2:
+            self._seen.clear()  # it could not reach the server itself: then it does not know of the others' beats
+        self._last = now
+        before = self._seen
+        # At the first look, no beat counts as old: a worker may be about to reach the server again.
+        ago = {each.number: min(max(each.age, 0.0), self._pace.beat) if before else 0.0 for each in workers}
+        self._seen = {each.number: (each.beat, now - ago[each.number]) for each in workers}
+        for number, (beat, at) in before.items():
+            if number in self._seen and self._seen[number][0] == beat:
+                self._seen[number] = beat, at
+        return [each for each in workers if now - self._seen[each.number][1] >= self._pace.dead]
 
     def _compare(self, now: float) -> None:
         """Warn if the configurations of workers differ for longer than it takes to reload one machine after the other."""
