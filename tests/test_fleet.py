@@ -13,10 +13,13 @@ from typing import Any
 
 import aiohttp
 import pytest
+import structlog
 
 from postgres import Postgres
 from processes import Daemon
+from roundsman import config as configuration
 from roundsman.sandbox import TOKEN, Parakey, Sandbox
+from roundsman.service.reopening import reopened
 from worker import PACE
 
 pytest.importorskip("psycopg", reason="needs roundsman[postgres]")
@@ -264,3 +267,31 @@ async def test_webhooks_rings_and_commands_work_on_any_machine(world: World) -> 
         await world.command("replay", "archive", "--from", "beginning")
         await until(one, lambda: len(world.ids()) == 2 * (3 * MANY + 3))
     assert len(set(world.ids())) == 3 * MANY + 3
+
+
+async def test_a_replaced_worker_waits_for_the_server_before_it_begins_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NAME", "one")
+    for name, value in world.environ.items():
+        monkeypatch.setenv(name, value)
+    config = configuration.load(world.config())
+    await asyncio.to_thread(world.server.stop, signal.SIGQUIT)
+    try:
+        with structlog.testing.capture_logs() as lines:
+            waiting = asyncio.create_task(reopened(config.store, config.worker))
+            while not lines:
+                await asyncio.sleep(0.01)
+                assert not waiting.done()
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert await waiting is None, "a signal ends the wait"
+            waiting = asyncio.create_task(reopened(config.store, config.worker))
+            while len(lines) < 2:
+                await asyncio.sleep(0.01)
+                assert not waiting.done()
+    finally:
+        await asyncio.to_thread(world.server.start)
+    store = await waiting
+    assert store is not None
+    await store.close()
+    assert all("cannot be reached" in line["error"] for line in lines)

@@ -111,6 +111,10 @@ class Unclear(StoreError):
     """The store went away in a commit, and has not answered whether it was made."""
 
 
+class StoreAway(StoreError):
+    """The server of the store does not answer, or refuses for a while what it will accept again."""
+
+
 class Conflict(Exception):
     """The cursor was moved (`rewind`, `replay`) since it was read: what was based on it is void."""
 

@@ -388,14 +388,19 @@ async def daemon(config: Config, pace: "Pace | None" = None) -> int:
     line = logs.configure(config.daemon.log_level, config.daemon.log_format)
     # Without a handler, SIGHUP would end the process. `Service.reload` handles one that comes now.
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: None)
-    while True:
-        service = Service(config, await open_store(config.store, config.worker), line, pace)
+    store: Store | None = await open_store(config.store, config.worker)
+    while store is not None:
+        service = Service(config, store, line, pace)
         status = await service.run()
         if not service.is_replaced:
             return status
         # All that was in memory is void. What it held is held by others; it takes its share again.
         log.warning("worker.replaced", worker=config.worker)
         config = service.config
+        from roundsman.service.reopening import reopened  # a single daemon does not need it
+
+        store = await reopened(config.store, config.worker)
+    return 0
 
 
 async def once(config: Config, *, everything: bool) -> int:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg.types.string import StrDumper, StrDumperUnknown
 
-from roundsman.errors import StoreError, reason
+from roundsman.errors import StoreAway, StoreError, reason
 from roundsman.options.server import Server
 
 OLDEST = 13
@@ -127,9 +127,10 @@ def translated(server: Server) -> Iterator[None]:
     try:
         yield
     except psycopg.Error as exc:
-        raise StoreError(f"{server} {_sentence(exc)}") from None
+        kind = StoreAway if exc.sqlstate is None or exc.sqlstate.startswith(_PASSES) else StoreError
+        raise kind(f"{server} {_sentence(exc)}") from None
     except OSError as exc:
-        raise StoreError(f"{server} cannot be reached: {exc.strerror or exc}") from None
+        raise StoreAway(f"{server} cannot be reached: {exc.strerror or exc}") from None
 
 
 _SENTENCES = {
@@ -144,6 +145,8 @@ _SENTENCES = {
     "XX002": "is damaged: restore a backup of the database",
 }
 """By the server's code."""
+_PASSES = ("08", "57P", "53", "55P03", "57014", "25006", "25P03")
+"""How codes begin of what passes by itself: a server that starts, fails over, or has no place."""
 
 
 def _sentence(error: psycopg.Error) -> str:
