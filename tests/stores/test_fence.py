@@ -174,3 +174,21 @@ async def test_a_ring_that_is_committed_later_has_a_larger_number(
         assert last.number > number
         await its.answered([last._replace(number=number)])
         assert await its.rings() == [last]
+
+
+async def test_a_worker_with_a_role_of_its_own_takes_over_although_it_may_not_end_connections_of_others(
+    database: str, postgres_server: Postgres
+) -> None:
+    name = database.rpartition("/")[2]
+    async with worker(database, "one") as (one, its):
+        await claim(its)
+        role = f"other_{name}"
+        postgres_server.run(f"CREATE ROLE {role} LOGIN PASSWORD '{postgres_server.password}'")
+        for what in ("TABLES", "SEQUENCES"):
+            grant = f"GRANT ALL ON ALL {what} IN SCHEMA public TO {role}"
+            postgres_server.run(grant, database=name)
+        async with worker(postgres_server.url(name, user=role), "two") as (_, others):
+            await others.end([its.number])
+            assert await claim(others) == {"doors"}
+            with pytest.raises(StoreError, match="has ended the session"):
+                await one.begin([])

@@ -16,6 +16,8 @@ from roundsman.store.postgres.session import HERE, Session
 
 AGAIN = 1.0
 """Seconds between two tries to listen."""
+OURS = "EXISTS (SELECT 1 FROM pg_stat_activity a WHERE a.pid = pg_locks.pid AND pg_has_role(a.usesysid, 'USAGE'))"
+"""Of locks, those of processes that this one may end."""
 
 
 class Workers(Holds):
@@ -46,9 +48,11 @@ class Workers(Holds):
         numbers = list(workers)
         async with self._alone() as connection:
             # A process that was stopped in a transaction would hold its row for as long as it is stopped.
+            # One of another role cannot be ended: then the server ends its transaction, after a few seconds.
             await connection.execute(
                 f"SELECT pg_terminate_backend(pid) FROM pg_locks WHERE {HERE} AND locktype = 'advisory' "  # noqa: S608 - fixed words
-                "AND classid = %s::bigint::oid AND objid = ANY (%s::bigint[]::oid[]) AND objsubid = 2 AND pid != pg_backend_pid()",
+                "AND classid = %s::bigint::oid AND objid = ANY (%s::bigint[]::oid[]) AND objsubid = 2 AND pid != pg_backend_pid() "
+                f"AND {OURS}",
                 (self._session.space % 2**32, numbers),
             )
             # An UPDATE alone would not wait for a transaction that is about to commit.
