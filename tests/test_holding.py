@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from postgres import Postgres
 from roundsman import screen
 from roundsman.engine.engine import Engine
 from roundsman.engine.fleet import Fleet
+from roundsman.events import Event
 from roundsman.plugin import Source
 from roundsman.sandbox import Parakey, Vendor
 from roundsman.sinks.file import FileSink
@@ -229,3 +231,26 @@ async def test_a_server_clock_that_is_set_ends_no_live_worker_and_keeps_no_dead_
         assert [each.name for each in its.workers] == ["one", "two"]
         await dead.beat()
         assert dead.ended
+
+
+async def test_a_reload_does_not_let_events_be_pruned_that_sinks_of_other_workers_need(
+    database: str, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[set[str]] = []
+    async with worker(database, "one", time) as (one, its), worker(database, "two", time) as (two, others):
+        await two.setup({}, {"theirs": Recorder().named("theirs")})
+        await others.beat()
+        await one.setup({}, {"mine": Recorder().named("mine")})
+        await its.beat()
+        gaps = one.deliveries.gaps
+
+        async def beaten(new: Any) -> list[Event]:
+            await its.session.beat([])
+            one.keep_for(await its.session.all_sinks())
+            kept.append(set(one._sinks))
+            return await gaps(new)
+
+        monkeypatch.setattr(one.deliveries, "gaps", beaten)
+        await one.setup({}, {"coming": Recorder().named("coming")})
+        kept.append(set(one._sinks))
+        assert kept == [{"mine", "theirs", "coming"}, {"theirs", "coming"}]

@@ -71,6 +71,8 @@ class Engine:
         self.upkeep = Upkeep(shared, self.notices, retention)
         self._sinks: set[str] = set()
         """Sinks whose events are not pruned: the configured ones, and during a reload the coming ones, too."""
+        self._abroad: set[str] = set()
+        """Sinks of other workers' configurations: their events are not pruned either."""
         self.fleet: Fleet | None = None
         """What this worker holds, if it shares the store with others; None if it is alone."""
         self.sinks: Mapping[str, Sink] = {}
@@ -135,7 +137,7 @@ class Engine:
             self.deliveries.swap(deliveries, clients)
             self.sinks = sinks
         finally:
-            self._sinks.intersection_update(self.sinks)
+            self._sinks.intersection_update({*self.sinks, *self._abroad})
         for gap in gaps:
             await self.notices.publish(gap)
 
@@ -215,8 +217,10 @@ class Engine:
 
     def keep_for(self, sinks: Iterable[str]) -> None:
         """Keep events until these sinks have them, too: those of other workers' configurations."""
-        self._sinks.clear()
-        self._sinks.update(self.sinks, sinks)
+        self._abroad = set(sinks)
+        coming = self._sinks if self._changing.locked() else ()
+        self._sinks.update(sinks)
+        self._sinks.intersection_update({*self.sinks, *sinks, *coming})
 
     def ring(self, name: str) -> None:
         """A webhook came on another machine: visit the source, as if it had come here."""
