@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from inside import visit_for_a_ring
 from postgres import Postgres
@@ -254,3 +255,35 @@ async def test_a_reload_does_not_let_events_be_pruned_that_sinks_of_other_worker
         await one.setup({}, {"coming": Recorder().named("coming")})
         kept.append(set(one._sinks))
         assert kept == [{"mine", "theirs", "coming"}, {"theirs", "coming"}]
+
+
+async def test_while_workers_reload_one_after_the_other_each_source_is_held_by_one(
+    database: str, time: Time
+) -> None:
+    before, after = doors(1, 2, 3, 4), doors(1, 2, 3, 5)
+    async with worker(database, "one", time) as (one, its), worker(database, "two", time) as (two, others):
+
+        async def held(rounds: int = 3) -> list[str]:
+            for _ in range(rounds):
+                await its.beat()
+                await others.beat()
+            assert (its.held["source"], others.held["source"]) == (one.roster.keys(), two.roster.keys())
+            return sorted([*one.roster, *two.roster])
+
+        for engine in (one, two):
+            await engine.setup(before, {})
+            await engine.store.runs(Path("fleet.toml"), "before")
+        assert await held() == sorted(before)
+        await one.setup(after, {})
+        await one.store.reloaded(Path("fleet.toml"), "after", [])
+        with capture_logs() as lines:
+            assert await held() == sorted(before | after)
+            assert not [line for line in lines if line["event"] == "worker.differs"]
+            time.advance(601)
+            assert await held() == sorted(before | after)
+        said = [(line["worker"], line["others"]) for line in lines if line["event"] == "worker.differs"]
+        assert sorted(said) == [("one", ["two"]), ("two", ["one"])]
+        await two.setup(after, {})
+        await two.store.reloaded(Path("fleet.toml"), "after", [])
+        assert await held() == sorted(after)
+        assert await its.session.free("source") == {"doors-4"}
