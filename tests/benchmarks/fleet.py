@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ class Size:
 
 FULL = Size(12, 2400, 1200, 50_000, 60, 100_000, 1000, (1, 2, 4))
 QUICK = Size(4, 2400, 1000, 2000, 5, 20_000, 300, (1, 2))
-TINY = Size(1, 60, 60, 40, 1, 1000, 20, (2,))
+TINY = Size(3, 60, 60, 40, 1, 1000, 20, (2,))
 FIRST, OFTEN = 10.0, 2.0
 """Seconds between visits until each source had its first one, which costs more, and then."""
 
@@ -228,11 +228,12 @@ HEAD = (
 )
 
 
-def show(work: str, results: list[Result]) -> None:
-    """The lines of a row: CPU microseconds and bytes for one, and the CPU of workers and server against SQLite's."""
-    print(f"| **{work}** | | | | | | | |")
-    base = results[0].each or 1.0  # of a tiny amount, no CPU may be counted
+def show(work: str, results: Iterable[Result]) -> None:
+    """The lines of a row as they come: CPU microseconds and bytes for one, and the CPU of workers and server against SQLite's."""
+    print(f"| **{work}** | | | | | | | |", flush=True)
+    base = 0.0
     for each in results:
+        base = base or each.each or 1.0  # of a tiny amount, no CPU may be counted
         workers, served, vendor_ = sum(each.costs[0]), each.costs[1], each.costs[2]
         costs = " | ".join(f"{cpu / max(1, each.count) * 1e6:,.0f}" for cpu in (workers, served, vendor_))
         wal = f"{each.wal / max(1, each.count):,.0f}" if each.wal else "-"
@@ -251,9 +252,8 @@ def each_side(
         yield server, count
 
 
-def visited(size: Size, server: Postgres, kind: str, sources: int) -> list[Result]:
+def visited(size: Size, server: Postgres, kind: str, sources: int) -> Iterator[Result]:
     """Visits of sources that are all due all the time."""
-    results = []
     with stub() as vendor_:
         for side, workers in each_side(size, server, size.workers):
             with crew(side, workers, (kind, sources, FIRST), vendor_) as found:
@@ -264,8 +264,7 @@ def visited(size: Size, server: Postgres, kind: str, sources: int) -> list[Resul
                 before = found.costs()
                 time.sleep(size.seconds)
                 count = sum(each["count"] for each in found.figures())
-                results.append(between(found, before, count))
-    return results
+                yield between(found, before, count)
 
 
 def quiet(size: Size, server: Postgres) -> None:
@@ -280,7 +279,10 @@ def busy(size: Size, server: Postgres) -> None:
 
 def many(size: Size, server: Postgres) -> None:
     """Many sources at an interval, of which 1 % have an event: how late (p50/p99), and memory of a worker."""
-    results = []
+    show(f"{size.many:,} sources at {size.interval:.0f} s, 1 % changed", _many(size, server))
+
+
+def _many(size: Size, server: Postgres) -> Iterator[Result]:
     with stub() as vendor_:
         for side, workers in each_side(size, server, tuple(n for n in size.workers if n <= 2)):
             with crew(side, workers, ("some", size.many, size.interval), vendor_) as found:
@@ -295,35 +297,39 @@ def many(size: Size, server: Postgres) -> None:
                 p50, p99 = (quantile(late, share) * 1000 for share in (0.5, 0.99))
                 peak = max(figures["peak_mb"] for figures in each)
                 note = f"late {p50:,.0f}/{p99:,.0f} ms, {peak:.0f} MB, {events} events"
-                results.append(between(found, before, sum(figures["count"] for figures in each), note))
-    show(f"{size.many:,} sources at {size.interval:.0f} s, 1 % changed", results)
+                yield between(found, before, sum(figures["count"] for figures in each), note)
 
 
 def backlog(size: Size, server: Postgres) -> None:
     """A backlog into a file, log kept."""
-    results = []
+    show(f"backlog of {size.backlog:,} events into a file, log kept", _backlog(size, server))
+
+
+def _backlog(size: Size, server: Postgres) -> Iterator[Result]:
     for side, workers in each_side(size, server, (1,)):
-        with vendor_of("history", size.backlog) as vendor_:
-            began = Costs([0.0] * workers, tree(server.pid), cpu_of(vendor_[0]), 0)
-            with crew(side, workers, ("backlog", 1, 3600.0), vendor_) as found:
-                before = found.costs()
-                began.at, began.wal = before.at, before.wal
-                began.worker, began.server, began.vendor = before.worker, before.server, before.vendor
-                found.until(lambda each: each[0]["delivered"] >= size.backlog, 0.05)
-                results.append(between(found, began, size.backlog))
-    show(f"backlog of {size.backlog:,} events into a file, log kept", results)
+        with (
+            vendor_of("history", size.backlog) as vendor_,
+            crew(side, workers, ("backlog", 1, 3600.0), vendor_) as found,
+        ):
+            before = found.costs()
+            early = found.figures()[0]["delivered"]
+            found.until(lambda each: each[0]["delivered"] >= size.backlog, 0.05)
+            yield between(found, before, size.backlog - early)
 
 
 def webhooks(size: Size, server: Postgres) -> None:
     """Webhooks at a rate, shared by the workers: p50/p99 to the answer."""
-    results = []
+    show(f"{size.webhooks:,} webhooks/s, stored before the answer", _webhooks(size, server))
+
+
+def _webhooks(size: Size, server: Postgres) -> Iterator[Result]:
     with vendor_of("history", 1) as vendor_:
         for side, workers in each_side(size, server, tuple(n for n in size.workers if n <= 2)):
             with crew(side, workers, ("hooks", 1, 3600.0), vendor_) as found:
                 share = size.webhooks // workers
                 loads = [Member("webhooks.py", "load", port, share, f"p{port}-") for port in found.ports]
                 try:
-                    time.sleep(1)
+                    found.until(lambda each: max(e["head"] for e in each) > size.webhooks, 0.1)
                     before = found.costs()
                     time.sleep(size.seconds)
                     after = between(found, before, 0)
@@ -335,8 +341,7 @@ def webhooks(size: Size, server: Postgres) -> None:
                 p50, p99 = (max(each[key] for each in ended) for key in ("p50", "p99"))
                 lost = sum(each["thanked"] for each in ended) - max(each["head"] for each in found.figures())
                 after.note = f"{p50:,.0f}/{p99:,.0f} ms, {max(0, lost):.0f} lost"
-                results.append(after)
-    show(f"{size.webhooks:,} webhooks/s, stored before the answer", results)
+                yield after
 
 
 @contextlib.contextmanager
