@@ -1130,6 +1130,11 @@ def test_a_command_that_reads_imports_nothing_of_the_daemon(filled: Path) -> Non
     assert imported & {*SLOW, "roundsman.plugin", "roundsman.config.loading"} == set()
 
 
+def test_help_and_version_read_no_options(filled: Path) -> None:
+    """pydantic is imported where options are read; completions start without it, too."""
+    assert "pydantic" not in imported_by(filled, "--version", "--help")
+
+
 def test_status_imports_no_http_with_any_sources(filled: Path) -> None:
     """It asks the class of each source what it follows, and nothing of it makes requests."""
     store = SqliteStore.open(filled / "roundsman.db")

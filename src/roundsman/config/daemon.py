@@ -9,7 +9,7 @@ from roundsman.config.syntax import parse
 from roundsman.errors import Problem
 from roundsman.options.elsewhere import Name
 from roundsman.options.paths import relative_to
-from roundsman.options.server import StorePlace
+from roundsman.options.places import StorePlace
 from roundsman.options.values import Duration, Options
 from roundsman.store import Place, default_path
 

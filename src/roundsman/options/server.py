@@ -1,16 +1,9 @@
 """The address of a database server: a URL whose password is never shown."""
 
 from collections.abc import Iterable
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Annotated
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
-from pydantic import PlainValidator, WithJsonSchema
-
 from roundsman.masking import mask
-from roundsman.options.elsewhere import Elsewhere
-from roundsman.options.paths import data_path
 
 SCHEMES = ("postgresql://", "postgres://")
 NEEDS = (
@@ -83,42 +76,3 @@ def secrets_of(url: str) -> list[str]:
     found: Iterable[str] = [written, unquote(written)]
     found = [*found, *(value for key, value in parse_qsl(parts.query) if _is_hidden(key))]
     return [each for each in dict.fromkeys(found) if each]
-
-
-def _driven(server: Server) -> Server:
-    """ValueError if a connection is not possible, because the driver is missing. It is not imported, because it is slow."""
-    if find_spec("psycopg") is None:
-        raise ValueError(NEEDS)
-    return server
-
-
-def _place(value: object) -> Path | Server:
-    if isinstance(value, Server):
-        return value
-    if isinstance(value, str) and value.strip().lower().startswith(SCHEMES):
-        return _driven(Server(value.strip()))
-    return data_path(value)
-
-
-def _url(value: object) -> Server:
-    if isinstance(value, Server):
-        return value
-    if not isinstance(value, str):
-        raise ValueError('is not a text; write "postgresql://user@host/database"')
-    return _driven(Server(value.strip()))
-
-
-ServerUrl = Annotated[
-    Server,
-    PlainValidator(_url),
-    WithJsonSchema({"type": "string", "pattern": r"^\s*[Pp][Oo][Ss][Tt][Gg][Rr][Ee][Ss]([Qq][Ll])?://"}),
-    Elsewhere(hidden=secrets_of),
-]
-"""The URL of a PostgreSQL database, or the place where it is."""
-StorePlace = Annotated[
-    Path | Server,
-    PlainValidator(_place),
-    WithJsonSchema({"type": "string", "minLength": 1}),
-    Elsewhere(hidden=secrets_of),
-]
-"""A file to write, or the URL of a PostgreSQL database. Either can be at the place that a table names."""

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, PrivateAttr, field_validator
 from roundsman.errors import Reject, Unreadable
 from roundsman.events import Event
 from roundsman.http.client import Http
-from roundsman.options.server import ServerUrl
+from roundsman.options.places import ServerUrl
 from roundsman.options.values import Duration
 from roundsman.plugin import Deliver, Position, Receipt, Sink
 from roundsman.sinks.postgres.names import name_of, table_of
