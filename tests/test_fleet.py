@@ -275,7 +275,7 @@ async def test_a_replaced_worker_waits_for_the_server_before_it_begins_again(
     monkeypatch.setenv("NAME", "one")
     for name, value in world.environ.items():
         monkeypatch.setenv(name, value)
-    config = configuration.load(world.config())
+    config = configuration.load(world.config("one"))
     await asyncio.to_thread(world.server.stop, signal.SIGQUIT)
     try:
         with structlog.testing.capture_logs() as lines:

@@ -246,7 +246,7 @@ async def test_a_reload_does_not_let_events_be_pruned_that_sinks_of_other_worker
         gaps = one.deliveries.gaps
 
         async def beaten(new: Any) -> list[Event]:
-            await its.session.beat([])
+            await its.session.beat([], "")
             one.keep_for(await its.session.all_sinks())
             kept.append(set(one._sinks))
             return await gaps(new)
@@ -270,12 +270,12 @@ async def test_while_workers_reload_one_after_the_other_each_source_is_held_by_o
             assert (its.held["source"], others.held["source"]) == (one.roster.keys(), two.roster.keys())
             return sorted([*one.roster, *two.roster])
 
-        for engine in (one, two):
+        for engine, part in ((one, its), (two, others)):
             await engine.setup(before, {})
-            await engine.store.runs(Path("fleet.toml"), "before")
+            part.common = "before"
         assert await held() == sorted(before)
         await one.setup(after, {})
-        await one.store.reloaded(Path("fleet.toml"), "after", [])
+        its.common = "after"
         with capture_logs() as lines:
             assert await held() == sorted(before | after)
             assert not [line for line in lines if line["event"] == "worker.differs"]
@@ -284,6 +284,6 @@ async def test_while_workers_reload_one_after_the_other_each_source_is_held_by_o
         said = [(line["worker"], line["others"]) for line in lines if line["event"] == "worker.differs"]
         assert sorted(said) == [("one", ["two"]), ("two", ["one"])]
         await two.setup(after, {})
-        await two.store.reloaded(Path("fleet.toml"), "after", [])
+        others.common = "after"
         assert await held() == sorted(after)
         assert await its.session.free("source") == {"doors-4"}
