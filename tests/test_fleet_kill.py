@@ -18,7 +18,7 @@ from test_fleet import MANY, World, until
 pytest.importorskip("psycopg", reason="needs roundsman[postgres]")
 
 NAMES = ("one", "two")
-WORKERS, SERVERS = KILLS // 2, KILLS // 8
+WORKERS, SERVERS = max(20, KILLS // 2), max(5, KILLS // 8)
 
 
 @pytest.fixture
