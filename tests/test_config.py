@@ -1006,3 +1006,20 @@ def test_what_machines_have_in_common_is_the_same_although_each_has_its_own_addr
     assert common == load(tmp_path, FINE + '[daemon]\nname = "two"\nlog_level = "debug"\n' + LISTEN).common
     assert common != load(tmp_path, FINE + '[daemon]\nretention = "9d"\n').common
     assert common != load(tmp_path, FINE.replace("access", "interval = '2m'\naccess")).common
+
+
+def test_a_sink_of_one_machine_has_to_name_it_where_machines_share_the_store(tmp_path: Path) -> None:
+    pytest.importorskip("psycopg", reason="needs roundsman[postgres]")
+    sinks = (
+        '[sinks.a]\ntype = "file"\npath = "a.jsonl"\n'
+        '[sinks.b]\ntype = "exec"\ncommand = ["/bin/cat"]\n'
+        '[sinks.c]\ntype = "http"\nurl = "https://tickets.example.org/"\n'
+    )
+    shared = '[daemon]\nname = "two"\nstore = "postgresql://roundsman@db.example.org/roundsman"\n'
+    words = 'is missing: machines share the store, and one of them serves this sink; such as on = "two"'
+    expected = [f"sinks.{name}.on: {words}" for name in ("out", "a", "b")]
+    assert problems(tmp_path, shared + FINE + sinks) == expected
+    named = sinks.replace('"file"', '"file"\non = "one"').replace('"exec"', '"exec"\non = "two"')
+    loaded = load(tmp_path, shared + FINE.replace('"stdout"', '"stdout"\non = "two"') + named)
+    assert getattr(loaded.sinks["a"], "on", None) == "one"
+    assert load(tmp_path, FINE + sinks).sinks.keys() == {"out", "a", "b", "c"}
