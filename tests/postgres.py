@@ -208,7 +208,11 @@ class Wire:
         if self.refuses and self.cuts:
             writer.transport.abort()
             return
-        there, back = await asyncio.open_connection("127.0.0.1", self._port)
+        try:
+            there, back = await asyncio.open_connection("127.0.0.1", self._port)
+        except OSError:  # the server is away
+            writer.transport.abort()
+            return
         answers = asyncio.create_task(self._answer(there, writer))
         try:
             while data := await reader.read(2**16):
@@ -240,7 +244,10 @@ class Wire:
                         break
                 back.write(data)
                 await back.drain()
-        except ConnectionError:
+        except (
+            ConnectionError,
+            asyncio.CancelledError,
+        ):  # Python 3.11 reports a server's task that was cancelled
             pass
         finally:
             answers.cancel()
