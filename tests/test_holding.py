@@ -257,6 +257,39 @@ async def test_a_reload_does_not_let_events_be_pruned_that_sinks_of_other_worker
         assert kept == [{"mine", "theirs", "coming"}, {"theirs", "coming"}]
 
 
+async def test_a_sink_that_all_configurations_have_removed_is_not_claimed_and_keeps_no_events(
+    database: str, time: Time
+) -> None:
+    told, gone = (Recorder().named(name) for name in ("told", "gone"))
+    async with worker(database, "one", time) as (one, its), worker(database, "two", time) as (two, others):
+
+        async def prune() -> int:
+            """How many events the sink that was removed has lost, once one worker has pruned for all."""
+            for each in (others, its):
+                await each.beat()
+            while await one.store.prune(list(one._sinks), time.now(), 86400.0):
+                pass
+            found = await one.store.lost_to_pruning("gone", Filter())
+            return found[0]
+
+        for each in (one, two):
+            await each.setup({"doors": event_logs()}, {"told": told, "gone": gone})
+        for each in (its, others):
+            await each.beat()
+        await one.store.receive(Intake("doors", [an_event(1)]), time.now())
+        for each in (one, two):
+            if "told" in each.deliveries:
+                await each.deliveries["told"].once()
+        time.advance(2 * 86400)
+        await one.setup({"doors": event_logs()}, {"told": told})
+        assert await prune() == 0, "the other worker has it"
+        await two.setup({"doors": event_logs()}, {"told": told})
+        assert await prune() == 1
+        assert its.held["sink"] | others.held["sink"] == {"told"}
+        assert await its.session.free("sink") == {"gone"}
+        assert not await its.beat(), "nothing is left to claim"
+
+
 async def test_while_workers_reload_one_after_the_other_each_source_is_held_by_one(
     database: str, time: Time
 ) -> None:
