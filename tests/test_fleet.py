@@ -152,6 +152,7 @@ async def test_two_workers_share_sources_and_one_takes_over_from_one_that_is_kil
         world.add("b")
         await until(one, lambda: len(world.ids()) == 2 * MANY)
         assert world.held() == {"one": MANY}
+        await one.until(lambda: one.logged("worker.lost"))
         assert one.logged("worker.lost")[0]["worker"] == "two"
         assert await one.stop() < 10
     assert one.code == 0
@@ -172,7 +173,7 @@ async def test_a_worker_that_was_stopped_past_its_heartbeat_is_replaced_and_begi
         await until(one, lambda: len(world.ids()) == 2 * MANY)
         other.send(signal.SIGCONT)
         await until(other, lambda: len(world.held()) == 2 and min(world.held().values()) >= MANY // 2 - 1)
-        assert other.logged("worker.replaced")
+        await other.until(lambda: other.logged("worker.replaced"))
         world.add("c")
         await until(one, lambda: len(world.ids()) == 3 * MANY)
         assert await other.stop() < 10
