@@ -192,3 +192,29 @@ async def test_a_worker_with_a_role_of_its_own_takes_over_although_it_may_not_en
             assert await claim(others) == {"doors"}
             with pytest.raises(StoreError, match="has ended the session"):
                 await one.begin([])
+
+
+async def test_after_a_time_in_which_the_server_only_read_a_worker_writes_again(
+    postgres_server: Postgres, database: str
+) -> None:
+    name = database.rpartition("/")[2]
+    async with worker(database, "one") as (one, its):
+        assert await claim(its) == {"doors"}
+        postgres_server.run(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        # Connections from before the change write on: the administrator ends them.
+        postgres_server.run(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,)
+        )
+        writes = [
+            lambda: one.commit("doors", 0, *visited({"n": 1}, [an_event(1)])),
+            lambda: its.beat(["archive"], ""),
+        ]
+        for write in [*writes, *writes]:
+            with pytest.raises(StoreError, match="cannot be"):
+                await write()
+        postgres_server.run(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+        # The connections that only read are those of this worker: nobody ends them. It tries a new one each second.
+        await asyncio.sleep(1)
+        assert await one.commit("doors", 0, *visited({"n": 1}, [an_event(1)])) == 1
+        assert [each.name for each in await its.beat(["archive"], "")] == ["one"]
+        assert await its.held("source") == {"doors"}

@@ -23,6 +23,8 @@ HANGS = SLOW + 10
 """Seconds after which a connection counts as ended, if the server does not answer on it at all."""
 LATE = "{} takes too long to read now: try again later"
 """The sentence about a read that was given up."""
+ONLY_READS = "25006"
+"""The server's code for a write in a session that only reads."""
 CONNECTS = 5
 """Seconds to wait for a connection, for each address of the server."""
 
@@ -121,6 +123,11 @@ def is_lost(error: BaseException) -> bool:
     return error.sqlstate is None or error.sqlstate.startswith(("57P", "08", "25P03"))
 
 
+def only_reads(error: BaseException) -> bool:
+    """Whether the session of the connection only reads. It may be one from before the server was switched: a new one may write."""
+    return isinstance(error, psycopg.Error) and error.sqlstate == ONLY_READS
+
+
 @contextmanager
 def translated(server: Server) -> Iterator[None]:
     """Turns the driver's and the server's errors into a StoreError with what to do."""
@@ -135,7 +142,7 @@ def translated(server: Server) -> Iterator[None]:
 
 _SENTENCES = {
     "53100": "cannot be written: the disk of the server is full",
-    "25006": "cannot be written: the server is a standby, or default_transaction_read_only is set",
+    ONLY_READS: "cannot be written: the server is a standby, or default_transaction_read_only is set",
     "55P03": f"is locked by another program for more than {LOCKED:.0f}s",
     "57014": "is too slow: the server ended a statement that took longer than its statement_timeout",
     "25P03": f"ended a transaction in which nothing happened for {IDLE:.0f}s: this process was stopped meanwhile",

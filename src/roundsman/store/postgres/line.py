@@ -9,7 +9,7 @@ import psycopg
 
 from roundsman.errors import StoreError
 from roundsman.options.server import Server
-from roundsman.store.postgres.connection import connect, program, translated
+from roundsman.store.postgres.connection import connect, only_reads, program, translated
 from roundsman.store.postgres.reading import Row, rows
 
 ANSWERS = 15.0
@@ -48,7 +48,12 @@ class Line:
                     async with asyncio.timeout(ANSWERS):
                         if self._connection is None or self._connection.closed:
                             self._connection, _ = await connect(self._server, program())
-                        yield self._connection
+                        try:
+                            yield self._connection
+                        except psycopg.Error as exc:
+                            if only_reads(exc):
+                                await self.close()
+                            raise
             except TimeoutError:
                 await self.close()
                 raise StoreError(f"{self._server} has not answered for {ANSWERS:.0f}s") from None

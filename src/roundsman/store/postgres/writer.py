@@ -19,7 +19,7 @@ import psycopg
 from roundsman.errors import StoreError, Unclear
 from roundsman.options.server import Server
 from roundsman.store.postgres import connection
-from roundsman.store.postgres.connection import is_lost, translated
+from roundsman.store.postgres.connection import ONLY_READS, is_lost, only_reads, translated
 from roundsman.store.postgres.session import Session
 from roundsman.store.postgres.transaction import Transaction
 
@@ -27,10 +27,12 @@ ROWS = 4000
 """A transaction takes no further unit after so many changed rows: a larger one makes no row cheaper."""
 WAITED = 0.05
 """A transaction takes no further unit after so many seconds: the callers of the first ones wait for it."""
+RENEWED = 1.0
+"""Seconds between two connections, while new ones only read, too."""
 TRIES = 5
 """How often a transaction is tried that was undone for another one (a deadlock)."""
 DEADLOCKS = frozenset({"40P01", "40001"})
-ALIKE = frozenset({"55P03", "25006", "57014"})
+ALIKE = frozenset({"55P03", ONLY_READS, "57014"})
 """Codes of errors that smaller transactions would meet, too: a lock, a server that only reads, a slow one."""
 
 T = TypeVar("T")
@@ -81,6 +83,8 @@ class Writer:
         """Maximum number of units of the next transaction."""
         self._tries = 0
         self._closed = False
+        self._renewed = float("-inf")
+        """When (monotonic) a connection that only reads was last replaced."""
 
     async def write(self, work: Work[T], *, durable: bool, large: bool = False) -> T:
         """The result of the work, once it is committed. What it raises, or StoreError: then nothing is written.
@@ -166,12 +170,19 @@ class Writer:
                 try:
                     await self.session.begin(durable=durable)
                 except psycopg.Error as exc:
-                    if not is_lost(exc):
+                    if not is_lost(exc) and not self._may_write_anew(exc):
                         raise
                 else:
                     return
             await self.session.renew()
             await self.session.begin(durable=durable)
+
+    def _may_write_anew(self, error: psycopg.Error) -> bool:
+        """Whether a new connection may write, although this one only reads. Looked at once a second."""
+        if not only_reads(error) or time.monotonic() - self._renewed < RENEWED:
+            return False
+        self._renewed = time.monotonic()
+        return True
 
     async def _insert(self, transaction: Transaction, written: list[Unit], durable: bool) -> None:
         """Run units until the transaction is large enough."""
