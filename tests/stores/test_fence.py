@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from inside import visited
 from postgres import Postgres
 from roundsman.errors import StoreError
-from roundsman.store import Filter, Intake, Server, Store, open_store
+from roundsman.store import Filter, Intake, Server, Store, open_desk, open_store
 from roundsman.store.fleet import Fleet
 from worlds import START, an_event
 
@@ -218,3 +219,19 @@ async def test_after_a_time_in_which_the_server_only_read_a_worker_writes_again(
         assert await one.commit("doors", 0, *visited({"n": 1}, [an_event(1)])) == 1
         assert [each.name for each in await its.beat(["archive"], "")] == ["one"]
         assert await its.held("source") == {"doors"}
+
+
+async def test_a_person_is_forgotten_in_what_the_reloads_of_workers_said(
+    postgres_server: Postgres, database: str
+) -> None:
+    name = database.rpartition("/")[2]
+    async with worker(database, "one") as (one, _), worker(database, "two") as (two, _):
+        for each in (one, two):
+            await each.reloaded(Path("roundsman.toml"), "d", ["sinks.a.to: Anna@a.example"])
+        desk = await open_desk(Server(database))
+        try:
+            assert (await desk.forget("anna@a.example", {})).texts == 1
+        finally:
+            await desk.close()
+        assert (await one.daemon()).problems == ("sinks.a.to: [redacted]",)
+        assert "anna" not in str(postgres_server.run("SELECT problems FROM beats", database=name)).lower()

@@ -47,6 +47,7 @@ TEXTS = (
     ("sinks", "paused_by", "NULL::text"),
     ("unread", "why", "(SELECT s.name FROM sources s WHERE s.id = t.source)"),
     ("daemons", "problems", "NULL::text"),
+    ("beats", "problems", "NULL::text"),
 )
 """Columns with words of vendors, receivers and persons, and the source that they are about."""
 
@@ -115,7 +116,9 @@ class Erasure(Units):
                 connection, _ = await connect(self.place, program())
                 async with connection:
                     await connection.execute("SET statement_timeout = 0")
-                    await connection.execute("VACUUM events, acts, dead, unread, sources, sinks, daemons")
+                    await connection.execute(
+                        "VACUUM events, acts, dead, unread, sources, sinks, daemons, beats"
+                    )
         except StoreError:
             return False
         return True
@@ -199,7 +202,7 @@ class Erasure(Units):
         """Blank the person in these texts, and again in those that have changed since they were read."""
         for _ in range(ROUNDS):
             for text in texts:
-                now = who.json(text.text) if text.table == "daemons" else who.text(text.text)
+                now = who.json(text.text) if text.column == "problems" else who.text(text.text)
                 await self._blank_text(text, now)
             texts = await self._texts_with(who)
             if not texts:
