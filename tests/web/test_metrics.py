@@ -1,5 +1,6 @@
 """Health, readiness and metrics: what machines ask."""
 
+import asyncio
 import re
 import shutil
 import subprocess
@@ -149,6 +150,25 @@ async def test_it_is_ready_once_every_source_was_visited_and_the_store_writes(
         monkeypatch.setattr(SqliteStore, "writable", full)
         answer = await door.client.get(f"{door.url}/readyz")
         assert (answer.status_code, answer.text) == (503, "the disk is full\n")
+
+
+async def test_it_is_not_ready_while_it_looks_whether_the_store_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_door(tmp_path, event_logs(), rounds=False, limits=Limits(look_again=60.0)) as door:
+        await set_visited(door.engine, "doors", 1.0)
+        goes = asyncio.Event()
+
+        async def hangs(self: object) -> None:
+            await goes.wait()
+            raise StoreError("the server does not answer")
+
+        monkeypatch.setattr(type(door.engine.store), "writable", hangs)
+        asked = [asyncio.create_task(door.client.get(f"{door.url}/readyz")) for _ in range(3)]
+        await asyncio.wait(asked, timeout=0.3)
+        assert not any(each.done() for each in asked), "none is told what nobody knows"
+        goes.set()
+        assert {(await each).status_code for each in asked} == {503}
 
 
 async def test_it_is_not_healthy_when_the_rounds_are_not_made(tmp_path: Path) -> None:

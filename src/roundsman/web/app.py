@@ -4,6 +4,7 @@ A webhook is answered 2xx once it is on the disk, even if it could not be parsed
 are refused. Parakey never sends again after a 410, so no answer is 410.
 """
 
+import asyncio
 import time
 
 from starlette.applications import Starlette
@@ -189,18 +190,20 @@ class Readiness:
         self._engine = engine
         self._look_again = look_again
         self._looked = float("-inf")
+        self._looking = asyncio.Lock()
         self._store: str | None = None
 
     async def missing(self, most: int = 10) -> list[str]:
         """What is not ready, one line each; empty if the daemon is. Names at most `most` sources."""
-        now = time.monotonic()
-        if now - self._looked >= self._look_again:
-            self._looked = now
-            try:
-                self._store = None
-                await self._engine.store.writable()
-            except StoreError as exc:
-                self._store = str(exc)
+        async with self._looking:  # a look may last long: who asks meanwhile waits for what it finds
+            if time.monotonic() - self._looked >= self._look_again:
+                try:
+                    await self._engine.store.writable()
+                except StoreError as exc:
+                    self._store = str(exc)
+                else:
+                    self._store = None
+                self._looked = time.monotonic()
         roster = self._engine.roster
         waits = [name for name, watched in roster.items() if watched.status.paused is None]
         new = [name for name in waits if roster[name].status.last_visit is None]
