@@ -1023,3 +1023,13 @@ def test_a_sink_of_one_machine_has_to_name_it_where_machines_share_the_store(tmp
     loaded = load(tmp_path, shared + FINE.replace('"stdout"', '"stdout"\non = "two"') + named)
     assert getattr(loaded.sinks["a"], "on", None) == "one"
     assert load(tmp_path, FINE + sinks).sinks.keys() == {"out", "a", "b", "c"}
+
+
+@pytest.mark.parametrize("written", ["pa55-of-libpq", "'pa55-of-libpq'"])
+def test_a_password_in_the_form_of_libpq_that_is_no_url_is_not_shown(tmp_path: Path, written: str) -> None:
+    text = f"host=db user=rm password={written} dbname=x"
+    found = problems(
+        tmp_path, f'[daemon]\nstore = "{text}"\n[sinks.w]\ntype = "postgres"\nurl = "{text}"\ntable = "t"\n'
+    )
+    assert any("is not the URL of a PostgreSQL database" in each for each in found)
+    assert "pa55" not in mask("\n".join(found))

@@ -1,5 +1,6 @@
 """The address of a database server: a URL whose password is never shown."""
 
+import re
 from collections.abc import Iterable
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
@@ -11,6 +12,8 @@ NEEDS = (
     "`pipx inject roundsman 'psycopg[binary]'` or `pip install 'psycopg[binary]'`"
 )
 """What is missing where a database is configured, and the package psycopg is not installed."""
+_KEYWORD = re.compile(r"\b(?:ssl)?password\s*=\s*(?:'((?:\\.|[^'\\])*)'|(\S+))", re.IGNORECASE)
+"""A password in the other form that libpq knows, `host=h password=p`. It is no URL, and a message about that shows the text."""
 
 
 def _is_hidden(parameter: str) -> bool:
@@ -68,6 +71,8 @@ class Server:
 
 def secrets_of(url: str) -> list[str]:
     """What a message must not show of such a URL: passwords, as they are written and decoded."""
+    if "://" not in url:
+        return [each for found in _KEYWORD.findall(url) for each in found if each]
     try:
         parts = urlsplit(url)
     except ValueError:
