@@ -50,9 +50,9 @@ def clock(at: float | None, now: float) -> Markup:
     )
 
 
-def number(value: float | None) -> str:
-    """A number with its thousands apart; `?` if it is not known."""
-    return "?" if value is None else f"{value:,}".replace(",", "\u202f")
+def number(value: float | None) -> Markup:
+    """A number with its thousands apart; `?` if it is not known. Markup, because a text is shown with its thin spaces escaped."""
+    return Markup("?" if value is None else f"{value:,}".replace(",", "\u202f"))  # noqa: S704 - a number
 
 
 def percent(share: float | None) -> str:
