@@ -823,8 +823,8 @@ def test_a_name_is_printed(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["store", "path"])
-def test_a_url_in_the_place_of_a_path_is_a_mistake(where: str, tmp_path: Path) -> None:
-    url = "mysql://roundsman:s3cret@db/x"
+@pytest.mark.parametrize("url", ["mysql://roundsman:s3cret@db/x", "postgresql//roundsman:s3cret@db/x"])
+def test_a_url_in_the_place_of_a_path_is_a_mistake(where: str, url: str, tmp_path: Path) -> None:
     text = (
         f'[daemon]\nstore = "{url}"\n' + FINE
         if where == "store"
@@ -832,8 +832,9 @@ def test_a_url_in_the_place_of_a_path_is_a_mistake(where: str, tmp_path: Path) -
     )
     [problem] = problems(tmp_path, text)
     assert "is a URL and not a path" in problem
+    assert "files only" not in problem
     assert "s3cret" not in problem
-    assert not list(tmp_path.glob("mysql*"))
+    assert not list(tmp_path.glob("*sql*"))
 
 
 @pytest.mark.parametrize(

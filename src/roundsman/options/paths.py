@@ -37,12 +37,13 @@ def _path(value: object) -> Path:
     if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
         raise ValueError("is not a path")
     if isinstance(value, str) and _NO_PATH.match(value):
-        raise ValueError("is a URL and not a path; this version knows files only")
+        raise ValueError("is a URL and not a path")
     return beside(value)
 
 
 _NO_PATH = re.compile(
     r"[A-Za-z][A-Za-z0-9+.-]*://|(?:sqlite|file|jdbc|postgres|postgresql|mysql|redis|http|https):|:memory:|\S+=\S+ \S+=\S+"
+    r"|(?:postgres|postgresql)//"
     r"|.*\?(?:mode|cache|vfs|immutable)=",
     re.IGNORECASE,
 )
