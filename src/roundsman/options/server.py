@@ -41,7 +41,7 @@ class Server:
         if not parts.path.strip("/") or not (hosts or "host=" in parts.query):
             raise ValueError('names no host or no database; write "postgresql://user@host/database"')
         mask.add(secrets_of(url))
-        self._url = url
+        self._url = parts.scheme + url[len(parts.scheme) :]  # libpq knows the scheme in lower case only
         name = user.partition(":")[0]
         query = [(key, value) for key, value in parse_qsl(parts.query) if not _is_hidden(key)]
         shown = (
