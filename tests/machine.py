@@ -246,7 +246,8 @@ class Machine:
         done = self._call(*command, stdin=stdin, folder=folder)
         for _ in range(3):
             # The kernel below sometimes refuses the control group of a service that has just ended.
-            if done.returncode == 0 or command[0] != "systemctl" or self.show("ExecMainStatus") != NO_CGROUP:
+            starts = command[0] == "systemctl" or command[-1].startswith("systemctl ")
+            if done.returncode == 0 or not starts or self.show("ExecMainStatus") != NO_CGROUP:
                 break
             done = self._call(*command, stdin=stdin, folder=folder)
         assert done.returncode == 0, (

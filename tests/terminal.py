@@ -159,7 +159,7 @@ PHASES = (
     r"\breplay\b",
     r"\bdead drop crm 180",
     r"\bdead retry crm 180",
-    r"\bdead retry (SINK|crm$)",
+    r"\bdead retry (SINK|crm$|warehouse)",
     r"\bdead drop crm --all",
     r"\bunread\b.*--drop",
     r"\breload\b",

@@ -20,6 +20,7 @@ from typing import Any
 from crew import STORE
 from measure import CORES, ENVIRON, HERE, cpu_of, end_on_sigterm, machine, quantile
 
+sys.path.insert(0, str(HERE.parent))  # the server of the tests
 from postgres import HOW, Postgres, programs
 
 SETTINGS = {"shared_buffers": "256MB", "max_wal_size": "4GB", "max_connections": "100"}
