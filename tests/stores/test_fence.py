@@ -214,7 +214,7 @@ async def test_after_a_time_in_which_the_server_only_read_a_worker_writes_again(
             with pytest.raises(StoreError, match="cannot be"):
                 await write()
         postgres_server.run(f"ALTER DATABASE {name} RESET default_transaction_read_only")
-        # The connections that only read are those of this worker: nobody ends them. It tries a new one each second.
+        # The connections that only read are those of this worker: no one else ends them. It tries a new one each second.
         await asyncio.sleep(1)
         assert await one.commit("doors", 0, *visited({"n": 1}, [an_event(1)])) == 1
         assert [each.name for each in await its.beat(["archive"], "")] == ["one"]

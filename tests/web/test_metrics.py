@@ -166,7 +166,7 @@ async def test_it_is_not_ready_while_it_looks_whether_the_store_writes(
         monkeypatch.setattr(type(door.engine.store), "writable", hangs)
         asked = [asyncio.create_task(door.client.get(f"{door.url}/readyz")) for _ in range(3)]
         await asyncio.wait(asked, timeout=0.3)
-        assert not any(each.done() for each in asked), "none is told what nobody knows"
+        assert not any(each.done() for each in asked), "no one gets an answer that is not known yet"
         goes.set()
         assert {(await each).status_code for each in asked} == {503}
 
