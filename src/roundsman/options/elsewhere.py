@@ -27,8 +27,6 @@ class Elsewhere:
 
     def read(self, value: object, check: core_schema.ValidatorFunctionWrapHandler) -> object:
         if not isinstance(value, dict):
-            if self.hidden is not None and isinstance(value, str):
-                mask.add(self.hidden(value))  # a message about a mistake shows the rest of the text
             return check(value)
         if self.hidden is None:
             return check(placed(value, "a text")[0])

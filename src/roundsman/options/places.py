@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import PlainValidator, WithJsonSchema
 
+from roundsman.masking import mask
 from roundsman.options.elsewhere import Elsewhere
 from roundsman.options.paths import data_path
 from roundsman.options.server import NEEDS, SCHEMES, Server, secrets_of
@@ -21,8 +22,10 @@ def _driven(server: Server) -> Server:
 def _place(value: object) -> Path | Server:
     if isinstance(value, Server):
         return value
-    if isinstance(value, str) and value.strip().lower().startswith(SCHEMES):
-        return _driven(Server(value.strip()))
+    if isinstance(value, str):
+        mask.add(secrets_of(value))  # a message about a mistake shows the rest of the text
+        if value.strip().lower().startswith(SCHEMES):
+            return _driven(Server(value.strip()))
     return data_path(value)
 
 
@@ -31,6 +34,7 @@ def _url(value: object) -> Server:
         return value
     if not isinstance(value, str):
         raise ValueError('is not a text; write "postgresql://user@host/database"')
+    mask.add(secrets_of(value))  # as above
     return _driven(Server(value.strip()))
 
 
