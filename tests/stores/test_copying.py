@@ -2,6 +2,8 @@
 
 import asyncio
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -113,6 +115,14 @@ async def test_a_store_is_the_same_on_a_server_and_back_in_a_file(database: str,
     await goes_on(server, 1000)
 
 
+def doctor(folder: Path, url: str) -> str:
+    """What `roundsman doctor` prints about a daemon on this store."""
+    config = folder / "doctor.toml"
+    config.write_text(f'[daemon]\nstore = "{url}"\n')
+    command = [sys.executable, "-m", "roundsman", "doctor", "-c", str(config)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout
+
+
 @pytest.mark.parametrize("to_server", [True, False])
 async def test_an_interrupted_copy_goes_on_and_is_not_used_before(
     to_server: bool, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -135,8 +145,14 @@ async def test_an_interrupted_copy_goes_on_and_is_not_used_before(
         except RuntimeError as exc:
             raise exc.__cause__ or exc from None
     if to_server:
-        with pytest.raises(StoreError, match="has a part of .*: run `roundsman store copy` again"):
-            await open_store(target)
+        for used in (open_store, open_view):
+            with pytest.raises(StoreError, match="has a part of .*: run `roundsman store copy` again"):
+                await used(target)
+        said = await asyncio.to_thread(doctor, tmp_path, database)
+        about = [line for line in said.splitlines() if " store: " in line]
+        assert len(about) == 1, said
+        assert about[0].startswith("failure"), said
+        assert "has a part of" in about[0], said
     else:
         assert isinstance(target, Path)
         assert not target.exists()

@@ -246,11 +246,13 @@ async def _status(path: Path | None, store: "Place | None") -> tuple[Any, list[F
 
 
 async def _soundness(store: "Place | None") -> list[Finding]:
-    from roundsman.store import GaveUp, check, exists
+    from roundsman.store import GaveUp, check, exists, open_view
 
     try:
         if store is None or not exists(store):
             return []
+        if not isinstance(store, Path):
+            await (await open_view(store)).close()
         damage = await asyncio.to_thread(check, store, SECONDS)
     except StoreError:
         return []  # `_status` has said it

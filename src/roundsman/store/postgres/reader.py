@@ -18,7 +18,7 @@ from roundsman.store.postgres.memories import Memories
 from roundsman.store.postgres.pulling import Pulling
 from roundsman.store.postgres.reading import EVENT, LOGGED, events_of, reading
 from roundsman.store.postgres.roll import ALL_WORKERS, HOLDERS, OWN
-from roundsman.store.postgres.schema import applied, must_be_current
+from roundsman.store.postgres.schema import applied, must_be_current, must_be_whole
 from roundsman.store.postgres.tallies import Tallies
 from roundsman.store.reloads import results_of
 from roundsman.store.rows import STATUS, event_of, record_of
@@ -53,12 +53,14 @@ class Reader(Failures, Memories, Pulling, Tallies):
 
     @classmethod
     async def open(cls, server: Server) -> "Reader":
-        """Open the store. StoreError if there is none, or if another version wrote it."""
+        """Open the store. StoreError if there is none, if another version wrote it, or if a copy into it is not complete."""
         view = cls(server)
         try:
             with translated(server):
                 async with view._reads.one() as connection:
                     must_be_current(server, await applied(connection))
+                    part = await (await connection.execute("SELECT copied_from FROM store")).fetchone()
+                    must_be_whole(server, part and part[0])
         except BaseException:
             await view._reads.close()
             raise

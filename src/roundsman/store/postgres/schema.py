@@ -264,6 +264,12 @@ def must_be_current(server: Server, applied: set[str] | None) -> None:
         )
 
 
+def must_be_whole(server: Server, origin: str | None) -> None:
+    """StoreError if a copy of `origin` into the store is not complete: what it has is only a part."""
+    if origin is not None:
+        raise StoreError(f"{server} has a part of {origin}: run `roundsman store copy` again, to its end")
+
+
 def _not_newer(server: Server, applied: set[str]) -> None:
     if newer := sorted(applied - STEPS.keys()):
         raise StoreError(

@@ -17,7 +17,7 @@ from roundsman import __version__
 from roundsman.errors import StoreError
 from roundsman.options.server import Server
 from roundsman.store.postgres.connection import LOCKED, Facts, connect, is_lost, program
-from roundsman.store.postgres.schema import ALONE, applied, migrate, must_be_current
+from roundsman.store.postgres.schema import ALONE, applied, migrate, must_be_current, must_be_whole
 
 WAITS = 3.0
 """Seconds to wait for the end of a daemon that has just died: the server has to notice it."""
@@ -91,10 +91,7 @@ class Session:
             async with connection.transaction():
                 await connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", (space, ALONE))
                 part = await (await connection.execute("SELECT copied_from FROM store")).fetchone()
-                if part is not None and part[0] is not None:
-                    raise StoreError(
-                        f"{self._server} has a part of {part[0]}: run `roundsman store copy` again, to its end"
-                    )
+                must_be_whole(self._server, part and part[0])
                 other = await self._other() if self.daemon else None
                 if other is None:
                     await self._add()
