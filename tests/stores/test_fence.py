@@ -11,7 +11,7 @@ import pytest
 from inside import visited
 from postgres import Postgres
 from roundsman.errors import StoreError
-from roundsman.store import Filter, Intake, Server, Store, open_desk, open_store
+from roundsman.store import Filter, Intake, Server, Store, copy, open_desk, open_store
 from roundsman.store.fleet import Fleet
 from worlds import START, an_event
 
@@ -93,12 +93,19 @@ async def test_a_worker_that_still_starts_does_not_count_as_silent(database: str
         assert [each.name for each in await its.beat([], "")] == ["one", "two"]
 
 
-async def test_a_worker_that_leaves_gives_everything_back_and_once_waits_for_its_end(database: str) -> None:
+async def test_a_worker_that_leaves_gives_everything_back_and_once_waits_for_its_end(
+    database: str, tmp_path: Path
+) -> None:
     async with worker(database, "two") as (_, others):
         async with worker(database, "one") as (_, its):
             await claim(its)
-            with pytest.raises(StoreError, match="one daemon per store"):
+            said = (
+                r"in use by 2 workers \(roundsman, pid .*\): `roundsman once` is refused while a worker runs"
+            )
+            with pytest.raises(StoreError, match=said):
                 await open_store(Server(database))
+            with pytest.raises(StoreError, match=r"in use by 2 workers \(.*\): stop the daemon first"):
+                await asyncio.to_thread(copy, Server(database), tmp_path / "a.db", lambda _table, _rows: None)
         assert await others.free("source") == {"doors"}
         assert [each.name for each in await others.beat([], "")] == ["two"]
 

@@ -17,8 +17,10 @@ def exists(server: Server) -> bool:
 
 
 def holder(server: Server) -> str | None:
-    """The daemon that is connected to the store, that of this machine first; None if there is none."""
+    """The daemon that is connected to the store, that of this machine first, and how many share it; None if there is none."""
     found = _daemons(server)
+    if len(found) > 1:
+        return f"{len(found)} workers ({spoken(*found[0])}, ...)"
     return spoken(*found[0]) if found else None
 
 

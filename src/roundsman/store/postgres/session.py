@@ -97,7 +97,7 @@ class Session:
                     await self._add()
                     return
             if time.monotonic() > ends:
-                raise StoreError(f"{self._server} is in use by {other}: one daemon per store")
+                raise StoreError(f"{self._server} is in use by {other}")
             await asyncio.sleep(AGAIN)
 
     @property
@@ -120,13 +120,20 @@ class Session:
         return "worker" if self.worker is not None else "daemon" if self.daemon else "command"
 
     async def _other(self) -> str | None:
-        """A daemon that is connected and does not share the store; the right of those that have gone is ended."""
+        """A daemon that is connected and does not share the store, and why that is refused; the right of those that have gone is ended."""
         run = self.connection.execute
         others = "= 'daemon'" if self.worker is not None else "IN ('daemon', 'worker')"
-        sql = f"SELECT w.pid, w.host, w.started FROM workers w WHERE w.kind {others} AND {lives(self._space)}"  # noqa: S608 - fixed words and a number
-        row = await (await run(sql)).fetchone()
-        if row is not None:
-            return spoken(*row)
+        sql = (
+            "SELECT w.pid, w.host, w.started, w.kind FROM workers w "  # noqa: S608 - fixed words and a number
+            f"WHERE w.kind {others} AND {lives(self._space)} ORDER BY w.id"
+        )
+        found = await (await run(sql)).fetchall()
+        if found:
+            *first, kind = found[0]
+            if kind == "daemon" or self.worker is not None:
+                return f"{spoken(*first)}: one daemon per store"
+            workers = "1 worker" if len(found) == 1 else f"{len(found)} workers"
+            return f"{workers} ({spoken(*first)}): `roundsman once` is refused while a worker runs"
         await self._end_the_gone(others)
         old = f"(w.kind = 'command' OR w.ended < %s) AND NOT {lives(self._space)}"
         await run(f"DELETE FROM workers w WHERE {old}", (time.time() - 86400.0,))  # noqa: S608 - a number
