@@ -13,6 +13,7 @@ from roundsman.engine.policy import DEBOUNCE
 from roundsman.errors import Backoff
 from roundsman.plugin import Poll, State, Visit
 from roundsman.sandbox import Parakey
+from roundsman.store import Intake, New
 from roundsman.store.sqlite.store import SqliteStore
 from worlds import START, ByHand, Straight, Time, an_event, web_of
 
@@ -160,3 +161,20 @@ async def test_a_clock_that_is_set_moves_rings_along(engine: Engine, time: Time)
         await engine.beat()
         await pass_time(engine, time, 10)
     assert len(VISITS) == 3
+
+
+async def test_a_webhook_that_is_kept_as_unread_still_rings_in_a_fleet(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored: list[Intake] = []
+
+    async def receive(intake: Intake, _: float) -> New:
+        stored.append(intake)
+        if intake.unread is None:
+            raise ValueError("surrogates not allowed")
+        return New()
+
+    monkeypatch.setattr(engine.store, "receive", receive)
+    event = an_event(1, "bell")
+    await engine.reception._write(Intake("bell", [event], ring=True), START)
+    assert [(each.unread is not None, each.ring) for each in stored] == [(False, True), (True, True)]

@@ -263,4 +263,5 @@ class Reception:
                 else "\n".join(intake.follow).encode("utf-8", "replace")
             )
             self._unread.add(intake.source, what=reason(exc)[:200], exc=exc)
-            return await self._store.receive(Intake(intake.source, unread=(reason(exc), body)), now)
+            kept = Intake(intake.source, unread=(reason(exc), body), ring=intake.ring)
+            return await self._store.receive(kept, now)
