@@ -291,6 +291,10 @@ def test_it_is_not_imported_unless_it_is_used() -> None:
 async def test_without_its_driver_the_sentence_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
+    import roundsman.store.postgres
+
+    # The failed import replaces the attribute of the package above, too.
+    monkeypatch.setattr(roundsman.store, "postgres", roundsman.store.postgres)
     for name in [each for each in sys.modules if each.startswith("roundsman.store.postgres")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "psycopg", None)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from roundsman import wire
 from roundsman.errors import Conflict
 from roundsman.store.postgres.transaction import Transaction
-from roundsman.store.postgres.units import Units, durable, relaxed
+from roundsman.store.postgres.units import Units, durable, relaxed, relaxed_for
 from roundsman.store.values import NEVER, Later, SourceStatus
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ Statuses = Sequence[tuple[str, SourceStatus]]
 class Books(Units):
     """When sources are due, and how far sinks are."""
 
-    @relaxed
+    @relaxed_for(lambda scheduled, rung=(): [*dict(scheduled), *dict(rung)])
     async def begin(self, transaction: Transaction, scheduled: Statuses, rung: Statuses = ()) -> None:
         """Write when these sources are due next, *before* their visits: a daemon that dies during one does not ask again
         until then. A scheduled visit fulfils a command's request for one; a visit that a webhook `rung` for does not.
@@ -26,12 +26,12 @@ class Books(Units):
         await _plan(transaction, "g.due", scheduled)
         await _plan(transaction, _KEPT, rung)
 
-    @relaxed
+    @relaxed_for(dict)
     async def schedule(self, transaction: Transaction, statuses: Statuses) -> None:
         """Store `due` and `not_before` of these sources; `due` stays if a command has requested a visit."""
         await _plan(transaction, _KEPT, statuses)
 
-    @relaxed
+    @relaxed_for(lambda refused: [name for name, _, _ in refused])
     async def note_refused(self, transaction: Transaction, refused: Sequence[tuple[str, int, str]]) -> None:
         """Count refused webhooks: source, how many, and why the last one was refused."""
         await transaction.run_many(
@@ -39,7 +39,7 @@ class Books(Units):
             [(count, why, name) for name, count, why in refused],
         )
 
-    @relaxed
+    @relaxed_for(dict)
     async def record(self, transaction: Transaction, statuses: Statuses) -> None:
         """Store visits that found nothing, several at a time. Not `due`: a command may have changed it."""
         given = dict(statuses)

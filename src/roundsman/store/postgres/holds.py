@@ -80,9 +80,11 @@ class Holds:
 
     async def answered(self, rings: Sequence[Ring]) -> None:
         """These rings were followed by a visit."""
+        # One that is locked is just being stored again, and needs another visit.
         sql = (
-            "DELETE FROM rings r USING sources s, unnest(%s::text[], %s::bigint[]) AS g (name, n) "
-            "WHERE s.id = r.source AND s.name = g.name AND r.n <= g.n"
+            "DELETE FROM rings WHERE source IN (SELECT r.source FROM rings r JOIN sources s ON s.id = r.source "
+            "JOIN unnest(%s::text[], %s::bigint[]) AS g (name, n) ON s.name = g.name WHERE r.n <= g.n "
+            "FOR UPDATE OF r SKIP LOCKED)"
         )
         await self._line.run(sql, ([each.source for each in rings], [each.number for each in rings]))
 

@@ -12,7 +12,7 @@ from roundsman.store.postgres.arrays import clean
 from roundsman.store.postgres.reader import HEAD
 from roundsman.store.postgres.reading import reading, rows
 from roundsman.store.postgres.transaction import Appended, Transaction
-from roundsman.store.postgres.units import Units, durable
+from roundsman.store.postgres.units import Units, durable_for
 from roundsman.store.rows import columns_of, must_be
 from roundsman.store.values import Filter, Found, Intake, New, Slice, SourceStatus, Via
 
@@ -61,7 +61,7 @@ class Log(Units):
             return new
 
         large = len(found.events) > PIECE
-        return self._note(name, await self._writer.write(work, durable=True, large=large))
+        return self._note(name, await self._writer.write(work, durable=True, large=large, sources=[name]))
 
     async def _visited(
         self, transaction: Transaction, seen: tuple[str, int], found: Found, status: SourceStatus
@@ -106,7 +106,7 @@ class Log(Units):
         """
         return self._note(intake.source, await self._receive(intake, now))
 
-    @durable
+    @durable_for(lambda intake, _: [intake.source])
     async def _receive(self, transaction: Transaction, intake: Intake, now: float) -> Appended:
         source = await self._number(transaction, intake.source)
         called = Also(_CALLED, (now, now, source))
@@ -137,7 +137,7 @@ class Log(Units):
         """Append notices that no poll returned, such as the daemon's own. Returns the number of new ones."""
         return self._note(name, await self._append_notices(name, events, now))
 
-    @durable
+    @durable_for(lambda name, *_: [name])
     async def _append_notices(
         self, transaction: Transaction, name: str, events: Sequence[Event], now: float
     ) -> Appended:
@@ -162,7 +162,7 @@ class Log(Units):
             assert found is not None, name
         return found
 
-    @durable
+    @durable_for(lambda sources, *_: sources)
     async def register(
         self,
         transaction: Transaction,

@@ -1,6 +1,6 @@
 """What a store's methods are made of: reads on a few connections, and units for the writer on another."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -26,11 +26,25 @@ class Units(Reader):
         """The numbers of sources, by name."""
 
 
+Sources = Callable[..., Iterable[str]]
+"""The sources that a unit writes about, of the arguments of its method."""
+
+
 def durable(
     method: Callable[Concatenate[S, Transaction, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
     """Makes a method one unit. Once it returns, its change survives a power cut."""
     return _unit(method, durable=True)
+
+
+def durable_for(
+    sources: Sources,
+) -> Callable[
+    [Callable[Concatenate[S, Transaction, P], Coroutine[Any, Any, T]]],
+    Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
+]:
+    """The same for a method that writes about sources."""
+    return lambda method: _unit(method, durable=True, sources=sources)
 
 
 def relaxed(
@@ -40,13 +54,32 @@ def relaxed(
     return _unit(method, durable=False)
 
 
+def relaxed_for(
+    sources: Sources,
+) -> Callable[
+    [Callable[Concatenate[S, Transaction, P], Coroutine[Any, Any, T]]],
+    Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
+]:
+    """The same for a method that writes about sources."""
+    return lambda method: _unit(method, durable=False, sources=sources)
+
+
+def _none(*_: object, **__: object) -> Iterable[str]:
+    return ()
+
+
 def _unit(
-    method: Callable[Concatenate[S, Transaction, P], Coroutine[Any, Any, T]], *, durable: bool
+    method: Callable[Concatenate[S, Transaction, P], Coroutine[Any, Any, T]],
+    *,
+    durable: bool,
+    sources: Sources = _none,
 ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
     @wraps(method)
     async def wrapped(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._writer.write(
-            lambda transaction: method(self, transaction, *args, **kwargs), durable=durable
+            lambda transaction: method(self, transaction, *args, **kwargs),
+            durable=durable,
+            sources=sources(*args, **kwargs),
         )
 
     return wrapped

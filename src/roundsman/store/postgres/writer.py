@@ -4,6 +4,10 @@ A unit is one caller's change. It has a savepoint of its own: if it fails, it fa
 the end of the transaction (`transaction.py`). If that end fails for what a single unit may have caused, smaller
 transactions are tried, so that only units that cannot be written alone are refused. A caller gets the result of its unit
 after the commit. If the connection ends in a commit, the server is asked whether it was made.
+
+Before its units run, a transaction locks the rows of the sources that they write about, in one order. All else that units
+write for a source is written under this lock: two workers that take webhooks of the same sources, or the same events by
+a webhook and by a visit, wait for each other, and not in a circle.
 """
 
 import asyncio
@@ -12,6 +16,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeVar
 
 import psycopg
@@ -31,8 +36,12 @@ RENEWED = 1.0
 """Seconds between two connections, while new ones only read, too."""
 TRIES = 5
 """How often a transaction is tried that was undone for another one (a deadlock)."""
+TOGETHER = 500
+"""Maximum units whose sources are locked at once: more than these seldom fit into a transaction."""
+LOCK = "SELECT FROM sources WHERE name = ANY (%s::text[]) ORDER BY id FOR NO KEY UPDATE"
 DEADLOCKS = frozenset({"40P01", "40001"})
-ALIKE = frozenset({"55P03", ONLY_READS, "57014"})
+IS_LOCKED = "55P03"
+ALIKE = frozenset({IS_LOCKED, ONLY_READS, "57014"})
 """Codes of errors that smaller transactions would meet, too: a lock, a server that only reads, a slow one."""
 
 T = TypeVar("T")
@@ -54,6 +63,8 @@ class Unit:
     """Whether it must survive a power cut of the server."""
     large: bool = False
     """Whether it takes many pieces: then it begins a transaction, and those before it do not wait for it."""
+    sources: frozenset[str] = frozenset()
+    """The sources that it writes about."""
     result: Any = None
 
     @property
@@ -86,15 +97,18 @@ class Writer:
         self._renewed = float("-inf")
         """When (monotonic) a connection that only reads was last replaced."""
 
-    async def write(self, work: Work[T], *, durable: bool, large: bool = False) -> T:
+    async def write(
+        self, work: Work[T], *, durable: bool, large: bool = False, sources: Iterable[str] = ()
+    ) -> T:
         """The result of the work, once it is committed. What it raises, or StoreError: then nothing is written.
 
-        A caller that is cancelled before its unit begins has written nothing either.
+        `sources`: the names of those that it writes about. A caller that is cancelled before its unit begins has written
+        nothing either.
         """
         if self._closed:
             raise StoreError(f"{self._server} is closed")
         loop = asyncio.get_running_loop()
-        unit = Unit(work, loop.create_future(), durable, large)
+        unit = Unit(work, loop.create_future(), durable, large, frozenset(sources))
         self._units.append(unit)
         if self._draining is None or self._draining.done():
             self._draining = loop.create_task(self._drain(), name="store")
@@ -130,7 +144,10 @@ class Writer:
             if not await self._begun(durable):
                 return
             transaction = Transaction(self.session.connection, counts=not self.session.daemon)
-            await self._insert(transaction, written, durable)
+            locked = await self._locked()
+            if locked is None:
+                return
+            await self._insert(transaction, written, durable, locked)
             if written:
                 await self._commit(transaction, written)
                 self.unsynced = not durable
@@ -184,12 +201,45 @@ class Writer:
         self._renewed = time.monotonic()
         return True
 
-    async def _insert(self, transaction: Transaction, written: list[Unit], durable: bool) -> None:
-        """Run units until the transaction is large enough."""
+    async def _locked(self) -> frozenset[str] | None:
+        """Lock the sources of the next units. None if that failed: then these units are refused."""
+        units = list(islice(self._units, min(self._most, TOGETHER)))
+        ends = next((n for n, unit in enumerate(units) if unit.large), len(units))
+        units = units[: max(1, ends)]  # others must not wait for what a large one does not need
+        sources = frozenset[str]().union(*(unit.sources for unit in units))
+        if not sources:
+            return sources
+        try:
+            with translated(self._server):
+                await self._lock(sources, alone=len(units) == 1)
+        except StoreError as exc:
+            await self.session.roll_back()
+            for unit in units:
+                self._units.popleft()
+                unit.refuse(exc)
+            return None
+        return sources
+
+    async def _lock(self, sources: frozenset[str], *, alone: bool) -> None:
+        async with self._answered():
+            try:
+                await self.session.connection.execute(LOCK, (list(sources),), binary=True)
+            except psycopg.Error as exc:
+                if self._is_undone(exc):
+                    raise _Undone from None
+                if exc.sqlstate == IS_LOCKED and not alone:  # those of other sources need not wait
+                    self._most = 1
+                    raise _Undone from None
+                raise
+
+    async def _insert(
+        self, transaction: Transaction, written: list[Unit], durable: bool, locked: frozenset[str]
+    ) -> None:
+        """Run units until the transaction is large enough, or the next one needs sources that are not locked."""
         began = time.perf_counter()
         while self._units:
             unit = self._units[0]
-            if unit.durable and not durable:
+            if unit.durable > durable or not unit.sources <= locked:
                 break
             if written and (
                 unit.large
@@ -253,12 +303,14 @@ class Writer:
 
     def _is_undone(self, error: psycopg.Error) -> bool:
         """Whether to try the transaction again."""
-        self._tries += error.sqlstate in DEADLOCKS
+        if error.sqlstate in DEADLOCKS:
+            self._tries += 1
+            self._most = 1  # a smaller transaction is in the way of fewer others
         return error.sqlstate in DEADLOCKS and self._tries < TRIES
 
     async def _freed(self, error: psycopg.Error) -> bool:
         """Whether to try the transaction again, because what held a lock for too long was ended."""
-        if error.sqlstate != "55P03" or self._tries >= TRIES:
+        if error.sqlstate != IS_LOCKED or self._tries >= TRIES:
             return False
         async with self._answered():
             await self.session.roll_back()

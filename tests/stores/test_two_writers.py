@@ -1,0 +1,127 @@
+"""Two workers that write about the same sources wait for each other for a moment, and never in a circle."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from inside import visited
+from postgres import Postgres
+from roundsman.store import Filter, Intake, Server, SourceStatus, Store, open_store
+from roundsman.store.postgres.store import PostgresStore
+from worlds import START, an_event
+
+pytest.importorskip("psycopg", reason="needs roundsman[postgres]")
+
+NAMES = [f"s{n}" for n in range(12)]
+
+
+@pytest.fixture
+async def two(postgres_server: Postgres) -> AsyncIterator[list[PostgresStore]]:
+    """Workers of a database in which a circle is never resolved: each wait in it ends as a refusal."""
+    name = "two_writers"
+    postgres_server.run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    postgres_server.run(f"CREATE DATABASE {name}")
+    postgres_server.run(f"ALTER DATABASE {name} SET deadlock_timeout = '10min'")
+    stores: list[Any] = [await open_store(Server(postgres_server.url(name)), each) for each in ("a", "b")]
+    for store in stores:
+        await store.register(dict.fromkeys(NAMES, "x"), {})
+    yield stores
+    for store in stores:
+        await store.close()
+
+
+async def all_at_once(writes: list[Awaitable[Any]]) -> None:
+    """None of them is refused."""
+    results = await asyncio.gather(*writes, return_exceptions=True)
+    assert [each for each in results if isinstance(each, BaseException)] == []
+
+
+async def ids(store: Store) -> list[tuple[str, str]]:
+    return sorted((event.source, event.id) for event, _ in await store.events(0, 10**9, 10**6, Filter()))
+
+
+async def test_webhooks_of_the_same_sources_at_two_workers_are_all_taken(two: list[PostgresStore]) -> None:
+    orders = [NAMES, NAMES[::-1]]
+    for n in range(20):
+        await all_at_once([
+            store.receive(Intake(name, [an_event(100 * n + place, name)], ring=True), START)
+            for place, (store, names) in enumerate(zip(two, orders, strict=True))
+            for name in names
+        ])  # fmt: skip
+    assert len(await ids(two[0])) == 20 * 2 * len(NAMES)
+
+
+async def test_the_same_events_by_webhooks_and_by_visits_are_logged_once_and_none_is_refused(
+    two: list[PostgresStore],
+) -> None:
+    visits, hooks = two
+    for n in range(20):
+        found = {name: [an_event(10 * n + k, name) for k in range(4)] for name in NAMES}
+        await all_at_once([
+            *(visits.commit(name, 0, *visited({"n": n}, events)) for name, events in found.items()),
+            *(
+                hooks.receive(Intake(name, [event], ring=True), START)
+                for name, events in reversed(found.items())
+                for event in reversed(events)
+            ),
+        ])  # fmt: skip
+    logged = await ids(visits)
+    assert len(logged) == len(set(logged)) == 20 * 4 * len(NAMES)
+
+
+async def again_and_again(write: Callable[[], Awaitable[Any]], until: asyncio.Future[Any]) -> None:
+    while not until.done():
+        await write()
+
+
+async def webhooks(store: PostgresStore, rounds: int) -> None:
+    """Of all sources, last one first."""
+    for n in range(rounds):
+        await all_at_once(
+            [store.receive(Intake(name, [an_event(n, name)], ring=True), START) for name in NAMES[::-1]]
+        )
+
+
+STATUSES = [(name, SourceStatus(last_visit=START, visits=1)) for name in NAMES]
+WRITES: dict[str, Callable[[PostgresStore], Awaitable[Any]]] = {
+    "record": lambda store: store.record(STATUSES),
+    "schedule": lambda store: store.schedule(STATUSES),
+    "begin": lambda store: store.begin(STATUSES[:6], STATUSES[6:]),
+    "register": lambda store: store.register(dict.fromkeys(NAMES, "x"), {}, dict.fromkeys(NAMES, "here")),
+    "note_refused": lambda store: store.note_refused([(name, 1, "signature") for name in NAMES]),
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+async def test_what_is_written_about_many_sources_waits_for_webhooks_of_them_in_no_circle(
+    two: list[PostgresStore], write: str
+) -> None:
+    visits, hooks = two
+    hooking = asyncio.ensure_future(webhooks(hooks, 25))
+    await asyncio.gather(hooking, again_and_again(lambda: WRITES[write](visits), hooking))
+    assert len(await ids(visits)) == 25 * len(NAMES)
+
+
+async def test_rings_that_are_answered_wait_for_no_ring_that_is_being_stored(
+    two: list[PostgresStore],
+) -> None:
+    visits, hooks = two
+    assert visits.fleet is not None
+    fleet = visits.fleet
+    await fleet.offer("source", NAMES)
+    await fleet.claim("source", lambda _: NAMES)
+    answered = 0
+
+    async def answer() -> None:
+        nonlocal answered
+        rings = await fleet.rings()
+        answered += len(rings)
+        await fleet.answered(sorted(rings))
+
+    hooking = asyncio.ensure_future(webhooks(hooks, 50))
+    await asyncio.gather(hooking, again_and_again(answer, hooking))
+    await answer()
+    assert answered >= len(NAMES)
+    assert await fleet.rings() == []
