@@ -65,6 +65,41 @@ async def test_each_visit_learns_that_the_store_is_away_and_later_ones_that_it_i
     assert (await store.memory(NAMES[0])).revision == 0
 
 
+async def test_visits_that_are_late_write_when_they_are_due_next_by_few_statements(
+    store: Store, database: str, postgres_server: Postgres
+) -> None:
+    await store.schedule([(name, SourceStatus(due=START)) for name in NAMES])
+    before = await commits(postgres_server, database)
+    calls = [
+        asyncio.ensure_future(store.schedule([(name, SourceStatus(due=START + n))]))
+        for n, name in enumerate(NAMES)
+    ]
+    await asyncio.sleep(0)
+    calls[3].cancel()
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert [each for each in results if each is not None] == [results[3]]
+    await store.schedule([(NAMES[0], SourceStatus(due=START + 100))])
+    due = {row.name: row.status.due for row in await store.statuses()}
+    assert [due[name] - START for name in NAMES] == [100, *range(1, 40)], "others do not end with one"
+    assert await commits(postgres_server, database) - before <= 4
+
+
+async def commits(postgres_server: Postgres, database: str) -> int:
+    """Transactions of the store that wrote something."""
+    [[writes]] = postgres_server.run("SELECT max(writes) FROM workers", database=database.rpartition("/")[2])
+    return int(writes)
+
+
+async def test_each_late_visit_learns_that_the_store_is_away(store: Store, postgres_server: Postgres) -> None:
+    postgres_server.stop()
+    calls = (store.schedule([(name, SourceStatus(due=START + 1))]) for name in NAMES)
+    found = await asyncio.gather(*calls, return_exceptions=True)
+    postgres_server.start()
+    assert all(isinstance(each, StoreError) and "cannot be reached" in str(each) for each in found)
+    await store.schedule([(NAMES[0], SourceStatus(due=START + 2))])
+    assert {row.name: row.status.due for row in await store.statuses()}[NAMES[0]] == START + 2
+
+
 async def test_a_visit_that_finds_nothing_writes_into_no_index(
     store: Store, database: str, postgres_server: Postgres
 ) -> None:

@@ -5,8 +5,11 @@ from typing import TYPE_CHECKING
 
 from roundsman import wire
 from roundsman.errors import Conflict
+from roundsman.options.server import Server
+from roundsman.store.postgres.gathering import Gathering
 from roundsman.store.postgres.transaction import Transaction
 from roundsman.store.postgres.units import Units, durable, relaxed, relaxed_for
+from roundsman.store.postgres.writer import Writer
 from roundsman.store.values import NEVER, Later, SourceStatus
 
 if TYPE_CHECKING:
@@ -18,6 +21,10 @@ Statuses = Sequence[tuple[str, SourceStatus]]
 class Books(Units):
     """When sources are due, and how far sinks are."""
 
+    def __init__(self, place: Server, writer: Writer) -> None:
+        super().__init__(place, writer)
+        self._plans = Gathering(self._schedule)
+
     @relaxed_for(lambda scheduled, rung=(): [*dict(scheduled), *dict(rung)])
     async def begin(self, transaction: Transaction, scheduled: Statuses, rung: Statuses = ()) -> None:
         """Write when these sources are due next, *before* their visits: a daemon that dies during one does not ask again
@@ -26,9 +33,13 @@ class Books(Units):
         await _plan(transaction, "g.due", scheduled)
         await _plan(transaction, _KEPT, rung)
 
-    @relaxed_for(dict)
-    async def schedule(self, transaction: Transaction, statuses: Statuses) -> None:
+    async def schedule(self, statuses: Statuses) -> None:
         """Store `due` and `not_before` of these sources; `due` stays if a command has requested a visit."""
+        # Visits that are late write it each: a statement for each costs more than the rest of such a visit.
+        await self._plans.add(statuses)
+
+    @relaxed_for(dict)
+    async def _schedule(self, transaction: Transaction, statuses: Statuses) -> None:
         await _plan(transaction, _KEPT, statuses)
 
     @relaxed_for(lambda refused: [name for name, _, _ in refused])
