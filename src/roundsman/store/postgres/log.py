@@ -39,6 +39,28 @@ _CALLED = (
 )
 
 
+_VISITED = (
+    "UPDATE sources SET due = CASE WHEN due < 0 AND %s THEN due ELSE %s END, held = %s, visited = %s, answered = %s, "
+    "polls = %s, failures = %s, failing = %s, unanswered = %s, error = %s, options = %s, state = coalesce(%s, state), "
+    "changed = CASE WHEN %s THEN %s ELSE changed END, "
+    # `greatest` and `least` pass over NULL; only a gap of a source with a position moves it.
+    "position = CASE WHEN NOT %s THEN position WHEN %s::float8 IS NULL OR greatest(position, %s::float8) IS NULL "
+    "THEN greatest(position, %s::float8) ELSE least(greatest(position, %s::float8), %s::float8) END "
+    "WHERE name = %s AND revision = %s"
+)
+
+
+def _advance(found: Found, now: float, *, changed: bool) -> Sequence[object]:
+    """Values for `_VISITED`, which moves a source's position on to the newest stamp of the poll. Events from webhooks count,
+    too.
+    """
+    moves = found.state is not None and bool(found.events)
+    # A stamp in the future must not cause ids to be pruned that are not old.
+    stamps = [event.stamp for event in found.events if event.stamp is not None] if moves else []
+    newest = min(max(stamps), now) if stamps else None
+    return (moves and changed, now, moves, found.gap, newest, newest, newest, found.gap)
+
+
 class Log(Units):
     """What is written into the log, and the state that it was read with."""
 
@@ -50,10 +72,14 @@ class Log(Units):
         """
 
         async def work(transaction: Transaction) -> Appended:
-            source = await self._visited(transaction, (name, revision), found, status)
+            source = await self._number(transaction, name)
             new = await self._insert(transaction, source, found.events, (now, found.via))
-            if found.state is not None and found.events:
-                await self._advance(transaction, source, found, now, changed=bool(new.events))
+            # Last: one change of the row. It is locked since the transaction began.
+            advance = _advance(found, now, changed=bool(new.events))
+            await self._visited(transaction, (name, revision), found, status, advance)
+            if found.taken:
+                sql = "DELETE FROM inbox WHERE source = %s AND n <= %s"
+                await transaction.run(sql, (source, found.taken))
             for each in found.unread:
                 await self._keep_unread(transaction, source, now, each.why, each.raw)
             if found.unread:
@@ -64,22 +90,19 @@ class Log(Units):
         return self._note(name, await self._writer.write(work, durable=True, large=large, sources=[name]))
 
     async def _visited(
-        self, transaction: Transaction, seen: tuple[str, int], found: Found, status: SourceStatus
-    ) -> int:
-        """Store what a visit leaves but for events. Returns the source's number."""
+        self,
+        transaction: Transaction,
+        seen: tuple[str, int],
+        found: Found,
+        status: SourceStatus,
+        advance: Sequence[object],
+    ) -> None:
+        """Store what a visit leaves but for events."""
         state = wire.encode(found.state).decode() if found.state is not None else None
-        done = await transaction.run(
-            "UPDATE sources SET due = CASE WHEN due < 0 AND %s THEN due ELSE %s END, held = %s, visited = %s, answered = %s, "
-            "polls = %s, failures = %s, failing = %s, unanswered = %s, error = %s, options = %s, state = coalesce(%s, state) "
-            "WHERE name = %s AND revision = %s RETURNING id",
-            (found.keeps_wish, *columns_of(status), state, *seen),
-        )
-        row = await done.fetchone()
-        if row is None:
+        values = (found.keeps_wish, *columns_of(status), state, *advance, *seen)
+        done = await transaction.run(_VISITED, values)
+        if not done.rowcount:
             raise Conflict
-        if found.taken:
-            await transaction.run("DELETE FROM inbox WHERE source = %s AND n <= %s", (row[0], found.taken))
-        return int(row[0])
 
     @reading
     async def read(self, sink: str, limit: int, wanted: Filter) -> Slice:
@@ -197,22 +220,6 @@ class Log(Units):
                 "FROM unnest(%s::text[], %s::text[]) AS g (name, origin) WHERE sources.name = g.name",
                 (known, [origins[name] for name in known]),
             )
-
-    async def _advance(
-        self, transaction: Transaction, source: int, found: Found, now: float, *, changed: bool
-    ) -> None:
-        """Move a source's position on to the newest stamp of the poll. Events from webhooks count, too."""
-        # A stamp in the future must not cause ids to be pruned that are not old.
-        stamps = [event.stamp for event in found.events if event.stamp is not None]
-        newest = min(max(stamps), now) if stamps else None
-        await transaction.run(
-            "UPDATE sources SET changed = CASE WHEN %s THEN %s ELSE changed END, "
-            # `greatest` and `least` pass over NULL; only a gap of a source with a position moves it.
-            "position = CASE WHEN %s::float8 IS NULL OR greatest(sources.position, %s::float8) IS NULL "
-            "THEN greatest(sources.position, %s::float8) ELSE least(greatest(sources.position, %s::float8), %s::float8) END "
-            "WHERE id = %s",
-            (changed, now, found.gap, newest, newest, newest, found.gap, source),
-        )
 
     async def _insert(
         self,
