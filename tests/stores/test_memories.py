@@ -10,7 +10,7 @@ from inside import visited
 from postgres import Postgres
 from roundsman.options.server import Server
 from roundsman.store import Intake, SourceStatus, Store, StoreError, open_store
-from worlds import START
+from worlds import START, an_event
 
 NAMES = [f"doors-{n:02}" for n in range(40)]
 
@@ -43,6 +43,30 @@ async def test_visits_that_begin_at_once_read_what_they_remember_by_one_statemen
     assert [each.state for each in found] == [{"page": n} for n in range(40)] + [{}, {"page": 0}]
     assert [(list(each.ids), each.taken > 0) for each in found if each.ids] == [(["job-1", "job-2"], True)]
     assert len(asked) <= 4  # a long one may be logged as parse, bind and execute
+
+
+async def test_visits_that_ask_at_once_which_events_are_logged_get_each_its_own_answer(
+    store: Store, database: str, postgres_server: Postgres
+) -> None:
+    for n, name in enumerate(NAMES[:4]):
+        await store.commit(name, 0, *visited({"page": n}, [an_event(n, name), an_event(9, name)]))
+    one, two, nine = (an_event(n).id for n in (1, 2, 9))
+    questions = [(name, [one, two, "other"]) for name in NAMES] + [("never-seen", [one]), (NAMES[1], [])]
+    name = database.rpartition("/")[2]
+    log = postgres_server.folder / "log"
+    postgres_server.run(f"ALTER DATABASE {name} SET log_min_duration_statement = 0")
+    await store.close()
+    again = await open_store(Server(database))
+    before = log.stat().st_size
+    found = await asyncio.gather(*(again.known(*each) for each in questions))
+    many = await again.known(NAMES[2], [nine, *(f"id-{n}" for n in range(3000))])
+    with log.open("rb") as lines:
+        lines.seek(before)
+        asked = [line for line in lines if b"JOIN LATERAL" in line]
+    await again.close()
+    assert found == [set(), {one}, {two}, *(set() for _ in NAMES[3:]), set(), set()]
+    assert many == {nine}
+    assert len(asked) <= 9  # a long one may be logged as parse, bind and execute
 
 
 async def test_a_visit_that_is_cancelled_takes_no_other_ones_memory_along(store: Store) -> None:

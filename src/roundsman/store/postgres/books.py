@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from roundsman import wire
 from roundsman.errors import Conflict
 from roundsman.options.server import Server
-from roundsman.store.postgres.gathering import Gathering
+from roundsman.store.postgres.gathering import Writes
 from roundsman.store.postgres.transaction import Transaction
 from roundsman.store.postgres.units import Units, durable, relaxed, relaxed_for
 from roundsman.store.postgres.writer import Writer
@@ -23,7 +23,7 @@ class Books(Units):
 
     def __init__(self, place: Server, writer: Writer) -> None:
         super().__init__(place, writer)
-        self._plans = Gathering(self._schedule)
+        self._plans = Writes(self._schedule)
 
     @relaxed_for(lambda scheduled, rung=(): [*dict(scheduled), *dict(rung)])
     async def begin(self, transaction: Transaction, scheduled: Statuses, rung: Statuses = ()) -> None:

@@ -1,50 +1,39 @@
 """What sources remember. All that is asked for while the server answers is read by one statement."""
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from roundsman import wire
 from roundsman.options.server import Server
+from roundsman.store.postgres.gathering import Reads
 from roundsman.store.postgres.reading import Reading, Row, reading
 from roundsman.store.values import Memory
 
-TOGETHER = 100
-"""Maximum sources of a statement: their states are in memory at once."""
+FEW = 20
+"""Ids of one question that may wait for other questions: more are worth a statement."""
+Question = tuple[str, tuple[str, ...]]
+"""A source, and ids of events."""
 
 
 class Memories(Reading):
-    """Reads what sources remember, at the beginning of each visit."""
+    """Reads what sources remember, at the beginning of each visit, and which events are in the log."""
+
+    # A statement for each visit costs worker and server more than the rest of a visit.
 
     def __init__(self, place: Server) -> None:
         super().__init__(place)
-        self._wanted: list[tuple[str, asyncio.Future[Row | None]]] = []
-        self._recalling: asyncio.Task[None] | None = None
+        self._remembered = Reads(self._states)
+        self._logged = Reads(self._logged_ids)
 
     async def memory(self, name: str) -> Memory:
         """What a source remembers; empty if it was never registered."""
-        # A statement for each visit costs worker and server more than the rest of a visit that finds nothing.
-        loop = asyncio.get_running_loop()
-        wanted: asyncio.Future[Row | None] = loop.create_future()
-        self._wanted.append((name, wanted))
-        if self._recalling is None or self._recalling.done():
-            self._recalling = loop.create_task(self._recall(), name="memories")
-        row = await wanted
+        row = await self._remembered.get(name)
         if row is None:
             return Memory({})
         source, state, revision, followed = row
         inbox = await self._inbox(source) if followed else []
         ids, taken = [each for each, _ in inbox], inbox[-1][1] if inbox else 0
         return Memory(wire.decode(state.encode()), revision, ids, taken)
-
-    async def _recall(self) -> None:
-        """Read what is wanted, until nothing is."""
-        while self._wanted:
-            some, self._wanted = self._wanted[:TOGETHER], self._wanted[TOGETHER:]
-            [read], _ = await asyncio.wait([asyncio.ensure_future(self._states([name for name, _ in some]))])
-            for name, wanted in some:
-                if not wanted.done():  # its visit may have been cancelled
-                    _settle(wanted, read, name)
 
     @reading
     async def _states(self, names: Sequence[str]) -> dict[str, Row]:
@@ -60,12 +49,25 @@ class Memories(Reading):
         sql = "SELECT id, n FROM inbox WHERE source = %s ORDER BY n LIMIT 1000"
         return await self._rows(sql, (source,))
 
+    async def known(self, name: str, ids: Sequence[str]) -> set[str]:
+        """Which of these event ids of a source are in the log."""
+        question = (name, tuple(ids))
+        if not ids:
+            return set()
+        if len(ids) > FEW:
+            return (await self._logged_ids([question]))[question]
+        return set(await self._logged.get(question) or ())
 
-def _settle(wanted: "asyncio.Future[Row | None]", read: "asyncio.Future[dict[str, Row]]", name: str) -> None:
-    """Pass on what was read, or why it was not."""
-    if read.cancelled():
-        wanted.cancel()
-    elif (error := read.exception()) is not None:
-        wanted.set_exception(error)
-    else:
-        wanted.set_result(read.result().get(name))
+    @reading
+    async def _logged_ids(self, questions: Sequence[Question]) -> Mapping[Question, set[str]]:
+        # OFFSET 0: the server looks up each id. Without statistics of the arrays, it could read whole tables.
+        sql = (
+            "SELECT g.n, i.id FROM unnest(%s::int[], %s::text[], %s::text[]) AS g (n, name, id) "
+            "CROSS JOIN LATERAL (SELECT s.id FROM sources s WHERE s.name = g.name OFFSET 0) s "
+            "CROSS JOIN LATERAL (SELECT i.id FROM ids i WHERE i.source = s.id AND i.id = g.id OFFSET 0) i"
+        )
+        flat = [(n, name, each) for n, (name, ids) in enumerate(questions) for each in ids]
+        found: dict[Question, set[str]] = {question: set() for question in questions}
+        for n, each in await self._rows(sql, [list(column) for column in zip(*flat, strict=True)]):
+            found[questions[n]].add(each)
+        return found

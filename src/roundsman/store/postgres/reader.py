@@ -194,12 +194,6 @@ class Reader(Failures, Memories, Pulling, Tallies):
         return [(event_of(row), row[6]) for row in reversed(found)]
 
     @reading
-    async def known(self, name: str, ids: Sequence[str]) -> set[str]:
-        """Which of these event ids of a source are in the log."""
-        sql = "SELECT i.id FROM ids i JOIN sources s ON s.id = i.source WHERE s.name = %s AND i.id = ANY (%s::text[])"
-        return {each for [each] in await self._rows(sql, (name, list(ids)))}
-
-    @reading
     async def seq_since(self, when: float) -> int:
         """The `seq` after which events were logged at or after `when`, even if a clock was set back. Scans the log."""
         sql = "SELECT coalesce((SELECT seq - 1 FROM events WHERE logged >= %s ORDER BY seq LIMIT 1), (SELECT seq FROM log_head))"
