@@ -55,7 +55,7 @@ fuzz: $(TOOLS)  ## random webhooks by a fuzzer that watches the code; SECONDS=60
 proof: $(TOOLS)  ## kills, power cuts, failing disks, simulations, a year, fuzzing, with whole budgets; hours
 	ROUNDSMAN_CUTS=400 ROUNDSMAN_KILLS=400 ROUNDSMAN_SIMULATIONS=1000 $(BIN)/python -m pytest -s \
 		tests/test_power.py tests/test_kill.py tests/test_fleet_kill.py tests/test_simulation.py tests/test_simulation_fleet.py tests/test_simulation_vendors.py tests/test_simulation_lists.py \
-		tests/test_fuzz.py tests/test_contract.py tests/test_writer.py tests/test_upgrades.py
+		tests/test_fuzz.py tests/test_contract.py tests/test_writer.py tests/test_upgrades.py tests/stores/test_stopped.py
 	$(MAKE) soak
 	$(MAKE) fuzz SECONDS=1800
 

@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 from pathlib import Path
 
 import pytest
@@ -190,3 +191,16 @@ def test_no_circle_of_files() -> None:
                 if path.name != "__init__.py" and known[other].name != "__init__.py":
                     graph[name].add(other)
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
+
+
+def test_the_proof_runs_each_file_of_tests_that_proves_by_number() -> None:
+    tests = Path(__file__).parent
+    makefile = (tests.parent / "Makefile").read_text()
+    [proof] = re.findall(r"^proof:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
+    run = set(re.findall(r"tests/\S+[.]py", proof))
+    counted = {
+        f"tests/{path.relative_to(tests)}"
+        for path in tests.rglob("test_*.py")
+        if re.search("^from budgets import", path.read_text(), re.MULTILINE)
+    }
+    assert run == counted
