@@ -20,6 +20,7 @@ from roundsman.plugin import Source
 from roundsman.sandbox import Sandbox, Subscription
 from roundsman.sandbox.mailchimp import API_KEY, Mailchimp
 from roundsman.webhook import Hook, Sample, sample
+from typed import Program, Result
 from worlds import event_logs, mailchimp_batches, parakey_batches, railz_pushes
 
 SOURCES: dict[str, Source] = {
@@ -179,9 +180,26 @@ async def command(folder: Path, *words: str, vendor: str = "http://127.0.0.1:1",
         check=False,
         timeout=60,
     )
-    for secret in (VALUE, TOKEN, SECRET, API_KEY, "s3cret-of-the-api"):
-        assert secret not in done.stdout + done.stderr
+    without_secrets(done.stdout + done.stderr)
     return done
+
+
+def without_secrets(printed: str) -> None:
+    for secret in (VALUE, TOKEN, SECRET, API_KEY, "s3cret-of-the-api"):
+        assert secret not in printed
+
+
+@pytest.fixture
+def hooks_test(roundsman: Program, tmp_path: Path) -> Program:
+    """The command in this process, for what is not about the process: `hooks_test("doors")`."""
+    (tmp_path / "roundsman.toml").write_text(CONFIG.replace("URL", "http://127.0.0.1:1"))
+
+    def run(*words: str) -> Result:
+        done = roundsman("hooks", "test", *words, "-c", "roundsman.toml")
+        without_secrets(done.out + done.err)
+        return done
+
+    return run
 
 
 class Elsewhere(BaseHTTPRequestHandler):
@@ -266,36 +284,36 @@ async def test_without_a_url_it_is_sent_to_the_webhook_at_the_vendor(door: Door,
         (503, b"cannot be stored now\n", {}, "cannot store webhooks now: roundsman status"),
     ],
 )  # fmt: skip
-async def test_the_command_says_what_another_answer_means(
-    tmp_path: Path, status: int, body: bytes, fields: dict[str, str], words: str
+def test_the_command_says_what_another_answer_means(
+    hooks_test: Program, tmp_path: Path, status: int, body: bytes, fields: dict[str, str], words: str
 ) -> None:
     with elsewhere(status, body, **fields) as url:
-        done = await command(tmp_path, "news", "--url", url)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"news: sent to {url}/hooks/news/***: answered {status} in ")
-    assert words in done.stderr
-    assert f"no daemon uses {tmp_path / 'door.db'} on this machine now" in done.stderr
+        done = hooks_test("news", "--url", url)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith(f"news: sent to {url}/hooks/news/***: answered {status} in ")
+    assert words in done.err
+    assert f"no daemon uses {tmp_path / 'door.db'} on this machine now" in done.err
     [(headers, _)] = SEEN
     assert API_KEY not in str(headers), "the credentials for the vendor's API go to the vendor only"
 
 
-async def test_the_command_says_that_nothing_listens(tmp_path: Path) -> None:
+def test_the_command_says_that_nothing_listens(hooks_test: Program) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    done = await command(tmp_path, "doors", "--url", f"http://127.0.0.1:{port}")
-    assert done.returncode == 1
-    assert "cannot be reached: the connection was refused; vendors connect from outside" in done.stderr
+    done = hooks_test("doors", "--url", f"http://127.0.0.1:{port}")
+    assert done.code == 1
+    assert "cannot be reached: the connection was refused; vendors connect from outside" in done.err
 
 
-async def test_the_command_says_that_a_name_or_a_certificate_is_wrong(tmp_path: Path) -> None:
-    done = await command(tmp_path, "doors", "--url", "https://hooks.invalid")
-    assert done.returncode == 1
-    assert "https://hooks.invalid cannot be reached: its name cannot be resolved" in done.stderr
+def test_the_command_says_that_a_name_or_a_certificate_is_wrong(hooks_test: Program) -> None:
+    done = hooks_test("doors", "--url", "https://hooks.invalid")
+    assert done.code == 1
+    assert "https://hooks.invalid cannot be reached: its name cannot be resolved" in done.err
     with elsewhere(200) as url:
-        done = await command(tmp_path, "doors", "--url", url.replace("http:", "https:"))
-    assert done.returncode == 1
-    assert "cannot be reached: the TLS handshake failed" in done.stderr
+        done = hooks_test("doors", "--url", url.replace("http:", "https:"))
+    assert done.code == 1
+    assert "cannot be reached: the TLS handshake failed" in done.err
     assert SEEN == []
 
 
@@ -320,13 +338,13 @@ async def test_a_daemon_with_another_secret_is_named_with_what_to_compare(door: 
         (["attic"], "attic: no such source"),
     ],
 )
-async def test_what_cannot_be_tested_is_wrong_usage(tmp_path: Path, words: list[str], sentence: str) -> None:
-    done = await command(tmp_path, *words)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert sentence in done.stderr
+def test_what_cannot_be_tested_is_wrong_usage(hooks_test: Program, words: list[str], sentence: str) -> None:
+    done = hooks_test(*words)
+    assert (done.code, done.out) == (2, "")
+    assert sentence in done.err
 
 
-async def test_the_secrets_are_not_sent_over_plain_http(tmp_path: Path) -> None:
-    done = await command(tmp_path, "doors", "--url", "http://hooks.example.org")
-    assert done.returncode == 1
-    assert "--url: is not an https URL" in done.stderr
+def test_the_secrets_are_not_sent_over_plain_http(hooks_test: Program) -> None:
+    done = hooks_test("doors", "--url", "http://hooks.example.org")
+    assert done.code == 1
+    assert "--url: is not an https URL" in done.err
