@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from plugins import install
+from typed import typed
 
 ROOT = Path(__file__).parent.parent
 SRC = ROOT / "src"
@@ -68,15 +69,17 @@ def test_the_tests_of_a_new_plugin_pass(kind: str, roundsman: Roundsman, tmp_pat
     assert "class AcmeBigOrders(" in source
 
 
-@pytest.mark.parametrize("kind", ["source", "sink"])
-def test_a_new_plugin_and_its_tests_are_typed(kind: str, roundsman: Roundsman, tmp_path: Path) -> None:
-    assert roundsman("new", kind, "acme.orders", "--into", "acme").returncode == 0
-    command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--no-incremental", "src", "tests"]
-    where = environment() | {"MYPYPATH": f"{tmp_path / 'acme' / 'src'}{os.pathsep}{SRC}"}
-    done = subprocess.run(
-        command, cwd=tmp_path / "acme", env=where, capture_output=True, text=True, check=False
-    )
+def test_a_new_plugin_and_its_tests_are_typed(roundsman: Roundsman, tmp_path: Path) -> None:
+    places = {"source": "orders", "sink": "posts"}
+    for kind, name in places.items():
+        assert roundsman("new", kind, f"acme.{name}", "--into", name).returncode == 0
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--no-incremental"]
+    command += [f"{name}/{part}" for name in places.values() for part in ("src", "tests")]
+    sources = [str(tmp_path / name / "src") for name in places.values()]
+    where = environment() | {"MYPYPATH": os.pathsep.join([*sources, str(SRC)])}
+    done = subprocess.run(command, cwd=tmp_path, env=where, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "no issues found in 4 source files" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -97,11 +100,13 @@ def test_a_new_plugin_and_its_tests_are_typed(kind: str, roundsman: Roundsman, t
         ),
     ],
 )
-def test_a_bad_name_is_one_sentence(name: str, why: str, roundsman: Roundsman, tmp_path: Path) -> None:
-    done = roundsman("new", "source", name)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"{name}: {why}")
-    assert done.stderr.count("\n") == 1
+def test_a_bad_name_is_one_sentence(
+    name: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    done = typed(tmp_path, monkeypatch, capfd)("new", "source", name)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"{name}: {why}")
+    assert done.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 
