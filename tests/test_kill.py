@@ -17,7 +17,7 @@ from roundsman.sandbox import TOKEN, Building, Parakey, Sandbox
 from roundsman.store import Filter
 from roundsman.store.sqlite.reader import Reader
 
-HOOKED = 15
+HOOKED = KILLS // 2
 """Kills while webhooks come."""
 PER_RUN = 240
 BATCH = 20
