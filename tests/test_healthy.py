@@ -24,6 +24,7 @@ from roundsman.sandbox import TOKEN, Sandbox
 from roundsman.screen.health import health
 from roundsman.store import Store, open_view
 from roundsman.store.sqlite.store import SqliteStore
+from typed import Program
 from worlds import ByHand, Straight, Time, event_logs, web_of
 
 FILE = '[sinks.archive]\ntype = "file"\npath = "events.jsonl"\n'
@@ -120,11 +121,11 @@ async def test_a_daemon_is_healthy_from_its_start_and_for_three_minutes_after_a_
         "never",
     ],
 )
-async def test_only_a_record_of_the_last_three_minutes_counts(
-    beat: float | None, started: float | None, status: int, config: Path
+def test_only_a_record_of_the_last_three_minutes_counts(
+    beat: float | None, started: float | None, status: int, config: Path, roundsman: Program
 ) -> None:
     recorded(config.parent / "roundsman.db", beat, started=started)
-    assert (await healthy(config)).status == status
+    assert roundsman("healthy", "-c", str(config)).code == status
 
 
 async def test_a_person_reads_the_local_time_or_utc(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import typed
 from inside import done, seen
 from machine import awaited
 from roundsman.sandbox import Parakey, Sandbox
@@ -35,16 +36,21 @@ path = "events.jsonl"
 
 
 class Program:
-    """The program in a folder."""
+    """The program in a folder: in the process of the tests, or in one of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, here: typed.Program) -> None:
         self.folder = folder
+        self._here = here
         self.environ = {
             **{key: value for key, value in os.environ.items() if key != "ROUNDSMAN_CONFIG"},
             "HOME": str(folder),
         }
 
-    def __call__(self, *words: str, **environ: str) -> "subprocess.CompletedProcess[str]":
+    def __call__(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        result = self._here(*words, "-c", "roundsman.toml")
+        return subprocess.CompletedProcess(words, result.code, result.out, result.err)
+
+    def apart(self, *words: str, **environ: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             self._line(*words),
             cwd=self.folder,
@@ -82,13 +88,13 @@ class Program:
 
 
 @pytest.fixture
-def program(tmp_path: Path) -> Program:
+def program(tmp_path: Path, roundsman: typed.Program) -> Program:
     """A configuration whose names a daemon has loaded once; none runs."""
     (tmp_path / "roundsman.toml").write_text(CONFIG.format(url="http://127.0.0.1:1"))
     store = SqliteStore.open(tmp_path / "roundsman.db")
     done(store.register({"doors": "parakey.event_logs", "gone": "parakey.event_logs"}, {"archive": "file"}))
     done(store.close())
-    return Program(tmp_path)
+    return Program(tmp_path, roundsman)
 
 
 def test_a_pause_names_who_and_how_to_end_it_and_status_shows_it(program: Program) -> None:
@@ -98,7 +104,7 @@ def test_a_pause_names_who_and_how_to_end_it_and_status_shows_it(program: Progra
     row = program.state("doors")
     assert (row["state"], row["paused_by"], row["due"]) == ("paused", "anna", None)
     assert row["paused"].endswith("Z")
-    shown = program("status", "--utc", FORCE_COLOR="1", COLUMNS="200").stdout
+    shown = program.apart("status", "--utc", FORCE_COLOR="1", COLUMNS="200").stdout
     assert f"doors: paused by anna since {row['paused'][11:]}: roundsman resume doors" in shown
     line = next(each for each in program("status").stdout.splitlines() if each.startswith("source doors"))
     assert "state=paused" in line
@@ -123,10 +129,10 @@ def test_a_pause_is_said_in_the_local_time_of_a_terminal_or_in_utc(program: Prog
     at = datetime.fromisoformat(program.state("doors")["paused"])
     there = {"FORCE_COLOR": "1", "TZ": "XYZ-5:30"}
     local, utc = (at + timedelta(hours=5, minutes=30)).strftime("%H:%M:%S"), at.strftime("%H:%M:%SZ")
-    assert program("pause", "doors", **there).stdout.endswith(f" {local}\n")
-    assert program("pause", "doors", "--utc", **there).stdout.endswith(f" {utc}\n")
-    assert program("pause", "doors", TZ="XYZ-5:30").stdout.endswith(f" {at:%Y-%m-%dT%H:%M:%SZ}\n")
-    assert program("resume", "doors", **there).stdout.endswith(f" {local}\n")
+    assert program.apart("pause", "doors", **there).stdout.endswith(f" {local}\n")
+    assert program.apart("pause", "doors", "--utc", **there).stdout.endswith(f" {utc}\n")
+    assert program.apart("pause", "doors", TZ="XYZ-5:30").stdout.endswith(f" {at:%Y-%m-%dT%H:%M:%SZ}\n")
+    assert program.apart("resume", "doors", **there).stdout.endswith(f" {local}\n")
 
 
 def test_a_name_of_a_source_and_a_sink_needs_an_option(program: Program, tmp_path: Path) -> None:
@@ -145,7 +151,7 @@ def test_a_name_of_a_source_and_a_sink_needs_an_option(program: Program, tmp_pat
     view = Reader.open(tmp_path / "roundsman.db")
     assert [(pause.kind, pause.name) for pause in seen(view.pauses())] == [("sink", "doors")]
     done(view.close())
-    shown = program("status", "--utc", FORCE_COLOR="1", COLUMNS="200").stdout
+    shown = program.apart("status", "--utc", FORCE_COLOR="1", COLUMNS="200").stdout
     assert "roundsman resume doors --sink" in shown
 
 
@@ -187,10 +193,10 @@ def test_a_pause_outlasts_the_name_in_the_configuration_and_can_be_ended_meanwhi
 
 def test_the_person_is_the_login_name_or_who_called_sudo(program: Program) -> None:
     login = pwd.getpwuid(os.getuid()).pw_name
-    program("pause", "doors", SUDO_USER="")
+    program.apart("pause", "doors", SUDO_USER="")
     assert program.state("doors")["paused_by"] == login
     program("resume", "doors")
-    program("pause", "doors", SUDO_USER="anna")
+    program.apart("pause", "doors", SUDO_USER="anna")
     assert program.state("doors")["paused_by"] == ("anna" if os.getuid() == 0 else login)
 
 
@@ -208,19 +214,21 @@ async def test_a_running_daemon_follows_within_two_seconds_and_continues(
 def _follow(program: Program, parakey: Parakey) -> None:
     with program.running():
         awaited(lambda: parakey.asked >= 1)
-        program("pause", "doors", "--by", "anna")
+        program.apart("pause", "doors", "--by", "anna")
         awaited(lambda: program.logged("source.paused"), 2)
         asked = parakey.asked
-        assert program("once").returncode == 1, "the daemon runs, and the pause changes nothing about that"
-        program("pause", "archive", "--by", "anna")
+        assert program.apart("once").returncode == 1, (
+            "the daemon runs, and the pause changes nothing about that"
+        )
+        program.apart("pause", "archive", "--by", "anna")
         awaited(lambda: program.logged("sink.paused"), 2)
         assert parakey.asked == asked
-        program("resume", "doors")
+        program.apart("resume", "doors")
         awaited(lambda: parakey.asked > asked, 2)
-    program("pause", "doors", "--by", "anna")
+    program.apart("pause", "doors", "--by", "anna")
     (program.folder / "log").write_text("")
     with program.running():
         asked = parakey.asked
         awaited(lambda: program.logged("source.paused"))
-        assert program("poll", "doors").returncode == 0, "a person may ask"
+        assert program.apart("poll", "doors").returncode == 0, "a person may ask"
         assert parakey.asked == asked + 1
