@@ -3,6 +3,7 @@
 import re
 import shutil
 import signal
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from uuid import uuid4
@@ -75,37 +76,64 @@ def _phase(text: str) -> int:
     return max(number for number, pattern in enumerate(PHASES) if re.search(pattern, text))
 
 
+NAMED = {
+    r"(?<=keys )91653ad818\b": "ID",
+    r"\btrack SOURCE (?=CONNECTION)": "track ledger ",
+    r"\bSOURCE\b": "front-doors",
+    r"\bSINK\b|\bwarehouse\b": "crm",
+    r"\bNAME\b": "github",
+    r"\bCOMMAND\b": "status",
+    r"(?<=--to )(TIME|20\S+Z)": "WHEN",
+    r"(?<=--from )WHEN": "2h",
+    r"/var/lib/roundsman/roundsman\.db\.before-006|/(?:root|var)/backups/roundsman\.db|\bFILE\b": "copy.db",
+    r"/etc/roundsman/roundsman\.toml": "roundsman.toml",
+}
+"""What the pages call the same thing that the reader here has."""
+
+
+def named(text: str) -> str:
+    for pattern, name in NAMED.items():
+        text = re.sub(pattern, name, text)
+    return text
+
+
+def once_each(found: list[Line]) -> Iterator[Line]:
+    """Of lines that only name the same thing in several ways, the first one, with the places and outputs of all."""
+    same: dict[object, list[Line]] = {}
+    for line in found:
+        how = (STATUS.get(line.text), UNTIL_STOPPED.get(line.text), line.text in SHOWN_ELSEWHERE)
+        same.setdefault((_phase(line.text), named(line.text), how), []).append(line)
+    for alike in same.values():
+        places, shown = ([part for line in alike for part in line[at]] for at in (1, 2))
+        yield Line(alike[0].text, tuple(places), tuple(shown))
+
+
 LINES = lines()
-HERE = [
-    line
-    for line in LINES
-    if line.text not in ELSEWHERE and not any(re.fullmatch(family, line.text) for family in FAMILIES)
-]
+HERE = list(
+    once_each(
+        [
+            line
+            for line in LINES
+            if line.text not in ELSEWHERE and not any(re.fullmatch(family, line.text) for family in FAMILIES)
+        ]
+    )
+)
 
 
 def substituted(line: str, reader: Reader) -> str:
     """The line with what a reader puts in place of the examples on the pages."""
+    line = named(line)
     since = f"{datetime.now(UTC) - timedelta(hours=1):%Y-%m-%dT%H:%M:%SZ}"
     keys = {
-        r"(?<=keys )(91653ad818|ID)\b": uuid4().hex[:10],  # the same one may be waiting already
-        r"\btrack SOURCE (?=CONNECTION)": "track ledger ",
+        r"(?<=keys )ID\b": uuid4().hex[:10],  # the same one may be waiting already
         r"\bCONNECTION\b": "CON-harbour-xero",
         r"(?<=/ledger/)TOKEN": TOKENS["ledger"],
         r"(?<=/newsletter/)TOKEN": TOKENS["newsletter"],
         r"https://(hooks|crm)\.example\.org": reader.others.url,
         r"http://127\.0\.0\.1:8377": reader.listener,
-        r"\bSOURCE\b": "front-doors",
-        r"\bSINK\b": "crm",
-        r"\bwarehouse\b": "crm",
-        r"\bNAME\b": "github",
-        r"\bCOMMAND\b": "status",
-        r"(?<=--to )(WHEN|TIME|20\S+Z)": since,
-        r"(?<=--from )WHEN": "2h",
+        r"(?<=--to )WHEN": since,
         r"(?<=--for )12s": "2s",
         r"^roundsman run (?=\|)": "roundsman once --now ",
-        r"/var/lib/roundsman/roundsman\.db\.before-006|/root/backups/roundsman\.db": "copy.db",
-        r"/var/backups/roundsman\.db|\bFILE\b": "copy.db",
-        r"/etc/roundsman/roundsman\.toml": "roundsman.toml",
     }
     for pattern, value in keys.items():
         line = re.sub(pattern, lambda _, value=value: value, line)
