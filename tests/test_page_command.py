@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from processes import Daemon
+from typed import Program
 
 TOKEN = "a-token-of-24-letters-ok"
 REST = """
@@ -49,11 +50,11 @@ PAGE = '[listen.page]\nuser = "ops"\npassword = { file = "only-the-daemon-has-it
     ],
 )  # fmt: skip
 def test_it_prints_the_address_without_reading_a_secret(
-    listen: str, page: str, printed: list[str], tmp_path: Path
+    listen: str, page: str, printed: list[str], tmp_path: Path, roundsman: Program
 ) -> None:
-    done = run(write(tmp_path, f"[listen]\n{listen}\n{PAGE}{page}"))
-    assert (done.returncode, done.stdout.splitlines()) == (0, printed)
-    assert done.stderr.splitlines()[-1] == "no daemon is running: `roundsman run` starts one"
+    done = roundsman("page", "-c", str(write(tmp_path, f"[listen]\n{listen}\n{PAGE}{page}")))
+    assert (done.code, done.out.splitlines()) == (0, printed)
+    assert done.err.splitlines()[-1] == "no daemon is running: `roundsman run` starts one"
 
 
 @pytest.mark.parametrize("listen", ["", '[listen]\naddress = "127.0.0.1:8377"'])
