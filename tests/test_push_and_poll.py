@@ -162,21 +162,19 @@ async def test_hooks_create_says_what_to_enter_where_the_vendor_has_no_api(world
         assert "has no API" in err
 
 
-@pytest.mark.parametrize(
-    ("url", "said"),
-    [
-        ("hooks.example.org", "is not a URL"),
-        ("ftp://hooks.example.org", "is not an https URL"),
-        ("https://u:p@hooks.example.org", "has a user, a query or a fragment"),
-        ("https://hooks.example.org/?a=b", "has a user, a query or a fragment"),
-        ("https://hooks.example.org/hooks/other", "has another path than /hooks/newsletter/TOKEN"),
-        ("https://[bad", "is not a URL"),
-    ],
-)
-async def test_a_url_that_cannot_be_right_is_refused(world: World, url: str, said: str) -> None:
-    code, _, err = await world.roundsman("hooks", "create", "newsletter", "--url", url)
-    assert code == 1
-    assert said in err
+async def test_a_url_that_cannot_be_right_is_refused(world: World) -> None:
+    wrong = {
+        "hooks.example.org": "is not a URL",
+        "ftp://hooks.example.org": "is not an https URL",
+        "https://u:p@hooks.example.org": "has a user, a query or a fragment",
+        "https://hooks.example.org/?a=b": "has a user, a query or a fragment",
+        "https://hooks.example.org/hooks/other": "has another path than /hooks/newsletter/TOKEN",
+        "https://[bad": "is not a URL",
+    }
+    for url, said in wrong.items():
+        code, _, err = await world.roundsman("hooks", "create", "newsletter", "--url", url)
+        assert (url, code) == (url, 1)
+        assert said in err, url
 
 
 async def test_an_address_that_does_not_answer_is_refused_by_the_vendor_and_explained(world: World) -> None:
