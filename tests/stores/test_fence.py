@@ -13,6 +13,7 @@ from postgres import Postgres
 from roundsman.errors import StoreError
 from roundsman.store import Filter, Intake, Server, Store, copy, open_desk, open_store
 from roundsman.store.fleet import Fleet
+from roundsman.store.postgres import session
 from worlds import START, an_event
 
 pytest.importorskip("psycopg", reason="needs roundsman[postgres]")
@@ -91,6 +92,35 @@ async def test_a_worker_that_still_starts_does_not_count_as_silent(database: str
     async with worker(database, "one") as (_, its), worker(database, "two") as (_, others):
         assert [each.name for each in await others.beat([], "")] == ["two"]
         assert [each.name for each in await its.beat([], "")] == ["one", "two"]
+
+
+async def test_a_second_worker_with_the_name_of_one_that_runs_is_refused(
+    database: str, postgres_server: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "WAITS", 0.2)
+    said = r"is in use by roundsman, pid .*, with the same name, one: give each worker a name of its own"
+
+    async def refused() -> None:
+        with pytest.raises(StoreError, match=said):
+            await open_store(Server(database), "one")
+
+    async with worker(database, "one") as (one, its):
+        await refused()  # it still starts
+        await its.beat([], "")
+        await refused()
+        # On another machine, also while it is not connected: it may be about to reach the server again.
+        name = database.rpartition("/")[2]
+        postgres_server.run("UPDATE workers SET host = 'elsewhere'", database=name)
+        await one._session.connection.close()
+        await refused()
+        postgres_server.run("UPDATE beats SET beat = beat - 21", database=name)
+        async with worker(database, "one"):
+            pass
+    async with worker(database, "one") as (one, its):
+        await its.beat([], "")
+        await one._session.connection.close()  # as if its process, on this machine, were killed
+        async with worker(database, "one") as (_, others):
+            assert [each.number for each in await others.beat([], "")] == [others.number]
 
 
 async def test_a_worker_that_leaves_gives_everything_back_and_once_waits_for_its_end(

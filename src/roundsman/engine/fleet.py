@@ -224,15 +224,15 @@ class Fleet:
 
     def _compare(self, now: float) -> None:
         """Warn if the configurations of workers differ for longer than it takes to reload one machine after the other."""
-        others = {each.name: each.digest for each in self.workers if each.digest is not None}
-        if len(set(others.values())) < 2:
+        known = [each for each in self.workers if each.digest is not None]
+        if len({each.digest for each in known}) < 2:
             self._differ, self._compared = None, False
             return
         self._differ = now if self._differ is None else self._differ
         if now - self._differ >= DIFFER and not self._compared:
             self._compared = True
-            mine = others.get(self._name)
-            different = sorted(name for name, digest in others.items() if digest != mine)
+            mine = next((each.digest for each in known if each.number == self.session.number), None)
+            different = sorted({each.name for each in known if each.digest != mine})
             log.warning("worker.differs", worker=self._name, others=different)
 
     async def _end(self, dead: list[Worker]) -> None:

@@ -17,6 +17,7 @@ from roundsman import __version__
 from roundsman.errors import StoreError
 from roundsman.options.server import Server
 from roundsman.store.postgres.connection import LOCKED, Facts, connect, is_lost, program
+from roundsman.store.postgres.roll import NOW
 from roundsman.store.postgres.schema import ALONE, applied, migrate, must_be_current, must_be_whole
 
 WAITS = 3.0
@@ -24,6 +25,8 @@ WAITS = 3.0
 OUTCOME = 20.0
 """Seconds to wait for the server, to find out whether a transaction was committed."""
 AGAIN = 0.1
+BEATS = 20.0
+"""Seconds since its last beat for which a worker counts as running: it may be about to reach the server again."""
 
 LIVES = (
     "EXISTS (SELECT 1 FROM pg_locks l JOIN pg_database d ON d.oid = l.database WHERE l.locktype = 'advisory' "
@@ -135,9 +138,26 @@ class Session:
             workers = "1 worker" if len(found) == 1 else f"{len(found)} workers"
             return f"{workers} ({spoken(*first)}): `roundsman once` is refused while a worker runs"
         await self._end_the_gone(others)
+        if self.worker is not None and (same := await self._namesake(self.worker)) is not None:
+            return same
         old = f"(w.kind = 'command' OR w.ended < %s) AND NOT {lives(self._space)}"
         await run(f"DELETE FROM workers w WHERE {old}", (time.time() - 86400.0,))  # noqa: S608 - a number
         return None
+
+    async def _namesake(self, name: str) -> str | None:
+        """A worker with this name that runs, and what to do: both would serve the sinks of that machine."""
+        sql = (
+            "SELECT w.pid, w.host, w.started FROM workers w JOIN beats b ON b.worker = w.id "  # noqa: S608 - fixed words and a number
+            "WHERE w.ended IS NULL AND b.name = %s AND CASE WHEN b.beat IS NULL "
+            f"THEN {lives(self._space)} ELSE {NOW} - b.beat < %s END ORDER BY w.id LIMIT 1"
+        )
+        found = await (await self.connection.execute(sql, (name, BEATS))).fetchone()
+        if found is None:
+            return None
+        return (
+            f"{spoken(*found)}, with the same name, {name}: give each worker a name of its own, by `name` in [daemon]; if "
+            f"that one has just ended without giving back what it held, start this one {BEATS:.0f} s later"
+        )
 
     async def _end_the_gone(self, others: str) -> None:
         """End the right of each that is not connected; of workers, of those on this machine whose process has ended."""
