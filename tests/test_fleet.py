@@ -75,16 +75,16 @@ class World:
             async with client.request(method, f"http://x{path}", json=body, headers=headers) as answer:
                 return answer.status, await answer.text()
 
-    async def command(self, *args: str) -> str:
-        """What a command on a third machine prints."""
+    async def command(self, *args: str, name: str = "three", code: int = 0) -> str:
+        """What a command prints, on a third machine or as a worker's."""
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "roundsman", *args, "-c", str(self.folder / "roundsman.toml"),
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-            env={**os.environ, "HOME": str(self.folder), "NAME": "three", **self.environ},
+            env={**os.environ, "HOME": str(self.folder), "NAME": name, **self.environ},
         )  # fmt: skip
         assert process.stdout is not None
         printed = (await process.stdout.read()).decode()
-        assert await process.wait() == 0, printed
+        assert await process.wait() == code, printed
         return printed
 
     def ids(self) -> list[str]:
@@ -147,6 +147,17 @@ async def test_two_workers_share_sources_and_one_takes_over_from_one_that_is_kil
     world.add("a")
     async with two(world) as (one, other):
         await until(one, lambda: len(world.ids()) == MANY)
+        # On one machine, a command is for the worker with the name in its configuration.
+        for name, daemon, neighbour in (("one", one, other), ("two", other, one)):
+            before = len(neighbour.logged("config.reloaded"))
+            await world.command("reload", name=name)
+            await daemon.until(lambda daemon=daemon: daemon.logged("config.reloaded"))
+            assert len(neighbour.logged("config.reloaded")) == before
+            assert (await world.command("status", name=name)).startswith(
+                f"daemon 2 workers (roundsman, pid {daemon.process.pid} "
+            )
+        refused = await world.command("reload", code=1)
+        assert "no worker three runs on this machine" in refused
         other.process.kill()
         await other.process.wait()
         world.add("b")
@@ -154,6 +165,8 @@ async def test_two_workers_share_sources_and_one_takes_over_from_one_that_is_kil
         assert world.held() == {"one": MANY}
         await one.until(lambda: one.logged("worker.lost"))
         assert one.logged("worker.lost")[0]["worker"] == "two"
+        assert (await world.command("healthy", name="one")).startswith("healthy: ")
+        assert (await world.command("healthy", name="two", code=1)).startswith("unhealthy: ")
         assert await one.stop() < 10
     assert one.code == 0
     ids = world.ids()

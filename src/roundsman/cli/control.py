@@ -96,7 +96,8 @@ async def _reloaded(view: "View", path: Path, dry: bool) -> "Reload":
     from roundsman import __version__
     from roundsman.store import holder
 
-    daemon, pid = await _daemon(view)
+    worker = configuration.worker_of(path)
+    daemon, pid = await _daemon(view, worker)
     if dry and daemon.version != __version__:  # the signal would end one that does not know it
         fail(
             f"the daemon (pid {pid}) is of version {daemon.version}, this command of {__version__}: restart the daemon"
@@ -115,7 +116,7 @@ async def _reloaded(view: "View", path: Path, dry: bool) -> "Reload":
     answers = {(digest, ours), ("", ours)}
     before = daemon.compared if dry else daemon.reload
     while True:
-        daemon = await view.daemon()
+        daemon = await view.daemon(worker)
         found = daemon.compared if dry else daemon.reload
         if found.number != before.number and (found.digest, found.config) in answers:
             return found
@@ -149,18 +150,21 @@ def _show_changes(changes: Sequence[str], dry: bool) -> None:
         say(change)
 
 
-async def _daemon(view: "View") -> "tuple[DaemonRecord, int]":
-    """The record of the daemon that uses the store, and its pid; it may just be starting."""
+async def _daemon(view: "View", worker: str) -> "tuple[DaemonRecord, int]":
+    """The record of the daemon that uses the store, and its pid; it may just be starting. `worker`: its name."""
     import asyncio
 
     from roundsman.store import holds
 
     ends = time.monotonic() + STARTS
     while True:
-        found = await view.daemon()
+        found = await view.daemon(worker)
         if found.pid is not None and found.config is not None and holds(found.pid, view.place):
             return found, found.pid
         if time.monotonic() > ends:
+            if (others := await view.workers()) and (found.pid is None or not holds(found.pid, view.place)):
+                those = ", ".join(f"{each.name} on {each.host}" for each in others)
+                fail(f"no worker {worker} runs on this machine; {view.place} is in use by {those}")
             if found.pid is None:
                 fail(f"a daemon of an older version uses {view.place} and cannot reload this way; restart it")
             what = "`roundsman once` uses" if found.config is None else "another process uses"

@@ -2,7 +2,8 @@
 
 from functools import partial
 
-from roundsman.cli.app import ConfigPath, Utc, app, fail, reading, store_of
+from roundsman import config as configuration
+from roundsman.cli.app import ConfigPath, Utc, app, fail, reading
 
 
 @app.command()
@@ -17,9 +18,13 @@ def healthy(config: ConfigPath = None, utc: Utc = False) -> None:
     """
     from roundsman.errors import StoreError
     from roundsman.screen.health import health
+    from roundsman.store import Server
 
+    path = configuration.find(config)
+    store = configuration.store_of(path)
+    worker = configuration.worker_of(path) if isinstance(store, Server) else None
     try:
-        found = reading(store_of(config), partial(health, utc=utc))
+        found = reading(store, partial(health, worker=worker, utc=utc))
     except StoreError as exc:
         fail(f"unhealthy: {exc}")
     if not found.works:

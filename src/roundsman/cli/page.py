@@ -40,6 +40,6 @@ def page(config: ConfigPath = None) -> None:
     if holder(store) is None:
         complain("no daemon is running: `roundsman run` starts one")
         return
-    known = reading(store, lambda view: view.daemon()).digest
+    known = reading(store, lambda view: view.daemon(configuration.worker_of(path))).digest
     if known not in {None, "", configuration.digest(path)}:
         complain("the daemon has not read the file since it was changed: roundsman reload")

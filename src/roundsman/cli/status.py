@@ -63,7 +63,13 @@ def status(
 
     async def look(view: "View") -> dict[str, Any]:
         return await screen.status(
-            view, current.filters, states.following, current.names, states.gap, states.progress
+            view,
+            current.filters,
+            states.following,
+            current.names,
+            states.gap,
+            states.progress,
+            current.worker,
         )
 
     if watch and console is not None and not as_json and sys.stdout.isatty():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from roundsman.config.places import find, passed_over, users
 
 if TYPE_CHECKING:
-    from roundsman.config.daemon import DaemonOptions, store_of
+    from roundsman.config.daemon import DaemonOptions, store_of, worker_of
     from roundsman.config.document import Document, digest, included_files, names, read
     from roundsman.config.loading import Config, listen_of, load, load_beside, loaded
     from roundsman.config.registry import load_type, sinks_registry, source_class, sources_registry
@@ -42,10 +42,11 @@ __all__ = [
     "store_of",
     "tables",
     "users",
+    "worker_of",
 ]
 
 _PLACES = {
-    "daemon": ("DaemonOptions", "store_of"),
+    "daemon": ("DaemonOptions", "store_of", "worker_of"),
     "document": ("Document", "digest", "included_files", "names", "read"),
     "loading": ("Config", "listen_of", "load", "load_beside", "loaded"),
     "registry": ("load_type", "sinks_registry", "source_class", "sources_registry"),

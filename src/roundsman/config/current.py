@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from roundsman.config.daemon import store_of
+from roundsman.config.daemon import store_of, worker_of
 from roundsman.config.document import names
 from roundsman.config.includes import paths
 from roundsman.config.selection import filters
@@ -15,7 +15,7 @@ Stamp = tuple[Path, int, int, int]
 
 
 class Current:
-    """The store, the filter of each sink, and the names of sources and sinks."""
+    """The store, the name of this machine, the filter of each sink, and the names of sources and sinks."""
 
     def __init__(self, path: Path) -> None:
         """ConfigError if the files have mistakes."""
@@ -39,7 +39,7 @@ class Current:
         # The stamps are older than what is read: a change meanwhile is seen the next time.
         stamps = self._seen()
         store = store_of(self._path)
-        self.filters, self.names = filters(self._path), names(self._path)
+        self.filters, self.names, self.worker = filters(self._path), names(self._path), worker_of(self._path)
         self.store, self._stamps = store, stamps
 
     def _seen(self) -> list[Stamp]:

@@ -1,5 +1,6 @@
 """`[daemon]`: the only table that a command on the store needs."""
 
+import socket
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,22 +41,38 @@ class DaemonOptions(Options):
     Ids are kept for at least 35 days, also with a shorter `retention`.
     """
 
+    @property
+    def worker(self) -> str:
+        """The name of this machine among those that share a store."""
+        return self.name or socket.gethostname()
+
 
 def store_of(path: Path) -> Place:
     """The place of the store of the configuration in the file. ConfigError lists the mistakes in [daemon].
 
     Sources, sinks and their secrets are not read: commands on the store work without the service's credentials.
     """
+    store: Place | None = _options_of(path).store
+    return store or default_path()
+
+
+def worker_of(path: Path) -> str:
+    """The name of this machine among those that share the store, by the configuration in the file. Raises as `store_of`."""
+    return _options_of(path).worker
+
+
+def _options_of(path: Path) -> DaemonOptions:
     main = parse(path)
     # [daemon] stands in one file only: if it is here, the others are not needed, and this user may not be able to read them.
     document = Document((main,), main.tables) if "daemon" in main.tables else whole(main)
     problems = [*document.problems, *unknown_tables(document.tables)]
     with relative_to(path.absolute().parent):
-        daemon = read_table(DaemonOptions, ("daemon",), document.tables.get("daemon", {}), problems)
+        daemon: DaemonOptions = read_table(
+            DaemonOptions, ("daemon",), document.tables.get("daemon", {}), problems
+        )
     if problems := [each for each in problems if each.place[0] == "daemon"]:
         raise document.refused(problems)
-    store: Place | None = daemon.store
-    return store or default_path()
+    return daemon
 
 
 def unknown_tables(tables: dict[str, Any]) -> list[Problem]:

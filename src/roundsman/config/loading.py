@@ -79,7 +79,7 @@ class Config:
     @property
     def worker(self) -> str:
         """The name of this machine among those that share a store."""
-        return self.daemon.name or socket.gethostname()
+        return self.daemon.worker
 
 
 def load(path: Path, *, only_source: str | None = None, only_sink: str | None = None) -> Config:

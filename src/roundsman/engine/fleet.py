@@ -76,7 +76,7 @@ class Fleet:
 
     def __init__(self, shared: Shared, work: Work, session: Session, name: str, pace: Pace) -> None:
         self._shared, self._work, self.session = shared, work, session
-        self._name, self._pace = name, pace
+        self.name, self._pace = name, pace
         self.held: dict[Kind, set[str]] = {"source": set(), "sink": set()}
         """What this worker holds."""
         self.workers: list[Worker] = []
@@ -123,7 +123,7 @@ class Fleet:
     def serves(self, sinks: Mapping[str, Sink]) -> dict[str, str | None]:
         """Of these sinks, those that this machine can serve, with the machine that their options name."""
         places = {name: getattr(sink, "on", None) for name, sink in sinks.items()}
-        return {name: on for name, on in places.items() if on in {None, self._name}}
+        return {name: on for name, on in places.items() if on in {None, self.name}}
 
     def take_over(self, sources: Mapping[str, Configured], sinks: Mapping[str, Sink]) -> None:
         """From now on, claim by this configuration."""
@@ -233,7 +233,7 @@ class Fleet:
             self._compared = True
             mine = next((each.digest for each in known if each.number == self.session.number), None)
             different = sorted({each.name for each in known if each.digest != mine})
-            log.warning("worker.differs", worker=self._name, others=different)
+            log.warning("worker.differs", worker=self.name, others=different)
 
     async def _end(self, dead: list[Worker]) -> None:
         await self.session.end([each.number for each in dead])

@@ -24,9 +24,12 @@ class Health(NamedTuple):
     line: str
 
 
-async def health(view: View, *, utc: bool = False) -> Health:
-    """Whether a daemon has recorded recently that it runs, and no trouble of the store is known. `utc`: not the local time."""
-    daemon, now = await view.daemon(), time.time()
+async def health(view: View, worker: str | None = None, *, utc: bool = False) -> Health:
+    """Whether a daemon has recorded recently that it runs, and no trouble of the store is known. `utc`: not the local time.
+
+    `worker`: its name, if it shares the store.
+    """
+    daemon, now = await view.daemon(worker), time.time()
     beat = _latest(daemon, now)
     wrong = [each for each in (await view.full(), await view.known_damage()) if each]
     if beat is None or now - beat >= BEAT_LATE:
@@ -64,9 +67,9 @@ def _absence(daemon: DaemonRecord, now: float, *, utc: bool) -> str:
     return f"no daemon has recorded since {at(beat)} that it runs: it has ended, hangs or cannot write; see its log"
 
 
-async def late_beat(view: View) -> str | None:
-    """A message if a daemon runs and does not write into the store; None if it does, or none runs."""
-    daemon = await view.daemon()
+async def late_beat(view: View, worker: str | None = None) -> str | None:
+    """A message if a daemon runs and does not write into the store; None if it does, or none runs. `worker`: as in `health`."""
+    daemon = await view.daemon(worker)
     if daemon.pid is None or daemon.config is None or not holds(daemon.pid, view.place):
         return None
     last = max(daemon.beat or 0.0, daemon.started or 0.0)

@@ -36,6 +36,7 @@ async def status(
     configured: tuple[Collection[str], Collection[str]] | None = None,
     gap: Callable[[str, Memory], str | None] | None = None,
     progress: Callable[[str, Memory], Progress] | None = None,
+    worker: str | None = None,
 ) -> dict[str, Any]:
     """All data that `roundsman status` shows.
 
@@ -43,7 +44,8 @@ async def status(
     events that the sink's filter excludes. `following` returns the ids that a source (type, memory) follows, and
     `gap` the time since which its rows may be missing: "" if none are, None if the state does not show it; then
     `gap_reported` is the time of the newest notice. `progress` returns how far it has come. `configured` holds the names of the configured sources
-    and sinks: one that was removed keeps its history, and is neither due nor failing.
+    and sinks: one that was removed keeps its history, and is neither due nor failing. `worker`: the name of the daemon to
+    show, if several share the store.
     """
     sources_now, sinks_now = configured if configured is not None else (None, None)
     counts, unread = await view.counts(), await view.unread_counts()
@@ -117,8 +119,8 @@ async def status(
         )
     return {
         "store": str(view.place),
-        "daemon": holder(view.place),
-        "trouble": await view.full() or await late_beat(view),
+        "daemon": holder(view.place, worker),
+        "trouble": await view.full() or await late_beat(view, worker),
         "damage": await view.known_damage(),
         "events": await view.head(),
         "open_failures": await view.open_failures(),

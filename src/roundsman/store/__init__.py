@@ -151,9 +151,12 @@ def exists(place: Place) -> bool:
     return _driven(place).exists(place) if isinstance(place, Server) else files.exists(place)
 
 
-def holder(place: Place) -> str | None:
-    """The process that uses the store as its daemon: `roundsman, pid 123, since ...`; None if there is none."""
-    return _driven(place).holder(place) if isinstance(place, Server) else files.holder(place)
+def holder(place: Place, worker: str | None = None) -> str | None:
+    """The process that uses the store as its daemon: `roundsman, pid 123, since ...`; None if there is none.
+
+    `worker`: the name of the one to show, if several share the store.
+    """
+    return _driven(place).holder(place, worker) if isinstance(place, Server) else files.holder(place)
 
 
 def holds(pid: int, place: Place) -> bool:

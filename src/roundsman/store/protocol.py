@@ -173,8 +173,10 @@ class View(Protocol):
     async def pauses(self) -> list[Pause]:
         """Every source and sink that is paused."""
 
-    async def daemon(self) -> DaemonRecord:
-        """The record of the daemon that runs on the store, or of the last one; of several, that of this machine."""
+    async def daemon(self, worker: str | None = None) -> DaemonRecord:
+        """The record of the daemon that runs on the store, or of the last one. If workers share it: of the one with this
+        name on this machine, empty if there is none; without a name, of any of this machine.
+        """
 
     async def workers(self) -> list[Worker]:
         """The workers that share a store on a server; none for a store in a file."""

@@ -16,9 +16,9 @@ def exists(server: Server) -> bool:
             return bool((connection.execute(THERE).fetchone() or [False])[0])
 
 
-def holder(server: Server) -> str | None:
-    """The daemon that is connected to the store, that of this machine first, and how many share it; None if there is none."""
-    found = _daemons(server)
+def holder(server: Server, worker: str | None = None) -> str | None:
+    """The daemon that is connected to the store, that of this machine and with this name first, and how many share it; None if there is none."""
+    found = _daemons(server, worker)
     if len(found) > 1:
         return f"{len(found)} workers ({spoken(*found[0])}, ...)"
     return spoken(*found[0]) if found else None
@@ -29,15 +29,15 @@ def holds(pid: int, server: Server) -> bool:
     return any(each[:2] == (pid, socket.gethostname()) for each in _daemons(server))
 
 
-def _daemons(server: Server) -> list[tuple[int, str, float]]:
-    """The daemons that are connected: their pids, hosts, and when they began; those of this machine first."""
+def _daemons(server: Server, worker: str | None = None) -> list[tuple[int, str, float]]:
+    """The daemons that are connected: their pids, hosts, and when they began; those of this machine first, and of these the one with the name."""
     with translated(server):
         connection, facts = connect_here(server, program())
         with connection:
             if not (connection.execute(THERE).fetchone() or [False])[0]:
                 return []
             sql = (
-                "SELECT w.pid, w.host, w.started FROM workers w WHERE w.kind IN ('daemon', 'worker') "  # noqa: S608 - a number
-                f"AND w.ended IS NULL AND {lives(facts.space)} ORDER BY w.host != %s, w.id"
+                "SELECT w.pid, w.host, w.started FROM workers w LEFT JOIN beats b ON b.worker = w.id WHERE w.kind IN ('daemon', 'worker') "  # noqa: S608 - a number
+                f"AND w.ended IS NULL AND {lives(facts.space)} ORDER BY w.host != %s, b.name IS DISTINCT FROM %s, w.id"
             )
-            return list(connection.execute(sql, (socket.gethostname(),)).fetchall())
+            return list(connection.execute(sql, (socket.gethostname(), worker)).fetchall())

@@ -17,7 +17,7 @@ from roundsman.store.postgres.filters import like, where_of
 from roundsman.store.postgres.memories import Memories
 from roundsman.store.postgres.pulling import Pulling
 from roundsman.store.postgres.reading import EVENT, LOGGED, events_of, reading
-from roundsman.store.postgres.roll import ALL_WORKERS, HOLDERS, OWN
+from roundsman.store.postgres.roll import ALL_WORKERS, HOLDERS, OWN, SHARED
 from roundsman.store.postgres.schema import applied, must_be_current, must_be_whole
 from roundsman.store.postgres.tallies import Tallies
 from roundsman.store.reloads import results_of
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 BATCH_BYTES = 8 * 2**20
 """Approximate bytes of events that are read at a time: a thousand rows of 10 MB must not fill the memory."""
 HEAD = "SELECT seq FROM log_head"
+NONE = DaemonRecord(None, None, None, None, None, None, 0, ())
 
 
 class Reader(Failures, Memories, Pulling, Tallies):
@@ -145,9 +146,13 @@ class Reader(Failures, Memories, Pulling, Tallies):
         await in_thread(lambda: back_up(self.place, target, replace=replace))
 
     @reading
-    async def daemon(self) -> DaemonRecord:
-        """The record of the daemon that runs on the store, or of the last one; of several, that of this machine."""
-        row = await self._row(OWN, (socket.gethostname(),))
+    async def daemon(self, worker: str | None = None) -> DaemonRecord:
+        """The record of the daemon that runs on the store, or of the last one. If workers share it: of the one with this
+        name on this machine, empty if there is none; without a name, of any of this machine.
+        """
+        row = await self._row(OWN, (socket.gethostname(), worker, worker))
+        if row is None and worker is not None and await self._value(SHARED):
+            return NONE  # what all workers write would be of another one
         if row is None:
             sql = "SELECT pid, started, beat, version, config, digest, reloads, problems FROM daemons"
             [row] = await self._rows(sql)

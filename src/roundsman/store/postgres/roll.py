@@ -12,6 +12,9 @@ HOLDERS = "SELECT h.name, b.name FROM holds h JOIN beats b ON b.worker = h.holde
 """What is held, and the names of the workers that hold it."""
 OWN = (
     "SELECT w.pid, w.started, b.beat, w.version, b.config, b.digest, b.reloads, b.problems FROM beats b "
-    "JOIN workers w ON w.id = b.worker WHERE w.ended IS NULL AND w.host = %s ORDER BY b.beat DESC NULLS LAST LIMIT 1"
+    "JOIN workers w ON w.id = b.worker WHERE w.ended IS NULL AND w.host = %s "
+    "AND (b.name = %s OR %s::text IS NULL) ORDER BY b.beat DESC NULLS LAST LIMIT 1"
 )
-"""The newest record of a worker on this machine, as `DaemonRecord`."""
+"""The newest record of a worker on this machine, with this name if there is one, as `DaemonRecord`."""
+SHARED = "SELECT EXISTS (SELECT 1 FROM beats b JOIN workers w ON w.id = b.worker WHERE w.ended IS NULL)"
+"""Whether workers share the store."""

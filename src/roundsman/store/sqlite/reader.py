@@ -197,7 +197,7 @@ class Reader(Failures, Pulling, Searching, Tallies):
         return {}
 
     @reading
-    def daemon(self) -> DaemonRecord:
+    def daemon(self, worker: str | None = None) -> DaemonRecord:  # noqa: ARG002 - a file has one daemon
         """The record of the daemon that runs on the store, or of the last one."""
         row = self._run(
             "SELECT pid, started, beat, version, config, digest, reloads, problems FROM daemons"

@@ -93,7 +93,7 @@ class Shared(NamedTuple):
 
 async def shared(view: View, engine: Engine, acted: int | None) -> Shared:
     """`acted`: the number of the failure that was just changed."""
-    daemon = await view.daemon()
+    daemon = await view.daemon(engine.fleet.name if engine.fleet is not None else None)
     trouble = engine.trouble.error or await view.full() or await view.known_damage()
     acts = await view.last_acts([acted]) if acted is not None else {}
     count = await view.open_failures()

@@ -57,7 +57,8 @@ class Status:
             names, total = await view.names(offset, limit)
             part = cast("View", Part(view, names))
             known = (states.following, configured, states.gap, states.progress)
-            found = await screen.status(part, filters, *known)
+            worker = engine.fleet.name if engine.fleet is not None else None
+            found = await screen.status(part, filters, *known, worker)
             more = offset + len(names) < total
             paging = {"offset": offset, "next": offset + len(names) if more else None, "total": total}
             return JSONResponse(
