@@ -290,6 +290,30 @@ async def test_a_sink_that_all_configurations_have_removed_is_not_claimed_and_ke
         assert not await its.beat(), "nothing is left to claim"
 
 
+async def test_two_workers_with_different_files_never_ask_one_account_and_do_not_beat_without_a_pause(
+    database: str, time: Time
+) -> None:
+    def account(*numbers: int) -> dict[str, Source]:
+        return {f"doors-{n}": event_logs(f"doors-{n}") for n in numbers}
+
+    async with worker(database, "one", time) as (one, its), worker(database, "two", time) as (two, others):
+        await one.setup(account(1, 2), {})
+        its.common = "before"
+        await its.beat()
+        await two.setup(account(1, 2, 3) | doors(4), {})
+        others.common = "after"
+        for _ in range(2):
+            await others.beat()
+            assert not await others.beat(), "what waits for the other worker is nothing to claim"
+            assert not await its.beat()
+            assert (its.held["source"], others.held["source"]) == ({"doors-1", "doors-2"}, {"doors-4"})
+            time.advance(100)
+        await one.setup(account(1, 2, 3) | doors(4), {})
+        its.common = "after"
+        await its.beat()
+        assert (its.held["source"], others.held["source"]) == ({*account(1, 2, 3)}, {"doors-4"})
+
+
 async def test_while_workers_reload_one_after_the_other_each_source_is_held_by_one(
     database: str, time: Time
 ) -> None:

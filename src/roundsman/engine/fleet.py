@@ -255,19 +255,20 @@ class Fleet:
         mine = counted.get(self.session.number, (0, 0))[kind == "sink"]
         if mine != len(self.held[kind]):
             await self._read(kind)
-        free = await self.session.free(kind)
-        # Sources that were removed, and sinks of other machines, stay free.
-        if free and not free.isdisjoint(self._known(kind)):
+        free, since = await self.session.free(kind), None
+        if free:  # sources that were removed, and sinks of other machines, stay free
+            free &= self._known(kind)
+        if free:
             now = self._shared.time.monotonic()
-            since = self._free_since[kind] = self._free_since[kind] or now
+            since = self._free_since[kind] or now
+            left: set[str] = set()
             # The worker that should have taken the rest does not.
-            choose = self._chooses(kind, alone=now - since > 2 * self._pace.dead)
-            await self.session.claim(kind, choose)
+            await self.session.claim(kind, self._chooses(kind, left, alone=now - since > 2 * self._pace.dead))
             await self._read(kind)
-        else:
-            self._free_since[kind] = None
-            if kind == "source":
-                await self._give_surplus()
+            free -= left
+        self._free_since[kind] = since if free else None
+        if not free and kind == "source":
+            await self._give_surplus()
 
     async def _read(self, kind: Kind) -> None:
         held = await self.session.held(kind)
@@ -289,13 +290,17 @@ class Fleet:
             return set(self._places)
         return {name for names in self._groups.values() for name in names}
 
-    def _chooses(self, kind: Kind, *, alone: bool) -> Callable[[Mapping[str, int | None]], list[str]]:
+    def _chooses(
+        self, kind: Kind, left: set[str], *, alone: bool
+    ) -> Callable[[Mapping[str, int | None]], list[str]]:
+        """What to claim. `left`: gets what waits for another worker."""
         me = self.session.number
-        peers = {me} if alone else self._peers
+        peers = 1 if alone else len(self._peers)
 
         def choose(holders: Mapping[str, int | None]) -> list[str]:
             if kind == "sink":
-                return list(shares.sinks_to_claim(self._places, holders, me, len(peers)))
+                return list(shares.sinks_to_claim(self._places, holders, me, peers))
+            left.update(shares.left_to_others(self._groups, holders, me))
             return shares.claims(self._groups, holders, me, peers)
 
         return choose

@@ -25,10 +25,11 @@ def groups_of(sources: Mapping[str, Configured]) -> Groups:
     return found
 
 
-def claims(groups: Groups, holders: Holders, me: int, peers: Collection[int]) -> list[str]:
+def claims(groups: Groups, holders: Holders, me: int, peers: int) -> list[str]:
     """The sources to claim: the rest of groups that this worker has a part of, and free groups up to its share.
 
-    `peers`: the workers that may hold the same sources, with this one. A group that a peer has a part of is left to it.
+    `peers`: the number of workers among which the sources are shared, with this one. A group that another worker has a
+    part of is left to it, also if its configuration lacks the rest: two workers would ask one account.
     """
     total = mine = 0
     own: list[str] = []
@@ -40,12 +41,12 @@ def claims(groups: Groups, holders: Holders, me: int, peers: Collection[int]) ->
         mine += sum(holders[name] == me for name in known)
         if not waiting:
             continue
-        owners = {holders[name] for name in known} & set(peers)
+        owners = {holders[name] for name in known} - {None}
         if me in owners:
             own += waiting
         elif not owners:
             free.append(waiting)
-    share = math.ceil(total / max(1, len(peers)))
+    share = math.ceil(total / max(1, peers))
     mine += len(own)
     for names in free:
         if mine >= share:
@@ -53,6 +54,16 @@ def claims(groups: Groups, holders: Holders, me: int, peers: Collection[int]) ->
         own += names
         mine += len(names)
     return own
+
+
+def left_to_others(groups: Groups, holders: Holders, me: int) -> set[str]:
+    """The sources that no worker holds, and that wait for another one: it has a part of their group."""
+    found: set[str] = set()
+    for names in groups.values():
+        owners = {holders.get(name) for name in names} - {None}
+        if owners and me not in owners:
+            found.update(name for name in names if holders.get(name) is None)
+    return found
 
 
 def surplus(groups: Groups, held: Collection[str], peers: int) -> list[Sequence[str]]:
