@@ -85,6 +85,25 @@ async def test_a_server_that_cannot_have_a_store_is_refused_in_one_sentence(
     assert "was written by a newer roundsman (it has 999_later)" in await refusal(database)
 
 
+async def test_a_right_that_the_user_lacks_is_named(postgres_server: Postgres, database: str) -> None:
+    run, name = postgres_server.run, database.rpartition("/")[2]
+    run(f"CREATE ROLE guest_{name} LOGIN PASSWORD '{postgres_server.password}'")
+    run("REVOKE ALL ON SCHEMA public FROM public", database=name)
+    guest = postgres_server.url(name, user=f"guest_{name}")
+    assert "GRANT USAGE, CREATE ON SCHEMA ... to its user" in await refusal(guest)
+    run("GRANT USAGE ON SCHEMA public TO public", database=name)
+    assert "GRANT USAGE, CREATE ON SCHEMA public to its user" in await refusal(guest)
+    right = (
+        f"has no store, and its user cannot create one: GRANT USAGE, CREATE ON SCHEMA public TO guest_{name}"
+    )
+    with pytest.raises(StoreError, match=right):
+        await open_view(Server(guest))
+    async with opened(database):
+        with pytest.raises(StoreError, match="GRANT ALL ON TABLE roundsman_migrations to its user"):
+            await open_view(Server(guest))
+    run(f"DROP OWNED BY guest_{name}; DROP ROLE guest_{name}", database=name)
+
+
 async def test_a_schema_is_a_store_of_its_own(postgres_server: Postgres, database: str) -> None:
     name = database.rpartition("/")[2]
     for each in ("one", "two"):

@@ -214,7 +214,7 @@ async def _status(path: Path | None, store: "Place | None") -> tuple[Any, list[F
             "store",
             "warning" if none_yet else "failure",
             str(exc),
-            "" if none_yet or not os.geteuid() else "try sudo",
+            "" if none_yet or not os.geteuid() or not isinstance(store, Path) else "try sudo",
         )
         return {"error": str(exc)}, [state]
     try:

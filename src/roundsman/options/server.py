@@ -15,6 +15,8 @@ NEEDS = (
 _KEYWORD = re.compile(r"\b(?:ssl)?password\s*=\s*(?:'((?:\\.|[^'\\])*)'|(\S+))", re.IGNORECASE)
 """A password in the other form that libpq knows, `host=h password=p`. It is no URL, and a message about that shows the text."""
 
+_DENIED = re.compile(r"permission denied for (schema|table|sequence|database) (\S+)$")
+
 
 def _is_hidden(parameter: str) -> bool:
     """Whether this parameter of the URL is a secret, also if its name is misspelt."""
@@ -81,3 +83,13 @@ def secrets_of(url: str) -> list[str]:
     found: Iterable[str] = [written, unquote(written)]
     found = [*found, *(value for key, value in parse_qsl(parts.query) if _is_hidden(key))]
     return [each for each in dict.fromkeys(found) if each]
+
+
+def granted(said: str) -> str:
+    """What gives the user the right that is missing, as a part of a sentence. `said`: the server's words."""
+    found = _DENIED.search(said)
+    if found is None:  # it speaks another language
+        return "; GRANT its user all rights on the schema, and on its tables and sequences"
+    kind, name = found.groups()
+    rights = "USAGE, CREATE" if kind == "schema" else "ALL"
+    return f"; GRANT {rights} ON {kind.upper()} {name} to its user, or name the user that owns it"

@@ -11,7 +11,7 @@ import psycopg
 
 from roundsman.errors import RequestFailed
 from roundsman.masking import one_line
-from roundsman.options.server import Server
+from roundsman.options.server import Server, granted
 from roundsman.times import spell
 
 CONNECTS = 10
@@ -129,7 +129,7 @@ def sentence(error: psycopg.Error) -> str:
     if code is None or code.startswith(("08", "57P", "28", "3D")):
         return f"cannot be reached: {words}"
     if code == "42501":
-        return f"cannot be written: {words}; GRANT this to its user"
+        return f"cannot be written: {words}{granted(words)}"
     return f"cannot be written: {words}"
 
 

@@ -9,7 +9,7 @@ import psycopg
 from psycopg.types.string import StrDumper, StrDumperUnknown
 
 from roundsman.errors import StoreAway, StoreError, reason
-from roundsman.options.server import Server
+from roundsman.options.server import Server, granted
 
 OLDEST = 13
 """The oldest version of PostgreSQL that is used."""
@@ -112,7 +112,10 @@ def _judged(server: Server, row: Any) -> Facts:
             f"{server} stores texts as {encoding}: create a database with ENCODING 'UTF8' TEMPLATE template0"
         )
     if schema is None:
-        raise StoreError(f"{server} has no schema that its search_path names: create it (CREATE SCHEMA)")
+        raise StoreError(
+            f"{server} has no schema that its search_path names and its user may use: create it (CREATE SCHEMA), or GRANT "
+            "USAGE, CREATE ON SCHEMA ... to its user"
+        )
     return Facts(space if space < 2**31 else space - 2**32, clock)
 
 
@@ -164,7 +167,7 @@ def _sentence(error: psycopg.Error) -> str:
     if code is None or code.startswith(("08", "57P", "28", "3D")):
         return f"cannot be reached: {said}"
     if code == "42501":
-        return f"cannot be used: {said}; GRANT this to its user"
+        return f"cannot be used: {said}{granted(said)}"
     return f"cannot be used: {said}"
 
 

@@ -18,7 +18,7 @@ from roundsman.store.postgres.memories import Memories
 from roundsman.store.postgres.pulling import Pulling
 from roundsman.store.postgres.reading import EVENT, LOGGED, events_of, reading
 from roundsman.store.postgres.roll import ALL_WORKERS, HOLDERS, OWN, SHARED
-from roundsman.store.postgres.schema import applied, must_be_current, must_be_whole
+from roundsman.store.postgres.schema import must_be_current, must_be_whole
 from roundsman.store.postgres.tallies import Tallies
 from roundsman.store.reloads import results_of
 from roundsman.store.rows import STATUS, event_of, record_of
@@ -59,7 +59,7 @@ class Reader(Failures, Memories, Pulling, Tallies):
         try:
             with translated(server):
                 async with view._reads.one() as connection:
-                    must_be_current(server, await applied(connection))
+                    await must_be_current(server, connection)
                     part = await (await connection.execute("SELECT copied_from FROM store")).fetchone()
                     must_be_whole(server, part and part[0])
         except BaseException:

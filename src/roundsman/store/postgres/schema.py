@@ -231,6 +231,11 @@ THERE = (
     "SELECT EXISTS (SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
     "WHERE c.relname = 'roundsman_migrations' AND n.nspname = current_schema())"
 )
+MISSING = (
+    "SELECT format('GRANT USAGE, CREATE ON SCHEMA %I TO %I', current_schema(), current_user) "
+    "WHERE NOT has_schema_privilege(current_schema(), 'CREATE')"
+)
+"""The right that a user lacks who is to create a store."""
 APPLIED = "SELECT name FROM roundsman_migrations"
 TAKEN = (
     "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p', 'v', 'm') "
@@ -253,12 +258,16 @@ OURS = (
 )
 
 
-def must_be_current(server: Server, applied: set[str] | None) -> None:
-    """StoreError if there is no store (`applied` is None), or if another version wrote it."""
-    if applied is None:
+async def must_be_current(server: Server, connection: psycopg.AsyncConnection[Any]) -> None:
+    """StoreError if there is no store, or if another version wrote it."""
+    found = await applied(connection)
+    if found is None:
+        missing = await (await connection.execute(MISSING)).fetchone()
+        if missing is not None:
+            raise StoreError(f"{server} has no store, and its user cannot create one: {missing[0]}")
         raise StoreError(f"there is no store at {server} yet: `roundsman run` or `roundsman once` creates it")
-    _not_newer(server, applied)
-    if STEPS.keys() - applied:
+    _not_newer(server, found)
+    if STEPS.keys() - found:
         raise StoreError(
             f"{server} was written by an older roundsman: `roundsman run` or `once` brings it up to date"
         )

@@ -18,7 +18,7 @@ from roundsman.errors import StoreError
 from roundsman.options.server import Server
 from roundsman.store.postgres.connection import LOCKED, Facts, connect, is_lost, program
 from roundsman.store.postgres.roll import NOW
-from roundsman.store.postgres.schema import ALONE, applied, migrate, must_be_current, must_be_whole
+from roundsman.store.postgres.schema import ALONE, migrate, must_be_current, must_be_whole
 
 WAITS = 3.0
 """Seconds to wait for the end of a daemon that has just died: the server has to notice it."""
@@ -78,7 +78,7 @@ class Session:
             if daemon:
                 await migrate(server, connection, facts.space)
             else:
-                must_be_current(server, await applied(connection))
+                await must_be_current(server, connection)
             session = cls(server, connection, facts)
             session.daemon, session.worker = daemon, worker
             await session._enter()

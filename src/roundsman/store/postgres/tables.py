@@ -10,7 +10,7 @@ from psycopg import sql
 from roundsman.options.server import Server
 from roundsman.store.copying import EVENTS, NUMBERED, Row, Table
 from roundsman.store.postgres.connection import connect, connect_here, program, translated
-from roundsman.store.postgres.schema import applied, migrate, must_be_current
+from roundsman.store.postgres.schema import migrate, must_be_current
 
 FETCHED = 200
 """Rows that are fetched at a time."""
@@ -126,7 +126,7 @@ async def _prepare(server: Server, *, create: bool) -> None:
         if create:
             await migrate(server, connection, facts.space)
         else:
-            must_be_current(server, await applied(connection))
+            await must_be_current(server, connection)
 
 
 def _patient(server: Server) -> psycopg.Connection[Any]:
