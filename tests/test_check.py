@@ -128,6 +128,34 @@ def test_json_has_the_warnings_and_what_is_configured(check: Program) -> None:
     assert document["live"] is None
 
 
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("postgresql://rm:s3cret-pw@h/db?sslmodee=require", 'invalid URI query parameter: "sslmodee"'),
+        ("postgresql://rm:s3cret-pw@h/db?sslmode=verifyfull", "sslmode is verifyfull: write one of disable,"),
+        ("postgresql://rm:s3cret-pw@h:54x/db", "the port is 54x: write a number from 1 to 65535"),
+        ("postgresql://rm:s3cret-pw%zz@h/db", "is refused by libpq: "),
+        ("postgresql://rm:s3cret-pw@h:5432,k:5433/db?sslmode=verify-full", ""),
+    ],
+)
+def test_a_url_that_libpq_refuses_is_a_mistake_with_its_line_and_without_the_password(
+    check: Program, tmp_path: Path, url: str, words: str
+) -> None:
+    pytest.importorskip("psycopg", reason="needs roundsman[postgres]")
+    text = ALL.replace('"roundsman.db"', f'"{url}"').replace('jsonl"', 'jsonl"\non = "one"')
+    (tmp_path / "other.toml").write_text(text.replace('"s3cret-token"', '{ env = "HOME" }'))
+    (tmp_path / "other.toml").chmod(0o600)
+    done = check("other.toml")
+    if words:
+        assert done.code == 2
+        assert "other.toml:3:" in done.err
+        assert "daemon.store: " in done.err
+    else:
+        assert done.code == 0, done.err
+    assert words in done.err
+    assert "s3cret-pw" not in done.out + done.err
+
+
 def test_json_has_what_live_found(check: Program) -> None:
     done = check("other.toml", "--json", "--live")
     assert done.code == 1

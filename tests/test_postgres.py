@@ -60,7 +60,15 @@ async def test_a_daemon_and_its_commands_work_on_a_server_and_show_no_password(
         await daemon.ready()
         await daemon.until(lambda: lines(out) == 1)
         assert daemon.logged("daemon.started")[0]["store"] == database.replace(":correct-horse-1", "")
-        await run("check")
+        assert "daemon.store: opens\n" in await run("check", "--live")
+        wrong = {**environ, "STORE": database.replace("horse-1", "horse-2")}
+        code, printed = await roundsman(config, "check", "--live", **wrong)
+        assert (
+            code,
+            "daemon.store: postgresql://rm@" in printed,
+            "password authentication failed" in printed,
+        ) == (1, True, True)
+        assert "horse-2" not in printed
         status = json.loads(await run("status", "--json"))
         assert (status["store"], status["events"]) == (daemon.logged("daemon.started")[0]["store"], 1)
         assert re.match(r"roundsman, pid \d+ on .+, since ", status["daemon"])

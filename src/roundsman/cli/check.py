@@ -30,7 +30,7 @@ def check(
         bool,
         typer.Option(
             "--live",
-            help="Also poll each source once without storing anything, and open each sink that is a file or a table.",
+            help="Also poll each source once without storing anything, and open a store on a server and each sink that is a file or a table.",
         ),
     ] = False,
     explain: Annotated[
@@ -44,15 +44,19 @@ def check(
     """Validate the configuration. Prints every mistake, and warnings.
 
     Reads all secrets of the configuration. Warnings do not change the exit status. Exit status 1, with --live: a source
-    does not answer or its answer was unexpected, or a sink does not open.
+    does not answer or its answer was unexpected, or a sink or a store on a server does not open.
 
     More: `roundsman help first-account`.
     """
     if file is not None and config is not None:
         fail(f"{file}, {config}: name one file, either alone or behind -c", 2)
+    from roundsman.config import databases
+
     try:
         document = configuration.read(configuration.find(file or config))
         loaded = configuration.loaded(document)
+        if mistakes := databases.problems(loaded):
+            raise document.refused(mistakes)
     except ConfigError as exc:
         if as_json:
             print(json.dumps(masked(_refused(exc, file or config)), indent=2))

@@ -19,10 +19,10 @@ ENOUGH_ROWS = 100
 
 
 class Tried(NamedTuple):
-    """What came of trying one source or sink."""
+    """What came of trying one source, one sink, or the store."""
 
     place: str
-    """`sources.NAME` or `sinks.NAME`."""
+    """`sources.NAME`, `sinks.NAME`, or `daemon.store`."""
     message: str
     ok: bool
 
@@ -65,7 +65,7 @@ def _leave_nothing(made: list[Path]) -> None:
 
 
 async def tried(config: "Config") -> AsyncIterator[Tried]:
-    """Try each source, then each sink. A source may have several findings."""
+    """Try a store on a server, each source, then each sink. A source may have several findings."""
     from roundsman.cli import registrations
     from roundsman.cli.pauses import pause
     from roundsman.engine.reading import visit_to
@@ -74,7 +74,9 @@ async def tried(config: "Config") -> AsyncIterator[Tried]:
     from roundsman.service.service import web
 
     connections = web(config.http)
-    view = await _view(config.store)
+    view, opened = await _view(config.store)
+    if opened is not None:
+        yield opened
     for name, source in config.sources.items():
         place = f"sources.{name}"
         asked = connections.seen
@@ -121,11 +123,15 @@ async def _opened(place: str, sink: "Sink", connections: "Clients") -> Tried:
     return Tried(place, "opens", ok=True)
 
 
-async def _view(store: "Place") -> "View | None":
-    """The store; None if there is none that this user can read."""
-    from roundsman.store import StoreError, exists, open_view
+async def _view(store: "Place") -> "tuple[View | None, Tried | None]":
+    """The store, or None if there is none that this user can read; and of a store on a server, what came of opening it."""
+    from roundsman.store import Server, StoreError, exists, open_view
 
     try:
-        return await open_view(store) if exists(store) else None
-    except StoreError:
-        return None  # of an older version, say, or readable only by the service
+        if isinstance(store, Server):
+            return await open_view(store), Tried("daemon.store", "opens", ok=True)
+        return await open_view(store) if exists(store) else None, None
+    except StoreError as exc:
+        if isinstance(store, Server):
+            return None, Tried("daemon.store", str(exc), ok="there is no store" in str(exc))
+        return None, None  # of an older version, say, or readable only by the service
