@@ -267,6 +267,25 @@ def test_the_bundle_is_the_users_alone_and_replaces_no_file_without_force(tmp_pa
     assert "roundsman-doctor/README.txt" in members(out)
 
 
+def test_the_url_of_a_database_is_shown_without_its_password(tmp_path: Path) -> None:
+    pytest.importorskip("psycopg", reason="needs roundsman[postgres]")
+    url = "postgresql://rm:pl9-planted%2F77@127.0.0.1:1/events?sslmode=disable"
+    shown = url.replace(":pl9-planted%2F77", "")
+    config = tmp_path / "roundsman.toml"
+    config.write_text(
+        '[daemon]\nstore = { env = "STORE" }\n'
+        f'[sinks.table]\ntype = "postgres"\nurl = "{url}"\ntable = "events"\n'
+    )
+    config.chmod(0o600)
+    said = doctor(tmp_path, "--bundle", "out.tar.gz", config=config, STORE=url)
+    assert f"store: {shown} cannot be reached" in said.stdout, said
+    found = members(tmp_path / "out.tar.gz")
+    assert f'url = "{shown}"' in found["roundsman-doctor/configuration/1.toml.txt"]
+    assert shown in found["roundsman-doctor/checks.json"]
+    for text in (said.stdout, said.stderr, *found.values()):
+        assert "pl9-planted" not in text
+
+
 def test_a_bundle_has_the_ending_of_what_it_is(tmp_path: Path) -> None:
     out = tmp_path / "out.zip"
     said = doctor(tmp_path, "--bundle", str(out))

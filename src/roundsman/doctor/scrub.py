@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from roundsman.masking import MASK, SHORTEST, mask
+from roundsman.options.server import is_server, secrets_of, without_password
 
 SHORT = 6
 """A value that is no secret by its name is looked for in other texts from this length on, unless it is a plain word."""
@@ -27,6 +28,8 @@ _SECRET_NAME = re.compile(
 _WORDS = re.compile(r"[^\s\"'`<>{}()\[\],;=$\\]+")
 _URL = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*)://[^\s\"'<>\\`]*")
 _MAIL = re.compile(r"[\w.+%'-]+(?:@|%40)[\w-]+(?:\.[\w-]+)+")
+_MAIL_OR_DATABASE = re.compile(rf"(\bpostgres(?:ql)?://[^\s\"'<>\\`]*)|{_MAIL.pattern}")
+"""The user and the host of a database are no address of e-mail."""
 _NAMED = re.compile(
     r"(?i)((?:authorization|proxy-authorization|set-cookie|cookie)[\"']?\s*[:=]\s*)[^\r\n\"']+"
     r"|((?:[\w-]*(?:passw(?:or)?d|passwd|token|secret|api[_-]?key|signature)[\w-]*)[\"']?\s*(?:=|:(?! [a-z]+ ))\s*[\"']?)[^\s\"',;&}{*]+"
@@ -47,7 +50,7 @@ class Scrub:
     def __call__(self, text: str) -> str:
         text = mask(text)
         text = _URL.sub(_origin, text)
-        text = _MAIL.sub("***@***", text)
+        text = _MAIL_OR_DATABASE.sub(lambda found: found[1] or "***@***", text)
         text = _NAMED.sub(lambda found: f"{found[1] or found[2] or found[3]}{MASK}", text)
         text = _LONG.sub(self._stand_in, text)
         return mask(text)
@@ -83,8 +86,11 @@ class Scrub:
 
 
 def _origin(found: "re.Match[str]") -> str:
-    """A URL without its user, path and query. Of a scheme other than http only the scheme: the rest may be a token."""
+    """A URL without its user, path and query; of a database, without its password. Of other schemes only the scheme: the rest may be a token."""
     scheme = found[1].lower()
+    if is_server(found[0]):
+        shown = without_password(found[0])
+        return _MAIL.sub(f"{MASK}@***", shown) if "%40" in shown else shown
     if scheme not in {"http", "https"}:
         return f"{scheme}://{MASK}"
     try:
@@ -129,6 +135,9 @@ def conceal_parts(text: str, *, surely: bool) -> None:
 
 def conceal_url(url: str) -> None:
     """Mask the parts of a URL that may be secret."""
+    if is_server(url):  # only the password is
+        conceal(secrets_of(url), surely=True)
+        return
     parts = re.split(r"[/?#&=@:;,]", url.partition("://")[2])
     host = ""
     try:

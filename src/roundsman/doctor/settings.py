@@ -16,6 +16,7 @@ from typing import Any
 from roundsman.doctor.outside import text_of
 from roundsman.doctor.scrub import Scrub, conceal, conceal_parts, conceal_url, is_secret_name
 from roundsman.masking import HIDDEN, MASK, name_of
+from roundsman.options.server import is_server
 
 SHOWN = frozenset(
     {
@@ -159,7 +160,7 @@ def _hide_text(text: str, folder: Path, environ: Mapping[str, str], *, whole: bo
 
 
 def _is_web(value: str) -> bool:
-    return value.lower().startswith(("http://", "https://"))
+    return value.lower().startswith(("http://", "https://")) or is_server(value)
 
 
 def _unescaped(text: str) -> str:
@@ -170,7 +171,8 @@ def _unescaped(text: str) -> str:
 
 
 def _hide_value(value: str) -> None:
-    conceal([value.rstrip("\r\n")], surely=True)
+    if not is_server(value):
+        conceal([value.rstrip("\r\n")], surely=True)
     if "://" in value:
         conceal_url(value.strip())
 

@@ -30,30 +30,10 @@ class Server:
 
     def __init__(self, url: str) -> None:
         """ValueError, without the URL, if it is none."""
-        parts = urlsplit(url)
-        if f"{parts.scheme}://" not in SCHEMES or not url.lower().startswith(SCHEMES):
-            raise ValueError(
-                'is not the URL of a PostgreSQL database; write "postgresql://user@host/database"'
-            )
-        if "@" in parts.path or parts.fragment or "#" in url:
-            raise ValueError(
-                'has a "/", "@" or "#" in its user or password; write it as "%2F", "%40" or "%23"'
-            )
-        user, _, hosts = parts.netloc.rpartition("@")
-        if not parts.path.strip("/") or not (hosts or "host=" in parts.query):
-            raise ValueError('names no host or no database; write "postgresql://user@host/database"')
+        self._shown = without_password(url)
         mask.add(secrets_of(url))
-        self._url = parts.scheme + url[len(parts.scheme) :]  # libpq knows the scheme in lower case only
-        name = user.partition(":")[0]
-        query = [(key, value) for key, value in parse_qsl(parts.query) if not _is_hidden(key)]
-        shown = (
-            parts.scheme,
-            f"{name}@{hosts}" if name else hosts,
-            parts.path,
-            urlencode(query, quote_via=quote, safe="/=,"),
-            "",
-        )
-        self._shown = urlunsplit(shown)
+        scheme, _, rest = url.partition(":")
+        self._url = f"{scheme.lower()}:{rest}"  # libpq knows the scheme in lower case only
 
     def reveal(self) -> str:
         """The whole URL, to connect by."""
@@ -69,6 +49,36 @@ class Server:
 
     def __hash__(self) -> int:
         return hash(self._url)
+
+
+def without_password(url: str) -> str:
+    """The URL as it is shown. ValueError, without the URL, if it is none."""
+    parts = urlsplit(url)
+    if f"{parts.scheme}://" not in SCHEMES or not url.lower().startswith(SCHEMES):
+        raise ValueError('is not the URL of a PostgreSQL database; write "postgresql://user@host/database"')
+    if "@" in parts.path or parts.fragment or "#" in url:
+        raise ValueError('has a "/", "@" or "#" in its user or password; write it as "%2F", "%40" or "%23"')
+    user, _, hosts = parts.netloc.rpartition("@")
+    if not parts.path.strip("/") or not (hosts or "host=" in parts.query):
+        raise ValueError('names no host or no database; write "postgresql://user@host/database"')
+    name = user.partition(":")[0]
+    query = [(key, value) for key, value in parse_qsl(parts.query) if not _is_hidden(key)]
+    shown = (
+        parts.scheme,
+        f"{name}@{hosts}" if name else hosts,
+        parts.path,
+        urlencode(query, quote_via=quote, safe="/=,"),
+        "",
+    )
+    return urlunsplit(shown)
+
+
+def is_server(url: str) -> bool:
+    """Whether it is the URL of a database."""
+    try:
+        return bool(without_password(url.strip()))
+    except ValueError:
+        return False
 
 
 def secrets_of(url: str) -> list[str]:
