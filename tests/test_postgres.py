@@ -109,6 +109,18 @@ async def test_a_daemon_and_its_commands_work_on_a_server_and_show_no_password(
     assert (code, "complete, the log up to #" in printed) == (0, True), printed
 
 
+async def test_a_password_that_is_not_written_as_one_is_not_shown(tmp_path: Path) -> None:
+    for password in ("a/b", "horse/battery", "horse#battery", "horse?battery"):
+        url = f"postgresql://rm:{password}@h/x"
+        assert password in secrets_of(url)
+    code, printed = await roundsman_(
+        ["store", "copy", "postgresql://rm:a/b@h/x", "x.db"], tmp_path / "none.toml", {}
+    )
+    assert code == 2
+    assert printed.startswith('postgresql://***: has a "/", "@" or "#" in its user or password; ')
+    assert "a/b" not in printed
+
+
 @pytest.mark.parametrize("name", ["password", "sslpassword", "PassWord", "passwort", "pass"])
 def test_a_password_in_the_url_is_not_shown_if_its_name_is_misspelt(name: str) -> None:
     url = f"postgresql://me@host/db?{name}=correct-horse&passfile=/etc/pass"

@@ -110,6 +110,12 @@ async def test_a_store_is_the_same_on_a_server_and_back_in_a_file(database: str,
     back = await shown(last)
     back["sources"][0] = before["sources"][0]
     assert back == before
+    assert await copied(first, server) == before["head"], "it is complete, and stays as it is"
+    assert await copied(server, last) == before["head"]
+    await filled(tmp_path / "other.db", 5)
+    for place in (server, last):
+        with pytest.raises(StoreError, match="has a store already: name an empty one"):
+            await copied(tmp_path / "other.db", place)
     assert not list(tmp_path.glob("*.copying*")), "nothing is left beside it"
     await goes_on(last, 1000)
     await goes_on(server, 1000)

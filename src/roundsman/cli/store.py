@@ -9,7 +9,7 @@ import typer
 from roundsman import config as configuration
 from roundsman.cli.app import app, fail
 from roundsman.cli.layout import App
-from roundsman.masking import mask
+from roundsman.masking import MASK
 
 if TYPE_CHECKING:
     from roundsman.store import Place
@@ -58,6 +58,7 @@ def _place(text: str) -> "Place":
         try:
             return Server(text)
         except ValueError as exc:
-            fail(f"{mask(text)}: {exc}", 2)
+            # Not the rest of it: what is the password in such a text cannot be known.
+            fail(f"{text.partition('://')[0]}://{MASK}: {exc}", 2)
     path = Path(text)
     return configuration.store_of(path) if path.suffix == ".toml" else path

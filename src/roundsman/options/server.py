@@ -90,7 +90,9 @@ def secrets_of(url: str) -> list[str]:
     except ValueError:
         return [url]
     written = parts.netloc.rpartition("@")[0].partition(":")[2]
-    found: Iterable[str] = [written, unquote(written)]
+    # With a "/", "?" or "#" in it, the password seems to end there.
+    longer = url.partition("://")[2].rpartition("@")[0].partition(":")[2]
+    found: Iterable[str] = [written, unquote(written), longer]
     found = [*found, *(value for key, value in parse_qsl(parts.query) if _is_hidden(key))]
     return [each for each in dict.fromkeys(found) if each]
 

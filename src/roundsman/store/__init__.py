@@ -3,9 +3,9 @@
 `protocol.py` defines what a store promises; `sqlite/` is the store in one file, `postgres/` the one on a server.
 """
 
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from roundsman.errors import Conflict, StoreError
 from roundsman.options.server import NEEDS, Server
@@ -183,24 +183,43 @@ def restore(place: Place, backup: Path) -> int:
 
 def copy(source: Place, target: Place, report: "Report") -> int:
     """Copy a store into an empty one of any kind, or go on with a copy that was interrupted; no process may be using them.
+    A copy that is complete stays as it is.
 
     Returns the last event's number. StoreError if that is not possible, or if the two differ at the end.
     """
     for place in (source, target):
         if (isinstance(place, Server) or place.exists()) and (who := holder(place)):
             raise StoreError(f"{place} is in use by {who}: stop the daemon first")
-    return _copy(source, target, report)
+    done = _completed(source, target)
+    return done if done is not None else _copy(source, target, report)
+
+
+def _completed(source: Place, target: Place) -> int | None:
+    """The last event's number if a copy was completed already."""
+    from roundsman.store import copying
+
+    with suppress(StoreError):  # the copy reports it
+        if exists(target):
+            with (
+                closing(_tables(source).read(source)) as whole,
+                closing(_tables(target).read(target)) as there,
+            ):
+                return copying.completed(whole, there)
+    return None
 
 
 def _copy(source: Place, target: Place, report: "Report") -> int:
-    from roundsman.store import copying  # only copies need these
+    from roundsman.store import copying  # only copies need it
+
+    with closing(_tables(source).read(source)) as whole, closing(_tables(target).write(target)) as part:
+        return copying.copy(whole, part, report)
+
+
+def _tables(place: Place) -> Any:
+    """The class of the tables of such a place."""
     from roundsman.store.sqlite.tables import FileTables
 
-    def kind(place: Place) -> "type[FileTables]":
-        return _driven(place).ServerTables if isinstance(place, Server) else FileTables
-
-    with closing(kind(source).read(source)) as whole, closing(kind(target).write(target)) as part:  # type: ignore[arg-type]
-        return copying.copy(whole, part, report)
+    return _driven(place).ServerTables if isinstance(place, Server) else FileTables
 
 
 def back_up(source: Server, target: Path, *, replace: bool) -> None:

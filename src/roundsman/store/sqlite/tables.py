@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from roundsman.errors import StoreError
 from roundsman.store.copying import NUMBERED, Row, Table
 from roundsman.store.sqlite.files import BESIDE, applied, claim_file, connect, must_exist, translated
 from roundsman.store.sqlite.schema import STEPS
@@ -43,6 +44,8 @@ class FileTables:
 
         with translated(path):
             path = resolve(path, 0o700)
+            if path.exists():
+                raise StoreError(f"{path} has a store already: name an empty one")
             lock = claim_file(path)
             part = path.with_name(path.name + PART)
             handle, _ = create(part, os.O_RDWR, 0o600)
@@ -72,7 +75,8 @@ class FileTables:
                 self._db.execute(f"CREATE TABLE {MARK} AS SELECT ? AS origin", (origin,))
 
     def last(self) -> int:
-        return int(self._db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
+        with translated(self._place):
+            return int(self._db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
 
     def rows(self, table: Table, after: int = 0) -> Iterator[Row]:
         beyond = f" WHERE seq > {after:d}" if after else ""
