@@ -344,3 +344,52 @@ async def test_while_workers_reload_one_after_the_other_each_source_is_held_by_o
         others.common = "after"
         assert await held() == sorted(after)
         assert await its.session.free("source") == {"doors-4"}
+
+
+async def test_a_worker_that_beats_no_more_is_found_by_one_whose_own_beats_come_late(
+    database: str, time: Time
+) -> None:
+    async with worker(database, "one", time) as (one, its), worker(database, "two", time) as (two, others):
+        for each in (one, two):
+            await each.setup(doors(1, 2), {})
+        for each in (its, others, its):
+            await each.beat()
+        assert await _seconds_until_alone(its, time, 12.0) <= 60, "it needs 12 s for all that a beat does"
+        assert others.session.number not in {each.number for each in its.workers}
+
+
+async def _seconds_until_alone(fleet: Fleet, time: Time, step: float) -> float:
+    began = time.ticks
+    while len(fleet.workers) > 1 and time.ticks - began < 600:
+        time.advance(step)
+        await fleet.beat()
+    return time.ticks - began
+
+
+async def test_a_worker_is_not_lost_because_the_server_or_both_machines_stood_still(
+    database: str, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with worker(database, "one", time) as (one, its), worker(database, "two", time) as (two, others):
+        for each in (one, two):
+            await each.setup(doors(1, 2), {})
+        for each in (its, others, its):
+            await each.beat()
+        time.advance(600)
+        await its.beat()
+        assert len(its.workers) == 2, "both were suspended, and this one went on first"
+        for each in (others, its):
+            await each.beat()
+        with monkeypatch.context() as away:
+            away.setattr(its.session, "beat", _away)
+            for _ in range(10):
+                time.advance(5)
+                with pytest.raises(StoreError):
+                    await its.beat()
+        for _ in range(3):
+            time.advance(6)
+            await its.beat()
+            assert len(its.workers) == 2, "the other one has as long to reach the server again"
+
+
+async def _away(*_: object) -> None:
+    raise StoreError("cannot be reached")

@@ -88,8 +88,11 @@ class Fleet:
         self.common = ""
         """A digest of the part of this worker's configuration that all workers have to have."""
         self._seen: dict[int, tuple[float, float]] = {}
-        """The last beat of each worker, and when (monotonic) it came: the server's clock may be set."""
-        self._last = float("-inf")
+        """The last beat of each worker, and when (as `_watched`) it came: the server's clock may be set."""
+        self._last = self._watched = 0.0
+        """When (monotonic) it last looked at the others' beats; and for how many seconds it has watched them."""
+        self._unreached = False
+        """Whether the server could not be reached since then."""
         self._free_since: dict[Kind, float | None] = {"source": None, "sink": None}
         self._rung: dict[str, int] = {}
         """The number of the last ring of a source that this worker has followed."""
@@ -191,7 +194,11 @@ class Fleet:
     async def beat(self) -> bool:
         """Record that this worker runs, and hold its share. Returns whether there may be more to take over."""
         now = self._shared.time.monotonic()
-        workers = await self.session.beat(self._sinks, self.common)
+        try:
+            workers = await self.session.beat(self._sinks, self.common)
+        except StoreError:
+            self._unreached = True
+            raise
         if self.ended:
             return False
         dead = self._silent(workers, now)
@@ -210,17 +217,20 @@ class Fleet:
 
     def _silent(self, workers: list[Worker], now: float) -> list[Worker]:
         """The workers whose beats have not changed for too long, while this one has looked."""
-        if now - self._last > self._pace.dead / 2:
-            self._seen.clear()  # it could not reach the server itself: then it does not know of the others' beats
-        self._last = now
-        before = self._seen
+        late = now - self._last > self._pace.dead / 2
+        if late and self._unreached:
+            self._seen.clear()  # then it does not know of the others' beats
+        # If beats come late without that, this machine is busy, or the program was stopped, and the others with it.
+        self._watched += min(now - self._last, self._pace.dead / 2)
+        self._last, self._unreached = now, False
+        before, watched = self._seen, self._watched
         # At the first look, no beat counts as old: a worker may be about to reach the server again.
         ago = {each.number: min(max(each.age, 0.0), self._pace.beat) if before else 0.0 for each in workers}
-        self._seen = {each.number: (each.beat, now - ago[each.number]) for each in workers}
+        self._seen = {each.number: (each.beat, watched - ago[each.number]) for each in workers}
         for number, (beat, at) in before.items():
             if number in self._seen and self._seen[number][0] == beat:
                 self._seen[number] = beat, at
-        return [each for each in workers if now - self._seen[each.number][1] >= self._pace.dead]
+        return [each for each in workers if watched - self._seen[each.number][1] >= self._pace.dead]
 
     def _compare(self, now: float) -> None:
         """Warn if the configurations of workers differ for longer than it takes to reload one machine after the other."""
