@@ -15,6 +15,7 @@ import structlog
 from conftest import need
 from inside import visited
 from postgres import Postgres, Wire
+from roundsman.errors import Unclear
 from roundsman.masking import mask
 from roundsman.options.server import Server
 from roundsman.store import Filter, Intake, Store, StoreError, holder, holds, open_desk, open_store, open_view
@@ -184,6 +185,27 @@ async def test_a_commit_whose_answer_is_lost_is_looked_up(
             assert [event.id for event in (await store.read("archive", 9, Filter())).events] == await ids(
                 store
             )
+
+
+async def test_a_command_whose_record_was_deleted_does_not_say_that_it_wrote_nothing(
+    postgres_server: Postgres, database: str
+) -> None:
+    """Its connection ended in the commit, and a daemon that started meanwhile took it for one that had ended."""
+    async with opened(database):
+        pass
+    async with Wire(postgres_server.port) as wire:
+        desk = await open_desk(Server(database.replace(f":{postgres_server.port}/", f":{wire.port}/")))
+        wire.cut_at, wire.passes, wire.refuses = b"COMMIT", True, True
+        pausing = asyncio.create_task(desk.pause("source", "doors", "a person", START))
+        there = ("SELECT FROM pg_stat_activity WHERE datname = %s", (database.rpartition("/")[2],))
+        while not wire.cuts or await asyncio.to_thread(postgres_server.run, *there):
+            await asyncio.sleep(0.01)
+        async with opened(database) as store:
+            assert [each.name for each in await store.pauses()] == ["doors"]
+            wire.refuses = False
+            with pytest.raises(Unclear, match="does not say whether it was made"):
+                await pausing
+        await desk.close()
 
 
 async def test_a_server_that_does_not_answer_is_given_up_and_asked_on_another_connection(

@@ -27,6 +27,7 @@ OUTCOME = 20.0
 AGAIN = 0.1
 BEATS = 20.0
 """Seconds since its last beat for which a worker counts as running: it may be about to reach the server again."""
+UNKNOWN = "{} went away in a commit, and does not say whether it was made: what was written is read again"
 
 LIVES = (
     "EXISTS (SELECT 1 FROM pg_locks l JOIN pg_database d ON d.oid = l.database WHERE l.locktype = 'advisory' "
@@ -292,15 +293,14 @@ class Session:
                 row = await (await self.connection.execute(sql, (self._number,))).fetchone()
             except (psycopg.Error, OSError) as exc:
                 if not (is_lost(exc) or isinstance(exc, OSError)) or time.monotonic() > ends:
-                    raise StoreError(
-                        f"{self._server} went away in a commit, and does not say whether it was made: what was written is "
-                        "read again"
-                    ) from None
+                    raise StoreError(UNKNOWN.format(self._server)) from None
                 await asyncio.sleep(AGAIN)
                 continue
-            if row is None:
+            if (
+                row is None
+            ):  # another process has started meanwhile, and deleted the row of a command that it saw to be gone
                 self.ended = True
-                return False
+                raise StoreError(UNKNOWN.format(self._server))
             return bool(row[0] >= self._writes)
 
     async def close(self) -> None:
