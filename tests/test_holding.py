@@ -1,12 +1,13 @@
 """What workers hold while configurations change: engines in one process, and a real PostgreSQL."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import PrivateAttr
 from structlog.testing import capture_logs
 
 from inside import visit_for_a_ring
@@ -15,7 +16,8 @@ from roundsman import screen
 from roundsman.engine.engine import Engine
 from roundsman.engine.fleet import Fleet
 from roundsman.events import Event
-from roundsman.plugin import Source
+from roundsman.http.client import Http
+from roundsman.plugin import Deliver, Receipt, Sink, Source
 from roundsman.sandbox import Parakey, Vendor
 from roundsman.sinks.file import FileSink
 from roundsman.store import Filter, Intake, Server, SourceRecord, StoreError, open_store
@@ -393,3 +395,53 @@ async def test_a_worker_is_not_lost_because_the_server_or_both_machines_stood_st
 
 async def _away(*_: object) -> None:
     raise StoreError("cannot be reached")
+
+
+async def test_a_sink_that_moves_to_another_machine_is_given_back_after_the_delivery_under_way(
+    database: str, time: Time
+) -> None:
+    """Else both machines would write the same events."""
+    async with worker(database, "one", time) as (one, its), worker(database, "two", time) as (two, others):
+        slow = Slow(type="slow", on="one").named("archive")
+        moved = Slow(type="slow", on="two").named("archive")
+        await one.setup({"doors": event_logs()}, {"archive": slow})
+        await two.setup({"doors": event_logs()}, {"archive": moved})
+        await its.beat()
+        await one.store.receive(Intake("doors", [an_event(1)]), time.now())
+        async with asyncio.TaskGroup() as group:
+            one.deliveries.start(group)
+            await slow.began.wait()
+            await one.setup({"doors": event_logs()}, {"archive": moved})
+            for each in (its, others):
+                await each.beat()
+            assert (its.held["sink"], others.held["sink"]) == (set(), set())
+            assert not two.deliveries
+            slow.ends.set()
+        for each in (its, others):
+            await each.beat()
+        assert others.held["sink"] == {"archive"}
+        assert await two.store.cursor("archive") == (1, None)
+
+
+class Slow(Sink):
+    """A sink of a machine, whose delivery lasts until the test ends it."""
+
+    on: str = ""
+    _began: asyncio.Event = PrivateAttr(default_factory=asyncio.Event)
+    _ends: asyncio.Event = PrivateAttr(default_factory=asyncio.Event)
+
+    @property
+    def began(self) -> asyncio.Event:
+        return self._began
+
+    @property
+    def ends(self) -> asyncio.Event:
+        return self._ends
+
+    @asynccontextmanager
+    async def open(self, http: Http, receipt: Receipt | None) -> AsyncIterator[Deliver]:
+        async def deliver(events: Sequence[Event]) -> None:
+            self._began.set()
+            await self._ends.wait()
+
+        yield deliver

@@ -96,6 +96,10 @@ class Deliveries(dict[str, Delivery]):
         # All of them, because the previous loop may itself still wait for an earlier one.
         self._leaving[name] = [*before, self._loops[name]]
 
+    def runs(self, name: str) -> bool:
+        """Whether a loop of this sink has not ended, also one that was stopped."""
+        return bool(self._running(name))
+
     def _running(self, name: str) -> list[asyncio.Task[None]]:
         """The loops of a sink that have not ended."""
         return [task for task in self._leaving[name] if not task.done()]

@@ -207,6 +207,10 @@ class Engine:
             watched.writing.locked() or name in self.roster.unrecorded or self.reception.is_taking(name)
         )
 
+    def delivers(self, sink: str) -> bool:
+        """Whether a delivery to the sink may be under way, also if it was stopped."""
+        return self.deliveries.runs(sink)
+
     def let_go(self, names: Iterable[str]) -> None:
         """Visit these idle sources no longer: another worker is to hold them."""
         for name in names:

@@ -55,6 +55,9 @@ class Work(Protocol):
     def is_idle(self, name: str, *, rung: bool = False) -> bool:
         """Whether nothing of a source is under way or waits to be written; with `rung`, only whether no visit is due for a ring."""
 
+    def delivers(self, sink: str) -> bool:
+        """Whether a delivery to the sink may be under way, also if it was stopped."""
+
     def let_go(self, names: Iterable[str]) -> None:
         """Visit these idle sources no longer: another worker is to hold them."""
 
@@ -283,8 +286,11 @@ class Fleet:
     async def _read(self, kind: Kind) -> None:
         held = await self.session.held(kind)
         strange = held.difference(self._known(kind))
-        if strange:
-            await self.session.give(kind, sorted(strange))
+        # Two machines do not deliver to one sink at once. A later beat gives back the others.
+        idle = sorted(each for each in strange if kind == "source" or not self._work.delivers(each))
+        if idle:
+            await self.session.give(kind, idle)
+            self.say("holds")
         if held - strange != self.held[kind]:
             self.held[kind] = held - strange
             log.info(
