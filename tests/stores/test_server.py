@@ -197,7 +197,7 @@ async def test_a_command_whose_record_was_deleted_does_not_say_that_it_wrote_not
         desk = await open_desk(Server(database.replace(f":{postgres_server.port}/", f":{wire.port}/")))
         wire.cut_at, wire.passes, wire.refuses = b"COMMIT", True, True
         pausing = asyncio.create_task(desk.pause("source", "doors", "a person", START))
-        there = ("SELECT FROM pg_stat_activity WHERE datname = %s", (database.rpartition("/")[2],))
+        there = ("SELECT 1 FROM pg_stat_activity WHERE datname = %s", (database.rpartition("/")[2],))
         while not wire.cuts or await asyncio.to_thread(postgres_server.run, *there):
             await asyncio.sleep(0.01)
         async with opened(database) as store:
