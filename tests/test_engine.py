@@ -622,6 +622,36 @@ async def test_a_disk_that_does_not_answer_is_no_lost_store(
     assert not engine.upkeep.lost
 
 
+async def test_each_error_of_the_store_is_logged_now_and_then_also_if_callers_meet_several(
+    engine: Engine, time: Time, monkeypatch: Any
+) -> None:
+    await engine.setup({"doors": event_logs()}, {})
+
+    def fails(name: str, why: str) -> None:
+        async def failing(*_: object) -> None:
+            raise StoreError(why)
+
+        monkeypatch.setattr(engine.store, name, failing)
+
+    fails("commanded", "the server only reads")
+    fails("beat", "the server is too slow")
+    fails("receive", "the server only reads")
+    with capture_logs() as logs:
+        for _ in range(9):
+            await engine.beat()
+            for _ in range(3):
+                with pytest.raises(StoreError, match="only reads"):
+                    await engine.reception._commit(Intake("doors", []), True)
+            time.advance(1)
+        said = sorted(entry["error"] for entry in logs if entry["event"] == "store.failed")
+        assert said == ["the server is too slow", "the server only reads"]
+        time.advance(1)
+        await engine.beat()
+        assert [entry["error"] for entry in logs if entry["event"] == "store.failed"].count(
+            "the server only reads"
+        ) == 2
+
+
 async def test_a_store_that_fails_is_said_now_and_then(engine: Engine, time: Time, monkeypatch: Any) -> None:
     def full(*_: object) -> None:
         raise StoreError("the disk is full")

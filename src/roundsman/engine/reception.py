@@ -233,10 +233,11 @@ class Reception:
         try:
             # A worker may be killed before the visit: the next holder finds the ring.
             new = await self._write(intake._replace(ring=ring and self.rang is not None), now)
+        except StoreError as exc:
+            self._shared.trouble.report(exc)
+            raise
         except Exception as exc:
-            log.error(
-                "store.failed", error=reason(exc), exc_info=None if isinstance(exc, StoreError) else exc
-            )
+            log.error("store.failed", error=reason(exc), exc_info=exc)
             raise StoreError(reason(exc)) from None
         watched = self._roster.get(intake.source)
         if watched is not None and watched.silence is not None:

@@ -41,21 +41,23 @@ class News:
 
 
 class Trouble:
-    """The errors of the store: logged every `STORE_AGAIN` seconds, and kept for the daemon's health."""
+    """The errors of the store: each is logged every `STORE_AGAIN` seconds, and the last is kept for the daemon's health."""
 
     def __init__(self, store: Store, time: Timekeeper) -> None:
         self._store = store
         self._time = time
         self._error = ""
-        self._failed_at = self._logged_at = float("-inf")
+        self._failed_at = float("-inf")
+        self._logged: dict[str, float] = {}
+        """When (monotonic) each error was last logged, if that was recently. Callers meet different ones at the same time."""
 
     def report(self, exc: StoreError) -> None:
         """Take note of an error of the store."""
         now, error = self._time.monotonic(), str(exc)
-        same = error == self._error
         self._error, self._failed_at = error, now
-        if not same or now - self._logged_at >= STORE_AGAIN:
-            self._logged_at = now
+        self._logged = {each: at for each, at in self._logged.items() if now - at < STORE_AGAIN}
+        if error not in self._logged:
+            self._logged[error] = now
             log.error("store.failed", error=error)
 
     @property
