@@ -171,6 +171,27 @@ async def test_it_is_not_ready_while_it_looks_whether_the_store_writes(
         assert {(await each).status_code for each in asked} == {503}
 
 
+async def test_a_store_that_does_not_answer_is_not_ready_within_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("roundsman.web.app.PATIENCE", 0.1)
+    async with open_door(tmp_path, event_logs(), rounds=False, limits=Limits(look_again=0.0)) as door:
+        await set_visited(door.engine, "doors", 1.0)
+        goes, looks = asyncio.Event(), []
+
+        async def hangs(self: object) -> None:
+            looks.append(self)
+            await goes.wait()
+
+        monkeypatch.setattr(type(door.engine.store), "writable", hangs)
+        for _ in range(2):
+            answer = await door.client.get(f"{door.url}/readyz")
+            assert (answer.status_code, "has not answered for" in answer.text) == (503, True)
+        assert len(looks) == 1, "the second one waits for the same look"
+        goes.set()
+        assert (await door.client.get(f"{door.url}/readyz")).status_code == 200
+
+
 async def test_it_is_not_healthy_when_the_rounds_are_not_made(tmp_path: Path) -> None:
     async with open_door(tmp_path, event_logs(), rounds=False) as door:
         await set_due(door.engine, "doors", 1.0)

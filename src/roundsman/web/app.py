@@ -26,6 +26,8 @@ LARGEST = 2**20
 """Maximum bytes of a webhook's body. A larger body is refused while it arrives."""
 UNDER_WAY = 32 * 2**20
 """Maximum bytes of bodies in memory, for all callers with a token or header; as much again for all others."""
+PATIENCE = 5.0
+"""Seconds that an answer of `/readyz` waits for the store: who asks gives up soon, and the store may hang for a minute."""
 BUSY_AGAIN = "5"
 """Seconds in Retry-After, if the receiver is busy or the webhook cannot be stored."""
 
@@ -183,7 +185,8 @@ def _page(engine: Engine, options: PageOptions) -> list[Route]:
 class Readiness:
     """Whether the daemon is ready: the store can be written, and every source was visited, well or not.
 
-    The store is checked at most once a second, because the check may have to wait for another program's lock.
+    The store is checked at most once a second, because the check may have to wait for another program's lock, or for a
+    server that does not answer.
     """
 
     def __init__(self, engine: Engine, look_again: float) -> None:
@@ -192,17 +195,31 @@ class Readiness:
         self._looked = float("-inf")
         self._looking = asyncio.Lock()
         self._store: str | None = None
+        self._asked: asyncio.Task[None] | None = None
+        """A look that may last longer than the answer to who asked."""
+
+    async def _ask(self) -> None:
+        await self._engine.store.writable()
+
+    async def _look(self) -> str | None:
+        """Why the store cannot be written; None if it can."""
+        if self._asked is None or self._asked.done():
+            self._asked = asyncio.create_task(self._ask())
+            self._asked.add_done_callback(lambda task: task.cancelled() or task.exception())
+        done, _ = await asyncio.wait([self._asked], timeout=PATIENCE)
+        if not done:
+            return f"{self._engine.store.place} has not answered for {PATIENCE:.0f}s"
+        try:
+            self._asked.result()
+        except StoreError as exc:
+            return str(exc)
+        return None
 
     async def missing(self, most: int = 10) -> list[str]:
         """What is not ready, one line each; empty if the daemon is. Names at most `most` sources."""
         async with self._looking:  # a look may last long: who asks meanwhile waits for what it finds
             if time.monotonic() - self._looked >= self._look_again:
-                try:
-                    await self._engine.store.writable()
-                except StoreError as exc:
-                    self._store = str(exc)
-                else:
-                    self._store = None
+                self._store = await self._look()
                 self._looked = time.monotonic()
         roster = self._engine.roster
         waits = [name for name, watched in roster.items() if watched.status.paused is None]
