@@ -279,9 +279,10 @@ async def test_on_a_full_disk_only_what_does_not_fit_is_refused(
     async with opened(database) as store:
         await asyncio.to_thread(postgres_server.run, "ALTER TABLE events SET TABLESPACE small", (), little)
         noise = "".join(chr(0x4E00 + (n * 7919) % 20000) for n in range(200_000))  # that does not compress
+        large = Intake("doors", [an_event(n, note=noise) for n in range(100, 120)])
         results = await asyncio.gather(
             *(store.receive(Intake("doors", [an_event(n)]), START) for n in range(5)),
-            store.receive(Intake("doors", [an_event(n, note=noise) for n in range(100, 120)]), START),
+            store.receive(large, START),
             *(store.receive(Intake("doors", [an_event(n)]), START) for n in range(5, 10)),
             return_exceptions=True,
         )
@@ -290,12 +291,17 @@ async def test_on_a_full_disk_only_what_does_not_fit_is_refused(
         refused = [str(each) for each in results if isinstance(each, Exception)]
         assert str(results[5]) in refused
         assert all(each.endswith("cannot be written: the disk of the server is full") for each in refused)
+        for write in (store.receive(large, START), store.writable()):
+            with pytest.raises(StoreError, match="the disk of the server is full"):
+                await write
         disk = str(postgres_server.folder / "small")
         subprocess.run(["mount", "-o", "remount,size=16m", disk], check=True)
         for n in range(5, 10):
             assert await store.receive(Intake("doors", [an_event(n)]), START) == (results[n + 1] != 1)
-        assert await ids(store) == [f"id{n:05d}" for n in range(10)]
-        assert (await store.events(0, 99, 99, Filter()))[-1][0].seq == 10
+        assert await store.receive(Intake("doors", [an_event(10)]), START) == 1
+        await store.writable()
+        assert await ids(store) == [f"id{n:05d}" for n in range(11)]
+        assert (await store.events(0, 99, 99, Filter()))[-1][0].seq == 11
 
 
 async def test_a_server_that_ends_slow_statements_is_named_as_such(

@@ -25,6 +25,8 @@ LATE = "{} takes too long to read now: try again later"
 """The sentence about a read that was given up."""
 ONLY_READS = "25006"
 """The server's code for a write in a session that only reads."""
+FULL = "53100"
+"""The server's code for a disk without place."""
 CONNECTS = 5
 """Seconds to wait for a connection, for each address of the server."""
 
@@ -144,7 +146,7 @@ def translated(server: Server) -> Iterator[None]:
 
 
 _SENTENCES = {
-    "53100": "cannot be written: the disk of the server is full",
+    FULL: "cannot be written: the disk of the server is full",
     ONLY_READS: "cannot be written: the server is a standby, or default_transaction_read_only is set",
     "55P03": f"is locked by another program for more than {LOCKED:.0f}s",
     "57014": "is too slow: the server ended a statement that took longer than its statement_timeout",
@@ -157,6 +159,11 @@ _SENTENCES = {
 """By the server's code."""
 _PASSES = ("08", "57P", "53", "55P03", "57014", "25006", "25P03")
 """How codes begin of what passes by itself: a server that starts, fails over, or has no place."""
+
+
+def full(server: Server) -> StoreError:
+    """The error of a disk without place."""
+    return StoreAway(f"{server} {_SENTENCES[FULL]}")
 
 
 def _sentence(error: psycopg.Error) -> str:

@@ -12,7 +12,7 @@ from roundsman.errors import StoreError
 from roundsman.options.server import Server
 from roundsman.store.postgres.books import Books
 from roundsman.store.postgres.census import Counting
-from roundsman.store.postgres.connection import LATE, translated
+from roundsman.store.postgres.connection import LATE, full, translated
 from roundsman.store.postgres.desk import Desk
 from roundsman.store.postgres.erasure import Erasure
 from roundsman.store.postgres.joint import Joint
@@ -36,6 +36,8 @@ from roundsman.system.threads import in_thread
 T = TypeVar("T")
 CLOCKS = 10.0
 """Seconds by which the server's clock and ours may differ without a warning: a heartbeat is looked for by either."""
+FULL_FOR = 10.0
+"""Seconds for which a disk without place counts as full, if nothing was written since then: a look at it needs no place."""
 APART_PATIENCE = 10.0
 """Seconds after which a read apart is given up."""
 
@@ -53,7 +55,7 @@ class PostgresStore(Log, Books, Desk, Ticking, Erasure, Pruning):
         """The path of the configuration that the daemon runs with."""
         self.fleet = Workers(place, session) if session.worker is not None else None
         """This process among the workers that share the store; None if it does not share it."""
-        self.joint = Joint(session, self.writable)
+        self.joint = Joint(session, self._answers)
         """The positions of sinks, for sinks that write into the same database."""
         self._whoami = (os.getpid(), time.time(), __version__)
         self._commands: int | None = None
@@ -244,6 +246,12 @@ class PostgresStore(Log, Books, Desk, Ticking, Erasure, Pruning):
 
     async def writable(self) -> None:
         """StoreError if the store cannot be written."""
+        if time.monotonic() - self._writer.full_at < FULL_FOR:
+            raise full(self.place)
+        await self._answers()
+
+    async def _answers(self) -> None:
+        """StoreError if no transaction can be made."""
         self._usable()
         await self._writer.write(_nothing, durable=False)
 

@@ -24,7 +24,7 @@ import psycopg
 from roundsman.errors import StoreError, Unclear
 from roundsman.options.server import Server
 from roundsman.store.postgres import connection
-from roundsman.store.postgres.connection import ONLY_READS, is_lost, only_reads, translated
+from roundsman.store.postgres.connection import FULL, ONLY_READS, is_lost, only_reads, translated
 from roundsman.store.postgres.session import Session
 from roundsman.store.postgres.transaction import Transaction
 
@@ -88,6 +88,8 @@ class Writer:
         self._server, self.session = server, session
         self.unsynced = False
         """Whether a power cut of the server may undo a commit since the last durable one."""
+        self.full_at = float("-inf")
+        """When (monotonic) the server's disk last had no place, unless new events were written since then."""
         self._units: deque[Unit] = deque()
         self._draining: asyncio.Task[None] | None = None
         self._most = ROWS
@@ -162,6 +164,8 @@ class Writer:
             raise
         else:
             self._tries, self._most = 0, min(ROWS, 2 * self._most)
+            if written and transaction.base is not None:
+                self.full_at = float("-inf")
             for unit in written:
                 unit.settle()
             if not written:
@@ -278,6 +282,7 @@ class Writer:
             except psycopg.Error as exc:
                 if self._is_undone(exc):
                     raise _Undone from None
+                self._look_for_place(exc)
                 raise
 
     async def _commit(self, transaction: Transaction, written: list[Unit]) -> None:
@@ -293,6 +298,7 @@ class Writer:
                 if made:
                     return
             elif isinstance(exc, psycopg.Error):
+                self._look_for_place(exc)
                 if self._is_undone(exc) or await self._freed(exc):
                     raise _Undone from None
                 if len(written) > 1 and exc.sqlstate not in ALIKE:
@@ -300,6 +306,10 @@ class Writer:
                     raise _Undone from None
             with translated(self._server):
                 raise
+
+    def _look_for_place(self, error: psycopg.Error) -> None:
+        if error.sqlstate == FULL:
+            self.full_at = time.monotonic()
 
     def _is_undone(self, error: psycopg.Error) -> bool:
         """Whether to try the transaction again."""
