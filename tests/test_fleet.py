@@ -19,7 +19,9 @@ from postgres import Postgres
 from processes import Daemon
 from roundsman import config as configuration
 from roundsman.sandbox import TOKEN, Parakey, Sandbox
+from roundsman.service import service
 from roundsman.service.reopening import reopened
+from roundsman.service.service import Service
 from worker import PACE
 
 pytest.importorskip("psycopg", reason="needs roundsman[postgres]")
@@ -293,19 +295,56 @@ async def test_a_replaced_worker_waits_for_the_server_before_it_begins_again(
     await asyncio.to_thread(world.server.stop, signal.SIGQUIT)
     try:
         with structlog.testing.capture_logs() as lines:
-            waiting = asyncio.create_task(reopened(config.store, config.worker))
+            waiting = asyncio.create_task(reopened(config.store, config.worker, set()))
             while not lines:
                 await asyncio.sleep(0.01)
                 assert not waiting.done()
             os.kill(os.getpid(), signal.SIGTERM)
             assert await waiting is None, "a signal ends the wait"
-            waiting = asyncio.create_task(reopened(config.store, config.worker))
+            asked: set[bool] = set()
+            waiting = asyncio.create_task(reopened(config.store, config.worker, asked))
             while len(lines) < 2:
                 await asyncio.sleep(0.01)
                 assert not waiting.done()
+            os.kill(os.getpid(), signal.SIGHUP)
     finally:
         await asyncio.to_thread(world.server.start)
     store = await waiting
     assert store is not None
     await store.close()
     assert all("cannot be reached" in line["error"] for line in lines)
+    assert asked == {False}, "the next service reloads the configuration"
+
+
+async def test_a_replaced_worker_begins_again_also_if_the_server_goes_away_while_it_does(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NAME", "one")
+    for name, value in world.environ.items():
+        monkeypatch.setenv(name, value)
+    begun: list[Service] = []
+
+    class Brief(Service):
+        is_replaced = property(lambda self: self is begun[0])
+
+        async def run(self) -> int:
+            begun.append(self)
+            try:
+                if self is begun[0]:
+                    return 0
+                if len(begun) == 2:
+                    os.kill(os.getpid(), signal.SIGHUP)
+                    await asyncio.sleep(0)
+                    await asyncio.to_thread(world.server.stop, signal.SIGQUIT)
+                    await self.engine.setup(self.config.sources, self.config.sinks)
+                return 0
+            finally:
+                await self.engine.aclose()
+                await self.store.close()
+                if len(begun) == 2:
+                    await asyncio.to_thread(world.server.start)
+
+    monkeypatch.setattr(service, "Service", Brief)
+    assert await service.daemon(configuration.load(world.config("one"))) == 0
+    assert len(begun) == 3
+    assert begun[2].asked == {False}, "the changed file is read"

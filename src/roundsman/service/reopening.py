@@ -15,14 +15,19 @@ AGAIN = 0.5
 log = structlog.get_logger()
 
 
-async def reopened(place: Place, worker: str) -> Store | None:
-    """The store; None if a signal ends the wait. StoreError for what does not pass by itself."""
+async def reopened(place: Place, worker: str, asked: set[bool]) -> Store | None:
+    """The store; None if a signal ends the wait. StoreError for what does not pass by itself.
+
+    `asked` gets what signals request meanwhile: False for a reload, True for its result alone.
+    """
     loop, stopped, said = asyncio.get_running_loop(), asyncio.Event(), ""
     ends = (signal.SIGTERM, signal.SIGINT)
     for number in ends:
         loop.add_signal_handler(number, stopped.set)
-    for number in (signal.SIGHUP, signal.SIGUSR1):  # the earlier service must not answer them
-        loop.add_signal_handler(number, lambda: None)
+    for number, dry in ((signal.SIGHUP, False), (signal.SIGUSR1, True)):
+        loop.add_signal_handler(
+            number, asked.add, dry
+        )  # the earlier service must not answer them, the next one does
     while not stopped.is_set():
         try:
             store = await open_store(place, worker)

@@ -19,7 +19,7 @@ from roundsman.config.differences import differences
 from roundsman.config.loading import Config
 from roundsman.engine.alarms import Scheduler
 from roundsman.engine.engine import Engine
-from roundsman.errors import ConfigError, reason
+from roundsman.errors import ConfigError, StoreAway, reason
 from roundsman.http.transport import Clients, HttpOptions
 from roundsman.masking import mask, safe
 from roundsman.options.listen import ListenOptions
@@ -59,10 +59,11 @@ class Service:
         self._reloads: set[asyncio.Task[None]] = set()
         self._one_at_a_time = asyncio.Lock()
         self._refused = False
-        self._stopping = False
+        self.stopping = False
+        """Whether a signal stops it."""
         self._ready = False
         """Whether a reload is possible."""
-        self._asked: set[bool] = set()
+        self.asked: set[bool] = set()
         """What was requested before it was possible: False a reload, True only its result."""
 
     async def run(self) -> int:
@@ -85,7 +86,7 @@ class Service:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._stop, signal.Signals(number).name)
             self._ready = True
-            for dry in self._asked:
+            for dry in self.asked:
                 self.reload(dry)
             log.info(
                 "daemon.started",
@@ -122,7 +123,7 @@ class Service:
     def is_replaced(self) -> bool:
         """Whether it has ended because another worker has ended its session, and no signal has stopped it."""
         fleet = self.engine.fleet
-        return fleet is not None and fleet.ended and not self._stopping
+        return fleet is not None and fleet.ended and not self.stopping
 
     async def _say_ready(self) -> None:
         await self.engine.started.wait()
@@ -136,10 +137,10 @@ class Service:
         the newest file.
         """
         if not self._ready:
-            self._asked.add(dry)
+            self.asked.add(dry)
             return
         name = "compare" if dry else "reload"
-        if self._stopping or sum(task.get_name() == name for task in self._reloads) > 1:
+        if self.stopping or sum(task.get_name() == name for task in self._reloads) > 1:
             return
         task = asyncio.get_running_loop().create_task(self._reload(dry), name=name)
         self._reloads.add(task)
@@ -147,7 +148,7 @@ class Service:
 
     async def _reload(self, dry: bool) -> None:
         async with self._one_at_a_time:
-            if self._stopping:
+            if self.stopping:
                 return
             if not dry:
                 self._systemd.say("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
@@ -219,7 +220,7 @@ class Service:
         self._agree(new)
         self.engine.upkeep.retention = new.daemon.retention
         logs.configure(new.daemon.log_level, new.daemon.log_format, self._line)
-        self._ping(None if self._stopping else new.heartbeat)
+        self._ping(None if self.stopping else new.heartbeat)
         for what in new.unmatched:
             if what not in self.config.unmatched:
                 log.warning("config.unmatched", what=what)
@@ -292,7 +293,7 @@ class Service:
 
     def _stop(self, signal_name: str) -> None:
         log.info("daemon.stopping", signal=signal_name)
-        self._stopping = True
+        self.stopping = True
         self._ping(None)  # a stop is no failure, and no success
         self._systemd.say("STOPPING=1")
         self.engine.stop()
@@ -389,17 +390,27 @@ async def daemon(config: Config, pace: "Pace | None" = None) -> int:
     # Without a handler, SIGHUP would end the process. `Service.reload` handles one that comes now.
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: None)
     store: Store | None = await open_store(config.store, config.worker)
+    asked: set[bool] = set()
+    replaced = False
     while store is not None:
         service = Service(config, store, line, pace)
-        status = await service.run()
-        if not service.is_replaced:
-            return status
-        # All that was in memory is void. What it held is held by others; it takes its share again.
-        log.warning("worker.replaced", worker=config.worker)
-        config = service.config
+        service.asked |= asked
+        try:
+            status = await service.run()
+        except StoreAway as exc:
+            if not replaced or service.stopping:
+                raise
+            log.error("store.failed", error=str(exc))  # it begins again once the server answers
+            asked |= service.asked
+        else:
+            if not service.is_replaced:
+                return status
+            # All that was in memory is void. What it held is held by others; it takes its share again.
+            log.warning("worker.replaced", worker=config.worker)
+            config, replaced, asked = service.config, True, set()
         from roundsman.service.reopening import reopened  # a single daemon does not need it
 
-        store = await reopened(config.store, config.worker)
+        store = await reopened(config.store, config.worker, asked)
     return 0
 
 
