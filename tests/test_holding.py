@@ -21,6 +21,7 @@ from roundsman.plugin import Deliver, Receipt, Sink, Source
 from roundsman.sandbox import Parakey, Vendor
 from roundsman.sinks.file import FileSink
 from roundsman.store import Filter, Intake, Server, SourceRecord, StoreError, open_store
+from roundsman.store.origins import changes
 from roundsman.terminal.terminal import Terminal
 from worlds import ByHand, Recorder, Straight, Time, an_event, event_logs, web_of
 
@@ -314,6 +315,33 @@ async def test_two_workers_with_different_files_never_ask_one_account_and_do_not
         its.common = "after"
         await its.beat()
         assert (its.held["source"], others.held["source"]) == ({*account(1, 2, 3)}, {"doors-4"})
+
+
+async def test_a_source_of_another_configuration_is_not_called_removed_while_a_worker_visits_it(
+    database: str, time: Time
+) -> None:
+    async with worker(database, "one", time) as (one, its), worker(database, "two", time) as (two, others):
+        await one.setup(doors(1), {})
+        await its.beat()
+        await one.once()
+        again = {"gates": event_logs("gates", base_url="http://127.0.0.1", access_token="1")}
+        await two.setup(again, {})
+        await others.beat()
+        entries, held = await two.store.sources(), await two.store.holders("source")
+        [change] = changes(entries, again, held)
+        assert change.what.startswith(
+            "it is new, and doors-1, which reads the same, is of another configuration: the worker one visits it; "
+        )
+        found = await screen.status(two.store, {}, None, ({"gates"}, set()))
+        states = {row["name"]: (row["state"], row["worker"]) for row in found["sources"]}
+        assert states["doors-1"] == ("failing", "one"), "the account does not exist"
+        await its.session.end([its.session.number])
+        assert (
+            "was removed from the configuration"
+            in changes(entries, again, await two.store.holders("source"))[0].what
+        )
+        found = await screen.status(two.store, {}, None, ({"gates"}, set()))
+        assert {row["state"] for row in found["sources"] if row["name"] == "doors-1"} == {"retired"}
 
 
 async def test_while_workers_reload_one_after_the_other_each_source_is_held_by_one(

@@ -191,9 +191,11 @@ def _about_memories(config: "Config") -> list[str]:
         if not exists(config.store):
             return []
         entries = reading(config.store, lambda view: view.sources())
+        others = reading(config.store, lambda view: view.holders("source"))
+        others = {name: worker for name, worker in others.items() if worker != config.worker}
     except StoreError:
         return []  # of an older version, say, or readable only by the service
-    return [f"sources.{change.source}: {change.what}" for change in changes(entries, config.sources)]
+    return [f"sources.{change.source}: {change.what}" for change in changes(entries, config.sources, others)]
 
 
 def _about_the_service(config: "Config") -> list[str]:

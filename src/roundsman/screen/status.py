@@ -57,7 +57,8 @@ async def status(
         memory = await view.memory(entry.name) if following or gap or progress else Memory({})
         at = progress(entry.type, memory) if progress else UNKNOWN
         missing = gap(entry.type, memory) if gap else None
-        retired = sources_now is not None and entry.name not in sources_now
+        # Of another configuration, if a worker visits it.
+        retired = sources_now is not None and entry.name not in sources_now and entry.name not in holders
         status, rest = entry.status, entry.status.not_before
         sources.append(
             {

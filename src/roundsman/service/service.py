@@ -26,7 +26,7 @@ from roundsman.options.listen import ListenOptions
 from roundsman.options.values import counted
 from roundsman.service.systemd import Systemd, handed_over
 from roundsman.store import Store, StoreError, open_store
-from roundsman.store.origins import changes
+from roundsman.store.origins import Change, changes
 from roundsman.system import logs
 from roundsman.system.threads import in_thread
 
@@ -202,10 +202,7 @@ class Service:
         found = differences(self.config, new)
         if not found:
             return []
-        return found + [
-            f"sources.{change.source}: {change.what}"
-            for change in changes(await self.store.sources(), new.sources)
-        ]
+        return found + [f"sources.{change.source}: {change.what}" for change in await self._changes(new)]
 
     async def _take_over(self, new: Config) -> None:
         """Use this configuration, or raise and keep the old one."""
@@ -233,8 +230,13 @@ class Service:
 
     async def _mind_memories(self, config: Config) -> None:
         """Warn if a source's stored state is of another origin, or a new source looks like a renamed one."""
-        for change in changes(await self.store.sources(), config.sources):
+        for change in await self._changes(config):
             log.warning("source.changed", source=change.source, what=change.what)
+
+    async def _changes(self, config: Config) -> list[Change]:
+        others = await self.store.holders("source") if self.engine.fleet is not None else {}
+        others = {name: worker for name, worker in others.items() if worker != config.worker}
+        return changes(await self.store.sources(), config.sources, others)
 
     async def _listen(self, options: ListenOptions | None) -> None:
         """Listen by these options, or not at all. A listener with the same options is kept.

@@ -31,8 +31,14 @@ def another_origin(name: str, was: str, now: str) -> str:
     )
 
 
-def changes(entries: Sequence[SourceEntry], sources: "Mapping[str, Source]") -> list[Change]:
-    """The warnings about these sources: another origin, or a new name for what a removed source has read."""
+def changes(
+    entries: Sequence[SourceEntry], sources: "Mapping[str, Source]", others: Mapping[str, str] | None = None
+) -> list[Change]:
+    """The warnings about these sources: another origin, or a new name for what a removed source has read.
+
+    `others`: sources that other workers hold, with their names: these were not removed.
+    """
+    others = others or {}
     known = {entry.name: entry for entry in entries}
     found = []
     for name, source in sources.items():
@@ -52,9 +58,16 @@ def changes(entries: Sequence[SourceEntry], sources: "Mapping[str, Source]") -> 
             if left.origin == origin or (left.origin is None and len(behind) == 1):
                 at = left.status.last_success or left.status.last_visit or 0.0
                 last, old = rfc3339(datetime.fromtimestamp(at, UTC).replace(microsecond=0)), left.name
-                what = (
-                    f"it is new, and {old}, which read the same until {last}, was removed from the configuration: name it "
-                    f"{old} again, or read what is newer: `roundsman rewind {name} --to {last}`"
-                )
+                newer = f"read what is newer: `roundsman rewind {name} --to {last}`"
+                if old in others:
+                    what = (
+                        f"it is new, and {old}, which reads the same, is of another configuration: the worker {others[old]} "
+                        f"visits it; if this is its new name, {newer}"
+                    )
+                else:
+                    what = (
+                        f"it is new, and {old}, which read the same until {last}, was removed from the configuration: name it "
+                        f"{old} again, or {newer}"
+                    )
                 found.append(Change(name, what))
     return found
