@@ -27,7 +27,7 @@ from tables import lines
 TOKENS = {"newsletter": "sandbox-hook-token", "ledger": "sandbox-hook-token-2"}
 LETTERS = 3
 """Events that the receiver refuses at first."""
-INTERVAL = "1s"
+INTERVAL = "3s"
 PATIENCE = 120.0
 """Seconds to wait for another process: the machine may have much else to do."""
 ADDRESS = ("base_url", "auth_url", "client_id")
