@@ -296,9 +296,8 @@ class Session:
                     raise StoreError(UNKNOWN.format(self._server)) from None
                 await asyncio.sleep(AGAIN)
                 continue
-            if (
-                row is None
-            ):  # another process has started meanwhile, and deleted the row of a command that it saw to be gone
+            if row is None:
+                # Another process has started meanwhile, and deleted the row of a command that it saw to be gone.
                 self.ended = True
                 raise StoreError(UNKNOWN.format(self._server))
             return bool(row[0] >= self._writes)
