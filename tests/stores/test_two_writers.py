@@ -104,6 +104,33 @@ async def test_what_is_written_about_many_sources_waits_for_webhooks_of_them_in_
     assert len(await ids(visits)) == 25 * len(NAMES)
 
 
+async def test_a_configuration_without_a_change_is_registered_while_others_write_about_its_sources(
+    two: list[PostgresStore], postgres_server: Postgres
+) -> None:
+    import psycopg
+
+    origins = dict.fromkeys(NAMES, "here")
+    await two[0].register(dict.fromkeys(NAMES, "x"), {"archive": "file"}, origins)
+    url = postgres_server.url("two_writers")
+    async with await psycopg.AsyncConnection.connect(url) as other:
+        await other.execute("SELECT FROM sources FOR NO KEY UPDATE")
+        await two[1].register(dict.fromkeys(NAMES, "x"), {"archive": "file"}, origins)
+
+
+async def test_workers_that_start_at_once_create_the_rows_of_one_configuration(
+    two: list[PostgresStore],
+) -> None:
+    many = {f"new-{n}": "x" for n in range(3000)}
+    back = dict(reversed(many.items()))
+    await all_at_once([
+        store.register(names, {"archive": "file"}, dict.fromkeys(names, "here"))
+        for store, names in zip(two, (many, back), strict=True)
+    ])  # fmt: skip
+    entries = await two[0].sources()
+    assert {each.record.name for each in entries} == {*many, *NAMES}
+    assert {each.origin for each in entries} == {"here", None}
+
+
 async def test_rings_that_are_answered_wait_for_no_ring_that_is_being_stored(
     two: list[PostgresStore],
 ) -> None:

@@ -20,6 +20,8 @@ UNREAD, UNREAD_BYTES = 1000, 32 * 2**20
 """Maximum number and bytes of unread webhooks and rows that are kept, per source."""
 PIECE, PIECE_BYTES = 500, 2 * 2**20
 """Maximum events of a piece, and about how many bytes of them, before other tasks may run."""
+REGISTERS = 30.0
+"""Seconds that a worker waits for another one that creates the rows of the same configuration."""
 SCANNED = 10_000
 """Numbers that one read for a sink with a filter looks at."""
 
@@ -185,10 +187,8 @@ class Log(Units):
             assert found is not None, name
         return found
 
-    @durable_for(lambda sources, *_: sources)
     async def register(
         self,
-        transaction: Transaction,
         sources: Mapping[str, str],
         sinks: Mapping[str, str],
         origins: Mapping[str, str] = MappingProxyType({}),
@@ -198,28 +198,15 @@ class Log(Units):
         `origins`: what each source reads. If its state is from another origin, both origins are stored.
         StoreError if the type of a name has changed.
         """
-        for table, given, more in (
-            ("sources", sources, ("", "")),
-            ("sinks", sinks, (", cursor", f", ({HEAD})")),
-        ):
-            names = sorted(given)
-            sql = f"INSERT INTO {table} (name, type{more[0]}) SELECT name, type{more[1]} FROM unnest(%s::text[], %s::text[]) "  # noqa: S608 - fixed words
-            kinds = (names, [given[name] for name in names])
-            await transaction.run(sql + "AS g (name, type) ON CONFLICT DO NOTHING", kinds)
-            done = await transaction.run(
-                f"SELECT name, type FROM {table} WHERE name = ANY (%s::text[])",  # noqa: S608 - fixed names
-                (names,),
-            )
-            for name, was in await done.fetchall():
-                must_be(f"{table}.{name}", was, given[name])
-        known = sorted(set(origins).intersection(sources))
-        if known:
-            await transaction.run(
-                "UPDATE sources SET origin = CASE WHEN sources.origin IS NULL OR visited IS NULL THEN g.origin ELSE "
-                "sources.origin END, moved = CASE WHEN visited IS NOT NULL AND sources.origin != g.origin THEN g.origin END "
-                "FROM unnest(%s::text[], %s::text[]) AS g (name, origin) WHERE sources.name = g.name",
-                (known, [origins[name] for name in known]),
-            )
+
+        async def work(transaction: Transaction) -> None:
+            await transaction.run(f"SET LOCAL lock_timeout = '{REGISTERS:.0f}s'")
+            await _create(transaction, "sources", sources)
+            await _create(transaction, "sinks", sinks)
+            await _note_origins(transaction, {name: origins[name] for name in sources if name in origins})
+
+        # Large: it locks what it changes by itself, and nothing is locked before it.
+        await self._writer.write(work, durable=True, large=True)
 
     async def _insert(
         self,
@@ -301,3 +288,36 @@ def _fitting(piece: Sequence[Event]) -> Sequence[Event]:
     while len(piece) > 1 and sum(len(event.body) for event in piece) > PIECE_BYTES:
         piece = piece[: len(piece) // 2]
     return piece
+
+
+async def _create(transaction: Transaction, table: str, kinds: Mapping[str, str]) -> None:
+    """Create missing rows of sources or sinks. StoreError if the type of a name has changed."""
+    names = sorted(kinds)
+    sql = f"SELECT name, type FROM {table} WHERE name = ANY (%s::text[])"  # noqa: S608 - fixed names
+    there = await (await transaction.run(sql, (names,))).fetchall()
+    for name, was in there:
+        must_be(f"{table}.{name}", was, kinds[name])
+    missing = sorted(kinds.keys() - {name for name, _ in there})
+    if not missing:
+        return
+    columns, values = (
+        ("name, type, cursor", f"name, type, ({HEAD})") if table == "sinks" else ("name, type",) * 2
+    )
+    sql = f"INSERT INTO {table} ({columns}) SELECT {values} FROM unnest(%s::text[], %s::text[]) AS g (name, type) "  # noqa: S608 - fixed words
+    await transaction.run(sql + "ON CONFLICT DO NOTHING", (missing, [kinds[name] for name in missing]))
+    # Another worker may have created some meanwhile.
+    await _create(transaction, table, {name: kinds[name] for name in missing})
+
+
+async def _note_origins(transaction: Transaction, origins: Mapping[str, str]) -> None:
+    """Store the origins of sources that have none or another one. Rows that stay as they are need no lock."""
+    if origins:
+        await transaction.run(
+            "WITH g AS MATERIALIZED (SELECT s.id, g.origin FROM sources s JOIN unnest(%s::text[], %s::text[]) AS g (name, origin) "
+            "ON s.name = g.name WHERE s.origin IS DISTINCT FROM g.origin OR s.moved IS NOT NULL "
+            "ORDER BY s.id FOR NO KEY UPDATE OF s) "
+            "UPDATE sources SET origin = CASE WHEN sources.origin IS NULL OR visited IS NULL THEN g.origin ELSE "
+            "sources.origin END, moved = CASE WHEN visited IS NOT NULL AND sources.origin != g.origin THEN g.origin END "
+            "FROM g WHERE sources.id = g.id",
+            (list(origins), list(origins.values())),
+        )
