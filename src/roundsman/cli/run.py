@@ -66,9 +66,10 @@ def once(
     interrupted it.
     """
     from roundsman.service import service
+    from roundsman.service.once import once as one_round
 
     loaded = configuration.load(configuration.find(config))
-    raise typer.Exit(service.run(lambda: service.once(loaded, everything=now)))
+    raise typer.Exit(service.run(lambda: one_round(loaded, everything=now)))
 
 
 NO_LIST = "; without ids from `roundsman track` or a webhook, there was nothing to ask for"

@@ -24,10 +24,9 @@ async def reopened(place: Place, worker: str, asked: set[bool]) -> Store | None:
     ends = (signal.SIGTERM, signal.SIGINT)
     for number in ends:
         loop.add_signal_handler(number, stopped.set)
-    for number, dry in ((signal.SIGHUP, False), (signal.SIGUSR1, True)):
-        loop.add_signal_handler(
-            number, asked.add, dry
-        )  # the earlier service must not answer them, the next one does
+    # The earlier service must not answer them, the next one does.
+    loop.add_signal_handler(signal.SIGHUP, asked.add, False)
+    loop.add_signal_handler(signal.SIGUSR1, asked.add, True)
     while not stopped.is_set():
         try:
             store = await open_store(place, worker)
