@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -67,6 +68,20 @@ async def test_visits_that_ask_at_once_which_events_are_logged_get_each_its_own_
     assert found == [set(), {one}, {two}, *(set() for _ in NAMES[3:]), set(), set()]
     assert many == {nine}
     assert len(asked) <= 9  # a long one may be logged as parse, bind and execute
+
+
+async def test_a_question_that_cannot_be_asked_spoils_no_other_one(store: Store) -> None:
+    await store.commit(NAMES[0], 0, *visited({}, [an_event(1, NAMES[0])]))
+    wrong: Any = [an_event(1).id, 5]
+    found = await asyncio.gather(
+        store.known(NAMES[0], [an_event(1).id]),
+        store.known(NAMES[1], ["half a pair: \ud800"]),
+        store.known(NAMES[2], wrong),
+        store.known(NAMES[0], [an_event(1).id, "other"]),
+        return_exceptions=True,
+    )
+    assert [found[0], found[3]] == [{an_event(1).id}] * 2
+    assert all(isinstance(each, Exception) for each in found[1:3])
 
 
 async def test_a_visit_that_is_cancelled_takes_no_other_ones_memory_along(store: Store) -> None:

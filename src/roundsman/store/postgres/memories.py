@@ -54,7 +54,7 @@ class Memories(Reading):
         question = (name, tuple(ids))
         if not ids:
             return set()
-        if len(ids) > FEW:
+        if len(ids) > FEW or not all(map(_can_be_sent, ids)):
             return (await self._logged_ids([question]))[question]
         return set(await self._logged.get(question) or ())
 
@@ -71,3 +71,12 @@ class Memories(Reading):
         for n, each in await self._rows(sql, [list(column) for column in zip(*flat, strict=True)]):
             found[questions[n]].add(each)
         return found
+
+
+def _can_be_sent(key: object) -> bool:
+    """Whether the driver sends it as a text. A plugin may ask for anything: that must not fail the questions of other sources."""
+    try:
+        str.encode(key)  # type: ignore[arg-type]
+    except (TypeError, UnicodeEncodeError):  # no text; half a pair of surrogates
+        return False
+    return True
