@@ -8,7 +8,17 @@ import pytest
 
 from inside import visited
 from postgres import Postgres
-from roundsman.store import Filter, Intake, Server, SourceStatus, Store, open_store
+from roundsman.store import (
+    KEYS_KEPT,
+    Counted,
+    Filter,
+    Intake,
+    Server,
+    SourceStatus,
+    Store,
+    open_desk,
+    open_store,
+)
 from roundsman.store.postgres.store import PostgresStore
 from worlds import START, an_event
 
@@ -152,3 +162,33 @@ async def test_rings_that_are_answered_wait_for_no_ring_that_is_being_stored(
     await answer()
     assert answered >= len(NAMES)
     assert await fleet.rings() == []
+
+
+async def test_what_all_workers_write_is_written_in_no_circle_in_any_order(two: list[PostgresStore]) -> None:
+    one, other = two
+    counted = [Counted("source", name, START, {"event.": 1}) for name in NAMES]
+    for n in range(20):
+        late = START + 2 * KEYS_KEPT + n
+        await all_at_once([
+            one.beat(START), one.record_counts(counted),
+            other.record_counts(counted), other.beat(START),
+        ])  # fmt: skip
+        await all_at_once([
+            one.prune([], late, 1.0), one.record_counts(counted),
+            other.record_counts(counted), other.prune([], late, 1.0),
+        ])  # fmt: skip
+
+
+async def test_ids_that_commands_and_webhooks_put_into_one_inbox_wait_in_no_circle(
+    two: list[PostgresStore],
+) -> None:
+    desk = await open_desk(two[0].place)
+    for n in range(20):
+        ids = [f"job-{n}-{k}" for k in range(100)]
+        await all_at_once([
+            two[0].receive(Intake("s0", [], ids), START),
+            two[1].receive(Intake("s0", [], ids[50:]), START),
+            desk.follow("s0", ids[::-1]),
+        ])  # fmt: skip
+    await desk.close()
+    assert len((await two[0].memory("s0")).ids) == 1000, "of 2000, a visit is given so many"

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from roundsman import wire
 from roundsman.store.postgres.transaction import Transaction
-from roundsman.store.postgres.units import Units, durable
+from roundsman.store.postgres.units import Units, durable, durable_for
 from roundsman.store.values import Kind
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ class Desk(Units):
         sql = f"UPDATE {kind}s SET paused = NULL, paused_by = NULL{visit} WHERE name = %s AND paused IS NOT NULL"  # noqa: S608 - fixed words
         return bool((await transaction.run(sql, (name,))).rowcount)
 
-    @durable
+    # The webhooks of a source add to its inbox, too, in an order of their own.
+    @durable_for(lambda source, _: [source])
     async def follow(self, transaction: Transaction, source: str, ids: Sequence[str]) -> int:
         """Put ids into a source's inbox, for its next visit to track. Returns how many are new there."""
         sql = (

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from roundsman.store.postgres.tallying import Tallying
 from roundsman.store.postgres.transaction import Transaction
-from roundsman.store.postgres.units import relaxed
+from roundsman.store.postgres.units import relaxed_for_all
 from roundsman.store.values import KEYS_KEPT
 
 STEP_BYTES = 4 * 2**20
@@ -14,7 +14,7 @@ STEP_BYTES = 4 * 2**20
 class Pruning(Tallying):
     """A store that can be pruned."""
 
-    @relaxed
+    @relaxed_for_all
     async def prune(
         self, transaction: Transaction, sinks: Sequence[str], now: float, retention: float, limit: int = 500
     ) -> bool:

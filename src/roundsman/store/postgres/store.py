@@ -23,7 +23,7 @@ from roundsman.store.postgres.reading import reading
 from roundsman.store.postgres.session import Session
 from roundsman.store.postgres.ticking import Ticking
 from roundsman.store.postgres.transaction import Transaction
-from roundsman.store.postgres.units import relaxed
+from roundsman.store.postgres.units import relaxed_for_all
 from roundsman.store.postgres.workers import Workers
 from roundsman.store.postgres.writer import Writer
 from roundsman.store.protocol import View
@@ -84,7 +84,7 @@ class PostgresStore(Log, Books, Desk, Ticking, Erasure, Pruning):
             await store._begin_record()
         return store
 
-    @relaxed
+    @relaxed_for_all
     async def _begin_record(self, transaction: Transaction) -> None:
         await transaction.run("UPDATE daemons SET pid = %s, config = NULL, digest = NULL", (os.getpid(),))
 
@@ -123,7 +123,7 @@ class PostgresStore(Log, Books, Desk, Ticking, Erasure, Pruning):
         """None: the server checks its own pages."""
         return None
 
-    @relaxed
+    @relaxed_for_all
     async def record_check(self, transaction: Transaction, damage: str | None) -> None:
         """Record what a check has found, for `known_damage`, in the row of the daemon's notices."""
         sql = "UPDATE sources SET error = %s WHERE name = %s AND error IS DISTINCT FROM %s"
@@ -131,7 +131,7 @@ class PostgresStore(Log, Books, Desk, Ticking, Erasure, Pruning):
 
     # -- the daemon ----------------------------------------------------------------------------------------------------
 
-    @relaxed
+    @relaxed_for_all
     async def beat(self, transaction: Transaction, now: float) -> None:
         """Record that the daemon runs."""
         await transaction.run(
@@ -139,7 +139,7 @@ class PostgresStore(Log, Books, Desk, Ticking, Erasure, Pruning):
             (now, self._config, *self._whoami),
         )
 
-    @relaxed
+    @relaxed_for_all
     async def runs(self, transaction: Transaction, config: Path, digest: str) -> None:
         """Record that the daemon runs with this configuration."""
         self._config = _text(config)
@@ -152,7 +152,7 @@ class PostgresStore(Log, Books, Desk, Ticking, Erasure, Pruning):
             (self._config, digest, self._session.number),
         )
 
-    @relaxed
+    @relaxed_for_all
     async def reloaded(
         self,
         transaction: Transaction,

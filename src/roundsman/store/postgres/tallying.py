@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from roundsman.store.packed import SPAN, Stored, add_stored, as_stored, pack, unpack
 from roundsman.store.postgres.transaction import Transaction
-from roundsman.store.postgres.units import Units, relaxed
+from roundsman.store.postgres.units import Units, relaxed_for_all
 from roundsman.store.tally import Counted, number_of, window
 from roundsman.store.values import Kind
 
@@ -22,7 +22,7 @@ Subjects = dict[int | str, Stored]
 class Tallying(Units):
     """A store that can count."""
 
-    @relaxed
+    @relaxed_for_all
     async def record_counts(self, transaction: Transaction, counted: Sequence[Counted]) -> None:
         """Add these counts to those of their hours and days; counts of unknown sources and sinks are ignored."""
         await transaction.run("SELECT pg_advisory_xact_lock(%s)", (ADDS,))

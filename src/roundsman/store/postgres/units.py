@@ -9,6 +9,7 @@ from roundsman.store.postgres.reader import Reader
 from roundsman.store.postgres.transaction import Transaction
 from roundsman.store.postgres.writer import Writer
 from roundsman.store.tail import Tail
+from roundsman.store.values import DAEMON
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -62,6 +63,17 @@ def relaxed_for(
 ]:
     """The same for a method that writes about sources."""
     return lambda method: _unit(method, durable=False, sources=sources)
+
+
+def relaxed_for_all(
+    method: Callable[Concatenate[S, Transaction, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
+    """The same for a method that writes what all workers write: under the lock of the daemon's row, they wait in no circle."""
+    return _unit(method, durable=False, sources=_daemon)
+
+
+def _daemon(*_: object, **__: object) -> Iterable[str]:
+    return (DAEMON,)
 
 
 def _none(*_: object, **__: object) -> Iterable[str]:
