@@ -198,7 +198,10 @@ async def test_the_table_is_examined_without_writing_into_it(
     run("CREATE ROLE reader LOGIN PASSWORD 'correct-horse-1'")
     try:
         run("GRANT SELECT, INSERT ON events TO reader")
-        with pytest.raises(RequestFailed, match="permission denied for table events; GRANT this to its user"):
+        with pytest.raises(
+            RequestFailed,
+            match="permission denied for table events; GRANT ALL ON TABLE events to its user, or name the user that owns it",
+        ):
             await sink(database.replace("rm:", "reader:")).examined()
     finally:
         run("DROP OWNED BY reader")
@@ -355,7 +358,7 @@ def test_a_server_that_cannot_be_used_is_one_sentence_without_a_secret(
         run("GRANT SELECT ON events TO reader")
         reader = sink(database.replace("rm:", "reader:"))
         assert error(deliver(reader, [an_event(2)])).endswith(
-            "cannot be written: permission denied for table events; GRANT this to its user"
+            "cannot be written: permission denied for table events; GRANT ALL ON TABLE events to its user, or name the user that owns it"
         )
     finally:
         run("DROP OWNED BY reader")

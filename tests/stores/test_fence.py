@@ -272,3 +272,20 @@ async def test_a_person_is_forgotten_in_what_the_reloads_of_workers_said(
             await desk.close()
         assert (await one.daemon()).problems == ("sinks.a.to: [redacted]",)
         assert "anna" not in str(postgres_server.run("SELECT problems FROM beats", database=name)).lower()
+
+
+async def test_a_server_that_does_not_answer_a_beat_is_named_with_the_time(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import psycopg
+
+    from roundsman.store.postgres import holds, line
+
+    async with (
+        worker(database, "one") as (one, its),
+        await psycopg.AsyncConnection.connect(database) as other,
+    ):
+        await other.execute("SELECT pg_advisory_lock(%s, %s)", (one._session.space, holds.CLAIMS))
+        monkeypatch.setattr(line, "ANSWERS", 0.2)
+        with pytest.raises(StoreError, match="has not answered for 0s"):
+            await claim(its)

@@ -129,6 +129,26 @@ async def commits(postgres_server: Postgres, database: str) -> int:
     return int(writes)
 
 
+async def test_the_plan_of_a_visit_that_was_cancelled_is_not_written_over_that_of_the_next_one(
+    store: Store, database: str
+) -> None:
+    import psycopg
+
+    async with await psycopg.AsyncConnection.connect(database) as other:
+        await other.execute("SELECT FROM sources WHERE name = %s FOR UPDATE", (NAMES[0],))
+        writing = asyncio.ensure_future(store.schedule([(NAMES[0], SourceStatus(due=START))]))
+        for _ in range(5):
+            await asyncio.sleep(0)  # it waits for the lock
+        cancelled = asyncio.ensure_future(store.schedule([(NAMES[1], SourceStatus(due=START + 1))]))
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        next_one = asyncio.ensure_future(store.begin([(NAMES[1], SourceStatus(due=START + 50))]))
+        await asyncio.sleep(0)
+    await asyncio.gather(writing, next_one)
+    await store.schedule([(NAMES[0], SourceStatus(due=START))])  # all that waited is written now
+    assert {row.name: row.status.due for row in await store.statuses()}[NAMES[1]] == START + 50
+
+
 async def test_each_late_visit_learns_that_the_store_is_away(store: Store, postgres_server: Postgres) -> None:
     postgres_server.stop()
     calls = (store.schedule([(name, SourceStatus(due=START + 1))]) for name in NAMES)

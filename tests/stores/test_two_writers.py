@@ -127,6 +127,24 @@ async def test_a_configuration_without_a_change_is_registered_while_others_write
         await two[1].register(dict.fromkeys(NAMES, "x"), {"archive": "file"}, origins)
 
 
+async def test_webhooks_whose_connection_ends_while_they_wait_for_a_source_are_taken_on_the_next_one(
+    two: list[PostgresStore], postgres_server: Postgres
+) -> None:
+    import psycopg
+
+    url = postgres_server.url("two_writers")
+    waiting = "FROM pg_stat_activity WHERE datname = 'two_writers' AND wait_event_type = 'Lock'"
+    async with await psycopg.AsyncConnection.connect(url) as other:
+        await other.execute("SELECT FROM sources FOR NO KEY UPDATE")
+        taken = [
+            asyncio.ensure_future(two[0].receive(Intake(name, [an_event(1, name)]), START)) for name in NAMES
+        ]
+        while not postgres_server.run(f"SELECT pg_terminate_backend(pid) {waiting}"):
+            await asyncio.sleep(0)
+    await all_at_once(list(taken))
+    assert len(await ids(two[0])) == len(NAMES)
+
+
 async def test_workers_that_start_at_once_create_the_rows_of_one_configuration(
     two: list[PostgresStore],
 ) -> None:

@@ -56,7 +56,8 @@ def without_password(url: str) -> str:
     parts = urlsplit(url)
     if f"{parts.scheme}://" not in SCHEMES or not url.lower().startswith(SCHEMES):
         raise ValueError('is not the URL of a PostgreSQL database; write "postgresql://user@host/database"')
-    if "@" in parts.path or parts.fragment or "#" in url:
+    # libpq ends the password at the first "@", and the host begins after it: any other one may be in the password.
+    if url.count("@") > ("@" in parts.netloc) or parts.fragment or "#" in url:
         raise ValueError('has a "/", "@" or "#" in its user or password; write it as "%2F", "%40" or "%23"')
     user, _, hosts = parts.netloc.rpartition("@")
     if not parts.path.strip("/") or not (hosts or "host=" in parts.query):

@@ -25,11 +25,15 @@ class Books(Units):
         super().__init__(place, writer)
         self._plans = Writes(self._schedule)
 
-    @relaxed_for(lambda scheduled, rung=(): [*dict(scheduled), *dict(rung)])
-    async def begin(self, transaction: Transaction, scheduled: Statuses, rung: Statuses = ()) -> None:
+    async def begin(self, scheduled: Statuses, rung: Statuses = ()) -> None:
         """Write when these sources are due next, *before* their visits: a daemon that dies during one does not ask again
         until then. A scheduled visit fulfils a command's request for one; a visit that a webhook `rung` for does not.
         """
+        self._plans.drop([name for name, _ in (*scheduled, *rung)])
+        await self._begin(scheduled, rung)
+
+    @relaxed_for(lambda scheduled, rung: [*dict(scheduled), *dict(rung)])
+    async def _begin(self, transaction: Transaction, scheduled: Statuses, rung: Statuses) -> None:
         await _plan(transaction, "g.due", scheduled)
         await _plan(transaction, _KEPT, rung)
 

@@ -151,7 +151,8 @@ _SENTENCES = {
     "55P03": f"is locked by another program for more than {LOCKED:.0f}s",
     "57014": "is too slow: the server ended a statement that took longer than its statement_timeout",
     "25P03": f"ended a transaction in which nothing happened for {IDLE:.0f}s: this process was stopped meanwhile",
-    "42P01": "has no store, or a part of it was dropped: restore a backup, or name another schema",
+    "42P01": "has no store that its user sees: GRANT USAGE ON SCHEMA to its user, name the right schema, or, if tables were dropped, "
+    "restore a backup",
     "53300": "accepts no more connections: raise its max_connections",
     "XX001": "is damaged: restore a backup of the database",
     "XX002": "is damaged: restore a backup of the database",

@@ -61,12 +61,18 @@ class Writes(Generic[K, V]):
             self._next.add_done_callback(_seen)
         await asyncio.shield(self._next)
 
+    def drop(self, keys: Iterable[K]) -> None:
+        """What waits for these keys is void: something newer is written."""
+        for key in keys:
+            self._waiting.pop(key, None)
+
     async def _after(self, before: "asyncio.Task[None] | None") -> None:
         if before is not None and not before.done():
             await asyncio.wait([before])
         values, self._waiting = list(self._waiting.items()), {}
         self._running, self._next = self._next, None
-        await self._write(values)
+        if values:
+            await self._write(values)
 
 
 def _seen(task: "asyncio.Task[None]") -> None:

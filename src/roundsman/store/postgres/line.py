@@ -44,8 +44,9 @@ class Line:
     async def _open(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
         async with self._alone:
             try:
-                with translated(self._server):
-                    async with asyncio.timeout(ANSWERS):
+                # Outside: a TimeoutError is an OSError, too.
+                async with asyncio.timeout(ANSWERS):
+                    with translated(self._server):
                         if self._connection is None or self._connection.closed:
                             self._connection, _ = await connect(self._server, program())
                         try:

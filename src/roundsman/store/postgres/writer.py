@@ -231,6 +231,9 @@ class Writer:
             except psycopg.Error as exc:
                 if self._is_undone(exc):
                     raise _Undone from None
+                if is_lost(exc) and self._tries < TRIES:  # nothing was written yet
+                    self._tries += 1
+                    raise _Undone from None
                 if exc.sqlstate == IS_LOCKED and not alone:  # those of other sources need not wait
                     self._most = 1
                     raise _Undone from None
