@@ -74,7 +74,7 @@ class Books(Units):
             ),
         )
 
-    @relaxed
+    @durable
     async def ack(
         self,
         transaction: Transaction,
@@ -88,6 +88,7 @@ class Books(Units):
         later: Later = NEVER,
     ) -> None:
         """The sink has everything up to `cursor`. Raises `Conflict` if it was replayed meanwhile."""
+        # Durable: a server that is killed loses relaxed commits, and this worker goes on. It would take that for a replay.
         given = wire.encode(receipt).decode() if receipt is not None else None
         called = "delivered = %s, until = %s, held = %s, " if moved else ""
         done = await transaction.run(
