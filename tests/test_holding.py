@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from pydantic import PrivateAttr
 from structlog.testing import capture_logs
@@ -30,10 +31,11 @@ psycopg = pytest.importorskip("psycopg", reason="needs roundsman[postgres]")
 
 @asynccontextmanager
 async def worker(
-    url: str, name: str, time: Time, vendor: Vendor | None = None
+    url: str, name: str, time: Time, vendor: Straight | None = None, alarms: ByHand | None = None
 ) -> AsyncIterator[tuple[Engine, Fleet]]:
     store = await open_store(Server(url), name)
-    engine = Engine(store, ByHand(), web_of(Straight(vendor or Parakey()), time), clock=time.clock())
+    web = web_of(vendor or Straight(Parakey()), time)
+    engine = Engine(store, alarms or ByHand(), web, clock=time.clock())
     engine.join(name)
     assert engine.fleet is not None
     try:
@@ -44,10 +46,7 @@ async def worker(
 
 def doors(*numbers: int) -> dict[str, Source]:
     """Sources at one vendor each."""
-    return {
-        f"doors-{n}": event_logs(f"doors-{n}", base_url=f"http://127.0.0.{n}", access_token=f"{n}")
-        for n in numbers
-    }
+    return {f"doors-{n}": event_logs(f"doors-{n}", base_url=f"http://127.0.0.{n}") for n in numbers}
 
 
 async def test_sources_are_shared_also_after_one_was_removed_from_all_configurations(
@@ -324,7 +323,7 @@ async def test_a_source_of_another_configuration_is_not_called_removed_while_a_w
         await one.setup(doors(1), {})
         await its.beat()
         await one.once()
-        again = {"gates": event_logs("gates", base_url="http://127.0.0.1", access_token="1")}
+        again = {"gates": event_logs("gates", base_url="http://127.0.0.1")}
         await two.setup(again, {})
         await others.beat()
         entries, held = await two.store.sources(), await two.store.holders("source")
@@ -334,7 +333,7 @@ async def test_a_source_of_another_configuration_is_not_called_removed_while_a_w
         )
         found = await screen.status(two.store, {}, None, ({"gates"}, set()))
         states = {row["name"]: (row["state"], row["worker"]) for row in found["sources"]}
-        assert states["doors-1"] == ("failing", "one"), "the account does not exist"
+        assert states["doors-1"] == ("ok", "one")
         await its.session.end([its.session.number])
         assert (
             "was removed from the configuration"
@@ -473,3 +472,103 @@ class Slow(Sink):
             await self._ends.wait()
 
         yield deliver
+
+
+async def test_a_worker_that_is_always_late_gives_a_new_one_its_share_after_the_visits_under_way(
+    database: str, time: Time
+) -> None:
+    vendor, alarms = Waits(Parakey()), ByHand()
+    async with (
+        worker(database, "one", time, vendor, alarms) as (one, its),
+        worker(database, "two", time) as (two, others),
+        asyncio.TaskGroup() as group,
+    ):
+        await one.setup(doors(1, 2, 3, 4), {})
+        await its.beat()
+        one.turns.start(group)
+        await all_visited(one, vendor, alarms, time)
+        await two.setup(doors(1, 2, 3, 4), {})
+        await others.beat()
+        assert await its.beat(), "it looks again soon"
+        assert its.held["source"] == {"doors-1", "doors-2", "doors-3", "doors-4"}
+        assert not its.rang("doors-4", 1), "the next holder follows this ring"
+        await vendor.answer_all(one)
+        time.advance(120)
+        assert sorted(alarms.ring_due(time.now())) == ["doors-1", "doors-2"]
+        await its.beat()
+        await others.beat()
+        assert (its.held["source"], others.held["source"]) == (
+            {"doors-1", "doors-2"},
+            {"doors-3", "doors-4"},
+        )
+        assert not await its.beat()
+        await vendor.begun(2)
+        await vendor.answer_all(one)
+
+
+async def test_a_long_visit_keeps_its_group_and_the_other_sources_are_visited_meanwhile(
+    database: str, time: Time
+) -> None:
+    """The sources of one account are given together: without an end, one long reading would stop the others."""
+    vendor, alarms = Waits(Parakey()), ByHand()
+    account = {name: event_logs(name, base_url="http://127.0.0.9") for name in ("doors", "gates")}
+    async with (
+        worker(database, "one", time, vendor, alarms) as (one, its),
+        worker(database, "two", time) as (two, others),
+        asyncio.TaskGroup() as group,
+    ):
+        await one.setup(doors(1, 2) | account, {})
+        await its.beat()
+        one.turns.start(group)
+        time.advance(1)
+        alarms._ring(["doors"])
+        await vendor.begun(1)
+        await two.setup(doors(1, 2) | account, {})
+        await others.beat()
+        await its.beat()
+        time.advance(120)
+        assert "gates" not in alarms.ring_due(time.now())
+        for each in (others, its):
+            await each.beat()
+        time.advance(120)
+        assert "gates" in alarms.ring_due(time.now()), "the reading was too long"
+        await vendor.begun(4)
+        await vendor.answer_all(one)
+        for each in (others, its, others):
+            await each.beat()
+        assert others.held["source"] == {"doors", "gates"}
+
+
+async def all_visited(engine: Engine, vendor: "Waits", alarms: ByHand, time: Time) -> None:
+    """Begin a visit of each source."""
+    time.advance(120)
+    alarms.ring_due(time.now())
+    await vendor.begun(len(engine.roster))
+
+
+class Waits(Straight):
+    """A vendor that answers when the test lets it."""
+
+    def __init__(self, vendor: Vendor) -> None:
+        super().__init__(vendor)
+        self._may, self._asked = asyncio.Event(), asyncio.Event()
+        self.waiting = 0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.waiting += 1
+        self._asked.set()
+        await self._may.wait()
+        return await super().handle_async_request(request)
+
+    async def begun(self, requests: int) -> None:
+        """Wait until so many requests wait for their answer."""
+        while self.waiting < requests:
+            self._asked.clear()
+            await asyncio.wait_for(self._asked.wait(), 30)
+
+    async def answer_all(self, engine: Engine) -> None:
+        """Answer, and wait until the visits have ended."""
+        self._may.set()
+        await asyncio.wait({each.task for each in engine.roster.values() if each.task}, timeout=30)
+        self._may.clear()
+        self.waiting = 0

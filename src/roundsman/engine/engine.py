@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -191,8 +191,8 @@ class Engine:
             await self.pauses.look()
 
     def visits(self, name: str) -> bool:
-        """Whether this worker visits the source, and does not stop."""
-        return name in self.roster and not self.turns.ending
+        """Whether this worker visits the source, and is not about to end that."""
+        return name in self.roster and name not in self.turns.draining and not self.turns.ending
 
     def is_idle(self, name: str, *, rung: bool = False) -> bool:
         """Whether nothing of a source is under way or waits to be written; with `rung`, only whether no visit is due for a ring."""
@@ -210,6 +210,10 @@ class Engine:
     def delivers(self, sink: str) -> bool:
         """Whether a delivery to the sink may be under way, also if it was stopped."""
         return self.deliveries.runs(sink)
+
+    def drain(self, names: Collection[str]) -> None:
+        """Begin no visits of these sources, and visits of all others as usual."""
+        self.turns.drain(names)
 
     def let_go(self, names: Iterable[str]) -> None:
         """Visit these idle sources no longer: another worker is to hold them."""

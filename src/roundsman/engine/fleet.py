@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 import structlog
 
 from roundsman.engine import shares
+from roundsman.engine.handover import Handover, Visiting
 from roundsman.engine.roster import Configured
 from roundsman.engine.shared import Shared
 from roundsman.plugin import Sink
@@ -40,7 +41,7 @@ class Pace(NamedTuple):
     """Without a beat, until the others end a worker's session."""
 
 
-class Work(Protocol):
+class Work(Visiting, Protocol):
     """The engine, as far as it is the work on what is held."""
 
     async def hold(self) -> None:
@@ -50,7 +51,7 @@ class Work(Protocol):
         """Write what is known of quiet visits."""
 
     def visits(self, name: str) -> bool:
-        """Whether this worker visits the source, and does not stop."""
+        """Whether this worker visits the source, and is not about to end that."""
 
     def is_idle(self, name: str, *, rung: bool = False) -> bool:
         """Whether nothing of a source is under way or waits to be written; with `rung`, only whether no visit is due for a ring."""
@@ -84,6 +85,7 @@ class Fleet:
         """What this worker holds."""
         self.workers: list[Worker] = []
         """All workers, at the last beat."""
+        self._handover = Handover(work, shared.time)
         self._groups: shares.Groups = {}
         self._places: dict[str, str | None] = {}
         """Each sink that this machine can serve, with the machine that its options name."""
@@ -216,7 +218,7 @@ class Fleet:
         await self._look_at_webhooks()
         self._work.keep_for(await self.session.all_sinks())
         self._shared.news.relay(self._news)
-        return any(each is not None for each in self._free_since.values())
+        return self._handover.waits or any(each is not None for each in self._free_since.values())
 
     def _silent(self, workers: list[Worker], now: float) -> list[Worker]:
         """The workers whose beats have not changed for too long, while this one has looked."""
@@ -280,7 +282,7 @@ class Fleet:
             await self._read(kind)
             free -= left
         self._free_since[kind] = since if free else None
-        if not free and kind == "source":
+        if kind == "source":
             await self._give_surplus()
 
     async def _read(self, kind: Kind) -> None:
@@ -323,10 +325,9 @@ class Fleet:
 
     async def _give_surplus(self) -> None:
         over = shares.surplus(self._groups, self.held["source"], len(self._peers))
-        if not over:
-            return
-        await self._work.flush()
-        names = [name for each in over if all(map(self._work.is_idle, each)) for name in each]
+        if over:
+            await self._work.flush()
+        names = self._handover.ready(over)
         if names:
             # At once: between the look and this, no visit can begin.
             self.held["source"].difference_update(names)

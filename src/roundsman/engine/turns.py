@@ -31,6 +31,8 @@ class Turns:
         self._group: asyncio.TaskGroup | None = None
         self.ending = False
         """The daemon is stopping: webhooks are still taken in, but no longer ring."""
+        self.draining: set[str] = set()
+        """Sources that another worker is to visit: none of their visits begins."""
         self._queues: defaultdict[str, deque[tuple[str, Watched]]] = defaultdict(deque)
         self._under_way: Counter[str] = Counter()
         self._leaving: dict[str, set[asyncio.Task[None]]] = {}
@@ -54,7 +56,7 @@ class Turns:
                 self._set(name, watched)
 
     def _set(self, name: str, watched: Watched) -> None:
-        if watched.status.paused is None:
+        if watched.status.paused is None and name not in self.draining:
             self._alarms.set(name, watched.status.next_visit)
         else:
             self._alarms.clear(name)
@@ -71,6 +73,7 @@ class Turns:
 
     def drop(self, name: str, watched: Watched) -> None:
         """Stop watching a source: its alarm is removed, its visit cancelled."""
+        self.draining.discard(name)
         self._alarms.clear(name)
         if watched.task is not None:
             watched.task.cancel()
@@ -84,6 +87,11 @@ class Turns:
         if not tasks:
             del self._leaving[name]
 
+    def drain(self, names: Collection[str]) -> None:
+        """Begin no visits of these sources, and visits of all others as usual. Visits under way or queued are made."""
+        before, self.draining = self.draining, set(names)
+        self.schedule(name for name in before ^ self.draining if name in self._roster)
+
     def stop(self) -> None:
         """Cancel all visits; their polls under way are dropped."""
         self._group = None
@@ -96,8 +104,11 @@ class Turns:
         """Whether no idle source is long overdue."""
         late = self._time.now() - LATE
         return not any(
-            not watched.busy and watched.status.due < late and watched.status.paused is None
-            for watched in self._roster.values()
+            not watched.busy
+            and watched.status.due < late
+            and watched.status.paused is None
+            and name not in self.draining
+            for name, watched in self._roster.items()
         )
 
     # -- pauses --------------------------------------------------------------------------------------------------------
@@ -162,7 +173,11 @@ class Turns:
     def _on_alarm(self, names: Iterable[str]) -> None:
         """Alarms ring: the visits of those that are due begin."""
         now = self._time.now()
-        idle = [(n, watched) for n in names if (watched := self._roster.get(n)) and not watched.busy]
+        idle = [
+            (name, watched)
+            for name in names
+            if (watched := self._roster.get(name)) and not watched.busy and name not in self.draining
+        ]
         # An alarm may have been set before the clock was.
         self.schedule(name for name, watched in idle if watched.status.next_visit > now)
         due = [(name, watched) for name, watched in idle if watched.status.next_visit <= now]
