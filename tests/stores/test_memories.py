@@ -1,6 +1,7 @@
 """What visits cost the server: those that begin at once read little, and each its own; what they write moves no index."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
@@ -13,6 +14,7 @@ from roundsman.options.server import Server
 from roundsman.store import Intake, SourceStatus, Store, StoreError, open_store
 from worlds import START, an_event
 
+psycopg = pytest.importorskip("psycopg", reason="needs roundsman[postgres]")
 NAMES = [f"doors-{n:02}" for n in range(40)]
 
 
@@ -44,6 +46,26 @@ async def test_visits_that_begin_at_once_read_what_they_remember_by_one_statemen
     assert [each.state for each in found] == [{"page": n} for n in range(40)] + [{}, {"page": 0}]
     assert [(list(each.ids), each.taken > 0) for each in found if each.ids] == [(["job-1", "job-2"], True)]
     assert len(asked) <= 4  # a long one may be logged as parse, bind and execute
+
+
+async def test_a_read_that_fails_after_its_visits_were_cancelled_is_no_complaint_in_the_journal(
+    store: Store, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from roundsman.store.postgres import connection
+
+    monkeypatch.setattr(connection, "HANGS", 0.3)
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, about: complaints.append(about))
+    async with await psycopg.AsyncConnection.connect(database) as other:
+        await other.execute("LOCK TABLE sources IN ACCESS EXCLUSIVE MODE")
+        visit = asyncio.create_task(store.memory(NAMES[0]))
+        await asyncio.wait([visit], timeout=0.1)
+        visit.cancel()
+        with pytest.raises(StoreError, match="has not answered"):
+            await store.memory(NAMES[1])
+    gc.collect()
+    await asyncio.sleep(0)
+    assert complaints == []
 
 
 async def test_visits_that_ask_at_once_which_events_are_logged_get_each_its_own_answer(

@@ -33,6 +33,7 @@ class Reads(Generic[K, V]):
         while self._waiting:
             some, self._waiting = self._waiting[:TOGETHER], self._waiting[TOGETHER:]
             [read], _ = await asyncio.wait([asyncio.ensure_future(self._read([key for key, _ in some]))])
+            _seen(read)
             for key, value in some:
                 if value.done():  # its caller was cancelled
                     continue
