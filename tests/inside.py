@@ -205,7 +205,12 @@ def disk_says(store: SqliteStore, look: Callable[[Path], Space]) -> None:
 
 async def sink_failed(engine: Engine, name: str) -> bool:
     """Whether a sink's last try failed."""
-    return engine.deliveries[name]._failures > 0
+    return engine.deliveries[name].outage.failures > 0
+
+
+def missed_the_store(engine: Engine, name: str) -> bool:
+    """Whether a sink could not be called, because the store failed."""
+    return engine.deliveries[name]._unread > 0
 
 
 def gathered(engine: Engine, name: str) -> int:
@@ -216,7 +221,7 @@ def gathered(engine: Engine, name: str) -> int:
 
 def fail_sink(engine: Engine, name: str, error: Exception) -> None:
     """As if a delivery had ended so."""
-    done(engine.deliveries[name]._record_failure(error, 300))
+    done(engine.deliveries[name].outage.failed(error, 300))
 
 
 async def started(engine: Engine, run: "asyncio.Task[None]") -> None:

@@ -24,6 +24,7 @@ from roundsman.sinks.file import FileSink
 from roundsman.store import Filter, Intake, Server, SourceRecord, StoreError, open_store
 from roundsman.store.origins import changes
 from roundsman.terminal.terminal import Terminal
+from roundsman.web.app import app
 from worlds import ByHand, Recorder, Straight, Time, an_event, event_logs, web_of
 
 psycopg = pytest.importorskip("psycopg", reason="needs roundsman[postgres]")
@@ -572,3 +573,24 @@ class Waits(Straight):
         await asyncio.wait({each.task for each in engine.roster.values() if each.task}, timeout=30)
         self._may.clear()
         self.waiting = 0
+
+
+async def test_a_worker_whose_heartbeats_fail_is_not_ready(
+    database: str, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with worker(database, "one", time) as (one, its):
+        await one.setup({}, {})
+        await its.beat()
+        transport = httpx.ASGITransport(app(one, look_again=0))
+        async with httpx.AsyncClient(transport=transport, base_url="http://one") as proxy:
+            assert (await proxy.get("/readyz")).text == "ready\n"
+            monkeypatch.setattr(its.session, "all_sinks", _away)
+            time.advance(25)
+            with pytest.raises(StoreError):
+                await its.beat()
+            answer = await proxy.get("/readyz")
+            assert answer.status_code == 503
+            assert answer.text == "this worker has sent no heartbeat for 25s\n"
+            monkeypatch.undo()
+            await its.beat()
+            assert (await proxy.get("/readyz")).text == "ready\n"

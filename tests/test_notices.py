@@ -232,7 +232,7 @@ async def test_any_call_that_hangs_in_a_sink_is_reported(
         await engine.beat()
         [event] = own(engine.store)
         assert (event.type, event.document()["subject"]) == ("roundsman.sink.failing", "deaf")
-        assert [delivery.fails for delivery in engine.deliveries.values()] == [True, False]
+        assert [delivery.outage.fails for delivery in engine.deliveries.values()] == [True, False]
     await engine.store.close()
 
 

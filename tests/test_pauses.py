@@ -598,7 +598,7 @@ async def test_a_paused_sink_does_not_fail_and_is_tried_at_once_after_the_pause(
         publish(engine)
         await until(lambda: sink_failed(engine, "rec"))
         await pause(engine, "rec", "sink")
-        assert not engine.deliveries["rec"].fails
+        assert not engine.deliveries["rec"].outage.fails
         await pass_time(engine, time, 3 * SINK_PATIENCE, step=SINK_PATIENCE)
         PLANS["rec"] = lambda event: None
         await resume(engine, "rec", "sink")
@@ -635,10 +635,10 @@ async def test_the_pause_of_a_sink_is_no_time_in_which_it_failed_after_a_later_r
     fail_sink(engine, "rec", OSError("down"))
     again = Engine(store, ByHand(), web_of(Straight(parakey), time), clock=time.clock())
     await setup(again, "a", sinks=["rec"])
-    assert again.deliveries["rec"].fails
-    assert not again.deliveries["rec"].is_reported
+    assert again.deliveries["rec"].outage.fails
+    assert not again.deliveries["rec"].outage.is_reported
     time.advance(SINK_PATIENCE + 1)
-    assert again.deliveries["rec"].is_reported
+    assert again.deliveries["rec"].outage.is_reported
 
 
 async def test_a_sink_that_was_reported_as_failing_before_its_pause_is_not_reported_again(

@@ -138,7 +138,7 @@ class Deliveries(dict[str, Delivery]):
     def idle(self, seconds: float) -> None:
         """No delivery was tried for `seconds`: they do not count as failing."""
         for delivery in self.values():
-            delivery.idle(seconds)
+            delivery.outage.idle(seconds)
 
     def healthy(self) -> bool:
         """Whether every sink's loop runs."""

@@ -11,15 +11,15 @@ import structlog
 
 from roundsman.engine.burials import Burials
 from roundsman.engine.keeping import asking, delivering
-from roundsman.engine.notices import SINK_PATIENCE, Notices, sink_failing, sink_recovered
+from roundsman.engine.notices import SINK_PATIENCE, Notices
+from roundsman.engine.outage import Outage
 from roundsman.engine.position import Position
-from roundsman.engine.shared import Shared
+from roundsman.engine.shared import STORE_AGAIN, Shared
 from roundsman.errors import Backoff, Reject, RequestFailed, reason
 from roundsman.events import Event
 from roundsman.http.client import Http
 from roundsman.plugin import Deliver, Joins, Receipt, Reminds, Sink, Waiting
 from roundsman.store import NEVER, Conflict, Filter, Later, StoreError
-from roundsman.times import spell
 
 READ_AHEAD = 1000
 """Minimum number of events that are requested from the store at a time."""
@@ -59,7 +59,6 @@ class Delivery:
         self._now, self._monotonic = shared.time.now, shared.time.monotonic
         self._trouble = shared.trouble
         self._news = shared.news
-        self._notices = notices
         self._burials = Burials(self.name, self._monotonic)
         self._position = Position(self._store.joint, self.name, self._now)
         self._wake = asyncio.Event()
@@ -71,32 +70,25 @@ class Delivery:
         """When the sink is called again on purpose, also without events."""
         self._due: float | None = None
         """The same by the monotonic clock, for a clock that is set back; None if it is not called."""
-        self._failures, self._failing = failures
-        self._failed_at = self._monotonic() - (self._now() - self._failing if self._failing else 0.0)
-        """Since when it has been failing, by the monotonic clock, and without time in which nothing was tried."""
-        self.paused: float | None = None
-        """Since when a person has paused it (Unix); None if none has."""
-        self._paused_at = 0.0
-        """The same by the monotonic clock."""
+        self.outage = Outage(self.name, shared, notices, failures)
+        self._unread = 0
+        """How often in a row the store has failed before the sink was called."""
+        self._unnoted = False
+        """The sink was called, and its answer is not in the store yet."""
         self._nudge = asyncio.Event()
         """Ends the wait after a failure: a person has paused or resumed it, or it stops."""
         self._under_way: float | None = None
         """Since when (monotonic) it has been opening the place or delivering; None if it does neither."""
 
     @property
-    def fails(self) -> bool:
-        """Whether the last try failed. A paused sink does not count as failing."""
-        return self._failing is not None and self.paused is None
+    def paused(self) -> float | None:
+        """Since when a person has paused it (Unix); None if none has."""
+        return self.outage.paused
 
     @property
     def held(self) -> int:
         """Events that the sink has acked, and sends later on purpose."""
         return self._later.held
-
-    @property
-    def is_reported(self) -> bool:
-        """Whether it has been failing for so long that this is reported."""
-        return self._lasted() >= SINK_PATIENCE and self.paused is None
 
     def reopen(self) -> None:
         """Close the place and open it again, between two deliveries: a log rotation has moved the file."""
@@ -115,21 +107,15 @@ class Delivery:
 
     def pause(self, since: float) -> None:
         """A person has paused it at `since` (Unix): its place is closed after the delivery under way, and events wait."""
-        self.paused = since
-        self._paused_at = self._monotonic() - max(0.0, self._now() - since)
+        self.outage.pause(since)
         self._nudge.set()
         self._wake.set()
 
     def resume(self) -> None:
         """The pause has ended: it continues at its cursor. The pause does not count as time in which it failed."""
-        now = self._monotonic()
-        self._failed_at = min(now, self._failed_at + now - self._paused_at)
-        if self._failing is not None and self._lasted() < SINK_PATIENCE:
-            # Not reported yet: the store has this time for the next start. The ids of reports are made of it.
-            self._failing = self._now() - self._lasted()
+        self.outage.resume()
         if self._under_way is not None:
-            self._under_way = now
-        self.paused = None
+            self._under_way = self._monotonic()
         self._nudge.set()
         self._wake.set()
 
@@ -150,6 +136,7 @@ class Delivery:
                 continue
             try:
                 self._nudge.clear()
+                self._unnoted = False
                 self._reopen = False  # before opening: a file that is moved meanwhile is opened again
                 async with self._opened() as deliver:
                     await self._pump(deliver)
@@ -158,6 +145,9 @@ class Delivery:
                     await self._again(RuntimeError("the sink cancelled itself"))
                 else:
                     raise
+            except StoreError as exc:
+                # Each try with an answer that cannot be noted is a repeat for the receiver: it gets longer waits.
+                await (self._again(exc) if self._unnoted else self._store_failed(exc))
             except Exception as exc:  # noqa: BLE001 - any error of a sink means a retry
                 await self._again(exc)
 
@@ -170,13 +160,15 @@ class Delivery:
                 async with self._opened() as deliver:
                     while await self.step(deliver) and not self._reopen:
                         pass
+        except StoreError as exc:
+            self._trouble.report(exc)
+            return False
         except Exception as exc:  # noqa: BLE001 - any error of a sink means a retry, at the next call
-            await self._record_failure(exc, 0.0)
+            await self.outage.failed(exc, 0.0)
             return False
         finally:
             self._burials.flush()
-        if self._failures or self._failing is not None:
-            await self._recovered()
+        await self.outage.ended()
         return True
 
     @asynccontextmanager
@@ -266,8 +258,8 @@ class Delivery:
             self._wake.clear()
             if await self.step(deliver):
                 continue
-            if self._failing is not None:
-                await self._recovered()  # opening had failed, and now succeeded
+            self._unread = 0
+            await self.outage.ended()  # opening may have failed, and now succeeded
             if not self._wake.is_set():
                 await self._wake.wait()
 
@@ -280,11 +272,13 @@ class Delivery:
         self._position.expect(cursor, events)
         try:
             with self._at_work():
+                self._unnoted = True
                 receipt = await deliver(events)
         except Reject as reject:
             if not events:
                 raise RequestFailed(f"what was held back is refused: {reject}") from None
             if len(events) > 1:
+                self._unnoted = False
                 for event in events:
                     if self.paused is None and not self._stale:
                         cursor = await self._chunk(deliver, cursor, [event])
@@ -292,10 +286,12 @@ class Delivery:
             [event] = events
             why = reason(reject)
             await self._store.bury(self.name, cursor, event.seq, why, self._now())
+            self._unnoted = False
             self._burials.add(event, why)
             return event.seq
         end = events[-1].seq if events else cursor
         await self._acked(cursor, end, receipt)
+        self._unnoted = False
         for event, why in self._position.buried:
             self._burials.add(event, why)
         self._meter.delivered(self.name, len(events) - len(self._position.buried))
@@ -307,12 +303,14 @@ class Delivery:
         self._position.expect(0, [event], retried=True)
         try:
             with self._at_work():
+                self._unnoted = True
                 receipt = await deliver([event])
         except Conflict:
             raise
         except Exception as exc:
             why = reason(exc)
             await self._store.bury_again(self.name, event.seq, why, self._now())
+            self._unnoted = False
             self._burials.add(event, why)
             if not isinstance(exc, Reject):
                 raise  # the place is closed and opened again
@@ -326,6 +324,7 @@ class Delivery:
         self._meter.delivered(self.name, 1)
         if not self._position.moved:
             await self._store.drop_dead(self.name, [event.seq])
+        self._unnoted = False
         log.info("event.raised", sink=self.name, seq=event.seq, id=event.id)
 
     async def _acked(self, was: int, cursor: int, receipt: Receipt | Waiting | None) -> None:
@@ -336,34 +335,7 @@ class Delivery:
         if not self._position.moved:
             await _to_its_end(self._store.ack(self.name, was, cursor, kept, self._now(), later=later))
         self._expect(later)
-        if self._failing is not None:
-            await self._recovered()
-
-    async def _recovered(self) -> None:
-        log.info("sink.recovered", sink=self.name, failures=self._failures)
-        since, lasted = self._failing, self._lasted()
-        self._failures, self._failing = 0, None
-        self._meter.changes += 1
-        if since is not None:
-            recovered = await sink_recovered(self.name, since, lasted, self._now(), self._notices.known)
-            await self._notices.publish(recovered)
-        await self._book(None)
-
-    def _lasted(self) -> float:
-        """For how many seconds the sink has been failing."""
-        return max(0.0, self._monotonic() - self._failed_at) if self._failing is not None else 0.0
-
-    def idle(self, seconds: float) -> None:
-        """No delivery was tried for `seconds`: they do not count as failing."""
-        self._failed_at += seconds
-
-    def _fail(self, lasted: float = 0.0) -> None:
-        """It has been failing for `lasted` seconds, at least."""
-        if self._failing is None:
-            self._failing, self._failed_at = self._now() - lasted, self._monotonic() - lasted
-        self._failures += 1
-        self._meter.failed(self.name)
-        self._meter.changes += 1
+        await self.outage.ended()
 
     async def look(self) -> None:
         """Wake up at the time that the sink has asked for. Count a call that hangs for `SINK_PATIENCE` seconds as a
@@ -376,56 +348,24 @@ class Delivery:
             return
         lasts = self._monotonic() - self._under_way
         if lasts > SINK_PATIENCE:
-            self._fail(lasts)
             self._under_way = self._monotonic()
-            error = f"a delivery has not ended for {spell(self._lasted())}"
-            log.warning(
-                "sink.failing", sink=self.name, error=error, failures=self._failures, wait=0.0, exc_info=None
-            )
-            # Before anything else is awaited: it may recover meanwhile, and then reports that, too.
-            await self._publish_failing(error)
-            if self._failing is not None:
-                await self._book(error)
+            await self.outage.hangs(lasts)
 
     async def _again(self, exc: Exception) -> None:
+        """The sink has failed: it is tried again after a while."""
         asked = exc.after if isinstance(exc, Backoff) else 0.0
-        wait = delivery_backoff(self._failures + 1, asked, random.random())
-        await self._record_failure(exc, wait)
+        wait = delivery_backoff(self.outage.failures + 1, asked, random.random())
+        self._burials.flush()
+        await self.outage.failed(exc, wait)
         with suppress(TimeoutError):
             await asyncio.wait_for((self._stop if asked else self._nudge).wait(), wait)
 
-    async def _record_failure(self, exc: Exception, wait: float) -> None:
-        self._burials.flush()
-        self._fail()
-        error = reason(exc)
-        expected = isinstance(exc, OSError | Backoff | StoreError) or type(exc).__module__.startswith(
-            "roundsman."
-        )
-        log.warning(
-            "sink.failing",
-            sink=self.name,
-            error=error,
-            failures=self._failures,
-            wait=round(wait, 1),
-            exc_info=None if expected else exc,
-        )
-        await self._book(error)
-        await self._publish_failing(error)
-
-    async def _publish_failing(self, error: str) -> None:
-        """Report it if it has been failing for long, and is not paused."""
-        assert self._failing is not None
-        if self.paused is not None:
-            return
-        await self._notices.publish(
-            sink_failing(self.name, self._failing, self._lasted(), error, self._now())
-        )
-
-    async def _book(self, error: str | None) -> None:
-        try:
-            await self._store.record_failure(self.name, self._failures, self._failing, error)
-        except StoreError as exc:
-            self._trouble.report(exc)
+    async def _store_failed(self, exc: StoreError) -> None:
+        """The store has failed before the sink was called, so this is no failure of the sink."""
+        self._unread += 1
+        self._trouble.report(exc)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._nudge.wait(), min(STORE_AGAIN, delivery_backoff(self._unread)))
 
 
 async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:

@@ -96,6 +96,8 @@ class Fleet:
         """The last beat of each worker, and when (as `_watched`) it came: the server's clock may be set."""
         self._last = self._watched = 0.0
         """When (monotonic) it last looked at the others' beats; and for how many seconds it has watched them."""
+        self._whole = shared.time.monotonic()
+        """When (monotonic) all that a beat does was last done."""
         self._unreached = False
         """Whether the server could not be reached since then."""
         self._free_since: dict[Kind, float | None] = {"source": None, "sink": None}
@@ -115,6 +117,12 @@ class Fleet:
     def ended(self) -> bool:
         """Whether another worker has ended this session: all that is in memory is void."""
         return self.session.ended
+
+    @property
+    def missing(self) -> str | None:
+        """Why others may take over what this worker holds, if it has not beaten for too long."""
+        quiet = self._shared.time.monotonic() - self._whole
+        return f"this worker has sent no heartbeat for {quiet:.0f}s" if quiet >= self._pace.dead else None
 
     @property
     def leads(self) -> bool:
@@ -218,6 +226,7 @@ class Fleet:
         await self._look_at_webhooks()
         self._work.keep_for(await self.session.all_sinks())
         self._shared.news.relay(self._news)
+        self._whole = self._shared.time.monotonic()
         return self._handover.waits or any(each is not None for each in self._free_since.values())
 
     def _silent(self, workers: list[Worker], now: float) -> list[Worker]:

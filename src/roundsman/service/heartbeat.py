@@ -172,4 +172,4 @@ def _source_fails(watched: Watched, *, at_once: bool) -> bool:
 
 def _sink_fails(delivery: Delivery, *, at_once: bool) -> bool:
     """Whether this sink makes the ping a failure. A receiver's restart is not reported."""
-    return delivery.fails if at_once else delivery.is_reported
+    return delivery.outage.fails if at_once else delivery.outage.is_reported

@@ -334,7 +334,7 @@ async def summary(engine: Engine) -> str:
     deliveries = engine.deliveries.values()
     sinks = counted(len(deliveries), "sink")
     sinks += _trouble(
-        failing=sum(delivery.fails for delivery in deliveries),
+        failing=sum(delivery.outage.fails for delivery in deliveries),
         paused=sum(delivery.paused is not None for delivery in deliveries),
     )
     visits = sum(status.visits for status in statuses)

@@ -183,7 +183,8 @@ def _page(engine: Engine, options: PageOptions) -> list[Route]:
 
 
 class Readiness:
-    """Whether the daemon is ready: the store can be written, and every source was visited, well or not.
+    """Whether the daemon is ready: the store can be written, and every source was visited, well or not. A worker must also
+    beat.
 
     The store is checked at most once a second, because the check may have to wait for another program's lock, or for a
     server that does not answer.
@@ -224,7 +225,8 @@ class Readiness:
         roster = self._engine.roster
         waits = [name for name, watched in roster.items() if watched.status.paused is None]
         new = [name for name in waits if roster[name].status.last_visit is None]
-        reasons = [self._store] if self._store else []
+        fleet = self._engine.fleet
+        reasons = [each for each in (self._store, fleet.missing if fleet is not None else None) if each]
         reasons += [f"{name}: not visited yet" for name in new[:most]]
         return reasons + ([f"and {len(new) - most} more"] if len(new) > most else [])
 

@@ -64,7 +64,10 @@ ENDPOINTS = {
         READ,
         "Whether the daemon can take webhooks, and has polled every source. For a proxy, or to wait after a start.",
         (
-            (200, "The store can be written, and every source was polled once, with success or not."),
+            (
+                200,
+                "The store can be written, every source was polled once, with success or not, and a worker beats.",
+            ),
             (503, "One of these is missing. The body names what, one line each."),
             OTHER_METHOD,
         ),

@@ -129,7 +129,9 @@ def _about_sinks(engine: Engine, census: Census | None) -> Iterator[str]:
     yield from _samples(m.WAITING, waiting)
     dead = [((name,), census.dead.get(name, 0)) for name in sinks] if census is not None else []
     yield from _samples(m.DEAD_LETTERS, dead)
-    yield from _samples(m.SINK_FAILING, [((name,), each.fails) for name, each in engine.deliveries.items()])
+    yield from _samples(
+        m.SINK_FAILING, [((name,), each.outage.fails) for name, each in engine.deliveries.items()]
+    )
     yield from _samples(m.SINK_FAILURES, [((name,), engine.meter.failures[name]) for name in sinks])
     paused = [((name,), each.paused is not None) for name, each in engine.deliveries.items()]
     yield from _samples(m.SINK_PAUSED, paused)

@@ -180,7 +180,7 @@ def sink_rows(engine: Engine, census: Census | None) -> Iterator[SinkRow]:
 
 def sink_row(name: str, delivery: Delivery, census: Census | None) -> SinkRow:
     lag = census.lags.get(name, UNKNOWN) if census is not None else UNKNOWN
-    state = "paused" if delivery.paused is not None else "failing" if delivery.fails else "ok"
+    state = "paused" if delivery.paused is not None else "failing" if delivery.outage.fails else "ok"
     if state == "ok" and delivery.held:
         state = "waiting"
     dead = census.dead.get(name, 0) if census is not None else None
@@ -190,7 +190,7 @@ def sink_row(name: str, delivery: Delivery, census: Census | None) -> SinkRow:
 def _sink_waits(delivery: Delivery, lag: Lag) -> str:
     if delivery.paused is not None:
         return "waits until a person resumes it"
-    if delivery.fails:
+    if delivery.outage.fails:
         return "tries again by itself, at the latest in 5 min"
     if delivery.held:
         return f"holds {counted(delivery.held, 'event')} for the next message"
