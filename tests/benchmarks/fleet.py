@@ -38,6 +38,7 @@ class Size:
     seconds: float
     """Of each load."""
     quiet: int
+    """For one worker; for several, twice as many."""
     busy: int
     """Sources at `OFTEN` seconds: more than can be visited, and so few that each is visited within three times that."""
     many: int
@@ -49,7 +50,7 @@ class Size:
     workers: tuple[int, ...]
 
 
-FULL = Size(12, 6500, 1800, 50_000, 60, 100_000, 1000, (1, 2, 4))
+FULL = Size(12, 3600, 1800, 50_000, 60, 100_000, 1000, (1, 2, 4))
 QUICK = Size(4, 2400, 1000, 2000, 5, 20_000, 300, (1, 2))
 TINY = Size(3, 60, 60, 40, 1, 1000, 20, (2,))
 FIRST, OFTEN = 10.0, 2.0
@@ -253,29 +254,35 @@ def each_side(
         yield server, count
 
 
-def visited(size: Size, server: Postgres, kind: str, sources: int) -> Iterator[Result]:
-    """Visits of sources that are all due all the time."""
+def visited(size: Size, server: Postgres, kind: str, sources: tuple[int, int]) -> Iterator[Result]:
+    """Visits of sources that are all due all the time; `sources` of one worker and of several."""
     with stub() as vendor_:
         for side, workers in each_side(size, server, size.workers):
-            with crew(side, workers, (kind, sources, FIRST), vendor_) as found:
-                found.until(lambda each: sum(e["visited"] for e in each) >= sources)
+            count = sources[workers > 1]
+            with crew(side, workers, (kind, count, FIRST), vendor_) as found:
+                found.until(lambda each, enough=count: sum(e["visited"] for e in each) >= enough)
                 found.figures(str(OFTEN))
                 time.sleep(OFTEN)
                 found.figures()
                 before = found.costs()
                 time.sleep(size.seconds)
-                count = sum(each["count"] for each in found.figures())
-                yield between(found, before, count)
+                yield between(found, before, sum(each["count"] for each in found.figures()))
 
 
 def quiet(size: Size, server: Postgres) -> None:
     """Visits that find nothing: a 304."""
-    show("unchanged visits, all that are possible", visited(size, server, "quiet", size.quiet))
+    show(
+        "unchanged visits, all that are possible",
+        visited(size, server, "quiet", (size.quiet, 2 * size.quiet)),
+    )
 
 
 def busy(size: Size, server: Postgres) -> None:
     """Visits that find an event each."""
-    show("visits with an event each, all that are possible", visited(size, server, "busy", size.busy))
+    show(
+        "visits with an event each, all that are possible",
+        visited(size, server, "busy", (size.busy, size.busy)),
+    )
 
 
 def many(size: Size, server: Postgres) -> None:
