@@ -91,6 +91,17 @@ def test_all_sql_is_in_the_stores_and_in_the_sink_that_writes_tables() -> None:
                     assert not node.value.strip().startswith(words), path
 
 
+def test_values_of_sql_have_names_or_stand_in_order() -> None:
+    """Python 3.14 refuses a sequence of values for `?1`."""
+    numbered = [
+        f"{path.relative_to(SRC)}:{node.lineno}"
+        for path in (SRC / "store").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.search(r"\?\d", node.value)
+    ]
+    assert numbered == []
+
+
 def test_errors_are_swallowed_in_few_places() -> None:
     broad = {
         path.name

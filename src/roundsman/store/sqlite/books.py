@@ -71,18 +71,19 @@ class Books(Units):
     ) -> None:
         """The sink has everything up to `cursor`. Raises `Conflict` if it was replayed meanwhile."""
         done = self._do(
-            "UPDATE sinks SET cursor = ?1, receipt = coalesce(?2, receipt), failures = 0, failing = NULL, error = NULL, "
-            "delivered = CASE WHEN ?3 THEN ?4 ELSE delivered END, until = CASE WHEN ?3 THEN ?5 ELSE until END, "
-            "held = CASE WHEN ?3 THEN ?6 ELSE held END WHERE name = ?7 AND cursor = ?8",
-            (
-                cursor,
-                wire.encode(receipt).decode() if receipt is not None else None,
-                moved,
-                now,
-                *later,
-                sink,
-                was,
-            ),
+            "UPDATE sinks SET cursor = :cursor, receipt = coalesce(:receipt, receipt), failures = 0, failing = NULL, error = NULL, "
+            "delivered = CASE WHEN :moved THEN :now ELSE delivered END, until = CASE WHEN :moved THEN :until ELSE until END, "
+            "held = CASE WHEN :moved THEN :held ELSE held END WHERE name = :sink AND cursor = :was",
+            {
+                "cursor": cursor,
+                "receipt": wire.encode(receipt).decode() if receipt is not None else None,
+                "moved": moved,
+                "now": now,
+                "until": later.until,
+                "held": later.held,
+                "sink": sink,
+                "was": was,
+            },
         ).rowcount
         if not done:
             raise Conflict

@@ -60,8 +60,8 @@ class Desk(Units):
     def follow(self, source: str, ids: Sequence[str]) -> int:
         """Put ids into a source's inbox, for its next visit to track. Returns how many are new there."""
         return self._do_many(
-            "INSERT OR IGNORE INTO inbox (source, id) SELECT s.id, ?2 FROM sources s WHERE s.name = ?1",
-            [(source, each) for each in ids],
+            "INSERT OR IGNORE INTO inbox (source, id) SELECT s.id, ? FROM sources s WHERE s.name = ?",
+            [(each, source) for each in ids],
         )
 
     @durable

@@ -117,8 +117,8 @@ class Log(Units):
             self._keep_unread(source, now, *intake.unread)
             self._trim_unread(source)
         run(
-            "UPDATE sources SET heard = ?1, calls = calls + 1, changed = CASE WHEN ?2 THEN ?1 ELSE changed END WHERE id = ?3",
-            (now, bool(new), source),
+            "UPDATE sources SET heard = :now, calls = calls + 1, changed = CASE WHEN :new THEN :now ELSE changed END WHERE id = :source",
+            {"now": now, "new": bool(new), "source": source},
         )
         return new, last
 
@@ -160,9 +160,9 @@ class Log(Units):
             must_be(f"sources.{name}", was, kind)
             if name in origins:
                 run(
-                    "UPDATE sources SET origin = CASE WHEN origin IS NULL OR visited IS NULL THEN ?1 ELSE origin END, "
-                    "moved = CASE WHEN visited IS NOT NULL AND origin != ?1 THEN ?1 END WHERE name = ?2",
-                    (origins[name], name),
+                    "UPDATE sources SET origin = CASE WHEN origin IS NULL OR visited IS NULL THEN :origin ELSE origin END, "
+                    "moved = CASE WHEN visited IS NOT NULL AND origin != :origin THEN :origin END WHERE name = :name",
+                    {"origin": origins[name], "name": name},
                 )
         for name, kind in sinks.items():
             run(
@@ -181,8 +181,8 @@ class Log(Units):
         stamps = [event.stamp for event in found.events if event.stamp is not None]
         if stamps:
             self._do(
-                "UPDATE sources SET position = ?1 WHERE id = ?2 AND coalesce(position, 0) < ?1",
-                (min(max(stamps), now), source),
+                "UPDATE sources SET position = :newest WHERE id = :source AND coalesce(position, 0) < :newest",
+                {"newest": min(max(stamps), now), "source": source},
             )
         if found.gap is not None:
             self._do("UPDATE sources SET position = min(position, ?) WHERE id = ?", (found.gap, source))
@@ -235,10 +235,10 @@ class Log(Units):
     def _trim_unread(self, source: int) -> None:
         # An authentic caller can also flood us: only the newest are kept, limited in number and in bytes.
         self._do(
-            "DELETE FROM unread WHERE source = ?1 AND n <= (SELECT max(n) FROM (SELECT n, "
+            "DELETE FROM unread WHERE source = :source AND n <= (SELECT max(n) FROM (SELECT n, "
             "sum(length(body)) OVER (ORDER BY n DESC) AS bytes, row_number() OVER (ORDER BY n DESC) AS place "
-            "FROM unread WHERE source = ?1) WHERE bytes > ?2 OR place > ?3)",
-            (source, UNREAD_BYTES, UNREAD),
+            "FROM unread WHERE source = :source) WHERE bytes > :bytes OR place > :count)",
+            {"source": source, "bytes": UNREAD_BYTES, "count": UNREAD},
         )
 
 

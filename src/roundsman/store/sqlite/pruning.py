@@ -34,10 +34,10 @@ class Pruning(Tallying):
         [mark] = run("SELECT pruned FROM daemons").fetchone()
         last, looked, enough = run(
             # The length is taken in the innermost query: a window over payloads would copy all of them.
-            "SELECT max(seq), count(*), max(bytes) >= ?4 FROM (SELECT seq, size, sum(size) OVER (ORDER BY seq) AS bytes "
-            "FROM (SELECT seq, coalesce(length(body), 0) AS size FROM events WHERE seq > ?1 AND seq <= ?2 "
-            "ORDER BY seq LIMIT ?3)) WHERE bytes - size < ?4",
-            (mark, max(blank, older), limit, STEP_BYTES),
+            "SELECT max(seq), count(*), max(bytes) >= :bytes FROM (SELECT seq, size, sum(size) OVER (ORDER BY seq) AS bytes "
+            "FROM (SELECT seq, coalesce(length(body), 0) AS size FROM events WHERE seq > :mark AND seq <= :last "
+            "ORDER BY seq LIMIT :limit)) WHERE bytes - size < :bytes",
+            {"mark": mark, "last": max(blank, older), "limit": limit, "bytes": STEP_BYTES},
         ).fetchone()
         if looked:
             blanked = run(

@@ -256,7 +256,7 @@ class SqliteStore(Log, Books, Desk, Ticking, Erasure, Pruning):
     @relaxed
     def record_check(self, damage: str | None) -> None:
         """Record what a check has found, for `known_damage`, in the row of the daemon's notices."""
-        self._do("UPDATE sources SET error = ?1 WHERE name = ?2 AND error IS NOT ?1", (damage, DAEMON))
+        self._do("UPDATE sources SET error = ? WHERE name = ? AND error IS NOT ?", (damage, DAEMON, damage))
 
     # -- the daemon ----------------------------------------------------------------------------------------------------
 

@@ -57,16 +57,15 @@ class Ticking(Units):
     def _act_on(self, seqs: Sequence[int], act: Act, keys: dict[int, str | None]) -> Acted:
         was, now = (1, 0) if act.done else (0, 1)
         # One whose payload was pruned could not be listed.
-        flag = (
-            "UPDATE events SET failure = ?3 WHERE seq = ?1 AND failure = ?2 AND (?3 = 0 OR body IS NOT NULL)"
-        )
+        flag = "UPDATE events SET failure = :now WHERE seq = :seq AND failure = :was AND (:now = 0 OR body IS NOT NULL)"
         # With the key of the act that is undone: its failure may be deleted, and its source is in the key.
         row = (
-            "INSERT INTO acts (seq, at, who, done, note, about) VALUES (?1, ?2, ?3, ?4, ?5, "
-            "coalesce(?6, (SELECT about FROM acts WHERE seq = ?1 ORDER BY n DESC LIMIT 1)))"
+            "INSERT INTO acts (seq, at, who, done, note, about) VALUES (:seq, :at, :who, :done, :note, "
+            "coalesce(:about, (SELECT about FROM acts WHERE seq = :seq ORDER BY n DESC LIMIT 1)))"
         )
-        changed = [seq for seq in seqs if self._do(flag, (seq, was, now)).rowcount]
-        self._do_many(row, [(seq, act.at, act.who, act.done, act.note, keys.get(seq)) for seq in changed])
+        changed = [seq for seq in seqs if self._do(flag, {"seq": seq, "was": was, "now": now}).rowcount]
+        said = {"at": act.at, "who": act.who, "done": act.done, "note": act.note}
+        self._do_many(row, [{**said, "seq": seq, "about": keys.get(seq)} for seq in changed])
         others = listed(set(seqs).difference(changed))
         so = "SELECT seq FROM events WHERE seq IN (SELECT value FROM json_each(?)) AND failure = ?"
         unchanged = [seq for [seq] in self._do(so, (others, now))]

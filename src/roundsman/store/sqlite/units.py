@@ -1,7 +1,7 @@
 """What a store's methods are made of: reads on one connection, and units for the writer on another."""
 
 import sqlite3
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -22,11 +22,11 @@ class Units(Reader):
         self._writer = writer
         self._tail = Tail()
 
-    def _do(self, sql: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+    def _do(self, sql: str, values: Sequence[object] | Mapping[str, object] = ()) -> sqlite3.Cursor:
         """Run a statement of a unit, on the writer's connection."""
         return self._writer.conn.execute(sql, values)
 
-    def _do_many(self, sql: str, rows: Iterable[Sequence[object]]) -> int:
+    def _do_many(self, sql: str, rows: Iterable[Sequence[object] | Mapping[str, object]]) -> int:
         """Run a statement of a unit for each row. Returns the number of changed rows."""
         return self._writer.conn.executemany(sql, rows).rowcount
 
