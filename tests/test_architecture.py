@@ -102,6 +102,31 @@ def test_values_of_sql_have_names_or_stand_in_order() -> None:
     assert numbered == []
 
 
+def test_the_type_of_a_field_names_no_attribute_of_its_class() -> None:
+    """Python 3.14 reads annotations when the class is whole: `list` is then its attribute `list`."""
+    found = []
+    for path in SRC.rglob("*.py"):
+        for kind in ast.walk(ast.parse(path.read_text())):
+            if isinstance(kind, ast.ClassDef):
+                fields = [each for each in kind.body if isinstance(each, ast.AnnAssign)]
+                own = {each.target.id for each in fields if isinstance(each.target, ast.Name)}
+                own |= {
+                    each.name
+                    for each in kind.body
+                    if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)
+                }
+                used = [
+                    name
+                    for each in fields
+                    for name in ast.walk(each.annotation)
+                    if isinstance(name, ast.Name)
+                ]
+                found += [
+                    f"{path.relative_to(SRC)}:{name.lineno}: {name.id}" for name in used if name.id in own
+                ]
+    assert found == []
+
+
 def test_errors_are_swallowed_in_few_places() -> None:
     broad = {
         path.name

@@ -18,6 +18,9 @@ from roundsman.kit.searching import Searches
 from roundsman.kit.tracked import Tracked
 from roundsman.plugin import Poll, State, Visit
 
+Keys = list[str]  # in a class with an attribute `list`, Python 3.14 reads `list[str]` as of that
+"""Keys of groups, in their order."""
+
 
 class PartState(Document):
     """The state of one part."""
@@ -26,7 +29,7 @@ class PartState(Document):
     """Jobs that have not ended."""
     groups: dict[str, Tracked] = {}
     """Groups that have not ended."""
-    given_up: list[str] = []
+    given_up: Keys = []
     """Groups that were given up: their jobs do not open them again."""
     list: ListState = msgspec.field(default_factory=ListState)
     failing: Failing | None = None

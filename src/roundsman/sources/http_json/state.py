@@ -74,12 +74,15 @@ class Memory(msgspec.Struct, omit_defaults=True):
     walk: Walk | None = None
 
 
+Texts = list[str]  # in a class with an attribute `list`, Python 3.14 reads `list[str]` as of that
+
+
 class ListState(Document):
     """The state of a source."""
 
     floor: str | None = None
-    remarked: list[str] = []
-    unread: list[str] = []
+    remarked: Texts = []
+    unread: Texts = []
     list: Memory = msgspec.field(default_factory=Memory)
 
     def repaired(self) -> None:
