@@ -84,13 +84,14 @@ def debian() -> Path:
 
 
 def wheels() -> Path:
-    """All that `pip install .` needs, for the Python of that system."""
+    """All that `pip install '.[notify,postgres]'` needs, for the Python of that system."""
     text = (REPOSITORY / "pyproject.toml").read_text()
-    ready = cache() / f"wheels-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    project = tomllib.loads(text)
+    extras = [each for extra in project["project"]["optional-dependencies"].values() for each in extra]
+    wanted = [*project["project"]["dependencies"], *extras, *project["build-system"]["requires"]]
+    ready = cache() / f"wheels-{hashlib.sha256(repr(wanted).encode()).hexdigest()[:12]}"
     if not ready.exists():
         half = ready.with_name(f"{ready.name}.{os.getpid()}")
-        project = tomllib.loads(text)
-        wanted = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
         machine = platform.machine()
         tags = [
             f"--platform={tag}_{machine}"
