@@ -11,8 +11,15 @@ def _end(_: int, __: FrameType | None) -> None:
     )  # nothing was done yet; an exception inside of an import would be printed, or even caught there
 
 
+def _end_first(number: int, _: FrameType | None) -> None:
+    os._exit(128 + number)  # as a shell reports the same signal
+
+
 def main() -> None:
     """The `roundsman` command."""
+    if os.getpid() == 1:
+        # In a container. The kernel drops a signal for the first process if that has no handler; the daemon has one later.
+        signal.signal(signal.SIGTERM, _end_first)
     interrupts = (
         signal.getsignal(signal.SIGINT) is signal.default_int_handler
     )  # else a parent process ignores them
