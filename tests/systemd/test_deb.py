@@ -42,7 +42,12 @@ def test_it_brings_the_program_and_the_unit_and_starts_once_configured(bare: Mac
     bare.until(lambda: "co.parakey" in bare.ask("cat", f"{STATE}/events.jsonl"))
     assert bare.show("ActiveState") == "active"
     assert "state=ok" in bare.run("roundsman", "status")
-    assert bare.run("ls", "/usr/share/doc/roundsman/examples").split() == ["grafana", "prometheus"]
+    assert bare.run("ls", "/usr/share/doc/roundsman/examples").split() == [
+        "compose",
+        "compose.yaml",
+        "grafana",
+        "prometheus",
+    ]
 
 
 def test_an_upgrade_restarts_it_and_it_goes_on(bare: Machine) -> None:
