@@ -56,6 +56,9 @@ TEXTS = sorted(
         *(ROOT / "debian").iterdir(),
         ROOT / "config.example.toml",
         ROOT / "Makefile",
+        ROOT / "Containerfile",
+        ROOT / "contrib" / "compose.yaml",
+        ROOT / "contrib" / "compose" / "Caddyfile",
         ROOT / ".ci" / "run",
     ]
 )
