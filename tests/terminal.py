@@ -131,6 +131,16 @@ NOT_RUN = {
     "curl -v https://HOST/": "HOST is the vendor's",
     "roundsman events -n 1 --json | /usr/local/bin/ring-bell --all; echo $?": "tests/docs/test_pages_of_sinks.py runs the program",
     "python3 receiver.py": "its port is fixed; tests/docs/test_examples.py serves the class on another",
+    "podman build --format docker -t roundsman .": "tests/containers.py does, with a base of its own",
+    "docker build -f Containerfile -t roundsman .": "there is no Docker; tests/containers.py builds with Podman",
+    "sudo chown -R 10001 config && sudo chmod 400 config/parakey.secret": "tests/container/test_image.py does the same",
+    "sudo podman run --rm -v ./config:/etc/roundsman:ro roundsman check": "tests/container/test_image.py runs containers with this mount",
+    "sudo podman run -d --name roundsman --init --read-only --cap-drop all --restart on-failure -v roundsman:/var/lib/roundsman -v ./config:/etc/roundsman:ro roundsman": "tests/container/test_image.py runs containers with these options",
+    "install -d -m 700 compose/secrets": "tests/container/test_compose.py makes the secrets",
+    "python3 -c 'import secrets; print(secrets.token_urlsafe(24))' > compose/secrets/db-password": "as the line before",
+    'echo "postgresql://roundsman:$(cat compose/secrets/db-password)@db/roundsman" > compose/secrets/store': "as the line before",
+    "chown -R 10001 compose/secrets": "as the line before",
+    "chmod 400 compose/secrets/*": "as the line before",
     "smartctl -a /dev/DISK": "DISK is a disk of the reader's",
 }
 """Lines that no test runs, with the reason. Those of `roundsman` are parsed all the same."""
