@@ -17,6 +17,7 @@ import pytest
 from conftest import need
 from roundsman.__main__ import main
 
+ROOT = Path(__file__).parent.parent
 CONFIG = """
 include = ["conf.d/*.toml"]
 [sources.front-doors]
@@ -147,11 +148,31 @@ def test_a_completion_imports_nothing_slow(tmp_path: Path, shell: dict[str, str]
         assert set(done.stderr.split()) & {"httpx", "rich.markup", "rich.console", "structlog"} == set()
 
 
+@pytest.fixture(scope="module")
+def packaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`/usr/share` of the Debian package, with the completions."""
+    root = tmp_path_factory.mktemp("package")
+    subprocess.run([ROOT / "debian/completions", root, sys.executable, "-m", "roundsman"], check=True)
+    return root / "usr/share"
+
+
+EVAL = 'eval "$(_ROUNDSMAN_COMPLETE=source_{} roundsman)"'
+INIT = "autoload -Uz compinit; compinit -u -D"
+BY_HAND = {"bash": EVAL.format("bash"), "zsh": f"{INIT}; {EVAL.format('zsh')}"}
+PACKAGED = {
+    "bash": ". {}/bash-completion/completions/roundsman",
+    "zsh": "fpath=({}/zsh/vendor-completions $fpath); " + INIT,
+}
+"""As the shells load the files: bash at the first Tab, by the package bash-completion."""
+
+
 @pytest.mark.parametrize("name", ["bash", "zsh"])
-def test_tab_completes_a_name(name: str, tmp_path: Path, shell: dict[str, str]) -> None:
+@pytest.mark.parametrize("setup", [BY_HAND, PACKAGED], ids=["by hand", "packaged"])
+def test_tab_completes_a_name(
+    name: str, setup: dict[str, str], packaged: Path, tmp_path: Path, shell: dict[str, str]
+) -> None:
     need(shutil.which(name) is not None, f"needs {name}: apt-get install {name}")
     options = {"bash": ["--norc", "--noprofile"], "zsh": ["-f"]}[name]
-    setup = {"bash": "", "zsh": "autoload -Uz compinit; compinit -u -D; "}[name]
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [name, *options, "-i"],
@@ -162,9 +183,7 @@ def test_tab_completes_a_name(name: str, tmp_path: Path, shell: dict[str, str]) 
     )
     os.close(theirs)
     try:
-        os.write(
-            ours, f'{setup}eval "$(_ROUNDSMAN_COMPLETE=source_{name} roundsman)"; echo RE""ADY\n'.encode()
-        )
+        os.write(ours, f'{setup[name].replace("{}", str(packaged))}; echo RE""ADY\n'.encode())
         until(ours, r"READY")
         os.write(ours, b": X; roundsman poll fro\t")
         until(ours, r"poll front-doors ")
@@ -184,14 +203,13 @@ def until(terminal: int, pattern: str) -> None:
             seen += os.read(terminal, 65536).decode("utf-8", "replace")
 
 
-def test_fish_offers_the_names(tmp_path: Path, shell: dict[str, str]) -> None:
+def test_fish_offers_the_names(packaged: Path, tmp_path: Path, shell: dict[str, str]) -> None:
+    """fish finds the file by its place."""
     need(shutil.which("fish") is not None, "needs fish: apt-get install fish")
-    (tmp_path / "completion").write_text(installed("fish"))
-    script = "source ./completion; complete -C 'roundsman poll '"
     done = subprocess.run(
-        ["fish", "--no-config", "-c", script],
+        ["fish", "-c", "complete -C 'roundsman poll '"],
         cwd=tmp_path,
-        env=shell,
+        env={**shell, "XDG_DATA_DIRS": str(packaged)},
         capture_output=True,
         text=True,
         check=True,
