@@ -1,6 +1,8 @@
 """The Debian package: built on the machine, installed there, upgraded, removed."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -8,11 +10,19 @@ import pytest
 import pages
 import terminal
 from conftest import need
-from installed import CONFIG, GUIDE, TOKEN, for_the_sandbox
-from machine import Machine, missing
+from installed import CONFIG, GUIDE, TOKEN, for_the_sandbox, removal
+from machine import REPOSITORY, Machine, missing
 
 STATE = "/var/lib/private/roundsman"
 APT = "apt-get install --yes --quiet"
+OLDEST = "1fe2b15"
+"""The last commit of version 0.4, the first that had a package."""
+SINCE_GONE = ("prometheus-client", "sdnotify")
+"""What that version needs, and this one does not."""
+VENDOR = (
+    *("systemd-run", "--unit=vendor", "--collect", "--setenv=PYTHONPATH=/srv/vendor"),
+    *("python3", "-m", "roundsman.sandbox", "--port", "8399", "--per-second", "20"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +44,8 @@ def test_it_brings_the_program_and_the_unit_and_starts_once_configured(bare: Mac
     file = bare.root / CONFIG[1:]
     file.write_text(for_the_sandbox(file.read_text()))
     bare.shell("(umask 077; cat > /etc/roundsman/credentials/parakey)", stdin=TOKEN + "\n")
-    sandbox = ["--unit=vendor", "--collect", "--setenv=PYTHONPATH=/usr/lib/roundsman"]
-    bare.run(
-        "systemd-run", *sandbox, "python3", "-m", "roundsman.sandbox", "--port", "8399", "--per-second", "20"
-    )
+    bare.run("cp", "-a", "/usr/lib/roundsman", "/srv/vendor")  # it stays when the package is removed
+    bare.run(*VENDOR)
     bare.run("systemctl", "enable", "--now", "roundsman")
     bare.until(lambda: "co.parakey" in bare.ask("cat", f"{STATE}/events.jsonl"))
     assert bare.show("ActiveState") == "active"
@@ -47,6 +55,17 @@ def test_it_brings_the_program_and_the_unit_and_starts_once_configured(bare: Mac
         "compose.yaml",
         "grafana",
         "prometheus",
+    ]
+
+
+def test_each_shell_finds_its_completions(bare: Machine) -> None:
+    """That they work is in tests/test_completion.py."""
+    found = bare.run("dpkg-query", "--listfiles", "roundsman").splitlines()
+    files = [path for path in found if "ompletions" in path and (bare.root / path[1:]).is_file()]
+    assert sorted(files) == [
+        "/usr/share/bash-completion/completions/roundsman",
+        "/usr/share/fish/vendor_completions.d/roundsman.fish",
+        "/usr/share/zsh/vendor-completions/_roundsman",
     ]
 
 
@@ -92,3 +111,71 @@ def test_removed_it_leaves_the_log_and_the_configuration(bare: Machine) -> None:
     assert (bare.root / CONFIG[1:]).exists()
     assert (bare.root / STATE[1:] / "roundsman.db").exists()
     assert not (bare.root / "usr/lib/roundsman").exists()
+
+
+@pytest.fixture
+def clean(bare: Machine) -> Machine:
+    """Nothing is left of the package, after what the guide removes."""
+    bare.ask("systemctl", "stop", "vendor")
+    bare.ask("apt-get", "purge", "--yes", "--quiet", "roundsman")
+    [data] = [line for line in removal() if "/etc/roundsman" in line]
+    bare.shell(f"{data}; rm -rf /usr/local/lib/roundsman")
+    return bare
+
+
+def test_purged_and_by_the_guides_line_nothing_is_left(clean: Machine) -> None:
+    kept = [f"-path {path} -prune -o" for path in ("/proc", "/sys", "/srv", "/root", "/tmp", "/var/tmp")]
+    assert clean.shell(f"find / -xdev {' '.join(kept)} -name '*roundsman*' -print") == ""
+
+
+def test_version_0_4_is_upgraded_with_its_store_and_its_service(clean: Machine) -> None:
+    """The package of that version, its configuration and its daemon: then the package of this one."""
+    archive = ["git", "-C", str(REPOSITORY), "archive", OLDEST]
+    packed = subprocess.run(archive, capture_output=True, check=False).stdout
+    need(bool(packed), "needs a clone with its history: git fetch --unshallow")
+    (clean.root / "root/old").mkdir()
+    subprocess.run(["tar", "-x", "-C", clean.root / "root/old"], input=packed, check=True)
+    wheel = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--wheel-dir",
+        clean.root / "srv/wheels",
+    ]
+    subprocess.run([*wheel, *SINCE_GONE], check=True, capture_output=True)
+    clean.shell(f"make deb && {APT} ./dist/roundsman_0.4.0_*.deb", folder="/root/old")
+    clean.run("roundsman", "init", "--service")
+    file = clean.root / CONFIG[1:]
+    file.write_text(for_the_sandbox(file.read_text()))
+    text = file.read_text()
+    clean.shell("(umask 077; cat > /etc/roundsman/credentials/parakey)", stdin=TOKEN + "\n")
+    clean.run(*VENDOR)
+    clean.run("systemctl", "enable", "--now", "roundsman")
+    clean.until(lambda: "co.parakey" in clean.ask("cat", f"{STATE}/events.jsonl"))
+    assert clean.run("roundsman", "--version") == "roundsman 0.4.0\n"
+    pid, before = clean.show("MainPID"), sent(clean)
+
+    clean.shell(f"{APT} ./dist/roundsman_*.deb", folder="/root/roundsman")
+    assert clean.run("roundsman", "--version") != "roundsman 0.4.0\n"
+    assert (clean.show("ActiveState"), clean.show("MainPID") == pid) == ("active", False)
+    assert clean.ask("systemctl", "is-enabled", "roundsman") == "enabled"
+    assert file.read_text() == text
+    clean.until(lambda: len(sent(clean)) > len(before) + 20)
+    after = sent(clean)
+    assert after[: len(before)] == before
+    assert len(set(after)) == len(after)
+    logged = [
+        json.loads(line)["id"]
+        for line in clean.run("roundsman", "events", "--json", "-n", "100000").splitlines()
+    ]
+    assert [each for each in logged if each in set(after)] == after
+    assert "state=ok" in clean.run("roundsman", "status")
+
+
+def sent(machine: Machine) -> list[str]:
+    """The ids in the file sink, in order."""
+    lines = (machine.root / STATE[1:] / "events.jsonl").read_text().splitlines(keepends=True)
+    return [json.loads(line)["id"] for line in lines if line.endswith("\n")]
