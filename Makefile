@@ -4,12 +4,18 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-SUM := $(shell cksum pyproject.toml | cut -d' ' -f1)
+# The versions that CI tests with. CONSTRAINTS= takes the newest that pyproject.toml allows.
+CONSTRAINTS ?= constraints.txt
+SUM := $(shell cat pyproject.toml $(CONSTRAINTS) | cksum | cut -d' ' -f1)
 PROGRAM := $(VENV)/.program-$(SUM)
 TOOLS := $(VENV)/.tools-$(SUM)
-PIP := $(BIN)/python -m pip install --disable-pip-version-check
+# Environments of their own: these tools need many packages that no test needs.
+DIST := build/dist-$(SUM)
+AUDIT := build/audit-$(SUM)
+LOWEST := build/lowest-$(SUM)
+PIP := $(BIN)/python -m pip install --disable-pip-version-check $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 
-.PHONY: help demo test test-systemd check docs bench bench-fleet profile soak fuzz proof mutants deb clean
+.PHONY: help demo test test-systemd check docs bench bench-fleet profile soak fuzz proof mutants lowest constraints audit dist deb clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets, with their times on two cores after the first installation (1 minute)
@@ -27,8 +33,8 @@ test-systemd: $(TOOLS)  ## the tests on a booted Debian, as root; needs debootst
 	$(BIN)/python -m pytest tests/systemd $(PYTEST_ARGS)
 
 check: $(TOOLS)  ## format, lint, types, unused names; 30 s
-	$(BIN)/ruff format --check src tests docs
-	$(BIN)/ruff check src tests docs
+	$(BIN)/ruff format --check src tests docs .ci
+	$(BIN)/ruff check src tests docs .ci
 	$(BIN)/mypy
 	$(BIN)/vulture
 
@@ -51,7 +57,7 @@ soak: $(TOOLS)  ## a year of twenty sources in simulated time; HOURS=1: one visi
 	ROUNDSMAN_SOAK_DAYS=365 ROUNDSMAN_SOAK_HOURS=$(or $(HOURS),1) $(BIN)/python -m pytest -s tests/test_soak.py
 
 fuzz: $(TOOLS)  ## random webhooks by a fuzzer that watches the code; SECONDS=60: how long; 1 min
-	$(PIP) --quiet 'atheris>=2.3'
+	$(PIP) --quiet --group fuzz
 	cd tests && ../$(BIN)/python fuzz.py -max_total_time=$(or $(SECONDS),60) -max_len=8192
 
 proof: $(TOOLS)  ## kills, power cuts, failing disks, simulations, a year, fuzzing, with whole budgets; hours
@@ -64,11 +70,33 @@ proof: $(TOOLS)  ## kills, power cuts, failing disks, simulations, a year, fuzzi
 mutants: $(TOOLS)  ## changes of FILE=src/... that no test notices; N=60 of them, SEED=1; under 20 min
 	$(BIN)/python tests/mutants.py $(FILE) --count $(or $(N),60) --seed $(or $(SEED),1)
 
+lowest: $(LOWEST)/.done  ## tests that need no server, with the lowest versions that pyproject.toml allows; 2 min
+	@# Old libraries on newer ones of their own warn, which is not ours to mend.
+	$(LOWEST)/bin/python -m pytest -W default::DeprecationWarning $(LOWEST_TESTS) $(PYTEST_ARGS)
+
+constraints: $(DIST)/.done  ## write constraints.txt again: the newest versions that pyproject.toml allows; 1 min
+	@mkdir -p build
+	$(DIST)/bin/python -m pip install --disable-pip-version-check --quiet --dry-run --ignore-installed --report build/report.json \
+		'pip>=25.1' '.[notify,postgres]' --group test --group check --group docs --group fuzz --group dist --group audit
+	$(DIST)/bin/python .ci/pins.py tested build/report.json >build/constraints.txt
+	mv build/constraints.txt constraints.txt
+
+audit: $(AUDIT)/.done  ## known vulnerabilities of the versions in constraints.txt; asks a service; 1 min
+	$(AUDIT)/bin/python -m pip_audit --requirement constraints.txt --no-deps --disable-pip
+
+dist: $(DIST)/.done  ## dist/: wheel and source archive, built twice and compared, with SBOMs and hashes; 1 min
+	.ci/dist $(DIST)/bin/python
+
 deb:  ## dist/roundsman_*.deb for this system's Python (DEB_PYTHON=/usr/bin/python3); 1 min
 	debian/build $(or $(DEB_PYTHON),/usr/bin/python3)
 
 clean:  ## remove what this file made
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
+
+# The parts that call libraries most: requests, answers, options, rows, the command line.
+LOWEST_TESTS := tests/test_public.py tests/test_config.py tests/test_http.py tests/test_wire.py tests/test_logs.py \
+	tests/sources/test_parakey.py tests/sources/test_http_json.py tests/sinks/test_http_sink.py tests/sinks/test_notify.py \
+	tests/web/test_receiver.py tests/web/test_metrics.py
 
 # pip says nothing for a minute with --quiet, and a hundred lines without: show a count instead.
 COUNTED := | awk '/^ *(Collecting|Building wheel) /{printf "\r\033[K  %d %s", ++n, $$2; fflush()} END {printf "\r\033[K"}'
@@ -86,4 +114,21 @@ $(TOOLS): $(PROGRAM)
 	@echo "Installing the tools for tests, checks and documentation"
 	@$(PIP) --group test --group check --group docs $(COUNTED)
 	@rm -f $(VENV)/.tools-*
+	@touch $@
+
+# An environment of one group: build/NAME-SUM/.done, of the group NAME.
+$(DIST)/.done $(AUDIT)/.done: build/%-$(SUM)/.done:
+	@rm -rf build/$*-[0-9]*
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install --disable-pip-version-check --quiet --upgrade 'pip>=25.1' $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
+	@$(@D)/bin/python -m pip install --disable-pip-version-check --quiet --group $* $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
+	@touch $@
+
+# The program itself is read from src: only its libraries are installed.
+$(LOWEST)/.done:
+	@rm -rf build/lowest-*
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install --disable-pip-version-check --quiet --upgrade 'pip>=25.1'
+	@$(PYTHON) .ci/pins.py lowest >build/lowest.txt
+	@$(@D)/bin/python -m pip install --disable-pip-version-check --constraint build/lowest.txt --editable '.[notify,postgres]' --group test $(COUNTED)
 	@touch $@
