@@ -27,6 +27,7 @@ NO_CGROUP = "219"
 PACKAGES = ("systemd", "systemd-sysv", "dbus", "libpam-systemd", "python3", "python3-venv", "make")
 SHARED = (
     "pyproject.toml",
+    "constraints.txt",
     "README.md",
     "CHANGELOG.md",
     "Makefile",
