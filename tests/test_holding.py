@@ -594,3 +594,27 @@ async def test_a_worker_whose_heartbeats_fail_is_not_ready(
             monkeypatch.undo()
             await its.beat()
             assert (await proxy.get("/readyz")).text == "ready\n"
+
+
+async def test_sources_that_get_the_same_account_by_a_reload_come_to_one_worker(
+    database: str, time: Time
+) -> None:
+    """Else two workers would ask one account, each up to the vendor's limit."""
+    async with worker(database, "one", time) as (one, its), worker(database, "two", time) as (two, others):
+        sources = doors(*range(1, 9))
+        await one.setup(sources, {})
+        await two.setup(sources, {})
+        for each in (its, others, its, others):
+            await each.beat()
+        mine, theirs = min(its.held["source"]), min(others.held["source"])
+        joined = sources | {name: event_logs(name, base_url="http://127.0.0.9") for name in (mine, theirs)}
+        await one.setup(joined, {})
+        await its.beat()
+        assert theirs in others.held["source"], "the other worker does not know yet"
+        await two.setup(joined, {})
+        for each in (its, others, its, others):
+            await each.beat()
+        assert {mine, theirs} <= its.held["source"]
+        assert its.held["source"] ^ others.held["source"] == joined.keys()
+        assert not await others.beat()
+        assert not await its.beat()

@@ -1,6 +1,6 @@
 """What a worker claims and gives back, as a table."""
 
-from roundsman.engine.shares import claims, left_to_others, sinks_to_claim, surplus
+from roundsman.engine.shares import claims, left_to_others, sinks_to_claim, strays, surplus
 
 ALONE = {n: [f"s{n}"] for n in range(10)}
 FREE = {f"s{n}": None for n in range(10)}
@@ -40,6 +40,14 @@ def test_a_worker_gives_back_what_is_clearly_above_its_share_and_never_a_part_of
     assert surplus(ALONE, held, 1) == []
     assert surplus(ALONE, {"s1", "s2", "s3", "s4", "s5", "s6"}, 2) == [], "one more is no reason"
     assert surplus({"all": [f"s{n}" for n in range(10)]}, held, 2) == [], "a group larger than a share stays"
+
+
+def test_of_a_group_that_two_workers_hold_the_one_with_less_gives_its_part() -> None:
+    groups = {"a": ["a1", "a2", "a3"], "b": ["b1", "b2"], "c": ["c1"]}
+    holders = {"a1": 1, "a2": 2, "a3": 2, "b1": 1, "b2": 2, "c1": None}
+    assert strays(groups, holders, 1, {1, 2}) == [["a1"]]
+    assert strays(groups, holders, 2, {1, 2}) == [["b2"]], "of two with as much, the earlier one keeps it"
+    assert strays(groups, holders, 1, {1}) == [], "a worker with another configuration would not take it"
 
 
 def test_a_sink_of_another_machine_is_not_claimed() -> None:

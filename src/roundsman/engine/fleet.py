@@ -5,7 +5,7 @@ and commands here; the holder learns of them by a word, or at its next beat.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple, Protocol
 
@@ -87,6 +87,8 @@ class Fleet:
         """All workers, at the last beat."""
         self._handover = Handover(work, shared.time)
         self._groups: shares.Groups = {}
+        self._regrouped = False
+        """Whether groups may be split, since the configuration has changed."""
         self._places: dict[str, str | None] = {}
         """Each sink that this machine can serve, with the machine that its options name."""
         self._sinks: list[str] = []
@@ -144,6 +146,7 @@ class Fleet:
     def take_over(self, sources: Mapping[str, Configured], sinks: Mapping[str, Sink]) -> None:
         """From now on, claim by this configuration."""
         self._groups = shares.groups_of(sources)
+        self._regrouped = True
         self._webhooks = any(each.source.webhook is not None for each in sources.values())
         self._sinks = list(sinks)
         self._places = self.serves(sinks)
@@ -333,7 +336,7 @@ class Fleet:
         return choose
 
     async def _give_surplus(self) -> None:
-        over = shares.surplus(self._groups, self.held["source"], len(self._peers))
+        over = await self._strays() or shares.surplus(self._groups, self.held["source"], len(self._peers))
         if over:
             await self._work.flush()
         names = self._handover.ready(over)
@@ -343,6 +346,23 @@ class Fleet:
             self._work.let_go(names)
             await self.session.give("source", names)
             self.say("holds")
+
+    async def _strays(self) -> list[Sequence[str]]:
+        """What this worker holds of groups that another one is to have as a whole."""
+        found: list[Sequence[str]] = []
+        if not self._regrouped or len(self.workers) < 2:
+            return found
+
+        def look(holders: Mapping[str, int | None]) -> list[str]:
+            found.extend(shares.strays(self._groups, holders, self.session.number, self._peers))
+            return []
+
+        await self.session.claim("source", look)
+        differ = {each.digest for each in self.workers}
+        self._regrouped = (
+            bool(found) or len(differ) > 1
+        )  # the other one may not have its new configuration yet
+        return found
 
     # -- what came on any machine --------------------------------------------------------------------------------------
 

@@ -66,6 +66,22 @@ def left_to_others(groups: Groups, holders: Holders, me: int) -> set[str]:
     return found
 
 
+def strays(groups: Groups, holders: Holders, me: int, peers: Collection[int]) -> list[Sequence[str]]:
+    """What this worker holds of groups of which one of `peers` holds more: a change of credentials has joined two groups."""
+    found: list[Sequence[str]] = []
+    for names in groups.values():
+        parts: defaultdict[int, list[str]] = defaultdict(list)
+        for name in names:
+            holder = holders.get(name)
+            if holder is not None:
+                parts[holder].append(name)
+        if me in parts and len(parts) > 1:
+            first = max(parts, key=lambda each: (len(parts[each]), -each))
+            if first != me and first in peers:  # with another configuration, it would not take the rest
+                found.append(parts[me])
+    return found
+
+
 def surplus(groups: Groups, held: Collection[str], peers: int) -> list[Sequence[str]]:
     """Groups that this worker can give back, because it holds more than its share. Never less than a whole group."""
     total = sum(map(len, groups.values()))
