@@ -133,6 +133,10 @@ def test_json_has_the_warnings_and_what_is_configured(check: Program) -> None:
     [
         ("postgresql://rm:s3cret-pw@h/db?sslmodee=require", 'invalid URI query parameter: "sslmodee"'),
         ("postgresql://rm:s3cret-pw@h/db?sslmode=verifyfull", "sslmode is verifyfull: write one of disable,"),
+        (
+            "postgresql://rm:s3cret-pw@h/db?target_session_attrs=primery",
+            "target_session_attrs is primery: write one of any,",
+        ),
         ("postgresql://rm:s3cret-pw@h:54x/db", "the port is 54x: write a number from 1 to 65535"),
         ("postgresql://rm:s3cret-pw%zz@h/db", "is refused by libpq: "),
         ("postgresql://rm:s3cret-pw@h:5432,k:5433/db?sslmode=verify-full", ""),

@@ -7,7 +7,14 @@ from roundsman.errors import Problem
 from roundsman.masking import mask
 from roundsman.options.server import Server
 
-SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+CHOICES = {
+    "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+    "target_session_attrs": ("any", "read-write", "read-only", "primary", "standby", "prefer-standby"),
+    "channel_binding": ("disable", "prefer", "require"),
+    "gssencmode": ("disable", "prefer", "require"),
+    "load_balance_hosts": ("disable", "random"),
+}
+"""Values of parameters that libpq checks only when it connects."""
 
 
 def problems(config: Config) -> list[Problem]:
@@ -38,9 +45,9 @@ def _refused(server: Server) -> str | None:
         found = conninfo_to_dict(server.reveal())
     except ProgrammingError as exc:
         return f"{server} is refused by libpq: {mask(str(exc).strip())}"
-    mode = str(found.get("sslmode") or SSL_MODES[0])
-    if mode not in SSL_MODES:
-        return f"sslmode is {mode}: write one of {', '.join(SSL_MODES)}"
+    for name, choices in CHOICES.items():
+        if (value := str(found.get(name) or choices[0])) not in choices:
+            return f"{name} is {mask(value)}: write one of {', '.join(choices)}"
     for port in str(found.get("port") or "").split(","):
         if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 2**16):
             return f"the port is {mask(port)}: write a number from 1 to 65535"
