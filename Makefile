@@ -71,8 +71,8 @@ mutants: $(TOOLS)  ## changes of FILE=src/... that no test notices; N=60 of them
 	$(BIN)/python tests/mutants.py $(FILE) --count $(or $(N),60) --seed $(or $(SEED),1)
 
 lowest: $(LOWEST)/.done  ## tests that need no server, with the lowest versions that pyproject.toml allows; 2 min
-	@# Old libraries on newer ones of their own warn, which is not ours to mend.
-	$(LOWEST)/bin/python -m pytest -W default::DeprecationWarning $(LOWEST_TESTS) $(PYTEST_ARGS)
+	@# Old libraries on newer ones of their own warn, and old tools of tests leave sockets of event loops open.
+	$(LOWEST)/bin/python -m pytest -W default::DeprecationWarning -W ignore::pytest.PytestUnraisableExceptionWarning $(LOWEST_TESTS) $(PYTEST_ARGS)
 
 constraints: $(DIST)/.done  ## write constraints.txt again: the newest versions that pyproject.toml allows; 1 min
 	@mkdir -p build
@@ -84,7 +84,7 @@ constraints: $(DIST)/.done  ## write constraints.txt again: the newest versions 
 audit: $(AUDIT)/.done  ## known vulnerabilities of the versions in constraints.txt; asks a service; 1 min
 	$(AUDIT)/bin/python -m pip_audit --requirement constraints.txt --no-deps --disable-pip
 
-dist: $(DIST)/.done  ## dist/: wheel and source archive, built twice and compared, with SBOMs and hashes; 1 min
+dist: $(DIST)/.done  ## dist/: wheel, source archive and package, built twice and compared, with SBOMs and hashes; 2 min
 	.ci/dist $(DIST)/bin/python
 
 deb:  ## dist/roundsman_*.deb for this system's Python (DEB_PYTHON=/usr/bin/python3); 1 min

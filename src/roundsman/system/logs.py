@@ -69,7 +69,11 @@ def configure(level: str, form: Literal["auto", "json", "console"], line: Line |
     ]
     if console:
         colors = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
-        after.append(structlog.dev.ConsoleRenderer(colors=colors, sort_keys=False))
+        after.append(
+            structlog.dev.ConsoleRenderer(
+                colors=colors, sort_keys=False, exception_formatter=structlog.dev.plain_traceback
+            )
+        )
     else:
         after.append(structlog.processors.JSONRenderer(serializer=_serialize))
     structlog.configure(
