@@ -590,7 +590,7 @@ async def test_a_worker_whose_heartbeats_fail_is_not_ready(
                 await its.beat()
             answer = await proxy.get("/readyz")
             assert answer.status_code == 503
-            assert answer.text == "this worker has sent no heartbeat for 25s\n"
+            assert answer.text == "the heartbeats of this worker have failed for 25s\n"
             monkeypatch.undo()
             await its.beat()
             assert (await proxy.get("/readyz")).text == "ready\n"
@@ -618,3 +618,86 @@ async def test_sources_that_get_the_same_account_by_a_reload_come_to_one_worker(
         assert its.held["source"] ^ others.held["source"] == joined.keys()
         assert not await others.beat()
         assert not await its.beat()
+
+
+async def test_a_source_whose_webhooks_ring_all_the_time_is_given_and_its_ring_with_it(
+    database: str, time: Time
+) -> None:
+    alarms = ByHand()
+    rung = {
+        f"doors-{n}": event_logs(f"doors-{n}", base_url=f"http://127.0.0.{n}", webhook=HOOK) for n in range(4)
+    }
+    async with (
+        worker(database, "one", time, None, alarms) as (one, its),
+        worker(database, "two", time) as (two, others),
+        asyncio.TaskGroup() as group,
+    ):
+        await one.setup(rung, {})
+        await its.beat()
+        await one.once()
+        one.turns.start(group)
+        time.advance(1)
+        await two.setup(rung, {})
+        await others.beat()
+        for _ in range(2):  # the second ring comes too soon after the visit, and waits
+            time.advance(1)
+            for name in rung:
+                await one.reception._commit(Intake(name, []), True)
+            async with asyncio.timeout(30):
+                while any(each.busy for each in one.roster.values()):
+                    await asyncio.sleep(0.01)
+        assert all(each.status.ring_at is not None for each in one.roster.values())
+        await its.beat()
+        for name in rung:
+            await one.reception._commit(Intake(name, []), True)
+        await its.beat()
+        assert len(its.held["source"]) == 2
+        for _ in range(2):
+            await others.beat()
+        assert all(each.status.ring_at is not None for each in two.roster.values())
+        assert len(two.roster) == 2
+
+
+async def test_a_worker_holds_what_another_one_beats_for_and_does_not_claim(
+    database: str, time: Time
+) -> None:
+    async with worker(database, "one", time) as (one, its), worker(database, "two", time) as (two, others):
+        for engine in (one, two):
+            await engine.setup(doors(*range(1, 7)), {})
+        held = []
+        for _ in range(12):
+            time.advance(5)
+            await others.session.beat([], "")
+            await its.beat()
+            held.append(len(one.roster))
+        assert max(held) == 6
+
+
+async def test_while_heartbeats_fail_all_sources_are_visited(
+    database: str, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vendor, alarms = Waits(Parakey()), ByHand()
+    async with (
+        worker(database, "one", time, vendor, alarms) as (one, its),
+        worker(database, "two", time) as (two, others),
+        asyncio.TaskGroup() as group,
+    ):
+        await one.setup(doors(1, 2, 3, 4), {})
+        await its.beat()
+        one.turns.start(group)
+        await all_visited(one, vendor, alarms, time)
+        await two.setup(doors(1, 2, 3, 4), {})
+        await others.beat()
+        await its.beat()
+        assert one.turns.draining == {"doors-3", "doors-4"}
+        monkeypatch.setattr(its.session, "free", _away)
+        beating = group.create_task(its._beat_forever())
+        async with asyncio.timeout(30):
+            while one.turns.draining:
+                await asyncio.sleep(0.01)
+        beating.cancel()
+        await vendor.answer_all(one)
+        time.advance(120)
+        assert len(alarms.ring_due(time.now())) == 4
+        await vendor.begun(4)
+        await vendor.answer_all(one)

@@ -156,19 +156,22 @@ class Delivery:
         try:
             self._reopen = True
             while self._reopen:
-                self._reopen = False
+                self._reopen = self._unnoted = False
                 async with self._opened() as deliver:
                     while await self.step(deliver) and not self._reopen:
                         pass
+            await self.outage.ended()
         except StoreError as exc:
-            self._trouble.report(exc)
+            if self._unnoted:
+                await self.outage.failed(exc, 0.0)
+            else:
+                self._trouble.report(exc)
             return False
         except Exception as exc:  # noqa: BLE001 - any error of a sink means a retry, at the next call
             await self.outage.failed(exc, 0.0)
             return False
         finally:
             self._burials.flush()
-        await self.outage.ended()
         return True
 
     @asynccontextmanager
@@ -258,8 +261,8 @@ class Delivery:
             self._wake.clear()
             if await self.step(deliver):
                 continue
-            self._unread = 0
             await self.outage.ended()  # opening may have failed, and now succeeded
+            self._unread = 0
             if not self._wake.is_set():
                 await self._wake.wait()
 
@@ -297,6 +300,7 @@ class Delivery:
         self._meter.delivered(self.name, len(events) - len(self._position.buried))
         ms = round((time.perf_counter() - began) * 1000, 1)
         log.debug("sink.delivered", sink=self.name, events=len(events), ms=ms)
+        await self.outage.ended()
         return end
 
     async def _retry(self, deliver: Deliver, event: Event) -> None:
@@ -326,6 +330,7 @@ class Delivery:
             await self._store.drop_dead(self.name, [event.seq])
         self._unnoted = False
         log.info("event.raised", sink=self.name, seq=event.seq, id=event.id)
+        await self.outage.ended()
 
     async def _acked(self, was: int, cursor: int, receipt: Receipt | Waiting | None) -> None:
         later, kept = NEVER, receipt
@@ -335,7 +340,6 @@ class Delivery:
         if not self._position.moved:
             await _to_its_end(self._store.ack(self.name, was, cursor, kept, self._now(), later=later))
         self._expect(later)
-        await self.outage.ended()
 
     async def look(self) -> None:
         """Wake up at the time that the sink has asked for. Count a call that hangs for `SINK_PATIENCE` seconds as a
@@ -364,8 +368,10 @@ class Delivery:
         """The store has failed before the sink was called, so this is no failure of the sink."""
         self._unread += 1
         self._trouble.report(exc)
+        began = self._monotonic()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._nudge.wait(), min(STORE_AGAIN, delivery_backoff(self._unread)))
+        self.outage.idle(self._monotonic() - began)
 
 
 async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:

@@ -212,7 +212,7 @@ class Engine:
         return self.deliveries.runs(sink)
 
     def drain(self, names: Collection[str]) -> None:
-        """Begin no visits of these sources, and visits of all others as usual."""
+        """Queue no visits of these sources, and visits of all others as usual."""
         self.turns.drain(names)
 
     def let_go(self, names: Iterable[str]) -> None:

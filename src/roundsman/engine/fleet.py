@@ -122,9 +122,13 @@ class Fleet:
 
     @property
     def missing(self) -> str | None:
-        """Why others may take over what this worker holds, if it has not beaten for too long."""
+        """What is wrong if this worker's heartbeats have failed for too long: others may take over what it holds."""
         quiet = self._shared.time.monotonic() - self._whole
-        return f"this worker has sent no heartbeat for {quiet:.0f}s" if quiet >= self._pace.dead else None
+        return (
+            f"the heartbeats of this worker have failed for {quiet:.0f}s"
+            if quiet >= self._pace.dead
+            else None
+        )
 
     @property
     def leads(self) -> bool:
@@ -180,6 +184,7 @@ class Fleet:
                 more = await self.beat()
             except StoreError as exc:
                 self._shared.trouble.report(exc)
+                self._handover.end()  # a later beat begins again
                 more = False
             if self.ended:
                 self._work.stop()
@@ -282,7 +287,7 @@ class Fleet:
         mine = counted.get(self.session.number, (0, 0))[kind == "sink"]
         if mine != len(self.held[kind]):
             await self._read(kind)
-        free, since = await self.session.free(kind), None
+        free, since, alone = await self.session.free(kind), None, False
         if free:  # sources that were removed, and sinks of other machines, stay free
             free &= self._known(kind)
         if free:
@@ -290,11 +295,12 @@ class Fleet:
             since = self._free_since[kind] or now
             left: set[str] = set()
             # The worker that should have taken the rest does not.
-            await self.session.claim(kind, self._chooses(kind, left, alone=now - since > 2 * self._pace.dead))
+            alone = now - since > 2 * self._pace.dead
+            await self.session.claim(kind, self._chooses(kind, left, alone=alone))
             await self._read(kind)
             free -= left
         self._free_since[kind] = since if free else None
-        if kind == "source":
+        if kind == "source" and not alone:
             await self._give_surplus()
 
     async def _read(self, kind: Kind) -> None:

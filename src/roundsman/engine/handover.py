@@ -1,7 +1,7 @@
 """Giving sources to other workers: at once those that are idle, the others after their visits under way.
 
-A source that is visited at each look would never be given, so no visit to it begins while its group waits. A long
-reading may keep a group longer than that is kind to its other sources: then they are visited again for a while.
+A source that is visited at each look would never be given, so none of its visits is queued while its group waits. One
+long visit keeps its group: the other sources are not to wait for it for ever, and are visited again for a while.
 """
 
 from collections.abc import Collection, Sequence
@@ -12,7 +12,7 @@ from roundsman.engine.timekeeper import Timekeeper
 DRAIN = 20.0
 """Seconds for which no visits of a group begin while it waits: fewer than after which a worker counts as late."""
 REST = 600.0
-"""Seconds from the begin of one such wait to the begin of the next one."""
+"""Seconds from the beginning of one such wait to the beginning of the next one."""
 
 Group = tuple[str, ...]
 
@@ -24,7 +24,7 @@ class Visiting(Protocol):
         """Whether nothing of a source is under way or waits to be written."""
 
     def drain(self, names: Collection[str]) -> None:
-        """Begin no visits of these sources, and visits of all others as usual."""
+        """Queue no visits of these sources, and visits of all others as usual."""
 
 
 class Handover:
@@ -51,3 +51,8 @@ class Handover:
         self._work.drain(drained)
         self.waits = bool(drained)
         return given
+
+    def end(self) -> None:
+        """Nothing is given for now: visit all sources as usual."""
+        self._work.drain(())
+        self.waits = False

@@ -98,13 +98,15 @@ class Outage:
         """The sink works. If it had failed, this is logged, and reported if its failing was."""
         if not self.failures and self.since is None:
             return
+        since, recovered = self.since, None
+        if since is not None:  # if that raises, the next call reports it
+            recovered = await sink_recovered(
+                self._sink, since, self._lasted(), self._now(), self._notices.known
+            )
         log.info("sink.recovered", sink=self._sink, failures=self.failures)
-        since, lasted = self.since, self._lasted()
         self.failures, self.since = 0, None
         self._meter.changes += 1
-        if since is not None:
-            recovered = await sink_recovered(self._sink, since, lasted, self._now(), self._notices.known)
-            await self._notices.publish(recovered)
+        await self._notices.publish(recovered)
         await self._book(None)
 
     def _count(self, lasted: float = 0.0) -> None:

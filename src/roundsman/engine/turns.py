@@ -32,7 +32,7 @@ class Turns:
         self.ending = False
         """The daemon is stopping: webhooks are still taken in, but no longer ring."""
         self.draining: set[str] = set()
-        """Sources that another worker is to visit: none of their visits begins."""
+        """Sources that another worker is to visit: none of their visits is queued."""
         self._queues: defaultdict[str, deque[tuple[str, Watched]]] = defaultdict(deque)
         self._under_way: Counter[str] = Counter()
         self._leaving: dict[str, set[asyncio.Task[None]]] = {}
@@ -88,8 +88,13 @@ class Turns:
             del self._leaving[name]
 
     def drain(self, names: Collection[str]) -> None:
-        """Begin no visits of these sources, and visits of all others as usual. Visits under way or queued are made."""
+        """Queue no visits of these sources, and visits of all others as usual."""
         before, self.draining = self.draining, set(names)
+        for name in self.draining - before:
+            watched = self._roster.get(name)
+            if watched is not None and not watched.busy:
+                # The ring is in the store: who visits the source next finds it there.
+                watched.status = replace(watched.status, ring_at=None)
         self.schedule(name for name in before ^ self.draining if name in self._roster)
 
     def stop(self) -> None:
@@ -150,7 +155,7 @@ class Turns:
     def ring(self, name: str) -> None:
         """A webhook rings: visit now instead of at `due`, if `policy.ring` allows it. Rings are coalesced."""
         watched = self._roster.get(name)
-        if self.ending or watched is None or watched.status.ring_at is not None:
+        if self.ending or watched is None or name in self.draining or watched.status.ring_at is not None:
             return
         if watched.busy:
             watched.ring_pending = True
