@@ -20,6 +20,7 @@ from roundsman.events import Event
 from roundsman.http.client import Http
 from roundsman.plugin import Deliver, Receipt, Sink, Source
 from roundsman.sandbox import Parakey, Vendor
+from roundsman.screen.whole import whole
 from roundsman.sinks.file import FileSink
 from roundsman.store import Filter, Intake, Server, SourceRecord, StoreError, open_store
 from roundsman.store.origins import changes
@@ -342,6 +343,32 @@ async def test_a_source_of_another_configuration_is_not_called_removed_while_a_w
         )
         found = await screen.status(two.store, {}, None, ({"gates"}, set()))
         assert {row["state"] for row in found["sources"] if row["name"] == "doors-1"} == {"retired"}
+
+
+async def test_a_sink_of_another_configuration_is_not_called_removed_while_a_worker_serves_it(
+    database: str, time: Time
+) -> None:
+    told, gone = (Recorder().named(name) for name in ("told", "gone"))
+    async with worker(database, "one", time) as (one, its), worker(database, "two", time) as (two, others):
+        await one.setup(doors(1), {"told": told, "gone": gone})
+        await two.setup(doors(1), {"told": told})
+        await its.beat()
+        await others.beat()
+        await one.store.receive(Intake("doors-1", [an_event(1)]), time.now())
+
+        async def shown() -> tuple[str, str | None, int, str]:
+            """The state, the worker and the lag of the sink that one configuration has, and its part in `events show`."""
+            found = await screen.status(two.store, {}, None, (doors(1), {"told"}))
+            [row] = [each for each in found["sinks"] if each["name"] == "gone"]
+            event = await whole(two.store, 1, {}, {"told"})
+            assert event is not None
+            [part] = [each["state"] for each in event["sinks"] if each["name"] == "gone"]
+            return row["state"], row["worker"], row["waiting"], part
+
+        assert await shown() == ("ok", "one", 1, "waiting")
+        await one.setup(doors(1), {"told": told})
+        await its.beat()
+        assert await shown() == ("retired", None, 0, "retired")
 
 
 async def test_while_workers_reload_one_after_the_other_each_source_is_held_by_one(

@@ -95,7 +95,7 @@ async def status(
     sinks = []
     holders = await view.holders("sink") if shared else {}
     for sink in await view.sinks():
-        retired = sinks_now is not None and sink.name not in sinks_now
+        retired = sinks_now is not None and sink.name not in sinks_now and sink.name not in holders
         found = (filters or {}).get(sink.name, Filter())
         waiting = 0 if retired else await view.lag(sink.cursor, found)
         sinks.append(

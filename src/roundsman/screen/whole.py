@@ -36,6 +36,8 @@ async def whole(
     if not found:
         return None
     event, logged = found[0]
+    if configured is not None:  # a sink that only another worker's configuration has is held by that worker
+        configured = {*configured, *await view.holders("sink")}
     return {
         "seq": event.seq,
         "logged": stamp(logged),
