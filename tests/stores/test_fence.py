@@ -94,6 +94,36 @@ async def test_a_worker_that_still_starts_does_not_count_as_silent(database: str
         assert [each.name for each in await its.beat([], "")] == ["one", "two"]
 
 
+async def test_a_worker_that_was_killed_before_its_first_beat_leaves_nothing_although_its_machine_is_gone(
+    database: str, postgres_server: Postgres
+) -> None:
+    name = database.rpartition("/")[2]
+
+    def there() -> list[Any]:
+        return postgres_server.run(
+            "SELECT w.host, w.ended IS NULL, b.worker IS NULL FROM workers w LEFT JOIN beats b ON b.worker = w.id "
+            "WHERE w.host IN ('gone', 'slow', 'here') ORDER BY w.id",
+            database=name,
+        )
+
+    async with (
+        worker(database, "one") as (one, _),
+        worker(database, "two") as (two, _),
+        worker(database, "three"),
+    ):
+        postgres_server.run(
+            "UPDATE workers w SET host = CASE b.name WHEN 'one' THEN 'gone' WHEN 'two' THEN 'slow' ELSE 'here' END, "
+            "started = w.started - CASE b.name WHEN 'two' THEN 60 ELSE 7200 END FROM beats b WHERE b.worker = w.id",
+            database=name,
+        )
+        for each in (one, two):
+            pid = each._session.connection.info.backend_pid
+            postgres_server.run(f"SELECT pg_terminate_backend({pid}, 5000)", database=name)
+        async with worker(database, "four"):
+            # One that has begun a minute ago may be about to reach the server again; one that is connected still starts.
+            assert there() == [("gone", False, True), ("slow", True, False), ("here", True, False)]
+
+
 async def test_a_second_worker_with_the_name_of_one_that_runs_is_refused(
     database: str, postgres_server: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,6 +27,8 @@ OUTCOME = 20.0
 AGAIN = 0.1
 BEATS = 20.0
 """Seconds since its last beat for which a worker counts as running: it may be about to reach the server again."""
+STARTS = 3600.0
+"""Seconds after which a worker of another machine that never beat, and is not connected, counts as ended."""
 UNKNOWN = "{} went away in a commit, and does not say whether it was made: what was written is read again"
 
 LIVES = (
@@ -161,17 +163,24 @@ class Session:
         )
 
     async def _end_the_gone(self, others: str) -> None:
-        """End the right of each that is not connected; of workers, of those on this machine whose process has ended."""
+        """End the right of each that is not connected; of workers, of those on this machine whose process has ended, and of
+        those that ended on another one before their first beat.
+        """
         run = self.connection.execute
         sql = f"SELECT id FROM workers w WHERE kind {others} AND ended IS NULL FOR UPDATE"  # noqa: S608 - fixed words
         gone = [number for [number] in await (await run(sql)).fetchall()]
         if self.worker is not None:
+            here = socket.gethostname()
+            # The others do not miss what never beat.
+            unborn = (
+                "started < %s AND EXISTS (SELECT 1 FROM beats b WHERE b.worker = w.id AND b.beat IS NULL)"
+            )
             sql = (
-                "SELECT id, pid FROM workers w WHERE kind = 'worker' AND ended IS NULL AND host = %s "  # noqa: S608 - a number
+                f"SELECT id, host, pid FROM workers w WHERE kind = 'worker' AND ended IS NULL AND (host = %s OR {unborn}) "  # noqa: S608 - fixed words and a number
                 f"AND NOT {lives(self._space)} FOR UPDATE"
             )
-            found = await (await run(sql, (socket.gethostname(),))).fetchall()
-            gone += [number for number, pid in found if not _runs(pid)]
+            found = await (await run(sql, (here, time.time() - STARTS))).fetchall()
+            gone += [number for number, host, pid in found if host != here or not _runs(pid)]
         await run("UPDATE workers SET ended = %s WHERE id = ANY (%s)", (time.time(), gone))
         # Also what sessions hold that a migration has ended.
         await run(
