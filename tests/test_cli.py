@@ -1053,14 +1053,14 @@ import os, signal, sys
 class Terminal:
     def find_spec(self, name, *_):
         if name == os.environ["WHILE"]:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), int(os.environ.get("SENT", signal.SIGINT)))
 
 
 sys.meta_path.insert(0, Terminal())
 from roundsman.__main__ import main
 main()
 """
-"""The command; Ctrl-C comes while it imports the module WHILE."""
+"""The command; Ctrl-C, or the signal SENT, comes while it imports the module WHILE."""
 
 
 @pytest.mark.parametrize(
@@ -1076,6 +1076,22 @@ def test_ctrl_c_while_a_command_starts_prints_nothing(module: str, filled: Path)
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+@pytest.mark.parametrize(("command", "status"), [("run", 0), ("check", -signal.SIGHUP)])
+def test_a_request_to_reload_does_not_end_a_daemon_that_still_starts(
+    command: str, status: int, filled: Path
+) -> None:
+    """Other commands end when their terminal is closed."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, command, "--help"],
+        cwd=filled,
+        env={**os.environ, "WHILE": "typer", "SENT": str(int(signal.SIGHUP))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (status, "")
 
 
 def test_a_command_whose_parent_ignores_ctrl_c_ignores_it(filled: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from types import FrameType
 
 
@@ -20,6 +21,9 @@ def main() -> None:
     if os.getpid() == 1:
         # In a container. The kernel drops a signal for the first process if that has no handler; the daemon has one later.
         signal.signal(signal.SIGTERM, _end_first)
+    if sys.argv[1:2] == ["run"]:
+        # It asks the daemon to read its configuration: until the daemon handles it, it would end the process.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     interrupts = (
         signal.getsignal(signal.SIGINT) is signal.default_int_handler
     )  # else a parent process ignores them
