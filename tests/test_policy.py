@@ -80,6 +80,14 @@ TABLE: list[tuple[str, SourceStatus, Trigger, Outcome, dict[str, Any], list[str]
         ["roundsman.source.recovered It answers again."],
     ),
     (
+        "it fails, and then asks nothing: that is over, and is called no answer",
+        FAILING,
+        "due",
+        Answer(took=1, asked=False),
+        {"failing_since": None, "failures": 0, "error": None},
+        ["roundsman.source.recovered It has nothing to ask the vendor about any more."],
+    ),
+    (
         "a first failure: later, not loud",
         GOOD,
         "due",

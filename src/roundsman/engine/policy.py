@@ -234,7 +234,8 @@ def _answered(status: SourceStatus, outcome: Answer, now: float, interval: float
     fails = status.failures > 0 or status.failing_since is not None
     reports = []
     if status.failing_since is not None:
-        reports.append(Report("roundsman.source.recovered", "It answers again.", status.failing_since))
+        words = "It answers again." if outcome.asked else "It has nothing to ask the vendor about any more."
+        reports.append(Report("roundsman.source.recovered", words, status.failing_since))
     new = replace(
         status,
         due=due,
