@@ -10,11 +10,12 @@ import pytest
 
 from inside import done, put
 from jobs import ends, hidden_from_the_list, troubled, two_connections
+from lists import a_list
 from rounds import Rounds
 from roundsman.plugin import Source
 from roundsman.sandbox import Parakey, Vendor
 from roundsman.sandbox.mailchimp import Mailchimp, Operation, bad_address
-from roundsman.sandbox.vendor import Reply
+from roundsman.sandbox.vendor import Reply, document
 from roundsman.times import rfc3339
 from worlds import Time, event_logs, mailchimp_batches, parakey_batches, railz_pushes
 
@@ -173,3 +174,39 @@ async def test_a_stored_reading_without_a_limit_asks_no_vendor_without_end(
         await world.visit()
     assert asked < 300
     assert len(world.ids()) == 30
+
+
+class Numbered(Vendor):
+    """A list of 25 rows, ten in an answer, by offset."""
+
+    def reply(self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Reply:
+        first = int(query.get("offset", 0))
+        rows = [{"id": n, "at": rfc3339(self.now() + timedelta(seconds=n - 60))} for n in range(25)]
+        return document(
+            200, [row for row in rows if row["id"] > float(query.get("above", -1))][first : first + 10]
+        )
+
+
+BY_TIME = {"rows": {"id": "id", "time": "at"}, "since": {"param": "since", "row": "at"}}
+BY_NUMBER = {"rows": {"id": "id"}, "since": {"param": "above", "row": "id", "format": "number"}}
+
+
+@pytest.mark.parametrize(
+    ("options", "position"),
+    [
+        (BY_TIME, {"cursor": 0}),
+        (BY_TIME, {"cursor": -1.5, "begun": True}),
+        (BY_TIME, {"cursor": "soon", "begun": True}),
+        (BY_NUMBER, {"cursor": "soon", "begun": True}),
+        ({}, {"walk": {"at": "far"}}),
+    ],
+)
+async def test_a_position_in_a_list_that_does_not_fit_stops_no_source(
+    options: Any, position: Any, world_of: Any, time: Time
+) -> None:
+    pages = {"pages": {"next": "rows", "param": "offset", "size": 10}}
+    world = await world_of(Numbered(time.utc), a_list(**(pages | options)), {"v": 1, "list": position})
+    for _ in range(3):
+        await world.visit()
+    assert (await world.status()).failures == 0
+    assert sorted(int(event.id) for event in world.events("http.json.row")) == list(range(25))

@@ -31,6 +31,21 @@ class Ages:
         """What the walk asks for begins here: a server that shows earlier rows ignores the parameter."""
         self._latest = datetime.max.replace(tzinfo=UTC)
 
+    def fits_cursor(self) -> bool:
+        """Whether the stored cursor is a number where it comes from numbers of rows, else a time."""
+        cursor = self._memory.cursor
+        if cursor is None:
+            return True
+        if self.has_numbers and self._since is not None and self._since.row is not None:
+            return not isinstance(cursor, str)
+        return isinstance(cursor, str) and parse_time(cursor) is not None
+
+    def fits(self) -> bool:
+        """Whether the list can be read from the stored position: one that is damaged would fail each visit."""
+        walk, pages = self._memory.walk, self._source.pages
+        counts = pages is not None and pages.next in {"rows", "page"}
+        return self.fits_cursor() and (not counts or walk is None or str(walk.at or 0).isdecimal())
+
     def look_at(self, walk: Walk, floor: str | None, latest: datetime) -> None:
         """Take the bounds of a walk. `floor` is RFC 3339; None or "" if there is none. `latest`: no row is later."""
         self._floor = parse_time(floor)

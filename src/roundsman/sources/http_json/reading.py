@@ -69,6 +69,8 @@ class Reading(PollBuilder):
         table = self._source.table()
         if self._list.table not in {"", table}:
             self._forget_position("the options of its list have changed")
+        elif not self._ages.fits():
+            self._forget_position("what is stored of its position does not fit")
         self._list.table = table
         another = self._list.walk is not None  # what came since it began is read by a walk of its own
         while True:
@@ -196,7 +198,7 @@ class Reading(PollBuilder):
         if memory.walk is not None or memory.next is not None:
             self.remark(f"{why}: the list is read again from {memory.cursor or 'its beginning'} on")
         memory.walk, memory.next, memory.tag, memory.shown = None, None, None, []
-        if memory.cursor is not None and isinstance(memory.cursor, str) == self._ages.has_numbers:
+        if (isinstance(memory.cursor, str) and self._ages.has_numbers) or not self._ages.fits_cursor():
             self._begin_again()
         memory.again = self._restarted = True
 
