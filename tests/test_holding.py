@@ -26,7 +26,7 @@ from roundsman.store import Filter, Intake, Server, SourceRecord, StoreError, op
 from roundsman.store.origins import changes
 from roundsman.terminal.terminal import Terminal
 from roundsman.web.app import app
-from worlds import ByHand, Recorder, Straight, Time, an_event, event_logs, web_of
+from worlds import ByHand, Recorder, Straight, Time, a_failure, an_event, event_logs, web_of
 
 psycopg = pytest.importorskip("psycopg", reason="needs roundsman[postgres]")
 
@@ -600,6 +600,35 @@ class Waits(Straight):
         await asyncio.wait({each.task for each in engine.roster.values() if each.task}, timeout=30)
         self._may.clear()
         self.waiting = 0
+
+
+async def test_what_metrics_count_of_sources_is_right_as_a_sum_over_machines(
+    database: str, time: Time
+) -> None:
+    """Also of a source that no configuration has any more."""
+    async with worker(database, "one", time) as (one, its), worker(database, "two", time) as (two, others):
+        for sources in (doors(*range(1, 6)), doors(*range(1, 5))):
+            for each in (one, two):
+                await each.setup(sources, {})
+        for _ in range(3):
+            await its.beat()
+            await others.beat()
+        assert (len(one.roster), len(two.roster)) == (2, 2)
+        for number in range(1, 6):
+            name = f"doors-{number}"
+            came = Intake(name, [a_failure(number, name)], unread=("no event log", b"{}"))
+            await one.store.receive(came, time.now())
+        texts = [await scraped(each) for each in (one, two)]
+        for name in ("roundsman_source_open_failures", "roundsman_source_unread"):
+            found = [line for text in texts for line in text.splitlines() if line.startswith(f"{name}{{")]
+            assert sorted(found) == [f'{name}{{source="doors-{number}"}} 1.0' for number in range(1, 6)]
+
+
+async def scraped(engine: Engine) -> str:
+    """The metrics of a worker."""
+    transport = httpx.ASGITransport(app(engine))
+    async with httpx.AsyncClient(transport=transport, base_url="http://worker") as client:
+        return (await client.get("/metrics")).text
 
 
 async def test_a_worker_whose_heartbeats_fail_is_not_ready(

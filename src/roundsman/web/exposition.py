@@ -111,8 +111,8 @@ def _about_sources(engine: Engine, census: Census | None) -> Iterator[str]:
         m.BACKLOG_ROWS, of(lambda each: each.backlog.rows if each.backlog is not None else None)
     )
     if census is not None:
-        yield from _samples(m.OPEN_FAILURES, _all(names, census.failures))
-        yield from _samples(m.UNREAD, _all(names, census.unread))
+        yield from _samples(m.OPEN_FAILURES, _all(engine, names, census.failures))
+        yield from _samples(m.UNREAD, _all(engine, names, census.unread))
 
 
 def _about_sinks(engine: Engine, census: Census | None) -> Iterator[str]:
@@ -149,12 +149,17 @@ def _counts(counter: Mapping[Any, int]) -> Values:
     return ((key if isinstance(key, tuple) else (key,), counter[key]) for key in keys)
 
 
-def _all(names: Iterable[str], counts: Mapping[str, int]) -> Values:
-    """A value for each of these sources, and for those that were taken out of the configuration."""
+def _all(engine: Engine, names: Iterable[str], counts: Mapping[str, int]) -> Values:
+    """A value for each of these sources, and for those that were taken out of the configuration.
+
+    Workers count all of a store that they share: each leaves out what others hold, and one has what was taken out.
+    """
     left = dict(counts)
     for name in names:
         yield (name,), left.pop(name, 0)
-    yield from _counts(left)
+    fleet, elsewhere = engine.fleet, engine.roster.elsewhere
+    for name, count in left.items():
+        yield (name,), count if fleet is None or (fleet.leads and name not in elsewhere) else None
 
 
 def _samples(metric: Described, values: Values) -> Iterator[str]:
