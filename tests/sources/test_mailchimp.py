@@ -167,6 +167,23 @@ async def test_signed_links_are_in_no_event_no_log_and_no_file(
     assert b"GoogleAccessId" not in written
 
 
+@pytest.mark.parametrize(
+    ("key", "sent"),
+    [(API_KEY, "Basic "), ("0123456789abcdef", "Bearer 0123456789abcdef")],
+    ids=["key", "token"],
+)
+async def test_a_key_is_a_password_and_an_oauth_token_a_bearer_token(
+    rounds: Any, account: Mailchimp, key: str, sent: str
+) -> None:
+    """As documented. A key ends in its data centre, a token does not."""
+    account.key = key
+    world = rounds(api_key=key)
+    assert await world.visit()
+    assert [request.headers["authorization"].startswith(sent) for request in world.transport.requests] == [
+        True
+    ]
+
+
 async def test_downloads_carry_no_credentials(rounds: Any, account: Mailchimp) -> None:
     account.add([bad_address("a@b.example")], batch_id="b1")
     world = rounds()

@@ -252,7 +252,8 @@ class Mailchimp(Vendor):
     def _knows(self, authorization: str) -> bool:
         kind, _, value = authorization.partition(" ")
         if kind == "Basic":
-            return base64.b64decode(value).decode().partition(":")[2] == self.key
+            password = base64.b64decode(value).decode().partition(":")[2]
+            return password == self.key and "-" in self.key  # an OAuth token is no password
         return kind == "Bearer" and value == self.key
 
     def _list(self, query: Mapping[str, str], headers: Mapping[str, str]) -> Reply:

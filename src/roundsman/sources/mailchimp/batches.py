@@ -85,7 +85,7 @@ class Batches(Jobs):
     base_url: Url = "https://api.mailchimp.com/3.0"
     """The URL of the vendor's API. Without this option, it is made from the suffix of `api_key`, such as `-us6`."""
     api_key: Secret
-    """The API key, or an OAuth token."""
+    """The API key, or an OAuth token, which is sent as a bearer token. A key ends in its data centre, such as `-us6`."""
     concurrency: Annotated[int, Field(ge=1, le=10)] = 2
     """Maximum concurrent requests with this key. The vendor allows a user ten, over all programs."""
     start: Start = "now"
@@ -143,9 +143,11 @@ class Batches(Jobs):
         return 86400 / self.interval, each
 
     def auth(self) -> "Auth":
-        from roundsman.http.auth import basic
+        from roundsman.http.auth import basic, bearer
 
-        return basic("roundsman", self.api_key)
+        # An OAuth token names no data centre. Basic authentication is documented for keys only.
+        is_key = DATA_CENTRE.search(self.api_key.reveal())
+        return basic("roundsman", self.api_key) if is_key else bearer(self.api_key)
 
     def receive(self, call: Call) -> Received:
         """Reads a form about a finished batch: only the id is used, and the API has to confirm it."""
