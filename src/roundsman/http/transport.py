@@ -59,7 +59,9 @@ class HttpOptions(Options):
     deadline: Annotated[Duration, Field(gt=0)] = 120.0
     """Maximum time for a whole answer."""
     concurrency: Annotated[int, Field(ge=1, le=1000)] = 8
-    """Maximum concurrent requests to one host, over all its sources. A source can have a limit of its own."""
+    """Maximum concurrent requests to one host, over all its sources; of machines that share a store, from each of them. A
+    source can have a limit of its own.
+    """
     max_body: Size = 64 * 2**20
     """Maximum size of an answer, after decompression. A larger answer fails the visit."""
     attempts: Annotated[int, Field(ge=1, le=10)] = 3
