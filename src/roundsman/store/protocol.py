@@ -417,7 +417,8 @@ class Store(Desk, Upkeep, Protocol):
     ) -> None:
         """The sink has everything up to `cursor`, and is called again `later`. `Conflict` if it was replayed meanwhile.
 
-        `moved`: it was called; else only events that it does not select were passed over. Relaxed.
+        `moved`: it was called; else only events that it does not select were passed over. Relaxed in a file: a server that
+        is killed loses relaxed commits, and its workers go on.
         """
 
     async def bury(self, sink: str, was: int, seq: int, reason: str, now: float) -> None:

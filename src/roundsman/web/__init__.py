@@ -1,4 +1,4 @@
-"""The HTTP server that `[listen]` enables: webhook receiver, health and metrics.
+"""The HTTP server that `[listen]` enables: webhook receiver, health, metrics, and the page.
 
 Nothing else imports uvicorn.
 """

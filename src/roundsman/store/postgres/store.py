@@ -43,7 +43,7 @@ APART_PATIENCE = 10.0
 
 
 class PostgresStore(Log, Books, Desk, Ticking, Erasure, Pruning):
-    """The store, for its one daemon; or for a command that writes beside the daemon."""
+    """The store, for a daemon that has it alone or shares it with others; or for a command that writes beside them."""
 
     def __init__(self, place: Server, session: Session) -> None:
         super().__init__(place, Writer(place, session))
