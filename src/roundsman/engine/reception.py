@@ -194,11 +194,11 @@ class Reception:
         try:
             received = source.receive(call) if isinstance(source, Receives) else Received(ring=True)
             if not isinstance(received, Received):
-                raise TypeError(f"receive() must return a Received, not {type(received).__name__}")  # noqa: TRY301
+                raise TypeError(f"receive() must return a Received, not {type(received).__name__}")  # noqa: TRY301 - handled like any other fault
             received = received_without(source, received)
             events = [event for event in received.events if isinstance(event, Event)]
             if received.follow and not isinstance(source, Tracks):
-                raise TypeError("receive() named ids to follow, and the source has no follow()")  # noqa: TRY301
+                raise TypeError("receive() named ids to follow, and the source has no follow()")  # noqa: TRY301 - handled like any other fault
             if received.follow and isinstance(source, Tracks):
                 # An id that the source refuses would make each of its visits fail.
                 source.follow({}, received.follow)

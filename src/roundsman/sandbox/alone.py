@@ -87,12 +87,12 @@ async def serve(port: int, rows: int, per_second: float, listen: str) -> None:
             "listen": listen,
         }
         # The whole output is TOML, to be saved as a file as it is.
-        print(f"# {sandbox.url} is Parakey, Mailchimp and Railz, until Ctrl-C; webhooks go to {listen}.")  # noqa: T201
+        print(f"# {sandbox.url} is Parakey, Mailchimp and Railz, until Ctrl-C; webhooks go to {listen}.")  # noqa: T201 - a program that prints
         print(CONFIGURATION.format(**words), flush=True)  # noqa: T201 - its output
         if per_second:
 
             async def track(key: str) -> None:
-                print(f"submitted: roundsman track keys {key}", file=sys.stderr)  # noqa: T201
+                print(f"submitted: roundsman track keys {key}", file=sys.stderr)  # noqa: T201 - as above
 
             await company.live(per_second, track)
         await asyncio.Event().wait()

@@ -14,7 +14,7 @@ from roundsman.sandbox.vendor import Subscription, Town
 
 HOOK_VALUE = "Basic c2FuZGJveDpob29r"
 HOOK_TOKEN = "sandbox-hook-token"  # noqa: S105 - not a real secret, nor is the next one
-HOOK_SECRET = "sandbox-hook-secret"  # noqa: S105
+HOOK_SECRET = "sandbox-hook-secret"  # noqa: S105 - of a simulation
 CONNECTION = "CON-harbour-xero"
 EVERY = 8.0
 """Seconds between two jobs at the same vendor."""
