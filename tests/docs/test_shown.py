@@ -24,7 +24,7 @@ THEIRS = {
 }
 """Words of vendors and of other programs, in shown output."""
 MESSAGE = re.compile(
-    r"(?!(?:await|roundsman|make|apt|pipx?|python3?|curl|journalctl|systemctl|loginctl|kill) )"
+    r"(?!(?:await|roundsman|make|apt|pipx?|python3?|curl|journalctl|systemctl|loginctl|kill|podman|docker) )"
     r"[\w.…/*-]+(?:[,;:] |: | )[^=(]*[a-z?.…]"
 )
 HAND_WRITTEN = pages.written()
