@@ -25,7 +25,7 @@ _WATCH = 'read _; kill -QUIT "$1"; tail --pid="$1" -f /dev/null; rm -rf -- "$2"'
 def programs() -> Path | None:
     """The folder of the newest server's programs; None if there is none, or no driver for it."""
     try:
-        import psycopg  # noqa: F401
+        import psycopg  # noqa: F401 - whether it is there
     except ImportError:
         return None
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda each: int(each.parts[-3]))

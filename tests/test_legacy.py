@@ -192,7 +192,7 @@ def test_an_annotation_is_read_as_it_is_written() -> None:
             return Poll(state)
 
     class Unknown(Scripted):
-        async def poll(self, http: NotImportedHere, state: State) -> Poll:  # type: ignore[name-defined] # noqa: F821
+        async def poll(self, http: NotImportedHere, state: State) -> Poll:  # type: ignore[name-defined] # noqa: F821 - on purpose
             return Poll(state)
 
     assert [takes_a_visit(each) for each in (Dotted, Bare, Unknown)] == [True, True, False]

@@ -78,9 +78,9 @@ NASTY = [
     ("Robert\r\nBcc: all@berg.example", "Robert Bcc: all@berg.example"),
     ("\x1b]0;owned\x07\x1b[2JAnna", "\\x1b]0;owned\\x07\\x1b[2JAnna"),
     ("Anna \u202egreB", "Anna \\u202egreB"),
-    ("@everyone", "＠everyone"),  # noqa: RUF001
-    ("hi @here, <@123> <!channel>", "hi ＠here, ‹＠123> ‹!channel>"),  # noqa: RUF001
-    ("<script>alert(1)</script>", "‹script>alert(1)‹/script>"),  # noqa: RUF001
+    ("@everyone", "＠everyone"),  # noqa: RUF001 - another character on purpose
+    ("hi @here, <@123> <!channel>", "hi ＠here, ‹＠123> ‹!channel>"),  # noqa: RUF001 - another character on purpose
+    ("<script>alert(1)</script>", "‹script>alert(1)‹/script>"),  # noqa: RUF001 - another character on purpose
     ("\ud800", "\\ud800"),
     ("a\0b", "a\\x00b"),
 ]

@@ -141,7 +141,7 @@ def test_a_state_says_its_version() -> None:
     assert FeedState().dump() == {"v": 1, "learned": {}}
 
 
-TIMES = st.none() | st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
+TIMES = st.none() | st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - hypothesis adds the zone
 MARKS = st.none() | st.builds(Mark, st.text(), TIMES.filter(bool))
 COUNTS = st.integers(0, 10**6)
 STATES = st.builds(
