@@ -206,10 +206,14 @@ class Worker:
         with suppress(StoreError):
             await self.fleet.beat()
 
-    async def reload(self) -> None:
+    async def reload(self) -> bool:
+        """Take over the configuration. Returns whether the store took it: its connection may have been cut."""
         assert self.engine is not None
-        with suppress(StoreError):
+        try:
             await self.engine.setup(self.world.sources(), self.world.sinks())
+        except StoreError:
+            return False
+        return True
 
     async def kill(self) -> None:
         """As by `kill -9`: the server sees its connections end, and nothing is written any more."""

@@ -244,7 +244,9 @@ class World:
         for each in self.workers:
             if each.engine is None:
                 await self.boot(each)
-            await each.do(each.reload())
+            for _ in range(3):  # as a person does after a refusal
+                if await each.do(each.reload()):
+                    break
         for seconds in (61, 3700, 61, 7 * 3600, 61):
             self.time.advance(seconds)
             await self.beat(self.workers)
