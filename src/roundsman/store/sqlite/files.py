@@ -7,7 +7,7 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -239,7 +239,16 @@ def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))  # SQLite's own message has no reason
     uri = f"{path.as_uri()}?mode={'ro' if readonly else 'rw'}"
     conn = sqlite3.connect(uri, uri=True, timeout=BUSY, check_same_thread=False)  # a commit runs in a thread
-    run = conn.execute
+    try:
+        _prepare(conn.execute, readonly=readonly)
+    except BaseException:
+        conn.close()
+        raise
+    return conn
+
+
+def _prepare(run: Callable[[str], object], *, readonly: bool) -> None:
+    """Set how this connection reads and writes."""
     if not readonly:
         run("PRAGMA auto_vacuum = INCREMENTAL")  # new stores: pruned pages are returned in small steps
         run("PRAGMA page_size = 8192")  # with the long WAL below, half the cost of random keys (measured)
@@ -251,7 +260,6 @@ def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
             "PRAGMA secure_delete = ON"
         )  # what is pruned or blanked is overwritten; Debian's SQLite does it by default
     run("PRAGMA cache_size = -4000")  # a larger one helps only if it holds the whole index of ids (measured)
-    return conn
 
 
 def applied(path: Path, db: sqlite3.Connection) -> set[str]:

@@ -96,6 +96,7 @@ class SqliteStore(Log, Books, Desk, Ticking, Erasure, Pruning):
         if not daemon:
             must_exist(path)
         lock, handle, wal = -1, -1, -1
+        writes: sqlite3.Connection | None = None
         with translated(path):
             if daemon:
                 resolve(path, 0o700)  # creates its folder
@@ -120,6 +121,8 @@ class SqliteStore(Log, Books, Desk, Ticking, Erasure, Pruning):
                     wal = open_wal(path)
                 store = cls(path, _connections(path, writes), lock=lock, handle=handle, wal=wal)
             except BaseException:
+                if writes is not None:
+                    writes.close()
                 for each in (handle, lock):
                     if each >= 0:
                         os.close(each)
