@@ -258,7 +258,7 @@ def test_the_example_has_every_option_with_its_default() -> None:
             'sources.doors.base_url: ftp://x is not an http(s) URL; write "https://host/path"',
         ),
         (SOURCE + 'base_url = "https://user:s3cret@x"\n' + SINK, "sources.doors.base_url: "),
-        (SOURCE + "domain_id = 7\n" + SINK, "sources.doors.domain_id: 7 is not a text"),
+        (SOURCE + "domain_id = 7\n" + SINK, "sources.doors.domain_id: 7 is not a text; write it in quotes"),
         (SOURCE + "paging = 7\n" + SINK, "sources.doors.paging: 7 is not a table"),
         (
             SOURCE + "[sources.doors.paging]\nlimit = 1\n" + SINK,

@@ -203,7 +203,12 @@ def test_values_made_from_the_schema_have_one_verdict(data: "st.DataObject") -> 
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ('batch = "5"', "sinks.out.batch: 5 is not a whole number"),
+        ('batch = "5"', "sinks.out.batch: 5 is a text, and not a whole number; write it without quotes"),
+        (
+            'compress = "true"',
+            "sinks.out.compress: true is a text, and not true or false; write it without quotes",
+        ),
+        ("mode = 640", "sinks.out.mode: 640 is not a text; write it in quotes"),
         ("batch = true", "sinks.out.batch: true is not a whole number"),
         ("batch = 5.5", "sinks.out.batch: 5.5 is not a whole number"),
         ("compress = 1", "sinks.out.compress: 1 is not true or false"),

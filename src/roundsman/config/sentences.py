@@ -11,6 +11,16 @@ from roundsman.options.secrets import Secret
 from roundsman.options.values import redact
 from roundsman.times import spell
 
+NOUNS = {
+    "bool": "true or false",
+    "int": "a whole number",
+    "string": "a text",
+    "float": "a number",
+    "tuple": "a list",
+}
+UNQUOTED = {"bool": "true|false", "int": r"\d+", "float": r"\d+(\.\d+)?"}
+"""Texts that are right without quotes."""
+
 
 def read_table(model: type[BaseModel], place: Place, table: object, problems: list[Problem]) -> Any:
     if not isinstance(table, dict):
@@ -60,21 +70,24 @@ def _words(error: Any, owner: type[BaseModel], quoted: str, *, secret: bool) -> 
         case "model_type" | "dict_type" | "model_attributes_type":
             return f"{quoted} is not a table"
         case kind if kind.endswith(("_type", "_parsing")):
-            nouns = {
-                "bool": "true or false",
-                "int": "a whole number",
-                "string": "a text",
-                "float": "a number",
-                "tuple": "a list",
-            }
-            noun = kind.removesuffix("_type").removesuffix("_parsing")
-            example = f'["{value}"]' if quoted == value else "it inside [ ]"
-            hint = f"; write {example}" if noun == "tuple" else ""
-            return f"{quoted} is not {nouns.get(noun, f'a {noun}')}{hint}"
+            return _of_another_type(kind.removesuffix("_type").removesuffix("_parsing"), value, quoted)
         case "int_from_float":
             return f"{quoted} is not a whole number"
         case _:
             return f"{quoted}: {error['msg'][:1].lower()}{error['msg'][1:]}"
+
+
+def _of_another_type(noun: str, value: object, quoted: str) -> str:
+    """What the value is not, and how to write it if that is clear."""
+    right = NOUNS.get(noun, f"a {noun}")
+    if noun == "tuple":
+        example = f'["{value}"]' if quoted == value else "it inside [ ]"
+        return f"{quoted} is not {right}; write {example}"
+    if noun == "string" and isinstance(value, int | float):
+        return f"{quoted} is not {right}; write it in quotes"
+    if noun in UNQUOTED and isinstance(value, str) and re.fullmatch(UNQUOTED[noun], value):
+        return f"{quoted} is a text, and not {right}; write it without quotes"
+    return f"{quoted} is not {right}"
 
 
 def _limit(limit: float, value: object) -> str:
