@@ -257,6 +257,20 @@ def test_a_command_that_writes_makes_a_copy_too(tmp_path: Path) -> None:
     assert copy_of(path).exists()
 
 
+def test_a_command_does_not_upgrade_the_store_under_a_daemon_of_the_older_version(tmp_path: Path) -> None:
+    path = Old("0.4", tmp_path).path
+    before = dump(path)
+    lock = files.claim_file(path)
+    with pytest.raises(
+        StoreError, match=rf"is in use by an older roundsman \(roundsman, pid {os.getpid()}, .*\): restart it"
+    ):
+        SqliteStore.open(path, daemon=False)
+    os.close(lock)
+    gc.collect()
+    assert dump(path) == before
+    assert upgrade(path, daemon=False) == ["store.copied"]
+
+
 def test_an_upgrade_that_fails_leaves_the_old_store_and_one_copy_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

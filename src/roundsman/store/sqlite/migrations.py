@@ -11,7 +11,8 @@ from pathlib import Path
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
-from roundsman.store.sqlite.files import BESIDE, applied, copy_beside, translated
+from roundsman.errors import StoreError
+from roundsman.store.sqlite.files import BESIDE, applied, copy_beside, holder, translated
 from roundsman.store.sqlite.schema import APPLIED, REWRITING, STEPS
 from roundsman.system.files import resolve
 
@@ -33,10 +34,16 @@ for each in STEPS:
     _add(each)
 
 
-def migrate(path: Path, conn: sqlite3.Connection) -> None:
-    """Bring the store up to date, in one transaction. StoreError if a newer version wrote it, or another program."""
+def migrate(path: Path, conn: sqlite3.Connection, *, daemon: bool) -> None:
+    """Bring the store up to date, in one transaction. StoreError if a newer version wrote it, or another program; for a
+    command, also if a daemon that does not know the migrations is running on it.
+    """
     if applied(path, conn) == STEPS.keys():
         return
+    if not daemon and (who := holder(path)):
+        raise StoreError(
+            f"{path} is in use by an older roundsman ({who}): restart it first, which brings the store up to date"
+        )
     # If nothing is left in the -wal file, a later change of the store also changes the time of its file.
     conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     with conn:

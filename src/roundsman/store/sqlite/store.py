@@ -111,7 +111,7 @@ class SqliteStore(Log, Books, Desk, Ticking, Erasure, Pruning):
                     os.close(handle)
                     handle = -1
                 writes = connect(path)
-                migrate(path, writes)
+                migrate(path, writes, daemon=daemon)
                 if daemon:
                     # The daemon starts on a full disk, too; `runs` and `beat` report it.
                     with suppress(sqlite3.OperationalError), writes:

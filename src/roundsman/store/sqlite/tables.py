@@ -52,7 +52,7 @@ class FileTables:
             os.close(handle)
             db = connect(part)
             if STEPS.keys() - applied(part, db):
-                migrate(part, db)
+                migrate(part, db, daemon=False)
             db.isolation_level = None
             return cls(path, db, part=part, lock=lock)
 
