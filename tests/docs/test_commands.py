@@ -85,7 +85,7 @@ NAMED = {
     r"\bCOMMAND\b": "status",
     r"(?<=--to )(TIME|20\S+Z)": "WHEN",
     r"(?<=--from )WHEN": "2h",
-    r"/var/lib/roundsman/roundsman\.db\.before-006|/(?:root|var)/backups/roundsman\.db|\bFILE\b": "copy.db",
+    r"/var/lib/roundsman/roundsman\.db\.before-00\d|/(?:root|var)/backups/roundsman\.db|\bFILE\b": "copy.db",
     r"/etc/roundsman/roundsman\.toml": "roundsman.toml",
 }
 """What the pages call the same thing that the reader here has."""
