@@ -98,5 +98,9 @@ def test_an_unknown_topic_names_the_nearest() -> None:
     assert done.stderr == "gaps: no such topic; did you mean gap? `roundsman help` lists all topics\n"
 
 
+def test_a_part_of_the_name_of_a_topic_names_the_topics_that_have_it() -> None:
+    assert "did you mean backups-and-upgrades or upgrade-from-0.4?" in command("upgrade").stderr
+
+
 def test_the_words_of_a_title_are_a_topic() -> None:
     assert command("Dead letters").stdout == command("dead-letters").stdout

@@ -120,8 +120,8 @@ def help_(
     if page is None:
         import difflib
 
-        near = difflib.get_close_matches(topic, found, 1)
-        hint = f"did you mean {near[0]}? " if near else ""
+        near = [name for name in found if topic.lower() in name] or difflib.get_close_matches(topic, found, 1)
+        hint = f"did you mean {' or '.join(near[:3])}? " if near else ""
         fail(f"{topic}: no such topic; {hint}`roundsman help` lists all topics", 2)
     text, topics = _linked(page.read_text(encoding="utf-8"))
     if sys.stdout.isatty():
