@@ -333,7 +333,7 @@ def visit_with(unread: list[Damage]) -> tuple[Any, Any, float]:
 async def test_what_a_sink_holds_back_is_blanked(
     open_store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(erasure, "AGAIN", 0.0)
+    monkeypatch.setattr("roundsman.store.forgetting.AGAIN", 0.0)
     await put(open_store, access(1, ANNA), access(2, BO))
     lines = [event.summary for event, _ in seen(open_store.events(0, 9, 9, Filter()))]
     held = Waiting(START + 60, {"digest": {"count": 2, "lines": lines}}, 2)
@@ -351,7 +351,7 @@ async def test_what_a_sink_holds_back_is_blanked(
 async def test_what_a_sink_holds_back_is_blanked_also_where_the_address_was_cut(
     said: str, open_store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(erasure, "AGAIN", 0.0)
+    monkeypatch.setattr("roundsman.store.forgetting.AGAIN", 0.0)
     long = f"{'anna.' * 12}berg@a.example"
     asked = {"person": None, "message": f"{said * 2}{long}"} if said else {"person": {"email": long}}
     other = {"person": {"email": f"jo{long}"}}
@@ -376,7 +376,7 @@ async def test_what_a_sink_holds_back_and_is_not_readable_is_blanked_if_it_names
     open_store: SqliteStore,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(erasure, "AGAIN", 0.0)
+    monkeypatch.setattr("roundsman.store.forgetting.AGAIN", 0.0)
     await sql(open_store, f"UPDATE sinks SET held = 1, receipt = '{receipt}' WHERE name = 'chat'")
     found = await forget(open_store, ADDRESS)
     assert (found.held, found.still_held) == (held, [])
@@ -386,7 +386,7 @@ async def test_what_a_sink_holds_back_and_is_not_readable_is_blanked_if_it_names
 async def test_in_the_sources_that_are_named_an_id_is_blanked_and_elsewhere_it_stays(
     open_store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(erasure, "AGAIN", 0.0)
+    monkeypatch.setattr("roundsman.store.forgetting.AGAIN", 0.0)
     store = open_store
     await put(store, a_failure(1, person=ANNA), a_failure(2, person=BO))
     await put(store, a_failure(3, "news", person=BO | {"id": "u4711"}))
@@ -409,7 +409,7 @@ async def test_in_the_sources_that_are_named_an_id_is_blanked_and_elsewhere_it_s
 async def test_a_sink_that_may_hold_the_person_back_still_is_named(
     open_store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(erasure, "PATIENCE", 0.0)
+    monkeypatch.setattr("roundsman.store.forgetting.PATIENCE", 0.0)
     await open_store.ack("chat", 0, 0, {"lines": [ADDRESS]}, START, later=Later(START + 60, 1))
     assert (await forget(open_store, ADDRESS)).still_held == ["chat"], "it was not looked at again"
 
@@ -483,7 +483,7 @@ OPENED: list[list[str]] = []
 async def test_a_daemon_that_runs_holds_the_person_back_no_longer(
     store: SqliteStore, time: Time, parakey: Parakey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(erasure, "AGAIN", 0.0)
+    monkeypatch.setattr("roundsman.store.forgetting.AGAIN", 0.0)
     OPENED.clear()
     engine = Engine(store, ByHand(), web_of(Straight(parakey), time), clock=time.clock())
     await engine.setup({"doors": event_logs()}, {"chat": Holding().named("chat")})
