@@ -7,49 +7,20 @@ from roundsman.store.postgres.reading import EVENT, reading
 from roundsman.store.postgres.transaction import Transaction
 from roundsman.store.postgres.units import Units, durable
 from roundsman.store.rows import about_event, act_of, event_of
+from roundsman.store.ticking import Acting
 from roundsman.store.values import Act, Acted
 
-PIECE = 1000
-"""Failures of one unit: others wait until the unit ends."""
 
-
-class Ticking(Units):
-    """What commands write about failures."""
-
-    async def tick_off(self, seqs: Sequence[int] | None, who: str, note: str | None, now: float) -> Acted:
-        """Mark failures as done (all open ones if `seqs` is None), and record who did it. Several commits if there are
-        many.
-        """
-        return await self._act(
-            await self._open_seqs() if seqs is None else seqs, Act(0, now, who, True, note)
-        )
-
-    async def reopen(self, seqs: Sequence[int], who: str, note: str | None, now: float) -> Acted:
-        """Undo that failures were marked as done, and record who did it. Those whose payloads were pruned stay done."""
-        return await self._act(seqs, Act(0, now, who, False, note))
-
-    async def _act(self, seqs: Sequence[int], act: Act) -> Acted:
-        """Record this act on each of these failures, except on those on which it changes nothing."""
-        seqs = list(dict.fromkeys(seqs))
-        changed: list[int] = []
-        already: dict[int, Act | None] = {}
-        for at in range(0, len(seqs), PIECE):
-            some = seqs[at : at + PIECE]
-            keys = await self._keys(some) if act.done else {}
-            piece = await self._act_on(some, act, keys)
-            changed += piece.changed
-            already |= piece.already
-        return Acted(changed, already)
+class Ticking(Units, Acting):
+    """What is read and written of failures."""
 
     @reading
     async def _open_seqs(self) -> list[int]:
-        """The failures that are listed, oldest first."""
         sql = "SELECT seq FROM events WHERE failure = 1 AND body IS NOT NULL ORDER BY seq"
         return [seq for [seq] in await self._rows(sql)]
 
     @reading
     async def _keys(self, seqs: Sequence[int]) -> dict[int, str | None]:
-        """What each of these failures is about."""
         sql = f"{EVENT} WHERE e.seq = ANY (%s::bigint[]) AND e.failure = 1 AND e.body IS NOT NULL"
         return {row[0]: about_event(event_of(row)) for row in await self._rows(sql, (list(seqs),))}
 

@@ -6,50 +6,20 @@ from roundsman.store.rows import about_event, act_of, event_of
 from roundsman.store.sqlite.failures import LAST_ACTS, listed
 from roundsman.store.sqlite.reading import EVENT, reading
 from roundsman.store.sqlite.units import Units, durable
+from roundsman.store.ticking import Acting
 from roundsman.store.values import Act, Acted
 
-PIECE = 1000
-"""Failures of one unit: a daemon that writes waits until the unit ends, and gives up after a second."""
 
-
-class Ticking(Units):
-    """What commands write about failures."""
-
-    async def tick_off(self, seqs: Sequence[int] | None, who: str, note: str | None, now: float) -> Acted:
-        """Mark failures as done (all open ones if `seqs` is None), and record who did it. Several commits if there are
-        many.
-        """
-        return await self._act(
-            await self._open_seqs() if seqs is None else seqs, Act(0, now, who, True, note)
-        )
-
-    async def reopen(self, seqs: Sequence[int], who: str, note: str | None, now: float) -> Acted:
-        """Undo that failures were marked as done, and record who did it. Those whose payloads were pruned stay done."""
-        return await self._act(seqs, Act(0, now, who, False, note))
-
-    async def _act(self, seqs: Sequence[int], act: Act) -> Acted:
-        """Record this act on each of these failures, except on those on which it changes nothing."""
-        seqs = list(dict.fromkeys(seqs))
-        changed: list[int] = []
-        already: dict[int, Act | None] = {}
-        for at in range(0, len(seqs), PIECE):
-            some = seqs[at : at + PIECE]
-            # Read before the unit: no other process can write while one runs.
-            keys = await self._keys(some) if act.done else {}
-            piece = await self._act_on(some, act, keys)
-            changed += piece.changed
-            already |= piece.already
-        return Acted(changed, already)
+class Ticking(Units, Acting):
+    """What is read and written of failures."""
 
     @reading
     def _open_seqs(self) -> list[int]:
-        """The failures that are listed, oldest first."""
         sql = "SELECT seq FROM events WHERE failure = 1 AND body IS NOT NULL ORDER BY seq"
         return [seq for [seq] in self._run(sql)]
 
     @reading
     def _keys(self, seqs: Sequence[int]) -> dict[int, str | None]:
-        """What each of these failures is about."""
         sql = f"{EVENT} WHERE e.seq IN (SELECT value FROM json_each(?)) AND e.failure = 1 AND e.body IS NOT NULL"  # noqa: S608 - fixed words
         return {row[0]: about_event(event_of(row)) for row in self._run(sql, (listed(seqs),))}
 
