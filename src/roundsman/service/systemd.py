@@ -2,7 +2,6 @@
 
 import os
 import socket
-from collections.abc import Mapping
 from contextlib import suppress
 
 
@@ -34,7 +33,7 @@ class Systemd:
         return int(micros) / 1e6 if micros.isdigit() and pid == str(os.getpid()) else None
 
 
-def handed_over(environ: Mapping[str, str] = os.environ) -> int:
+def handed_over() -> int:
     """The number of sockets that systemd passed to this process, sd_listen_fds(3)."""
-    ours = environ.get("LISTEN_PID") == str(os.getpid()) and environ.get("LISTEN_FDS", "").isdecimal()
-    return int(environ["LISTEN_FDS"]) if ours else 0
+    ours, given = os.environ.get("LISTEN_PID") == str(os.getpid()), os.environ.get("LISTEN_FDS", "")
+    return int(given) if ours and given.isdecimal() else 0

@@ -8,7 +8,6 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,11 +89,13 @@ def socket(address: "Address", *, user: bool = False) -> str:
     return "\n".join(lines).replace("systemctl ", USERS if user else "systemctl ") + "\n"
 
 
-def folder(*, user: bool, environ: Mapping[str, str] = os.environ) -> Path:
+def folder(*, user: bool) -> Path:
     """The folder of the units."""
     if not user:
         return SYSTEM
-    home = environ.get("XDG_CONFIG_HOME") or str(Path(environ.get("HOME", "~")).expanduser() / ".config")
+    home = os.environ.get("XDG_CONFIG_HOME") or str(
+        Path(os.environ.get("HOME", "~")).expanduser() / ".config"
+    )
     return Path(home) / "systemd" / "user"
 
 

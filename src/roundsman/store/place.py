@@ -6,3 +6,5 @@ from roundsman.options.server import Server
 
 Place = Path | Server
 """As a text, it has no password."""
+LATE = "{} takes too long to read now: try again later"
+"""The sentence about a read that was given up."""

@@ -7,18 +7,17 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from roundsman.errors import StoreError
+from roundsman.store.place import LATE
 from roundsman.store.sqlite.schema import APPLIED, STEPS
 from roundsman.system.files import create, refuse_links, require_file, resolve, space, sync_folder
 
 BUSY = 1.0
 """Seconds to wait for another process's short write (`replay`, `rewind`, `dead`)."""
-LATE = "{} takes too long to read now: try again later"
-"""The sentence about a read that was given up."""
 SPARE = 64 * 2**20
 """Free bytes that a copy beside the store must leave."""
 COPY_TIME = 30.0
@@ -412,11 +411,11 @@ def holds(pid: int, path: Path) -> bool:
     return False
 
 
-def default_path(environ: Mapping[str, str] = os.environ) -> Path:
+def default_path() -> Path:
     """The path of the store without `[daemon] store`: in systemd's state directory, else in the user's."""
-    if folder := environ.get("STATE_DIRECTORY"):
+    if folder := os.environ.get("STATE_DIRECTORY"):
         return Path(folder.partition(":")[0]) / "roundsman.db"
-    home = environ.get("XDG_STATE_HOME") or str(
-        Path(environ.get("HOME", "~")).expanduser() / ".local" / "state"
+    home = os.environ.get("XDG_STATE_HOME") or str(
+        Path(os.environ.get("HOME", "~")).expanduser() / ".local" / "state"
     )
     return Path(home) / "roundsman" / "roundsman.db"
