@@ -21,8 +21,6 @@ SLOW = 60.0
 """Seconds after which the server ends a statement of ours, if it has no such limit itself."""
 HANGS = SLOW + 10
 """Seconds after which a connection counts as ended, if the server does not answer on it at all."""
-LATE = "{} takes too long to read now: try again later"
-"""The sentence about a read that was given up."""
 ONLY_READS = "25006"
 """The server's code for a write in a session that only reads."""
 FULL = "53100"

@@ -3,16 +3,18 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from roundsman import __version__
 from roundsman.errors import StoreError
 from roundsman.options.server import Server
+from roundsman.store.apart import PATIENCE, Apart, Work
+from roundsman.store.place import LATE
 from roundsman.store.postgres.books import Books
 from roundsman.store.postgres.census import Counting
-from roundsman.store.postgres.connection import LATE, full, translated
+from roundsman.store.postgres.connection import full, translated
 from roundsman.store.postgres.desk import Desk
 from roundsman.store.postgres.erasure import Erasure
 from roundsman.store.postgres.joint import Joint
@@ -26,10 +28,9 @@ from roundsman.store.postgres.transaction import Transaction
 from roundsman.store.postgres.units import relaxed_for_all
 from roundsman.store.postgres.workers import Workers
 from roundsman.store.postgres.writer import Writer
-from roundsman.store.protocol import View
-from roundsman.store.reloads import column_of, results_of
+from roundsman.store.reloads import column_of, results_of, text_of
 from roundsman.store.rows import must_be
-from roundsman.store.values import DAEMON, Census, Filter, Intake, New, Reload
+from roundsman.store.values import DAEMON, Census, Filter, Intake, New
 from roundsman.system.files import Space
 from roundsman.system.threads import in_thread
 
@@ -38,8 +39,6 @@ CLOCKS = 10.0
 """Seconds by which the server's clock and ours may differ without a warning: a heartbeat is looked for by either."""
 FULL_FOR = 10.0
 """Seconds for which a disk without place counts as full, if nothing was written since then: a look at it needs no place."""
-APART_PATIENCE = 10.0
-"""Seconds after which a read apart is given up."""
 
 
 class PostgresStore(Log, Books, Desk, Ticking, Erasure, Pruning):
@@ -49,8 +48,7 @@ class PostgresStore(Log, Books, Desk, Ticking, Erasure, Pruning):
         super().__init__(place, Writer(place, session))
         self._session = session
         self._counting = Counting(place)
-        self._asking = asyncio.Lock()
-        """Held while a view is open in a thread."""
+        self._apart = Apart(place)
         self._config: str | None = None
         """The path of the configuration that the daemon runs with."""
         self.fleet = Workers(place, session) if session.worker is not None else None
@@ -142,7 +140,7 @@ class PostgresStore(Log, Books, Desk, Ticking, Erasure, Pruning):
     @relaxed_for_all
     async def runs(self, transaction: Transaction, config: Path, digest: str) -> None:
         """Record that the daemon runs with this configuration."""
-        self._config = _text(config)
+        self._config = text_of(config)
         await transaction.run(
             "UPDATE daemons SET config = %s, digest = %s, problems = '[]', pid = %s, started = %s, version = %s",
             (self._config, digest, *self._whoami),
@@ -174,41 +172,23 @@ class PostgresStore(Log, Books, Desk, Ticking, Erasure, Pruning):
         results = results_of(row[0] if row else "")
         table, _, where = which.partition(" ")
         if dry:
-            number = results.compared.number + 1 if results.compared else 1
-            results.compared = Reload(number, _text(config), digest, tuple(problems), tuple(changes))
+            results.compare(config, digest, problems, changes)
             await transaction.run(f"UPDATE {table} SET problems = %s {where}", (column_of(results),))  # noqa: S608 - likewise
             return
         results.problems, results.changes = tuple(problems), tuple(changes)
         await transaction.run(
             f"UPDATE {table} SET config = %s, digest = %s, reloads = reloads + 1, problems = %s {where}",  # noqa: S608 - likewise
-            (_text(config), digest, column_of(results)),
+            (text_of(config), digest, column_of(results)),
         )
 
-    async def apart(
-        self, work: Callable[[View], Coroutine[Any, Any, T]], patience: float = APART_PATIENCE
-    ) -> T:
+    async def apart(self, work: Work[T], patience: float = PATIENCE) -> T:
         """What `work` reads, in a thread and by a view of its own. One at a time: a reader waits, and no thread does."""
-        ends = time.monotonic() + patience
-        try:
-            async with asyncio.timeout(patience):
-                await self._asking.acquire()
-                # Its end frees the place, and not that of the caller: callers that give up one after the other would leave
-                # a thread each at a server that does not answer.
-                reads = asyncio.ensure_future(in_thread(self._read_apart, work, ends))
-                reads.add_done_callback(self._asked)
-                return await asyncio.shield(reads)
-        except TimeoutError:
-            raise StoreError(LATE.format(self.place)) from None
+        return await self._apart.read(self._read_apart, work, patience)
 
-    def _asked(self, reads: "asyncio.Future[Any]") -> None:
-        self._asking.release()
-        if not reads.cancelled():
-            reads.exception()  # its caller may have given up: then it is of no interest
-
-    def _read_apart(self, work: Callable[[View], Coroutine[Any, Any, T]], ends: float) -> T:
+    def _read_apart(self, work: Work[T], ends: float) -> T:
         return asyncio.run(self._read(work, ends))
 
-    async def _read(self, work: Callable[[View], Coroutine[Any, Any, T]], ends: float) -> T:
+    async def _read(self, work: Work[T], ends: float) -> T:
         try:
             async with asyncio.timeout(ends - time.monotonic()):
                 view = await Reader.open(self.place)
@@ -273,8 +253,3 @@ class PostgresStore(Log, Books, Desk, Ticking, Erasure, Pruning):
 
 async def _nothing(transaction: Transaction) -> None:
     """A transaction alone: its commit makes earlier ones durable, and proves that the server can be written."""
-
-
-def _text(path: Path) -> str:
-    """A path as a text: names of files may hold bytes that are no UTF-8."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")

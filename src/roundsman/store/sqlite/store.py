@@ -4,23 +4,22 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from roundsman import __version__
 from roundsman.errors import StoreError
-from roundsman.store.protocol import View
-from roundsman.store.reloads import column_of, results_of
+from roundsman.store.apart import PATIENCE, Apart, Work
+from roundsman.store.reloads import column_of, results_of, text_of
 from roundsman.store.rows import must_be
 from roundsman.store.sqlite.books import Books
 from roundsman.store.sqlite.census import Counting
 from roundsman.store.sqlite.desk import Desk
 from roundsman.store.sqlite.erasure import Erasure
 from roundsman.store.sqlite.files import (
-    LATE,
     claim_file,
     claim_inode,
     connect,
@@ -37,13 +36,11 @@ from roundsman.store.sqlite.soundness import check
 from roundsman.store.sqlite.ticking import Ticking
 from roundsman.store.sqlite.units import relaxed
 from roundsman.store.sqlite.writer import Writer
-from roundsman.store.values import DAEMON, Census, Filter, Intake, New, Reload
+from roundsman.store.values import DAEMON, Census, Filter, Intake, New
 from roundsman.system.files import Space, create, resolve, space
 from roundsman.system.threads import in_thread
 
 T = TypeVar("T")
-APART_PATIENCE = 10.0
-"""Seconds after which a read apart is given up."""
 
 
 class SqliteStore(Log, Books, Desk, Ticking, Erasure, Pruning):
@@ -76,8 +73,9 @@ class SqliteStore(Log, Books, Desk, Ticking, Erasure, Pruning):
         self._guard = Lock()
         """Held while `_wal` changes, because a thread may be about to sync it."""
         self._counting = Counting(path)
-        self._reading, self._asking = Lock(), asyncio.Lock()
-        """Held while a view is open in a thread, and by the call that waits for it."""
+        self._reading = Lock()
+        """Held while a view is open in a thread."""
+        self._apart = Apart(path)
         self._config: str | None = None
         """The path of the configuration that the daemon runs with."""
         self._whoami = (os.getpid(), time.time(), __version__)
@@ -276,7 +274,7 @@ class SqliteStore(Log, Books, Desk, Ticking, Erasure, Pruning):
     @relaxed
     def runs(self, config: Path, digest: str) -> None:
         """Record that the daemon runs with this configuration."""
-        self._config = _text(config)
+        self._config = text_of(config)
         self._do(
             "UPDATE daemons SET config = ?, digest = ?, problems = '[]', pid = ?, started = ?, version = ?",
             (self._config, digest, *self._whoami),
@@ -295,42 +293,24 @@ class SqliteStore(Log, Books, Desk, Ticking, Erasure, Pruning):
         """Record a reload of this configuration; `problems`: why it was refused, else empty; `changes`: what it changed."""
         results = results_of(*self._do("SELECT problems FROM daemons").fetchone())
         if dry:
-            number = results.compared.number + 1 if results.compared else 1
-            results.compared = Reload(number, _text(config), digest, tuple(problems), tuple(changes))
+            results.compare(config, digest, problems, changes)
             self._do("UPDATE daemons SET problems = ?", (column_of(results),))
             return
         results.problems, results.changes = tuple(problems), tuple(changes)
         self._do(
             "UPDATE daemons SET config = ?, digest = ?, reloads = reloads + 1, problems = ?",
-            (_text(config), digest, column_of(results)),
+            (text_of(config), digest, column_of(results)),
         )
 
-    async def apart(
-        self, work: Callable[[View], Coroutine[Any, Any, T]], patience: float = APART_PATIENCE
-    ) -> T:
+    async def apart(self, work: Work[T], patience: float = PATIENCE) -> T:
         """What `work` reads, in a thread and by a view of its own. One at a time: a reader waits, and no thread does."""
-        ends = time.monotonic() + patience
-        try:
-            async with asyncio.timeout(patience):
-                await self._asking.acquire()
-                # Its end frees the place, and not that of the caller: callers that give up one after the other would leave
-                # a thread each at a disk that does not answer.
-                reads = asyncio.ensure_future(in_thread(self._read_apart, work, ends))
-                reads.add_done_callback(self._asked)
-                return await asyncio.shield(reads)
-        except TimeoutError:
-            raise StoreError(LATE.format(self.path)) from None
+        return await self._apart.read(self._read_apart, work, patience)
 
-    def _asked(self, reads: "asyncio.Future[Any]") -> None:
-        self._asking.release()
-        if not reads.cancelled():
-            reads.exception()  # its caller may have given up: then it is of no interest
-
-    def _read_apart(self, work: Callable[[View], Coroutine[Any, Any, T]], ends: float) -> T:
+    def _read_apart(self, work: Work[T], ends: float) -> T:
         with self._reading:
             return asyncio.run(self._read(work, ends))
 
-    async def _read(self, work: Callable[[View], Coroutine[Any, Any, T]], ends: float) -> T:
+    async def _read(self, work: Work[T], ends: float) -> T:
         view = Reader.open(self.path)
         try:
             view.end_at(ends)
@@ -403,11 +383,6 @@ def _connections(path: Path, writes: sqlite3.Connection) -> tuple[sqlite3.Connec
     writes.execute("PRAGMA temp_store = MEMORY")  # savepoints copy pages there
     writes.execute("PRAGMA busy_timeout = 0")  # the writer waits, not the event loop
     return reads, writes
-
-
-def _text(path: Path) -> str:
-    """A path as SQLite can store it: names of files may hold bytes that are no UTF-8."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
