@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import psycopg
 
@@ -27,6 +27,7 @@ from roundsman.store.postgres import connection
 from roundsman.store.postgres.connection import FULL, ONLY_READS, is_lost, only_reads, translated
 from roundsman.store.postgres.session import Session
 from roundsman.store.postgres.transaction import Transaction
+from roundsman.store.queued import Queued, refuse
 
 ROWS = 4000
 """A transaction takes no further unit after so many changed rows: a larger one makes no row cheaper."""
@@ -54,31 +55,11 @@ class _Undone(Exception):
 
 
 @dataclass(slots=True, eq=False)
-class Unit:
-    """One change, and the caller that waits for it."""
+class Unit(Queued):
+    """A unit of this store."""
 
-    work: Work[Any]
-    done: "asyncio.Future[Any]"
-    durable: bool = False
-    """Whether it must survive a power cut of the server."""
-    large: bool = False
-    """Whether it takes many pieces: then it begins a transaction, and those before it do not wait for it."""
     sources: frozenset[str] = frozenset()
     """The sources that it writes about."""
-    result: Any = None
-
-    @property
-    def abandoned(self) -> bool:
-        """Whether its caller was cancelled."""
-        return self.done.cancelled()
-
-    def settle(self) -> None:
-        if not self.done.done():
-            self.done.set_result(self.result)
-
-    def refuse(self, error: BaseException) -> None:
-        if not self.done.done():
-            self.done.set_exception(error)
 
 
 class Writer:
@@ -110,7 +91,7 @@ class Writer:
         if self._closed:
             raise StoreError(f"{self._server} is closed")
         loop = asyncio.get_running_loop()
-        unit = Unit(work, loop.create_future(), durable, large, frozenset(sources))
+        unit = Unit(work, loop.create_future(), durable, large, sources=frozenset(sources))
         self._units.append(unit)
         if self._draining is None or self._draining.done():
             self._draining = loop.create_task(self._drain(), name="store")
@@ -133,7 +114,7 @@ class Writer:
             self._refuse_all()  # only if this task was cancelled: the event loop ends
 
     def _refuse_all(self) -> None:
-        _refuse(self._units, StoreError(f"{self._server} is closed"))
+        refuse(self._units, StoreError(f"{self._server} is closed"))
         self._units.clear()
 
     # -- a transaction -------------------------------------------------------------------------------------------------
@@ -158,9 +139,9 @@ class Writer:
             self._units.extendleft(reversed(written))
         except Exception as exc:  # noqa: BLE001 - handed to the callers
             await self.session.roll_back()
-            _refuse(written, exc)
+            refuse(written, exc)
         except BaseException:
-            _refuse(written, StoreError(f"{self._server} is closed"))
+            refuse(written, StoreError(f"{self._server} is closed"))
             raise
         else:
             self._tries, self._most = 0, min(ROWS, 2 * self._most)
@@ -341,8 +322,3 @@ class Writer:
         except TimeoutError:
             await self.session.connection.close()
             raise StoreError(f"{self._server} has not answered for {connection.HANGS:.0f}s") from None
-
-
-def _refuse(units: Iterable[Unit], error: BaseException) -> None:
-    for unit in units:
-        unit.refuse(error)

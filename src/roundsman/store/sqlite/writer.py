@@ -12,13 +12,14 @@ import asyncio
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from roundsman.errors import StoreError
+from roundsman.store.queued import Queued, refuse
 from roundsman.store.sqlite.files import BUSY, lacks_space, translated
 from roundsman.system.worker import Worker
 
@@ -39,33 +40,13 @@ class _TooLarge(Exception):
 
 
 @dataclass(slots=True, eq=False)
-class Unit:
-    """One change, and the caller that waits for it."""
+class Unit(Queued):
+    """A unit of this store."""
 
-    work: Work[Any]
-    done: "asyncio.Future[Any]"
-    durable: bool = False
-    """Whether it must survive a power cut; else it survives only the end of the process."""
     apart: bool = False
     """Whether it must not be part of a transaction."""
     threaded: bool = False
     """Whether it runs in the thread. Only without rows: see above."""
-    large: bool = False
-    """Whether it takes many pieces: then it begins a transaction, and those before it do not wait for it."""
-    result: Any = None
-
-    @property
-    def abandoned(self) -> bool:
-        """Whether its caller was cancelled."""
-        return self.done.cancelled()
-
-    def settle(self) -> None:
-        if not self.done.done():
-            self.done.set_result(self.result)
-
-    def refuse(self, error: BaseException) -> None:
-        if not self.done.done():
-            self.done.set_exception(error)
 
 
 class Writer:
@@ -136,7 +117,7 @@ class Writer:
 
     def _refuse_all(self) -> None:
         """Refuse what waits."""
-        _refuse(self._units, StoreError(f"{self._path} is closed"))
+        refuse(self._units, StoreError(f"{self._path} is closed"))
         self._units.clear()
 
     async def _run_apart(self, unit: Unit) -> None:
@@ -173,10 +154,10 @@ class Writer:
             self._most = max(1, len(written) // 2)
         except Exception as exc:  # noqa: BLE001 - handed to the callers
             self._roll_back()
-            _refuse(written, exc)
+            refuse(written, exc)
         except BaseException:
             self._roll_back()
-            _refuse(written, StoreError(f"{self._path} is closed"))
+            refuse(written, StoreError(f"{self._path} is closed"))
             raise
         else:
             self._most = min(ROWS, 2 * self._most)
@@ -329,8 +310,3 @@ async def _in_pieces(pieces: Generator[None, None, T]) -> T:
             result: T = end.value
             return result
         await asyncio.sleep(0)
-
-
-def _refuse(units: Iterable[Unit], error: BaseException) -> None:
-    for unit in units:
-        unit.refuse(error)
