@@ -32,6 +32,22 @@ T = TypeVar("T")
 Named = Annotated[str, typer.Argument(metavar="SOURCE", help="The name of a source in the configuration.")]
 NamedSink = Annotated[str, typer.Argument(metavar="SINK", help="The name of a sink in the configuration.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+Sources = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--source",
+        metavar="SOURCE",
+        help="Only events of this source; a glob is allowed. Can be repeated.",
+    ),
+]
+Since = Annotated[
+    str | None,
+    typer.Option(
+        "--since",
+        metavar="WHEN",
+        help='Only what was logged since then: a date-time, or "2h" for two hours ago.',
+    ),
+]
 Utc = Annotated[bool, typer.Option("--utc", help="Show times in UTC. Default on a terminal: the local time.")]
 
 

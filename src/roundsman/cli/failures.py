@@ -10,6 +10,8 @@ from roundsman.cli import persons
 from roundsman.cli.app import (
     ConfigPath,
     Json,
+    Since,
+    Sources,
     Utc,
     app,
     complain,
@@ -62,22 +64,8 @@ Note = Annotated[
 def failures(
     context: typer.Context,
     config: ConfigPath = None,
-    since: Annotated[
-        str | None,
-        typer.Option(
-            "--since",
-            metavar="WHEN",
-            help='Only what was logged since then: a date-time, or "2h" for two hours ago.',
-        ),
-    ] = None,
-    source: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--source",
-            metavar="SOURCE",
-            help="Only events of this source; a glob is allowed. Can be repeated.",
-        ),
-    ] = None,
+    since: Since = None,
+    source: Sources = None,
     count: Annotated[
         int | None, typer.Option("-n", metavar="N", help="How many failures, at most. Default: all.", min=1)
     ] = None,

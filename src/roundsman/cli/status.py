@@ -12,6 +12,8 @@ from roundsman.cli.app import (
     ConfigPath,
     Json,
     Named,
+    Since,
+    Sources,
     Utc,
     app,
     complain,
@@ -108,14 +110,7 @@ def events(
         int | None,
         typer.Option("-n", metavar="N", help="How many events. Default: 20; with --since: all.", min=0),
     ] = None,
-    source: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--source",
-            metavar="SOURCE",
-            help="Only events of this source; a glob is allowed. Can be repeated.",
-        ),
-    ] = None,
+    source: Sources = None,
     kind: Annotated[
         list[str] | None,
         typer.Option(
@@ -132,14 +127,7 @@ def events(
             help="Only events with this outcome; a glob is allowed. Can be repeated.",
         ),
     ] = None,
-    since: Annotated[
-        str | None,
-        typer.Option(
-            "--since",
-            metavar="WHEN",
-            help='Only what was logged since then: a date-time, or "2h" for two hours ago.',
-        ),
-    ] = None,
+    since: Since = None,
     as_json: Json = False,
     utc: Utc = False,
 ) -> None:
