@@ -15,6 +15,10 @@ from roundsman.times import restated, rfc3339
 GOOD = b'{"id":"good"}'
 
 
+def items(body: bytes, damaged: list[wire.Damage] | None = None) -> list[wire.Item]:
+    return list(wire.each(body, damaged=damaged))
+
+
 @pytest.mark.parametrize(
     ("row", "told"),
     [
@@ -33,7 +37,7 @@ GOOD = b'{"id":"good"}'
 def test_a_row_that_cannot_be_read_hides_no_other(row: bytes, told: object, around: str) -> None:
     body = around.encode().replace(b"%s", b"[" + GOOD + b", " + row + b"," + GOOD + b"]")
     damaged: list[wire.Damage] = []
-    found = wire.items(body, damaged=damaged)
+    found = items(body, damaged=damaged)
     expected = [{"id": "good"}, *([told] if told else []), {"id": "good"}]
     assert [data for data, _ in found] == expected
     assert [json.loads(bytes(raw)) for _, raw in found] == expected, "and what is kept of it is JSON"
@@ -45,7 +49,7 @@ def test_a_row_that_cannot_be_read_hides_no_other(row: bytes, told: object, arou
 def test_what_is_nested_too_deeply_is_left_out_where_it_is_read(depth: int) -> None:
     row = b'{"id":"deep","x":' + b"[" * depth + b"]" * depth + b',"y":{"z":"]}"}}'
     damaged: list[wire.Damage] = []
-    [(data, raw), _] = wire.items(b"[" + row + b"," + GOOD + b"]", damaged=damaged)
+    [(data, raw), _] = items(b"[" + row + b"," + GOOD + b"]", damaged=damaged)
     assert (data["id"], data["y"]) == ("deep", {"z": "]}"})
     assert [each.raw for each in damaged] == ([row] if depth >= wire.DEPTH else [])
     around = wire.encode({"data": {"raw": raw}})
@@ -53,7 +57,7 @@ def test_what_is_nested_too_deeply_is_left_out_where_it_is_read(depth: int) -> N
 
 
 def test_two_texts_that_utf_8_cannot_say_stay_two() -> None:
-    [(one, _), (other, _)] = wire.items(b'[{"id":"x\\ud800"},{"id":"x\\ud801"}]')
+    [(one, _), (other, _)] = items(b'[{"id":"x\\ud800"},{"id":"x\\ud801"}]')
     assert one["id"] != other["id"]
 
 
@@ -70,10 +74,10 @@ def test_two_texts_that_utf_8_cannot_say_stay_two() -> None:
 )
 def test_an_envelope_of_an_error_is_no_list(body: bytes) -> None:
     with pytest.raises(Unreadable):
-        wire.items(body, damaged=[])
+        items(body, damaged=[])
 
 
-@pytest.mark.parametrize("read", [wire.items, wire.decode, wire.objects])
+@pytest.mark.parametrize("read", [items, wire.decode, wire.objects])
 def test_a_string_without_an_end_is_looked_at_once(read: Callable[[bytes], object]) -> None:
     """Of work that grows with the square of the length, this would be hours."""
     quotes = b'\\"' * 300_000
@@ -97,13 +101,13 @@ def test_what_json_can_spell_is_a_line() -> None:
 
 def test_an_empty_list_is_one() -> None:
     for body in (b"[]", b'{"data":[]}', b'{"status":"ok","error":null,"errors":[],"data":[]}'):
-        assert wire.items(body, damaged=[]) == []
+        assert items(body, damaged=[]) == []
 
 
 def test_a_row_with_two_kinds_of_broken_text_becomes_an_event_that_is_json() -> None:
     """Half a character, spelled out, kept the row's own bytes, and the broken UTF-8 beside it with them."""
     body = b'[{"id":"x","a":"\\udc00","b":"\xff"}]'
-    [(row, raw)] = wire.items(body)
+    [(row, raw)] = items(body)
     assert row == {"id": "x", "a": "\\udc00", "b": "\ufffd"}
     assert wire.is_line(bytes(raw))
     assert wire.decode(raw) == row
@@ -132,7 +136,7 @@ def test_a_time_is_passed_on_as_it_came_only_if_it_is_written_as_our_own(text: s
 def test_half_a_character_fails_no_list_that_has_lines(blank: bytes) -> None:
     """A page in lines, or an archive, failed at each try."""
     body = b'[{"id":"a","name":"\\ud83d"},%b{"id":%b"b"}]' % (blank, blank)
-    rows = wire.items(body)
+    rows = items(body)
     assert [row["id"] for row, _ in rows] == ["a", "b"]
     for row, raw in rows:
         assert wire.is_line(bytes(raw))

@@ -128,11 +128,6 @@ def line(body: bytes) -> Any:
     )
 
 
-def items(body: bytes, path: str = "", damaged: list[Damage] | None = None) -> list[Item]:
-    """The objects of a list answer, as `each` decodes them."""
-    return list(each(body, path, damaged))
-
-
 def each(body: bytes, path: str = "", damaged: list[Damage] | None = None) -> Iterator[Item]:
     """The objects of a list answer: a bare array, or the only list in an envelope (or the one at `path`).
 
