@@ -14,8 +14,7 @@ from rich.cells import cell_len
 from inside import commit, done
 from roundsman.kit.feed.state import FeedState, Progress
 from roundsman.kit.probing import Reading
-from roundsman.screen.tables import share
-from roundsman.screen.words import age
+from roundsman.screen.words import age, share
 from roundsman.sources.http_json.source import HttpJson
 from roundsman.sources.http_json.state import ListState, Memory, Walk
 from roundsman.store import Counted

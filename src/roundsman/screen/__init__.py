@@ -4,7 +4,7 @@ from roundsman.screen.acts import act, act_line, act_row, by
 from roundsman.screen.events import failure, show_event, show_failure, show_failures
 from roundsman.screen.status import status, status_lines
 from roundsman.screen.tables import status_tables
-from roundsman.screen.words import ago, stamp
+from roundsman.screen.words import stamp
 from roundsman.terminal.terminal import Row, spoken, terminal as console
 
 __all__ = [
@@ -12,7 +12,6 @@ __all__ = [
     "act",
     "act_line",
     "act_row",
-    "ago",
     "by",
     "console",
     "failure",

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from roundsman.masking import safe
-from roundsman.screen.words import age, since, unix
+from roundsman.screen.words import age, share, since, unix
 from roundsman.screen.workers import remarks, unheld
 from roundsman.store.origins import another_origin
 from roundsman.terminal.columns import KEPT, Cell, Column, Table, kept, table
@@ -183,16 +183,6 @@ def _source(row: Mapping[str, Any], found: Mapping[str, Any], terminal: Terminal
         Cell(f"{row['events']:,}"),
         Cell(_work(row, terminal), "" if row["following"] or row["reading"] is not None else "dim"),
     ]
-
-
-def share(part: float | None) -> str:
-    """A part of a whole, from 0 to 1, in percent; empty for None. It says 100 % only for all, and 0 % only for none."""
-    if part is None:
-        return ""
-    percent = round(part * 100)
-    if part not in {0, 1} and percent in {0, 100}:
-        return "< 1 %" if percent == 0 else "> 99 %"
-    return f"{percent} %"
 
 
 def _work(row: Mapping[str, Any], terminal: Terminal) -> str:

@@ -29,6 +29,16 @@ def since(moment: float | None, now: float) -> str:
     return f"in {age(moment - now)}" if moment > now + 0.5 else f"{age(now - moment)} ago"
 
 
+def share(part: float | None) -> str:
+    """A part of a whole, from 0 to 1, in percent; empty for None. It says 100 % only for all, and 0 % only for none."""
+    if part is None:
+        return ""
+    percent = round(part * 100)
+    if part not in {0, 1} and percent in {0, 100}:
+        return "< 1 %" if percent == 0 else "> 99 %"
+    return f"{percent} %"
+
+
 UNIT = re.compile(r"\d+[a-z]+")
 
 MONTHS = (

@@ -1,12 +1,12 @@
 """The charts of a source and of a sink: the last two days by hour, and the last five weeks by day."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, tzinfo
 from typing import NamedTuple
 
+from roundsman.screen.words import share
 from roundsman.store.tally import Span, Tally
 from roundsman.web.page.charts import Chart, Frame, bars, lines
-from roundsman.web.page.scales import Slot, percent, slots, whole
+from roundsman.web.page.scales import Slot, slots, whole
 from roundsman.web.page.series import OUTCOMES, POLLS, Look, aligned, quantiles, single, stacked, total
 
 
@@ -32,7 +32,6 @@ class Period(NamedTuple):
     span: Span
     tallies: Sequence[Tally]
     slots: Sequence[Slot]
-    zone: str
 
     @property
     def title(self) -> str:
@@ -43,17 +42,17 @@ class Period(NamedTuple):
         about = f"{title}, {self.name}, last {len(self.slots)} {self.span}s"
         nothing = "none" if any(tally.counts for tally in self.tallies) else "no data yet"
         key = f"{self.span}-{title.lower().replace(' ', '-')}"
-        return Frame(key, title, about, self.slots, self.zone, nothing, note)
+        return Frame(key, title, about, self.slots, nothing, note)
 
 
-def of_source(counted: Counted, now: float, zone: tzinfo = UTC) -> list[Group]:
-    """The charts of a source. Its hours are named in the time zone; its days are days in UTC."""
-    return [Group(each.title, _of_source(each)) for each in _periods(counted, now, zone)]
+def of_source(counted: Counted, now: float) -> list[Group]:
+    """The charts of a source."""
+    return [Group(each.title, _of_source(each)) for each in _periods(counted, now)]
 
 
-def of_sink(counted: Counted, now: float, zone: tzinfo = UTC) -> list[Group]:
-    """The charts of a sink, likewise."""
-    return [Group(each.title, _of_sink(each)) for each in _periods(counted, now, zone)]
+def of_sink(counted: Counted, now: float) -> list[Group]:
+    """The charts of a sink."""
+    return [Group(each.title, _of_sink(each)) for each in _periods(counted, now)]
 
 
 def _of_source(period: Period) -> list[Chart]:
@@ -61,7 +60,7 @@ def _of_source(period: Period) -> list[Chart]:
     counts = total(tallies).counts
     asked, unchanged = counts.get("request", 0), counts.get("request.304", 0)
     requests = f"{whole(asked)} {'request' if asked == 1 else 'requests'}"
-    note = f"{percent(unchanged, asked)} of {requests} answered 304" if asked else ""
+    note = f"{share(unchanged / asked)} of {requests} answered 304" if asked else ""
     return [
         bars(frame("Events by outcome"), stacked(tallies, "event", OUTCOMES)),
         bars(frame("Polls by result", note), stacked(tallies, "poll", POLLS)),
@@ -79,15 +78,11 @@ def _of_sink(period: Period) -> list[Chart]:
     ]
 
 
-def _periods(counted: Counted, now: float, zone: tzinfo) -> list[Period]:
+def _periods(counted: Counted, now: float) -> list[Period]:
     """Both, with a tally for each hour and each day."""
     found = []
-    given: tuple[tuple[Span, Sequence[Tally], tzinfo], ...] = (
-        ("hour", counted.hours, zone),
-        ("day", counted.days, UTC),
-    )
-    for span, tallies, named in given:
-        places = slots(span, now, zone)
-        at = datetime.fromtimestamp(now, named)
-        found.append(Period(counted.name, span, aligned(tallies, places), places, at.tzname() or ""))
+    given: tuple[tuple[Span, Sequence[Tally]], ...] = (("hour", counted.hours), ("day", counted.days))
+    for span, tallies in given:
+        places = slots(span, now)
+        found.append(Period(counted.name, span, aligned(tallies, places), places))
     return found

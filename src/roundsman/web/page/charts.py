@@ -62,8 +62,6 @@ class Frame(NamedTuple):
     about: str
     """Title and name in words, for a screen reader."""
     slots: Sequence[Slot]
-    zone: str
-    """The name of the time zone of the slots."""
     nothing: str = "no data yet"
     """What is said without any value."""
     note: str = ""
@@ -278,7 +276,7 @@ def _gridline(y: float, label: str) -> str:
 def _times(frame: Frame, bottom: float) -> str:
     """The labels of the hours or days, and their time zone. A label at an edge is moved inwards."""
     step = (RIGHT - LEFT) / len(frame.slots)
-    found = [f'<text x="{LEFT - 4:g}" y="{bottom + 13:.1f}" text-anchor="end">{_text(frame.zone[:6])}</text>']
+    found = [f'<text x="{LEFT - 4:g}" y="{bottom + 13:.1f}" text-anchor="end">UTC</text>']
     for number, slot in enumerate(frame.slots):
         if slot.tick:
             x = LEFT + number * step

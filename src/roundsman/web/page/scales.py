@@ -1,7 +1,7 @@
 """The axes of charts: round numbers, decades of seconds, and the hours and days with their labels."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime
 from math import ceil, floor, log10
 from typing import NamedTuple
 
@@ -25,17 +25,16 @@ class Slot(NamedTuple):
     """What the axis says below it; empty for most."""
 
 
-def slots(span: Span, now: float, zone: tzinfo = UTC) -> list[Slot]:
-    """The last 48 hours, named in a time zone, or the last 35 days, which are days in UTC."""
+def slots(span: Span, now: float) -> list[Slot]:
+    """The last 48 hours or 35 days, in UTC."""
+    slot = _day if span == "day" else _hour
     starts = [number * SPANS[span] for number in window(span, now)]
-    if span == "day":
-        return [_day(start, datetime.fromtimestamp(start, UTC)) for start in starts]
-    return [_hour(start, datetime.fromtimestamp(start, zone)) for start in starts]
+    return [slot(start, datetime.fromtimestamp(start, UTC)) for start in starts]
 
 
 def _hour(start: float, at: datetime) -> Slot:
-    tick = {0: f"{DAYS[at.weekday()]} {at.day}", 12: f"12:{at.minute:02}"}.get(at.hour, "")
-    return Slot("hour", start, f"{_date(at)} {at.hour:02}:{at.minute:02}", tick)
+    tick = {0: f"{DAYS[at.weekday()]} {at.day}", 12: "12:00"}.get(at.hour, "")
+    return Slot("hour", start, f"{_date(at)} {at.hour:02}:00", tick)
 
 
 def _day(start: float, at: datetime) -> Slot:
@@ -85,18 +84,3 @@ def lasting(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min"
-
-
-def percent(part: int, total: int) -> str:
-    """A share, of which neither 0 % nor 100 % is said unless it is so."""
-    if part in (0, total):
-        return "100 %" if part and total else "0 %"
-    return (
-        f"{min(99.0, max(1.0, round(100 * part / total))):.0f} %"
-        if 0.01 <= part / total <= 0.99
-        else _edge(part, total)
-    )
-
-
-def _edge(part: int, total: int) -> str:
-    return "over 99 %" if 2 * part > total else "under 1 %"

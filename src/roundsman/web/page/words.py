@@ -7,6 +7,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from roundsman.masking import mask, safe
+from roundsman.screen.words import share
 
 UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 """Seconds of a unit, and its sign."""
@@ -55,11 +56,9 @@ def number(value: float | None) -> Markup:
     return Markup("?" if value is None else f"{value:,}".replace(",", "\u202f"))  # noqa: S704 - a number
 
 
-def percent(share: float | None) -> str:
-    """A share of requests. 99.9 % is not rounded up to all of them."""
-    if share is None:
-        return "-"
-    return f"{int(share * 100)} %" if share < 1 else "100 %"
+def percent(part: float | None) -> str:
+    """A share of requests; `-` if there were none."""
+    return share(part) or "-"
 
 
 def pretty(document: object) -> Markup:
