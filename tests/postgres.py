@@ -80,6 +80,8 @@ class Postgres:
         options = {
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": str(self.folder),
+            # A client that was cancelled while it logged in may leave its connection open: DROP DATABASE waits for its end.
+            "authentication_timeout": "3s",
         } | self._settings
         args = [each for name, value in options.items() for each in ("-c", f"{name}={value}")]
         command = [*self._as, str(self._bin / "postgres"), "-D", str(self.data), "-p", str(self.port), *args]
