@@ -1,6 +1,5 @@
 """The `auth` table: each way to authenticate, and tokens that are fetched, shared and renewed."""
 
-import asyncio
 import base64
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -102,12 +101,6 @@ async def test_a_token_that_ended_early_is_renewed_once(issuer: Issuer, client: 
     issuer.good = "another"
     assert await ask(http) == [{"id": 1}]
     assert issuer.issued == 2
-
-
-async def test_many_requests_share_one_token(issuer: Issuer, client: Any) -> None:
-    http = client()
-    await asyncio.gather(*(ask(http) for _ in range(20)))
-    assert issuer.issued == 1
 
 
 async def test_a_token_without_a_stated_life_is_good_for_a_day(
