@@ -102,13 +102,15 @@ async def test_the_interval_and_the_time_without_an_answer_are_those_of_the_sour
 
 
 async def test_a_sink_that_fails_shows_with_what_waits_for_it_until_it_recovers(tmp_path: Path) -> None:
-    failing, waiting = 'roundsman_sink_failing{sink="rec"}', 'roundsman_sink_waiting_events{sink="rec"}'
+    failing, waiting, oldest = (
+        f'roundsman_sink_{name}{{sink="rec"}}' for name in ("failing", "waiting_events", "oldest_age_seconds")
+    )
     async with Sandbox(Parakey()) as box:
         doors = event_logs(base_url=box.url, interval=3600, webhook=PARAKEY)
         async with open_door(tmp_path, doors) as door:
             await until(lambda: answered(door.engine))
             found = await metrics(door)
-            assert (found[failing], found[waiting]) == (0, 0)
+            assert (found[failing], found[waiting], found[oldest]) == (0, 0, 0)
 
             def down(event: Any) -> None:
                 raise OSError("down")
@@ -120,10 +122,12 @@ async def test_a_sink_that_fails_shows_with_what_waits_for_it_until_it_recovers(
             await until(lambda: door.engine.meter.failures["rec"])
             found = await metrics(door)
             assert (found[failing], found[waiting]) == (1, 3)
+            assert found[oldest] > 0
+            assert found['roundsman_sink_failures_total{sink="rec"}'] >= 1
             PLANS.clear()
             await until(lambda: caught_up(door.engine, "rec"))
             found = await metrics(door)
-            assert (found[failing], found[waiting]) == (0, 0)
+            assert (found[failing], found[waiting], found[oldest]) == (0, 0, 0)
 
 
 async def test_requests_are_counted_by_host_and_status(tmp_path: Path) -> None:
