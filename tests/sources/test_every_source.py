@@ -186,7 +186,6 @@ async def test_an_error_that_came_as_a_success_is_trouble_and_tried_again(body: 
 
 
 async def test_an_empty_answer_of_no_content_is_an_empty_list(world: World) -> None:
-    world.mangling.faults.extend([Fault(204, path="")] * 0)
     answered = world.mangling.reply
 
     def empty(method: str, path: str, query: Any, headers: Any) -> Reply:
