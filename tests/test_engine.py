@@ -342,15 +342,6 @@ async def test_a_backlog_is_committed_page_by_page(engine: Engine) -> None:
     assert await engine.store.head() == 40
 
 
-async def test_a_backlog_that_brings_nothing_ends(engine: Engine) -> None:
-    async def spin(visit: Visit, state: State) -> Poll:
-        return Poll(state, more=True)
-
-    SCRIPTS["a"] = spin
-    await engine.setup({"a": Scripted().named("a")}, {})
-    assert await asyncio.wait_for(engine.visit("a"), 5)
-
-
 async def test_the_daemon_continues_after_any_exception_of_a_source(engine: Engine, time: Time) -> None:
     async def bad(visit: Visit, state: State) -> Poll:
         raise ZeroDivisionError
