@@ -311,7 +311,7 @@ def test_who_does_it_is_found_out(shared: Path) -> None:
     # With root's rights, so that the other user can read the interpreter.
     start = "import os, sys; os.setresuid(int(sys.argv.pop(1)), 0, 0); from roundsman.cli import main; main()"
 
-    def by(number: int, user: int, **more: str) -> str:
+    def tick_off(number: int, user: int, **more: str) -> None:
         for path in (shared.parent, *shared.parent.iterdir()):
             os.chown(path, user, user)
         ran = subprocess.run(
@@ -322,14 +322,14 @@ def test_who_does_it_is_found_out(shared: Path) -> None:
             check=False,
         )
         assert ran.returncode == 0, ran.stderr
-        [row] = json.loads(command("log", str(number), "--json", config=shared).stdout)
-        return str(row["by"])
 
-    assert by(1, 0, SUDO_USER="anna") == "anna"
-    assert by(2, 0) == "root"
-    assert by(3, 54321) == "uid 54321"
-    assert by(4, 54321, SUDO_USER="anna") == "uid 54321", "only sudo itself makes a process root's"
-    assert by(5, 0, SUDO_USER="x" * 501) == "root"
+    tick_off(1, 0, SUDO_USER="anna")
+    tick_off(2, 0)
+    tick_off(3, 54321)
+    tick_off(4, 54321, SUDO_USER="anna")  # only sudo itself makes a process root's
+    tick_off(5, 0, SUDO_USER="x" * 501)
+    acts = json.loads(command("log", "--json", config=shared).stdout)
+    assert [row["by"] for row in reversed(acts)] == ["anna", "root", "uid 54321", "uid 54321", "root"]
 
 
 def test_bytes_that_are_no_utf_8_are_spelled_out(shared: Path) -> None:
