@@ -1,39 +1,20 @@
 """States that do not fit, in any member: nothing stored stops a source, or asks a vendor without bound."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from inside import done, put
+from inside import put
 from jobs import ends, hidden_from_the_list, troubled, two_connections
 from lists import a_list
-from rounds import Rounds
-from roundsman.plugin import Source
 from roundsman.sandbox import Parakey, Vendor
 from roundsman.sandbox.mailchimp import Mailchimp, Operation, bad_address
 from roundsman.sandbox.vendor import Reply, document
 from roundsman.times import rfc3339
 from worlds import Time, event_logs, mailchimp_batches, parakey_batches, railz_pushes
-
-
-@pytest.fixture
-def world_of(tmp_path: Path, time: Time) -> Iterator[Callable[..., Any]]:
-    made: list[Rounds] = []
-
-    async def make(vendor: Vendor, source: Source, state: Any = None) -> Rounds:
-        made.append(Rounds(tmp_path, vendor, time, source))
-        if state is not None:
-            await put(made[-1].store, state=state, source=source.name)
-            made[-1].reboot()
-        return made[-1]
-
-    yield make
-    for world in made:
-        done(world.store.close())
 
 
 @pytest.mark.parametrize("seen", [[5], ["started"], ["started", "many", 0, 0, None]])

@@ -1,7 +1,6 @@
 """The state of a feed: one version after the other goes on with what the one before has stored."""
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,18 +9,11 @@ import pytest
 from hypothesis import given, strategies as st
 
 from inside import feed
-from rounds import Rounds, opened
 from roundsman.kit.feed.state import FeedState, Gap, Progress
 from roundsman.kit.probing import Learned, Mark, Reading
 from roundsman.sandbox import Parakey
 from roundsman.sources.parakey import EventLogs
 from worlds import Time, event_logs
-
-
-@pytest.fixture
-def rounds(tmp_path: Path, parakey: Parakey, time: Time) -> Iterator[Any]:
-    yield from opened(lambda **options: Rounds(tmp_path, parakey, time, **options))
-
 
 OLD: Any = json.loads((Path(__file__).parent.parent / "stores" / "readings.json").read_text())
 """States that 0.6 stored in the middle of a reading of the rows h0 to h99, and which rows it had reported."""

@@ -1,39 +1,19 @@
 """What one id, job or connection that fails keeps from no other."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from inside import done, put
 from jobs import ends, hidden_from_the_list, troubled, two_connections
-from rounds import Rounds
-from roundsman.plugin import Source
-from roundsman.sandbox import Parakey, Vendor
+from roundsman.sandbox import Parakey
 from roundsman.sandbox.railz import Railz
 from roundsman.sandbox.vendor import Reply
 from roundsman.times import rfc3339
 from worlds import Time, parakey_batches, railz_pushes
 
 GONE, GAP = "roundsman.batch.gone", "roundsman.source.gap"
-
-
-@pytest.fixture
-def world_of(tmp_path: Path, time: Time) -> Iterator[Callable[..., Any]]:
-    made: list[Rounds] = []
-
-    async def make(vendor: Vendor, source: Source, state: Any = None) -> Rounds:
-        made.append(Rounds(tmp_path, vendor, time, source))
-        if state is not None:
-            await put(made[-1].store, state=state, source=source.name)
-            made[-1].reboot()
-        return made[-1]
-
-    yield make
-    for world in made:
-        done(world.store.close())
 
 
 async def test_of_many_ids_that_may_be_in_any_connection_none_is_gone_unasked(

@@ -1,7 +1,6 @@
 """Parakey's event logs: every pitfall of the published recipe, and every doubt about the server, as a promise."""
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from inside import feed, sql, unpinned
-from rounds import Rounds, opened
+from rounds import Rounds
 from roundsman.kit import probing
 from roundsman.sandbox import Fault, Parakey, Quirks
 from roundsman.sources.parakey import EventLogs
@@ -19,11 +18,6 @@ from roundsman.times import parse_time, rfc3339
 from worlds import PLANS, RECORDS, START, Time
 
 MINUTE = timedelta(minutes=1)
-
-
-@pytest.fixture
-def rounds(tmp_path: Path, parakey: Parakey, time: Time) -> Iterator[Any]:
-    yield from opened(lambda **options: Rounds(tmp_path, parakey, time, **options))
 
 
 def fill(parakey: Parakey, time: Time, count: int, prefix: str = "h", apart: float = 60.0) -> list[str]:
