@@ -177,17 +177,6 @@ async def test_what_is_new_in_a_long_list_is_found_without_reading_it_all(
     assert "new:success" in ids(world)
 
 
-async def test_a_very_long_list_is_read_over_several_visits(rounds: Any, ledger: Railz, time: Time) -> None:
-    for number in range(4500):
-        ledger.push("CON-1", push_id=f"p{number}", requested=time.utc() - number * SECOND)
-    world = rounds()
-    await world.visit()
-    assert 1000 < len(ids(world)) < 4500
-    for _ in range(3):
-        await world.visit()
-    assert len(ids(world)) == 4500
-
-
 async def test_a_connection_that_fails_does_not_stop_the_others(
     rounds: Any, ledger: Railz, time: Time
 ) -> None:
