@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from roundsman.webhook import Call, Hook, Registrar, Registration
     from roundsman.wire import Damage, Item
 
-__version__ = "0.12.0"
+__version__ = "0.13.0"
 
 __all__ = [
     "Answer",
