@@ -94,7 +94,7 @@ clean:  ## remove what this file made
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
 
 # The parts that call libraries most: requests, answers, options, rows, the command line.
-LOWEST_TESTS := tests/test_public.py tests/test_config.py tests/test_http.py tests/test_wire.py tests/test_logs.py \
+LOWEST_TESTS := tests/test_public.py tests/test_dist.py tests/test_config.py tests/test_http.py tests/test_wire.py tests/test_logs.py \
 	tests/sources/test_parakey.py tests/sources/test_http_json.py tests/sinks/test_http_sink.py tests/sinks/test_notify.py \
 	tests/web/test_receiver.py tests/web/test_metrics.py
 

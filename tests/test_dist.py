@@ -93,6 +93,18 @@ def test_the_source_archive_has_all_that_make_test_needs(twice: Twice) -> None:
     assert sorted(missing) == []
 
 
+def test_the_wheel_has_the_marker_for_type_checkers_and_the_pages_of_help(twice: Twice) -> None:
+    [wheel] = twice[2].glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert "roundsman/py.typed" in names
+    pages = {
+        f"roundsman/{page.relative_to(ROOT)}"
+        for page in (ROOT / "docs").rglob("*.md")
+        if page.parent != ROOT / "docs"
+    }
+    assert pages <= names, pages - names
+
+
 def test_the_wheel_states_the_versions_of_python_and_no_address_that_is_empty(twice: Twice) -> None:
     [wheel] = twice[2].glob("*.whl")
     opened = zipfile.ZipFile(wheel)
