@@ -89,9 +89,6 @@ class Reader(Failures, Pulling, Searching, Tallies):
         """The last event's `seq`; 0 for an empty log."""
         return self._head()
 
-    def _head(self) -> int:
-        return int(self._run("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
-
     @reading
     def sources(self, names: Sequence[str] | None = None) -> list[SourceEntry]:
         """Every source that was ever configured; with `names`, those of them."""

@@ -47,3 +47,7 @@ class Reading:
 
     def _run(self, sql: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
         return self._db.execute(sql, values)
+
+    def _head(self) -> int:
+        """The last event's `seq`; 0 for an empty log."""
+        return int(self._run("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])

@@ -17,15 +17,12 @@ class Searching(Reading):
         """Events that match the filter and whose summary contains `words`, in upper or lower case, with a `seq` after the
         first number of the span and up to the second one: the newest, or the oldest. The newest of them comes first.
         """
-        search = Search(words, (span[0], min(span[1], self._last())), limit, oldest_first=oldest_first)
+        search = Search(words, (span[0], min(span[1], self._head())), limit, oldest_first=oldest_first)
         sql, values = _statement(wanted, words, oldest_first=oldest_first)
         while part := search.part():
             if not any(map(search.take, self._run(sql, [*part, *values]))):
                 search.through(part)
         return search.result()
-
-    def _last(self) -> int:
-        return int(self._run("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
 
 
 _WITHOUT_SUMMARY = (
