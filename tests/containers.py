@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ class Podman:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._running = Path(tempfile.mkdtemp(dir="/tmp"))  # Podman takes no more than 50 characters
         settings = folder / "containers.conf"
         settings.write_text(SETTINGS)
         self._environ = os.environ | {"CONTAINERS_CONF": str(settings), "TMPDIR": str(folder)}
@@ -51,7 +53,7 @@ class Podman:
             "podman",
             "--log-level=fatal",
             f"--root={folder / 'root'}",
-            f"--runroot={folder / 'run'}",
+            f"--runroot={self._running}",
         ]
 
     def ask(self, *args: object, **more: Any) -> "subprocess.CompletedProcess[str]":
@@ -84,4 +86,5 @@ class Podman:
         """End all containers, and remove all that was made."""
         self.ask("rm", "--all", "--force", "--time=0")
         subprocess.run(["umount", "--quiet", str(self._folder / "root/overlay")], check=False)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        for each in (self._folder, self._running):
+            shutil.rmtree(each, ignore_errors=True)
