@@ -11,12 +11,12 @@ from roundsman.errors import Conflict, StoreError
 from roundsman.options.server import NEEDS, Server
 from roundsman.store.joint import Joint, Step
 from roundsman.store.place import Place
-from roundsman.store.protocol import Desk, Store, Upkeep, View
+from roundsman.store.protocol import Desk, Store, View
 from roundsman.store.sqlite import files, soundness
 from roundsman.store.sqlite.files import default_path
 from roundsman.store.sqlite.reader import Reader
 from roundsman.store.sqlite.soundness import GaveUp
-from roundsman.store.tally import Counted, Counts, Span, Tally
+from roundsman.store.tally import Counted, Counts
 from roundsman.store.values import (
     DAEMON,
     KEYS_KEPT,
@@ -34,7 +34,6 @@ from roundsman.store.values import (
     Lag,
     Later,
     LoggedAct,
-    LoggedFailure,
     Memory,
     New,
     Pause,
@@ -45,7 +44,6 @@ from roundsman.store.values import (
     SourceEntry,
     SourceRecord,
     SourceStatus,
-    StillOpen,
     UnreadItem,
     Via,
 )
@@ -78,7 +76,6 @@ __all__ = [
     "Lag",
     "Later",
     "LoggedAct",
-    "LoggedFailure",
     "Memory",
     "New",
     "Pause",
@@ -91,14 +88,10 @@ __all__ = [
     "SourceEntry",
     "SourceRecord",
     "SourceStatus",
-    "Span",
     "Step",
-    "StillOpen",
     "Store",
     "StoreError",
-    "Tally",
     "UnreadItem",
-    "Upkeep",
     "Via",
     "View",
     "back_up",
