@@ -90,7 +90,9 @@ def wheels() -> Path:
     project = tomllib.loads(text)
     extras = [each for extra in project["project"]["optional-dependencies"].values() for each in extra]
     wanted = [*project["project"]["dependencies"], *extras, *project["build-system"]["requires"]]
-    ready = cache() / f"wheels-{hashlib.sha256(repr(wanted).encode()).hexdigest()[:12]}"
+    constraints = REPOSITORY / "constraints.txt"
+    versions = f"{wanted} {constraints.read_text()}"
+    ready = cache() / f"wheels-{hashlib.sha256(versions.encode()).hexdigest()[:12]}"
     if not ready.exists():
         half = ready.with_name(f"{ready.name}.{os.getpid()}")
         machine = platform.machine()
@@ -106,6 +108,7 @@ def wheels() -> Path:
             *tags,
             f"--find-links={half}",
             f"--dest={half}",
+            f"--constraint={constraints}",
         ]
         _check(*pip, "download", *options, *wanted)
         _put(half, ready)

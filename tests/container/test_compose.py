@@ -1,5 +1,6 @@
 """contrib/compose.yaml: each file, variable and secret that it names exists or is explained, and its configuration is right."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -24,7 +25,17 @@ VALUES = {
     "parakey-hook": "Bearer 0123456789",
 }
 KEYS = {
-    *("image", "init", "restart", "stop_grace_period", "read_only", "cap_drop", "security_opt", "depends_on"),
+    *(
+        "image",
+        "init",
+        "restart",
+        "stop_grace_period",
+        "read_only",
+        "tmpfs",
+        "cap_drop",
+        "security_opt",
+        "depends_on",
+    ),
     *("secrets", "environment", "volumes", "healthcheck", "ports"),
 }
 """The keys of the Compose specification that are used in a service: a misspelled one would be refused."""
@@ -90,3 +101,16 @@ def test_the_proxys_configuration_is_valid(tmp_path: Path) -> None:
     environ = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "HOOKS_HOST": "hooks.example.org"}
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_lines_of_the_page_make_secrets_that_only_the_image_and_root_can_read(tmp_path: Path) -> None:
+    need(os.geteuid() == 0, "needs root, to give files to the user of the image")
+    page = (REPOSITORY / "docs/guides/container.md").read_text()
+    [lines] = re.findall(r"```sh\n(    install -d .*?)    ```", page, re.DOTALL)
+    subprocess.run(["bash", "-ec", lines], cwd=tmp_path, check=True)
+    files = {each.name: each for each in (tmp_path / "compose/secrets").iterdir()}
+    password = files["db-password"].read_text().strip()
+    assert files["store"].read_text() == f"postgresql://roundsman:{password}@db/roundsman\n"
+    assert len(password) >= 32
+    modes = {(each.stat().st_uid, each.stat().st_mode & 0o777) for each in files.values()}
+    assert modes == {(10001, 0o400)}

@@ -170,6 +170,52 @@ def test_a_plugin_is_a_folder_that_is_mounted(daemon: Daemon, tmp_path: Path) ->
     assert found["acme.orders"]["error"] is None
 
 
+def page(start: str) -> str:
+    """The rest of a line or of a block of the page about containers."""
+    text = (REPOSITORY / "docs/guides/container.md").read_text()
+    return (
+        text.partition(start)[2].partition("\n")[0]
+        if "\n" not in start
+        else text.partition(start)[2].partition("```")[0]
+    )
+
+
+def test_the_line_of_the_page_checks_a_configuration(daemon: Daemon) -> None:
+    """Beside the daemon: the file is the same, and so is its owner."""
+    line = page("    podman run --rm ")
+    folder = daemon.config.parent
+    (folder / "parakey.secret").write_text(TOKEN)
+    text = page("```toml\n")
+    (folder / "roundsman.toml").write_text(text)
+    for each in (folder, *folder.iterdir()):
+        os.chown(each, USER, USER)
+    try:
+        said = daemon.podman.run("run", "--rm", *line.split(), cwd=folder.parent)
+        assert "1 source, 1 sink" in said, said
+    finally:
+        daemon.config.write_text(CONFIG)
+
+
+def test_an_image_on_this_one_has_a_plugin(podman: Podman, tmp_path: Path) -> None:
+    """By the lines of the page."""
+    files = unpacked(tmp_path)
+    [wheel] = tmp_path.glob("*.whl")
+    (tmp_path / "Containerfile").write_text(
+        page("```dockerfile\n").replace("your_package-1.0-py3-none-any.whl", wheel.name)
+    )
+    podman.run(
+        "build",
+        "--format=docker",
+        "--isolation=chroot",
+        "--layers=false",
+        "--tag=localhost/more",
+        ".",
+        cwd=tmp_path,
+    )
+    text = podman.run("run", "--rm", *ISOLATED, "localhost/more", "plugins", "--json")
+    assert {each["type"]: each["error"] for each in json.loads(text)}["acme.orders"] is None, files
+
+
 def test_workers_of_the_compose_file_share_a_database(podman: Podman, database: str, tmp_path: Path) -> None:
     """Its configuration, with a name for each container, and a server and a vendor on this machine's loopback."""
     shutil.copytree(COMPOSE / "config", tmp_path / "config")

@@ -132,7 +132,8 @@ def test_version_0_4_is_upgraded_with_its_store_and_its_service(clean: Machine) 
     """The package of that version, its configuration and its daemon: then the package of this one."""
     archive = ["git", "-C", str(REPOSITORY), "archive", OLDEST]
     packed = subprocess.run(archive, capture_output=True, check=False).stdout
-    need(bool(packed), "needs a clone with its history: git fetch --unshallow")
+    if not packed:
+        pytest.skip("needs a clone with its history: git fetch --unshallow")
     (clean.root / "root/old").mkdir()
     subprocess.run(["tar", "-x", "-C", clean.root / "root/old"], input=packed, check=True)
     wheel = [
