@@ -151,5 +151,7 @@ def test_the_lowest_versions_are_the_bounds_that_the_project_states() -> None:
         *PROJECT["dependency-groups"]["test"],
         *(each for extra in extras for each in extra),
     ]
-    bounds = {re.sub(r"\[[^]]*\]", "", each.partition(";")[0]).split(",")[0].replace(">=", "==") for each in stated}
+    bounds = {
+        re.sub(r"\[[^]]*\]", "", each.partition(";")[0]).split(",")[0].replace(">=", "==") for each in stated
+    }
     assert sorted(lines) == sorted(bounds)

@@ -18,7 +18,20 @@ OTHER_NAMES = {
     *("actor.login", "meta.count"),  # members of answers
     *("answer.tag", "answer.unchanged", "first.state", "http.post", "http.send", "visit.http"),  # of objects
 }
-FILES = (".toml", ".py", ".db", ".jsonl", ".socket", ".service", ".org", ".md", ".json", ".yml", ".yaml", ".txt")
+FILES = (
+    ".toml",
+    ".py",
+    ".db",
+    ".jsonl",
+    ".socket",
+    ".service",
+    ".org",
+    ".md",
+    ".json",
+    ".yml",
+    ".yaml",
+    ".txt",
+)
 LABELS = {"source", "sink", "host", "status", "result", "via", "version", "file", "le", "job"}
 TYPE = re.compile(
     r"\b(?:roundsman(?!\.db\.|\.schema\.|\.rules\.|\.test\.)|co\.parakey|com\.mailchimp|ai\.railz)\.[a-z_]+\.[a-z_]+\b"
