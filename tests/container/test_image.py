@@ -101,6 +101,7 @@ def daemon(podman: Podman, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     daemon = Daemon(podman, tmp_path_factory.mktemp("daemon"))
     daemon.start("first")
     yield daemon
+    podman.run("rm", "--force", "--time=0", daemon.name)  # else it runs beside all tests that follow
 
 
 def test_the_demo_runs_inside(podman: Podman) -> None:
