@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.expected_conditions import staleness_of
 from selenium.webdriver.support.select import Select
 from selenium.webdriver.support.wait import WebDriverWait
 
@@ -51,6 +53,8 @@ class Page(NamedTuple):
     url: str
     store: Path
     browser: Any
+    cookies: list[dict[str, Any]]
+    """Those of the reader who has logged in."""
 
     def go(self, path: str) -> None:
         self.browser.get(self.url + path)
@@ -70,10 +74,19 @@ class Page(NamedTuple):
     def until(self, true: Callable[[], Any]) -> None:
         WebDriverWait(self.browser, 10, 0.02, [StaleElementReferenceException]).until(lambda _: true())
 
+    @contextmanager
+    def turned(self) -> Iterator[None]:
+        """What is done within leads to another page, which is there afterwards: a click does not wait for an answer that takes its time."""
+        before = self.one("html")
+        yield
+        self.until(lambda: staleness_of(before)(self.browser))
+        self.until(lambda: self.run("return document.readyState") == "complete")
+
     def log_in(self, password: str = PASSWORD) -> None:
         self.one("#user").send_keys(USER)
         self.one("#secret").send_keys(password)
-        self.one("form.login button").click()
+        with self.turned():
+            self.one("form.login button").click()
 
     def look(self, width: int, scheme: str) -> None:
         """As on a screen of this width, light or dark."""
@@ -181,9 +194,10 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
         )
         browser = webdriver.Chrome(options=options, service=driver)
         try:
-            page = Page(url, folder / "roundsman.db", browser)
+            page = Page(url, folder / "roundsman.db", browser, [])
             page.go("/")
             page.log_in()
+            page.cookies.extend(browser.get_cookies())
             yield page
         finally:
             browser.quit()
@@ -193,9 +207,13 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 
 @pytest.fixture(autouse=True)
 def as_at_first(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Each test begins with a wide, light window."""
+    """Each test begins with a wide, light window, whose reader has logged in."""
     if "page" in request.fixturenames:
-        request.getfixturevalue("page").look(1280, "light")
+        page = request.getfixturevalue("page")
+        page.look(1280, "light")
+        page.browser.delete_all_cookies()
+        for cookie in page.cookies:
+            page.browser.add_cookie(cookie)
     yield
 
 
@@ -216,18 +234,17 @@ EVERY = (
 def test_a_wrong_password_leads_back_to_the_form_and_the_right_one_to_where_the_reader_was_going(
     page: Page,
 ) -> None:
-    [cookie] = page.browser.get_cookies()
     page.browser.delete_all_cookies()
     page.go("/log?outcome=denied")
     assert page.run("return document.activeElement.id") == "user"
     page.log_in("wrong horse")
     assert page.texts("[role=alert]") == ["The user or the password is wrong."]
     page.log_in()
-    page.until(lambda: page.browser.current_url == page.url + "/log?outcome=denied")
-    page.one(".leave button").click()
+    assert page.browser.current_url == page.url + "/log?outcome=denied"
+    with page.turned():
+        page.one(".leave button").click()
     page.go("/")
     assert "/login" in page.browser.current_url
-    page.browser.add_cookie(cookie)
 
 
 def test_the_first_page_shows_the_state_of_everything(page: Page) -> None:
@@ -265,14 +282,17 @@ def test_the_log_is_filtered_searched_and_paged(page: Page) -> None:
     page.go("/log")
     newest = page.texts(".log .what")
     assert len(newest) == 50
-    page.one("a[rel=next]").click()
+    with page.turned():
+        page.one("a[rel=next]").click()
     older = page.texts(".log .what")
     assert len(older) == 50
-    page.one("a[rel=prev]").click()
+    with page.turned():
+        page.one("a[rel=prev]").click()
     assert page.texts(".log .what") == newest
     Select(page.one("#outcome")).select_by_value("denied")
-    page.one("#q").send_keys("PERSON 2" + Keys.ENTER)
-    page.until(lambda: "q=PERSON" in page.browser.current_url)
+    with page.turned():
+        page.one("#q").send_keys("PERSON 2" + Keys.ENTER)
+    assert "q=PERSON" in page.browser.current_url
     assert [text.split(":")[0] for text in page.texts(".log .what")] == ["Person 20"]
     assert page.one("#q").get_attribute("value") == "PERSON 2"
     page.go("/log?source=do*&type=event_log.created&before=5")
@@ -288,14 +308,15 @@ def test_a_failure_is_ticked_off_with_name_and_note_and_that_is_undone(page: Pag
     assert first.find_element(By.NAME, "who").get_attribute("value") == USER
     first.find_element(By.TAG_NAME, "summary").click()
     first.find_element(By.NAME, "note").send_keys("called <b>him</b>")
-    first.find_element(By.CSS_SELECTOR, ".act button").click()
-    page.until(lambda: page.every(".notice"))
+    with page.turned():
+        first.find_element(By.CSS_SELECTOR, ".act button").click()
     assert page.one(".notice p").text == f"Failure #{number[8:]} was ticked off by anna: called <b>him</b>."
     assert page.every(f"#{number}") == []
     assert "acted" not in page.browser.current_url, "a reload says it once"
     assert "called <b>him</b>" in page.one(".acts li").text
-    page.one(".notice button").click()
-    page.until(lambda: "opened again" in page.one(".notice").text)
+    with page.turned():
+        page.one(".notice button").click()
+    assert "opened again" in page.one(".notice").text
     assert page.one(f"#{number}").is_displayed()
 
 
@@ -305,13 +326,16 @@ def test_everything_works_without_javascript(page: Page) -> None:
         page.go("/event/170")
         page.one("summary").click()
         page.one("input[name=note]").send_keys("done")
-        page.one(".act button").click()
-        page.until(lambda: page.every(".notice .undo"))
-        page.one(".notice button").click()
-        page.until(lambda: page.every(".open summary"))
+        with page.turned():
+            page.one(".act button").click()
+        assert page.every(".notice .undo")
+        with page.turned():
+            page.one(".notice button").click()
+        assert page.every(".open summary")
         page.go("/log")
-        page.one("#source").send_keys(LONG + Keys.ENTER)
-        page.until(lambda: set(page.texts(".log .source")) == {LONG})
+        with page.turned():
+            page.one("#source").send_keys(LONG + Keys.ENTER)
+        assert set(page.texts(".log .source")) == {LONG}
         assert page.one("time").text.count(":") == 2
         assert page.one("#zone").text == "UTC"
     finally:
@@ -372,10 +396,10 @@ def test_the_keyboard_is_enough(page: Page) -> None:
         if page.run("return document.activeElement.tagName") == "SUMMARY":
             break
     number = page.run("return document.activeElement.closest('li').id")
-    webdriver.ActionChains(page.browser).send_keys(
-        Keys.ENTER, Keys.TAB, "dora", Keys.TAB, "by keyboard", Keys.ENTER
-    ).perform()
-    page.until(lambda: page.every(".notice"))
+    with page.turned():
+        webdriver.ActionChains(page.browser).send_keys(
+            Keys.ENTER, Keys.TAB, "dora", Keys.TAB, "by keyboard", Keys.ENTER
+        ).perform()
     assert page.one(".notice p").text == f"Failure #{number[8:]} was ticked off by dora: by keyboard."
 
 
@@ -460,10 +484,7 @@ def test_axe_finds_nothing(page: Page, path: str) -> None:
 
 
 def test_axe_finds_nothing_on_the_form_to_log_in(page: Page) -> None:
-    [cookie] = page.browser.get_cookies()
     page.browser.delete_all_cookies()
     page.go("/login")
     page.log_in("wrong horse")
-    found = violations(page)
-    page.browser.add_cookie(cookie)
-    assert found == []
+    assert violations(page) == []
