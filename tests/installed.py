@@ -2,10 +2,13 @@
 
 import itertools
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import httpx
+import pytest
 
 import pages
 from machine import REPOSITORY, Machine
@@ -15,6 +18,10 @@ TOKEN = "sandbox-access-token"
 CONFIG = "/etc/roundsman/roundsman.toml"
 EVENTS = "/var/lib/private/roundsman/events.jsonl"
 VENDOR = "http://127.0.0.1:8399"
+OLDEST = "1fe2b15"
+"""The last commit of version 0.4, the first that had a package."""
+SINCE_GONE = ("prometheus-client", "sdnotify")
+"""What that version needs, and this one does not."""
 FIGURES: dict[str, str] = {}
 """What a person may want to know of this run; printed at its end."""
 
@@ -53,6 +60,20 @@ def for_the_sandbox(text: str) -> str:
     text = text.replace("[sources.front-doors]\n", f'[sources.front-doors]\nbase_url = "{VENDOR}"\n')
     text = text.replace('# [sinks.console]\n# type = "stdout"', '[sinks.console]\ntype = "stdout"')
     return text.replace('interval = "60s"', 'interval = "300ms"')
+
+
+def put_oldest(machine: Machine, folder: str) -> None:
+    """A clone of version 0.4, and the libraries that only that version needs."""
+    archive = ["git", "-C", str(REPOSITORY), "archive", OLDEST]
+    packed = subprocess.run(archive, capture_output=True, check=False).stdout
+    if not packed:
+        pytest.skip("needs a clone with its history: git fetch --unshallow")
+    place = machine.root / folder.lstrip("/")
+    place.mkdir()
+    subprocess.run(["tar", "-x", "-C", place], input=packed, check=True)
+    wheel = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
+    wheel += [f"--wheel-dir={machine.root / 'srv/wheels'}", *SINCE_GONE]
+    subprocess.run(wheel, check=True, capture_output=True)
 
 
 class Vendor:

@@ -24,7 +24,7 @@ SUITE = "bookworm"
 PYTHON = "3.11"
 NO_CGROUP = "219"
 """Exit status of a service whose control group systemd could not use, systemd.exec(5)."""
-PACKAGES = ("systemd", "systemd-sysv", "dbus", "libpam-systemd", "python3", "python3-venv", "make")
+PACKAGES = ("systemd", "systemd-sysv", "dbus", "libpam-systemd", "python3", "python3-venv", "pipx", "make")
 SHARED = (
     "pyproject.toml",
     "constraints.txt",
@@ -85,11 +85,12 @@ def debian() -> Path:
 
 
 def wheels() -> Path:
-    """All that `pip install '.[notify,postgres]'` needs, for the Python of that system."""
+    """All that `pip install '.[notify,postgres]'` and `pipx install .` need, for the Python of that system."""
     text = (REPOSITORY / "pyproject.toml").read_text()
     project = tomllib.loads(text)
     extras = [each for extra in project["project"]["optional-dependencies"].values() for each in extra]
     wanted = [*project["project"]["dependencies"], *extras, *project["build-system"]["requires"]]
+    wanted += ["pip", "setuptools", "wheel"]  # pipx brings these up to date in an environment of its own
     constraints = REPOSITORY / "constraints.txt"
     versions = f"{wanted} {constraints.read_text()}"
     ready = cache() / f"wheels-{hashlib.sha256(versions.encode()).hexdigest()[:12]}"

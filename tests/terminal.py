@@ -82,6 +82,14 @@ UNPACKED = (
 )
 """By tests/systemd/test_deb.py."""
 
+PIPX = ("pipx install .", "pipx install --force .")
+UNINSTALLED = (
+    "pipx uninstall roundsman",
+    "PIPX_HOME=/opt/pipx PIPX_BIN_DIR=/usr/local/bin pipx uninstall roundsman",
+)
+PIPX_FOR_ALL = "(umask 022; PIPX_HOME=/opt/pipx PIPX_BIN_DIR=/usr/local/bin pipx install --force .)"
+"""By tests/systemd/test_pipx.py."""
+
 ON_A_MACHINE = {
     *(line for lines in BOOTED.values() for line in lines),
     PLUGIN,
@@ -90,6 +98,9 @@ ON_A_MACHINE = {
     *SOCKET,
     *USER,
     *INSTALLED,
+    *PIPX,
+    *UNINSTALLED,
+    PIPX_FOR_ALL,
 }
 """Lines that tests/systemd runs."""
 
@@ -104,9 +115,6 @@ FIRST_EVENT = (
 
 NOT_RUN = {
     "python docs/tools/screenshot.py": "it takes minutes, and changes a file of the repository",
-    "(umask 022; PIPX_HOME=/opt/pipx PIPX_BIN_DIR=/usr/local/bin pipx install --force .)": "pipx needs a package index",
-    "pipx install .": "pipx needs a package index",
-    "pipx install --force .": "pipx needs a package index",
     "pipx install '.[notify]'": "pipx needs a package index",
     "/opt/roundsman/bin/pip install '.[notify]'": "pip needs a package index",
     "(umask 022; python3 -m pip install --target /usr/local/lib/roundsman/plugins 'apprise>=2.3')": "the system of tests/systemd has no python3-pip",

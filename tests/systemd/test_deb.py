@@ -1,8 +1,6 @@
 """The Debian package: built on the machine, installed there, upgraded, removed."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -10,15 +8,11 @@ import pytest
 import pages
 import terminal
 from conftest import need
-from installed import CONFIG, GUIDE, TOKEN, for_the_sandbox, removal
-from machine import REPOSITORY, Machine, missing
+from installed import CONFIG, GUIDE, TOKEN, for_the_sandbox, put_oldest, removal
+from machine import Machine, missing
 
 STATE = "/var/lib/private/roundsman"
 APT = "apt-get install --yes --quiet"
-OLDEST = "1fe2b15"
-"""The last commit of version 0.4, the first that had a package."""
-SINCE_GONE = ("prometheus-client", "sdnotify")
-"""What that version needs, and this one does not."""
 VENDOR = (
     *("systemd-run", "--unit=vendor", "--collect", "--setenv=PYTHONPATH=/srv/vendor"),
     *("python3", "-m", "roundsman.sandbox", "--port", "8399", "--per-second", "20"),
@@ -130,23 +124,7 @@ def test_purged_and_by_the_guides_line_nothing_is_left(clean: Machine) -> None:
 
 def test_version_0_4_is_upgraded_with_its_store_and_its_service(clean: Machine) -> None:
     """The package of that version, its configuration and its daemon: then the package of this one."""
-    archive = ["git", "-C", str(REPOSITORY), "archive", OLDEST]
-    packed = subprocess.run(archive, capture_output=True, check=False).stdout
-    if not packed:
-        pytest.skip("needs a clone with its history: git fetch --unshallow")
-    (clean.root / "root/old").mkdir()
-    subprocess.run(["tar", "-x", "-C", clean.root / "root/old"], input=packed, check=True)
-    wheel = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "--wheel-dir",
-        clean.root / "srv/wheels",
-    ]
-    subprocess.run([*wheel, *SINCE_GONE], check=True, capture_output=True)
+    put_oldest(clean, "/root/old")
     clean.shell(f"make deb && {APT} ./dist/roundsman_0.4.0_*.deb", folder="/root/old")
     clean.run("roundsman", "init", "--service")
     file = clean.root / CONFIG[1:]
