@@ -22,6 +22,8 @@ from roundsman.store.values import Kind
 
 DIFFER = 600.0
 """Seconds for which configurations may differ: a reload of one machine after the other takes minutes."""
+LOOK_EVERY = 10.0
+"""Seconds between two looks for split groups while configurations differ: each reads all holders, under the lock of claims."""
 TOGETHER = 0.05
 """Seconds between two words about new events: one word for all that were committed meanwhile."""
 APART = 60.0
@@ -87,8 +89,8 @@ class Fleet:
         """All workers, at the last beat."""
         self._handover = Handover(work, shared.time)
         self._groups: shares.Groups = {}
-        self._regrouped = False
-        """Whether groups may be split, since the configuration has changed."""
+        self._look_at: float | None = None
+        """When (monotonic) to look next whether groups are split; None until the configuration changes."""
         self._places: dict[str, str | None] = {}
         """Each sink that this machine can serve, with the machine that its options name."""
         self._sinks: list[str] = []
@@ -150,7 +152,7 @@ class Fleet:
     def take_over(self, sources: Mapping[str, Configured], sinks: Mapping[str, Sink]) -> None:
         """From now on, claim by this configuration."""
         self._groups = shares.groups_of(sources)
-        self._regrouped = True
+        self._look_at = self._shared.time.monotonic()
         self._webhooks = any(each.source.webhook is not None for each in sources.values())
         self._sinks = list(sinks)
         self._places = self.serves(sinks)
@@ -356,7 +358,8 @@ class Fleet:
     async def _strays(self) -> list[Sequence[str]]:
         """What this worker holds of groups that another one is to have as a whole."""
         found: list[Sequence[str]] = []
-        if not self._regrouped or len(self.workers) < 2:
+        now = self._shared.time.monotonic()
+        if self._look_at is None or now < self._look_at or len(self.workers) < 2:
             return found
 
         def look(holders: Mapping[str, int | None]) -> list[str]:
@@ -364,10 +367,12 @@ class Fleet:
             return []
 
         await self.session.claim("source", look)
-        differ = {each.digest for each in self.workers}
-        self._regrouped = (
-            bool(found) or len(differ) > 1
-        )  # the other one may not have its new configuration yet
+        if found:
+            self._look_at = now  # they are given when they are idle
+        elif len({each.digest for each in self.workers}) > 1:
+            self._look_at = now + LOOK_EVERY  # the other one may not have its new configuration yet
+        else:
+            self._look_at = None
         return found
 
     # -- what came on any machine --------------------------------------------------------------------------------------
