@@ -156,7 +156,7 @@ NOT_RUN = {
     "podman run -d --name roundsman --init --read-only --tmpfs /tmp --cap-drop all --restart always -v roundsman:/var/lib/roundsman -v ./config:/etc/roundsman:ro localhost/roundsman": "tests/container/test_image.py runs it",
     "install -d -m 700 compose/secrets": "tests/container/test_compose.py runs these lines",
     "python3 -c 'import secrets; print(secrets.token_urlsafe(24))' > compose/secrets/db-password": "as the line before",
-    'echo "postgresql://roundsman:$(cat compose/secrets/db-password)@db/roundsman" > compose/secrets/store': "as the line before",
+    'echo "postgresql://roundsman:$(cat compose/secrets/db-password)@db/roundsman?sslmode=disable" > compose/secrets/store': "as the line before",
     "chown -R 10001 compose/secrets": "as the line before",
     "chmod 400 compose/secrets/*": "as the line before",
     "echo HOOKS_HOST=hooks.example.org > .env": "it needs Docker",

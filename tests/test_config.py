@@ -963,6 +963,46 @@ def test_credentials_in_the_clear_are_warned_of(everybodys: Path) -> None:
         assert bool(found) is warned
 
 
+TABLE = '[sinks.table]\ntype = "postgres"\ntable = "events"\nurl = "postgresql://%s"\n'
+
+
+@pytest.mark.parametrize(
+    ("place", "host"),
+    [
+        ("db.example/events", "db.example"),
+        ("ops@10.0.0.7:5433/events?connect_timeout=5", "10.0.0.7"),
+        ("127.0.0.1,db2.example/events", "db2.example"),
+        ("[2001:db8::1]/events", "2001:db8::1"),
+        ("db.example/events?sslmode=verify-full", None),
+        ("db.example/events?sslmode=disable", None),
+        ("db.example/events?gssencmode=require", None),
+        ("127.0.0.1:5432/events", None),
+        ("[::1]/events", None),
+        ("localhost/events", None),
+        ("/events?host=/var/run/postgresql", None),
+        ("/events?host=%40roundsman", None),
+    ],
+)
+def test_a_database_elsewhere_is_warned_of_until_its_url_says_what_tls_it_has(
+    place: str, host: str | None, everybodys: Path
+) -> None:
+    pytest.importorskip("psycopg")
+    loaded = load(everybodys, SOURCE + TABLE % place)
+    found = [w for w in advice.warnings(loaded) if "sslmode" in w]
+    assert [w.split(" may be")[0] for w in found] == (
+        [f"sinks.table.url: without sslmode, the connection to {host}"] if host else []
+    )
+
+
+def test_what_the_environment_says_of_tls_counts_for_a_database(
+    everybodys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("psycopg")
+    monkeypatch.setenv("PGSSLMODE", "verify-full")
+    loaded = load(everybodys, SOURCE + TABLE % "db.example/events")
+    assert not [w for w in advice.warnings(loaded) if "sslmode" in w]
+
+
 def test_a_home_is_a_home_also_in_a_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/roundsman")
     monkeypatch.setenv("HOME", str(tmp_path))

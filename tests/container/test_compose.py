@@ -20,7 +20,7 @@ COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
 HEAD = TEXT.partition("\nname:")[0]
 WORKERS = ("worker-1", "worker-2")
 VALUES = {
-    "store": "postgresql://roundsman:x@db/roundsman",
+    "store": "postgresql://roundsman:x@db/roundsman?sslmode=disable",
     "parakey": "0123456789",
     "parakey-hook": "Bearer 0123456789",
 }
@@ -110,7 +110,7 @@ def test_the_lines_of_the_page_make_secrets_that_only_the_image_and_root_can_rea
     subprocess.run(["bash", "-ec", lines], cwd=tmp_path, check=True)
     files = {each.name: each for each in (tmp_path / "compose/secrets").iterdir()}
     password = files["db-password"].read_text().strip()
-    assert files["store"].read_text() == f"postgresql://roundsman:{password}@db/roundsman\n"
+    assert files["store"].read_text() == f"postgresql://roundsman:{password}@db/roundsman?sslmode=disable\n"
     assert len(password) >= 32
     modes = {(each.stat().st_uid, each.stat().st_mode & 0o777) for each in files.values()}
     assert modes == {(10001, 0o400)}

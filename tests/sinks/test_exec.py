@@ -326,20 +326,20 @@ def test_what_it_says_without_end_fills_no_memory() -> None:
 
 @pytest.mark.parametrize("script", ["yes >&2", "yes", "sleep 60", "exec 0<&- 1<&- 2<&-; sleep 60"])
 def test_one_that_does_not_end_is_ended_after_its_time(script: str, pid: Path) -> None:
-    error = failure(f'echo $$ > "$1"; {script}', pid, events=MANY, timeout=0.5, batch=1000)
-    assert error.startswith("did not end within 500ms")
+    error = failure(f'echo $$ > "$1"; {script}', pid, events=MANY, timeout=1.0, batch=1000)
+    assert error.startswith("did not end within 1s")
     ends(number_in(pid))
 
 
 def test_one_that_ends_after_its_time_has_not_acknowledged() -> None:
     script = "trap 'echo asked >&2; exit 0' TERM; while :; do :; done"
-    assert failure(script, timeout=0.3) == "did not end within 300ms: asked"
+    assert failure(script, timeout=1.0) == "did not end within 1s: asked"
 
 
 def test_one_that_ignores_sigterm_is_killed(pid: Path) -> None:
     began = clock.monotonic()
     script = 'echo $$ > "$1"; trap "" TERM; while :; do sleep 60; done'
-    assert failure(script, pid, timeout=0.3) == "did not end within 300ms"
+    assert failure(script, pid, timeout=1.0) == "did not end within 1s"
     assert 2 < clock.monotonic() - began < 30
     ends(number_in(pid))
 
@@ -441,8 +441,8 @@ async def test_a_cancelled_run_that_does_not_end_is_killed(pid: Path) -> None:
 
 async def test_a_stop_does_not_wait_for_the_grace_of_one_that_was_late(pid: Path) -> None:
     script = "trap 'echo $$ > \"$1\"' TERM; while :; do sleep 0.01; done"
-    run = asyncio.create_task((await opened(sink(script, pid, timeout=0.1)))([an_event(1)]))
-    await until(lambda: number_in(pid))  # it was asked, and has 2 s
+    run = asyncio.create_task((await opened(sink(script, pid, timeout=1.0)))([an_event(1)]))
+    await until(lambda: number_in(pid))  # it was asked to end after a second, and has 2 s
     began = clock.monotonic()
     run.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -202,7 +202,7 @@ async def test_handshakes_that_never_begin_keep_no_caller_out(pem: Path, tmp_pat
     ) as door:
         trust = ssl.create_default_context(cafile=str(pem / "cert.pem"))
         crowd = [await raw(door, b"") for _ in range(60)]
-        async with httpx.AsyncClient(verify=trust, trust_env=False, timeout=8) as client:
+        async with httpx.AsyncClient(verify=trust, trust_env=False, timeout=60) as client:
             for _ in range(3):
                 assert (
                     await client.post(f"{door.url}/hooks/doors", json=LOG, headers=KEY)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from pydantic import BaseModel
 
+from roundsman.config import databases
 from roundsman.config.document import read
 from roundsman.config.loading import Config
 from roundsman.config.sentences import nearest
@@ -62,7 +63,7 @@ def warnings(config: Config) -> list[str]:
         found += [
             f"{place}.{what} holds a placeholder, and no program replaces it" for what in _placeholders(table)
         ]
-    found += [*_pruned_soon(config.daemon.retention), *_passwords(config, files)]
+    found += [*_pruned_soon(config.daemon.retention), *_passwords(config, files), *databases.warnings(config)]
     found += _filters_for_nothing(config)
     listen = config.listen
     if listen is not None and not listen.address.is_local and listen.tls_certificate is None:

@@ -1,6 +1,8 @@
 """The URLs of databases as libpq reads them: what it would refuse before it connects."""
 
+import os
 from collections.abc import Iterator
+from ipaddress import ip_address
 
 from roundsman.config.loading import Config
 from roundsman.errors import Problem
@@ -15,6 +17,8 @@ CHOICES = {
     "load_balance_hosts": ("disable", "random"),
 }
 """Values of parameters that libpq checks only when it connects."""
+DECIDING = ("sslmode", "gssencmode", "service")
+"""Parameters that say, or may say, whether a connection is encrypted."""
 
 
 def problems(config: Config) -> list[Problem]:
@@ -24,6 +28,38 @@ def problems(config: Config) -> list[Problem]:
         for place, server in _servers(config)
         if (refused := _refused(server)) is not None
     ]
+
+
+def warnings(config: Config) -> list[str]:
+    """A sentence for each URL of another machine that does not say whether the connection has TLS."""
+    return [
+        f"{'.'.join(place)}: without sslmode, the connection to {host} may be unencrypted, and its certificate is not "
+        "checked; write sslmode=verify-full, or sslmode=disable in a network of your own machines"
+        for place, server in _servers(config)
+        if (host := _open_to(server)) is not None
+    ]
+
+
+def _open_to(server: Server) -> str | None:
+    """The first host of the URL that is another machine, if libpq's default decides about TLS."""
+    try:
+        found = _read(server)
+    except ValueError:
+        return None  # a mistake, which is said as such
+    said = found.keys() | {name.removeprefix("PG").lower() for name in os.environ if name.startswith("PG")}
+    if not said.isdisjoint(DECIDING):
+        return None
+    hosts = (found.get("hostaddr") or found.get("host") or "").split(",")
+    return next((host for host in hosts if _is_another_machine(host)), None)
+
+
+def _is_another_machine(host: str) -> bool:
+    if not host or host == "localhost" or host[0] in "/@":
+        return False  # a name with one of these is a socket of this machine
+    try:
+        return not ip_address(host).is_loopback
+    except ValueError:
+        return True
 
 
 def _servers(config: Config) -> Iterator[tuple[tuple[str, ...], Server]]:
@@ -37,18 +73,28 @@ def _servers(config: Config) -> Iterator[tuple[tuple[str, ...], Server]]:
 def _refused(server: Server) -> str | None:
     """What libpq refuses, without the password; None if nothing, or if there is no libpq."""
     try:
-        from psycopg import ProgrammingError
-        from psycopg.conninfo import conninfo_to_dict
-    except ImportError:
-        return None
-    try:
-        found = conninfo_to_dict(server.reveal())
-    except ProgrammingError as exc:
+        found = _read(server)
+    except ValueError as exc:
         return f"{server} is refused by libpq: {mask(str(exc).strip())}"
     for name, choices in CHOICES.items():
-        if (value := str(found.get(name) or choices[0])) not in choices:
+        if (value := found.get(name) or choices[0]) not in choices:
             return f"{name} is {mask(value)}: write one of {', '.join(choices)}"
-    for port in str(found.get("port") or "").split(","):
+    for port in (found.get("port") or "").split(","):
         if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 2**16):
             return f"the port is {mask(port)}: write a number from 1 to 65535"
     return None
+
+
+def _read(server: Server) -> dict[str, str]:
+    """The parameters in the URL; none if there is no libpq. ValueError, with the URL perhaps, if libpq refuses it."""
+    try:
+        from psycopg import ProgrammingError
+        from psycopg.conninfo import conninfo_to_dict
+    except ImportError:
+        return {}
+    try:
+        return {
+            name: str(value) for name, value in conninfo_to_dict(server.reveal()).items() if value is not None
+        }
+    except ProgrammingError as exc:
+        raise ValueError(str(exc)) from None

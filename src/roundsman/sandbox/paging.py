@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import count
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlencode
 
@@ -115,7 +114,7 @@ class Listing(Vendor, ABC, Generic[QuirksT]):
         self.window = window or Window()
         self.versions: list[Version] = []
         """In the order of insertion."""
-        self._numbers = count(1)
+        self._number = 0
         self._last_asked = NEVER
 
     def reply(self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Reply:
@@ -175,7 +174,8 @@ class Listing(Vendor, ABC, Generic[QuirksT]):
     def store(self, key: str, at: datetime, shown: datetime | None, row: dict[str, Any]) -> Version:
         """Insert a version. A list that was already answered did not contain it: `shown` is not before that."""
         shown = max(shown or at, self._last_asked)
-        version = Version(key, at, shown, row, next(self._numbers), self.now())
+        self._number += 1
+        version = Version(key, at, shown, row, self._number, self.now())
         self.versions.append(version)
         return version
 
