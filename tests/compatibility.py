@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def names() -> Names:
     return {
         "tables and options": _grouped(_options(config.json_schema())),
         "commands and options": dict(_commands(root(), "")),
-        "attributes of events": {"event": sorted(kinds.schemas()["properties"])},
+        "attributes of events": {"event": sorted(_schemas()["properties"])},
         "types of events, outcomes": {kind: sorted(each.outcomes) for kind, each in kinds.KINDS.items()},
         "types of events, members of data": {
             kind: _members(shape.__name__) for kind, shape in kinds.TYPES.items()
@@ -118,9 +119,15 @@ def _commands(command: Any, name: str) -> Iterator[tuple[str, list[str]]]:
         yield from _commands(each, f"{name} {below}".strip())
 
 
+@cache
+def _schemas() -> dict[str, Any]:
+    found: dict[str, Any] = kinds.schemas()
+    return found
+
+
 def _members(shape: str) -> list[str]:
     """The paths of the members of a shape: `person`, `person.email`."""
-    known = kinds.schemas()["$defs"]
+    known = _schemas()["$defs"]
     found = _inside(known, known[shape], "")
     return sorted({f"{table}.{member}".lstrip(".") for table, member in found})
 
