@@ -28,7 +28,9 @@ class Authority:
     def signed(self, name: str, *, days: int = 90, host: str = "IP:127.0.0.1") -> Path:
         """A certificate of this authority, with its key."""
         pem, key, request = (self.folder / f"{name}.{end}" for end in ("pem", "key", "csr"))
-        (self.folder / f"{name}.ext").write_text(f"subjectAltName={host}")
+        (self.folder / f"{name}.ext").write_text(
+            f"subjectAltName={host}\nauthorityKeyIdentifier=keyid\n"  # Python 3.13 wants it
+        )
         self._openssl("req", *KEY, "-subj", "/CN=test", "-keyout", str(key), "-out", str(request))
         by = ("-CA", str(self.file), "-CAkey", str(self.folder / "authority.key"), "-CAcreateserial")
         more = ("-days", str(days), "-extfile", str(self.folder / f"{name}.ext"))
@@ -38,6 +40,7 @@ class Authority:
     def _self_signed(self, name: str) -> Path:
         pem, key = self.folder / f"{name}.pem", self.folder / f"{name}.key"
         host = ("-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1")
+        host += ("-addext", "keyUsage=critical,keyCertSign,digitalSignature")
         self._openssl("req", "-x509", *KEY, *host, "-days", "90", "-keyout", str(key), "-out", str(pem))
         return pem
 

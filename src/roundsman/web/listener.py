@@ -13,6 +13,7 @@ import resource
 import socket
 import ssl
 import stat
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,8 @@ class Listener:
         self._inside: set[object] = set()
         """One ticket per connection, from accept to close; with TLS, also during the handshake."""
         self._opening: set[asyncio.Task[None]] = set()
-        self._handshakes: dict[asyncio.Task[None], float] = {}
-        """TLS handshakes that are not complete, with their start by the loop's clock."""
+        self._handshakes: dict[object, tuple[float, asyncio.Task[None]]] = {}
+        """By ticket, the TLS handshakes that are not complete: their start by the loop's clock, and their task."""
         self._freed = asyncio.Event()
         self._complained = float("-inf")
         self._tls: ssl.SSLContext | None = None
@@ -199,8 +200,8 @@ class Listener:
             self._opening.add(task)
             task.add_done_callback(self._opening.discard)
             if self._tls is not None:
-                self._handshakes[task] = loop.time()
-                task.add_done_callback(lambda done: self._handshakes.pop(done, None))
+                self._handshakes[ticket] = loop.time(), task
+                task.add_done_callback(partial(self._shaken, ticket))
             accepted += 1
             if accepted % AT_ONCE == 0:
                 await asyncio.sleep(0)
@@ -225,8 +226,13 @@ class Listener:
             if isinstance(exc, asyncio.CancelledError):
                 raise
 
+    def _shaken(self, ticket: object, _: asyncio.Task[None]) -> None:
+        self._handshakes.pop(ticket, None)
+
     def _leave(self, ticket: object) -> None:
         self._inside.discard(ticket)
+        # Now, and not when its task is done: the next one to make room would cut this one again, in vain.
+        self._handshakes.pop(ticket, None)
         self._freed.set()
 
     async def _room(self) -> None:
@@ -248,8 +254,8 @@ class Listener:
             if isinstance(c, BoundedCalls) and c.idle() and c.since < ripe and not c.transport.is_closing()
         ]
         oldest = min(idle, key=lambda c: c.since, default=None)
-        shaking = min(self._handshakes, key=self._handshakes.__getitem__, default=None)
-        if shaking is not None and self._handshakes[shaking] < min(ripe, oldest.since if oldest else ripe):
+        began, shaking = min(self._handshakes.values(), key=lambda each: each[0], default=(ripe, None))
+        if shaking is not None and began < min(ripe, oldest.since if oldest else ripe):
             shaking.cancel()
         elif oldest is not None:
             oldest.transport.abort()
