@@ -132,6 +132,7 @@ def test_json_has_the_warnings_and_what_is_configured(check: Program) -> None:
     ("url", "words"),
     [
         ("postgresql://rm:s3cret-pw@h/db?sslmodee=require", 'invalid URI query parameter: "sslmodee"'),
+        ("postgresql://rm:s3cret-pw@h/db?sslmode=", "sslmode is : write one of disable,"),
         ("postgresql://rm:s3cret-pw@h/db?sslmode=verifyfull", "sslmode is verifyfull: write one of disable,"),
         (
             "postgresql://rm:s3cret-pw@h/db?target_session_attrs=primery",

@@ -29,7 +29,7 @@ class Authority:
         """A certificate of this authority, with its key."""
         pem, key, request = (self.folder / f"{name}.{end}" for end in ("pem", "key", "csr"))
         (self.folder / f"{name}.ext").write_text(
-            f"subjectAltName={host}\nauthorityKeyIdentifier=keyid\n"  # Python 3.13 wants it
+            f"subjectAltName={host}\nauthorityKeyIdentifier=keyid\n"  # Python 3.13 needs it
         )
         self._openssl("req", *KEY, "-subj", "/CN=test", "-keyout", str(key), "-out", str(request))
         by = ("-CA", str(self.file), "-CAkey", str(self.folder / "authority.key"), "-CAcreateserial")

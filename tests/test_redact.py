@@ -294,7 +294,7 @@ MISTAKES = [
         '"batch_id"',
         "always has a value in an event of mailchimp.batches, and cannot be redacted",
     ),
-    ("sinks.out", '"usr.email"', "no event of ours has it; did you mean user.email?"),
+    ("sinks.out", '"usr.email"', "no built-in event has it; did you mean user.email?"),
 ]
 
 

@@ -186,7 +186,10 @@ async def _summary(
     )
     failures = await store.failures(limit=SHOWN)
     left = await store.open_failures() - len(failures)
-    _say(f"\nroundsman failures{f' -n {SHOWN}' if left else ''}\n")
+    if not failures:
+        _say("\nNothing failed.")
+    else:
+        _say(f"\nroundsman failures{f' -n {SHOWN}' if left else ''}\n")
     for event, logged, done in failures:
         screen.show_failure(screen.failure(event, logged, done), console)
     if left:

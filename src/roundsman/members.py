@@ -47,9 +47,9 @@ def check(paths: Sequence[str], source: str | None) -> None:
             or (steps[0] not in known and source is None and _has_plugins())
         ):
             continue
-        whose = f"of {source}" if source is not None else "of ours"
+        article, event = ("an", f"event of {source}") if source is not None else ("a", "built-in event")
         if name in known:
-            raise ValueError(f"{path}: always has a value in an event {whose}, and cannot be redacted")
+            raise ValueError(f"{path}: always has a value in {article} {event}, and cannot be redacted")
         names = [each for each, can_be_empty in known.items() if can_be_empty]
         close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
         hint = (
@@ -57,7 +57,7 @@ def check(paths: Sequence[str], source: str | None) -> None:
             if close
             else f"known: {', '.join(names)}, and raw with any name below it"
         )
-        raise ValueError(f"{path}: no event {whose} has it; {hint}")
+        raise ValueError(f"{path}: no {event} has it; {hint}")
 
 
 def _has_plugins() -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -95,11 +96,12 @@ async def _try(config: "Config", warnings: "list[Problem] | None") -> int:
     from roundsman.cli.live import tried
 
     found = []
-    async for each in tried(config):
-        found.append(each)
-        text = f"{each.place}: {each.message}"
-        if warnings is None:
-            say(text, flush=True) if each.ok else complain(text)
+    async with aclosing(tried(config)) as findings:
+        async for each in findings:
+            found.append(each)
+            text = f"{each.place}: {each.message}"
+            if warnings is None:
+                say(text, flush=True) if each.ok else complain(text)
     if warnings is not None:
         # Flushed: the process does not wait for a thread that hangs.
         print(json.dumps(masked(_accepted(config, warnings, found)), indent=2), flush=True)

@@ -1,7 +1,7 @@
 """`check --live`: each source is polled once without storing anything, and sinks whose place can be looked at are examined."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -64,44 +64,54 @@ def _leave_nothing(made: list[Path]) -> None:
                 os.close(folder)
 
 
-async def tried(config: "Config") -> AsyncIterator[Tried]:
+async def tried(config: "Config") -> AsyncGenerator[Tried]:
     """Try a store on a server, each source, then each sink. A source may have several findings."""
+    from roundsman.service.service import web
+
+    connections = web(config.http)
+    view, opened = await _view(config.store)
+    try:
+        if opened is not None:
+            yield opened
+        for name, source in config.sources.items():
+            async for each in _asked(f"sources.{name}", source, view, connections):
+                yield each
+        for name, sink in config.sinks.items():
+            yield await _opened(f"sinks.{name}", sink, connections)
+    finally:
+        await connections.aclose()
+        if view is not None:
+            await view.close()
+
+
+async def _asked(
+    place: str, source: "Source", view: "View | None", connections: "Clients"
+) -> AsyncIterator[Tried]:
+    """Try a source: what came of it, and what is to be said of it besides."""
     from roundsman.cli import registrations
     from roundsman.cli.pauses import pause
     from roundsman.engine.reading import visit_to
     from roundsman.legacy import old_http
     from roundsman.plugin import Registers, Tracks
-    from roundsman.service.service import web
 
-    connections = web(config.http)
-    view, opened = await _view(config.store)
-    if opened is not None:
-        yield opened
-    for name, source in config.sources.items():
-        place = f"sources.{name}"
-        asked = connections.seen
-        try:
-            if view is not None and (why := await pause(view, source)):
-                yield Tried(place, why, ok=False)
-                continue
-            visit = visit_to(source, connections)
-            rows, remarks = await _ask_once(source, visit, {})
-            # No request, because nothing is tracked yet: ask for an unknown id, to check the credentials.
-            if connections.seen == asked and isinstance(source, Tracks):
-                _, remarks = await _ask_once(source, visit, source.follow({}, ["roundsman-check"]))
-            yield Tried(place, "answers" + (f", {rows} rows" if rows else ""), ok=True)
-            if source.webhook is not None and isinstance(source, Registers):
-                registrar = source.registrar(old_http(visit))
-                remarks += registrations.unsigned(source, await registrar.list()) if registrar else []
-            for remark in remarks:
-                yield Tried(place, remark, ok=False)
-        except Exception as exc:  # noqa: BLE001 - a plugin may raise anything; go on with the next one
-            yield Tried(place, reason(exc), ok=False)
-    for name, sink in config.sinks.items():
-        yield await _opened(f"sinks.{name}", sink, connections)
-    await connections.aclose()
-    if view is not None:
-        await view.close()
+    asked = connections.seen
+    try:
+        if view is not None and (why := await pause(view, source)):
+            yield Tried(place, why, ok=False)
+            return
+        visit = visit_to(source, connections)
+        rows, remarks = await _ask_once(source, visit, {})
+        # No request, because nothing is tracked yet: ask for an unknown id, to check the credentials.
+        if connections.seen == asked and isinstance(source, Tracks):
+            _, remarks = await _ask_once(source, visit, source.follow({}, ["roundsman-check"]))
+        yield Tried(place, "answers" + (f", {rows} rows" if rows else ""), ok=True)
+        if source.webhook is not None and isinstance(source, Registers):
+            registrar = source.registrar(old_http(visit))
+            remarks += registrations.unsigned(source, await registrar.list()) if registrar else []
+        for remark in remarks:
+            yield Tried(place, remark, ok=False)
+    except Exception as exc:  # noqa: BLE001 - a plugin may raise anything; go on with the next one
+        yield Tried(place, reason(exc), ok=False)
 
 
 async def _opened(place: str, sink: "Sink", connections: "Clients") -> Tried:

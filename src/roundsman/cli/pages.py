@@ -120,8 +120,10 @@ def help_(
     if page is None:
         import difflib
 
-        near = [name for name in found if topic.lower() in name] or difflib.get_close_matches(topic, found, 1)
-        hint = f"did you mean {' or '.join(near[:3])}? " if near else ""
+        word = topic.lower()
+        near = sorted((name for name in found if word in name), key=lambda name: not name.startswith(word))
+        near = near or difflib.get_close_matches(topic, found, 1)
+        hint = f"did you mean {' or '.join(near[:4])}? " if near else ""
         fail(f"{topic}: no such topic; {hint}`roundsman help` lists all topics", 2)
     text, topics = _linked(page.read_text(encoding="utf-8"))
     if sys.stdout.isatty():

@@ -1,6 +1,8 @@
 """The command `sandbox`: simulated vendors for a first try, and for tests of a configuration."""
 
 import asyncio
+import errno
+import os
 from contextlib import suppress
 from typing import Annotated
 
@@ -8,10 +10,15 @@ import typer
 
 from roundsman.cli.app import app, fail
 
+REFUSED = (errno.EADDRINUSE, errno.EACCES, errno.EPERM)
+"""What the system says of a port that this program cannot have."""
+
 
 @app.command()
 def sandbox(
-    port: Annotated[int, typer.Option(metavar="PORT", help="The port on 127.0.0.1. 0: any free port.")] = 0,
+    port: Annotated[
+        int, typer.Option(metavar="PORT", min=0, max=65535, help="The port on 127.0.0.1. 0: any free port.")
+    ] = 0,
     rows: Annotated[int, typer.Option(metavar="N", help="Event logs that exist at the start.")] = 100,
     per_second: Annotated[
         float,
@@ -33,4 +40,6 @@ def sandbox(
         try:
             asyncio.run(serve(port, rows, per_second, listen))
         except OSError as exc:
-            fail(f"port {port}: {exc.strerror}")
+            if exc.errno not in REFUSED:
+                raise
+            fail(f"port {port}: {os.strerror(exc.errno)}")

@@ -34,8 +34,12 @@ def _request(exchange: Exchange) -> str:
     return f"{exchange.method} {exchange.place}" + (f"?{query}" if query else "")
 
 
+def _unanswered(error: str | None) -> str:
+    return "interrupted" if error == "CancelledError" else f"no readable answer: {error}"
+
+
 def _answer(exchange: Exchange) -> str:
-    facts = [str(exchange.status) if exchange.status is not None else f"no readable answer: {exchange.error}"]
+    facts = [str(exchange.status) if exchange.status is not None else _unanswered(exchange.error)]
     if exchange.size is not None:
         facts.append(f"{exchange.size:,} bytes")
     facts.append(f"{exchange.seconds * 1000:,.0f} ms")

@@ -89,11 +89,20 @@ def warnings(config: Config) -> list[str]:
             found.append(f"{what}: {folder} cannot be written by this user")
     for each in (config.path, *config.origins.values()):
         files.setdefault(each, "names the places of secrets")
+    return found + _modes(config, files)
+
+
+def _modes(config: Config, files: Mapping[Path, str]) -> list[str]:
+    """Files that other users can read or write, and must not. `files`: what each of them has."""
+    found = []
     for path, why in files.items():
         try:
-            mode = stat.S_IMODE(path.stat().st_mode)
+            mode = path.stat().st_mode
         except OSError:
             continue
+        if not stat.S_ISREG(mode):
+            continue
+        mode = stat.S_IMODE(mode)
         others = mode & 0o007 if _open_to_all(path) else 0
         # A configuration without literal secrets may be world-readable, as most files in /etc are.
         if others and why != "names the places of secrets":

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from ipaddress import ip_address
+from itertools import zip_longest
 
 from roundsman.config.loading import Config
 from roundsman.errors import Problem
@@ -17,8 +18,7 @@ CHOICES = {
     "load_balance_hosts": ("disable", "random"),
 }
 """Values of parameters that libpq checks only when it connects."""
-DECIDING = ("sslmode", "gssencmode", "service")
-"""Parameters that say, or may say, whether a connection is encrypted."""
+HERE = ("localhost", "ip6-localhost")
 
 
 def problems(config: Config) -> list[Problem]:
@@ -46,15 +46,17 @@ def _open_to(server: Server) -> str | None:
         found = _read(server)
     except ValueError:
         return None  # a mistake, which is said as such
-    said = found.keys() | {name.removeprefix("PG").lower() for name in os.environ if name.startswith("PG")}
-    if not said.isdisjoint(DECIDING):
+    said = {name[2:].lower(): value for name, value in os.environ.items() if name.startswith("PG")} | found
+    decided = "sslmode" in said or "service" in said  # a service is a file with parameters
+    if decided or said.get("gssencmode") == "require" or said.get("sslrootcert") == "system":
         return None
-    hosts = (found.get("hostaddr") or found.get("host") or "").split(",")
+    names, addresses = (found.get(name, "").split(",") for name in ("host", "hostaddr"))
+    hosts = (address or name for name, address in zip_longest(names, addresses, fillvalue=""))
     return next((host for host in hosts if _is_another_machine(host)), None)
 
 
 def _is_another_machine(host: str) -> bool:
-    if not host or host == "localhost" or host[0] in "/@":
+    if not host or host.lower().rstrip(".") in HERE or host[0] in "/@":
         return False  # a name with one of these is a socket of this machine
     try:
         return not ip_address(host).is_loopback
@@ -77,7 +79,7 @@ def _refused(server: Server) -> str | None:
     except ValueError as exc:
         return f"{server} is refused by libpq: {mask(str(exc).strip())}"
     for name, choices in CHOICES.items():
-        if (value := found.get(name) or choices[0]) not in choices:
+        if (value := found.get(name, choices[0])) not in choices:
             return f"{name} is {mask(value)}: write one of {', '.join(choices)}"
     for port in (found.get("port") or "").split(","):
         if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 2**16):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from roundsman import config as configuration
+from roundsman.config import advice
 from roundsman.doctor import hosts, machine, places, unit
 from roundsman.doctor.finding import Finding
 from roundsman.doctor.scrub import Scrub
@@ -127,6 +128,9 @@ async def _load(
         return None
     what = f"{counted(len(loaded.sources), 'source')}, {counted(len(loaded.sinks), 'sink')}"
     found.append(Finding("configuration", "ok", f"{path}: no mistakes; {what}"))
+    found += [
+        Finding("configuration", "warning", each) for each in await asyncio.to_thread(advice.warnings, loaded)
+    ]
     return loaded
 
 

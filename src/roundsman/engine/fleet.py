@@ -366,7 +366,10 @@ class Fleet:
             found.extend(shares.strays(self._groups, holders, self.session.number, self._peers))
             return []
 
+        asked = self._look_at
         await self.session.claim("source", look)
+        if self._look_at != asked:  # reloaded meanwhile: the next beat looks by the new configuration
+            return found
         if found:
             self._look_at = now  # they are given when they are idle
         elif len({each.digest for each in self.workers}) > 1:

@@ -35,6 +35,8 @@ def http_url(value: str) -> str:
         raise ValueError("is not a URL") from None
     if url.scheme not in {"http", "https"} or not url.host:
         raise ValueError('is not an http(s) URL; write "https://host/path"')
+    if url.port is not None and not 0 < url.port < 2**16:
+        raise ValueError(f"has the port {url.port}; write a number from 1 to 65535")
     if url.fragment or "#" in value:
         raise ValueError('has a fragment ("#..."), which is never sent')
     return value

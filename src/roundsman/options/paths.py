@@ -55,9 +55,11 @@ def data_path(value: object) -> Path:
     path = _path(value)
     if str(value).endswith(("/", "/.", "/..")) or str(value) in {".", ".."}:
         raise ValueError("is a folder and not a file")
-    if not folder or not isinstance(value, str) or value.startswith("~"):
-        return path
-    return Path(folder) / value
+    if folder and isinstance(value, str) and not value.startswith("~"):
+        path = Path(folder) / value
+    if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir fails where this user may not look
+        raise ValueError("is a folder and not a file")
+    return path
 
 
 _PATH_SCHEMA = {"type": "string", "minLength": 1}

@@ -68,7 +68,7 @@ def without_password(url: str) -> str:
         parts.scheme,
         f"{name}@{hosts}" if name else hosts,
         parts.path,
-        urlencode(query, quote_via=quote, safe="/=,"),
+        urlencode(query, quote_via=quote, safe="/=,*"),
         "",
     )
     return urlunsplit(shown)

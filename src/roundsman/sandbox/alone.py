@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import time
 from datetime import timedelta
 
 from roundsman.sandbox.company import HOOK_SECRET, HOOK_TOKEN, HOOK_VALUE, Company
@@ -15,7 +16,7 @@ CONFIGURATION = """
 # export PARAKEY_ACCESS_TOKEN={token} MAILCHIMP_API_KEY={key} RAILZ_SECRET_KEY={secret}
 # export PARAKEY_HOOK="{hook}" MAILCHIMP_HOOK_TOKEN={hook_token} RAILZ_HOOK_SECRET={hook_secret}
 
-# A store of its own: what it remembers of the sandbox is of no use to a real account.
+# A store and a file of its own: what they have of the sandbox is of no use to a real account.
 [daemon]
 store = "sandbox.db"
 
@@ -66,12 +67,13 @@ signing_secrets = [{{ env = "RAILZ_HOOK_SECRET" }}]
 
 [sinks.archive]
 type = "file"
-path = "events.jsonl"
+path = "sandbox.jsonl"
 """
 
 
 async def serve(port: int, rows: int, per_second: float, listen: str) -> None:
-    company = Company()
+    # Other ids at each start: the log, and a daemon that goes on, have those of the last one.
+    company = Company(seed=int(time.time()))
     company.fill(rows, timedelta(milliseconds=250))
     company.subscribe(f"http://{listen}", newsletter=False)
     async with Sandbox(company.town, port=port) as sandbox:

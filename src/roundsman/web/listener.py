@@ -231,7 +231,7 @@ class Listener:
 
     def _leave(self, ticket: object) -> None:
         self._inside.discard(ticket)
-        # Now, and not when its task is done: the next one to make room would cut this one again, in vain.
+        # Now, and not when its task is done: the next one to make room would cut this one again, and free nothing.
         self._handshakes.pop(ticket, None)
         self._freed.set()
 

@@ -43,8 +43,8 @@ class PostgresSink(Sink):
 
     type: Literal["postgres"]
     url: ServerUrl
-    """The database, such as `"postgresql://roundsman@db.example.org/warehouse"`. With a password in it, write the place of
-    the URL, such as `{ credential = "warehouse-url" }`.
+    """The database, such as `"postgresql://roundsman@db.example.org/warehouse?sslmode=verify-full"`. With a password in it,
+    write the place of the URL, such as `{ credential = "warehouse-url" }`.
     """
     table: Annotated[str, AfterValidator(_table)]
     """The table: `"events"`, or with its schema, `"crm.events"`. A name with a dot in it stands in double quotes. Upper and
