@@ -446,7 +446,7 @@ def test_a_reload_that_comes_before_anything_else_does_not_end_it(tmp_path: Path
 
 
 def test_the_demo_shows_three_vendors_and_ends_with_failures(roundsman: Any) -> None:
-    result = roundsman("demo", "--for", "14s")
+    result = roundsman("demo", "--for", "20s")
     assert result.code == 0
     for kind in ("event_log.created", "batch.item_failed", "batch.operation_failed", "push.completed"):
         assert kind in result.out, kind

@@ -58,7 +58,7 @@ def lines(path: Path) -> int:
 async def test_it_pings_while_all_is_well_and_reports_a_failing_source_and_its_recovery(
     sandbox: Sandbox, switch: Switch, tmp_path: Path
 ) -> None:
-    config = configure(tmp_path, sandbox.url, beating(switch.url + PATH) + FILE, interval="100ms")
+    config = configure(tmp_path, sandbox.url, beating(switch.url + PATH, "1s") + FILE, interval="100ms")
     async with Daemon(config, PARAKEY_TOKEN=TOKEN) as daemon:
         await daemon.until(lambda: len(switch.pings) >= 3)
         assert {ping[:2] for ping in switch.pings} == {("GET", PATH)}
@@ -106,7 +106,7 @@ async def test_a_receiver_that_hangs_has_one_request_at_a_time_and_delays_nothin
         assert failed["level"] == "warning"
         assert failed["error"] == f"{switch.url} did not answer within the timeout"
         await daemon.until(lambda: switch.pending == 1)
-        assert await daemon.stop() < 2
+        assert await daemon.stop() < 10
         assert daemon.code == 0
     assert len(daemon.logged("heartbeat.failed")) == 1
 
@@ -124,23 +124,24 @@ async def test_pings_that_fail_are_logged_once_and_their_recovery_once(
         b"": "closed the connection without an answer",
         b"nonsense\r\n\r\n": "sent an answer that is not HTTP",
     }
-    config = configure(tmp_path, sandbox.url, beating(switch.url + PATH) + FILE, interval="100ms")
+    config = configure(tmp_path, sandbox.url, beating(switch.url + PATH, "500ms") + FILE, interval="100ms")
     config.write_text(config.read_text() + "[http]\nattempts = 1\n")
     async with Daemon(config, PARAKEY_TOKEN=TOKEN) as daemon:
 
-        async def pinged(times: int) -> None:
+        async def pinged() -> None:
             before = len(switch.pings)
-            await daemon.until(lambda: len(switch.pings) >= before + times)
+            await daemon.until(lambda: len(switch.pings) > before)
 
         for times, (reply, why) in enumerate(replies.items()):
             switch.reply = reply
-            await pinged(4)
+            await daemon.until(lambda times=times: len(daemon.logged("heartbeat.failed")) > times)
+            await pinged()
             assert len(daemon.logged("heartbeat.recovered")) == times
             *earlier, failed = daemon.logged("heartbeat.failed")
             assert (len(earlier), failed["error"]) == (times, f"{switch.url} {why}")
             switch.reply = answer(b"OK")
             await daemon.until(lambda times=times: len(daemon.logged("heartbeat.recovered")) > times)
-            await pinged(3)
+            await pinged()
         await daemon.stop()
     assert len(daemon.logged("heartbeat.failed")) == len(daemon.logged("heartbeat.recovered")) == len(replies)
     assert KEY not in daemon.stderr

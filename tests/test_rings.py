@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from doors import until
 from inside import done, ring_due, settle, status
 from rounds import SCRIPTS, Scripted, running
 from roundsman.engine.engine import Engine
@@ -95,11 +96,11 @@ async def test_a_ring_during_a_visit_is_a_visit_after_it(engine: Engine, time: T
     async with running(engine):
         time.advance(1)
         await ring_due(engine)
-        await asyncio.sleep(0.01)
+        await until(lambda: len(VISITS) == 1)
         for _ in range(5):
             engine.turns.ring("bell")
         gate.set()
-        await asyncio.sleep(0.01)
+        await until(lambda: len(VISITS) == 2)
         await settle(engine)
     assert [ring for _, ring in VISITS] == [False, True]
 

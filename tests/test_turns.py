@@ -684,6 +684,7 @@ async def test_a_source_that_comes_back_waits_for_its_last_visits(
         for _ in range(times):
             time.advance(61)
             await ring_due(engine)
+            await until(lambda: inside == 1)
             await asyncio.sleep(0.01)
             await engine.setup({}, {})
             await engine.setup(one(), {})

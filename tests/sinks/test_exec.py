@@ -326,21 +326,21 @@ def test_what_it_says_without_end_fills_no_memory() -> None:
 
 @pytest.mark.parametrize("script", ["yes >&2", "yes", "sleep 60", "exec 0<&- 1<&- 2<&-; sleep 60"])
 def test_one_that_does_not_end_is_ended_after_its_time(script: str, pid: Path) -> None:
-    error = failure(f'echo $$ > "$1"; {script}', pid, events=MANY, timeout=1.0, batch=1000)
-    assert error.startswith("did not end within 1s")
+    error = failure(f'echo $$ > "$1"; {script}', pid, events=MANY, timeout=3.0, batch=1000)
+    assert error.startswith("did not end within 3s")
     ends(number_in(pid))
 
 
 def test_one_that_ends_after_its_time_has_not_acknowledged() -> None:
     script = "trap 'echo asked >&2; exit 0' TERM; while :; do :; done"
-    assert failure(script, timeout=1.0) == "did not end within 1s: asked"
+    assert failure(script, timeout=3.0) == "did not end within 3s: asked"
 
 
 def test_one_that_ignores_sigterm_is_killed(pid: Path) -> None:
     began = clock.monotonic()
     script = 'echo $$ > "$1"; trap "" TERM; while :; do sleep 60; done'
-    assert failure(script, pid, timeout=1.0) == "did not end within 1s"
-    assert 2 < clock.monotonic() - began < 30
+    assert failure(script, pid, timeout=3.0) == "did not end within 3s"
+    assert 4 < clock.monotonic() - began < 30
     ends(number_in(pid))
 
 
@@ -427,7 +427,10 @@ async def test_a_cancelled_run_is_asked_to_end(
     assert (tmp_path / "asked").read_text() == "asked\n"
 
 
-async def test_a_cancelled_run_that_does_not_end_is_killed(pid: Path) -> None:
+async def test_a_cancelled_run_that_does_not_end_is_killed(
+    pid: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(program, "GRACE", 60.0)
     script = "trap '' TERM; echo $$ > \"$1\"; while :; do sleep 60; done"
     run = asyncio.create_task((await opened(sink(script, pid)))([an_event(1)]))
     await until(lambda: number_in(pid))
@@ -439,10 +442,13 @@ async def test_a_cancelled_run_that_does_not_end_is_killed(pid: Path) -> None:
     await until(lambda: gone(number_in(pid)))
 
 
-async def test_a_stop_does_not_wait_for_the_grace_of_one_that_was_late(pid: Path) -> None:
+async def test_a_stop_does_not_wait_for_the_grace_of_one_that_was_late(
+    pid: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(program, "GRACE", 60.0)
     script = "trap 'echo $$ > \"$1\"' TERM; while :; do sleep 0.01; done"
-    run = asyncio.create_task((await opened(sink(script, pid, timeout=1.0)))([an_event(1)]))
-    await until(lambda: number_in(pid))  # it was asked to end after a second, and has 2 s
+    run = asyncio.create_task((await opened(sink(script, pid, timeout=3.0)))([an_event(1)]))
+    await until(lambda: number_in(pid))  # it was asked to end after its time, and has a minute
     began = clock.monotonic()
     run.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -520,7 +526,7 @@ async def test_a_stop_ends_a_run_in_time_and_its_events_come_again(
         second = sandbox.vendor.add(log_id="b").id
         # Another sink goes on meanwhile.
         await daemon.until(lambda: ids_in(tmp_path / "events.jsonl") == [first, second])
-        assert await daemon.stop() < 3
+        assert await daemon.stop() < 10
         assert daemon.code == 0
     await until(lambda: gone(number_in(pid)))
     config = configured(tmp_path, sandbox.url, 'cat >> "$2"')
@@ -532,7 +538,7 @@ async def test_a_stop_ends_a_run_in_time_and_its_events_come_again(
 async def test_a_run_that_ends_within_the_grace_of_a_stop_is_acknowledged(
     sandbox: Sandbox, tmp_path: Path, pid: Path
 ) -> None:
-    script = 'echo $$ > "$1"; cat >> "$2"; sleep 0.4'
+    script = 'echo $$ > "$1"; cat >> "$2"; sleep 0.2'
     config = configured(tmp_path, sandbox.url, script)
     sandbox.vendor.add(log_id="a")
     async with Daemon(config, PARAKEY_TOKEN=TOKEN) as daemon:

@@ -373,7 +373,7 @@ async def test_a_lock_and_a_cancelled_delivery_end_soon_and_write_nothing(databa
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
     with psycopg.connect(database) as other:
         other.execute("LOCK TABLE events IN ACCESS EXCLUSIVE MODE")
-        async with sink(database, timeout=0.2).open(Http(Clients()), None) as taken:
+        async with sink(database, timeout=1.0).open(Http(Clients()), None) as taken:
             with pytest.raises(RequestFailed, match="longer than timeout"):
                 await taken([an_event(2)])
         async with sink(database).open(Http(Clients()), None) as taken:
@@ -381,7 +381,7 @@ async def test_a_lock_and_a_cancelled_delivery_end_soon_and_write_nothing(databa
             await until(lambda: run(waiting) == [(1,)])
             task.cancel()
             with suppress(asyncio.CancelledError):
-                await asyncio.wait_for(task, 5)
+                await asyncio.wait_for(task, 20)
             assert task.cancelled()
     assert run("SELECT id FROM events") == [("id00001",)]
 
@@ -404,14 +404,14 @@ async def test_a_server_that_does_not_answer_is_given_up(
 ) -> None:
     from roundsman.sinks.postgres import link
 
-    async with sink(database, create=True, timeout=0.1).open(Http(Clients()), None) as taken:
+    async with sink(database, create=True, timeout=1.0).open(Http(Clients()), None) as taken:
         backends = "SELECT pid FROM pg_stat_activity WHERE application_name = 'roundsman sink rows'"
         [(backend,)] = postgres_server.run(backends)
         monkeypatch.setattr(link, "SILENT", 0.2)
         os.kill(backend, signal.SIGSTOP)
         try:
             with pytest.raises(RequestFailed, match="has not answered for"):
-                await asyncio.wait_for(taken([an_event(1)]), 5)
+                await asyncio.wait_for(taken([an_event(1)]), 20)
         finally:
             os.kill(backend, signal.SIGCONT)
 

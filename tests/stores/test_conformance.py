@@ -1210,18 +1210,27 @@ async def test_readers_that_give_up_leave_one_thread_and_not_one_each(store: Sto
 
 async def test_a_read_that_takes_too_long_is_ended_and_not_only_left(store: Store) -> None:
     await find(store, *map(an_event, range(3000)))
-    ended = threading.Event()
+    began, ended = threading.Event(), threading.Event()
 
     async def read(view: View) -> None:
+        began.set()
         try:
             while True:
                 await view.lag(0, ALL)
         finally:
             ended.set()
 
-    # Long enough for the read to begin, also on a busy machine.
-    assert "takes too long" in str(await fails(store.apart(read, 1.0)))
+    patience = 1.0
+    while not began.is_set():  # on a busy machine it may be late before it begins
+        assert "takes too long" in str(await fails(store.apart(read, patience)))
+        patience *= 2
     assert await asyncio.to_thread(ended.wait, 10)
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store in a file waits for another process for longer than a busy machine needs."""
+    monkeypatch.setattr("roundsman.store.sqlite.writer.BUSY", 30.0)
 
 
 # -- writes at the same moment -----------------------------------------------------------------------------------------
@@ -1260,6 +1269,7 @@ async def test_what_a_write_has_returned_is_seen_by_everybody(store: Store, view
     assert await view.counts() == {"doors": 200}
 
 
+@pytest.mark.usefixtures("patient")
 async def test_writes_wait_for_another_process_and_are_made_when_it_has_ended(
     store: Store, place: Place, view: View
 ) -> None:
@@ -1271,7 +1281,7 @@ async def test_writes_wait_for_another_process_and_are_made_when_it_has_ended(
         assert not writes.done()
         assert await view.head() == 0, "a read does not wait"
         assert await store.head() == 0
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert await writes == [1, 1]
     assert await ids(view) == ["id00001", "id00002"]
 
@@ -1279,15 +1289,13 @@ async def test_writes_wait_for_another_process_and_are_made_when_it_has_ended(
 async def test_a_write_that_waits_for_too_long_is_refused_and_no_other_waits(
     store: Store, place: Place
 ) -> None:
-    longest, ended = 0.0, False
+    others_ran, ended = 0, False
 
     async def others() -> None:
-        nonlocal longest
-        last = time.monotonic()
+        nonlocal others_ran
         while not ended:
             await asyncio.sleep(0)
-            now = time.monotonic()
-            longest, last = max(longest, now - last), now
+            others_ran += 1
 
     beside = asyncio.create_task(others())
     began = time.monotonic()
@@ -1303,12 +1311,13 @@ async def test_a_write_that_waits_for_too_long_is_refused_and_no_other_waits(
     assert [isinstance(each, StoreError) for each in refused] == [True] * 3
     assert "is locked by another program" in str(refused[0])
     assert 0.5 < lasted < 5
-    assert longest < 0.4, "the loop went on"
+    assert others_ran > 100, "the loop went on"
     assert await ids(store) == []
     assert await store.failure("archive") == (0, None)
     assert await find(store, an_event(1)) == 1, "and the next one is made"
 
 
+@pytest.mark.usefixtures("patient")
 async def test_a_caller_that_is_cancelled_before_its_write_begins_has_written_nothing(
     store: Store, place: Place
 ) -> None:
@@ -1324,6 +1333,7 @@ async def test_a_caller_that_is_cancelled_before_its_write_begins_has_written_no
     assert (await store.memory("doors")).state == {}
 
 
+@pytest.mark.usefixtures("patient")
 async def test_closing_writes_what_waits_and_refuses_what_comes(place: Place) -> None:
     store = await place.store()
     await store.register(KINDS, {"archive": "file"})
@@ -1346,6 +1356,7 @@ async def test_closing_writes_what_waits_and_refuses_what_comes(place: Place) ->
     await again.close()
 
 
+@pytest.mark.usefixtures("patient")
 async def test_no_reader_skips_an_event_of_a_write_that_ends_late(store: Store, place: Place) -> None:
     """Its numbers may be lower than those of a write that has ended before it."""
     got: list[str] = []
@@ -1365,7 +1376,7 @@ async def test_no_reader_skips_an_event_of_a_write_that_ends_late(store: Store, 
         await turns()
     assert await writing == 1
     await find(store, an_event(3))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await delivering
     assert sorted(got) == ["id00001", "id00002", "id00003"]
     assert await ids(store) == got, "and each once, in the order of the log"

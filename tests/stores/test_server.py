@@ -215,7 +215,7 @@ async def test_a_server_that_does_not_answer_is_given_up_and_asked_on_another_co
         url = database.replace(f":{postgres_server.port}/", f":{wire.port}/")
         async with opened(url) as store:
             await store.head()
-            monkeypatch.setattr("roundsman.store.postgres.connection.HANGS", 0.5)
+            monkeypatch.setattr("roundsman.store.postgres.connection.HANGS", 3.0)
             wire.hangs_at = b"COMMIT"
             with pytest.raises(StoreError, match="has not answered for"):
                 await find(store, 1)
@@ -309,7 +309,7 @@ async def test_a_server_that_ends_slow_statements_is_named_as_such(
 ) -> None:
     import psycopg
 
-    postgres_server.run(f"ALTER DATABASE {database.rpartition('/')[2]} SET statement_timeout = '200ms'")
+    postgres_server.run(f"ALTER DATABASE {database.rpartition('/')[2]} SET statement_timeout = '1500ms'")
     async with opened(database) as store:
         with psycopg.connect(database) as other:
             other.execute("LOCK TABLE workers IN EXCLUSIVE MODE")

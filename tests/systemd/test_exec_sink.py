@@ -101,7 +101,7 @@ cat "$STATE_DIRECTORY/input" >> "$STATE_DIRECTORY/bell.jsonl"
 def test_a_stop_leaves_a_run_its_time_and_nothing_of_it_stays(service: Service, vendor: Vendor) -> None:
     """The signal of `systemctl stop` goes to the daemon alone: KillMode=mixed."""
     machine = service.machine
-    program(machine, SLOW % 5)
+    program(machine, SLOW % 3)
     service.configure(lambda text: text + BELL)
     machine.run("systemctl", "reload", "roundsman")
     ids = vendor.add("a", 1)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.expected_conditions import staleness_of
@@ -72,7 +72,7 @@ class Page(NamedTuple):
         return self.browser.execute_script(script, *values)
 
     def until(self, true: Callable[[], Any]) -> None:
-        WebDriverWait(self.browser, 10, 0.02, [StaleElementReferenceException]).until(lambda _: true())
+        WebDriverWait(self.browser, 60, 0.02, [WebDriverException]).until(lambda _: true())
 
     @contextmanager
     def turned(self) -> Iterator[None]:
@@ -236,7 +236,7 @@ def test_a_wrong_password_leads_back_to_the_form_and_the_right_one_to_where_the_
 ) -> None:
     page.browser.delete_all_cookies()
     page.go("/log?outcome=denied")
-    assert page.run("return document.activeElement.id") == "user"
+    page.until(lambda: page.run("return document.activeElement.id") == "user")
     page.log_in("wrong horse")
     assert page.texts("[role=alert]") == ["The user or the password is wrong."]
     page.log_in()
@@ -387,7 +387,7 @@ def test_the_keyboard_is_enough(page: Page) -> None:
     page.go("/")
     keys = webdriver.ActionChains(page.browser)
     keys.send_keys(Keys.TAB, Keys.ENTER).perform()
-    assert page.run("return document.activeElement.id") == "main"
+    page.until(lambda: page.run("return document.activeElement.id") == "main")
     for _ in range(40):
         keys = webdriver.ActionChains(page.browser)
         keys.send_keys(Keys.TAB).perform()
