@@ -90,7 +90,7 @@ async def open_door(
     listener = Listener(engine, options or ListenOptions(address=Address("127.0.0.1", 0)), limits)
     await listener.start()
     running = asyncio.create_task(engine.run()) if rounds else None
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
         try:
             yield Door(engine, listener.places[0], client, listener)
         finally:
@@ -128,7 +128,7 @@ def subscribe(vendor: Vendor, url: str, secret: str = "", headers: Mapping[str, 
     vendor.subscriptions.append(Subscription(url, secret, headers or {}))
 
 
-async def until(true: Callable[[], Any], seconds: float = 10.0) -> None:
+async def until(true: Callable[[], Any], seconds: float = 60.0) -> None:
     """Wait until `true` holds; after `seconds` the test fails. `true` may be a coroutine function."""
     async with asyncio.timeout(seconds):
         while True:

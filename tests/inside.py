@@ -237,7 +237,7 @@ async def leaving(engine: Engine) -> bool:
 
 async def settle(engine: Engine, *names: str) -> None:
     """Wait until no visit is under way."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await asyncio.sleep(0)
         while not await idle(engine, *names):
             await asyncio.sleep(0.001)

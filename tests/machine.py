@@ -126,7 +126,7 @@ def _put(half: Path, ready: Path) -> None:
         shutil.rmtree(half, ignore_errors=True)
 
 
-def awaited(condition: Callable[[], Any], seconds: float = 30, otherwise: Callable[[], str] = str) -> Any:
+def awaited(condition: Callable[[], Any], seconds: float = 60, otherwise: Callable[[], str] = str) -> Any:
     """What the condition says once it says something; after so many seconds, a failure that says `otherwise`."""
     ends = time.monotonic() + seconds
     while not (found := condition()):
@@ -286,7 +286,7 @@ class Machine:
         text = self.run("journalctl", "--quiet", "--output=json", f"--unit={unit}", "--boot", *options)
         return [json.loads(line) for line in text.splitlines()]
 
-    def until(self, condition: Callable[[], Any], seconds: float = 30) -> Any:
+    def until(self, condition: Callable[[], Any], seconds: float = 60) -> Any:
         """What the condition says once it says something; it is another system, so it has to be asked."""
         return awaited(condition, seconds, self._last_words)
 

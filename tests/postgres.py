@@ -89,7 +89,7 @@ class Postgres:
         self._watch()
         from psycopg import OperationalError
 
-        ends = time.monotonic() + 30
+        ends = time.monotonic() + 60
         while self._process is not None:
             try:
                 self.run("SELECT 1")
@@ -131,7 +131,7 @@ class Postgres:
             self._watcher.kill()
             self._watcher.communicate()
         self._process.send_signal(how)
-        self._process.wait(30)
+        self._process.wait(60)
         self._process = None
         if how is signal.SIGKILL:  # its children see that and end; until then, they hold its memory
             ends = time.monotonic() + 10
@@ -152,7 +152,7 @@ class Postgres:
             user="rm",
             dbname=database,
             autocommit=True,
-            connect_timeout=5,
+            connect_timeout=20,
         ) as connection:
             done = connection.execute(sql, values)
             return done.fetchall() if done.description else []

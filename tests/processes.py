@@ -75,7 +75,7 @@ class Daemon:
         await self.until(lambda: "READY=1" in self.said)
         return self
 
-    async def until(self, condition: Any, seconds: float = 20) -> None:
+    async def until(self, condition: Any, seconds: float = 60) -> None:
         """Wait for what the daemon does; polls, because it is another process."""
         ends = time.monotonic() + seconds
         while not condition():
@@ -93,7 +93,7 @@ class Daemon:
         """Seconds that stopping took."""
         began = time.monotonic()
         self.send(number)
-        self.code = await asyncio.wait_for(self.process.wait(), 20)
+        self.code = await asyncio.wait_for(self.process.wait(), 60)
         await self._reading
         return time.monotonic() - began
 

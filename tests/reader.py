@@ -120,7 +120,9 @@ class _Answers(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         headers = {key: value for key, value in self.headers.items() if key.lower() == "authorization"}
         try:
-            answer = httpx.request(self.command, self.server.listener + path, content=body, headers=headers)
+            answer = httpx.request(
+                self.command, self.server.listener + path, content=body, headers=headers, timeout=60
+            )
             status, content = answer.status_code, answer.content
         except httpx.TransportError:  # the daemon is stopped
             status, content = 502, b""
@@ -298,7 +300,7 @@ class Reader(Shell):
         assert self.types(f"roundsman track keys {self.submitted()[0]}").returncode == 0
         for path, body in (("front-doors", "no JSON"), (f"ledger/{TOKENS['ledger']}", "{}")):
             headers = {"Authorization": self.environ["PARAKEY_HOOK"]}
-            answer = httpx.post(f"{self.listener}/hooks/{path}", content=body, headers=headers)
+            answer = httpx.post(f"{self.listener}/hooks/{path}", content=body, headers=headers, timeout=60)
             assert answer.status_code == 200
         awaited(lambda: self.others.refused == LETTERS, otherwise=self.daemon.output)
         wanted = {"keys", "newsletter", "ledger", "audit"}
@@ -354,7 +356,7 @@ class Running:
     def stop(self) -> int:
         """Ctrl-C; the exit status."""
         self._process.send_signal(signal.SIGINT)
-        return self._process.wait(20)
+        return self._process.wait(60)
 
     def kill(self) -> None:
         if not self.ended():

@@ -47,7 +47,7 @@ def mail_server() -> Iterator[Mails]:
         port = free.getsockname()[1]
     mails = Mails()
     mails.port = port
-    server = Controller(mails, hostname="127.0.0.1", port=port)
+    server = Controller(mails, hostname="127.0.0.1", port=port, ready_timeout=60)
     server.start()
     try:
         yield mails

@@ -41,7 +41,7 @@ async def running(engine: Engine) -> AsyncIterator["asyncio.Task[None]"]:
         yield task
     finally:
         engine.stop()
-        await asyncio.wait_for(task, 5)
+        await asyncio.wait_for(task, 30)
 
 
 def opened(make: Callable[..., "Rounds"]) -> Iterator[Callable[..., "Rounds"]]:

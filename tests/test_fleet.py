@@ -134,7 +134,7 @@ def now() -> str:
     return datetime.now(UTC).isoformat()
 
 
-async def until(daemon: Daemon, condition: Callable[[], bool], seconds: float = 20) -> None:
+async def until(daemon: Daemon, condition: Callable[[], bool], seconds: float = 60) -> None:
     """Wait for what another process does; asks in a thread, because this one serves the vendors."""
     ends = asyncio.get_running_loop().time() + seconds
     while not await asyncio.to_thread(condition):

@@ -79,11 +79,11 @@ async def test_kills_of_workers_and_of_the_server_lose_and_repeat_nothing(world:
                     if daemon.process.returncode is not None:
                         running[name] = await begin(name)
         happening.cancel()
-        await asyncio.sleep(0.2)
         for name, daemon in running.items():
+            await working(daemon)
             if daemon.process.returncode is not None:
                 running[name] = await begin(name)
-        await until(running["one"], lambda: len(events(world)) >= added, seconds=60)
+        await until(running["one"], lambda: len(events(world)) >= added)
         for daemon in running.values():
             await daemon.stop()
     ids = world.ids()

@@ -843,7 +843,7 @@ async def test_the_status_decides_what_an_error_means_with_any_body(rest: bytes)
         b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\nHTTP/1.1 401 X\r\nConnection: close\r\n" + rest,
     ]
     async with raw_server(lambda _: replies.pop(0), close=True) as server:
-        web = Clients(HttpOptions(timeout=2))
+        web = Clients(HttpOptions(timeout=20))
         http = Http(web)
         with pytest.raises(Backoff) as caught:
             await http.get(server.url)
@@ -865,7 +865,7 @@ async def test_the_status_decides_what_an_error_means_with_any_body(rest: bytes)
 )
 async def test_a_success_is_an_ack_however_broken_its_body_is(reply: bytes) -> None:
     async with raw_server(lambda _: reply, close=True) as server:
-        web = Clients(HttpOptions(timeout=2))
+        web = Clients(HttpOptions(timeout=20))
         await Http(web).post(server.url, content=b"x")
         await web.aclose()
 
@@ -875,7 +875,7 @@ async def test_a_success_is_an_ack_however_broken_its_body_is(reply: bytes) -> N
 )
 async def test_half_a_head_and_an_error_are_no_ack(reply: bytes) -> None:
     async with raw_server(lambda _: reply, close=True) as server:
-        web = Clients(HttpOptions(timeout=2))
+        web = Clients(HttpOptions(timeout=20))
         with pytest.raises(RequestFailed):
             await Http(web).post(server.url, content=b"x")
         await web.aclose()
@@ -1048,7 +1048,7 @@ TOKEN = "top-secret-token-of-ours"
 async def test_no_answer_brings_a_secret_into_a_message(reply: bytes) -> None:
     Secret.read(TOKEN)
     async with raw_server(lambda _: reply, close=True) as server:
-        web = Clients(HttpOptions(attempts=1, timeout=2))
+        web = Clients(HttpOptions(attempts=1, timeout=20))
         with pytest.raises((RequestFailed, Denied, Backoff, Unreadable)) as caught:
             (
                 await Http(web, HeaderToken("access-token", TOKEN)).get(f"{server.url}/list?key={TOKEN}")

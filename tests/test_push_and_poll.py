@@ -38,7 +38,7 @@ class World:
         pipes: Any = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE}
         environ = {**os.environ, **self.environ, "COLUMNS": "200"}
         process = await asyncio.create_subprocess_exec(*command, **pipes, env=environ, cwd=self.folder)
-        out, err = await asyncio.wait_for(process.communicate(), 30)
+        out, err = await asyncio.wait_for(process.communicate(), 60)
         return process.returncode or 0, out.decode(), err.decode()
 
     def first(self) -> set[tuple[str, str | None]]:
@@ -72,7 +72,7 @@ async def sandbox_process(folder: Path) -> AsyncIterator[World]:
     try:
         printed = ""
         while 'path = "events.jsonl"' not in printed:
-            line = await asyncio.wait_for(process.stdout.readline(), 20)
+            line = await asyncio.wait_for(process.stdout.readline(), 60)
             assert line, printed
             printed += line.decode()
         exports = "\n".join(re.findall(r"^# export (.*)$", printed, re.MULTILINE))
@@ -91,7 +91,10 @@ async def sandbox_process(folder: Path) -> AsyncIterator[World]:
 
 
 async def test_each_vendors_webhook_works_as_the_sandbox_and_the_readme_say(world: World) -> None:
-    async with Daemon(world.config, **world.environ) as daemon, httpx.AsyncClient(trust_env=False) as client:
+    async with (
+        Daemon(world.config, **world.environ) as daemon,
+        httpx.AsyncClient(trust_env=False, timeout=60) as client,
+    ):
         await daemon.ready()
         code, out, err = await world.roundsman("hooks", "create", "newsletter", "--url", world.url)
         assert code == 0, err
@@ -99,7 +102,7 @@ async def test_each_vendors_webhook_works_as_the_sandbox_and_the_readme_say(worl
         [key] = re.findall(rf"^(\w+): sends to {world.url}/hooks/newsletter/\*\*\*$", out, re.MULTILINE)
         # The interval is ten minutes: what comes now comes by webhooks.
         wanted = {("front-doors", "push"), ("keys", "push"), ("ledger", "push"), ("newsletter", "ring")}
-        await daemon.until(lambda: wanted <= world.first(), 40)
+        await daemon.until(lambda: wanted <= world.first())
 
         text = world.config.read_text().replace(
             "[sources.newsletter.webhook]\n", f'[sources.newsletter.webhook]\nsigning_secret = "{secret}"\n'
@@ -114,8 +117,7 @@ async def test_each_vendors_webhook_works_as_the_sandbox_and_the_readme_say(worl
         assert (await client.post(news, content=body, headers=stale)).status_code == 401
         before = len(daemon.logged("webhook.taken"))
         await daemon.until(
-            lambda: any(line["source"] == "newsletter" for line in daemon.logged("webhook.taken")[before:]),
-            40,
+            lambda: any(line["source"] == "newsletter" for line in daemon.logged("webhook.taken")[before:])
         )
 
         code, out, err = await world.roundsman("hooks", "list", "newsletter")
@@ -190,7 +192,7 @@ async def test_an_address_in_use_ends_the_daemon_with_a_sentence(world: World) -
         other.bind((host, int(port)))
         other.listen()
         async with Daemon(world.config, **world.environ) as daemon:
-            assert await asyncio.wait_for(daemon.process.wait(), 20) == 1
+            assert await asyncio.wait_for(daemon.process.wait(), 60) == 1
     assert "listen.address: 127.0.0.1:" in daemon.stderr
     assert "Traceback" not in daemon.stderr
 
@@ -199,7 +201,10 @@ async def test_a_reload_moves_the_listener_and_a_bad_one_leaves_it(world: World)
     other = f"127.0.0.1:{free_port()}"
     text = world.config.read_text()
     here = world.url.removeprefix("http://")
-    async with Daemon(world.config, **world.environ) as daemon, httpx.AsyncClient(trust_env=False) as client:
+    async with (
+        Daemon(world.config, **world.environ) as daemon,
+        httpx.AsyncClient(trust_env=False, timeout=60) as client,
+    ):
 
         async def answers(url: str) -> bool:
             try:
@@ -243,7 +248,7 @@ async def test_a_socket_that_systemd_opened_is_taken(world: World) -> None:
     more: Any = {"env": {**os.environ, **world.environ}, "pass_fds": [number]}
     process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL, **more)
     try:
-        async with httpx.AsyncClient(trust_env=False, timeout=20) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
             # The kernel takes the connection before the daemon is there: no caller is refused.
             answer = await client.get(f"http://127.0.0.1:{port}/healthz")
             assert answer.text == "ok\n"
@@ -251,5 +256,5 @@ async def test_a_socket_that_systemd_opened_is_taken(world: World) -> None:
                 await client.get(f"{world.url}/healthz")
     finally:
         process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), 20) == 0
+        assert await asyncio.wait_for(process.wait(), 60) == 0
         opened.close()

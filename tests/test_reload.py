@@ -228,7 +228,7 @@ async def test_levels_and_the_listener_change_too(sandbox: Sandbox, tmp_path: Pa
         assert (await reload(daemon))[0] == 0
         await daemon.until(lambda: daemon.logged("poll.unchanged"))
         [place] = daemon.logged("listen.started")[-1]["address"]
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=60) as client:
             assert (await client.get(f"{place}/healthz")).status_code == 200
             config.write_text(text)
             assert (await reload(daemon))[0] == 0

@@ -7,7 +7,7 @@ from roundsman import config as configuration
 from roundsman.engine.fleet import Pace
 from roundsman.service import service
 
-PACE = Pace(beat=0.2, dead=3.0)
+PACE = Pace(beat=0.2, dead=4.5)
 
 if __name__ == "__main__":
     loaded = configuration.load(Path(sys.argv[-1]))

@@ -139,7 +139,7 @@ def test_it_ends_at_once_and_a_new_container_goes_on_with_its_volume(daemon: Dae
     daemon.until(lambda: len(daemon.events()) > 0)
     before, since = daemon.events(), time.monotonic()
     daemon.podman.run("stop", "--time=60", daemon.name)
-    assert time.monotonic() - since < 10
+    assert time.monotonic() - since < 30
     assert daemon.podman.run("inspect", "--format={{.State.ExitCode}}", daemon.name) == "0\n"
     daemon.podman.run("rm", daemon.name)
     daemon.start("second")

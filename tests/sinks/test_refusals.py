@@ -35,7 +35,7 @@ async def reason_for(reply: bytes, *endless: bytes) -> str:
     """Why a delivery that is answered like this fails, without the host; `endless` is repeated after it."""
     pieces = chain([reply], repeat(*endless) if endless else repeat(reply))
     async with raw_server(lambda _: next(pieces), again=bool(endless)) as server:
-        web = Clients(HttpOptions(timeout=5))
+        web = Clients(HttpOptions(timeout=60))
         try:
             async with HttpSink(type="http", url=f"{server.url}/e?key=1").open(Http(web), None) as deliver:
                 with pytest.raises((Reject, RequestFailed, Backoff)) as caught:
@@ -149,7 +149,7 @@ async def test_of_a_body_without_end_the_beginning_is_shown() -> None:
     said = await reason_for(head, b"10\r\nno such door at \r\n")
     assert said.startswith("400: no such door at no such door at")
     assert len(said) == len("400: ") + 200
-    assert real.monotonic() - began < 5
+    assert real.monotonic() - began < 30
 
 
 async def test_a_body_that_does_not_come_leaves_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,13 +159,17 @@ async def test_a_body_that_does_not_come_leaves_the_status(monkeypatch: pytest.M
 
 
 async def test_a_body_that_drips_costs_a_second_at_most() -> None:
+    drops = 0
+
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal drops
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 400 X\r\nContent-Length: 100000\r\n\r\n")
         try:
             while True:
                 writer.write(b"x ")
                 await writer.drain()
+                drops += 1
                 await asyncio.sleep(0.02)
         except ConnectionError:
             pass
@@ -174,33 +178,32 @@ async def test_a_body_that_drips_costs_a_second_at_most() -> None:
 
     server = await asyncio.start_server(drip, "127.0.0.1", 0)
     web = Clients(HttpOptions(timeout=60, deadline=60))
-    began = real.monotonic()
     async with server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
         async with HttpSink(type="http", url=url).open(Http(web), None) as deliver:
             with pytest.raises(Reject, match="answered 400$"):
                 await deliver([an_event(1)])
         await web.aclose()
-    assert real.monotonic() - began < 4
+    assert drops < 200, "at most 50 come in a second, fewer on a busy machine"
 
 
 async def test_a_small_body_that_unpacks_to_gigabytes_is_left_alone() -> None:
     bomb = gzip.compress(gzip.compress(b"\0" * 2**26))
-    began = real.monotonic()
+    began = real.process_time()
     assert await reason_for(answer(bomb, 400, Content_Encoding="gzip, gzip")) == "400"
     empty = gzip.compress(b"".join([gzip.compress(b"")] * 200_000))
     assert await reason_for(answer(empty, 400, Content_Encoding="gzip, gzip")) == "400"
-    assert real.monotonic() - began < 4
+    assert real.process_time() - began < 4
 
 
 @pytest.mark.parametrize(
     "body", ["<" * 9000, "<script " * 1200, "<title " * 1200, "\x1b]" * 4500, "&#" * 4500]
 )
 def test_hostile_markup_takes_no_time(body: str) -> None:
-    began = real.perf_counter()
+    began = real.process_time()
     refusal(body.encode(), "text/html")
     refusal(("<" + body).encode(), "text/html")
-    assert real.perf_counter() - began < 0.2
+    assert real.process_time() - began < 0.2
 
 
 async def test_a_connection_is_used_again_after_a_refusal() -> None:

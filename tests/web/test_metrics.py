@@ -172,6 +172,7 @@ async def test_a_store_that_does_not_answer_is_not_ready_within_seconds(
             answer = await door.client.get(f"{door.url}/readyz")
             assert (answer.status_code, "has not answered for" in answer.text) == (503, True)
         assert len(looks) == 1, "the second one waits for the same look"
+        monkeypatch.setattr("roundsman.web.app.PATIENCE", 20.0)
         goes.set()
         assert (await door.client.get(f"{door.url}/readyz")).status_code == 200
 

@@ -124,7 +124,7 @@ async def test_a_reload_turns_the_page_on_and_off_and_ends_logins_with_a_new_pas
     def page(password: str) -> str:
         return f'[listen.page]\nuser = "ops"\npassword = "{password}"\n'
 
-    async with Daemon(write("")) as daemon, httpx.AsyncClient(trust_env=False) as client:
+    async with Daemon(write("")) as daemon, httpx.AsyncClient(trust_env=False, timeout=60) as client:
         await daemon.ready()
         url = f"http://127.0.0.1:{port}/"
         assert (await client.get(url)).status_code == 404

@@ -152,7 +152,7 @@ async def test_the_lines_for_caddy_keep_the_page_in(tmp_path: Path) -> None:
             stderr=subprocess.DEVNULL,
         )
         try:
-            await until(lambda: is_open(inside) and is_open(outside), seconds=20)
+            await until(lambda: is_open(inside) and is_open(outside))
             await keeps_the_page_in(door, outside, GUIDE)
             await brings_the_page(
                 door, inside, 200
