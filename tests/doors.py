@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -100,15 +99,6 @@ async def open_door(
                 await running
             await engine.aclose()
             await store.close()
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of this machine that no program uses now."""
-    free = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in free]
-    for each in free:
-        each.close()
-    return ports
 
 
 async def metrics(door: Door) -> dict[str, float]:

@@ -14,6 +14,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Self
 
+from ports import free_port
+
 HOW = "needs PostgreSQL, the Debian package postgresql, and roundsman[postgres]"
 FAST = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "32MB", "max_connections": "60"}
 """Settings under which a kill of the server still loses nothing; only a power cut would."""
@@ -46,9 +48,7 @@ class Postgres:
         if os.geteuid() == 0:  # PostgreSQL refuses to run as root
             self._as = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
             shutil.chown(self.folder, "nobody", "nogroup")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         given = self.folder / "password"
         given.write_text(self.password)
         given.chmod(0o644)

@@ -6,7 +6,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tomllib
@@ -22,6 +21,7 @@ import httpx
 import machine
 import pages
 import plugins
+from ports import free_port
 from tables import lines
 
 TOKENS = {"newsletter": "sandbox-hook-token", "ledger": "sandbox-hook-token-2"}
@@ -36,13 +36,6 @@ ADDRESS = ("base_url", "auth_url", "client_id")
 
 def awaited(condition: Callable[[], Any], otherwise: Callable[[], str] = str) -> None:
     machine.awaited(condition, PATIENCE, otherwise)
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 def examples() -> dict[str, dict[str, Any]]:

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 from aiosmtpd.controller import Controller
 
+from ports import free_port
+
 
 class Mails:
     """A mail server and what it took."""
@@ -42,12 +44,9 @@ class Mails:
 
 @contextmanager
 def mail_server() -> Iterator[Mails]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     mails = Mails()
-    mails.port = port
-    server = Controller(mails, hostname="127.0.0.1", port=port, ready_timeout=60)
+    mails.port = free_port()
+    server = Controller(mails, hostname="127.0.0.1", port=mails.port, ready_timeout=60)
     server.start()
     try:
         yield mails

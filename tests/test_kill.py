@@ -3,7 +3,6 @@
 import asyncio
 import json
 import random
-import socket
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +11,7 @@ import aiohttp
 from aiohttp import web
 
 from budgets import KILLS
+from ports import free_port
 from processes import Daemon, configure
 from roundsman.sandbox import TOKEN, Building, Parakey, Sandbox
 from roundsman.store import Filter
@@ -87,9 +87,7 @@ async def test_nothing_is_lost_when_it_is_killed_again_and_again(tmp_path: Path)
 async def test_what_was_thanked_for_is_in_the_log_when_it_is_killed_while_webhooks_come(
     tmp_path: Path,
 ) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     header = {"Authorization": "Basic a2V5"}
     hook = (
         f'[listen]\naddress = "127.0.0.1:{port}"\n[sources.doors.webhook]\nheader = "Authorization"\n'

@@ -7,7 +7,6 @@ import asyncio
 import json
 import os
 import random
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from aiohttp import web
 
 from budgets import CUTS
 from conftest import need
+from ports import free_port
 from power.disk import Disk, changes, library
 from processes import Daemon
 from roundsman.sandbox import TOKEN, Building, Parakey, Sandbox
@@ -135,9 +135,7 @@ async def record(folder: Path, recorder: Path, log: Path, sandbox: Sandbox) -> T
     await runner.setup()
     await (site := web.TCPSite(runner, "127.0.0.1", 0)).start()
     del site
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     receiver = f"http://127.0.0.1:{runner.addresses[0][1]}/e"
     config = configure(folder, sandbox.url, listen=port, receiver=receiver)
     now = datetime.now(UTC).isoformat()

@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from inside import done, seen
+from ports import free_port
 from processes import Daemon
 from roundsman.sandbox.company import HOOK_SECRET, HOOK_TOKEN, HOOK_VALUE
 from roundsman.sandbox.vendor import signature
@@ -48,12 +49,6 @@ class World:
         via = seen(reader.via([event.seq for event in found]))
         done(reader.close())
         return {(event.source, via[event.seq]) for event in found}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

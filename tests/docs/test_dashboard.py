@@ -15,7 +15,8 @@ import yaml
 import dashboard
 from conftest import need
 from pages import ROOT
-from reader import Reader, awaited, free_port
+from ports import free_port
+from reader import Reader, awaited
 from roundsman.web.metrics import METRICS
 
 FILE = dashboard.FILE

@@ -9,7 +9,8 @@ import pytest
 
 import pages
 from pages import Command
-from reader import Running, Shell, awaited, form, free_port
+from ports import free_port
+from reader import Running, Shell, awaited, form
 
 PAGE = "docs/start/first-event.md"
 SANDBOX = r"(python -m roundsman\.|roundsman )sandbox"

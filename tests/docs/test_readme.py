@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 import pages
-from reader import Shell, free_port
+from ports import free_port
+from reader import Shell
 
 README = "README.md"
 SECTION = "First event"

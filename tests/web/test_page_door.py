@@ -18,7 +18,8 @@ import structlog
 from pydantic import ValidationError
 from starlette.requests import Request
 
-from doors import HEADER, PARAKEY, VALUE, Door, free_ports, open_door
+from doors import HEADER, PARAKEY, VALUE, Door, open_door
+from ports import free_port
 from processes import Daemon
 from roundsman.masking import mask
 from roundsman.options.listen import ListenOptions
@@ -110,7 +111,7 @@ def test_a_caller_behind_a_proxy_of_this_machine_is_the_one_that_it_names(named:
 
 
 async def test_a_reload_turns_the_page_on_and_off_and_ends_logins_with_a_new_password(tmp_path: Path) -> None:
-    [port] = free_ports(1)
+    port = free_port()
 
     def write(page: str) -> Path:
         config = tmp_path / "roundsman.toml"

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pages
 from conftest import need
-from doors import HEADER, PARAKEY, VALUE, Door, free_ports, open_door, until
+from doors import HEADER, PARAKEY, VALUE, Door, open_door, until
+from ports import free_port
 from roundsman.options.listen import ListenOptions
 from worlds import event_logs
 
@@ -51,7 +52,8 @@ def servers(daemon: str) -> Iterator[tuple[str, str, int]]:
     for page in HOOKS:
         lines = "\n".join(block.text for block in pages.blocks(page, "nginx"))
         found += [(page, f"server {{\n    listen 443 ssl;\n{lines}\n}}")] if lines else []
-    for (page, block), port in zip(found, free_ports(len(found)), strict=True):
+    for page, block in found:
+        port = free_port()
         here = re.sub(r"listen (?:[\d.]+:)?443 ssl;", f"listen 127.0.0.1:{port};", block)
         here = re.sub(r"^ *ssl_certificate\w* .*\n", "", here, flags=re.MULTILINE)
         yield page, here.replace("http://127.0.0.1:8377", daemon), port
@@ -133,7 +135,7 @@ async def test_the_lines_for_caddy_keep_the_page_in(tmp_path: Path) -> None:
     options = ListenOptions(address="127.0.0.1:0", page=table)
     [block] = pages.blocks(GUIDE, "caddyfile")
     async with open_door(tmp_path, event_logs(webhook=PARAKEY), rounds=False, options=options) as door:
-        inside, outside = free_ports(2)
+        inside, outside = free_port(), free_port()
         here = block.text.replace("127.0.0.1:8377", door.url.removeprefix("http://"))
         here = here.replace("ops.example.org {", f"http://ops.example.org:{inside} {{")
         here = here.replace(

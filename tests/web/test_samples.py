@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -16,6 +15,7 @@ import pytest
 
 from doors import HEADER, MAILCHIMP, PARAKEY, RAILZ, SECRET, TOKEN, VALUE, Door, open_door
 from inside import Fault, faulty
+from ports import free_port
 from roundsman.plugin import Source
 from roundsman.sandbox import Sandbox, Subscription
 from roundsman.sandbox.mailchimp import API_KEY, Mailchimp
@@ -298,9 +298,7 @@ def test_the_command_says_what_another_answer_means(
 
 
 def test_the_command_says_that_nothing_listens(hooks_test: Program) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     done = hooks_test("doors", "--url", f"http://127.0.0.1:{port}")
     assert done.code == 1
     assert "cannot be reached: the connection was refused; vendors connect from outside" in done.err
