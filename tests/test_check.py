@@ -1,7 +1,12 @@
 """`check`: a file by its name, JSON for programs, and what a configuration would do."""
 
 import json
+import os
 import re
+import signal
+import socket
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -240,3 +245,54 @@ def test_a_retention_of_days_without_their_unit_is_a_warning(check: Program, tmp
     )
     path.write_text(ALL.replace("[daemon]", '[daemon]\nretention = "1h"', 1))
     assert "retention" not in check("other.toml").err
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("roundsman.db", "/usr", "daemon.store: /usr is a folder and not a file"),
+        (
+            "https://crm.example.org/events",
+            "http://127.0.0.1:99999/",
+            "sinks.crm.url: has the port 99999; write a number from 1 to 65535",
+        ),
+    ],
+)
+def test_what_no_daemon_can_open_is_a_mistake(
+    before: str, after: str, said: str, check: Program, tmp_path: Path
+) -> None:
+    (tmp_path / "wrong.toml").write_text(ALL.replace(before, after))
+    done = check("wrong.toml")
+    assert done.code == 2
+    assert said in done.err
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["check", "--live"], ["no mistakes"]),
+        (["poll", "keys", "--trace", "--since", "1h"], ["GET http://", "  interrupted, "]),
+    ],
+)
+def test_ctrl_c_while_a_vendor_does_not_answer_says_nothing_of_libraries(
+    command: list[str], words: list[str], tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        (tmp_path / "a.toml").write_text(
+            '[sources.keys]\ntype = "parakey.event_logs"\naccess_token = "a-long-token"\n'
+            f'base_url = "http://127.0.0.1:{silent.getsockname()[1]}"\n[sinks.out]\ntype = "stdout"\n'
+        )
+        environ = {**os.environ, "HOME": str(tmp_path), "NO_COLOR": "1"}
+        program = [sys.executable, "-m", "roundsman", *command, "-c", "a.toml"]
+        with subprocess.Popen(
+            program, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            asked, _ = silent.accept()
+            asked.recv(1)  # the request is under way
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+            asked.close()
+    assert process.returncode == 130
+    for each in words:
+        assert each in out + err
+    assert not re.search("CancelledError|Unclosed|Traceback", out + err)

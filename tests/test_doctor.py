@@ -347,6 +347,7 @@ type = "stdout"
 """)
     said = doctor(tmp_path, config=tmp_path / "roundsman.toml").stdout
     assert "roundsman.toml: no mistakes; 1 source, 1 sink\n" in said
+    assert "warning  configuration: sources.doors: a secret is in the file;" in said, "as check has it"
 
 
 def test_the_disks_are_those_of_the_files_that_a_sink_writes(tmp_path: Path, small_disk: Path) -> None:

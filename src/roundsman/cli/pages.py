@@ -121,7 +121,9 @@ def help_(
         import difflib
 
         word = topic.lower()
-        near = sorted((name for name in found if word in name), key=lambda name: not name.startswith(word))
+        near = sorted(
+            (name for name in found if word in name), key=lambda name: (not name.startswith(word), len(name))
+        )
         near = near or difflib.get_close_matches(topic, found, 1)
         hint = f"did you mean {' or '.join(near[:4])}? " if near else ""
         fail(f"{topic}: no such topic; {hint}`roundsman help` lists all topics", 2)
