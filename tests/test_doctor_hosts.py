@@ -34,6 +34,8 @@ class Authority:
         self._openssl("req", *KEY, "-subj", "/CN=test", "-keyout", str(key), "-out", str(request))
         by = ("-CA", str(self.file), "-CAkey", str(self.folder / "authority.key"), "-CAcreateserial")
         more = ("-days", str(days), "-extfile", str(self.folder / f"{name}.ext"))
+        if days < 0 and "-not_after" in self._openssl("x509", "-help"):  # OpenSSL 3.6 refuses such days
+            more = ("-not_before", "20200101000000Z", "-not_after", "20200102000000Z", *more[2:])
         self._openssl("x509", "-req", "-in", str(request), *by, *more, "-out", str(pem))
         return pem
 
@@ -48,8 +50,9 @@ class Authority:
         return self._self_signed("self-signed")
 
     @staticmethod
-    def _openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], check=True, capture_output=True)
+    def _openssl(*arguments: str) -> str:
+        done = subprocess.run(["openssl", *arguments], check=True, capture_output=True, text=True)
+        return done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")

@@ -53,14 +53,14 @@ def restore(
 
     More: `roundsman help backups-and-upgrades`.
     """
-    from roundsman.store import holder, restore as put_back
+    from roundsman.store import exists, holder, restore as put_back
 
     store = store_of(config)
     if not file.is_file():
         fail(f"{file}: there is no such file", 2)
     if who := holder(store):
         fail(f"{store} is in use by {who}: stop the daemon first")
-    if isinstance(store, Path) and store.exists() and not force:
+    if isinstance(store, Path) and exists(store) and not force:
         fail(f"{store}: exists, and its content would be replaced; --force does that")
     head = put_back(store, file)
     say(f"{store}: restored from {file}, the log up to #{head}; next: start the daemon")

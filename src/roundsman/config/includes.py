@@ -10,6 +10,7 @@ from roundsman.config.places import is_safe_beside
 from roundsman.config.syntax import File, content, parse
 from roundsman.errors import ConfigError, Problem
 from roundsman.options.secrets import forbidden
+from roundsman.system.files import is_there
 
 EXAMPLE = 'write include = ["conf.d/*.toml"]'
 
@@ -112,7 +113,7 @@ def names(main: Path, pattern: str) -> list[str]:
         if has_magic(part):
             break
         folder /= part
-    if folder.exists():
+    if is_there(folder):
         os.scandir(folder).close()  # glob passes over a folder that it cannot list
     return sorted(glob(pattern, root_dir=main.parent, recursive=True))  # noqa: PTH207 - no hidden files, as in a shell
 

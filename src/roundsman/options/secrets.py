@@ -223,9 +223,12 @@ def _handed_over() -> Path | None:
 
 def _exists(path: Path) -> bool:
     try:
-        return path.exists()
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
     except OSError:  # only root may look into the folder: reading the file reports that
         return True
+    return True
 
 
 def _from_file(path: Path, what: str) -> tuple[str, Path]:

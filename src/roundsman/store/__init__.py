@@ -181,7 +181,7 @@ def copy(source: Place, target: Place, report: "Report") -> int:
     Returns the last event's number. StoreError if that is not possible, or if the two differ at the end.
     """
     for place in (source, target):
-        if (isinstance(place, Server) or place.exists()) and (who := holder(place)):
+        if (isinstance(place, Server) or exists(place)) and (who := holder(place)):
             raise StoreError(f"{place} is in use by {who}: stop the daemon first")
     done = _completed(source, target)
     return done if done is not None else _copy(source, target, report)

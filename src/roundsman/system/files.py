@@ -22,9 +22,20 @@ class Space(NamedTuple):
     total: int
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is such a file or folder. OSError if that cannot be known: `Path.exists` says no to that from Python 3.14 on."""
+    try:
+        path.stat()
+    except OSError as exc:
+        if exc.errno not in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
+            raise
+        return False
+    return True
+
+
 def space(path: Path) -> Space:
     """The space of the file system that `path` is on, or would be."""
-    status = os.statvfs(next(p for p in (path, *path.absolute().parents) if p.exists()))
+    status = os.statvfs(next(p for p in (path, *path.absolute().parents) if is_there(p)))
     return Space(status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from roundsman.errors import StoreError
 from roundsman.store.place import LATE
 from roundsman.store.sqlite.schema import APPLIED, STEPS
-from roundsman.system.files import create, refuse_links, require_file, resolve, space, sync_folder
+from roundsman.system.files import create, is_there, refuse_links, require_file, resolve, space, sync_folder
 
 BUSY = 1.0
 """Seconds to wait for another process's short write (`replay`, `rewind`, `dead`)."""
@@ -31,7 +31,7 @@ BESIDE = ("-wal", "-shm", "-journal")
 def exists(path: Path) -> bool:
     """Whether there is a store. StoreError if its folder cannot be read."""
     with translated(path):
-        return path.exists()
+        return is_there(path)
 
 
 def must_exist(path: Path) -> None:
@@ -49,7 +49,7 @@ def restore(path: Path, backup: Path) -> int:
     """
     with translated(path):
         path = resolve(path, 0o700)
-        if path.exists() and path.samefile(backup):
+        if is_there(path) and path.samefile(backup):
             raise StoreError(f"{backup} is the store itself: name a backup")
         lock = claim_file(path)
         try:
@@ -82,9 +82,9 @@ def _half(path: Path, suffix: str) -> Iterator[tuple[Path, int]]:
 def backed_up(target: Path, *, replace: bool) -> Iterator[Path]:
     """The path of a file to write, which then takes the place of `target`. StoreError if that exists."""
     with translated(target):
-        if target.exists() and not target.is_file():
+        if is_there(target) and not target.is_file():
             raise StoreError(f"{target} is not a file")
-        if target.exists() and not replace:
+        if is_there(target) and not replace:
             raise StoreError(f"{target} exists, and is not overwritten; use --force to overwrite it")
         half = target.absolute().with_name(f".{target.name}.{os.getpid()}.part")
         refuse_links(half)
@@ -156,7 +156,7 @@ def lacks_space(error: sqlite3.Error | OSError) -> bool:
 def _make_room(path: Path) -> None:
     """Remove the files beside the old store, so that the new one can take its place in one step."""
     left = [path.with_name(path.name + end) for end in BESIDE]
-    if path.exists():
+    if is_there(path):
         try:
             old = connect(path)
             try:
@@ -168,7 +168,7 @@ def _make_room(path: Path) -> None:
             damaged = True
         if damaged:
             for each in (*left, path):
-                if each.exists():
+                if is_there(each):
                     each.replace(each.with_name(each.name.replace(path.name, path.name + ".replaced", 1)))
             sync_folder(path.parent)
     for each in left:

@@ -39,7 +39,7 @@ from roundsman.store.values import (
     UnreadItem,
     Via,
 )
-from roundsman.system.files import refuse_links, resolve, space, sync_folder
+from roundsman.system.files import is_there, refuse_links, resolve, space, sync_folder
 
 if TYPE_CHECKING:
     from roundsman.plugin import Receipt
@@ -164,11 +164,11 @@ class Reader(Failures, Pulling, Searching, Tallies):
         with translated(target):
             store = resolve(self.path)
             ours = [store, *(store.with_name(store.name + end) for end in (*BESIDE, ".lock"))]
-            if any(each.exists() and target.exists() and each.samefile(target) for each in ours):
+            if any(is_there(each) and is_there(target) and each.samefile(target) for each in ours):
                 raise StoreError(f"{target} is the store itself, or belongs to it")
-            if target.exists() and not target.is_file():
+            if is_there(target) and not target.is_file():
                 raise StoreError(f"{target} is not a file")
-            if target.exists() and not replace:
+            if is_there(target) and not replace:
                 raise StoreError(f"{target} exists, and is not overwritten; use --force to overwrite it")
             half = target.with_name(f".{target.name}.{os.getpid()}.part")
             refuse_links(half)

@@ -9,7 +9,7 @@ from roundsman.errors import StoreError
 from roundsman.store.copying import NUMBERED, Row, Table
 from roundsman.store.sqlite.files import BESIDE, applied, claim_file, connect, must_exist, translated
 from roundsman.store.sqlite.schema import STEPS
-from roundsman.system.files import create, resolve, sync_folder
+from roundsman.system.files import create, is_there, resolve, sync_folder
 
 PART = ".copying"
 """Behind the name of a store: a copy that is not complete."""
@@ -44,7 +44,7 @@ class FileTables:
 
         with translated(path):
             path = resolve(path, 0o700)
-            if path.exists():
+            if is_there(path):
                 raise StoreError(f"{path} has a store already: name an empty one")
             lock = claim_file(path)
             part = path.with_name(path.name + PART)
@@ -67,7 +67,7 @@ class FileTables:
         return str(self._db.execute(f"SELECT origin FROM {MARK}").fetchone()[0])  # noqa: S608 - a fixed name
 
     def is_empty(self) -> bool:
-        return not self._place.exists()
+        return not is_there(self._place)
 
     def begin(self, origin: str) -> None:
         with translated(self._place):
