@@ -372,4 +372,4 @@ path = "logs/events.jsonl"
     )
     (tmp_path / "systemctl").chmod(0o755)
     said = doctor(tmp_path, config=config, PATH=f"{tmp_path}:{os.environ['PATH']}").stdout
-    assert "(sinks.archive)" not in said, "its files are on the disk of the store"
+    assert f"on the disk of {small_disk} " not in said, "its files are in the state folder"
