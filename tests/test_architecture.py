@@ -137,12 +137,14 @@ def test_errors_are_swallowed_in_few_places() -> None:
         and any(isinstance(kind, ast.Name) and kind.id == "Exception" for kind in ast.walk(node.type))
     }
     # cli's live, run and hooks: `check --live`, `poll` and `hooks` show what a plugin raised; config's loading and registry: importing a plugin may raise anything.
+    # advice: a plugin's own warnings are not worth a failure of the command.
     # gaps: what a visit found is committed even if a plugin cannot state its gap.
     # services: each service of Apprise is a plugin of a library.
     # testing's contract, promises and sinks: they find out what a plugin raises.
     # reception: any exception of a plugin about a webhook means "not understood". service: nor does a reload end without an answer.
     # writer: an error of a unit goes to its caller, and the next unit is written all the same.
     assert broad == {
+        "advice.py",
         "visit.py",
         "delivery.py",
         "reception.py",

@@ -137,7 +137,7 @@ def test_json_has_the_warnings_and_what_is_configured(check: Program) -> None:
     ("url", "words"),
     [
         ("postgresql://rm:s3cret-pw@h/db?sslmodee=require", 'invalid URI query parameter: "sslmodee"'),
-        ("postgresql://rm:s3cret-pw@h/db?sslmode=", "sslmode is : write one of disable,"),
+        ("postgresql://rm:s3cret-pw@h/db?sslmode=", "sslmode is empty: write one of disable,"),
         ("postgresql://rm:s3cret-pw@h/db?sslmode=verifyfull", "sslmode is verifyfull: write one of disable,"),
         (
             "postgresql://rm:s3cret-pw@h/db?target_session_attrs=primery",
@@ -213,6 +213,26 @@ def test_a_source_of_a_plugin_has_unknown_types(check: Program, tmp_path: Path, 
     assert "  orders  all types, which are unknown here" in done.out.splitlines()
 
 
+def test_a_plugin_that_fails_at_its_own_warnings_hides_no_others(
+    check: Program, tmp_path: Path, monkeypatch: Any
+) -> None:
+    install(tmp_path, "acme-unsure", sources={"acme.unsure": "acme_unsure:Orders"})
+    (tmp_path / "acme_unsure.py").write_text(
+        "from roundsman import Source\n"
+        "class Orders(Source):\n"
+        "    base_url: str = 'http://127.0.0.1:1'\n"
+        "    async def poll(self, visit, state): ...\n"
+        "    def warnings(self): raise RuntimeError('unsure')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    orders = '[sources.orders]\ntype = "acme.unsure"\n'
+    (tmp_path / "other.toml").write_text(ALL.replace("[sinks.archive]", f"{orders}[sinks.archive]"))
+    done = check("other.toml")
+    assert done.code == 0
+    assert "sources.orders: its warnings cannot be read: unsure" in done.err
+    assert "sources.front-doors: a secret is in the file" in done.err
+
+
 def test_a_type_that_a_template_makes_is_no_mistake_of_a_filter(check: Program, tmp_path: Path) -> None:
     assert "matches nothing" not in check("other.toml").err
     (tmp_path / "other.toml").write_text(ALL.replace("com.github.PushEvent", "com.gitlab.PushEvent"))
@@ -271,7 +291,7 @@ def test_what_no_daemon_can_open_is_a_mistake(
     ("command", "words"),
     [
         (["check", "--live"], ["no mistakes"]),
-        (["poll", "keys", "--trace", "--since", "1h"], ["GET http://", "  interrupted, "]),
+        (["poll", "keys", "--trace", "--since", "1h"], ["GET http://", "  given up, "]),
     ],
 )
 def test_ctrl_c_while_a_vendor_does_not_answer_says_nothing_of_libraries(

@@ -350,6 +350,29 @@ type = "stdout"
     assert "warning  configuration: sources.doors: a secret is in the file;" in said, "as check has it"
 
 
+def test_what_check_says_of_a_file_doctor_says_as_well(tmp_path: Path) -> None:
+    pytest.importorskip("psycopg")
+    text = """\
+include = ["none.d/*.toml"]
+[sources.doors]
+type = "parakey.event_logs"
+base_url = "http://doors.invalid"
+access_token = { env = "DOORS_TOKEN" }
+[sinks.table]
+type = "postgres"
+url = "postgresql://127.0.0.1:1/events"
+table = "events"
+"""
+    (tmp_path / "a.toml").write_text(text)
+    (tmp_path / "b.toml").write_text(text.replace("/events", "/events?sslmode=yes", 1))
+    said = doctor(tmp_path, config=tmp_path / "a.toml", DOORS_TOKEN="lit8Token-lit8Token").stdout
+    assert "matches no file" in said
+    assert "doors.invalid gets credentials without TLS; write https://\n" in said
+    said = doctor(tmp_path, config=tmp_path / "b.toml", DOORS_TOKEN="lit8Token-lit8Token").stdout
+    assert "sslmode is yes: write one of disable," in said
+    assert "no mistakes" not in said
+
+
 def test_the_disks_are_those_of_the_files_that_a_sink_writes(tmp_path: Path, small_disk: Path) -> None:
     """A relative path begins at the folder of the configuration, and not at that of the store."""
     config = small_disk / "roundsman.toml"

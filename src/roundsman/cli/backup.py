@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from roundsman.cli.app import ConfigPath, app, fail, reading, say, store_of
+from roundsman.system.files import is_there
 
 if TYPE_CHECKING:
     from roundsman.store import View
@@ -56,7 +57,7 @@ def restore(
     from roundsman.store import exists, holder, restore as put_back
 
     store = store_of(config)
-    if not file.is_file():
+    if not is_there(file) or not file.is_file():
         fail(f"{file}: there is no such file", 2)
     if who := holder(store):
         fail(f"{store} is in use by {who}: stop the daemon first")

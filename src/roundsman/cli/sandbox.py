@@ -1,17 +1,12 @@
 """The command `sandbox`: simulated vendors for a first try, and for tests of a configuration."""
 
 import asyncio
-import errno
-import os
 from contextlib import suppress
 from typing import Annotated
 
 import typer
 
 from roundsman.cli.app import app, fail
-
-REFUSED = (errno.EADDRINUSE, errno.EACCES, errno.EPERM)
-"""What the system says of a port that this program cannot have."""
 
 
 @app.command()
@@ -34,12 +29,10 @@ def sandbox(
 
     More: `roundsman help first-event`.
     """
-    from roundsman.sandbox.alone import serve
+    from roundsman.sandbox.alone import refusal, serve
 
     with suppress(KeyboardInterrupt):
         try:
             asyncio.run(serve(port, rows, per_second, listen))
         except OSError as exc:
-            if exc.errno not in REFUSED:
-                raise
-            fail(f"port {port}: {os.strerror(exc.errno)}")
+            fail(refusal(exc, port))

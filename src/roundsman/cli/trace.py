@@ -35,7 +35,7 @@ def _request(exchange: Exchange) -> str:
 
 
 def _unanswered(error: str | None) -> str:
-    return "interrupted" if error == "CancelledError" else f"no readable answer: {error}"
+    return "given up" if error == "CancelledError" else f"no readable answer: {error}"
 
 
 def _answer(exchange: Exchange) -> str:

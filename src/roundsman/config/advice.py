@@ -15,7 +15,7 @@ from roundsman.config.document import read
 from roundsman.config.loading import Config
 from roundsman.config.sentences import nearest
 from roundsman.config.vocabulary import of_sources
-from roundsman.errors import ConfigError
+from roundsman.errors import ConfigError, reason
 from roundsman.http.urls import is_loopback
 from roundsman.options.command import found as found_in, is_open_to_others
 from roundsman.options.page import PageOptions
@@ -58,7 +58,7 @@ def warnings(config: Config) -> list[str]:
                         f"{place}: {program}, which prints a secret, can be changed by other users; chmod go-w"
                     )
             found += [f"{place}: a secret {what}" for what in _odd(secret.reveal())]
-        found += [f"{place}.{what}" for what in table.warnings()]
+        found += _own(place, table)
         found += [f"{place}.{what}" for what in (_in_the_clear(table) if isinstance(table, Plugin) else ())]
         found += [
             f"{place}.{what} holds a placeholder, and no program replaces it" for what in _placeholders(table)
@@ -90,6 +90,14 @@ def warnings(config: Config) -> list[str]:
     for each in (config.path, *config.origins.values()):
         files.setdefault(each, "names the places of secrets")
     return found + _modes(config, files)
+
+
+def _own(place: str, table: "Plugin | HeartbeatOptions | PageOptions") -> list[str]:
+    """What the table says of its own options."""
+    try:
+        return [f"{place}.{what}" for what in table.warnings()]
+    except Exception as exc:  # noqa: BLE001 - a plugin may raise anything
+        return [f"{place}: its warnings cannot be read: {reason(exc)}"]
 
 
 def _modes(config: Config, files: Mapping[Path, str]) -> list[str]:

@@ -18,7 +18,7 @@ CHOICES = {
     "load_balance_hosts": ("disable", "random"),
 }
 """Values of parameters that libpq checks only when it connects."""
-HERE = ("localhost", "ip6-localhost")
+HERE = ("localhost", "localhost.localdomain", "ip6-localhost")
 
 
 def problems(config: Config) -> list[Problem]:
@@ -48,7 +48,9 @@ def _open_to(server: Server) -> str | None:
         return None  # a mistake, which is said as such
     said = {name[2:].lower(): value for name, value in os.environ.items() if name.startswith("PG")} | found
     decided = "sslmode" in said or "service" in said  # a service is a file with parameters
-    if decided or said.get("gssencmode") == "require" or said.get("sslrootcert") == "system":
+    if decided or said.get("gssencmode") == "require" or said.get("channel_binding") == "require":
+        return None
+    if said.get("sslrootcert") == "system":  # libpq 16 and later then checks the certificate
         return None
     names, addresses = (found.get(name, "").split(",") for name in ("host", "hostaddr"))
     hosts = (address or name for name, address in zip_longest(names, addresses, fillvalue=""))
@@ -56,10 +58,15 @@ def _open_to(server: Server) -> str | None:
 
 
 def _is_another_machine(host: str) -> bool:
-    if not host or host.lower().rstrip(".") in HERE or host[0] in "/@":
-        return False  # a name with one of these is a socket of this machine
+    name = host.lower().rstrip(".")
+    if not host or host[0] in "/@":  # "/" and "@" begin the name of a socket
+        return False
+    if name in HERE or name.endswith(".localhost"):
+        return False
     try:
-        return not ip_address(host).is_loopback
+        address = ip_address(host)
+        address = getattr(address, "ipv4_mapped", None) or address
+        return not (address.is_loopback or address.is_unspecified)
     except ValueError:
         return True
 
@@ -80,7 +87,7 @@ def _refused(server: Server) -> str | None:
         return f"{server} is refused by libpq: {mask(str(exc).strip())}"
     for name, choices in CHOICES.items():
         if (value := found.get(name, choices[0])) not in choices:
-            return f"{name} is {mask(value)}: write one of {', '.join(choices)}"
+            return f"{name} is {mask(value) or 'empty'}: write one of {', '.join(choices)}"
     for port in (found.get("port") or "").split(","):
         if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 2**16):
             return f"the port is {mask(port)}: write a number from 1 to 65535"

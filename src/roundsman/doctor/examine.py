@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from roundsman import config as configuration
-from roundsman.config import advice
+from roundsman.config import advice, databases
 from roundsman.doctor import hosts, machine, places, unit
 from roundsman.doctor.finding import Finding
 from roundsman.doctor.scrub import Scrub
@@ -111,6 +111,8 @@ async def _load(
     try:
         document = configuration.read(path)
         loaded = await configuration.load_beside(document)
+        if mistakes := databases.problems(loaded):
+            raise document.refused(mistakes)
     except ConfigError as exc:
         # A variable that only the service has is no mistake: the daemon, and not this process, must have it.
         missing = [each for each in exc.found if _is_variable_of(each.words, environ)]
@@ -128,9 +130,8 @@ async def _load(
         return None
     what = f"{counted(len(loaded.sources), 'source')}, {counted(len(loaded.sinks), 'sink')}"
     found.append(Finding("configuration", "ok", f"{path}: no mistakes; {what}"))
-    found += [
-        Finding("configuration", "warning", each) for each in await asyncio.to_thread(advice.warnings, loaded)
-    ]
+    unwise = [*loaded.unmatched, *await asyncio.to_thread(advice.warnings, loaded)]
+    found += [Finding("configuration", "warning", each) for each in unwise]
     return loaded
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import roundsman
 from roundsman.doctor.finding import Finding
 from roundsman.doctor.outside import output
+from roundsman.system.files import is_there
 
 LOW = 256 * 2**20
 """Bytes: less free space is a warning. Less than a quarter of it is a failure."""
@@ -62,7 +63,7 @@ def disks(places: Iterable[tuple[str, Path]]) -> list[Finding]:
     found: dict[int, Finding] = {}
     for name, path in places:
         try:
-            there = next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
+            there = next(each for each in (path.absolute(), *path.absolute().parents) if is_there(each))
             status, device = os.statvfs(there), there.stat().st_dev
         except OSError as exc:
             found[-len(found) - 1] = Finding("disk", "warning", f"{name}: {path}: {exc.strerror}", "try sudo")

@@ -26,7 +26,7 @@ _SECRET_NAME = re.compile(
     r"pass|token|secret|key|credential|auth|cookie|signature|bearer|dsn|pwd", re.IGNORECASE
 )
 _WORDS = re.compile(r"[^\s\"'`<>{}()\[\],;=$\\]+")
-_URL = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*)://[^\s\"'<>\\`]*")
+_URL = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*)://[^\s\"'<>\\`]+")
 _MAIL = re.compile(r"[\w.+%'-]+(?:@|%40)[\w-]+(?:\.[\w-]+)+")
 _MAIL_OR_DATABASE = re.compile(rf"(\bpostgres(?:ql)?://[^\s\"'<>\\`]*)|{_MAIL.pattern}")
 """The user and the host of a database are no address of e-mail."""

@@ -224,7 +224,7 @@ def _handed_over() -> Path | None:
 def _exists(path: Path) -> bool:
     try:
         path.stat()
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return False
     except OSError:  # only root may look into the folder: reading the file reports that
         return True

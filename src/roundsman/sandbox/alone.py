@@ -1,6 +1,8 @@
 """The sandbox alone, for `roundsman sandbox`: prints its address and a configuration for a daemon."""
 
 import asyncio
+import errno
+import os
 import sys
 import time
 from datetime import timedelta
@@ -69,6 +71,13 @@ signing_secrets = [{{ env = "RAILZ_HOOK_SECRET" }}]
 type = "file"
 path = "sandbox.jsonl"
 """
+
+
+def refusal(exc: OSError, port: int) -> str:
+    """A sentence if the system refused the port. Any other error is raised again."""
+    if exc.errno not in {errno.EADDRINUSE, errno.EACCES, errno.EPERM}:
+        raise exc
+    return f"port {port}: {os.strerror(exc.errno)}"
 
 
 async def serve(port: int, rows: int, per_second: float, listen: str) -> None:
