@@ -183,6 +183,10 @@ def _session(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+READY = b"Z\0\0\0\5"
+"""How each answer of the server ends, but for the state of the transaction behind it."""
+
+
 class Wire:
     """A connection to the server that can be cut: `async with Wire(port) as wire`."""
 
@@ -235,9 +239,11 @@ class Wire:
                     answers.cancel()
                     writer.transport.abort()
                     if self.passes:
+                        await asyncio.wait([answers])
                         back.write(data)
-                        await back.drain()
-                        await asyncio.sleep(0.05)  # the server makes it, and no client gets the answer
+                        said = b""
+                        while READY not in said and (more := await there.read(2**16)):
+                            said += more  # the server makes it, and no client gets the answer
                     break
                 if self.hangs_at is not None and self.hangs_at in data:
                     self.hangs_at, self.cuts = None, self.cuts + 1

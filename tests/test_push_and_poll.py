@@ -66,7 +66,7 @@ async def sandbox_process(folder: Path) -> AsyncIterator[World]:
     assert process.stdout is not None
     try:
         printed = ""
-        while 'path = "events.jsonl"' not in printed:
+        while 'path = "sandbox.jsonl"' not in printed:
             line = await asyncio.wait_for(process.stdout.readline(), 60)
             assert line, printed
             printed += line.decode()

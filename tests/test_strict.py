@@ -54,7 +54,7 @@ NO_SCHEMA_SAYS = re.compile(
     r"|is a URL and not a path|names a (?:user|home)|is a folder|has a user or|is not a URL|is not an http"
     r'|content = "|has no text|\$ in|is not JSON|authenticates no caller|needs one of|belong together|needs value'
     r"|has only one of|batch = 1|range of hours|leaves no part|a brace|names no program|no path|printed|program"
-    r"|ASCII|parts? of the day|is not a plain host|no event of|is not a path of names|always has a value"
+    r"|ASCII|parts? of the day|is not a plain host|no (?:built-in )?event |is not a path of names|always has a value"
 )
 """Mistakes that need more than the form of one value."""
 

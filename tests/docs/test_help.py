@@ -99,7 +99,7 @@ def test_an_unknown_topic_names_the_nearest() -> None:
 
 
 def test_a_part_of_the_name_of_a_topic_names_the_topics_that_have_it() -> None:
-    assert "did you mean backups-and-upgrades or upgrade-from-0.4?" in command("upgrade").stderr
+    assert "did you mean upgrade-from-0.4 or backups-and-upgrades?" in command("upgrade").stderr
 
 
 def test_the_words_of_a_title_are_a_topic() -> None:

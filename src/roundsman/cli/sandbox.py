@@ -11,9 +11,7 @@ from roundsman.cli.app import app, fail
 
 @app.command()
 def sandbox(
-    port: Annotated[
-        int, typer.Option(metavar="PORT", min=0, max=65535, help="The port on 127.0.0.1. 0: any free port.")
-    ] = 0,
+    port: Annotated[int, typer.Option(metavar="PORT", help="The port on 127.0.0.1. 0: any free port.")] = 0,
     rows: Annotated[int, typer.Option(metavar="N", help="Event logs that exist at the start.")] = 100,
     per_second: Annotated[
         float,
@@ -31,6 +29,8 @@ def sandbox(
     """
     from roundsman.sandbox.alone import refusal, serve
 
+    if not 0 <= port < 2**16:
+        fail(f"--port {port}: write a number from 0 to 65535", 2)
     with suppress(KeyboardInterrupt):
         try:
             asyncio.run(serve(port, rows, per_second, listen))
