@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from apprise.plugins.base import NotifyBase
 from structlog.testing import capture_logs
 
 from doors import until
@@ -39,7 +40,9 @@ def mails() -> Iterator[Mails]:
 
 
 @pytest.fixture
-def pushes() -> Iterator[Pushes]:
+def pushes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pushes]:
+    """Apprise waits 5.5 s between two messages to a service; here it does not."""
+    monkeypatch.setattr(NotifyBase, "request_rate_per_sec", 0)
     with push_server() as found:
         yield found
 
