@@ -82,7 +82,7 @@ constraints: $(DIST)/.done  ## write constraints.txt again: the newest versions 
 	mv build/constraints.txt constraints.txt
 
 audit: $(AUDIT)/.done  ## known vulnerabilities of the versions in constraints.txt; asks a service; 1 min
-	$(AUDIT)/bin/python -m pip_audit --requirement constraints.txt --no-deps --disable-pip
+	$(AUDIT)/bin/python -m pip_audit --strict --requirement constraints.txt --no-deps --disable-pip
 
 dist: $(DIST)/.done  ## dist/: wheel, source archive and package, built twice and compared, with SBOMs and hashes; 2 min
 	.ci/dist $(DIST)/bin/python
