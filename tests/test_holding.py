@@ -15,7 +15,7 @@ from inside import visit_for_a_ring
 from postgres import Postgres
 from roundsman import screen
 from roundsman.engine.engine import Engine
-from roundsman.engine.fleet import Fleet
+from roundsman.engine.fleet import LOOK_EVERY, Fleet
 from roundsman.events import Event
 from roundsman.http.client import Http
 from roundsman.plugin import Deliver, Receipt, Sink, Source
@@ -674,6 +674,34 @@ async def test_sources_that_get_the_same_account_by_a_reload_come_to_one_worker(
         assert its.held["source"] ^ others.held["source"] == joined.keys()
         assert not await others.beat()
         assert not await its.beat()
+
+
+async def test_sources_come_to_one_worker_also_if_the_one_that_gives_its_part_reloads_first(
+    database: str, time: Time
+) -> None:
+    """It gives nothing to a worker that would not take it, and looks again until that one has its new configuration."""
+    async with worker(database, "one", time) as (one, its), worker(database, "two", time) as (two, others):
+        sources = doors(*range(1, 9))
+        for engine, part in ((one, its), (two, others)):
+            await engine.setup(sources, {})
+            part.common = "before"
+        for each in (its, others, its, others):
+            await each.beat()
+        mine, theirs = min(its.held["source"]), min(others.held["source"])
+        joined = sources | {name: event_logs(name, base_url="http://127.0.0.9") for name in (mine, theirs)}
+        await two.setup(joined, {})
+        others.common = "after"
+        for each in (others, its, others):
+            await each.beat()
+        assert theirs in others.held["source"], "the other worker does not know yet"
+        await one.setup(joined, {})
+        its.common = "after"
+        await its.beat()
+        time.advance(LOOK_EVERY)
+        for each in (others, its, others, its):
+            await each.beat()
+        assert {mine, theirs} <= its.held["source"]
+        assert its.held["source"] ^ others.held["source"] == joined.keys()
 
 
 async def test_a_source_whose_webhooks_ring_all_the_time_is_given_and_its_ring_with_it(

@@ -1,6 +1,7 @@
 """Three processes, as a user has them: the sandbox's vendors, the daemon, and the commands."""
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -83,6 +84,23 @@ async def sandbox_process(folder: Path) -> AsyncIterator[World]:
         process.kill()
         await process.wait()
     await draining
+
+
+async def test_a_sandbox_that_is_started_again_has_other_events(world: World, tmp_path: Path) -> None:
+    """With the ids of its last start, they would be in the log already, and a reader would wait for nothing."""
+    (tmp_path / "again").mkdir()
+    found: list[set[str]] = []
+    async with sandbox_process(tmp_path / "again") as another:
+        for each in (world, another):
+            code, out, err = await each.roundsman(
+                "poll", "front-doors", "--since", "1h", "-n", "50", "--json"
+            )
+            assert code == 0, err
+            found.append({json.loads(line)["id"] for line in out.splitlines()})
+    first, second = found
+    assert first
+    assert second
+    assert not first & second
 
 
 async def test_each_vendors_webhook_works_as_the_sandbox_and_the_readme_say(world: World) -> None:

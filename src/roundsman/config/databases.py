@@ -19,6 +19,7 @@ CHOICES = {
 }
 """Values of parameters that libpq checks only when it connects."""
 HERE = ("localhost", "localhost.localdomain", "ip6-localhost")
+"""Names of this machine, besides those below `.localhost`."""
 
 
 def problems(config: Config) -> list[Problem]:

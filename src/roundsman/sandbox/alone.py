@@ -3,8 +3,8 @@
 import asyncio
 import errno
 import os
+import secrets
 import sys
-import time
 from datetime import timedelta
 
 from roundsman.sandbox.company import HOOK_SECRET, HOOK_TOKEN, HOOK_VALUE, Company
@@ -82,7 +82,7 @@ def refusal(exc: OSError, port: int) -> str:
 
 async def serve(port: int, rows: int, per_second: float, listen: str) -> None:
     # Other ids at each start: the log, and a daemon that goes on, have those of the last one.
-    company = Company(seed=int(time.time()))
+    company = Company(seed=secrets.randbits(32))
     company.fill(rows, timedelta(milliseconds=250))
     company.subscribe(f"http://{listen}", newsletter=False)
     async with Sandbox(company.town, port=port) as sandbox:
