@@ -704,6 +704,35 @@ async def test_sources_come_to_one_worker_also_if_the_one_that_gives_its_part_re
         assert its.held["source"] ^ others.held["source"] == joined.keys()
 
 
+async def test_a_reload_while_a_worker_looks_for_split_groups_is_followed_by_another_look(
+    database: str, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with worker(database, "one", time) as (one, its), worker(database, "two", time) as (two, others):
+        sources = doors(*range(1, 9))
+        await one.setup(sources, {})
+        await two.setup(sources, {})
+        for each in (its, others, its, others):
+            await each.beat()
+        mine, theirs = min(its.held["source"]), min(others.held["source"])
+        joined = sources | {name: event_logs(name, base_url="http://127.0.0.9") for name in (mine, theirs)}
+        await one.setup(joined, {})
+        await its.beat()
+        await two.setup(sources, {})
+        real, reloads = others.session.claim, [joined]
+
+        async def claim(kind: Any, choose: Any) -> Any:
+            found = await real(kind, choose)
+            if kind == "source" and reloads:
+                await two.setup(reloads.pop(), {})
+            return found
+
+        monkeypatch.setattr(others.session, "claim", claim)
+        for each in (others, its, others, its):
+            await each.beat()
+        assert not reloads
+        assert {mine, theirs} <= its.held["source"]
+
+
 async def test_a_source_whose_webhooks_ring_all_the_time_is_given_and_its_ring_with_it(
     database: str, time: Time
 ) -> None:

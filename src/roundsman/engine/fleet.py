@@ -366,16 +366,14 @@ class Fleet:
             found.extend(shares.strays(self._groups, holders, self.session.number, self._peers))
             return []
 
-        asked = self._look_at
+        # Also if this look fails, or if another worker may not have its new configuration yet.
+        again = self._look_at = now + LOOK_EVERY
         await self.session.claim("source", look)
-        if self._look_at != asked:  # reloaded meanwhile: the next beat looks by the new configuration
-            return found
-        if found:
-            self._look_at = now  # they are given when they are idle
-        elif len({each.digest for each in self.workers}) > 1:
-            self._look_at = now + LOOK_EVERY  # the other one may not have its new configuration yet
-        else:
-            self._look_at = None
+        if self._look_at == again:  # else the configuration has changed meanwhile
+            if found:
+                self._look_at = now  # they are given when they are idle
+            elif len({each.digest for each in self.workers}) < 2:
+                self._look_at = None
         return found
 
     # -- what came on any machine --------------------------------------------------------------------------------------
